@@ -40,6 +40,7 @@ from taskorch.runtime import (
     _committer,
     _interrupts,
     _lifecycle,
+    _loops,
     _opening,
     _plain,
     _publisher,
@@ -601,6 +602,36 @@ def test_agents_are_excused_if_nobody_looked_for_a_part_of_their_lease() -> None
     agents["b"].lost = agents["c"].lost = True
     assert timer._see_that_we_ran(1000) == NEVER
     assert excused == [111, 103]
+
+
+@pytest.mark.parametrize(
+    ("suspending", "stop", "attempt", "is_held"),
+    [
+        (True, "suspend", 1, True),
+        (True, "cancel", 1, False),
+        (False, "suspend", 1, False),
+        (True, "suspend", 2, False),
+    ],
+)
+def test_what_was_suspended_on_its_way_is_held_as_it_begins(
+    suspending: bool, stop: str, attempt: int, is_held: bool
+) -> None:
+    """But not if it is to end, or is another attempt by now."""
+    rt: Any = TaskOrchestrator()._rt
+    told: list[Any] = []
+    rt.kernel = SimpleNamespace(
+        resume=lambda row, now: told.append(("resume", row, now)),
+        suspend=lambda row, now, *, holdable: told.append((row, now, holdable)),
+    )
+    rt.step = lambda change: change(7)
+    extra = SimpleNamespace(suspending=suspending, stop=stop)
+    row: Any = SimpleNamespace(extra=extra, attempt=attempt)
+    rt.attempts._hold_if_asked(row, 1)
+    assert told == ([("resume", row, 7), (row, 7, True)] if is_held else [])
+    row.extra = None
+    told.clear()
+    rt.attempts._hold_if_asked(row, 1)
+    assert told == []
 
 
 # -- failures that nobody asked for ----------------------------------------------------
@@ -1482,6 +1513,35 @@ def test_where_a_thread_stands_is_its_innermost_call() -> None:
     go.release()
     thread.join(PATIENCE)
     assert _blocked._where(0) == ""
+
+
+def test_a_loop_that_no_thread_is_left_for_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And another is made once there is one."""
+    loops = TaskOrchestrator()._rt.loops
+    made: list[Any] = []
+    make = asyncio.new_event_loop
+
+    def new_loop() -> Any:
+        made.append(make())
+        return made[-1]
+
+    monkeypatch.setattr(_loops.asyncio, "new_event_loop", new_loop)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", out_of_threads)
+        with pytest.raises(RuntimeError, match="can't start"):
+            loops.get()
+    assert made[0].is_closed()
+    assert loops.loop is None
+    loop = loops.get()
+    assert loop is loops.get() is made[1]
+    assert loops._thread is not None
+    assert loops._thread.daemon
+    loops.close(PATIENCE)
+    assert not loops._thread.is_alive()
+    assert loop.is_closed()
+    loops.close(PATIENCE)
 
 
 def test_nobody_wakes_a_loop_for_an_orchestrator_that_has_ended():

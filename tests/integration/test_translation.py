@@ -24,6 +24,7 @@ from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._documents import document_of, document_of_end
 from taskorch.runtime._lent import is_foreign, lent, lent_task
 from taskorch.runtime._saturation import HYSTERESIS, Saturation
+from taskorch.runtime._submission import _length
 from taskorch.runtime._translation import (
     executor_for,
     is_async_generator_function,
@@ -287,6 +288,33 @@ def test_times_are_in_nanoseconds() -> None:
     assert when(2.5, 7 * NS) == 9.5 * NS
     assert when(0, 7) == 7
     assert when(datetime(1970, 1, 1, 0, 0, 9, tzinfo=UTC), 5) == 9 * NS
+
+
+@pytest.mark.parametrize(
+    ("wait", "length"),
+    [
+        (("e", None, False), 0),
+        (("e", 5, False), 0),
+        ((None, 5, True), 5),
+    ],
+)
+def test_a_timer_is_as_long_as_it_says_and_nobody_knows_when_an_event_comes(
+    wait: Any, length: int
+) -> None:
+    entry: Any = SimpleNamespace(terms=SimpleNamespace(wait=wait), task=PLAIN)
+    assert _length(entry) == length
+
+
+def test_work_is_as_long_as_was_said_or_as_its_like() -> None:
+    samples = [(0, 0, 0, 7 * NS)] * 3
+    bucket = SimpleNamespace(type_row=SimpleNamespace(samples=samples))
+    for terms in (None, SimpleNamespace(wait=None)):
+        entry: Any = SimpleNamespace(terms=terms, task=PLAIN, bucket=bucket)
+        assert _length(entry) == 7 * NS
+        entry.task = attrs.evolve(PLAIN, expected=2.0)
+        assert _length(entry) == 2 * NS
+        entry.task = attrs.evolve(PLAIN, expected=0)
+        assert _length(entry) == 0
 
 
 # -- under what conditions -------------------------------------------------------------

@@ -160,7 +160,7 @@ class LoopHost:
             loop.call_soon_threadsafe(loop.stop)
         except RuntimeError:
             return
-        if thread.ident is not None and thread is not threading.current_thread():
+        if thread is not threading.current_thread():
             thread.join(timeout)
 
     def _end_pulse(self) -> None:
