@@ -837,6 +837,22 @@ def test_a_part_of_the_time_of_a_stop_is_left_to_the_grace(
     assert waits == [None, 38.0, 0.0, None, 30.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("active", "starts", "is_calm"),
+    [(0, [], True), (1, [], False), (0, ["x"], False), (1, ["x"], False)],
+)
+def test_once_it_is_closed_it_is_quiet_when_nothing_runs(
+    active: int, starts: Any, is_calm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is due later does not matter any more."""
+    rt: Any = TaskOrchestrator()._rt
+    kernel = SimpleNamespace(active=active, starts=starts, quiescent=lambda: False)
+    monkeypatch.setattr(rt, "kernel", kernel)
+    assert rt.is_quiet() is False
+    rt.closed = True
+    assert rt.is_quiet() is is_calm
+
+
 def test_attempts_are_waited_for_as_long_as_there_is_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
