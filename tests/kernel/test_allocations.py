@@ -77,6 +77,7 @@ def test_nobody_is_served_while_nothing_starts(machine):
     machine.allocate("later", cpu=1)
     machine.kernel.pause()
     machine.release("all")
+    assert machine.kernel.serve_claims(machine.now) == []
     assert held(machine) == []
     machine.kernel.unpause()
     machine.settle()

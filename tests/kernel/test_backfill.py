@@ -203,6 +203,59 @@ def test_when_the_first_leaves_others_may_start(how):
         assert getattr(m, how)("large") == ["long"]
 
 
+def test_when_the_reservation_is_put_off_what_ends_before_may_pass():
+    m = machine()
+    submit(m, "runs", 6, 10)
+    submit(m, "large", 8, 5)
+    assert submit(m, "long", 1, 20) == []
+    assert submit(m, "longer", 1, 100) == []
+    assert submit(m, "urgent", 1, 99, priority=9) == ["urgent", "long"]
+    assert (kept(m).row.id, start_of(m)) == ("large", 99)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_when_the_first_leaves_others_may_start_once_there_is_a_slot(free):
+    m = machine(concurrency=2 + free)
+    submit(m, "runs", 6, 10)
+    submit(m, "large", 8, 5)
+    assert submit(m, "long", 1, 99) == []
+    assert submit(m, "brief", 1, 5) == ["brief"]
+    assert m.cancel("large") == ["long"] * free
+    assert m.end("brief") == ["long"] * (1 - free)
+
+
+def test_when_the_first_leaves_nobody_starts_while_nothing_may():
+    m = machine()
+    submit(m, "runs", 6, 10)
+    submit(m, "large", 8, 5)
+    submit(m, "long", 1, 99)
+    m.kernel.pause()
+    assert m.cancel("large") == []
+    m.kernel.unpause()
+    assert m.settle() == ["long"]
+
+
+def test_of_what_has_ended_no_end_is_expected_any_more():
+    """However it ended, and however it was placed."""
+    m = machine()
+    m.policies.delays["again"] = [SEC]
+    for name in ("plain", "next", "fails", "again", "gone"):
+        m.submit(name, type="kind")
+    submit(m, "holds", 1, 9)
+    under_way = m.kernel.under_way
+    assert len(under_way) == 6
+    m.end("plain")
+    m.end("next")
+    m.end("holds")
+    m.fail("fails")
+    m.fail("again")
+    m.cancel("gone")
+    m.end("gone", "stopped")
+    assert [*under_way] == []
+    m.after(SEC)
+    assert [*under_way] == [m.row("again")]
+
+
 def test_a_first_whose_start_is_vetoed_is_in_nobodys_way():
     policies = Policies(rigid=True, backfills=True)
     policies.watches = frozenset({(S.QUEUED, S.RUNNING)})

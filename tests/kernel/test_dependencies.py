@@ -102,6 +102,8 @@ def test_a_rerun_mends():
     name = machine.rerun("a")
     assert machine.states("b", "c") == [S.PENDING] * 2
     assert machine.extra("b").roots == ()
+    # Whatever it ends by from now on did not begin there.
+    assert machine.extra("b").first_roots == machine.extra("c").first_roots == ()
     assert machine.told(TaskRepointed) == [("a", "a~2", ("b",))]
     assert machine.told(TaskUnblocked) == [("b", "a runs again"), ("c", "a runs again")]
     assert machine.extra("a").rerun_id == "a~2"

@@ -915,6 +915,31 @@ def test_a_row_with_nothing_unusual_in_it():
     assert differences(folded, machine.kernel) == ["plain.crashes: 1 and 0"]
 
 
+@pytest.mark.parametrize(
+    ("bend", "there"),
+    [
+        (lambda share: setattr(share, "running", 0), "(0, {'cpu': 1000000})"),
+        (lambda share: share.held.update(cpu=7), "(1, {'cpu': 7})"),
+        (lambda share: share.held.update(gpu=0), None),
+    ],
+)
+def test_what_is_held_for_an_owner_is_compared(bend, there):
+    """Where owners share; of what nothing is held, it does not count that it is known."""
+    machine = Twin(policies=Policies(ranks=True), pools=Resources(cpu=4))
+    machine.submit("a", owner="ann", resources=Resources(cpu=1))
+    machine.submit("b", owner="ben")
+    machine.end("b")
+    folded = machine.folded()
+    assert differences(machine.kernel, folded) == []
+    bend(folded.shares["ann"])
+    said = f"share of ann: (1, {{'cpu': 1000000}}) and {there}"
+    assert differences(machine.kernel, folded) == ([said] if there else [])
+    folded.shares.clear()
+    assert differences(machine.kernel, folded) == [
+        "share of ann: (1, {'cpu': 1000000}) and None"
+    ]
+
+
 def test_differences_of_some_rows():
     """Asked about some tasks, it looks at these and at the counters only."""
     machine = state()

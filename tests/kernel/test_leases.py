@@ -21,6 +21,7 @@ from taskorch.events import (
     TaskRetrying,
 )
 from taskorch.kernel import StopAttempt, check_invariants
+from taskorch.kernel._timers import is_alive
 from taskorch.model import Resources
 
 LEASE = 5 * SEC
@@ -658,6 +659,24 @@ def test_what_an_agent_that_leaves_has_not_ended_is_for_others():
     m.agent("near", "x")
     m.do()
     assert m.row("begun").state is m.row("unbegun").state is S.RUNNING
+
+
+@pytest.mark.parametrize("how", ["leaves", "is silent"])
+def test_for_what_is_lost_nobody_looks_any_more(how):
+    m = machine()
+    assert [*filter(is_alive, m.kernel.timers)]
+    m.after(LEASE - 1)
+    if how == "leaves":
+        m.beat("far")
+        m.kernel.leave("far", (), m.now)
+    else:
+        m.after(1)
+    assert far(m).lost
+    assert not [*filter(is_alive, m.kernel.timers)]
+    m.after(LEASE)
+    assert m.kernel.timers == []
+    m.beat("far")
+    assert [*filter(is_alive, m.kernel.timers)]
 
 
 def test_what_must_not_run_twice_may_be_given_back_if_it_has_not_begun():

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kernel.commands import CancelTask, EndAttempt
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import UsageError
 from taskorch.events import CATALOGUE, TaskCompleted, TaskStarted, TaskSubmitted
 from taskorch.kernel import (
+    LOCAL,
     Kernel,
     PolicyFault,
     Spec,
@@ -29,8 +31,8 @@ from taskorch.kernel import (
     check_invariants,
     differences,
 )
-from taskorch.kernel._history import past_of
-from taskorch.model import Resources
+from taskorch.kernel._history import past_of, row_extra
+from taskorch.model import Quota, Resources
 
 FREQUENT = (TaskSubmitted, TaskStarted, TaskCompleted)
 UNITS = (
@@ -438,6 +440,23 @@ MORE = {
     "there are fewer slots": lambda m: setattr(m.kernel, "concurrency", 1),
     "the next has a priority": lambda m: m.kernel.set_priority(m.row("d"), 1, m.now),
     "an agent has come": lambda m: m.agent("new", "call"),
+    "its agent runs too many": lambda m: setattr(m.kernel.agents[LOCAL], "limit", 1),
+    "a start was vetoed": lambda m: m.kernel.vetoed.update({m.row("c"): None}),
+    "what was granted may grow": lambda m: setattr(m.kernel, "growing", True),
+    "owners share": lambda m: setattr(m.kernel, "shares", {}),
+    "others may pass": lambda m: setattr(m.kernel, "under_way", {}),
+    "it has a past": lambda m: row_extra(m.row("b")),
+    "another attempt": lambda m: setattr(m.row("b"), "attempt", 2),
+    "it is held": lambda m: m.kernel.suspend(m.row("b"), m.now, holdable=True),
+    "it holds something": lambda m: setattr(m.row("b"), "alloc", (("cpu", 1),)),
+    "it has a time limit": lambda m: setattr(
+        m.row("b").bucket, "spec", Spec("call", timeout_ns=SEC)
+    ),
+    "the first was woken": lambda m: setattr(
+        m.row("b").bucket, "caller", m.kernel.agents[LOCAL].slots
+    ),
+    "it ran elsewhere": lambda m: setattr(m.row("b").bucket, "route", m.kernel.by_hand),
+    "nothing is left": lambda m: [m.kernel.cancel(m.row(x), m.now, "") for x in "cde"],
 }
 
 
@@ -452,6 +471,82 @@ def test_where_there_is_more_to_it_both_ways_are_gone(more):
     row, seq = machine.row("b"), machine.kernel.seq
     assert machine.kernel.complete_for_next(row, 1, machine.now) is None
     assert machine.kernel.seq == seq
+
+
+def test_at_the_limit_of_its_agent_the_next_has_the_slot():
+    machine = Machine(concurrency=2)
+    machine.agent("n", "x", max_concurrency=2)
+    assert machine.submit_all(*"abcd", requires=("x",)) == ["a", "b"]
+    kernel = machine.kernel
+    following = kernel.complete_for_next(machine.row("a"), 1, machine.now)
+    assert following is machine.row("c")
+    check_invariants(kernel)
+
+
+def _at_once(machine):
+    """Submit "z", and then tasks of a kind of their own, at one moment."""
+    machine.kernel.pause()
+    machine.submit("z", type="other", resources=Resources(cpu=1))
+    machine.submit_all(*"abcde")
+    machine.kernel.unpause()
+    assert machine.settle() == ["a", "b"]
+    assert machine.row("z").bucket.parked is not None
+
+
+def test_where_another_was_put_off_it_is_asked_about_first():
+    machine = Machine(concurrency=2, pools=Resources(cpu=4))
+    machine.policies.refuses = lambda row, agent: "no" if row.id == "z" else None
+    _at_once(machine)
+    kernel, row = machine.kernel, machine.row("b")
+    assert kernel.complete_for_next(row, 1, machine.now) is None
+    machine.policies.refuses = lambda row, agent: None
+    assert machine.end("b") == ["z"]
+
+
+def test_where_another_is_above_its_quota_both_ways_are_gone():
+    machine = Machine(concurrency=2, pools=Resources(cpu=4))
+    machine.change_quotas(Quota(type="other", max_parallel=0, soft=True))
+    _at_once(machine)
+    kernel, row = machine.kernel, machine.row("b")
+    assert kernel.complete_for_next(row, 1, machine.now) is None
+    assert machine.end("b") == ["c"]
+
+
+def test_where_others_wait_for_a_slot_of_the_agent_the_first_of_them_has_it():
+    machine = Machine(concurrency=4)
+    machine.agent("n", "x", max_concurrency=2)
+    assert machine.submit("b", type="kind", requires=("x",)) == ["b"]
+    assert machine.submit_all("a", "c", requires=("x",)) == ["a"]
+    assert machine.submit("elsewhere") == ["elsewhere"]
+    machine.kernel.concurrency = 3
+    machine.submit("d", type="kind", requires=("x",))
+    kernel, row = machine.kernel, machine.row("b")
+    assert kernel.complete_for_next(row, 1, machine.now) is None
+    assert machine.end("b") == ["c"]
+
+
+def test_of_those_that_came_out_of_order_the_first_has_the_slot():
+    policies = Policies()
+    policies.aging_ns = None
+    policies.key = lambda row, priority, now: {"b": 0, "c": 9}.get(row.id, 1)
+    machine = Machine(policies=policies, concurrency=1)
+    assert machine.submit_all(*"abcd") == ["a"]
+    assert machine.end("a") == ["b"]
+    kernel, row = machine.kernel, machine.row("b")
+    assert kernel.complete_for_next(row, 1, machine.now) is None
+    assert machine.end("b") == ["d"]
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_who_was_woken_and_has_gone_wakes_the_next(release):
+    """All of it at one moment: an end, which wakes it, and that it is called off."""
+    machine = Machine(concurrency=9)
+    machine.agent("n", "x", max_concurrency=1)
+    machine.submit("a", requires=("x",))
+    machine.submit("b", type="second", requires=("x",))
+    machine.submit("c", type="third", requires=("x",))
+    end, call_off = EndAttempt("a", 1, "completed"), CancelTask("b", "")
+    assert machine.do(*([end, call_off] if release else [call_off, end])) == ["c"]
 
 
 def test_nothing_but_the_ways_is_different():

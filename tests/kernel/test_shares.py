@@ -150,9 +150,39 @@ def test_what_an_owner_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
     machine = sharing(pools=Resources(cpu=4), concurrency=8)
     submit(machine, "ann", 4, resources=Resources(cpu=3))
     view = ShareView(machine.kernel, machine.row("ann0").bucket.share)
+    assert view.name == "ann"
     assert (view.running, view.queued) == (1, 3)
     assert (view.held, view.wanted) == (Resources(cpu=3), Resources(cpu=12))
     assert (view.share, view.demand) == (3 / 4, 3)
+
+
+def test_only_what_there_is_a_pool_of_counts_for_the_share_of_an_owner():
+    """What only an agent has is held, too."""
+    machine = sharing(pools=Resources(cpu=4, gpu=2), concurrency=10)
+    machine.agent("y", "y", capacity=Resources(licence=2))
+    machine.submit("a", owner="ann", requires=("y",), resources=Resources(licence=2))
+    view = ShareView(machine.kernel, machine.row("a").bucket.share)
+    assert (view.held, view.share) == (Resources(licence=2), 1 / 10)
+    machine.submit("b", owner="ann", requires=("y",), resources=Resources(gpu=1))
+    assert (view.share, view.demand) == (1 / 2, 1 / 2)
+    # Of a pool that has become nothing, any part is far more than all.
+    machine.change_pools(gpu=0)
+    assert view.share == 1_000_000
+
+
+def test_an_owner_is_ranked_anew_only_after_something_changed_for_it():
+    machine = sharing(concurrency=1)
+    submit(machine, "ben", 1)
+    submit(machine, "ann", 2)
+    submit(machine, "cid", 2)
+    asked = machine.policies.asked
+    asked.clear()
+    assert machine.end("ben0") == ["ann1"]
+    # Of neither was anything known, and then something was held for one.
+    assert asked.count("standing") == 2
+    asked.clear()
+    assert machine.end("ann1") == ["cid3"]
+    assert asked.count("standing") == 1
 
 
 def test_explain_names_who_comes_first():

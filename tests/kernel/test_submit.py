@@ -155,6 +155,21 @@ def test_unsatisfiable_by_the_pools(wants, name, need, most, where):
     assert counts(machine) == before
 
 
+def test_what_is_said_of_a_resource_whose_amount_nobody_knows():
+    """Until somebody says how much there is: then it is too little, as elsewhere."""
+    machine = Machine(pools=Resources(cpu=4), unknown=frozenset({"gpu"}))
+    with pytest.raises(UnsatisfiableError, match="the most there is") as caught:
+        machine.submit("t", resources=Resources(gpu=2))
+    assert "how much gpu this machine has is unknown" in str(caught.value)
+    with pytest.raises(UnsatisfiableError, match="ask for less"):
+        machine.submit("t", resources=Resources(cpu=5))
+    machine.change_pools(gpu=1)
+    with pytest.raises(UnsatisfiableError, match="is 1") as caught:
+        machine.submit("t", resources=Resources(gpu=2))
+    assert "ask for less" in str(caught.value)
+    assert "unknown" not in str(caught.value)
+
+
 def test_unsatisfiable_by_the_agents():
     """Of agents that are all too small, the largest is named."""
     machine = Machine()

@@ -23,9 +23,9 @@ def change(
     totals: Iterable[tuple[str, int]],
     now: int,
     gone: Iterable[str] = (),
-) -> Units:
+) -> None:
     """
-    Let there be so much of some resources; which of them are new, or of another size.
+    Let there be so much of some resources.
 
     *totals* are in millionths. Of the other pools, those that are to be *gone* go,
     unless they are in use.
@@ -48,7 +48,6 @@ def change(
         before = tuple((n, pools[n].total) for n, _ in changed if n in pools)
         kernel.note(PoolsChanged, now, changed, idle, before)
         apply(kernel, changed, idle)
-    return changed
 
 
 def changed(kernel: KernelState, event: PoolsChanged, _now: int) -> None:
