@@ -773,3 +773,25 @@ def test_who_is_stopped_is_found_before_or_after_who_runs(order: str) -> None:
     machine.kernel.yield_slot(machine.row(order[1]), 1, machine.now)
     machine.submit("u")
     assert [row.id for row in holders.Holders(machine.kernel).rows()] == ["a", "b", "t"]
+
+
+def test_a_pool_that_is_too_small_would_still_be_in_use_were_it_large_enough() -> None:
+    """It is asked with as much more as it is too small by, and no more than that."""
+    machine = Machine(pools=Resources(cpu=3))
+    machine.submit("holds", resources=Resources(cpu=1))
+    machine.submit("large", type="large", resources=Resources(cpu=3))
+    machine.change_pools(cpu=2)
+    free = []
+
+    def refuse(row: Any, agent: Any) -> None:
+        pool = machine.kernel.pools["cpu"]
+        free.append(pool.total - pool.used)
+
+    machine.policies.refuses = refuse
+    told = [blocker.detail for blocker in machine.why("large").blockers]
+    assert told == [
+        "It asks for 3 cpu, and the most there is, in the pool, is 2.",
+        "It needs 3 cpu, and 2 of 3 is free.",
+    ]
+    # With what is too little on top, that it would refuse without.
+    assert set(free) == {2_000_000, 3_000_000}

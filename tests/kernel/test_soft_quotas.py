@@ -56,6 +56,15 @@ def test_who_is_above_starts_after_all_that_is_not(machine):
     assert machine.end("z") == ["c"]
 
 
+def test_nobody_has_a_turn_while_nothing_starts(machine):
+    machine.change_quotas(soft(max_parallel=1))
+    together(machine, *renders("a", "b", "c"), *others("x", "y"))
+    machine.kernel.pause()
+    assert machine.end("x") == []
+    machine.kernel.unpause()
+    assert machine.settle() == ["c"]
+
+
 def test_with_nothing_at_all_it_is_work_for_idle_times(machine):
     machine.change_quotas(soft("sweep", max_parallel=0))
     tasks = [(name, {"type": "sweep"}) for name in "abcdef"]

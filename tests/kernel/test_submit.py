@@ -1,5 +1,7 @@
 """Accepting tasks: everybody is asked first, and then everything is changed."""
 
+from contextlib import nullcontext
+
 import pytest
 from tests.kernel.commands import CancelTask, EndAttempt, SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
@@ -12,8 +14,9 @@ from taskorch.errors import (
     UnsatisfiableError,
 )
 from taskorch.events import TaskBlocked, TaskSubmitted
-from taskorch.kernel import PolicyFault, Spec, check_invariants
+from taskorch.kernel import PolicyFault, Spec, TaskRow, check_invariants
 from taskorch.kernel._rows import RowExtra
+from taskorch.kernel._state import KernelView
 from taskorch.model import Resources
 
 
@@ -429,6 +432,20 @@ def test_a_queue_that_refuses_the_first_is_asked_about_the_next():
             machine.kernel.submit(f"t{number}", bucket, None, machine.now)
     assert machine.kernel.tasks == {}
     assert machine.policies.asked.count("admission") == 3
+
+
+@pytest.mark.parametrize("refusal", [None, "it is full"])
+def test_what_comes_with_a_task_counts_as_queued_only_while_it_is_considered(refusal):
+    machine = Machine(concurrency=1)
+    machine.submit_all("a", "b")
+    kernel, view, seen = machine.kernel, KernelView(machine.kernel), []
+    machine.policies.admits_all = False
+    machine.policies.admits = lambda row: (seen.append(view.queued) or refusal, None)
+    row = TaskRow("c", 0, kernel.bucket(Spec("call")), None, machine.now)
+    with pytest.raises(QueueFullError) if refusal else nullcontext():
+        kernel.consider(row, machine.now, beside=5)
+    assert seen == [1 + 5]
+    assert view.queued == 1
 
 
 @pytest.mark.parametrize("option", ["", "aging", "admission", "age", "watches"])
