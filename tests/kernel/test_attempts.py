@@ -176,6 +176,7 @@ def test_retries():
     machine.now += SEC
     assert machine.fail("t") == []
     assert machine.state("t") is S.RETRYING
+    assert machine.extra("t").last_delay_ns == 2 * SEC
     assert not machine.kernel.quiescent()
     (blocker,) = machine.why("t").blockers
     assert (blocker.kind, blocker.until) == ("delay", 2)
@@ -185,6 +186,7 @@ def test_retries():
     assert machine.after(1) == ["t"]
     machine.now += SEC
     assert machine.fail("t") == ["t"]
+    assert machine.extra("t").last_delay_ns == 0
     assert machine.policies.elapsed == [SEC, 4 * SEC]
     machine.end("t")
     assert past(machine, "t") == [

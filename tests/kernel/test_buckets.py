@@ -52,6 +52,32 @@ def test_what_comes_out_of_order_goes_to_the_heap():
     assert drain(b) == [1, 2, 0, 3]
 
 
+def test_before_what_has_come_back_a_new_one_may_be_the_first():
+    """What left the queue and is in it again is in the heap, and the other is empty."""
+    b = bucket()
+    back = row(b, 0, 9)
+    b.push(back)
+    b.leave(back)
+    assert b.head() is None
+    assert b.push(back)
+    assert not b.fifo
+    assert b.push(row(b, 1, 5))
+    assert b.push(row(b, 2, 4))
+    assert not b.push(row(b, 3, 9))
+    assert drain(b) == [2, 1, 0, 3]
+
+
+def test_what_comes_after_what_has_come_back_is_not_the_first():
+    b = bucket()
+    back = row(b, 0, 5)
+    b.push(back)
+    b.leave(back)
+    assert b.head() is None
+    assert b.push(back)
+    assert not b.push(row(b, 1, 9))
+    assert drain(b) == [0, 1]
+
+
 def test_equal_keys_keep_the_order_of_submission():
     """Of equal keys the earlier submission is first, however it came in."""
     b = bucket()

@@ -373,6 +373,17 @@ def test_who_could_not_use_what_came_free_is_not_asked_about():
     assert machine.policies.about == ["a"]
 
 
+def test_a_task_that_is_suspended_does_not_grow():
+    machine = machine_of(cpu=8)
+    machine.submit("hold", resources=Resources(cpu=4))
+    machine.submit("a", resources=elastic(8, 1))
+    machine.checkpoint("a")
+    held = machine.row("a").alloc
+    machine.suspend("a", holdable=True)
+    machine.end("hold")
+    assert machine.row("a").alloc == held == Resources(cpu=4).units
+
+
 def test_nothing_grows_while_nothing_may_start():
     machine = machine_of()
     machine.submit("hold", resources=Resources(cpu=12))

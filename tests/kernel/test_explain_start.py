@@ -31,7 +31,7 @@ def test_slots_can_be_freed_or_there_can_be_more() -> None:
     machine.submit_all("a", "b", "c")
     blocker = only(machine.why("c"))
     assert [remedy.kind for remedy in blocker.remedies] == ["free", "raise_concurrency"]
-    assert words(blocker) == [
+    assert [*words(blocker)] == [
         "It is enough that one of a and b ends.",
         "Allow more in the next run: TaskOrchestrator(concurrency=3).",
     ]
@@ -46,7 +46,7 @@ def test_an_agent_that_is_busy() -> None:
     machine.agent("a", "x", max_concurrency=1)
     machine.submit_all("t", "u", requires=("x",))
     blocker = only(machine.why("u"))
-    assert words(blocker) == [
+    assert [*words(blocker)] == [
         "It is enough that t ends.",
         "Add an agent with capabilities={'x'}, by @orch.agent(…).",
     ]
@@ -373,7 +373,7 @@ def test_an_allocator_that_is_asked_what_if() -> None:
     machine.policies.refuses = lambda row, agent: "never on a Monday"
     blocker = only(machine.why("t"))
     assert blocker.detail == "The allocator puts it off: never on a Monday."
-    assert words(blocker) == [
+    assert [*words(blocker)] == [
         "The allocator must grant it; it is asked whenever something changes."
     ]
 
@@ -663,7 +663,7 @@ def test_without_the_built_in_agent_nobody_can_do_a_plain_task() -> None:
     machine.kernel.agents_version += 1
     blocker = only(machine.why("t"))
     assert (blocker.kind, blocker.name) == ("capability", "")
-    assert words(blocker) == [
+    assert [*words(blocker)] == [
         "Add an agent of any kind, with any capabilities, by @orch.agent(…)."
     ]
 
@@ -795,3 +795,23 @@ def test_a_pool_that_is_too_small_would_still_be_in_use_were_it_large_enough() -
     ]
     # With what is too little on top, that it would refuse without.
     assert set(free) == {2_000_000, 3_000_000}
+
+
+def test_a_slot_that_is_freed_may_go_to_who_waits_for_his_slot() -> None:
+    """So as many are to end as there are before it, though only one slot is missing."""
+    machine = Machine(concurrency=2)
+    machine.agent("n", "x", max_concurrency=1)
+    machine.submit("far", requires=("x",))
+    machine.kernel.yield_slot(machine.row("far"), 1, machine.now)
+    machine.submit("other", requires=("x",))
+    machine.submit("here")
+    assert not machine.kernel.reclaim_slot(machine.row("far"), 1, machine.now)
+    machine.submit("t")
+    blocker = only(machine.why("t"))
+    assert blocker.holders == ("other", "here", "far")
+    assert [*words(blocker)] == [
+        "It is enough that other and here end.",
+        "Allow more in the next run: TaskOrchestrator(concurrency=3).",
+    ]
+    assert machine.end("other") == []
+    assert machine.end("here") == ["t"]

@@ -934,9 +934,12 @@ def test_what_is_held_for_an_owner_is_compared(bend, there):
     bend(folded.shares["ann"])
     said = f"share of ann: (1, {{'cpu': 1000000}}) and {there}"
     assert differences(machine.kernel, folded) == ([said] if there else [])
+    machine.submit("c", owner="cid")
+    folded = machine.folded()
     folded.shares.clear()
     assert differences(machine.kernel, folded) == [
-        "share of ann: (1, {'cpu': 1000000}) and None"
+        "share of ann: (1, {'cpu': 1000000}) and None",
+        "share of cid: (1, {}) and None",
     ]
 
 

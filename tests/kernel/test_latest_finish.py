@@ -117,6 +117,17 @@ def test_a_task_may_come_before_what_it_waits_for():
     assert names(in_order(kernel(), batch, [None, 5, 1, 1])) == "cabd"
 
 
+def test_two_tasks_are_a_batch():
+    batch = consents(("a", ""), ("b", ""))
+    assert names(in_order(kernel(), batch, [1, 2])) == "ba"
+
+
+@pytest.mark.parametrize("above", ["ac", "ca"])
+def test_a_task_may_come_between_those_that_it_waits_for(above):
+    batch = consents(("a", ""), ("b", above), ("c", ""), ("d", ""))
+    assert names(in_order(kernel(), batch, [1, 1, 2, 1])) == "cabd"
+
+
 @pytest.mark.parametrize(
     ("aging", "known"),
     [(0, [1, 2, 3]), (None, [1, 2, 3]), (SEC, [None, None, None])],

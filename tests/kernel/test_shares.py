@@ -138,6 +138,20 @@ def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
     assert [*kernel.shares] == ["owner1", "owner2", "late"]
 
 
+def test_an_owner_for_whom_something_runs_or_is_held_is_not_forgotten():
+    """Though all its tasks have left the queue, and it was served long ago."""
+    machine = sharing(concurrency=9, pools=Resources(cpu=4))
+    kernel = machine.kernel
+    submit(machine, "runs", 1)
+    submit(machine, "ended", 1)
+    machine.end("ended1")
+    machine.allocate("lab", "holds", cpu=1)
+    kernel.served += MANY
+    kernel.most_buckets = 0
+    kernel.bucket(Spec("new", owner="late"))
+    assert [*kernel.shares] == ["runs", "holds", "late"]
+
+
 def test_an_owner_of_many_kinds_of_tasks_stands_in_the_queue_once():
     machine = sharing()
     machine.kernel.pause()
@@ -154,6 +168,10 @@ def test_what_an_owner_wants_is_what_it_holds_and_what_all_its_tasks_ask_for():
     assert (view.running, view.queued) == (1, 3)
     assert (view.held, view.wanted) == (Resources(cpu=3), Resources(cpu=12))
     assert (view.share, view.demand) == (3 / 4, 3)
+    # Of what nothing is held yet, all is asked for.
+    submit(machine, "ben", 2, resources=Resources(cpu=2))
+    other = ShareView(machine.kernel, machine.row("ben4").bucket.share)
+    assert (other.held, other.wanted) == (Resources(), Resources(cpu=4))
 
 
 def test_only_what_there_is_a_pool_of_counts_for_the_share_of_an_owner():
