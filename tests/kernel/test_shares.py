@@ -121,6 +121,20 @@ def test_a_lower_standing_is_found_though_nothing_of_its_own_changed():
     assert machine.row("ann3").state is TaskState.RUNNING
 
 
+def test_who_waits_for_a_slot_only_is_ranked_anew_when_a_pool_changes():
+    machine = sharing(concurrency=1, pools=Resources(cpu=2))
+    total = machine.kernel.pools["cpu"]
+    machine.policies.ranking = lambda share: (
+        {"ann": 0, "ben": 1} if total.total < 5_000_000 else {"ann": 2, "ben": 0}
+    ).get(share.owner, 9)
+    submit(machine, "cid", 1)
+    submit(machine, "ann", 2)
+    submit(machine, "ben", 1)
+    assert machine.end("cid0") == ["ann1"]
+    machine.change_pools(cpu=8)
+    assert machine.end("ann1") == ["ben3"]
+
+
 def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
     machine = sharing(concurrency=1)
     kernel = machine.kernel
