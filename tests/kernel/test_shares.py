@@ -125,7 +125,7 @@ def test_who_waits_for_a_slot_only_is_ranked_anew_when_a_pool_changes():
     machine = sharing(concurrency=1, pools=Resources(cpu=2))
     total = machine.kernel.pools["cpu"]
     machine.policies.ranking = lambda share: (
-        {"ann": 0, "ben": 1} if total.total < 5_000_000 else {"ann": 2, "ben": 0}
+        {"ann": 0, "ben": 1} if total.total < 5_000_000 else {"ann": 0.5, "ben": 0}
     ).get(share.owner, 9)
     submit(machine, "cid", 1)
     submit(machine, "ann", 2)
