@@ -34,6 +34,14 @@ def test_what_is_taken_by_hand_counts_as_what_tasks_hold(machine):
     assert machine.kernel.pools["gpu"].used == 0
 
 
+def test_what_was_refused_is_asked_about_again_when_something_is_given_back(machine):
+    """Though it needs nothing of that, for all that the kernel knows."""
+    machine.policies.refuses = lambda row, agent: "not now" if held(machine) else None
+    machine.allocate("lab", gpu=1)
+    assert machine.submit("t", resources=Resources(cpu=1)) == []
+    assert machine.release("lab") == ["t"]
+
+
 def test_it_is_taken_whole_or_not_at_all(machine):
     machine.submit("t", resources=Resources(gpu=1))
     assert not machine.allocate("lab", cpu=1, gpu=1)

@@ -431,9 +431,13 @@ def test_while_it_runs_only_more_counts():
     machine = machine_of()
     machine.submit("hold", resources=Resources(cpu=8))
     machine.submit("a", resources=elastic(16, 4))
+    # Since then it can be told.
+    machine.checkpoint("a")
     instead = machine.policies.instead
     instead["a"] = (("cpu", 4 * MILLION),)
+    asked = len(machine.policies.about)
     machine.end("hold")
+    assert machine.policies.about[asked:] == ["a"]
     assert cpus(machine) == {"a": 8}
     machine.checkpoint("a")
     assert cpus(machine) == {"a": 4}

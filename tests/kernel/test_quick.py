@@ -446,6 +446,7 @@ MORE = {
     "owners share": lambda m: setattr(m.kernel, "shares", {}),
     "others may pass": lambda m: setattr(m.kernel, "under_way", {}),
     "it has a past": lambda m: row_extra(m.row("b")),
+    "the next has a past": lambda m: row_extra(m.row("c")),
     "another attempt": lambda m: setattr(m.row("b"), "attempt", 2),
     "it is held": lambda m: m.kernel.suspend(m.row("b"), m.now, holdable=True),
     "it holds something": lambda m: setattr(m.row("b"), "alloc", (("cpu", 1),)),

@@ -13,6 +13,7 @@ from taskorch.model import Quota, Resources, TaskState
 
 ONE = Resources(cpu=1)
 GRACE = 10 * SEC
+MILLION = 1_000_000
 
 
 @pytest.fixture
@@ -40,6 +41,14 @@ def test_how_many_run_at_once(machine):
     machine.change_quotas(Quota(type="render", max_parallel=1))
     assert machine.submit_all("a", "b", type="render") == ["a"]
     assert machine.end("a") == ["b"]
+
+
+def test_what_is_held_beyond_a_new_quota_is_owed(machine):
+    machine.submit_all("a", "b", "c", type="render", resources=ONE)
+    for most, owed in ((2, 1), (3, 0), (4, 0)):
+        machine.change_quotas(Quota(type="render", max_parallel=most))
+        (pool,) = [pool for pool in machine.kernel.pools.values() if pool.is_quota]
+        assert (pool.used, pool.owed) == (3 * MILLION, owed * MILLION)
 
 
 def test_tasks_that_wait_for_a_quota_cost_nothing(machine):
