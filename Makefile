@@ -132,8 +132,10 @@ coverage: $(READY)
 	@$(BIN)/coverage report --fail-under=96
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
+# One at a time to whoever is free, since some take half a minute; what they start waits
+# more than others do.
 at-length: $(READY)
-	@$(BIN)/python -m pytest -q $(MANY) -m slow
+	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow
 
 # The pages, the examples and what is packed: the last of what is done beside other things,
 # where there is a processor left.
