@@ -132,8 +132,8 @@ coverage: $(READY)
 	@$(BIN)/coverage report --fail-under=96
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
-# One at a time to whoever is free, since some take half a minute; what they start waits
-# more than others do.
+# Each process is given one at a time, since some take half a minute; and there are six of
+# them, since most tests wait for programs that they start.
 at-length: $(READY)
 	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow
 

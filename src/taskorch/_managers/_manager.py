@@ -294,7 +294,7 @@ class WorkflowManager:
         ]
 
     def _recall_reruns(self, works: Mapping[str, TaskHandle[Any]]) -> None:
-        """Of an earlier life, re-runs that have ended are in the journal only."""
+        """Look for re-runs of an earlier life that have ended: the journal has them."""
         self._rt.recall(stem_of(work.task_id) for work in works.values())
 
     def _made(

@@ -118,6 +118,7 @@ class Rows:
         # and priority, of an attempt its agent and reason): their text is made once.
         self._kind: tuple[Any, Any, Any] = _NONE, _NONE, _NONE
         self._rest = ""
+        # Where it has parents or a name: what stands before the parents, and after.
         self._parts = "", ""
         self._agent: Any = _NONE
         self._reason: Any = _NONE
@@ -211,13 +212,13 @@ class Rows:
                 or key is not kind[1]
                 or priority is not kind[2]
             ):
-                start = f"{_quoted(task_type)},{priority}"
-                if type(priority) is not int or type(key) is not int or "\\ud" in start:
+                head = f"{_quoted(task_type)},{priority}"
+                if type(priority) is not int or type(key) is not int or "\\ud" in head:
                     return None
                 self._kind = task_type, key, priority
-                self._rest = f"{start},{key}]"
+                self._rest = f"{head},{key}]"
                 self._parts = (
-                    f"{start},[",
+                    f"{head},[",
                     f"],null,[],null,null,true,{key},null,null,null,",
                 )
             if after == () and is_named is False:
@@ -226,9 +227,9 @@ class Rows:
                 above = ",".join(map(_quoted, after))
                 if "\\ud" in above:
                     return None
-                start, middle = self._parts
+                head, middle = self._parts
                 end = "true" if is_named else "false"
-                body = f"[1,{_quoted(task_id)},{start}{above}{middle}{end}]"
+                body = f"[1,{_quoted(task_id)},{head}{above}{middle}{end}]"
             else:
                 return None
         except (TypeError, ValueError):

@@ -430,7 +430,8 @@ class _BatchLinks:
         if task.id is not None and (task.id in self._objects or id_problem(task.id)):
             return None
         if self._rt.committer is not None and (task.id is not None or refers):
-            # A journal is asked for the id first, and told the ids of the others.
+            # A journal is asked first whether it has the id; and what it keeps of the
+            # arguments has the ids of the handles and tasks in them, which come later.
             return None
         after = task.after
         if type(after) is not list and type(after) is not tuple:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.unit.executors.tools import Thread
 
 from taskorch import Elastic
 from taskorch.errors import AttemptInterrupted, ProgramFailedError
@@ -40,21 +41,6 @@ class Run:
 
     def __getattr__(self, name):
         return lambda *given: self.did.append((name, *given) if given else name)
-
-
-class Thread:
-    """One that does not run."""
-
-    def __init__(self, *, is_alive=False, problem=None, **options):
-        self.options, self.problem, self.waits = options, problem, []
-        self.is_alive = lambda: is_alive
-        self.join = self.waits.append
-        self.started = 0
-
-    def start(self):
-        self.started += 1
-        if self.problem is not None:
-            raise self.problem
 
 
 class Steps:

@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor
 from types import SimpleNamespace
 
 import pytest
+from tests.unit.executors.tools import Thread
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError, TaskFailedError
 from taskorch.executors._processes import _pool, _wire
@@ -715,21 +716,6 @@ def test_closed_the_idle_leave_and_all_others_are_killed(steps):
     assert (idle.did, busy.did, coming.did) == (["leave"], ["kill"], ["kill"])
     assert not steps.pool._idle
     assert not steps.pool._waiting
-
-
-class Thread:
-    """One that does not run."""
-
-    def __init__(self, *, is_alive=False, problem=None, **options):
-        self.options, self.problem, self.waits = options, problem, []
-        self.is_alive = lambda: is_alive
-        self.join = self.waits.append
-        self.started = 0
-
-    def start(self):
-        self.started += 1
-        if self.problem is not None:
-            raise self.problem
 
 
 @pytest.mark.parametrize("is_alive", [True, False])

@@ -25,3 +25,18 @@ def is_gone(pid: int) -> bool:
     second only.
     """
     return not is_alive(pid)
+
+
+class Thread:
+    """One that does not run."""
+
+    def __init__(self, *, is_alive=False, problem=None, **options):
+        self.options, self.problem, self.waits = options, problem, []
+        self.is_alive = lambda: is_alive
+        self.join = self.waits.append
+        self.started = 0
+
+    def start(self):
+        self.started += 1
+        if self.problem is not None:
+            raise self.problem

@@ -22,7 +22,6 @@ from taskorch.policies import SourceRegistry
 from taskorch.runtime._collector import resting
 from taskorch.runtime._deciders import _STRUCTURE, Parts
 from taskorch.runtime._translation import (
-    is_bare,
     is_simple,
     needs_of,
     options_of,
@@ -347,8 +346,9 @@ def _check_all(tasks: Iterable[Any]) -> None:
         if not isinstance(task, Task):
             msg = f"a list of tasks has {show(task)}, which is no Task"
             raise InvalidTaskError(msg)
-        # Of those that it waits for, a list of tasks is well formed.
-        is_common = is_bare(task) or (
+        # Of its own it has a payload, and perhaps tasks that it waits for: in a list of
+        # tasks there is nothing to object to.
+        is_common = (
             task.id is None
             and type(task.after) in (list, tuple)
             and all(type(above) is Task for above in task.after)
