@@ -367,9 +367,39 @@ def test_an_agent_that_dies_says_so_and_starts_again(run, process):
 
     with pytest.raises(AgentDiedError, match="signal 9"):
         run(["sh", "-c", "echo $$ > pid; sleep 600"], "command", is_to_end=kill)
+    # Not while what is tried again may still be running.
+    eventually(lambda: not is_alive(int((run.folder / "pid").read_text())))
     (run.folder / "pid").unlink()
     end, _ = run(["true"], "command")
     assert end["exit_code"] == 0
+
+
+TELLING = """
+import os, pathlib, time
+import pytest
+
+@pytest.mark.parametrize("n", range(10**4))
+def test_one(n):
+    if not n:
+        pathlib.Path("pid").write_text(f"{{os.getpid()}}\\n")
+    time.sleep({seconds})
+"""
+
+
+@pytest.mark.parametrize("seconds", [600, 0.02], ids=["hangs", "tells"])
+def test_tests_end_with_the_process_of_their_agent(run, process, seconds):
+    # They hold the pipe by which it would be seen that the process has ended.
+    tests = write(run.folder, "test_telling.py", TELLING.format(seconds=seconds))
+
+    def kill():
+        if begun(run.folder):
+            os.kill(process._process.pid, signal.SIGKILL)
+            return True
+        return False
+
+    with pytest.raises(AgentDiedError, match="signal 9"):
+        run(["-q", tests], is_to_end=kill)
+    eventually(lambda: not is_alive(int((run.folder / "pid").read_text())))
 
 
 def test_an_interpreter_that_there_is_not():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +42,8 @@ class AgentProcess:
         self.python: str = python
         self._process: subprocess.Popen[bytes] | None = None
         self._read = b""
+        #: The process group of the task that it runs; 0: none.
+        self._group = 0
 
     def run(
         self,
@@ -71,8 +75,12 @@ class AgentProcess:
                 self._ask({"stop": grace})
             for event in self._events():
                 if event["event"] == "ended":
+                    self._group = 0
                     return event
-                hear(event)
+                if event["event"] == "begun":
+                    self._group = event["group"]
+                else:
+                    hear(event)
 
     def close(self) -> None:
         """End the process, and what it runs."""
@@ -87,7 +95,17 @@ class AgentProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._end_left(process.pid)
         process.stdout.close()
+
+    def _end_left(self, session: int) -> None:
+        """End the task that the process has left behind, if it has."""
+        group, self._group = self._group, 0
+        with contextlib.suppress(OSError):
+            # The number of a group belongs to it while one of its processes is there;
+            # afterwards it may be that of a stranger, who is in another session.
+            if group and _session_of(group) in (None, session):
+                os.killpg(group, signal.SIGKILL)
 
     def _start(self) -> None:
         process = self._process
@@ -115,8 +133,9 @@ class AgentProcess:
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
         except OSError:
-            # What it says, or rather no more says, tells why.
-            return
+            # It has died, and what it says, or rather no more says, tells why; without
+            # what it left running, which goes on to say how far it is.
+            self._end_left(process.pid)
 
     def _events(self) -> list[dict[str, Any]]:
         """What it has said; nothing, if it says nothing for a moment."""
@@ -124,9 +143,11 @@ class AgentProcess:
         assert process is not None and process.stdout is not None  # noqa: S101, PT018 - likewise
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            if not selector.select(_LOOK):
-                return []
-        data = os.read(process.stdout.fileno(), 1 << 16)
+            has_said = selector.select(_LOOK)
+        if not has_said and process.poll() is None:
+            return []
+        # Where it has died, a task of pytest still holds the pipe, which does not end.
+        data = os.read(process.stdout.fileno(), 1 << 16) if has_said else b""
         if not data or len(self._read) > _MAX_LINE:
             self.close()
             code = process.returncode
@@ -135,3 +156,10 @@ class AgentProcess:
             raise AgentDiedError(msg, hint="its standard error says more")
         *lines, self._read = (self._read + data).split(b"\n")
         return [json.loads(line) for line in lines]
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

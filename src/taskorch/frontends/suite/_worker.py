@@ -10,12 +10,14 @@ likewise:
     {"run": {"kind": "pytest", "args": ["-q"], "log": "A1.log", …}}
     {"stop": 10.0}
 
+    {"event": "begun", "group": 4711}
     {"event": "test", "done": 3, "total": 45, …}
     {"event": "ended", "exit_code": 0, "memory_mb": 120.0, …}
 
 When its input ends, as it does when the orchestrator dies, it ends what it runs, and
-itself. It needs the standard library alone, and is started by its path, so that it can
-run in an environment without taskorch.
+itself; where it dies first, the orchestrator ends the group that has begun. It needs
+the standard library alone, and is started by its path, so that it can run in an
+environment without taskorch.
 
 Started with the file of one request, it is a program for an agent elsewhere: it does
 that, lets the agent follow its events, prints the last one, and ends.
@@ -160,6 +162,8 @@ class Worker:
     def _become(self, job: dict[str, Any]) -> None:
         """In the new process: run the task."""
         os.setpgid(0, 0)
+        # Before it runs, so that whoever hears that we have died knows what to end.
+        self.emit({"event": "begun", "group": os.getpid()})
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
