@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overl
 
 from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
+from taskorch._limits import KEEP_EVENTS
 from taskorch.model import to_patience
-from taskorch.model._limits import KEEP_EVENTS
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import capture

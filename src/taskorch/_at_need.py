@@ -6,9 +6,9 @@ A module whose first import is
     from taskorch._at_need import everything as __lazy_modules__
 
 loads what it imports after that as it comes to use it, which an older Python does at
-once. That is for modules that are imported for few of their names: the facade, whose
-class can be named long before one is made, and the package of the values. What runs
-while there is no room for surprises, such as handlers of signals, imports at once.
+once. That is for modules that are imported for few of their names: what the facade is
+made of, and the package of the values. What runs while there is no room for surprises,
+such as handlers of signals, imports at once.
 """
 
 from __future__ import annotations

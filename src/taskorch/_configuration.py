@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
-from taskorch.model._limits import MAX_AMOUNT, MAX_SECONDS
 from taskorch.model._program import OUR_VARIABLES
 
 _FILE: Final = "taskorch.toml"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, Unpack, cast
 
+from taskorch._suggesting import unknown_option
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
 from taskorch.model._options import (
@@ -15,7 +16,6 @@ from taskorch.model._options import (
     declared,
 )
 from taskorch.model._show import show
-from taskorch.model._suggesting import unknown_option
 from taskorch.policies._validator import findings_of
 
 F = TypeVar("F", bound=Callable[..., Any])

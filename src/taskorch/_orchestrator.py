@@ -10,34 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, overload
 
-from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
-from taskorch._contexts import TaskContext
-from taskorch._futures import cancel_pending
-from taskorch._handles import TaskHandle
-from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
-from taskorch.executors._futures import FuturesExecutor
-from taskorch.executors._processes._attempts import Processes
-from taskorch.journal import MemoryJournal
-from taskorch.kernel import KernelConfig
-from taskorch.model import (
-    Agent,
-    Explanation,
-    Health,
-    Resources,
-    Stats,
-    StopReport,
-    Stuck,
-    Task,
-    TaskState,
-    TaskStatus,
-    check_capabilities,
-    check_count,
-    check_event,
-    check_id,
-    check_seconds,
-    to_patience,
-)
-from taskorch.model._limits import (
+from taskorch._limits import (
     CONCURRENCY,
     GRACE_SECONDS,
     KEEP_EVENTS,
@@ -46,27 +19,8 @@ from taskorch.model._limits import (
     NS,
     SIGNAL_SECONDS,
 )
-from taskorch.model._show import show
-from taskorch.model._suggesting import suggesting
-from taskorch.policies import PriorityQueue
-from taskorch.protocols import AttemptExecutor, Journal
-from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
-from taskorch.runtime._asyncio import asyncio, asyncio_loop
-from taskorch.runtime._attempts import AgentRunner
-from taskorch.runtime._deciders import parts_of
+from taskorch._suggesting import suggesting
 from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts, takes_interrupts
-from taskorch.runtime._lifecycle import Lifecycle
-from taskorch.runtime._machine import MEASURED, machine_resources
-from taskorch.runtime._measuring import look_for_meters
-from taskorch.runtime._runtime import Runtime
-from taskorch.runtime._tracing import look_for_sdk
-from taskorch.runtime._translation import (
-    BUILT_IN,
-    executor_for,
-    is_coroutine_function,
-    refuse_arguments,
-)
-from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -81,6 +35,57 @@ if TYPE_CHECKING:
         ResourceManager,
         WorkflowManager,
         WorkflowRun,
+    )
+    from taskorch._needed import (
+        BUILT_IN,
+        MEASURED,
+        Agent,
+        AgentRunner,
+        AttemptExecutor,
+        Explanation,
+        FuturesExecutor,
+        Health,
+        InvalidTaskError,
+        InvalidTransitionError,
+        Journal,
+        KernelConfig,
+        Lifecycle,
+        MemoryJournal,
+        PriorityQueue,
+        Processes,
+        Resources,
+        Runtime,
+        Stats,
+        StopReport,
+        Stuck,
+        Task,
+        TaskContext,
+        TaskHandle,
+        TaskState,
+        TaskStatus,
+        UnknownTaskError,
+        _explaining,
+        _listing,
+        _reports,
+        _stop_signals,
+        asyncio,
+        asyncio_loop,
+        cancel_pending,
+        capture,
+        check_capabilities,
+        check_count,
+        check_event,
+        check_id,
+        check_seconds,
+        executor_for,
+        is_coroutine_function,
+        look_for_meters,
+        look_for_sdk,
+        machine_resources,
+        parts_of,
+        refuse_arguments,
+        show,
+        to_patience,
     )
     from taskorch.protocols import (
         AgentRegistry,
@@ -101,6 +106,15 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 #: `max_concurrency` was not given: it depends on the kind of handler.
 _BY_KIND: Final[Any] = object()
+
+
+def _bind_needed() -> None:
+    """Have the names of `_needed` here: the first to use them is an orchestrator."""
+    if "Runtime" not in globals():
+        from taskorch import _needed  # noqa: PLC0415 - most of the time of an import
+
+        named = vars(_needed).items()
+        globals().update((name, it) for name, it in named if not name.startswith("__"))
 
 
 @suggesting
@@ -182,6 +196,7 @@ class TaskOrchestrator:
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
     ) -> None:
+        _bind_needed()
         check_count("concurrency", concurrency, least=1)
         check_count("keep_finished", keep_finished, least=0)
         if max_queued is not None:

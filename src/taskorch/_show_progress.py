@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 import attrs
 
 from taskorch._handles import TaskHandle
+from taskorch._limits import NS
 from taskorch._managers import WorkflowRun
 from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.model import TERMINAL, TaskState
-from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.runtime._reports import totals
 from taskorch.workflows._words import duration

@@ -22,6 +22,7 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
 )
+from taskorch._limits import NS
 from taskorch.errors import (
     InternalError,
     JournalError,
@@ -32,7 +33,6 @@ from taskorch.errors import (
 )
 from taskorch.events import EventsLost, TaskCompleted
 from taskorch.journal import MemoryJournal
-from taskorch.model._limits import NS
 from taskorch.policies import BackoffRetryHandler, PerformanceRouter, PriorityQueue
 from taskorch.runtime import (
     _blocked,

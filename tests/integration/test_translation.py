@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from taskorch import Program, Resources, RetryPolicy, Task
+from taskorch._limits import MAX_SECONDS, NS
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
@@ -19,7 +20,6 @@ from taskorch.errors import (
 )
 from taskorch.events import PoolRelieved, PoolSaturated, QuotaExceeded, QuotaRelieved
 from taskorch.model import AtLeast, Call, Elastic, ProgramResult, Reference
-from taskorch.model._limits import MAX_SECONDS, NS
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._documents import document_of, document_of_end
 from taskorch.runtime._lent import is_foreign, lent, lent_task

@@ -8,12 +8,12 @@ from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from taskorch._limits import NS
 from taskorch._managers._members import blockers
 from taskorch._managers._times import known_ends, spells_of
 from taskorch._visible import masked
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
-from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._reruns import earlier_ids
 from taskorch.runtime._work import give_error, is_skipped

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
+from taskorch._limits import NS
 from taskorch.errors import (
     AllocationError,
     InvalidTaskError,
@@ -35,7 +36,6 @@ from taskorch.model import (
     to_seconds,
 )
 from taskorch.model._ids import check_id
-from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.runtime._gate import Gate

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from taskorch._configuration import TOKEN_VARIABLE
+from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of
 from taskorch.cli._terminal import on_signals
 from taskorch.errors import InvalidTaskError
-from taskorch.model._limits import SIGNAL_SECONDS
 from taskorch.runtime._interrupts import SLICE
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
+from taskorch._limits import NS
 from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
@@ -36,7 +37,6 @@ from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import LEFT_RUNNING, AttemptOutcome, Leak, Stop, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
-from taskorch.model._limits import NS
 
 #: Outcomes of what never began: how long its task steps aside, and what is told. Where
 #: the system had no room for one, others may have more luck.

@@ -14,6 +14,7 @@ from heapq import heappop, heappush, heapreplace
 from itertools import count
 from typing import Any, Final
 
+from taskorch._limits import EWMA_WEIGHT
 from taskorch.events import TaskCompleted
 from taskorch.kernel import (
     _admission,
@@ -34,7 +35,6 @@ from taskorch.kernel import (
 from taskorch.kernel._rows import Bucket, RowExtra, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
-from taskorch.model._limits import EWMA_WEIGHT
 
 _PENDING: Final = TaskState.PENDING
 _RUNNING: Final = TaskState.RUNNING

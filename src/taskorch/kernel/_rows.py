@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch._limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 from taskorch.model import (
     Agent,
     Elasticity,
@@ -28,7 +29,6 @@ from taskorch.model import (
     TaskState,
     Units,
 )
-from taskorch.model._limits import EWMA_WEIGHT, NS, SAMPLE_SIZE
 
 #: Pools whose names begin so are those of quotas.
 QUOTA: Final = "quota:"

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
+from taskorch._limits import (
+    CONCURRENCY,
+    GRACE_SECONDS,
+    KEEP_FINISHED,
+    NS,
+    POISON_ATTEMPTS,
+)
 from taskorch.errors import InternalError
 from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitted
 from taskorch.kernel._contenders import contenders
@@ -39,13 +46,6 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._transitions import TRANSITIONS
 from taskorch.model import Agent, PoolStats, Resources, TaskState, Units
-from taskorch.model._limits import (
-    CONCURRENCY,
-    GRACE_SECONDS,
-    KEEP_FINISHED,
-    NS,
-    POISON_ATTEMPTS,
-)
 from taskorch.protocols import AgentView, Contender, PoolView
 
 if TYPE_CHECKING:

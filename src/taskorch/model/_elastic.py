@@ -7,9 +7,9 @@ from typing import ClassVar, Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch._limits import MAX_WEIGHT
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_number
-from taskorch.model._limits import MAX_WEIGHT
 from taskorch.model._resources import Resources, Units
 from taskorch.model._show import show
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from taskorch._limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError
-from taskorch.model._limits import MAX_ID_LENGTH
 
 # One segment: no leading dot or dash (hidden files, options), no trailing dot.
 _SEGMENT: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._\-]*[A-Za-z0-9_\-])?"

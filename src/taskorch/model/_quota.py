@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import attrs
 
 from taskorch._frozen import frozen
+from taskorch._limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
-from taskorch.model._limits import MAX_AMOUNT
 from taskorch.model._resources import Resources, Units, to_units
 from taskorch.model._show import show
 

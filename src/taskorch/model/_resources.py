@@ -12,8 +12,8 @@ from typing import ClassVar, Final
 
 import attrs
 
+from taskorch._limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
-from taskorch.model._limits import MAX_AMOUNT
 from taskorch.model._show import show
 
 #: `(name, whole millionths)` pairs, sorted by name, none of them zero.

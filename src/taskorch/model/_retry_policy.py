@@ -8,11 +8,11 @@ from typing import Any, Literal, SupportsFloat, cast
 
 import attrs
 
+from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._suggesting import suggesting
 from taskorch.errors import InvalidTaskError, UnwantedResultError, leaves
 from taskorch.model._checks import is_number
-from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.model._show import show, shown
-from taskorch.model._suggesting import suggesting
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[..., bool]
 #: A named strategy, or a wait strategy of tenacity's (any callable of one state).

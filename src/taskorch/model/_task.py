@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Unpack, cast, overload
 import attrs
 
 from taskorch._frozen import draft_of
+from taskorch._suggesting import suggesting
 from taskorch._visible import masked
 from taskorch.errors import InvalidTaskError
 from taskorch.model._joins import Join, OnParentFailure
@@ -18,7 +19,6 @@ from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
 from taskorch.model._show import shown
-from taskorch.model._suggesting import suggesting
 from taskorch.model._wait import RAISE, Wait
 
 if TYPE_CHECKING:

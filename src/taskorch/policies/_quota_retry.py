@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+from taskorch._limits import MAX_SECONDS
 from taskorch.errors import InvalidTaskError, TaskTimeoutError
 from taskorch.model import Task, check_count
 from taskorch.model._checks import is_number
-from taskorch.model._limits import MAX_SECONDS
 from taskorch.model._show import show
 from taskorch.policies._retry import BackoffRetryHandler, too_late
 from taskorch.policies._retry_after import retry_after

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
+from taskorch._limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Task
 from taskorch.model._checks import is_number
-from taskorch.model._limits import AGING_SECONDS, MAX_SECONDS
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.policies._queue import PriorityQueue

@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from taskorch._limits import MAX_SECONDS
 from taskorch.model import Call
 from taskorch.model._checks import is_number
-from taskorch.model._limits import MAX_SECONDS
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState

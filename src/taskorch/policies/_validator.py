@@ -11,6 +11,7 @@ from typing import Final, TypeAlias, cast
 
 import attrs
 
+from taskorch._limits import MAX_ID_LENGTH, MAX_PRIORITY
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     JOINS,
@@ -23,7 +24,6 @@ from taskorch.model import (
     check_seconds,
     id_problem,
 )
-from taskorch.model._limits import MAX_ID_LENGTH, MAX_PRIORITY
 from taskorch.model._show import show
 from taskorch.protocols import Context, Finding, Validator, Verdict
 from taskorch.protocols._reuse import trusted

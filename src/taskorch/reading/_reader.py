@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskorch._frozen import frozen
+from taskorch._limits import NS
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
     AT_NS,
@@ -45,7 +46,6 @@ from taskorch.model import (
     TaskStatus,
     check_seconds,
 )
-from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime import _explaining, _listing, _reports

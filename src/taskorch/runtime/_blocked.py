@@ -6,8 +6,8 @@ import sys
 import traceback
 from time import monotonic
 
+from taskorch._limits import BLOCKING_SECONDS
 from taskorch.model import HealthCheck
-from taskorch.model._limits import BLOCKING_SECONDS
 from taskorch.runtime._runtime import Runtime
 
 

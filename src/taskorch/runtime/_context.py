@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
+from taskorch._limits import NS
 from taskorch.errors import AttemptInterrupted, NotRunningError, ResultGoneError
 from taskorch.executors._remote import HERE
 from taskorch.kernel import without_quotas
 from taskorch.model import Missing, Resources, TaskState
-from taskorch.model._limits import NS
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._tracing import inside
 from taskorch.runtime._work import (

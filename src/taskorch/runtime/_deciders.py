@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 import attrs
 
 from taskorch._frozen import draft_of
+from taskorch._limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -50,7 +51,6 @@ from taskorch.model import (
     Units,
     check_seconds,
 )
-from taskorch.model._limits import BLOCKING_SECONDS, NS, SLOW_POLICY_SECONDS
 from taskorch.model._show import show, with_article
 from taskorch.policies import (
     BackoffRetryHandler,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from taskorch._limits import HELD_SECONDS, NS
 from taskorch.kernel import Kernel
 from taskorch.model import HealthCheck
-from taskorch.model._limits import HELD_SECONDS, NS
 from taskorch.runtime._runtime import Runtime
 
 

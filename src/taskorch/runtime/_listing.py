@@ -11,10 +11,10 @@ from typing import Any, Final
 import attrs
 
 from taskorch._frozen import frozen
+from taskorch._limits import NS
 from taskorch.errors import InvalidTaskError
 from taskorch.kernel import TaskRow
 from taskorch.model import TERMINAL, TaskState, TaskStatus, check_seconds
-from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.runtime._reports import since as since_when
 from taskorch.runtime._reports import status_of

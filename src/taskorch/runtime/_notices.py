@@ -18,10 +18,10 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from taskorch._limits import NS
 from taskorch._visible import visible
 from taskorch.events import TaskFailed
 from taskorch.model import TERMINAL, Call, HealthCheck, StopReport
-from taskorch.model._limits import NS
 from taskorch.runtime._documents import trace_of
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._timer import TimerThread

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import attrs
 
+from taskorch._limits import MAX_ID_LENGTH, NS
 from taskorch.errors import InvalidTaskError, UsageError
 from taskorch.kernel import (
     Bucket,
@@ -27,7 +28,6 @@ from taskorch.kernel import (
 )
 from taskorch.model import Call, Program, Task, Wait
 from taskorch.model._ids import id_problem
-from taskorch.model._limits import MAX_ID_LENGTH, NS
 from taskorch.model._task import named
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._committer import Keeps

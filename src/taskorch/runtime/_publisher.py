@@ -17,6 +17,11 @@ from time import monotonic, sleep
 from types import CoroutineType
 from typing import Any, Final, Protocol
 
+from taskorch._limits import (
+    GRACE_SECONDS,
+    RECEIVER_BACKLOG,
+    SLOW_RECEIVER_SECONDS,
+)
 from taskorch.events import (
     CLS,
     VIEWS,
@@ -28,11 +33,6 @@ from taskorch.events import (
     completion,
     signal_name,
     view_of,
-)
-from taskorch.model._limits import (
-    GRACE_SECONDS,
-    RECEIVER_BACKLOG,
-    SLOW_RECEIVER_SECONDS,
 )
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import asyncio

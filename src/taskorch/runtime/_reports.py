@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import AgentRow, TaskRow, awaits, moves_of, past_of, without_quotas
@@ -28,7 +29,6 @@ from taskorch.model import (
     TaskStatus,
     TypeStats,
 )
-from taskorch.model._limits import NS
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._blocked import blocked

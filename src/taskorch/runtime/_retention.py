@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from taskorch._limits import NS
 from taskorch.events import (
     AT_NS,
     CLS,
@@ -28,7 +29,6 @@ from taskorch.events import (
 )
 from taskorch.kernel import without_tasks
 from taskorch.model import Retention
-from taskorch.model._limits import NS
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._reruns import stem_of
 

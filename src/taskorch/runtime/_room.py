@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from taskorch._limits import NS
 from taskorch.model import HealthCheck
-from taskorch.model._limits import NS
 from taskorch.runtime._driver import Driver
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._timer import TimerThread

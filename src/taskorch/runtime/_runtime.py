@@ -15,6 +15,7 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from taskorch._limits import BLOCKING_SECONDS
 from taskorch._visible import said
 from taskorch.errors import (
     ComponentError,
@@ -36,7 +37,6 @@ from taskorch.kernel import (
     describe,
 )
 from taskorch.model import TERMINAL, Agent, TaskState, Units
-from taskorch.model._limits import BLOCKING_SECONDS
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _calls, _checkpoints, _end, _intake, _listening, _opening
 from taskorch.runtime._attempts import AgentRunner, Attempts, tidy

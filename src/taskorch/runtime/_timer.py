@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from taskorch.model._limits import NS
+from taskorch._limits import NS
 from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import defers_interrupts
 from taskorch.runtime._work import NEVER

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._limits import MAX_SECONDS, NS
 from taskorch._references import references, refuse_in, replaced
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._processes._attempts import refuse_unsendable
@@ -31,7 +32,6 @@ from taskorch.model import (
     Wait,
     elasticity_of,
 )
-from taskorch.model._limits import MAX_SECONDS, NS
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._work import Work

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from taskorch._limits import NS
 from taskorch.errors import (
     ComponentError,
     DependencyFailedError,
@@ -29,7 +30,6 @@ from taskorch.model import (
     named,
     task_of_call,
 )
-from taskorch.model._limits import NS
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._deciders import METHODS, failure_of
 from taskorch.runtime._effects import EffectQueue

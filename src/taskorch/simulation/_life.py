@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch._visible import said
 from taskorch.errors import (
     ComponentError,
@@ -55,7 +56,6 @@ from taskorch.kernel import (
     is_alive,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
-from taskorch.model._limits import NS
 from taskorch.protocols import AttemptExecutor, Entry
 from taskorch.runtime._attempts import tidy
 from taskorch.runtime._commits import Commits

@@ -9,10 +9,10 @@ from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.errors import AttemptLostError, InvalidTaskError
 from taskorch.kernel import AttemptOutcome
 from taskorch.model import Call, Task, check_seconds
-from taskorch.model._limits import NS
 from taskorch.model._show import show
 
 #: Seconds that work takes of which nothing is known.

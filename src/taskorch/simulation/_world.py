@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
     AT_NS,
@@ -26,7 +27,6 @@ from taskorch.events import (
 )
 from taskorch.kernel import LOCAL, recover
 from taskorch.model import TERMINAL, Agent, Task, TaskState
-from taskorch.model._limits import NS
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime._context import AttemptContext

@@ -22,6 +22,7 @@ from opentelemetry.metrics import (
     Observation,
 )
 
+from taskorch._limits import NS
 from taskorch.events import (
     Event,
     TaskBlocked,
@@ -35,7 +36,6 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.model import Stats
-from taskorch.model._limits import NS
 from taskorch.telemetry import _conventions as names
 
 _LOG: Final = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from taskorch._limits import NS
 from taskorch.events import (
     Event,
     OrchestratorStarted,
@@ -23,7 +24,6 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.model import Resources, TaskState, TaskStatus
-from taskorch.model._limits import NS
 from taskorch.telemetry._slices import Slice, write_slices
 
 if TYPE_CHECKING:

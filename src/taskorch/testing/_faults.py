@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import CLS, SEQ, TASK_ID, Fact, TaskEvent
-from taskorch.model._limits import NS
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation import Fate, Nature
 from taskorch.simulation._run import Fence, Run

@@ -10,6 +10,13 @@ import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._handles import TaskHandle
+from taskorch._limits import (
+    CONCURRENCY,
+    GRACE_SECONDS,
+    KEEP_EVENTS,
+    KEEP_FINISHED,
+    NS,
+)
 from taskorch._managers import WorkflowManager, _limits, manager_of
 from taskorch.errors import (
     InvalidTaskError,
@@ -46,13 +53,6 @@ from taskorch.model import (
     check_event,
     check_id,
     check_seconds,
-)
-from taskorch.model._limits import (
-    CONCURRENCY,
-    GRACE_SECONDS,
-    KEEP_EVENTS,
-    KEEP_FINISHED,
-    NS,
 )
 from taskorch.model._show import show
 from taskorch.protocols import Entry

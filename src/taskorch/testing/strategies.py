@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._limits import MAX_PRIORITY
 from taskorch.model import Agent, Resources, RetryPolicy, Task, id_problem
-from taskorch.model._limits import MAX_PRIORITY
 
 try:
     from hypothesis import strategies as st

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
+from taskorch._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedError
 from taskorch.model import (
     NO_RESOURCES,
@@ -28,7 +29,6 @@ from taskorch.model import (
     id_problem,
 )
 from taskorch.model._joins import JOINS, ON_PARENT_FAILURE
-from taskorch.model._limits import MAX_PRIORITY
 from taskorch.model._options import Declared, declared
 from taskorch.model._show import show
 from taskorch.workflows._documents import (

@@ -8,9 +8,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from taskorch._limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Agent, Resources, to_units
-from taskorch.model._limits import MAX_AMOUNT
 
 amounts = st.dictionaries(
     st.sampled_from(["cpu", "gpu", "memory_mb", "licence"]),

@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from taskorch import RetryPolicy
+from taskorch._limits import MAX_ID_LENGTH
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     TERMINAL,
@@ -30,7 +31,6 @@ from taskorch.model import (
     named,
     task_of_call,
 )
-from taskorch.model._limits import MAX_ID_LENGTH
 
 
 def function():

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from taskorch import TaskOrchestrator
+from taskorch._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Agent, Resources, RetryPolicy, Task, id_problem
-from taskorch.model._limits import MAX_PRIORITY
 from taskorch.policies import StructuralValidator
 from taskorch.testing.strategies import (
     agents,

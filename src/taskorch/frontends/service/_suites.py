@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._limits import MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import (
     InvalidTaskError,
@@ -37,7 +38,6 @@ from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._report import TaskPart
 from taskorch.frontends.suite._running import RUN, check_complete, read_report, run
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
-from taskorch.model._limits import MAX_SECONDS
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
 

@@ -16,6 +16,7 @@ import attrs
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._handles import TaskHandle
+from taskorch._limits import MAX_PRIORITY, MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._visible import said as said_by
 from taskorch.errors import TaskorchError
@@ -40,7 +41,6 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.frontends.service._values import answer, document
 from taskorch.model import TaskState, TaskStatus
-from taskorch.model._limits import MAX_PRIORITY, MAX_SECONDS
 from taskorch.model._plain import plain
 
 if TYPE_CHECKING:

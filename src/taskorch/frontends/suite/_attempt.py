@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
@@ -27,7 +28,6 @@ from taskorch.frontends.suite._results import (
     read_junit,
 )
 from taskorch.model import Task
-from taskorch.model._limits import NS
 from taskorch.model._program import of_attempt
 from taskorch.runtime._clock import MonotonicClock
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch.frontends.suite import _criteria, _words
 from taskorch.frontends.suite._kinds import (
     Choice,
@@ -16,7 +17,6 @@ from taskorch.frontends.suite._kinds import (
     Size,
     Text,
 )
-from taskorch.model._limits import MAX_ATTEMPTS, MAX_SECONDS
 
 
 def _one_of(*words: str) -> Choice:

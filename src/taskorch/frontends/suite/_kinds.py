@@ -8,10 +8,10 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from taskorch._limits import MAX_AMOUNT
 from taskorch.frontends.suite._faults import Faults
 from taskorch.model import id_problem
 from taskorch.model._checks import is_number
-from taskorch.model._limits import MAX_AMOUNT
 from taskorch.workflows._located import Located, Place
 
 _SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from taskorch._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._yaml import FaultsError, Node, read
 from taskorch.model import to_units
-from taskorch.model._limits import MAX_PRIORITY
 from taskorch.model._show import show
 
 #: A line and a column, from 1.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.errors import (
     AttemptInterrupted,
     TaskCancelledError,
@@ -33,7 +34,6 @@ from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.model import Program, ProgramResult, Task
-from taskorch.model._limits import NS
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows._words import stamp
 

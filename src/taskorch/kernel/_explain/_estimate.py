@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from taskorch._limits import NS
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import Holders, shares_by_hand
@@ -14,7 +15,6 @@ from taskorch.kernel._rows import AgentRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Blocker, Estimate, TaskState
 from taskorch.model._explanation import in_words
-from taskorch.model._limits import NS
 
 _S: Final = TaskState
 #: Tasks on the way up through what a task waits for.

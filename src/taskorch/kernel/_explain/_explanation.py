@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from taskorch._limits import NS
 from taskorch.kernel import _soft
 from taskorch.kernel._application import GONE
 from taskorch.kernel._backfill import reservation
@@ -39,7 +40,6 @@ from taskorch.model import (
     Units,
 )
 from taskorch.model._explanation import in_words, some
-from taskorch.model._limits import NS
 from taskorch.model._wait import asked_of
 
 _S: Final = TaskState

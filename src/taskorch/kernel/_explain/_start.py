@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from taskorch._frozen import frozen
+from taskorch._limits import NS
 from taskorch.kernel import _backfill, _books
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, in_pools, match, vetoed
@@ -35,7 +36,6 @@ from taskorch.model import (
     Units,
 )
 from taskorch.model._explanation import in_words, some
-from taskorch.model._limits import NS
 
 #: Agents without room that are named: any one of them is enough.
 _MOST_AGENTS: Final = 5

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
+from taskorch._limits import NS, SAMPLE_SIZE
 from taskorch.errors import InvalidTaskError
 from taskorch.events import CLS, TASK_ID, TaskCompleted, TaskSubmitted, make
 from taskorch.model import Call, Task, Wait, check_seconds
 from taskorch.model._explanation import some
-from taskorch.model._limits import NS, SAMPLE_SIZE
 from taskorch.model._show import show
 from taskorch.simulation._plans._plan import Plan
 from taskorch.workflows import _steps

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch._visible import visible
 from taskorch.kernel import LOCAL
-from taskorch.model._limits import NS
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._collector import resting

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from taskorch._limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.model import (
     NO_RESOURCES,
     Performance,
@@ -17,7 +18,6 @@ from taskorch.model import (
     Task,
     TaskState,
 )
-from taskorch.model._limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.protocols import (
     AgentView,
     Contender,
