@@ -114,10 +114,11 @@ quick: $(READY)
 fast: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow'
 
-# The first look at the tests compiles them, which each process would do for itself.
+# The first look at the tests compiles them, which each process would do for itself; and
+# lists the files of which some are slow, each with their number.
 compiled: $(READY)
-	@$(BIN)/python -m pytest -qq --collect-only tests > build/tests.log \
-	    || { cat build/tests.log; exit 1; }
+	@$(BIN)/python -m pytest -qq --collect-only -m slow tests > build/slow.log \
+	    || { cat build/slow.log; exit 1; }
 
 # Only the fast tests are measured, since measuring doubles their time and the slow ones
 # do at length what these do; but neither those of tests/packaging, which read the sources
@@ -134,8 +135,9 @@ coverage: $(READY)
 
 # Each process is given one at a time, since some take half a minute; and there are six of
 # them, since most tests wait for programs that they start.
-at-length: $(READY)
-	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow
+at-length: compiled
+	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow \
+	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
 
 # The pages, the examples and what is packed: the last of what is done beside other things,
 # where there is a processor left.

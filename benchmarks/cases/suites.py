@@ -20,7 +20,7 @@ XDIST = "pytest-xdist"
 
 _CORES = 2
 _SHARDS = 8
-_QUICK = ("networkx/classes", "networkx/utils")
+_QUICK = ("networkx/algorithms/tree", "networkx/utils")
 #: Without the plugins of this environment, which both would load.
 _ENV = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 _PYTEST = ("-q", "-p", "no:cacheprovider")
