@@ -116,9 +116,10 @@ fast: $(READY)
 
 # The first look at the tests compiles them, which each process would do for itself; and
 # lists the files of which some are slow, each with their number.
-compiled: $(READY)
-	@$(BIN)/python -m pytest -qq --collect-only -m slow tests > build/slow.log \
-	    || { cat build/slow.log; exit 1; }
+compiled: build/slow.log
+build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at).py))
+	@$(BIN)/python -m pytest -qq --collect-only -m slow tests > $@ \
+	    || { cat $@; rm $@; exit 1; }
 
 # Only the fast tests are measured, since measuring doubles their time and the slow ones
 # do at length what these do; but neither those of tests/packaging, which read the sources
@@ -135,7 +136,7 @@ coverage: $(READY)
 
 # Each process is given one at a time, since some take half a minute; and there are six of
 # them, since most tests wait for programs that they start.
-at-length: compiled
+at-length: build/slow.log
 	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow \
 	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
 
