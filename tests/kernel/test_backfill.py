@@ -338,6 +338,33 @@ def test_of_several_agents_one_is_enough():
     assert m.end("two") == ["both"]
 
 
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_of_several_agents_the_one_counts_that_is_free_first(first):
+    """In whatever order they have joined."""
+    m = machine()
+    for name in ("a", "b"):
+        m.agent(name, "x", capacity=Resources(licence=1))
+    ends = {"a": 10, "b": 20} if first == "a" else {"a": 20, "b": 10}
+    for name, seconds in ends.items():
+        m.policies.lengths[name] = seconds
+        m.submit(name, type=name, requires=("x",), resources=Resources(licence=1))
+        assert m.agent_of(name) == name
+    m.submit("next", type="next", requires=("x",), resources=Resources(licence=1))
+    assert (kept(m).agent.name, start_of(m)) == (first, 10)
+
+
+def test_of_two_agents_that_are_both_late_the_first_counts():
+    m = machine()
+    for name, seconds in (("a", 5), ("b", 3)):
+        m.agent(name, "x", capacity=Resources(licence=1))
+        m.policies.lengths[name] = seconds
+        m.submit(name, type=name, requires=("x",), resources=Resources(licence=1))
+    m.submit("next", type="next", requires=("x",), resources=Resources(licence=1))
+    assert kept(m).agent.name == "b"
+    m.after(9 * SEC)
+    assert (kept(m).agent.name, start_of(m)) == ("a", 0)
+
+
 def test_where_the_registry_changes_its_mind_the_reservation_follows():
     """The first is looked at again in the same moment, and is to go elsewhere then."""
     m = machine()

@@ -518,6 +518,19 @@ def test_a_date_is_waited_for_after_the_parents_too():
     assert machine.state("t") is S.RUNNING
 
 
+def test_a_date_of_this_very_moment_is_none():
+    machine = in_situation(pending)
+    machine.change("t", "not_before", not_before=machine.now)
+    assert machine.told(TaskOptionsChanged)[0][8] is None
+    machine.change("t", "not_before", not_before=machine.now + 1)
+    assert machine.told(TaskOptionsChanged)[1][8] == machine.now + 1
+    # It had one, which is over now.
+    machine.change("t", "not_before", not_before=machine.now - 1)
+    assert machine.told(TaskOptionsChanged)[2][8] == machine.now
+    machine.end("parent")
+    assert machine.state("t") is S.RUNNING
+
+
 def test_a_date_does_not_call_back_what_is_queued():
     """What was let go once is not held up again."""
     machine = in_situation(queued)

@@ -283,6 +283,8 @@ def test_explain_asks_the_state_machine_before_dispatch_does():
         lambda m: m.expire(0),
         lambda m: m.agent("new", "x") and m.settle(),
         lambda m: m.kernel.yield_slot(m.row("u"), 1, m.now) and m.settle(),
+        lambda m: m.change("s", timeout_ns=SEC),
+        lambda m: m.emit("something"),
     ],
     ids=[
         "end",
@@ -295,6 +297,8 @@ def test_explain_asks_the_state_machine_before_dispatch_does():
         "expire",
         "join",
         "yield",
+        "options",
+        "event",
     ],
 )
 def test_what_counts_as_a_change(change):

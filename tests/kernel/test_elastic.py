@@ -371,6 +371,12 @@ def test_who_could_not_use_what_came_free_is_not_asked_about():
     assert machine.policies.about == []
     machine.end("hold")
     assert machine.policies.about == ["a"]
+    # Where nothing has come free, although there is some, nobody is.
+    machine.policies.instead["a"] = Resources(cpu=2).units
+    machine.checkpoint("a")
+    machine.policies.about.clear()
+    machine.submit("plain")
+    assert machine.policies.about == ["plain"]
 
 
 def test_a_task_that_is_suspended_does_not_grow():

@@ -281,6 +281,29 @@ def test_slots_and_capacities_that_are_held() -> None:
     ]
 
 
+def test_what_is_queued_after_it_was_looked_at_is_told_the_next_time() -> None:
+    machine = Machine(pools=Resources(cpu=2), policies=Policies(rigid=True))
+    machine.submit("parent", resources=Resources(cpu=2))
+    machine.submit("child", not_before=machine.now + SEC)
+    machine.submit("waits", resources=Resources(cpu=1))
+    machine.submit("later", resources=Resources(cpu=1), not_before=machine.now + SEC)
+    machine.suspend("child")
+    inside: dict[TaskRow, Waits] = {machine.row("parent"): [(machine.row("child"),)]}
+    search = Search(machine.kernel, machine.now, inside)
+    slices = search.slices()
+    next(slices)
+    next(slices)
+    machine.after(SEC)
+    assert machine.state("later") is S.QUEUED
+    for _ in slices:
+        pass
+    assert [(group.kind, group.tasks) for group in search.groups] == [
+        ("waiting", ("waits",)),
+        ("suspended", ("child", "parent")),
+    ]
+    assert groups(machine, parent=(("child",),))[0] == ("waiting", ("waits", "later"))
+
+
 def test_what_moves_on_meanwhile_is_left_out() -> None:
     """The lock is held for a slice only; what has changed by the end is not told."""
     machine = Machine()

@@ -28,6 +28,7 @@ from taskorch.kernel import (
     _attempts,
     _dispatch,
     _parking,
+    _quick,
     check_invariants,
     differences,
 )
@@ -570,3 +571,15 @@ def test_the_quick_way_of_a_submission_considers_nothing_again(monkeypatch):
     assert asked == []
     assert machine.settle() == ["c", "a", "b"]
     assert machine.end("a") == ["d"]
+    # One by one while somebody listens; else all after the first at once.
+    submitted, submit = [], _quick.submit
+    monkeypatch.setattr(
+        _quick, "submit", lambda *args: submitted.append(args) or submit(*args)
+    )
+    for listening, many in ((True, 3), (False, 1)):
+        machine.kernel.listen([], frozenset(CATALOGUE) if listening else frozenset())
+        names = [f"{number} {listening}" for number in range(3)]
+        rows = machine.kernel.submit_many(names, bucket, [None] * 3, machine.now)
+        assert [row.id for row in rows] == names
+        assert len(submitted) == many
+        submitted.clear()

@@ -245,6 +245,20 @@ def test_who_comes_before_the_timer_is_looked_at_wakes_who_was_there(machine):
     assert sorted(name for name, _ in starts(machine)) == ["a", "b", "c", "d"]
 
 
+def test_who_comes_before_the_timer_is_looked_at_may_take_what_it_is_for(machine):
+    """Then the timer finds nothing, and is set for the one after."""
+    machine.change_quotas(per_second(1))
+    machine.submit("a")
+    machine.submit("b", timeout_ns=100 * SEC)
+    kernel = machine.kernel
+    machine.now += SEC
+    kernel.submit("c", kernel.bucket(Spec("call")), None, machine.now)
+    kernel.dispatch(machine.now)
+    assert starts(machine) == [("a", 0), ("c", 1)]
+    machine.after(9 * SEC)
+    assert starts(machine) == [("a", 0), ("c", 1), ("b", 2)]
+
+
 def test_unlike_tasks_of_a_type_are_woken_one_after_the_other(machine):
     """Who takes the token sees to it that somebody looks when the next one comes."""
     machine.change_quotas(per_second(1))
@@ -375,6 +389,16 @@ def test_what_is_wrong_with_a_rate_is_noticed(machine, spoil, told):
     spoil(machine.kernel.rates[CALL])
     with pytest.raises(InternalError, match=told):
         check_invariants(machine.kernel)
+
+
+def test_a_rate_that_is_not_what_its_facts_say_is_noticed(machine):
+    machine.change_quotas(per_second(1))
+    machine.submit("a")
+    folded = machine.folded()
+    assert differences(machine.kernel, folded) == []
+    folded.rates[CALL].spent -= 1
+    (told,) = differences(machine.kernel, folded)
+    assert told.startswith(f"rate of {CALL}: ")
 
 
 # -- other lives -----------------------------------------------------------------------

@@ -150,6 +150,12 @@ def test_shares_without_tasks_are_forgotten_once_others_were_served_often():
     kernel.bucket(Spec("newer", owner="late"))
     # The one runs, the other waits, and the last was just named.
     assert [*kernel.shares] == ["owner1", "owner2", "late"]
+    assert machine.end("t1-1") == ["t2-2"]
+    machine.end("t2-2")
+    kernel.most_buckets = 0
+    kernel.bucket(Spec("newest", owner="late"))
+    # However many were served before, the last one was served lately.
+    assert [*kernel.shares] == ["owner2", "late"]
 
 
 def test_an_owner_for_whom_something_runs_or_is_held_is_not_forgotten():

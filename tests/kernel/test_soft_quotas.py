@@ -390,6 +390,16 @@ def test_who_was_passed_over_is_found(machine):
     check_invariants(kernel)
 
 
+def test_what_a_pool_has_is_given_back_for_the_look(machine):
+    machine.change_quotas(soft(max_parallel=0))
+    machine.submit("a", type="render", resources=Resources(cpu=4))
+    machine.submit("x", type="upload", resources=ONE)
+    rows = machine.row("a"), machine.row("x")
+    assert passed_over(machine.kernel, rows[0], rows[1:], machine.now) is rows[1]
+    assert machine.kernel.pools["cpu"].used == 4_000_000
+    check_invariants(machine.kernel)
+
+
 def test_what_only_an_agent_has_is_given_back_for_the_look(machine):
     machine.agent("smith", "iron", capacity=Resources(anvil=1))
     asks = {"type": "forge", "requires": ("iron",), "resources": Resources(anvil=1)}

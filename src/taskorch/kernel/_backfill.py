@@ -188,6 +188,7 @@ def _reserve_for(
 ) -> Reservation | None:
     """When *row* may start, once enough has ended; None: as things stand, never."""
     best: Reservation | None = None
+    soonest = _NEVER
     unknown: dict[Thing, int] = {}
     for agent in row.bucket.agents:
         alloc = _books.wanted(row.bucket, agent)
@@ -205,8 +206,8 @@ def _reserve_for(
         if when == _NEVER:
             for thing, left in now_room.items():
                 unknown[thing] = min(max(0, left), unknown.get(thing, _NEVER))
-        elif best is None or best.start_ns is None or max(when, now) < best.start_ns:
-            best = Reservation(row, agent, max(when, now), room)
+        elif (start := max(when, now)) < soonest:
+            soonest, best = start, Reservation(row, agent, start, room)
     if best is None and unknown:
         return Reservation(row, None, None, unknown)
     return best

@@ -71,8 +71,6 @@ def contenders(
 
 def _is_bounded(bucket: Bucket, pools: Mapping[str, PoolRow]) -> bool:
     """Whether a quota keeps the tasks of *bucket* from having their least."""
-    if not bucket.bounds:
-        return False
     need = dict(bucket.need)
     return any(
         need.get(resource, 0) > pools[pool].total - pools[pool].used

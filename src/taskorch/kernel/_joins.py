@@ -63,7 +63,7 @@ def _decide_one(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
 
 def _reconsider(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
     """Unblock *row*, which is BLOCKED, if its parents do not block it any more."""
-    held_for_a_person = row.extra is not None and row.extra.decision
+    held_for_a_person = row_extra(row).decision
     if held_for_a_person or _dependencies.is_lost(row):
         return
     kernel.touched.append((row, row.cargo))

@@ -91,10 +91,8 @@ def excuse(kernel: KernelState, now: int) -> None:
     for agent in kernel.agents.values():
         if agent.lease_ns and not agent.lost:
             agent.heard_ns = now
-            agent.seen.update(dict.fromkeys(agent.seen, now))
+            # What it runs, or would not stop, is not looked at before that either.
             _check_at(kernel, agent, now + agent.lease_ns)
-    for leak in kernel.leaked.values():
-        leak.seen_ns = now
 
 
 def check(kernel: KernelState, agent: AgentRow, now: int) -> None:

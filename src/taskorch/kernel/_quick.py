@@ -140,10 +140,8 @@ def submit_many(
         if (
             kernel.plain
             and bucket.checked == kernel.agents_version
-            and not kernel.watched
             and not kernel.workflows
             and not kernel.tell_submitted
-            and bucket.share is None
             and bucket.fifo
             and bucket.fifo[-1] is row
         ):

@@ -359,8 +359,6 @@ def _amounts(units: Units) -> str:
 
 def _retries(row: TaskRow) -> tuple[str, ...]:
     """Why each attempt after the first was made."""
-    if row.extra is None or row.extra.past is None:
-        return ()
     return tuple(
         detail or "no reason given"
         for state, _, detail in moves_of(row)

@@ -226,7 +226,7 @@ class Search:
     def _is_beyond_quota(self, bucket: Bucket) -> bool:
         """Whether every task of *bucket* is more than its quota allows at all."""
         pools = self._kernel.pools
-        return bool(bucket.bounds) and all(
+        return all(
             any(units > pools[name].total for name, units in of_quotas(need))
             for need in (_books.wanted(bucket, agent) for agent in bucket.agents)
         )
