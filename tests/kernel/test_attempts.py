@@ -662,6 +662,22 @@ def test_slots_are_returned_in_order_and_by_agent():
     assert [e.row.id for e in machine.effects] == ["p1", "p2", "x1"]
 
 
+def test_one_that_has_ended_while_it_waited_for_a_slot_keeps_nobody():
+    machine = Machine(concurrency=2)
+    machine.submit_all("t", "w")
+    kernel = machine.kernel
+    for name in "tw":
+        kernel.yield_slot(machine.row(name), 1, machine.now)
+    assert machine.submit_all("u", "v") == ["u", "v"]
+    for name in "tw":
+        assert not kernel.reclaim_slot(machine.row(name), 1, machine.now)
+    machine.cancel("t")
+    machine.end("t", "stopped")
+    machine.effects.clear()
+    machine.end("u")
+    assert [effect.row.id for effect in machine.effects] == ["w"]
+
+
 def test_an_attempt_that_ends_while_it_waits_for_a_slot():
     """It is stopped meanwhile: nobody keeps a slot for it."""
     machine = Machine(concurrency=1)

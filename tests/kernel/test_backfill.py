@@ -392,6 +392,40 @@ def test_where_the_registry_changes_its_mind_the_reservation_follows():
     assert (kept(m).row.id, kept(m).agent.name) == ("urgent", "b")
 
 
+def test_a_first_that_is_vetoed_when_it_is_looked_at_again_is_in_nobodys_way():
+    policies = Policies(rigid=True, backfills=True)
+    policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
+    policies.keeps_match = False
+    m = Machine(policies=policies)
+    for name in ("a", "b"):
+        m.agent(name, "x", capacity=Resources(licence=5))
+
+    def submit(name, licences, **options):
+        need = Resources(licence=licences)
+        return m.submit(name, type=name, requires=("x",), resources=need, **options)
+
+    def check(row, before, after, reason, now):
+        reserved = m.kernel.reserved
+        is_later = reserved is not None and reserved.row is row
+        return "not now" if row.id == "urgent" and is_later else None
+
+    policies.check = check
+    policies.knows = lambda row, agent: (
+        agent.name == ("b" if row.id in ("other", "large") else "a")
+    )
+    policies.lengths |= {"runs": 10, "other": 10}
+    assert submit("runs", 3) == ["runs"]
+    assert submit("other", 5) == ["other"]
+    assert submit("large", 5) == []
+    # It is reserved for the urgent one, and so all are looked at again.
+    m.kernel.paused = True
+    submit("long", 2)
+    submit("urgent", 4, priority=1)
+    m.kernel.paused = False
+    assert m.settle() == ["long"]
+    assert kept(m).row.id == "large"
+
+
 def test_a_stopped_program_has_no_expected_end():
     m = machine()
     submit(m, "runs", 6, 10)

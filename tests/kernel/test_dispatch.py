@@ -270,6 +270,18 @@ def test_explain_asks_the_state_machine_before_dispatch_does():
     assert "no reason given" in str(machine.why("t"))
 
 
+def _miss_a_deadline(m):
+    m.submit("late", not_before=m.now + 9 * SEC, deadline=m.now + SEC)
+    m.after(SEC)
+
+
+def _wait_too_long(m):
+    m.policies.admits_all = False
+    m.policies.admits = lambda row: (None, SEC)
+    m.submit("old", not_before=m.now + 9 * SEC)
+    m.after(SEC)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -285,6 +297,8 @@ def test_explain_asks_the_state_machine_before_dispatch_does():
         lambda m: m.kernel.yield_slot(m.row("u"), 1, m.now) and m.settle(),
         lambda m: m.change("s", timeout_ns=SEC),
         lambda m: m.emit("something"),
+        _miss_a_deadline,
+        _wait_too_long,
     ],
     ids=[
         "end",
@@ -299,6 +313,8 @@ def test_explain_asks_the_state_machine_before_dispatch_does():
         "yield",
         "options",
         "event",
+        "deadline",
+        "age",
     ],
 )
 def test_what_counts_as_a_change(change):

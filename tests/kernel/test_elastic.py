@@ -18,7 +18,7 @@ from taskorch.events import (
     place_of,
 )
 from taskorch.kernel import AgentRow, TaskRow
-from taskorch.model import Elastic, Elasticity, Fallback, Resources, Task, Units
+from taskorch.model import Elastic, Elasticity, Fallback, Quota, Resources, Task, Units
 from taskorch.policies import ProportionalAllocator
 from taskorch.protocols import AllocationRequest, PoolView
 
@@ -377,6 +377,32 @@ def test_who_could_not_use_what_came_free_is_not_asked_about():
     machine.policies.about.clear()
     machine.submit("plain")
     assert machine.policies.about == ["plain"]
+
+
+@pytest.mark.parametrize("kind", ["call", "other"])
+def test_who_is_kept_by_how_many_may_run_at_once_takes_nothing_from_others(kind):
+    machine = machine_of()
+    machine.change_quotas(Quota(type="call", max_parallel=1))
+    if kind == "other":
+        machine.submit("runs")
+    machine.submit("a", type=kind, resources=elastic())
+    assert machine.submit("b", resources=elastic()) == []
+    machine.checkpoint("a")
+    assert cpus(machine)["a"] == 16
+    # Once it may start, its part is there at the next checkpoint.
+    if kind == "other":
+        machine.end("runs")
+        machine.checkpoint("a")
+        assert cpus(machine) == {"a": 8, "b": 8}
+
+
+def test_a_quota_of_what_it_does_not_ask_for_keeps_nobody():
+    machine = machine_of()
+    machine.change_quotas(Quota(type="call", resources={"gpu": 0}))
+    machine.submit("a", type="other", resources=elastic())
+    machine.submit("b", resources=elastic())
+    machine.checkpoint("a")
+    assert cpus(machine) == {"a": 8, "b": 8}
 
 
 def test_a_task_that_is_suspended_does_not_grow():

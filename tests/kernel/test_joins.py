@@ -216,6 +216,20 @@ def test_a_join_that_holds_as_soon_as_it_is_unblocked():
     assert machine.end("t") == ["u"]
 
 
+def test_the_driver_learns_of_what_is_blocked_and_of_what_is_not_any_more():
+    machine = Twin()
+    machine.submit("a")
+    machine.submit("t", after=["a"], cargo="its cargo")
+    kernel, a, t = machine.kernel, machine.row("a"), machine.row("t")
+    kernel.end_attempt(a, 1, "failed", machine.now, ValueError("it went wrong"))
+    assert kernel.touched == [(a, None), (t, "its cargo")]
+    kernel.touched.clear()
+    again = kernel.submit_general("again", a.bucket, None, machine.now, rerun_of=a)
+    kernel.repoint(a, again, machine.now)
+    assert t.state is S.PENDING
+    assert kernel.touched == [(t, "its cargo")]
+
+
 def test_a_blocked_parent_counts_as_over():
     """`finished` waits neither for what is blocked for good, nor is it lost by it."""
     machine = Twin()

@@ -551,6 +551,18 @@ def test_who_was_woken_and_has_gone_wakes_the_next(release):
     assert machine.do(*([end, call_off] if release else [call_off, end])) == ["c"]
 
 
+@pytest.mark.parametrize("ranks", [False, True])
+def test_where_the_first_that_was_woken_has_gone_its_next_comes_in_its_turn(ranks):
+    machine = Machine(policies=Policies(ranks=ranks), concurrency=9)
+    machine.agent("n", "x", max_concurrency=1)
+    machine.submit("a", requires=("x",))
+    for name, kind in (("b", "second"), ("c", "third"), ("d", "second")):
+        machine.now += SEC
+        machine.submit(name, type=kind, requires=("x",))
+    assert machine.do(EndAttempt("a", 1, "completed"), CancelTask("b", "")) == ["c"]
+    assert machine.end("c") == ["d"]
+
+
 def test_nothing_but_the_ways_is_different():
     """What is asserted of the two rests on their being two."""
     verbs = "submit", "submit_many", "complete", "complete_for_next", "dispatch"

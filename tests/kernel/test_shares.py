@@ -172,6 +172,18 @@ def test_an_owner_for_whom_something_runs_or_is_held_is_not_forgotten():
     assert [*kernel.shares] == ["runs", "holds", "late"]
 
 
+def test_owners_that_stand_alike_are_not_told_to_have_less():
+    machine = sharing(concurrency=1)
+    machine.policies.ranking = lambda share: float(share.owner == "cid")
+    submit(machine, "ben", 1)
+    submit(machine, "ann", 1)
+    submit(machine, "bob", 1)
+    submit(machine, "cid", 1)
+    assert "owners share" not in machine.why("ann1").order
+    assert "owners share" not in machine.why("bob2").order
+    assert "cid has more for its weight than ann and bob" in machine.why("cid3").order
+
+
 def test_an_owner_of_many_kinds_of_tasks_stands_in_the_queue_once():
     machine = sharing()
     machine.kernel.pause()

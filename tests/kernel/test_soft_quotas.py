@@ -7,6 +7,7 @@ from tests.kernel.harness import SEC, Machine, Policies, Twin
 from tests.kernel.test_elastic import elastic, machine_of
 
 from taskorch.kernel import PolicyFault, check_invariants, explain, passed_over
+from taskorch.kernel._soft import exceeded
 from taskorch.model import Quota, Resources
 
 ONE = Resources(cpu=1)
@@ -332,6 +333,14 @@ def test_who_is_above_has_no_reservation():
     assert machine.end("large") == ["above"]
 
 
+def test_for_who_is_above_nothing_is_kept_from_others_above():
+    machine = Machine(policies=Policies(backfills=True), pools=Resources(cpu=4))
+    machine.change_quotas(soft(max_parallel=0))
+    machine.submit("long", resources=Resources(cpu=3))
+    machine.submit("large", type="render", resources=Resources(cpu=4))
+    assert machine.submit("small", type="render", resources=ONE) == ["small"]
+
+
 # -- what is said ------------------------------------------------------------------
 
 
@@ -347,6 +356,17 @@ def test_explain_says_that_it_comes_last(machine):
         "1. So it starts when nothing that stays within its quotas can use what is free"
     )
     assert machine.why("y").order == ""
+
+
+def test_of_a_soft_quota_that_was_lifted_nothing_is_said_any_more(machine):
+    machine.change_quotas(soft(max_parallel=1))
+    machine.submit_all("a", "b", type="render")
+    machine.submit_all("x", "y", "c", type="render")
+    assert machine.why("c").order != ""
+    machine.kernel.pause()
+    machine.change_quotas(soft())
+    assert exceeded(machine.kernel, machine.row("c").bucket) is None
+    assert machine.why("c").order == ""
 
 
 def test_who_waits_for_a_quota_that_is_not_soft_does_not_come_last(machine):

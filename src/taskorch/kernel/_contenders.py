@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from taskorch.kernel._rows import UNLIMITED, Bucket, PoolRow, Spec, TaskRow
-from taskorch.model import Resources, Units
+from taskorch.model import TASKS, Resources, Units
 from taskorch.protocols import Contender
 
 _SCALE: Final = 1_000_000
@@ -71,7 +71,8 @@ def contenders(
 
 def _is_bounded(bucket: Bucket, pools: Mapping[str, PoolRow]) -> bool:
     """Whether a quota keeps the tasks of *bucket* from having their least."""
-    need = dict(bucket.need)
+    # One task is as much of a quota for tasks.
+    need = {TASKS: _SCALE, **dict(bucket.need)}
     return any(
         need.get(resource, 0) > pools[pool].total - pools[pool].used
         for pool, resource in bucket.bounds

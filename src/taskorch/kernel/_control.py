@@ -184,8 +184,6 @@ def expire(kernel: KernelState, older_than_ns: int, now: int) -> list[TaskRow]:
     for row in stale:
         seconds = (now - row.ready_ns) / 1e9
         expire_one(kernel, row, now, f"it was queued for {seconds:.3g} s")
-    if stale:
-        _queue.ask_again(kernel)
     return stale
 
 
@@ -194,6 +192,7 @@ def expire_one(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None
     error = ("TaskExpiredError", reason, "expired")
     _ends.fail(kernel, row, error, now)
     _joins.decide(kernel, now)
+    _queue.ask_again(kernel)
 
 
 def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
@@ -203,6 +202,7 @@ def miss_deadline(kernel: KernelState, row: TaskRow, now: int) -> None:
     error = ("TaskTimeoutError", "the deadline passed before it could run", "deadline")
     _ends.fail(kernel, row, error, now)
     _joins.decide(kernel, now)
+    _queue.ask_again(kernel)
 
 
 def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:

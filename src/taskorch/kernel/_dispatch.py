@@ -95,8 +95,6 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     except PolicyFault as fault:
         kernel.last = None
         component_failed(kernel, row, fault, now)
-    if bucket.caller is not None:
-        _parking.pass_on(kernel, bucket)
 
 
 def _start_or_park(
@@ -130,8 +128,6 @@ def _start_within_quotas(
         if units > pool.total - pool.used:
             return False
     start(kernel, row, agent, need, now, bucket.route_reason)
-    if bucket.caller is not None:
-        _parking.pass_on(kernel, bucket)
     return True
 
 

@@ -383,7 +383,5 @@ def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
         if kernel.tell_started:
             _dispatch.tell_of_start(kernel, row, now)
         kernel.starts.append(row)
-        if bucket.caller is not None:
-            _parking.pass_on(kernel, bucket)
     if kernel.growing and not kernel.paused:
         _grants.grow(kernel, now)

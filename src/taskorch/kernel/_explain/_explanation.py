@@ -165,10 +165,11 @@ def _kept(kept: Reservation, now: int) -> str:
 
 def _owners_before(kernel: KernelState, share: Share, now: int) -> list[Share]:
     """The owners whose tasks are served before those of *share*."""
+    assert kernel.shares is not None  # noqa: S101 - owners share
     standing = kernel.deciders.standing(share, now)
     return [
         other
-        for other in (kernel.shares or {}).values()
+        for other in kernel.shares.values()
         if other is not share
         and other.queued
         and kernel.deciders.standing(other, now) < standing
