@@ -20,7 +20,7 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import PolicyFault, Spec, check_invariants
+from taskorch.kernel import PolicyFault, Spec, check_invariants, is_missing
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
@@ -441,6 +441,10 @@ def test_a_priority_that_was_not_named_stays():
     machine.change("t", timeout_ns=SEC)
     assert machine.extra("t").priority == 5
     assert machine.row("t").key == machine.row("t").submitted_ns - 5 * AGING
+
+
+def test_what_runs_misses_nothing():
+    assert not is_missing(in_situation(running).row("t"))
 
 
 def test_without_a_priority_it_stays_without_one():

@@ -213,6 +213,35 @@ def test_slots_go_to_kinds_in_turns():
     assert [(kind.waiting, kind.held) for kind in found] == [(2, ()), (1, ())]
 
 
+@pytest.mark.parametrize(
+    ("slots", "kinds", "found"),
+    [
+        (2, (2, 2, 2), [1, 1]),
+        (3, (2, 2, 2), [1, 1, 1]),
+        (20, (1, 1, 1, 6, 30), [1, 1, 1, 6, 11]),
+        (20, (1, 2), [1, 2]),
+    ],
+)
+def test_of_each_kind_as_many_contend_as_it_has_tasks(slots, kinds, found):
+    machine = machine_of(concurrency=1 + slots)
+    machine.submit("hold", resources=Resources(cpu=16))
+    for number, many in enumerate(kinds):
+        for task in range(many):
+            kind = f"kind{number}"
+            machine.submit(f"{kind}.{task}", type=kind, resources=elastic())
+    waiting = [kind.waiting for kind in machine.kernel.context.view.contenders()]
+    assert waiting == found
+
+
+def test_the_first_in_order_contends_whichever_kind_came_first():
+    machine = machine_of(concurrency=2)
+    machine.submit("hold", resources=Resources(cpu=16))
+    machine.submit("late", type="late", resources=elastic())
+    machine.submit("urgent", type="urgent", resources=elastic(12), priority=1)
+    (found,) = machine.kernel.context.view.contenders()
+    assert found.resources == Resources(cpu=12)
+
+
 def test_all_or_nothing_starts_with_its_whole_share():
     machine = machine_of()
     machine.submit("a", resources=elastic(16))

@@ -172,6 +172,15 @@ def test_an_owner_for_whom_something_runs_or_is_held_is_not_forgotten():
     assert [*kernel.shares] == ["runs", "holds", "late"]
 
 
+def test_an_owner_who_is_in_no_queue_is_found():
+    machine = sharing(concurrency=1)
+    submit(machine, "ben", 1)
+    submit(machine, "ann", 1)
+    machine.kernel.open.clear()
+    with pytest.raises(InternalError, match="ann may have something to start, and no"):
+        check_invariants(machine.kernel)
+
+
 def test_owners_that_stand_alike_are_not_told_to_have_less():
     machine = sharing(concurrency=1)
     machine.policies.ranking = lambda share: float(share.owner == "cid")

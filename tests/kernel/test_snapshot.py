@@ -32,6 +32,7 @@ from taskorch.kernel import (
     Restoration,
     Spec,
     TaskRow,
+    _state,
     check_invariants,
     differences,
     fold,
@@ -738,3 +739,17 @@ def test_what_only_tasks_that_are_gone_have_waited_for_is_not_read():
     machine.submit("later", after=["late", "here"])
     since = [fact for fact, _ in machine.sink[len(facts) :]]
     assert restoration.missing(since) == []
+
+
+def test_of_many_types_the_records_are_as_they_were(monkeypatch):
+    """Of those that were counted together, none has its own record afterwards."""
+    monkeypatch.setattr(_state, "MANY", 1)
+
+    def before(machine):
+        for number in range(3):
+            machine.submit(f"t{number}", type=f"kind{number}")
+            machine.end(f"t{number}")
+
+    machine, state, facts = with_snapshot(before, keep_finished=1)
+    records = restored(machine, state, facts).agents["local"].records
+    assert [*records] == ["kind0", "(other)"]

@@ -102,7 +102,7 @@ def _start_or_park(
 ) -> None:
     """Let *row* start on one of the agents with *room*, or its bucket wait."""
     candidates = room
-    if room and kernel.under_way is not None:
+    if kernel.under_way is not None:
         candidates = [
             agent
             for agent in room

@@ -64,7 +64,7 @@ def short_of(kernel: KernelState, bucket: Bucket, now: int) -> RateRow | None:
     for rate in bucket.rates:
         had = _has_token(rate)
         rate.seen_ns = now
-        if not had and _has_token(rate):
+        if not had:
             # Somebody looked before the timer did.
             _parking.wake_some(kernel, rate.short)
     for rate in bucket.rates:
