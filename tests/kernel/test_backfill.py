@@ -90,6 +90,8 @@ def test_a_task_of_unknown_length_does_not_pass_by_its_length():
     m = machine()
     submit(m, "runs", 7, 10)
     submit(m, "large", 8)
+    # It is not in its own way.
+    assert m.kinds("large") == ["resource"]
     assert submit(m, "unknown", 1) == []
     told = m.why("unknown").blockers[0]
     assert (told.kind, told.name, told.until) == ("reservation", "large", 10.0)
@@ -109,6 +111,17 @@ def test_nobody_passes_while_the_length_of_what_runs_is_unknown():
     assert submit(m, "else", 0, more={"gpu": 2}) == ["else"]
     assert "nobody knows when that is" in m.why("large").order
     assert m.end("runs") == ["large", "short"]
+
+
+def test_once_its_start_is_known_what_ends_before_may_pass():
+    m = machine(9)
+    submit(m, "runs", 4)
+    submit(m, "known", 4, 10)
+    submit(m, "large", 9, 5)
+    assert kept(m).start_ns is None
+    assert submit(m, "short", 1, 5) == []
+    assert m.end("runs") == ["short"]
+    assert start_of(m) == 10
 
 
 def test_what_is_left_even_now_is_free_for_all_of_unknown_length():
@@ -460,6 +473,10 @@ def test_what_is_explained():
         "one takes about 11 s. This one passes it only if that does not put it off."
     )
     assert (blocker.until, blocker.remedies[0].tasks) == (10.0, ("large",))
+    m.now += 9 * SEC + SEC // 2
+    (blocker,) = m.why("long").blockers
+    assert "is reserved for it, in about 500 ms; and" in blocker.detail
+    m.now -= 9 * SEC + SEC // 2
 
     def guess(name):
         row = m.row(name)

@@ -750,6 +750,19 @@ def test_an_old_route_is_not_taken_for_an_answer() -> None:
     assert only(machine.why("u")).detail == "The allocator puts it off: no."
 
 
+def test_who_has_answered_for_all_that_are_alike_is_not_asked_again() -> None:
+    machine = Machine(concurrency=1)
+    machine.submit_all("t", "u")
+    machine.policies.asked.clear()
+    assert machine.kinds("u") == ["slot"]
+    assert machine.policies.asked == []
+    # Of others, nothing is known.
+    machine.submit("v", type="other")
+    machine.policies.asked.clear()
+    assert machine.kinds("v") == ["slot"]
+    assert machine.policies.asked == ["allocator"]
+
+
 def test_of_two_pools_that_are_short_the_one_that_counts_is_named() -> None:
     """The allocator is content without the others."""
     for counts in ("cpu", "gpu"):

@@ -333,6 +333,21 @@ def test_who_is_above_has_no_reservation():
     assert machine.end("large") == ["above"]
 
 
+def test_who_is_above_comes_after_the_first_that_waits_however_urgent_it_is():
+    policies = Policies(rigid=True, backfills=True)
+    policies.lengths = {"long": 10}
+    machine = Machine(policies=policies, pools=Resources(cpu=4))
+    machine.change_quotas(soft(max_parallel=0))
+    machine.submit("long", resources=Resources(cpu=3))
+    assert machine.submit("large", type="upload", resources=Resources(cpu=4)) == []
+    above = {"type": "render", "resources": ONE, "priority": 9}
+    assert machine.submit("above", **above) == []
+    assert machine.kinds("above") == ["reservation"]
+    assert machine.submit("urgent", type="upload", resources=ONE, priority=9) == [
+        "urgent"
+    ]
+
+
 def test_for_who_is_above_nothing_is_kept_from_others_above():
     machine = Machine(policies=Policies(backfills=True), pools=Resources(cpu=4))
     machine.change_quotas(soft(max_parallel=0))

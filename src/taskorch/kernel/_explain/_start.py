@@ -324,7 +324,7 @@ class Start:
         *others* says whether anything else keeps the task from running there.
         """
         kernel, bucket = self._kernel, self._bucket
-        if bucket.route is agent and bucket.route_version == kernel.agents_version:
+        if bucket.route is agent:
             # The router's answer was reusable, so it is not asked.
             return []
         pooled = in_pools(kernel, need)
