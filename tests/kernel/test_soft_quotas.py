@@ -319,6 +319,16 @@ def test_owners_share_among_those_above(machine):
     assert machine.end("a1") == ["a2"]
 
 
+def test_where_all_above_are_called_off_no_owner_has_a_turn(machine):
+    machine = Twin(policies=Policies(ranks=True), concurrency=2)
+    machine.change_quotas(soft(max_parallel=0))
+    tasks = [*renders("a", owner="ann"), *others("x", "y", owner="bob")]
+    assert together(machine, *tasks) == ["x", "y"]
+    machine.kernel.cancel(machine.row("a"), machine.now, "")
+    assert machine.end("x") == []
+    assert machine.kernel.above == []
+
+
 def test_who_is_above_has_no_reservation():
     machine = Machine(policies=Policies(backfills=True), pools=Resources(cpu=4))
     machine.policies.lengths = {}
