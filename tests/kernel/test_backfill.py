@@ -439,6 +439,14 @@ def test_a_first_that_is_vetoed_when_it_is_looked_at_again_is_in_nobodys_way():
     assert kept(m).row.id == "large"
 
 
+def test_what_nobody_can_do_is_kept_by_no_reservation():
+    m = machine(refuse_unknown=False)
+    submit(m, "runs", 6, 10)
+    submit(m, "large", 8, 5)
+    m.submit("odd", requires=("z",))
+    assert m.kinds("odd") == ["capability"]
+
+
 def test_a_stopped_program_has_no_expected_end():
     m = machine()
     submit(m, "runs", 6, 10)

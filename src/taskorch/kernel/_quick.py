@@ -142,7 +142,6 @@ def submit_many(
             and bucket.checked == kernel.agents_version
             and not kernel.workflows
             and not kernel.tell_submitted
-            and bucket.fifo
             and bucket.fifo[-1] is row
         ):
             # Nobody need be asked about the others, and they stand behind this one.
