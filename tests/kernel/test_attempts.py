@@ -113,7 +113,7 @@ def test_a_failure_for_good():
     kernel = machine.kernel
     assert kernel.causes == {"error": 1}
     assert kernel.types["call"].failures == {"KeyError": 1}
-    assert kernel.agents["local"].failed == 1
+    assert kernel.types["call"].failed == kernel.agents["local"].failed == 1
     assert kernel.retries_exhausted == 0
 
 
@@ -241,6 +241,17 @@ def test_a_retry_handler_that_fails():
     assert (kind, cause) == ("ComponentError", "component")
     assert "ValueError: it went wrong; and then the retry_handler failed" in message
     assert machine.told(ComponentFailed)
+
+
+def test_a_retry_handler_that_fails_later_has_not_run_out_of_retries():
+    machine = Machine()
+    machine.policies.delays["t"] = [0]
+    machine.submit("t")
+    machine.fail("t")
+    machine.policies.broken.add("retry_handler")
+    machine.fail("t")
+    assert machine.extra("t").charged == 2
+    assert machine.kernel.retries_exhausted == 0
 
 
 # -- lost workers ------------------------------------------------------------------

@@ -58,6 +58,16 @@ def test_within_an_owner_keys_decide():
     assert machine.end("nobody4") == ["ann1"]
 
 
+def test_whoever_is_moved_back_does_not_go_first_for_its_owner():
+    machine = sharing(concurrency=1)
+    submit(machine, "ben", 1)
+    submit(machine, "ann", 1)
+    # Of another kind, so it stands in another line.
+    submit(machine, "ann", 1, timeout_ns=5 * SEC)
+    machine.prioritise("ann1", -9)
+    assert machine.end("ben0") == ["ann2"]
+
+
 def test_resources_count_and_what_is_taken_by_hand():
     machine = sharing(concurrency=9, pools=Resources(cpu=4))
     submit(machine, "ben", 3, resources=Resources(cpu=1))

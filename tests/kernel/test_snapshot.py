@@ -119,6 +119,7 @@ def sums(kernel):
         kernel.causes,
         {name: told for name, told in types.items() if told != empty},
         list(kernel.agents),
+        [(pool.name, pool.owed) for pool in kernel.pools.values()],
         [row.id for row in kernel.finished],
         list(kernel.tasks),
         list(kernel.leaked),
