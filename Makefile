@@ -159,7 +159,7 @@ soak: $(READY)
 # Half a minute, always from the same seeds: a change is judged by what it changed. To look
 # for what nobody has seen is the work of make soak.
 soak-ci: $(READY)
-	@$(BIN)/python -m taskorch.testing.soak --minutes 0.5 --seed 1 --workflows
+	@$(BIN)/python -m taskorch.testing.soak --minutes 0.25 --seed 1 --workflows
 
 # What the simulator cannot see: make stress SEED=7 TIMES=20 runs one seed again.
 stress: $(READY)
