@@ -107,6 +107,7 @@ def test_a_failure_for_good():
     machine.end("t", "failed", error=KeyError("k"))
     assert machine.state("t") is S.FAILED
     assert machine.error("t") == ("KeyError", "'k'", "error")
+    assert machine.row("t").ended_ns == machine.now
     assert machine.told(TaskFailed) == [
         ("t", 1, "local", "KeyError", "'k'", "error", "no more attempts", True)
     ]
