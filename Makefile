@@ -74,8 +74,8 @@ check: $(READY)
 	@$(AT_ONCE) static quick
 
 test: $(READY)
-	@$(AT_ONCE) others-ready wheel soak-ci stress-ci bench-quick docs-ci static verifytypes \
-	    compiled pages
+	@$(AT_ONCE) others-ready stress-ci compiled wheel bench-quick pages soak-ci docs-ci static \
+	    verifytypes
 	@$(MAKE) --no-print-directory others
 	@$(MAKE) --no-print-directory coverage
 	@$(MAKE) --no-print-directory at-length
@@ -140,8 +140,8 @@ at-length: build/slow.log
 	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow \
 	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
 
-# The pages, the examples and what is packed: the last of what is done beside other things,
-# where there is a processor left.
+# The pages, the examples and what is packed: beside other things, where there is a
+# processor left.
 pages: compiled
 	@$(BIN)/python -m pytest -q -m 'not slow' tests/packaging
 
