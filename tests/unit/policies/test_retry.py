@@ -145,6 +145,11 @@ def test_without_jitter_the_delays_are_the_table(wait, expected):
     assert delays(policy, range(1, 6)) == expected
 
 
+def test_a_delay_beyond_all_numbers_is_the_longest_one():
+    policy = RetryPolicy(5_000, base=1.0, max_delay=30.0, jitter=0)
+    assert decide(policy, attempts=4_000).delay == 30.0
+
+
 def test_delays_that_are_said_come_in_their_order():
     policy = RetryPolicy(delays=(3, 1, 5))
 
