@@ -114,7 +114,7 @@ def _divide_alike(
     if not times:
         return ((),) * len(claims)
     shares = _cut_alike_before(there, chunks, Claim(wanted, least, weight, times))
-    return _dealt(shares, claims) if len(claims) > 1 else (shares,)
+    return _dealt(shares, claims)
 
 
 def _dealt(

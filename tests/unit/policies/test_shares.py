@@ -528,6 +528,26 @@ def test_of_two_pools_that_are_as_scarce_the_first_is_the_measure():
     assert shares == ((Share((20, 1, 6), 1), Share((16, 1, 6), 1)),)
 
 
+def test_a_pool_stops_nobody_who_has_all_that_it_wants_of_it():
+    """The second pool has stopped the third, which has its one of the first already."""
+    claims = (
+        Claim((4, 3), (2, 1), 4),
+        Claim((3, 1), (2, 1), 4, 3),
+        Claim((1, 3), (1, 1)),
+        Claim((1, 3), (1, 1), 3, 3),
+    )
+
+    shares = divide((15, 10), (2, 1), claims)
+
+    assert shares == plain_divide((15, 10), (2, 1), claims)
+    assert shares == (
+        (Share((2, 2), 1),),
+        (Share((3, 1), 3),),
+        (Share((1, 1), 1),),
+        (Share((1, 2), 1), Share((1, 1), 2)),
+    )
+
+
 def test_what_has_no_chunk_is_not_divided():
     """Of 5 in chunks of 2 each has 2; of the other pool each has all that it wants."""
     claims = (Claim((4, 3), (0, 3), 1, 2),)
@@ -620,6 +640,9 @@ def test_what_is_not_divided_is_whole():
 def test_the_rest_of_a_request_below_a_chunk_may_be_its_last_piece():
     assert divide((7,), (2,), (Claim((7,), (2,)),)) == ((Share((7,), 1),),)
     assert divide((6,), (2,), (Claim((7,), (2,)),)) == ((Share((6,), 1),),)
+    # Less than a chunk is left, which is just what one of them lacks.
+    claim = Claim((3,), (2,), 1, 2)
+    assert divide((5,), (2,), (claim,)) == ((Share((3,), 1), Share((2,), 1)),)
 
 
 def test_a_pool_that_was_made_smaller_is_nothing_to_who_wants_nothing_of_it():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.policies.fakes import FakeContext
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Call, Resources, RetryPolicy, Task
+from taskorch.model import AtLeast, Call, Resources, RetryPolicy, Task
 from taskorch.policies import StructuralValidator, ValidatorChain
 from taskorch.protocols import Finding, Validator, Verdict
 
@@ -434,3 +434,27 @@ def test_a_join_that_nobody_knows_is_a_finding(on_parent_failure):
     task = Task("t", after=["a"], join="most", on_parent_failure=on_parent_failure)
 
     assert paths(task) == ["join"]
+
+
+@pytest.mark.parametrize("join", [AtLeast(1), lambda parents: True, len])
+def test_a_join_may_be_a_number_of_parents_or_a_plain_function(join):
+    assert paths(Task("t", after=["a"], join=join)) == []
+
+
+async def later(parents):
+    return True
+
+
+@pytest.mark.parametrize(
+    ("join", "said"),
+    [
+        (later, "is an async def, which nobody would await"),
+        (bool, "or a function is needed"),
+        (3, "or a function is needed"),
+    ],
+)
+def test_a_join_that_cannot_be_asked_is_a_finding(join, said):
+    finding = only(Task("t", join=join))
+
+    assert finding.path == "join"
+    assert said in finding.message
