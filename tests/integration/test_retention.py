@@ -137,6 +137,51 @@ def test_groups_of_one_become_few(tmp_path, monkeypatch):
     assert len(ids(path)) == 19
 
 
+def free_pages(path):
+    db = sqlite3.connect(path)
+    ((free,),) = db.execute("PRAGMA freelist_count")
+    db.close()
+    return free
+
+
+@pytest.mark.parametrize(
+    ("pages", "part", "is_smaller"),
+    [(1, 0.0, True), (10_000, 0.0, False), (1, 0.9, False), (10_000, 0.9, False)],
+)
+def test_a_file_is_written_anew_if_much_of_it_and_many_pages_are_free(
+    tmp_path, monkeypatch, pages, part, is_smaller
+):
+    path = tmp_path / "runs.db"
+    many(path, 100)
+    monkeypatch.setattr(_forgetting, "_FREE_PAGES", pages)
+    monkeypatch.setattr(_forgetting, "_FREE_SHARE", part)
+    assert pruned(path, Retention(most=50)) == 50
+    assert (free_pages(path) == 0) == is_smaller
+
+
+def test_what_is_left_of_many_groups_is_put_together_by_so_many_facts(
+    tmp_path, monkeypatch
+):
+    """Of each group one of two facts is left, and a rest has two."""
+    monkeypatch.setattr(_forgetting, "_MANY", 2)
+    path = tmp_path / "runs.db"
+    journal = SqliteJournal(path)
+    epoch = journal.claim()
+    for number in range(1, 14, 2):
+        group = [
+            ((TaskCompleted, number, 1, f"stays/{number}", 1, "a", 5), None),
+            ((TaskCompleted, number + 1, 1, f"goes/{number}", 1, "a", 5), None),
+        ]
+        journal.append(epoch, group)
+    assert journal.forget(epoch, [f"goes/{number}" for number in range(14)]) == 7
+    journal.close()
+    db = sqlite3.connect(path)
+    rests = db.execute("SELECT first, last, form FROM groups ORDER BY last").fetchall()
+    db.close()
+    assert rests == [(1, 4, 4), (5, 8, 4), (9, 12, 4), (13, 14, 4)]
+    assert SqliteJournal(path).verify() == 7
+
+
 def test_age_and_number(tmp_path):
     path = tmp_path / "runs.db"
     many(path, 10)
@@ -152,6 +197,7 @@ def test_age_and_number(tmp_path):
         with pytest.raises(InvalidTaskError, match="keep_"):
             SqliteJournal(path, **wrong)
     assert SqliteJournal(path, keep_for=timedelta(days=1)).retention().age == 86_400
+    assert SqliteJournal(path, keep_latest=0).retention() == Retention(most=0)
 
 
 def test_what_is_bound_together_stays_together(tmp_path):

@@ -376,15 +376,13 @@ def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
         JournalError: A newer taskorch wrote one, or it is damaged.
     """
     found: list[Entry] = []
-    is_sorted = True
     for row in rows:
         entry, start = _decode(row)
         if start is not None:
             found.append(start)
-            is_sorted = False
         found.append(entry)
-    if not is_sorted:
-        found.sort(key=_number)
+    # A start stands beside its end, and others may be between.
+    found.sort(key=_number)
     if found and found[0][0][SEQ] <= after:
         found = [entry for entry in found if entry[0][SEQ] > after]
     return found

@@ -285,6 +285,26 @@ def test_a_log_that_is_not_there_is_not_held(opened):
     assert (journal.held_log, journal.needs_upkeep()) == (0, False)
 
 
+def test_a_log_that_was_held_is_emptied_whole_once_nobody_reads(
+    path, opened, monkeypatch
+):
+    """Though it is not long for what was written: somebody has held it for so long."""
+    journal = opened()
+    epoch = journal.claim()
+    journal.append(epoch, GROUPS[0])
+    log = Path(f"{path}-wal")
+    monkeypatch.setattr(_file, "HELD_LOG", log.stat().st_size)
+    assert (journal.held_log, journal.needs_upkeep()) == (0, False)
+    monkeypatch.setattr(_file, "HELD_LOG", log.stat().st_size - 1)
+    assert (journal.log_is_long, journal.held_log) == (False, log.stat().st_size)
+    assert journal.needs_upkeep()
+    (trouble,) = journal.troubles()
+    assert "it cannot be emptied" in trouble
+    journal.upkeep(epoch)
+    assert log.stat().st_size == 0
+    assert (journal.needs_upkeep(), journal.troubles()) == (False, [])
+
+
 def test_what_somebody_reads_stays_as_it_was(path, opened):
     journal = opened()
     epoch = journal.claim()
