@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sqlite3
+import struct
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
@@ -26,6 +27,11 @@ _CACHE: Final = 8 * 1024
 LONG_LOG: Final = 4_000
 #: And at which a commit does that itself, although its callers wait.
 _LONGEST_LOG: Final = 4 * LONG_LOG
+#: How a write-ahead log begins, but for the last bit; and bytes before its frames, and
+#: before the page of each.
+_LOG_MAGIC: Final = 0x377F0683
+_LOG_HEADER: Final = 32
+_FRAME_HEADER: Final = 24
 #: The write-ahead log shrinks to this after a checkpoint, in bytes.
 _WAL_LIMIT: Final = 64 * 1024 * 1024
 #: A log of more bytes cannot be moved: somebody has been reading for long.
@@ -107,8 +113,47 @@ def mode_for_readers(path: Path) -> Mode:
     if index.exists():
         # Its owner lives, or was killed: then each reader has an index of its own.
         return "shared"
-    # It was copied with its log, and nobody can have it open.
-    return "alone" if log.stat().st_size else "immutable"
+    # It was copied with its log, and nobody can have it open. A log without a commit
+    # says nothing, and SQLite removes it when the connection is closed.
+    return "alone" if _has_commit(log) else "immutable"
+
+
+def _has_commit(log: Path) -> bool:
+    """
+    Whether SQLite finds anything in a write-ahead log.
+
+    After https://www.sqlite.org/fileformat2.html#the_write_ahead_log: a header and
+    frames of a page each, which hold one sum after the other.
+    """
+    with log.open("rb") as file:
+        header = file.read(_LOG_HEADER)
+        if len(header) < _LOG_HEADER:
+            return False
+        magic, _, page_size = struct.unpack(">3I", header[:12])
+        order = ">" if magic & 1 else "<"
+        sums = _sums(order, header[:24], (0, 0))
+        if magic | 1 != _LOG_MAGIC or header[24:] != struct.pack(">2I", *sums):
+            return False
+        while len(frame := file.read(_FRAME_HEADER + page_size)) > _FRAME_HEADER:
+            whole = frame[:8] + frame[_FRAME_HEADER:]
+            if len(whole) % 8 or frame[8:16] != header[16:24]:
+                return False
+            sums = _sums(order, whole, sums)
+            if frame[16:_FRAME_HEADER] != struct.pack(">2I", *sums):
+                return False
+            # The size of the database, which only the last frame of a commit has.
+            if any(frame[4:8]):
+                return True
+    return False
+
+
+def _sums(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
+    """Continue *sums* by *data*, as SQLite does."""
+    first, second = sums
+    for one, other in struct.iter_unpack(f"{order}2I", data):
+        first = (first + one + second) & 0xFFFF_FFFF
+        second = (second + other + first) & 0xFFFF_FFFF
+    return first, second
 
 
 def state_of(path: Path) -> tuple[tuple[int, int, int] | None, ...]:

@@ -191,6 +191,43 @@ def test_the_checksum_goes_over_whole_columns_however_many_rows_at_a_time(rows, 
         assert _reader.checksum(Rows(rows), 5, 7) == expected
 
 
+def flipped(data, place):
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "is_read"),
+    [
+        (lambda log: log, True),
+        # What comes after a commit may be of an older log, or have been cut off.
+        (lambda log: log + b"older", True),
+        (lambda log: log[:20], False),
+        (lambda log: log[:32], False),
+        # Cut off before the first commit is whole.
+        (lambda log: log[: 32 + 24 + 100], False),
+        (lambda log: bytes(len(log)), False),
+        (lambda log: flipped(log, 3), False),
+        (lambda log: flipped(log, 17), False),
+        (lambda log: flipped(log, 30), False),
+        (lambda log: flipped(log, 32 + 9), False),
+        (lambda log: flipped(log, 32 + 24 + 50), False),
+    ],
+)
+def test_a_copy_is_read_with_as_much_of_its_log_as_there_is(tmp_path, spoil, is_read):
+    filled(tmp_path / "live.db", GROUPS[:1])
+    with closing(SqliteJournal(tmp_path / "live.db")) as live:
+        live.append(live.claim(), GROUPS[1])
+        copy, log = tmp_path / "copy.db", tmp_path / "copy.db-wal"
+        copy.write_bytes((tmp_path / "live.db").read_bytes())
+        before = spoil((tmp_path / "live.db-wal").read_bytes())
+    log.write_bytes(before)
+
+    found = [*GROUPS[0], *GROUPS[1]] if is_read else GROUPS[0]
+    assert entries(copy) == found
+    # SQLite would remove a log in which it finds nothing, and who copies goes on to write.
+    assert log.read_bytes() == before
+
+
 def test_a_copy_of_a_living_journal_is_a_journal(path, opened, tmp_path):
     journal = opened()
     epoch = journal.claim()
