@@ -6,6 +6,7 @@ import os
 import platform
 import textwrap
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ LEGEND = (
 def machine() -> dict[str, str | int | float]:
     """What a reader has to know about where the figures were taken."""
     return {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}"
+        # The kernel of taskorch may be compiled.
+        + " compiled" * (find_spec("taskorch__mypyc") is not None),
         "cpus": usable_cpus(),
         "processor": _processor(),
         "os": platform.platform(),

@@ -101,8 +101,8 @@ def table(runs: Sequence[Results]) -> list[str]:
 
 
 def _version(run: Results) -> list[int]:
-    """`CPython 3.15.2` as numbers, which sort."""
-    number = run["machine"]["python"].split()[-1]
+    """`CPython 3.15.2 compiled` as numbers, which sort."""
+    number = run["machine"]["python"].split()[1]
     return [int(part) for part in number.split(".")[:2]]
 
 

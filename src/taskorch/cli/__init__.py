@@ -14,6 +14,7 @@ import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Final
 
 import taskorch
@@ -135,13 +136,18 @@ def whole_parser() -> argparse.ArgumentParser:
     return _parser(COMMANDS, every=True)
 
 
+def version() -> str:
+    """Which taskorch this is, and whether its kernel is compiled."""
+    # All that is compiled is in one module beside the package.
+    is_compiled = find_spec("taskorch__mypyc") is not None
+    return taskorch.__version__ + ", compiled" * is_compiled
+
+
 def _parser(words: Iterable[str], *, every: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="taskorch", description="Orchestrates tasks on this machine."
     )
-    parser.add_argument(
-        "--version", action="version", version=f"taskorch {taskorch.__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"taskorch {version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     wanted = next((word for word in words if word in COMMANDS), None)
     for name, (purpose, module) in COMMANDS.items():

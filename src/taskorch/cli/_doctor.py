@@ -24,7 +24,7 @@ import taskorch
 from taskorch._configuration import SETTINGS, read_configuration
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._visible import visible
-from taskorch.cli import FAILED, OK
+from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.executors._programs import _guardian
@@ -94,17 +94,15 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _versions() -> Iterator[Finding]:
-    yield Finding(
-        "ok", "taskorch", f"{taskorch.__version__}, {Path(taskorch.__file__)}"
-    )
+    yield Finding("ok", "taskorch", f"{version()}, {Path(taskorch.__file__)}")
     python = f"{platform.python_implementation()} {platform.python_version()}"
     yield Finding("ok", "python", f"{python}, {sys.executable}, {platform.platform()}")
-    version = sqlite3.sqlite_version
+    sqlite = sqlite3.sqlite_version
     if SqliteJournal(os.devnull).wal_reset_bug:
         advice = "let only taskorch write to it, or use a Python with a newer SQLite"
-        yield Finding("warning", "sqlite", f"{version}: {WAL_RESET}", advice)
+        yield Finding("warning", "sqlite", f"{sqlite}: {WAL_RESET}", advice)
     else:
-        yield Finding("ok", "sqlite", version)
+        yield Finding("ok", "sqlite", sqlite)
     there, missing = [], []
     for name, module in _LIBRARIES.items():
         try:

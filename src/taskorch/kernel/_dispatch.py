@@ -256,15 +256,16 @@ def ask(
     if spec.elastic is None:
         return kernel.deciders.allocate(row, agent, pooled, now)
     request = in_pools(kernel, spec.resources)
-    granted, reason, keeps = kernel.deciders.allocate(row, agent, request, now, pooled)
+    answer = kernel.deciders.allocate(row, agent, request, now, pooled)
+    granted = answer[0]
     if granted is None:
-        return granted, reason, keeps
+        return answer
     allowed = _books.within_quotas(kernel, spec, granted)
     if kernel.under_way is not None:
         allowed = _backfill.within(kernel, row, agent, allowed, now)
     if allowed != granted and spec.elastic[2] == "all_or_nothing":
         return None, "its quota, or a reservation, leaves less than that", False
-    return allowed, reason, keeps
+    return allowed, answer[1], answer[2]
 
 
 def start(

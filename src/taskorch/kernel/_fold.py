@@ -13,6 +13,7 @@ becomes of their tasks is decided, and told, as at any other time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from inspect import isdatadescriptor
 from operator import attrgetter
 from typing import Any, Final
 
@@ -324,16 +325,26 @@ COUNTERS: Final = (
     "retries_exhausted",
 )
 _counters_of: Final = attrgetter(*COUNTERS)
+
+
+def _fields(cls: type) -> list[str]:
+    """What objects of *cls* have; of a compiled one, `__slots__` is gone."""
+    return [name for name, found in vars(cls).items() if isdatadescriptor(found)]
+
+
 #: All that a row has: but what is looked at by name, or is the driver's own, or how it
 #: stands in the queue.
 _FIELDS: Final = tuple(
     name
-    for name in TaskRow.__slots__
+    for name in _fields(TaskRow)
     if name not in ("agent", "bucket", "cargo", "links", "extra", "ticket")
 )
-#: Likewise; a veto is a policy's word of the moment, and shares are compared as books.
+#: Likewise; a veto is a policy's word of the moment, shares are compared as books, and
+#: two are worked out of the others.
 _EXTRAS: Final = tuple(
-    name for name in RowExtra.__slots__ if name not in ("blocked_by", "veto", "share")
+    name
+    for name in _fields(RowExtra)
+    if name not in ("blocked_by", "veto", "share", "roots", "passed_on")
 )
 
 

@@ -29,6 +29,7 @@ from taskorch.kernel import (
     _quotas,
     _tick,
 )
+from taskorch.kernel._methods import bind
 from taskorch.kernel._state import KernelState
 
 
@@ -108,3 +109,6 @@ class Kernel(KernelState):
     remember_ended: Final = _driving.remember_ended
     forget_ended: Final = _driving.forget_ended
     collapse: Final = _driving.collapse
+
+
+bind(Kernel)

@@ -24,11 +24,12 @@ from collections.abc import Iterable
 from heapq import heapify, heappush
 from typing import Any, Final
 
-from taskorch.kernel._rows import FEW, Bucket, Place, Share, TaskRow
+from taskorch.kernel._rows import FEW, Bucket, Entry, Place, Share, TaskRow
 from taskorch.kernel._state import KernelState
 
 #: Before all that were ranked: an entry that is too early only costs a look.
-_FIRST: Final = (-math.inf,)
+#: Known by being this object, as entries are.
+_FIRST: Final[Any] = (-math.inf,)
 
 
 def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
@@ -40,7 +41,8 @@ def open_bucket(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
             # may have to wake the next one of a place (`caller`), and not later.
             return
         _forget_entry(kernel, bucket.open)
-    bucket.entry = entry = (row.key, row.seq, bucket)
+    entry: Entry = (row.key, row.seq, bucket)
+    bucket.entry = entry
     heappush(bucket.open, entry)
     if bucket.share is not None:
         look_again(kernel, bucket.share)
@@ -54,11 +56,12 @@ def look_again(kernel: KernelState, share: Share) -> None:
         return
     if known is not None:
         _forget_entry(kernel, kernel.open)
-    share.entry = entry = (_FIRST, share.number, share)
+    entry: Entry = (_FIRST, share.number, share)
+    share.entry = entry
     heappush(kernel.open, entry)
 
 
-def _forget_entry(kernel: KernelState, heap: list[tuple[Any, int, Any]]) -> None:
+def _forget_entry(kernel: KernelState, heap: list[Entry]) -> None:
     """An entry of *heap* is replaced; clean up if most have been."""
     kernel.stale_entries += 1
     many = kernel.stale_entries > FEW and 2 * kernel.stale_entries > len(heap)
@@ -116,7 +119,8 @@ def wake(kernel: KernelState, place: Place) -> None:
     bucket.parked = None
     bucket.refusal = ""
     del kernel.parked[bucket]
-    bucket.entry = entry = (row.key, row.seq, bucket)
+    entry: Entry = (row.key, row.seq, bucket)
+    bucket.entry = entry
     heappush(bucket.open, entry)
     if bucket.share is not None:
         look_again(kernel, bucket.share)
@@ -154,7 +158,8 @@ def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
 def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """Enter *bucket*, whose head is *row*, among those above their soft quotas."""
     heap = kernel.above
-    bucket.above = entry = (row.key, row.seq, bucket)
+    entry: Entry = (row.key, row.seq, bucket)
+    bucket.above = entry
     heappush(heap, entry)
     many = len(heap) > FEW + 2 * len(kernel.buckets)
     if many or (kernel.points is not None and kernel.points.hit("above.rebuild")):

@@ -32,7 +32,7 @@ from taskorch.kernel import (
     _soft,
     _timers,
 )
-from taskorch.kernel._rows import Bucket, RowExtra, TaskRow
+from taskorch.kernel._rows import Bucket, Entry, RowExtra, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 
@@ -109,7 +109,8 @@ def submit(  # noqa: C901 - written out for speed
         if first:
             _parking.head_came(kernel, bucket, row)
     elif bucket.entry is None:
-        bucket.entry = entry = (row.key, row.seq, bucket)
+        entry: Entry = (row.key, row.seq, bucket)
+        bucket.entry = entry
         heappush(kernel.open, entry)
     elif first:
         _parking.open_bucket(kernel, bucket, row)
@@ -332,13 +333,16 @@ def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     heap = kernel.open
     concurrency = kernel.concurrency
     backfills = kernel.under_way is not None
-    while (
-        (backfills and _backfill.again(kernel, now))
-        or (heap and kernel.running < concurrency and not kernel.paused)
-        or (kernel.above and _soft.turn(kernel))
-    ):
-        entry = heap[0]
-        bucket = entry[2]
+    # (mypyc 2.4 fails to compile this as the condition of the loop.)
+    while True:
+        if not (
+            (backfills and _backfill.again(kernel, now))
+            or (heap and kernel.running < concurrency and not kernel.paused)
+            or (kernel.above and _soft.turn(kernel))
+        ):
+            break
+        entry: Entry = heap[0]
+        bucket: Bucket = entry[2]
         if bucket.entry is not entry:
             heappop(heap)
             continue
@@ -353,7 +357,8 @@ def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
             len(heap) > 1 or bucket.caller is not None
         ):
             # The bucket has another head than when it was entered: enter it anew.
-            bucket.entry = entry = (row.key, row.seq, bucket)
+            entry = (row.key, row.seq, bucket)
+            bucket.entry = entry
             heapreplace(heap, entry)
             if bucket.caller is not None:
                 _parking.pass_on(kernel, bucket)

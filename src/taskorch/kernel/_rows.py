@@ -49,6 +49,9 @@ TOKEN: Final = 10**15
 UNLIMITED: Final = 1 << 60
 #: Stale entries that are not worth a clean-up.
 FEW: Final = 64
+#: A place in a heap: `(key, seq, who stands there)`, as long as who stands there has
+#: this very object. What is said to be a tuple, a compiler may make anew.
+Entry: TypeAlias = Any
 #: The place of a task in the queue.
 IN_ORDER: Final = attrgetter("key", "seq")
 
@@ -531,9 +534,9 @@ class Place:
         self.need: int = need
         #: Whether it is for those above their soft quotas.
         self.above: bool = above
-        self.heap: list[tuple[Any, int, Bucket]] = []
+        self.heap: list[Entry] = []
         #: The valid entries of the heap.
-        self.members: dict[Bucket, tuple[Any, int, Bucket]] = {}
+        self.members: dict[Bucket, Entry] = {}
 
     def has_room(self) -> bool:
         """Whether there is enough now for one of those who wait."""
@@ -547,7 +550,7 @@ class Place:
 
     def add(self, bucket: Bucket, row: TaskRow) -> None:
         """Let *bucket* wait, at the place of *row*, its head."""
-        entry = (row.key, row.seq, bucket)
+        entry: Entry = (row.key, row.seq, bucket)
         known = self.members.get(bucket)
         if known is not None and known <= entry:
             return
@@ -561,14 +564,16 @@ class Place:
         """Remove the bucket that is first in order, and return its head, or None."""
         heap, members = self.heap, self.members
         while heap:
-            entry = heap[0]
-            bucket = entry[2]
-            if members.get(bucket) is not entry:
+            entry: Entry = heap[0]
+            bucket: Bucket = entry[2]
+            known: Entry = members.get(bucket)
+            if known is not entry:
                 _heappop(heap)
                 continue
             row = None if bucket.parked is None else bucket.head()
             if row is not None and (row.seq != entry[1] or row.key is not entry[0]):
-                members[bucket] = entry = (row.key, row.seq, bucket)
+                entry = (row.key, row.seq, bucket)
+                members[bucket] = entry
                 _heapreplace(heap, entry)
                 continue
             _heappop(heap)
@@ -729,9 +734,9 @@ class Bucket:
         #: That of its owner, where owners share.
         self.share: Share | None = None
         #: The buckets that may have something to start, among them this one, if it may.
-        self.open: list[tuple[Any, int, Any]] = []
+        self.open: list[Entry] = []
         #: Its entry among these, or None.
-        self.entry: tuple[Any, int, Bucket] | None = None
+        self.entry: Entry = None
         #: Where it waits for room, or None if it does not.
         self.parked: tuple[Place, ...] | None = None
         #: Who woke it, and is to wake the next once this one has been looked at.
@@ -740,7 +745,7 @@ class Bucket:
         self.soft: bool = False
         #: Its entry among those above their soft quotas, or None; and who woke it, and
         #: is to wake the next once its turn among these has come.
-        self.above: tuple[Any, int, Bucket] | None = None
+        self.above: Entry = None
         self.carried: Place | None = None
         #: Why an allocator of the user's put it off though there was room, or "".
         self.refusal: str = ""
@@ -865,9 +870,9 @@ class Share:
         self.number: int = number
         self.buckets: dict[Bucket, None] = {}
         #: Those of them that may have something to start: `(key, seq, bucket)`.
-        self.open: list[tuple[Any, int, Any]] = []
+        self.open: list[Entry] = []
         #: Its entry among the shares that may: `((standing, served, key), seq, share)`.
-        self.entry: tuple[Any, int, Share] | None = None
+        self.entry: Entry = None
         #: What the queue has said of it: the lowest is served first.
         self.standing: float = 0.0
         #: Whether that still holds.
@@ -992,3 +997,8 @@ def of_quotas(alloc: Units) -> Units:
 def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:
     """*pairs*, those that are something, by their names."""
     return tuple(sorted(pair for pair in pairs if pair[1]))
+
+
+for _ordered in (Bucket, Share):
+    # Compiled, what says how it is ordered is not hashed unless it says how as well.
+    setattr(_ordered, "__hash__", object.__hash__)  # noqa: B010 - it is no attribute

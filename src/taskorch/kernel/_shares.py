@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from taskorch.kernel import _attempts, _dispatch, _grants, _parking, _soft
 from taskorch.kernel._deciders import PolicyFault
-from taskorch.kernel._rows import Share, TaskRow
+from taskorch.kernel._rows import Bucket, Entry, Share, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 
@@ -32,7 +32,7 @@ def dispatch(kernel: KernelState, now: int) -> None:
     while (heap and kernel.running < kernel.concurrency and not kernel.paused) or (
         kernel.above and _soft.turn(kernel, order)
     ):
-        entry = heap[0]
+        entry: Entry = heap[0]
         share: Share = entry[2]
         if share.entry is not entry:
             heappop(heap)
@@ -46,7 +46,8 @@ def dispatch(kernel: KernelState, now: int) -> None:
         if row.state is not _QUEUED:
             continue
         if (place, row.seq) != entry[:2]:
-            share.entry = entry = (place, row.seq, share)
+            entry = (place, row.seq, share)
+            share.entry = entry
             heapreplace(heap, entry)
             continue
         _dispatch.place(kernel, row.bucket, row, now)
@@ -71,8 +72,8 @@ def _head(kernel: KernelState, share: Share) -> TaskRow | None:
     """The first of the tasks of *share* that may start, as in `_quick.dispatch`."""
     heap = share.open
     while heap:
-        entry = heap[0]
-        bucket = entry[2]
+        entry: Entry = heap[0]
+        bucket: Bucket = entry[2]
         if bucket.entry is not entry:
             heappop(heap)
             continue
@@ -84,7 +85,8 @@ def _head(kernel: KernelState, share: Share) -> TaskRow | None:
             return row
         else:
             # The bucket has another head than when it was entered: enter it anew.
-            bucket.entry = entry = (row.key, row.seq, bucket)
+            entry = (row.key, row.seq, bucket)
+            bucket.entry = entry
             heapreplace(heap, entry)
         if bucket.caller is not None:
             _parking.pass_on(kernel, bucket)

@@ -103,7 +103,7 @@ def _is_above(pool: PoolRow, units: int) -> bool:
 def _first(kernel: KernelState) -> TaskRow | None:
     """The first of those that are above; None: its entry was out of date."""
     entry = kernel.above[0]
-    bucket = entry[2]
+    bucket: Bucket = entry[2]
     row = bucket.head()
     if bucket.above is entry and row is not None:
         if entry[:2] == (row.key, row.seq):

@@ -31,6 +31,7 @@ from taskorch.kernel._rows import (
     AllocationRow,
     Bucket,
     Claim,
+    Entry,
     Leak,
     PoolRow,
     RateRow,
@@ -370,7 +371,7 @@ class KernelState:
         self.workflows: dict[str, None] = {}
         #: Buckets above their soft quotas, for when nobody else can start:
         #: `(key, seq, bucket)`. And the one of them whose turn it is.
-        self.above: list[tuple[Any, int, Bucket]] = []
+        self.above: list[Entry] = []
         self.last: Bucket | None = None
         #: Of each whose quota says so, how many may start in a time.
         self.rates: dict[tuple[str, str], RateRow] = {}
@@ -392,7 +393,7 @@ class KernelState:
         self.types: dict[str, TypeRow] = {}
         #: Buckets that may have something to start: `(key, seq, bucket)`. Where owners
         #: share, it is their shares, and each has such a list of its own.
-        self.open: list[tuple[Any, int, Any]] = []
+        self.open: list[Entry] = []
         #: How many of these have been replaced by others.
         self.stale_entries: int = 0
         #: Buckets that have something to start, and nowhere to start it.

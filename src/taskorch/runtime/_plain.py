@@ -282,7 +282,8 @@ class Plain:
         if not self._is_agreed(kinds, now):
             return None
         known, gone = kernel.tasks.keys(), kernel.retired.keys()
-        if not (known.isdisjoint(batch.ids) and gone.isdisjoint(batch.ids)):
+        chosen: Any = batch.ids
+        if not (known.isdisjoint(chosen) and gone.isdisjoint(chosen)):
             return None
         if rt.committer is not None:
             rt.committer.documents.update(zip(works, batch.documents, strict=True))
