@@ -37,6 +37,16 @@ def test_what_is_free_of_a_pool_is_never_less_than_nothing():
     assert machine.kernel.pools["cpu"].view.free == 0
 
 
+def test_what_is_granted_beyond_a_pool_is_owed_until_it_is_large_enough():
+    machine = Machine(pools=Resources(cpu=4))
+    machine.submit("a", resources=Resources(cpu=3))
+    owed = []
+    for cpu in (1, 2, 4):
+        machine.change_pools(cpu=cpu)
+        owed.append(machine.kernel.pools["cpu"].owed)
+    assert owed == [2_000_000, 1_000_000, 0]
+
+
 def test_growing_wakes_those_who_wait_in_their_order():
     machine = Machine(pools=Resources(cpu=1))
     machine.submit_all("a", "b", "c", "d", resources=Resources(cpu=1))

@@ -495,6 +495,15 @@ def _at_once(machine):
     assert machine.row("z").bucket.parked is not None
 
 
+def test_who_has_ended_leaves_no_slot_to_the_next():
+    machine = Machine(concurrency=1)
+    machine.submit_all(*"abc")
+    assert machine.end("a") == ["b"]
+    kernel = machine.kernel
+    assert kernel.complete_for_next(machine.row("a"), 1, machine.now) is None
+    assert (kernel.completed, machine.state("c")) == (1, S.QUEUED)
+
+
 def test_where_another_was_put_off_it_is_asked_about_first():
     machine = Machine(concurrency=2, pools=Resources(cpu=4))
     machine.policies.refuses = lambda row, agent: "no" if row.id == "z" else None

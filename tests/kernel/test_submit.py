@@ -179,6 +179,7 @@ def test_unsatisfiable_by_the_agents():
     machine = Machine()
     machine.agent("a", "x", capacity=Resources(cpu=2))
     machine.agent("b", "x", capacity=Resources(cpu=3))
+    machine.agent("c", "x", capacity=Resources(cpu=1))
     with pytest.raises(UnsatisfiableError, match="on agent b, is 3") as caught:
         machine.submit("t", requires=("x",), resources=Resources(cpu=4))
     assert caught.value.most == 3

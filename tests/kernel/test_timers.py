@@ -64,6 +64,26 @@ def test_an_attempt_that_ends_in_time():
     assert machine.kernel.next_due() is None
 
 
+class Often:
+    """Whatever may happen in the kernel, happens."""
+
+    def hit(self, name):
+        return True
+
+
+def test_those_that_are_left_by_a_clean_up_ring_in_their_order():
+    machine = Machine()
+    for name, seconds in (("t", 1), ("u", 5), ("v", 2)):
+        machine.submit(name, timeout_ns=seconds * SEC)
+    machine.end("t")
+    machine.kernel.points = Often()
+    machine.submit("w", timeout_ns=9 * SEC)
+    assert machine.kernel.next_due() == machine.now + 2 * SEC
+    for due, told in ((2, ["v"]), (5, ["v", "u"]), (9, ["v", "u", "w"])):
+        machine.after(due * SEC - (machine.now - machine.row("u").started_ns))
+        assert [what[0] for what in machine.told(AttemptStopping)] == told
+
+
 def test_not_before():
     """A date is waited for; then the task is queued at its old place."""
     machine = Machine(concurrency=1)
