@@ -8,6 +8,7 @@ it does nothing, and the wheel is the pure one. It needs a C compiler.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class Compiled(BuildHookInterface[Any]):
         from setuptools.command.build_ext import build_ext
 
         root = Path(self.root)
-        made = root / "build" / "compiled"
+        # What another Python has compiled is none of this wheel's.
+        made = root / "build" / "compiled" / str(sys.implementation.cache_tag)
         kernel = Path("src/taskorch/kernel")
         files = [str(kernel / f"{name}.py") for name in MODULES]
         os.chdir(root)

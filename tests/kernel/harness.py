@@ -1,5 +1,6 @@
 """A kernel in virtual time: policies that say what a test wants, and a driver."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
@@ -62,6 +63,18 @@ SEC = 1_000_000_000
 AGING = 60 * SEC
 #: Join and what follows a failure, where nothing is said.
 USUAL = ("all", "block")
+
+
+class Only:
+    """Hits the points of these names, and counts all."""
+
+    def __init__(self, names):
+        self.names = names
+        self.seen = Counter()
+
+    def hit(self, name):
+        self.seen[name] += 1
+        return name in self.names
 
 
 class Policies:

@@ -1,12 +1,11 @@
 """Fault points: where the unusual but legal happens, the laws are the same."""
 
 import re
-from collections import Counter
 from pathlib import Path
 from random import Random
 
 import pytest
-from tests.kernel.harness import SEC, Machine, S
+from tests.kernel.harness import SEC, Machine, Only, S
 from tests.kernel.random_run import Run, run
 
 import taskorch.kernel
@@ -26,18 +25,6 @@ POINTS = {
 #: Those where only what nobody needs is let go of. (Without its dead timers, a kernel
 #: may do in another order what is due at one and the same instant.)
 TIDY = {"open.rebuild", "above.rebuild", "bucket.compact", "buckets.forget"}
-
-
-class Only:
-    """Hits the points of these names, and counts all."""
-
-    def __init__(self, names):
-        self.names = names
-        self.seen = Counter()
-
-    def hit(self, name):
-        self.seen[name] += 1
-        return name in self.names
 
 
 class Dice(Only):

@@ -1000,5 +1000,5 @@ def nonzero(pairs: Iterable[tuple[str, int]]) -> Units:
 
 
 for _ordered in (Bucket, Share):
-    # Compiled, what says how it is ordered is not hashed unless it says how as well.
-    setattr(_ordered, "__hash__", object.__hash__)  # noqa: B010 - it is no attribute
+    # A compiled class that defines `__lt__` has no `__hash__` unless it is given one.
+    setattr(_ordered, "__hash__", object.__hash__)  # noqa: B010 - checkers refuse `=`
