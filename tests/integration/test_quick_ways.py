@@ -33,6 +33,7 @@ from taskorch.journal import MemoryJournal, SqliteJournal
 from taskorch.journal._reading import ReadableJournal
 from taskorch.kernel import check_invariants, differences
 from taskorch.kernel._history import past_of
+from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._translation import executor_for
 
 SEC = 1_000_000_000
@@ -70,6 +71,10 @@ def is_again(value: Any) -> bool:
 
 async def coroutine() -> None:
     """Returned, and not awaited."""
+
+
+async def two(_: int) -> int:
+    return 2
 
 
 def no_more(key: int) -> None:
@@ -584,3 +589,49 @@ def test_the_two_take_different_ways(durable, tmp_path):
     pair.close()
     # A journal is asked first whether it has what has an id, but for a new run.
     assert taken == [(True, not durable, True, True, True), (False,) * 5]
+
+
+@pytest.mark.parametrize(
+    ("beside", "lone"),
+    [
+        (None, True),
+        ("a timer", False),
+        ("a receiver", False),
+        ("one who waits for quiet", False),
+        ("a held worker", False),
+        ("a coroutine", False),
+    ],
+)
+def test_a_call_goes_straight_to_an_idle_worker_if_nothing_else_is_to_be_done(
+    beside, lone, monkeypatch
+):
+    """And by the general way otherwise: it is run either way."""
+    taken = []
+    settle_lone = Runtime.settle_lone
+
+    def watched(rt: Runtime, now: int) -> Any:
+        found = settle_lone(rt, now)
+        taken.append(found is not None)
+        return found
+
+    go = Event()
+    with TaskOrchestrator(concurrency=1) as orch:
+        assert orch.submit(abs, -1).result(timeout=PATIENCE) == 1
+        eventually(lambda: bool(orch._rt._idle))
+        if beside == "a timer":
+            orch.submit_task(Task.call(abs, 0, not_before=3600))
+        elif beside == "a receiver":
+            orch.signals.pool_saturated.connect(print)
+        elif beside == "one who waits for quiet":
+            orch._rt.waiting.quiet.append(go.set)
+        elif beside == "a held worker":
+            orch.submit(go.wait)
+        monkeypatch.setattr(Runtime, "settle_lone", watched)
+        last = orch.submit(two if beside == "a coroutine" else abs, -2)
+        if beside == "a held worker":
+            assert not taken, "nothing may start"
+            taken.append(False)
+            go.set()
+        assert last.result(timeout=PATIENCE) == 2
+        assert taken == [lone]
+        orch.stop(drain=False)

@@ -104,6 +104,10 @@ class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
         """What a caller is told of a policy that failed."""
         ...
 
+    def drop(self) -> None:
+        """Under the lock: let go what is kept of tasks that have left memory."""
+        ...
+
     def interrupted(self, error: BaseException) -> None:
         """An exception from outside has cut a step short."""
         ...
@@ -114,6 +118,10 @@ class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
 
     def publish(self) -> None:
         """Under the lock: hand over the facts that have not been told."""
+        ...
+
+    def settle_lone(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
+        """Under the lock: as `settle`, if no more is to be done than one start."""
         ...
 
     def wake(self, work: Work) -> None:
@@ -178,7 +186,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         object.__setattr__(work._task, "id", task_id)
     if lock.locked():
         yield_gil(lock)
-    launch = None
+    lone = launch = None
     inside = False
     try:
         try:
@@ -191,13 +199,17 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
                 if kernel.sink or (
                     kernel.running < kernel.concurrency and not kernel.paused
                 ):
-                    launch = rt.settle(now)
+                    lone = rt.settle_lone(now)
+                    if lone is None:
+                        launch = rt.settle(now)
         except PolicyFault as fault:
             raise rt.component_error(fault, task_id) from fault.error
         except InternalError as error:
             rt.fail_stop(error)
             raise
-        if launch is not None:
+        if lone is not None:
+            rt.threads.start(*lone)
+        elif launch is not None:
             rt.launch(launch)
     except Exception:
         raise
@@ -415,13 +427,14 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             _rest(rt, worker)
         if kernel.sink:
             rt.publish()
+        if kernel.dropped and (len(kernel.dropped) > _FEW or not kernel.active):
+            rt.drop()
         if (
             starts
             or kernel.touched
             or kernel.effects
             or kernel.timers
             or rt.waiting.quiet
-            or (kernel.dropped and (len(kernel.dropped) > _FEW or not kernel.active))
             or rt.deciders.slow
         ):
             launch = rt.settle(now)

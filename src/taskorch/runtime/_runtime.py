@@ -312,8 +312,43 @@ class Runtime:
         try:
             return self._settle(now)
         except Exception as error:
-            message = f"taskorch itself failed: {describe(error)}"
-            raise InternalError(message) from error
+            raise _fault_of_ours(error) from error
+
+    def settle_lone(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
+        """
+        As `settle`, if no more is to be done than one start, on an idle worker.
+
+        Returns:
+            What `threads.start` takes; None if there is more or less: `settle` follows.
+
+        Raises:
+            InternalError: See `settle`.
+        """
+        kernel, threads = self.kernel, self.threads
+        try:
+            if not self._idle or kernel.claims or kernel.sink is not None:
+                return None
+            kernel.dispatch(now)
+            starts = kernel.starts
+            if (
+                len(starts) != 1
+                or kernel.touched
+                or kernel.dropped
+                or kernel.effects
+                or kernel.timers
+                or self.notices.due
+                or self.waiting.quiet
+                or self.deciders.slow
+            ):
+                return None
+            row = starts[0]
+            work: Work = row.cargo
+            if self.attempts.executor_of(row, work) is not threads:
+                return None
+            starts.clear()
+            return (row, row.attempt, work), self._idle.pop()
+        except Exception as error:
+            raise _fault_of_ours(error) from error
 
     def _settle(self, now: int) -> Launch | None:  # noqa: C901, PLR0912 - one step, in order
         kernel = self.kernel
@@ -329,7 +364,7 @@ class Runtime:
         if kernel.touched:
             self._touch()
         if kernel.dropped:
-            self._drop()
+            self.drop()
         if self.deciders.slow:
             self._say_slow(now)
         if self.wanted:
@@ -457,7 +492,8 @@ class Runtime:
         for waiter in tuple(waiters or ()):
             waiter()
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Under the lock: let go what is kept of tasks that have left memory."""
         dropped, self.kernel.dropped = self.kernel.dropped, []
         for row in dropped:
             work, row.cargo = row.cargo, None
@@ -615,3 +651,7 @@ class Runtime:
     def report(self) -> None:
         """Monitoring: say how things stand, to those who listen."""
         self._report(self)
+
+
+def _fault_of_ours(error: Exception) -> InternalError:
+    return InternalError(f"taskorch itself failed: {describe(error)}")
