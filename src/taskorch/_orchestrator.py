@@ -150,7 +150,9 @@ class TaskOrchestrator:
             processes there are at the most, instead of one for each core.
         durability: Of a journal that is given by its path: `"power"` survives a loss
             of power, `"process"` only the death of the process, and is much faster.
-        keep_finished: Finished tasks that stay in memory.
+        keep_finished: Finished tasks that stay in memory. Of older ones it is known
+            how they ended, in a byte each, or in about a hundred if the id is of your
+            own choice.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
         unknown_capability: Whether a task that no agent can do is refused
             (`"refuse"`) or waits for one (`"wait"`).

@@ -281,6 +281,31 @@ def test_what_as_completed_has_yielded_is_the_callers_alone() -> None:
         assert next(later).result() is None
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_of_a_task_that_has_left_memory_there_is_no_object(
+    kept: bool, tmp_path: Path
+) -> None:
+    """Whichever way it came, if it was given no name: how it ended is in a byte."""
+    journal = tmp_path / "runs.db" if kept else None
+    with TaskOrchestrator(keep_finished=0, journal=journal) as orch:
+        ids = [orch.submit(str).task_id]
+        ids += [
+            handle.task_id
+            for handle in orch.submit_tasks([Task.call(str) for _ in range(3)])
+        ]
+        first = orch.submit_task(Task.call(str))
+        second = orch.submit_task(Task.call(str, after=[first]))
+        ids += [first.task_id, second.task_id]
+        assert list(orch.map(str, range(3))) == ["0", "1", "2"]
+        named = orch.submit_task(Task.call(str, id="mine"))
+        assert orch.wait(PATIENCE)
+        retired = orch._rt.kernel.retired
+        eventually(lambda: len(retired) == 10)
+        assert [*retired.by_id] == [named.task_id]
+        states = {orch.get_task_status(task_id).state for task_id in ids}
+        assert states == {"completed"}
+
+
 # -- map ---------------------------------------------------------------------------
 
 

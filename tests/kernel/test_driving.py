@@ -71,7 +71,7 @@ def test_finished_tasks_stay_until_the_driver_says():
     assert list(machine.kernel.tasks) == ["a", "b"]
     machine.kernel.retire()
     assert list(machine.kernel.tasks) == ["b"]
-    assert machine.kernel.retired == {"a": S.COMPLETED}
+    assert dict(machine.kernel.retired.items()) == {"a": S.COMPLETED}
 
 
 def test_a_driver_that_has_failed_starts_nothing_and_fails_all():

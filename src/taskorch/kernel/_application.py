@@ -465,7 +465,7 @@ def retire(kernel: KernelState) -> None:
         kernel.tasks = tasks = dict(tasks)
         kernel.most_tasks = max(MANY, len(tasks))
     del tasks[row.id]
-    kernel.retired[row.id] = row.state
+    kernel.retired.add(row.id, row.state, named=row.named)
     if row.links is not None or row.named:
         # The driver may have to drop its cargo, or to record something.
         kernel.dropped.append(row)

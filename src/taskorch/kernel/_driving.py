@@ -53,7 +53,7 @@ def keep_finished(kernel: KernelState) -> None:
 
 def remember_ended(kernel: KernelState, ended: Mapping[str, TaskState]) -> None:
     """These tasks have left memory, in this life or an earlier one."""
-    kernel.retired.update(ended)
+    kernel.retired.update(ended.items())
 
 
 def forget_ended(kernel: KernelState) -> None:

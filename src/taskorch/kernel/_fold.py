@@ -200,8 +200,9 @@ def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
     if row is not None:
         return row
     row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, now)
-    if task_id in kernel.retired:
-        row.state = kernel.retired[task_id]
+    ended = kernel.retired.get(task_id)
+    if ended is not None:
+        row.state = ended
     else:
         kernel.unborn[task_id] = row
     return row
@@ -368,7 +369,7 @@ def differences(
         rows = live.tasks
         found += _differing_keys("tasks", live.tasks, folded.tasks)
         found += _differing_keys("leaks", live.leaked, folded.leaked)
-        if live.retired != folded.retired:
+        if dict(live.retired.items()) != dict(folded.retired.items()):
             found.append("what has left memory is not the same")
         found += _books_differ(live, folded)
     for task_id in rows:

@@ -26,6 +26,7 @@ from taskorch.kernel._contenders import contenders
 from taskorch.kernel._deciders import Deciders
 from taskorch.kernel._effects import Effect
 from taskorch.kernel._history import remember
+from taskorch.kernel._retired import Retired
 from taskorch.kernel._rows import (
     AgentRow,
     AllocationRow,
@@ -355,7 +356,7 @@ class KernelState:
         #: How many there were at once, since it was made smaller.
         self.most_tasks: int = MANY
         #: Finished tasks that have left memory.
-        self.retired: dict[str, TaskState] = {}
+        self.retired: Retired = Retired()
         #: Those of them that had dependencies, or names of the user's choice.
         self.dropped: list[TaskRow] = []
         self.finished: deque[TaskRow] = deque()

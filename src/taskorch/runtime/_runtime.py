@@ -59,7 +59,14 @@ from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._tracing import signed
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import Emitted, Work, result_of_wait, set_result, task_of
+from taskorch.runtime._work import (
+    NO_KWARGS,
+    Emitted,
+    Work,
+    result_of_wait,
+    set_result,
+    task_of,
+)
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
@@ -505,7 +512,7 @@ class Runtime:
             # The handle, if somebody has it, keeps the result, but not the arguments.
             work._task = work._extra = None
             work._above = work._after = ()
-            work._args, work._kwargs = (), {}
+            work._args, work._kwargs = (), NO_KWARGS
 
     def _say_slow(self, now: int) -> None:
         slow, self.deciders.slow = self.deciders.slow, []
