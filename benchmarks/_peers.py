@@ -126,6 +126,8 @@ def prefect_tasks(folder: str, count: int) -> Iterator[Mapping[str, float]]:
         "PREFECT_HOME": str(Path(folder) / "prefect"),
         "PREFECT_LOGGING_LEVEL": "ERROR",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
+        # On a slow machine it takes longer than the default of 20 s.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "DO_NOT_TRACK": "1",
     }
     from prefect import flow, task  # pyright: ignore[reportMissingImports]

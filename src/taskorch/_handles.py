@@ -80,10 +80,14 @@ class TaskHandle(Work, Generic[T]):
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The wait could never end.
         """
+        rt = self._rt
+        if timeout is None and self._row.state is not _COMPLETED:
+            # Mostly it completes, and `exception` has nothing to add.
+            rt.waiting.wait(self, None)
         if (
             self._row.state is _COMPLETED
             and self._error is None
-            and self._settled <= self._rt.committed
+            and self._settled <= rt.committed
         ):
             # Not by `cast`, which is called.
             value: T = self._value

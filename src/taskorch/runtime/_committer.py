@@ -137,6 +137,13 @@ class Owner(Driver, Protocol):
         ...
 
 
+class _Local(threading.local):
+    """What is known of the thread that asks."""
+
+    #: Inside `deferred`, the numbers of the facts that it waits for later.
+    deferred: list[int] | None = None
+
+
 class Committer:
     """
     The way of the facts of one runtime into its journal, which that has claimed.
@@ -194,7 +201,7 @@ class Committer:
         #: The thread has come to its end; and it is to let go of the journal then.
         self._has_ended = False
         self._is_late = False
-        self._local = threading.local()
+        self._local = _Local()
         #: The number of the fact up to which the latest snapshot goes. A journal that
         #: keeps no snapshots is never due one: no fact is ever so far beyond it.
         self.snapshot_at: int = 0 if self.can_be_asked else sys.maxsize
@@ -395,8 +402,9 @@ class Committer:
         """
         if seq <= self.commits.committed:
             return
-        if self._is_deferred():
-            self._local.deferred.append(seq)
+        deferred = self._local.deferred
+        if deferred is not None:
+            deferred.append(seq)
             with self._rt.lock:
                 self.poke()
             return
@@ -418,7 +426,7 @@ class Committer:
 
     def flush(self) -> None:
         """Wait until all that is on its way is kept, if it can be."""
-        deferred = getattr(self._local, "deferred", None)
+        deferred = self._local.deferred
         self._local.deferred = None
         try:
             if not self.trouble:
@@ -468,7 +476,7 @@ class Committer:
         raise JournalUnavailableError(msg, outcome="unknown", hint=hint)
 
     def _is_deferred(self) -> bool:
-        return getattr(self._local, "deferred", None) is not None
+        return self._local.deferred is not None
 
     @contextmanager
     def deferred(self) -> Iterator[list[int]]:
