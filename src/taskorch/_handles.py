@@ -82,7 +82,7 @@ class TaskHandle(Work, Generic[T]):
         """
         rt = self._rt
         if timeout is None and self._row.state is not _COMPLETED:
-            # Mostly it completes, and `exception` has nothing to add.
+            # Most tasks complete: then the calls below `exception` are saved.
             rt.waiting.wait(self, None)
         if (
             self._row.state is _COMPLETED

@@ -29,10 +29,15 @@ def test_nor_with_snapshots_and_tasks_that_have_left_memory():
 
 def test_what_leaves_the_journal_is_gone_or_there_wherever_it_is_killed():
     """Also while the file is written anew, and in the life that goes on from there."""
-    seen = for_every_crash_point(
-        workload.run_with_retention, check=workload.check_retention, recovery=1
-    )
+    reached: set[str] = set()
+    # How many points come before those that are looked for differs from run to run, and
+    # on a busy machine by so much that the n-th was one of them only once.
+    for _ in range(3):
+        seen = for_every_crash_point(
+            workload.run_with_retention, check=workload.check_retention, recovery=1
+        )
+        reached |= {"forget", "rests", "forgotten", "smaller"} & set(seen.names)
+        if len(reached) > 1:
+            break
 
-    # How many points come before them differs from run to run, and so which of them are
-    # the n-th of one: on a busy machine it was no more than one.
-    assert {"forget", "rests", "forgotten", "smaller"} & set(seen.names)
+    assert len(reached) > 1

@@ -138,9 +138,9 @@ class Owner(Driver, Protocol):
 
 
 class _Local(threading.local):
-    """What is known of the thread that asks."""
+    """What the calling thread waits for later."""
 
-    #: Inside `deferred`, the numbers of the facts that it waits for later.
+    #: Inside `Committer.deferred`, the numbers of the facts; None: it is not inside.
     deferred: list[int] | None = None
 
 

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 class _Local(threading.local):
-    """What is known of the thread that asks."""
+    """Which worker the calling thread is."""
 
-    #: Where it does attempts of ours. In the class for all other threads: what is in
-    #: neither costs half a microsecond to miss.
+    #: None for threads that are none. It stands in the class, since to ask a
+    #: thread-local for what it has not takes half a microsecond more.
     worker: Worker | None = None
 
 
