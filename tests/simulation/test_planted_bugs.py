@@ -21,6 +21,7 @@ from taskorch._managers import (
     _approvals,
     _gates,
     _limits,
+    _manager,
     _progress,
 )
 from taskorch.kernel import (
@@ -380,14 +381,29 @@ BUGS_OF_RUNS = {
         "pass",
     ),
     "a restart runs again what completed": (
-        WorkflowManager._restart,
+        _manager._is_undone,
         "(TaskState.FAILED, TaskState.CANCELLED)",
         "(TaskState.FAILED, TaskState.CANCELLED, TaskState.COMPLETED)",
     ),
     "a restart leaves out what was skipped": (
-        WorkflowManager._restart,
+        _manager._is_undone,
         "(TaskState.FAILED, TaskState.CANCELLED)",
         "(TaskState.FAILED,)",
+    ),
+    "a restart leaves out a gate that asks about what runs again": (
+        _manager._asks_too_early,
+        "not is_latest(parent._row.id)",
+        "False",
+    ),
+    "a restart leaves out a gate that asks about what was blocked": (
+        _manager._asks_too_early,
+        "parent._row.state not in TERMINAL and not _members.blockers(parent._row)",
+        "False",
+    ),
+    "a restart does not wait for a gate that has not begun": (
+        _manager._asks_too_early,
+        "_may_ask(work) and work._row.attempt",
+        "_may_ask(work)",
     ),
     "a restart runs first what waits": (
         WorkflowManager._restart,

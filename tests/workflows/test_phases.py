@@ -29,7 +29,13 @@ from taskorch import (
     current_context,
 )
 from taskorch._managers import _gates
-from taskorch.errors import GateFailedError, InvalidTransitionError
+from taskorch.errors import (
+    GateFailedError,
+    InvalidTransitionError,
+    TaskCancelledError,
+)
+from taskorch.policies import StandardStateMachine
+from taskorch.protocols import Permit
 from taskorch.workflows import _steps
 
 
@@ -395,6 +401,59 @@ def test_a_phase_that_goes_on_does_not_go_on_over_one_that_stops(orch):
     BROKEN.clear()
     orch.workflows.restart("x")
     assert run.result(PATIENCE)["c"] == "c()"
+
+
+def test_a_gate_that_asks_while_a_restart_comes_asks_again(orch):
+    """What it was told of before is not what its phase comes to."""
+    asks, told = Hold(), []
+
+    def enough(results: dict) -> bool:
+        told.append(sorted(results))
+        return asks(value=len(results) == 2)
+
+    BROKEN.add("a")
+    wf = Workflow("w")
+    first = wf.phase("first", gate=enough, on_failure="continue")
+    for name in "ab":
+        first.task(step, name, id=name)
+    wf.phase("second").task(step, "c", id="c")
+    run = orch.workflows.start(wf, id="x")
+    asks.wait()
+    old = run.handles["first/gate"]
+    BROKEN.clear()
+    orch.workflows.restart("x")
+    assert run.handles["first/gate"].task_id == "x/first/gate~2"
+    with pytest.raises(TaskCancelledError, match="first/gate~2 asks instead"):
+        old.result(PATIENCE)
+    asks.release()
+    assert run.result(PATIENCE)["c"] == "c()"
+    assert told == [["b"], ["a", "b"]]
+    assert run.handles["first/gate"].result()["passed"] is True
+    assert run.status().phases["first"].verdict == "passed"
+    orch.workflows.restart("x")
+    assert run.handles["first/gate"].task_id == "x/first/gate~2"
+
+
+def test_a_gate_that_may_not_be_cancelled_asks_on_for_nobody():
+    class Stern(StandardStateMachine):
+        def check(self, transition, context):
+            return Permit(transition.after is not TaskState.CANCELLED, "never")
+
+    asks = Hold()
+    BROKEN.add("a")
+    wf = Workflow("w")
+    first = wf.phase("first", gate=lambda results: asks(True), on_failure="continue")
+    first.task(step, "a", id="a")
+    with TaskOrchestrator(state_machine=Stern()) as orch:
+        run = orch.workflows.start(wf, id="x")
+        asks.wait()
+        old = run.handles["first/gate"]
+        BROKEN.clear()
+        orch.workflows.restart("x")
+        asks.release()
+        assert run.result(PATIENCE)["a"] == "a()"
+        assert old.result(PATIENCE)["passed"] is False
+        assert run.handles["first/gate"].result()["passed"] is True
 
 
 @pytest.mark.parametrize(("many", "end"), [(5, "s4 failed)"), (8, "and 3 more)")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -14,7 +14,7 @@ import attrs
 
 from taskorch._handles import TaskHandle
 from taskorch._managers import _approvals, _limits, _members
-from taskorch._managers._gates import gate
+from taskorch._managers._gates import gate, is_gate
 from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
 from taskorch._managers._meeting import Meetings
@@ -465,7 +465,8 @@ class WorkflowManager:
         Run again what failed, was cancelled or skipped, as `id~2`.
 
         Nothing that completed is run again. What waits for these tasks waits for the
-        new ones from then on.
+        new ones from then on; a gate that is asking about one of them is cancelled, and
+        asks again once the new ones have ended.
 
         Returns:
             The run, which is the same as before.
@@ -483,14 +484,17 @@ class WorkflowManager:
     ) -> None:
         """Run again what did not complete, as far as it *is_meant*."""
         rt, run_id = self._rt, run.workflow_id
-        failed = [
+        chosen = [
             (name, work.task_id)
             for name, work in reversed(_backwards(run))
-            if work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
-            and is_meant(work)
+            if (is_meant(work) if _is_undone(work) else _may_ask(work))
         ]
-        works: dict[str, Work] = {task_id: run._works[name] for name, task_id in failed}
-        gone = [task_id for task_id in works if task_id not in rt.kernel.tasks]
+        works: dict[str, Work] = {task_id: run._works[name] for name, task_id in chosen}
+        gone = [
+            task_id
+            for task_id, work in works.items()
+            if _is_undone(work) and task_id not in rt.kernel.tasks
+        ]
         if gone:
             if rt.directory.recovered is None:
                 msg = f"task {gone[0]} has left memory, and cannot be run again"
@@ -502,18 +506,24 @@ class WorkflowManager:
         if pools:
             self._limit(run_id, pools)
         # Added tasks are re-run first: the tasks that added them find them again.
-        failed.sort(key=lambda pair: not _members.is_added(run._works[pair[0]]))
+        chosen.sort(key=lambda pair: not _members.is_added(run._works[pair[0]]))
 
         def rerun(part: Sequence[tuple[str, str]], now: int) -> None:
             rt.refuse_submission()
             for name, task_id in part:
+                old: Work = run._works[name]
+                is_due = _is_undone(old) or _asks_too_early(old)
                 # Another thread may have been faster.
-                if rt.directory.reruns.is_latest(task_id):
-                    work = rt.submission.rerun(task_id, now)
-                    run._works[name] = cast("TaskHandle[Any]", work)
+                if not (is_due and rt.directory.reruns.is_latest(task_id)):
+                    continue
+                new = rt.submission.rerun(task_id, now, live=True)
+                run._works[name] = cast("TaskHandle[Any]", new)
+                # If the state machine forbids it, the gate asks on, and nobody listens.
+                with suppress(InvalidTransitionError):
+                    rt.kernel.cancel(old._row, now, f"{new._row.id} asks instead")
 
         # Parents come before their dependents: else these would be skipped once more.
-        for part in slices(failed):
+        for part in slices(chosen):
             rt.step(partial(rerun, part), keep=True)
 
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
@@ -644,6 +654,26 @@ def _all_real(tasks: Mapping[str, Task]) -> Mapping[str, Task]:
         n: real for n, task in tasks.items() if (real := _real(task)) is not task
     }
     return {**tasks, **changed} if changed else tasks
+
+
+def _is_undone(work: Work) -> bool:
+    """Whether *work* has ended, and did not complete."""
+    return work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
+
+
+def _may_ask(work: Work) -> bool:
+    """Whether *work* is a gate that has not ended."""
+    return work._row.state not in TERMINAL and is_gate(work)
+
+
+def _asks_too_early(work: Work) -> bool:
+    """Whether *work*, a gate, has begun, and something before it runs after all."""
+    is_latest = work._rt.directory.reruns.is_latest
+    return bool(_may_ask(work) and work._row.attempt) and any(
+        not is_latest(parent._row.id)
+        or (parent._row.state not in TERMINAL and not _members.blockers(parent._row))
+        for parent in work._above
+    )
 
 
 def _backwards(run: WorkflowRun) -> list[tuple[str, TaskHandle[Any]]]:

@@ -533,19 +533,20 @@ class Submission:
             rt.committer.documents[work] = entry.document
         rt.kernel.change_options(change, now)
 
-    def rerun(self, task_id: str, now: int) -> Work:
+    def rerun(self, task_id: str, now: int, *, live: bool = False) -> Work:
         """
-        Under the lock: run a finished task again.
+        Under the lock: run a finished task again; *live*, one that has not ended.
 
         Raises:
             UnknownTaskError: It is not known; or it has left memory, and no journal
                 has it.
-            InvalidTransitionError: It has not ended, or there was a later run.
+            InvalidTransitionError: It has not ended, though it is not said to be
+                *live*; or there was a later run.
             PolicyFault: A policy failed; nothing has changed.
         """
         rt = self._rt
         kernel = rt.kernel
-        old = self._ended(task_id)
+        old = self._latest(task_id, live=live)
         row = old._row
         again = rt.directory.reruns.next_id(row.id)
         task = task_of(row, old)
@@ -595,7 +596,7 @@ class Submission:
         self._replace(old, work, rows, now)
         return work
 
-    def _ended(self, task_id: str) -> Work:
+    def _latest(self, task_id: str, *, live: bool) -> Work:
         """The latest run of a task, which is to be run again."""
         rt = self._rt
         run_id = rt.directory.reruns.latest(task_id)
@@ -608,7 +609,7 @@ class Submission:
             msg = f"task {task_id} has been run again since, as {latest}"
             hint = f"orch.rerun_task({stem_of(run_id)!r}) runs the latest again"
             raise InvalidTransitionError(msg, hint=hint, task_id=task_id)
-        if old._row.state not in TERMINAL:
+        if old._row.state not in TERMINAL and not live:
             msg = f"task {run_id} is {old._row.state}: only what has ended is run again"
             raise InvalidTransitionError(msg, task_id=task_id)
         return old

@@ -201,6 +201,11 @@ def stem(task_id: str) -> str:
     return task_id.partition("/")[2].partition("~")[0]
 
 
+def number_of(task_id: str) -> int:
+    """Of the runs of a task, the number of this one."""
+    return int(task_id.partition("~")[2] or 1)
+
+
 class Hearing:
     """
     Goes through all that was decided, in order, and holds what must not begin when.
@@ -273,6 +278,11 @@ class Hearing:
         """A task comes, begins, or its attempt is over."""
         cls, task_id = type(event), event.task_id
         name = stem(task_id)
+        _, latest = self._states.get(name, (_S.PENDING, task_id))
+        if number_of(task_id) < number_of(latest):
+            # It was run again before its end.
+            self._running.discard(task_id)
+            return
         if cls is TaskSubmitted:
             self._enter(name)
         elif cls is TaskStarted:
@@ -305,8 +315,7 @@ class Hearing:
         if name == f"{phase.name}/gate":
             members = self._members(number)
             done = sum(self._is(member, _S.COMPLETED) for member in members)
-            _, _, run = task_id.partition("~")
-            holds = passes(phase, done, int(run or 1))
+            holds = passes(phase, done, number_of(task_id))
             self.verdicts[task_id] = holds and done == len(members)
 
     def _is(self, name: str, *states: TaskState) -> bool:

@@ -28,6 +28,7 @@ from taskorch.testing._opinion import (
     Plan,
     PlannedPhase,
     PlannedTask,
+    number_of,
     passes,
     predict,
     stem,
@@ -132,11 +133,8 @@ class WorkflowRuns:
         #: Whether somebody does that in each life.
         self._starts_again = random.random() < 0.5  # noqa: PLR2004 - a half
         self._is_paused = False
-        longest = pace * random.choice([0.5, 2.0, 5.0])
-        simulation.work(
-            _TYPE,
-            lambda _task, _attempt, dice: Outcome(longest * dice.random(), calls=True),
-        )
+        for type_, times in ((_TYPE, [0.5, 2.0, 5.0]), ("gate", [0.0, 2.0])):
+            simulation.work(type_, _up_to(pace * random.choice(times)))
         parts = ["", *(phase.name for phase in plan.phases), *self._workflow]
         now = 0.0
         self._commands: list[tuple[float, str, str, Callable[[], object]]] = []
@@ -330,14 +328,30 @@ class WorkflowRuns:
         manager = self._manager
         if self._is_paused:
             return
-        before = {name: (row.id, row.state) for name, row in self._latest().items()}
+        before = {
+            name: (row.id, row.state, row.attempt)
+            for name, row in self._latest().items()
+        }
         manager.restart(_RUN)
-        for name, row in self._latest().items():
-            task_id, state = before[name]
-            is_new = row.id != task_id
-            if is_new != (state in (_S.FAILED, _S.CANCELLED)):
+        after = self._latest()
+        for name, (task_id, state, attempt) in before.items():
+            is_due = state in (_S.FAILED, _S.CANCELLED)
+            if state not in TERMINAL and attempt and name.endswith("/gate"):
+                # It has begun, and what it asks about may be to run after all.
+                is_due = any(map(_goes_on, self._asked_about(name)))
+            now = after[name].id
+            if is_due != (now != task_id):
                 law = "kept"
-                raise Breach(law, f"{name} was {state}; after a restart it is {row.id}")
+                raise Breach(law, f"{name} was {state}; after a restart it is {now}")
+
+    def _asked_about(self, gate: str) -> list[TaskRow]:
+        """What a gate comes after: the tasks of its phase, and the phase before."""
+        plan, rows = self._plan, self._latest()
+        number = plan.index(gate)
+        members = {name for name in rows if plan.index(name) == number}
+        members -= {gate, plan.phases[number].end, *self._late}
+        before = {plan.phases[number - 1].end} if number else set()
+        return [rows[name] for name in members | before]
 
     def _ask_status(self) -> None:
         """Whoever asks for the status, at any moment, is told what is so."""
@@ -513,10 +527,14 @@ class WorkflowRuns:
         return {row.id for row in rows.values()}
 
 
+def _up_to(longest: float) -> Callable[[Task, int, Random], Outcome]:
+    """Work of random length that calls its function."""
+    return lambda _task, _attempt, dice: Outcome(longest * dice.random(), calls=True)
+
+
 def _named(task_id: str) -> tuple[str, int]:
     """The id in the workflow of a run of a task, and the number of the run."""
-    _, _, number = task_id.partition("~")
-    return stem(task_id), int(number or 1)
+    return stem(task_id), number_of(task_id)
 
 
 def _verdict_of(row: TaskRow) -> dict[str, Any]:
@@ -529,6 +547,12 @@ def _is_added(row: TaskRow) -> bool:
     """Whether a task of the run has added *row*, by its name."""
     first, _, rest = stem(row.id).partition("/")
     return bool(rest) and first.startswith("t")
+
+
+def _goes_on(row: TaskRow) -> bool:
+    """Whether *row* has not ended, nor is blocked by what did not complete."""
+    blocked = row.state is _S.BLOCKED and not _is_asked(row)
+    return row.state not in TERMINAL and not blocked
 
 
 def _is_asked(row: TaskRow) -> bool:
