@@ -261,6 +261,7 @@ class Hearing:
         """A crash took the facts from *number* on."""
         facts = [fact for fact in self._facts if fact[SEQ] < number]
         self._facts, self._states, self._running = facts, {}, set()
+        self.verdicts = {}
         for fact in facts:
             self._read(fact, held=True)
 
