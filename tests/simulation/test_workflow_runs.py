@@ -125,6 +125,27 @@ def test_a_run_goes_on_after_a_crash(simulation):
     simulation.check()
 
 
+def test_a_gate_that_asks_about_what_is_blocked_no_longer_asks_again(simulation):
+    """The phase before it has failed, and is run again meanwhile."""
+
+    def fails_once() -> None:
+        assert "~2" in current_context().task_id
+
+    wf = Workflow("w")
+    wf.phase("first").task(fails_once, id="a", type="long")
+    wf.phase("second", on_failure="continue").task(one, id="b", type="long")
+    simulation.work("gate", LONG)
+    run = simulation.workflows.start(wf, id="r")
+    simulation.run(until=3.0)
+    status = run.status()
+    assert status.tasks["second/gate"] is TaskState.RUNNING
+    assert status.tasks["b"] is TaskState.BLOCKED
+    simulation.workflows.restart("r")
+    assert run.result()["b"] == 1
+    assert run.handles["second/gate"].task_id == "r/second/gate~2"
+    simulation.check()
+
+
 def test_a_wait_has_no_timeout(simulation):
     run = simulation.workflows.start(build(), id="r")
     with pytest.raises(UsageError, match="has no timeout"):

@@ -28,7 +28,7 @@ from taskorch import (
     WorkflowFailedError,
     current_context,
 )
-from taskorch._managers import _gates
+from taskorch._managers import _gates, _manager
 from taskorch.errors import (
     GateFailedError,
     InvalidTransitionError,
@@ -434,6 +434,51 @@ def test_a_gate_that_asks_while_a_restart_comes_asks_again(orch):
     assert run.handles["first/gate"].task_id == "x/first/gate~2"
 
 
+def asking(orch, asks: Hold, after=()):
+    """The run of a phase with one task, whose gate is asking."""
+    wf = Workflow("w")
+    first = wf.phase("first", gate=lambda results: asks(True), on_failure="continue")
+    first.task(step, "a", id="a", after=after)
+    run = orch.workflows.start(wf, id="x")
+    asks.wait()
+    BROKEN.clear()
+    return run
+
+
+def test_a_gate_asks_on_if_nothing_runs_again_that_it_asks_about(orch):
+    """Its task is blocked by one that is of no run."""
+    BROKEN.add("other")
+    other = orch.submit_task(Task.call(step, "other", id="other"))
+    assert isinstance(other.exception(PATIENCE), RuntimeError)
+    asks = Hold()
+    run = asking(orch, asks, after=[other])
+    orch.workflows.restart("x")
+    asks.release()
+    assert run.handles["first/gate"].result(PATIENCE)["passed"] is False
+    assert run.handles["first/gate"].task_id == "x/first/gate"
+
+
+def test_a_gate_that_has_answered_before_a_restart_comes_to_it_is_not_asked(
+    orch, monkeypatch
+):
+    """What completed is not run again, though it was about to be."""
+    BROKEN.add("a")
+    asks = Hold()
+    run = asking(orch, asks)
+    gate = run.handles["first/gate"]
+
+    def slices(chosen):
+        assert [task_id for _, task_id in chosen] == ["x/a", "x/first/gate"]
+        asks.release()
+        assert gate.result(PATIENCE)["passed"] is False
+        return (chosen,)
+
+    monkeypatch.setattr(_manager, "slices", slices)
+    orch.workflows.restart("x")
+    assert run.handles["a"].result(PATIENCE) == "a()"
+    assert run.handles["first/gate"].task_id == "x/first/gate"
+
+
 def test_a_gate_that_may_not_be_cancelled_asks_on_for_nobody():
     class Stern(StandardStateMachine):
         def check(self, transition, context):
@@ -441,14 +486,9 @@ def test_a_gate_that_may_not_be_cancelled_asks_on_for_nobody():
 
     asks = Hold()
     BROKEN.add("a")
-    wf = Workflow("w")
-    first = wf.phase("first", gate=lambda results: asks(True), on_failure="continue")
-    first.task(step, "a", id="a")
     with TaskOrchestrator(state_machine=Stern()) as orch:
-        run = orch.workflows.start(wf, id="x")
-        asks.wait()
+        run = asking(orch, asks)
         old = run.handles["first/gate"]
-        BROKEN.clear()
         orch.workflows.restart("x")
         asks.release()
         assert run.result(PATIENCE)["a"] == "a()"
