@@ -458,6 +458,23 @@ def test_a_gate_asks_on_if_nothing_runs_again_that_it_asks_about(orch):
     assert run.handles["first/gate"].task_id == "x/first/gate"
 
 
+def test_what_runs_since_others_have_ended_runs_on_over_a_restart(orch):
+    """Only gates are asked again: a task that cleans up may have begun to."""
+    BROKEN.add("a")
+    cleans = Hold()
+    wf = Workflow("w")
+    first = wf.task(step, "a", id="a")
+    wf.task(lambda: cleans(1), id="clean", after=[first], join="finished")
+    run = orch.workflows.start(wf, id="x")
+    cleans.wait()
+    BROKEN.clear()
+    orch.workflows.restart("x")
+    assert run.handles["a"].result(PATIENCE) == "a()"
+    cleans.release()
+    assert run.result(PATIENCE)["clean"] == 1
+    assert run.handles["clean"].task_id == "x/clean"
+
+
 def test_a_gate_that_has_answered_before_a_restart_comes_to_it_is_not_asked(
     orch, monkeypatch
 ):
@@ -477,6 +494,25 @@ def test_a_gate_that_has_answered_before_a_restart_comes_to_it_is_not_asked(
     orch.workflows.restart("x")
     assert run.handles["a"].result(PATIENCE) == "a()"
     assert run.handles["first/gate"].task_id == "x/first/gate"
+
+
+def test_of_two_restarts_at_once_the_later_one_runs_nothing_again(orch, monkeypatch):
+    """Though what the first has run again has failed once more."""
+    BROKEN.add("a")
+    wf = Workflow("w")
+    wf.phase("first").task(step, "a", id="a")
+    run = orch.workflows.start(wf, id="x")
+    assert list(failures(run)) == ["a"]
+
+    def slices(chosen):
+        monkeypatch.undo()
+        orch.workflows.restart("x")
+        assert list(failures(run)) == ["a"]
+        return (chosen,)
+
+    monkeypatch.setattr(_manager, "slices", slices)
+    orch.workflows.restart("x")
+    assert run.handles["a"].task_id == "x/a~2"
 
 
 def test_a_gate_that_may_not_be_cancelled_asks_on_for_nobody():

@@ -490,11 +490,7 @@ class WorkflowManager:
             if (is_meant(work) if _is_undone(work) else _may_ask(work))
         ]
         works: dict[str, Work] = {task_id: run._works[name] for name, task_id in chosen}
-        gone = [
-            task_id
-            for task_id, work in works.items()
-            if _is_undone(work) and task_id not in rt.kernel.tasks
-        ]
+        gone = [task_id for task_id in works if task_id not in rt.kernel.tasks]
         if gone:
             if rt.directory.recovered is None:
                 msg = f"task {gone[0]} has left memory, and cannot be run again"
