@@ -972,5 +972,5 @@ def test_a_gate_that_is_about_to_look_waits_for_what_runs_again(tmp_path, lives)
         if lives > 1:
             stack.enter_context(orch)
         verdict = run.result(PATIENCE)["one/gate"]
-    assert verdict["checks"] == [["all completed", True, "1 tasks"]]
+    assert verdict["checks"] == [["all completed", True, "1 task"]]
     assert verdict["passed"] is True

@@ -19,6 +19,7 @@ from taskorch.runtime._lent import lent
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import works_above
 from taskorch.workflows._phases import is_same_end
+from taskorch.workflows._words import counted
 
 if TYPE_CHECKING:
     from taskorch.runtime._context import AttemptContext
@@ -96,8 +97,9 @@ def _all_completed(members: dict[str, Work]) -> Finding:
     shown = ", ".join(f"{n} {state}" for n, state in list(bad.items())[:_SHOWN])
     if len(bad) > _SHOWN:
         shown += f" and {len(bad) - _SHOWN} more"
-    detail = f"{len(bad)} of {len(members)} tasks did not complete ({shown})"
-    return "all completed", not bad, detail if bad else f"{len(members)} tasks"
+    asked = counted(len(members), "task")
+    detail = f"{len(bad)} of {asked} did not complete ({shown})" if bad else asked
+    return "all completed", not bad, detail
 
 
 def _exists(path: Path) -> Finding:
