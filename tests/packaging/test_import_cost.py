@@ -12,8 +12,7 @@ import pytest
 
 from taskorch import Task, TaskOrchestrator
 
-LIMIT_SECONDS = 0.090
-PAIRS = 10
+ROUNDS = 10
 #: Heavy or optional: only what needs one of them may load it.
 NOT_LOADED = (
     "asyncio",
@@ -63,17 +62,19 @@ IMPORTS = (
 
 def test_the_import_is_cheap():
     """
-    The smallest of several interleaved runs each.
+    The smallest of several interleaved runs each, beside what a user pays for asyncio.
 
-    Load only ever adds time, so the minimum is what the import itself costs.
+    Load only ever adds time, so the minimum is what an import itself costs; and what
+    slows one down slows the other.
     """
     run("import taskorch")  # the bytecode is on disk from here on
 
-    pairs = [(seconds("pass"), seconds("import taskorch")) for _ in range(PAIRS)]
+    statements = ("pass", "import taskorch", "import asyncio")
+    rounds = [[seconds(statement) for statement in statements] for _ in range(ROUNDS)]
 
-    bare = min(pair[0] for pair in pairs)
-    ours = min(pair[1] for pair in pairs)
-    assert ours - bare <= LIMIT_SECONDS, f"{(ours - bare) * 1000:.0f} ms"
+    bare, ours, theirs = map(min, zip(*rounds, strict=True))
+    shown = f"{(ours - bare) * 1000:.0f} ms, asyncio {(theirs - bare) * 1000:.0f}"
+    assert ours <= theirs, shown
 
 
 def modules_after(statement: str) -> set[str]:
