@@ -12,9 +12,15 @@ from taskorch.errors import (
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.events import SlotLeaked, SlotRecovered, TaskCompleted, TaskProgressed
+from taskorch.events import (
+    SlotLeaked,
+    SlotRecovered,
+    TaskCompleted,
+    TaskProgressed,
+    TaskStarted,
+)
 from taskorch.model import Resources, RetryPolicy, Task, TaskState
-from taskorch.policies import FifoQueue
+from taskorch.policies import FifoQueue, PerformanceRouter
 from taskorch.simulation import Outcome
 from taskorch.testing import Simulation
 
@@ -502,3 +508,37 @@ def test_a_trace_names_what_is_not_as_it_mostly_is():
             "TaskCompleted task_id='t' attempt=1 agent_id='a' latency_ns=2000000000",
         ],
     ]
+
+
+class FailingRouter(PerformanceRouter):
+    """It raises for one task."""
+
+    def route(self, task, candidates, context):
+        if task.id == "fails":
+            raise ValueError("a mistake in it")
+        return super().route(task, candidates, context)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        Task.wait_for("go", id="waits", after=["fails"], join="finished"),
+        Task.wait_for(
+            None, timeout=0, default=7, id="waits", after=["fails"], join="finished"
+        ),
+    ],
+)
+def test_a_wait_is_over_in_the_step_in_which_a_router_failed_what_it_was_behind(wait):
+    """After the start of another: no check takes it for a completion that is late."""
+    simulation = world(router=FailingRouter())
+    simulation.emit("go", keep=60.0)
+    simulation.submit_tasks([Task("x", id="t"), Task("x", id="fails"), wait])
+
+    simulation.run()
+
+    (started,) = (e for e in simulation.events if type(e) is TaskStarted)
+    ended = [e for e in simulation.events if type(e) is TaskCompleted]
+    assert [e.task_id for e in ended] == ["waits", "t"]
+    assert ended[0].seq > started.seq
+    assert ended[0].timestamp == started.timestamp
+    assert state(simulation, "fails") is S.FAILED

@@ -908,7 +908,12 @@ class Watch:
             cls = fact[CLS]
             if cls is TaskStarted:
                 starting = True
-            elif starting and cls.__name__ not in _AFTER_STARTS:
+            # Behind what a policy failed, a wait whose event has come may complete.
+            elif (
+                starting
+                and cls.__name__ not in _AFTER_STARTS
+                and not (cls is TaskCompleted and not fact[_ATTEMPT])
+            ):
                 what = cls.__name__
                 _breach("instant", f"{what} {fact[SEQ]} follows a start at one instant")
             if cls is TaskCompleted and truth is not None:
