@@ -29,6 +29,13 @@ T = TypeVar("T")
 #: other threads hold it for some hundredths of a second.
 _PATIENCE: Final = 1.0
 
+# Locks the futures that `concurrent.futures.wait` and `as_completed` are given, one
+# after another. An interrupt in it would leave those locked for ever that it has come
+# to, and the publisher waiting for them.
+_lock_of_all = cast("Any", concurrent.futures)._base._AcquireFutures
+defers_interrupts(_lock_of_all.__enter__)
+defers_interrupts(_lock_of_all.__exit__)
+
 
 class TaskFuture(concurrent.futures.Future[T]):
     """

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import wait
 from functools import partial
 from types import SimpleNamespace
 
@@ -253,11 +254,39 @@ def test_one_does_not_leave_a_condition_locked(when):
         condition = threading.Condition(Interrupting(when))
         with pytest.raises(KeyboardInterrupt):
             use(condition)
-        free: list[bool] = []
-        other = threading.Thread(target=lambda: free.append(condition.acquire(False)))
-        other.start()
-        other.join()
-        assert free == [True]
+        assert is_free(condition)
+
+
+def is_free(condition):
+    """Whether another thread can have it."""
+    free: list[bool] = []
+    other = threading.Thread(target=lambda: free.append(condition.acquire(False)))
+    other.start()
+    other.join()
+    return free == [True]
+
+
+@pytest.mark.parametrize("when", ["acquire", "release"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_does_not_leave_futures_locked_that_are_waited_for(when, which):
+    """`wait` locks them all at once: who sets their results would wait for ever."""
+    hold = Hold()
+    with TaskOrchestrator() as orch:
+        futures = [orch.submit(hold).future() for _ in range(2)]
+        condition = futures[which]._condition
+        do = getattr(condition, when)
+
+        def interrupted():
+            setattr(condition, when, do)
+            do()
+            interrupt()
+
+        setattr(condition, when, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            wait(futures, PATIENCE)
+        free = [is_free(future._condition) for future in futures]
+        hold.release()
+        assert free == [True, True]
 
 
 class InterruptingWait:
