@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -260,10 +261,31 @@ def test_one_does_not_leave_a_condition_locked(when):
 def is_free(condition):
     """Whether another thread can have it."""
     free: list[bool] = []
-    other = threading.Thread(target=lambda: free.append(condition.acquire(False)))
+
+    def take_and_give_back():
+        free.append(condition.acquire(False))
+        if free[0]:
+            condition.release()
+
+    other = threading.Thread(target=take_and_give_back)
     other.start()
     other.join()
     return free == [True]
+
+
+def once_interrupted(lock, when):
+    """Its next `acquire`, when it has it; or its next `release`, when it still has it."""
+    do = getattr(lock, when)
+
+    def interrupted():
+        setattr(lock, when, do)
+        if when == "release":
+            interrupt()
+        do()
+        if when == "acquire":
+            interrupt()
+
+    setattr(lock, when, interrupted)
 
 
 @pytest.mark.parametrize("when", ["acquire", "release"])
@@ -273,20 +295,35 @@ def test_one_does_not_leave_futures_locked_that_are_waited_for(when, which):
     hold = Hold()
     with TaskOrchestrator() as orch:
         futures = [orch.submit(hold).future() for _ in range(2)]
-        condition = futures[which]._condition
-        do = getattr(condition, when)
-
-        def interrupted():
-            setattr(condition, when, do)
-            do()
-            interrupt()
-
-        setattr(condition, when, interrupted)
+        once_interrupted(futures[which]._condition, when)
         with pytest.raises(KeyboardInterrupt):
             wait(futures, PATIENCE)
         free = [is_free(future._condition) for future in futures]
         hold.release()
         assert free == [True, True]
+
+
+def use_handler(handler):
+    """As a handler does for itself with each record, until CPython 3.12."""
+    handler.acquire()
+    try:
+        assert repr(handler)
+    finally:
+        handler.release()
+    time.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize("when", ["acquire", "release"])
+def test_one_does_not_leave_what_logs_locked(when):
+    """Whoever logs next would wait for ever: threads of ours, too."""
+    lock = threading.RLock()
+    handler = logging.Handler()
+    handler.lock = SimpleNamespace(acquire=lock.acquire, release=lock.release)
+    once_interrupted(handler.lock, when)
+    with TaskOrchestrator():
+        with pytest.raises(KeyboardInterrupt):
+            use_handler(handler)
+        assert is_free(lock)
 
 
 class InterruptingWait:

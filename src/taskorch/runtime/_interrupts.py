@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import _thread
 import importlib
+import logging
 import opcode
 import signal
 import sys
@@ -63,16 +64,23 @@ SLICE: Final = 0.5
 DEFERRED: Final[list[int | BaseException]] = []
 #: Functions that say what becomes of an interrupt in them, by the ids of their codes:
 #: whether it is deferred. They are of modules, so that no id is used again. In Python's
-#: own, a condition, such as that of a future, would be left locked for ever; or its
-#: lock be released by one who has not got it back after a wait.
+#: own, what threads of ours need as well would be left locked for ever: a condition,
+#: such as that of a future, or what logs; or the lock of a condition be released by one
+#: who has not got it back after a wait.
 _DEFERS: Final[dict[int, bool]] = {
-    id(method.__code__): True
-    for method in (
-        threading.Condition.__enter__,
-        threading.Condition.__exit__,
-        cast("Any", threading.Condition)._release_save,
-        cast("Any", threading.Condition)._acquire_restore,
+    id(getattr(of, name).__code__): True
+    for of, name in (
+        (threading.Condition, "__enter__"),
+        (threading.Condition, "__exit__"),
+        (threading.Condition, "_release_save"),
+        (threading.Condition, "_acquire_restore"),
+        (logging.Handler, "acquire"),
+        (logging.Handler, "release"),
+        # Until CPython 3.12.
+        (logging, "_acquireLock"),
+        (logging, "_releaseLock"),
     )
+    if hasattr(of, name)
 }
 #: What Python calls when something dies that is held weakly, by module and name.
 _CALLBACKS: Final = {("_weakrefset", "_remove"), ("weakref", "remove")}
