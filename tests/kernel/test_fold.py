@@ -874,7 +874,7 @@ BENDS = {
     "leak": (lambda k: k.leaked.clear(), "leaks: [('leaks', 1)] only here"),
     "retired": (lambda k: k.retired.clear(), "what has left memory is not the same"),
     "retired state": (
-        lambda k: k.retired.by_id.update(gone=S.FAILED), "what has left memory is not the same"
+        lambda k: k.retired.add("gone", S.FAILED, named=True), "what has left memory is not the same"
     ),
     "pool": (bend("used", lambda k: k.pools["cpu"]), "pool cpu: "),
     "allocation": (lambda k: k.allocations.clear(), "allocation lab: "),
@@ -954,7 +954,7 @@ def test_differences_of_some_rows():
     folded.queued = 3
     assert differences(live, folded, []) == ["queued: 0 and 3"]
     folded.queued = 0
-    folded.retired.by_id["gone"] = S.CANCELLED
+    folded.retired.add("gone", S.CANCELLED, named=True)
     assert differences(live, folded, ["gone"]) == ["gone: completed and cancelled"]
     row = folded.tasks.pop("child")
     assert differences(live, folded, ["child"]) == [f"child: {row} and None"]

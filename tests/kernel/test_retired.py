@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernel.harness import S
 
-from taskorch.kernel import _retired
+from taskorch.kernel import DIGEST_BITS, _retired
 from taskorch.kernel._retired import Retired
 
 STATES = (S.COMPLETED, S.FAILED, S.CANCELLED)
@@ -80,6 +80,19 @@ def test_a_name_of_the_users_choice_is_in_the_dict():
     retired.add("invoice-1000000000", S.FAILED, named=True)
     retired.add("3f-1~2", S.FAILED, named=False)
     assert [*retired.by_id] == ["invoice-1000000000", "3f-1~2"]
+
+
+@given(st.sampled_from(STATES), st.integers(0, (1 << DIGEST_BITS - 1) - 1))
+def test_what_a_task_was_is_noted_beside_how_it_ended(state, half):
+    """Of the others nothing is known; and it takes no more memory than any number."""
+    retired, digest = Retired(), 2 * half + 1
+    for name in ("a", "b"):
+        retired.add(name, state, named=True)
+    retired.note_digest("a", digest)
+    assert dict(retired.items()) == {"a": state, "b": state}
+    assert retired.get("a") is state
+    assert [retired.digest(name) for name in ("a", "b", "c")] == [digest, None, None]
+    assert sys.getsizeof(retired.by_id["a"]) <= sys.getsizeof((1 << 60) - 1)
 
 
 @pytest.mark.parametrize("more", [0, 1])

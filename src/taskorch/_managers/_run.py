@@ -327,7 +327,8 @@ class WorkflowRun:
             ResultGoneError: A result has left memory.
         """
         rt = self._rt
-        results: dict[str, Any] = {}
+        # As large as it will be: one that grows takes half as much again for a moment.
+        results: dict[str, Any] = dict.fromkeys(self._works)
         failures: dict[str, BaseException] = {}
         blocked: dict[str, TaskRow] = {}
         self._follow_reruns()
@@ -339,6 +340,7 @@ class WorkflowRun:
                     results[name] = result_of(work)
                 elif told and row.state in TERMINAL:
                     if is_skipped(row):
+                        del results[name]
                         continue
                     error = error_of(work) or work._error
                     assert error is not None  # noqa: S101 - it did not complete

@@ -32,7 +32,7 @@ from taskorch.kernel import (
     _soft,
     _timers,
 )
-from taskorch.kernel._rows import Bucket, Entry, RowExtra, TaskRow
+from taskorch.kernel._rows import Bucket, Entry, RowExtra, SharedTime, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState
 
@@ -46,7 +46,7 @@ def submit(  # noqa: C901 - written out for speed
     task_id: str,
     bucket: Bucket,
     cargo: Any,
-    now: int,
+    now: SharedTime,
     priority: int = 0,
     parents: tuple[TaskRow, ...] = (),
     *,
@@ -122,7 +122,7 @@ def submit_many(
     task_ids: Sequence[str],
     bucket: Bucket,
     cargos: Sequence[Any],
-    now: int,
+    now: SharedTime,
 ) -> Iterator[TaskRow]:
     """
     `submit` tasks of *bucket* that wait for nothing, in this order.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from taskorch.model import TaskState
 
-#: By the byte that stands for one; 0 stands for none.
-_STATES: Final = (None, *TaskState)
+#: By the number that stands for one; 0 stands for none.
+_STATES: Final[tuple[TaskState | None, ...]] = (None, *TaskState)
+#: The bits of such a number.
+_BITS: Final = 4
+_MASK: Final = (1 << _BITS) - 1
+#: The bits of a digest: with those of the state it is an integer of 32 bytes.
+DIGEST_BITS: Final = 60 - _BITS
 _BYTES: Final = {state: _STATES.index(state) for state in TaskState}
 _COMPLETED: Final = TaskState.COMPLETED
 _BYTE_OF_COMPLETED: Final = _BYTES[_COMPLETED]
@@ -25,14 +30,16 @@ class Retired:
     The states of tasks by id, in little memory, since they stay while the kernel does.
 
     Ids of the driver's own making are a stem, `3f0c52a1b7-`, and a number: such a task
-    takes a byte. Any other takes an entry of a dict, which is a hundred.
+    takes a byte. Any other takes an entry of a dict, which is a hundred. What one was,
+    whose name is of the user's choice, the driver may note there.
     """
 
     __slots__ = ("_latest", "_series", "_stem", "by_id")
 
     def __init__(self) -> None:
-        #: Those in no series: names of the user's choice, and so all tasks of runs.
-        self.by_id: dict[str, TaskState] = {}
+        #: Those in no series, as names of the user's choice, and so all tasks of runs:
+        #: the number of the state, and above its bits the digest that was noted.
+        self.by_id: dict[str, int] = {}
         #: By stem; in each, a byte for every number.
         self._series: dict[str, bytearray] = {}
         #: The stem and the series of the latest: the next is mostly in the same.
@@ -55,7 +62,21 @@ class Retired:
                     _BYTE_OF_COMPLETED if state is _COMPLETED else _BYTES[state]
                 )
                 return
-        self.by_id[task_id] = state
+        self.by_id[task_id] = _BYTES[state]
+
+    def note_digest(self, task_id: str, digest: int) -> None:
+        """
+        What a task with a name of the user's choice was, which has left memory.
+
+        Args:
+            task_id: Its id.
+            digest: The driver's own: an odd number of at most `DIGEST_BITS`.
+        """
+        self.by_id[task_id] |= digest << _BITS
+
+    def digest(self, task_id: str) -> int | None:
+        """What was noted of a task; None if that is nothing."""
+        return self.by_id.get(task_id, 0) >> _BITS or None
 
     def _turn_to(self, task_id: str) -> bool:
         """Go on with the series of *task_id*; False if it is of none."""
@@ -77,7 +98,7 @@ class Retired:
         """Tasks have left memory, in this life or an earlier one."""
         for task_id, state in ended:
             if task_id not in self:
-                self.by_id[task_id] = state
+                self.by_id[task_id] = _BYTES[state]
 
     def clear(self) -> None:
         """Forget them all."""
@@ -89,15 +110,16 @@ class Retired:
         """How a task ended; None if none with this id has left memory."""
         if not isinstance(task_id, str):
             return None
-        found = self.by_id.get(task_id)
-        if found is None:
-            stem = _stem_of(task_id)
-            series = self._series.get(stem)
-            if series is not None:
-                number = _number(task_id[len(stem) :])
-                if 0 <= number < len(series):
-                    found = _STATES[series[number]]
-        return found
+        known = self.by_id.get(task_id)
+        if known is not None:
+            return _STATES[known & _MASK]
+        stem = _stem_of(task_id)
+        series = self._series.get(stem)
+        if series is not None:
+            number = _number(task_id[len(stem) :])
+            if 0 <= number < len(series):
+                return _STATES[series[number]]
+        return None
 
     def isdisjoint(self, ids: Collection[Any]) -> bool:
         """Whether none of them has one of these *ids*, of which some may be None."""
@@ -113,7 +135,8 @@ class Retired:
 
     def items(self) -> Iterator[tuple[str, TaskState]]:
         """The ids and the states."""
-        yield from self.by_id.items()
+        for task_id, known in self.by_id.items():
+            yield task_id, cast("TaskState", _STATES[known & _MASK])
         for stem, series in self._series.items():
             for number in range(len(series)):
                 state = _STATES[series[number]]

@@ -41,8 +41,6 @@ class Directory:
         self.recovered: Recollection | None = None
         #: Idempotency keys.
         self.keys: dict[str, str] = {}
-        #: Contents of tasks that have left memory, by the user's ids.
-        self.digests: dict[str, int | None] = {}
 
     def is_known(self, task_id: str) -> bool:
         """Whether there is, or was, such a run of a task, as far as memory goes."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 
 from taskorch.errors import DuplicateTaskError
+from taskorch.kernel import DIGEST_BITS
 from taskorch.model import Call, Missing, Program, Reference, Task
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
@@ -51,8 +52,7 @@ _IN_SPEC: Final[dict[str, Callable[[Spec], Any]]] = {
 _BESIDE: Final = ("join", "on_parent_failure", "idempotency_key")
 #: Of a program, what may be secret.
 _HIDDEN: Final = ("env", "stdin")
-#: The bits of an integer that takes no more memory than a small one.
-_SMALL: Final = (1 << 60) - 1
+_ALL_BITS: Final = (1 << DIGEST_BITS) - 1
 #: Characters of a value, differences, and how deep they are looked for.
 _MAX_VALUE: Final = 60
 _MAX_SHOWN: Final = 6
@@ -254,9 +254,9 @@ def refusal(
 
 def digest(task: Task, after: Iterable[str]) -> int | None:
     """
-    What *task* is, in 60 bits, without its options; None if it cannot be pickled.
+    What *task* is, without its options; None if it cannot be pickled.
 
-    It is the same in this process only.
+    It is the same in this process only, and an odd number of `DIGEST_BITS`.
     """
     payload = task.payload
     beside = task.join, task.on_parent_failure, task.idempotency_key
@@ -272,8 +272,8 @@ def digest(task: Task, after: Iterable[str]) -> int | None:
             kept = pickle.dumps((_content(payload), beside))
     except Exception:  # noqa: BLE001 - any object of the user's
         return None
-    found = hash((kept, task.type, *sorted({stem_of(task_id) for task_id in after})))
-    return found & _SMALL
+    found = hash((kept, task.type, frozenset(map(stem_of, after))))
+    return (found & _ALL_BITS) | 1
 
 
 def _content(call: Call) -> tuple[Any, ...]:

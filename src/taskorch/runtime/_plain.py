@@ -167,13 +167,12 @@ class Plain:
         batch.are_shared = True
         batch.ids = [f"{run_id}/{name}" for name in tasks]
         link = _RunLinks(tasks, above, batch)
-        if not self._fill(batch, tuple(tasks.values()), link):
+        if not self._fill(batch, link.tasks(), link):
             return None
-        link.catch_up()
         return batch, link.found
 
     def _fill(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-        self, batch: Batch, tasks: Sequence[Task], link: Link | None
+        self, batch: Batch, tasks: Iterable[Task], link: Link | None
     ) -> bool:
         """Make the works of *tasks*; whether that is all that they need."""
         rt = self._rt
@@ -472,23 +471,25 @@ class _RunLinks:
         above: Mapping[str, Iterable[str]],
         batch: Batch,
     ) -> None:
-        self._names = tuple(tasks)
+        self._tasks = tasks
         self._above = above
         self._works = batch.works
+        #: The id in the workflow of the task that is looked at.
+        self._name: str
         #: The works so far, by their ids in the workflow.
         self.found: dict[str, Work] = {}
 
-    def catch_up(self) -> None:
-        """Take in the works that have come."""
-        names, found, works = self._names, self.found, self._works
-        for number in range(len(found), len(works)):
-            found[names[number]] = works[number]
+    def tasks(self) -> Iterator[Task]:
+        """The tasks: when the next is asked for, the work of the last has come."""
+        for name, task in self._tasks.items():
+            self._name = name
+            yield task
+            self.found[name] = self._works[-1]
 
     def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
         """As that of `_BatchLinks`."""
-        self.catch_up()
         found = self.found
-        above = self._above[self._names[len(found)]]
+        above = self._above[self._name]
         if refers or (task.after and len(tuple(task.after)) > len(tuple(above))):
             # It waits for what is no part of the workflow, too.
             return None

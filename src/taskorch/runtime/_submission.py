@@ -482,7 +482,7 @@ class Submission:
             # The key stands for the first run, and so for them all.
             new = attrs.evolve(new, idempotency_key=None)
         if work._task is None:
-            known = rt.directory.digests.get(name)
+            known = rt.kernel.retired.digest(name)
             return None if known == digest(new, above) else []
         old = _bare(work._task)
         both = given_parents(rt, work, above), above
@@ -649,7 +649,9 @@ class Submission:
             payload = task.payload
             if type(payload) is not Call or payload.args or payload.kwargs:
                 task = _bare(task)
-            self._rt.directory.digests[row.id] = digest(task, after_of(work))
+            found = digest(task, after_of(work))
+            if found is not None:
+                self._rt.kernel.retired.note_digest(row.id, found)
 
     def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task
