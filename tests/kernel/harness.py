@@ -44,6 +44,7 @@ from taskorch.kernel import (
     explain,
     fold,
     recover,
+    refuse_rerun,
 )
 from taskorch.kernel._rows import RowExtra
 from taskorch.kernel._timers import LEASE, is_alive
@@ -441,6 +442,7 @@ class Machine:
             number += 1
         parents = [] if row.links is None else row.links.parents
         terms = None if row.links is None else row.links.terms
+        refuse_rerun([row], name, parents)
         again = kernel.submit_general(
             name,
             row.bucket,

@@ -1,5 +1,9 @@
 """Edges that come later: what they change, and what is refused."""
 
+from contextlib import suppress
+from itertools import pairwise
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +11,8 @@ from tests.kernel.harness import SEC, Machine, S, Twin
 
 from taskorch.errors import CycleError, InvalidTransitionError
 from taskorch.events import TaskBlocked, TaskParentsAdded, TaskUnblocked
-from taskorch.kernel import Spec, find_ring
+from taskorch.kernel import Spec, find_ring, is_waiting
+from taskorch.model import TERMINAL
 
 
 def chain(*names):
@@ -305,3 +310,115 @@ def test_a_rerun_takes_over_all_who_wait():
     machine.end("busy")
     machine.end(again)
     assert machine.states("looks", "needs", "asks") == [S.RUNNING, S.QUEUED, S.QUEUED]
+
+
+# -- rings that a re-run would close -----------------------------------------------
+
+
+def ran_beside_its_parent():
+    """`late` ran while `p`, above it, was blocked; by now `p` waits again."""
+    machine = Twin()
+    machine.submit_all("root", "other")
+    machine.submit("p", after=["root"])
+    machine.submit("late", after=["p"], join="any", on_failure="run")
+    machine.fail("root")
+    assert machine.states("p", "late") == [S.BLOCKED, S.RUNNING]
+    machine.rerun("root")
+    assert machine.state("p") is S.PENDING
+    return machine
+
+
+@pytest.mark.parametrize("between", [0, 1, 9])
+@pytest.mark.parametrize("end", ["fail", "cancel"])
+def test_a_rerun_does_not_wait_for_what_waits_for_it(between, end):
+    """It would wait for all that it was submitted after; nothing has changed."""
+    machine = ran_beside_its_parent()
+    line = ["late", *(f"m{number}" for number in range(between))]
+    for above, name in pairwise(line):
+        machine.submit(name, after=[above])
+    machine.add_parents("p", line[-1])
+    getattr(machine, end)("late")
+    told = len(machine.sink)
+    with pytest.raises(CycleError) as caught:
+        machine.rerun("late")
+    assert caught.value.cycle == ("late~2", "p", *line[:0:-1])
+    assert caught.value.task_id == "late~2"
+    assert len(machine.sink) == told
+    waits = (*line[1:], "p")[0]
+    assert f"cancel_task({waits!r})" in caught.value.hint
+    machine.cancel(waits)
+    assert machine.rerun("late") == "late~2"
+
+
+def test_what_may_be_recalled_is_waited_for():
+    """A clean-up that has not begun waits again once its parent is not blocked."""
+    machine = Twin(concurrency=1)
+    machine.submit("root")
+    machine.submit("p", after=["root"])
+    machine.submit("clean", after=["p"], join="finished")
+    machine.submit("busy", priority=9)
+    machine.fail("root")
+    assert machine.states("p", "clean") == [S.BLOCKED, S.QUEUED]
+    with pytest.raises(CycleError) as caught:
+        machine.add_parents("p", "clean")
+    assert caught.value.cycle == ("p", "clean")
+    machine.end("busy")
+    assert machine.state("clean") is S.RUNNING
+    machine.add_parents("p", "clean")
+    machine.rerun("root")
+    assert machine.state("p") is S.PENDING
+
+
+def test_what_was_decided_to_be_complete_is_in_no_ring():
+    """It waits for nobody any more, though its parents have not completed."""
+    machine = Twin()
+    machine.submit("root")
+    machine.submit("p", after=["root"])
+    machine.submit("t", after=["p"])
+    machine.fail("root")
+    machine.decide("t", "complete")
+    machine.add_parents("p", "t")
+    assert machine.told(TaskParentsAdded) == [("p", ("t",))]
+
+
+#: In which states of a task there is something to do with it.
+STATES = {
+    "add_parents": {S.PENDING, S.BLOCKED},
+    "rerun": {S.FAILED, S.CANCELLED},
+    "cancel": set(S) - TERMINAL,
+    "fail": {S.RUNNING},
+    "end": {S.RUNNING},
+}
+
+
+@pytest.mark.parametrize("part", range(5))
+def test_nobody_ever_waits_in_a_ring(part):
+    """Whatever is run again, called back, or let wait for more."""
+    for seed in range(100 * part, 100 * (part + 1)):
+        dice = Random(seed)
+        machine = Machine(concurrency=1)
+        machine.submit_all("t0", "busy")
+        for above, name in pairwise(["t0", "t1", "t2", "t3"]):
+            join, then = dice.choice(["any", "finished"]), dice.choice(["block", "run"])
+            machine.submit(name, after=[above], join=join, on_failure=then)
+        machine.fail("t0")
+        latest = ["t0", "t1", "t2", "t3", "busy"]
+        for _ in range(20):
+            verb = dice.choice([*STATES, "add_parents", "rerun"])
+            found = [name for name in latest if machine.state(name) in STATES[verb]]
+            if not found:
+                continue
+            name = dice.choice(found)
+            with suppress(CycleError):
+                if verb == "rerun":
+                    latest[latest.index(name)] = machine.rerun(name)
+                elif verb == "add_parents":
+                    machine.add_parents(name, dice.choice(latest))
+                else:
+                    getattr(machine, verb)(name)
+            waits = {
+                row.id: [parent.id for parent in row.links.parents]
+                for row in machine.kernel.tasks.values()
+                if row.state not in TERMINAL and is_waiting(row)
+            }
+            assert find_ring(waits) == (), f"seed {seed}"

@@ -228,8 +228,8 @@ BUGS = {
     ),
     "a ring that is closed later is accepted": (
         _edges.add_parents,
-        "if ring:",
-        "if ring and len(ring) < 3:",
+        "if way:",
+        "if way and len(way) < 3:",
     ),
 }
 

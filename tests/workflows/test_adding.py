@@ -316,6 +316,55 @@ def test_a_ring_is_refused_the_moment_it_would_appear(orch):
     assert set(run.handles) == set("abcd")
 
 
+@pytest.mark.parametrize("keep", [0, 100])
+def test_a_ring_through_what_has_completed_is_refused(keep):
+    """Its join had held without the task that is to wait; it may have left memory."""
+
+    def adder() -> tuple:
+        go()
+        inside().handle("t").exception(PATIENCE)
+        with pytest.raises(CycleError) as caught:
+            inside().task(zero, id="new", after=["t"], before=["p"])
+        return caught.value.cycle
+
+    go = Hold()
+    wf = one(adder)
+    p = wf.task(zero, id="p", after=[wf.wait_for("go", id="go")])
+    wf.task(zero, id="t", after=[p, wf.task(zero, id="done")], join="any")
+    with TaskOrchestrator(keep_finished=keep) as orch:
+        run = orch.workflows.start(wf, id="x")
+        go.release()
+        assert run.handles["a"].result(PATIENCE) == ("new", "t", "p")
+        assert "The longest chain left has 2 tasks" in str(run.status())
+        orch.emit("go")
+        assert set(run.result(PATIENCE)) >= {"p"}
+
+
+def test_a_ring_through_what_was_run_again_is_refused(orch):
+    """What was let wait for more is a later run than the one that `c` came after."""
+
+    def adder() -> tuple:
+        go()
+        with pytest.raises(CycleError) as caught:
+            inside().task(zero, id="new", after=["c"], before=["x"])
+        return caught.value.cycle
+
+    go = Hold()
+    wf = one(adder)
+    x = wf.task(zero, id="x", after=[wf.wait_for("go", id="go")])
+    wf.task(zero, id="c", after=[x])
+    run = orch.workflows.start(wf, id="r")
+    orch.cancel_task("r/c")
+    orch.cancel_task("r/x")
+    orch.rerun_task("r/x")
+    go.release()
+    assert orch.handle("r/a").result(PATIENCE) == ("new", "c", "x")
+    orch.emit("go")
+    assert orch.handle("r/x").result(PATIENCE) == 0
+    assert orch.workflows.restart("r") is run
+    assert run.result(PATIENCE)["c"] == 0
+
+
 def test_what_has_begun_waits_for_nothing_more(orch):
     def adder() -> None:
         inside().handle("b").result()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import slices
-from taskorch.errors import InvalidTaskError, InvalidTransitionError
+from taskorch.errors import CycleError, InvalidTaskError, InvalidTransitionError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._reports import since
@@ -58,7 +58,7 @@ def change_tasks(
         for row in rows:
             # A row may have changed its state, or left memory, since it was selected.
             if row.id in kernel.tasks and is_meant(row, now):
-                with suppress(InvalidTransitionError):
+                with suppress(CycleError, InvalidTransitionError):
                     if act(row, now):
                         changed.append(row.id)
         return changed

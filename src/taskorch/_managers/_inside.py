@@ -25,6 +25,7 @@ from taskorch.kernel import can_wait
 from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState
 from taskorch.model._ids import run_of
 from taskorch.model._show import show
+from taskorch.runtime import _reruns
 from taskorch.runtime._work import Work, add_above, names_above
 from taskorch.workflows._graph import ring_error
 from taskorch.workflows._names import check_task_id, stem_of, unused
@@ -369,11 +370,12 @@ class WorkflowContext:
             )
             hint = "orch.workflows.start(workflow, max_added=…) sets the limit"
             raise QueueFullError(msg, hint=hint, task_id=self._inside.task_id)
+        run = self._manager._held(self.workflow_id)
         for target in later if fresh else ():
             # With nothing to add, it only says whether it could be added.
             self._rt.kernel.add_parents(target._row, (), now)
             for entry in fresh:
-                way = _way(self._rt, entry, target)
+                way = _way(self._rt, run, entry, target)
                 if way:
                     names = tuple(_members.name_of(task_id) for task_id in way)
                     error = ring_error(names)
@@ -461,26 +463,42 @@ def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) ->
     add_above(target, {parent.id: fresh[parent.id] for parent in added})
 
 
-def _way(runtime: Runtime, entry: Entry, target: Work) -> tuple[str, ...]:
+def _way(
+    runtime: Runtime, run: WorkflowRun | None, entry: Entry, target: Work
+) -> tuple[str, ...]:
     """
-    The tasks from *entry* up to *target*, if *entry* waits for *target*.
+    The tasks from *entry* up to *target*, if *entry* comes after *target*.
 
-    Each needs the next.
+    Each comes after the next: what has completed, too, since it may be run again, and
+    since the graph of *run* is told in an order.
     """
-    task_id = str(entry.task.id)
+    tasks, latest = runtime.kernel.tasks, runtime.directory.reruns.latest
+    prefix = f"{run_of(target._row.id)}/"
+
+    def above(task_id: str) -> list[str]:
+        row = tasks.get(latest(task_id))
+        if row is not None:
+            return list(map(_reruns.stem_of, names_above(row.cargo)))
+        if run is None or not task_id.startswith(prefix):
+            return []
+        # It has left memory: the run knows still.
+        return [prefix + name for name in run._needs(_members.name_of(task_id))]
+
+    goal = _reruns.stem_of(target._row.id)
     # Among what it names there are no tasks of its own batch.
-    above = [runtime.directory.find(ref, entry.task)._row for ref in entry.refs]
-    came: dict[str, str] = {row.id: task_id for row in above}
-    todo = above
+    works = [runtime.directory.find(ref, entry.task) for ref in entry.refs]
+    todo = [_reruns.stem_of(work._row.id) for work in works]
+    task_id = str(entry.task.id)
+    came: dict[str, str] = dict.fromkeys(todo, task_id)
     while todo:
-        row = todo.pop()
-        if row is target._row:
-            way = [row.id]
+        name = todo.pop()
+        if name == goal:
+            way = [name]
             while way[-1] != task_id:
                 way.append(came[way[-1]])
             return tuple(reversed(way))
-        for parent in () if row.links is None else row.links.parents:
-            if parent.id not in came:
-                came[parent.id] = row.id
+        for parent in above(name):
+            if parent not in came:
+                came[parent] = name
                 todo.append(parent)
     return ()

@@ -28,9 +28,10 @@ from taskorch.kernel._dependencies import awaits as awaits
 from taskorch.kernel._dependencies import find_ring as find_ring
 from taskorch.kernel._dependencies import hangs_on as hangs_on
 from taskorch.kernel._dependencies import is_waiting as is_waiting
-from taskorch.kernel._dependencies import waited_for as waited_for
+from taskorch.kernel._dependencies import may_wait_for as may_wait_for
 from taskorch.kernel._durations import typical_ns as typical_ns
 from taskorch.kernel._edges import can_wait as can_wait
+from taskorch.kernel._edges import refuse_rerun as refuse_rerun
 from taskorch.kernel._effects import Effect as Effect
 from taskorch.kernel._effects import HoldAttempt as HoldAttempt
 from taskorch.kernel._effects import ReleaseAttempt as ReleaseAttempt

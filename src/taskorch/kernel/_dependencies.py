@@ -47,9 +47,16 @@ def is_waiting(row: TaskRow) -> bool:
     return links.waiting > 0 if links.terms is None else not links.terms.joined
 
 
-def waited_for(row: TaskRow) -> Sequence[TaskRow]:
-    """What *row* waits for."""
-    return row.links.parents if row.links is not None and is_waiting(row) else ()
+def may_wait(row: TaskRow) -> bool:
+    """Whether *row* waits for other tasks, or may do so again as the same run."""
+    return row.state is not _COMPLETED and (
+        is_waiting(row) or (row.links is not None and has_only_ended_parents(row))
+    )
+
+
+def may_wait_for(row: TaskRow) -> Sequence[TaskRow]:
+    """What *row* waits for, or may wait for again as the same run."""
+    return row.links.parents if row.links is not None and may_wait(row) else ()
 
 
 def awaits(row: TaskRow) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle
-from typing import Final
+from typing import Final, NoReturn
 
 from taskorch.errors import CycleError, InvalidTransitionError
 from taskorch.events import TaskParentsAdded, TaskRepointed
@@ -36,11 +36,9 @@ def add_parents(
     known = {} if links is None else {parent.id: None for parent in links.parents}
     found = {parent.id: parent for parent in parents if parent.id not in known}
     fresh = tuple(found.values())
-    ring = _ring(row, fresh)
-    if ring:
-        names = tuple(member.id for member in ring)
-        msg = f"tasks would wait for each other: {' → '.join((*names, names[0]))}"
-        raise CycleError(msg, cycle=names, task_id=row.id)
+    way = _way(fresh, (row,))
+    if way:
+        _refuse((row.id, *[member.id for member in way[:-1]]))
     if not fresh:
         return ()
     ids = tuple(parent.id for parent in fresh)
@@ -86,23 +84,59 @@ def _refuse_late(row: TaskRow) -> None:
     raise InvalidTransitionError(msg, hint=hint, task_id=row.id)
 
 
-def _ring(row: TaskRow, parents: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
+def refuse_rerun(
+    rows: Iterable[TaskRow], rerun_id: str, parents: Sequence[TaskRow]
+) -> None:
     """
-    The ring that would be closed if *row* waited for *parents*, or nothing.
+    Refuse a re-run that would wait for a task that is to wait for it.
 
-    One search goes up from *parents*, another down from *row*, by turns: whichever has
-    seen all decides, so that the smaller side is what it costs.
+    What it ran beside may wait for it by now: for a clean-up that has run although
+    something above it was blocked, and is not any more.
+
+    Args:
+        rows: What the tasks that wait have in the place of the run before.
+        rerun_id: The id of the re-run.
+        parents: What it would wait for.
+
+    Raises:
+        CycleError: One of these waits for what is run again, however indirectly.
     """
-    if row in parents:
-        return (row,)
-    up = _search(parents, (row,), _dependencies.waited_for)
-    down = _search((row,), parents, _below)
+    children = [child for row in rows for child in _hanging_on(row)]
+    way = _way(parents, children)
+    if way:
+        hint = f"orch.cancel_task({way[-1].id!r}) first: it waits for what is run again"
+        _refuse((rerun_id, *[member.id for member in way]), hint)
+
+
+def _hanging_on(row: TaskRow) -> list[TaskRow]:
+    """To whom it matters what becomes of *row*: they wait for its next run instead."""
+    dependents = () if row.links is None else row.links.dependents
+    return [child for child in dependents if _dependencies.hangs_on(child)]
+
+
+def _refuse(ring: tuple[str, ...], hint: str | None = None) -> NoReturn:
+    msg = f"tasks would wait for each other: {' → '.join((*ring, ring[0]))}"
+    raise CycleError(msg, cycle=ring, hint=hint, task_id=ring[0])
+
+
+def _way(starts: Sequence[TaskRow], goals: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
+    """
+    Some tasks from one of *starts* to one of *goals*, or nothing.
+
+    Each waits for the next, or may do so again. One search goes up from *starts*,
+    another down from *goals*, by turns: whichever has seen all decides, so that the
+    smaller side is what it costs.
+    """
+    ends = set(goals)
+    for row in starts:
+        if row in ends:
+            return (row,)
+    up = _search(starts, goals, _dependencies.may_wait_for)
+    down = _search(goals, starts, _below)
     for search in cycle((up, down)):
         found = next(search)
         if found is not None:
-            # The way up ends with *row*, and the way down begins with it.
-            others = found[:-1] if search is up else found[:0:-1]
-            return (row, *others) if found else ()
+            return found if search is up else found[::-1]
     raise AssertionError  # pragma: no cover - a search ends
 
 
@@ -110,7 +144,7 @@ def _below(row: TaskRow) -> Iterable[TaskRow]:
     """What waits for *row*; what failed may run again, and then it does."""
     if row.links is None:
         return ()
-    return filter(_dependencies.is_waiting, row.links.dependents)
+    return filter(_dependencies.may_wait, row.links.dependents)
 
 
 def _search(
@@ -149,7 +183,7 @@ def repoint(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None
     """Let what depends on *row*, which has ended, depend on *rerun* instead."""
     if row.links is None or not row.links.dependents:
         return
-    live = [child for child in row.links.dependents if _dependencies.hangs_on(child)]
+    live = _hanging_on(row)
     names = tuple(child.id for child in live)
     kernel.note(TaskRepointed, now, row.id, rerun.id, names, cargo=row.cargo)
     turn(kernel, row, rerun, live, now)

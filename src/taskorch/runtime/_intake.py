@@ -127,6 +127,7 @@ def rerun(owner: Owner, task_id: str) -> Work:
             it.
         InvalidTransitionError: It has not ended; or it was run again, and this is
             not the latest run.
+        CycleError: It would wait for a task that is to wait for it.
     """
     owner.recall((task_id,))
 

@@ -30,8 +30,9 @@ from taskorch.kernel import (
     Terms,
     find_ring,
     hangs_on,
+    may_wait_for,
+    refuse_rerun,
     typical_ns,
-    waited_for,
 )
 from taskorch.model import (
     TERMINAL,
@@ -542,6 +543,7 @@ class Submission:
                 has it.
             InvalidTransitionError: It has not ended, though it is not said to be
                 *live*; or there was a later run.
+            CycleError: It would wait for a task that is to wait for it.
             PolicyFault: A policy failed; nothing has changed.
         """
         rt = self._rt
@@ -575,11 +577,8 @@ class Submission:
         if is_here:
             # It may have been moved.
             priority = 0 if row.extra is None else row.extra.priority
-        # Of what left memory, nobody knew for what it waited when others were let wait
-        # for it.
         rows = self._rows_of(old)
-        if rows and not is_here:
-            _refuse_rings({again: parents}, {row.id: again})
+        refuse_rerun(rows, again, parents)
         work._row = TaskRow(again, 0, bucket, work, now)
         work._row.named = row.named
         admitted = kernel.consider(
@@ -772,7 +771,7 @@ def _refuse_rings(
     while todo:
         row = todo.pop()
         if row.id not in waits:
-            above = waited_for(row)
+            above = may_wait_for(row)
             waits[row.id] = [again.get(p.id, p.id) for p in above]
             todo += above
     ring = find_ring(waits)

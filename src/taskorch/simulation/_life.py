@@ -516,6 +516,7 @@ class Life(Hosting):
         Raises:
             UnknownTaskError: It is not in memory.
             InvalidTransitionError: It has not ended.
+            CycleError: It would wait for a task that is to wait for it.
         """
         try:
             job: Work = self.submission.rerun(task_id, self.now())

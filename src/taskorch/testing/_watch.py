@@ -448,6 +448,7 @@ class _Books:
             _breach("dependencies", f"{event.task_id} is recalled, and may begin")
         seen.joined = False
         self.touched[event.task_id] = None
+        self.suspect_rings()
 
     def hold(self, agent: str, alloc: Units, slots: int) -> None:
         self.running += slots
