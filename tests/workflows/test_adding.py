@@ -340,6 +340,30 @@ def test_a_ring_through_what_has_completed_is_refused(keep):
         assert set(run.result(PATIENCE)) >= {"p"}
 
 
+def test_one_of_a_batch_that_would_close_a_ring_is_named(orch):
+    """Nothing of the batch is added; each is looked at, before each that is to wait."""
+
+    def adder() -> tuple:
+        batch = [Task.call(zero, id=f"new{n}", after=[f"t{n}"]) for n in range(3)]
+        with pytest.raises(CycleError) as caught:
+            inside().add_all(batch, before=["p", "q"])
+        go.release()
+        return caught.value.cycle
+
+    go = Hold()
+    wf = one(adder)
+    hold = wf.task(go, id="hold")
+    p = wf.task(zero, id="p", after=[hold])
+    wf.task(zero, id="q", after=[hold])
+    for number in range(3):
+        above = {1: p}.get(number, hold)
+        wf.task(zero, id=f"t{number}", after=[above])
+    run = orch.workflows.start(wf)
+    results = run.result(PATIENCE)
+    assert results["a"] == ("new1", "t1", "p")
+    assert set(run.handles) == {"a", "hold", "p", "q", "t0", "t1", "t2"}
+
+
 def test_a_ring_through_what_was_run_again_is_refused(orch):
     """What was let wait for more is a later run than the one that `c` came after."""
 

@@ -370,19 +370,17 @@ class WorkflowContext:
             )
             hint = "orch.workflows.start(workflow, max_added=…) sets the limit"
             raise QueueFullError(msg, hint=hint, task_id=self._inside.task_id)
-        run = self._manager._held(self.workflow_id)
-        for target in later if fresh else ():
+        if not fresh:
+            return
+        for target in later:
             # With nothing to add, it only says whether it could be added.
             self._rt.kernel.add_parents(target._row, (), now)
-            for entry in fresh:
-                way = _way(self._rt, run, entry, target)
-                if way:
-                    names = tuple(_members.name_of(task_id) for task_id in way)
-                    error = ring_error(names)
-                    error.hint = (
-                        "nothing was added; leave out one of after= and before="
-                    )
-                    raise error
+        run = self._manager._held(self.workflow_id)
+        way = _way(self._rt, run, fresh, later)
+        if way:
+            error = ring_error(tuple(_members.name_of(task_id) for task_id in way))
+            error.hint = "nothing was added; leave out one of after= and before="
+            raise error
 
 
 class AsyncWorkflowContext:
@@ -464,37 +462,31 @@ def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) ->
 
 
 def _way(
-    runtime: Runtime, run: WorkflowRun | None, entry: Entry, target: Work
+    runtime: Runtime,
+    run: WorkflowRun | None,
+    fresh: Sequence[Entry],
+    later: Sequence[Work],
 ) -> tuple[str, ...]:
     """
-    The tasks from *entry* up to *target*, if *entry* comes after *target*.
+    The tasks from one of *fresh* up to one of *later*, if the first comes after it.
 
     Each comes after the next: what has completed, too, since it may be run again, and
     since the graph of *run* is told in an order.
     """
-    tasks, latest = runtime.kernel.tasks, runtime.directory.reruns.latest
-    prefix = f"{run_of(target._row.id)}/"
-
-    def above(task_id: str) -> list[str]:
-        row = tasks.get(latest(task_id))
-        if row is not None:
-            return list(map(_reruns.stem_of, names_above(row.cargo)))
-        if run is None or not task_id.startswith(prefix):
-            return []
-        # It has left memory: the run knows still.
-        return [prefix + name for name in run._needs(_members.name_of(task_id))]
-
-    goal = _reruns.stem_of(target._row.id)
-    # Among what it names there are no tasks of its own batch.
-    works = [runtime.directory.find(ref, entry.task) for ref in entry.refs]
-    todo = [_reruns.stem_of(work._row.id) for work in works]
-    task_id = str(entry.task.id)
-    came: dict[str, str] = dict.fromkeys(todo, task_id)
+    goals = {_reruns.stem_of(work._row.id) for work in later}
+    # Among what they name there are none of *fresh*.
+    came: dict[str, str] = {}
+    for entry in fresh if goals else ():
+        works = [runtime.directory.find(ref, entry.task) for ref in entry.refs]
+        for work in works:
+            came.setdefault(_reruns.stem_of(work._row.id), str(entry.task.id))
+    above = _above(runtime, run)
+    todo = list(came)
     while todo:
         name = todo.pop()
-        if name == goal:
+        if name in goals:
             way = [name]
-            while way[-1] != task_id:
+            while way[-1] in came:
                 way.append(came[way[-1]])
             return tuple(reversed(way))
         for parent in above(name):
@@ -502,3 +494,22 @@ def _way(
                 came[parent] = name
                 todo.append(parent)
     return ()
+
+
+def _above(runtime: Runtime, run: WorkflowRun | None) -> Callable[[str], Iterable[str]]:
+    """What tells the names of the tasks that a task comes after, in its latest run."""
+    tasks, reruns = runtime.kernel.tasks, runtime.directory.reruns
+    stem_of, first_only = _reruns.stem_of, reruns.is_empty
+
+    def above(task_id: str) -> Iterable[str]:
+        row = tasks.get(task_id if first_only else reruns.latest(task_id))
+        if row is not None:
+            names = names_above(row.cargo)
+            return names if first_only else map(stem_of, names)
+        if run is None or run_of(task_id) != run.workflow_id:
+            return ()
+        # It has left memory: the run knows still.
+        needs = run._needs(_members.name_of(task_id))
+        return [f"{run.workflow_id}/{name}" for name in needs]
+
+    return above

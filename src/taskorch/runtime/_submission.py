@@ -564,9 +564,6 @@ class Submission:
             args, kwargs = task.payload.args, task.payload.kwargs
         work = rt.new_work(old._fn, args, kwargs, old._executor, old._ctx)
         work._task = task
-        if rt.committer is not None:
-            document = self._document(task, lambda ref: Reference(_id_of(ref)))
-            rt.committer.documents[work] = document
         if old._extra is not None and old._extra.trace is not None:
             extra_of(work).trace = old._extra.trace
         place_under(work, {parent._row.id: parent for parent in newest.values()})
@@ -591,6 +588,9 @@ class Submission:
             rerun_of=row,
             terms=unchecked_terms(task),
         )
+        if rt.committer is not None:
+            document = self._document(task, lambda ref: Reference(_id_of(ref)))
+            rt.committer.documents[work] = document
         kernel.accept(admitted, now)
         self._replace(old, work, rows, now)
         return work
