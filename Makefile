@@ -105,10 +105,11 @@ verifytypes: $(READY)
 # ------------------------------------------------------------------------ tests
 
 # What decides, and what knows all files: there most mistakes show, in a minute. Nothing of
-# the front ends, of what really runs and of what fails.
+# the front ends, of what really runs and of what fails; and a few examples of each law.
 quick: $(READY)
-	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' tests/kernel tests/unit tests/workflows \
-	    tests/packaging --ignore=tests/unit/testing \
+	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few \
+	    tests/kernel tests/unit tests/workflows tests/packaging \
+	    --ignore=tests/unit/testing --ignore=tests/unit/executors \
 	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples mutants)
 
 fast: $(READY)
