@@ -636,9 +636,9 @@ class TaskOrchestrator:
                 no journal that has it.
             InvalidTransitionError: It has not ended; or *task_id* is that of a run
                 (`x~1`) after which there was another.
-            CycleError: It would wait for a task that waits for it: for one that was
-                blocked when it ran in spite of that (`join="any"` and the like), and
-                was let wait for it since.
+            CycleError: The new run would wait for a task that waits for this one. A
+                task may have run although one above it was blocked (`join="any"` and
+                the like), and that one may have been let wait for it since.
         """
         return cast("TaskHandle[Any]", self._rt.rerun(task_id))
 

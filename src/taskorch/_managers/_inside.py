@@ -470,8 +470,8 @@ def _way(
     """
     The tasks from one of *fresh* up to one of *later*, if the first comes after it.
 
-    Each comes after the next: what has completed, too, since it may be run again, and
-    since the graph of *run* is told in an order.
+    Each comes after the next. The way may go through tasks that have completed: they
+    may be run again, and the status of *run* sorts all its tasks, which a ring forbids.
     """
     goals = {_reruns.stem_of(work._row.id) for work in later}
     # Among what they name there are none of *fresh*.
@@ -508,7 +508,7 @@ def _above(runtime: Runtime, run: WorkflowRun | None) -> Callable[[str], Iterabl
             return names if first_only else map(stem_of, names)
         if run is None or run_of(task_id) != run.workflow_id:
             return ()
-        # It has left memory: the run knows still.
+        # The task has left memory; the run still knows what it comes after.
         needs = run._needs(_members.name_of(task_id))
         return [f"{run.workflow_id}/{name}" for name in needs]
 

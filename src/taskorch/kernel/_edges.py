@@ -90,11 +90,11 @@ def refuse_rerun(
     """
     Refuse a re-run that would wait for a task that is to wait for it.
 
-    What it ran beside may wait for it by now: for a clean-up that has run although
-    something above it was blocked, and is not any more.
+    A clean-up, say, may have run although a task above it was blocked. When that task
+    is not blocked any more, it may be let wait for the clean-up.
 
     Args:
-        rows: What the tasks that wait have in the place of the run before.
+        rows: The run before, as it stands among the parents of those that wait for it.
         rerun_id: The id of the re-run.
         parents: What it would wait for.
 
@@ -109,7 +109,7 @@ def refuse_rerun(
 
 
 def _hanging_on(row: TaskRow) -> list[TaskRow]:
-    """To whom it matters what becomes of *row*: they wait for its next run instead."""
+    """The dependents of *row* that will wait for its next run instead."""
     dependents = () if row.links is None else row.links.dependents
     return [child for child in dependents if _dependencies.hangs_on(child)]
 
