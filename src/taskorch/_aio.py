@@ -11,11 +11,20 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from taskorch.model import (
         Agent,
         Explanation,
+        FilterFields,
         Health,
         PoolUsage,
         Quota,
@@ -40,6 +50,7 @@ if TYPE_CHECKING:
         StopReport,
         Stuck,
         Task,
+        TaskFilter,
         TaskState,
         TaskStatus,
     )
@@ -232,29 +243,11 @@ class AsyncOrchestrator:
 
     async def tasks(
         self,
-        state: TaskState | str | None = None,
-        *,
-        type: str | None = None,  # noqa: A002 - the contract's names
-        id: str | None = None,  # noqa: A002
-        agent: str | None = None,
-        owner: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        since: float | timedelta | datetime | None = None,
-        older_than: float | timedelta | None = None,
+        state: TaskFilter | TaskState | str | None = None,
+        **fields: Unpack[FilterFields],
     ) -> AsyncIterator[TaskStatus]:
         """See `TaskOrchestrator.tasks`: `async for status in orch.aio.tasks(…)`."""
-        ask = partial(
-            self._orch.tasks,
-            state,
-            type=type,
-            id=id,
-            agent=agent,
-            owner=owner,
-            metadata=metadata,
-            since=since,
-            older_than=older_than,
-        )
-        found = await self._asked(ask)
+        found = await self._asked(partial(self._orch.tasks, state, **fields))
         page: list[TaskStatus]
         while page := await self._asked(list, islice(found, _PAGE)):
             for status in page:

@@ -7,24 +7,21 @@ from typing import Any, Final, TypeVar, Unpack, cast
 
 from taskorch._suggesting import unknown_option
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Task
-from taskorch.model._options import (
-    DECLARED,
-    Declared,
-    FunctionOptions,
-    TaskOptions,
-    declared,
-)
+from taskorch.model import OPTIONS, Task
+from taskorch.model._options import DECLARED, Declared, declared
 from taskorch.model._show import show
+from taskorch.model._task import FunctionOptions, TaskOptions
 from taskorch.policies._validator import findings_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _WHAT: Final = "@task"
-_NAMES: Final = tuple(sorted(FunctionOptions.__optional_keys__))
+_NAMES: Final = tuple(
+    sorted(name for name, each in OPTIONS.items() if each.place == "function")
+)
 _NO_FUNCTIONS: Final = (type, staticmethod, classmethod)
 #: What belongs to one task, and so to no function.
-_OF_ONE: Final = ("id", "after", "idempotency_key")
+_OF_ONE: Final = OPTIONS.keys() - _NAMES
 
 
 def task(

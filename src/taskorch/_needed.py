@@ -24,6 +24,7 @@ from taskorch.model import Stats as Stats
 from taskorch.model import StopReport as StopReport
 from taskorch.model import Stuck as Stuck
 from taskorch.model import Task as Task
+from taskorch.model import TaskFilter as TaskFilter
 from taskorch.model import TaskState as TaskState
 from taskorch.model import TaskStatus as TaskStatus
 from taskorch.model import check_capabilities as check_capabilities

@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from taskorch._limits import (
     CONCURRENCY,
@@ -60,6 +70,7 @@ if TYPE_CHECKING:
         Stuck,
         Task,
         TaskContext,
+        TaskFilter,
         TaskHandle,
         TaskState,
         TaskStatus,
@@ -87,6 +98,7 @@ if TYPE_CHECKING:
         show,
         to_patience,
     )
+    from taskorch.model import FilterFields
     from taskorch.protocols import (
         AgentRegistry,
         ResourceAllocator,
@@ -691,7 +703,7 @@ class TaskOrchestrator:
             action,
             ids=ids,
             type=type,
-            state=_listing.state_named(state),
+            state=TaskFilter(state).state,
             older_than=older_than,
             priority=priority,
         )
@@ -744,15 +756,8 @@ class TaskOrchestrator:
 
     def tasks(
         self,
-        state: TaskState | str | None = None,
-        *,
-        type: str | None = None,  # noqa: A002 - the names that tasks have for it
-        id: str | None = None,  # noqa: A002
-        agent: str | None = None,
-        owner: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        since: float | timedelta | datetime | None = None,
-        older_than: float | timedelta | None = None,
+        state: TaskFilter | TaskState | str | None = None,
+        **fields: Unpack[FilterFields],
     ) -> Iterator[TaskStatus]:
         """
         Go through all tasks of which all that is said holds, the first submitted first.
@@ -764,34 +769,16 @@ class TaskOrchestrator:
         gone.
 
         Args:
-            state: Their state.
-            type: Their type.
-            id: A pattern of their ids: `"nightly/*"`.
-            agent: Who runs them, or ran them last.
-            owner: For whom they are done.
-            metadata: What their metadata say, among other things.
-            since: They were submitted since then: an aware datetime, or how long ago,
-                in seconds or as a timedelta.
-            older_than: They have been in their state for longer, in seconds or as a
-                timedelta: with `state="queued"`, the stale ones.
+            state: Their state, or a `TaskFilter` that says all.
+            fields: What else holds of them: see `TaskFilter`. With `state="queued"` and
+                `older_than`, the stale ones.
 
         Raises:
             InvalidTaskError: An argument is not well formed, or there is no such state.
             JournalUnavailableError: While iterating: the journal cannot be read.
         """
         self._rt.look_up()
-        which = _listing.wanted(
-            self._rt,
-            state,
-            type=type,
-            id=id,
-            agent=agent,
-            owner=owner,
-            metadata=metadata,
-            since=since,
-            older_than=older_than,
-        )
-        return _listing.listed(self._rt, which)
+        return _listing.listed(self._rt, TaskFilter.of(state, fields))
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
@@ -22,7 +22,16 @@ import attrs
 from taskorch import errors
 from taskorch._connections import Connections
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
-from taskorch.model import Call, Reference, Task, TaskState, check_seconds, to_seconds
+from taskorch.model import (
+    Call,
+    FilterFields,
+    Reference,
+    Task,
+    TaskFilter,
+    TaskState,
+    check_seconds,
+    to_seconds,
+)
 from taskorch.model._show import show
 from taskorch.workflows._writing import write_task
 
@@ -232,13 +241,8 @@ class Client:
 
     def tasks(
         self,
-        state: TaskState | str | None = None,
-        *,
-        type: str | None = None,  # noqa: A002 - the facade's names
-        id: str | None = None,  # noqa: A002
-        agent: str | None = None,
-        owner: str | None = None,
-        older_than: float | timedelta | None = None,
+        state: TaskFilter | TaskState | str | None = None,
+        **fields: Unpack[FilterFields],
     ) -> Iterator[dict[str, Any]]:
         """
         Go through all tasks of which all that is said holds, a page at a time.
@@ -246,22 +250,12 @@ class Client:
         See `TaskOrchestrator.tasks`. A task that was submitted meanwhile may come too.
 
         Raises:
-            InvalidTaskError: While iterating: there is no such state.
+            InvalidTaskError: An argument is not well formed, or there is no such state.
         """
-        asked = {
-            "state": state,
-            "type": type,
-            "id": id,
-            "agent": agent,
-            "owner": owner,
-            "older_than": (
-                None if older_than is None else check_seconds("older_than", older_than)
-            ),
-            "limit": _PAGE,
-        }
-        wanted = {
-            name: str(value) for name, value in asked.items() if value is not None
-        }
+        asked = TaskFilter.of(state, fields).to_query()
+        return self._pages({**asked, "limit": str(_PAGE)})
+
+    def _pages(self, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
         while True:
             page = self._ask("GET", "/tasks", query=wanted)
             yield from page["tasks"]

@@ -28,7 +28,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import Event, OrchestratorStopped, TaskEvent
-from taskorch.model import TaskState, TaskStatus
+from taskorch.model import FILTERS, TaskFilter, TaskState, TaskStatus
 from taskorch.model._explanation import in_words
 from taskorch.model._show import show
 from taskorch.reading import JournalOwner, JournalReader
@@ -50,19 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", nargs="?", help="the id of one task")
     which = parser.add_argument_group("list the tasks of which all that is said holds")
     which.add_argument("--tasks", action="store_true", help="all")
-    which.add_argument("--state", choices=[state.value for state in TaskState])
-    which.add_argument("--type", metavar="NAME", help="their type")
-    which.add_argument("--id", metavar="PATTERN", help="as in 'nightly/*'")
-    which.add_argument("--agent", metavar="NAME", help="who has run them last")
-    which.add_argument(
-        "--metadata", metavar="NAME=VALUE", action="append", default=[], help="theirs"
-    )
-    which.add_argument(
-        "--since", type=since, metavar="TIME", help="submitted since: 2h, 2026-11-21"
-    )
-    which.add_argument(
-        "--older-than", type=seconds, metavar="TIME", help="in their state for longer"
-    )
+    for name, each in FILTERS.items():
+        which.add_argument(
+            f"--{name.replace('_', '-')}",
+            help=each.text.rstrip(".").replace("%", "%%"),
+            **_FLAGS[each.how],
+        )
     which.add_argument(
         "--limit",
         type=int,
@@ -84,6 +77,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+#: How the command line says what tasks are looked for by.
+_FLAGS: Final[dict[str, dict[str, Any]]] = {
+    "state": {"choices": [state.value for state in TaskState]},
+    "equal": {"metavar": "NAME"},
+    "pattern": {"metavar": "PATTERN"},
+    "contains": {"metavar": "NAME=VALUE", "action": "append"},
+    "since": {"metavar": "TIME", "type": since},
+    "longer": {"metavar": "TIME", "type": seconds},
+}
+
+
+def _filter_of(args: argparse.Namespace) -> TaskFilter:
+    said = {name: getattr(args, name) for name in FILTERS}
+    for name, each in FILTERS.items():
+        if each.how == "contains" and said[name] is not None:
+            said[name] = pairs(said[name])
+    return TaskFilter(**said)
+
+
 def _run(args: argparse.Namespace) -> int:
     reader = JournalReader(args.journal)
     # What comes after the answer is followed, so its number comes first.
@@ -102,8 +114,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _lists(args: argparse.Namespace) -> bool:
-    words = args.state, args.type, args.id, args.agent, args.since, args.older_than
-    return bool(args.tasks or args.metadata or any(word is not None for word in words))
+    return bool(args.tasks or any(getattr(args, name) is not None for name in FILTERS))
 
 
 # -- one task ------------------------------------------------------------------------
@@ -163,15 +174,7 @@ def _stale(reader: JournalReader, status: TaskStatus) -> str:
 
 
 def _list(args: argparse.Namespace, reader: JournalReader) -> None:
-    found = reader.tasks(
-        args.state,
-        type=args.type,
-        id=args.id,
-        agent=args.agent,
-        metadata=pairs(args.metadata),
-        since=args.since,
-        older_than=args.older_than,
-    )
+    found = reader.tasks(_filter_of(args))
     some = list(islice(found, args.limit + 1 if args.limit else None))
     shown = some[: args.limit or None]
     if args.json:

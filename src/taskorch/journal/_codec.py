@@ -40,7 +40,7 @@ from taskorch.journal._writing import (
     import_path,
     plain,
 )
-from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Task
+from taskorch.model import Call, Task, plain_but
 from taskorch.protocols import Entry
 
 #: `(seq, kind, at_ns, task_id, body, doc)`: an entry as the journal's table has it; ""
@@ -708,25 +708,13 @@ def _arguments(args: tuple[Any, ...]) -> str:
     return f"{_ARGS}{','.join(items)}{_ARGS_END}"
 
 
+_says_nothing_more: Final = plain_but("id")
+
+
 def _is_bare(task: Task) -> bool:
     """Whether it has nothing but a type, a payload and perhaps an id."""
     return (
         type(task.type) is str
         and (task.id is None or type(task.id) is str)
-        and task.after is _EMPTY
-        and task.join == "all"
-        and task.on_parent_failure == "block"
-        and task.requires is None
-        and task.resources is NO_RESOURCES
-        and task.timeout is None
-        and task.retry is NO_RETRY
-        and task.expected is None
-        and task.deadline is None
-        and task.not_before is None
-        and task.idempotency_key is None
-        and task.idempotent is True
-        and task.owner is None
-        and task.metadata is None
-        and type(task.priority) is int
-        and task.priority == 0
+        and _says_nothing_more(task)
     )

@@ -1,64 +1,20 @@
-"""The options of a task: their names, their types, and those that a function has."""
+"""The options that a function has for the tasks that call it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from functools import partial
 from types import FunctionType
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch.model._joins import Join, OnParentFailure
-from taskorch.model._resources import Resources
-from taskorch.model._retry_policy import RetryPolicy
+if TYPE_CHECKING:
+    # attrs does not evaluate annotations, and `_task` needs this module.
+    from taskorch.model._task import TaskOptions  # noqa: TC004
 
 #: The attribute of a function that has what was declared with it.
 DECLARED: Final = "__taskorch_task__"
-
-
-class _Shared(TypedDict, total=False):
-    """The options that many tasks can have in common, but for `timeout`."""
-
-    type: str
-    priority: int
-    join: Join
-    on_parent_failure: OnParentFailure
-    requires: Iterable[str] | None
-    resources: Resources | Mapping[str, float]
-    expected: float | timedelta | None
-    deadline: float | timedelta | datetime | None
-    not_before: float | timedelta | datetime | None
-    retry: RetryPolicy
-    idempotent: bool
-    metadata: Mapping[str, Any] | None
-    owner: str | None
-
-
-class FunctionOptions(_Shared, total=False):
-    """The options that `@taskorch.task` takes: those of a task, but what names one."""
-
-    timeout: float | timedelta | None
-
-
-class UntimedOptions(_Shared, total=False):
-    """The options of a task, but for its `timeout`: see `TaskOptions`."""
-
-    id: str | None
-    after: Iterable[Any]
-    idempotency_key: str | None
-
-
-class TaskOptions(UntimedOptions, total=False):
-    """
-    The options that `Task`, `Task.call`, `wf.task` and others take by their names.
-
-    For a function of your own that hands them on: `**options: Unpack[TaskOptions]`.
-    What each of them means stands at `Task`.
-    """
-
-    timeout: float | timedelta | None
 
 
 @attrs.frozen

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter, is_
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Generic, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    TypedDict,
+    Unpack,
+    cast,
+    overload,
+)
 
 import attrs
 
@@ -13,8 +23,9 @@ from taskorch._frozen import draft_of
 from taskorch._suggesting import suggesting
 from taskorch._visible import masked
 from taskorch.errors import InvalidTaskError
+from taskorch.model._describe import described, option
 from taskorch.model._joins import Join, OnParentFailure
-from taskorch.model._options import TaskOptions, UntimedOptions, declared
+from taskorch.model._options import declared
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
@@ -97,6 +108,61 @@ def _moment(value: float | timedelta | datetime | None) -> float | datetime | No
     return moment
 
 
+class _Shared(TypedDict, total=False):
+    """The options that many tasks can have in common, but for `timeout`."""
+
+    type: str
+    priority: int
+    join: Join
+    on_parent_failure: OnParentFailure
+    requires: Iterable[str] | None
+    resources: Resources | Mapping[str, float]
+    expected: float | timedelta | None
+    deadline: float | timedelta | datetime | None
+    not_before: float | timedelta | datetime | None
+    retry: RetryPolicy
+    idempotent: bool
+    metadata: Mapping[str, Any] | None
+    owner: str | None
+
+
+class FunctionOptions(_Shared, total=False):
+    """The options that `@taskorch.task` takes: those of a task, but what names one."""
+
+    timeout: float | timedelta | None
+
+
+class UntimedOptions(_Shared, total=False):
+    """The options of a task, but for its `timeout`: see `TaskOptions`."""
+
+    id: str | None
+    after: Iterable[Any]
+    idempotency_key: str | None
+
+
+class TaskOptions(UntimedOptions, total=False):
+    """
+    The options that `Task`, `Task.call`, `wf.task` and others take by their names.
+
+    For a function of your own that hands them on: `**options: Unpack[TaskOptions]`.
+    What each of them means stands at `Task`.
+    """
+
+    timeout: float | timedelta | None
+
+
+class FilterFields(TypedDict, total=False):
+    """What tasks are looked for by, beside their state: see `TaskFilter`."""
+
+    type: str | None
+    id: str | None
+    agent: str | None
+    owner: str | None
+    metadata: Mapping[str, Any] | None
+    since: float | timedelta | datetime | None
+    older_than: float | timedelta | None
+
+
 @suggesting
 @attrs.frozen
 class Task(Generic[T]):
@@ -141,30 +207,78 @@ class Task(Generic[T]):
     #: Among the arguments of another task: see `taskorch._references`.
     stands_for_result = True
 
-    type: str
-    payload: Any = None
-    id: str | None = attrs.field(default=None, kw_only=True)
-    priority: int = attrs.field(default=0, kw_only=True)
-    after: Iterable[Any] = attrs.field(default=(), kw_only=True)
-    join: Join = attrs.field(default="all", kw_only=True)
-    on_parent_failure: OnParentFailure = attrs.field(default="block", kw_only=True)
-    requires: Iterable[str] | None = attrs.field(default=None, kw_only=True)
-    resources: Resources = attrs.field(
-        default=NO_RESOURCES, kw_only=True, converter=_resources
+    type: str = attrs.field(
+        metadata=option("type", identity=True, kind=True, match="equal")
     )
-    timeout: float | None = attrs.field(default=None, kw_only=True, converter=to_limit)
-    expected: float | None = attrs.field(default=None, kw_only=True, converter=to_limit)
+    payload: Any = None
+    id: str | None = attrs.field(
+        default=None,
+        kw_only=True,
+        metadata=option("id", identity=True, place="submission", match="pattern"),
+    )
+    priority: int = attrs.field(
+        default=0, kw_only=True, metadata=option("priority", kind=True)
+    )
+    after: Iterable[Any] = attrs.field(
+        default=(),
+        kw_only=True,
+        metadata=option("ids", identity=True, place="workflow"),
+    )
+    join: Join = attrs.field(
+        default="all", kw_only=True, metadata=option("join", identity=True)
+    )
+    on_parent_failure: OnParentFailure = attrs.field(
+        default="block",
+        kw_only=True,
+        metadata=option("on_parent_failure", identity=True),
+    )
+    requires: Iterable[str] | None = attrs.field(
+        default=None, kw_only=True, metadata=option("names", kind=True)
+    )
+    resources: Resources = attrs.field(
+        default=NO_RESOURCES,
+        kw_only=True,
+        converter=_resources,
+        metadata=option("resources", kind=True),
+    )
+    timeout: float | None = attrs.field(
+        default=None,
+        kw_only=True,
+        converter=to_limit,
+        metadata=option("duration", kind=True),
+    )
+    expected: float | None = attrs.field(
+        default=None,
+        kw_only=True,
+        converter=to_limit,
+        metadata=option("duration_or_zero"),
+    )
     deadline: float | datetime | None = attrs.field(
-        default=None, kw_only=True, converter=_moment
+        default=None, kw_only=True, converter=_moment, metadata=option("moment")
     )
     not_before: float | datetime | None = attrs.field(
-        default=None, kw_only=True, converter=_moment
+        default=None,
+        kw_only=True,
+        converter=_moment,
+        metadata=option("moment_or_zero"),
     )
-    retry: RetryPolicy = attrs.field(default=NO_RETRY, kw_only=True)
-    idempotency_key: str | None = attrs.field(default=None, kw_only=True)
-    idempotent: bool = attrs.field(default=True, kw_only=True)
-    metadata: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True)
-    owner: str | None = attrs.field(default=None, kw_only=True)
+    retry: RetryPolicy = attrs.field(
+        default=NO_RETRY, kw_only=True, metadata=option("retry", kind=True)
+    )
+    idempotency_key: str | None = attrs.field(
+        default=None,
+        kw_only=True,
+        metadata=option("key", identity=True, place="submission"),
+    )
+    idempotent: bool = attrs.field(
+        default=True, kw_only=True, metadata=option("flag", kind=True)
+    )
+    metadata: Mapping[str, Any] | None = attrs.field(
+        default=None, kw_only=True, metadata=option("values", match="contains")
+    )
+    owner: str | None = attrs.field(
+        default=None, kw_only=True, metadata=option("name", kind=True, match="equal")
+    )
     # The id under which this object was last submitted, so that `after=[task]` finds
     # a task that was given no id.
     _submitted_as: str | None = attrs.field(
@@ -302,8 +416,66 @@ class Task(Generic[T]):
         return cls(payload=payload, **task_options)  # type: ignore[return-value]
 
 
+#: All options by name, as they are described at their fields.
+OPTIONS: Final = described(Task)
+
+
+def plain_but(*names: str) -> Callable[[Task], bool]:
+    """
+    A test of tasks: whether all options but these are as usual.
+
+    "As usual" is the very object that is the default. An equal one, such as a text that
+    was read from a file, is not looked for: such a task goes the longer way, to the
+    same end.
+    """
+    others = [each for each in OPTIONS.values() if each.name not in ("type", *names)]
+    values = attrgetter(*[each.name for each in others])
+    usual = tuple(each.default for each in others)
+    return lambda task: all(map(is_, values(task), usual))
+
+
+_KIND: Final = tuple(each.name for each in OPTIONS.values() if each.kind)
+#: Whether a task says nothing for itself alone, but of its kind.
+is_plain: Final = plain_but(*_KIND)
+#: Whether it says nothing of its kind but its type and its priority: most do not.
+_is_usual: Final = plain_but("priority", *(OPTIONS.keys() - _KIND))
+_kind_values: Final = attrgetter(*_KIND)
+#: Equal values of these may be of several types, of which a validator takes one.
+_numbers: Final = attrgetter(
+    *[name for name in _KIND if OPTIONS[name].form in ("priority", "flag")]
+)
+#: What this process does itself, without an agent that has the type as a capability.
+LOCAL: Final = (Call, Program, Wait)
+
+
+def kind_of(task: Task) -> tuple[Any, ...] | None:
+    """
+    What tasks of one kind have in common, to be found again by; None if it cannot be.
+
+    It says nothing of the options that a task has for itself alone: see `is_plain`.
+    """
+    is_local = isinstance(task.payload, LOCAL)
+    key: tuple[Any, ...]
+    if _is_usual(task):
+        # Hashing the usual values would take longer than all else that is done here.
+        key = task.type, task.priority, type(task.priority), is_local
+    else:
+        key = _kind_values(task), *map(type, _numbers(task)), is_local
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
 _TaskDraft = draft_of(Task)
 _CallDraft = draft_of(Call)
+#: How each field of a task that is not its own is put there, and the usual value.
+_USUAL: Final = tuple(
+    (vars(Task)[field.name].__set__, field.default)
+    for field in attrs.fields(Task)
+    if field.name not in ("type", "payload", "id")
+)
 _FIELDS: Final = tuple(
     field.name for field in attrs.fields(Task) if field.name != "_submitted_as"
 )
@@ -333,22 +505,8 @@ def task_of_call(
     draft.type = task_type
     draft.payload = call
     draft.id = task_id
-    draft.priority = 0
-    draft.after = ()
-    draft.join = "all"
-    draft.on_parent_failure = "block"
-    draft.requires = None
-    draft.resources = NO_RESOURCES
-    draft.timeout = None
-    draft.expected = None
-    draft.deadline = None
-    draft.not_before = None
-    draft.retry = NO_RETRY
-    draft.idempotency_key = None
-    draft.idempotent = True
-    draft.metadata = None
-    draft.owner = None
-    draft._submitted_as = None  # noqa: SLF001 - of this very class
+    for put, value in _USUAL:
+        put(task, value)
     draft.__class__ = Task
     return task
 

@@ -9,13 +9,12 @@ from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, cast
 
-import attrs
-
 from taskorch._limits import MAX_ID_LENGTH, MAX_PRIORITY
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     JOINS,
     ON_PARENT_FAILURE,
+    OPTIONS,
     AtLeast,
     Call,
     Resources,
@@ -23,7 +22,9 @@ from taskorch.model import (
     Task,
     check_seconds,
     id_problem,
+    is_plain,
 )
+from taskorch.model._describe import Form
 from taskorch.model._show import show
 from taskorch.protocols import Context, Finding, Validator, Verdict
 from taskorch.protocols._reuse import trusted
@@ -50,13 +51,12 @@ class StructuralValidator:
     to the orchestrator: whether a dependency exists, whether an agent can do it,
     whether a payload can be stored, whether a date has passed.
 
-    The verdict holds for all like tasks if the task was accepted and says nothing for
-    itself alone: no `id`, `after`, `join`, `on_parent_failure`, `deadline`,
-    `not_before`, `idempotency_key` or `metadata`. The payload of a later like task is
+    The verdict holds for all tasks of a kind if the task was accepted and says nothing
+    for itself alone, as an `id` or a `deadline` would. The payload of a later one is
     then not looked at: a `Program` has checked itself, and a `Call` with a fault fails
     when it is run.
 
-    The rules, beside the kinds that `Task` names:
+    The rules, beside what `Task` says of each option:
 
     - `type` and the members of `requires` are printable, not longer than 500
       characters, and have no space at either end;
@@ -79,7 +79,7 @@ class StructuralValidator:
         findings = findings_of(task)
         if findings:
             return Verdict(tuple(findings))
-        return _ALL_ACCEPTED if _is_plain(task) else _ACCEPTED
+        return _ALL_ACCEPTED if is_plain(task) else _ACCEPTED
 
     def __repr__(self) -> str:
         return "StructuralValidator()"
@@ -129,46 +129,16 @@ def _check_validator(value: object) -> None:
         raise InvalidTaskError(msg)
 
 
-def _is_plain(task: Task) -> bool:
-    """Whether an accepted *task* says nothing for itself alone."""
-    return (
-        task.id is None
-        and isinstance(task.after, tuple | list)
-        and not task.after
-        and task.expected is None
-        and task.deadline is None
-        and task.not_before is None
-        and task.idempotency_key is None
-        and task.metadata is None
-        and task.owner is None
-        and task.join == "all"
-        and task.on_parent_failure == "block"
-    )
-
-
 def findings_of(task: object) -> list[Finding]:
     """All that is wrong with the form of *task*."""
     if not isinstance(task, Task):
         remedy = "wrap it: Task(type, payload), or Task.call(function, …)"
         return [Finding("", f"a Task is needed, not {_kind(task)}; {remedy}")]
     found: list[Finding] = []
-    for name, check in _CHECKS:
+    for name, usual, check in _CHECKS:
         value = getattr(task, name)
-        if value is None and name in _OPTIONAL:
-            continue
-        problem = check(value)
-        if problem is not None:
-            found.append(Finding(name, problem))
-    if task.join != "all" or task.on_parent_failure != "block":
-        found += _terms_findings(task)
-    if task.after != ():
-        found += _list_findings(
-            "after", "ids, handles or tasks", task.after, _dependency_problem
-        )
-    if task.requires is not None:
-        found += _list_findings(
-            "requires", "capabilities", task.requires, _name_problem
-        )
+        if value is not usual:
+            found += check(name, value)
     if isinstance(task.payload, Call):
         call = task.payload
         found += _call_findings(call.fn, call.args, call.kwargs, call.executor)
@@ -248,11 +218,11 @@ def _failure_problem(value: object) -> str | None:
     return f"one of {words} is needed, not {_show(value)}"
 
 
-def _idempotent_problem(value: object) -> str | None:
+def _flag_problem(value: object) -> str | None:
     return None if isinstance(value, bool) else f"True or False, not {_show(value)}"
 
 
-def _metadata_problem(value: object) -> str | None:
+def _values_problem(value: object) -> str | None:
     if isinstance(value, Mapping):
         return None
     return f"a mapping is needed, or None, not {_kind(value)}"
@@ -286,32 +256,11 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-_CHECKS: Final[tuple[tuple[str, Callable[[object], str | None]], ...]] = (
-    ("type", _type_problem),
-    ("id", _id_problem),
-    ("priority", _priority_problem),
-    ("resources", _resources_problem),
-    ("timeout", partial(_seconds_problem, zero=False)),
-    ("expected", partial(_seconds_problem, zero=True)),
-    ("deadline", partial(_moment_problem, zero=False)),
-    ("not_before", partial(_moment_problem, zero=True)),
-    ("retry", _retry_problem),
-    ("idempotency_key", partial(_text_problem, limit=_MAX_KEY)),
-    ("idempotent", _idempotent_problem),
-    ("metadata", _metadata_problem),
-    ("owner", _name_problem),
-)
-#: Those that may be None.
-_OPTIONAL: Final = frozenset(
-    field.name for field in attrs.fields(Task) if field.default is None
-)
-
-
 # -------------------------------------------------------------- several together
 
 
 def _list_findings(
-    path: str, what: str, value: object, check: Callable[[object], str | None]
+    what: str, check: Callable[[object], str | None], path: str, value: object
 ) -> list[Finding]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         return [Finding(path, f"a list of {what} is needed, not {_show(value)}")]
@@ -333,11 +282,42 @@ def _dependency_problem(value: object) -> str | None:
     return None
 
 
-def _terms_findings(task: Task) -> Iterator[Finding]:
-    if (problem := _join_problem(task.join)) is not None:
-        yield Finding("join", problem)
-    if (problem := _failure_problem(task.on_parent_failure)) is not None:
-        yield Finding("on_parent_failure", problem)
+#: What finds the faults of a value, of each form; those with one fault at most say it.
+_ONE: Final[dict[Form, Callable[[object], str | None]]] = {
+    "type": _type_problem,
+    "id": _id_problem,
+    "key": partial(_text_problem, limit=_MAX_KEY),
+    "name": _name_problem,
+    "join": _join_problem,
+    "on_parent_failure": _failure_problem,
+    "priority": _priority_problem,
+    "resources": _resources_problem,
+    "retry": _retry_problem,
+    "duration": partial(_seconds_problem, zero=False),
+    "duration_or_zero": partial(_seconds_problem, zero=True),
+    "moment": partial(_moment_problem, zero=False),
+    "moment_or_zero": partial(_moment_problem, zero=True),
+    "flag": _flag_problem,
+    "values": _values_problem,
+}
+
+
+def _one_finding(
+    check: Callable[[object], str | None], path: str, value: object
+) -> list[Finding]:
+    problem = check(value)
+    return [] if problem is None else [Finding(path, problem)]
+
+
+_FINDINGS: Final[dict[Form, Callable[[str, object], list[Finding]]]] = {
+    **{form: partial(_one_finding, check) for form, check in _ONE.items()},
+    "ids": partial(_list_findings, "ids, handles or tasks", _dependency_problem),
+    "names": partial(_list_findings, "capabilities", _name_problem),
+}
+#: Of each option its name, the value that needs no look, and what finds its faults.
+_CHECKS: Final = tuple(
+    (each.name, each.default, _FINDINGS[each.form]) for each in OPTIONS.values()
+)
 
 
 def _call_findings(

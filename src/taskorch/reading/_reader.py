@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from taskorch._frozen import frozen
 from taskorch._limits import NS
@@ -39,9 +39,11 @@ from taskorch.model import (
     Agent,
     Blocker,
     Explanation,
+    FilterFields,
     Remedy,
     Stats,
     Stuck,
+    TaskFilter,
     TaskState,
     TaskStatus,
     check_seconds,
@@ -235,18 +237,11 @@ class JournalReader:
 
     def tasks(
         self,
-        state: TaskState | str | None = None,
-        *,
-        type: str | None = None,  # noqa: A002 - the names that tasks have for it
-        id: str | None = None,  # noqa: A002
-        agent: str | None = None,
-        owner: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        since: float | timedelta | datetime | None = None,
-        older_than: float | timedelta | None = None,
+        state: TaskFilter | TaskState | str | None = None,
+        **fields: Unpack[FilterFields],
     ) -> Iterator[TaskStatus]:
         """
-        Go through all tasks of which all that is said holds; see `TaskOrchestrator`.
+        Go through all tasks of which all that is said holds; see `TaskFilter`.
 
         Raises:
             InvalidTaskError: An argument is not well formed, or there is no such state.
@@ -254,18 +249,8 @@ class JournalReader:
         """
         with self._mutex:
             runtime = self._current().runtime
-            which = _listing.wanted(
-                runtime,
-                state,
-                type=type,
-                id=id,
-                agent=agent,
-                owner=owner,
-                metadata=metadata,
-                since=since,
-                older_than=older_than,
-            )
-            return self._pages(_listing.listed(runtime, which))
+            asked = TaskFilter.of(state, fields)
+            return self._pages(_listing.listed(runtime, asked))
 
     def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
         while True:

@@ -18,7 +18,7 @@ import attrs
 
 from taskorch.errors import DuplicateTaskError
 from taskorch.kernel import DIGEST_BITS
-from taskorch.model import Call, Missing, Program, Reference, Task
+from taskorch.model import OPTIONS, Call, Missing, Program, Reference, Task
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._reruns import stem_of
@@ -27,19 +27,7 @@ if TYPE_CHECKING:
     from taskorch.kernel import Spec
 
 #: The options of a task that may change while it has not ended.
-OPTIONS: Final = (
-    "priority",
-    "requires",
-    "resources",
-    "timeout",
-    "expected",
-    "deadline",
-    "not_before",
-    "retry",
-    "idempotent",
-    "metadata",
-    "owner",
-)
+_CHANGING: Final = tuple(name for name, each in OPTIONS.items() if not each.identity)
 #: Of these, what the kernel has made of them is compared.
 _IN_SPEC: Final[dict[str, Callable[[Spec], Any]]] = {
     "requires": attrgetter("requires"),
@@ -49,7 +37,12 @@ _IN_SPEC: Final[dict[str, Callable[[Spec], Any]]] = {
     "owner": attrgetter("owner"),
 }
 #: How it depends on what it comes after; and the other name that it has.
-_BESIDE: Final = ("join", "on_parent_failure", "idempotency_key")
+_BESIDE: Final = tuple(
+    name
+    for name, each in OPTIONS.items()
+    if each.identity and name not in ("type", "id", "after")
+)
+_beside: Final = attrgetter(*_BESIDE)
 #: Of a program, what may be secret.
 _HIDDEN: Final = ("env", "stdin")
 _ALL_BITS: Final = (1 << DIGEST_BITS) - 1
@@ -123,7 +116,7 @@ def changed_options(
     The kernel has made *specs* of the two; for *are_alike* see `alike`.
     """
     found: list[str] = []
-    for name in OPTIONS:
+    for name in _CHANGING:
         if name in _IN_SPEC:
             one, other = (_IN_SPEC[name](spec) for spec in specs)
         else:
@@ -135,7 +128,7 @@ def changed_options(
 
 def with_options(task: Task, given: Task) -> Task:
     """*task* with the options of *given*."""
-    return attrs.evolve(task, **{name: getattr(given, name) for name in OPTIONS})
+    return attrs.evolve(task, **{name: getattr(given, name) for name in _CHANGING})
 
 
 # -- identity ----------------------------------------------------------------------
@@ -259,7 +252,7 @@ def digest(task: Task, after: Iterable[str]) -> int | None:
     It is the same in this process only, and an odd number of `DIGEST_BITS`.
     """
     payload = task.payload
-    beside = task.join, task.on_parent_failure, task.idempotency_key
+    beside = _beside(task)
     try:
         if type(payload) is not Call:
             kept = pickle.dumps(((payload,), beside))

@@ -26,7 +26,7 @@ from taskorch.kernel import (
     latest_finish_first,
     typical_ns,
 )
-from taskorch.model import Call, Program, Task, Wait
+from taskorch.model import Call, Program, Task, Wait, kind_of
 from taskorch.model._ids import id_problem
 from taskorch.model._task import named
 from taskorch.protocols import AttemptExecutor
@@ -37,10 +37,9 @@ from taskorch.runtime._restored import MakesWork
 from taskorch.runtime._tracing import Traced
 from taskorch.runtime._translation import (
     executor_for,
-    is_default,
     is_simple,
+    is_usual,
     needs_of,
-    options_of,
     spec_of,
 )
 from taskorch.runtime._work import NO_KWARGS, Work, capture
@@ -127,7 +126,7 @@ class Plain:
 
     def __init__(self, owner: Owner) -> None:
         self._rt = owner
-        #: Buckets of options that the validator need not see again.
+        #: Buckets of kinds that the validator need not see again.
         self._known: dict[Any, Bucket] = {}
 
     def prepare(self, tasks: Sequence[Task]) -> Batch | None:
@@ -191,9 +190,9 @@ class Plain:
             if type(task) is not Task or not is_simple(task):
                 return False
             payload = task.payload
-            options = options_of(task)
-            if options != key:
-                key, bucket = options, self._bucket_of_like(options, task)
+            kind = kind_of(task)
+            if kind != key:
+                key, bucket = kind, self._bucket_of_like(kind, task)
                 fn = None
                 if task.priority:
                     batch.are_ranked = True
@@ -208,7 +207,7 @@ class Plain:
                     fn = payload.fn
                     executor = executor_for(fn, None, executors)
                     write = None
-                    if committer is not None and is_default(options):
+                    if committer is not None and is_usual(task):
                         write = committer.call_documents(task.type, fn)
                 work = make(rt, fn, args, kwargs, executor, context)
             else:
@@ -246,10 +245,10 @@ class Plain:
             buckets.append(bucket)
         return True
 
-    def _bucket_of_like(self, options: Any, task: Task) -> Bucket | None:
+    def _bucket_of_like(self, kind: Any, task: Task) -> Bucket | None:
         """The bucket of tasks like *task*, if the validator need not see them."""
-        bucket = self._known.get(options)
-        if (bucket is None or bucket.forgotten) and options is not None:
+        bucket = self._known.get(kind)
+        if (bucket is None or bucket.forgotten) and kind is not None:
             if not self._rt.deciders.is_structural:
                 return None
             # What was looked at already: see `is_simple`.
@@ -258,19 +257,19 @@ class Plain:
             if not (verdict.accepted and verdict.reusable):
                 return None
             bucket = self._rt.kernel_bucket(spec_of(task))
-            self.remember(options, bucket)
+            self.remember(kind, bucket)
         return bucket
 
-    def known(self, options: Any) -> Bucket | None:
-        """The bucket of tasks with *options*, if the validator need not see them."""
-        bucket = None if options is None else self._known.get(options)
+    def known(self, kind: Any) -> Bucket | None:
+        """The bucket of tasks of this *kind*, if the validator need not see them."""
+        bucket = None if kind is None else self._known.get(kind)
         return None if bucket is None or bucket.forgotten else bucket
 
-    def remember(self, options: Any, bucket: Bucket) -> None:
-        """The validator agrees to all tasks with *options*: they go to *bucket*."""
+    def remember(self, kind: Any, bucket: Bucket) -> None:
+        """The validator agrees to all tasks of this *kind*: they go to *bucket*."""
         if len(self._known) > _MANY:
             self._known.clear()
-        self._known[options] = bucket
+        self._known[kind] = bucket
 
     def admit(self, batch: Batch, now: int) -> list[Work] | None:
         """Under the lock: take in what `prepare` made; None if that is too late."""

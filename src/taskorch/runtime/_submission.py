@@ -41,6 +41,8 @@ from taskorch.model import (
     Reference,
     Task,
     Wait,
+    is_plain,
+    kind_of,
 )
 from taskorch.model._show import show
 from taskorch.runtime import _plain
@@ -57,10 +59,8 @@ from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
 from taskorch.runtime._translation import (
     executor_for,
-    is_bare,
     needs_of,
     needs_of_task,
-    options_of,
     portable,
     said_ns,
     spec_of,
@@ -172,8 +172,8 @@ class Submission:
             raise InvalidTaskError(
                 msg, hint="use Task(…), Task.call(…) or orch.submit(function, …)"
             )
-        key = options_of(task)
-        bucket = self.plain.known(key) if is_bare(task) else None
+        key = kind_of(task)
+        bucket = self.plain.known(key) if is_plain(task) else None
         if bucket is None:
             reusable = self.validate(task)
             bucket = self._rt.kernel_bucket(spec_of(task))

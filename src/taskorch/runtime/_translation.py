@@ -21,16 +21,16 @@ from taskorch.errors import InvalidTaskError
 from taskorch.executors._processes._attempts import refuse_unsendable
 from taskorch.kernel import Spec, Terms
 from taskorch.model import (
-    NO_RESOURCES,
-    NO_RETRY,
+    LOCAL,
+    OPTIONS,
     RAISE,
     AtLeast,
     Call,
-    Program,
     Reference,
     Task,
     Wait,
     elasticity_of,
+    plain_but,
 )
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
@@ -40,9 +40,6 @@ from taskorch.runtime._work import Work
 BUILT_IN: Final = ("auto", "thread", "asyncio", "program", "process")
 _COROUTINE_FLAG: Final = inspect.CO_COROUTINE
 _NUMBERS: Final = (int, float)
-_LOCAL: Final = (Call, Program, Wait)
-#: Options of a task that says no more than a type and a payload: see `options_of`.
-_FEW: Final = 3
 
 
 def refuse_arguments(name: str, handler: Callable[..., Any]) -> None:
@@ -160,67 +157,22 @@ def needs_of(call: Call) -> Sequence[Any]:
     return [ref for ref in found if not isinstance(ref, Reference)]
 
 
-def options_of(task: Task) -> Any:
-    """What the validator's consent may hold for, or None if it cannot be a key."""
-    local = isinstance(task.payload, _LOCAL)
-    if (
-        task.retry is NO_RETRY
-        and task.resources is NO_RESOURCES
-        and task.requires is None
-        and task.timeout is None
-        and task.idempotent is True
-        and task.owner is None
-        and type(task.type) is str
-        and type(task.priority) is int
-    ):
-        # As many as `_FEW` says.
-        return (task.type, task.priority, local)
-    key = (
-        task.type,
-        task.priority,
-        task.requires,
-        task.resources,
-        task.timeout,
-        task.retry,
-        task.idempotent,
-        task.owner,
-        local,
-    )
-    try:
-        hash(key)
-    except TypeError:
-        return None
-    return key
-
-
-def is_bare(task: Task) -> bool:
-    """Whether nothing of *task* is its own but the payload."""
-    return (
-        task.id is None
-        and task.after == ()
-        and task.expected is None
-        and is_simple(task)
-    )
+#: Whether a task has of its own only a payload, an id, what it waits for, and how long
+#: it is expected to take.
+_has_little: Final = plain_but(
+    *("id", "after", "expected"),
+    *(name for name, each in OPTIONS.items() if each.kind),
+)
+#: Whether it says nothing else, not even of its kind.
+is_usual: Final = plain_but("id", "after", "expected")
 
 
 def is_simple(task: Task) -> bool:
-    """
-    Whether little of *task* is its own.
-
-    It is its payload, its id, what it waits for, and how long it is expected to take.
-    """
+    """Whether nothing of *task* has to be looked at but its kind, and its parents."""
     expected = task.expected
-    return (
-        (
-            expected is None
-            or (type(expected) in _NUMBERS and 0 <= expected <= MAX_SECONDS)
-        )
-        and task.deadline is None
-        and task.not_before is None
-        and task.idempotency_key is None
-        and task.metadata is None
-        and task.join == "all"
-        and task.on_parent_failure == "block"
+    return _has_little(task) and (
+        expected is None
+        or (type(expected) in _NUMBERS and 0 <= expected <= MAX_SECONDS)
     )
 
 
@@ -260,16 +212,11 @@ def unchecked_terms(task: Task) -> Terms | None:
     return Terms(join, task.on_parent_failure, wait=wait)
 
 
-def is_default(options: Any) -> bool:
-    """Whether a task with these says no more than its type and its payload."""
-    return options is not None and len(options) == _FEW and options[1] == 0
-
-
 def spec_of(task: Task) -> Spec:
     requires: tuple[str, ...] | None
     if task.requires is not None:
         requires = tuple(sorted(set(task.requires)))
-    elif isinstance(task.payload, _LOCAL):
+    elif isinstance(task.payload, LOCAL):
         requires = None
     else:
         requires = (task.type,)

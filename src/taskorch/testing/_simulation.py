@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
 import attrs
 
@@ -44,9 +44,11 @@ from taskorch.kernel import explain as explain_row
 from taskorch.model import (
     Agent,
     Explanation,
+    FilterFields,
     Resources,
     Stats,
     Task,
+    TaskFilter,
     TaskState,
     TaskStatus,
     check_count,
@@ -685,10 +687,18 @@ class Simulation:
         """
         return _reports.status(self._runtime, task_id)
 
-    def tasks(self, state: TaskState | str | None = None) -> list[TaskStatus]:
-        """Tasks in memory, the first submitted first; only those in *state*."""
-        wanted = None if state is None else TaskState(state)
-        return list(_listing.listed(self._runtime, _listing.Wanted(state=wanted)))
+    def tasks(
+        self,
+        state: TaskFilter | TaskState | str | None = None,
+        **fields: Unpack[FilterFields],
+    ) -> list[TaskStatus]:
+        """
+        Tasks in memory of which all that is said holds, the first submitted first.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed, or there is no such state.
+        """
+        return list(_listing.listed(self._runtime, TaskFilter.of(state, fields)))
 
     def get_stats(self) -> Stats:
         """Counts, times and resources, all of one instant."""

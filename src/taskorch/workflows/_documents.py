@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any, Final, NoReturn, TypeAlias
 
+from taskorch.model import OPTIONS, Task
+from taskorch.model._describe import texts_of
 from taskorch.model._show import show
 
 #: What stands in the place of the result of another task.
@@ -53,8 +55,15 @@ Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
 def document_schema() -> dict[str, Any]:
     """The JSON Schema of a workflow as a document."""
-    text = files("taskorch.workflows").joinpath("workflow.schema.json").read_text()
+    text = files("taskorch.workflows").joinpath("schema-parts.json").read_text()
     schema: dict[str, Any] = json.loads(text)
+    # What a value of each form may be; the options of a task have such values.
+    forms, texts = schema.pop("forms"), texts_of(Task)
+    schema["$defs"]["options"]["properties"] |= {
+        name: {"description": texts.get(name, ""), **forms[each.form]}
+        for name, each in OPTIONS.items()
+        if each.place != "submission"
+    }
     return schema
 
 

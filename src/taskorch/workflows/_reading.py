@@ -14,6 +14,7 @@ from taskorch.errors import InvalidTaskError, TaskorchError, ValidationFailedErr
 from taskorch.model import (
     NO_RESOURCES,
     NO_RETRY,
+    OPTIONS,
     RAISE,
     AtLeast,
     Call,
@@ -28,6 +29,7 @@ from taskorch.model import (
     check_seconds,
     id_problem,
 )
+from taskorch.model._describe import Form
 from taskorch.model._joins import JOINS, ON_PARENT_FAILURE
 from taskorch.model._options import Declared, declared
 from taskorch.model._show import show
@@ -465,21 +467,29 @@ class DocumentReader:
                 self._fault(path, text)
 
 
-_OPTIONS: Final[dict[str, Callable[[DocumentReader, str, object], Any]]] = {
-    "after": DocumentReader.after,
+#: How a document says a value of each form.
+_READ: Final[dict[Form, Callable[[DocumentReader, str, object], Any]]] = {
+    "type": DocumentReader._text,  # noqa: SLF001 - its own
+    "name": DocumentReader._text,  # noqa: SLF001
+    "ids": DocumentReader.after,
     "join": DocumentReader.join,
     "on_parent_failure": DocumentReader.on_parent_failure,
     "priority": DocumentReader.priority,
-    "requires": DocumentReader.names,
+    "names": DocumentReader.names,
     "resources": DocumentReader.resources,
-    "timeout": DocumentReader.seconds,
-    "expected": partial(DocumentReader.seconds, zero=True),
-    "deadline": partial(DocumentReader.moment, zero=False),
-    "not_before": partial(DocumentReader.moment, zero=True),
+    "duration": DocumentReader.seconds,
+    "duration_or_zero": partial(DocumentReader.seconds, zero=True),
+    "moment": partial(DocumentReader.moment, zero=False),
+    "moment_or_zero": partial(DocumentReader.moment, zero=True),
     "retry": DocumentReader.retry,
-    "idempotent": DocumentReader.flag,
-    "metadata": DocumentReader.values,
-    "owner": DocumentReader._text,  # noqa: SLF001 - its own
+    "flag": DocumentReader.flag,
+    "values": DocumentReader.values,
+}
+#: The options that a task of a workflow may have, beside its type.
+_OPTIONS: Final = {
+    name: _READ[each.form]
+    for name, each in OPTIONS.items()
+    if each.place != "submission" and name != "type"
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -13,10 +14,12 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     DEFAULT_ENV,
     NO_RETRY,
+    OPTIONS,
     RAISE,
     AtLeast,
     Call,
     Elastic,
+    Join,
     Program,
     Reference,
     Resources,
@@ -26,6 +29,7 @@ from taskorch.model import (
     Wait,
     call_type,
 )
+from taskorch.model._describe import Form
 from taskorch.model._options import declared
 from taskorch.model._show import show
 from taskorch.workflows._documents import (
@@ -38,17 +42,6 @@ from taskorch.workflows._documents import (
 )
 from taskorch.workflows._phases import Approval, PhaseRules, approval_of, gate_of
 from taskorch.workflows._steps import gathered, mapped, reduced
-
-_USUAL: Final = Task("")
-#: How a document says that an option is as usual; of all others it cannot.
-_SAID_USUAL: Final[dict[str, Any]] = {
-    "priority": 0,
-    "join": "all",
-    "on_parent_failure": "block",
-    "resources": {},
-    "retry": {},
-    "idempotent": True,
-}
 
 
 def write(
@@ -221,27 +214,23 @@ def _usual_despite(task: Task, noted: Iterable[str]) -> dict[str, Any]:
     """
     said: dict[str, Any] = {}
     for name in noted:
-        if name == "type" or getattr(task, name) != getattr(_USUAL, name):
+        usual = OPTIONS[name].default
+        if name == "type" or getattr(task, name) != usual:
             continue
-        if name not in _SAID_USUAL:
+        if usual is None:
             text = f"it has no {name}, which @task gives to its function"
             raise _UnsayableError(text, "a function without @task can be called so")
-        said[name] = _SAID_USUAL[name]
+        said[name] = _WRITTEN[name](usual)
     return said
 
 
-def _written_join(task: Task) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    if isinstance(task.join, AtLeast):
-        said["join"] = {AT_LEAST: task.join.count}
-    elif not isinstance(task.join, str):
+def _written_join(join: Join) -> Any:
+    if isinstance(join, AtLeast):
+        return {AT_LEAST: join.count}
+    if not isinstance(join, str):
         msg = "its join is a function"
         raise _UnsayableError(msg)
-    elif task.join != "all":
-        said["join"] = task.join
-    if task.on_parent_failure != "block":
-        said["on_parent_failure"] = task.on_parent_failure
-    return said
+    return join
 
 
 def _written_resources(resources: Resources) -> dict[str, Any]:
@@ -259,26 +248,20 @@ def _written_resources(resources: Resources) -> dict[str, Any]:
 
 
 def _written_options(task: Task) -> dict[str, Any]:
-    said = _written_join(task)
-    if task.priority:
-        said["priority"] = task.priority
-    if task.requires is not None:
-        said["requires"] = sorted(task.requires)
-    if task.resources:
-        said["resources"] = _written_resources(task.resources)
-    for name in ("timeout", "expected", "deadline", "not_before", "owner"):
-        value = getattr(task, name)
-        if isinstance(value, datetime):
-            value = value.isoformat()
-        if value is not None:
-            said[name] = value
-    if task.retry != NO_RETRY:
-        said["retry"] = _written_retry(task.retry)
-    if task.idempotent is not True:
-        said["idempotent"] = task.idempotent
-    if task.metadata is not None:
-        said["metadata"] = _value("metadata", task.metadata)
-    return said
+    values = {name: getattr(task, name) for name in _WRITTEN}
+    return {
+        name: _WRITTEN[name](value)
+        for name, value in values.items()
+        if value != OPTIONS[name].default
+    }
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _written_moment(value: float | datetime) -> float | str:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _written_retry(policy: RetryPolicy) -> dict[str, Any]:
@@ -398,3 +381,21 @@ def _value(where: str, value: object, depth: int = 0) -> Any:
     if findings:
         raise _UnsayableError(": ".join(findings[0]))
     return made
+
+
+#: How a document says a value of each form.
+_WRITE: Final[dict[Form, Callable[[Any], Any]]] = {
+    **dict.fromkeys(("name", "on_parent_failure", "priority", "flag"), _as_it_is),
+    **dict.fromkeys(("duration", "duration_or_zero"), _as_it_is),
+    **dict.fromkeys(("moment", "moment_or_zero"), _written_moment),
+    "join": _written_join,
+    "names": sorted,
+    "resources": _written_resources,
+    "retry": _written_retry,
+}
+#: Of each option but those of one task, and its type.
+_WRITTEN: Final = {
+    name: partial(_value, name) if each.form == "values" else _WRITE[each.form]
+    for name, each in OPTIONS.items()
+    if each.place == "function" and name != "type"
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from taskorch.frontends.service._operations import (
     TEXT,
     Current,
     Operation,
+    Schema,
     asked,
     bad_query,
     changed,
@@ -40,7 +41,7 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._values import answer, document
-from taskorch.model import TaskState, TaskStatus
+from taskorch.model import FILTERS, TaskFilter, TaskState, TaskStatus
 from taskorch.model._plain import plain
 
 if TYPE_CHECKING:
@@ -57,8 +58,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MOMENT: Final = re.compile(r"[0-9]{1,16}")
 #: More than what a moment loses on its way through the list.
 _ROUNDING: Final = timedelta(milliseconds=1)
-#: What `tasks` is asked for, in the query.
-_FILTERS: Final = ("state", "type", "id", "agent", "owner")
+_SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS}
+#: How the query says what tasks are looked for by.
+_FILTER_SCHEMAS: Final[Mapping[str, Schema]] = {
+    "state": {"enum": [state.value for state in TaskState]},
+    "equal": TEXT,
+    "pattern": TEXT,
+    "contains": TEXT,
+    "since": {"anyOf": [_SECONDS, {"type": "string", "format": "date-time"}]},
+    "longer": _SECONDS,
+}
 
 
 _RESULT: Final = told(
@@ -110,12 +119,9 @@ class Tasks:
                 "List tasks, the first submitted first; `next` leads to the next page.",
                 self._list,
                 query={
-                    **dict.fromkeys(_FILTERS, TEXT),
-                    "state": {"enum": [state.value for state in TaskState]},
-                    "older_than": {
-                        "type": "number",
-                        "minimum": 0,
-                        "maximum": MAX_SECONDS,
+                    **{
+                        name: {"description": each.text, **_FILTER_SCHEMAS[each.how]}
+                        for name, each in FILTERS.items()
                     },
                     "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_PAGE},
                     "cursor": TEXT,
@@ -196,17 +202,16 @@ class Tasks:
     async def _list(self, request: Request) -> Response:
         given = request.query_params
         limit = number(given, "limit", 1, _MAX_PAGE, _PAGE)
-        older_than = seconds(given, "older_than", MAX_SECONDS)
+        which = TaskFilter.from_query(given)
         cursor = given.get("cursor")
         since = None if cursor is None else _Place.of(cursor)
-        filters: dict[str, Any] = {name: given.get(name) for name in _FILTERS}
+        if since is not None:
+            # It is later than what the filter says: those of the last page held, too.
+            later: dict[str, Any] = {"since": since.at - _ROUNDING}
+            which = TaskFilter(**{**which.fields, **later})
 
         def page() -> list[TaskStatus]:
-            found = self._orch().tasks(
-                **filters,
-                older_than=older_than,
-                since=None if since is None else since.at - _ROUNDING,
-            )
+            found = self._orch().tasks(which)
             # One more tells whether there is a next page.
             return list(islice(_after(since, found), limit + 1))
 

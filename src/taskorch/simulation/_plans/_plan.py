@@ -15,7 +15,7 @@ from taskorch.errors import (
     ValidationFailedError,
 )
 from taskorch.kernel import KernelConfig, Spec, Terms, limits_of
-from taskorch.model import Agent, Call, Resources, Task, Units, Wait, to_units
+from taskorch.model import Agent, Call, Resources, Task, Units, Wait, kind_of, to_units
 from taskorch.model._explanation import some
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
@@ -24,7 +24,6 @@ from taskorch.runtime._deciders import _STRUCTURE, Parts
 from taskorch.runtime._translation import (
     is_simple,
     needs_of,
-    options_of,
     spec_of,
     terms_of,
 )
@@ -249,7 +248,7 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
             terms = terms_of(task, count)
             if terms is not None:
                 plan.terms[number] = terms
-        key = options_of(task)
+        key = kind_of(task)
         spec = specs.get(key) if key is not None else None
         if spec is None:
             spec = spec_of(task)
@@ -354,7 +353,7 @@ def _check_all(tasks: Iterable[Any]) -> None:
             and all(type(above) is Task for above in task.after)
             and is_simple(task)
         )
-        key = options_of(task) if is_common else None
+        key = kind_of(task) if is_common else None
         if key is None or key not in seen:
             _check(task)
             if key is not None:

@@ -1,0 +1,102 @@
+"""
+How the options of a task are described: each once, where its field stands in `Task`.
+
+What an option may be is its *form*. Validation, documents, schemas, command lines and
+tests know the forms; which option has which form, they take from here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from inspect import cleandoc
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+
+import attrs
+
+#: What the value of an option may be. `duration` is seconds, `moment` is seconds from
+#: submission or an aware date; those that end with `_or_zero` may be 0.
+Form: TypeAlias = Literal[
+    "type",
+    "id",
+    "key",
+    "name",
+    "names",
+    "ids",
+    "join",
+    "on_parent_failure",
+    "priority",
+    "resources",
+    "retry",
+    "duration",
+    "duration_or_zero",
+    "moment",
+    "moment_or_zero",
+    "flag",
+    "values",
+]
+FORMS: Final[tuple[Form, ...]] = get_args(Form)
+#: How tasks are looked for by an option: its value is the one that is given, matches a
+#: pattern, or has all the names and values that are given.
+Match: TypeAlias = Literal["equal", "pattern", "contains"]
+#: The widest place in which an option can be said: with a function and all that is
+#: below, with a task of a workflow, or with a submission only.
+Place: TypeAlias = Literal["function", "workflow", "submission"]
+
+_KEY: Final = "taskorch option"
+#: An entry of the section `Attributes:` of a docstring.
+_ENTRY: Final = re.compile(r"    (\w+): (.*(?:\n {8}.*)*)")
+
+
+class Option(NamedTuple):
+    """
+    The description of one option of a task.
+
+    Attributes:
+        name: Its name.
+        default: Its value if nothing is said.
+        form: What its value may be.
+        identity: Whether it belongs to what the task is: a task that is submitted again
+            under its id has the same. All others may change until the task has ended.
+        kind: Whether tasks of one kind have it in common, so that one of them is
+            validated for all, and they wait in one place.
+        place: The widest place in which it can be said.
+        match: How tasks are looked for by it; None if they are not.
+    """
+
+    name: str
+    default: Any
+    form: Form
+    identity: bool
+    kind: bool
+    place: Place
+    match: Match | None
+
+
+def option(
+    form: Form,
+    *,
+    identity: bool = False,
+    kind: bool = False,
+    place: Place = "function",
+    match: Match | None = None,
+) -> dict[str, Any]:
+    """The metadata of the attrs field of an option: see `Option`."""
+    return {_KEY: (form, identity, kind, place, match)}
+
+
+def described(cls: type) -> dict[str, Option]:
+    """The options of *cls* by name, in the order of its fields."""
+    return {
+        field.name: Option(field.name, field.default, *field.metadata[_KEY])
+        for field in attrs.fields(cls)
+        if _KEY in field.metadata
+    }
+
+
+def texts_of(cls: type) -> Mapping[str, str]:
+    """What the docstring of *cls* says of each attribute, by name, in one line each."""
+    section = cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]
+    return {
+        name: " ".join(text.split()) for name, text in _ENTRY.findall(f"{section}\n")
+    }

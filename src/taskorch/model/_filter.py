@@ -1,0 +1,243 @@
+"""Which tasks are asked for: one value, which every face of the library takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, Unpack
+
+from taskorch._suggesting import unknown_option
+from taskorch.errors import InvalidTaskError
+from taskorch.model._describe import Match, texts_of
+from taskorch.model._read_only import ReadOnly
+from taskorch.model._retry_policy import check_seconds
+from taskorch.model._show import show
+from taskorch.model._states import TaskState
+from taskorch.model._task import OPTIONS, FilterFields, Task
+
+#: How tasks are looked for: by an option, or by what they have come to.
+How: TypeAlias = Match | Literal["state", "since", "longer"]
+
+
+class Filter(NamedTuple):
+    """
+    One thing that tasks are looked for by.
+
+    Attributes:
+        name: Its name.
+        how: What it is compared with, and how.
+        text: What it is, for people.
+    """
+
+    name: str
+    how: How
+    text: str
+
+
+def _filters() -> dict[str, Filter]:
+    texts = texts_of(Task)
+    of_options = [
+        Filter(each.name, each.match, texts.get(each.name, ""))
+        for each in OPTIONS.values()
+        if each.match is not None
+    ]
+    found = [
+        Filter("state", "state", "Their state."),
+        *of_options,
+        Filter("agent", "equal", "Who runs them, or ran them last."),
+        Filter("since", "since", "Submitted since then, or not longer ago."),
+        Filter("older_than", "longer", "Seconds that they have been in their state."),
+    ]
+    return {each.name: each for each in found}
+
+
+#: All that tasks can be looked for by, by name.
+FILTERS: Final = _filters()
+
+
+class TaskFilter:
+    """
+    Which tasks are asked for: those of which all that is said holds.
+
+        failed = TaskFilter("failed", owner="acme", older_than=3600)
+        orch.tasks(failed)
+
+    Args:
+        state: Their state; None is any.
+        fields: `type`, `agent` and `owner`: theirs. `id`: a pattern of their ids, as in
+            `"nightly/*"`. `metadata`: names and values that theirs has, among others.
+            `since`: they were submitted since then: an aware datetime, or how long ago,
+            in seconds or as a timedelta. `older_than`: they have been in their state
+            for longer, in seconds or as a timedelta.
+
+    Raises:
+        TypeError: Tasks are not looked for by such a name.
+        InvalidTaskError: A value is not well formed, or there is no such state.
+    """
+
+    __slots__ = ("fields",)
+
+    def __init__(
+        self,
+        state: TaskState | str | None = None,
+        **fields: Unpack[FilterFields],
+    ) -> None:
+        given: dict[str, Any] = {"state": state, **fields}
+        for name in given:
+            if name not in FILTERS:
+                raise unknown_option(type(self).__name__, name, FILTERS)
+        #: What is said, by name.
+        self.fields: Mapping[str, Any] = ReadOnly(
+            {
+                name: _CHECKED[FILTERS[name].how](name, value)
+                for name, value in given.items()
+                if value is not None and value != {}
+            }
+        )
+
+    @classmethod
+    def of(
+        cls, which: TaskFilter | TaskState | str | None, fields: FilterFields
+    ) -> TaskFilter:
+        """
+        The filter that a caller named: *which* is one, or a state beside *fields*.
+
+        Raises:
+            InvalidTaskError: See `TaskFilter`; or both are said.
+        """
+        if not isinstance(which, TaskFilter):
+            return cls(which, **fields)
+        if fields:
+            msg = f"beside a TaskFilter nothing else is said, and here is {[*fields]}"
+            raise InvalidTaskError(msg, hint="say all of it in the filter")
+        return which
+
+    @property
+    def state(self) -> TaskState | None:
+        """Their state; None is any."""
+        return self.fields.get("state")
+
+    def to_query(self) -> dict[str, str]:
+        """The fields as the texts of a query of HTTP."""
+        return {name: _written(value) for name, value in self.fields.items()}
+
+    @classmethod
+    def from_query(cls, texts: Mapping[str, str]) -> TaskFilter:
+        """
+        The filter that a query of HTTP says; its other names are passed over.
+
+        Raises:
+            InvalidTaskError: A value is not well formed.
+        """
+        given: dict[str, Any] = {
+            name: _READ[each.how](name, texts[name])
+            for name, each in FILTERS.items()
+            if name in texts
+        }
+        return cls(**given)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TaskFilter):
+            return NotImplemented
+        return dict(self.fields) == dict(other.fields)
+
+    __hash__ = None  # type: ignore[assignment]  # metadata may be no key
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={show(value)}" for name, value in self.fields.items())
+        return f"TaskFilter({said})"
+
+
+# -- values ------------------------------------------------------------------------
+
+
+def _state(_: str, value: Any) -> TaskState:
+    try:
+        return TaskState(value)
+    except ValueError:
+        names = ", ".join(TaskState)
+        msg = f"there is no state {show(value)}: there are {names}"
+        raise InvalidTaskError(msg) from None
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    msg = f"{name}: a text is needed, not {show(value)}"
+    raise InvalidTaskError(msg)
+
+
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    msg = f"{name}: a mapping is needed, not {show(value)}"
+    raise InvalidTaskError(msg, hint=f"{name}={{'customer': 'acme'}}")
+
+
+def _since(name: str, value: object) -> datetime | float:
+    if not isinstance(value, datetime):
+        return check_seconds(name, value)
+    if value.utcoffset() is None:
+        msg = f"{name}: {value} has no time zone, so nobody knows when that is"
+        raise InvalidTaskError(msg, hint="datetime.now(UTC), or value.astimezone()")
+    return value
+
+
+_CHECKED: Final[dict[How, Callable[[str, Any], Any]]] = {
+    "state": _state,
+    "equal": _text,
+    "pattern": _text,
+    "contains": _mapping,
+    "since": _since,
+    "longer": check_seconds,
+}
+
+
+# -- texts of a query --------------------------------------------------------------
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _as_it_is(_: str, text: str) -> str:
+    return text
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        msg = f"{name}: a number of seconds is needed, not {show(text)}"
+        raise InvalidTaskError(msg) from None
+
+
+def _date_or_number(name: str, text: str) -> datetime | float:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return _number(name, text)
+
+
+def _object(name: str, text: str) -> Any:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    msg = f"{name}: an object of JSON is needed, not {show(text)}"
+    raise InvalidTaskError(msg, hint=f'{name}={{"customer": "acme"}}')
+
+
+_READ: Final[dict[How, Callable[[str, str], Any]]] = {
+    "state": _as_it_is,
+    "equal": _as_it_is,
+    "pattern": _as_it_is,
+    "contains": _object,
+    "since": _date_or_number,
+    "longer": _number,
+}
