@@ -25,7 +25,6 @@ from taskorch import (
 )
 from taskorch.errors import JournalUnavailableError
 from taskorch.runtime import _listing
-from taskorch.runtime._listing import Wanted
 from taskorch.runtime._recovery import Recollection
 from taskorch.testing import Simulation
 
@@ -438,14 +437,11 @@ def test_a_state_is_named_or_given():
 
 
 def test_times_are_from_then_on_and_for_longer_than():
-    """To the nanosecond."""
-    with TaskOrchestrator() as orch:
-        handle = orch.submit_task(Task.wait_for("go"))
-        row = handle._row
-        now = row.submitted_ns + 1_000_000_000
-        assert Wanted(since_ns=row.submitted_ns).has(row, now)
-        assert not Wanted(since_ns=row.submitted_ns + 1).has(row, now)
-        entered = orch._rt.now() if row.extra is None else row.extra.past[-1][1]
-        now = entered + 1_000_000_000
-        assert not Wanted(older_than=1.0).has(row, now)
-        assert Wanted(older_than=1.0).has(row, now + 1)
+    simulation = Simulation(seed=1)
+    simulation.submit_task(Task.wait_for("go", id="a"))
+    simulation.run(until=10)
+    assert simulation.now == 10
+    assert ids(simulation.tasks(since=10)) == ["a"]
+    assert ids(simulation.tasks(since=9.999_999)) == []
+    assert ids(simulation.tasks("blocked", older_than=9.999_999)) == ["a"]
+    assert ids(simulation.tasks("blocked", older_than=10)) == []

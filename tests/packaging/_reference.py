@@ -11,6 +11,8 @@ from taskorch import errors
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.kernel import diagram
+from taskorch.model import FILTERS, OPTIONS, Task
+from taskorch.model._describe import texts_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -46,6 +48,76 @@ def events_page() -> str:
             f"| `{cls.__name__}` | `{signal_name(cls)}` | {fields} | {summary} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def options_page() -> str:
+    lines = [_OPTIONS]
+    texts = texts_of(Task)
+    for each in OPTIONS.values():
+        usual = "" if each.default is attrs.NOTHING else f"`{each.default!r}`"
+        changes = (
+            "no: it is what the task is" if each.identity else "until it has ended"
+        )
+        lines.append(
+            f"| `{each.name}` | {_FORMS[each.form]} | {usual} | {changes} "
+            f"| {_PLACES[each.place]} | {texts[each.name]} |"
+        )
+    lines += ["", _FILTERS_HEAD]
+    for each in FILTERS.values():
+        lines.append(f"| `{each.name}` | {_HOWS[each.how]} | {each.text} |")
+    return "\n".join(lines) + "\n"
+
+
+_OPTIONS = """\
+# Options of a task, and filters
+
+`Task(type, payload, …)` takes these by name, and so do `Task.call`, `Task.program`, `@task`, the
+builders of workflows, the documents of workflows and the bodies of `POST /api/v1/tasks`.
+
+| option | its value | usual | may change under an id | may be said | what it is |
+|---|---|---|---|---|---|"""
+
+_FORMS = {
+    "type": "a text of at most 500 characters",
+    "id": "a safe path",
+    "key": "a text of at most 200 characters",
+    "name": "a text of at most 500 characters",
+    "names": "a list of texts",
+    "ids": "a list of ids, handles or tasks",
+    "join": '`"all"`, `"finished"`, `"any"`, `AtLeast(k)` or a function',
+    "on_parent_failure": '`"block"`, `"skip"`, `"fail"` or `"run"`',
+    "priority": "a whole number within ±1,000,000",
+    "resources": "`Resources`, `Elastic` or a mapping",
+    "retry": "a `RetryPolicy`",
+    "duration": "seconds, more than 0, or a timedelta",
+    "duration_or_zero": "seconds, 0 or more, or a timedelta",
+    "moment": "seconds, more than 0, a timedelta or an aware datetime",
+    "moment_or_zero": "seconds, 0 or more, a timedelta or an aware datetime",
+    "flag": "`True` or `False`",
+    "values": "a mapping of names to values",
+}
+_PLACES = {
+    "function": "anywhere, with a function too",
+    "workflow": "with a task",
+    "submission": "with a task outside of a workflow",
+}
+_FILTERS_HEAD = """\
+## What tasks are looked for by
+
+A `TaskFilter` takes these. So do `orch.tasks`, `orch.aio.tasks`, `JournalReader.tasks`,
+`Client.tasks` and `Simulation.tasks`, by name; the query of `GET /api/v1/tasks`; and, as flags,
+`taskorch inspect`.
+
+| name | how it is compared | what it is |
+|---|---|---|"""
+_HOWS = {
+    "state": "it is the one",
+    "equal": "it is the same",
+    "pattern": "it matches: `nightly/*`",
+    "contains": "it has these names and values, among others; over HTTP an object of JSON",
+    "since": "it is not earlier: a date, or seconds ago",
+    "longer": "it is longer: seconds",
+}
 
 
 def states_page() -> str:
@@ -162,6 +234,7 @@ _REMEDIES = {
 PAGES = {
     DOCS / "reference" / "errors.md": errors_page,
     DOCS / "reference" / "events.md": events_page,
+    DOCS / "reference" / "options.md": options_page,
     DOCS / "explanation" / "states.md": states_page,
 }
 

@@ -17,7 +17,8 @@ from typing import Any, Final
 import attrs
 
 from taskorch._limits import MAX_PRIORITY
-from taskorch.model import Agent, Resources, RetryPolicy, Task, id_problem
+from taskorch.model import OPTIONS, Agent, Resources, RetryPolicy, Task, id_problem
+from taskorch.model._describe import Form
 
 try:
     from hypothesis import strategies as st
@@ -187,27 +188,8 @@ def tasks(**parts: Any) -> Strategy[Task]:
     Raises:
         TypeError: A task has no such part.
     """
-    drawn = {
-        "type": st.sampled_from(_TYPES),
-        "payload": payloads(),
-        "id": st.none(),
-        "priority": priorities(),
-        "after": st.just(()),
-        # The other joins are for tasks with parents.
-        "join": st.sampled_from(("all", "finished")),
-        "on_parent_failure": st.sampled_from(("block", "skip", "fail", "run")),
-        "requires": st.none() | _some_types(),
-        "resources": st.just(Resources()) | resources(),
-        "timeout": st.none() | _seconds(zero=False),
-        "expected": st.none() | _seconds(),
-        "deadline": st.none() | _seconds(zero=False),
-        "not_before": st.none() | _seconds(),
-        "retry": st.just(RetryPolicy()) | retry_policies(),
-        "idempotency_key": st.none(),
-        "idempotent": st.sampled_from((True, False)),
-        "owner": st.none() | st.sampled_from(("ann", "bob")),
-        "metadata": st.none(),
-    }
+    drawn = {name: _drawn(each.form) for name, each in OPTIONS.items()}
+    drawn["payload"] = payloads()
     return st.builds(Task, **_fixed("Task", drawn, parts)).filter(_is_in_time)
 
 
@@ -259,6 +241,28 @@ def _batch(members: list[tuple[str | None, Task, list[int], int]]) -> list[Task]
         place = max(0, len(batch) - early)
         batch.insert(place, attrs.evolve(task, id=names[i], after=after))
     return batch
+
+
+def _drawn(form: Form) -> Strategy[Any]:
+    """Values of a form that any task may have; those of one task alone are left out."""
+    seconds = {"duration": False, "duration_or_zero": True}
+    seconds |= {"moment": False, "moment_or_zero": True}
+    if form in seconds:
+        return _NOTHING | _seconds(zero=seconds[form])
+    table: dict[str, Strategy[Any]] = {
+        "type": st.sampled_from(_TYPES),
+        "priority": priorities(),
+        "ids": st.just(()),
+        # The other joins are for tasks with parents.
+        "join": st.sampled_from(("all", "finished")),
+        "on_parent_failure": st.sampled_from(("block", "skip", "fail", "run")),
+        "names": _NOTHING | _some_types(),
+        "resources": st.just(Resources()) | resources(),
+        "retry": st.just(RetryPolicy()) | retry_policies(),
+        "flag": st.booleans(),
+        "name": _NOTHING | st.sampled_from(("ann", "bob")),
+    }
+    return table.get(form, _NOTHING)
 
 
 def _share(units: int, steps: int) -> int:

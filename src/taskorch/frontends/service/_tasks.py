@@ -19,7 +19,7 @@ from taskorch._handles import TaskHandle
 from taskorch._limits import MAX_PRIORITY, MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._visible import said as said_by
-from taskorch.errors import TaskorchError
+from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._operations import (
     ANYTHING,
@@ -202,7 +202,7 @@ class Tasks:
     async def _list(self, request: Request) -> Response:
         given = request.query_params
         limit = number(given, "limit", 1, _MAX_PAGE, _PAGE)
-        which = TaskFilter.from_query(given)
+        which = _asked_for(given)
         cursor = given.get("cursor")
         since = None if cursor is None else _Place.of(cursor)
         if since is not None:
@@ -262,6 +262,22 @@ class Tasks:
         said = await read_object(request, _DECISION)
         change = partial(self._orch().decide, named(request, "task_id"), **said)
         return answer({"changed": await run_in_threadpool(change)})
+
+
+def _asked_for(query: Mapping[str, str]) -> TaskFilter:
+    """
+    The filter that a query says.
+
+    Raises:
+        InvalidTaskError: There is no such state.
+        Problem: Another value is not well formed.
+    """
+    TaskFilter(query.get("state"))
+    try:
+        return TaskFilter.from_query(query)
+    except InvalidTaskError as error:
+        name, _, text = error.message.partition(": ")
+        raise bad_query(name, text) from None
 
 
 def _error(error: BaseException) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch.model import Resources, RetryPolicy, Task
+from taskorch.model import OPTIONS, Resources, RetryPolicy, Task
+from taskorch.model._describe import Form
 from taskorch.protocols import Finding, Validator, Verdict
 from taskorch.testing.laws._case import (
     Case,
@@ -46,22 +47,26 @@ _STRANGE: Final[tuple[Any, ...]] = (
     ["x"],
     {},
 )
-#: What is put into a field: some of it is well formed.
-_FIELDS: Final[dict[str, tuple[Any, ...]]] = {
+#: What is put into an option of each form: some of it is well formed.
+_OF_FORM: Final[dict[Form, tuple[Any, ...]]] = {
     "type": ("", " x", "work", "other"),
-    "payload": (None, "", "x", 7, [], {}),
     "priority": ("high", 10**9, 0, 3, -3),
-    "requires": ("gpu", ("",), None, (), ("gpu",)),
+    "names": ("gpu", ("",), None, (), ("gpu",)),
     "resources": ({"cpu": 1}, Resources(), Resources(cpu=1), Resources(cpu=1e9)),
-    "timeout": (-1, "soon", None, 5.0, 1e6),
-    "expected": (-1, "soon", None, 0, 5.0),
-    "deadline": (-1, datetime(2100, 1, 1), None, 100.0, 1e6),  # noqa: DTZ001 - a fault
-    "not_before": (-1, "now", None, 0, 10.0),
+    "duration": (-1, "soon", None, 5.0, 1e6),
+    "duration_or_zero": (-1, "soon", None, 0, 5.0),
+    "moment": (-1, datetime(2100, 1, 1), None, 100.0, 1e6),  # noqa: DTZ001 - a fault
+    "moment_or_zero": (-1, "now", None, 0, 10.0),
     "retry": (3, RetryPolicy(), RetryPolicy(2), RetryPolicy(1_000)),
-    "idempotency_key": ("", 5, None, "key-1"),
-    "idempotent": ("yes", True, False),
-    "owner": ("", 5, None, "ann", "bob"),
-    "metadata": (5, None, {}, {"a": 1}),
+    "key": ("", 5, None, "key-1"),
+    "flag": ("yes", True, False),
+    "name": ("", 5, None, "ann", "bob"),
+    "values": (5, None, {}, {"a": 1}),
+}
+#: And of each field.
+_FIELDS: Final[dict[str, tuple[Any, ...]]] = {
+    "payload": (None, "", "x", 7, [], {}),
+    **{n: _OF_FORM[each.form] for n, each in OPTIONS.items() if each.form in _OF_FORM},
 }
 #: Of one task: the fields that are changed, beside all keys of payload and metadata;
 #: the values tried at each place; and the pairs of places that are combined.

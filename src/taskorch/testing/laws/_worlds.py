@@ -12,12 +12,14 @@ import attrs
 from taskorch._limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.model import (
     NO_RESOURCES,
+    OPTIONS,
     Performance,
     Resources,
     RetryPolicy,
     Task,
     TaskState,
 )
+from taskorch.model._describe import Form
 from taskorch.protocols import (
     AgentView,
     Contender,
@@ -172,30 +174,13 @@ def some_owner(random: Random) -> OwnerView:
 
 def some_task(random: Random) -> Task:
     """A task that is well formed, with anything that a task may have."""
-    not_before = random.choice((None, None, 0, 2.5, 60))
-    limits: dict[str, Any] = {
-        "timeout": random.choice((None, None, 0.001, 30, 86_400.0)),
-        "expected": random.choice((None, None, 0, 30)),
-        "not_before": not_before,
-        "deadline": random.choice(
-            (None, None, 100.0, 1e6, datetime(2100, 1, 1, tzinfo=UTC))
-        ),
-        "retry": _some_retry(random),
-        "idempotency_key": random.choice((None, None, f"key-{random.getrandbits(16)}")),
-        "idempotent": random.choice((True, True, False)),
-        "owner": random.choice((None, None, "ann", "bob")),
+    options = {
+        name: _SOME[each.form](random)
+        for name, each in OPTIONS.items()
+        if each.form in _SOME
     }
-    return Task(
-        random.choice(_TYPES),
-        random.choice((None, some_data(random, 2), _some_fields(random))),
-        id=f"t-{random.getrandbits(24)}",
-        priority=_some_priority(random),
-        after=random.choice(((), (), ("t-before",), ("t-a", "t-b"))),
-        requires=random.choice((None, None, (), _some_names(random))),
-        resources=_some_resources(random),
-        metadata=random.choice((None, {}, _some_fields(random))),
-        **limits,
-    )
+    payload = random.choice((None, some_data(random, 2), _some_fields(random)))
+    return Task(payload=payload, **options)
 
 
 def some_data(random: Random, depth: int) -> Any:
@@ -253,6 +238,31 @@ def _some_retry(random: Random) -> RetryPolicy:
         retry_on=random.choice((Exception, (OSError, ValueError), ())),
         stop_after=random.choice((None, None, 0, 100.0)),
     )
+
+
+def _one_of(*values: Any) -> Callable[[Random], Any]:
+    return lambda random: random.choice(values)
+
+
+#: Makes a value of each form; those of joins are left as usual.
+_SOME: Final[dict[Form, Callable[[Random], Any]]] = {
+    "type": _one_of(*_TYPES),
+    "id": lambda random: f"t-{random.getrandbits(24)}",
+    "priority": _some_priority,
+    "ids": _one_of((), (), ("t-before",), ("t-a", "t-b")),
+    "names": lambda random: random.choice((None, None, (), _some_names(random))),
+    "resources": _some_resources,
+    "duration": _one_of(None, None, 0.001, 30, 86_400.0),
+    "duration_or_zero": _one_of(None, None, 0, 30),
+    "moment": _one_of(None, None, 100.0, 1e6, datetime(2100, 1, 1, tzinfo=UTC)),
+    # Earlier than any of these moments.
+    "moment_or_zero": _one_of(None, None, 0, 2.5, 60),
+    "retry": _some_retry,
+    "key": lambda random: random.choice((None, None, f"key-{random.getrandbits(16)}")),
+    "flag": lambda random: random.randrange(3) > 0,
+    "name": _one_of(None, None, "ann", "bob"),
+    "values": lambda random: random.choice((None, {}, _some_fields(random))),
+}
 
 
 # ------------------------------------------------------------------------ agents
