@@ -20,6 +20,7 @@ from taskorch import (
     Workflow,
 )
 from taskorch.errors import UsageError
+from taskorch.model import Reference
 
 
 def edges(wf: Workflow) -> set[tuple[str, str]]:
@@ -292,8 +293,6 @@ def test_nodes_of_another_workflow_are_refused_with_a_hint():
 def test_unknown_names_are_refused_with_a_guess():
     wf = Workflow("w")
     wf.task(zero, id="download")
-    with pytest.raises(InvalidTaskError, match="did you mean 'download'"):
-        wf.task(zero, after=["downlaod"])
     with pytest.raises(InvalidTaskError, match="does not have"):
         wf.chain("download", "nowhere")
     with pytest.raises(KeyError, match="did you mean 'download'"):
@@ -301,6 +300,55 @@ def test_unknown_names_are_refused_with_a_guess():
     with pytest.raises(KeyError):
         wf[["x"]]
     assert list(wf) == ["download"]
+    wf.task(zero, after=["downlaod"], id="unpack")
+    for use in (wf.to_dict, wf.to_networkx, lambda: wf.tasks("run")):
+        with pytest.raises(
+            InvalidTaskError, match=r"'unpack'.*did you mean 'download'"
+        ):
+            use()
+    with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match="downlaod"):
+        orch.workflows.start(wf)
+
+
+def test_a_task_may_name_another_that_comes_later():
+    wf = Workflow("w")
+    wf.task(sum, [Reference("a"), Reference("b")], id="total")
+    wf.task(pow, Reference("b"), 2, id="a", after=["gate/keeper"])
+    wf.task(int, 3, id="b", after=["gate/keeper"])
+    wf.task(zero, id="gate/keeper")
+    assert edges(wf) == {
+        *(("a", "total"), ("b", "total"), ("b", "a")),
+        *(("gate/keeper", "a"), ("gate/keeper", "b")),
+    }
+    with TaskOrchestrator() as orch:
+        assert orch.workflows.start(wf).result()["total"] == 12
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations("abcd")))
+def test_a_ring_is_refused_by_the_task_that_closes_it(order):
+    """Whichever comes last: the workflow is as it was before, and goes on."""
+    wf = Workflow("w")
+    after = dict(zip("abcd", "bcda", strict=True))
+    for name in order[:3]:
+        wf.task(zero, id=name, after=[after[name]])
+    with pytest.raises(CycleError, match="ring") as caught:
+        wf.task(zero, id=order[3], after=[after[order[3]]])
+    assert sorted(caught.value.cycle) == ["a", "b", "c", "d"]
+    wf.task(zero, id=order[3])
+    with TaskOrchestrator() as orch:
+        assert len(orch.workflows.start(wf).result()) == 4
+
+
+def test_a_task_of_a_phase_waits_for_one_of_the_phase_that_comes_later():
+    wf = Workflow("w")
+    one, two = wf.phase("one"), wf.phase("two")
+    one.task(zero, id="a", after=["b"])
+    with pytest.raises(CycleError):
+        two.task(zero, id="b")
+    one.task(zero, id="b")
+    assert ("b", "a") in edges(wf)
+    with TaskOrchestrator() as orch:
+        orch.workflows.start(wf).result()
 
 
 @pytest.mark.parametrize(

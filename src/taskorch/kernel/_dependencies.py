@@ -6,7 +6,7 @@ No graph is searched while work goes on, and nothing here recurses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, cast
 
 from taskorch.kernel import _queue
@@ -118,7 +118,7 @@ def blame_anew(row: TaskRow) -> None:
             blame(row, parent)
 
 
-def find_ring(parents: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     """
     Some tasks that wait for each other in a ring, or nothing.
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch.errors import CycleError
+from taskorch.kernel import find_ring
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -112,10 +113,8 @@ def refuse_rings(parents: Parents) -> None:
     Raises:
         CycleError: They do; the shortest ring is named.
     """
-    try:
-        graphlib.TopologicalSorter(parents).prepare()
-    except graphlib.CycleError:
-        raise ring_error(_shortest_ring(parents)) from None
+    if find_ring(parents):
+        raise ring_error(_shortest_ring(parents))
 
 
 def ring_error(ring: Ring) -> CycleError:

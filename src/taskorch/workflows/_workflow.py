@@ -46,7 +46,18 @@ from taskorch.workflows._phases import (
     limited,
 )
 
+
+class _AnyName(Container[str]):
+    """Every name: a task that is named may be added later."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+_ANY_NAME: Final = _AnyName()
 _FOREIGN: Final = "wf.include(other) takes in the tasks of another workflow"
+#: Names that an error mentions.
+_MAX_SAID: Final = 10
 
 #: How a task that was made here, and that nobody else has, is given what it has here.
 _set_id: Final = vars(Task)["id"].__set__
@@ -156,9 +167,10 @@ class Workflow(Builder[Node]):
     """
     Tasks with dependencies, which `orch.workflows.start` runs as one.
 
-    What cannot be is refused at once: an id that is taken, a name that is unknown, a
-    node of another workflow, a ring. A list of nodes is a group, wherever a node may
-    stand.
+    Tasks are added in any order: one may name, by its id, another that comes later.
+    What cannot be is refused at once: an id that is taken, a node of another workflow,
+    a ring; a name that nobody has got, when the workflow is started or written down. A
+    list of nodes is a group, wherever a node may stand.
 
     Args:
         name: One word: it begins the ids of runs.
@@ -175,6 +187,8 @@ class Workflow(Builder[Node]):
         self._after: dict[str, tuple[str, ...] | dict[str, None]] = {}
         #: Tasks that others wait for, or have waited for; None: nobody has asked yet.
         self._needed: set[str] | None = None
+        #: Names that no task has yet, and the tasks that wait for them.
+        self._awaited: dict[str, list[str]] = {}
         #: Tasks as they were added, and their ids, by the id of the object.
         self._added: dict[int, tuple[Task, str]] = {}
         self._counts: dict[str, int] = {}
@@ -197,7 +211,7 @@ class Workflow(Builder[Node]):
         Raises:
             UsageError: As for `task`.
         """
-        return self._put(task, self._tasks)
+        return self._put(task, _ANY_NAME)
 
     def phase(
         self,
@@ -310,6 +324,7 @@ class Workflow(Builder[Node]):
             msg = f"a Workflow is included, not {show(other)}"
             raise InvalidTaskError(msg)
         prefix = _names.check_name("name", other.name if name is None else name)
+        other._refuse_unknown()
         first, outside = self._waits(after, f"what is included as {prefix!r}", "")
         taken = next((i for i in other if f"{prefix}/{i}" in self._tasks), None)
         if taken is not None:
@@ -360,9 +375,11 @@ class Workflow(Builder[Node]):
         The tasks as they are submitted for a run: their ids begin with `run_id/`.
 
         Raises:
-            InvalidTaskError: *run_id* is no safe word.
+            InvalidTaskError: *run_id* is no safe word, or a task waits for one that
+                there is not.
         """
         run_id = _names.check_name("the id of a run", run_id)
+        self._refuse_unknown()
         tasks: list[Task] = []
         for name, task in self._tasks.items():
             above = [f"{run_id}/{parent}" for parent in self._after[name]]
@@ -376,6 +393,7 @@ class Workflow(Builder[Node]):
         One that says nothing of the run but its id, and what it waits for, is as it
         stands here.
         """
+        self._refuse_unknown()
         special: dict[str, Task] = {}
         for name, task in self._tasks.items():
             if name in self._limits or task.after or refers(task) or is_approval(task):
@@ -442,6 +460,7 @@ class Workflow(Builder[Node]):
 
         The attribute `task` of a node has its `Task`.
         """
+        self._refuse_unknown()
         graph = _graph.digraph(self._after)
         for name, task in self._tasks.items():
             graph.nodes[name]["task"] = task
@@ -490,6 +509,7 @@ class Workflow(Builder[Node]):
         Raises:
             InvalidTaskError: A task has what a document cannot say.
         """
+        self._refuse_unknown()
         return _writing.write(
             self.name, self._phases, self._tasks, self.dependencies, functions or {}
         )
@@ -538,19 +558,17 @@ class Workflow(Builder[Node]):
             }
 
     def _add_task(self, task: Task) -> Node:
-        return self._put(task, self._tasks, is_ours=True)
+        return self._put(task, _ANY_NAME, is_ours=True)
 
     def _add_to(self, phase: Phase, task: Task, *, is_ours: bool = False) -> Node:
         """Add *task* to *phase*: between the gate before and its own."""
         if isinstance(task, Task):
-            task = self._after_gate(phase, task)
-        node = self._put(task, self._tasks, is_ours=is_ours)
+            task = self._after_gate(phase, task, _ANY_NAME)
+        node = self._put(task, _ANY_NAME, is_ours=is_ours)
         self._belongs(phase, [node.id])
         return node
 
-    def _after_gate(
-        self, phase: Phase, task: Task, known: Container[str] | None = None
-    ) -> Task:
+    def _after_gate(self, phase: Phase, task: Task, known: Container[str]) -> Task:
         """
         *task*, which waits for the gate before *phase*.
 
@@ -629,17 +647,25 @@ class Workflow(Builder[Node]):
             waits = task
             if name is not None:
                 waits = self._after_gate(self._phases[name], task, names)
-            self._put(waits, names)
+            self._put(waits, names, check=False)
         for phase in self._phases.values():
             members, phase.tasks = phase.tasks, []
             self._belongs(phase, members, check=False)
         _graph.refuse_rings(self._after)
 
-    def _put(self, task: Task, known: Container[str], *, is_ours: bool = False) -> Node:
+    def _put(
+        self,
+        task: Task,
+        known: Container[str],
+        *,
+        is_ours: bool = False,
+        check: bool = True,
+    ) -> Node:
         """
         Take in *task*, where *known* are those that it may name.
 
-        What *is_ours* was made here, and nobody else has it.
+        What *is_ours* was made here, and nobody else has it. The caller who says that
+        there is nothing to *check* looks for rings when all are there.
         """
         if not isinstance(task, Task):
             msg = f"a Task is added, not {show(task)}"
@@ -667,9 +693,10 @@ class Workflow(Builder[Node]):
                 _set_payload(task, payload)
             made = task
         else:
-            self._added[id(task)] = (task, name)
             made = attrs.evolve(task, id=name, after=outside, payload=payload)
-        self._enter(made, name, parents)
+        self._enter(made, name, parents, check=check)
+        if not is_ours:
+            self._added[id(task)] = (task, name)
         return Node(self, name)
 
     def _bound(
@@ -691,8 +718,18 @@ class Workflow(Builder[Node]):
 
         return with_references(call, bound)
 
-    def _enter(self, task: Task, name: str, parents: dict[str, None]) -> None:
-        self._tasks[name] = task
+    def _enter(
+        self, task: Task, name: str, parents: dict[str, None], *, check: bool = True
+    ) -> None:
+        tasks = self._tasks
+        if name in self._awaited:
+            if check:
+                self._refuse_ring(name, parents)
+            del self._awaited[name]
+        tasks[name] = task
+        for parent in parents:
+            if parent not in tasks:
+                self._awaited.setdefault(parent, []).append(name)
         if self._is_shared:
             self._own()
         self._after[name] = above = tuple(parents)
@@ -701,6 +738,37 @@ class Workflow(Builder[Node]):
         if self._graph is not None:
             self._graph.add_node(name)
             self._graph.add_edges_from((parent, name) for parent in above)
+
+    def _refuse_ring(self, name: str, parents: Iterable[str]) -> None:
+        """
+        Refuse the task *name*, for which others wait, if one of *parents* does.
+
+        Raises:
+            CycleError: It does, however indirectly.
+        """
+        for parent in parents:
+            if self._after.get(parent):
+                if self._graph is None:
+                    self._graph = _graph.digraph(self._after)
+                ring = _graph.path(self._graph, name, parent)
+                if ring:
+                    raise _graph.ring_error(ring[::-1])
+
+    def _refuse_unknown(self) -> None:
+        """
+        Refuse a workflow in which tasks wait for one that was never added.
+
+        Raises:
+            InvalidTaskError: All such are named.
+        """
+        if not self._awaited:
+            return
+        said = [
+            f"task {children[0]!r} needs {self._unknown(name)}"
+            for name, children in self._awaited.items()
+        ]
+        hint = "add it, or mend the name"
+        raise InvalidTaskError("; ".join(said[:_MAX_SAID]), hint=hint)
 
     def _connect(self, parent: str, child: str) -> bool:
         """
@@ -793,8 +861,7 @@ class Workflow(Builder[Node]):
                 raise _graph.ring_error((name,))
             if wanted not in (self._tasks if known is None else known):
                 msg = f"{who} needs {self._unknown(wanted)}"
-                hint = "add what it needs first, or connect them by wf.chain(…)"
-                raise InvalidTaskError(msg, hint=hint)
+                raise InvalidTaskError(msg, hint="add it first, or mend the name")
             # The one text that all who name it share.
             task = self._tasks.get(wanted)
             return wanted if task is None else task.id

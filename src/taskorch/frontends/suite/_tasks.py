@@ -19,6 +19,7 @@ from taskorch.frontends.suite._model import (
     SuiteTask,
     Template,
 )
+from taskorch.kernel import find_ring
 from taskorch.model import Resources
 from taskorch.workflows._located import Located, Place
 
@@ -232,31 +233,10 @@ def _check_dependencies(
     for task_id, one in known.items():
         if task_id not in above:
             above[task_id] = above.get(one.entry.get("id"), ())
-    ring = _ring(above)
+    ring = find_ring(above)
     if ring:
-        what = "these wait for each other: " + " → ".join(ring)
+        what = "these wait for each other: " + " → ".join((*ring, ring[0]))
         faults.add(known[ring[0]].entry.at("dependencies"), what)
-
-
-def _ring(above: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Tasks that wait for each other, from one to itself; empty if there are none."""
-    done: set[str] = set()
-    for first in above:
-        path: dict[str, Iterator[str]] = {}
-        if first not in done:
-            path[first] = iter(above[first])
-        while path:
-            last = next(reversed(path))
-            parent = next(path[last], None)
-            if parent is None:
-                del path[last]
-                done.add(last)
-            elif parent in path:
-                names = list(path)
-                return [*names[names.index(parent) :], parent]
-            elif parent not in done:
-                path[parent] = iter(above.get(parent, ()))
-    return []
 
 
 def _check_limits(

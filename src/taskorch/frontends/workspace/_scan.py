@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import graphlib
 import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -15,6 +14,7 @@ from taskorch.frontends.workspace._config import Config
 from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
+from taskorch.kernel import find_ring
 from taskorch.model import id_problem
 from taskorch.workflows._names import guess
 
@@ -334,12 +334,10 @@ def _rings(
     }
     stopped: set[str] = set()
     for _ in range(_MAX_RINGS):
-        try:
-            graphlib.TopologicalSorter(left).prepare()
-        except graphlib.CycleError as error:
-            ring: list[str] = error.args[1][::-1]
-        else:
+        ring = find_ring(left)
+        if not ring:
             break
+        ring = (*ring, ring[0])
         first = tasks[ring[0]]
         what = f"these tasks wait for each other: {' → '.join(ring)}"
         place = first.places.get(f"dependencies/{ring[1]}", (1, 1))
