@@ -47,6 +47,9 @@ MAX_AMOUNT: Final = 1e12
 MAX_WEIGHT: Final = 1_000_000
 #: The largest priority, either way: it shifts the order by 60 s a level.
 MAX_PRIORITY: Final = 1_000_000
+#: What a priority is called, wherever words are taken: an hour of waiting earlier or
+#: later than others, and four hours, since a level is a minute.
+PRIORITIES: Final = {"critical": 240, "high": 60, "medium": 0, "normal": 0, "low": -60}
 #: The most attempts that a policy may ask for.
 MAX_ATTEMPTS: Final = 1_000_000
 #: Nanoseconds in a second.

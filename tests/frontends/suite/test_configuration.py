@@ -616,27 +616,22 @@ def test_every_state_has_a_word():
 
 @pytest.mark.parametrize(
     ("number", "word"),
-    [
-        (99, "critical"),
-        (20, "critical"),
-        (19, "high"),
-        (10, "high"),
-        (0, "medium"),
-        (-1, "low"),
-        (-10, "low"),
-        (-99, "low"),
-    ],
+    [(999, "critical"), (239, "high"), (0, "medium"), (-1, "low"), (-999, "low")],
 )
 def test_a_priority_has_a_word(number, word):
     assert _words.priority_word(number) == word
 
 
-def test_the_words_of_priorities_keep_their_order():
-    order = ["critical", "high", "medium", "low"]
-    numbers = [_words.PRIORITIES[word] for word in order]
-    assert numbers == sorted(numbers, reverse=True)
-    for word in order:
-        assert _words.priority_word(_words.PRIORITIES[word]) == word
+@pytest.mark.parametrize(("word", "number"), [("high", 60), ("critical", 240)])
+def test_a_word_is_the_same_priority_as_in_a_task_file(word, number, write):
+    """For task files see `workspace/test_lint.py`."""
+    name = write(f"""
+orchestrator:
+  name: o
+  task_definitions: {{u: [{{id: A, template: t, priority: {word}}}]}}
+templates: {{t: {{command: ["true"]}}}}
+""")
+    assert [task.priority for task in suite.load(name).tasks] == [number]
 
 
 def test_classes_have_types_and_roles():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS
+from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS, PRIORITIES
 from taskorch.frontends.suite import _criteria, _words
 from taskorch.frontends.suite._kinds import (
     Choice,
@@ -68,7 +68,7 @@ _TASK: Final = Named(
         "subtasks": Each(
             Either(_ID, Named(_SUBTASK, needed=["id"])), hint="a list of ids"
         ),
-        "priority": Choice(_words.PRIORITIES),
+        "priority": Choice(PRIORITIES),
         "role": Text(),
         "shards": Number(least=1, most=999, is_whole=True),
     },

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
+from taskorch._limits import PRIORITIES
 from taskorch.model import TaskState
-
-#: What a priority is called.
-PRIORITIES: Final[Mapping[str, int]] = {
-    "critical": 20,
-    "high": 10,
-    "medium": 0,
-    "normal": 0,
-    "low": -10,
-}
 
 #: What a state of ours is called of a task.
 STATUS: Final[Mapping[TaskState, str]] = {

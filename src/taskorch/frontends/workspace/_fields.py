@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from taskorch._limits import MAX_PRIORITY
+from taskorch._limits import MAX_PRIORITY, PRIORITIES
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._yaml import FaultsError, Node, read
@@ -26,8 +26,6 @@ _UNITS: Final = {"s": 1.0, "m": 60.0, "h": _HOUR, "d": 24 * _HOUR}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])")
 #: A year: whoever writes more meant another unit.
 _MAX_HOURS: Final = 366 * 24
-#: Levels of priority, which are minutes of waiting.
-_PRIORITIES: Final = {"low": -60, "medium": 0, "normal": 0, "high": 60, "critical": 240}
 
 
 class Fields:
@@ -182,14 +180,14 @@ class Fields:
         if node is None:
             return 0
         value = node.value
-        if isinstance(value, str) and value.lower() in _PRIORITIES:
-            return _PRIORITIES[value.lower()]
+        if isinstance(value, str) and value.lower() in PRIORITIES:
+            return PRIORITIES[value.lower()]
         if (
             isinstance(value, bool)
             or not isinstance(value, int)
             or abs(value) > MAX_PRIORITY
         ):
-            words = ", ".join(_PRIORITIES)
+            words = ", ".join(PRIORITIES)
             what = (
                 f"a whole number within ±{MAX_PRIORITY:,}, or one of {words}, is needed"
             )
