@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS, PRIORITIES
-from taskorch.frontends.suite import _criteria, _words
+from taskorch.frontends.suite import _criteria
 from taskorch.frontends.suite._kinds import (
     Choice,
     Each,
