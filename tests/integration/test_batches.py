@@ -26,7 +26,7 @@ from taskorch.policies import StructuralValidator
 from taskorch.runtime._collector import resting
 from taskorch.runtime._work import after_of
 
-PATIENCE = 30
+PATIENCE = 60.0
 
 
 class OwnValidator(StructuralValidator):

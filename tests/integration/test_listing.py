@@ -27,7 +27,7 @@ from taskorch.runtime import _listing
 from taskorch.runtime._listing import Wanted
 from taskorch.testing import Simulation
 
-PATIENCE = 30
+PATIENCE = 60.0
 
 
 def ids(statuses):

@@ -13,7 +13,7 @@ import pytest
 from taskorch import Task, TaskOrchestrator
 from taskorch.executors._programs import _temporary
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 SOURCES = pathlib.Path(_temporary.__file__).parents[2]
 
 #: Runs programs in memory, says where their logs are, and waits.
