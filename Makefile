@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-check check quick test bench format clean \
         static style imports mypy pyright verifytypes \
-        bench-against bench-quick docs docs-ci mutants fast coverage at-length pages others others-ready wheel soak soak-ci \
+        bench-against bench-quick docs docs-ci fast coverage at-length pages others others-ready wheel soak soak-ci \
         stress stress-ci compiled
 
 help:
@@ -37,7 +37,6 @@ help:
 	@echo 'make test        all that CI runs'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
-	@echo 'make mutants     plant faults, and see that tests notice: make mutants PART=kernel'
 	@echo 'make bench       the benchmarks, on several: make bench PYTHONS="3.11 newest";'
 	@echo '                 make bench-against REV=… beside another commit'
 	@echo 'make wheel       what would be released, built and tested without src/'
@@ -110,7 +109,7 @@ quick: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow' --hypothesis-profile=few \
 	    tests/kernel tests/unit tests/workflows tests/packaging \
 	    --ignore=tests/unit/testing --ignore=tests/unit/executors \
-	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples mutants)
+	    $(patsubst %,--ignore=tests/packaging/test_%.py,snippets examples)
 
 fast: $(READY)
 	@$(BIN)/python -m pytest -q $(MANY) -m 'not slow'
@@ -189,11 +188,6 @@ bench-against: $(READY)
 	@$(BIN)/python -m pip install --quiet --group bench
 	@$(BIN)/python -m pip install --quiet --no-deps --group bench-data
 	@$(BIN)/python -m benchmarks.against $(REV) $(addprefix --only ,$(ONLY))
-
-# Small faults, drawn by chance and planted one at a time: would the tests notice?
-mutants: $(READY)
-	@$(BIN)/python -m tests.mutants --part $(or $(PART),kernel) --count $(or $(N),100) \
-	    --seed $(or $(SEED),1)
 
 # The documentation as a site: build/docs/html/index.html. CI makes it with the plainest
 # theme, since ours takes longer than all the rest of it and finds no further mistake.

@@ -20,7 +20,7 @@ from taskorch import SqliteJournal, Task, TaskOrchestrator, current_context
 from taskorch.errors import AttemptInterrupted
 
 #: Seconds after which a program that nobody has ended gives up.
-PATIENCE = 40.0
+PATIENCE = 60.0
 #: Set: a task does not wait for anything. The next life has it so.
 over = threading.Event()
 #: Set: the long task runs.

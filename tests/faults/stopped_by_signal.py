@@ -15,7 +15,7 @@ from tests.faults.tools import say
 from taskorch import Task, TaskOrchestrator, current_context
 from taskorch.errors import AttemptInterrupted
 
-PATIENCE = 40.0
+PATIENCE = 60.0
 began = threading.Event()
 
 

@@ -19,7 +19,7 @@ from taskorch.model._program import RUN_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 #: Seconds after which something that should long have happened never will.
-PATIENCE = 30.0
+PATIENCE = 60.0
 _START = "import sys; from tests.faults import tools; tools.begin(*sys.argv[1:])"
 
 

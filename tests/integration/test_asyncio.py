@@ -4,6 +4,9 @@ import asyncio
 import inspect
 import threading
 import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.tools import (
@@ -579,3 +582,40 @@ async def test_aio_start_opens_a_journal_beside_the_loop(tmp_path) -> None:
         assert thread is not threading.main_thread()
     finally:
         await orch.aio.stop()
+
+
+def test_an_async_generator_that_was_left_open_is_closed_at_the_end() -> None:
+    closed = threading.Event()
+    kept: list[Any] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            closed.set()
+
+    async def begin() -> int:
+        kept.append(numbers())
+        return int(await anext(kept[0]))
+
+    with TaskOrchestrator() as orch:
+        assert orch.submit(begin).result(PATIENCE) == 1
+        assert not closed.is_set()
+    assert closed.wait(PATIENCE)
+
+
+def test_a_loop_that_does_the_work_is_not_blocked_though_it_opened_the_journal(
+    tmp_path: Path,
+) -> None:
+    """In a notebook a plain call opens it: later the loop may be the orchestrator's."""
+
+    async def main() -> None:
+        orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+        assert orch.submit(int).task_id
+        assert orch.submit(int).task_id
+        async with orch:
+            with pytest.raises(WouldBlockError):
+                orch.submit(int)
+
+    asyncio.run(main())

@@ -24,7 +24,7 @@ from taskorch import (
     task,
 )
 
-PATIENCE = 30
+PATIENCE = 60.0
 LIMIT = timedelta(minutes=10)
 
 

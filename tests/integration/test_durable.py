@@ -50,6 +50,7 @@ from taskorch.errors import (
     WouldBlockError,
 )
 from taskorch.journal import SqliteJournal, _file
+from taskorch.policies import PerformanceRouter
 from taskorch.protocols import Match, Permit, RetryDecision
 from taskorch.runtime import _committer, _lifecycle
 
@@ -888,7 +889,7 @@ def test_a_task_that_ends_while_it_stops_has_ended(path: Path) -> None:
     assert BEGAN["d"].wait(PATIENCE)
     stopping = threading.Thread(target=orch.stop, kwargs={"drain": False})
     stopping.start()
-    eventually(lambda: orch._rt.closed)
+    eventually(lambda: "stopped" in repr(orch))
     go.set()
     stopping.join(PATIENCE)
     assert handle.result(PATIENCE) == 4
@@ -2408,3 +2409,155 @@ def test_statistics_that_are_only_told_hold_up_nobody(path: Path) -> None:
         eventually(lambda: kernel.seq > committer.last)
         assert not orch.cancel_task("x")
         assert orch.get_task_status("x").state is TaskState.COMPLETED
+
+
+def test_what_has_ended_is_not_told_before_it_is_kept(path: Path) -> None:
+    """Nor to a policy that is asked in the very step: in this life, or in the next."""
+    told: list[bool] = []
+    handles: list[Any] = []
+
+    class Router(PerformanceRouter):
+        def route(self, task: Any, candidates: Any, context: Any) -> Any:
+            if task.id.startswith("after"):
+                told.append(handles[-1].done())
+            return super().route(task, candidates, context)
+
+    def opened() -> TaskOrchestrator:
+        orch = TaskOrchestrator(journal=path, router=Router())
+
+        @orch.agent("a", capabilities={"x"}, max_concurrency=1)
+        def work(task: Any, context: Any) -> Any:
+            return task.payload and hold_deaf(task.payload, task.payload)
+
+        return orch
+
+    gate("early")
+    gate("late")
+    orch = opened()
+    handles.append(orch.submit_task(Task("x", "early", id="early")))
+    orch.submit_task(Task("x", id="after/early"))
+    orch.submit_task(Task("x", "late", id="late"))
+    orch.submit_task(Task("x", id="after/late"))
+    with orch:
+        GATES["early"].set()
+        assert BEGAN["late"].wait(PATIENCE)
+        assert handles[-1].result(PATIENCE) == "early"
+        orch.stop(drain=False, timeout=0)
+    assert told == [False]
+    GATES["late"].set()
+    gate("late")
+    with opened() as orch:
+        handles.append(orch.handle("late"))
+        GATES["late"].set()
+        assert orch.wait(PATIENCE)
+    assert told == [False, False]
+
+
+def test_a_rerun_has_the_latest_runs_of_what_it_needs(path: Path) -> None:
+    """Also if these have left memory, and nobody asks for them by name."""
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        orch.submit_task(Task.call(echo, 1, id="p")).result(PATIENCE)
+        task = Task.call(echo, orch.handle("p"), id="c")
+        assert orch.submit_task(task).result(PATIENCE) == 1
+        task = Task.call(echo, 2, id="p")
+        assert orch.submit_task(task, replace=True).result(PATIENCE) == 2
+    with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+        assert orch.rerun_task("c").result(PATIENCE) == 2
+
+
+def test_two_runs_of_one_task_are_told_apart_in_the_next_life(path: Path) -> None:
+    """By what needs both: each gives it what that run has made."""
+    with TaskOrchestrator(journal=path) as orch:
+        first = orch.submit_task(Task.call(echo, 1, id="p"))
+        first.result(PATIENCE)
+        second = orch.submit_task(Task.call(echo, 2, id="p"), replace=True)
+        go = orch.submit_task(Task.wait_for("go"))
+        orch.submit_task(Task.call(echo, [first, second], id="c", after=[go]))
+        second.result(PATIENCE)
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=path) as orch:
+        orch.emit("go")
+        assert orch.handle("c").result(PATIENCE) == [1, 2]
+
+
+def test_what_is_gone_is_held_before_it_begins(path: Path) -> None:
+    """No attempt is made of what nobody can do."""
+    with ThreadPoolExecutor(1) as pool:
+        orch = TaskOrchestrator(journal=path, executors={"pool": pool})
+        orch.submit_task(Task.call(echo, 1, id="t", executor="pool"))
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.wait(PATIENCE)
+        status = orch.get_task_status("t")
+        assert status.state is TaskState.BLOCKED
+        assert "running" not in [entry.state for entry in status.history]
+
+
+def test_nothing_begins_while_it_stops(path: Path) -> None:
+    """What ends meanwhile leaves room, which is not used."""
+    gate("one")
+    orch = TaskOrchestrator(journal=path, concurrency=1)
+    with orch:
+        orch.submit_task(Task.call(hold_deaf, "one", id="one"))
+        orch.submit_task(Task.call(hold_deaf, "two", id="two"))
+        assert BEGAN["one"].wait(PATIENCE)
+        stopping = threading.Thread(target=orch.stop, kwargs={"drain": False})
+        stopping.start()
+        eventually(lambda: "stopped" in repr(orch))
+        GATES["one"].set()
+        stopping.join(PATIENCE)
+    assert orch.get_task_status("one").state is TaskState.COMPLETED
+    assert orch.get_task_status("two").attempts == 0
+    assert CALLS == ["one"]
+
+
+def test_what_ends_badly_while_it_stops_takes_with_it_what_needs_it(path: Path) -> None:
+    """Both have ended, and are nothing that it has left."""
+    gate("bad")
+    orch = TaskOrchestrator(journal=path)
+    with orch:
+        parent = orch.submit_task(Task.call(hold_and_fail, id="bad"))
+        orch.submit_task(
+            Task.call(int, id="skipped", after=[parent], on_parent_failure="skip")
+        )
+        orch.submit_task(Task.wait_for("go", id="left"))
+        assert BEGAN["bad"].wait(PATIENCE)
+        stopping = threading.Thread(target=orch.stop, kwargs={"drain": False})
+        stopping.start()
+        eventually(lambda: "stopped" in repr(orch))
+        GATES["bad"].set()
+        stopping.join(PATIENCE)
+        report = orch.stop()
+    assert orch.get_task_status("skipped").state is TaskState.CANCELLED
+    assert [each.task_id for each in report.left] == ["left"]
+
+
+def hold_and_fail() -> None:
+    hold_deaf("bad")
+    raise ValueError
+
+
+def test_what_is_left_to_the_next_life_is_not_touched(path: Path) -> None:
+    orch = TaskOrchestrator(journal=path)
+    with orch:
+        done = orch.submit_task(Task.call(echo, 1, id="done"))
+        left = orch.submit_task(Task.wait_for("go", id="left"))
+        done.result(PATIENCE)
+        orch.stop(drain=False)
+    assert not done.cancel()
+    for act in (left.cancel, lambda: orch.set_priority("left", 1)):
+        with pytest.raises(NotRunningError, match="left task left"):
+            act()
+    assert not orch.set_priority("done", 1)
+
+
+def test_ids_of_the_second_lives_of_two_journals_differ(tmp_path: Path) -> None:
+    """As those of any two do that were given no seed."""
+    ids = set()
+    for name in ("one.db", "other.db"):
+        for _ in range(2):
+            with TaskOrchestrator(journal=tmp_path / name) as orch:
+                handle = orch.submit(int)
+                handle.result(PATIENCE)
+                ids.add(handle.task_id.partition("-")[0])
+    assert len(ids) == 4

@@ -852,3 +852,12 @@ def test_events_are_frozen() -> None:
         assert isinstance(event, TaskFailed)
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             event.message = "other"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_whoever_listens_hears_of_checkpoints() -> None:
+    """In memory, too."""
+    with TaskOrchestrator() as orch:
+        seen = Recorder(orch, "task_checkpointed")
+        handle = orch.submit(lambda: current_context().checkpoint(1))
+        handle.result(PATIENCE)
+        assert seen.wait_for(1)[0].task_id == handle.task_id

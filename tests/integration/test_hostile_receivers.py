@@ -492,3 +492,14 @@ def test_handles_of_failed_tasks_are_completed_for_callbacks_too(orch):
     assert set(as_completed(handles, PATIENCE)) == set(handles)
     assert orch.wait(PATIENCE)
     assert len(seen.events) == 3
+
+
+def test_health_says_what_a_receiver_raised_last():
+    def bad(_event):
+        raise LookupError
+
+    with TaskOrchestrator() as orch:
+        orch.signals.task_completed.connect(bad)
+        orch.submit(int).result(PATIENCE)
+        assert orch.wait(PATIENCE)
+        assert ".bad: LookupError" in str(orch.health())

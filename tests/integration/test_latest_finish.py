@@ -235,13 +235,3 @@ def test_it_is_kept(tmp_path):
         again = [Task.call(len, "a", id=name, expected=9) for name in "ab"]
         assert [handle.result() for handle in orch.submit_tasks(again)] == [1, 1]
         assert orch._rt.directory.known("a")._task.expected == 9
-
-
-def test_what_is_said_takes_no_other_way_in():
-    """It is looked at with the form of the task: nobody else need be asked."""
-    orch = TaskOrchestrator()
-    tasks = [Task.call(len, "a", expected=n) for n in (1, 2.5)]
-    batch = orch._rt.submission.plain.prepare(tasks)
-    assert batch is not None
-    assert batch.are_expected
-    orch.stop()

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -685,3 +686,55 @@ def test_a_start_without_the_timer_is_refused_and_may_be_tried_again(monkeypatch
             orch.start()
     with orch:
         assert orch.submit(int, "4").result(PATIENCE) == 4
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_one_that_was_never_used_has_nothing_to_report(
+    durable: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "runs.db"
+    report = TaskOrchestrator(journal=path if durable else None).stop()
+    assert (report.completed, report.failed, report.cancelled) == (0, 0, 0)
+    assert (report.left, report.leaked) == ((), ())
+    assert not path.exists()
+
+
+@in_loop
+async def test_a_block_that_was_stopped_within_was_not_cut_short(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever stopped it knows what was left."""
+    async with TaskOrchestrator() as orch:
+        orch.submit(asyncio.sleep, 10 * PATIENCE)
+        report = await orch.aio.stop(drain=False)
+    assert len(report.left) == 1
+    assert "the block ended" not in caplog.text
+
+
+def test_what_still_runs_as_one_in_memory_stops_may_be_cancelled() -> None:
+    """Only what is left to a next life may not; and that says so."""
+    hold = Hold()
+    orch = TaskOrchestrator()
+    with orch:
+        handle = orch.submit(hold)
+        hold.wait()
+        stopping = threading.Thread(target=orch.stop, kwargs={"drain": False})
+        stopping.start()
+        eventually(lambda: "stopped" in repr(orch))
+        assert handle.cancel()
+        hold.release()
+        stopping.join(PATIENCE)
+    assert not handle.cancel()
+
+
+def test_no_thread_of_ours_keeps_the_process(tmp_path: Path) -> None:
+    """One that is never stopped ends with it."""
+    before = {*threading.enumerate()}
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        Recorder(orch, "task_completed")
+        orch.submit(int).result(PATIENCE)
+        orch.submit(asyncio.sleep, 0).result(PATIENCE)
+        ours = {*threading.enumerate()} - before
+        names = {thread.name.rpartition("-")[2] for thread in ours}
+        assert {"timer", "publisher", "journal", "loop"} <= names
+        assert all(thread.daemon for thread in ours)

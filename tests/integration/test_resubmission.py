@@ -376,3 +376,22 @@ def test_nor_does_a_run_of_what_had_left_memory(tmp_path: Path) -> None:
             orch.rerun_task("third")
         assert orch.get_task_status("third").state is TaskState.CANCELLED
         orch.stop(drain=False, timeout=0)
+
+
+@pytest.mark.parametrize("how", ["rerun", "replace"])
+def test_a_later_run_that_has_left_memory_is_known_by_its_content(how: str) -> None:
+    """As the first one is: the same is the same task, and other content is refused."""
+    with TaskOrchestrator(keep_finished=1) as orch:
+        orch.submit_task(Task.call(abs, 1, id="t")).result(PATIENCE)
+        latest = Task.call(abs, 1, id="t")
+        if how == "rerun":
+            run = orch.rerun_task("t")
+        else:
+            latest = Task.call(abs, 2, id="t")
+            run = orch.submit_task(latest, replace=True)
+        run.result(PATIENCE)
+        orch.submit(int).result(PATIENCE)
+        assert run.task_id not in [status.task_id for status in orch.tasks()]
+        assert orch.submit_task(latest).task_id == run.task_id
+        with pytest.raises(DuplicateTaskError):
+            orch.submit_task(Task.call(abs, 3, id="t"))

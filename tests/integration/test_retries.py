@@ -28,6 +28,7 @@ from taskorch import (
     TaskTimeoutError,
     current_context,
 )
+from taskorch.policies import BackoffRetryHandler
 
 
 class Flaky:
@@ -537,3 +538,22 @@ def test_a_cancelled_program_is_ended_with_a_grace() -> None:
         assert handle.exception(PATIENCE) is not None
         assert handle.cancelled()
         assert orch.get_stats().leaked == 0
+
+
+def test_a_retry_handler_is_told_the_seconds_since_the_first_attempt() -> None:
+    told: list[float] = []
+    delays: list[float] = []
+
+    class Handler(BackoffRetryHandler):
+        def decide(self, failure: Any, context: Any) -> Any:
+            told.append(failure.elapsed)
+            delays.append(failure.last_delay)
+            return super().decide(failure, context)
+
+    begin = time.monotonic()
+    with TaskOrchestrator(retry_handler=Handler()) as orch:
+        retry = RetryPolicy(2, base=0.001)
+        orch.submit_task(Task.call(divmod, 1, 0, retry=retry)).exception(PATIENCE)
+    assert len(told) == 2
+    assert delays[0] == 0.0 < delays[1] < 1.0
+    assert 0 < told[0] < told[1] <= time.monotonic() - begin

@@ -25,7 +25,7 @@ from taskorch import (
 from taskorch.errors import UsageError
 from taskorch.testing import Outcome, Simulation
 
-PATIENCE = 30
+PATIENCE = 60.0
 FEW = 3
 CALLS = []
 

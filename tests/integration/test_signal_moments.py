@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,70 +90,6 @@ def test_the_handler_stays_while_somebody_lives_or_is_to_stop_at_it() -> None:
     assert signal.getsignal(signal.SIGINT) is ours
     stops.stop()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@pytest.mark.usefixtures("default_handler")
-def test_a_step_is_cut_short_by_one_that_comes_when_it_has_hung_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Five seconds after the first; those before that wait, and are sent again."""
-    pauses: list[float] = []
-    clock: list[float] = []
-    cut: list[float] = []
-    threads = SimpleNamespace(start_new_thread=lambda _, args: pauses.append(args[0]))
-    monkeypatch.setattr(_interrupts, "_thread", threads)
-    monkeypatch.setattr(_interrupts, "monotonic", lambda: clock[-1])
-
-    class Router(PerformanceRouter):
-        def route(self, *given: Any) -> Any:
-            for at in () if clock else (100.0, 104.9, 105.0):
-                clock.append(at)
-                try:
-                    signal.raise_signal(signal.SIGINT)
-                except KeyboardInterrupt:
-                    cut.append(at)
-            return super().route(*given)
-
-    with TaskOrchestrator(router=Router()) as orch:
-        orch.agent("a", capabilities={"x"})(lambda task, context: 7)
-        assert orch.submit_task(Task("x")).result(PATIENCE) == 7
-    assert cut == [105.0]
-    assert pauses == [0.001]
-
-
-def test_one_is_sent_again_after_its_pause_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The step may end meanwhile, and is to get to it."""
-    paused: list[float] = []
-    monkeypatch.setattr(_interrupts, "sleep", paused.append)
-    _interrupts._send_again(0.025)
-    assert paused == [0.025]
-
-
-def test_one_is_sent_again_to_the_main_thread_if_nobody_has_raised_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What a handler has raised no signal can bring."""
-    sent: list[tuple[int, int]] = []
-    kill = SimpleNamespace(pthread_kill=lambda *said: sent.append(said))
-    monkeypatch.setattr(_interrupts, "signal", kill)
-    monkeypatch.setattr(_interrupts, "sleep", lambda _: None)
-    monkeypatch.setattr(_interrupts, "DEFERRED", [])
-    monkeypatch.setattr(_interrupts._Deferral, "sent_again", False)
-    _interrupts._send_again(0.0)
-    assert sent == []
-    error = ValueError("no")
-    _interrupts.DEFERRED.append(error)
-    _interrupts._send_again(0.0)
-    assert [error] == _interrupts.DEFERRED
-    assert sent == []
-    assert not _interrupts._Deferral.sent_again
-    _interrupts.DEFERRED[:] = [signal.SIGINT]
-    _interrupts._send_again(0.0)
-    assert _interrupts.DEFERRED == []
-    assert sent == [(threading.main_thread().ident, signal.SIGINT)]
-    assert _interrupts._Deferral.sent_again
 
 
 def test_only_the_main_thread_may_say_at_which_signals_one_stops() -> None:
@@ -281,20 +216,6 @@ def test_who_cancels_a_coroutine_in_its_last_wait_ends_the_drain() -> None:
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(cancel())
     assert handles[0].cancelled()
-
-
-def test_one_that_is_deferred_is_sent_again_the_later_the_longer_it_waits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pauses: list[float] = []
-    threads = SimpleNamespace(start_new_thread=lambda _, args: pauses.append(args[0]))
-    monkeypatch.setattr(_interrupts, "_thread", threads)
-    monkeypatch.setattr(_interrupts, "DEFERRED", [])
-    for waited in (0.0, 0.02, 0.1, 3.0):
-        _interrupts._defer(signal.SIGINT, waited)
-        _interrupts._defer(signal.SIGINT, waited)
-        _interrupts.DEFERRED.clear()
-    assert pauses == [0.001, 0.005, 0.025, 0.05]
 
 
 def test_in_the_child_of_a_fork_the_parents_says_that_it_is_not_ours() -> None:

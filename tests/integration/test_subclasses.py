@@ -33,7 +33,7 @@ from taskorch.policies import (
 from taskorch.protocols import Order, Permit, Verdict
 from taskorch.runtime._deciders import METHODS
 
-PATIENCE = 30
+PATIENCE = 60.0
 TASKS = 4
 #: Every part of ours, by what it is passed as, and how it is made.
 OURS = {

@@ -10,7 +10,7 @@ import pytest
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
 
-PATIENCE = 30
+PATIENCE = 60.0
 
 
 def left():

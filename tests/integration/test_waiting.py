@@ -721,3 +721,35 @@ def test_what_the_waiting_hold_is_free_once_they_have_ended():
     assert not free.holds(second)
     free.give_back(first)
     assert free.holds(second)
+
+
+def test_who_holds_what_another_needs_may_not_wait_for_it() -> None:
+    """Of two that could go on one after the other, neither is refused."""
+    with TaskOrchestrator(resources={"cpu": 2}) as orch:
+
+        def run(name: str, cpu: int) -> Any:
+            inner = Task.call(int, id=name, resources={"cpu": cpu})
+            return orch.submit_task(inner).result(PATIENCE)
+
+        cpu = {"cpu": 1}
+        first = orch.submit_task(Task.call(run, "small", 1, id="one", resources=cpu))
+        assert first.result(PATIENCE) == 0
+        second = orch.submit_task(Task.call(run, "large", 2, id="two", resources=cpu))
+        error = second.exception(PATIENCE)
+        assert isinstance(error, WouldDeadlockError)
+        assert error.holders == ("two",)
+        assert orch.handle("large").result(PATIENCE) == 0
+
+
+def test_who_waits_for_quiet_waits_for_what_receivers_begin() -> None:
+    with TaskOrchestrator() as orch:
+        ran: list[str] = []
+
+        def hear(event: Any) -> None:
+            if event.task_id == "first":
+                orch.submit_task(Task.call(ran.append, "second", id="second"))
+
+        orch.signals.task_completed.connect(hear)
+        orch.submit_task(Task.call(ran.append, "first", id="first"))
+        assert orch.wait(PATIENCE)
+        assert ran == ["first", "second"]

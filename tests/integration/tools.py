@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 #: Seconds after which a test that should long be over fails.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @contextmanager

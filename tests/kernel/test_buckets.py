@@ -306,16 +306,3 @@ def test_kernel_needs_no_local_agent():
     kernel = Kernel(machine.kernel.config, machine.policies, Random(1))
     with pytest.raises(Exception, match="no agent has"):
         kernel.submit("t", kernel.bucket(Spec("t")), None, 1)
-
-
-def test_it_is_not_looked_for_idle_buckets_all_the_time(monkeypatch):
-    """Where none is idle, the next look is when there are far more of them."""
-    looks = []
-    monkeypatch.setattr(_queue, "MANY", 4)
-    monkeypatch.setattr(_queue, "_forget_idle", looks.append)
-    machine = Machine(concurrency=1)
-    machine.kernel.most_buckets = 4
-    machine.submit("runs")
-    for number in range(100):
-        machine.kernel.bucket(Spec(f"kind{number}"))
-    assert 2 <= len(looks) <= 6

@@ -8,10 +8,8 @@ from tests.kernel.commands import SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.kernel import Search, Spec, TaskRow, Terms
-from taskorch.kernel._explain import _stuck
-from taskorch.kernel._explain._start import Start
 from taskorch.kernel._explain._stuck import SLICE, Waits
-from taskorch.model import Blocker, Resources, Stuck
+from taskorch.model import Resources, Stuck
 
 
 def stuck(
@@ -617,22 +615,6 @@ def test_a_task_that_had_failed_before_it_was_cancelled_is_cancelled() -> None:
     machine.cancel("a")
     (group,) = stuck(machine)
     assert group.detail == "They need what did not complete: a is cancelled."
-
-
-def test_like_tasks_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody can do them, what is said of one is said of all."""
-    looked = []
-
-    class Looked(Start):
-        def impossible(self) -> list[Blocker]:
-            looked.append(self)
-            return super().impossible()
-
-    monkeypatch.setattr(_stuck, "Start", Looked)
-    machine = Machine(refuse_unknown=False)
-    machine.submit_all(*"abcdef", requires=("z",))
-    assert groups(machine) == [("capability", tuple("abcdef"))]
-    assert len(looked) == 1
 
 
 @pytest.mark.parametrize("many", [1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])

@@ -28,7 +28,6 @@ from taskorch.kernel import (
     _attempts,
     _dispatch,
     _parking,
-    _quick,
     check_invariants,
     differences,
 )
@@ -577,30 +576,3 @@ def test_nothing_but_the_ways_is_different():
     verbs = "submit", "submit_many", "complete", "complete_for_next", "dispatch"
     for verb in verbs:
         assert getattr(Kernel, verb) is not getattr(Defined, verb)
-
-
-def test_the_quick_way_of_a_submission_considers_nothing_again(monkeypatch):
-    """Once it is known that nobody is to be asked, with a priority or parents as well."""
-    machine = Machine()
-    bucket = machine.kernel.bucket(Spec("call"))
-    first = machine.kernel.submit("a", bucket, None, machine.now)
-    asked = []
-    monkeypatch.setattr(_admission, "consider", lambda *args, **kw: asked.append(args))
-    machine.kernel.submit("b", bucket, None, machine.now)
-    machine.kernel.submit("c", bucket, None, machine.now, 3)
-    machine.kernel.submit("d", bucket, None, machine.now, parents=(first,))
-    assert asked == []
-    assert machine.settle() == ["c", "a", "b"]
-    assert machine.end("a") == ["d"]
-    # One by one while somebody listens; else all after the first at once.
-    submitted, submit = [], _quick.submit
-    monkeypatch.setattr(
-        _quick, "submit", lambda *args: submitted.append(args) or submit(*args)
-    )
-    for listening, many in ((True, 3), (False, 1)):
-        machine.kernel.listen([], frozenset(CATALOGUE) if listening else frozenset())
-        names = [f"{number} {listening}" for number in range(3)]
-        rows = machine.kernel.submit_many(names, bucket, [None] * 3, machine.now)
-        assert [row.id for row in rows] == names
-        assert len(submitted) == many
-        submitted.clear()

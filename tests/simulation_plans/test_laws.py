@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.simulation_plans.plans import (
-    chain,
     check_schedule,
     critical_ns,
     ns,
@@ -147,29 +146,6 @@ def test_the_quick_way_in_is_the_general_one(tasks, count, aging, durations, fai
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(_run._Run, "_submit_plain", lambda _: False)
         assert simulate() == quick
-
-
-@pytest.mark.parametrize(
-    ("tasks", "is_quick"),
-    [
-        ([Task.call(work), Task.call(work, priority=1)], True),
-        (chain("a", "b"), True),
-        (chain("a", "b")[::-1], False),
-        ([Task.call(work, not_before=1.0)], False),
-        ([Task.call(work, resources=Resources(cpu=9))], False),
-    ],
-)
-def test_most_plans_take_the_quick_way(tasks, is_quick, monkeypatch):
-    taken = []
-    quick = _run._Run._submit_plain
-
-    def noted(self):
-        taken.append(quick(self))
-        return taken[-1]
-
-    monkeypatch.setattr(_run._Run, "_submit_plain", noted)
-    TaskOrchestrator(resources={"cpu": 3}).simulate(tasks, 1.0)
-    assert taken[0] is is_quick
 
 
 @settings(max_examples=8)

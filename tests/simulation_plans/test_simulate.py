@@ -1,7 +1,6 @@
 """`TaskOrchestrator.simulate`: what it takes, what it answers, what it leaves alone."""
 
 import asyncio
-import gc
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -506,18 +505,6 @@ def test_an_agent_with_a_lease_is_never_lost_here():
     info = Agent("far", ("x",), lease=5.0)
     orch._rt.add_agent(info, AgentRunner("far", work, orch._rt.threads))
     assert orch.simulate([Task("x")], 3_600).makespan == 3_600
-
-
-def test_the_garbage_collector_is_left_as_it_was():
-    orch = TaskOrchestrator()
-    orch.simulate(chain("a"), 1)
-    assert gc.isenabled()
-    gc.disable()
-    try:
-        orch.simulate(chain("a"), 1)
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
 
 
 def test_it_is_awaitable_too():

@@ -56,10 +56,11 @@ from taskorch.executors._programs import _guardian
 from taskorch.kernel import check_invariants
 from taskorch.model import TERMINAL
 
-#: Seconds after which something that should long have happened never will.
-PATIENCE = 30.0
-#: Seconds that a stop may take beyond its timeout.
-SLACK = 4.0
+#: Seconds after which something that should long have happened never will, on a machine
+#: that does much else besides.
+PATIENCE = 60.0
+#: Seconds that a stop may take beyond its timeout, there: far less than what is stubborn.
+SLACK = 20.0
 GRACE = 2.0
 KEEP = 10
 #: More objects after the last round than after an earlier one are a leak.
@@ -271,7 +272,7 @@ class Life:
             thread.start()
         for thread in threads:
             thread.join()
-        if wrong := until(partial(self.is_as_said, task_id, int(begun())), 2):
+        if wrong := until(partial(self.is_as_said, task_id, int(begun()))):
             fault(task_id, "is", *wrong)
         self.orch.cancel_task(task_id)
 
@@ -356,7 +357,7 @@ class Life:
     def other(self, random):
         """One that stops although a task of its is stubborn, and in time."""
         go = threading.Event()
-        other = TaskOrchestrator()
+        other = TaskOrchestrator(grace=2 * SLACK)
         self.others.append(other)
         timeout = random.choice([0, 0.1])
         try:
@@ -584,7 +585,7 @@ def stop_in_time(orch, *, drain, timeout):
         fault(f"stop({drain=}, {timeout=}) took {took:.1f} s")
 
 
-def until(wrong, seconds=5.0):
+def until(wrong, seconds=PATIENCE):
     """What is wrong still, after some seconds."""
     end = time.monotonic() + seconds
     while (found := wrong()) and time.monotonic() < end:

@@ -15,7 +15,7 @@ from taskorch import RetryPolicy, Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError
 from taskorch.telemetry import _metrics
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Measuring:

@@ -30,7 +30,7 @@ from taskorch.model import call_type
 from taskorch.runtime._tracing import inside, look_for_sdk
 from taskorch.telemetry._carrier import parsed
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import taskorch
 from taskorch import TaskOrchestrator, model
 from taskorch.model import TaskState
 
-PATIENCE = 30
+PATIENCE = 60.0
 VALUES = public_values()
 
 

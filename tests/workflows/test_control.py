@@ -16,7 +16,6 @@ from taskorch import (
     UnknownTaskError,
     Workflow,
     WorkflowFailedError,
-    WorkflowRun,
     current_context,
 )
 from taskorch.errors import WouldBlockError
@@ -78,24 +77,6 @@ def test_a_pause_says_when_what_was_running_has_drained(orch):
     assert run.status().pause == ""
     assert not orch.workflows.pause("x")
     assert run.wait_paused()
-
-
-def test_who_waits_for_a_run_to_be_paused_looks_at_it_a_few_times_only(
-    orch, monkeypatch
-):
-    looks = []
-    under_way = WorkflowRun._under_way
-    monkeypatch.setattr(
-        WorkflowRun, "_under_way", lambda run: looks.append(1) or under_way(run)
-    )
-    hold = Hold()
-    wf = Workflow("w")
-    wf.task(hold, id="a")
-    run = orch.workflows.start(wf)
-    hold.wait()
-    assert run.wait_paused(0.1) is False
-    assert len(looks) < 10
-    hold.release()
 
 
 def test_a_run_whose_tasks_were_resumed_by_hand_is_paused_until_it_is_resumed(orch):

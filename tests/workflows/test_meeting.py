@@ -23,7 +23,6 @@ from taskorch import (
 )
 from taskorch.errors import WouldBlockError
 from taskorch.policies import DeadlineQueue, FifoQueue, SourceRegistry
-from taskorch.signals._bus import TaskSignal
 
 
 @pytest.fixture
@@ -76,30 +75,6 @@ def test_alone_one_is_enough_at_a_barrier_for_one(orch):
     wf = Workflow("w")
     wf.task(lambda: inside().barrier("b", 1), id="a")
     assert orch.workflows.start(wf).result(PATIENCE) == {"a": 0}
-
-
-def test_ends_are_heard_of_once_and_while_somebody_waits(orch, monkeypatch):
-    heard: list[str] = []
-    connect = TaskSignal.connect
-
-    def connecting(self, receiver, *rest, **options):
-        if receiver == orch._rt.manager._meetings._break_hopeless:
-            heard.append(self.name)
-        return connect(self, receiver, *rest, **options)
-
-    monkeypatch.setattr(TaskSignal, "connect", connecting)
-
-    def met(parties: int) -> dict[str, int]:
-        wf = Workflow("w")
-        for n in range(parties):
-            wf.task(lambda: inside().barrier("b", parties), id=f"t{n}")
-        return orch.workflows.start(wf).result(PATIENCE)
-
-    met(1)
-    assert heard == []
-    met(5)
-    assert heard
-    assert len(heard) == len({*heard})
 
 
 def test_who_runs_out_of_time_calls_it_off_for_the_others(orch):

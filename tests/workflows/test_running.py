@@ -152,23 +152,6 @@ def test_a_workflow_may_be_started_often_and_grow_in_between(orch):
     assert second.workflow_id.startswith("w-")
 
 
-def test_a_new_run_is_submitted_as_it_stands_in_its_workflow(orch, monkeypatch):
-    """Tasks of their own are made for what is there already, and for nothing else."""
-    made: list[str] = []
-    tasks = Workflow.tasks
-
-    def making(self, run_id):
-        made.append(run_id)
-        return tasks(self, run_id)
-
-    monkeypatch.setattr(Workflow, "tasks", making)
-    run = orch.workflows.start(diamond(), id="x")
-    assert run.result(PATIENCE)["d"] == "d(b(a()),c(a()))"
-    assert made == []
-    assert orch.workflows.start(diamond(), id="x") is run
-    assert made == ["x"]
-
-
 def test_submission_before_the_start_waits_for_it():
     orch = TaskOrchestrator()
     run = orch.workflows.start(diamond())

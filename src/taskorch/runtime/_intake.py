@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel
 from taskorch.model import Task
 from taskorch.model._show import show
-from taskorch.runtime._collector import resting
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
@@ -18,9 +16,6 @@ from taskorch.runtime._documents import document_of
 from taskorch.runtime._plain import Batch
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import Emitted, Work, add_above, task_of
-
-#: Tasks of a batch for which it is worth while to let the garbage collector rest.
-_MANY: Final = 1_000
 
 
 class Owner(Protocol):
@@ -68,9 +63,8 @@ def submit_tasks(
     owner.durable()
     tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
     submission = owner.submission
-    with _rest(len(tasks)):
-        batch = submission.plain.prepare(tasks)
-        works = None if batch is None else _submit_plain(owner, batch)
+    batch = submission.plain.prepare(tasks)
+    works = None if batch is None else _submit_plain(owner, batch)
     if works is None:
         entries = [submission.prepare(task) for task in tasks]
         owner.recall(submission.names(entries))
@@ -79,8 +73,7 @@ def submit_tasks(
             owner.refuse_submission()
             return submission.admit(entries, now, replace=replace)
 
-        with _rest(len(tasks)):
-            works = owner.step(change, keep=True)
+        works = owner.step(change, keep=True)
     return works or []
 
 
@@ -102,11 +95,10 @@ def submit_run(
     """
     owner.deciders.refuse_reentry()
     owner.durable()
-    with _rest(len(tasks)):
-        made = owner.submission.plain.prepare_run(run_id, tasks, above)
-        if made is None or _submit_plain(owner, made[0]) is None:
-            return None
-        return made[1]
+    made = owner.submission.plain.prepare_run(run_id, tasks, above)
+    if made is None or _submit_plain(owner, made[0]) is None:
+        return None
+    return made[1]
 
 
 def _submit_plain(owner: Owner, batch: Batch) -> list[Work] | None:
@@ -193,8 +185,3 @@ def emit(owner: Owner, name: str, payload: Any, keep_ns: int) -> int:
 
     let_go: int = owner.step(change, keep=True)
     return let_go
-
-
-def _rest(count: int) -> AbstractContextManager[None]:
-    """For the time in which so many tasks are taken in."""
-    return resting() if count >= _MANY else nullcontext()

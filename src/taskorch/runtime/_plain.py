@@ -209,21 +209,21 @@ class Plain:
                     write = None
                     if committer is not None and is_usual(task):
                         write = committer.call_documents(task.type, fn)
-                work = make(rt, fn, args, kwargs, executor, context)
             else:
                 if type(payload) is Wait:
                     return False
-                refers = ()
+                args, kwargs, refers = (), NO_KWARGS, ()
                 fn = write = None
                 executor = executors["program"] if type(payload) is Program else None
-                work = make(rt, None, (), NO_KWARGS, executor, context)
+            above: tuple[Work, ...] | None = ()
             if refers or task.id is not None or task.after != ():
                 above = None if link is None else link(task, refers)
                 if above is None:
                     return False
-                if above:
-                    work._above, work._after = above, None
-                    batch.are_linked = True
+            work = make(rt, fn, args, kwargs, executor, context)
+            if above:
+                work._above, work._after = above, None
+                batch.are_linked = True
             work._task = task
             expects = task.expected is not None
             if expects:

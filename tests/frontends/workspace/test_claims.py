@@ -24,7 +24,7 @@ from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._ledger import Entry
 from taskorch.frontends.workspace._status import Status
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

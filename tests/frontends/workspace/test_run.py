@@ -15,7 +15,7 @@ from tests.frontends.workspace.tools import write
 from tests.pids import is_alive
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def until(what):

@@ -22,7 +22,7 @@ from taskorch.executors._futures import FuturesExecutor
 from taskorch.model import Call, Task
 from taskorch.testing.laws._attempt_executor import Try
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")
 
 

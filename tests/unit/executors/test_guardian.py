@@ -294,22 +294,6 @@ def test_one_that_was_killed_is_replaced_at_every_step(step: str) -> None:
         guard.close()
 
 
-@pytest.mark.parametrize(
-    ("path", "is_one"),
-    [
-        ("/usr/bin/python3.13", True),
-        ("/opt/PyPy/bin/pypy3", True),
-        ("C:/Python.exe", True),
-        ("/opt/python/bin/blender", False),
-        ("", False),
-        (None, False),
-    ],
-)
-def test_what_is_a_python(path: str | None, is_one: bool) -> None:
-    """Any other program of ours would be started again, as itself."""
-    assert _guard.is_python(path) is is_one
-
-
 def test_without_its_file_there_is_none_and_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -322,49 +306,3 @@ def test_without_its_file_there_is_none_and_a_warning(
     assert guard._process is None
     assert caplog.text.count("may outlive this process") == 1
     guard.close()
-
-
-# -- what it does in the end, in steps -------------------------------------------------
-
-
-class Steps:
-    """A guardian in this process, without processes: what it would do."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, rounds: list[list[int]], group: int
-    ) -> None:
-        self.groups: list[int] = []
-        self.sent: list[int] = []
-        self.pauses: list[float] = []
-        stat = b"7 (name) S 1 %d %d " % (group, group) + b"0 " * 16
-        left = iter(rounds)
-        for name, does in {
-            "find": lambda _: next(left, []),
-            "carries": lambda pid, mark: True,
-            "state_of": lambda pid: _guardian.State(stat),
-            "send": lambda pid, *_: self.sent.append(pid),
-            "_kill": lambda pid, _: self.groups.append(pid),
-        }.items():
-            monkeypatch.setattr(_guardian, name, does)
-        monkeypatch.setattr(_guardian.time, "sleep", self.pauses.append)
-        _guardian._end(set(), b"MARK=1")
-
-
-def test_it_looks_until_nobody_was_there_for_a_while(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One that is about to execute another program shows no mark for a moment."""
-    steps = Steps(monkeypatch, [[], [], [7], [8]], group=9)
-    assert steps.pauses == [0.01, 0.02, 0.005] + [0.005 * 2**n for n in range(8)]
-    assert steps.sent == [7, 8]
-    assert steps.groups == [-9, -9]
-
-
-@pytest.mark.parametrize("group", [0, 1])
-def test_a_group_that_is_all_of_us_is_not_killed(
-    monkeypatch: pytest.MonkeyPatch, group: int
-) -> None:
-    """To kill 0 is to kill our own, and -1 is everybody; it is of a container's host."""
-    steps = Steps(monkeypatch, [[7]], group)
-    assert steps.groups == []
-    assert steps.sent == [7]

@@ -13,7 +13,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.executors._programs._executor import ProgramEnd, ProgramExecutor
 from taskorch.model import Program
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

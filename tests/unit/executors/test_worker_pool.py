@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +21,8 @@ from tests.integration import in_workers
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
-from taskorch.executors._processes import _pool, _process, _wire, _worker
+from taskorch.executors._processes import _pool, _process
 from taskorch.executors._processes._attempts import Processes
-from taskorch.executors._programs._loop import Loop
 from taskorch.executors._remote import HERE, TooLargeError, pickled
 from taskorch.model import Call, Task
 from taskorch.testing.laws._attempt_executor import Try
@@ -236,47 +234,6 @@ def test_rubbish_is_found_out_while_its_task_goes_on(
     assert "wrote to the descriptor" in str(begun(processes, attempt).ended[1])
 
 
-def test_what_a_worker_has_begun_with_is_given_to_no_other() -> None:
-    """Though nobody has heard yet of the end of what that did before."""
-    pool: Any = _pool.WorkerPool("run", 2)
-    begun_with = _process.Assignment(Made(pow, 2, 3), b"1", b"")
-    busy = SimpleNamespace(assignment=None, following=begun_with, take_back=set)
-    pool._workers = [busy]
-    assert pool._given_to_others() is None
-    assert busy.following is begun_with
-
-
-def test_what_a_worker_that_is_to_come_can_do_is_given_to_none_in_advance() -> None:
-    """Or there would be nothing to start it for."""
-    pool: Any = _pool.WorkerPool("run", 2)
-    pool._there, pool._coming = 2, 1
-    first, second = (
-        _process.Assignment(Made(pow, 2, number), bytes([number]), b"call")
-        for number in (1, 2)
-    )
-    pool._waiting.extend([first, second])
-    worker = SimpleNamespace(
-        assignment=None, following=None, give=lambda *_, **__: True
-    )
-    pool._serve(worker)
-    assert (worker.assignment, worker.following) == (first, None)
-    pool._coming = 0
-    pool._serve(worker)
-    assert (worker.assignment, worker.following) == (first, second)
-
-
-def test_nothing_is_given_in_advance_that_would_overtake_what_was_sent_before() -> None:
-    """What is too large for a message has no call left, once it is on its way."""
-    sent: list[tuple[Any, ...]] = []
-    worker: Any = SimpleNamespace(_ours=None, send=lambda *frame: sent.append(frame))
-    call = b"x" * (_wire.SMALL + 1)
-    assignment = _process.Assignment(Made(pow, 2, 3), b"1", call)
-    assert not _process.WorkerProcess.give(worker, assignment, ahead=True)
-    assert (assignment.call, sent) == (call, [])
-    assert _process.WorkerProcess.give(worker, assignment)
-    assert (assignment.call, sent) == (b"", [(_wire.CALL, b"1", call)])
-
-
 def test_as_many_bytes_as_may_be_sent_can_be() -> None:
     value = {"n": list(range(100))}
     data = pickled(value, 2**20)
@@ -317,15 +274,6 @@ def test_closed_from_an_end_it_does_not_wait_for_itself(processes: Processes) ->
     assert attempt.ended == (8, None)
 
 
-@pytest.mark.parametrize(("cores", "count"), [(3, 3), (None, 1)])
-def test_on_their_own_there_are_as_many_as_cores(
-    cores: int | None, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    pool: Any = Processes()._opened()
-    assert pool._count == count
-
-
 def test_before_anything_was_begun_nothing_is_stopped() -> None:
     processes = Processes()
     processes.end_all(1)
@@ -363,17 +311,6 @@ def test_somebody_else_may_take_its_exit_code(
     monkeypatch.setattr(_process, "exit_code_of", gone)
     error = begun(processes, Made(in_workers.leave, 3)).ended[1]
     assert "somebody else has taken its exit code" in str(error)
-
-
-def test_its_handle_may_have_the_number_of_our_standard_input(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    worker: Any = _process.WorkerProcess(Loop(), "mark", "run", print, print)
-    worker._pidfd = 0
-    closed: list[int] = []
-    monkeypatch.setattr(os, "close", closed.append)
-    worker.disown()
-    assert closed == [0]
 
 
 def test_a_message_may_be_too_long_for_the_system(
@@ -463,20 +400,6 @@ def test_a_worker_that_brings_in_its_script_begins_none(
     with pytest.raises(InvalidTaskError, match="once more") as got:
         processes.begin(Made(pow, 2, 3))
     assert "__main__" in got.value.hint
-
-
-def test_once_its_script_is_there_a_worker_may_begin_some(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("__main__", "__mp_main__"):
-        monkeypatch.setitem(sys.modules, name, sys.modules["__main__"])
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from taskorch.executors._remote import HERE\nseen = HERE.is_importing_main\n"
-    )
-    _worker._Worker._import_main(SimpleNamespace(), None, str(script))  # type: ignore[arg-type]
-    assert sys.modules["__main__"].seen
-    assert not HERE.is_importing_main
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tests.pids import is_alive
 
 #: Seconds that no test should need, on however busy a machine.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def eventually(what: Callable[[], object], patience: float = PATIENCE) -> None:

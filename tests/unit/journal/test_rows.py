@@ -237,24 +237,6 @@ def test_what_is_no_task_has_no_key_though_it_says_the_word():
     assert entries(again) == group
 
 
-def test_what_attempts_have_in_common_is_written_out_once(monkeypatch):
-    quoted, texts = _codec._quoted, []
-
-    def counted(text):
-        texts.append(text)
-        return quoted(text)
-
-    monkeypatch.setattr(_codec, "_quoted", counted)
-    agent, reason = "local", "because"
-    rows = Rows()
-    for number in range(1, 9, 2):
-        begun = (TaskStarted, number, 5, f"t{number}", 1, agent, (), reason)
-        rows.keep(begun, None)
-        rows.keep((TaskCompleted, number + 1, 6, f"t{number}", 1, agent, 9), None)
-    assert kinds(rows) == ["TaskCompleted"] * 4
-    assert [*filter("t".__ne__, (t[:1] for t in texts))] == [agent[0], reason[0]]
-
-
 @pytest.mark.parametrize("task_id", ["t", "é", "\udcff", "a\ud800"])
 def test_the_id_of_a_task_can_be_written_whatever_it_is(task_id):
     row = encode(failed(1, task_id))

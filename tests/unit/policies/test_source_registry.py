@@ -16,7 +16,7 @@ from taskorch.protocols import AgentRegistry
 
 ANN, BOB = FakeAgent("ann"), FakeAgent("bob")
 CAPABILITIES = st.frozensets(st.sampled_from("abcd"))
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Source:

@@ -31,7 +31,7 @@ from taskorch.events import (
 from taskorch.testing._capture import capture_events
 from taskorch.testing._matchers import assert_events, event
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 LIFE = [TaskSubmitted, TaskValidated, TaskRouted, TaskStarted, TaskCompleted]
 
 

@@ -19,7 +19,6 @@ from taskorch.model import Agent, Call, Resources, Task, Units, Wait, kind_of, t
 from taskorch.model._explanation import some
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
-from taskorch.runtime._collector import resting
 from taskorch.runtime._deciders import _STRUCTURE, Parts
 from taskorch.runtime._translation import (
     is_simple,
@@ -204,8 +203,6 @@ def means_of(runtime: Runtime) -> Means:
 # -- reading -----------------------------------------------------------------------
 
 
-# The collector of garbage would look through all that is made, several times.
-@resting()
 def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
     """
     The plan of a workflow or of a list of tasks.

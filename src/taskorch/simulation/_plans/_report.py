@@ -14,7 +14,6 @@ from taskorch._visible import visible
 from taskorch.kernel import LOCAL
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
-from taskorch.runtime._collector import resting
 from taskorch.simulation._plans._picture import page
 from taskorch.simulation._plans._study import Study
 from taskorch.simulation._plans._words import number, percent
@@ -367,8 +366,6 @@ def _reasons(reasons: Mapping[str, str], what: str) -> list[str]:
     return lines
 
 
-# The collector of garbage would look through all of the schedule, several times.
-@resting()
 def report_of(study: Study) -> SimulationReport:
     """What *study* has found."""
     course, means, ids = study.course, study.means, study.plan.ids

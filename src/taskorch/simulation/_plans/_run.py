@@ -32,7 +32,6 @@ from taskorch.kernel import (
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, TaskState, Units
-from taskorch.runtime._collector import resting
 from taskorch.runtime._deciders import Parts, PolicyDeciders
 from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
@@ -79,10 +78,7 @@ def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
         ComponentError: A policy failed when it was asked about a submission.
         InvalidTaskError: A task is tried for ever, or chance is malformed.
     """
-    run = _Run(means, plan, chance)
-    # The collector of garbage would take as long again.
-    with resting():
-        return run.go()
+    return _Run(means, plan, chance).go()
 
 
 class _Deciders(PolicyDeciders):

@@ -28,7 +28,7 @@ from taskorch.testing.laws import check_attempt_executor
 from taskorch.testing.laws._case import laws_of
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
-PATIENCE = 20.0
+PATIENCE = 60.0
 #: Not `fork`: this process has threads.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["taskorch.testing.laws"])
