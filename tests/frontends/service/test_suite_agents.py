@@ -214,7 +214,11 @@ def test_while_no_agent_is_there_the_service_does_it_itself(here):
         (here / "go").touch()
         assert end(service) == "completed"
     attempts = lines(here / "out" / "logs" / "attempts.jsonl")
-    assert [(a["agent"], a["outcome"]) for a in attempts if a["task"] == "A"] == [
+    assert [
+        (a["agent"], a["outcome"])
+        for a in attempts
+        if a["task"] == "A" and a["outcome"]
+    ] == [
         ("first", "retrying"),
         (doers_of(attempts, "A"), "completed"),
     ]
@@ -288,7 +292,7 @@ def test_what_a_killed_agent_did_is_done_by_another(here, tmp_path):
         assert end(service) == "completed"
         assert service.get("/api/v1/status")["agents"] != [who]
     attempts = lines(here / "out" / "logs" / "attempts.jsonl")
-    (lost, *_, last) = [a for a in attempts if a["task"] == "A"]
+    (lost, *_, last) = [a for a in attempts if a["task"] == "A" and a["outcome"]]
     assert (lost["agent"], lost["outcome"]) == (who, "retrying")
     assert (last["agent"] != who, last["outcome"]) == (True, "completed")
 

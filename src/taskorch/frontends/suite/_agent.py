@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from taskorch._contexts import TaskContext
+from taskorch.errors import AttemptInterrupted
 from taskorch.frontends.suite._attempt import Attempt, Told
 from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._judging import CriteriaNotMetError
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.model import Task
 
@@ -53,8 +56,13 @@ class Agent:
             is_to_end=lambda: context.cancelled,
             grace=self._grace * _SHARE,
         )
-        # One that is being cancelled, or is out of time, stops here.
-        context.checkpoint()
+        try:
+            # One that is being cancelled, or is out of time, stops here.
+            context.checkpoint()
+        except AttemptInterrupted as why:
+            with suppress(CriteriaNotMetError):
+                attempt.end(end, stopped=str(why))
+            raise
         return attempt.end(end)
 
     def _process_for(self, python: str) -> AgentProcess:

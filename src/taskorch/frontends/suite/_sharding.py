@@ -25,6 +25,7 @@ from taskorch.frontends.suite._measures import Counts, Measures
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
 from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._process import AgentProcess
+from taskorch.frontends.suite._results import ResultsError, read_pytest
 from taskorch.frontends.suite._tasks import shard_ids
 
 #: pytest's exit code where it finds no tests.
@@ -157,7 +158,7 @@ def _collected(
     task: SuiteTask, template: Template, folder: RunFolder, process: AgentProcess
 ) -> Mapping[str, tuple[str, int]]:
     """The files of a task with their tests, as pytest finds them, or did last time."""
-    results = (folder.artifacts / f"{task.id}.collected.json").resolve()
+    results = (folder.artifacts / f"{task.id}.collected.jsonl").resolve()
     log = folder.logs / f"{task.id}.collected.log"
     known = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
     words = arguments_of(task, template)
@@ -220,7 +221,7 @@ def _mark(job: Mapping[str, Any], template: Template, words: Iterable[str]) -> s
 
 def _collect(
     task: SuiteTask, job: Mapping[str, Any], process: AgentProcess
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """
     Have pytest look for the tests of a task.
 
@@ -229,7 +230,9 @@ def _collect(
     """
     results = Path(job["results"])
     ended = process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
-    found: dict[str, Any] = kept_in(results).get("files", {})
+    found: Mapping[str, Any] = {}
+    with suppress(ResultsError):
+        found = read_pytest(results, 0.0).files
     results.unlink(missing_ok=True)
     if not found:
         none = ended["exit_code"] in (0, _NO_TESTS)
