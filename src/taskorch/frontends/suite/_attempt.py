@@ -321,6 +321,7 @@ class Attempt:
     ) -> None:
         folder = self.folder
         passed = {test.id for test in found.tests if test.outcome == "passed"}
+        is_stopped = stopped and "pytest" in self.payload
         flaky = [name for name in self.failed_before if name in passed]
         flaky += [test.id for test in found.tests if test.is_flaky]
         write_json(
@@ -334,7 +335,7 @@ class Attempt:
                 "tests": [test.to_dict() for test in found.tests],
                 "unended": list(found.unended),
                 "stopped": stopped,
-                "stopped_in": _stopped_in(found) if stopped else "",
+                "stopped_in": _stopped_in(found) if is_stopped else "",
             },
         )
         if not folder.coverage(self.name).exists():
@@ -375,13 +376,14 @@ def are_numbers(event: Mapping[str, Any], names: Iterable[str]) -> bool:
 
 
 def _stopped_in(found: _Found) -> str:
-    """Where an attempt was stopped: the tests under way, and what was before them."""
-    if not found.tests:
-        return ""
+    """Where pytest was stopped: the tests under way, and what was before them."""
     there = [test for test in found.tests if test.id in found.unended]
-    before = counts_of(test for test in found.tests if test not in there)
-    names = ", ".join(f"{test.id} (for {duration(test.seconds)})" for test in there)
-    return f"{names or 'no test'} was under way, after {before}"
+    names = [f"{test.id} (for {duration(test.seconds)})" for test in there]
+    others = [test for test in found.tests if test not in there]
+    before = counts_of(test for test in others if test.outcome != "not_run")
+    left = sum(test.outcome == "not_run" for test in others)
+    text = f"under way: {', '.join(names) or 'no test'}; before that: {before}"
+    return f"{text}; {left:,} not run" if left else text
 
 
 def _tail(path: Path, lines: int = 5, size: int = 4_096) -> list[str]:

@@ -46,6 +46,8 @@ class Recorder:
         #: A test may fork, and its child go on with the tests: nobody asked for that.
         self._process = os.getpid()
         self._collected: set[str] = set()
+        #: Where tests under way have failed.
+        self._failed_lines: dict[str, int] = {}
         #: Of each test by its id, in the order in which they ended.
         self.tests: dict[str, dict[str, Any]] = {}
         #: How many tests are to be run.
@@ -106,10 +108,20 @@ class Recorder:
         else:
             self._entry(report)["seconds"] += report.duration
 
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
+        """A part of a test has ended: where it failed, in the file of the test."""
+        path = os.fspath(item.path)
+        trace = None if call.excinfo is None else call.excinfo.tb
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == path:
+                self._failed_lines[item.nodeid] = trace.tb_lineno
+            trace = trace.tb_next
+
     def pytest_runtest_logfinish(self, nodeid: str, location: Any) -> None:
         """A test has ended."""
         del location
         self._ended.add(nodeid)
+        self._failed_lines.pop(nodeid, None)
         self._write_test(nodeid)
         self._report("test", now=len(self._ended) == self.total)
 
@@ -131,6 +143,10 @@ class Recorder:
         entry["outcome"] = outcome
         if outcome != "passed":
             entry.update(_why(report))
+        if report.outcome == "failed":
+            # Of a test of xdist's workers nobody has told us.
+            line = self._failed_lines.get(report.nodeid) or _crash_line(report)
+            entry.update({"failed_line": line} if line else {})
         for name, value in getattr(report, "user_properties", ()):
             entry.setdefault("properties", {})[str(name)] = _plain(value)
 
@@ -198,6 +214,15 @@ def _outcome(report: Any) -> str | None:
     return None
 
 
+def _crash_line(report: Any) -> Any:
+    """The line that failed, if it is one of the file of the test; else None."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    file = getattr(report, "location", None) or ("",)
+    if crash is None or not file[0] or not os.fspath(crash.path).endswith(file[0]):
+        return None
+    return crash.lineno
+
+
 def _why(report: Any) -> dict[str, Any]:
     """Why a test did not pass, where, and what it printed."""
     found: dict[str, Any] = {}
@@ -205,7 +230,6 @@ def _why(report: Any) -> dict[str, Any]:
     crash = getattr(longrepr, "reprcrash", None)
     if crash is not None:
         found["message"] = _cut(str(crash.message))
-        found["crash"] = [os.fspath(crash.path), crash.lineno]
     elif isinstance(longrepr, tuple):  # a file, a line and the reason of a skip
         found["message"] = _cut(str(longrepr[2]))
     elif longrepr is not None:

@@ -75,6 +75,20 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     return attrs.evolve(suite, phases=tuple(phases))
 
 
+def shards_of(suite: Suite) -> Suite:
+    """The suite with as many shards as it may have, whichever files these get."""
+    phases = []
+    for phase in suite.phases:
+        tasks = []
+        for task in phase.tasks:
+            template = template_of(suite, task)
+            if task.shards > 1 and template is not None:
+                task = _split(task, template, [[]] * task.shards)  # noqa: PLW2901
+            tasks.append(task)
+        phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
+    return attrs.evolve(suite, phases=tuple(phases))
+
+
 def _split(
     task: SuiteTask, template: Template, piles: Sequence[list[str]]
 ) -> SuiteTask:
