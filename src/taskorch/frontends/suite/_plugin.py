@@ -54,6 +54,8 @@ class Recorder:
         self.total = 0
         #: Files with tests: how they begin an id, where they are, how many tests.
         self.files: dict[str, tuple[str, int]] = {}
+        #: Files and folders that were read.
+        self._read: list[str] = []
         self._ended: set[str] = set()
         self._current = ""
 
@@ -68,9 +70,18 @@ class Recorder:
         """All tests are known."""
         for item in session.items:
             self._count(item.nodeid, os.fspath(item.path), 1)
+        places = {
+            name: os.path.join(session.config.rootpath, name)  # noqa: PTH118
+            for name in (*self.tests, *self._read)
+        }
         for name in self.tests:
             # What could not be read, or is skipped as a whole.
-            self._count(name, os.path.join(session.config.rootpath, name), 1)  # noqa: PTH118
+            self._count(name, places[name], 1)
+        for name in self._read:
+            # An old pytest calls a package by its file, and runs all of it for that.
+            if os.path.isfile(places[name]) and "__init__.py" not in name:  # noqa: PTH113
+                # It may have no tests, and run lines that count.
+                self._count(name, places[name], 0)
         self.know([item.nodeid for item in session.items])
 
     def know(self, names: list[str]) -> None:
@@ -90,6 +101,8 @@ class Recorder:
         """A file was read, or could not be."""
         if report.failed or report.skipped:
             self._note(report, "error" if report.failed else "skipped")
+        elif "::" not in report.nodeid:
+            self._read.append(report.nodeid)
 
     def pytest_runtest_logstart(self, nodeid: str, location: Any) -> None:
         """A test begins."""

@@ -146,8 +146,16 @@ def _dealt(
     weights = {
         os.path.relpath(path, template.cwd): times.get(name, usual * count)
         for name, (path, count) in files.items()
+        if count
     }
-    return dealt(weights, task.shards)
+    piles = dealt(weights, task.shards)
+    # No shard has these alone: it would have no tests.
+    piles[0] += [
+        os.path.relpath(path, template.cwd)
+        for path, count in files.values()
+        if not count
+    ]
+    return piles
 
 
 def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
@@ -248,7 +256,7 @@ def _collect(
     with suppress(ResultsError):
         found = read_pytest(results, 0.0).files
     results.unlink(missing_ok=True)
-    if not found:
+    if not any(count for _, count in found.values()):
         none = ended["exit_code"] in (0, _NO_TESTS)
         why = "finds no tests" if none else f"exits with {ended['exit_code']}"
         msg = f"{task.id} cannot be split: pytest {why}"
