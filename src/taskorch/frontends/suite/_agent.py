@@ -10,7 +10,7 @@ from taskorch.errors import AttemptInterrupted
 from taskorch.frontends.suite._attempt import Attempt, Told
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
-from taskorch.frontends.suite._process import AgentProcess
+from taskorch.frontends.suite._process import AgentDiedError, AgentProcess
 from taskorch.model import Task
 
 #: Of the grace, what is left to us when a task has to be killed.
@@ -50,12 +50,16 @@ class Agent:
         attempt = Attempt(self.name, self.folder, task, told)
         process = self._process_for(attempt.python)
         attempt.clear()
-        end = process.run(
-            attempt.job(),
-            hear=attempt.hear,
-            is_to_end=lambda: context.cancelled,
-            grace=self._grace * _SHARE,
-        )
+        try:
+            end = process.run(
+                attempt.job(),
+                hear=attempt.hear,
+                is_to_end=lambda: context.cancelled,
+                grace=self._grace * _SHARE,
+            )
+        except AgentDiedError:
+            attempt.cut_off("died")
+            raise
         try:
             # One that is being cancelled, or is out of time, stops here.
             context.checkpoint()

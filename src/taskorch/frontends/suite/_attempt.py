@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -207,7 +208,7 @@ class Attempt:
         """
         Measure and judge it by the *event* of its end, and write that down.
 
-        *stopped* says why it was stopped before its end: `timeout` or `cancel`.
+        *stopped* says why it was stopped before its end: `timeout`, `cancel` or `died`.
 
         Returns:
             What it came to: how many tests, and its measures.
@@ -234,6 +235,21 @@ class Attempt:
         if not bad:
             return summary
         raise CriteriaNotMetError(self._why(bad, found.tests), hint=f"see {self.log}")
+
+    def cut_off(self, why: str) -> None:
+        """
+        Write down how far it had come when it was stopped, or its agent had died.
+
+        Nobody has told of its end: nothing is known but what pytest has noted.
+        """
+        event = {
+            **dict.fromkeys(("memory_mb", "cpu_seconds", "disk_mb"), 0.0),
+            "exit_code": -signal.SIGKILL,
+            "seconds": self._now() - self.began,
+            "host": "",
+        }
+        with suppress(CriteriaNotMetError, OSError):
+            self.end(event, why)
 
     def _found(self, now: float) -> _Found:
         path = self.results
@@ -321,6 +337,10 @@ class Attempt:
     ) -> None:
         folder = self.folder
         passed = {test.id for test in found.tests if test.outcome == "passed"}
+        kept = kept_in(folder.results(self.name))
+        if kept.get("run") == self.told.task_id and kept["attempt"] > self.told.attempt:
+            # It was given up, and a later one has ended before it.
+            return
         is_stopped = stopped and "pytest" in self.payload
         flaky = [name for name in self.failed_before if name in passed]
         flaky += [test.id for test in found.tests if test.is_flaky]
