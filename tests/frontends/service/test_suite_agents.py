@@ -309,6 +309,27 @@ def test_a_task_that_is_cancelled_ends_elsewhere(here):
     assert report["status"] == "cancelled"
 
 
+def test_where_a_task_was_stopped_elsewhere_is_said(tmp_path):
+    text = """
+import os, pathlib, time
+def test_quick(): pass
+def test_slow():
+    pathlib.Path("pid").write_text(f"{os.getpid()}\\n")
+    time.sleep(600)
+"""
+    (tmp_path / "test_shop.py").write_text(text)
+    (tmp_path / "shop.py").write_text("")
+    (tmp_path / "suite.yaml").write_text(PYTEST)
+    with served(tmp_path) as service, elsewhere(service, "far"):
+        service.post(EXECUTE)
+        begun(tmp_path / "pid")
+        assert service.post("/api/v1/tasks/suite%2FA/cancel").status == 200
+        assert end(service) == "failed"
+        (report,) = service.get("/api/v1/final-report")["tasks"]
+    assert "under way: test_shop.py::test_slow (for " in report["error"]
+    assert report["error"].endswith("; before that: 1 passed")
+
+
 def test_a_run_goes_on_with_its_agents_when_the_service_is_started_anew(here):
     pid, port = waits(here, "A"), free_port()
     with served(here, port=port) as service, elsewhere(service, "far") as agent:

@@ -101,17 +101,20 @@ def test_plan_counts_shards_and_says_what_a_limit_would_cancel(here, capsys):
 templates: {t: {pytest: [-q]}}
 orchestrator:
   name: mine
-  task_definitions: {unit: [{id: A, template: t, arguments: [.], shards: 4}]}
+  task_definitions:
+    unit: [{id: A, template: t, arguments: [.], shards: 4}]
+    more: [{id: B, template: t, dependencies: [A]}]
 resource_allocation: {unit: {timeout_seconds: 20}}
-phases: {one: {tests: unit, timeout_seconds: 30}}
+phases: {one: {tests: unit, timeout_seconds: 30}, two: {tests: more}}
 agent_limits: {max_agents: 2}
 """
     (here / "suite.yaml").write_text(text)
     assert main(["plan", "suite.yaml"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("mine: 1 task in 4 parts, 2 agents\n")
+    assert said.startswith("mine: 2 tasks in 5 parts, 2 agents\n")
     assert "It would take 40 s: what has not ended by then would be cancelled." in said
     assert "at 20 s  A-4 " in said
+    assert "at 40 s  B (after A; t)" in said
     assert "taken as 1 min each, or as its timeout if that is less." in said
 
 

@@ -19,6 +19,7 @@ orchestrator:
       - {id: workers, template: p, arguments: [test_bad.py, -x, -n1]}
       - {id: leaves, template: p, arguments: [test_leaves.py]}
       - {id: dies, template: p, arguments: [test_dies.py]}
+      - {id: kills, template: p, arguments: [test_kills.py]}
       - {id: good, template: p, arguments: [test_good.py, -x]}
       - {id: hangs, template: p, arguments: [test_hangs.py], resources: {timeout: 15}}
 failure_handling: {timeout_grace_period: 10}
@@ -39,6 +40,8 @@ def done(tmp_path_factory):
         "test_bad.py": "def test_a(): pass\ndef test_b(): assert 0\n" + MORE,
         "test_leaves.py": LEAVES + MORE,
         "test_dies.py": "import os\n" + LEAVES.replace("pytest.exit", "os._exit(0) #"),
+        "test_kills.py": "import os, time\ndef test_a(): pass\n"
+        "def test_k():\n    os.kill(os.getppid(), 9)\n    time.sleep(600)\n",
         "test_good.py": MORE,
         "test_hangs.py": "import time\n" + MORE + "def test_h(): time.sleep(600)\n",
     }.items():
@@ -69,6 +72,12 @@ def test_what_was_not_run_has_not_passed_and_a_rate_is_of_all(done):
     assert done[0]["good"].has_passed
     xml = (done[1] / "report.xml").read_text()
     assert xml.count("not run: the run has ended before") == 8 * 4
+
+
+def test_which_test_killed_its_agent_is_said(done):
+    error = done[0]["kills"].error
+    assert "has ended: signal 9" in error
+    assert "under way: test_kills.py::test_k (for " in error
 
 
 def test_which_test_hung_and_what_passed_before_it_is_said(done):

@@ -253,6 +253,11 @@ def test_when_the_time_of_a_phase_is_over_what_is_left_of_it_is_cancelled(here):
     # Its bar stands with those of its agent.
     (bar,) = done.slices
     assert (bar.task, bar.agent, bar.outcome) == ("B", done.tasks[0].agent, "cancelled")
+    # So it is of a task that is run again, and what waits for it names it as before.
+    again = go(here, failed=True)
+    assert again.over_time == ("one",)
+    assert states(again)["B"] == "cancelled"
+    assert {task.because for task in again.tasks} == {(), ("B",)}
 
 
 def test_no_task_is_cancelled_for_a_limit_that_nobody_has_set(here):

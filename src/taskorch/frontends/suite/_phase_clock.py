@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Final
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import NotRunningError
 from taskorch.events import TaskEvent
 from taskorch.frontends.suite._folder import kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase
@@ -32,6 +33,7 @@ class PhaseClock:
     ) -> None:
         self._orchestrator = orchestrator
         self._path = path
+        self._run_id = run_id
         self._prefix = f"{run_id}/"
         self._phases = {
             f"{run_id}/{part.id}": phase
@@ -117,10 +119,15 @@ class PhaseClock:
         self._forget(phase.name)
         limit = duration(phase.timeout or 0.0)
         reason = f"phase {phase.name} took longer than its timeout of {limit}"
-        parts = [part for task in phase.tasks for part in task.run]
-        cancelled = [
-            self._orchestrator.cancel_task(f"{self._prefix}{part.id}", reason=reason)
-            for part in parts
-        ]
-        if any(cancelled):
-            self.over.append(phase.name)
+        names = {part.id for task in phase.tasks for part in task.run}
+        # The run may have ended in this very moment, and its orchestrator too.
+        with suppress(NotRunningError):
+            # One that was run again has an id of its own.
+            report = self._orchestrator.workflows.get(self._run_id).report()
+            cancelled = [
+                self._orchestrator.cancel_task(task.task_id, reason=reason)
+                for task in report.tasks
+                if task.name in names
+            ]
+            if any(cancelled):
+                self.over.append(phase.name)

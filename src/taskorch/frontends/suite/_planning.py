@@ -26,6 +26,8 @@ from taskorch.workflows._words import counted, duration
 
 #: Seconds of a task of which nothing at all is known.
 _UNKNOWN = 60.0
+#: Seconds before its timeout at which a task has ended in time.
+_IN_TIME = 1e-6
 
 
 def plan(suite: Suite, folder: Path) -> str:
@@ -136,7 +138,9 @@ def _simulated(suite: Suite, history: History) -> SimulationReport:
     usual = _usual(history)
     # All else is ours, and takes no time.
     times = {
-        part.id: history.tasks.get(part.id, min(usual, part.timeout or math.inf))
+        part.id: history.tasks.get(
+            part.id, min(usual, (part.timeout or math.inf) - _IN_TIME)
+        )
         for part in parts_of(suite)
     }
 

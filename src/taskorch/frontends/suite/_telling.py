@@ -195,9 +195,8 @@ class Teller:
     ) -> None:
         attempts = self._failed.setdefault(task.id, [])
         found = kept_in(self._folder.results(task.id))
-        # A task that was out of time has left nothing: what is there is of an attempt
-        # before.
-        if found.get("attempt") != event.attempt:
+        # An attempt may have left nothing: what is there is of one before.
+        if (found.get("run"), found.get("attempt")) != (event.task_id, event.attempt):
             found = {}
         failed = [t for t in found.get("tests", ()) if t["outcome"] in BAD]
         kind = _error_type(event.error_type, failed)
