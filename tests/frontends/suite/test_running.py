@@ -122,9 +122,8 @@ def test_an_interrupted_run_goes_on_where_it_was(number, here):
     try:
         done = here / "out/artifacts/A_results.json"
         eventually(lambda: done.exists() and (here / "pid").exists())
-        eventually(
-            lambda: "task_completed" in (here / "out/logs/events.jsonl").read_text()
-        )
+        told = here / "out/logs/events.jsonl"
+        eventually(lambda: told.exists() and "task_completed" in told.read_text())
     finally:
         first.send_signal(number)
         first.wait(PATIENCE)
@@ -253,11 +252,21 @@ def test_when_the_time_of_a_phase_is_over_what_is_left_of_it_is_cancelled(here):
     # Its bar stands with those of its agent.
     (bar,) = done.slices
     assert (bar.task, bar.agent, bar.outcome) == ("B", done.tasks[0].agent, "cancelled")
-    # So it is of a task that is run again, and what waits for it names it as before.
-    again = go(here, failed=True)
-    assert again.over_time == ("one",)
-    assert states(again)["B"] == "cancelled"
-    assert {task.because for task in again.tasks} == {(), ("B",)}
+
+
+def test_the_time_of_a_phase_is_that_of_tasks_that_are_run_again_too(here):
+    phases = "phases: {one: {tests: unit_tests}, two: {tests: slow_tests}}\n"
+    (here / "suite.yaml").write_text(phases + SUITE)
+    (here / "B.sh").write_text("exit 3")
+    assert not go(here).passed
+    (here / "B.sh").write_text("sleep 600")
+    limited = phases.replace("unit_tests", "unit_tests, timeout: 1")
+    (here / "suite.yaml").write_text(limited + SUITE)
+    done = go(here, failed=True)
+    assert done.over_time == ("one",)
+    assert states(done)["B"] == "cancelled"
+    # What waits for it names it as the suite does.
+    assert {task.because for task in done.tasks} == {(), ("B",)}
 
 
 def test_no_task_is_cancelled_for_a_limit_that_nobody_has_set(here):
