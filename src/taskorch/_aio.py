@@ -183,9 +183,11 @@ class AsyncOrchestrator:
             # As `_leave` of the orchestrator's map: no error leads to the handles.
             works.clear()
 
-    async def cancel_task(self, task_id: str) -> bool:
+    async def cancel_task(
+        self, task_id: str, *, reason: str = "cancelled by the user"
+    ) -> bool:
         """See `TaskOrchestrator.cancel_task`."""
-        return await self._committed(self._orch.cancel_task, task_id)
+        return await self._committed(self._orch.cancel_task, task_id, reason=reason)
 
     async def suspend_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.suspend_task`."""

@@ -214,7 +214,11 @@ def test_while_no_agent_is_there_the_service_does_it_itself(here):
         (here / "go").touch()
         assert end(service) == "completed"
     attempts = lines(here / "out" / "logs" / "attempts.jsonl")
-    assert [(a["agent"], a["outcome"]) for a in attempts if a["task"] == "A"] == [
+    assert [
+        (a["agent"], a["outcome"])
+        for a in attempts
+        if a["task"] == "A" and a["outcome"]
+    ] == [
         ("first", "retrying"),
         (doers_of(attempts, "A"), "completed"),
     ]
@@ -288,7 +292,7 @@ def test_what_a_killed_agent_did_is_done_by_another(here, tmp_path):
         assert end(service) == "completed"
         assert service.get("/api/v1/status")["agents"] != [who]
     attempts = lines(here / "out" / "logs" / "attempts.jsonl")
-    (lost, *_, last) = [a for a in attempts if a["task"] == "A"]
+    (lost, *_, last) = [a for a in attempts if a["task"] == "A" and a["outcome"]]
     assert (lost["agent"], lost["outcome"]) == (who, "retrying")
     assert (last["agent"] != who, last["outcome"]) == (True, "completed")
 
@@ -303,6 +307,27 @@ def test_a_task_that_is_cancelled_ends_elsewhere(here):
         eventually(lambda: not is_alive(number))
         (report, *_) = service.get("/api/v1/final-report")["tasks"]
     assert report["status"] == "cancelled"
+
+
+def test_where_a_task_was_stopped_elsewhere_is_said(tmp_path):
+    text = """
+import os, pathlib, time
+def test_quick(): pass
+def test_slow():
+    pathlib.Path("pid").write_text(f"{os.getpid()}\\n")
+    time.sleep(600)
+"""
+    (tmp_path / "test_shop.py").write_text(text)
+    (tmp_path / "shop.py").write_text("")
+    (tmp_path / "suite.yaml").write_text(PYTEST)
+    with served(tmp_path) as service, elsewhere(service, "far"):
+        service.post(EXECUTE)
+        begun(tmp_path / "pid")
+        assert service.post("/api/v1/tasks/suite%2FA/cancel").status == 200
+        assert end(service) == "failed"
+        (report,) = service.get("/api/v1/final-report")["tasks"]
+    assert "under way: test_shop.py::test_slow (for " in report["error"]
+    assert report["error"].endswith("; before that: 1 passed")
 
 
 def test_a_run_goes_on_with_its_agents_when_the_service_is_started_anew(here):

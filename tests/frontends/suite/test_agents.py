@@ -15,6 +15,7 @@ from taskorch import TaskState
 from taskorch.frontends.suite import _agent, _translation, load
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._process import AgentDiedError, AgentProcess
+from taskorch.frontends.suite._results import read_pytest
 
 TESTS = """
 import os, sys, warnings
@@ -105,7 +106,9 @@ def run(process, tmp_path):
 
     run.folder = tmp_path
     run.log = (tmp_path / "log").read_text
-    run.found = lambda: json.loads((tmp_path / "results.json").read_text())
+    run.found = lambda: [
+        test.to_dict() for test in read_pytest(tmp_path / "results.json", 0.0).tests
+    ]
     return run
 
 
@@ -121,14 +124,12 @@ def test_every_outcome_of_pytest_is_noted(run):
     write(run.folder, "test_all.py", TESTS)
     end, heard = run(["-q"])
     assert end["exit_code"] == 1
-    found = run.found()
-    tests = {test["id"].partition("::")[2]: test for test in found["tests"]}
+    tests = {test["id"].partition("::")[2]: test for test in run.found()}
     assert {name: test["outcome"] for name, test in tests.items()} == OUTCOMES
-    assert found["collected"] == len(OUTCOMES)
     fails = tests["test_fails"]
     assert fails["message"] == "assert (1 + 1) == 3"
-    assert fails["crash"][1] == 11
     assert (fails["file"], fails["line"]) == ("test_all.py", 9)
+    assert fails["failed_line"] == 11
     assert "it says this" in fails["output"]
     assert "def test_fails" in fails["text"]
     assert tests["test_skipped"]["message"] == "Skipped: not today"
@@ -155,7 +156,7 @@ def test_the_counts_are_those_of_a_plain_run(run):
     )
     last = plain.stdout.splitlines()[-1]
     assert "2 failed, 4 passed, 1 skipped, 1 xfailed, 1 xpassed, 2 errors" in last
-    assert len(run.found()["tests"]) == len(OUTCOMES)
+    assert len(run.found()) == len(OUTCOMES)
 
 
 def test_files_that_cannot_be_read_or_are_skipped_are_noted(run):
@@ -168,7 +169,7 @@ def test_files_that_cannot_be_read_or_are_skipped_are_noted(run):
     write(run.folder, "test_good.py", "def test_good(): pass\n")
     end, _ = run(["-q", "--continue-on-collection-errors"])
     assert end["exit_code"] == 1
-    outcomes = {test["id"]: test["outcome"] for test in run.found()["tests"]}
+    outcomes = {test["id"]: test["outcome"] for test in run.found()}
     assert outcomes == {
         "test_broken.py": "error",
         "test_out.py": "skipped",
@@ -180,7 +181,7 @@ def test_a_file_without_tests_is_no_success(run):
     write(run.folder, "test_none.py", "")
     end, _ = run(["-q"])
     assert end["exit_code"] == 5
-    assert run.found()["tests"] == []
+    assert run.found() == []
 
 
 def test_what_a_benchmark_records_is_kept(run):
@@ -191,14 +192,14 @@ def test_speed(record_property):
 """
     write(run.folder, "test_speed.py", text)
     run(["-q"])
-    (test,) = run.found()["tests"]
+    (test,) = run.found()
     assert test["properties"] == {"serial_seconds": 8, "what": "{1: 2}"}
 
 
 def test_what_is_long_is_cut_in_the_middle(run):
     write(run.folder, "test_long.py", "def test_it():\n    assert 0, 'x' * 100_000\n")
     run(["-q"])
-    (test,) = run.found()["tests"]
+    (test,) = run.found()
     assert len(test["message"]) < 21_000
     assert "…" in test["message"]
 
@@ -336,12 +337,17 @@ def test_quick(): pass
 def test_slow():
     pathlib.Path("pid").write_text(f"{os.getpid()}\\n")
     time.sleep(600)
+def test_later(): pass
 """
     write(run.folder, "test_slow.py", text)
     end, _ = run(["-q"], is_to_end=lambda: begun(run.folder), grace=45.0)
     assert end["exit_code"] == 2
-    outcomes = {test["id"]: test["outcome"] for test in run.found()["tests"]}
-    assert outcomes == {"test_slow.py::test_quick": "passed"}
+    outcomes = {test["id"]: test["outcome"] for test in run.found()}
+    assert outcomes == {
+        "test_slow.py::test_quick": "passed",
+        "test_slow.py::test_slow": "error",
+        "test_slow.py::test_later": "not_run",
+    }
 
 
 def test_one_that_ignores_the_signal_is_killed_with_all_its_children(run):

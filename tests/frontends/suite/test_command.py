@@ -96,6 +96,28 @@ def test_report_shows_what_has_ended(here, capsys):
         assert capsys.readouterr().out.startswith(begin)
 
 
+def test_plan_counts_shards_and_says_what_a_limit_would_cancel(here, capsys):
+    text = """\
+templates: {t: {pytest: [-q]}}
+orchestrator:
+  name: mine
+  task_definitions:
+    unit: [{id: A, template: t, arguments: [.], shards: 4}]
+    more: [{id: B, template: t, dependencies: [A]}]
+resource_allocation: {unit: {timeout_seconds: 20}}
+phases: {one: {tests: unit, timeout_seconds: 30}, two: {tests: more}}
+agent_limits: {max_agents: 2}
+"""
+    (here / "suite.yaml").write_text(text)
+    assert main(["plan", "suite.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("mine: 2 tasks in 5 parts, 2 agents\n")
+    assert "It would take 40 s: what has not ended by then would be cancelled." in said
+    assert "at 20 s  A-4 " in said
+    assert "at 40 s  B (after A; t)" in said
+    assert "taken as 1 min each, or as its timeout if that is less." in said
+
+
 def test_plan_says_order_time_and_what_is_missing(here, capsys):
     text = SUITE.replace("unit_tests", "resource_tests", 1) + (
         "agent_limits: {max_agents: 2, total_cpu_cores: 4}\n"
@@ -106,7 +128,7 @@ def test_plan_says_order_time_and_what_is_missing(here, capsys):
     assert capsys.readouterr().out == (
         "mine: 3 tasks, 2 agents\n"
         "\n"
-        "RESOURCE_TESTS (resource_tests): parallel, 1 at once, at most 3 min\n"
+        "RESOURCE_TESTS (resource_tests): parallel, 1 at once\n"
         "         at once  A Ada (sh)\n"
         "        at 1 min  B (sh)\n"
         "\n"

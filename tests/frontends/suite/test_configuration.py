@@ -94,9 +94,9 @@ def test_both_together(how, write):
     else:
         found = suite.load(write(("---\n" * (how != "one text")).join(texts)))
     assert [(p.max_parallel, p.timeout) for p in found.phases] == [
-        (3, 600.0),
-        (2, 7200.0),
-        (1, 10800.0),
+        (3, None),
+        (2, None),
+        (1, None),
     ]
     assert found.limits.min_agents == 3
     assert found.retries == suite.Retries(2, 30.0, 3, 60.0)
@@ -494,16 +494,14 @@ orchestrator:
     ]
 
 
-def test_the_time_of_a_phase_is_that_of_its_tasks_at_their_timeouts(write):
+def test_a_phase_has_no_limit_that_nobody_has_set(write):
     text = """\
-resource_allocation: {unit_tests: {timeout_seconds: 10, max_parallel: 3}}
-agent_limits: {max_agents: 2}
+resource_allocation: {unit_tests: {timeout_seconds: 10}}
+phases: {one: {tests: unit_tests}, two: {tests: more_tests, timeout_seconds: 30}}
 orchestrator:
-  task_definitions:
-    unit_tests: [{id: A}, {id: B}, {id: C, resources: {timeout: 20}}]
+  task_definitions: {unit_tests: [{id: A}], more_tests: [{id: B}]}
 """
-    (phase,) = suite.load(write(text)).phases
-    assert phase.timeout == 40
+    assert [phase.timeout for phase in suite.load(write(text)).phases] == [None, 30]
 
 
 # -- files -------------------------------------------------------------------------

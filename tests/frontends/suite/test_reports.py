@@ -17,8 +17,9 @@ from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._junit import junit
 from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._measures import Counts
-from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
+from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.frontends.suite._running import run, written
+from taskorch.frontends.suite._timeline import Slice
 
 NASTY = "</pre><script>alert(1)</script> `a|b` \x1b[31m \x00 ]]> é \ud800"
 
@@ -211,6 +212,23 @@ def test_junit_xml_is_valid_whatever_tests_and_agents_are_called(
 
 
 # -- Markdown ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("test", "place", "name"),
+    [
+        ({"id": "t/test_a.py::test_p[a::b]"}, "t.test_a", "test_p[a::b]"),
+        ({"id": "t/test_a.py::K::In::test_p[[::]"}, "t.test_a.K.In", "test_p[[::]"),
+        ({"id": "t[1]/test_a.py::test_p[x]"}, "t[1].test_a", "test_p[x]"),
+        ({"id": "S::Foo::bar", "function": "Foo::bar"}, "S", "Foo::bar"),
+    ],
+)
+def test_colons_in_a_name_are_part_of_it_in_junit_xml(test, place, name):
+    test = {"outcome": "passed", "seconds": 0.0, **test}
+    part = TaskPart("A", "A", "one", "completed_success", tests=(test,))
+    xml = written(SuiteReport("s", True, None, 0.0, 0.0, {}, (), (part,), ()))["xml"]
+    (case,) = ET.fromstring(xml).iter("testcase")
+    assert (case.get("classname"), case.get("name")) == (place, name)
 
 
 def test_markdown_says_what_matters_and_nothing_in_it_is_obeyed():

@@ -62,6 +62,45 @@ def test_a_junit_report_is_read(write):
 
 
 @pytest.mark.parametrize(
+    ("case", "outcome"),
+    [
+        ('<testcase status="run" result="completed"/>', "passed"),
+        ('<testcase status="notrun" result="suppressed"/>', "skipped"),
+        ('<testcase status="Not Run"/>', "skipped"),
+        ('<testcase status="disabled"/>', "skipped"),
+        ('<testcase status="ignored"/>', "skipped"),
+        ('<testcase executed="False"/>', "skipped"),
+        ('<testcase status="fail"/>', "failed"),
+        ('<testcase status="run"><skipped/></testcase>', "skipped"),
+        ("<testcase><ignored/></testcase>", "skipped"),
+        ("<testcase><failure/><skipped/></testcase>", "failed"),
+        ("<testcase><failure/><rerunFailure/></testcase>", "failed"),
+        ("<testcase><error/><failure/></testcase>", "error"),
+    ],
+)
+def test_how_other_runners_say_an_outcome(case, outcome, write):
+    (test,) = read_junit(write(f"<testsuite>{case}</testsuite>"))
+    assert (test.outcome, test.id) == (outcome, "unnamed")
+
+
+def test_a_test_that_passed_when_it_was_repeated_is_flaky(write):
+    text = (
+        '<x:testsuites xmlns:x="urn:x"><x:testsuite><x:testcase name="a">'
+        '<x:flakyFailure message="once"/></x:testcase></x:testsuite></x:testsuites>'
+    )
+    (test,) = read_junit(write(text))
+    assert (test.outcome, test.is_flaky, test.message) == ("passed", True, "once")
+
+
+def test_a_suite_that_broke_outside_of_its_cases_is_an_error(write):
+    text = '<testsuite name="s"><testcase name="a"/><error message="no"/></testsuite>'
+    assert [(t.id, t.outcome) for t in read_junit(write(text))] == [
+        ("a", "passed"),
+        ("s", "error"),
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("{", "is no JSON"),

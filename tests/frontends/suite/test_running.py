@@ -8,14 +8,12 @@ import sys
 import threading
 
 import pytest
-from tests.frontends.suite.tools import RUN, Virtual
 from tests.integration.tools import PATIENCE, eventually
 from tests.pids import is_alive
 
 from taskorch import InvalidTaskError, JournalTakenError, ValidationFailedError
 from taskorch.frontends.suite import _running, load
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._phase_clock import PhaseClock
 
 #: Each task notes that it ran; what it does beside that, a file says.
 SUITE = """\
@@ -124,9 +122,8 @@ def test_an_interrupted_run_goes_on_where_it_was(number, here):
     try:
         done = here / "out/artifacts/A_results.json"
         eventually(lambda: done.exists() and (here / "pid").exists())
-        eventually(
-            lambda: "task_completed" in (here / "out/logs/events.jsonl").read_text()
-        )
+        told = here / "out/logs/events.jsonl"
+        eventually(lambda: told.exists() and "task_completed" in told.read_text())
     finally:
         first.send_signal(number)
         first.wait(PATIENCE)
@@ -138,6 +135,55 @@ def test_an_interrupted_run_goes_on_where_it_was(number, here):
     messages = (here / "out/logs/messages.jsonl").read_text().splitlines()
     numbers = [json.loads(line)["message_id"] for line in messages]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_after_a_kill_messages_durations_and_the_timeline_go_on(here):
+    (here / "B.sh").write_text("touch began; sleep 600")
+    first = process(here)
+    try:
+        eventually((here / "began").exists)
+    finally:
+        first.kill()
+        first.wait(PATIENCE)
+    (here / "B.sh").unlink()
+    done = go(here)
+    bars = [(bar.attempt, bar.outcome) for bar in done.slices if bar.task == "B"]
+    assert bars == [(1, "retrying"), (2, "completed")]
+    path = here / "out/logs/messages.jsonl"
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    given = [m["task_details"]["task_id"] for m in told if "task_details" in m]
+    assert given.count("B") == 2
+    (end,) = [
+        m for m in told if m["message_type"] == "task_completion" if m["task_id"] == "B"
+    ]
+    before = min(bar.start for bar in done.slices if bar.task == "B")
+    after = max(bar.end for bar in done.slices if bar.task == "B")
+    assert end["execution_summary"]["duration_seconds"] == round(after - before, 3)
+
+
+@pytest.mark.slow
+def test_after_a_kill_the_time_of_a_phase_goes_on(here):
+    limit = 5
+    (here / "B.sh").write_text("sleep 600")
+    phases = f"phases: {{one: {{tests: unit_tests, timeout: {limit}}}, two: {{tests: slow_tests}}}}\n"
+    (here / "suite.yaml").write_text(phases + SUITE)
+    spent = here / "out/phases.json"
+
+    def nearly_all():
+        return json.loads(spent.read_text())["spent"]["one"] > limit - 1
+
+    first = process(here)
+    try:
+        eventually(lambda: spent.exists() and nearly_all())
+    finally:
+        first.kill()
+        first.wait(PATIENCE)
+    done = go(here)
+    assert done.over_time == ("one",)
+    last = done.slices[-1]
+    assert (last.task, last.attempt, last.outcome) == ("B", 2, "cancelled")
+    assert last.end - last.start < limit
+    assert not spent.exists()
 
 
 def test_two_at_once_are_refused(here):
@@ -202,56 +248,38 @@ def test_when_the_time_of_a_phase_is_over_what_is_left_of_it_is_cancelled(here):
     assert states(done) == {"B": "cancelled", "C": "blocked", "D": "blocked"}
     assert done.phases == {"one": False, "two": False}
     assert {task.because for task in done.tasks} == {(), ("B",)}
+    assert "phase one took longer than its timeout of 1 s" in done.tasks[0].error
+    # Its bar stands with those of its agent.
+    (bar,) = done.slices
+    assert (bar.task, bar.agent, bar.outcome) == ("B", done.tasks[0].agent, "cancelled")
 
 
-class Signals:
-    def __getattr__(self, name):
-        return self
+def test_the_time_of_a_phase_is_that_of_tasks_that_are_run_again_too(here):
+    phases = "phases: {one: {tests: unit_tests}, two: {tests: slow_tests}}\n"
+    (here / "suite.yaml").write_text(phases + SUITE)
+    (here / "B.sh").write_text("exit 3")
+    assert not go(here).passed
+    (here / "B.sh").write_text("sleep 600")
+    limited = phases.replace("unit_tests", "unit_tests, timeout: 1")
+    (here / "suite.yaml").write_text(limited + SUITE)
+    done = go(here, failed=True)
+    assert done.over_time == ("one",)
+    assert states(done)["B"] == "cancelled"
+    # What waits for it names it as the suite does.
+    assert {task.because for task in done.tasks} == {(), ("B",)}
 
-    def connect(self, receiver):
-        pass
 
-
-@pytest.mark.parametrize("over", [False, True])
-def test_the_time_of_a_phase_in_virtual_time(over, tmp_path):
-    """It begins with the first attempt, and ends with the gate."""
-    path = tmp_path / "suite.yaml"
-    limit = 150 if over else 250
-    path.write_text(
-        f"phases: {{one: {{tests: unit_tests, timeout: {limit}}}}}\n"
-        "agent_limits: {max_agents: 1}\n"
-        "orchestrator: {task_definitions: {unit_tests: [{id: A}, {id: B}]}}\n"
+def test_no_task_is_cancelled_for_a_limit_that_nobody_has_set(here):
+    """A task that hangs once needs its timeout, and then the time of its retry."""
+    more = (
+        "failure_handling: {max_retries: 1}\n"
+        "resource_allocation: {unit_tests: {timeout_seconds: 3}}\n"
     )
-    suite = Virtual(path)
-    simulation = suite.simulation
-
-    class Timer:
-        is_on = True
-
-        def __init__(self, seconds, act):
-            self.seconds, self.act = seconds, act
-
-        def start(self):
-            simulation.at(self.seconds, lambda: self.is_on and self.act())
-
-        def cancel(self):
-            self.is_on = False
-
-    simulation.signals = Signals()
-    clock = PhaseClock(simulation, suite.suite, RUN, Timer)
-
-    class Event:
-        def __init__(self, task_id):
-            self.task_id = task_id
-
-    clock._started(Event(f"{RUN}/A"))
-    simulation.at(200, lambda: clock._ended(Event(f"{RUN}/one/gate")))
-    suite.run()
-    assert clock.over == (["one"] if over else [])
-    assert str(suite.state("B")) == ("cancelled" if over else "completed")
-    clock._started(Event("other/x"))
-    clock._ended(Event(f"{RUN}/B"))
-    clock.stop()
+    (here / "B.sh").write_text("if [ ! -e tried ]; then touch tried; sleep 600; fi")
+    (here / "suite.yaml").write_text(more + SUITE)
+    done = go(here)
+    assert done.passed
+    assert done.tasks[1].attempts == 2
 
 
 def test_whoever_waits_is_told_why_nothing_new_begins(here, caplog, monkeypatch):

@@ -182,6 +182,8 @@ def test_without_a_rate_the_shard_whose_test_fails_has_failed(suite_of, tmp_path
     assert sorted(states.values()) == [
         *("blocked", "blocked", "completed_failure", "completed_success")
     ]
+    # Its shard has said it: the whole is no test besides.
+    assert (tmp_path / "out/report.xml").read_text().count("<testcase") == 11
 
 
 @pytest.mark.parametrize(
@@ -215,6 +217,26 @@ def test_files_that_cannot_be_read_or_are_skipped_are_in_a_shard_too(tmp_path):
         ["test_good.py"],
         ["test_out.py"],
     ]
+
+
+def test_coverage_of_shards_is_that_of_the_whole(tmp_path):
+    """With a file that has no tests and runs lines, and a limit of the project's."""
+    for name, text in {
+        "pytest.ini": "[pytest]\n",
+        ".coveragerc": "[report]\nfail_under = 99\n",
+        "pkg.py": "def f(x):\n    return x\ndef g():\n    return 0\n",
+        "test_a.py": "import pkg\ndef test(): assert pkg.f(1)\n",
+        "test_b.py": "def test(): pass\n",
+        "test_none.py": "import pkg\npkg.g()\n",
+        "suite.yaml": (
+            "templates: {t: {pytest: [-q], coverage: [pkg]}}\norchestrator: "
+            "{task_definitions: {unit: [{id: A, template: t, shards: 5, arguments: [.],"
+            " success_criteria: {coverage: 0.9}}]}}\n"
+        ),
+    }.items():
+        (tmp_path / name).write_text(text)
+    report = run(load(tmp_path / "suite.yaml"), tmp_path / "out")
+    assert (report.passed, report.covered) == (True, (4, 4))
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,10 @@ from taskorch.frontends.suite._model import (
 from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._process import AgentDiedError
 from taskorch.frontends.suite._reading import load
-from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
+from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.frontends.suite._results import ResultsError
 from taskorch.frontends.suite._running import Ended, run
+from taskorch.frontends.suite._timeline import Slice
 
 __all__ = (
     "AgentDiedError",

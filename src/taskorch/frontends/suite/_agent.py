@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from taskorch._contexts import TaskContext
+from taskorch.errors import AttemptInterrupted
 from taskorch.frontends.suite._attempt import Attempt, Told
 from taskorch.frontends.suite._folder import RunFolder
-from taskorch.frontends.suite._process import AgentProcess
+from taskorch.frontends.suite._judging import CriteriaNotMetError
+from taskorch.frontends.suite._process import AgentDiedError, AgentProcess
 from taskorch.model import Task
 
 #: Of the grace, what is left to us when a task has to be killed.
@@ -47,14 +50,23 @@ class Agent:
         attempt = Attempt(self.name, self.folder, task, told)
         process = self._process_for(attempt.python)
         attempt.clear()
-        end = process.run(
-            attempt.job(),
-            hear=attempt.hear,
-            is_to_end=lambda: context.cancelled,
-            grace=self._grace * _SHARE,
-        )
-        # One that is being cancelled, or is out of time, stops here.
-        context.checkpoint()
+        try:
+            end = process.run(
+                attempt.job(),
+                hear=attempt.hear,
+                is_to_end=lambda: context.cancelled,
+                grace=self._grace * _SHARE,
+            )
+        except AgentDiedError:
+            attempt.cut_off("died")
+            raise
+        try:
+            # One that is being cancelled, or is out of time, stops here.
+            context.checkpoint()
+        except AttemptInterrupted as why:
+            with suppress(CriteriaNotMetError):
+                attempt.end(end, stopped=str(why))
+            raise
         return attempt.end(end)
 
     def _process_for(self, python: str) -> AgentProcess:

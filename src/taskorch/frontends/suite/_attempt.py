@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -26,10 +26,12 @@ from taskorch.frontends.suite._results import (
     counts_of,
     read_json,
     read_junit,
+    read_pytest,
 )
 from taskorch.model import Task
 from taskorch.model._program import of_attempt
 from taskorch.runtime._clock import MonotonicClock
+from taskorch.workflows._words import duration
 
 #: What a benchmark records of itself, as a property of a test.
 _RECORDED: Final = ("serial_seconds", "parallel_seconds")
@@ -42,6 +44,12 @@ _NUMBERS: Final = ("done", "total", "memory_mb", "cpu_seconds", "disk_mb")
 def name_of(task_id: str) -> str:
     """The id of a task in its suite, of its id in a run, whichever run of it."""
     return (task_id.partition("/")[2] or task_id).partition("~")[0]
+
+
+def with_stop(message: str, found: Mapping[str, Any]) -> str:
+    """*message*, that an attempt was stopped, and where that was by its results."""
+    stopped_in = found.get("stopped_in")
+    return f"{message}: {stopped_in}" if stopped_in else message
 
 
 @attrs.frozen
@@ -62,6 +70,18 @@ class Told:
     fence: tuple[int, int]
     allocation: Mapping[str, float]
     progress: Callable[[Any], object]
+
+
+@attrs.frozen
+class _Found:
+    """What an attempt has left: its tests, and numbers that it says itself."""
+
+    tests: tuple[TestRecord, ...] = ()
+    counts: Counts | None = None
+    unended: tuple[str, ...] = ()
+    said: Mapping[str, float] = attrs.field(factory=dict, hash=False)
+    #: Why there is nothing, or not all.
+    problem: ResultsError | None = None
 
 
 class Attempt:
@@ -91,7 +111,7 @@ class Attempt:
 
     def _results(self) -> Path | None:
         if "pytest" in self.payload:
-            return self.place / "pytest.json"
+            return self.place / "pytest.jsonl"
         said = self.payload.get("results")
         if said is None:
             return None
@@ -103,7 +123,13 @@ class Attempt:
         kept = kept_in(self.folder.results(self.name))
         if kept.get("run") != self.told.task_id:
             return []
-        bad = [test["id"] for test in kept["tests"] if test["outcome"] in BAD]
+        # A test that was stopped with the whole run has not failed.
+        spared = kept["unended"] if kept["stopped"] == "cancel" else ()
+        bad = [
+            test["id"]
+            for test in kept["tests"]
+            if test["outcome"] in BAD and test["id"] not in spared
+        ]
         return list(dict.fromkeys([*kept["failed_before"], *bad]))
 
     def _filled(self, text: str) -> str:
@@ -178,9 +204,11 @@ class Attempt:
 
     # -- what it came to -----------------------------------------------------------
 
-    def end(self, event: Mapping[str, Any]) -> dict[str, Any]:
+    def end(self, event: Mapping[str, Any], stopped: str = "") -> dict[str, Any]:
         """
         Measure and judge it by the *event* of its end, and write that down.
+
+        *stopped* says why it was stopped before its end: `timeout`, `cancel` or `died`.
 
         Returns:
             What it came to: how many tests, and its measures.
@@ -194,61 +222,78 @@ class Attempt:
         ):
             with suppress(FileNotFoundError):
                 made.replace(kept)
-        tests, counts, said, problem = self._found()
+        now = self._now()
+        found = self._found(now)
         findings: list[Finding] = []
-        if problem is not None and event["exit_code"] >= 0:
-            findings.append(Finding("results", said=str(problem.message)))
-        measures = self._measures(event, tests, counts, said)
+        if found.problem is not None and event["exit_code"] >= 0:
+            findings.append(Finding("results", said=str(found.problem.message)))
+        measures = self._measures(event, found)
         findings += judge(self.criteria, measures)
-        summary = self._summary(measures, findings, event, self._now())
-        self._write(summary, tests, event)
+        summary = self._summary(measures, findings, event, now)
+        self._write(summary, found, event, stopped)
         bad = [finding for finding in findings if not finding.holds]
         if not bad:
             return summary
-        raise CriteriaNotMetError(self._why(bad, tests), hint=f"see {self.log}")
+        raise CriteriaNotMetError(self._why(bad, found.tests), hint=f"see {self.log}")
 
-    def _found(
-        self,
-    ) -> tuple[list[TestRecord], Counts | None, dict[str, float], ResultsError | None]:
-        """The tests, how many, numbers that it says itself, and what is wrong."""
+    def cut_off(self, why: str) -> None:
+        """
+        Write down how far it had come when it was stopped, or its agent had died.
+
+        Nobody has told of its end: nothing is known but what pytest has noted.
+        """
+        event = {
+            **dict.fromkeys(("memory_mb", "cpu_seconds", "disk_mb"), 0.0),
+            "exit_code": -signal.SIGKILL,
+            "seconds": self._now() - self.began,
+            "host": "",
+        }
+        with suppress(CriteriaNotMetError, OSError):
+            self.end(event, why)
+
+    def _found(self, now: float) -> _Found:
         path = self.results
         if path is None:
-            return [], None, {}, None
+            return _Found()
         try:
             if "pytest" in self.payload:
-                tests = _of_pytest(path)
-            elif path.suffix == ".xml":
-                tests = read_junit(path)
-            else:
-                return [], *read_json(path), None
+                seen = read_pytest(path, now)
+                problem = None
+                if not seen.has_ended:
+                    msg = "its process has ended before pytest had"
+                    problem = ResultsError(msg)
+                counts = counts_of(seen.tests)
+                return _Found(seen.tests, counts, seen.unended, problem=problem)
+            if path.suffix == ".xml":
+                tests = tuple(read_junit(path))
+                return _Found(tests, counts_of(tests))
+            said_counts, said = read_json(path)
+            return _Found((), said_counts, said=said)
         except ResultsError as error:
-            return [], None, {}, error
-        return tests, counts_of(tests), {}, None
+            return _Found(problem=error)
 
     def _measures(
         self,
         event: Mapping[str, Any],
-        tests: Iterable[TestRecord],
-        counts: Counts | None,
-        said: Mapping[str, float],
+        found: _Found,
     ) -> Measures:
-        found = {name: said.get(name) for name in _RECORDED}
-        for test in tests:
+        said = {name: found.said.get(name) for name in _RECORDED}
+        for test in found.tests:
             for name in _RECORDED:
                 value = test.properties.get(name)
                 if isinstance(value, int | float):
-                    found[name] = (found[name] or 0.0) + value
+                    said[name] = (said[name] or 0.0) + value
         return Measures(
             event["seconds"],
             event["exit_code"],
-            counts,
+            found.counts,
             totals_in(self.folder.coverage(self.name)),
             event["memory_mb"],
             self.told.allocation.get("memory_mb") or None,
             event["cpu_seconds"],
             event["disk_mb"],
-            **found,
-            said=said,
+            **said,
+            said=found.said,
             is_pytest="pytest" in self.payload,
         )
 
@@ -286,12 +331,19 @@ class Attempt:
     def _write(
         self,
         summary: Mapping[str, Any],
-        tests: list[TestRecord],
+        found: _Found,
         event: Mapping[str, Any],
+        stopped: str,
     ) -> None:
         folder = self.folder
-        all_tests = [test.to_dict() for test in tests]
-        passed = {test.id for test in tests if test.outcome == "passed"}
+        passed = {test.id for test in found.tests if test.outcome == "passed"}
+        kept = kept_in(folder.results(self.name))
+        if kept.get("run") == self.told.task_id and kept["attempt"] > self.told.attempt:
+            # It was given up, and a later one has ended before it.
+            return
+        is_stopped = stopped and "pytest" in self.payload
+        flaky = [name for name in self.failed_before if name in passed]
+        flaky += [test.id for test in found.tests if test.is_flaky]
         write_json(
             folder.results(self.name),
             {
@@ -299,8 +351,11 @@ class Attempt:
                 "run": self.told.task_id,
                 "failed_before": self.failed_before,
                 # Nothing has changed between the attempts, but their outcome.
-                "flaky": [name for name in self.failed_before if name in passed],
-                "tests": all_tests,
+                "flaky": list(dict.fromkeys(flaky)),
+                "tests": [test.to_dict() for test in found.tests],
+                "unended": list(found.unended),
+                "stopped": stopped,
+                "stopped_in": _stopped_in(found) if is_stopped else "",
             },
         )
         if not folder.coverage(self.name).exists():
@@ -321,7 +376,7 @@ class Attempt:
         # What pytest has left says the same in words of its own.
         shutil.rmtree(self.place.parent, ignore_errors=True)
 
-    def _why(self, bad: list[Finding], tests: Iterable[TestRecord]) -> str:
+    def _why(self, bad: list[Finding], tests: Sequence[TestRecord]) -> str:
         """In a few lines, why it has failed."""
         lines = ["; ".join(finding.said for finding in bad)]
         failed = [test for test in tests if test.is_bad]
@@ -340,13 +395,15 @@ def are_numbers(event: Mapping[str, Any], names: Iterable[str]) -> bool:
     return all(type(event.get(name)) in (int, float) for name in names)
 
 
-def _of_pytest(path: Path) -> list[TestRecord]:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"pytest has left no results: {error}"
-        raise ResultsError(msg) from None
-    return [TestRecord.of(test) for test in said["tests"]]
+def _stopped_in(found: _Found) -> str:
+    """Where pytest was stopped: the tests under way, and what was before them."""
+    there = [test for test in found.tests if test.id in found.unended]
+    names = [f"{test.id} (for {duration(test.seconds)})" for test in there]
+    others = [test for test in found.tests if test not in there]
+    before = counts_of(test for test in others if test.outcome != "not_run")
+    left = sum(test.outcome == "not_run" for test in others)
+    text = f"under way: {', '.join(names) or 'no test'}; before that: {before}"
+    return f"{text}; {left:,} not run" if left else text
 
 
 def _tail(path: Path, lines: int = 5, size: int = 4_096) -> list[str]:

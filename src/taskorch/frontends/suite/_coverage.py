@@ -47,7 +47,8 @@ def combine(
     whole = f"--data-file={target.with_suffix('.data').resolve()}"
     steps = (
         ["combine", "--keep", "--quiet", whole, *(str(f.resolve()) for f in files)],
-        ["json", "--quiet", whole, "-o", str(target.resolve())],
+        # How much is enough is said by criteria, and not by the project's settings.
+        ["json", "--quiet", "--fail-under=0", whole, "-o", str(target.resolve())],
     )
     for step in steps:
         try:

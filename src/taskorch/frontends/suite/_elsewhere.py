@@ -139,8 +139,6 @@ class Elsewhere(AttemptExecutor[B]):
 
     def _counts(self, attempt: AnyAttempt) -> bool:
         """Whether it is still wanted: of one that was given up, nothing is judged."""
-        if attempt.cancelled:
-            return False
         status = self._orchestrator.get_task_status(attempt.task_id)
         return status.state is TaskState.RUNNING and status.attempts == attempt.number
 
@@ -173,7 +171,11 @@ class _Given:
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         attempt = self._attempt
-        if not isinstance(error, AttemptInterrupted) and self._counts(attempt):
+        if attempt.cancelled:
+            if self._counts(attempt):
+                # Its agent says that it has stopped it, and no more.
+                self._made.cut_off("cancel")
+        elif not isinstance(error, AttemptInterrupted) and self._counts(attempt):
             try:
                 value, error = self._judged(value, error), None
             except Exception as raised:  # noqa: BLE001 - it is the end of the attempt

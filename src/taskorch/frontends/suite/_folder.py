@@ -27,6 +27,8 @@ class RunFolder:
         self.events: Path = self.logs / "events.jsonl"
         #: Who did what when.
         self.attempts: Path = self.logs / "attempts.jsonl"
+        #: How much of its time each phase has spent, while the run is under way.
+        self.phases: Path = self.path / "phases.json"
         #: What all runs have taught.
         self.history: Path = self.path / "history.json"
         #: The files of tasks with their numbers of tests, as pytest has found them.

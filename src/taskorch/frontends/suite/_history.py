@@ -51,10 +51,14 @@ class History:
         write_json(path, attrs.asdict(self))
 
     def learn(self, results: Iterable[Mapping[str, Any]]) -> None:
-        """Take in what tasks have found."""
+        """Take in what tasks have found; of what was stopped nothing is known."""
         for found in results:
+            if found.get("stopped"):
+                continue
             _mix(self.tasks, found["task_id"], found["duration_seconds"])
             for test in found["tests"]:
+                if test["outcome"] == "not_run":
+                    continue
                 name = test["id"]
                 _mix(self.tests, name, test["seconds"])
                 letters = self.recent.get(name, "") + test["outcome"][0]

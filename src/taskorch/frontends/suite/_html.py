@@ -8,7 +8,8 @@ from typing import Final
 
 from taskorch._visible import visible
 from taskorch.frontends.suite._markdown import first_line, headline, status
-from taskorch.frontends.suite._report import Slice, SuiteReport, TaskPart
+from taskorch.frontends.suite._report import SuiteReport, TaskPart
+from taskorch.frontends.suite._timeline import Slice
 from taskorch.workflows._words import counted, duration, moment
 
 _STYLE: Final = """

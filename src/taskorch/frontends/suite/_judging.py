@@ -51,10 +51,13 @@ def _ended(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
     """What goes without saying: it ran to its end, and had something to run."""
     code, counts = measures.exit_code, measures.counts
     if counts is not None:
-        yield Finding("tests", bool(counts.total), str(counts))
+        yield Finding("tests", counts.total > counts.not_run, str(counts))
         if criteria.pass_rate is None:
             said = f"{counts.bad:,} of {counts.judged:,} tests failed"
             yield Finding("failures", not counts.bad, said)
+            if counts.not_run:
+                said = f"{counts.not_run:,} of {counts.total:,} tests were not run"
+                yield Finding("not_run", said=said)
     # A runner of tests says by its code that some have failed: that is counted. But
     # pytest says by all codes above 1 that it did not run them all.
     explained = counts is not None and bool(counts.bad) and code > 0

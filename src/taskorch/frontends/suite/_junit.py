@@ -11,6 +11,8 @@ from xml.etree import ElementTree as ET
 from taskorch.frontends.suite._report import SuiteReport, TaskPart
 from taskorch.frontends.suite._results import BAD
 
+#: The outcomes that XML knows as skipped.
+_SKIPPED: Final = ("skipped", "xfailed", "not_run")
 #: Characters that XML cannot say.
 _UNSAYABLE: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -21,12 +23,17 @@ def junit(report: SuiteReport) -> str:
 
     A task that is a command without tests is one case, and so is a failure of a task
     that none of its tests explains. Of a task in shards the tests stand with these; it
-    stands there itself only if it has failed. It follows the strictest schema that is
-    in use: each suite has all attributes, and its parts stand in order.
+    stands there itself only if it has failed, and none of its shards has. It follows
+    the strictest schema that is in use: each suite has all attributes, and its parts
+    stand in order.
     """
     root = ET.Element("testsuites")
     split = {task.part_of for task in report.tasks}
-    told = [one for one in report.tasks if one.id not in split or not one.has_passed]
+    told = [
+        one
+        for one in report.tasks
+        if one.id not in split or not (one.has_passed or one.because)
+    ]
     for number, task in enumerate(told):
         _suite(root, number, task, report)
     ET.indent(root)
@@ -56,7 +63,7 @@ def _suite(root: ET.Element, number: int, task: TaskPart, report: SuiteReport) -
             "tests": str(len(cases)),
             "failures": str(kinds.count("failed")),
             "errors": str(kinds.count("error")),
-            "skipped": str(kinds.count("skipped") + kinds.count("xfailed")),
+            "skipped": str(sum(map(kinds.count, _SKIPPED))),
             "time": f"{task.seconds:.3f}",
         },
     )
@@ -84,7 +91,7 @@ def _whole(task: TaskPart) -> Mapping[str, Any]:
 
 
 def _case(suite: ET.Element, test: Mapping[str, Any]) -> None:
-    place, _, name = test["id"].rpartition("::")
+    place, name = _parts(test["id"], test.get("function", ""))
     where = _dotted(place)
     if not place and name.endswith(".py"):
         # A file that was skipped as a whole.
@@ -104,11 +111,26 @@ def _case(suite: ET.Element, test: Mapping[str, Any]) -> None:
         mark = ET.SubElement(case, tag, {"message": message, "type": outcome})
         printed = test.get("output", "")
         mark.text = _said("\n".join(filter(None, (test.get("text", ""), printed))))
-    elif outcome in ("skipped", "xfailed"):
+    elif outcome in _SKIPPED:
+        # The schema has no attribute for what is more than that.
         if outcome == "xfailed":
-            # The schema has no attribute for it.
             message = f"expected to fail: {message}".removesuffix(": ")
+        elif outcome == "not_run":
+            message = "not run: the run has ended before"
         ET.SubElement(case, "skipped", {"message": message})
+
+
+def _parts(test_id: str, function: str) -> tuple[str, str]:
+    """Where a test stands, and its name, which may have `::` in it."""
+    if function and test_id.endswith(f"::{function}"):
+        return test_id.removesuffix(f"::{function}"), function
+    file, _, inner = test_id.partition("::")
+    inner, bracket, parameters = inner.partition("[")
+    classes, _, name = inner.rpartition("::")
+    if not name:
+        return "", test_id
+    place = f"{file}::{classes}" if classes else file
+    return place, f"{name}{bracket}{parameters}"
 
 
 def _dotted(place: str) -> str:

@@ -16,9 +16,10 @@ class Counts:
         passed: Tests that passed.
         failed: Tests that failed; one that passed although it must not, too.
         errors: Tests, or files, that broke outside of the test itself.
-        skipped: Tests that were not run.
+        skipped: Tests that are not to be run.
         xfailed: Tests that failed as expected.
         xpassed: Tests that passed although they were expected to fail, and may.
+        not_run: Tests that were to be run, and never began: the run has ended before.
     """
 
     passed: int = 0
@@ -27,6 +28,7 @@ class Counts:
     skipped: int = 0
     xfailed: int = 0
     xpassed: int = 0
+    not_run: int = 0
 
     @property
     def total(self) -> int:
@@ -35,7 +37,7 @@ class Counts:
 
     @property
     def judged(self) -> int:
-        """Those that say something: without the skipped and the xfailed."""
+        """Those that are to pass: without the skipped and the xfailed."""
         return self.total - self.skipped - self.xfailed
 
     @property
@@ -59,7 +61,11 @@ class Counts:
         return Counts(*(mine + its for mine, its in pairs))
 
     def __str__(self) -> str:
-        said = [f"{n:,} {name}" for name, n in attrs.asdict(self).items() if n]
+        said = [
+            f"{n:,} {name.replace('_', ' ')}"
+            for name, n in attrs.asdict(self).items()
+            if n
+        ]
         if self.errors == 1:
             said[said.index("1 errors")] = "1 error"
         return ", ".join(said) or "no tests"

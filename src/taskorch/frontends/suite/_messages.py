@@ -197,7 +197,7 @@ def failure(
             "failed_tests": [test["id"] for test in failed],
             "error_context": {
                 "test_file": first.get("file"),
-                "line_number": first.get("line"),
+                "line_number": first.get("failed_line") or first.get("line"),
                 "function": first.get("function"),
             },
         },

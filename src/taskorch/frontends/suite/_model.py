@@ -98,7 +98,8 @@ class SuitePhase:
         kind: The class of its tasks.
         mode: How they follow each other.
         tasks: Its tasks.
-        timeout: Seconds for all of it; None is without limit.
+        timeout: Seconds for all of it, if the configuration says so; None is without
+            limit.
         max_parallel: How many of its tasks run at once; None is without limit.
         on_failure: What follows if one fails: `stop`, `continue` or `skip`.
     """

@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Final
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import NotRunningError
 from taskorch.events import TaskEvent
+from taskorch.frontends.suite._folder import kept_in, write_json
 from taskorch.frontends.suite._model import Suite, SuitePhase
+from taskorch.workflows._words import duration
 
-
-class Timer(Protocol):
-    """Protocol: what calls something later, as `threading.Timer` does."""
-
-    def start(self) -> None:
-        """Let the time begin."""
-        ...
-
-    def cancel(self) -> None:
-        """Do not call it any more."""
-        ...
+#: Seconds between two notes of how much of its time a phase has spent.
+_PACE: Final = 1.0
 
 
 class PhaseClock:
     """
     Cancels what has not ended of a phase when its time is over.
 
-    The time of a phase begins with the first attempt at one of its tasks, and anew
-    when an interrupted run goes on.
+    The time of a phase begins with the first attempt at one of its tasks. How much is
+    spent is noted in the file *path* every second, so that a run that goes on in
+    another process goes on with that; the time between two processes does not count.
     """
 
     def __init__(
-        self,
-        orchestrator: TaskOrchestrator,
-        suite: Suite,
-        run_id: str,
-        timer: Callable[[float, Callable[[], Any]], Timer] = threading.Timer,
+        self, orchestrator: TaskOrchestrator, suite: Suite, run_id: str, path: Path
     ) -> None:
         self._orchestrator = orchestrator
+        self._path = path
+        self._run_id = run_id
         self._prefix = f"{run_id}/"
-        self._make = timer
         self._phases = {
             f"{run_id}/{part.id}": phase
             for phase in suite.phases
@@ -48,10 +42,16 @@ class PhaseClock:
             for task in phase.tasks
             for part in task.run
         }
-        self._timers: dict[str, Timer] = {}
-        self._lock = threading.Lock()
+        kept = kept_in(path)
+        #: Seconds that phases had spent before they went on in this process.
+        self._spent: dict[str, float] = kept.get("spent", {})
         #: The phases whose time was over before they had ended.
-        self.over: list[str] = []
+        self.over: list[str] = kept.get("over", [])
+        #: The phases under way in this process, and when they began or went on.
+        self._under_way: dict[str, tuple[SuitePhase, float]] = {}
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
         signals = orchestrator.signals
         signals.task_started.connect(self._started)
         signals.task_completed.connect(self._ended)
@@ -59,40 +59,75 @@ class PhaseClock:
 
     def stop(self) -> None:
         """Let no time be over any more."""
-        with self._lock:
-            timers, self._phases = list(self._timers.values()), {}
-        for timer in timers:
-            timer.cancel()
+        self._stopped.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _started(self, event: TaskEvent) -> None:
+        phase = self._phases.get(event.task_id.partition("~")[0])
+        if phase is None:
+            return
         with self._lock:
-            phase = self._phases.get(event.task_id.partition("~")[0])
-            if phase is None or phase.name in self._timers:
-                return
-            timer = self._make(phase.timeout or 0.0, lambda: self._end(phase))
-            if isinstance(timer, threading.Timer):
-                # It is nothing to wait for at the end of the process.
-                timer.daemon = True
-            # If there is no thread for it, the next task of the phase tries again.
-            timer.start()
-            self._timers[phase.name] = timer
+            self._under_way.setdefault(phase.name, (phase, monotonic()))
+            if self._thread is None:
+                # It is nothing to wait for at the end of the process. If there is no
+                # thread for it, the next task of the phase tries again.
+                thread = threading.Thread(target=self._watch, daemon=True)
+                thread.start()
+                self._thread = thread
 
     def _ended(self, event: TaskEvent) -> None:
         """A gate has looked: the phase is over, or will be run again as a whole."""
         name, _, gate = event.task_id.removeprefix(self._prefix).rpartition("/")
-        if gate.partition("~")[0] != "gate":
-            return
+        if gate.partition("~")[0] == "gate":
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
         with self._lock:
-            timer = self._timers.pop(name, None)
-        if timer is not None:
-            timer.cancel()
+            self._under_way.pop(name, None)
+            self._spent.pop(name, None)
+
+    def _watch(self) -> None:
+        pause = 0.0
+        while not self._stopped.wait(pause):
+            pause = _PACE
+            spent = self._all_spent()
+            with self._lock:
+                under_way = [phase for phase, _ in self._under_way.values()]
+            for phase in under_way:
+                left = (phase.timeout or 0.0) - spent.get(phase.name, 0.0)
+                if left > 0:
+                    pause = min(pause, left)
+                else:
+                    del spent[phase.name]
+                    self._end(phase)
+            with suppress(OSError):
+                # A full disk makes a phase longer, if the process is killed, too.
+                write_json(self._path, {"spent": spent, "over": self.over})
+
+    def _all_spent(self) -> dict[str, float]:
+        """Seconds that each phase has spent, in earlier processes too."""
+        now = monotonic()
+        with self._lock:
+            spent = dict(self._spent)
+            for name, (_, since) in self._under_way.items():
+                spent[name] = spent.get(name, 0.0) + now - since
+        return spent
 
     def _end(self, phase: SuitePhase) -> None:
-        with self._lock:
-            if phase.name not in self._timers:
-                return
-            del self._timers[phase.name]
-            self.over.append(phase.name)
-        for task in phase.tasks:
-            for part in task.run:
-                self._orchestrator.cancel_task(f"{self._prefix}{part.id}")
+        self._forget(phase.name)
+        limit = duration(phase.timeout or 0.0)
+        reason = f"phase {phase.name} took longer than its timeout of {limit}"
+        names = {part.id for task in phase.tasks for part in task.run}
+        # The run may have ended in this very moment, and its orchestrator too.
+        with suppress(NotRunningError):
+            # One that was run again has an id of its own.
+            report = self._orchestrator.workflows.get(self._run_id).report()
+            cancelled = [
+                self._orchestrator.cancel_task(task.task_id, reason=reason)
+                for task in report.tasks
+                if task.name in names
+            ]
+            if any(cancelled):
+                self.over.append(phase.name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from taskorch._contexts import TaskContext
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
-from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
+from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask, parts_of
+from taskorch.frontends.suite._sharding import shards_of
 from taskorch.frontends.suite._translation import (
     add_agents,
     agents_of,
@@ -24,6 +26,8 @@ from taskorch.workflows._words import counted, duration
 
 #: Seconds of a task of which nothing at all is known.
 _UNKNOWN = 60.0
+#: Seconds before its timeout at which a task has ended in time.
+_IN_TIME = 1e-6
 
 
 def plan(suite: Suite, folder: Path) -> str:
@@ -35,28 +39,20 @@ def plan(suite: Suite, folder: Path) -> str:
         folder: Where its runs keep their files: earlier ones say how long tasks take.
     """
     history = History.read(RunFolder(folder).history)
-    return "\n".join(_lines(suite, history)) + "\n"
+    return "\n".join(_lines(shards_of(suite), history)) + "\n"
 
 
 def _lines(suite: Suite, history: History) -> Iterator[str]:
     parts = parts_of(suite)
-    agents = counted(len(agents_of(suite)), "agent")
-    yield f"{suite.name}: {counted(len(parts), 'task')}, {agents}"
+    yield _head(suite, parts)
     report = _simulated(suite, history) if parts else None
-    starts = {one.task_id: one.start for one in report.schedule} if report else {}
+    times: dict[str, tuple[float, float]] = {}
+    for one in report.schedule if report else ():
+        start, _ = times.get(one.task_id, (one.start, 0.0))
+        times[one.task_id] = start, one.end
     for phase in suite.phases:
         yield ""
-        limits = [phase.mode.replace("_", " ")]
-        if phase.max_parallel is not None:
-            limits.append(f"{phase.max_parallel} at once")
-        if phase.timeout is not None:
-            limits.append(f"at most {duration(phase.timeout)}")
-        yield f"{phase.name} ({phase.kind}): {', '.join(limits)}"
-        for part in sorted(
-            (part for task in phase.tasks for part in task.run),
-            key=lambda part: starts.get(part.id, 0.0),
-        ):
-            yield f"  {_line(suite, part, starts.get(part.id), history)}"
+        yield from _phase(suite, phase, times, history)
     if report is not None:
         yield ""
         yield f"It would take {duration(report.makespan)}."
@@ -68,6 +64,40 @@ def _lines(suite: Suite, history: History) -> Iterator[str]:
         yield ""
         yield "Before it can be run:"
         yield from (f"  {place}: {what}" for place, what in suite.missing)
+
+
+def _head(suite: Suite, parts: Sequence[SuiteTask]) -> str:
+    more = sum(len(task.subtasks) - 1 for task in suite.tasks if task.shards > 1)
+    tasks = counted(len(parts) - more, "task")
+    if more > 0:
+        tasks += f" in {len(parts)} parts"
+    return f"{suite.name}: {tasks}, {counted(len(agents_of(suite)), 'agent')}"
+
+
+def _phase(
+    suite: Suite,
+    phase: SuitePhase,
+    times: Mapping[str, tuple[float, float]],
+    history: History,
+) -> Iterator[str]:
+    """A phase and its tasks; *times* has the start and the end of each."""
+    limits = [phase.mode.replace("_", " ")]
+    if phase.max_parallel is not None:
+        limits.append(f"{phase.max_parallel} at once")
+    if phase.timeout is not None:
+        limits.append(f"at most {duration(phase.timeout)}")
+    yield f"{phase.name} ({phase.kind}): {', '.join(limits)}"
+    run = [part for task in phase.tasks for part in task.run]
+    known = [times[part.id] for part in run if part.id in times]
+    if phase.timeout is not None and known:
+        takes = max(end for _, end in known) - min(start for start, _ in known)
+        if takes > phase.timeout:
+            what = "what has not ended by then would be cancelled"
+            yield f"  It would take {duration(takes)}: {what}."
+    starts = {part.id: times.get(part.id, (0.0, 0.0))[0] for part in run}
+    for part in sorted(run, key=lambda part: starts[part.id]):
+        start = starts[part.id] if part.id in times else None
+        yield f"  {_line(suite, part, start, history)}"
 
 
 def _line(suite: Suite, part: SuiteTask, start: float | None, history: History) -> str:
@@ -90,19 +120,32 @@ def _basis(parts: list[SuiteTask], history: History) -> Iterator[str]:
         yield "Tasks take what they took in earlier runs."
         return
     taken = "the mean of the others" if known else f"{duration(_UNKNOWN)} each"
+    usual = _usual(history)
+    if any(part.timeout is not None and part.timeout < usual for part in parts):
+        taken += ", or as its timeout if that is less"
     yield (
         f"Of {len(parts) - known} of them nothing is known yet: taken as {taken}. "
         "A run will tell."
     )
 
 
+def _usual(history: History) -> float:
+    """Seconds that a task takes of which nothing is known."""
+    return mean(history.tasks.values()) if history.tasks else _UNKNOWN
+
+
 def _simulated(suite: Suite, history: History) -> SimulationReport:
-    usual = mean(history.tasks.values()) if history.tasks else _UNKNOWN
-    parts = {part.id for part in parts_of(suite)}
+    usual = _usual(history)
+    # All else is ours, and takes no time.
+    times = {
+        part.id: history.tasks.get(
+            part.id, min(usual, (part.timeout or math.inf) - _IN_TIME)
+        )
+        for part in parts_of(suite)
+    }
 
     def seconds(task: Any) -> float:
-        # All else is ours, and takes no time.
-        return history.tasks.get(task.id, usual) if task.id in parts else 0.0
+        return times.get(task.id, 0.0)
 
     orchestrator = orchestrator_of(suite)
     add_agents(orchestrator, suite, lambda _name: _never)

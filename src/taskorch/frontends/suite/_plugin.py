@@ -1,12 +1,21 @@
 """
 A plugin of pytest that notes what became of each test, and reports progress.
 
+What it notes is in a file at once, a line of JSON each, so that it is known however
+the process ends:
+
+    {"collected": ["test_a.py::test_b", …], "files": {"test_a.py": ["/…/test_a.py", 1]}}
+    {"began": {"id": "test_a.py::test_b", "at": 1700000000.0, "file": …}}
+    {"ended": {"id": "test_a.py::test_b", "outcome": "passed", …}}
+    {"exit_code": 0}
+
 It runs in the process of the tests, perhaps in another environment than ours: it needs
 the standard library alone, and nothing of taskorch.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sys
@@ -24,30 +33,63 @@ _BLOCK = 512
 
 
 class Recorder:
-    """Notes what became of each test, and gives *emit* reports of progress, dicts."""
+    """
+    Notes what became of each test in the file *path*.
 
-    def __init__(self, emit: Callable[[dict[str, Any]], object]) -> None:
+    *emit* is given reports of progress, dicts.
+    """
+
+    def __init__(self, emit: Callable[[dict[str, Any]], object], path: str) -> None:
         self._emit = emit
         self._due = 0.0
+        self._path = path
+        #: A test may fork, and its child go on with the tests: nobody asked for that.
+        self._process = os.getpid()
+        self._collected: set[str] = set()
+        #: Where tests under way have failed.
+        self._failed_lines: dict[str, int] = {}
         #: Of each test by its id, in the order in which they ended.
         self.tests: dict[str, dict[str, Any]] = {}
         #: How many tests are to be run.
         self.total = 0
         #: Files with tests: how they begin an id, where they are, how many tests.
         self.files: dict[str, tuple[str, int]] = {}
+        #: Files and folders that were read.
+        self._read: list[str] = []
         self._ended: set[str] = set()
         self._current = ""
 
     # -- what pytest calls ---------------------------------------------------------
 
+    def pytest_sessionstart(self, session: Any) -> None:
+        """It begins, perhaps with xdist, whose workers look for the tests."""
+        if hasattr(session.config.hook, "pytest_xdist_node_collection_finished"):
+            session.config.pluginmanager.register(_OfWorkers(self))
+
     def pytest_collection_finish(self, session: Any) -> None:
         """All tests are known."""
-        self.total = len(session.items)
         for item in session.items:
             self._count(item.nodeid, os.fspath(item.path), 1)
+        places = {
+            name: os.path.join(session.config.rootpath, name)  # noqa: PTH118
+            for name in (*self.tests, *self._read)
+        }
         for name in self.tests:
             # What could not be read, or is skipped as a whole.
-            self._count(name, os.path.join(session.config.rootpath, name), 1)  # noqa: PTH118
+            self._count(name, places[name], 1)
+        for name in self._read:
+            # An old pytest calls a package by its file, and runs all of it for that.
+            if os.path.isfile(places[name]) and "__init__.py" not in name:  # noqa: PTH113
+                # It may have no tests, and run lines that count.
+                self._count(name, places[name], 0)
+        self.know([item.nodeid for item in session.items])
+
+    def know(self, names: list[str]) -> None:
+        """These are the tests that are to be run."""
+        if not self._collected.issuperset(names) or not names:
+            self._collected.update(names)
+            self._write({"collected": names, "files": self.files})
+        self.total = len(self._collected)
         self._report("collected", now=True)
 
     def _count(self, name: str, path: str, tests: int) -> None:
@@ -59,11 +101,14 @@ class Recorder:
         """A file was read, or could not be."""
         if report.failed or report.skipped:
             self._note(report, "error" if report.failed else "skipped")
+        elif "::" not in report.nodeid:
+            self._read.append(report.nodeid)
 
     def pytest_runtest_logstart(self, nodeid: str, location: Any) -> None:
         """A test begins."""
-        del location
         self._current = nodeid
+        now = time.time()  # noqa: TID251 - it needs nothing of ours
+        self._write({"began": {"at": now, **_place(nodeid, location)}})
         self._report("test")
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -76,27 +121,30 @@ class Recorder:
         else:
             self._entry(report)["seconds"] += report.duration
 
+    def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
+        """A part of a test has ended: where it failed, in the file of the test."""
+        path = os.fspath(item.path)
+        trace = None if call.excinfo is None else call.excinfo.tb
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == path:
+                self._failed_lines[item.nodeid] = trace.tb_lineno
+            trace = trace.tb_next
+
     def pytest_runtest_logfinish(self, nodeid: str, location: Any) -> None:
         """A test has ended."""
         del location
         self._ended.add(nodeid)
+        self._failed_lines.pop(nodeid, None)
+        self._write_test(nodeid)
         self._report("test", now=len(self._ended) == self.total)
 
     # -- what is kept --------------------------------------------------------------
 
     def _entry(self, report: Any) -> dict[str, Any]:
         where = getattr(report, "location", None) or (report.nodeid, None, "")
-        line = where[1]
         return self.tests.setdefault(
             report.nodeid,
-            {
-                "id": report.nodeid,
-                "outcome": None,
-                "seconds": 0.0,
-                "file": where[0],
-                "line": None if line is None else line + 1,
-                "function": where[2],
-            },
+            {"outcome": None, "seconds": 0.0, **_place(report.nodeid, where)},
         )
 
     def _note(self, report: Any, outcome: str) -> None:
@@ -108,18 +156,30 @@ class Recorder:
         entry["outcome"] = outcome
         if outcome != "passed":
             entry.update(_why(report))
+        if report.outcome == "failed":
+            # Of a test of xdist's workers nobody has told us.
+            line = self._failed_lines.get(report.nodeid) or _crash_line(report)
+            entry.update({"failed_line": line} if line else {})
         for name, value in getattr(report, "user_properties", ()):
             entry.setdefault("properties", {})[str(name)] = _plain(value)
 
-    def results(self, exit_code: int) -> dict[str, Any]:
-        """All that was noted."""
-        ended = [test for test in self.tests.values() if test["outcome"] is not None]
-        return {
-            "exit_code": exit_code,
-            "collected": self.total,
-            "files": self.files,
-            "tests": ended,
-        }
+    def end(self, exit_code: int) -> None:
+        """Note that pytest has ended, and what was noted of no test by itself."""
+        for name in self.tests:
+            if name not in self._ended:
+                self._write_test(name)
+        self._write({"exit_code": exit_code})
+
+    def _write_test(self, name: str) -> None:
+        test = self.tests.get(name)
+        if test is not None and test["outcome"] is not None:
+            self._write({"ended": test})
+
+    def _write(self, said: dict[str, Any]) -> None:
+        if os.getpid() == self._process:
+            # Opened each time: a test may close all files that it finds open.
+            with open(self._path, "a", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(json.dumps(said) + "\n")
 
     def _report(self, event: str, *, now: bool = False) -> None:
         moment = time.monotonic()
@@ -136,6 +196,25 @@ class Recorder:
             )
 
 
+class _OfWorkers:
+    """Hears from xdist which tests its workers have found."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Any) -> None:
+        """A worker has found its tests."""
+        del node
+        self._recorder.know(list(ids))
+
+
+def _place(name: str, location: Any) -> dict[str, Any]:
+    """A test, and where it stands."""
+    file, line, function = location
+    line = None if line is None else line + 1
+    return {"id": name, "file": file, "line": line, "function": function}
+
+
 def _outcome(report: Any) -> str | None:
     """What a part of a test says of the whole; None if nothing yet."""
     expected = hasattr(report, "wasxfail")
@@ -148,6 +227,15 @@ def _outcome(report: Any) -> str | None:
     return None
 
 
+def _crash_line(report: Any) -> Any:
+    """The line that failed, if it is one of the file of the test; else None."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    file = getattr(report, "location", None) or ("",)
+    if crash is None or not file[0] or not os.fspath(crash.path).endswith(file[0]):
+        return None
+    return crash.lineno
+
+
 def _why(report: Any) -> dict[str, Any]:
     """Why a test did not pass, where, and what it printed."""
     found: dict[str, Any] = {}
@@ -155,7 +243,6 @@ def _why(report: Any) -> dict[str, Any]:
     crash = getattr(longrepr, "reprcrash", None)
     if crash is not None:
         found["message"] = _cut(str(crash.message))
-        found["crash"] = [os.fspath(crash.path), crash.lineno]
     elif isinstance(longrepr, tuple):  # a file, a line and the reason of a skip
         found["message"] = _cut(str(longrepr[2]))
     elif longrepr is not None:

@@ -8,39 +8,18 @@ from typing import Any, Final
 import attrs
 
 from taskorch.frontends.suite import _coverage, _words
+from taskorch.frontends.suite._attempt import with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
-from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._measures import Counts
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
+from taskorch.frontends.suite._timeline import Slice
 from taskorch.model import TaskState
 from taskorch.workflows import WorkflowReport
 from taskorch.workflows._report import TaskReport
 
 #: Tests that are named as the slowest.
 _SLOWEST: Final = 10
-
-
-@attrs.frozen
-class Slice:
-    """
-    One attempt, as a bar in a picture.
-
-    Attributes:
-        task: The id of the task.
-        attempt: The number of the attempt.
-        agent: Who did it.
-        start: When it began, in seconds since the epoch.
-        end: When it ended.
-        outcome: `completed`, `retrying`, `failed` or `cancelled`.
-    """
-
-    task: str
-    attempt: int
-    agent: str
-    start: float
-    end: float
-    outcome: str
 
 
 @attrs.frozen
@@ -199,15 +178,15 @@ def made(
     suite: Suite,
     folder: RunFolder,
     report: WorkflowReport,
+    slices: tuple[Slice, ...],
     over_time: Sequence[str] = (),
 ) -> SuiteReport:
     """The report of a run that has ended, from what its tasks have left behind."""
     told = {task.name: task for task in report.tasks}
-    lines = JsonLines(folder.attempts, 1 << 40, 1e6)
-    slices = tuple(Slice(**line) for line in lines.read())
+    latest = {one.task: one.attempt for one in slices}
     tasks = tuple(
         attrs.evolve(
-            _part(phase.name, part, told.get(part.id), folder),
+            _part(phase.name, part, told.get(part.id), folder, latest.get(part.id)),
             part_of="" if part is task or task.shards == 1 else task.id,
         )
         for phase in suite.phases
@@ -241,18 +220,27 @@ def _unmeasured(suite: Suite, parts: Iterable[TaskPart]) -> Iterator[str]:
 
 
 def _part(
-    phase: str, task: SuiteTask, told: TaskReport | None, folder: RunFolder
+    phase: str,
+    task: SuiteTask,
+    told: TaskReport | None,
+    folder: RunFolder,
+    latest: int | None,
 ) -> TaskPart:
     state = TaskState.BLOCKED if told is None else told.state
     status = _words.STATUS[state]
     if state is TaskState.BLOCKED:
         status = "blocked"
     if told is None or not told.attempts:
-        because = () if told is None else told.root_causes
+        causes = () if told is None else told.root_causes
+        # Of one that was run again, too, by the name that it has in the suite.
+        because = tuple(dict.fromkeys(cause.partition("~")[0] for cause in causes))
         error = "" if told is None else told.error
         return TaskPart(task.id, task.name, phase, status, error=error, because=because)
     found = kept_in(folder.results(task.id))
     counts = found.get("counts")
+    error = told.error
+    if error and found.get("attempt") == latest:
+        error = with_stop(error, found)
     return TaskPart(
         task.id,
         task.name,
@@ -263,7 +251,7 @@ def _part(
         told.duration or 0.0,
         None if counts is None else Counts(**counts),
         found.get("coverage"),
-        told.error,
+        error,
         (),
         tuple(found.get("tests", ())),
         tuple(found.get("flaky", ())),

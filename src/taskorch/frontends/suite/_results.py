@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree as ET
@@ -18,8 +20,29 @@ from taskorch.frontends.suite._measures import Counts
 _MAX_SIZE: Final = 1 << 26
 #: The outcomes because of which a plain run fails.
 BAD: Final = ("failed", "error")
-#: What JUnit calls an outcome.
-_MARKS: Final = {"failure": "failed", "error": "error", "skipped": "skipped"}
+#: The elements of a case in JUnit's XML that say an outcome, of which the worst counts.
+_MARKS: Final = {
+    "error": "error",
+    "failure": "failed",
+    "rerunError": "error",
+    "rerunFailure": "failed",
+    **dict.fromkeys(("skipped", "disabled", "ignored", "notrun"), "skipped"),
+}
+_WORST: Final = ("error", "failed", "skipped")
+#: Those of a test that failed, and passed when it was repeated.
+_FLAKY: Final = ("flakyFailure", "flakyError")
+#: What attributes of a case say instead: `status`, and `result` of googletest.
+_WORDS: Final = {
+    **dict.fromkeys(("error", "errored", "broken", "aborted", "crashed"), "error"),
+    **dict.fromkeys(("fail", "failed", "failure", "timeout"), "failed"),
+    **dict.fromkeys(
+        (
+            *("notrun", "notexecuted", "disabled", "ignored", "suppressed"),
+            *("skip", "skipped", "filtered", "pending", "todo", "inconclusive"),
+        ),
+        "skipped",
+    ),
+}
 #: What a file of JSON may say of its tests.
 _NAMES: Final = tuple(attrs.fields_dict(Counts))
 #: What it may say of its measures.
@@ -42,7 +65,8 @@ class TestRecord:
 
     Attributes:
         id: Its id, as pytest writes it.
-        outcome: `passed`, `failed`, `error`, `skipped`, `xfailed` or `xpassed`.
+        outcome: `passed`, `failed`, `error`, `skipped`, `xfailed`, `xpassed`, or
+            `not_run` of one that was to be run and never began.
         seconds: How long it took.
         message: Why it did not pass.
         text: The same at length.
@@ -51,6 +75,8 @@ class TestRecord:
         line: Where, from 1.
         function: What it is called there.
         properties: What it has recorded.
+        failed_line: The line of the file that failed.
+        is_flaky: Whether it has failed, and then passed, when it was repeated at once.
     """
 
     __test__ = False
@@ -65,6 +91,8 @@ class TestRecord:
     line: int | None = None
     function: str = ""
     properties: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    failed_line: int | None = None
+    is_flaky: bool = False
 
     @property
     def is_bad(self) -> bool:
@@ -86,7 +114,7 @@ class TestRecord:
 
 
 _ALWAYS: Final = ("id", "outcome", "seconds")
-_NOTHING: Final[tuple[Any, ...]] = (None, "", {})
+_NOTHING: Final[tuple[Any, ...]] = (None, "", {}, False)
 
 
 def counts_of(tests: Iterable[TestRecord]) -> Counts:
@@ -94,6 +122,65 @@ def counts_of(tests: Iterable[TestRecord]) -> Counts:
     found = Counter(test.outcome for test in tests)
     found["errors"] = found.pop("error", 0)
     return Counts(**found)
+
+
+@attrs.frozen
+class PytestResults:
+    """
+    What our plugin of pytest has noted.
+
+    Attributes:
+        tests: Each test that was to be run, and each file that could not be.
+        unended: The ids of those that had begun, and not ended.
+        files: The files with tests: how they begin an id, their path and their number
+            of tests.
+        has_ended: Whether pytest itself has come to its end.
+    """
+
+    tests: tuple[TestRecord, ...]
+    unended: tuple[str, ...] = ()
+    files: Mapping[str, tuple[str, int]] = attrs.field(factory=dict, hash=False)
+    has_ended: bool = False
+
+
+def read_pytest(path: Path, now: float) -> PytestResults:
+    """
+    What our plugin of pytest has noted in *path* until *now*.
+
+    Raises:
+        ResultsError: It has noted nothing.
+    """
+    collected: dict[str, None] = {}
+    began: dict[str, dict[str, Any]] = {}
+    found: dict[str, TestRecord] = {}
+    files: dict[str, tuple[str, int]] = {}
+    has_ended = False
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                with suppress(ValueError):  # the last one, of a process that was killed
+                    said = json.loads(line)
+                    collected.update(dict.fromkeys(said.get("collected", ())))
+                    files.update(said.get("files", {}))
+                    for test in (said[n] for n in ("began", "ended") if n in said):
+                        began[test["id"]] = test
+                    if "ended" in said:
+                        found[said["ended"]["id"]] = TestRecord.of(said["ended"])
+                    has_ended = has_ended or "exit_code" in said
+    except OSError as error:
+        msg = f"pytest has left no results: {error.strerror}"
+        raise ResultsError(msg) from None
+    unended = [name for name in began if name not in found]
+    for name in unended:
+        test = began[name]
+        seconds = max(0.0, now - test["at"])
+        text = "it had not ended when pytest did"
+        found[name] = TestRecord.of(
+            {**test, "outcome": "error", "seconds": seconds, "message": text}
+        )
+    for name in collected:
+        found.setdefault(name, TestRecord(name, "not_run"))
+    return PytestResults(tuple(found.values()), tuple(unended), files, has_ended)
 
 
 def read_junit(path: Path) -> list[TestRecord]:
@@ -112,23 +199,37 @@ def read_junit(path: Path) -> list[TestRecord]:
     except ET.ParseError as error:
         msg = f"{path} is no XML: {error}"
         raise ResultsError(msg) from None
+    for element in root.iter():
+        # Whatever name space it declares.
+        element.tag = element.tag.rpartition("}")[2]
     if root.tag not in ("testsuites", "testsuite"):
         msg = f"{path} is no JUnit report: it begins with <{root.tag}>"
         raise ResultsError(msg)
-    return [_record(case) for case in root.iter("testcase")]
+    broken = [
+        suite
+        for suite in root.iter("testsuite")
+        # Outside of its cases.
+        if any(mark.tag in ("error", "failure") for mark in suite)
+    ]
+    return [_record(case) for case in (*root.iter("testcase"), *broken)]
 
 
 def _record(case: ET.Element) -> TestRecord:
+    """A case, or a suite that has failed as a whole."""
     marks = [mark for mark in case if mark.tag in _MARKS]
+    marks.sort(key=lambda mark: _WORST.index(_MARKS[mark.tag]))
+    flaky = [mark for mark in case if mark.tag in _FLAKY]
     outcome = "passed"
     message = text = ""
-    for mark in marks:
-        outcome = _MARKS[mark.tag]
+    for mark in (marks or flaky)[:1]:
+        outcome = _MARKS.get(mark.tag, "passed")
         message, text = mark.get("message") or "", mark.text or ""
         if mark.get("type") == "pytest.xfail":
             outcome = "xfailed"
+    if outcome == "passed":
+        outcome = _outcome_by_attributes(case)
     place = case.get("classname") or case.get("file") or ""
-    name = case.get("name") or ""
+    name = case.get("name") or "unnamed"
     line = case.get("line") or ""
     return TestRecord(
         f"{place}::{name}" if place else name,
@@ -140,7 +241,19 @@ def _record(case: ET.Element) -> TestRecord:
         case.get("file") or "",
         int(line) if line.isdecimal() else None,
         name,
+        is_flaky=bool(flaky) and outcome == "passed",
     )
+
+
+def _outcome_by_attributes(case: ET.Element) -> str:
+    """The outcome of a case that has no element for it."""
+    said = {
+        _WORDS.get(re.sub("[^a-z]", "", (case.get(name) or "").lower()))
+        for name in ("status", "result")
+    }
+    if (case.get("executed") or "").lower() in ("false", "no", "0"):
+        said.add("skipped")
+    return next((outcome for outcome in _WORST if outcome in said), "passed")
 
 
 def _seconds(text: str | None) -> float:

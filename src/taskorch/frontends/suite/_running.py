@@ -31,11 +31,10 @@ from taskorch.events import (
 )
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._agent import Agent
-from taskorch.frontends.suite._attempt import name_of
+from taskorch.frontends.suite._attempt import name_of, with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._html import page
-from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._junit import junit
 from taskorch.frontends.suite._markdown import markdown
 from taskorch.frontends.suite._messages import checkers
@@ -44,6 +43,7 @@ from taskorch.frontends.suite._phase_clock import PhaseClock
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
 from taskorch.frontends.suite._telling import Teller
+from taskorch.frontends.suite._timeline import Timeline
 from taskorch.frontends.suite._translation import (
     add_agents,
     orchestrator_of,
@@ -51,6 +51,7 @@ from taskorch.frontends.suite._translation import (
 )
 from taskorch.model import TERMINAL
 from taskorch.runtime._clock import MonotonicClock
+from taskorch.workflows import WorkflowReport
 
 _LOG: Final = logging.getLogger(__name__)
 #: The id of the run in its journal.
@@ -143,13 +144,15 @@ def run(
         rerun_failed=failed,
         **options,
     )
+    following = _Following(orchestrator, suite, place, tell)
     try:
         with orchestrator:
             begun(orchestrator, suite)
             # What an earlier life has left begins with them.
             add_agents(orchestrator, suite, agent, elsewhere=elsewhere)
-            return _run(orchestrator, suite, place, tell)
+            return _run(orchestrator, suite, place, following)
     finally:
+        following.clock.stop()
         for one in agents:
             one.close()
 
@@ -158,14 +161,8 @@ def _run(
     orchestrator: TaskOrchestrator,
     suite: Suite,
     place: RunFolder,
-    tell: Callable[[Ended], object],
+    following: _Following,
 ) -> SuiteReport:
-    Teller(orchestrator, suite, RUN, place)
-    clock = PhaseClock(orchestrator, suite, RUN)
-    names = frozenset(part.id for part in parts_of(suite))
-    ended: set[str] = set()
-    log = JsonLines(place.attempts, 1 << 40, 1e6)
-    _connect(orchestrator, names, ended, tell, log)
     place.report("json").unlink(missing_ok=True)
     since = MonotonicClock().now_ns() / 1e9
     try:
@@ -176,20 +173,21 @@ def _run(
         )
         hint = "begin anew: --fresh"
         raise InvalidTaskError(msg, hint=hint) from error
-    ended |= names.intersection(
-        task.name for task in started.report().tasks if task.state in TERMINAL
-    )
+    following.know(started.report())
     try:
         started.result()
     except WorkflowFailedError:
         # The report says it all.
         pass
     finally:
-        clock.stop()
+        following.clock.stop()
     # Receivers have been served.
     orchestrator.wait()
     shutil.rmtree(place.under_way, ignore_errors=True)
-    report = _report.made(suite, place, started.report(), clock.over)
+    place.phases.unlink(missing_ok=True)
+    slices = following.timeline.slices()
+    over = following.clock.over
+    report = _report.made(suite, place, started.report(), slices, over)
     _learn(suite, place, since)
     for suffix, text in written(report).items():
         Staged(place.report(suffix), text).commit()
@@ -243,54 +241,75 @@ def _put_aside(place: RunFolder, but: Collection[Path]) -> None:
             path.rename(previous / path.name)
 
 
-def _connect(
-    orchestrator: TaskOrchestrator,
-    names: frozenset[str],
-    ended: set[str],
-    tell: Callable[[Ended], object],
-    log: JsonLines,
-) -> None:
-    """Tell of what ends, and write each attempt down; *ended* takes the names."""
-    began: dict[str, float] = {}
+class _Following:
+    """
+    What follows a run from before it begins: messages, timeline, the time of phases.
 
-    def started(event: TaskStarted) -> None:
-        began[event.task_id] = event.at
+    What an earlier process has left begins as soon as there are agents, and is told
+    like all else.
+    """
 
-    def heard(event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled) -> None:
+    def __init__(
+        self,
+        orchestrator: TaskOrchestrator,
+        suite: Suite,
+        place: RunFolder,
+        tell: Callable[[Ended], object],
+    ) -> None:
+        self.timeline = Timeline(place)
+        self._tell = tell
+        self._place = place
+        self._names = frozenset(part.id for part in parts_of(suite))
+        self._ended: set[str] = set()
+        signals = orchestrator.signals
+        signals.journal_degraded.connect(self._degraded)
+        signals.journal_restored.connect(self._restored)
+        signals.task_started.connect(self._started)
+        for signal in (
+            *(signals.task_completed, signals.task_retrying),
+            *(signals.task_failed, signals.task_cancelled),
+        ):
+            signal.connect(self._heard)
+        self._teller = Teller(orchestrator, suite, RUN, place, self.timeline)
+        self.clock = PhaseClock(orchestrator, suite, RUN, place.phases)
+
+    def know(self, report: WorkflowReport) -> None:
+        """Take in what had ended in earlier processes."""
+        done = {task.name for task in report.tasks if task.state in TERMINAL}
+        self._ended |= self._names & done
+
+    def _started(self, event: TaskStarted) -> None:
+        if name_of(event.task_id) in self._names:
+            self.timeline.begins(event)
+
+    def _heard(
+        self, event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled
+    ) -> None:
         name = name_of(event.task_id)
-        if name not in names:
+        if name not in self._names:
             return
-        state = type(event).__name__.removeprefix("Task").lower()
-        message = getattr(event, "message", "") or getattr(event, "reason", "")
-        attempt = getattr(event, "attempt", 0)
-        agent = getattr(event, "agent_id", "") or ""
-        if event.task_id in began:
-            start = began.pop(event.task_id)
-            one = _report.Slice(name, attempt, agent, start, event.at, state)
-            log.write(attrs.asdict(one))
+        self.timeline.ends(event)
         if getattr(event, "cause", "") == "interrupted":
             # The orchestrator stops, and has not ended it: the next life goes on.
             return
+        state = type(event).__name__.removeprefix("Task").lower()
+        message = getattr(event, "message", "") or getattr(event, "reason", "")
+        latest = self.timeline.latest(event.task_id)
+        agent, attempt = ("", 0) if latest is None else (latest.agent, latest.attempt)
+        found = kept_in(self._place.results(name))
+        if found.get("attempt") == attempt and found.get("run") == event.task_id:
+            message = with_stop(message, found)
         if state != "retrying":
-            ended.add(name)
-        tell(Ended(name, state, agent, attempt, message, len(ended), len(names)))
+            self._ended.add(name)
+        counted = len(self._ended), len(self._names)
+        self._tell(Ended(name, state, agent, attempt, message, *counted))
 
-    def stuck(event: JournalDegraded) -> None:
+    def _degraded(self, event: JournalDegraded) -> None:
         text = "taskorch: nothing new begins until this is mended: %s"
         _LOG.warning(text, event.reason)
 
-    def unstuck(_event: JournalRestored) -> None:
+    def _restored(self, _event: JournalRestored) -> None:
         _LOG.warning("taskorch: the journal can be written again: it goes on")
-
-    signals = orchestrator.signals
-    signals.journal_degraded.connect(stuck)
-    signals.journal_restored.connect(unstuck)
-    signals.task_started.connect(started)
-    for signal in (
-        *(signals.task_completed, signals.task_retrying),
-        *(signals.task_failed, signals.task_cancelled),
-    ):
-        signal.connect(heard)
 
 
 def read_report(folder: Path, suffix: str) -> str:

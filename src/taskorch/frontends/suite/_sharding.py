@@ -25,6 +25,7 @@ from taskorch.frontends.suite._measures import Counts, Measures
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
 from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._process import AgentProcess
+from taskorch.frontends.suite._results import ResultsError, read_pytest
 from taskorch.frontends.suite._tasks import shard_ids
 
 #: pytest's exit code where it finds no tests.
@@ -71,6 +72,20 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
         for process in processes.values():
             process.close()
     write_json(folder.shards, kept)
+    return attrs.evolve(suite, phases=tuple(phases))
+
+
+def shards_of(suite: Suite) -> Suite:
+    """The suite with as many shards as it may have, whichever files these get."""
+    phases = []
+    for phase in suite.phases:
+        tasks = []
+        for task in phase.tasks:
+            template = template_of(suite, task)
+            if task.shards > 1 and template is not None:
+                task = _split(task, template, [[]] * task.shards)  # noqa: PLW2901
+            tasks.append(task)
+        phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
     return attrs.evolve(suite, phases=tuple(phases))
 
 
@@ -131,8 +146,16 @@ def _dealt(
     weights = {
         os.path.relpath(path, template.cwd): times.get(name, usual * count)
         for name, (path, count) in files.items()
+        if count
     }
-    return dealt(weights, task.shards)
+    piles = dealt(weights, task.shards)
+    # No shard has these alone: it would have no tests.
+    piles[0] += [
+        os.path.relpath(path, template.cwd)
+        for path, count in files.values()
+        if not count
+    ]
+    return piles
 
 
 def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
@@ -157,7 +180,7 @@ def _collected(
     task: SuiteTask, template: Template, folder: RunFolder, process: AgentProcess
 ) -> Mapping[str, tuple[str, int]]:
     """The files of a task with their tests, as pytest finds them, or did last time."""
-    results = (folder.artifacts / f"{task.id}.collected.json").resolve()
+    results = (folder.artifacts / f"{task.id}.collected.jsonl").resolve()
     log = folder.logs / f"{task.id}.collected.log"
     known = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
     words = arguments_of(task, template)
@@ -220,7 +243,7 @@ def _mark(job: Mapping[str, Any], template: Template, words: Iterable[str]) -> s
 
 def _collect(
     task: SuiteTask, job: Mapping[str, Any], process: AgentProcess
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """
     Have pytest look for the tests of a task.
 
@@ -229,9 +252,11 @@ def _collect(
     """
     results = Path(job["results"])
     ended = process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
-    found: dict[str, Any] = kept_in(results).get("files", {})
+    found: Mapping[str, Any] = {}
+    with suppress(ResultsError):
+        found = read_pytest(results, 0.0).files
     results.unlink(missing_ok=True)
-    if not found:
+    if not any(count for _, count in found.values()):
         none = ended["exit_code"] in (0, _NO_TESTS)
         why = "finds no tests" if none else f"exits with {ended['exit_code']}"
         msg = f"{task.id} cannot be split: pytest {why}"

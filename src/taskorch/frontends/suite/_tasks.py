@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -71,15 +70,14 @@ def phases(
             tasks.append(task)
             _know(known, _Known(task, one.at("id"), one, number), faults)
         mode: Mode = entry.get("mode", _USUAL.get(kind, ("", "parallel"))[1])
-        most = granted.get("max_parallel")
         made.append(
             SuitePhase(
                 name,
                 kind,
                 mode,
                 tuple(tasks),
-                entry.get("timeout_seconds", _time_of(tasks, mode, most, limits)),
-                most,
+                entry.get("timeout_seconds"),
+                granted.get("max_parallel"),
                 entry.get("on_failure", "stop"),
             )
         )
@@ -321,32 +319,3 @@ def _check_arguments(
         for key, _ in () if arguments is None else arguments.nodes.values():
             if known and key.value not in known:
                 faults.unknown(key, f"templates.{name}.arguments", known)
-
-
-def _time_of(
-    tasks: Iterable[SuiteTask], mode: Mode, most: int | None, limits: Limits
-) -> float | None:
-    """
-    Seconds that a phase may take: as many as its tasks, each at its timeout.
-
-    None if one of them has none.
-    """
-    each = list(tasks)
-    if not each:
-        return None
-    if mode == "parallel":
-        return _rounds([part for task in each for part in task.run], most, limits)
-    times = [
-        _rounds(list(task.run), 1 if mode == "sequential" else most, limits)
-        for task in each
-    ]
-    return None if None in times else math.fsum(time for time in times if time)
-
-
-def _rounds(tasks: list[SuiteTask], most: int | None, limits: Limits) -> float | None:
-    """Seconds for *tasks* at once, as many as may run."""
-    times = [task.timeout for task in tasks if task.timeout is not None]
-    if len(times) < len(tasks):
-        return None
-    room = min(most or len(tasks), limits.max_agents or len(tasks))
-    return max(times) * math.ceil(len(tasks) / room)

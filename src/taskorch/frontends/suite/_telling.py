@@ -18,11 +18,12 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.frontends.suite import _messages, _words
-from taskorch.frontends.suite._attempt import name_of
+from taskorch.frontends.suite._attempt import name_of, with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
 from taskorch.frontends.suite._results import BAD
+from taskorch.frontends.suite._timeline import Timeline
 from taskorch.model import TaskState
 from taskorch.workflows._words import stamp
 
@@ -53,6 +54,7 @@ class Teller:
         suite: Suite,
         run_id: str,
         folder: RunFolder,
+        timeline: Timeline,
     ) -> None:
         watch = suite.monitoring
         limits = (watch.log_rotation_size, watch.log_retention_days)
@@ -63,13 +65,12 @@ class Teller:
         self._orchestrator = orchestrator
         self._suite = suite
         self._folder = folder
+        self._timeline = timeline
         self._prefix = f"{run_id}/"
         self._tasks = {part.id: part for part in parts_of(suite)}
         self._lock = threading.Lock()
         # A run that goes on counts on.
         self._number = sum(1 for _ in self.messages.read())
-        self._began: dict[str, float] = {}
-        self._agents: dict[str, str] = {}
         self._failed: dict[str, list[tuple[int, str, float]]] = {}
         self._cpu: dict[str, tuple[float, float]] = {}
         signals = orchestrator.signals
@@ -89,6 +90,11 @@ class Teller:
             return None
         return self._tasks.get(name_of(event.task_id))
 
+    def _agent(self, event: TaskEvent) -> str:
+        """Who has, or had, the latest attempt at the task."""
+        latest = self._timeline.latest(event.task_id)
+        return "local" if latest is None else latest.agent
+
     def _send(self, message: Mapping[str, Any]) -> None:
         _messages.check_message(message)
         self.messages.write(message)
@@ -104,8 +110,6 @@ class Teller:
         task = self._task(event)
         if task is None:
             return
-        self._began.setdefault(task.id, event.at)
-        self._agents[task.id] = event.agent_id
         self._cpu[task.id] = event.at, 0.0
         name = self._suite.name
         self._send(
@@ -132,7 +136,7 @@ class Teller:
         busy = (said["cpu_seconds"] - used) / seconds if seconds > 0 else 0.0
         said["cpu_utilization"] = round(100 * max(0.0, busy))
         self._cpu[task.id] = event.at, said["cpu_seconds"]
-        agent = self._agents.get(task.id, "local")
+        agent = self._agent(event)
         self._send(_messages.progress(self._next(), event.at, agent, task.id, said))
 
     def _retrying(self, event: TaskRetrying) -> None:
@@ -155,8 +159,9 @@ class Teller:
             folder.coverage(task.id),
             folder.agent_report(task.id),
         )
-        began = self._began.get(task.id, event.at)
-        agent = getattr(event, "agent_id", None) or self._agents.get(task.id, "local")
+        first = self._timeline.first(event.task_id)
+        began = event.at if first is None else first
+        agent = self._agent(event)
         self._send(
             _messages.completion(
                 self._next(),
@@ -190,9 +195,8 @@ class Teller:
     ) -> None:
         attempts = self._failed.setdefault(task.id, [])
         found = kept_in(self._folder.results(task.id))
-        # A task that was out of time has left nothing: what is there is of an attempt
-        # before.
-        if found.get("attempt") != event.attempt:
+        # An attempt may have left nothing: what is there is of one before.
+        if (found.get("run"), found.get("attempt")) != (event.task_id, event.attempt):
             found = {}
         failed = [t for t in found.get("tests", ()) if t["outcome"] in BAD]
         kind = _error_type(event.error_type, failed)
@@ -207,7 +211,7 @@ class Teller:
                 event.agent_id or "local",
                 task.id,
                 error_type=kind,
-                message=event.message,
+                message=with_stop(event.message, found),
                 failed=failed,
                 attempts=attempts,
                 is_escalated=is_escalated,

@@ -213,14 +213,14 @@ class Worker:
         except ImportError:
             sys.stderr.write(f"taskorch: {sys.executable} has no pytest\n")
             return 4
-        recorder = self.plugin.Recorder(self.emit)
+        recorder = self.plugin.Recorder(self.emit, job["results"])
         code = 3
         try:
             code = int(pytest.main(job["args"], plugins=[recorder]))
         finally:
             if measure is not None:
                 measure.end()
-            _write(job["results"], recorder.results(code))
+            recorder.end(code)
         return code
 
     def _reap(self) -> None:
@@ -289,13 +289,6 @@ def _is_loaded(source: str) -> bool:
     folder = os.path.abspath(source) + os.sep  # noqa: PTH100 - a text
     files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
     return any(file is not None and file.startswith(folder) for file in files)
-
-
-def _write(path: str, value: Any) -> None:
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    part.write_text(json.dumps(value), encoding="utf-8")
-    part.replace(target)
 
 
 def _waking() -> int:

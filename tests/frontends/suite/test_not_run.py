@@ -1,0 +1,99 @@
+"""Tests that were to be run and did not, or did not end: they are not forgotten."""
+
+import json
+
+import pytest
+
+from taskorch.frontends.suite import load, run
+
+SUITE = """\
+templates:
+  p: {pytest: [-q, -p, "no:cacheprovider"]}
+orchestrator:
+  task_definitions:
+    unit:
+      - {id: first, template: p, arguments: [test_bad.py, -x],
+         success_criteria: {pass_rate: 0.5}}
+      - {id: rate, template: p, arguments: [test_bad.py, -x],
+         success_criteria: {pass_rate: 0.1}}
+      - {id: workers, template: p, arguments: [test_bad.py, -x, -n1]}
+      - {id: leaves, template: p, arguments: [test_leaves.py]}
+      - {id: dies, template: p, arguments: [test_dies.py]}
+      - {id: kills, template: p, arguments: [test_kills.py]}
+      - {id: good, template: p, arguments: [test_good.py, -x]}
+      - {id: hangs, template: p, arguments: [test_hangs.py], resources: {timeout: 15}}
+failure_handling: {timeout_grace_period: 10}
+"""
+#: Its second test ends all that runs.
+LEAVES = (
+    "import pytest\ndef test_a(): pass\ndef test_b(): pytest.exit('x', returncode=0)\n"
+)
+MORE = "".join(f"def test_{n}(): pass\n" for n in range(8))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    here = tmp_path_factory.mktemp("early")
+    for name, text in {
+        "pytest.ini": "[pytest]\n",
+        "suite.yaml": SUITE,
+        "test_bad.py": "def test_a(): pass\ndef test_b(): assert 0\n" + MORE,
+        "test_leaves.py": LEAVES + MORE,
+        "test_dies.py": "import os\n" + LEAVES.replace("pytest.exit", "os._exit(0) #"),
+        "test_kills.py": "import os, time\ndef test_a(): pass\n"
+        "def test_k():\n    os.kill(os.getppid(), 9)\n    time.sleep(600)\n",
+        "test_good.py": MORE,
+        "test_hangs.py": "import time\n" + MORE + "def test_h(): time.sleep(600)\n",
+    }.items():
+        (here / name).write_text(text)
+    report = run(load(here / "suite.yaml"), here / "out")
+    return {task.id: task for task in report.tasks}, here / "out"
+
+
+@pytest.mark.parametrize(
+    ("task", "counts"),
+    [
+        ("first", "1 passed, 1 failed, 8 not run"),
+        ("workers", "1 passed, 1 failed, 8 not run"),
+        ("leaves", "1 passed, 1 error, 8 not run"),
+        ("dies", "1 passed, 1 error"),
+    ],
+)
+def test_a_run_that_ends_early_is_no_success(task, counts, done):
+    assert not done[0][task].has_passed
+    assert str(done[0][task].counts) == counts
+
+
+def test_what_was_not_run_has_not_passed_and_a_rate_is_of_all(done):
+    assert "pass_rate is 0.1 (1 of 10), and at least 0.5" in done[0]["first"].error
+    assert "8 of 10 tests were not run" in done[0]["leaves"].error
+    assert "its process has ended before pytest had" in done[0]["dies"].error
+    assert done[0]["rate"].has_passed
+    assert done[0]["good"].has_passed
+    xml = (done[1] / "report.xml").read_text()
+    assert xml.count("not run: the run has ended before") == 8 * 4
+
+
+def test_which_test_killed_its_agent_is_said(done):
+    error = done[0]["kills"].error
+    assert "has ended: signal 9" in error
+    assert "under way: test_kills.py::test_k (for " in error
+
+
+def test_which_test_hung_and_what_passed_before_it_is_said(done):
+    tasks, folder = done
+    hangs = tasks["hangs"]
+    assert str(hangs.counts) == "8 passed, 1 error"
+    assert "longer than its timeout of 15 s: under way: test_hangs.py::test_h" in (
+        hangs.error
+    )
+    assert hangs.error.endswith("; before that: 8 passed")
+    lines = (folder / "logs/messages.jsonl").read_text().splitlines()
+    (told,) = [
+        message["failure_details"]
+        for message in map(json.loads, lines)
+        if message["message_type"] == "failure_notification"
+        if message["task_id"] == "hangs"
+    ]
+    assert told["error_message"].endswith("; before that: 8 passed")
+    assert told["failed_tests"] == ["test_hangs.py::test_h"]
