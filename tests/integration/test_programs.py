@@ -251,6 +251,35 @@ def test_a_program_that_a_signal_ends_says_which(orch):
     assert caught.value.result.exit_code == -9
 
 
+@pytest.mark.parametrize(
+    ("said", "last"),
+    [
+        ("echo out; printf 'first\\nlast of err\\n \\n' >&2", ": last of err (task"),
+        ("printf 'first\\nlast of out\\n'; echo ' ' >&2", ": last of out (task"),
+        (":", "code 3 (task"),
+    ],
+)
+def test_a_failure_begins_with_what_was_said_last(orch, said, last):
+    with pytest.raises(ProgramFailedError) as caught:
+        run(orch, ["sh", "-c", f"{said}; exit 3"])
+    assert last in caught.value.message
+
+
+def test_who_was_killed_by_others_is_told_so(orch):
+    """And which variable it spoke of it did not have, before others that it lacks."""
+    for name in "ABCD":
+        os.environ[f"LACKS_{name}"] = "x"
+    try:
+        with pytest.raises(ProgramFailedError) as caught:
+            run(orch, ["sh", "-c", "echo no LACKS_D >&2; kill -9 $$"])
+    finally:
+        for name in "ABCD":
+            del os.environ[f"LACKS_{name}"]
+    assert "was ended by signal 9" in caught.value.message
+    assert caught.value.hint.startswith("taskorch did not send signal 9")
+    assert "not inherited: LACKS_D, " in caught.value.hint
+
+
 def test_a_program_that_is_not_there_fails_with_what_to_do(orch, tmp_path):
     """Not there, not executable, no program at all: each is told apart."""
     plain = tmp_path / "plain"
