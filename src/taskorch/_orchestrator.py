@@ -500,7 +500,9 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
             InvalidTransitionError: The state machine forbids it.
+            InvalidTaskError: The *reason* is no text.
         """
+        _check_reason(reason)
         return self._control(
             task_id,
             lambda row, now: self._rt.kernel.cancel(row, now, reason),
@@ -588,9 +590,7 @@ class TaskOrchestrator:
                 be run.
             InvalidTaskError: There is no such verdict, or the reason is no text.
         """
-        if not isinstance(reason, str):
-            msg = f"a reason is a text, not {show(reason)}"
-            raise InvalidTaskError(msg)
+        _check_reason(reason)
         if verdict not in ("retry", "fail", "complete"):
             msg = f"a verdict is 'retry', 'fail' or 'complete', not {verdict!r}"
             raise InvalidTaskError(msg)
@@ -1209,3 +1209,9 @@ def _check_executors(
             )
         checked[name] = FuturesExecutor(name, executor)
     return checked
+
+
+def _check_reason(reason: object) -> None:
+    if not isinstance(reason, str):
+        msg = f"a reason is a text, not {show(reason)}"
+        raise InvalidTaskError(msg)

@@ -85,6 +85,18 @@ def test_cancelling_a_pending_task() -> None:
         assert states(orch, second.task_id) == ["pending", "cancelled"]
 
 
+def test_why_a_task_was_cancelled_is_said_by_whoever_does_it() -> None:
+    with TaskOrchestrator() as orch:
+        hold = Hold()
+        task = orch.submit_task(Task.call(print, id="t", after=[orch.submit(hold)]))
+        with pytest.raises(InvalidTaskError, match="a reason is a text, not 5"):
+            orch.cancel_task("t", reason=5)  # type: ignore[arg-type]
+        assert orch.cancel_task("t", reason="the shop is closed")
+        with pytest.raises(TaskCancelledError, match="the shop is closed"):
+            task.result(PATIENCE)
+        hold.release()
+
+
 def test_cancelling_a_queued_task() -> None:
     """What waits for a slot is cancelled at once, and the next in line starts."""
     with TaskOrchestrator(concurrency=1) as orch:
