@@ -992,6 +992,9 @@ class TaskOrchestrator:
         """
         End: wait for what can still proceed, cancel the rest, and say what was left.
 
+        While it waits, new tasks are taken from tasks, receivers and callbacks only,
+        and health is not ready. The log says after some seconds what is waited for.
+
         What runs is asked to stop, and has `grace` seconds for that; then it is given
         up, and programs are killed. Called again, it returns the same report; while
         another thread is at it, the less patient of the two decides.
@@ -1016,14 +1019,18 @@ class TaskOrchestrator:
         )
 
     def stop_on(
-        self, *signals: int, timeout: float | timedelta = SIGNAL_SECONDS
+        self,
+        *signals: int,
+        timeout: float | timedelta = SIGNAL_SECONDS,
+        drain: bool | None = None,
     ) -> None:
         """
         End in good order at *signals*, as at the SIGTERM of whoever runs the process.
 
         The first one raises SystemExit on the main thread, or cancels the main task of
         `asyncio.run`, and so ends the `with` or `async with` block, which then waits
-        for what can still proceed instead of cancelling it. A second one cancels what
+        instead of cancelling: in memory for all that can still proceed; with a journal
+        for what runs, and the queue is left to the next life. A second one cancels what
         runs, and a third one waits for nothing any more. The process exits with 128
         and the number of the signal.
 
@@ -1035,16 +1042,23 @@ class TaskOrchestrator:
             signals: Such as `signal.SIGTERM`.
             timeout: Seconds that the end may take, as that of `stop`. Let it be less
                 than whoever sends the signal waits before he kills.
+            drain: Whether what is queued is waited for, too; None is in memory only.
 
         Raises:
             UsageError: This is not the main thread.
             InvalidTaskError: One is no signal, or none that can be handled; or
-                *timeout* is no number of seconds.
+                *timeout* is no number of seconds, or *drain* not True, False or None.
             NotRunningError: The orchestrator has stopped.
         """
         self._rt.deciders.refuse_forked()
+        if not isinstance(drain, bool | None):
+            msg = f"drain is True, False or None, not {show(drain)}"
+            raise InvalidTaskError(msg)
         _stop_signals.stop_on(
-            self._lifecycle, signals, check_seconds("timeout", timeout)
+            self._lifecycle,
+            signals,
+            check_seconds("timeout", timeout),
+            drain=self._rt.committer is None if drain is None else drain,
         )
 
     def __enter__(self) -> Self:
@@ -1062,13 +1076,10 @@ class TaskOrchestrator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # After an exception in the block, what is queued does not begin any more.
-        was_stopped = self._rt.closed
-        report = _stop_signals.end_block(
-            self._lifecycle, self._stop_timeout, failed=kind is not None
-        )
-        if kind is None and not was_stopped:
-            self._rt.notices.block_ended(report)
+        # After an exception in the block, what is queued does not begin any more. Who
+        # has stopped it in the block has the report.
+        if not self._rt.closed:
+            _stop_signals.end_block(self._lifecycle, self._stop_timeout, error)
 
     async def __aenter__(self) -> Self:
         loop = asyncio_loop("the start of an orchestrator", "orch.start")
@@ -1086,12 +1097,10 @@ class TaskOrchestrator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        was_stopped = self._rt.closed
-        report = await _stop_signals.end_block_of_coroutine(
-            self._lifecycle, self.aio.stop, error
-        )
-        if kind is None and not was_stopped:
-            self._rt.notices.block_ended(report)
+        if not self._rt.closed:
+            await _stop_signals.end_block_of_coroutine(
+                self._lifecycle, self.aio.stop, error
+            )
 
     def __repr__(self) -> str:
         rt = self._rt

@@ -88,6 +88,7 @@ class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
 
     attempts: Attempts
     closed: bool
+    draining: bool
     executors: Mapping[str, AttemptExecutor[Any]]
     #: What calls come to, by the names of their functions.
     known_calls: dict[str, KnownCall]
@@ -191,8 +192,8 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     try:
         try:
             with lock:
-                if rt.closed or rt.fault is not None:
-                    rt.refuse_submission()
+                if rt.draining or rt.closed or rt.fault is not None:
+                    rt.refuse_new()
                 inside = True
                 now = rt.now()
                 work._row = kernel.submit(task_id, bucket, work, now)
@@ -245,7 +246,7 @@ def _submit_call(
         document = committer.call_documents(bucket.spec.type, fn)(args)
 
     def change(now: int) -> Work:
-        rt.refuse_submission()
+        rt.refuse_new()
         committer.documents[work] = document
         task_id = rt._prefix + str(next(rt._numbers))
         work._row = rt.kernel.submit(task_id, bucket, work, now)
@@ -283,7 +284,7 @@ def submit_calls(  # noqa: C901 - likewise
         def change(
             now: int, part: list[Work] = part, documents: list[Any] = documents
         ) -> None:
-            rt.refuse_submission()
+            rt.refuse_new()
             if committer is not None:
                 committer.documents.update(zip(part, documents, strict=True))
             prefix, numbers = rt._prefix, rt._numbers
@@ -556,7 +557,8 @@ def end_badly(
     strip(error)
     outcome, seen, described = outcome_of(error, row.id, asked=asked)
     stops = control is not None and control.why == "stop"
-    if stops and (outcome == "stopped" or isinstance(error, ProgramFailedError)):
+    ended = outcome in ("stopped", "lost") or isinstance(error, ProgramFailedError)
+    if stops and ended:
         # The orchestrator stops: the next life takes it up.
         outcome = "interrupted"
     # A program that is suspended can be killed from outside.

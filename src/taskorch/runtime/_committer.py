@@ -107,6 +107,8 @@ class Owner(Driver, Protocol):
     epoch: int
     #: The last fact that is kept.
     committed: int
+    #: What is queued may begin.
+    begins: bool
     closed: bool
     started: bool
     wanted: frozenset[type[Event]]
@@ -650,7 +652,7 @@ class Committer:
                 publishing, self._publishing = self._publishing, []
                 settling, self._settling = self._settling, []
                 if restored:
-                    if rt.started and not rt.closed:
+                    if rt.started and rt.begins and not rt.closed:
                         rt.kernel.unpause()
                     rt.kernel.note(JournalRestored, rt.now())
                 for release in releases:

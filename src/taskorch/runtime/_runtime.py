@@ -96,12 +96,14 @@ class Runtime:
         "_report",
         "_seed",
         "attempts",
+        "begins",
         "closed",
         "committed",
         "committer",
         "context_class",
         "deciders",
         "directory",
+        "draining",
         "epoch",
         "executors",
         "fault",
@@ -109,6 +111,7 @@ class Runtime:
         "joining",
         "kernel",
         "known_calls",
+        "lifecycle",
         "lock",
         "loops",
         "manager",
@@ -170,6 +173,7 @@ class Runtime:
     halt: Final = _end.halt
     is_left: Final = _end.is_left
     refuse_submission = _end.refuse_submission
+    refuse_new = _end.refuse_new
 
     def __init__(  # noqa: PLR0915 - all that there is
         self,
@@ -241,6 +245,12 @@ class Runtime:
         #: Of tasks of earlier lives that wait, what no agent can do that is here.
         self.orphans: dict[Spec, None] = {}
         self.closed = False
+        #: It is about to stop: what comes from outside is refused.
+        self.draining = False
+        #: What is queued may begin; no more, if a stop leaves that to the next life.
+        self.begins = True
+        #: What has started it, and can stop it.
+        self.lifecycle: Any = None
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
@@ -303,6 +313,9 @@ class Runtime:
         if self.closed:
             # What is due later is for the next life.
             calm = not (kernel.active or kernel.starts)
+        elif not self.begins:
+            # Attempts without a slot wait for what will not begin.
+            calm = not (kernel.running or kernel.claims or kernel.starts)
         else:
             calm = kernel.quiescent()
         return calm and (committer is None or committer.is_idle())
@@ -650,7 +663,7 @@ class Runtime:
 
         def change(now: int) -> None:
             del now
-            if self.committer is None or not self.committer.trouble:
+            if self.begins and not (self.committer and self.committer.trouble):
                 self.kernel.unpause()
 
         self.step(change)
