@@ -8,6 +8,8 @@ from typing import Final
 CONCURRENCY: Final = 10
 #: Finished tasks that stay whole in memory: a few MB.
 KEEP_FINISHED: Final = 10_000
+#: MB that they may hold: results, arguments, payloads, locals of what failed.
+KEEP_FINISHED_MB: Final = 32.0
 #: Seconds that one level of priority is worth: no task of level 0 waits longer than
 #: a minute behind younger tasks of level 1.
 AGING_SECONDS: Final = 60.0
@@ -47,6 +49,8 @@ MAX_AMOUNT: Final = 1e12
 MAX_WEIGHT: Final = 1_000_000
 #: The largest priority, either way: it shifts the order by 60 s a level.
 MAX_PRIORITY: Final = 1_000_000
+#: MB that finished tasks may hold at the most.
+MAX_KEPT_MB: Final = 1_000_000_000
 #: The most attempts that a policy may ask for.
 MAX_ATTEMPTS: Final = 1_000_000
 #: Nanoseconds in a second.

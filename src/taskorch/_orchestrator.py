@@ -15,6 +15,8 @@ from taskorch._limits import (
     GRACE_SECONDS,
     KEEP_EVENTS,
     KEEP_FINISHED,
+    KEEP_FINISHED_MB,
+    MAX_KEPT_MB,
     MAX_PRIORITY,
     NS,
     SIGNAL_SECONDS,
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
         check_seconds,
         executor_for,
         is_coroutine_function,
+        is_number,
         look_for_meters,
         look_for_sdk,
         machine_resources,
@@ -153,6 +156,9 @@ class TaskOrchestrator:
         keep_finished: Finished tasks that stay in memory. Of older ones it is known
             how they ended, in a byte each, or in about a hundred if the id is of your
             own choice.
+        keep_finished_mb: MB that they may hold, about, of what nobody else has:
+            results, arguments, payloads, and what was in hand when they failed. The
+            oldest leave memory first, and the latest few stay. None is without limit.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
         unknown_capability: Whether a task that no agent can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
@@ -188,6 +194,7 @@ class TaskOrchestrator:
         executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None = None,
         durability: Literal["power", "process"] = "power",
         keep_finished: int = KEEP_FINISHED,
+        keep_finished_mb: float | None = KEEP_FINISHED_MB,
         max_queued: int | None = None,
         unknown_capability: Literal["refuse", "wait"] = "refuse",
         stop_timeout: float | timedelta | None = None,
@@ -201,6 +208,13 @@ class TaskOrchestrator:
         _bind_needed()
         check_count("concurrency", concurrency, least=1)
         check_count("keep_finished", keep_finished, least=0)
+        most = MAX_KEPT_MB
+        if keep_finished_mb is not None and not is_number(keep_finished_mb, 0, most):
+            msg = (
+                f"keep_finished_mb is a number from 0 to {most:,} or None, not "
+                f"{show(keep_finished_mb)}"
+            )
+            raise InvalidTaskError(msg)
         if max_queued is not None:
             check_count("max_queued", max_queued, least=0)
             if queue is not None:
@@ -257,6 +271,7 @@ class TaskOrchestrator:
             context_class=TaskContext,
             report=_reports.report,
             rerun_failed=rerun_failed,
+            keep_finished_mb=keep_finished_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None

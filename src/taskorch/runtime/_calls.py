@@ -58,7 +58,14 @@ from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
 from taskorch.runtime._returned import end_as
 from taskorch.runtime._translation import executor_for
-from taskorch.runtime._work import NO_KWARGS, Work, detach_control, nothing
+from taskorch.runtime._weights import LIGHT, Weights
+from taskorch.runtime._work import (
+    ALL_KEPT,
+    NO_KWARGS,
+    Work,
+    detach_control,
+    nothing,
+)
 
 _SLICE: Final = 512
 _MANY: Final = 4_096
@@ -93,6 +100,7 @@ class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
     #: What calls come to, by the names of their functions.
     known_calls: dict[str, KnownCall]
     threads: WorkerThreads
+    weights: Weights
     work_class: type[Work]
 
     _idle: list[Worker]
@@ -387,6 +395,15 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         finally:
             # As below.
             del row, item, work, value, error
+    weight = 0
+    if (
+        error is not None
+        or type(value) not in LIGHT
+        or work._task is not None
+        or (args and not LIGHT.issuperset(map(type, args)))
+        or kwargs
+    ):
+        weight = rt.weights.weigh(work, value, error)
     lock = rt.lock
     kernel = rt.kernel
     launch = None
@@ -406,6 +423,9 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             end_badly(rt, row, attempt, work, error, now)
         if work._waiters is not None and row.state in TERMINAL:
             rt.wake(work)
+        if weight and row.state in TERMINAL:
+            rt.weights.note(row, weight)
+            rt.weights.let_go(ALL_KEPT)
         del value, work, args, kwargs
         starts = kernel.starts
         if first is None:
@@ -463,6 +483,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
     document = None
     if value is not None or error is not None:
         document, error = document_of_end(committer.document, row.id, value, error)
+    weight = rt.weights.weigh(work, value, error)
     lock = rt.lock
     kernel = rt.kernel
     following = launch = None
@@ -479,6 +500,8 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
                 keep_late(work, attempt, value)
         else:
             end_badly(rt, row, attempt, work, error, now)
+        if weight and row.state in TERMINAL:
+            rt.weights.note(row, weight)
         if kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(now)
         if kernel.sink:
@@ -574,7 +597,7 @@ def end_badly(
 
 
 @defers_interrupts
-def finish(  # noqa: C901 - likewise
+def finish(  # noqa: C901, PLR0912 - likewise
     rt: Owner,
     row: TaskRow,
     attempt: int,
@@ -593,6 +616,7 @@ def finish(  # noqa: C901 - likewise
         document = None
         if committer is not None:
             document, error = document_of_end(committer.document, row.id, value, error)
+        weight = rt.weights.weigh(work, value, error)
         lock = rt.lock
         if lock.locked():
             yield_gil(lock)
@@ -608,6 +632,10 @@ def finish(  # noqa: C901 - likewise
             else:
                 end_badly(rt, row, attempt, work, error, now)
             detach_control(work, attempt)
+            if weight and row.state in TERMINAL:
+                rt.weights.note(row, weight)
+                if committer is None:
+                    rt.weights.let_go(ALL_KEPT)
             if (
                 committer is None
                 and work._waiters is not None

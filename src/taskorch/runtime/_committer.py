@@ -57,6 +57,7 @@ from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._waiting import Waiting
+from taskorch.runtime._weights import Weights
 from taskorch.runtime._work import NEVER, Emitted, Work
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Owner(Driver, Protocol):
     begins: bool
     closed: bool
     started: bool
+    weights: Weights
     wanted: frozenset[type[Event]]
     loops: LoopHost
     notices: Notices
@@ -688,6 +690,9 @@ class Committer:
         kernel = self._rt.kernel
         finished, keep = kernel.finished, kernel.config.keep_finished
         committed, retire = self.commits.committed, kernel.retire
+        if self._rt.weights.let_go(committed):
+            # Each is read from the journal when somebody asks for it.
+            return len(finished) > keep
         for _ in range(min(_MANY, len(finished) - keep)):
             if finished[0].cargo._settled > committed:
                 return False

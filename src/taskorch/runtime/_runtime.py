@@ -59,7 +59,9 @@ from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._tracing import signed
 from taskorch.runtime._waiting import Waiting
+from taskorch.runtime._weights import Weights
 from taskorch.runtime._work import (
+    ALL_KEPT,
     NO_KWARGS,
     Emitted,
     Work,
@@ -138,6 +140,7 @@ class Runtime:
         "timer",
         "waiting",
         "wanted",
+        "weights",
         "work_class",
     )
 
@@ -189,6 +192,7 @@ class Runtime:
         context_class: type[AttemptContext],
         report: Callable[[Any], None],
         rerun_failed: bool = False,
+        keep_finished_mb: float | None = None,
     ) -> None:
         check_parts(parts)
         random = Random(seed)  # noqa: S311 - for decisions, not for secrets
@@ -266,6 +270,8 @@ class Runtime:
         self._numbers: Iterator[int] = count(1)
         #: What calls come to, by the names of their functions.
         self.known_calls: dict[str, _calls.KnownCall] = {}
+        #: How many bytes finished tasks hold, and may hold.
+        self.weights = Weights(self, keep_finished_mb)
         self.submission = Submission(self)
         self.loops: LoopHost = LoopHost(self.name, self.fail_stop)
         self.threads: WorkerThreads = WorkerThreads(
@@ -502,8 +508,14 @@ class Runtime:
                 tidy(row, work)
                 if row.state is TaskState.FAILED:
                     self.notices.note_failed(row, work)
+                if row.state is TaskState.CANCELLED or not row.attempt:
+                    # No attempt has come to its end, where others are weighed.
+                    weight = self.weights.weigh(work, work._value, None)
+                    self.weights.note(row, weight)
             if work._waiters is not None and self.committer is None:
                 self.wake(work)
+        if self.committer is None:
+            self.weights.let_go(ALL_KEPT)
 
     def wake(self, work: Work) -> None:
         """Tell those who wait for *work*."""
