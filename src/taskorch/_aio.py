@@ -17,10 +17,10 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
 
-from taskorch._futures import cancel_pending
+from taskorch._ahead import Ahead
 from taskorch._handles import TaskHandle
 from taskorch._limits import KEEP_EVENTS
-from taskorch.model import to_patience
+from taskorch.model import check_count, to_patience
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import capture
@@ -133,6 +133,7 @@ class AsyncOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[T]: ...
 
     @overload
@@ -142,35 +143,53 @@ class AsyncOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[T]: ...
 
-    async def map(
+    def map(
         self,
         fn: Callable[..., Any],
         /,
         *iterables: Iterable[Any],
-        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the contract's name
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[Any]:
         """
         See `TaskOrchestrator.map`: `async for result in orch.aio.map(…)`.
 
-        All calls are submitted when the first result is asked for. Close it
+        Nothing is submitted before the first result is asked for. Close it
         (`contextlib.aclosing`) if you leave it early: what has not begun is cancelled.
         """
+        rt = self._orch._rt
+        ctx = capture(rt.spans)
+
+        def submit(calls: list[tuple[Any, ...]]) -> Any:
+            return rt.submit_calls(fn, calls, ctx)
+
+        return self._map(submit, iterables, timeout, buffersize)
+
+    async def _map(
+        self,
+        submit: Callable[[list[tuple[Any, ...]]], list[TaskHandle[T]]],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | timedelta | None,  # noqa: ASYNC109 - as that of `map`
+        buffersize: int | None,
+    ) -> AsyncIterator[T]:
         seconds = to_patience(timeout)
         end = None if seconds is None else monotonic() + seconds
-        calls = list(zip(*iterables, strict=False))
-        ctx = capture(self._orch._rt.spans)
-        works = await _on_thread(self._orch._rt.submit_calls, fn, calls, ctx)
-        works.reverse()
+        if buffersize is not None:
+            check_count("buffersize", buffersize, least=1)
+        ahead = Ahead(self._orch._rt, submit, iterables, buffersize)
+        whole = ahead.has_end and self._orch._rt.committer is not None
+        await _on_thread(ahead.fill, whole=whole)
         try:
-            while works:
+            while ahead.handles:
                 # Not kept in a variable: of a long map, no result stays in memory.
-                yield await _next_within(works, end)
+                yield await _next_within(ahead, end)
+                if ahead.wants_more():
+                    await _on_thread(ahead.fill)
         finally:
-            cancel_pending(works, keep=False)
-            # As `_leave` of the orchestrator's map: no error leads to the handles.
-            works.clear()
+            ahead.leave()
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""
@@ -536,9 +555,9 @@ async def _on_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
     return await asyncio.to_thread(call, *args, **kwargs)
 
 
-async def _next_within(works: list[Any], end: float | None) -> Any:
-    """The result of the last of *works*, which goes, if it comes before *end*."""
+async def _next_within(ahead: Ahead[T], end: float | None) -> T:
+    """The result of the first call that is *ahead*, which goes, if it comes in time."""
     async with asyncio.timeout(None if end is None else end - monotonic()):
-        result = await works[-1]
-    works.pop()
+        result = await ahead.handles[0]
+    ahead.taken(result)
     return result

@@ -22,7 +22,7 @@ from taskorch._limits import (
     SIGNAL_SECONDS,
 )
 from taskorch._suggesting import suggesting
-from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts, takes_interrupts
+from taskorch.runtime._interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         MEASURED,
         Agent,
         AgentRunner,
+        Ahead,
         AttemptExecutor,
         Explanation,
         FuturesExecutor,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         PriorityQueue,
         Processes,
         Resources,
+        Results,
         Runtime,
         Stats,
         StopReport,
@@ -72,7 +74,6 @@ if TYPE_CHECKING:
         _stop_signals,
         asyncio,
         asyncio_loop,
-        cancel_pending,
         capture,
         check_capabilities,
         check_count,
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
         parts_of,
         refuse_arguments,
         show,
+        submit_rest,
         to_patience,
     )
     from taskorch.protocols import (
@@ -385,6 +387,7 @@ class TaskOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[T]: ...
 
     @overload
@@ -394,6 +397,7 @@ class TaskOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[T]: ...
 
     def map(
@@ -402,11 +406,16 @@ class TaskOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[Any]:
         """
         Call *fn* with the items of *iterables*, and yield the results in order.
 
-        All calls are submitted before this returns. Those that have not begun are
+        Calls are submitted as results are asked for, some thousand ahead, or fewer if
+        the results are large. The iterables may be without an end. If they have a
+        length, all calls are submitted in any case: before this returns, if there is a
+        journal; else at the latest when the orchestrator waits or drains, or when the
+        iterator goes before anybody has asked it. Those that have not begun are
         cancelled when the iterator is closed, when a call fails, or when *timeout* is
         over.
 
@@ -414,15 +423,34 @@ class TaskOrchestrator:
             fn: What to call.
             iterables: One for each argument; the shortest ends it.
             timeout: Seconds, or a timedelta, for all of it, from now.
+            buffersize: Calls that are submitted before their results are taken, and no
+                more, whatever the iterables are.
 
         Raises:
             TimeoutError: While iterating: *timeout* is over.
         """
+        ctx = capture(self._rt.spans)
+
+        def submit(calls: list[tuple[Any, ...]]) -> Any:
+            return self._rt.submit_calls(fn, calls, ctx)
+
+        return self._map(submit, iterables, timeout, buffersize)
+
+    def _map(
+        self,
+        submit: Callable[[list[tuple[Any, ...]]], list[TaskHandle[T]]],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | timedelta | None,
+        buffersize: int | None,
+    ) -> Iterator[T]:
         seconds = to_patience(timeout)
         end = None if seconds is None else monotonic() + seconds
-        calls = list(zip(*iterables, strict=False))
-        works = self._rt.submit_calls(fn, calls, capture(self._rt.spans))
-        return _results(cast("list[TaskHandle[Any]]", works), end)
+        if buffersize is not None:
+            check_count("buffersize", buffersize, least=1)
+        ahead = Ahead(self._rt, submit, iterables, buffersize)
+        # What a journal has accepted is made, whatever becomes of this life.
+        ahead.fill(whole=ahead.has_end and self._rt.committer is not None)
+        return Results(ahead, end)
 
     # -- agents --------------------------------------------------------------------
 
@@ -999,6 +1027,7 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
+        submit_rest(self._rt)
         return self._rt.waiting.until_quiet(to_patience(timeout))
 
     def stop(
@@ -1028,6 +1057,8 @@ class TaskOrchestrator:
                 was asked to stop. After that, it has ended without waiting further.
             SystemExit: Likewise, by a signal of `stop_on`.
         """
+        if drain and self._rt.started and not self._rt.closed:
+            submit_rest(self._rt)
         return self._lifecycle.stop(
             drain=drain,
             timeout=self._stop_timeout if timeout is None else to_patience(timeout),
@@ -1094,6 +1125,8 @@ class TaskOrchestrator:
         # After an exception in the block, what is queued does not begin any more. Who
         # has stopped it in the block has the report.
         if not self._rt.closed:
+            if error is None:
+                submit_rest(self._rt)
             _stop_signals.end_block(self._lifecycle, self._stop_timeout, error)
 
     async def __aenter__(self) -> Self:
@@ -1125,39 +1158,6 @@ class TaskOrchestrator:
             f"<TaskOrchestrator {state}: {kernel.queued} queued, {kernel.active} "
             f"running, {kernel.completed} completed, {kernel.failed} failed>"
         )
-
-
-# As an iterator goes that nobody has any more, Python prints what is raised and forgets
-# it: an interrupt comes after that.
-@defers_interrupts
-def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
-    handles.reverse()
-    try:
-        while handles:
-            yield _next_result(handles, end)
-    finally:
-        _leave(handles)
-
-
-def _leave(handles: list[TaskHandle[Any]]) -> None:
-    """If a map has ended early, nobody will ask for the others, or keep them."""
-    for handle in handles:
-        handle._rt.notices.ask(handle)
-    # The journal is not waited for: were it out of order, that error would take the
-    # place of the one that ended the map.
-    cancel_pending(handles, keep=False)
-    # Else there would be a cycle: an error has frames, these have this list, and the
-    # list has the handle with the error.
-    handles.clear()
-
-
-@takes_interrupts
-def _next_result(handles: list[TaskHandle[T]], end: float | None) -> T:
-    """The result of the last of *handles*, which goes: nobody keeps what is yielded."""
-    left = None if end is None else max(0.0, end - monotonic())
-    result = handles[-1].result(left)
-    handles.pop()
-    return result
 
 
 def _check_priority(priority: object) -> None:

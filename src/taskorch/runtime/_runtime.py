@@ -117,6 +117,7 @@ class Runtime:
         "lock",
         "loops",
         "manager",
+        "maps",
         "memory",
         "metrics",
         "monitor_interval",
@@ -255,6 +256,8 @@ class Runtime:
         self.begins = True
         #: What has started it, and can stop it.
         self.lifecycle: Any = None
+        #: Maps that have an end, and may have more to submit, by their `id()`.
+        self.maps: dict[int, Any] = {}
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.

@@ -131,6 +131,11 @@ class Weights:
         return self._total < before
 
 
+def size_of(result: Any) -> int:
+    """The bytes of *result*, about, which a handle and some callers have, too."""
+    return _size([result], 2 * _HANDS, set(), _DEPTH)
+
+
 def _size(things: list[Any], hands: int, seen: set[int], depth: int) -> int:
     """
     The bytes of *things*, and of what only they refer to.
