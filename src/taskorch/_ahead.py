@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from taskorch._futures import cancel_pending, is_free
 from taskorch.errors import TaskorchError
+from taskorch.model import check_count, to_patience
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
 from taskorch.runtime._weights import size_of
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from taskorch._handles import TaskHandle
     from taskorch.runtime._runtime import Runtime
 
@@ -40,6 +43,9 @@ class Ahead(Generic[T]):
         iterables: One for each argument; the shortest ends it.
         most: Calls that are submitted before their results are taken; None is some
             thousand, or fewer if the results are large.
+
+    Raises:
+        InvalidTaskError: *most* is no number of 1 or more.
     """
 
     def __init__(
@@ -49,6 +55,8 @@ class Ahead(Generic[T]):
         iterables: tuple[Iterable[Any], ...],
         most: int | None,
     ) -> None:
+        if most is not None:
+            check_count("buffersize", most, least=1)
         self.runtime = runtime
         self.handles: deque[TaskHandle[T]] = deque()
         self._submit = submit
@@ -59,6 +67,8 @@ class Ahead(Generic[T]):
         self.has_end = most is None and all(
             isinstance(each, Sized) for each in iterables
         )
+        #: What a journal has accepted is made, whatever becomes of this life.
+        self.is_accepted_at_once = self.has_end and runtime.committer is not None
         #: All calls have been submitted, or nobody wants the others.
         self.is_over = False
         # A drain submits the rest, beside whoever takes results.
@@ -155,6 +165,26 @@ class Results(Iterator[T]):
                     self._ahead.fill(whole=True)
                 else:
                     start_new_thread(_submit_after_step, (self._ahead,))
+
+
+def map_calls(
+    runtime: Runtime,
+    submit: Callable[[list[tuple[Any, ...]]], list[TaskHandle[T]]],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | timedelta | None,
+    buffersize: int | None,
+) -> Results[T]:
+    """
+    The results of calls that *submit* submits, some at a time; see `Ahead`.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+    seconds = to_patience(timeout)
+    end = None if seconds is None else monotonic() + seconds
+    ahead = Ahead(runtime, submit, iterables, buffersize)
+    ahead.fill(whole=ahead.is_accepted_at_once)
+    return Results(ahead, end)
 
 
 def submit_rest(runtime: Runtime) -> None:

@@ -15,12 +15,22 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from taskorch._ahead import Ahead
 from taskorch._handles import TaskHandle
 from taskorch._limits import KEEP_EVENTS
-from taskorch.model import check_count, to_patience
+from taskorch._with_options import CallOptions
+from taskorch.model import to_patience
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import capture
@@ -43,7 +53,9 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
     )
+    from taskorch.model._options import TaskOptions
     from taskorch.protocols import AttemptExecutor
+    from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow, WorkflowStatus
@@ -166,30 +178,13 @@ class AsyncOrchestrator:
         def submit(calls: list[tuple[Any, ...]]) -> Any:
             return rt.submit_calls(fn, calls, ctx)
 
-        return self._map(submit, iterables, timeout, buffersize)
+        return _map_calls(rt, submit, iterables, timeout, buffersize)
 
-    async def _map(
-        self,
-        submit: Callable[[list[tuple[Any, ...]]], list[TaskHandle[T]]],
-        iterables: tuple[Iterable[Any], ...],
-        timeout: float | timedelta | None,  # noqa: ASYNC109 - as that of `map`
-        buffersize: int | None,
-    ) -> AsyncIterator[T]:
-        seconds = to_patience(timeout)
-        end = None if seconds is None else monotonic() + seconds
-        if buffersize is not None:
-            check_count("buffersize", buffersize, least=1)
-        ahead = Ahead(self._orch._rt, submit, iterables, buffersize)
-        whole = ahead.has_end and self._orch._rt.committer is not None
-        await _on_thread(ahead.fill, whole=whole)
-        try:
-            while ahead.handles:
-                # Not kept in a variable: of a long map, no result stays in memory.
-                yield await _next_within(ahead, end)
-                if ahead.wants_more():
-                    await _on_thread(ahead.fill)
-        finally:
-            ahead.leave()
+    def options(
+        self, *, executor: str | None = None, **task_options: Unpack[TaskOptions]
+    ) -> AsyncWithOptions:
+        """See `TaskOrchestrator.options`."""
+        return AsyncWithOptions(self._orch, CallOptions(executor, task_options))
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""
@@ -357,6 +352,70 @@ class AsyncOrchestrator:
         finally:
             # The signal handlers can be restored from the main thread only.
             restore_handlers()
+
+
+class AsyncWithOptions:
+    """`orch.options(…)` for coroutines."""
+
+    def __init__(self, orchestrator: TaskOrchestrator, options: CallOptions) -> None:
+        self._orch = orchestrator
+        self._options = options
+
+    @overload
+    async def submit(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
+    @overload
+    async def submit(
+        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
+    async def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[Any]:
+        """See `WithOptions.submit`."""
+        task = self._options.task(fn, args, kwargs)
+        return await self._orch.aio.submit_task(task)
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> AsyncIterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> AsyncIterator[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,  # noqa: A002 - as that of a task
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """See `WithOptions.map`, and `AsyncOrchestrator.map`."""
+        rt, make = self._orch._rt, self._options.tasks_of(fn, id)
+
+        def submit(calls: list[tuple[Any, ...]]) -> Any:
+            return rt.submit_tasks(make(calls))
+
+        return _map_calls(rt, submit, iterables, timeout, buffersize)
 
 
 class AsyncWorkflows:
@@ -553,6 +612,27 @@ async def _on_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
     """
     asyncio_loop("a method of orch.aio", "orch.method")
     return await asyncio.to_thread(call, *args, **kwargs)
+
+
+async def _map_calls(
+    runtime: Runtime,
+    submit: Callable[[list[tuple[Any, ...]]], list[TaskHandle[T]]],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | timedelta | None,  # noqa: ASYNC109 - as that of `map`
+    buffersize: int | None,
+) -> AsyncIterator[T]:
+    seconds = to_patience(timeout)
+    end = None if seconds is None else monotonic() + seconds
+    ahead = Ahead(runtime, submit, iterables, buffersize)
+    await _on_thread(ahead.fill, whole=ahead.is_accepted_at_once)
+    try:
+        while ahead.handles:
+            # Not kept in a variable: of a long map, no result stays in memory.
+            yield await _next_within(ahead, end)
+            if ahead.wants_more():
+                await _on_thread(ahead.fill)
+    finally:
+        ahead.leave()
 
 
 async def _next_within(ahead: Ahead[T], end: float | None) -> T:

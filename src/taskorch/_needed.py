@@ -5,12 +5,14 @@ Most of what the import of the library would take is here: a program that only n
 the class, in an annotation or for one of its commands, does not wait for it.
 """
 
-from taskorch._ahead import Ahead as Ahead
-from taskorch._ahead import Results as Results
+from taskorch._ahead import map_calls as map_calls
 from taskorch._ahead import submit_rest as submit_rest
 from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch._contexts import TaskContext as TaskContext
 from taskorch._handles import TaskHandle as TaskHandle
+from taskorch._with_options import CallOptions as CallOptions
+from taskorch._with_options import WithOptions as WithOptions
+from taskorch._with_options import refuse_options as refuse_options
 from taskorch.errors import InvalidTaskError as InvalidTaskError
 from taskorch.errors import InvalidTransitionError as InvalidTransitionError
 from taskorch.errors import UnknownTaskError as UnknownTaskError

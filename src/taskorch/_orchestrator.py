@@ -6,9 +6,18 @@ import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
-from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from taskorch._limits import (
     CONCURRENCY,
@@ -43,8 +52,8 @@ if TYPE_CHECKING:
         MEASURED,
         Agent,
         AgentRunner,
-        Ahead,
         AttemptExecutor,
+        CallOptions,
         Explanation,
         FuturesExecutor,
         Health,
@@ -57,7 +66,6 @@ if TYPE_CHECKING:
         PriorityQueue,
         Processes,
         Resources,
-        Results,
         Runtime,
         Stats,
         StopReport,
@@ -68,6 +76,7 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
         UnknownTaskError,
+        WithOptions,
         _explaining,
         _listing,
         _reports,
@@ -86,12 +95,15 @@ if TYPE_CHECKING:
         look_for_meters,
         look_for_sdk,
         machine_resources,
+        map_calls,
         parts_of,
         refuse_arguments,
+        refuse_options,
         show,
         submit_rest,
         to_patience,
     )
+    from taskorch.model._options import TaskOptions
     from taskorch.protocols import (
         AgentRegistry,
         ResourceAllocator,
@@ -337,9 +349,12 @@ class TaskOrchestrator:
 
         Raises:
             InvalidTaskError: *fn* is not callable; or a handle is in a container that
-                cannot be made anew, such as a subclass of list.
+                cannot be made anew, such as a subclass of list; or *kwargs* has an
+                option of tasks that *fn* does not take: see `options`.
             UsageError: The task was refused.
         """
+        if kwargs:
+            refuse_options(fn, kwargs)
         # Not by `cast`, which is called.
         handle: Any = self._rt.submit_call(fn, args, kwargs, capture(self._rt.spans))
         return handle  # type: ignore[no-any-return]
@@ -434,23 +449,23 @@ class TaskOrchestrator:
         def submit(calls: list[tuple[Any, ...]]) -> Any:
             return self._rt.submit_calls(fn, calls, ctx)
 
-        return self._map(submit, iterables, timeout, buffersize)
+        return map_calls(self._rt, submit, iterables, timeout, buffersize)
 
-    def _map(
-        self,
-        submit: Callable[[list[tuple[Any, ...]]], list[TaskHandle[T]]],
-        iterables: tuple[Iterable[Any], ...],
-        timeout: float | timedelta | None,
-        buffersize: int | None,
-    ) -> Iterator[T]:
-        seconds = to_patience(timeout)
-        end = None if seconds is None else monotonic() + seconds
-        if buffersize is not None:
-            check_count("buffersize", buffersize, least=1)
-        ahead = Ahead(self._rt, submit, iterables, buffersize)
-        # What a journal has accepted is made, whatever becomes of this life.
-        ahead.fill(whole=ahead.has_end and self._rt.committer is not None)
-        return Results(ahead, end)
+    def options(
+        self, *, executor: str | None = None, **task_options: Unpack[TaskOptions]
+    ) -> WithOptions:
+        """
+        Submit calls with the options of tasks: `orch.options(retry=3).submit(f, 1)`.
+
+        Args:
+            executor: Where they run, as for `Task.call`.
+            task_options: The keyword arguments of `Task`. An `id` is for one `submit`;
+                for a `map` it is a pattern, such as `"night/{}"`.
+
+        Raises:
+            TypeError: There is no such option.
+        """
+        return WithOptions(self._rt, CallOptions(executor, task_options))
 
     # -- agents --------------------------------------------------------------------
 

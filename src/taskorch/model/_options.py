@@ -30,7 +30,7 @@ class _Shared(TypedDict, total=False):
     expected: float | timedelta | None
     deadline: float | timedelta | datetime | None
     not_before: float | timedelta | datetime | None
-    retry: RetryPolicy
+    retry: RetryPolicy | int
     idempotent: bool
     metadata: Mapping[str, Any] | None
     owner: str | None

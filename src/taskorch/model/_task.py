@@ -92,6 +92,11 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
     return Resources.of(value)
 
 
+def _retry_policy(value: RetryPolicy | int) -> RetryPolicy:
+    # A bool is an int, and no number of attempts: see `_resources`.
+    return RetryPolicy(value) if type(value) is int else value  # type: ignore[return-value]
+
+
 def _moment(value: float | timedelta | datetime | None) -> float | datetime | None:
     moment: float | datetime | None = to_seconds(value)
     return moment
@@ -130,7 +135,7 @@ class Task(Generic[T]):
         deadline: When it must have ended: seconds from submission, or an aware
             datetime.
         not_before: When it may start: seconds from submission, or an aware datetime.
-        retry: What follows a failed attempt.
+        retry: What follows a failed attempt; a number is that of attempts.
         idempotency_key: Submitting the same key again returns the first task's handle.
         idempotent: False: after an attempt whose end nobody knows, a person decides.
         metadata: Anything that the user wants to find again; a router may read it.
@@ -160,7 +165,9 @@ class Task(Generic[T]):
     not_before: float | datetime | None = attrs.field(
         default=None, kw_only=True, converter=_moment
     )
-    retry: RetryPolicy = attrs.field(default=NO_RETRY, kw_only=True)
+    retry: RetryPolicy = attrs.field(
+        default=NO_RETRY, kw_only=True, converter=_retry_policy
+    )
     idempotency_key: str | None = attrs.field(default=None, kw_only=True)
     idempotent: bool = attrs.field(default=True, kw_only=True)
     metadata: Mapping[str, Any] | None = attrs.field(default=None, kw_only=True)
