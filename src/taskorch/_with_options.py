@@ -105,7 +105,7 @@ class CallOptions:
                         msg = f"id={given!r} is that of one task, and a map makes many"
                         raise InvalidTaskError(msg, hint=_HINT)
                     last = task_id
-                    options = {**options, "id": task_id}
+                    options = cast("TaskOptions", {**options, "id": task_id})
                 made.append(Task.call(fn, *args, executor=self._executor, **options))
             return made
 
