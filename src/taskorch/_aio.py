@@ -28,7 +28,7 @@ from typing import (
 
 from taskorch._ahead import Ahead
 from taskorch._handles import TaskHandle
-from taskorch._limits import KEEP_EVENTS
+from taskorch._limits import FOLLOWED_EVENTS, KEEP_EVENTS
 from taskorch._with_options import CallOptions
 from taskorch.model import to_patience
 from taskorch.runtime._asyncio import asyncio_loop
@@ -36,8 +36,10 @@ from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
+    from taskorch._following import EventStream
     from taskorch._managers import HeldResources, WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.events import Event
     from taskorch.model import (
         Agent,
         Explanation,
@@ -185,6 +187,16 @@ class AsyncOrchestrator:
     ) -> AsyncWithOptions:
         """See `TaskOrchestrator.options`."""
         return AsyncWithOptions(self._orch, CallOptions(executor, task_options))
+
+    def events(
+        self,
+        *,
+        task: str | TaskHandle[Any] | None = None,
+        types: str | type[Event] | Iterable[str | type[Event]] | None = None,
+        buffer: int = FOLLOWED_EVENTS,
+    ) -> EventStream:
+        """See `TaskOrchestrator.events`: `async for event in orch.aio.events()`."""
+        return self._orch.events(task=task, types=types, buffer=buffer)
 
     async def cancel_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.cancel_task`."""

@@ -33,6 +33,8 @@ HELD_SECONDS: Final = 3_600.0
 SLOW_RECEIVER_SECONDS: Final = 1.0
 #: Events that may wait for one receiver before it begins to lose them.
 RECEIVER_BACKLOG: Final = 100_000
+#: Events that are kept for one that follows them and does not take them.
+FOLLOWED_EVENTS: Final = 10_000
 #: Seconds for which an event from outside is kept that no task waits for.
 KEEP_EVENTS: Final = 60.0
 #: Attempts of one type whose times are kept for the quantiles.

@@ -9,6 +9,7 @@ from taskorch._ahead import map_calls as map_calls
 from taskorch._ahead import submit_rest as submit_rest
 from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch._contexts import TaskContext as TaskContext
+from taskorch._following import EventStream as EventStream
 from taskorch._handles import TaskHandle as TaskHandle
 from taskorch._with_options import CallOptions as CallOptions
 from taskorch._with_options import WithOptions as WithOptions

@@ -21,6 +21,7 @@ from typing import (
 
 from taskorch._limits import (
     CONCURRENCY,
+    FOLLOWED_EVENTS,
     GRACE_SECONDS,
     KEEP_EVENTS,
     KEEP_FINISHED,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         AgentRunner,
         AttemptExecutor,
         CallOptions,
+        EventStream,
         Explanation,
         FuturesExecutor,
         Health,
@@ -103,6 +105,7 @@ if TYPE_CHECKING:
         submit_rest,
         to_patience,
     )
+    from taskorch.events import Event
     from taskorch.model._options import TaskOptions
     from taskorch.protocols import (
         AgentRegistry,
@@ -963,6 +966,31 @@ class TaskOrchestrator:
 
         self._rt.deciders.refuse_reentry()
         return simulate(self._rt, workflow, durations, failures, draws, seed)
+
+    def events(
+        self,
+        *,
+        task: str | TaskHandle[Any] | None = None,
+        types: str | type[Event] | Iterable[str | type[Event]] | None = None,
+        buffer: int = FOLLOWED_EVENTS,
+    ) -> EventStream:
+        """
+        What happens from now on: `for event in orch.events(task="night/*")`.
+
+        It ends when the orchestrator has stopped. On an event loop, `async for`.
+
+        Args:
+            task: The id of a task, a pattern of ids, or a handle; None is all events.
+            types: Signals by their names, or classes of events; None is all of them
+                but what monitoring reports.
+            buffer: Events that are kept until they are taken. The oldest go beyond
+                that, and an `EventsLost` says how many.
+
+        Raises:
+            InvalidTaskError: An argument is malformed: there is no such event.
+            NotRunningError: The orchestrator has stopped.
+        """
+        return EventStream(self._rt, task, types, buffer)
 
     def health(self) -> Health:
         """Whether the orchestrator is fit for work; never blocks."""
