@@ -26,17 +26,20 @@ from typing import (
     overload,
 )
 
-from taskorch._futures import cancel_pending
+from taskorch._ahead import Ahead
 from taskorch._handles import TaskHandle
-from taskorch._limits import KEEP_EVENTS
+from taskorch._limits import FOLLOWED_EVENTS, KEEP_EVENTS
+from taskorch._with_options import CallOptions
 from taskorch.model import to_patience
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
 from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
+    from taskorch._following import EventStream
     from taskorch._managers import HeldResources, WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.events import Event
     from taskorch.model import (
         Agent,
         Explanation,
@@ -51,10 +54,12 @@ if TYPE_CHECKING:
         Stuck,
         Task,
         TaskFilter,
+        TaskOptions,
         TaskState,
         TaskStatus,
     )
     from taskorch.protocols import AttemptExecutor
+    from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow, WorkflowStatus
@@ -144,6 +149,7 @@ class AsyncOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[T]: ...
 
     @overload
@@ -153,35 +159,46 @@ class AsyncOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[T]: ...
 
-    async def map(
+    def map(
         self,
         fn: Callable[..., Any],
         /,
         *iterables: Iterable[Any],
-        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the contract's name
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> AsyncIterator[Any]:
         """
         See `TaskOrchestrator.map`: `async for result in orch.aio.map(…)`.
 
-        All calls are submitted when the first result is asked for. Close it
+        Nothing is submitted before the first result is asked for. Close it
         (`contextlib.aclosing`) if you leave it early: what has not begun is cancelled.
         """
-        seconds = to_patience(timeout)
-        end = None if seconds is None else monotonic() + seconds
-        calls = list(zip(*iterables, strict=False))
-        ctx = capture(self._orch._rt.spans)
-        works = await _on_thread(self._orch._rt.submit_calls, fn, calls, ctx)
-        works.reverse()
-        try:
-            while works:
-                # Not kept in a variable: of a long map, no result stays in memory.
-                yield await _next_within(works, end)
-        finally:
-            cancel_pending(works, keep=False)
-            # As `_leave` of the orchestrator's map: no error leads to the handles.
-            works.clear()
+        rt = self._orch._rt
+        ctx = capture(rt.spans)
+
+        def submit(calls: list[tuple[Any, ...]]) -> Any:
+            return rt.submit_calls(fn, calls, ctx)
+
+        return _map_calls(rt, submit, iterables, timeout, buffersize)
+
+    def options(
+        self, *, executor: str | None = None, **task_options: Unpack[TaskOptions]
+    ) -> AsyncWithOptions:
+        """See `TaskOrchestrator.options`."""
+        return AsyncWithOptions(self._orch, CallOptions(executor, task_options))
+
+    def events(
+        self,
+        *,
+        task: str | TaskHandle[Any] | None = None,
+        types: str | type[Event] | Iterable[str | type[Event]] | None = None,
+        buffer: int = FOLLOWED_EVENTS,
+    ) -> EventStream:
+        """See `TaskOrchestrator.events`: `async for event in orch.aio.events()`."""
+        return self._orch.events(task=task, types=types, buffer=buffer)
 
     async def cancel_task(
         self, task_id: str, *, reason: str = "cancelled by the user"
@@ -333,6 +350,70 @@ class AsyncOrchestrator:
         finally:
             # The signal handlers can be restored from the main thread only.
             restore_handlers()
+
+
+class AsyncWithOptions:
+    """`orch.options(…)` for coroutines."""
+
+    def __init__(self, orchestrator: TaskOrchestrator, options: CallOptions) -> None:
+        self._orch = orchestrator
+        self._options = options
+
+    @overload
+    async def submit(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
+    @overload
+    async def submit(
+        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
+    async def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[Any]:
+        """See `WithOptions.submit`."""
+        task = self._options.task(fn, args, kwargs)
+        return await self._orch.aio.submit_task(task)
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> AsyncIterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> AsyncIterator[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,  # noqa: A002 - as that of a task
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """See `WithOptions.map`, and `AsyncOrchestrator.map`."""
+        rt, make = self._orch._rt, self._options.tasks_of(fn, id)
+
+        def submit(calls: list[tuple[Any, ...]]) -> Any:
+            return rt.submit_tasks(make(calls))
+
+        return _map_calls(rt, submit, iterables, timeout, buffersize)
 
 
 class AsyncWorkflows:
@@ -531,9 +612,30 @@ async def _on_thread(call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
     return await asyncio.to_thread(call, *args, **kwargs)
 
 
-async def _next_within(works: list[Any], end: float | None) -> Any:
-    """The result of the last of *works*, which goes, if it comes before *end*."""
+async def _map_calls(
+    runtime: Runtime,
+    submit: Callable[[list[tuple[Any, ...]]], list[TaskHandle[T]]],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | timedelta | None,  # noqa: ASYNC109 - as that of `map`
+    buffersize: int | None,
+) -> AsyncIterator[T]:
+    seconds = to_patience(timeout)
+    end = None if seconds is None else monotonic() + seconds
+    ahead = Ahead(runtime, submit, iterables, buffersize)
+    await _on_thread(ahead.fill, whole=ahead.is_accepted_at_once)
+    try:
+        while ahead.handles:
+            # Not kept in a variable: of a long map, no result stays in memory.
+            yield await _next_within(ahead, end)
+            if ahead.wants_more():
+                await _on_thread(ahead.fill)
+    finally:
+        ahead.leave()
+
+
+async def _next_within(ahead: Ahead[T], end: float | None) -> T:
+    """The result of the first call that is *ahead*, which goes, if it comes in time."""
     async with asyncio.timeout(None if end is None else end - monotonic()):
-        result = await works[-1]
-    works.pop()
+        result = await ahead.handles[0]
+    ahead.taken(result)
     return result

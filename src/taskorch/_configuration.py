@@ -18,9 +18,10 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._limits import MAX_AMOUNT, MAX_SECONDS
+from taskorch._limits import MAX_AMOUNT, MAX_KEPT_MB, MAX_SECONDS
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
+from taskorch.model._checks import is_number
 from taskorch.model._program import OUR_VARIABLES
 
 _FILE: Final = "taskorch.toml"
@@ -155,6 +156,13 @@ SETTINGS: Final[Mapping[str, _Kind]] = {
         _table,
     ),
     "keep_finished": _count(0),
+    "keep_finished_mb": _Kind(
+        f"a number from 0 to {MAX_KEPT_MB:,}",
+        "32",
+        lambda value: is_number(value, 0, MAX_KEPT_MB),
+        _value,
+        may_be_none=True,
+    ),
     "max_queued": _count(0, none=True),
     "unknown_capability": _word("refuse", "wait"),
     "stop_timeout": _seconds(none=True),

@@ -178,7 +178,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
     if not handles:
         return []
     rt = handles[0]._rt
-    if not _is_free(rt.lock):
+    if not is_free(rt.lock):
         # Not by `threading`, in the midst of which the collector may come by as well.
         with suppress(RuntimeError):
             start_new_thread(_cancel_after_step, (tuple(handles),))
@@ -204,7 +204,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
 
 
 @defers_interrupts
-def _is_free(lock: threading.Lock) -> bool:
+def is_free(lock: threading.Lock) -> bool:
     """Whether this thread can have *lock*: not if it has it."""
     if not lock.acquire(timeout=_PATIENCE):
         return False

@@ -14,6 +14,7 @@ from taskorch.errors import ResultGoneError, UsageError
 from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._show import show
 from taskorch.runtime._gate import Gate
+from taskorch.runtime._reports import status_of
 from taskorch.runtime._waiting import UNSTARTED, blockade, is_settled
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     # Checkers know it without its being installed; Python has it from 3.13 on.
     from typing_extensions import TypeVar
 
+    from taskorch.model import TaskStatus
     from taskorch.runtime._runtime import Runtime
 
     T = TypeVar("T", default=Any)
@@ -55,6 +57,19 @@ class TaskHandle(Work, Generic[T]):
     def task_id(self) -> str:
         """The id of the task."""
         return self._row.id
+
+    @property
+    def status(self) -> TaskStatus:
+        """How the task is now: see `TaskOrchestrator.get_task_status`."""
+        rt = self._rt
+        rt.deciders.refuse_reentry()
+        with rt.lock:
+            return status_of(rt, self._row, self)
+
+    @property
+    def progress(self) -> Any:
+        """The latest that the task has reported by `context.progress(…)`, or None."""
+        return None if self._extra is None else self._extra.progress
 
     def done(self) -> bool:
         """Whether the task has ended."""

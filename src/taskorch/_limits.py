@@ -8,6 +8,8 @@ from typing import Final
 CONCURRENCY: Final = 10
 #: Finished tasks that stay whole in memory: a few MB.
 KEEP_FINISHED: Final = 10_000
+#: MB that they may hold: results, arguments, payloads, locals of what failed.
+KEEP_FINISHED_MB: Final = 32.0
 #: Seconds that one level of priority is worth: no task of level 0 waits longer than
 #: a minute behind younger tasks of level 1.
 AGING_SECONDS: Final = 60.0
@@ -31,6 +33,8 @@ HELD_SECONDS: Final = 3_600.0
 SLOW_RECEIVER_SECONDS: Final = 1.0
 #: Events that may wait for one receiver before it begins to lose them.
 RECEIVER_BACKLOG: Final = 100_000
+#: Events that are kept for one that follows them and does not take them.
+FOLLOWED_EVENTS: Final = 10_000
 #: Seconds for which an event from outside is kept that no task waits for.
 KEEP_EVENTS: Final = 60.0
 #: Attempts of one type whose times are kept for the quantiles.
@@ -50,6 +54,8 @@ MAX_PRIORITY: Final = 1_000_000
 #: What a priority is called, wherever words are taken: an hour of waiting earlier or
 #: later than others, and four hours, since a level is a minute.
 PRIORITIES: Final = {"critical": 240, "high": 60, "medium": 0, "normal": 0, "low": -60}
+#: MB that finished tasks may hold at the most.
+MAX_KEPT_MB: Final = 1_000_000_000
 #: The most attempts that a policy may ask for.
 MAX_ATTEMPTS: Final = 1_000_000
 #: Nanoseconds in a second.

@@ -5,10 +5,15 @@ Most of what the import of the library would take is here: a program that only n
 the class, in an annotation or for one of its commands, does not wait for it.
 """
 
+from taskorch._ahead import map_calls as map_calls
+from taskorch._ahead import submit_rest as submit_rest
 from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch._contexts import TaskContext as TaskContext
-from taskorch._futures import cancel_pending as cancel_pending
+from taskorch._following import EventStream as EventStream
 from taskorch._handles import TaskHandle as TaskHandle
+from taskorch._with_options import CallOptions as CallOptions
+from taskorch._with_options import WithOptions as WithOptions
+from taskorch._with_options import refuse_options as refuse_options
 from taskorch.errors import InvalidTaskError as InvalidTaskError
 from taskorch.errors import InvalidTransitionError as InvalidTransitionError
 from taskorch.errors import UnknownTaskError as UnknownTaskError
@@ -33,6 +38,7 @@ from taskorch.model import check_event as check_event
 from taskorch.model import check_id as check_id
 from taskorch.model import check_seconds as check_seconds
 from taskorch.model import to_patience as to_patience
+from taskorch.model._checks import is_number as is_number
 from taskorch.model._show import show as show
 from taskorch.policies import PriorityQueue as PriorityQueue
 from taskorch.protocols import AttemptExecutor as AttemptExecutor

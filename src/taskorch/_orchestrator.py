@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from datetime import timedelta
-from time import monotonic
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -22,15 +21,18 @@ from typing import (
 
 from taskorch._limits import (
     CONCURRENCY,
+    FOLLOWED_EVENTS,
     GRACE_SECONDS,
     KEEP_EVENTS,
     KEEP_FINISHED,
+    KEEP_FINISHED_MB,
+    MAX_KEPT_MB,
     MAX_PRIORITY,
     NS,
     SIGNAL_SECONDS,
 )
 from taskorch._suggesting import suggesting
-from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts, takes_interrupts
+from taskorch.runtime._interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
         Agent,
         AgentRunner,
         AttemptExecutor,
+        CallOptions,
+        EventStream,
         Explanation,
         FuturesExecutor,
         Health,
@@ -75,13 +79,13 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
         UnknownTaskError,
+        WithOptions,
         _explaining,
         _listing,
         _reports,
         _stop_signals,
         asyncio,
         asyncio_loop,
-        cancel_pending,
         capture,
         check_capabilities,
         check_count,
@@ -90,15 +94,20 @@ if TYPE_CHECKING:
         check_seconds,
         executor_for,
         is_coroutine_function,
+        is_number,
         look_for_meters,
         look_for_sdk,
         machine_resources,
+        map_calls,
         parts_of,
         refuse_arguments,
+        refuse_options,
         show,
+        submit_rest,
         to_patience,
     )
-    from taskorch.model import FilterFields
+    from taskorch.events import Event
+    from taskorch.model import FilterFields, TaskOptions
     from taskorch.protocols import (
         AgentRegistry,
         ResourceAllocator,
@@ -165,6 +174,9 @@ class TaskOrchestrator:
         keep_finished: Finished tasks that stay in memory. Of older ones it is known
             how they ended, in a byte each, or in about a hundred if the id is of your
             own choice.
+        keep_finished_mb: MB that they may hold, about, of what nobody else has:
+            results, arguments, payloads, and what was in hand when they failed. The
+            oldest leave memory first, and the latest few stay. None is without limit.
         max_queued: Queued tasks beyond which none is admitted; None is without limit.
         unknown_capability: Whether a task that no agent can do is refused
             (`"refuse"`) or waits for one (`"wait"`).
@@ -200,6 +212,7 @@ class TaskOrchestrator:
         executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None = None,
         durability: Literal["power", "process"] = "power",
         keep_finished: int = KEEP_FINISHED,
+        keep_finished_mb: float | None = KEEP_FINISHED_MB,
         max_queued: int | None = None,
         unknown_capability: Literal["refuse", "wait"] = "refuse",
         stop_timeout: float | timedelta | None = None,
@@ -213,6 +226,13 @@ class TaskOrchestrator:
         _bind_needed()
         check_count("concurrency", concurrency, least=1)
         check_count("keep_finished", keep_finished, least=0)
+        most = MAX_KEPT_MB
+        if keep_finished_mb is not None and not is_number(keep_finished_mb, 0, most):
+            msg = (
+                f"keep_finished_mb is a number from 0 to {most:,} or None, not "
+                f"{show(keep_finished_mb)}"
+            )
+            raise InvalidTaskError(msg)
         if max_queued is not None:
             check_count("max_queued", max_queued, least=0)
             if queue is not None:
@@ -269,6 +289,7 @@ class TaskOrchestrator:
             context_class=TaskContext,
             report=_reports.report,
             rerun_failed=rerun_failed,
+            keep_finished_mb=keep_finished_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
@@ -332,9 +353,12 @@ class TaskOrchestrator:
 
         Raises:
             InvalidTaskError: *fn* is not callable; or a handle is in a container that
-                cannot be made anew, such as a subclass of list.
+                cannot be made anew, such as a subclass of list; or *kwargs* has an
+                option of tasks that *fn* does not take: see `options`.
             UsageError: The task was refused.
         """
+        if kwargs:
+            refuse_options(fn, kwargs)
         # Not by `cast`, which is called.
         handle: Any = self._rt.submit_call(fn, args, kwargs, capture(self._rt.spans))
         return handle  # type: ignore[no-any-return]
@@ -382,6 +406,7 @@ class TaskOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[T]: ...
 
     @overload
@@ -391,6 +416,7 @@ class TaskOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[T]: ...
 
     def map(
@@ -399,11 +425,16 @@ class TaskOrchestrator:
         /,
         *iterables: Iterable[Any],
         timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
     ) -> Iterator[Any]:
         """
         Call *fn* with the items of *iterables*, and yield the results in order.
 
-        All calls are submitted before this returns. Those that have not begun are
+        Calls are submitted as results are asked for, some thousand ahead, or fewer if
+        the results are large. The iterables may be without an end. If they have a
+        length, all calls are submitted in any case: before this returns, if there is a
+        journal; else at the latest when the orchestrator waits or drains, or when the
+        iterator goes before anybody has asked it. Those that have not begun are
         cancelled when the iterator is closed, when a call fails, or when *timeout* is
         over.
 
@@ -411,15 +442,34 @@ class TaskOrchestrator:
             fn: What to call.
             iterables: One for each argument; the shortest ends it.
             timeout: Seconds, or a timedelta, for all of it, from now.
+            buffersize: Calls that are submitted before their results are taken, and no
+                more, whatever the iterables are.
 
         Raises:
             TimeoutError: While iterating: *timeout* is over.
         """
-        seconds = to_patience(timeout)
-        end = None if seconds is None else monotonic() + seconds
-        calls = list(zip(*iterables, strict=False))
-        works = self._rt.submit_calls(fn, calls, capture(self._rt.spans))
-        return _results(cast("list[TaskHandle[Any]]", works), end)
+        ctx = capture(self._rt.spans)
+
+        def submit(calls: list[tuple[Any, ...]]) -> Any:
+            return self._rt.submit_calls(fn, calls, ctx)
+
+        return map_calls(self._rt, submit, iterables, timeout, buffersize)
+
+    def options(
+        self, *, executor: str | None = None, **task_options: Unpack[TaskOptions]
+    ) -> WithOptions:
+        """
+        Submit calls with the options of tasks: `orch.options(retry=3).submit(f, 1)`.
+
+        Args:
+            executor: Where they run, as for `Task.call`.
+            task_options: The keyword arguments of `Task`. An `id` is for one `submit`;
+                for a `map` it is a pattern, such as `"night/{}"`.
+
+        Raises:
+            TypeError: There is no such option.
+        """
+        return WithOptions(self._rt, CallOptions(executor, task_options))
 
     # -- agents --------------------------------------------------------------------
 
@@ -895,6 +945,31 @@ class TaskOrchestrator:
         self._rt.deciders.refuse_reentry()
         return simulate(self._rt, workflow, durations, failures, draws, seed)
 
+    def events(
+        self,
+        *,
+        task: str | TaskHandle[Any] | None = None,
+        types: str | type[Event] | Iterable[str | type[Event]] | None = None,
+        buffer: int = FOLLOWED_EVENTS,
+    ) -> EventStream:
+        """
+        What happens from now on: `for event in orch.events(task="night/*")`.
+
+        It ends when the orchestrator has stopped. On an event loop, `async for`.
+
+        Args:
+            task: The id of a task, a pattern of ids, or a handle; None is all events.
+            types: Signals by their names, or classes of events; None is all of them
+                but what monitoring reports.
+            buffer: Events that are kept until they are taken. The oldest go beyond
+                that, and an `EventsLost` says how many.
+
+        Raises:
+            InvalidTaskError: An argument is malformed: there is no such event.
+            NotRunningError: The orchestrator has stopped.
+        """
+        return EventStream(self._rt, task, types, buffer)
+
     def health(self) -> Health:
         """Whether the orchestrator is fit for work; never blocks."""
         self._rt.deciders.refuse_forked()
@@ -973,6 +1048,7 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
+        submit_rest(self._rt)
         return self._rt.waiting.until_quiet(to_patience(timeout))
 
     def stop(
@@ -980,6 +1056,9 @@ class TaskOrchestrator:
     ) -> StopReport:
         """
         End: wait for what can still proceed, cancel the rest, and say what was left.
+
+        While it waits, new tasks are taken from tasks, receivers and callbacks only,
+        and health is not ready. The log says after some seconds what is waited for.
 
         What runs is asked to stop, and has `grace` seconds for that; then it is given
         up, and programs are killed. Called again, it returns the same report; while
@@ -999,20 +1078,26 @@ class TaskOrchestrator:
                 was asked to stop. After that, it has ended without waiting further.
             SystemExit: Likewise, by a signal of `stop_on`.
         """
+        if drain and self._rt.started and not self._rt.closed:
+            submit_rest(self._rt)
         return self._lifecycle.stop(
             drain=drain,
             timeout=self._stop_timeout if timeout is None else to_patience(timeout),
         )
 
     def stop_on(
-        self, *signals: int, timeout: float | timedelta = SIGNAL_SECONDS
+        self,
+        *signals: int,
+        timeout: float | timedelta = SIGNAL_SECONDS,
+        drain: bool | None = None,
     ) -> None:
         """
         End in good order at *signals*, as at the SIGTERM of whoever runs the process.
 
         The first one raises SystemExit on the main thread, or cancels the main task of
         `asyncio.run`, and so ends the `with` or `async with` block, which then waits
-        for what can still proceed instead of cancelling it. A second one cancels what
+        instead of cancelling: in memory for all that can still proceed; with a journal
+        for what runs, and the queue is left to the next life. A second one cancels what
         runs, and a third one waits for nothing any more. The process exits with 128
         and the number of the signal.
 
@@ -1024,16 +1109,23 @@ class TaskOrchestrator:
             signals: Such as `signal.SIGTERM`.
             timeout: Seconds that the end may take, as that of `stop`. Let it be less
                 than whoever sends the signal waits before he kills.
+            drain: Whether what is queued is waited for, too; None is in memory only.
 
         Raises:
             UsageError: This is not the main thread.
             InvalidTaskError: One is no signal, or none that can be handled; or
-                *timeout* is no number of seconds.
+                *timeout* is no number of seconds, or *drain* not True, False or None.
             NotRunningError: The orchestrator has stopped.
         """
         self._rt.deciders.refuse_forked()
+        if not isinstance(drain, bool | None):
+            msg = f"drain is True, False or None, not {show(drain)}"
+            raise InvalidTaskError(msg)
         _stop_signals.stop_on(
-            self._lifecycle, signals, check_seconds("timeout", timeout)
+            self._lifecycle,
+            signals,
+            check_seconds("timeout", timeout),
+            drain=self._rt.committer is None if drain is None else drain,
         )
 
     def __enter__(self) -> Self:
@@ -1051,13 +1143,12 @@ class TaskOrchestrator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # After an exception in the block, what is queued does not begin any more.
-        was_stopped = self._rt.closed
-        report = _stop_signals.end_block(
-            self._lifecycle, self._stop_timeout, failed=kind is not None
-        )
-        if kind is None and not was_stopped:
-            self._rt.notices.block_ended(report)
+        # After an exception in the block, what is queued does not begin any more. Who
+        # has stopped it in the block has the report.
+        if not self._rt.closed:
+            if error is None:
+                submit_rest(self._rt)
+            _stop_signals.end_block(self._lifecycle, self._stop_timeout, error)
 
     async def __aenter__(self) -> Self:
         loop = asyncio_loop("the start of an orchestrator", "orch.start")
@@ -1075,12 +1166,10 @@ class TaskOrchestrator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        was_stopped = self._rt.closed
-        report = await _stop_signals.end_block_of_coroutine(
-            self._lifecycle, self.aio.stop, error
-        )
-        if kind is None and not was_stopped:
-            self._rt.notices.block_ended(report)
+        if not self._rt.closed:
+            await _stop_signals.end_block_of_coroutine(
+                self._lifecycle, self.aio.stop, error
+            )
 
     def __repr__(self) -> str:
         rt = self._rt
@@ -1090,39 +1179,6 @@ class TaskOrchestrator:
             f"<TaskOrchestrator {state}: {kernel.queued} queued, {kernel.active} "
             f"running, {kernel.completed} completed, {kernel.failed} failed>"
         )
-
-
-# As an iterator goes that nobody has any more, Python prints what is raised and forgets
-# it: an interrupt comes after that.
-@defers_interrupts
-def _results(handles: list[TaskHandle[T]], end: float | None) -> Iterator[T]:
-    handles.reverse()
-    try:
-        while handles:
-            yield _next_result(handles, end)
-    finally:
-        _leave(handles)
-
-
-def _leave(handles: list[TaskHandle[Any]]) -> None:
-    """If a map has ended early, nobody will ask for the others, or keep them."""
-    for handle in handles:
-        handle._rt.notices.ask(handle)
-    # The journal is not waited for: were it out of order, that error would take the
-    # place of the one that ended the map.
-    cancel_pending(handles, keep=False)
-    # Else there would be a cycle: an error has frames, these have this list, and the
-    # list has the handle with the error.
-    handles.clear()
-
-
-@takes_interrupts
-def _next_result(handles: list[TaskHandle[T]], end: float | None) -> T:
-    """The result of the last of *handles*, which goes: nobody keeps what is yielded."""
-    left = None if end is None else max(0.0, end - monotonic())
-    result = handles[-1].result(left)
-    handles.pop()
-    return result
 
 
 def _check_priority(priority: object) -> None:

@@ -615,7 +615,7 @@ class ResultGoneError(TaskFailure):
     """
 
     code = "result_gone"
-    default_hint = "keep the handle, or raise keep_finished"
+    default_hint = "keep the handle, or raise keep_finished and keep_finished_mb"
 
 
 class ComponentError(TaskFailure):

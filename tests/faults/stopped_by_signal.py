@@ -41,10 +41,10 @@ def never():
             raise
 
 
-def block(folder, fn, *args, timeout=PATIENCE, signals=(signal.SIGTERM,)):
+def block(folder, fn, *args, timeout=PATIENCE, signals=(signal.SIGTERM,), drain=True):
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     with TaskOrchestrator(journal=folder / "runs.db", grace=PATIENCE) as orch:
-        orch.stop_on(*signals, timeout=timeout)
+        orch.stop_on(*signals, timeout=timeout, drain=drain)
         first = orch.submit_task(Task.call(fn, *args, id="first"))
         orch.submit_task(Task.call(say, "the second", id="second", after=[first]))
         began.wait(PATIENCE)
@@ -62,8 +62,12 @@ def drains_at_all(folder):
     block(folder, finishes, str(folder / "go"), signals=numbers)
 
 
+def leaves_queue(folder):
+    block(folder, finishes, str(folder / "go"), drain=None)
+
+
 def runs_on(folder):
-    block(folder, never)
+    block(folder, never, drain=None)
 
 
 def has_little_time(folder):
@@ -95,10 +99,12 @@ def by_hand(folder):
         say(report.completed, report.drained)
 
 
-async def _main(folder, fn, *args, seconds=PATIENCE):
+async def _main(folder, fn, *args, seconds=PATIENCE, drain=None):
     async with TaskOrchestrator(journal=folder / "runs.db", grace=PATIENCE) as orch:
-        orch.stop_on(signal.SIGTERM, timeout=seconds)
+        orch.stop_on(signal.SIGTERM, timeout=seconds, drain=drain)
         first = await orch.aio.submit_task(Task.call(fn, *args, id="first"))
+        second = Task.call(say, "the second", id="second", after=[first])
+        await orch.aio.submit_task(second)
         await asyncio.to_thread(began.wait, PATIENCE)
         say("ready")
         await first
@@ -106,6 +112,10 @@ async def _main(folder, fn, *args, seconds=PATIENCE):
 
 
 def loop_drains(folder):
+    asyncio.run(_main(folder, finishes, str(folder / "go"), drain=True))
+
+
+def loop_leaves_queue(folder):
     asyncio.run(_main(folder, finishes, str(folder / "go")))
 
 

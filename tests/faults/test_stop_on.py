@@ -36,17 +36,29 @@ def kinds(folder):
 def test_what_runs_is_finished(tmp_path, program):
     """And what waits for it, too; then the process ends with 143."""
     for process in run(program, tmp_path):
-        while "SIGTERM: what can" not in process.errors():
+        while "SIGTERM: what " not in process.errors():
             assert process.line(0.01) is None
         (tmp_path / "go").touch()
         assert process.line() == "finished"
-        if program is programs.drains:
-            assert process.line() == "the second"
+        assert process.line() == "the second"
         assert process.wait() == TERMINATED
         assert "SIGTERM: stopped after" in process.errors()
         assert "nothing was left" in process.errors()
         assert "Traceback" not in process.errors()
     assert ("TaskCompleted", "first") in kinds(tmp_path)
+
+
+@pytest.mark.parametrize("program", [programs.leaves_queue, programs.loop_leaves_queue])
+def test_with_a_journal_the_queue_is_left_to_the_next_life(tmp_path, program):
+    for process in run(program, tmp_path):
+        while "SIGTERM: what runs has" not in process.errors():
+            assert process.line(0.01) is None
+        (tmp_path / "go").touch()
+        assert process.line() == "finished"
+        assert process.wait() == TERMINATED
+        assert "1 task was left, and is kept for the next life" in process.errors()
+        assert "  second (queued): " in process.errors()
+    assert kinds(tmp_path) == [("TaskCompleted", "first")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
@@ -63,7 +75,7 @@ def test_any_signal_will_do(tmp_path, number):
 def test_a_second_one_cancels_what_runs(tmp_path, program):
     """A journal keeps it for the next life."""
     for process in run(program, tmp_path):
-        while "SIGTERM: what can" not in process.errors():
+        while "SIGTERM: what " not in process.errors():
             assert process.line(0.01) is None
         process.send(signal.SIGTERM)
         assert process.line() == "asked to stop"

@@ -492,7 +492,7 @@ def test_a_priority_that_is_no_small_integer_is_refused(orch, value):
         ("requires", [""], "empty"),
         ("resources", [("cpu", 1)], "Resources(cpu=1)"),
         ("resources", None, "Resources"),
-        ("retry", 3, "RetryPolicy(max_attempts=3)"),
+        ("retry", "3", "RetryPolicy(max_attempts=3)"),
         ("retry", None, "RetryPolicy"),
         ("idempotent", 1, "True or False"),
         ("idempotency_key", 5, "str"),
@@ -517,7 +517,7 @@ def test_an_option_of_a_wrong_kind_is_refused_by_name(orch, option, value, word)
 
 def test_all_faults_are_told_at_once(orch):
     """Nobody has to submit ten times to find ten faults."""
-    task = Task.call(pow, 2, 3, id="../x", priority="high", timeout=-1, retry=3)
+    task = Task.call(pow, 2, 3, id="../x", priority="high", timeout=-1, retry="3")
     error = refused(orch, task)
     assert [path for path, _ in error.findings] == [
         "id",
@@ -876,7 +876,7 @@ def test_a_lenient_validator_does_not_let_nonsense_in():
             Task.call(pow, 2, 3, priority="high"),
             Task.call(pow, 2, 3, timeout="soon"),
             Task.call(pow, 2, 3, resources=5),
-            Task.call(pow, 2, 3, retry=3),
+            Task.call(pow, 2, 3, retry="3"),
             Task.call(pow, 2, 3, after=5),
             Task.call(pow, 2, 3, deadline=math.nan),
             Task(5),

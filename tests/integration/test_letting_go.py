@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import gc
+import operator
 import threading
 import time
 import weakref
@@ -304,6 +305,83 @@ def test_of_a_task_that_has_left_memory_there_is_no_object(
         assert [*retired.by_id] == [named.task_id]
         states = {orch.get_task_status(task_id).state for task_id in ids}
         assert states == {"completed"}
+
+
+MB = 1 << 20
+
+
+def returns_much() -> bytes:
+    return bytes(MB)
+
+
+def takes_much(data: bytes) -> int:
+    return len(data)
+
+
+def fails_with_much_in_hand() -> None:
+    data = bytearray(MB)
+    raise ValueError(len(data))
+
+
+async def fails_so_on_the_loop() -> None:
+    data = {"list": [bytearray(MB >> 4) for _ in range(16)]}
+    raise ValueError(len(data))
+
+
+def much() -> Any:
+    return bytearray(MB)
+
+
+MANY = 64
+HEAVY: dict[str, Callable[[], Task]] = {
+    "result": lambda: Task.call(returns_much),
+    "argument": lambda: Task.call(takes_much, much()),
+    "keyword": lambda: Task.call(takes_much, kwargs={"data": [much()]}),
+    "payload": lambda: Task("eat", {"deep": {"down": much()}}),
+    "metadata": lambda: Task.call(abs, 1, metadata={"x": much()}),
+    "local": lambda: Task.call(fails_with_much_in_hand),
+    "local of a coroutine": lambda: Task.call(fails_so_on_the_loop),
+    "cancelled": lambda: Task.call(takes_much, much(), not_before=PATIENCE),
+}
+
+
+@pytest.mark.parametrize("make", HEAVY.values(), ids=HEAVY)
+def test_what_holds_much_leaves_memory_early(make: Callable[[], Task]) -> None:
+    """The oldest first; how they ended is known yet."""
+    with TaskOrchestrator(keep_finished_mb=16) as orch:
+        orch.agent("eater", capabilities={"eat"})(lambda _task, _context: None)
+        ids = []
+        for _ in range(MANY):
+            handle = orch.submit_task(make())
+            ids.append(handle.task_id)
+            if make is HEAVY["cancelled"]:
+                orch.cancel_task(handle.task_id)
+            handle.exception(PATIENCE)
+            del handle
+        eventually(lambda: 8 <= len(orch._rt.kernel.tasks) <= 17)
+        assert orch.get_task_status(ids[0]).is_terminal
+        assert ids[-1] in orch._rt.kernel.tasks
+
+
+def test_what_others_have_too_is_not_counted() -> None:
+    """Nor what is small, or without a limit."""
+    shared = bytearray(MB)
+    with TaskOrchestrator(keep_finished_mb=16) as orch:
+        assert list(orch.map(takes_much, [shared] * MANY)) == [MB] * MANY
+        assert list(orch.map(str, range(MANY)))
+        assert len(orch._rt.kernel.tasks) == 2 * MANY
+    with TaskOrchestrator(keep_finished_mb=None) as orch:
+        assert [len(each) for each in orch.map(bytes, [MB] * 20)] == [MB] * 20
+        assert len(orch._rt.kernel.tasks) == 20
+
+
+def test_what_has_left_memory_early_is_read_from_the_journal(tmp_path: Path) -> None:
+    with TaskOrchestrator(journal=tmp_path / "runs.db", keep_finished_mb=4) as orch:
+        for n in range(20):
+            task = Task.call(operator.mul, "x", MB, id=f"x/{n}")
+            orch.submit_task(task).result(PATIENCE)
+        eventually(lambda: len(orch._rt.kernel.tasks) < 20)
+        assert orch.handle("x/0").result(PATIENCE) == "x" * MB
 
 
 # -- map ---------------------------------------------------------------------------

@@ -585,6 +585,53 @@ while not path.exists() or not path.read_text().strip():
     eventually(lambda: not is_alive(pid))
 
 
+def test_start_without_stop_interrupts_as_a_crash_does(tmp_path) -> None:
+    """In the next life nothing has failed; late submissions are refused, not hung."""
+    script = """
+import sys, time
+from taskorch import Task, TaskOrchestrator, Workflow
+orch = TaskOrchestrator(journal=sys.argv[1])
+orch.start()
+sleep = ["sleep", "60"]
+for once in (False, True):
+    options = {"idempotent": not once}
+    orch.submit_task(Task.program(sleep, id=f"program/{once}", **options))
+    call = Task.call(time.sleep, 60, executor="process", id=f"call/{once}", **options)
+    orch.submit_task(call)
+wf = Workflow("w")
+wf.task(print, id="b", after=[wf.add(Task.program(sleep, id="a"))])
+orch.workflows.start(wf, id="run")
+memory = TaskOrchestrator()
+memory.start()
+while orch.get_stats().queue.processing < 5:
+    time.sleep(0.002)
+
+class Late:
+    def __init__(self, orch, done):
+        self.orch, self.done = orch, done
+    def __del__(self):
+        try:
+            self.orch.submit(self.done)
+        except RuntimeError as error:
+            print(type(error).__name__)
+
+late = Late(orch, print), Late(memory, print)
+"""
+    done = run_script(script, str(tmp_path / "runs.db"))
+    assert (done.stdout, done.returncode) == ("NotRunningError\n" * 2, 0)
+    assert "the process ended; 6 tasks were left, and are kept" in done.stderr
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        states = {status.task_id: status.state for status in orch.tasks()}
+        assert orch.stop(drain=False).failed == 0
+    assert states.keys() == {
+        *("program/False", "program/True", "call/False", "call/True"),
+        *("run/a", "run/b"),
+    }
+    # They are not safe to run twice: a person decides, as after any crash.
+    held = {name for name, state in states.items() if state is TaskState.BLOCKED}
+    assert held == {"program/True", "call/True"}
+
+
 def test_a_stopped_one_says_nothing_at_exit() -> None:
     """With a `with` block there is no warning, even under `-W error`."""
     script = """
@@ -621,8 +668,8 @@ except KeyboardInterrupt:
     print(len(orch.stop().left))
 """
     done = run_script(script)
-    assert (done.stdout, done.stderr) == ("1\n", "")
-    assert done.returncode == 0
+    assert (done.stdout, done.returncode) == ("1\n", 0)
+    assert done.stderr.startswith("the block ended by KeyboardInterrupt; 1 task was le")
 
 
 def test_submissions_from_outside_meet_the_stop() -> None:

@@ -18,6 +18,7 @@ from tests.integration.tools import PATIENCE, Hold, eventually, fail
 
 from taskorch import (
     DependencyFailedError,
+    NotRunningError,
     RetryPolicy,
     Task,
     TaskExecutor,
@@ -359,7 +360,7 @@ def test_a_list_of_handles_that_the_user_has_counts(log: Any) -> None:
         assert held(orch)
         with pytest.raises(ValueError, match="x"):
             handles[0].result(PATIENCE)
-    assert log.messages == []
+    assert unasked(log) == []
 
 
 def test_what_waits_for_two_that_failed_names_both(log: Any) -> None:
@@ -372,7 +373,7 @@ def test_what_waits_for_two_that_failed_names_both(log: Any) -> None:
         assert set(error.root_causes) == {each.task_id for each in bad}
         del bad, both, error
         assert not held(orch)
-    assert log.messages == []
+    assert unasked(log) == []
 
 
 def test_one_whose_end_is_not_kept_yet_is_not_said(log: Any, tmp_path: Path) -> None:
@@ -441,7 +442,7 @@ def test_whoever_asks_is_not_told_twice(log: Any, ask: Any) -> None:
     with TaskOrchestrator() as orch:
         ask(orch, orch.submit(fail, ValueError("bad")))
         assert check(orch, "failures") is None
-    assert log.messages == []
+    assert unasked(log) == []
 
 
 def test_a_receiver_of_failures_is_enough(log: Any) -> None:
@@ -752,11 +753,94 @@ def test_a_block_that_ended_by_its_timeout_says_what_was_left(
             hold.wait()
             releasing.append(threading.Timer(0.5, hold.release))
             releasing[0].start()
-    assert log.messages == [
-        "the block ended since its stop_timeout was over; left: slow (running)"
+    (said,) = log.messages
+    assert said.splitlines() == [
+        "stop_timeout was over; 1 task was left, and is cancelled:",
+        "  slow (running): It was still running.",
+        "  given up as they did not stop: slow (attempt 1)",
     ]
     said = check(orch, "scheduler")
     assert said.detail == "stopped: stop_timeout was over, and 1 task was left"
+
+
+def test_a_block_says_what_it_leaves_and_why(log: Any, tmp_path: Path) -> None:
+    """Each reason once, whatever it is that never comes; and what becomes of it."""
+    for journal, fate in (
+        (None, "cancelled"),
+        (tmp_path / "j.db", "kept for the next"),
+    ):
+        with TaskOrchestrator(journal=journal, unknown_capability="wait") as orch:
+            orch.submit_tasks([Task("paint", n, id=f"wall/{n}") for n in range(5)])
+            paid = orch.submit_task(Task.wait_for("payment", id="paid"))
+            orch.submit_task(Task.call(print, id="ship", after=[paid]))
+        said = log.messages[-1]
+        assert said.startswith(f"the block ended; 7 tasks were left, and are {fate}")
+        assert "\n  wall/0, wall/1, wall/2 and 2 more (queued): No agent can do" in said
+        assert "\n  paid (blocked): It waits for the event 'payment'" in said
+        assert "\n  ship (pending): It needs paid" in said
+
+
+def test_a_block_that_lasts_says_what_it_waits_for(log: Any) -> None:
+    hold, orch = Hold(), TaskOrchestrator(concurrency=1)
+
+    def let_go() -> None:
+        eventually(lambda: "and waits for 2 tasks" in log.text)
+        hold.release()
+
+    with orch:
+        orch.submit_task(Task.call(hold, id="long"))
+        orch.submit_task(Task.call(int, id="next"))
+        releasing = threading.Thread(target=let_go)
+        releasing.start()
+    releasing.join()
+    (said,) = log.messages
+    assert "\n  long (running for " in said
+    assert "\n  next (queued): All 1 slots are taken" in said
+
+
+def test_a_drain_takes_new_work_only_from_the_work(log: Any) -> None:
+    """Tasks and receivers may submit yet; whoever is outside is refused, and told."""
+    hold, refused, taken = Hold(), [], []
+    orch = TaskOrchestrator()
+
+    def from_outside() -> None:
+        eventually(lambda: not orch.health().ready)
+        (scheduler,) = (c for c in orch.health().checks if c.component == "scheduler")
+        assert scheduler.detail.startswith("draining")
+        for submit in (
+            lambda: orch.submit(abs, 1),
+            lambda: orch.submit_task(Task.call(abs, 1)),
+            lambda: orch.submit_tasks([Task.call(abs, 1), Task("x", after=["y"])]),
+            lambda: list(orch.map(abs, [1])),
+            lambda: orch.workflows.start(Workflow("w")),
+            lambda: orch.rerun_task("done"),
+        ):
+            with pytest.raises(NotRunningError, match="draining") as caught:
+                submit()
+            refused.append(caught.value)
+        hold.release()
+
+    def work() -> None:
+        hold()
+        taken.append(orch.submit(abs, -2))
+
+    async def work_on_the_loop() -> None:
+        await asyncio.to_thread(hold)
+        taken.append(await orch.aio.submit(abs, -3))
+
+    def on_end(_handle: Any) -> None:
+        taken.append(orch.submit_task(Task.call(abs, -4)))
+
+    with orch:
+        orch.submit_task(Task.call(int, id="done")).result(PATIENCE)
+        orch.submit(work).add_done_callback(on_end)
+        orch.submit(work_on_the_loop)
+        outside = threading.Thread(target=from_outside)
+        outside.start()
+    outside.join(PATIENCE)
+    assert len(refused) == 6
+    assert sorted(handle.result(PATIENCE) for handle in taken) == [2, 3, 4]
+    assert log.messages == []
 
 
 def test_a_block_that_ended_otherwise_says_nothing(log: Any) -> None:
@@ -792,7 +876,6 @@ def test_a_pool_that_broke_is_said(log: Any) -> None:
         again = orch.submit_task(Task.call(die, executor="cpu", idempotent=False))
         orch.wait(PATIENCE)
         del handle, again
-    assert len(log.messages) == 1
     assert log.messages[0].startswith("the executor 'cpu' broke, and what ran there")
     orch._rt.notices.executor_works("cpu")
     assert check(orch, "executors") is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from tests.integration.tools import PATIENCE
 
 from taskorch import (
     Approval,
@@ -146,3 +148,93 @@ def test_the_executor_of_the_user_is_none_of_the_options():
     with ThreadPoolExecutor(1) as pool, TaskOrchestrator(executors={"p": pool}) as orch:
         task = Task.call(int, "5", executor="p", timeout=60 * SECOND)
         assert orch.submit_task(task).result() == 5
+
+
+# -- orch.options ------------------------------------------------------------------
+
+
+def shaky(runs, times):
+    runs.append(1)
+    if len(runs) < times:
+        raise OSError
+    return len(runs)
+
+
+async def echo(x):
+    return x
+
+
+def test_calls_have_options():
+    runs = []
+    with TaskOrchestrator() as orch:
+        again = orch.options(timeout=PATIENCE, retry=RetryPolicy(3, base=0), id="once")
+        assert again.submit(shaky, runs, times=3).result(PATIENCE) == 3
+        assert orch.get_task_status("once").attempts == 3
+        late = orch.options(not_before=600, priority=2, metadata={"a": 1})
+        status = orch.get_task_status(late.submit(abs, 1).task_id)
+        assert (status.priority, status.metadata) == (2, {"a": 1})
+        orch.cancel_task(status.task_id)
+        with pytest.raises(InvalidTaskError, match="executor"):
+            orch.options(executor="nowhere").submit(abs, 1)
+        with pytest.raises(TypeError, match="did you mean 'timeout'"):
+            orch.options(tiemout=1)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_so_calls_are_durable_and_made_once(tmp_path, is_async):
+    """A program that is run again finds what it has done."""
+
+    async def main(orch):
+        options = orch.aio.options()
+        numbers = [n async for n in options.map(abs, [1, 2], id="night/{}")]
+        mine = await orch.aio.options(id="mine").submit(abs, -3)
+        return [*numbers, await mine]
+
+    for _ in range(2):
+        with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+            if is_async:
+                found = asyncio.run(main(orch))
+            else:
+                found = list(orch.options().map(abs, [1, 2], id="night/{}"))
+                found.append(orch.options(id="mine").submit(abs, -3).result(PATIENCE))
+            assert found == [1, 2, 3]
+            states = {status.task_id: status.attempts for status in orch.tasks()}
+            assert states == {"night/1": 1, "night/2": 1, "mine": 1}
+
+
+def test_the_ids_of_a_map_are_made_of_items_and_numbers():
+    with TaskOrchestrator() as orch:
+        assert list(orch.options(id="p/{}-{}").map(pow, [2, 3], [3, 2])) == [8, 9]
+        numbered = orch.options(id="not this").map(echo, ["a b", "a b"], id="n/{n}")
+        assert list(numbered) == ["a b", "a b"]
+        assert orch.get_task_status("p/3-2").result == 9
+        assert orch.get_task_status("n/1").result == "a b"
+        for pattern, said in (
+            ("same", "id='same' is that of one task"),
+            ("m/{}", "'m/a b' is no safe id"),
+            ("m/{x}", "cannot be filled in"),
+            (3, "id is a text"),
+        ):
+            with pytest.raises(InvalidTaskError, match=said):
+                orch.options().map(echo, ["b", "a b"], id=pattern)
+
+
+def test_a_number_of_attempts_is_a_policy():
+    assert Task.call(abs, 1, retry=3).retry == RetryPolicy(3)
+    assert Task("x", retry=1).retry == RetryPolicy()
+    with pytest.raises(InvalidTaskError, match="1 or more, not 0"):
+        Task.call(abs, 1, retry=0)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 5}, {"retry": 3}, {"executor": "x"}])
+def test_an_option_among_the_arguments_of_a_function_is_told(options):
+    def takes_it(**_options):
+        return 1
+
+    (name,) = options
+    with TaskOrchestrator() as orch:
+        said = f"shaky takes no argument {name}="
+        with pytest.raises(InvalidTaskError, match=said) as caught:
+            orch.submit(shaky, [], 1, **options)
+        assert f"orch.options({name}=" in caught.value.hint
+        assert orch.submit(takes_it, **options).result(PATIENCE) == 1

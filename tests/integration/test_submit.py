@@ -3,9 +3,13 @@
 import asyncio
 import contextvars
 import functools
+import itertools
 import operator
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, eventually, fail
@@ -365,6 +369,88 @@ def test_map_submits_at_once_and_raises_late() -> None:
         assert next(results) == 2
         with pytest.raises(ZeroDivisionError):
             next(results)
+
+
+def test_map_over_what_has_no_end() -> None:
+    """Calls are ahead of the results by some, and by no more than is asked for."""
+    taken = []
+
+    def numbers() -> Iterator[int]:
+        for number in itertools.count():
+            taken.append(number)
+            yield number
+
+    with TaskOrchestrator() as orch:
+        results = orch.map(abs, numbers())
+        assert list(itertools.islice(results, 5_000)) == list(range(5_000))
+        assert len(taken) < 20_000
+        taken.clear()
+        results = orch.map(pow, numbers(), itertools.repeat(2), buffersize=3)
+        assert [next(results) for _ in range(9)] == [n * n for n in range(9)]
+        assert len(taken) <= 9 + 3
+        for wrong in (0, -1, 1.5, True):
+            with pytest.raises(InvalidTaskError, match="buffersize is an integer of 1"):
+                orch.map(abs, [1], buffersize=wrong)  # type: ignore[arg-type]
+
+
+def test_async_map_over_what_has_no_end() -> None:
+    async def main() -> list[int]:
+        async with TaskOrchestrator() as orch:
+            found = []
+            async with aclosing(
+                orch.aio.map(abs, itertools.count(), buffersize=2)
+            ) as m:
+                async for number in m:
+                    found.append(number)
+                    if number == 200:
+                        break
+            return found
+
+    assert asyncio.run(main()) == list(range(201))
+
+
+def test_map_has_few_large_results_ahead() -> None:
+    """Nobody has said how many: as many as do not fill the memory."""
+    begun = []
+
+    def large(number: int) -> bytes:
+        begun.append(number)
+        return bytes(1 << 20)
+
+    with TaskOrchestrator() as orch:
+        results = orch.map(large, itertools.count())
+        for _ in range(200):
+            next(results)
+        assert len(begun) < 300
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("end", ["goes", "waits", "drains"])
+def test_all_calls_of_a_map_with_an_end_are_made(end: str, asked: int) -> None:
+    """Also if nobody takes the results, as with an Executor."""
+    if asked and end == "goes":
+        # Then what has not begun is cancelled.
+        return
+    done: list[int] = []
+    with TaskOrchestrator() as orch:
+        results = orch.map(done.append, range(1_000))
+        for _ in range(asked):
+            next(results)
+        if end == "goes":
+            del results
+        if end == "waits":
+            assert orch.wait(PATIENCE)
+            assert len(done) == 1_000
+    assert sorted(done) == list(range(1_000))
+    if end == "drains":
+        assert list(results) == [None] * (1_000 - asked)
+
+
+def test_a_map_on_a_journal_is_accepted_at_once(tmp_path: Path) -> None:
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    orch.map(abs, range(1_000))
+    assert orch.get_stats().queue.queued == 1_000
+    orch.stop(drain=False)
 
 
 def test_map_runs_out_of_patience() -> None:

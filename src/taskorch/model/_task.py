@@ -103,6 +103,11 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
     return Resources.of(value)
 
 
+def _retry_policy(value: RetryPolicy | int) -> RetryPolicy:
+    # A bool is an int, and no number of attempts: see `_resources`.
+    return RetryPolicy(value) if type(value) is int else value  # type: ignore[return-value]
+
+
 def _moment(value: float | timedelta | datetime | None) -> float | datetime | None:
     moment: float | datetime | None = to_seconds(value)
     return moment
@@ -120,7 +125,7 @@ class _Shared(TypedDict, total=False):
     expected: float | timedelta | None
     deadline: float | timedelta | datetime | None
     not_before: float | timedelta | datetime | None
-    retry: RetryPolicy
+    retry: RetryPolicy | int
     idempotent: bool
     metadata: Mapping[str, Any] | None
     owner: str | None
@@ -196,7 +201,7 @@ class Task(Generic[T]):
         deadline: When it must have ended: seconds from submission, or an aware
             datetime.
         not_before: When it may start: seconds from submission, or an aware datetime.
-        retry: What follows a failed attempt.
+        retry: What follows a failed attempt; a number is that of attempts.
         idempotency_key: Submitting the same key again returns the first task's handle.
         idempotent: False: after an attempt whose end nobody knows, a person decides.
         metadata: Anything that the user wants to find again; a router may read it.
@@ -263,7 +268,10 @@ class Task(Generic[T]):
         metadata=option("moment_or_zero"),
     )
     retry: RetryPolicy = attrs.field(
-        default=NO_RETRY, kw_only=True, metadata=option("retry", kind=True)
+        default=NO_RETRY,
+        kw_only=True,
+        converter=_retry_policy,
+        metadata=option("retry", kind=True),
     )
     idempotency_key: str | None = attrs.field(
         default=None,

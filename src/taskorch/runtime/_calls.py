@@ -58,7 +58,14 @@ from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
 from taskorch.runtime._returned import end_as
 from taskorch.runtime._translation import executor_for
-from taskorch.runtime._work import NO_KWARGS, Work, detach_control, nothing
+from taskorch.runtime._weights import LIGHT, Weights
+from taskorch.runtime._work import (
+    ALL_KEPT,
+    NO_KWARGS,
+    Work,
+    detach_control,
+    nothing,
+)
 
 _SLICE: Final = 512
 _MANY: Final = 4_096
@@ -88,10 +95,12 @@ class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
 
     attempts: Attempts
     closed: bool
+    draining: bool
     executors: Mapping[str, AttemptExecutor[Any]]
     #: What calls come to, by the names of their functions.
     known_calls: dict[str, KnownCall]
     threads: WorkerThreads
+    weights: Weights
     work_class: type[Work]
 
     _idle: list[Worker]
@@ -191,8 +200,8 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
     try:
         try:
             with lock:
-                if rt.closed or rt.fault is not None:
-                    rt.refuse_submission()
+                if rt.draining or rt.closed or rt.fault is not None:
+                    rt.refuse_new()
                 inside = True
                 now = rt.now()
                 work._row = kernel.submit(task_id, bucket, work, now)
@@ -245,7 +254,7 @@ def _submit_call(
         document = committer.call_documents(bucket.spec.type, fn)(args)
 
     def change(now: int) -> Work:
-        rt.refuse_submission()
+        rt.refuse_new()
         committer.documents[work] = document
         task_id = rt._prefix + str(next(rt._numbers))
         work._row = rt.kernel.submit(task_id, bucket, work, now)
@@ -283,7 +292,7 @@ def submit_calls(  # noqa: C901 - likewise
         def change(
             now: int, part: list[Work] = part, documents: list[Any] = documents
         ) -> None:
-            rt.refuse_submission()
+            rt.refuse_new()
             if committer is not None:
                 committer.documents.update(zip(part, documents, strict=True))
             prefix, numbers = rt._prefix, rt._numbers
@@ -386,6 +395,15 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         finally:
             # As below.
             del row, item, work, value, error
+    weight = 0
+    if (
+        error is not None
+        or type(value) not in LIGHT
+        or work._task is not None
+        or (args and not LIGHT.issuperset(map(type, args)))
+        or kwargs
+    ):
+        weight = rt.weights.weigh(work, value, error)
     lock = rt.lock
     kernel = rt.kernel
     launch = None
@@ -405,6 +423,9 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             end_badly(rt, row, attempt, work, error, now)
         if work._waiters is not None and row.state in TERMINAL:
             rt.wake(work)
+        if weight and row.state in TERMINAL:
+            rt.weights.note(row, weight)
+            rt.weights.let_go(ALL_KEPT)
         del value, work, args, kwargs
         starts = kernel.starts
         if first is None:
@@ -462,6 +483,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
     document = None
     if value is not None or error is not None:
         document, error = document_of_end(committer.document, row.id, value, error)
+    weight = rt.weights.weigh(work, value, error)
     lock = rt.lock
     kernel = rt.kernel
     following = launch = None
@@ -478,6 +500,8 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
                 keep_late(work, attempt, value)
         else:
             end_badly(rt, row, attempt, work, error, now)
+        if weight and row.state in TERMINAL:
+            rt.weights.note(row, weight)
         if kernel.open or kernel.returning or kernel.growing:
             kernel.dispatch(now)
         if kernel.sink:
@@ -556,7 +580,8 @@ def end_badly(
     strip(error)
     outcome, seen, described = outcome_of(error, row.id, asked=asked)
     stops = control is not None and control.why == "stop"
-    if stops and (outcome == "stopped" or isinstance(error, ProgramFailedError)):
+    ended = outcome in ("stopped", "lost") or isinstance(error, ProgramFailedError)
+    if stops and ended:
         # The orchestrator stops: the next life takes it up.
         outcome = "interrupted"
     # A program that is suspended can be killed from outside.
@@ -572,7 +597,7 @@ def end_badly(
 
 
 @defers_interrupts
-def finish(  # noqa: C901 - likewise
+def finish(  # noqa: C901, PLR0912 - likewise
     rt: Owner,
     row: TaskRow,
     attempt: int,
@@ -591,6 +616,7 @@ def finish(  # noqa: C901 - likewise
         document = None
         if committer is not None:
             document, error = document_of_end(committer.document, row.id, value, error)
+        weight = rt.weights.weigh(work, value, error)
         lock = rt.lock
         if lock.locked():
             yield_gil(lock)
@@ -606,6 +632,10 @@ def finish(  # noqa: C901 - likewise
             else:
                 end_badly(rt, row, attempt, work, error, now)
             detach_control(work, attempt)
+            if weight and row.state in TERMINAL:
+                rt.weights.note(row, weight)
+                if committer is None:
+                    rt.weights.let_go(ALL_KEPT)
             if (
                 committer is None
                 and work._waiters is not None

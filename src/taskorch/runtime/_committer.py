@@ -57,6 +57,7 @@ from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._waiting import Waiting
+from taskorch.runtime._weights import Weights
 from taskorch.runtime._work import NEVER, Emitted, Work
 
 if TYPE_CHECKING:
@@ -107,8 +108,11 @@ class Owner(Driver, Protocol):
     epoch: int
     #: The last fact that is kept.
     committed: int
+    #: What is queued may begin.
+    begins: bool
     closed: bool
     started: bool
+    weights: Weights
     wanted: frozenset[type[Event]]
     loops: LoopHost
     notices: Notices
@@ -650,7 +654,7 @@ class Committer:
                 publishing, self._publishing = self._publishing, []
                 settling, self._settling = self._settling, []
                 if restored:
-                    if rt.started and not rt.closed:
+                    if rt.started and rt.begins and not rt.closed:
                         rt.kernel.unpause()
                     rt.kernel.note(JournalRestored, rt.now())
                 for release in releases:
@@ -686,6 +690,9 @@ class Committer:
         kernel = self._rt.kernel
         finished, keep = kernel.finished, kernel.config.keep_finished
         committed, retire = self.commits.committed, kernel.retire
+        if self._rt.weights.let_go(committed):
+            # Each is read from the journal when somebody asks for it.
+            return len(finished) > keep
         for _ in range(min(_MANY, len(finished) - keep)):
             if finished[0].cargo._settled > committed:
                 return False

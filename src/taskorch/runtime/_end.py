@@ -11,9 +11,11 @@ from taskorch.kernel import StopAttempt, TaskRow, describe, is_under_way
 from taskorch.model import TERMINAL
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._committer import Keeps
+from taskorch.runtime._context import current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._driver import Driver
 from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import ALL_KEPT, Work
 
@@ -28,7 +30,10 @@ class Owner(Driver, Keeps, Protocol):
     #: The last fact that is kept.
     committed: int
     deciders: PolicyDeciders
+    #: It is about to stop.
+    draining: bool
     halted: bool
+    publisher: Publisher
     waiting: Waiting
 
     def wake(self, work: Work) -> None:
@@ -142,6 +147,27 @@ def refuse_submission(rt: Owner) -> None:
     if rt.closed:
         msg = "the orchestrator has stopped"
         raise NotRunningError(msg, hint="make a new one: it cannot be restarted")
+
+
+def refuse_new(rt: Owner) -> None:
+    """
+    Under the lock: called where new tasks come in.
+
+    A stop that drains waits for what comes out of the work: for what is submitted by
+    tasks, receivers and callbacks. Others would hold it up for ever.
+
+    Raises:
+        NotRunningError: It has stopped, or is about to and the caller is outside.
+        InternalError: It has failed.
+    """
+    refuse_submission(rt)
+    if not rt.draining or rt.publisher.is_inside():
+        return
+    context = current_or_none()
+    if context is None or context._rt is not rt:
+        msg = "the orchestrator is draining: it takes no new work from outside any more"
+        hint = "submit before the end of the block, or from a task or a receiver"
+        raise NotRunningError(msg, hint=hint)
 
 
 def _again(fault: InternalError | JournalError) -> InternalError | JournalError:

@@ -42,6 +42,10 @@ class Owner(Protocol):
         """Under the lock: raise if nothing comes in any more."""
         ...
 
+    def refuse_new(self) -> None:
+        """Under the lock: raise if no new task comes in from the caller any more."""
+        ...
+
     def step(self, change: Callable[[int], Any], *, keep: bool = False) -> Any:
         """Make *change* under the lock, and do what follows from it."""
         ...
@@ -70,7 +74,7 @@ def submit_tasks(
         owner.recall(submission.names(entries))
 
         def change(now: int) -> list[Work]:
-            owner.refuse_submission()
+            owner.refuse_new()
             return submission.admit(entries, now, replace=replace)
 
         works = owner.step(change, keep=True)
@@ -103,7 +107,7 @@ def submit_run(
 
 def _submit_plain(owner: Owner, batch: Batch) -> list[Work] | None:
     def change(now: int) -> list[Work] | None:
-        owner.refuse_submission()
+        owner.refuse_new()
         return owner.submission.plain.admit(batch, now)
 
     works: list[Work] | None = owner.step(change, keep=True)
@@ -124,7 +128,7 @@ def rerun(owner: Owner, task_id: str) -> Work:
     owner.recall((task_id,))
 
     def change(now: int) -> Work:
-        owner.refuse_submission()
+        owner.refuse_new()
         return owner.submission.rerun(task_id, now)
 
     result: Work = owner.step(change, keep=True)

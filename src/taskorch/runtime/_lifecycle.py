@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import warnings
@@ -13,6 +14,8 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from taskorch._frozen import frozen
+from taskorch._limits import NS
+from taskorch._visible import visible
 from taskorch.errors import InvalidTransitionError, NotRunningError
 from taskorch.events import OrchestratorStarted, OrchestratorStopped
 from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
@@ -24,6 +27,7 @@ from taskorch.runtime._runtime import Runtime
 
 T = TypeVar("T")
 
+_LOG: Final = logging.getLogger(__name__)
 #: Runtimes that were started and not stopped, for the interpreter's exit.
 _OPEN: Final[weakref.WeakSet[Runtime]] = weakref.WeakSet()
 #: Seconds that the end allows beyond the grace of the attempts, for each of the things
@@ -33,13 +37,23 @@ _MARGIN: Final = 2.0
 _PROGRAM_MARGIN: Final = 5.0
 _JOURNAL_MARGIN: Final = 5.0
 _TIMER_MARGIN: Final = 5.0
+#: Seconds that the end of the process waits for what nobody has stopped.
+_EXIT: Final = 1.0
 #: Seconds that each of them has in any case: it mostly needs less, and then nothing is
 #: left behind for want of it.
 _MOMENT: Final = 0.05
 #: The part of the time of a stop that the drain leaves to the grace, at the most.
 _GRACE_SHARE: Final = 0.25
+#: What waits for somebody outside: no end waits for that.
+_OUTSIDE: Final = frozenset({TaskState.BLOCKED, TaskState.SUSPENDED})
 #: Seconds after which a wait looks for somebody who is less patient.
 _SLICE: Final = 0.2
+#: Seconds that a drain lasts before it says what it waits for; it does so again after
+#: twice as many.
+_SILENCE: Final = 5.0
+#: Tasks that are named, and reasons that are given, where there may be many.
+_NAMED: Final = 3
+_REASONS: Final = 10
 
 
 def _after_fork() -> None:
@@ -57,15 +71,26 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @atexit.register
 def _at_exit() -> None:
+    """
+    Stop what nobody has stopped, and hardly wait for it.
+
+    What a durable orchestrator has under way is interrupted, as by a crash, and goes
+    on in its next life. Whatever `__del__` submits after this is refused: the threads
+    that would have to answer end without a word.
+    """
     for runtime in list(_OPEN):
-        runtime.attempts.close(_PROGRAM_MARGIN)
-        runtime.notices.close()
-        # Not a ResourceWarning, which nobody sees unless he asks for it.
-        warnings.warn(
-            "a TaskOrchestrator was started and never stopped: use it in a with block",
-            RuntimeWarning,
-            stacklevel=1,
+        said = (
+            "a TaskOrchestrator was started and never stopped: use it in a with block"
         )
+        lifecycle: Lifecycle = runtime.lifecycle
+        try:
+            report = lifecycle.stop(drain=False, timeout=_EXIT)
+            runtime.attempts.close(_PROGRAM_MARGIN)
+            lifecycle.say_left(report, "the process ended")
+        except Exception as error:  # noqa: BLE001 - the others are to end as well
+            said = f"{said} ({type(error).__name__}: {error})"
+        # Not a ResourceWarning, which nobody sees unless he asks for it.
+        warnings.warn(said, RuntimeWarning, stacklevel=1)
 
 
 def _begin_threads(rt: Runtime) -> None:
@@ -109,8 +134,9 @@ class Lifecycle:
         self._interrupt: BaseException | None = None
         #: The signal that says that it is to end, if one came: see `stop_on`.
         self.stop_signal: _interrupts.StopSignal | None = None
-        #: Seconds that such an end may take.
+        #: Seconds that such an end may take, and whether it drains the queue, too.
         self.signal_timeout = 0.0
+        self.signal_drains = True
 
     @property
     def is_over(self) -> bool:
@@ -133,6 +159,7 @@ class Lifecycle:
         with self._starting:
             if rt.started or rt.closed:
                 return
+            rt.lifecycle = self
             _OPEN.add(rt)
             _interrupts.guard(rt)
             try:
@@ -193,6 +220,22 @@ class Lifecycle:
         assert self._report is not None  # noqa: S101 - just made
         return self._report
 
+    @property
+    def leaves_queue(self) -> bool:
+        """Whether a signal has come at which only what runs is waited for."""
+        return self.stop_signal is not None and not self.signal_drains
+
+    @_interrupts.defers_interrupts
+    def leave_queue(self) -> None:
+        """Begin no attempt any more: the drain ends with those that run."""
+        rt = self._rt
+
+        def change(_now: int) -> None:
+            rt.kernel.pause()
+            rt.begins = False
+
+        rt.step(change)
+
     def hurry(self) -> None:
         """End the drain that is under way; the grace, if the drain is over."""
         if self._rt.closed:
@@ -227,9 +270,13 @@ class Lifecycle:
     def _stop(self, *, drain: bool) -> None:
         drained = False
         if drain and self._rt.started:
+            self._rt.draining = True
+            if self.leaves_queue:
+                self.leave_queue()
             try:
                 drained = self._drain()
             except _interrupts.INTERRUPTS as interrupt:
+                self._rt.draining = False
                 if not self._was_interrupted:
                     self._was_interrupted = True
                     raise
@@ -325,18 +372,87 @@ class Lifecycle:
             # What does not end in time gets a part of it to end in good order.
             grace = rt.kernel.config.grace_ns / 1e9
             end -= min(grace, _GRACE_SHARE * (end - monotonic()))
+        began, pause = monotonic(), _SILENCE
         while True:
             left = None if end is None else max(0.0, end - monotonic())
-            if not rt.waiting.until_quiet(left):
-                return False
-            if committer is None:
-                return True
-            with rt.lock:
-                if not committer.trouble and rt.is_quiet():
-                    return True
-            # The journal may have been in trouble for a moment only.
-            if not committer.recovers(left):
-                return False
+            if not rt.waiting.until_quiet(pause if left is None else min(left, pause)):
+                if rt.waiting.hurried or (left is not None and left <= pause):
+                    return False
+                self._say_awaited(monotonic() - began)
+                pause *= 2
+                continue
+            if committer is not None:
+                with rt.lock:
+                    is_kept = not committer.trouble and rt.is_quiet()
+                # The journal may have been in trouble for a moment only.
+                if not is_kept:
+                    if not committer.recovers(left):
+                        return False
+                    continue
+            kernel = rt.kernel
+            return rt.begins or not (kernel.queued or kernel.active or kernel.delayed)
+
+    def _say_awaited(self, seconds: float) -> None:
+        """The drain lasts: say for what."""
+        rt = self._rt
+        awaited: list[str] = []
+
+        def look(now: int) -> int:
+            # Those that run come first: others mostly wait for them.
+            rows = sorted(
+                (
+                    row
+                    for row in rt.kernel.tasks.values()
+                    if row.state not in TERMINAL and row.state not in _OUTSIDE
+                ),
+                key=lambda row: row.state is not TaskState.RUNNING,
+            )
+            for row in rows[:_NAMED]:
+                if row.state is TaskState.RUNNING:
+                    ran = max(0, now - row.started_ns) / NS
+                    awaited.append(f"{row.id} (running for {ran:.0f} s)")
+                else:
+                    why = _why_not(rt, row, now)
+                    awaited.append(f"{row.id} ({row.state.value}): {why}")
+            return len(rows)
+
+        count: int = rt.step(look)
+        names = "".join(f"\n  {each}" for each in awaited) + _and_more(count, "\n ")
+        what = "receivers of events" if not count else _tasks(count)
+        if rt.committer is not None and rt.committer.trouble:
+            what = f"the journal ({rt.committer.trouble})"
+        said = f"the end has waited for {seconds:.0f} s, and waits for {what}"
+        _LOG.warning("%s", visible(f"{said}{':' if names else ''}{names}"))
+
+    def say_left(self, report: StopReport, why: str) -> None:
+        """Write to the log what *report* says was left; *why* it came to the end."""
+        if report.left:
+            if not report.drained:
+                self._rt.notices.cut_short = f"{why}, and {_were(report)} left"
+            _LOG.warning("%s; %s", why, self.text_of_left(report))
+
+    def text_of_left(self, report: StopReport) -> str:
+        """What *report* says was left, by its reasons."""
+        if not report.left:
+            return "nothing was left"
+        fate = "is" if len(report.left) == 1 else "are"
+        fate += (
+            " cancelled" if self._rt.committer is None else " kept for the next life"
+        )
+        # Many wait for the same.
+        alike: dict[tuple[TaskState, str], list[str]] = {}
+        for one in report.left:
+            alike.setdefault((one.state, one.reason), []).append(one.task_id)
+        lines = [
+            f"{', '.join(ids[:_NAMED])}{_and_more(len(ids))} ({state.value}): {reason}"
+            for (state, reason), ids in list(alike.items())[:_REASONS]
+        ]
+        if len(alike) > _REASONS:
+            lines.append(f"and {len(alike) - _REASONS} more reasons")
+        if report.leaked:
+            lines.append(f"given up as they did not stop: {', '.join(report.leaked)}")
+        said = "".join(f"\n  {line}" for line in lines)
+        return visible(f"{_were(report)} left, and {fate}:{said}")
 
     def _why(self, row: TaskRow, now: int, known: dict[Bucket, str]) -> str:
         if row.state is not TaskState.QUEUED:
@@ -350,16 +466,9 @@ class Lifecycle:
         kernel = self._rt.kernel
         kernel.unpause()
         try:
-            blockers = explain_row(kernel, row, now).blockers
-        except PolicyFault as fault:
-            return f"Nobody knows: {fault.component} failed."
+            return _why_not(self._rt, row, now)
         finally:
             kernel.pause()
-        if row.state is TaskState.RUNNING and not blockers:
-            return "It was still running."
-        return (
-            " ".join(blocker.detail for blocker in blockers) or "Its turn had not come."
-        )
 
     def _await_end(self, seconds: float) -> None:
         """Wait until every attempt has ended or been given up."""
@@ -421,6 +530,30 @@ class _Left:
 @_interrupts.takes_interrupts
 def _interruptibly(wait: Callable[[float], T], seconds: float) -> T:
     return wait(seconds)
+
+
+def _why_not(rt: Runtime, row: TaskRow, now: int) -> str:
+    """Under the lock: why *row* has not ended yet."""
+    try:
+        blockers = explain_row(rt.kernel, row, now).blockers
+    except PolicyFault as fault:
+        return f"Nobody knows: {fault.component} failed."
+    if row.state is TaskState.RUNNING and not blockers:
+        return "It was still running."
+    return " ".join(blocker.detail for blocker in blockers) or "Its turn had not come."
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count:,} tasks"
+
+
+def _were(report: StopReport) -> str:
+    count = len(report.left)
+    return f"{_tasks(count)} {'was' if count == 1 else 'were'}"
+
+
+def _and_more(count: int, before: str = "") -> str:
+    return f"{before} and {count - _NAMED:,} more" if count > _NAMED else ""
 
 
 def _is_cancelled(row: TaskRow) -> bool:

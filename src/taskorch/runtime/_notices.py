@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from taskorch._limits import NS
 from taskorch._visible import visible
 from taskorch.events import TaskFailed
-from taskorch.model import TERMINAL, Call, HealthCheck, StopReport
+from taskorch.model import TERMINAL, Call, HealthCheck
 from taskorch.runtime._documents import trace_of
 from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._timer import TimerThread
@@ -106,7 +106,7 @@ class Notices:
         self._broken: dict[str, str] = {}
         #: What held up all others when somebody last asked.
         self._blocked: set[str] = set()
-        #: How the block ended, if its time was over.
+        #: How the block ended, if it has left work that could still proceed.
         self.cut_short: str = ""
         #: Of each kind, when it was said, and how often it was not since.
         self._said: dict[object, tuple[float, int]] = {}
@@ -311,19 +311,6 @@ class Notices:
     def has_room(self) -> None:
         """It has again."""
         _LOG.info("the system has room again for all that may run at once")
-
-    def block_ended(self, report: StopReport) -> None:
-        """A `with` block has ended; say so if that was by its `stop_timeout`."""
-        if report.drained or not report.left:
-            return
-        count = len(report.left)
-        names = ", ".join(f"{u.task_id} ({u.state})" for u in report.left[:_NAMED])
-        more = f" and {count - _NAMED} more" if count > _NAMED else ""
-        were = "1 task was" if count == 1 else f"{count} tasks were"
-        self.cut_short = f"stop_timeout was over, and {were} left"
-        _LOG.warning(
-            "the block ended since its stop_timeout was over; left: %s%s", names, more
-        )
 
     def _say(self, kind: object, text: str, error: BaseException | None = None) -> None:
         """Write a record, if there was none of this *kind* a moment ago."""

@@ -88,11 +88,15 @@ def durable(rt: Owner) -> Committer | None:
 
     Raises:
         JournalError: The journal cannot be used, or not now.
+        NotRunningError: It has stopped.
         WouldBlockError: The caller is on an event loop, and would block it.
     """
     if rt.committer is not None:
         if not rt.opened:
             rt.open()
+        if rt.closed:
+            # Before a document is made: at the end of the process nothing is imported.
+            rt.refuse_submission()
         rt.committer.refuse()
     return rt.committer
 

@@ -481,6 +481,10 @@ class Publisher:
         me = threading.current_thread()
         return me is self._thread or me in self._apart
 
+    def is_inside(self) -> bool:
+        """Whether the caller is a receiver or a callback, or part of an async one."""
+        return self.is_mine() or RECEIVING.get() is not None
+
     @contextmanager
     def excused(self) -> Iterator[None]:
         """The caller may wait for others to be served: nobody is to wait for it."""

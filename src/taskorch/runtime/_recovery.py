@@ -16,6 +16,7 @@ from taskorch.runtime._orphans import no_agent, release_if_back
 from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading
 from taskorch.runtime._retention import prune
+from taskorch.runtime._weights import Weights
 from taskorch.runtime._work import NEVER, gone_of
 
 _ALL: Final = frozenset(CATALOGUE)
@@ -35,6 +36,7 @@ class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
     #: The pools that this life was given.
     pools: Units
     run_id: str
+    weights: Weights
 
     def name_life(self) -> None:
         """Ids of one life differ from those of any other."""
@@ -83,6 +85,9 @@ class Recovery:
                 row.cargo._settled = NEVER
         # From now on, only what is kept leaves memory: see `Committer`.
         kernel.keep_finished()
+        for row in kernel.finished:
+            rt.weights.note(row, rt.weights.weigh(row.cargo, row.cargo._value, None))
+        rt.weights.let_go(committer.last)
         kernel.listen([], _ALL)
         recover(kernel, rt.epoch, now_ns())
         kernel.change_pools(rt.pools, now_ns())

@@ -260,7 +260,7 @@ def health(runtime: Runtime) -> Health:
     if fault is not None:
         why = fault.message
     checks = [
-        HealthCheck("scheduler", *(("ok", "") if open_ else ("failed", why))),
+        HealthCheck("scheduler", *_scheduler(runtime, "" if open_ else why)),
         HealthCheck(
             "slots",
             "degraded" if leaked else "ok",
@@ -282,10 +282,19 @@ def health(runtime: Runtime) -> Health:
     ]
     order = ("ok", "degraded", "failed")
     worst = max((check.status for check in checks), key=order.index)
-    ready = open_ and leaked < kernel.concurrency
+    ready = open_ and not runtime.draining and leaked < kernel.concurrency
     if runtime.committer is not None and runtime.committer.trouble:
         ready = False
     return Health(worst, open_, ready, tuple(checks))
+
+
+def _scheduler(runtime: Runtime, why: str) -> tuple[str, str]:
+    """Its status, and more about it; *why* it is not open."""
+    if why:
+        return "failed", why
+    if runtime.draining:
+        return "degraded", "draining: it takes no new work, and is about to stop"
+    return "ok", ""
 
 
 def report(runtime: Runtime) -> None:

@@ -59,7 +59,9 @@ from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._tracing import signed
 from taskorch.runtime._waiting import Waiting
+from taskorch.runtime._weights import Weights
 from taskorch.runtime._work import (
+    ALL_KEPT,
     NO_KWARGS,
     Emitted,
     Work,
@@ -96,12 +98,14 @@ class Runtime:
         "_report",
         "_seed",
         "attempts",
+        "begins",
         "closed",
         "committed",
         "committer",
         "context_class",
         "deciders",
         "directory",
+        "draining",
         "epoch",
         "executors",
         "fault",
@@ -109,9 +113,11 @@ class Runtime:
         "joining",
         "kernel",
         "known_calls",
+        "lifecycle",
         "lock",
         "loops",
         "manager",
+        "maps",
         "memory",
         "metrics",
         "monitor_interval",
@@ -135,6 +141,7 @@ class Runtime:
         "timer",
         "waiting",
         "wanted",
+        "weights",
         "work_class",
     )
 
@@ -170,6 +177,7 @@ class Runtime:
     halt: Final = _end.halt
     is_left: Final = _end.is_left
     refuse_submission = _end.refuse_submission
+    refuse_new = _end.refuse_new
 
     def __init__(  # noqa: PLR0915 - all that there is
         self,
@@ -185,6 +193,7 @@ class Runtime:
         context_class: type[AttemptContext],
         report: Callable[[Any], None],
         rerun_failed: bool = False,
+        keep_finished_mb: float | None = None,
     ) -> None:
         check_parts(parts)
         random = Random(seed)  # noqa: S311 - for decisions, not for secrets
@@ -241,6 +250,14 @@ class Runtime:
         #: Of tasks of earlier lives that wait, what no agent can do that is here.
         self.orphans: dict[Spec, None] = {}
         self.closed = False
+        #: It is about to stop: what comes from outside is refused.
+        self.draining = False
+        #: What is queued may begin; no more, if a stop leaves that to the next life.
+        self.begins = True
+        #: What has started it, and can stop it.
+        self.lifecycle: Any = None
+        #: Maps that have an end, and may have more to submit, by their `id()`.
+        self.maps: dict[int, Any] = {}
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
@@ -256,6 +273,8 @@ class Runtime:
         self._numbers: Iterator[int] = count(1)
         #: What calls come to, by the names of their functions.
         self.known_calls: dict[str, _calls.KnownCall] = {}
+        #: How many bytes finished tasks hold, and may hold.
+        self.weights = Weights(self, keep_finished_mb)
         self.submission = Submission(self)
         self.loops: LoopHost = LoopHost(self.name, self.fail_stop)
         self.threads: WorkerThreads = WorkerThreads(
@@ -303,6 +322,9 @@ class Runtime:
         if self.closed:
             # What is due later is for the next life.
             calm = not (kernel.active or kernel.starts)
+        elif not self.begins:
+            # Attempts without a slot wait for what will not begin.
+            calm = not (kernel.running or kernel.claims or kernel.starts)
         else:
             calm = kernel.quiescent()
         return calm and (committer is None or committer.is_idle())
@@ -489,8 +511,14 @@ class Runtime:
                 tidy(row, work)
                 if row.state is TaskState.FAILED:
                     self.notices.note_failed(row, work)
+                if row.state is TaskState.CANCELLED or not row.attempt:
+                    # No attempt has come to its end, where others are weighed.
+                    weight = self.weights.weigh(work, work._value, None)
+                    self.weights.note(row, weight)
             if work._waiters is not None and self.committer is None:
                 self.wake(work)
+        if self.committer is None:
+            self.weights.let_go(ALL_KEPT)
 
     def wake(self, work: Work) -> None:
         """Tell those who wait for *work*."""
@@ -650,7 +678,7 @@ class Runtime:
 
         def change(now: int) -> None:
             del now
-            if self.committer is None or not self.committer.trouble:
+            if self.begins and not (self.committer and self.committer.trouble):
                 self.kernel.unpause()
 
         self.step(change)

@@ -23,7 +23,9 @@ _LOG: Final = logging.getLogger(__name__)
 _DRAIN_SHARE: Final = 0.75
 
 
-def stop_on(lifecycle: Lifecycle, signals: tuple[Any, ...], timeout: float) -> None:
+def stop_on(
+    lifecycle: Lifecycle, signals: tuple[Any, ...], timeout: float, *, drain: bool
+) -> None:
     """
     See `TaskOrchestrator.stop_on`.
 
@@ -42,7 +44,7 @@ def stop_on(lifecycle: Lifecycle, signals: tuple[Any, ...], timeout: float) -> N
     if not wanted:
         msg = "stop_on() was given no signal"
         raise InvalidTaskError(msg, hint="orch.stop_on(signal.SIGTERM)")
-    lifecycle.signal_timeout = timeout
+    lifecycle.signal_timeout, lifecycle.signal_drains = timeout, drain
     for number in wanted:
         try:
             _interrupts.stop_on(lifecycle, number)
@@ -61,41 +63,53 @@ def _number(given: Any) -> signal.Signals:
 
 
 def end_block(
-    lifecycle: Lifecycle, timeout: float | None, *, failed: bool
-) -> StopReport:
+    lifecycle: Lifecycle, timeout: float | None, error: BaseException | None
+) -> None:
     """
-    Stop at the end of a `with` block: it drains, unless the block *failed*.
+    Stop at the end of a `with` block: it drains, unless *error* has ended the block.
 
     One that a signal has brought about drains, too, as long as the signal allows; a
-    second one, or Ctrl-C, cancels what runs.
+    second one, or Ctrl-C, cancels what runs. What is left then is said.
     """
-    if lifecycle.stop_signal is None:
-        try:
-            return lifecycle.stop(drain=not failed, timeout=timeout)
-        except INTERRUPTS:
-            if lifecycle.stop_signal is None:
-                # Ctrl-C, or a signal that is another's to stop at.
-                lifecycle.stop(drain=False, timeout=timeout)
-                raise
-            _end_at_signal(lifecycle)
+    if lifecycle.stop_signal is not None:
+        _end_at_signal(lifecycle)
+        return
+    try:
+        report = lifecycle.stop(drain=error is None, timeout=timeout)
+    except INTERRUPTS as interrupt:
+        if lifecycle.stop_signal is None:
+            # Ctrl-C, or a signal that is another's to stop at.
+            report = lifecycle.stop(drain=False, timeout=timeout)
+            lifecycle.say_left(report, _ended_by(interrupt))
+        else:
             # It came while it drained: the block was left without it.
-            raise
-    return _end_at_signal(lifecycle)
+            _end_at_signal(lifecycle)
+        raise
+    lifecycle.say_left(report, _why_ended(report, error))
 
 
-def _end_at_signal(lifecycle: Lifecycle) -> StopReport:
+def _why_ended(report: StopReport, error: BaseException | None) -> str:
+    if error is not None:
+        return _ended_by(error)
+    return "the block ended" if report.drained else "stop_timeout was over"
+
+
+def _ended_by(error: BaseException) -> str:
+    return f"the block ended by {type(error).__name__}"
+
+
+def _end_at_signal(lifecycle: Lifecycle) -> None:
     _say_signal(lifecycle)
     try:
         report = lifecycle.stop(drain=True, timeout=lifecycle.signal_left())
     except INTERRUPTS:
         report = lifecycle.stop(drain=False, timeout=lifecycle.signal_left())
     _say_end(lifecycle, report)
-    return report
 
 
 async def end_block_of_coroutine(
     lifecycle: Lifecycle, stop: Any, error: BaseException | None
-) -> StopReport:
+) -> None:
     """
     As `end_block`, for `async with`, where a signal cancels the main task.
 
@@ -125,38 +139,39 @@ async def end_block_of_coroutine(
                 # It drains already, and has as long as the signal allows from now on.
                 told = lifecycle.stop_signal
                 _say_signal(lifecycle)
+                if lifecycle.leaves_queue:
+                    lifecycle.leave_queue()
                 left = _DRAIN_SHARE * lifecycle.signal_left()
                 asyncio.get_running_loop().call_later(left, lifecycle.hurry)
             else:
                 # Do not go on; and once more means: at once.
                 lifecycle.hurry()
+    report: StopReport = stopping.result()
     if told is not None:
-        _say_end(lifecycle, stopping.result())
+        _say_end(lifecycle, report)
+    else:
+        lifecycle.say_left(report, _why_ended(report, error or again))
     if lifecycle.stop_signal is not None and (cancelled or again) is not None:
         raise lifecycle.stop_signal
     if again is not None:
         raise again
-    report: StopReport = stopping.result()
-    return report
 
 
 def _say_signal(lifecycle: Lifecycle) -> None:
     stop: StopSignal | None = lifecycle.stop_signal
     assert stop is not None  # noqa: S101 - that is why it ends
+    what = "what runs" if lifecycle.leaves_queue else "what can still proceed"
     _LOG.warning(
-        "%s: what can still proceed has %.3g s; another signal cancels what runs",
+        "%s: %s has %.3g s%s; another signal cancels what runs",
         stop.name,
+        what,
         lifecycle.signal_left(),
+        ", and the queue is left" if lifecycle.leaves_queue else "",
     )
 
 
 def _say_end(lifecycle: Lifecycle, report: StopReport) -> None:
     stop = lifecycle.stop_signal
     if stop is not None:
-        count = len(report.left)
-        left = "nothing was left" if not count else f"{count} tasks were left"
-        if count == 1:
-            left = "1 task was left"
-        _LOG.warning(
-            "%s: stopped after %.3g s; %s", stop.name, monotonic() - stop.at, left
-        )
+        seconds, left = monotonic() - stop.at, lifecycle.text_of_left(report)
+        _LOG.warning("%s: stopped after %.3g s; %s", stop.name, seconds, left)

@@ -19,15 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch.events import (
-    SIGNALS,
-    VIEWS,
-    Event,
-    HealthReported,
-    PerformanceReported,
-    StatsReported,
-    signal_name,
-)
+from taskorch._following import FOLLOWED
+from taskorch.events import Event, signal_name
 from taskorch.frontends.service._values import document, dumps
 from taskorch.frontends.service._waiter import Waiter
 
@@ -43,15 +36,6 @@ PAGE: Final = 500
 _MARK: Final = 8
 #: Of a number, as many digits as a journal has ever had.
 _DIGITS: Final = 18
-_MONITORING: Final = {StatsReported, HealthReported, PerformanceReported}
-#: Events that are another one's, seen from a different side: they have its number.
-_VIEWS: Final = {
-    view for fact, views in VIEWS.items() for view in views if view is not fact
-}
-#: Those that are followed, by their names.
-FOLLOWED: Final = {
-    name: cls for name, cls in SIGNALS.items() if cls not in _MONITORING | _VIEWS
-}
 
 
 class Told:

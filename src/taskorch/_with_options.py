@@ -1,0 +1,216 @@
+"""`orch.options(…)`: calls of functions with the options of tasks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+
+from taskorch._ahead import map_calls
+from taskorch._suggesting import unknown_option
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Task, TaskOptions
+from taskorch.model._ids import id_problem
+from taskorch.model._show import show
+from taskorch.model._task import call_type
+
+if TYPE_CHECKING:
+    from taskorch._handles import TaskHandle
+    from taskorch.runtime._runtime import Runtime
+
+T = TypeVar("T")
+
+_WHAT: Final = "options()"
+_NAMES: Final = tuple(sorted(TaskOptions.__optional_keys__))
+#: What to do about the `id` of a map.
+_HINT: Final = "'night/{}' has the item in it, 'night/{n}' its number"
+
+
+def refuse_options(fn: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """
+    Refuse the options of a task among the arguments of *fn*, which does not take them.
+
+    Raises:
+        InvalidTaskError: There is one: it says where it belongs.
+    """
+    meant = [name for name in kwargs if name in _NAMES or name == "executor"]
+    if not meant:
+        return
+    try:
+        takes = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        # Something compiled, which does not say what it takes.
+        return
+    kinds = {each.kind for each in takes.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    for name in meant:
+        if name not in takes:
+            value = show(kwargs[name])
+            msg = f"{call_type(fn)} takes no argument {name}=, an option of tasks"
+            hint = f"orch.options({name}={value}).submit(…), or Task.call(…)"
+            raise InvalidTaskError(msg, hint=hint)
+
+
+class CallOptions:
+    """
+    The options that tasks of calls have.
+
+    Raises:
+        TypeError: There is no such option.
+    """
+
+    def __init__(self, executor: str | None, options: TaskOptions) -> None:
+        for name in options:
+            if name not in _NAMES:
+                raise unknown_option(_WHAT, name, ("executor", *_NAMES))
+        self._executor = executor
+        self._options = options
+
+    def task(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Task[Any]:
+        """The task of one call."""
+        options = self._options
+        return Task.call(
+            fn, *args, kwargs=kwargs or None, executor=self._executor, **options
+        )
+
+    def tasks_of(
+        self, fn: Callable[..., Any], pattern: str | None
+    ) -> Callable[[list[tuple[Any, ...]]], list[Task[Any]]]:
+        """
+        What makes the tasks of the calls of a map, some at a time.
+
+        Args:
+            fn: What is called.
+            pattern: Of their ids: `{}` is an argument, and `{n}` the number of the
+                call; None is that of the options.
+        """
+        given = self._options.get("id") if pattern is None else pattern
+        numbers = count()
+        last = ""
+
+        def tasks(calls: list[tuple[Any, ...]]) -> list[Task[Any]]:
+            nonlocal last
+            made = []
+            for args in calls:
+                options = self._options
+                if given is not None:
+                    task_id = _formatted(given, args, next(numbers))
+                    if task_id == last == given:
+                        msg = f"id={given!r} is that of one task, and a map makes many"
+                        raise InvalidTaskError(msg, hint=_HINT)
+                    last = task_id
+                    options = cast("TaskOptions", {**options, "id": task_id})
+                made.append(Task.call(fn, *args, executor=self._executor, **options))
+            return made
+
+        return tasks
+
+
+def _formatted(pattern: str, args: tuple[Any, ...], number: int) -> str:
+    if not isinstance(pattern, str):
+        msg = f"id is a text such as 'night/{{}}', not {show(pattern)}"
+        raise InvalidTaskError(msg)
+    try:
+        found = pattern.format(*args, n=number)
+    except Exception as error:
+        msg = f"id={pattern!r} cannot be filled in for {show(args)}: {error}"
+        raise InvalidTaskError(msg, hint=_HINT) from error
+    problem = id_problem(found)
+    if problem is not None:
+        msg = f"id={pattern!r}: {problem}"
+        raise InvalidTaskError(msg, hint=_HINT)
+    return found
+
+
+class WithOptions:
+    """
+    Submits calls of functions as `TaskOrchestrator` does, with the options of tasks.
+
+    It may be kept, and used often.
+    """
+
+    def __init__(self, runtime: Runtime, options: CallOptions) -> None:
+        self._rt = runtime
+        self._options = options
+
+    @overload
+    def submit(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
+    @overload
+    def submit(
+        self, fn: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[T]: ...
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> TaskHandle[Any]:
+        """
+        Run *fn* with *args* and *kwargs*: see `TaskOrchestrator.submit`.
+
+        Raises:
+            UsageError: The task was refused.
+        """
+        task = self._options.task(fn, args, kwargs)
+        return cast("TaskHandle[Any]", self._rt.submit_tasks((task,))[0])
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        id: str | None = None,  # noqa: A002 - as that of a task
+        timeout: float | timedelta | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """
+        Call *fn* with the items of *iterables*: see `TaskOrchestrator.map`.
+
+        Args:
+            fn: What to call.
+            iterables: One for each argument; the shortest ends it.
+            id: The ids of the tasks: in `"night/{}"` stands the item, in `"night/{n}"`
+                the number of the call, from 0. So what was done is not done again when
+                a program with a journal is.
+            timeout: Seconds, or a timedelta, for all of it, from now. That of
+                `options` is for each attempt.
+            buffersize: Calls that are submitted before their results are taken.
+
+        Raises:
+            InvalidTaskError: An id cannot be made so.
+            UsageError: A task was refused.
+        """
+        make = self._options.tasks_of(fn, id)
+
+        def submit(calls: list[tuple[Any, ...]]) -> Any:
+            return self._rt.submit_tasks(make(calls))
+
+        return map_calls(self._rt, submit, iterables, timeout, buffersize)
