@@ -22,6 +22,7 @@ import attrs
 
 from taskorch.journal._registered import BY_CLASS, BY_NAME, Pair
 from taskorch.journal._restoring import GoneError, Reader, imported, restore
+from taskorch.journal._scripts import OtherScriptError, main_named, named_module
 from taskorch.journal._values import VALUE_READERS, VALUE_WRITERS
 from taskorch.journal._writing import RefusedError, Writer, plain
 
@@ -85,7 +86,7 @@ def _path(cls: type) -> str:
     Raises:
         RefusedError: It is not there.
     """
-    path = f"{cls.__module__}:{cls.__qualname__}"
+    path = f"{named_module(cls.__module__)}:{cls.__qualname__}"
     if "<locals>" in path:
         why = f"the class {path} is made inside a function, and cannot be imported"
         raise RefusedError(
@@ -112,6 +113,8 @@ def _class_at(path: str) -> Any:
     """
     try:
         return imported(path)
+    except OtherScriptError as error:
+        raise GoneError(path, str(error)) from error
     except Exception as error:
         why = f"{path} cannot be imported any more ({type(error).__name__}: {error})"
         raise GoneError(path, why) from error
@@ -128,7 +131,11 @@ def _registered(pair: Pair) -> Writer:
             why = f"encode of {pair.name} raised {type(error).__name__}: {error}"
             raise RefusedError(why, "mend what was registered for it") from error
         try:
-            return {"$own": [pair.name, plain(kept, array, depth)]}
+            name = pair.name
+            if name == f"__main__:{pair.cls.__qualname__}":
+                # That of a script, by which it is told from others of its name.
+                name = f"{named_module('__main__')}:{pair.cls.__qualname__}"
+            return {"$own": [name, plain(kept, array, depth)]}
         except RefusedError as refused:
             where = f" at {refused.path}" if refused.path else ""
             what = f"encode of {pair.name} returned{where} what cannot be kept"
@@ -140,7 +147,12 @@ def _registered(pair: Pair) -> Writer:
 
 def _to_registered(kept: list[Any], array: type) -> Any:
     name, inner = kept
-    pair = BY_NAME.get(name)
+    module, _, what = name.rpartition(":")
+    try:
+        main = main_named(module, what)
+    except OtherScriptError as error:
+        raise GoneError(name, str(error)) from error
+    pair = BY_NAME.get(name if main is None else f"{main.__name__}:{what}")
     if pair is None:
         why = (
             f"nothing is registered under the name {name!r}: call taskorch.journal."

@@ -32,6 +32,7 @@ from taskorch.events import (
     place_of,
 )
 from taskorch.journal._restoring import NEWER, Reader, find_other_readers, restored
+from taskorch.journal._scripts import Beside
 from taskorch.journal._writing import (
     RefusedError,
     Writer,
@@ -616,13 +617,16 @@ def _simple(value: Any) -> str | None:
 
 
 _EMPTY: Final = ()
+_NOWHERE: Final = Beside("")
 
 
 def call_texts(
-    task_type: str, fn: Callable[..., Any]
+    task_type: str, fn: Callable[..., Any], beside: Beside = _NOWHERE
 ) -> Callable[[tuple[Any, ...]], str] | None:
     """
     What makes, as `text_of`, those of calls of *fn*, of their positional arguments.
+
+    It enters *beside* where that may matter.
 
     None if *fn* is no plain function: then `text_of` looks at each call.
     """
@@ -640,11 +644,12 @@ def call_texts(
         if simple is not None:
             text = f"{before}{simple}{after}"
         else:
-            try:
-                text = f"{head}{_arguments(args)}{end}"
-            except RefusedError:
-                # The careful way says where it is.
-                return text_of(Task(task_type, Call(fn, args)))
+            with beside:
+                try:
+                    text = f"{head}{_arguments(args)}{end}"
+                except RefusedError:
+                    # The careful way says where it is.
+                    return text_of(Task(task_type, Call(fn, args)))
         if len(text) > MAX_TEXT:
             _refuse_size(text, "payload")
         return text

@@ -24,6 +24,7 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.journal._restoring import TO_DATETIME, VALUES, Reader, imported
+from taskorch.journal._scripts import named_module
 from taskorch.model import (
     DEFAULT_ENV,
     AgentStats,
@@ -284,7 +285,7 @@ def _function(value: Any, _array: type, _depth: int) -> Any:
     if "<locals>" in name:
         why = f"{module}:{name} is made inside a function, and cannot be imported"
         _refuse(why, remedy)
-    path = f"{module}:{name}"
+    path = f"{named_module(module)}:{name}"
     try:
         found = imported(path)
     except (ImportError, AttributeError):
@@ -300,7 +301,7 @@ def import_path(value: Any) -> str | None:
         module, name = value.__module__, value.__qualname__
         # With a dot it is a method, or was made inside a function.
         if getattr(sys.modules.get(module), name, None) is value and "." not in name:
-            return f"{module}:{name}"
+            return f"{named_module(module)}:{name}"
     return None
 
 

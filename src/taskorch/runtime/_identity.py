@@ -213,7 +213,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, Reference):
         return f"the result of {value.task_id}"
     if isinstance(value, Missing):
-        return f"{value.name.replace(':', '.')}, which is gone: {value.why}"
+        return f"{str(value).replace(':', '.')}, which is gone: {value.why}"
     if isinstance(value, Call):
         return f"a call of {_shown(value.fn)}"
     name = getattr(value, "__qualname__", None)
