@@ -30,7 +30,7 @@ from taskorch.cli._terminal import (
 )
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import Event, OrchestratorStopped, TaskEvent
-from taskorch.model import TaskState, TaskStatus
+from taskorch.model import Missing, TaskState, TaskStatus
 from taskorch.model._explanation import in_words
 from taskorch.model._show import show
 from taskorch.reading import JournalOwner, JournalReader
@@ -134,7 +134,7 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
         "started": _utc(status.started),
         "ended": _utc(status.ended) + took,
         "metadata": ", ".join(metadata),
-        "result": show(status.result) if completed else "",
+        "result": _result(status.result) if completed else "",
         "error": error,
         "where": status.where if error else "",
         "log": str(status.log_path or ""),
@@ -153,6 +153,10 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
     print(table(("time (UTC)", "state", ""), rows, indent="  "))
     if args.traceback:
         print("\n".join(["", *tracebacks(status)]))
+
+
+def _result(value: Any) -> str:
+    return f"{value!r}: {value.why}" if isinstance(value, Missing) else show(value)
 
 
 def _utc(at: datetime | None) -> str:

@@ -40,6 +40,7 @@ from taskorch.journal._writing import (
     find_other_writers,
     import_path,
     plain,
+    refused_result,
 )
 from taskorch.model import NO_RESOURCES, NO_RETRY, Call, Task
 from taskorch.protocols import Entry
@@ -696,7 +697,7 @@ def _bare_call(task: Task) -> str | None:
 def _head(task_type: str, fn: Callable[..., Any]) -> str | None:
     """How the task begins that calls *fn*, if that is a plain function."""
     path = import_path(fn)
-    if path is None:
+    if path is None or refused_result(fn) is not None:
         return None
     fn_text = f'{{"$import":{_quoted(path)}}}'
     head = (

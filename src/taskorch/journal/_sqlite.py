@@ -22,7 +22,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
-from taskorch.journal import _codec, _file, _forgetting, _repair
+from taskorch.journal import _beside, _codec, _file, _forgetting, _repair
 from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._file import FAILURES, Durability
 from taskorch.journal._layout import LAYOUT, check_layout, migrate
@@ -421,6 +421,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
                 self._check_epoch(db)
                 count = _forgetting.forget(db, self.path, ids)
             reach("forgotten")
+            _beside.clean(db, self.path)
             if count and _forgetting.has_room(db):
                 db.execute("VACUUM")
                 reach("smaller")

@@ -19,6 +19,7 @@ import attrs
 from taskorch.errors import DuplicateTaskError
 from taskorch.kernel import DIGEST_BITS
 from taskorch.model import Call, Missing, Program, Reference, Task
+from taskorch.model._numbers import pythons
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._reruns import stem_of
@@ -83,6 +84,9 @@ def alike(committer: Committer | None) -> Alike:
         document = committer.journal.document
 
     def are_alike(one: Any, other: Any) -> bool:
+        if type(one) is not type(other):
+            # A number of NumPy's comes back from a journal as one of Python's.
+            one, other = pythons(one), pythons(other)
         if one is other or type(one) is not type(other):
             return one is other
         if type(one) in _PLAIN:

@@ -95,7 +95,12 @@ def gone_root(work: Work) -> TaskRow | None:
         row = todo.pop()
         if row.state in TERMINAL or row.state is TaskState.RUNNING:
             continue
-        if row.cargo is not None and gone_of(row.cargo):
+        if awaits(row):
+            # What comes from outside ends it.
+            continue
+        terms = None if row.links is None else row.links.terms
+        calls = terms is None or terms.wait is None
+        if calls and row.cargo is not None and gone_of(row.cargo):
             return row
         for parent in _needed(row):
             if parent.id not in seen:
