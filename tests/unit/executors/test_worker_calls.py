@@ -38,6 +38,13 @@ def has_inner() -> Any:
     return inner
 
 
+@pytest.fixture(name="no_cloudpickle")
+def _no_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only with it can be sent what has no name."""
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+
+
+@pytest.mark.usefixtures("no_cloudpickle")
 @pytest.mark.parametrize(
     ("fn", "why"),
     [
@@ -76,6 +83,7 @@ def test_what_may_be_found_is_not_refused(
     refuse_unsendable(fn)
 
 
+@pytest.mark.usefixtures("no_cloudpickle")
 @pytest.mark.parametrize(
     ("fields", "is_refused"),
     [
