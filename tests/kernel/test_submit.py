@@ -167,8 +167,11 @@ def test_what_is_said_of_a_resource_whose_amount_nobody_knows():
     with pytest.raises(UnsatisfiableError, match="the most there is") as caught:
         machine.submit("t", resources=Resources(gpu=2))
     assert "how much gpu this machine has is unknown" in str(caught.value)
-    for known in (Resources(cpu=5), Resources(licence=1)):
-        with pytest.raises(UnsatisfiableError, match="ask for less"):
+    for known, hint in (
+        (Resources(cpu=5), "ask for less"),
+        (Resources(licence=1), "of your own"),
+    ):
+        with pytest.raises(UnsatisfiableError, match=hint):
             machine.submit("t", resources=known)
     machine.change_pools(gpu=1)
     with pytest.raises(UnsatisfiableError, match="is 1") as caught:
