@@ -15,7 +15,13 @@ from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._show import show
 from taskorch.runtime._gate import Gate
 from taskorch.runtime._reports import status_of
-from taskorch.runtime._waiting import UNSTARTED, blockade, is_settled
+from taskorch.runtime._waiting import (
+    UNSTARTED,
+    blockade,
+    gone_root,
+    is_hopeless,
+    is_settled,
+)
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 if TYPE_CHECKING:
@@ -91,7 +97,8 @@ class TaskHandle(Work, Generic[T]):
         Raises:
             TimeoutError: The caller's patience is over; the task goes on.
             TaskFailure: What became of the task, if its own exception is not known.
-            DependencyFailedError: The task is blocked.
+            DependencyFailedError: The task is blocked, or its function, or that of a
+                task that it needs, is gone.
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The wait could never end.
         """
@@ -159,6 +166,8 @@ class TaskHandle(Work, Generic[T]):
                 return True, None if row.state is _COMPLETED else error_of(self)
             if is_settled(row):
                 return True, blockade(row)
+        if gone_root(self) is not None:
+            return True, blockade(row)
         return (True, unfinished(self)) if rt.halted else (False, None)
 
     def cancel(self) -> bool:
@@ -248,7 +257,7 @@ class TaskHandle(Work, Generic[T]):
 
 def _is_known(work: Work) -> bool:
     """Whether there is something to say of *work*: it may have been left, too."""
-    return is_settled(work._row) or work._rt.halted
+    return is_hopeless(work) or work._rt.halted
 
 
 def as_completed(

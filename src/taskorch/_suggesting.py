@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from taskorch._vocabulary import nearest
 
 C = TypeVar("C", bound=type)
+_EXAMPLES: Final = {
+    "retry": "retry=RetryPolicy(max_attempts=3), which counts the first try",
+    "max_attempts": "max_attempts=3, which counts the first try",
+    "resources": "resources=Resources(cpu=2, memory_mb=512)",
+}
 
 
 def unknown_option(what: str, name: str, names: Iterable[str]) -> TypeError:
     """The error of an option that there is not: it names the one that was meant."""
-    from difflib import get_close_matches  # noqa: PLC0415 - for errors
-
     known = tuple(names)
-    close = get_close_matches(name, known, n=1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    close = nearest(name, known)
+    remedy = f"did you mean {close!r}?" if close else f"there are {', '.join(known)}"
+    if close in _EXAMPLES and close != name:
+        remedy += f" As in {_EXAMPLES[close]}"
     return TypeError(f"{what} has no option {name!r}: {remedy}")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -1747,6 +1748,88 @@ def test_functions_of_a_script_are_found_when_it_runs_again(tmp_path: Path) -> N
     child(tmp_path, left)
     assert child(tmp_path, MAIN) == "8 1\n"
     assert child(tmp_path, MAIN) == "8 1\n"
+
+
+SCRIPT = """
+import sys
+from dataclasses import dataclass
+from taskorch import Task, TaskOrchestrator, Workflow
+
+@dataclass
+class Point:
+    x: int
+
+def work(point):
+    return f"{NAME}{point.x}"
+
+if __name__ == "__main__":
+    orch = TaskOrchestrator(journal=sys.argv[1], durability="process", concurrency=1)
+    if sys.argv[2:] == ["leave"]:
+        one = orch.submit_task(Task.call(work, Point(1), id="one"))
+        orch.submit_task(Task.call(str, one, id="then"))
+        workflow = Workflow("w")
+        workflow.task(str, workflow.task(work, Point(2), id="a"), id="b")
+        orch.workflows.start(workflow, id="run")
+        orch.stop()
+    else:
+        with orch:
+            waits = orch.handle("then"), orch.workflows.get("run")
+            for wait in (*waits, orch.submit(str, waits[0])):
+                try:
+                    print(wait.result())
+                except Exception as error:
+                    print(type(error).__name__, error)
+"""
+
+
+def test_a_function_of_a_script_is_not_looked_for_in_another(tmp_path: Path) -> None:
+    """Script and journal may move; who waits for another script's function is told."""
+
+    def run(script: Path, journal: Path, *more: str, by: tuple[str, ...] = ()) -> str:
+        name = script.stem if not by else "A"
+        script.write_text(SCRIPT.replace("{NAME}", name), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-B", *(by or (str(script),)), str(journal), *more],
+            cwd=script.parent if by else tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    def case(name: str) -> Path:
+        return Path(shutil.copytree(tmp_path / "here", tmp_path / name))
+
+    here = tmp_path / "here"
+    here.mkdir()
+    run(here / "A.py", here / "runs.db", "leave")
+    done = "A1\n{'a': 'A2', 'b': 'A2'}\nA1\n"
+    # A copy of both, while the first is there; as a module; and moved alone.
+    for name, by in (("copy", ()), ("module", ("-m", "A"))):
+        folder = case(name)
+        assert run(folder / "A.py", folder / "runs.db", by=by) == done
+    folder = case("moved")
+    (folder / "A.py").unlink()
+    (folder / "sub").mkdir()
+    assert run(folder / "sub" / "A.py", folder / "runs.db") == done
+    for name, script in (("other", "B.py"), ("same name", "sub/A.py")):
+        folder = case(name)
+        (folder / "sub").mkdir()
+        said = run(folder / script, folder / "runs.db").splitlines()
+        assert len(said) == 3
+        for line in said:
+            assert f"script A.py, and the journal was opened by {script}: run" in line
+        assert run(folder / "A.py", folder / "runs.db") == done
+    # Imported under its own name, it is the script all the same.
+    folder = case("imported")
+    script = folder / "B.py"
+    source = SCRIPT.replace("import sys", "import sys, A", 1)
+    script.write_text(source.replace("{NAME}", "B"), encoding="utf-8")
+    command = [sys.executable, "-B", str(script), str(folder / "runs.db")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout == done
 
 
 def test_a_policy_function_that_is_gone_blocks_its_task(tmp_path: Path) -> None:

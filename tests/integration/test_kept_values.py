@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,9 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import ResultGoneError
+from taskorch.journal import SqliteJournal, register_file
+from taskorch.journal._registered import BY_CLASS, BY_NAME
+from taskorch.journal._writing import refused_result
 
 #: A script; what it prints tells whether it was all there.
 SCRIPT = """
@@ -363,3 +367,134 @@ def test_a_mapping_that_is_no_dict_says_what_to_do(tmp_path: Path) -> None:
     with TaskOrchestrator(journal=path) as orch:
         error = orch.handle("x").exception()
     assert str(error).count("task x") == 1
+
+
+class Table:
+    """Is large: it is kept in a file."""
+
+    def __init__(self, rows: list[str]) -> None:
+        self.rows = rows
+
+
+def save(table: Table, path: str) -> None:
+    Path(path).write_text("\n".join(table.rows), encoding="utf-8")
+
+
+def load(path: str) -> Table:
+    return Table(Path(path).read_text(encoding="utf-8").split("\n"))
+
+
+@pytest.fixture(name="tables")
+def _tables() -> Any:
+    """`register_file` has been called, until the end of the test."""
+    register_file(Table, save, load, suffix=".txt", name="a table")
+    yield
+    del BY_CLASS[Table], BY_NAME["a table"]
+    refused_result.cache_clear()
+
+
+def twice(table: Table) -> Table:
+    return Table(table.rows * 2)
+
+
+def rows(table: Table) -> list[str]:
+    return table.rows
+
+
+def submit_tables(path: Path, **options: Any) -> list[str]:
+    with open_at(path, **options) as orch:
+        second = Task.call(twice, Table(["a", "b"]), id="twice")
+        orch.submit_task(second).result(PATIENCE)
+        return orch.submit_task(Task.call(rows, second, id="rows")).result(PATIENCE)
+
+
+@pytest.mark.usefixtures("tables")
+def test_what_is_large_is_in_a_file_beside_the_journal(path: Path) -> None:
+    """Equal values are one file; what leaves the journal takes its files along."""
+    folder = Path(f"{path}.values")
+    for _ in range(2):
+        assert submit_tables(path) == ["a", "b"] * 2
+        assert {file.read_text("utf-8") for file in folder.iterdir()} == {
+            "a\nb",
+            "a\nb\na\nb",
+        }
+        assert {file.suffix for file in folder.iterdir()} == {".txt"}
+        assert folder.stat().st_mode & 0o077 == 0
+    (folder / ".new-left.txt").touch()
+    journal = SqliteJournal(path, keep_latest=0)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.submit_task(Task.call(rows, Table(["c"]), id="other")).result(PATIENCE)
+        assert [file.read_text("utf-8") for file in folder.iterdir()] == ["c"]
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_text("?")])
+def test_a_file_that_is_gone_or_changed_is_said_to_who_asks(
+    path: Path, harm: Any
+) -> None:
+    """Nothing that is not what was kept is handed out; the rest goes on."""
+    submit_tables(path)
+    for file in Path(f"{path}.values").iterdir():
+        harm(file)
+    with open_at(path) as orch:
+        error = orch.handle("twice").exception(PATIENCE)
+        assert isinstance(error, ResultGoneError)
+        assert ".values" in str(error)
+        assert orch.handle("rows").result(PATIENCE) == ["a", "b"] * 2
+
+
+def test_what_cannot_be_returned_is_refused_before_it_is_done(path: Path) -> None:
+    """As far as annotations and the kind of function say it; one may be derived."""
+
+    with open_at(path) as orch:
+        for fn, why in (
+            (twice, "twice returns a Table.*register"),
+            (numbers, "generator function.*return a list"),
+        ):
+            with pytest.raises(InvalidTaskError, match=why):
+                orch.submit(fn, None)
+            with pytest.raises(InvalidTaskError, match=why):
+                orch.submit_task(Task.call(fn, None, id="x", priority=1))
+        assert orch.submit(some_shape, None).result(PATIENCE) == Square(1)
+
+
+def numbers(_: Any) -> Any:
+    yield 1
+
+
+class Shape:
+    """Its instances cannot be kept; those of `Square` can."""
+
+
+@dataclass
+class Square(Shape):
+    side: int
+
+
+def some_shape(_: Any) -> Shape:
+    return Square(1)
+
+
+def test_numbers_of_numpy_are_numbers(path: Path) -> None:
+    """They come back as Python's, and the task is the same with either."""
+    numpy = pytest.importorskip("numpy")
+    given = {
+        "int64": 3,
+        "uint8": 255,
+        "float32": 0.5,
+        "float64": 2.5,
+        "bool_": True,
+        "complex64": 1 + 2j,
+    }
+    values = [getattr(numpy, name)(value) for name, value in given.items()]
+    for _ in range(2):
+        with open_at(path) as orch:
+            handle = orch.submit_task(Task.call(echo, values, id="x"))
+            assert handle.result(PATIENCE) == list(given.values())
+            shown = orch.get_task_status("x").to_dict()["result"]
+            assert shown[:5] == list(given.values())[:5]
+    with open_at(path) as orch:
+        found = orch.handle("x").result(PATIENCE)
+        assert list(map(type, found)) == list(map(type, given.values()))
+        with pytest.raises(InvalidTaskError, match=r"numpy\.ndarray.*register_file"):
+            orch.submit(echo, numpy.zeros(2))

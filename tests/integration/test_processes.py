@@ -206,7 +206,56 @@ def test_what_it_prints_goes_where_ours_goes(
     assert err == "said\n"
 
 
+SESSION = """
+from dataclasses import dataclass
+from taskorch import Task, TaskOrchestrator
+
+@dataclass
+class Point:
+    x: int
+
+class Bad(ValueError):
+    pass
+
+STEP = 5
+def move(n):
+    return Point(n + STEP)
+def fail(point):
+    raise Bad(point.x)
+def inner():
+    return lambda point: point.x + STEP
+
+orch = TaskOrchestrator(executors={"process": 1})
+orch.start()
+call = lambda fn, *args: orch.submit_task(Task.call(fn, *args, executor="process"))
+point = call(move, 1)
+print(type(point.result()) is Point, call(inner(), point).result())
+print(type(call(fail, point).exception()) is Bad)
+orch.stop()
+"""
+
+
+def test_functions_of_a_session_go_to_workers() -> None:
+    """As of a notebook: lambdas, classes, what they use, and what is raised."""
+    pytest.importorskip("cloudpickle")
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=SESSION,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("True 11\nTrue\n", "")
+
+
 # -- what is refused -----------------------------------------------------------------
+
+
+@pytest.fixture(name="no_cloudpickle")
+def _no_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only with it can be sent what has no name."""
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
 
 
 async def coroutine() -> None:
@@ -221,12 +270,14 @@ async def coroutine() -> None:
         (coroutine, "an async def runs on the loop"),
     ],
 )
+@pytest.mark.usefixtures("no_cloudpickle")
 def test_what_a_worker_cannot_find_is_refused(fn: Any, why: str) -> None:
     with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError, match=why) as got:
         orch.submit_task(in_worker(fn))
     assert got.value.hint
 
 
+@pytest.mark.usefixtures("no_cloudpickle")
 def test_so_is_a_closure() -> None:
     def inner() -> None:
         pass
@@ -237,6 +288,7 @@ def test_so_is_a_closure() -> None:
     assert "top level of a module" in got.value.hint
 
 
+@pytest.mark.usefixtures("no_cloudpickle")
 def test_and_what_a_session_has(monkeypatch: pytest.MonkeyPatch) -> None:
     main = type(sys)("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)

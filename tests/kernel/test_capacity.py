@@ -91,7 +91,10 @@ def test_of_what_it_has_none_it_is_given_none(rigid):
 def test_what_nobody_names_is_refused():
     machine = Machine(pools=Resources(cpu=4))
     machine.agent("w", "x", capacity=Resources(cpu=1))
-    with pytest.raises(UnsatisfiableError, match="in any pool or on agent w, is 0"):
+    with pytest.raises(UnsatisfiableError, match="no pool and no agent has"):
+        machine.submit("t", requires=("x",), resources=Resources(gpu=1))
+    machine.agent("without", "x", capacity=Resources(gpu=0))
+    with pytest.raises(UnsatisfiableError, match=r"in any pool .* is 0|agent without"):
         machine.submit("t", requires=("x",), resources=Resources(gpu=1))
     machine.agent("with", "x", capacity=Resources(gpu=1))
     machine.submit("t", requires=("x",), resources=Resources(gpu=1))

@@ -217,7 +217,7 @@ def test_a_resource_of_which_there_is_no_pool() -> None:
     machine.agent("a", "x")
     blocker = only(machine.why("t"))
     assert blocker.detail == (
-        "It asks for 1 licence, and the most there is, in any pool, is 0."
+        "It asks for 1 licence, and no pool and no agent has a resource of that name."
     )
     assert blocker.agent == "a"
 

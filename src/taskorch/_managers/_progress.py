@@ -14,6 +14,7 @@ from taskorch._managers._times import known_ends, spells_of
 from taskorch._visible import masked
 from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import TERMINAL, TaskState
+from taskorch.model._places import place_of
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._reruns import earlier_ids
 from taskorch.runtime._work import give_error, is_skipped
@@ -318,6 +319,7 @@ def _task(
         None if row.agent is None else row.agent.name,
         text,
         tuple(i.removeprefix(f"{run_id}/") for i in roots_of(work)),
+        place_of(error),
     )
 
 

@@ -25,7 +25,7 @@ from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._gate import Gate
-from taskorch.runtime._waiting import blockade
+from taskorch.runtime._waiting import blockade, gone_root
 from taskorch.runtime._work import (
     error_of,
     failed_earlier,
@@ -330,7 +330,7 @@ class WorkflowRun:
         # As large as it will be: one that grows takes half as much again for a moment.
         results: dict[str, Any] = dict.fromkeys(self._works)
         failures: dict[str, BaseException] = {}
-        blocked: dict[str, TaskRow] = {}
+        blocked: dict[str, tuple[TaskRow, tuple[str, ...]]] = {}
         self._follow_reruns()
         with rt.lock:
             for name, work in self._works.items():
@@ -345,8 +345,8 @@ class WorkflowRun:
                     error = error_of(work) or work._error
                     assert error is not None  # noqa: S101 - it did not complete
                     failures[name] = error
-                elif told and blockers(row):
-                    blocked[name] = row
+                elif held_by := _held_by(work):
+                    blocked[name] = row, held_by
                 elif rt.halted:
                     msg = (
                         f"the orchestrator has stopped, and workflow "
@@ -361,8 +361,8 @@ class WorkflowRun:
                 # Of what began outside of the workflow, what it blocks is named.
                 failures |= {
                     name: blockade(row)
-                    for name, row in blocked.items()
-                    if not ours.issuperset(blockers(row))
+                    for name, (row, held_by) in blocked.items()
+                    if row.id in held_by or not ours.issuperset(held_by)
                 }
         if not failures:
             return results
@@ -407,3 +407,11 @@ class WorkflowRun:
                 "rerun_failed=True) all of it when the workflow is started again"
             )
         return WorkflowFailedError(msg, failures=failures, hint=hint)
+
+
+def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:
+    """Under the lock: ids of what holds *work*; its own, if its function is gone."""
+    if work._settled <= work._rt.committed and (found := blockers(work._row)):
+        return tuple(found)
+    root = gone_root(work)
+    return () if root is None else (root.id,)

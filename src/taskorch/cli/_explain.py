@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from taskorch.cli import OK
-from taskorch.cli._terminal import add_json, print_json
+from taskorch.cli._terminal import add_json, add_traceback, print_json, tracebacks
 from taskorch.reading import JournalReader
 
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="its id; without one, all that can never proceed is told, by cause",
     )
+    add_traceback(parser)
     add_json(parser)
 
 
@@ -30,6 +31,9 @@ def _run(args: argparse.Namespace) -> int:
             print_json(found.to_dict())
         else:
             print(found)
+            if args.traceback:
+                status = reader.get_task_status(args.task)
+                print("\n".join(["", *tracebacks(status)]))
         return OK
     stuck = reader.stuck()
     if args.json:

@@ -15,6 +15,7 @@ from taskorch._visible import visible
 from taskorch.cli import OK
 from taskorch.cli._terminal import (
     add_json,
+    add_traceback,
     cause_of,
     coloured,
     fields,
@@ -25,10 +26,11 @@ from taskorch.cli._terminal import (
     seconds,
     since,
     table,
+    tracebacks,
 )
 from taskorch.errors import JournalUnavailableError
 from taskorch.events import Event, OrchestratorStopped, TaskEvent
-from taskorch.model import FILTERS, TaskFilter, TaskState, TaskStatus
+from taskorch.model import FILTERS, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.model._explanation import in_words
 from taskorch.model._show import show
 from taskorch.reading import JournalOwner, JournalReader
@@ -74,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", type=seconds, default=0.5, metavar="TIME", help="(default: 0.5s)"
     )
+    add_traceback(parser)
     add_json(parser)
 
 
@@ -124,7 +127,8 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
     status = reader.get_task_status(args.task)
     if args.json:
         happened = [_plain(event) for event in reader.events(status.task_id)]
-        print_json({**status.to_dict(), "events": happened})
+        trace = {"traceback": tracebacks(status)} if args.traceback else {}
+        print_json({**status.to_dict(), "events": happened, **trace})
         return
     state = coloured(status.state.value)
     print(f"{line(status.task_id)} is {state}" + _stale(reader, status))
@@ -141,8 +145,9 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
         "started": _utc(status.started),
         "ended": _utc(status.ended) + took,
         "metadata": ", ".join(metadata),
-        "result": show(status.result) if completed else "",
+        "result": _result(status.result) if completed else "",
         "error": error,
+        "where": status.where if error else "",
         "log": str(status.log_path or ""),
     }
     print(fields({name: line(text) for name, text in told.items()}))
@@ -157,6 +162,12 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
     ]
     print()
     print(table(("time (UTC)", "state", ""), rows, indent="  "))
+    if args.traceback:
+        print("\n".join(["", *tracebacks(status)]))
+
+
+def _result(value: Any) -> str:
+    return f"{value!r}: {value.why}" if isinstance(value, Missing) else show(value)
 
 
 def _utc(at: datetime | None) -> str:

@@ -24,12 +24,14 @@ from taskorch.cli._target import (
 )
 from taskorch.cli._terminal import (
     add_json,
+    add_traceback,
     cause_of,
     coloured,
     is_terminal,
     line,
     on_signals,
     print_json,
+    tracebacks,
 )
 from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.model import StopReport, TaskState, TaskStatus
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="say only how it ended"
     )
+    add_traceback(parser)
     add_json(parser)
 
 
@@ -341,6 +344,10 @@ def _failure(args: argparse.Namespace, name: str, status: TaskStatus) -> str:
     told = [f"  {coloured('failed', line(name))}"]
     if error is not None:
         told.append(f"    cause   {line(cause_of(status))}")
+    if status.where:
+        told.append(f"    where   {line(status.where)}")
+    if args.traceback:
+        told += [f"    {text}" for text in tracebacks(status)]
     if status.attempts > 1:
         told.append(f"    tried   {status.attempts} times")
     if status.log_path is not None and args.is_durable:

@@ -45,6 +45,27 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that tell of failures."""
+    parser.add_argument(
+        "--traceback", action="store_true", help="show the whole traceback of failures"
+    )
+
+
+def tracebacks(status: TaskStatus) -> list[str]:
+    """The lines of what the attempts of a task raised, the latest last."""
+    from taskorch.runtime._documents import told_trace  # noqa: PLC0415 - seldom asked
+
+    found = {f"attempt {n}": error for n, error in status.earlier_errors.items()}
+    if status.error is not None:
+        found[f"attempt {status.attempts}" if found else ""] = status.error
+    lines: list[str] = []
+    for name, error in found.items():
+        lines += [f"{name}:"] if name else []
+        lines += map(visible, told_trace(error).splitlines())
+    return lines
+
+
 def print_json(value: Any) -> None:
     """*value* on one line."""
     print(json.dumps(plain(taken_apart(value)), ensure_ascii=True), flush=True)

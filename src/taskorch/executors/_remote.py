@@ -8,10 +8,14 @@ enough to break the pool, and with it all other work. Here both halves are guard
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from types import MethodDescriptorType
 from typing import Any, Final, Protocol
 
@@ -79,9 +83,31 @@ class _Limited:
         return size
 
 
+def by_value() -> Any:
+    """
+    What pickles functions and classes that nobody can import, by what they are.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    return import_module("cloudpickle")
+
+
+def is_session() -> bool:
+    """Whether the main module is one that no other process can bring in."""
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    return getattr(main, "__spec__", None) is None and (
+        path is None or not os.path.isfile(path)  # noqa: PTH113 - loads nothing
+    )
+
+
 def pickled(value: Any, most: int | None = None) -> bytes:
     """
     *value* pickled, for another process.
+
+    What cannot be found there by its name is pickled by value, by cloudpickle, if that
+    is installed: lambdas, functions inside others, and all of a session.
 
     It may have *most* bytes; None: as many as what is sent from here.
 
@@ -90,10 +116,24 @@ def pickled(value: Any, most: int | None = None) -> bytes:
         Exception: It cannot be pickled.
     """
     most = HERE.most_bytes if most is None else most
-    if most is None:
-        return pickle.dumps(value)
-    file = _Limited(most)
-    pickle.Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    try:
+        data = _pickled_by(pickle.Pickler, value, most)
+    except TooLargeError:
+        raise
+    except Exception:
+        # What it is that no pickle takes is said by the first of them.
+        with suppress(Exception):
+            return _pickled_by(by_value().Pickler, value, most)
+        raise
+    if b"__main__" in data and is_session():
+        with suppress(ImportError):
+            return _pickled_by(by_value().Pickler, value, most)
+    return data
+
+
+def _pickled_by(pickler: Any, value: Any, most: int | None) -> bytes:
+    file = _Limited(sys.maxsize if most is None else most)
+    pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
     return b"".join(file.parts)
 
 

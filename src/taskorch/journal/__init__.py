@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from taskorch.journal._codec import document as document
     from taskorch.journal._codec import encode as encode
     from taskorch.journal._registered import register as register
+    from taskorch.journal._registered import register_file as register_file
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
 #: What is loaded when it is first asked for, and the module that has it.
@@ -27,6 +28,7 @@ _LATE = {
     "document": "_codec",
     "encode": "_codec",
     "register": "_registered",
+    "register_file": "_registered",
 }
 
 

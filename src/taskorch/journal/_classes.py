@@ -20,13 +20,24 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from taskorch.journal._beside import keep, load
 from taskorch.journal._registered import BY_CLASS, BY_NAME, Pair
 from taskorch.journal._restoring import GoneError, Reader, imported, restore
+from taskorch.journal._scripts import OtherScriptError, main_named, named_module
 from taskorch.journal._values import VALUE_READERS, VALUE_WRITERS
 from taskorch.journal._writing import RefusedError, Writer, plain
+from taskorch.model._numbers import is_numpys, pythons
 
 #: What to do about a class, in a hint.
 _REGISTER: Final = "taskorch.journal.register({name}, encode, decode)"
+_REGISTER_FILE: Final = (
+    "taskorch.journal.register_file({name}, save, load, suffix=…), which keeps it in a "
+    "file beside the journal"
+)
+#: Packages of what is large.
+_LARGE: Final = frozenset(
+    {"numpy", "pandas", "polars", "pyarrow", "scipy", "torch", "xarray"}
+)
 #: Is no value of any field.
 _UNSET: Final = object()
 #: What Python itself puts beside the fields of an instance.
@@ -53,6 +64,8 @@ def writer_of(cls: type) -> Writer:
         return write
     if issubclass(cls, Enum):
         return _enum
+    if is_numpys(cls):
+        return _number
     shape = _shape_of(cls)
     if shape is not None:
         return shape.write
@@ -65,9 +78,23 @@ def writer_of(cls: type) -> Writer:
         why = f"{_a(cls)} would come back as a dict"
         raise RefusedError(why, f"use dict(…), or {_register(cls)}")
     other = "keep it in a file" if cls.__module__ == "builtins" else _register(cls)
+    if _package(cls) in _LARGE:
+        other = _REGISTER_FILE.format(name=f"{_package(cls)}.{cls.__name__}")
     remedy = "use JSON values, tuples, sets, dates, dataclasses, enums and the like"
     why = f"{_a(cls)} cannot be restored exactly"
     raise RefusedError(why, f"{remedy}, or {other}")
+
+
+def _package(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+def _number(value: Any, array: type, depth: int) -> Any:
+    number = pythons(value)
+    if type(number) is type(value):
+        why = f"{_a(type(value))} is more exact than a float"
+        raise RefusedError(why, "use float(…)")
+    return plain(number, array, depth)
 
 
 def _a(cls: type) -> str:
@@ -85,7 +112,7 @@ def _path(cls: type) -> str:
     Raises:
         RefusedError: It is not there.
     """
-    path = f"{cls.__module__}:{cls.__qualname__}"
+    path = f"{named_module(cls.__module__)}:{cls.__qualname__}"
     if "<locals>" in path:
         why = f"the class {path} is made inside a function, and cannot be imported"
         raise RefusedError(
@@ -112,6 +139,8 @@ def _class_at(path: str) -> Any:
     """
     try:
         return imported(path)
+    except OtherScriptError as error:
+        raise GoneError(path, str(error)) from error
     except Exception as error:
         why = f"{path} cannot be imported any more ({type(error).__name__}: {error})"
         raise GoneError(path, why) from error
@@ -122,13 +151,19 @@ def _class_at(path: str) -> Any:
 
 def _registered(pair: Pair) -> Writer:
     def write(value: Any, array: type, depth: int) -> Any:
+        name = pair.name
+        if name == f"__main__:{pair.cls.__qualname__}":
+            # That of a script, by which it is told from others of its name.
+            name = f"{named_module('__main__')}:{pair.cls.__qualname__}"
+        if pair.suffix is not None:
+            return {"$file": [name, keep(pair.encode, value, pair.suffix)]}
         try:
             kept = pair.encode(value)
         except Exception as error:
             why = f"encode of {pair.name} raised {type(error).__name__}: {error}"
             raise RefusedError(why, "mend what was registered for it") from error
         try:
-            return {"$own": [pair.name, plain(kept, array, depth)]}
+            return {"$own": [name, plain(kept, array, depth)]}
         except RefusedError as refused:
             where = f" at {refused.path}" if refused.path else ""
             what = f"encode of {pair.name} returned{where} what cannot be kept"
@@ -138,14 +173,45 @@ def _registered(pair: Pair) -> Writer:
     return write
 
 
-def _to_registered(kept: list[Any], array: type) -> Any:
-    name, inner = kept
-    pair = BY_NAME.get(name)
+def _pair_named(name: str) -> Pair:
+    """
+    What is registered under *name*, as a journal has it.
+
+    Raises:
+        GoneError: Nothing is.
+    """
+    module, _, what = name.rpartition(":")
+    try:
+        main = main_named(module, what)
+    except OtherScriptError as error:
+        raise GoneError(name, str(error)) from error
+    pair = BY_NAME.get(name if main is None else f"{main.__name__}:{what}")
     if pair is None:
         why = (
             f"nothing is registered under the name {name!r}: call taskorch.journal."
             "register before the journal is opened"
         )
+        raise GoneError(name, why)
+    return pair
+
+
+def _to_filed(kept: list[Any], _array: type) -> Any:
+    name, file = kept
+    try:
+        pair = _pair_named(name)
+    except GoneError as gone:
+        raise GoneError(name, f"it is in the file {file}, and {gone.why}") from None
+    if pair.suffix is None:
+        why = f"it is in the file {file}: register {name} by register_file"
+        raise GoneError(name, why)
+    return _checked(pair, load(pair.decode, name, file))
+
+
+def _to_registered(kept: list[Any], array: type) -> Any:
+    name, inner = kept
+    pair = _pair_named(name)
+    if pair.suffix is not None:
+        why = f"it is in the journal itself: register {name} by register"
         raise GoneError(name, why)
     given = restore(inner, array)
     try:
@@ -153,9 +219,14 @@ def _to_registered(kept: list[Any], array: type) -> Any:
     except Exception as error:
         why = f"decode of {name} raised {type(error).__name__}: {error}"
         raise GoneError(name, why) from error
+    return _checked(pair, value)
+
+
+def _checked(pair: Pair, value: Any) -> Any:
     if type(value) is not pair.cls:
-        why = f"decode of {name} returned {_a(type(value))}, not {_a(pair.cls)}"
-        raise GoneError(name, why)
+        what = "decode" if pair.suffix is None else "load"
+        why = f"{what} of {pair.name} returned {_a(type(value))}, not {_a(pair.cls)}"
+        raise GoneError(pair.name, why)
     return value
 
 
@@ -406,6 +477,7 @@ _KINDS: Final = {
 #: By the tag, what reads it.
 READERS: Final[dict[str, Reader]] = {
     "enum": _to_enum,
+    "file": _to_filed,
     "own": _to_registered,
     **{tag: _to_instance(tag) for tag in _KINDS},
     **VALUE_READERS,

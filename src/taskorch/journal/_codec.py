@@ -32,6 +32,7 @@ from taskorch.events import (
     place_of,
 )
 from taskorch.journal._restoring import NEWER, Reader, find_other_readers, restored
+from taskorch.journal._scripts import Beside
 from taskorch.journal._writing import (
     RefusedError,
     Writer,
@@ -39,6 +40,7 @@ from taskorch.journal._writing import (
     find_other_writers,
     import_path,
     plain,
+    refused_result,
 )
 from taskorch.model import Call, Task, plain_but
 from taskorch.protocols import Entry
@@ -616,13 +618,16 @@ def _simple(value: Any) -> str | None:
 
 
 _EMPTY: Final = ()
+_NOWHERE: Final = Beside("")
 
 
 def call_texts(
-    task_type: str, fn: Callable[..., Any]
+    task_type: str, fn: Callable[..., Any], beside: Beside = _NOWHERE
 ) -> Callable[[tuple[Any, ...]], str] | None:
     """
     What makes, as `text_of`, those of calls of *fn*, of their positional arguments.
+
+    It enters *beside* where that may matter.
 
     None if *fn* is no plain function: then `text_of` looks at each call.
     """
@@ -640,11 +645,12 @@ def call_texts(
         if simple is not None:
             text = f"{before}{simple}{after}"
         else:
-            try:
-                text = f"{head}{_arguments(args)}{end}"
-            except RefusedError:
-                # The careful way says where it is.
-                return text_of(Task(task_type, Call(fn, args)))
+            with beside:
+                try:
+                    text = f"{head}{_arguments(args)}{end}"
+                except RefusedError:
+                    # The careful way says where it is.
+                    return text_of(Task(task_type, Call(fn, args)))
         if len(text) > MAX_TEXT:
             _refuse_size(text, "payload")
         return text
@@ -691,7 +697,7 @@ def _bare_call(task: Task) -> str | None:
 def _head(task_type: str, fn: Callable[..., Any]) -> str | None:
     """How the task begins that calls *fn*, if that is a plain function."""
     path = import_path(fn)
-    if path is None:
+    if path is None or refused_result(fn) is not None:
         return None
     fn_text = f'{{"$import":{_quoted(path)}}}'
     head = (

@@ -19,6 +19,7 @@ from taskorch.journal import _codec
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._file import FAILURES, is_passing
 from taskorch.journal._layout import IS_RARE, LAYOUT, RESTORE
+from taskorch.journal._scripts import Beside
 from taskorch.protocols import Entry
 
 #: Rows that are taken at once; between them the writer can checkpoint.
@@ -191,6 +192,12 @@ class Reader:
         self._db = db
         self._path = path
         self._layout = layout
+        self._beside = Beside(str(path))
+
+    def _entries(self, rows: Iterable[_codec.Row], after: int = 0) -> list[Entry]:
+        """See `_codec.entries`."""
+        with self._beside:
+            return _codec.entries(rows, after)
 
     def close(self) -> None:
         self._db.close()
@@ -205,7 +212,7 @@ class Reader:
         ):
             self._check_order(before.last, groups)
             for group in groups:
-                yield from _codec.entries(self.whole(group, before), after)
+                yield from self._entries(self.whole(group, before), after)
                 before = group
         self._check_end()
 
@@ -218,7 +225,7 @@ class Reader:
         ).fetchall():
             self._check_order(after, rows)
             after = rows[-1][0]
-            yield from _codec.entries(rows)
+            yield from self._entries(rows)
 
     def select(self, ids: Iterable[str], until: int) -> Iterator[Entry]:
         """The entries about any task of *ids* to *until*, of groups that are whole."""
@@ -233,7 +240,7 @@ class Reader:
             if number <= reached:
                 continue
             group, before = self.group_of(number)
-            yield from _codec.entries(
+            yield from self._entries(
                 row
                 for row in self.whole(group, before)
                 if row[3] in names and row[0] <= until
@@ -274,7 +281,7 @@ class Reader:
     def latest_of(self, kind: str) -> Entry | None:
         """The latest fact of a class that is rare, by its index and without a check."""
         rows = self._db.execute(_LATEST_OF, (kind,)).fetchall()
-        return next(iter(_codec.entries(rows)), None)
+        return next(iter(self._entries(rows)), None)
 
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with *key*."""

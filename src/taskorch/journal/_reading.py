@@ -14,6 +14,7 @@ from taskorch.journal import _file, _repair
 from taskorch.journal._file import FAILURES
 from taskorch.journal._layout import RESTORE, check_layout
 from taskorch.journal._reader import IdleReaders, Reader
+from taskorch.journal._scripts import Beside
 from taskorch.protocols import Entry
 
 #: In SQLite before this, two connections that write and checkpoint at the same moment
@@ -39,6 +40,7 @@ class ReadableJournal:
             msg = f"{path} is a relative path, and the working folder is gone"
             raise JournalError(msg, hint="give an absolute path") from error
         self._name = str(self.path)
+        self._beside = Beside(self._name)
         self._log = f"{self.path}-wal"
         self._pid = os.getpid()
         #: The files that are open: whether they are still what the paths name.

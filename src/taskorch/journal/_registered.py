@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -9,10 +10,11 @@ import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.journal._values import VALUE_WRITERS
-from taskorch.journal._writing import WRITERS
+from taskorch.journal._writing import WRITERS, refused_result
 from taskorch.model._show import show
 
 T = TypeVar("T")
+_SUFFIX: Final = re.compile(r"|\.[\w.-]{1,40}", re.ASCII)
 
 
 @attrs.frozen(eq=False)
@@ -23,6 +25,8 @@ class Pair:
     name: str
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
+    #: How the name of its file ends; None: it has none.
+    suffix: str | None = None
 
 
 BY_CLASS: Final[dict[type[Any], Pair]] = {}
@@ -60,11 +64,61 @@ def register(
         InvalidTaskError: *cls* is no class, or one that is kept without this, or is
             registered under another name; or *name* is that of another class.
     """
+    _register(cls, encode, decode, name, ("encode", "decode"), None)
+
+
+def register_file(
+    cls: type[T],
+    save: Callable[[T, str], object],
+    load: Callable[[str], T],
+    *,
+    suffix: str = "",
+    name: str | None = None,
+) -> None:
+    """
+    Let durable journals keep instances of *cls* in files beside them.
+
+    As `register`, for what is large: arrays, tables, models. The file is in the folder
+    `runs.db.values` and on the disk before the task is accepted, or its end is kept.
+    What leaves the journal takes its files along. For arrays of NumPy:
+
+        register_file(
+            numpy.ndarray,
+            lambda array, path: numpy.save(path, array, allow_pickle=False),
+            numpy.load,
+            suffix=".npy",
+        )
+
+    Args:
+        cls: The class.
+        save: Writes an instance into the file at a path, which is there and empty.
+        load: Makes an equal instance of *cls* of what is in the file at a path.
+        suffix: How the names of the files are to end: `".npy"`.
+        name: As that of `register`.
+
+    Raises:
+        InvalidTaskError: See `register`; or *suffix* is no such thing.
+    """
+    given: Any = suffix
+    if not isinstance(given, str) or not _SUFFIX.fullmatch(given):
+        msg = f"suffix: {show(suffix)} is no ending of a file as '.npy' is"
+        raise InvalidTaskError(msg)
+    _register(cls, save, load, name, ("save", "load"), suffix)
+
+
+def _register(
+    cls: Any,
+    encode: Callable[..., Any],
+    decode: Callable[..., Any],
+    name: str | None,
+    words: tuple[str, str],
+    suffix: str | None,
+) -> None:
     given: Any = cls, name
     if not isinstance(given[0], type):
         msg = f"a class is registered, not {show(cls)}"
         raise InvalidTaskError(msg)
-    for what, function in (("encode", encode), ("decode", decode)):
+    for what, function in zip(words, (encode, decode), strict=True):
         if not callable(function):
             msg = f"{what}: a function is needed, not {show(function)}"
             raise InvalidTaskError(msg)
@@ -85,7 +139,8 @@ def register(
         msg = f"{path} is registered under the name {old.name!r}"
         hint = "what is in journals has this name: keep it"
         raise InvalidTaskError(msg, hint=hint)
-    BY_CLASS[cls] = BY_NAME[name] = Pair(cls, name, encode, decode)
+    BY_CLASS[cls] = BY_NAME[name] = Pair(cls, name, encode, decode, suffix)
+    refused_result.cache_clear()
 
 
 def _path(cls: type[Any]) -> str:

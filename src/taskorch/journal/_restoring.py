@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch.errors import JournalError
+from taskorch.journal._scripts import OtherScriptError, main_named
 from taskorch.model import (
     Agent,
     AgentStats,
@@ -190,10 +191,11 @@ def imported(path: str) -> Any:
     What *path*, `module:qualname`, names.
 
     Raises:
-        ImportError, AttributeError: It is not there.
+        ImportError, AttributeError: It is not there, or of another script.
     """
-    module, _, name = path.partition(":")
-    found: Any = sys.modules.get(module) or importlib.import_module(module)
+    module, _, name = path.rpartition(":")
+    found: Any = sys.modules.get(module) or main_named(module, name)
+    found = found or importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
     return found
@@ -224,6 +226,8 @@ def _to_function(path: str) -> Any:
         return Missing(path)
     try:
         return imported(path)
+    except OtherScriptError as error:
+        return Missing(path, str(error))
     except Exception:  # noqa: BLE001 - a module that is imported may raise anything
         # Only the task that calls it is held up, and not the start of all others.
         return Missing(path)

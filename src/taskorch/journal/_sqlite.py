@@ -22,7 +22,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
-from taskorch.journal import _codec, _file, _forgetting, _repair
+from taskorch.journal import _beside, _codec, _file, _forgetting, _repair
 from taskorch.journal._codec import WIDTH, Row, Rows
 from taskorch.journal._file import FAILURES, Durability
 from taskorch.journal._layout import LAYOUT, check_layout, migrate
@@ -235,7 +235,10 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         Raises:
             InvalidTaskError: Something in it cannot be restored exactly.
         """
-        return None if value is None else _codec.document(value)
+        if value is None:
+            return None
+        with self._beside:
+            return _codec.document(value)
 
     def text(self, value: object) -> str | None:
         """
@@ -244,13 +247,18 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         Raises:
             InvalidTaskError: Something in it cannot be restored exactly.
         """
-        return None if value is None else _codec.text_of(value)
+        if value is None:
+            return None
+        with self._beside:
+            return _codec.text_of(value)
 
     def call_texts(
         self, task_type: str, fn: Callable[..., Any]
     ) -> Callable[[tuple[Any, ...]], Any]:
         """See `DurableJournal.call_texts`."""
-        return _codec.call_texts(task_type, fn) or super().call_texts(task_type, fn)
+        with self._beside:
+            found = _codec.call_texts(task_type, fn, self._beside)
+        return found or super().call_texts(task_type, fn)
 
     def new_group(self) -> Rows:
         """A group to fill: what is appended to it is encoded at once, and but once."""
@@ -267,7 +275,11 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         """
         self._check_owner(epoch)
         # A group that raises while it is read must leave nothing behind.
-        rows = group if isinstance(group, Rows) else Rows(group)
+        if isinstance(group, Rows):
+            rows = group
+        else:
+            with self._beside:
+                rows = Rows(group)
         if not rows:
             return
         numbers = rows.numbers
@@ -409,6 +421,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
                 self._check_epoch(db)
                 count = _forgetting.forget(db, self.path, ids)
             reach("forgotten")
+            _beside.clean(db, self.path)
             if count and _forgetting.has_room(db):
                 db.execute("VACUUM")
                 reach("smaller")

@@ -12,18 +12,20 @@ import base64
 import json
 import math
 import sys
+from abc import ABCMeta
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
-from typing import Any, Final, NoReturn, TypeAlias, cast
+from typing import Any, Final, NoReturn, TypeAlias, cast, get_type_hints
 
 import attrs
 
 from taskorch.errors import InvalidTaskError
 from taskorch.journal._restoring import TO_DATETIME, VALUES, Reader, imported
+from taskorch.journal._scripts import named_module
 from taskorch.model import (
     DEFAULT_ENV,
     AgentStats,
@@ -46,6 +48,12 @@ _MAX_DEPTH: Final = 100
 _MAX_BITS: Final = 4096
 #: Items of a list that are written at once: some milliseconds' work.
 _PART: Final = 1_000
+#: Flags of the code of generator functions, asynchronous ones too.
+_GENERATOR: Final = 0x20 | 0x200
+#: Classes whose instances may be of any kind, and those that JSON has.
+_OPEN: Final = frozenset({object, bool, type(None), Any})
+#: Classes that are looked through, where others are derived from one.
+_MANY: Final = 100
 _FUNCTIONS: Final = frozenset({FunctionType, BuiltinFunctionType})
 _PLAIN: Final = frozenset({type(None), bool, int, float, str})
 
@@ -284,7 +292,7 @@ def _function(value: Any, _array: type, _depth: int) -> Any:
     if "<locals>" in name:
         why = f"{module}:{name} is made inside a function, and cannot be imported"
         _refuse(why, remedy)
-    path = f"{module}:{name}"
+    path = f"{named_module(module)}:{name}"
     try:
         found = imported(path)
     except (ImportError, AttributeError):
@@ -294,13 +302,64 @@ def _function(value: Any, _array: type, _depth: int) -> Any:
     _refuse(f"importing {path} does not give {_named(value)}", remedy)
 
 
+def _called(value: Any, array: type, depth: int) -> Any:
+    refused = refused_result(value)
+    if refused is not None:
+        _refuse(*refused)
+    return _function(value, array, depth)
+
+
+@lru_cache(256)
+def refused_result(fn: Any) -> tuple[str, str] | None:
+    """
+    Why no journal can keep what *fn* returns, and a remedy; None if that is not known.
+
+    It is known of generators, and of a class by which *fn* is annotated if neither its
+    instances can be kept nor those of any class that is derived from it.
+    """
+    if not isinstance(fn, FunctionType):
+        return None
+    if fn.__code__.co_flags & _GENERATOR:
+        why = f"{fn.__qualname__} is a generator function: its result would be lost"
+        return why, "return a list"
+    try:
+        cls = get_type_hints(fn).get("return")
+    except Exception:  # noqa: BLE001 - annotations may be anything
+        return None
+    if not isinstance(cls, type) or cls in _OPEN or isinstance(cls, ABCMeta):
+        return None
+    refused = _refusal(cls)
+    if refused is None or getattr(cls, "stands_for_result", False):
+        return None
+    below: list[type] = type.__subclasses__(cls)
+    seen: set[type] = set()
+    while below:
+        each = below.pop()
+        if _refusal(each) is None or len(seen) > _MANY:
+            return None
+        seen.add(each)
+        more: list[type] = type.__subclasses__(each)
+        below += [one for one in more if one not in seen]
+    why = f"{fn.__qualname__} returns a {cls.__qualname__}, as it is annotated, and "
+    return f"{why}{refused.why}", refused.remedy
+
+
+def _refusal(cls: type) -> RefusedError | None:
+    try:
+        if cls not in WRITERS:
+            _find_other(cls)
+    except RefusedError as refused:
+        return refused
+    return None
+
+
 def import_path(value: Any) -> str | None:
     """The path of a function at the top of a module; None: ask `_function`."""
     if type(value) in _FUNCTIONS:
         module, name = value.__module__, value.__qualname__
         # With a dot it is a method, or was made inside a function.
         if getattr(sys.modules.get(module), name, None) is value and "." not in name:
-            return f"{module}:{name}"
+            return f"{named_module(module)}:{name}"
     return None
 
 
@@ -366,7 +425,7 @@ def find_other_writers(find: Callable[[type], Writer]) -> None:
 #: Fields that are written in a way of their own.
 _SPECIAL: Final[dict[type, dict[str, Writer]]] = {
     AgentStats: {"performance": _mapping},
-    Call: {"fn": _function, "kwargs": _mapping},
+    Call: {"fn": _called, "kwargs": _mapping},
     Program: {"env": _mapping, "inherit_env": _inherited, "pass_fds": _descriptors},
     RetryPolicy: {"wait": _waits, "retry_on": _retried, "retry_if_result": _predicate},
     Stats: dict.fromkeys(("resources", "agents", "types", "failures"), _mapping),

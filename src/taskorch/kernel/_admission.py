@@ -367,6 +367,11 @@ def check_possible(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         f"and the most there is, {where}, is {most / 1e6:g}"
     )
     hint = "ask for less, or give TaskOrchestrator(resources=…) or the agent more"
+    unknown = _books.of_no_pool(kernel, name)
+    if unknown:
+        msg = f"task {row.id} asks for {need / 1e6:g} {name}, and {unknown}"
+        hint = f"if it is a resource of your own, TaskOrchestrator(resources={{{name!r}"
+        hint += ": …}) says how much there is"
     if name in kernel.config.unknown and name not in kernel.pools:
         hint = f"how much {name} this machine has is unknown: TaskOrchestrator("
         hint += f"resources={{{name!r}: …}}) says it"

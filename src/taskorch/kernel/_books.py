@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from taskorch._vocabulary import nearest
 from taskorch.kernel import _parking
 from taskorch.kernel._rows import AgentRow, Bucket, Spec, of_quotas
 from taskorch.kernel._state import KernelState
@@ -148,6 +149,18 @@ def too_small(
             here = f" or on agent {agent.name}" if agent.capacity else ""
             return name, need, 0, f"in any pool{here}"
     return None
+
+
+def of_no_pool(kernel: KernelState, name: str) -> str:
+    """That neither a pool nor an agent has a resource *name*; "" if one may."""
+    known = dict.fromkeys(kernel.pools)
+    for agent in kernel.agents.values():
+        known.update(dict.fromkeys(agent.capacity))
+    if name in known or name in kernel.config.unknown:
+        return ""
+    near = nearest(name, known)
+    guess = f": did you mean {near!r}?" if near else ""
+    return f"no pool and no agent has a resource of that name{guess}"
 
 
 def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:

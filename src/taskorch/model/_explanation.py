@@ -165,6 +165,7 @@ class Explanation:
             for it, and from when on.
         late: Which attempts ended after they had been given up, to no effect: what they
             brought is in `TaskStatus.late_results`.
+        where: The line of the latest failure, as in `flow.py:12 in work`, if known.
     """
 
     task_id: str
@@ -183,6 +184,7 @@ class Explanation:
     retries: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     order: str = ""
+    where: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -257,6 +259,8 @@ class Explanation:
         if self.error and self.state is not TaskState.FAILED:
             latest = f"Its latest failure ({self.cause}): {self.error}."
             lines.append(in_a_line(latest))
+        if self.where and self.state is not TaskState.COMPLETED:
+            lines.append(f"The line that failed: {self.where}.")
         return lines
 
 

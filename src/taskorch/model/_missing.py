@@ -20,13 +20,25 @@ class Missing:
 
     def __init__(self, name: str, why: str = "", kept: Any = None) -> None:
         self.name: str = name
-        self.why: str = why or f"{name} cannot be imported any more"
+        self.why: str = why or f"{_shown(name)} cannot be imported any more"
         self.kept: Any = kept
-        self.__qualname__ = name.partition(":")[2]
+        self.__qualname__ = name.rpartition(":")[2]
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        msg = f"{self.name} was kept in the journal and cannot be imported any more"
+        msg = f"{self} was kept in the journal and cannot be called: {self.why}"
         raise InvalidTaskError(msg, hint="bring it back, or submit the task anew")
+
+    def __str__(self) -> str:
+        return _shown(self.name)
 
     def __repr__(self) -> str:
         return f"<missing {self.name}>"
+
+
+def _shown(name: str) -> str:
+    """An import path as people read it: a journal says which script is meant."""
+    module, _, what = name.rpartition(":")
+    main, at, script = module.partition("@")
+    if main != "__main__" or not at:
+        return name
+    return f"{what} of {script or 'a session without a file'}"

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 import attrs
 
+from taskorch.model._numbers import pythons
 from taskorch.model._show import show
 from taskorch.model._states import TaskState
 
@@ -22,6 +23,7 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
 
     It is for reading: it does not lead back to the value.
     """
+    value = pythons(value)
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int | float):

@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 import attrs
 
 from taskorch._limits import MAX_AMOUNT
+from taskorch._vocabulary import OTHER_RESOURCES
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -50,8 +51,9 @@ class Resources(Mapping[str, float]):
     Named amounts: `Resources(cpu=2, memory_mb=512, licence=1)`.
 
     A resource that is not named is 0. The usual names are `cpu` (cores),
-    `memory_mb`, `disk_mb`, `bandwidth_mbps` and `gpu`; any other is the user's own.
-    Amounts are exact to a millionth.
+    `memory_mb`, `disk_mb`, `bandwidth_mbps` and `gpu`; `cpus`, `cores`, `cpu_cores`,
+    `gpus`, `memory_gb` and `disk_gb` are taken for these (a GB is 1,024 MB), and any
+    other name is the user's own. Amounts are exact to a millionth.
 
     Attributes:
         units: The amounts in whole millionths, as the kernel counts them.
@@ -59,7 +61,8 @@ class Resources(Mapping[str, float]):
             differ in nothing else are equal.
 
     Raises:
-        InvalidTaskError: An amount is negative, not finite, or above 1e12.
+        InvalidTaskError: An amount is negative, not finite, or above 1e12; or two names
+            mean the same.
     """
 
     units: Units
@@ -69,6 +72,8 @@ class Resources(Mapping[str, float]):
     is_elastic: ClassVar[bool] = False
 
     def __init__(self, **amounts: float) -> None:
+        if not OTHER_RESOURCES.keys().isdisjoint(amounts):
+            amounts = _by_our_names(amounts)
         pairs = [(name, to_units(name, amounts[name])) for name in sorted(amounts)]
         object.__setattr__(self, "units", tuple(pair for pair in pairs if pair[1]))
         zeros = tuple([name for name, units in pairs if not units])
@@ -115,6 +120,9 @@ class Resources(Mapping[str, float]):
         for key, units in self.units:
             if key == name:
                 return units / _SCALE
+        if name in OTHER_RESOURCES:
+            ours, factor = OTHER_RESOURCES[name]
+            return self[ours] / factor
         return 0.0
 
     def __iter__(self) -> Iterator[str]:
@@ -148,3 +156,18 @@ class Resources(Mapping[str, float]):
         """Whether no amount is larger than the one in *room*."""
         have = dict(room.units)
         return all(units <= have.get(name, 0) for name, units in self.units)
+
+
+def _by_our_names(amounts: Mapping[str, float]) -> dict[str, float]:
+    """*amounts*, with those whose names mean one of ours under that."""
+    found: dict[str, float] = {}
+    said: dict[str, str] = {}
+    for name, amount in amounts.items():
+        ours, factor = OTHER_RESOURCES.get(name, (name, 1))
+        if ours in said:
+            msg = f"resources: {said[ours]!r} and {name!r} are the same resource"
+            raise InvalidTaskError(msg, hint=f"say {ours!r} alone")
+        said[ours] = name
+        units = to_units(name, amount)
+        found[ours] = amount if factor == 1 else units * factor / _SCALE
+    return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from taskorch._frozen import frozen
+from taskorch.model._places import place_of
 from taskorch.model._plain import fields_of, plain
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._resources import Resources
@@ -67,6 +68,8 @@ class TaskStatus:
             they had been given up, by their numbers: the latest ten. They changed
             nothing.
         owner: For whom it is done.
+        earlier_errors: What attempts raised that were followed by another, by their
+            numbers: the latest ten. Their tracebacks are texts.
     """
 
     task_id: str
@@ -89,6 +92,7 @@ class TaskStatus:
     log_path: Path | None = None
     late_results: Mapping[int, Any] = ReadOnly({})
     owner: str | None = None
+    earlier_errors: Mapping[int, BaseException] = ReadOnly({})
 
     __repr__ = shown
 
@@ -108,17 +112,32 @@ class TaskStatus:
             return None
         return (self.ended - self.started).total_seconds()
 
+    @property
+    def where(self) -> str:
+        """
+        The line that failed, as in `flow.py:12 in work`; "" if nobody knows.
+
+        It is that of `error`, or of the latest attempt that has failed.
+        """
+        errors = self.error, *reversed(list(self.earlier_errors.values()))
+        return next(filter(None, map(place_of, errors)), "")
+
     def to_dict(self) -> dict[str, Any]:
         """
         All of it as JSON can say it, for a log, a page or another program.
 
-        Dates are texts of ISO 8601, an error is its `type` and its `message`, and what
-        JSON has no word for, in a result too, is shown as a text.
+        Dates are texts of ISO 8601. An error is its `type`, its `message`, and `where`
+        it was raised, as in `flow.py:12 in work`, if that is known. What JSON has no
+        word for, in a result too, is shown as a text.
         """
         said = {name: getattr(self, name) for name in attrs.fields_dict(TaskStatus)}
         said |= {
             "state": self.state.value,
             "error": None if self.error is None else _told(self.error),
+            "earlier_errors": {
+                str(number): _told(error)
+                for number, error in self.earlier_errors.items()
+            },
             "history": [fields_of(entry) for entry in self.history],
             "duration": self.duration,
             "log_path": None if self.log_path is None else str(self.log_path),
@@ -131,4 +150,6 @@ def _told(error: BaseException) -> dict[str, str]:
         message = str(error)
     except Exception:  # noqa: BLE001 - its __str__ is the user's
         message = "(it cannot be printed)"
-    return {"type": type(error).__name__, "message": message}
+    told = {"type": type(error).__name__, "message": message}
+    where = place_of(error)
+    return {**told, "where": where} if where else told

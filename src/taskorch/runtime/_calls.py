@@ -47,6 +47,7 @@ from taskorch.runtime._attempts import Attempts, outcome_of
 from taskorch.runtime._committer import Committer, Keeps
 from taskorch.runtime._documents import document_of_end
 from taskorch.runtime._driver import Launch
+from taskorch.runtime._earlier import keep_earlier
 from taskorch.runtime._gil import PAUSES, yield_gil
 from taskorch.runtime._intake import submit_tasks
 from taskorch.runtime._interrupts import (
@@ -592,8 +593,11 @@ def end_badly(
         work._error = seen
     # A retry policy names what is raised, not what it is wrapped in for callers.
     counts = rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
-    if not counts and outcome == "failed":
-        keep_late(work, attempt, seen, described[0])
+    if outcome == "failed":
+        if not counts:
+            keep_late(work, attempt, seen, described[0])
+        elif row.state not in TERMINAL:
+            keep_earlier(work, attempt, seen, described)
 
 
 @defers_interrupts

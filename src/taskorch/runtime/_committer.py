@@ -39,6 +39,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
+    TaskRetrying,
     TaskStarted,
     TaskSubmitted,
     TaskUnblocked,
@@ -85,6 +86,7 @@ _SETTLING: Final = frozenset({TaskFailed, TaskCancelled, TaskBlocked})
 _DOCUMENTED: Final = frozenset(
     {
         TaskFailed,
+        TaskRetrying,
         TaskCheckpointed,
         TaskOptionsChanged,
         EventEmitted,

@@ -14,7 +14,8 @@ from taskorch.errors import (
     TaskFailedError,
     UnkeptResultError,
 )
-from taskorch.events import LateResultIgnored, TaskFailed
+from taskorch.events import LateResultIgnored, TaskFailed, TaskRetrying
+from taskorch.executors._ends import strip
 from taskorch.model import ProgramResult
 
 #: Of a traceback: frames, and characters.
@@ -38,6 +39,7 @@ def document_of_end(
             return document(value), None
         if isinstance(error, AttemptInterrupted):
             return None, error
+        strip(error)
         return document(_described(error)), error
     except InvalidTaskError as refused:
         msg = f"task {task_id}: {refused.message}"
@@ -71,6 +73,12 @@ def trace_of(error: BaseException) -> str:
     return masked(trace)[-_MAX_TRACE:]
 
 
+def told_trace(error: BaseException) -> str:
+    """The traceback of *error* as text, also if that is all there is of it."""
+    trace = error.traceback if isinstance(error, TaskFailedError) else ""
+    return trace or trace_of(error)
+
+
 def _described(error: BaseException) -> dict[str, Any]:
     described: dict[str, Any] = {"traceback": trace_of(error)}
     if isinstance(error, ProgramFailedError) and error.result is not None:
@@ -79,7 +87,7 @@ def _described(error: BaseException) -> dict[str, Any]:
 
 
 def error_of_document(
-    event: TaskFailed | LateResultIgnored, document: Any
+    event: TaskFailed | TaskRetrying | LateResultIgnored, document: Any
 ) -> BaseException | None:
     """What an attempt raised of whose end *event* tells, as far as that was kept."""
     if not isinstance(document, dict):

@@ -10,6 +10,8 @@ from taskorch.errors import UnknownTaskError
 from taskorch.kernel import NOT_STARTED, Search, TaskRow
 from taskorch.kernel import explain as explain_row
 from taskorch.model import Blocker, Explanation, Remedy, Stuck
+from taskorch.model._places import place_of
+from taskorch.runtime._earlier import earlier_of
 from taskorch.runtime._late import describe_late
 from taskorch.runtime._runtime import Runtime
 
@@ -68,7 +70,12 @@ def explanation(
         paused=paused,
         inside=tuple(inside),
     )
-    return attrs.evolve(found, late=describe_late(row.cargo))
+    work = row.cargo
+    errors = (
+        (work._error, *reversed(list(earlier_of(work).values()))) if found.error else ()
+    )
+    where = next(filter(None, map(place_of, errors)), "")
+    return attrs.evolve(found, late=describe_late(work), where=where)
 
 
 def _paused(runtime: Runtime) -> Blocker:

@@ -21,6 +21,7 @@ from taskorch.events import (
     TaskFailed,
     TaskOptionsChanged,
     TaskParentsAdded,
+    TaskRetrying,
     TaskSubmitted,
     make,
     place_of,
@@ -31,6 +32,7 @@ from taskorch.protocols import Entry
 from taskorch.runtime._committer import Keeps
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import error_of_document
+from taskorch.runtime._earlier import recall_earlier
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
@@ -41,7 +43,7 @@ _AFTER: Final = place_of(TaskSubmitted, "after")
 _IS_NAMED: Final = place_of(TaskSubmitted, "named")
 _TRACE: Final = place_of(TaskSubmitted, "trace")
 #: Facts that change nothing but what is kept beside a task.
-_BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed})
+_BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed, TaskRetrying})
 
 
 class Owner(MakesWork, Keeps, Protocol):
@@ -109,6 +111,9 @@ class Folding:
             return
         if fact[CLS] is LateResultIgnored:
             recall_late(row.cargo, make(fact), document)
+        elif fact[CLS] is TaskRetrying:
+            if document is not None:
+                recall_earlier(row.cargo, make(fact), document)
         else:
             extra_of(row.cargo).checkpoint = document
 

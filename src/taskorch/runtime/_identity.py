@@ -19,6 +19,7 @@ import attrs
 from taskorch.errors import DuplicateTaskError
 from taskorch.kernel import DIGEST_BITS
 from taskorch.model import OPTIONS, Call, Missing, Program, Reference, Task
+from taskorch.model._numbers import pythons
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._reruns import stem_of
@@ -76,6 +77,9 @@ def alike(committer: Committer | None) -> Alike:
         document = committer.journal.document
 
     def are_alike(one: Any, other: Any) -> bool:
+        if type(one) is not type(other):
+            # A number of NumPy's comes back from a journal as one of Python's.
+            one, other = pythons(one), pythons(other)
         if one is other or type(one) is not type(other):
             return one is other
         if type(one) in _PLAIN:
@@ -206,7 +210,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, Reference):
         return f"the result of {value.task_id}"
     if isinstance(value, Missing):
-        return f"{value.name.replace(':', '.')}, which is gone: {value.why}"
+        return f"{str(value).replace(':', '.')}, which is gone: {value.why}"
     if isinstance(value, Call):
         return f"a call of {_shown(value.fn)}"
     name = getattr(value, "__qualname__", None)

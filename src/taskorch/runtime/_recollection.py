@@ -38,6 +38,7 @@ from taskorch.model import TERMINAL, Agent, TaskState
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._committer import Keeps
 from taskorch.runtime._documents import error_of_document
+from taskorch.runtime._earlier import recall_earlier
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
@@ -164,6 +165,7 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
         remember(row, TaskState.RUNNING, now, event.agent_id)
     elif cls is TaskRetrying:
         remember(row, TaskState.RETRYING, now, f"{event.error_type}: {event.message}")
+        recall_earlier(work, event, document)
     elif cls is TaskReprioritised:
         row_extra(row).priority = event.priority
     elif cls is TaskParentsAdded:

@@ -31,6 +31,7 @@ class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
 
     attempts: Attempts
     epoch: int
+    has_gone: bool
     joining: list[Agent]
     now: Callable[[], int]
     #: The pools that this life was given.
@@ -97,6 +98,11 @@ class Recovery:
         for row in list(kernel.tasks.values()):
             self._check_needs(row, now_ns())
         rows = kernel.tasks.values()
+        rt.has_gone = any(
+            row.cargo is not None and gone_of(row.cargo)
+            for row in rows
+            if row.state not in TERMINAL
+        )
         kinds = {row.bucket.spec: row for row in rows if row.state not in TERMINAL}
         for spec, row in kinds.items():
             if no_agent(kernel, row, now_ns()):

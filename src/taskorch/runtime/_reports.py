@@ -32,6 +32,7 @@ from taskorch.model import (
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._blocked import blocked
+from taskorch.runtime._earlier import earlier_of
 from taskorch.runtime._held import held_for_long
 from taskorch.runtime._late import late_of
 from taskorch.runtime._runtime import Runtime
@@ -116,6 +117,7 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         log_path=_log_path(row, work),
         late_results=late_of(work),
         owner=row.bucket.spec.owner,
+        earlier_errors=earlier_of(work),
     )
 
 

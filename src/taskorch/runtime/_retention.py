@@ -27,6 +27,7 @@ from taskorch.events import (
     make,
     place_of,
 )
+from taskorch.journal._beside import without_files
 from taskorch.kernel import without_tasks
 from taskorch.model import Retention
 from taskorch.protocols import DurableJournal
@@ -49,7 +50,8 @@ def prune(journal: DurableJournal, epoch: int, retention: Retention, now: int) -
         return 0
     saved = journal.snapshot()
     facts = (fact for fact, _ in journal.read())
-    ids = forgettable(facts, retention, now)
+    with without_files():
+        ids = forgettable(facts, retention, now)
     if saved is not None:
         # Of these, something still holds slots: its end is to come.
         ids = ids.difference(saved[1].get("gone", ()))

@@ -23,7 +23,7 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._context import context_of
 from taskorch.runtime._driver import Driver, Finishes
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._waiting import Waiting, blockade, is_settled
+from taskorch.runtime._waiting import Waiting, blockade, is_hopeless
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 
@@ -144,7 +144,7 @@ class _Ending:
 
 def _is_known(work: Work) -> bool:
     # What is left to the next life need not be known: each attempt is told to stop.
-    return is_settled(work._row)
+    return is_hopeless(work)
 
 
 def _end_of(target: Work) -> tuple[Any, BaseException | None]:
@@ -157,6 +157,6 @@ def _end_of(target: Work) -> tuple[Any, BaseException | None]:
     if row.state in TERMINAL:
         error = error_of(target)
     else:
-        error = blockade(row) if is_settled(row) else unfinished(target)
+        error = blockade(row) if is_hopeless(target) else unfinished(target)
     note_given(target, error)
     return None, error

@@ -110,6 +110,7 @@ class Runtime:
         "executors",
         "fault",
         "halted",
+        "has_gone",
         "joining",
         "kernel",
         "known_calls",
@@ -232,6 +233,8 @@ class Runtime:
         self.rerun_failed = rerun_failed
         #: It has ended, and left what has not to its next life.
         self.halted = False
+        #: Whether a task that was taken up calls what is gone.
+        self.has_gone = False
         #: Marks the programs of this life.
         self.run_id: str = ""
         if isinstance(journal, MemoryJournal):

@@ -36,6 +36,7 @@ from taskorch.runtime._work import (
     Work,
     failed_earlier,
     first_error,
+    gone_of,
     moment,
 )
 
@@ -80,9 +81,52 @@ def _earlier(row: TaskRow, roots: Sequence[str]) -> str | None:
     return None
 
 
+def gone_root(work: Work) -> TaskRow | None:
+    """
+    Of *work* and what must end before it, the task whose function is gone.
+
+    Under the lock, or of a task that waits for the same as ever. None if there is none:
+    only a journal with such a task is looked through.
+    """
+    if not getattr(work._rt, "has_gone", False):
+        return None
+    todo, seen = [work._row], {work._row.id}
+    while todo:
+        row = todo.pop()
+        if row.state in TERMINAL or row.state is TaskState.RUNNING:
+            continue
+        if awaits(row):
+            # What comes from outside ends it.
+            continue
+        terms = None if row.links is None else row.links.terms
+        calls = terms is None or terms.wait is None
+        if calls and row.cargo is not None and gone_of(row.cargo):
+            return row
+        for parent in _needed(row):
+            if parent.id not in seen:
+                seen.add(parent.id)
+                todo.append(parent)
+    return None
+
+
+def is_hopeless(work: Work) -> bool:
+    """As `is_settled`, or it waits for a function that is gone in this life."""
+    return is_settled(work._row) or gone_root(work) is not None
+
+
 def blockade(row: TaskRow) -> DependencyFailedError:
     """The error of a task that is blocked by what it needs."""
     extra = row.extra
+    root = None if is_settled(row) else gone_root(row.cargo)
+    if root is not None:
+        after = "" if root is row else f"needs {root.id}, which "
+        msg = f"task {row.id} {after}cannot run: {gone_of(root.cargo)}"
+        above = () if root is row else (root.id,)
+        hint = (
+            "it goes on in the first life that finds it; or orch.decide("
+            f"{stem_of(root.id)!r}, 'complete' | 'fail')"
+        )
+        return DependencyFailedError(msg, root_causes=above, hint=hint, task_id=row.id)
     by = () if extra is None else tuple(extra.blocked_by)
     roots = () if extra is None else extra.roots
     msg = f"task {row.id} is blocked: {', '.join(by)} did not complete"
@@ -266,7 +310,9 @@ class Waiting:
     def is_told(self, work: Work) -> bool:
         """Whether those who wait for *work* need wait no more."""
         rt = self._rt
-        return rt.halted or (work._settled <= rt.committed and is_settled(work._row))
+        if work._settled <= rt.committed and is_settled(work._row):
+            return True
+        return rt.halted or gone_root(work) is not None
 
     def _block_inside(
         self,
@@ -707,7 +753,8 @@ class _Watch:
     def __call__(self) -> None:
         """Under the lock: look whether it is so."""
         work = self._work
-        told = work._rt.halted or work._settled <= work._rt.committed
+        rt = work._rt
+        told = rt.halted or work._settled <= rt.committed or gone_root(work)
         if told and self._is_so(work):
             self._tell()
         else:

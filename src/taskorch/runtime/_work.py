@@ -119,6 +119,7 @@ class Extra:
         "added",
         "checkpoint",
         "control",
+        "earlier",
         "is_watched",
         "late",
         "progress",
@@ -133,6 +134,8 @@ class Extra:
         self.control: Control | None = None
         #: What attempts brought that did not count any more: see `_late`.
         self.late: Mapping[int, Any] = NOTHING_LATE
+        #: What attempts raised after which there was another: see `_earlier`.
+        self.earlier: Mapping[int, Any] = NOTHING_LATE
         #: The `traceparent` of its submission, once the fact of that says it.
         self.trace: str | None = None
         #: Ids of parents that came later: the submission did not name them.

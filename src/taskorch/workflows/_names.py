@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Container, Iterable
 from functools import lru_cache
-from itertools import islice
 from typing import Final
 
+from taskorch._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, Program, Task, id_problem
 from taskorch.model._show import show
@@ -18,8 +17,6 @@ from taskorch.workflows import _steps
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 #: Characters of a generated id, before its number.
 _MAX_STEM: Final = 40
-#: Ids among which a misspelt one is looked for: more would take seconds.
-_MANY: Final = 1_000
 
 
 def check_name(what: str, name: object) -> str:
@@ -87,5 +84,5 @@ def unused(stem: str, taken: Container[str], counts: dict[str, int]) -> str:
 
 def guess(name: str, known: Iterable[str]) -> str:
     """What *name* may have meant, as the end of a message."""
-    near = difflib.get_close_matches(name, list(islice(known, _MANY)), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else ""

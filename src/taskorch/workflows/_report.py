@@ -85,6 +85,7 @@ class TaskReport:
         error: Why it did not complete.
         root_causes: Where that began, if not with itself: ids in the workflow, or of
             other tasks.
+        where: The line that failed, as in `flow.py:12 in work`; "" if nobody knows.
     """
 
     name: str
@@ -99,6 +100,7 @@ class TaskReport:
     agent: str | None = None
     error: str = ""
     root_causes: tuple[str, ...] = ()
+    where: str = ""
 
 
 @attrs.frozen
@@ -234,6 +236,7 @@ def _task_lines(tasks: tuple[TaskReport, ...]) -> list[str]:
         elif task.error:
             error = " ".join(task.error.split())
             line += f": {error if len(error) <= _LINE else error[: _LINE - 1] + '…'}"
+            line += f" (at {task.where})" if task.where else ""
         lines.append(line)
     if len(tasks) > _SHOWN:
         lines.append(f"… and {len(tasks) - _SHOWN:,} more")

@@ -255,6 +255,10 @@ def test_a_failure_is_a_result_too(service):
     assert (found["state"], found["result"]) == ("failed", None)
     assert found["error"]["message"] == "no"
     assert found["error"]["type"] == "ValueError"
+    where = service.get(f"{TASKS}/f")["error"]["where"]
+    assert where == found["error"]["where"]
+    assert found["error"]["traceback"].startswith("Traceback")
+    assert f'File "{where.rpartition(":")[0]}"' in found["error"]["traceback"]
 
 
 def test_a_result_that_json_cannot_say_is_shown():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -263,7 +264,11 @@ def test_why_it_cannot_come_back_may_be_long() -> None:
     assert "x" * 20_000 in str(error)
 
 
-def test_what_cannot_be_printed_is_said_to_be_so() -> None:
+def test_what_cannot_be_printed_is_said_to_be_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+
     class Silent(SilentError):
         """It is not found by its name."""
 

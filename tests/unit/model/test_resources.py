@@ -10,7 +10,7 @@ from hypothesis import given
 
 from taskorch._limits import MAX_AMOUNT
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Agent, Resources, to_units
+from taskorch.model import Agent, Resources, Task, to_units
 
 amounts = st.dictionaries(
     st.sampled_from(["cpu", "gpu", "memory_mb", "licence"]),
@@ -92,3 +92,31 @@ def test_a_zero_that_is_named_is_remembered_for_capacities():
     assert hash(said) == hash(Resources(cpu=1))
     assert said.zeros == ("gpu",)
     assert Agent("a", capacity=said).capacity.units == (("cpu", 1_000_000), ("gpu", 0))
+
+
+def test_other_words_mean_the_same():
+    """A GB is 1,024 MB; one resource by two names is a mistake."""
+    found = Resources.of({"cpus": 2, "memory_gb": 1.5, "gpus": 1, "disk_gb": 0})
+    assert found == Resources(cpu=2, memory_mb=1536, gpu=1)
+    assert found.zeros == ("disk_mb",)
+    assert (found["cores"], found["memory_gb"], found["memory"]) == (2, 1.5, 0)
+    assert Resources(memory=1)["memory"] == 1
+    with pytest.raises(InvalidTaskError, match="'cpu' and 'cores' are the same") as got:
+        Resources(cpu=2, cores=2)
+    assert "'cpu' alone" in got.value.hint
+
+
+@pytest.mark.parametrize(
+    ("word", "ours"),
+    [
+        ("retries", "retry=RetryPolicy"),
+        ("max_attempts", "retry=RetryPolicy"),
+        ("cpus", "resources=Resources"),
+        ("depends_on", "'after'"),
+        ("priorty", "'priority'"),
+    ],
+)
+def test_other_words_for_options_are_named(word, ours):
+    given: dict[str, Any] = {word: 1}
+    with pytest.raises(TypeError, match=ours):
+        Task("x", **given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from types import FunctionType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._ends import until_kill
+from taskorch.executors._remote import by_value, is_session
 from taskorch.model._show import show
 from taskorch.protocols import Attempt, AttemptExecutor
 
@@ -80,7 +80,8 @@ def refuse_unsendable(fn: Any) -> None:
     Refuse what a worker process cannot find, as far as that can be seen at once.
 
     Raises:
-        InvalidTaskError: A lambda, a function inside another one, or one of a session.
+        InvalidTaskError: A lambda, a function inside another one, or one of a session,
+            and cloudpickle, which can send these, is not installed.
     """
     # A functools.partial is sent with what it calls.
     while not isinstance(fn, FunctionType) and callable(getattr(fn, "func", None)):
@@ -92,23 +93,26 @@ def refuse_unsendable(fn: Any) -> None:
         why = "is a lambda"
     elif "<locals>" in fn.__qualname__:
         why = "is defined inside another function"
-    elif fn.__module__ == "__main__" and not _has_file():
+    elif fn.__module__ == "__main__" and is_session():
         why = "is defined in an interactive session"
-    if why:
+    if why and not _has_cloudpickle():
         msg = (
             f"{show(fn)} {why}, and a worker process could not find it: it imports "
             "functions by their names"
         )
-        hint = "define it with def at the top level of a module, and give it arguments"
+        hint = (
+            "define it with def at the top level of a module, and give it arguments; "
+            "or pip install 'taskorch[notebook]', and it is sent as it is"
+        )
         raise InvalidTaskError(msg, hint=hint)
 
 
-def _has_file() -> bool:
-    main = sys.modules.get("__main__")
-    path = getattr(main, "__file__", None)
-    return getattr(main, "__spec__", None) is not None or (
-        path is not None and os.path.isfile(path)  # noqa: PTH113 - loads nothing
-    )
+def _has_cloudpickle() -> bool:
+    try:
+        by_value()
+    except ImportError:
+        return False
+    return True
 
 
 def _own_id() -> str:

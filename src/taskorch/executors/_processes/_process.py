@@ -22,6 +22,7 @@ from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._fork import no_fork
 from taskorch.executors._programs._guard import is_python
 from taskorch.executors._programs._spawn import exit_code_of
+from taskorch.executors._remote import is_session
 from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
 from taskorch.protocols import Attempt
 
@@ -416,7 +417,7 @@ def _surroundings() -> dict[str, Any]:
     return {
         "argv": list(sys.argv),
         "main_name": None if spec is None else spec.name,
-        "main_path": None if path is None else os.path.abspath(path),  # noqa: PTH100
+        "main_path": None if is_session() else path and os.path.abspath(path),  # noqa: PTH100
         "levels": levels,
         "disabled": root.manager.disable,
     }

@@ -42,7 +42,9 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.frontends.service._values import answer, document
 from taskorch.model import FILTERS, TaskFilter, TaskState, TaskStatus
+from taskorch.model._places import place_of
 from taskorch.model._plain import plain
+from taskorch.runtime._documents import told_trace
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -282,7 +284,10 @@ def _asked_for(query: Mapping[str, str]) -> TaskFilter:
 
 def _error(error: BaseException) -> dict[str, Any]:
     kind, message = said_by(error)
-    said = {"type": kind, "message": message}
+    said = {"type": kind, "message": message, "traceback": told_trace(error)}
+    where = place_of(error)
+    if where:
+        said["where"] = where
     if isinstance(error, TaskorchError):
         said |= {"message": error.message, "code": error.code, "hint": error.hint}
     return said

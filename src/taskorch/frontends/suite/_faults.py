@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Final
 
+from taskorch._vocabulary import nearest
 from taskorch.errors import ValidationFailedError
 from taskorch.model._show import show
 from taskorch.workflows._located import Located, Place
@@ -66,9 +66,9 @@ class Faults:
 def near(key: Located, known: Iterable[str]) -> str:
     """Which of *known* was meant by *key*, or which there are."""
     names = tuple(known)
-    close = get_close_matches(str(key.value), names, n=1)
+    close = nearest(str(key.value), names)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {close!r}?"
     return f"there are {', '.join(names)}" if names else "there is none"
 
 

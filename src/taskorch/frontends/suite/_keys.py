@@ -42,6 +42,12 @@ _RESOURCES: Final = {
     "disk_mb": Number(),
     "timeout_seconds": _TIMEOUT,
 }
+#: Other words for these; what is in another unit is named.
+_OTHER_WORDS: Final = {
+    "timeout": "timeout_seconds",
+    **dict.fromkeys(("cpu", "cpus", "cores", "num_cpus", "vcpus"), "cpu_cores"),
+    **dict.fromkeys(("mem_mb", "ram_mb"), "memory_mb"),
+}
 _CRITERIA: Final = Named(
     {
         "pass_rate": _SHARE,
@@ -56,7 +62,7 @@ _CRITERIA: Final = Named(
 _SUBTASK: Final[Mapping[str, Kind]] = {
     "id": _ID,
     "name": Text(),
-    "resources": Named(_RESOURCES, synonyms={"timeout": "timeout_seconds"}),
+    "resources": Named(_RESOURCES, synonyms=_OTHER_WORDS),
     "success_criteria": _CRITERIA,
     "arguments": _WORDS,
 }
@@ -116,10 +122,7 @@ CONFIGURATION: Final = Named(
             }
         ),
         "resource_allocation": Named(
-            others=Named(
-                {**_RESOURCES, "max_parallel": _SOME},
-                synonyms={"timeout": "timeout_seconds"},
-            )
+            others=Named({**_RESOURCES, "max_parallel": _SOME}, synonyms=_OTHER_WORDS)
         ),
         "agent_limits": Named(
             {

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from taskorch._limits import MAX_PRIORITY, PRIORITIES
+from taskorch._vocabulary import OTHER_RESOURCES, nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._yaml import FaultsError, Node, read
@@ -164,6 +164,20 @@ class Fields:
             return None
         return float(node.value)
 
+    def amounts(self, *names: str) -> list[float]:
+        """Numbers from 0, one for each of *names*, in any of the words for it."""
+        found = dict.fromkeys(names, 0.0)
+        self._names.update(names)
+        words = {**{name: (name, 1.0) for name in names}, **OTHER_RESOURCES}
+        for word, (name, factor) in words.items():
+            if name not in found or word not in self._node.value:
+                continue
+            if found[name]:
+                note = f"{word}: {name} is said in another word, too"
+                self._note(self._node.value[word], note)
+            found[name] += (self.amount(word) or 0.0) * factor
+        return [found[name] for name in names]
+
     def flag(self, name: str) -> bool:
         """True or false; false if it is not there."""
         node = self._get(name)
@@ -284,7 +298,7 @@ class Fields:
 @lru_cache
 def _nearest(name: str, known: tuple[str, ...]) -> str | None:
     """Which of *known* is most like *name*: the files of a folder ask the same."""
-    return next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), None)
+    return nearest(name, known, 0.8)
 
 
 def path_problem(text: str) -> str | None:

@@ -18,7 +18,6 @@ MAX_HEAD: Final = 1 << 16
 _MAX_FILE: Final = 1 << 24
 _BEGIN: Final = re.compile(rb"(?:\xef\xbb\xbf)?---[ \t]*\r?\n")
 _END: Final = re.compile(rb"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
-_MB_PER_GB: Final = 1024
 
 
 @attrs.frozen
@@ -158,9 +157,7 @@ def _task(fields: Fields, task_id: str, path: str) -> TaskFile:
     resources = fields.mapping("resources")
     cpu = memory = 0.0
     if resources is not None:
-        cpu = resources.amount("cpu") or 0.0
-        in_gb, in_mb = resources.amount("memory_gb"), resources.amount("memory_mb")
-        memory = (in_gb or 0.0) * _MB_PER_GB + (in_mb or 0.0)
+        cpu, memory = resources.amounts("cpu", "memory_mb")
         resources.note_unknown(all_of_them=True)
     task = TaskFile(
         task_id=task_id,

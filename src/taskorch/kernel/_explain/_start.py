@@ -472,6 +472,9 @@ class Start:
                 f"It asks for {needs:g} {name}, and the most there is, {place}, is "
                 f"{most:g}."
             )
+            unknown = _books.of_no_pool(self._kernel, name)
+            if unknown:
+                detail = f"It asks for {needs:g} {name}, and {unknown.rstrip('?')}."
             return Blocker(
                 "resource", detail, name, needs, most, agent=where, remedies=(remedy,)
             )

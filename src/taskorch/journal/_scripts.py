@@ -1,0 +1,143 @@
+"""
+The main module under a name that says which script it is.
+
+`__main__` is another module in every script. In a journal it is `__main__@` and the
+path of the script, seen from the folder of the journal: so both may move together, and
+no script is given the functions of another. In a session without a file it is
+`__main__@` alone; `__main__`, as earlier versions wrote it, is that of any script.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from functools import lru_cache
+from types import ModuleType, TracebackType
+from typing import Any, Final
+
+_MAIN: Final = "__main__"
+_MARK: Final = f"{_MAIN}@"
+#: What IPython is told of the notebook whose cells are run.
+_NOTEBOOK: Final = ("__vsc_ipynb_file__", "JPY_SESSION_NAME", ".ipynb")
+
+
+class _Here(threading.local):
+    """The file of the journal that this thread writes values for, or reads; or ""."""
+
+    path: str = ""
+
+
+HERE: Final = _Here()
+
+
+class OtherScriptError(ImportError):
+    """What is to be found is of another script than the one that runs."""
+
+
+class Beside:
+    """While it is entered, this thread writes or reads values of the journal *path*."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        HERE.path = self._path
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        HERE.path = ""
+
+
+def named_module(module: str) -> str:
+    """The name under which the journal keeps what is of *module*."""
+    if module != _MAIN:
+        return module
+    return f"{_MARK}{_seen_from(os.path.dirname(HERE.path), _script())}"  # noqa: PTH120
+
+
+def main_named(module: str, name: str) -> ModuleType | None:
+    """
+    The main module that *module* is, in which *name* is looked for.
+
+    A module that was imported from the file of the script will do. None if *module* is
+    no main module.
+
+    Raises:
+        OtherScriptError: It is that of another script.
+    """
+    if not module.startswith(_MARK):
+        return None
+    kept, ours = module[len(_MARK) :], _script()
+    folder = os.path.dirname(HERE.path)  # noqa: PTH120
+    file = kept and os.path.abspath(os.path.join(folder, kept))  # noqa: PTH100, PTH118
+    if _is_same(file, ours):
+        return sys.modules[_MAIN]
+    if not kept:
+        msg = (
+            f"{name} was made in a session without a file, and the journal was opened "
+            f"by {_seen_from(folder, ours)}: make {name} in such a session again, "
+            "before the journal is opened"
+        )
+        raise OtherScriptError(msg)
+    for found in list(sys.modules.values()):
+        path = getattr(found, "__dict__", {}).get("__file__")
+        if not isinstance(path, str) or _name(path) != _name(file):
+            continue
+        if _is_one_file(file, path):
+            return found
+    who = _seen_from(folder, ours) or "a session without a file"
+    msg = (
+        f"{name} is a function or class of the script {kept}, and the journal was "
+        f"opened by {who}: run {kept} again, or import it before the journal is opened"
+    )
+    raise OtherScriptError(msg)
+
+
+def _script() -> str:
+    """The absolute path of the script, or notebook, that runs; "" if there is none."""
+    there: dict[str, Any] = vars(sys.modules[_MAIN])
+    path = there.get("__file__")
+    if path is None and "ipykernel" in sys.modules:
+        variable, name, ending = _NOTEBOOK
+        path = there.get(variable) or os.environ.get(name)
+        path = path if isinstance(path, str) and path.endswith(ending) else None
+    return os.path.abspath(path) if isinstance(path, str) else ""  # noqa: PTH100
+
+
+@lru_cache(64)
+def _seen_from(folder: str, path: str) -> str:
+    if not (folder and path):
+        return path
+    try:
+        return os.path.relpath(path, folder).replace(os.sep, "/")
+    except ValueError:
+        # On another drive.
+        return path
+
+
+def _is_same(kept: str, ours: str) -> bool:
+    """Whether the script *ours* is the one that was *kept*, here or moved to here."""
+    if kept == ours or _is_one_file(kept, ours):
+        return True
+    was_moved = not os.path.exists(kept)  # noqa: PTH110
+    return _name(kept) == _name(ours) and was_moved
+
+
+def _is_one_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
+
+
+def _name(path: str) -> str:
+    folder, name = os.path.split(path)
+    # That of a package or of an archive is the name of this.
+    return f"{os.path.basename(folder)}/{name}" if name == "__main__.py" else name  # noqa: PTH119

@@ -1,0 +1,58 @@
+"""Where in the user's code an error was raised."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, TypeAlias
+
+from taskorch.errors import TaskFailedError, leaves
+
+#: A file, a line, and the function in it.
+Frame: TypeAlias = tuple[str, int, str]
+
+_LINE: Final = re.compile(r'^[\s|+-]*File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+#: Code of Python itself and of what is installed.
+_INSTALLED: Final = re.compile(
+    r"^<frozen|[/\\]lib\d*[/\\]python[\d.]+t?[/\\]|[/\\](?:site|dist)-packages[/\\]"
+)
+
+
+def frames_of(trace: TracebackType | None) -> Iterator[Frame]:
+    """The frames of a traceback, the latest last."""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        # Of some instructions Python does not know the line.
+        yield code.co_filename, trace.tb_lineno or code.co_firstlineno, code.co_name
+        trace = trace.tb_next
+
+
+def place_of(error: BaseException | None) -> str:
+    """
+    Where *error* was raised: `flow.py:12 in work`; "" if nobody knows.
+
+    It is the latest line that is of no installed package, if there is one.
+    """
+    if error is None:
+        return ""
+    first = next(leaves(error), error)
+    cause = first.__cause__
+    if isinstance(first, TaskFailedError) and first.traceback:
+        frames = _in_text(first.traceback)
+    elif type(cause).__name__.endswith("RemoteTraceback"):
+        # Of another process.
+        frames = _in_text(str(cause))
+    elif isinstance(first, TaskFailedError) and cause is not None:
+        frames = list(frames_of(cause.__traceback__))
+    else:
+        frames = list(frames_of(first.__traceback__))
+    if not frames:
+        return ""
+    own = (frame for frame in reversed(frames) if not _INSTALLED.search(frame[0]))
+    file, number, name = next(own, frames[-1])
+    return f"{file}:{number} in {name}"
+
+
+def _in_text(text: str) -> list[Frame]:
+    return [(file, int(number), name) for file, number, name in _LINE.findall(text)]
