@@ -127,6 +127,8 @@ def test_a_document(name, here, capsys):
     [
         (["none.py"], None, "no such file"),
         (["made.txt"], "", "is no Python module"),
+        (["my flow.py"], "", "'my flow' is no identifier (give it a name such as"),
+        (["class.py"], "", "'class' is no identifier"),
         (["made.py"], "", "defines no workflow"),
         (["made.py:x"], "", "does not define 'x'"),
         (["made.py:x"], "x = 7", "is no workflow, no task and no list"),

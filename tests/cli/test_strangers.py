@@ -101,6 +101,24 @@ def test_a_file_that_raises_is_shown_where_and_no_more(text, said, words, here, 
     assert err.splitlines()[-1].startswith(f"taskorch: {words[-1]} cannot be imported:")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import sys\nsys.exit(0)\n", ["made_bad.py"]),
+        ("raise SystemExit\n", ["-m", "made_bad"]),
+        ("def flow():\n    raise SystemExit(0)\n", ["made_bad.py:flow"]),
+        ("exit()\n", ["made.yaml", "--functions", "made_bad"]),
+    ],
+)
+def test_a_file_that_ends_the_process_was_not_run(text, words, here, capsys):
+    Path("made_bad.py").write_text(text, encoding="utf-8")
+    Path("made.yaml").write_text("workflow: w\ntasks: {}\n", encoding="utf-8")
+    code, out, err = taskorch(capsys, "run", *words)
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert "SystemExit: it ends the process, and nothing was run" in last
+
+
 def test_a_module_that_is_not_there_needs_no_traceback(here, capsys):
     for name in ("no_such_made", "no_such_made.flow"):
         code, _, err = taskorch(capsys, "run", "-m", name)
