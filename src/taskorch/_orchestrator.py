@@ -520,7 +520,11 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
         """
-        return self._control(task_id, self._rt.kernel.resume)
+        # Not the kernel of now: once the journal has been read, it is another.
+        return self._control(
+            task_id,
+            lambda row, now: self._rt.kernel.resume(row, now),  # noqa: PLW0108
+        )
 
     def set_priority(self, task_id: str, priority: int) -> bool:
         """

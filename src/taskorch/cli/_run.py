@@ -317,6 +317,8 @@ def _tell_end(
         by_reason.setdefault(why, []).append(name)
     if by_reason:
         reasons = [f"  {line(some(n))}: {line(why)}" for why, n in by_reason.items()]
+        if args.journal is not None:
+            reasons.append(f"  → taskorch explain {shlex.quote(args.journal)}")
         blocks.append("\n".join(["not done:", *reasons]))
     if failed:
         told = [_failure(args, name, status) for name, status in failed.items()]

@@ -35,6 +35,8 @@ class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
     #: The pools that this life was given.
     pools: Units
     run_id: str
+    #: Whether it runs what earlier lives have left; if not, it only changes that.
+    takes_up: bool
 
     def name_life(self) -> None:
         """Ids of one life differ from those of any other."""
@@ -85,6 +87,8 @@ class Recovery:
         kernel.keep_finished()
         kernel.listen([], _ALL)
         recover(kernel, rt.epoch, now_ns())
+        if not rt.takes_up:
+            return
         kernel.change_pools(rt.pools, now_ns())
         joining, rt.joining = rt.joining, []
         for info in joining:

@@ -165,9 +165,9 @@ class Scanner:
                 if _is_no_task(entry):
                     continue
                 shown = f"{tasks}/{prefix}{name}"
-                what = _unusable(entry)
-                if what is not None:
-                    problems.append(Problem(shown, 1, 1, what))
+                unusable = _unusable(entry)
+                if unusable is not None:
+                    problems.append(Problem(shown, 1, 1, unusable))
                 elif entry.is_dir(follow_symlinks=False):
                     left.append((folder / name, f"{prefix}{name}/"))
                 elif name.endswith(_SUFFIX):
