@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar, overl
 from taskorch._futures import cancel_pending
 from taskorch._handles import TaskHandle
 from taskorch._limits import KEEP_EVENTS
+from taskorch._suggesting import no_attribute
 from taskorch.model import to_patience
 from taskorch.runtime._asyncio import asyncio_loop
 from taskorch.runtime._interrupts import restore_handlers
@@ -75,6 +76,11 @@ class AsyncOrchestrator:
 
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch = orchestrator
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     async def _committed(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call *call*; what must be kept is waited for without blocking the loop."""

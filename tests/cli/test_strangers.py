@@ -77,6 +77,16 @@ def test_a_task_may_come_after_the_options(verb, journal, capsys):
     assert "unrecognized arguments: more" in err
 
 
+def test_an_option_that_there_is_not_is_told_with_the_nearest(here, capsys):
+    code, _, err = taskorch(capsys, "run", "x.py", "--jornal", "runs.db")
+    assert code == 2
+    assert "--jornal runs.db; for --jornal, did you mean --journal?" in err
+    code, _, err = taskorch(capsys, "workspace", "run", "--dryrun")
+    assert "for --dryrun, did you mean --dry-run?" in err
+    code, _, err = taskorch(capsys, "run", "x.py", "--zzz=3")
+    assert err.endswith("unrecognized arguments: --zzz=3\n")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -12,7 +12,7 @@ import argparse
 import errno
 import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
@@ -127,18 +127,37 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         parser.print_help(sys.stderr)
         raise SystemExit(USAGE)
     if not words[0].startswith("-") and words[0] not in COMMANDS:
-        from difflib import get_close_matches  # noqa: PLC0415 - for errors
-
-        near = get_close_matches(words[0], COMMANDS, n=1)
-        what_now = f"did you mean {near[0]!r}?" if near else "see taskorch --help"
+        near = _nearest(words[0], COMMANDS)
+        what_now = f"did you mean {near!r}?" if near else "see taskorch --help"
         parser.error(f"there is no command {words[0]!r}: {what_now}")
     args, rest = parser.parse_known_args(words)
     # argparse takes an argument that may be left out only before the options.
     if rest and not rest[0].startswith("-") and getattr(args, "task", "") is None:
         args.task = rest.pop(0)
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        text = f"unrecognized arguments: {' '.join(rest)}"
+        options = [word.partition("=")[0] for word in rest if word.startswith("--")]
+        known = list(_options(parser))
+        for option in options:
+            near = _nearest(option, known)
+            text += f"; for {option}, did you mean {near}?" if near else ""
+        parser.error(text)
     return args
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """All options of *parser* and of the commands in it."""
+    for action in parser._actions:  # noqa: SLF001 - argparse shows them nowhere else
+        yield from action.option_strings
+        if isinstance(action.choices, Mapping):
+            for command in action.choices.values():
+                yield from _options(command)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors
+
+    return next(iter(get_close_matches(word, known, n=1)), None)
 
 
 def _refused(error: OSError) -> str:
