@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 #: A call, with a full stop at the end of a line: that is no part of a command.
 _CALL: Final = re.compile(
-    r"(?:Call )?orch\.([a-z_]+(?:\.approve)?)\(([^()\n]*)\)(?:\.result\(\))?(\.$)?",
+    r"(?:Call )?orch\.([a-z_]+(?:\.[a-z_]+)?)\(([^()\n]*)\)(?:\.result\(\))?(\.$)?",
     re.MULTILINE,
 )
 _ARGUMENT: Final = re.compile(r"'([^']*)'")
@@ -48,6 +48,8 @@ def in_commands(text: str, journal: str) -> str:
 
 def in_requests(text: str) -> str:
     """*text* with requests of the service in the place of calls."""
+    # To put a task in the place of another is for programs.
+    text = text.partition("; or orch.submit_task(")[0]
     return _CALL.sub(partial(_replaced, _request), text)
 
 
@@ -95,6 +97,10 @@ def _request(verb: str, args: list[str]) -> str | None:
         gate = args[1] if len(args) > 1 else "PHASE"
         said = f'{{"gate": "{gate}", "by": "NAME"}}'
         return f"POST {path}/workflows/{first}/approve {said}"
+    if verb == "workflows.restart":
+        return f"POST {path}/workflows/{first if args else 'RUN'}/restart"
+    if verb == "workflows.start":
+        return f"POST {path}/workflows"
     if verb == "emit":
         name = args[0] if args else "EVENT"
         return f'POST {path}/events {{"name": "{name}"}}'

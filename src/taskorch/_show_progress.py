@@ -48,6 +48,8 @@ _BAR: Final = 20
 _WIDE: Final = 99
 _USUAL: Final = 80
 _MOST_OF_A_NAME: Final = 32
+#: The narrowest last line: what is less would say nothing.
+_NARROW: Final = 20
 #: Seconds from which it is worth a word how long something runs.
 _WORTH: Final = 1.0
 
@@ -288,6 +290,10 @@ class Screen:
     def finish(self, parts: list[str]) -> None:
         """Write the last line, which stays."""
         line = ", ".join(parts)
+        room = max(self.width, _NARROW) if self._is_live else width(line)
+        if width(line) > room:
+            # The label goes first: what is left is the numbers, at the end.
+            line = f"…{cut(line[::-1], room - 1)[::-1]}"
         start = "\r" if self._is_live else ""
         with self._lock:
             self._write(f"{start}{self._colored(line)}{self._rest(line)}\n")

@@ -175,18 +175,17 @@ class Worker:
         claim: Claim,
     ) -> _Outcome:
         """Run the program, and again after a pause, as often as `retries` says."""
-        pause = 0.0
-        for left in range(task.retries, -1, -1):
+        left, pause = task.retries, 0.0
+        while True:
             outcome = self._run(task, agent, timeout, claim, pause)
             if outcome.error is None or outcome.is_final or not left:
-                break
+                return outcome
             pause = min(2 * pause or _FIRST_PAUSE, _LONGEST_PAUSE)
             self._note(task.task_id, outcome.lines)
             times = "once more" if left == 1 else f"up to {left} times more"
-            self._tell(
-                "error", f"Trying again: {task.task_id} ({outcome.error}; {times})"
-            )
-        return outcome
+            said = f"Trying again: {task.task_id} ({outcome.error}; {times})"
+            self._tell("error", said)
+            left -= 1
 
     def _run(
         self,
