@@ -69,14 +69,20 @@ demo-check: $(READY)
 
 # ----------------------------------------------------------------------- checks
 
+# The output of each part comes in one piece when that ends: meanwhile it is said what runs.
 check: $(READY)
+	@echo 'format, lint, imports, types (mypy, pyright) and the quickest tests, side by side: a minute'
 	@$(AT_ONCE) static quick
 
 test: $(READY)
+	@echo 'side by side: stress, wheel, benchmarks, pages, soak, docs, lint, types; a few minutes'
 	@$(AT_ONCE) others-ready stress-ci compiled wheel bench-quick pages soak-ci docs-ci static \
 	    verifytypes
+	@echo 'the fast tests, on every other Python that is here'
 	@$(MAKE) --no-print-directory others
+	@echo 'the fast tests once more, with their coverage'
 	@$(MAKE) --no-print-directory coverage
+	@echo 'the slow tests'
 	@$(MAKE) --no-print-directory at-length
 
 static: style imports mypy pyright
@@ -84,22 +90,27 @@ static: style imports mypy pyright
 style: $(READY)
 	@$(BIN)/ruff format --quiet --check . || { echo 'mend it with: make format'; exit 1; }
 	@$(BIN)/ruff check --quiet .
+	@echo 'format and lint: well'
 
 imports: $(READY)
 	@$(BIN)/lint-imports --no-cache > build/imports.log 2>&1 || { cat build/imports.log; exit 1; }
+	@echo 'imports: well'
 
 mypy: $(READY)
 	@$(BIN)/mypy --no-error-summary
+	@echo 'types, by mypy: well'
 
 # It asks the first python on the PATH where the packages are.
 pyright: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright > build/pyright.log \
 	    || { cat build/pyright.log; exit 1; }
+	@echo 'types, by pyright: well'
 
 # Whether users of the package get complete types.
 verifytypes: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes taskorch --ignoreexternal \
 	    > build/verifytypes.log || { cat build/verifytypes.log; exit 1; }
+	@echo 'types, as users see them: well'
 
 # ------------------------------------------------------------------------ tests
 

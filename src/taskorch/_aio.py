@@ -29,6 +29,7 @@ from typing import (
 from taskorch._ahead import Ahead
 from taskorch._handles import TaskHandle
 from taskorch._limits import FOLLOWED_EVENTS, KEEP_EVENTS
+from taskorch._suggesting import no_attribute
 from taskorch._with_options import CallOptions
 from taskorch.model import to_patience
 from taskorch.runtime._asyncio import asyncio_loop
@@ -91,6 +92,11 @@ class AsyncOrchestrator:
 
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch = orchestrator
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     async def _committed(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call *call*; what must be kept is waited for without blocking the loop."""

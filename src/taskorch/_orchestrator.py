@@ -31,7 +31,7 @@ from taskorch._limits import (
     NS,
     SIGNAL_SECONDS,
 )
-from taskorch._suggesting import suggesting
+from taskorch._suggesting import no_attribute, suggesting
 from taskorch.runtime._interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ if TYPE_CHECKING:
         submit_rest,
         to_patience,
     )
+    from taskorch._show_progress import Progress
     from taskorch.events import Event
     from taskorch.model import FilterFields, TaskOptions
     from taskorch.protocols import (
@@ -182,6 +183,9 @@ class TaskOrchestrator:
             (`"refuse"`) or waits for one (`"wait"`).
         stop_timeout: Seconds that the end of the block waits for work to finish;
             None is for ever.
+        grace: Seconds, or a timedelta, that what is asked to stop has for that: what is
+            cancelled, what is out of time, and what runs at the end. Then it is killed,
+            or given up.
         rerun_failed: Whether a task or a workflow that had failed in an earlier life
             of a durable orchestrator runs again when it is submitted again. In the
             same life it stays failed.
@@ -326,6 +330,11 @@ class TaskOrchestrator:
         from taskorch._configuration import read_configuration  # noqa: PLC0415 - when asked for
 
         return cls(**read_configuration(path, profile).arguments(arguments))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     # -- submitting ----------------------------------------------------------------
 
@@ -545,7 +554,7 @@ class TaskOrchestrator:
         Call a task off; False if it has ended.
 
         A running one is asked to stop, and is CANCELLED when it has, or when its
-        grace of 10 s is over. The *reason* stands in its error and in its events.
+        grace is over. The *reason* stands in its error and in its events.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -586,7 +595,11 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
         """
-        return self._control(task_id, self._rt.kernel.resume)
+        # Not the kernel of now: once the journal has been read, it is another.
+        return self._control(
+            task_id,
+            lambda row, now: self._rt.kernel.resume(row, now),  # noqa: PLW0108
+        )
 
     def set_priority(self, task_id: str, priority: int) -> bool:
         """
@@ -843,7 +856,7 @@ class TaskOrchestrator:
         *,
         label: str = "",
         file: TextIO | None = None,
-    ) -> AbstractContextManager[object]:
+    ) -> AbstractContextManager[Progress]:
         """
         Show how far work is, on one line, within a `with` block.
 
@@ -851,11 +864,12 @@ class TaskOrchestrator:
                 results = list(orch.map(fetch, urls))
 
         It says how many tasks have ended of those that there are, how many run, have
-        failed and are blocked, how many end in a second, how long the rest will take,
-        and which task runs longest. In a terminal and in a notebook the line is drawn
-        again and again; elsewhere one comes after 10 s, and others more and more
-        rarely. The last one, at the end of the block, stays. There are no colours if
-        `NO_COLOR` is set.
+        failed, were cancelled and are blocked, how many end in a second, how long the
+        rest will take, and which task runs longest. In a terminal and in a notebook the
+        line is drawn again and again; elsewhere one comes after 10 s, and others more
+        and more rarely. The last one, at the end of the block, stays. There are no
+        colours if `NO_COLOR` is set. What is to be printed meanwhile goes above it, by
+        `with orch.show_progress() as progress: progress.print("…")`.
 
         Args:
             of: A run of a workflow, or handles; None is all that had not ended before

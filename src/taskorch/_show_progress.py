@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TextIO
 
@@ -20,7 +21,7 @@ import attrs
 from taskorch._handles import TaskHandle
 from taskorch._limits import NS
 from taskorch._managers import WorkflowRun
-from taskorch._visible import visible
+from taskorch._visible import cut, visible, width
 from taskorch.errors import InvalidTaskError
 from taskorch.model import TERMINAL, TaskState
 from taskorch.model._show import show
@@ -47,6 +48,8 @@ _BAR: Final = 20
 _WIDE: Final = 99
 _USUAL: Final = 80
 _MOST_OF_A_NAME: Final = 32
+#: The narrowest last line: what is less would say nothing.
+_NARROW: Final = 20
 #: Seconds from which it is worth a word how long something runs.
 _WORTH: Final = 1.0
 
@@ -80,6 +83,7 @@ class Counts:
         total: of so many;
         running: so many run,
         failed: have failed,
+        cancelled: were cancelled,
         blocked: and cannot go on by themselves.
         eta: Seconds that are left, if that is known better than by the rate.
     """
@@ -88,6 +92,7 @@ class Counts:
     total: int
     running: int
     failed: int
+    cancelled: int
     blocked: int
     eta: float | None = None
 
@@ -137,6 +142,15 @@ class Progress:
         self._end_timer()
         if self._screen is not None:
             self._screen.finish(self._last_line())
+
+    def print(self, *values: object) -> None:
+        """
+        Write a line above that one, as `print` does, from any thread.
+
+        What a terminal would obey is shown; outside the block nothing is written.
+        """
+        if self._screen is not None:
+            self._screen.print(visible(" ".join(map(str, values))))
 
     def _draw(self) -> None:
         """Say how far it is, if it is time to."""
@@ -229,6 +243,8 @@ class Screen:
         self._due = now if self._is_live else now + _FIRST
         self._drawn = 0
         self._is_over = False
+        # The line is drawn on one thread, and others may print.
+        self._lock = Lock()
 
     @property
     def width(self) -> int:
@@ -265,26 +281,39 @@ class Screen:
         if room >= _WIDE:
             bar = f"[{'#' * int(share * _BAR):.<{_BAR}}]"
             parts = [f"{bar} {parts[0]}", *parts[1:]]
-        while len(parts) > 1 and len(", ".join(parts)) > room:
+        while len(parts) > 1 and width(", ".join(parts)) > room:
             parts = parts[:-1]
-        line = ", ".join(parts)[:room]
-        self._write(f"\r{self._colored(line)}{self._rest(line)}")
+        line = cut(", ".join(parts), room)
+        with self._lock:
+            self._write(f"\r{self._colored(line)}{self._rest(line)}")
 
     def finish(self, parts: list[str]) -> None:
         """Write the last line, which stays."""
         line = ", ".join(parts)
-        if self._is_live:
-            self._write(f"\r{self._colored(line)}{self._rest(line)}\n")
-        else:
-            self._write(f"{line}\n")
-        self._is_over = True
+        room = max(self.width, _NARROW) if self._is_live else width(line)
+        if width(line) > room:
+            # The label goes first: what is left is the numbers, at the end.
+            line = f"…{cut(line[::-1], room - 1)[::-1]}"
+        start = "\r" if self._is_live else ""
+        with self._lock:
+            self._write(f"{start}{self._colored(line)}{self._rest(line)}\n")
+            self._is_over = True
+
+    def print(self, text: str) -> None:
+        """Write *text* in the place of the line, which is drawn anew below it."""
+        start = "\r" if self._is_live else ""
+        first, *others = text.split("\n")
+        with self._lock:
+            lines = "\n".join([f"{start}{first}{self._rest(first)}", *others])
+            self._write(f"{lines}\n")
+            self._drawn = 0
 
     def _rest(self, line: str) -> str:
         """What removes the rest of a longer line before."""
         if self._is_terminal:
             return _CLEAR
         # A notebook knows nothing but the beginning of a line.
-        left, self._drawn = self._drawn - len(line), len(line)
+        left, self._drawn = self._drawn - width(line), width(line)
         return " " * max(0, left)
 
     def _colored(self, line: str) -> str:
@@ -317,7 +346,7 @@ class _OfOrchestrator:
         self._rt = runtime
         before = totals(runtime).state_machine
         self._ended = before.completed + before.failed + before.cancelled
-        self._failed = before.failed
+        self._failed, self._cancelled = before.failed, before.cancelled
 
     def counts(self, *, is_last: bool = False) -> Counts:
         del is_last
@@ -328,7 +357,9 @@ class _OfOrchestrator:
         left = found.pending + found.queued + found.running + found.retrying
         left += found.blocked + found.suspended
         failed = max(0, found.failed - self._failed)
-        return Counts(ended, ended + left, found.running, failed, found.blocked)
+        cancelled = max(0, found.cancelled - self._cancelled)
+        total = ended + left
+        return Counts(ended, total, found.running, failed, cancelled, found.blocked)
 
     def rows(self) -> Iterable[TaskRow]:
         return self._rt.kernel.tasks.values()
@@ -354,6 +385,7 @@ class _OfRun:
             len(status.tasks),
             status.running,
             states.get(TaskState.FAILED, 0),
+            states.get(TaskState.CANCELLED, 0),
             states.get(TaskState.BLOCKED, 0),
             status.eta,
         )
@@ -369,7 +401,7 @@ class _OfHandles:
         self._total = len(handles)
         self._left = handles
         self._ended = 0
-        self._failed = 0
+        self._failed = self._cancelled = 0
 
     def counts(self, *, is_last: bool = False) -> Counts:
         del is_last
@@ -380,12 +412,14 @@ class _OfHandles:
             if state in TERMINAL:
                 self._ended += 1
                 self._failed += state is TaskState.FAILED
+                self._cancelled += state is TaskState.CANCELLED
                 continue
             left.append(handle)
             running += state is TaskState.RUNNING
             blocked += state is TaskState.BLOCKED
         self._left = left
-        return Counts(self._ended, self._total, running, self._failed, blocked)
+        ended = self._failed, self._cancelled
+        return Counts(self._ended, self._total, running, *ended, blocked)
 
     def rows(self) -> Iterable[TaskRow]:
         return (handle._row for handle in self._left)
@@ -411,6 +445,7 @@ def _states(counts: Counts) -> list[str]:
     numbers = {
         "running": counts.running,
         "failed": counts.failed,
+        "cancelled": counts.cancelled,
         "blocked": counts.blocked,
     }
     return [f"{number:,} {state}" for state, number in numbers.items() if number]

@@ -26,6 +26,48 @@ def unknown_option(what: str, name: str, names: Iterable[str]) -> TypeError:
     return TypeError(f"{what} has no option {name!r}: {remedy}")
 
 
+#: What others call what an orchestrator has.
+_OTHER_WORDS = {
+    "signals": "on once add_listener add_event_listener subscribe listen",
+    "submit": "run execute enqueue delay apply apply_async spawn call schedule",
+    "submit_task": "add add_task create_task enqueue_task send_task run_task put",
+    "agent": "register register_agent add_agent worker register_worker",
+    "stop": "close shutdown terminate join_all",
+    "start": "open begin launch",
+    "wait": "join wait_all drain",
+    "tasks": "list list_tasks get_tasks all_tasks query",
+    "get_task_status": "status get_status get_task task_status get_state",
+    "cancel_task": "cancel revoke kill abort",
+    "suspend_task": "suspend pause pause_task hold",
+    "resume_task": "resume unpause continue_task",
+    "rerun_task": "rerun retry retry_task restart_task",
+    "get_stats": "stats statistics get_statistics get_metrics metrics",
+    "health": "get_health health_check is_healthy",
+}
+
+
+def no_attribute(thing: object, name: str) -> AttributeError:
+    """The error of an attribute that *thing* has not: it names the one meant."""
+    text = f"{type(thing).__name__!r} object has no attribute {name!r}"
+    near = None if name.startswith("_") else _meant(thing, name)
+    if near is not None:
+        text += f": did you mean {near!r}?"
+    return AttributeError(text, name=name)
+
+
+def _meant(thing: object, name: str) -> str | None:
+    """Which attribute of *thing* is meant by *name*: `submitTask` is `submit_task`."""
+    import re  # noqa: PLC0415 - for errors, like the next
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    known = [each for each in dir(type(thing)) if not each.startswith("_")]
+    word = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    for ours, others in _OTHER_WORDS.items():
+        if ours in known and word in others.split():
+            return ours
+    return next(iter(get_close_matches(word, known, n=1)), None)
+
+
 def suggesting(cls: C) -> C:
     """Let *cls*, given an option that it has not, name the one that was meant."""
     make: Callable[..., None] = cls.__init__  # type: ignore[misc]  # of this very class

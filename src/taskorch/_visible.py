@@ -40,5 +40,32 @@ def said(error: BaseException) -> tuple[str, str]:
     return kind, message
 
 
+def width(text: str) -> int:
+    """Columns that *text* takes in a terminal: some letters take two, some none."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_columns, text))
+
+
+def cut(text: str, room: int) -> str:
+    """As much of the beginning of *text* as *room* columns have room for."""
+    if text.isascii():
+        return text[:room]
+    taken = 0
+    for place, letter in enumerate(text):
+        taken += _columns(letter)
+        if taken > room:
+            return text[:place]
+    return text
+
+
+def _columns(letter: str) -> int:
+    from unicodedata import category, east_asian_width  # noqa: PLC0415 - when needed
+
+    if category(letter) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if east_asian_width(letter) in "WF" else 1
+
+
 def _written(found: re.Match[str]) -> str:
     return ascii(found.group())[1:-1]

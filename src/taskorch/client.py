@@ -315,6 +315,12 @@ class Client:
         said = self._of_task("POST", task_id, "/rerun")
         return RemoteHandle(said["task_id"], self)
 
+    def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
+        """See `orch.workflows.approve`."""
+        said = {"gate": gate, "by": by, "note": note}
+        path = f"/workflows/{quote(run_id, safe='')}/approve"
+        return bool(self._ask("POST", path, said)["changed"])
+
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta | None = None
     ) -> int:

@@ -284,15 +284,21 @@ def test_prune(journal, tmp_path, capsys):
     path = tmp_path / "runs.db"
     path.write_bytes(journal.read_bytes())
     words = "prune", path, "--keep", "10"
-    assert taskorch(capsys, *words, "--dry-run")[1] == f"51 tasks would leave {path}.\n"
+    assert (
+        taskorch(capsys, *words, "--dry-run")[1]
+        == f"51 tasks would be removed from {path}.\n"
+    )
     (told_,) = told(taskorch(capsys, *words, "--dry-run", "--json")[1])
     assert told_["tasks"] == 51
     code, out, _ = taskorch(capsys, *words)
     assert code == 0
-    assert out.startswith(f"51 tasks left {path}: ")
+    assert out.startswith(f"51 tasks were removed from {path}: ")
     assert "12 tasks" not in out
     assert len(told(taskorch(capsys, "inspect", path, "--tasks", "--json")[1])) == 12
-    assert "0 tasks left" in taskorch(capsys, "prune", path, "--older-than", "1d")[1]
+    assert (
+        "0 tasks were removed"
+        in taskorch(capsys, "prune", path, "--older-than", "1d")[1]
+    )
     code, _, err = taskorch(capsys, "prune", path)
     assert (code, "--older-than 30d, or --keep 10000" in err) == (2, True)
     code, _, err = taskorch(capsys, "prune", tmp_path / "none.db", "--keep", "1")

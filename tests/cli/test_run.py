@@ -82,6 +82,13 @@ def test_with_a_journal_it_goes_on_and_runs_again_what_failed(here, capsys):
     assert "runs.db.logs/flow/prog" in out
     assert "--journal runs.db --only prog" in out
     assert "completed page" not in out
+    # What was done before is said.
+    forget(here)
+    out = taskorch(capsys, "run", "flow_file.py", "--journal", "runs.db")[1]
+    assert (
+        out.splitlines()[0] == "6 of 8 tasks had completed before: what is left is run."
+    )
+    assert "completed page" not in out
 
 
 def test_what_a_file_can_define(here, capsys):
@@ -127,6 +134,8 @@ def test_a_document(name, here, capsys):
     [
         (["none.py"], None, "no such file"),
         (["made.txt"], "", "is no Python module"),
+        (["my flow.py"], "", "'my flow' is no identifier (give it a name such as"),
+        (["class.py"], "", "'class' is no identifier"),
         (["made.py"], "", "defines no workflow"),
         (["made.py:x"], "", "does not define 'x'"),
         (["made.py:x"], "x = 7", "is no workflow, no task and no list"),

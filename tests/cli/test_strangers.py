@@ -77,6 +77,16 @@ def test_a_task_may_come_after_the_options(verb, journal, capsys):
     assert "unrecognized arguments: more" in err
 
 
+def test_an_option_that_there_is_not_is_told_with_the_nearest(here, capsys):
+    code, _, err = taskorch(capsys, "run", "x.py", "--jornal", "runs.db")
+    assert code == 2
+    assert "--jornal runs.db; for --jornal, did you mean --journal?" in err
+    code, _, err = taskorch(capsys, "workspace", "run", "--dryrun")
+    assert "for --dryrun, did you mean --dry-run?" in err
+    code, _, err = taskorch(capsys, "run", "x.py", "--zzz=3")
+    assert err.endswith("unrecognized arguments: --zzz=3\n")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -99,6 +109,24 @@ def test_a_file_that_raises_is_shown_where_and_no_more(text, said, words, here, 
     assert "importlib" not in err
     assert "taskorch/cli" not in err
     assert err.splitlines()[-1].startswith(f"taskorch: {words[-1]} cannot be imported:")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import sys\nsys.exit(0)\n", ["made_bad.py"]),
+        ("raise SystemExit\n", ["-m", "made_bad"]),
+        ("def flow():\n    raise SystemExit(0)\n", ["made_bad.py:flow"]),
+        ("exit()\n", ["made.yaml", "--functions", "made_bad"]),
+    ],
+)
+def test_a_file_that_ends_the_process_was_not_run(text, words, here, capsys):
+    Path("made_bad.py").write_text(text, encoding="utf-8")
+    Path("made.yaml").write_text("workflow: w\ntasks: {}\n", encoding="utf-8")
+    code, out, err = taskorch(capsys, "run", *words)
+    assert (code, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert "SystemExit: it ends the process, and nothing was run" in last
 
 
 def test_a_module_that_is_not_there_needs_no_traceback(here, capsys):

@@ -954,3 +954,26 @@ def test_durability_is_for_a_journal_that_is_given_by_its_path(of_its_own, tmp_p
     with pytest.raises(InvalidTaskError, match="by its path") as refused:
         TaskOrchestrator(journal=journal, durability="process")
     assert "SqliteJournal" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("submitTask", "submit_task"),
+        ("getStats", "get_stats"),
+        ("getTaskStatus", "get_task_status"),
+        ("on", "signals"),
+        ("cancel", "cancel_task"),
+        ("sumbit", "submit"),
+    ],
+)
+def test_a_method_by_another_name_is_told_with_ours(name: str, meant: str) -> None:
+    orch = TaskOrchestrator()
+    for thing in (orch, orch.aio):
+        if meant == "signals" and thing is orch.aio:
+            continue
+        with pytest.raises(AttributeError, match=f"'{name}': did you mean '{meant}'"):
+            getattr(thing, name)
+    assert not hasattr(orch, "_private")
+    with pytest.raises(AttributeError, match=r"no attribute 'zzz'$"):
+        orch.zzz  # noqa: B018

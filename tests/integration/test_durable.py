@@ -53,6 +53,7 @@ from taskorch.errors import (
 from taskorch.journal import SqliteJournal, _file
 from taskorch.policies import PerformanceRouter
 from taskorch.protocols import Match, Permit, RetryDecision
+from taskorch.reading import JournalReader
 from taskorch.runtime import _committer, _lifecycle
 
 # -- what the tasks call: a journal keeps the import path ------------------------------
@@ -275,6 +276,22 @@ def test_submission_before_the_start_waits_for_it(path: Path) -> None:
     assert not handle.done()
     with orch:
         assert handle.result(PATIENCE) == 2
+
+
+def test_what_is_changed_before_the_start_is_kept(path: Path) -> None:
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.wait_for("go", id="wait"))
+        orch.submit_task(Task.call(len, "x", id="after", after=["wait"]))
+        orch.suspend_task("after")
+    for change, state in (
+        (lambda orch: orch.resume_task("after"), "pending"),
+        (lambda orch: orch.suspend_task("after"), "suspended"),
+        (lambda orch: orch.cancel_task("after"), "cancelled"),
+    ):
+        orch = TaskOrchestrator(journal=path)
+        assert change(orch)
+        orch.stop(drain=False)
+        assert JournalReader(path).get_task_status("after").state == state
 
 
 def test_submission_before_the_start_is_kept_without_one(path: Path) -> None:

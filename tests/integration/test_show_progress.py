@@ -236,6 +236,43 @@ def test_a_line_is_no_longer_than_the_terminal(
         assert lines[-1].startswith("[....................] label 0 of 1, 1 running")
 
 
+def test_letters_that_take_two_columns_are_counted_so(
+    orch: TaskOrchestrator, terminal: Terminal
+) -> None:
+    with orch.show_progress(label="宽字符" * 20, file=terminal):
+        eventually(terminal.lines)
+    # 79 columns; a letter that has no room left is not written.
+    assert terminal.lines()[0] == ("宽字符" * 20)[:39]
+
+
+def test_what_was_cancelled_is_counted_apart(
+    orch: TaskOrchestrator, terminal: Terminal
+) -> None:
+    with orch.show_progress(file=terminal):
+        wait = orch.submit_task(Task.wait_for("never"))
+        wait.cancel()
+        orch.wait(PATIENCE)
+    assert terminal.lines()[-1].split(", ")[1] == "1 cancelled"
+
+
+def test_what_is_printed_meanwhile_stands_above(
+    orch: TaskOrchestrator, terminal: Terminal
+) -> None:
+    with orch.show_progress(label="build", file=terminal) as progress:
+        eventually(terminal.lines)
+        progress.print("page", 3, "\x1b[2J")
+        progress.print("two\nlines")
+    text = terminal.getvalue()
+    assert "\rpage 3 \\x1b[2J\x1b[K\n" in text
+    assert "\rtwo\x1b[K\nlines\n" in text
+    assert text.rpartition("\r")[2].startswith("build 0 of 0")
+
+    log = io.StringIO()
+    with orch.show_progress(file=log) as progress:
+        progress.print("said")
+    assert log.getvalue().splitlines()[0] == "said"
+
+
 def test_a_file_that_is_gone_harms_nobody(orch: TaskOrchestrator) -> None:
     file = Terminal()
     with orch.show_progress(file=file):

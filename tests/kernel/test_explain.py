@@ -345,6 +345,10 @@ def test_as_json_has_it() -> None:
         (150, "2.5 min"),
         (7_200, "2 h"),
         (864_000, "10 days"),
+        (0.9999, "1 s"),
+        (7_140, "119 min"),
+        (120 * 86_400, "120 days"),
+        (1e9, "11,574 days"),
     ],
 )
 def test_times_in_words(seconds: float, text: str) -> None:

@@ -25,7 +25,6 @@ NOT_LOADED = (
     "multiprocessing",
     "networkx",
     "opentelemetry",
-    "rich",
     "sqlite3",
     "ssl",
     "subprocess",

@@ -12,12 +12,13 @@ import argparse
 import errno
 import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
 import taskorch
+from taskorch._remedies import in_commands
 from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
@@ -40,6 +41,18 @@ COMMANDS: Final = {
     "simulate": ("say how long that would take", "taskorch.cli._simulate"),
     "inspect": ("show what is in a journal", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
+    **{
+        name: (purpose, "taskorch.cli._control")
+        for name, purpose in {
+            "rerun": "run tasks again that have ended",
+            "cancel": "call tasks off",
+            "suspend": "put tasks aside",
+            "resume": "let tasks go on that were put aside",
+            "decide": "decide on a task that waits for that",
+            "approve": "approve a phase of a workflow",
+            "emit": "say that an event has come",
+        }.items()
+    },
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
     "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
     "serve": ("run a test suite when somebody asks over HTTP", "taskorch.cli._serve"),
@@ -77,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cannot be, 75 if it cannot be now, 130 if it was interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    journal: str | None = None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What it has no letter for is shown as Python writes it.
@@ -84,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # To load what a command needs takes a moment, which can be interrupted, too.
         args = _parsed(words)
+        journal = getattr(args, "journal", None)
         code: int = args.run(args)
     except BrokenPipeError:
         # Whoever read has seen enough: `taskorch … | head`. Nothing is written at the
@@ -91,7 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout = None
         return FAILED
     except (TaskorchError, ImportError) as error:
-        print(f"taskorch: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(journal, str):
+            text = in_commands(text, journal)
+        print(f"taskorch: {text}", file=sys.stderr)
         is_passing = isinstance(error, JournalTakenError | JournalUnavailableError)
         return NOT_NOW if is_passing else USAGE
     except OSError as error:
@@ -109,18 +127,37 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         parser.print_help(sys.stderr)
         raise SystemExit(USAGE)
     if not words[0].startswith("-") and words[0] not in COMMANDS:
-        from difflib import get_close_matches  # noqa: PLC0415 - for errors
-
-        near = get_close_matches(words[0], COMMANDS, n=1)
-        what_now = f"did you mean {near[0]!r}?" if near else "see taskorch --help"
+        near = _nearest(words[0], COMMANDS)
+        what_now = f"did you mean {near!r}?" if near else "see taskorch --help"
         parser.error(f"there is no command {words[0]!r}: {what_now}")
     args, rest = parser.parse_known_args(words)
     # argparse takes an argument that may be left out only before the options.
     if rest and not rest[0].startswith("-") and getattr(args, "task", "") is None:
         args.task = rest.pop(0)
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        text = f"unrecognized arguments: {' '.join(rest)}"
+        options = [word.partition("=")[0] for word in rest if word.startswith("--")]
+        known = list(_options(parser))
+        for option in options:
+            near = _nearest(option, known)
+            text += f"; for {option}, did you mean {near}?" if near else ""
+        parser.error(text)
     return args
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """All options of *parser* and of the commands in it."""
+    for action in parser._actions:  # noqa: SLF001 - argparse shows them nowhere else
+        yield from action.option_strings
+        if isinstance(action.choices, Mapping):
+            for command in action.choices.values():
+                yield from _options(command)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors
+
+    return next(iter(get_close_matches(word, known, n=1)), None)
 
 
 def _refused(error: OSError) -> str:

@@ -47,7 +47,6 @@ _LIBRARIES: Final = {
     "opentelemetry-api": "opentelemetry",
     "opentelemetry-sdk": "opentelemetry.sdk",
     "pyyaml": "yaml",
-    "rich": "rich",
     "jsonschema": "jsonschema",
 }
 _MARK: Final = f"{RUN_VARIABLE}=".encode()

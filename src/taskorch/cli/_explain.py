@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from taskorch._remedies import in_commands
 from taskorch.cli import OK
 from taskorch.cli._terminal import add_json, add_traceback, print_json, tracebacks
 from taskorch.reading import JournalReader
@@ -30,7 +31,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.json:
             print_json(found.to_dict())
         else:
-            print(found)
+            print(in_commands(str(found), args.journal))
             if args.traceback:
                 status = reader.get_task_status(args.task)
                 print("\n".join(["", *tracebacks(status)]))
@@ -39,7 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         print_json([group.to_dict() for group in stuck])
     elif stuck:
-        print("\n\n".join(map(str, stuck)))
+        print(in_commands("\n\n".join(map(str, stuck)), args.journal))
     else:
         print("Nothing is stuck.")
     return OK

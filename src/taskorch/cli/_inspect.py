@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._remedies import in_commands
 from taskorch._visible import visible
 from taskorch.cli import OK
 from taskorch.cli._terminal import (
@@ -135,7 +136,7 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
     took = "" if status.duration is None else f" ({in_words(status.duration)})"
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
-    error = "" if status.error is None else str(status.error)
+    error = "" if status.error is None else in_commands(str(status.error), args.journal)
     told = {
         "type": status.type,
         "agent": status.agent_id or "",
@@ -244,7 +245,7 @@ def _show_all(args: argparse.Namespace, reader: JournalReader) -> None:
         heads = ("type", "completed", "failed", "cancelled", "median", "95 % in")
         print(f"\n{table(heads, types)}")
     for group in stuck:
-        print(f"\n{group}")
+        print(f"\n{in_commands(str(group), args.journal)}")
     if stats.state_machine.failed:
         print(f"\nWhat failed: taskorch inspect {args.journal} --state failed")
 

@@ -74,7 +74,8 @@ def _tell(args: argparse.Namespace, path: Path, count: int, before: int) -> None
         return
     tasks = counted(count, "task")
     if args.dry_run:
-        print(f"{tasks} would leave {path}.")
+        print(f"{tasks} would be removed from {path}.")
         return
     sizes = f"{size(before)} before, {size(after)} now"
-    print(f"{tasks} left {path}: {sizes}.")
+    verb = "was" if count == 1 else "were"
+    print(f"{tasks} {verb} removed from {path}: {sizes}.")

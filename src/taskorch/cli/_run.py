@@ -7,11 +7,13 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from taskorch._configuration import read_configuration
+from taskorch._limits import NS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, INTERRUPTED, OK
 from taskorch.cli._target import (
@@ -36,6 +38,8 @@ from taskorch.cli._terminal import (
 from taskorch.errors import InvalidTaskError, ProgramFailedError
 from taskorch.model import StopReport, TaskState, TaskStatus
 from taskorch.model._explanation import in_words, some
+from taskorch.runtime._clock import MonotonicClock
+from taskorch.workflows._words import counted
 
 _S: Final = TaskState
 _SLOWEST: Final = 5
@@ -84,10 +88,13 @@ def _run(args: argparse.Namespace) -> int:
     args.is_durable = orch._rt.committer is not None  # noqa: SLF001 - to name logs
     progress = _Progress(orch, args)
     with _interrupts() as presses:
+        began = datetime.fromtimestamp(MonotonicClock().now_ns() / NS, UTC)
         orch.start()
         try:
             names = _submit(args, orch, target, only)
-            progress.show(names)
+            # Without a journal there was nothing before.
+            before = _done_before(orch, names, began) if args.is_durable else []
+            progress.show(names, before)
             stopped = _wait(orch, presses)
             progress.end()
             found = {name: orch.get_task_status(task) for task, name in names.items()}
@@ -147,6 +154,18 @@ def _submit(
         }
     run = orch.workflows.start(workflow, id=run_id)
     return {handle.task_id: name for name, handle in run.handles.items()}
+
+
+def _done_before(
+    orch: TaskOrchestrator, names: Iterable[str], began: datetime
+) -> list[str]:
+    """The ids of tasks that an earlier run has completed."""
+    found = ((task_id, orch.get_task_status(task_id)) for task_id in names)
+    return [
+        task_id
+        for task_id, status in found
+        if status.state is _S.COMPLETED and status.ended and status.ended < began
+    ]
 
 
 @contextmanager
@@ -210,10 +229,14 @@ class _Progress:
         for kind in ("completed", "failed", "cancelled", "retrying"):
             getattr(orch.signals, f"task_{kind}").connect(self._heard)
 
-    def show(self, names: Mapping[str, str]) -> None:
-        """From now on; what has ended meanwhile, too."""
+    def show(self, names: Mapping[str, str], before: Iterable[str]) -> None:
+        """From now on; what has ended meanwhile, too, and what had ended *before*."""
         with self._mutex:
             self._names = names
+            self._ended = dict.fromkeys(before, "completed")
+            if self._ended and not (self._args.quiet or self._args.json):
+                done = f"{len(self._ended):,} of {counted(len(names), 'task')}"
+                print(f"{done} had completed before: what is left is run.", flush=True)
             early, self._early = self._early, []
         for event in early:
             self._heard(event)
@@ -250,10 +273,10 @@ class _Progress:
                 self._tell(event, name, word)
             if self._bar:
                 ended, all_ = len(self._ended), len(self._names)
-                failed = sum(word == "failed" for word in self._ended.values())
-                text = f"{ended} of {all_} ended" + (
-                    f", {failed} failed" if failed else ""
-                )
+                text = f"{ended} of {all_} ended"
+                for state in ("failed", "cancelled"):
+                    count = sum(word == state for word in self._ended.values())
+                    text += f", {count} {state}" if count else ""
                 print(f"\r\x1b[K{text}", end="", flush=True)
 
     def _tell(self, event: Any, name: str, word: str) -> None:
@@ -320,6 +343,8 @@ def _tell_end(
         by_reason.setdefault(why, []).append(name)
     if by_reason:
         reasons = [f"  {line(some(n))}: {line(why)}" for why, n in by_reason.items()]
+        if args.journal is not None:
+            reasons.append(f"  → taskorch explain {shlex.quote(args.journal)}")
         blocks.append("\n".join(["not done:", *reasons]))
     if failed:
         told = [_failure(args, name, status) for name, status in failed.items()]

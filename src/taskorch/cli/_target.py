@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,11 +111,14 @@ def _import_file(path: Path) -> Any:
         path.read_bytes()
     name = path.stem
     spec = None
-    if path.suffix == ".py" and name.isidentifier():
+    if path.suffix == ".py":
         spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         msg = f"{path} is no Python module, and no workflow in YAML or JSON"
         raise InvalidTaskError(msg, hint="name it as in flow.py or flow.yaml")
+    if not name.isidentifier() or iskeyword(name):
+        msg = f"{path} cannot be imported by its functions: {name!r} is no identifier"
+        raise InvalidTaskError(msg, hint="give it a name such as my_flow.py")
     if name in sys.modules:
         msg = f"{path} has the name of a module that is needed: {name}"
         raise InvalidTaskError(msg, hint="give the file another name")
@@ -136,7 +140,9 @@ def _importing(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         name = error.name if isinstance(error, ImportError) else None
         if name is not None and f"{where}.".startswith(f"{name}."):
             raise
@@ -145,7 +151,11 @@ def _importing(where: str) -> Iterator[None]:
             begin = begin.tb_next
         traceback.print_exception(error.with_traceback(begin))
         msg = f"{where} cannot be imported: {type(error).__name__}"
-        raise InvalidTaskError(msg, hint="mend it there, as said above") from None
+        hint = "mend it there, as said above"
+        if isinstance(error, SystemExit):
+            msg += ": it ends the process, and nothing was run"
+            hint = 'let it do that only below `if __name__ == "__main__":`'
+        raise InvalidTaskError(msg, hint=hint) from None
 
 
 def _is_ours(file: str) -> bool:
@@ -159,7 +169,10 @@ def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
             msg = f"{where} does not define {name!r}"
             raise InvalidTaskError(msg, hint=f"it defines: {_offer(names)}")
         value = names[name]
-        made = _made_of(value() if callable(value) else value, name)
+        if callable(value):
+            with _importing(f"{where}:{name}"):
+                value = value()
+        made = _made_of(value, name)
         if made is None:
             msg = f"{name} in {where} is no workflow, no task and no list of tasks"
             raise InvalidTaskError(msg, hint="a function may return one, too")
@@ -208,7 +221,8 @@ def _read_document(path: Path, functions: str | None) -> Workflow:
     names: dict[str, Any] = {}
     if functions is not None:
         sys.path.insert(0, "")
-        found = vars(importlib.import_module(functions))
+        with _importing(functions):
+            found = vars(importlib.import_module(functions))
         names = {name: value for name, value in found.items() if callable(value)}
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from taskorch._visible import visible
+from taskorch._visible import cut, visible, width
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import TaskStatus
 from taskorch.model._explanation import in_a_line
@@ -125,7 +125,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "")
     In a terminal, the last column is cut to its width.
     """
     lines = [list(heads), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     before = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1) + len(indent)
     room = None
     if is_terminal():
@@ -134,11 +134,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "")
     for cells in lines:
         *first, last = cells
         padded = [
-            coloured(cell) + " " * (width - len(cell))
-            for cell, width in zip(first, widths, strict=False)
+            coloured(cell) + " " * (most - width(cell))
+            for cell, most in zip(first, widths, strict=False)
         ]
-        if room is not None and len(last) > room:
-            last = f"{last[: room - 1]}…"
+        if room is not None and width(last) > room:
+            last = f"{cut(last, room - 1)}…"
         said.append(f"{indent}{_GAP.join([*padded, coloured(last)])}".rstrip())
     return "\n".join(said)
 
@@ -146,8 +146,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "")
 def fields(pairs: Mapping[str, str], indent: str = "  ") -> str:
     """What has a name and a value, one on a line; empty ones are left out."""
     told = {name: value for name, value in pairs.items() if value}
-    width = max(map(len, told), default=0)
-    return "\n".join(f"{indent}{name:{width}}  {value}" for name, value in told.items())
+    most = max(map(len, told), default=0)
+    return "\n".join(f"{indent}{name:{most}}  {value}" for name, value in told.items())
 
 
 def seconds(text: str) -> float:

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             command.add_argument(
                 "task", metavar="TASK", help="its id: 01-analysis/01-run-tests"
             )
+        if name == "approve":
+            command.add_argument("phase", metavar="PHASE", help="such as 02-planning")
         command.add_argument(
             "dir",
             metavar="DIR",
@@ -47,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("why", _why, "show why a task is where it is")
     add("retry", _retry, "let a task that has ended be run again")
+    approve = add("approve", _approve, "approve a phase, so that the next may begin")
+    approve.add_argument("--by", metavar="NAME", required=True, help="who approves it")
+    approve.add_argument("--note", metavar="TEXT", default="", help="kept with it")
     add("lint", _lint, "show what is wrong with the task files")
     add("init", _init, "make a workspace: a template, settings, and two scripts")
 
@@ -146,6 +151,13 @@ def _why(args: argparse.Namespace) -> int:
 def _retry(args: argparse.Namespace) -> int:
     for task_id in Workspace(args.dir).retry(args.task):
         print(f"{task_id} waits to be run")
+    return OK
+
+
+def _approve(args: argparse.Namespace) -> int:
+    workspace = Workspace(args.dir)
+    was = "" if workspace.approve(args.phase, by=args.by, note=args.note) else " before"
+    print(f"{args.phase} was approved{was}: taskorch workspace run goes on")
     return OK
 
 

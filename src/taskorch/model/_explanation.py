@@ -16,6 +16,9 @@ from taskorch.model._states import TaskState
 _PASSING: Final = ("complete", "free", "wait")
 #: Seconds that are not worth a number.
 _MOMENT: Final = 0.001
+#: From here on two digits would be in powers of ten, and milliseconds four digits.
+_MANY: Final = 99.5
+_A_SECOND: Final = 0.9995
 #: Names that a sentence lists; the values have them all.
 _SOME: Final = 5
 #: Characters of a sentence: an error may have any number of them, and the values do.
@@ -316,8 +319,12 @@ def in_words(seconds: float) -> str:
     """A time for a sentence: two digits are enough for what is not exact."""
     for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1_000:.3g} ms"
+            many = seconds / size
+            # Of what has more digits before the point, none counts behind it.
+            return f"{many:,.0f} {unit}" if many >= _MANY else f"{many:.2g} {unit}"
+    if seconds >= _A_SECOND:
+        return f"{seconds:.3g} s"
+    return f"{seconds * 1_000:.3g} ms"
 
 
 def _is_passing(blocker: Blocker) -> bool:

@@ -199,7 +199,7 @@ class Stats:
         said = [f"{count:,} {state.value}" for state, count in counts.items() if count]
         lines = [f"{self.state_machine.total:,} tasks: {', '.join(said) or 'none yet'}"]
         for name, pool in self.resources.items():
-            lines.append(f"  {name}: {pool.used:g} of {pool.total:g} in use")
+            lines.append(f"  {name}: {pool.used:.12g} of {pool.total:.12g} in use")
         for name, agent in self.agents.items():
             most = agent.max_concurrency
             limit = "" if most is None else f" of {most}"
@@ -207,8 +207,9 @@ class Stats:
                 f"  agent {name}: {agent.running}{limit} running, "
                 f"{agent.completed:,} completed, {agent.failed:,} failed"
             )
-        for name, count in self.failures.items():
-            lines.append(f"  failures by {name}: {count:,}")
+        if self.failures:
+            causes = (f"{name} {count:,}" for name, count in self.failures.items())
+            lines.append(f"  causes of failures: {', '.join(causes)}")
         if self.leaked:
             lines.append(f"  slots held by work that would not stop: {self.leaked}")
         if self.events_lost:

@@ -38,6 +38,8 @@ class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
     pools: Units
     run_id: str
     weights: Weights
+    #: Whether it runs what earlier lives have left; if not, it only changes that.
+    takes_up: bool
 
     def name_life(self) -> None:
         """Ids of one life differ from those of any other."""
@@ -91,6 +93,8 @@ class Recovery:
         rt.weights.let_go(committer.last)
         kernel.listen([], _ALL)
         recover(kernel, rt.epoch, now_ns())
+        if not rt.takes_up:
+            return
         kernel.change_pools(rt.pools, now_ns())
         joining, rt.joining = rt.joining, []
         for info in joining:

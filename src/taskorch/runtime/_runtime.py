@@ -138,6 +138,7 @@ class Runtime:
         "spans",
         "started",
         "submission",
+        "takes_up",
         "threads",
         "timer",
         "waiting",
@@ -231,6 +232,9 @@ class Runtime:
         self.opened_at = -1
         #: Whether what had failed by then runs again when it is submitted again.
         self.rerun_failed = rerun_failed
+        #: Whether it takes up what earlier lives have left, and says what there is to
+        #: do it. If not, it runs nothing: somebody changes what is in the journal.
+        self.takes_up = True
         #: It has ended, and left what has not to its next life.
         self.halted = False
         #: Whether a task that was taken up calls what is gone.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from tests.frontends.workspace.tools import cli, write
@@ -49,11 +54,11 @@ def test_a_dry_run_says_what_and_when_and_touches_nothing(runs):
     assert out.splitlines() == [
         "4 tasks would be run.",
         "",
-        "       after       takes  task",
-        "         0 s      30 min  a/one",
-        "         0 s      10 min  a/three",
-        "      30 min         1 h  a/two",
-        "  1 h 30 min       1 min  b/four",
+        "       after       takes     at most  task",
+        "         0 s      30 min              a/one",
+        "         0 s      10 min              a/three",
+        "      30 min         1 h              a/two",
+        "  1 h 30 min       1 min              b/four",
         "",
         "All of it would take 1 h 31 min.",
         "There is no estimate for 1 of them: `estimate: 30m` in a task file gives one.",
@@ -202,6 +207,93 @@ def test_why_a_task_is_where_it_is(runs):
     assert "is not believed: it is no JSON" in ws.why("a/three")
     write(runs.root, {"workspace/status/a/three.json": '{"status": "running"}'})
     assert ws.why("a/three") == "a/three runs since None."
+
+
+def test_at_a_gate_nobody_is_told_to_do_again_what_is_done(runs):
+    write(runs.root, {"workspace.yaml": "phases: {a: {gate: go.txt, approval: true}}"})
+    runs.write(a_one="outputs: [x]", b_two="x: 1")
+    assert runs.run()[0] == 1
+
+    told = cli("why", "b/two", runs.root)[1]
+    assert told.splitlines() == [
+        "b/two is blocked by the gate of a.",
+        "  the gate of a is shut: go.txt is not there",
+        (
+            "  the gate of a is shut: nobody has approved it "
+            "(taskorch workspace approve a --by NAME)"
+        ),
+        "  → once that is mended: taskorch workspace run",
+    ]
+    assert "b/two  blocked by the gate of a" in "\n".join(runs.run()[1])
+
+    # What one of its tasks made has gone: that one is to be run again.
+    (runs.root / "workspace/outputs/a/one/x").unlink()
+    told = cli("why", "b/two", runs.root)[1]
+    assert told.splitlines()[-1] == "  → taskorch workspace retry a/one"
+
+
+def test_a_phase_is_approved_by_somebody_once_its_tasks_have_completed(runs):
+    write(runs.root, {"workspace.yaml": "phases: {a: {approval: true}}"})
+    runs.write(a_one="x: 1", b_two="x: 1")
+
+    def approve(*words):
+        return cli("approve", *words, runs.root, "--by", "Ada")
+
+    assert "1 of 1 tasks has not completed: a/one" in approve("a")[2]
+    assert "asks for no approval" in approve("b")[2]
+    assert "there is no phase 'c'" in approve("c")[2]
+    assert cli("approve", "a", runs.root, "--by", " ")[0] == 2
+    assert runs.run()[0] == 1
+    assert runs.began() == ["a/one"]
+    assert "an approval of a: its gate" in cli("run", runs.root, "--dry-run")[1]
+
+    assert approve("a")[:2] == (0, "a was approved: taskorch workspace run goes on\n")
+    assert "was approved before" in approve("a")[1]
+    kept = json.loads((runs.root / "workspace/approvals/a.json").read_text())
+    assert (kept["phase"], kept["by"]) == ("a", "Ada")
+    assert runs.run()[0] == 0
+
+    # What was approved is done anew: it is to be approved anew.
+    cli("retry", "a/one", runs.root)
+    assert not (runs.root / "workspace/approvals/a.json").exists()
+
+
+def test_lines_of_tasks_that_end_at_once_are_not_glued_together(runs):
+    runs.write(**{f"a_{n}": "x: 1" for n in range(20)})
+    written = []
+
+    class Slow(io.StringIO):
+        def write(self, text):
+            # Whoever waits to write something else may do so now.
+            time.sleep(0.001)
+            written.append(text)
+            return len(text)
+
+    with contextlib.redirect_stdout(Slow()):
+        Workspace(runs.root, agent=runs.agent).run()
+
+    lines = "".join(written).splitlines()
+    assert len(lines) == 40
+    assert all(re.fullmatch(r"[A-Z][^:]*: a/\d+( \([\d.]+ s\))?", x) for x in lines)
+
+
+def test_phases_come_by_their_numbers_and_those_without_tasks_are_shown(runs):
+    runs.write(**{f"phase-{n}_t": "x: 1" for n in (1, 2, 9, 10, 11)})
+    (runs.root / "tasks/phase-3").mkdir()
+
+    assert runs.run()[0] == 0
+    assert runs.began() == [f"phase-{n}/t" for n in (1, 2, 9, 10, 11)]
+    shown = [line for line in cli("status", runs.root)[1].splitlines() if line]
+    assert [line for line in shown if line.startswith("Phase")] == [
+        f"Phase: phase-{n}" for n in (1, 2, 3, 9, 10, 11)
+    ]
+    assert shown[shown.index("Phase: phase-3") + 1] == "  Total: 0"
+
+
+def test_a_dry_run_says_how_long_a_task_may_take(runs):
+    runs.write(a_one="estimate: 30m|timeout: 2h")
+
+    assert re.search(r"30 min +2 h  a/one", cli("run", runs.root, "--dry-run")[1])
 
 
 def test_the_dashboard_counts_each_phase(runs):

@@ -237,6 +237,55 @@ def test_ids_are_safe_and_do_not_take_names_of_ours(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("depends", "dependsOn", "depends-on", "needs", "blocked_by", "requires"),
+        *("after", "prerequisites", "waits_for", "predecessors", "run_after", "deps"),
+    ],
+)
+def test_another_word_for_dependencies_never_lets_a_task_begin_too_early(runs, word):
+    runs.write(b="x: 1", a=f"{word}: [b]", c=f"{word}: []")
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert sorted(runs.began()) == ["b", "c"]
+    text = f"there is no {word!r} here; did you mean 'dependencies'?"
+    assert f"tasks/a.md:2:1: {text}" in printed
+
+
+def test_files_with_other_endings_are_named(tmp_path):
+    write(tmp_path, {"tasks/A.MD": "x: 1", "tasks/b.markdown": "---\n---\n"})
+    text = "this is no task file: the name of one ends with .md"
+    assert problems(tmp_path) == [
+        f"tasks/A.MD:1:1: {text}",
+        f"tasks/b.markdown:1:1: {text}",
+    ]
+
+
+def test_fields_that_do_not_act_are_named(tmp_path):
+    write(
+        tmp_path,
+        {
+            "tasks/a.md": "x: {y: [b.md]}\nmax_retries: 3\ncpus: 2\nlabels: [a, z]",
+            "tasks/b.md": "title: b\nassignee: c",
+        },
+    )
+    workspace = Workspace(tmp_path, tell=None)
+
+    assert [str(problem) for problem in workspace.lint()] == [
+        (
+            "tasks/a.md:2:1: x names b, and is not looked at: what a task waits for stands "
+            "under `dependencies`"
+        ),
+        "tasks/a.md:3:1: there is no 'max_retries' here; did you mean 'retries'?",
+        "tasks/a.md:4:1: there is no 'cpus' here; did you mean 'resources'?",
+    ]
+    # They may stand there: what is there acts as far as it says.
+    assert not any(problem.stops for problem in workspace.lint())
+
+
 def test_edges_follow_from_what_is_named_and_from_files(tmp_path):
     write(
         tmp_path,

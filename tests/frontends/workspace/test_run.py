@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from tests.frontends.workspace.tools import write
+from tests.frontends.workspace.tools import cli, write
 from tests.pids import is_alive
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -129,12 +129,6 @@ def test_while_it_runs_its_status_and_its_number_say_so(runs):
         ),
         ("timeout: 0.2s|do: sleep 60", "Timeout", None, None),
         (
-            "inputs: [no/such.json]",
-            "Missing inputs",
-            None,
-            "ERROR: Missing input: workspace/outputs/no/such.json",
-        ),
-        (
             "command: no-such-agent x",
             "'no-such-agent' could not be started",
             None,
@@ -151,7 +145,7 @@ def test_a_failed_task_says_why(runs, task, error, code, line):
     assert exit_code == 1
     assert status["status"] == "failed"
     assert status["error"].startswith(error)
-    if error in ("Missing outputs", "Missing inputs", "Timeout"):
+    if error in ("Missing outputs", "Timeout"):
         assert status["error"] == error
     assert status.get("exit_code") == code
     assert status["outputs_validated"] is (code is not None and line is None)
@@ -162,6 +156,57 @@ def test_a_failed_task_says_why(runs, task, error, code, line):
     if line is not None:
         assert line in printed
         assert line in (runs.root / "workspace/logs/a/one.log").read_text()
+
+
+def test_a_task_waits_for_inputs_that_are_not_there(runs):
+    # Of two, another task is to make one, and says nothing of it: it does not.
+    runs.write(
+        a_maker="x: 1",
+        a_no="inputs: [elsewhere/x.json]",
+        a_unmade="inputs: [a/maker/x.json]",
+        a_last="dependencies: [a/no, a/unmade]",
+    )
+    other = "workspace/outputs/elsewhere/x.json"
+    unmade = "workspace/outputs/a/maker/x.json"
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert runs.states() == {"a/maker": "completed"}
+    left = {line.split()[0]: line for line in printed if line.startswith("  ")}
+    assert f"waiting: it waits for its input {other}" in left["a/no"]
+    assert f"waiting: it waits for its input {unmade}" in left["a/unmade"]
+    assert f"its input {other} is not there" in cli("why", "a/no", runs.root)[1]
+    assert f"its input {unmade} is not there" in cli("why", "a/unmade", runs.root)[1]
+
+    write(runs.root, {other: "{}", unmade: "{}"})
+    assert runs.run()[0] == 0
+
+
+def test_an_input_that_comes_meanwhile_lets_its_task_run(runs):
+    made = "workspace/outputs/elsewhere/x.json"
+    runs.write(
+        a_one="inputs: [elsewhere/x.json]",
+        a_two=f"do: mkdir -p workspace/outputs/elsewhere; touch {made}",
+    )
+
+    assert runs.run()[0] == 0
+    assert runs.began() == ["a/two", "a/one"]
+
+
+def test_what_failed_is_run_again_as_often_as_it_may(runs):
+    runs.write(
+        a_mended="retries: 2|outputs: [x]|do: if ! test -e seen; then touch seen; exit 3; fi",
+        a_never="retries: 1|do: exit 4",
+    )
+
+    code, printed = runs.run()
+
+    assert code == 1
+    assert runs.states() == {"a/mended": "completed", "a/never": "failed"}
+    assert sorted(runs.began()) == ["a/mended"] * 2 + ["a/never"] * 2
+    assert "Trying again: a/mended (Exit code 3; up to 2 times more)" in printed
+    assert "Trying again: a/never (Exit code 4; once more)" in printed
 
 
 def test_empty_outputs_and_links_inside_count_as_files(runs):

@@ -160,6 +160,21 @@ def test_the_command_lines_of_the_protocol_run_unchanged(tmp_path):
     assert cli("lint", root)[0] == 0
 
 
+def test_the_folders_of_all_phases_are_there_after_init(tmp_path):
+    cli("init", tmp_path)
+    phases = [path.name for path in (tmp_path / "tasks").iterdir() if path.is_dir()]
+    assert "02-planning" in phases
+    for phase in phases:
+        command = ["find", f"workspace/status/{phase}", "-name", "*.json"]
+        assert subprocess.run(command, cwd=tmp_path, check=True).returncode == 0
+
+    # Whoever has phases of his own gets no others.
+    (tmp_path / "other/tasks/mine").mkdir(parents=True)
+    cli("init", tmp_path / "other")
+    made = tmp_path / "other/workspace/status"
+    assert [path.name for path in made.iterdir()] == ["mine"]
+
+
 def test_the_template_is_a_task_file_without_problems(tmp_path):
     cli("init", tmp_path)
     template = (tmp_path / "tasks/TEMPLATE.md").read_text()

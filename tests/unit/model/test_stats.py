@@ -47,7 +47,7 @@ def test_stats_say_what_is_wrong():
     said = str(stats(states(), failures={"timeout": 2}, leaked=1, events_lost=1000))
     assert said.splitlines()[0] == "0 tasks: none yet"
     assert said.splitlines()[-3:] == [
-        "  failures by timeout: 2",
+        "  causes of failures: timeout 2",
         "  slots held by work that would not stop: 1",
         "  events that slow receivers lost: 1,000",
     ]

@@ -23,6 +23,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, Run, Runner
 from taskorch.frontends.agent._work import Abilities
+from taskorch.workflows._words import counted
 
 _LOG: Final = logging.getLogger("taskorch.agent")
 _PROTOCOL: Final = 1
@@ -166,7 +167,9 @@ class Agent:
 
     def _finish(self) -> None:
         """What runs may end, or is ended; all ends are told."""
-        _LOG.info("%s: ends, with %d attempts", self.name, len(self._runs))
+        count = len(self._runs)
+        runs = counted(count, "attempt") if count else "nothing"
+        _LOG.info("%s: ends; under way: %s", self.name, runs)
         end = monotonic() + self._drain
         while self._runs and monotonic() < end and not self._is_to_end_now.is_set():
             self._is_to_end_now.wait(min(0.05, self._drain))

@@ -95,6 +95,11 @@ def _function(path: str) -> Callable[[Any], Any]:
     except (ImportError, AttributeError, ValueError) as error:
         msg = f"{path}: there is no such function: {error}"
         raise InvalidTaskError(msg, hint="MODULE:FUNCTION, as in json:dumps") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        msg = f"{path} cannot be imported: {error!r}"
+        raise InvalidTaskError(msg, hint="mend it there") from error
     if not callable(found):
         msg = f"{path} is no function"
         raise InvalidTaskError(msg)

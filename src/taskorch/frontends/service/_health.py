@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._remedies import all_in_requests
 from taskorch.frontends.service._metrics import CONTENT_TYPE, exposition
 from taskorch.frontends.service._operations import TEXT, Current, Operation
 from taskorch.frontends.service._values import answer, document
@@ -96,7 +97,7 @@ class Numbers:
     async def _stuck(self, _request: Request) -> Response:
         found = await run_in_threadpool(self._orch().stuck)
         said = [{**document(one.to_dict()), "text": str(one)} for one in found]
-        return answer({"stuck": said})
+        return answer({"stuck": all_in_requests(said)})
 
     async def _resources(self, _request: Request) -> Response:
         manager = self._orch().resources

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from taskorch._remedies import in_requests
 from taskorch._visible import visible
 from taskorch.errors import (
     DuplicateTaskError,
@@ -75,9 +76,9 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
             "type": f"urn:taskorch:error:{self.code}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": visible(self.detail),
+            "detail": visible(in_requests(self.detail)),
             "code": self.code,
-            **({"hint": self.hint} if self.hint else {}),
+            **({"hint": in_requests(self.hint)} if self.hint else {}),
             **self.more,
         }
         headers = dict(self.headers)

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._handles import TaskHandle
 from taskorch._limits import MAX_PRIORITY, MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._remedies import all_in_requests, in_requests
 from taskorch._visible import said as said_by
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._bodies import read_object
@@ -244,7 +245,8 @@ class Tasks:
     async def _explain(self, request: Request) -> Response:
         task_id = named(request, "task_id")
         explanation = await run_in_threadpool(self._orch().explain, task_id)
-        return answer({**document(explanation.to_dict()), "text": str(explanation)})
+        said = {**document(explanation.to_dict()), "text": str(explanation)}
+        return answer(all_in_requests(said))
 
     # -- changing ------------------------------------------------------------------
 
@@ -289,7 +291,8 @@ def _error(error: BaseException) -> dict[str, Any]:
     if where:
         said["where"] = where
     if isinstance(error, TaskorchError):
-        said |= {"message": error.message, "code": error.code, "hint": error.hint}
+        said |= {"message": error.message, "code": error.code}
+        said["hint"] = in_requests(error.hint)
     return said
 
 

@@ -19,6 +19,11 @@ def headline(report: SuiteReport) -> str:
     """The report in a sentence."""
     good = sum(task.has_passed for task in report.whole)
     text = f"{good} of {counted(len(report.whole), 'task')} succeeded"
+    split = {task.part_of for task in report.tasks}
+    parts = [task for task in report.tasks if task.id not in split]
+    if len(parts) != len(report.whole):
+        done = sum(task.has_passed for task in parts)
+        text += f", in {done} of {counted(len(parts), 'part')}"
     if report.counts.total:
         text += f": {report.counts}"
     if report.coverage is not None:

@@ -18,6 +18,7 @@ from taskorch.frontends.workspace._agents import (
 )
 from taskorch.frontends.workspace._fields import Fields
 from taskorch.frontends.workspace._problems import Problem
+from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import id_problem
 from taskorch.model._show import show
 
@@ -37,11 +38,13 @@ class PhaseRule:
         limit: How many of its tasks run at once; None is without limit.
         timeout: Seconds that one of them may take; None is for ever.
         gate: Files that must be there before the next phase begins.
+        approval: Whether somebody must have approved it before that.
     """
 
     limit: int | None = None
     timeout: float | None = None
     gate: tuple[str, ...] = ()
+    approval: bool = False
 
 
 #: Those of the protocol.
@@ -69,6 +72,7 @@ class Config:
         max_agents: Tasks that run at once.
         max_cpu: Cores that one task may take.
         max_memory_mb: MiB that one task may take.
+        grace: Seconds between asking a program to end and killing it.
     """
 
     title: str = ""
@@ -80,6 +84,7 @@ class Config:
     max_agents: int = 10
     max_cpu: float = 4.0
     max_memory_mb: float = 8 * 1024.0
+    grace: float = 10.0
 
     def rule(self, phase: str) -> tuple[str, PhaseRule]:
         """What holds for a phase, and the key under which it stands."""
@@ -88,6 +93,12 @@ class Config:
             if name in self.phases:
                 return name, self.phases[name]
         return key, PhaseRule()
+
+    def timeout_of(self, task: TaskFile) -> float | None:
+        """Seconds that a task may take: its own, or those of its phase."""
+        if task.timeout is not None:
+            return task.timeout
+        return self.rule(task.phase)[1].timeout
 
 
 def read_config(root: Path, problems: list[Problem]) -> Config:
@@ -143,6 +154,7 @@ def _config(fields: Fields) -> Config:
         agent=_agent(fields, agents),
         agents=agents,
         phases=_phases(fields),
+        grace=fields.seconds("grace") or usual.grace,
         **most,  # type: ignore[arg-type]
     )
     fields.note_unknown(all_of_them=True)
@@ -171,6 +183,7 @@ def _phases(fields: Fields) -> dict[str, PhaseRule]:
             rules.count("limit") or usual.limit,
             rules.seconds("timeout") or usual.timeout,
             rules.paths("gate", "a gate is in the folder of the workspace"),
+            rules.flag("approval"),
         )
         rules.note_unknown(all_of_them=True)
     return phases

@@ -11,7 +11,7 @@ def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
     """The page of the protocol: each phase with its counts."""
     lines = [f"=== {title} Status ==="]
     for phase in phases:
-        share = phase.completed * 100 // phase.total
+        share = phase.completed * 100 // max(1, phase.total)
         lines += [
             "",
             f"Phase: {phase.phase or '(none)'}",
@@ -41,9 +41,17 @@ def why(progress: Progress, task_id: str, log: str | None) -> str:
         return "\n".join([*lines, f"  → {again} {task_id}"])
     obstacles = progress.obstacles(task_id)
     if status is not None and status.status == "blocked":
-        lines = [f"{task_id} is blocked by {status.blocked_by}."]
+        by = status.blocked_by or ""
+        remedy = f"{again} {by}"
+        if progress.has_completed(by):
+            phase = by.partition("/")[0]
+            if not progress.missing_of(by):
+                # Not to be made anew: what is missing is something else.
+                remedy = "once that is mended: taskorch workspace run"
+            by = f"the gate of {phase}"
+        lines = [f"{task_id} is blocked by {by}."]
         lines += [f"  {obstacle}" for obstacle in obstacles]
-        return "\n".join([*lines, f"  → {again} {status.blocked_by}"])
+        return "\n".join([*lines, f"  → {remedy}"])
     if not obstacles:
         return f"{task_id} can be launched: taskorch workspace run does it."
     return "\n".join([f"{task_id} waits:", *(f"  {text}" for text in obstacles)])

@@ -24,11 +24,20 @@ _SHOWN = 1000
 
 @attrs.frozen
 class Step:
-    """A task that would be run, when it would begin, and how long it would take."""
+    """
+    A task that would be run.
+
+    Attributes:
+        task_id: The id of the task.
+        start: Seconds until it would begin.
+        seconds: How long it would take.
+        timeout: Seconds that it may take; None is for ever.
+    """
 
     task_id: str
     start: float
     seconds: float
+    timeout: float | None = None
 
 
 @attrs.frozen
@@ -60,10 +69,11 @@ class DryRun:
         yield f"{len(self.steps)} tasks would be run{done}."
         if self.steps:
             yield ""
-            yield f"  {'after':>10}  {'takes':>10}  task"
+            yield f"  {'after':>10}  {'takes':>10}  {'at most':>10}  task"
         for step in self.steps[:_SHOWN]:
             start, takes = duration(step.start), duration(step.seconds)
-            yield f"  {start:>10}  {takes:>10}  {step.task_id}"
+            most = "" if step.timeout is None else duration(step.timeout)
+            yield f"  {start:>10}  {takes:>10}  {most:>10}  {step.task_id}"
         if len(self.steps) > _SHOWN:
             yield f"  and {len(self.steps) - _SHOWN} more"
         if self.steps:
@@ -108,7 +118,12 @@ def dry_run(
         total = report.makespan
         names = set(planner.run)
         steps = [
-            Step(entry.task_id, entry.start, entry.end - entry.start)
+            Step(
+                entry.task_id,
+                entry.start,
+                entry.end - entry.start,
+                config.timeout_of(plan.tasks[entry.task_id]),
+            )
             for entry in report.schedule
             if entry.task_id in names
         ]
@@ -229,8 +244,11 @@ def _missing(
                 for path in missing_files(layout, outputs, [name]):
                     missing[path] = f"an input of {task_id}"
     for phase in plan.phases:
-        for path in missing_files(layout, layout.root, config.rule(phase)[1].gate):
+        rule = config.rule(phase)[1]
+        for path in missing_files(layout, layout.root, rule.gate):
             missing[path] = f"the gate of {phase}"
+        if rule.approval and not layout.approval(phase).is_file():
+            missing[f"an approval of {phase}"] = "its gate"
     return missing
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -139,16 +139,15 @@ class Fields:
             return None
         return hours * _HOUR
 
-    def count(self, name: str) -> int | None:
-        """A whole number from 1."""
+    def count(self, name: str, least: int = 1) -> int | None:
+        """A whole number from *least*."""
         node = self._get(name)
         if node is None:
             return None
         value = node.value
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            self._note(
-                node, f"{name}: a whole number from 1 is needed, not {_said(node)}"
-            )
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            what = f"a whole number from {least} is needed"
+            self._note(node, f"{name}: {what}, not {_said(node)}")
             return None
         return value
 
@@ -234,24 +233,36 @@ class Fields:
         """Note what is wrong with the field *name*."""
         self._problems.append(Problem(self._path, *self.place(name), text))
 
-    def note_unknown(self, *, all_of_them: bool) -> None:
+    def note_unknown(self, *, all_of_them: bool) -> dict[str, frozenset[str]]:
         """
         Note names that nobody has asked for.
 
         Args:
-            all_of_them: False notes only those that look like a slip of the pen.
+            all_of_them: False notes only those that look like a slip of the pen, or
+                like another word for one of ours.
+
+        Returns:
+            The names that were not noted, each with all texts that stand under it;
+            `items` says where each name stands.
         """
         known = tuple(sorted(self._names))
+        rest: dict[str, frozenset[str]] = {}
         for name, (line, column) in self._node.names.items():
             if name in self._names:
                 continue
-            near = _nearest(name.lower(), known)
+            here = self._offset + line + 1, column + 1
+            near, stops = _nearest(name.lower(), known), True
+            if near is None and self._node.value[name].value not in (None, "", [], {}):
+                near = _meant(name, known)
+                stops = all_of_them or near == "dependencies"
             if near is None and not all_of_them:
+                rest[name] = frozenset(_texts_in(self._node.value[name]))
+                self.items[name] = here
                 continue
             text = f"there is no {show(name, 60)} here; "
             text += f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
-            here = self._offset + line + 1
-            self._problems.append(Problem(self._path, here, column + 1, text))
+            self._problems.append(Problem(self._path, *here, text, stops))
+        return rest
 
     def _get(self, name: str) -> Node | None:
         self._names.add(name)
@@ -299,6 +310,46 @@ class Fields:
 def _nearest(name: str, known: tuple[str, ...]) -> str | None:
     """Which of *known* is most like *name*: the files of a folder ask the same."""
     return nearest(name, known, 0.8)
+
+
+#: What others call fields of a task file, in small letters and without "-" and "_".
+_OTHER_WORDS: Final = {
+    "dependencies": re.compile(
+        r".*depend(?!ents?$)|deps?$|pre-?req|blocked|blockers?$|wait|needs?$|"
+        r"requires?$|required(tasks?)?$|predecessor|upstream|"
+        r"(runs?|starts?|begins?|comes|executes?)?after|follows"
+    ),
+    "retries": re.compile(r"(max)?(retry|retries|attempts|tries)(count)?$|reruns$"),
+    "timeout": re.compile(
+        r"(max)?(timeout|timelimit|(max|run)time|duration)"
+        r"(in)?(s|ms|sec|secs|seconds|min|mins|minutes|h|hours)?$"
+    ),
+    "estimate": re.compile(r"estimated?|effort$|expected(time|duration)"),
+    "command": re.compile(r"(cmd|run|script|exec|shell|program)$"),
+    "outputs": re.compile(r"(artifacts?|produces|creates|writes|deliverables?)$"),
+    "inputs": re.compile(r"(consumes|reads|inputfiles)$"),
+    "resources": re.compile(r"(cpus?|cores|cpucores|memory(gb|mb)?|ram|gpus?)$"),
+    "agent": re.compile(r"(agent(name|type|id)|executor|runner)$"),
+    "capability": re.compile(r"(capabilit(y|ies)|skills)$"),
+    "gate": re.compile(r"(gates|exitcriteria)$"),
+}
+
+
+def _meant(name: str, known: Iterable[str]) -> str | None:
+    """For which of *known* others say *name*."""
+    word = re.sub("[-_ .]", "", name).lower()
+    fit = (ours for ours, others in _OTHER_WORDS.items() if others.match(word))
+    return next((ours for ours in fit if ours in known), None)
+
+
+def _texts_in(node: Node) -> Iterator[str]:
+    """All texts in a value, however deep."""
+    if isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node.value, list | dict):
+        found = node.value.values() if isinstance(node.value, dict) else node.value
+        for each in found:
+            yield from _texts_in(each)
 
 
 def path_problem(text: str) -> str | None:

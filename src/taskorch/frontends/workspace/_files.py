@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from taskorch.frontends.workspace._config import PhaseRule
 from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._task_file import TaskFile
 
@@ -25,6 +26,16 @@ def missing_outputs(layout: Layout, task: TaskFile) -> list[str]:
         *missing_files(layout, layout.outputs(task.task_id), task.outputs),
         *missing_files(layout, layout.root, task.gate),
     ]
+
+
+def why_shut(layout: Layout, phase: str, rule: PhaseRule) -> list[str]:
+    """What the gate of a phase waits for, besides its tasks."""
+    missing = missing_files(layout, layout.root, rule.gate)
+    why = [f"{path} is not there" for path in missing]
+    if rule.approval and not layout.approval(phase).is_file():
+        command = f"taskorch workspace approve {phase} --by NAME"
+        why.append(f"nobody has approved it ({command})")
+    return why
 
 
 def missing_files(layout: Layout, folder: Path, names: Iterable[str]) -> list[str]:

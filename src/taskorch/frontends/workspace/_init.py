@@ -7,6 +7,14 @@ from typing import Final
 
 from taskorch.frontends.workspace._layout import KINDS, Layout
 
+#: The phases of the protocol, of which the settings say the limits.
+_PHASES: Final = (
+    "01-analysis",
+    "02-planning",
+    "03-implementation",
+    "04-validation",
+    "05-optimization",
+)
 _TEMPLATE: Final = """\
 ---
 dependencies: []            # ids of tasks, such as 01-analysis/01-run-tests
@@ -19,6 +27,7 @@ outputs:                    # files that it makes in workspace/outputs/ID
 # capability: review        # what its agent must be capable of
 # timeout: 2h               # 90s, 30m, 2h; a number alone is hours
 # estimate: 30m             # for --dry-run
+# retries: 2                # how often it is run again if it fails
 # priority: high            # low, normal, high, critical, or a number
 # resources: {cpu: 2, memory_gb: 4}
 # gate: docs/decision.md    # files that must be there when it has ended
@@ -46,10 +55,12 @@ _SETTINGS: Final = """\
 # title: My project
 # agent: agent run {task_file}   # or a preset: aider, claude, codex, gemini, goose
 # stdin: false                   # whether it reads the task from standard input
+# grace: 10s                     # between asking a program to end and killing it
+# folders: {tasks: tasks, workspace: workspace}
 # limits: {max_concurrent_agents: 10, max_cpu_per_agent: 4, max_memory_gb: 8}
 # phases:                        # timeouts in hours; `analysis` governs 01-analysis
 #   analysis: {limit: 6, timeout: 8}
-#   planning: {limit: 3, timeout: 6, gate: docs/features.md}
+#   planning: {limit: 3, timeout: 6, gate: docs/features.md, approval: true}
 #   implementation: {limit: 10, timeout: 12}
 #   validation: {limit: 2, timeout: 4}
 #   optimization: {limit: 5, timeout: 20}
@@ -119,8 +130,12 @@ def init(root: Path, layout: Layout, title: str) -> list[str]:
         if name.startswith("scripts/"):
             path.chmod(0o755)
         made.append(name)
+    phases = [entry for entry in (root / tasks).iterdir() if entry.is_dir()]
+    phases = phases or [root / tasks / name for name in _PHASES]
+    within = ["", *(f"/{phase.name}" for phase in sorted(phases))]
     for kind in KINDS:
-        folder = layout.folder(kind)
+        phases += [layout.folder(f"{kind}{name}") for name in within]
+    for folder in phases:
         if not folder.is_dir():
             folder.mkdir(parents=True)
             made.append(f"{layout.shown(folder)}/")

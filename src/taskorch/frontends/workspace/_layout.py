@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,7 @@ import attrs
 
 #: The folders in the folder of the workspace.
 KINDS: Final = ("status", "outputs", "logs", "pids")
+_NUMBER: Final = re.compile("([0-9]+)")
 
 
 @attrs.frozen
@@ -51,6 +53,10 @@ class Layout:
         """The file with the process id of a task's program, while it runs."""
         return self.folder(f"pids/{task_id}.pid")
 
+    def approval(self, phase: str) -> Path:
+        """The file that says who has approved a phase."""
+        return self.folder(f"approvals/{phase}.json")
+
     @property
     def own(self) -> Path:
         """What runners tell each other; nobody else's concern."""
@@ -59,6 +65,12 @@ class Layout:
     def shown(self, path: str | os.PathLike[str]) -> str:
         """*path* as seen from `root`."""
         return os.fspath(path).removeprefix(f"{str(self.root).rstrip('/')}/")
+
+
+def by_numbers(name: str) -> tuple[list[str | int], str]:
+    """By what names are sorted: numbers in them as such, 2 before 10."""
+    parts = enumerate(_NUMBER.split(name))
+    return [int(part) if place % 2 else part for place, part in parts], name
 
 
 def read_start(path: str | os.PathLike[str], most: int) -> bytes:

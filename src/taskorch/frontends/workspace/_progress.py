@@ -9,11 +9,11 @@ import attrs
 
 from taskorch.frontends.workspace._config import Config
 from taskorch.frontends.workspace._files import (
-    missing_files,
     missing_inputs,
     missing_outputs,
+    why_shut,
 )
-from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._layout import Layout, by_numbers
 from taskorch.frontends.workspace._scan import Plan
 from taskorch.frontends.workspace._status import (
     Status,
@@ -91,28 +91,36 @@ class Progress:
     def why_shut(self, phase: str) -> list[str]:
         """Why the gate behind a phase is shut; empty if it is open."""
         ids = self._plan.phases.get(phase, ())
-        left = [task_id for task_id in ids if not self.has_completed(task_id)]
-        found: list[str] = []
-        if left:
-            names = ", ".join(left[:_NAMED]) + (", …" if len(left) > _NAMED else "")
-            verb = "has" if len(left) == 1 else "have"
-            found.append(
-                f"{len(left)} of {len(ids)} tasks {verb} not completed: {names}"
-            )
+        left = self.left_in(phase)
+        found = [left] if left else []
         for task_id in ids:
-            task = self._plan.tasks.get(task_id)
-            if task is not None and self.has_completed(task_id):
-                missing = missing_outputs(self._layout, task)
-                found += [f"{path} of {task_id} is not there" for path in missing]
-        _, rule = self._config.rule(phase)
-        missing = missing_files(self._layout, self._layout.root, rule.gate)
-        return found + [f"{path} is not there" for path in missing]
+            missing = self.missing_of(task_id)
+            found += [f"{path} of {task_id} is not there" for path in missing]
+        return found + why_shut(self._layout, phase, self._config.rule(phase)[1])
+
+    def left_in(self, phase: str) -> str:
+        """Which tasks of a phase have not completed, in words; empty if none."""
+        ids = self._plan.phases.get(phase, ())
+        left = [task_id for task_id in ids if not self.has_completed(task_id)]
+        if not left:
+            return ""
+        names = ", ".join(left[:_NAMED]) + (", …" if len(left) > _NAMED else "")
+        verb = "has" if len(left) == 1 else "have"
+        return f"{len(left)} of {len(ids)} tasks {verb} not completed: {names}"
+
+    def missing_of(self, task_id: str) -> list[str]:
+        """What a task that has completed should have made, and is not there."""
+        task = self._plan.tasks.get(task_id)
+        if task is None or not self.has_completed(task_id):
+            return []
+        return missing_outputs(self._layout, task)
 
     def shut_before(self, phase: str) -> dict[str, list[str]]:
         """The phases before *phase* whose gates are shut, and why they are."""
         shut: dict[str, list[str]] = {}
         for name in self._plan.phases:
-            if name and name < phase and (why := self.why_shut(name)):
+            is_before = name and by_numbers(name) < by_numbers(phase)
+            if is_before and (why := self.why_shut(name)):
                 shut[name] = why
         return shut
 

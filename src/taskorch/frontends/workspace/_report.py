@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import attrs
 
@@ -76,11 +76,11 @@ def report_on(
         if status is not None and status.status == "completed":
             completed.append(task_id)
         else:
-            left[task_id] = _why(layout, status)
+            left[task_id] = _why(layout, status, completed)
     return Report(len(plan.ids), tuple(completed), left)
 
 
-def _why(layout: Layout, status: Status | None) -> str:
+def _why(layout: Layout, status: Status | None, completed: Container[str]) -> str:
     if status is None:
         return "waiting"
     if status.status == "failed":
@@ -88,7 +88,10 @@ def _why(layout: Layout, status: Status | None) -> str:
         where = f" (see {layout.shown(log)})" if log.exists() else ""
         return f"failed: {status.error or 'no reason is given'}{where}"
     if status.status == "blocked":
-        return f"blocked by {status.blocked_by}"
+        by = status.blocked_by or ""
+        if by in completed:
+            by = f"the gate of {by.partition('/')[0]}"
+        return f"blocked by {by}"
     return f"running since {status.started_at}"
 
 

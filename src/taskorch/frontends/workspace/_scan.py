@@ -6,12 +6,12 @@ import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from taskorch.frontends.workspace._config import Config
-from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._layout import Layout, by_numbers
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
 from taskorch.kernel import find_ring
@@ -21,6 +21,8 @@ from taskorch.workflows._names import guess
 #: Files of other kinds in the folder of tasks.
 _NO_TASKS: Final = frozenset({"README.md", "TEMPLATE.md"})
 _SUFFIX: Final = ".md"
+#: How others write that, in small letters.
+_OTHER_SUFFIXES: Final = (_SUFFIX, ".markdown", ".mdown", ".mkd", ".mdx")
 #: How the names of folders may not end: files of other tasks have such names.
 _TAKEN: Final = (".json", ".log", ".pid")
 #: Rings that are told at once.
@@ -86,7 +88,7 @@ class Plan:
                     left.append(name)
         first, slash, _ = task_id.partition("/")
         for phase, ids in self.phases.items():
-            if slash and phase > first:
+            if slash and by_numbers(phase) > by_numbers(first):
                 found.update(ids)
         return found - {task_id}
 
@@ -102,6 +104,8 @@ class Scanner:
     def __init__(self, layout: Layout, config: Config) -> None:
         self._layout = layout
         self._config = config
+        #: Folders of phases in which there is no task yet.
+        self._empty: list[str] = []
         #: Of each file: what tells whether it has changed, its task, and its problems.
         self._known: dict[
             str, tuple[tuple[int, ...], TaskFile | None, list[Problem]]
@@ -111,8 +115,8 @@ class Scanner:
     def scan(self) -> Plan:
         """The tasks as they are now: the same plan, if nothing has changed."""
         problems: list[Problem] = []
-        known = self._known
-        self._known = {}
+        known, empty = self._known, self._empty
+        self._known, self._empty = {}, []
         for task_id, shown, entry in sorted(self._walk(problems), key=_place):
             try:
                 info = entry.stat()
@@ -131,6 +135,7 @@ class Scanner:
             self._plan is None
             or problems
             or list(known) != list(self._known)
+            or empty != self._empty
             or any(known[name] is not it for name, it in self._known.items())
         ):
             self._plan = self._together(problems)
@@ -153,20 +158,18 @@ class Scanner:
                     what = "there is no such folder: taskorch workspace init makes it"
                 problems.append(Problem(shown, 1, 1, what))
                 continue
+            if "/" not in prefix.rstrip("/") and all(map(_is_no_task, entries)):
+                self._empty += [prefix[:-1]] if id_problem(prefix[:-1]) is None else []
             for entry in entries:
                 name = entry.name
-                if name.startswith(".") or name in _NO_TASKS:
+                if _is_no_task(entry):
                     continue
                 shown = f"{tasks}/{prefix}{name}"
-                if entry.is_dir(follow_symlinks=False):
-                    if name.endswith(_TAKEN):
-                        what = "the name of a folder may not end so: rename it"
-                        problems.append(Problem(shown, 1, 1, what))
-                    else:
-                        left.append((folder / name, f"{prefix}{name}/"))
-                elif entry.is_symlink() and entry.is_dir():
-                    what = "a link to a folder is not followed: copy its files here"
-                    problems.append(Problem(shown, 1, 1, what))
+                unusable = _unusable(entry)
+                if unusable is not None:
+                    problems.append(Problem(shown, 1, 1, unusable))
+                elif entry.is_dir(follow_symlinks=False):
+                    left.append((folder / name, f"{prefix}{name}/"))
                 elif name.endswith(_SUFFIX):
                     yield f"{prefix}{name.removesuffix(_SUFFIX)}", shown, entry
 
@@ -193,7 +196,7 @@ class Scanner:
     # -- what they mean together ---------------------------------------------------
 
     def _together(self, problems: list[Problem]) -> Plan:
-        phases: dict[str, list[str]] = {}
+        phases: dict[str, list[str]] = {name: [] for name in self._empty}
         tasks: dict[str, TaskFile] = {}
         for task_id, (_, task, found) in self._known.items():
             first, slash, _ = task_id.partition("/")
@@ -219,7 +222,7 @@ class Scanner:
         return Plan(
             {name: task for name, task in tasks.items() if name not in stopped},
             after,
-            {phase: tuple(ids) for phase, ids in phases.items()},
+            {phase: tuple(phases[phase]) for phase in sorted(phases, key=by_numbers)},
             tuple(sorted(problems)),
         )
 
@@ -265,10 +268,27 @@ class Scanner:
         return not wrong
 
 
-def _place(found: tuple[str, str, os.DirEntry[str]]) -> tuple[str, str]:
+def _is_no_task(entry: os.DirEntry[str]) -> bool:
+    return entry.name.startswith(".") or entry.name in _NO_TASKS
+
+
+def _unusable(entry: os.DirEntry[str]) -> str | None:
+    """Why a file or folder among the tasks cannot be what it seems to be, or None."""
+    name = entry.name
+    if entry.is_dir(follow_symlinks=False):
+        is_taken = name.endswith(_TAKEN)
+        return "the name of a folder may not end so: rename it" if is_taken else None
+    if entry.is_symlink() and entry.is_dir():
+        return "a link to a folder is not followed: copy its files here"
+    if not name.endswith(_SUFFIX) and name.lower().endswith(_OTHER_SUFFIXES):
+        return f"this is no task file: the name of one ends with {_SUFFIX}"
+    return None
+
+
+def _place(found: tuple[str, str, os.DirEntry[str]]) -> tuple[Any, Any]:
     """Phases in the order of their names, what is in none first."""
     first, slash, rest = found[0].partition("/")
-    return (first, rest) if slash else ("", first)
+    return by_numbers(first if slash else ""), by_numbers(rest or first)
 
 
 def _after(task: TaskFile, known: Mapping[str, object]) -> tuple[str, ...]:
@@ -296,6 +316,14 @@ def _check_edges(
 ) -> bool:
     """Note what cannot be waited for; whether the task can be used all the same."""
     usable = True
+    for name, texts in task.rest.items():
+        ids = (text.removesuffix(_SUFFIX) for text in sorted(texts))
+        named = [each for each in ids if each in known and each != task.task_id]
+        if named:
+            what = f"{name} names {', '.join(named)}, and is not looked at: what a "
+            what += "task waits for stands under `dependencies`"
+            place = task.places[name]
+            problems.append(Problem(task.path, *place, what, stops=False))
     for path in task.inputs:
         maker = tasks.get(maker_of(path, known) or "")
         if maker is None or not maker.outputs:
@@ -315,11 +343,18 @@ def _check_edges(
             near = guess(other, known)
             what = f"there is no task {other!r}{near or '; it waits until there is'}"
             problems.append(Problem(task.path, *place, what, stops=False))
-        elif task.phase and other.partition("/")[0] > task.phase and "/" in other:
+        elif _is_later(other, task.phase):
             what = f"{other!r} is in a later phase, which waits for this one"
             problems.append(Problem(task.path, *place, what))
             usable = False
     return usable
+
+
+def _is_later(other: str, phase: str) -> bool:
+    """Whether the task *other* is in a phase after *phase*."""
+    theirs, slash, _ = other.partition("/")
+    is_in_phases = bool(phase and slash)
+    return is_in_phases and by_numbers(theirs) > by_numbers(phase)
 
 
 def _rings(

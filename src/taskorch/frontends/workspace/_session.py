@@ -24,13 +24,24 @@ from taskorch.errors import DependencyFailedError
 from taskorch.events import TaskBlocked, TaskUnblocked
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import Config
-from taskorch.frontends.workspace._files import missing_files, missing_outputs
-from taskorch.frontends.workspace._layout import KINDS, Layout
-from taskorch.frontends.workspace._scan import Plan, Scanner
+from taskorch.frontends.workspace._files import (
+    missing_inputs,
+    missing_outputs,
+    why_shut,
+)
+from taskorch.frontends.workspace._layout import KINDS, Layout, by_numbers
+from taskorch.frontends.workspace._scan import Plan, Scanner, maker_of
 from taskorch.frontends.workspace._status import StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
-from taskorch.frontends.workspace._work import Failed, Tell, Worker, unkept
+from taskorch.frontends.workspace._work import (
+    Failed,
+    InputsMissing,
+    Tell,
+    Worker,
+    unkept,
+    waits_for,
+)
 from taskorch.model import Task
 
 #: Seconds between two looks at the files, at least and at most …
@@ -155,7 +166,8 @@ class Session:
     def _open_gates(self) -> bool:
         """Let gates that were found shut look again, if what shut them is gone."""
         opened = is_shut = False
-        for phase, gate in sorted(self._gates.items()):
+        for phase in sorted(self._gates, key=by_numbers):
+            gate = self._gates[phase]
             if _has_failed(gate.entry) and not is_shut:
                 gate.entry = self.orchestrator.rerun_task(gate.entry.task_id)
                 opened = True
@@ -183,6 +195,12 @@ class Session:
             # Again at once, it would fail again at once.
             self.held[task_id] = unkept(error)
             return False
+        if isinstance(error, InputsMissing) and task_id in self.plan.tasks:
+            missing = missing_inputs(self._layout, self.plan.tasks[task_id])
+            if missing:
+                self.held[task_id] = waits_for(missing)
+                return False
+            self.held.pop(task_id, None)
         try:
             status = self.claims.status(task_id)
         except StatusRefusedError:
@@ -276,7 +294,14 @@ class Session:
                 continue
             what = "" if other in self.plan.known else ", which does not exist"
             return f"it waits for {other}{what}"
-        return None
+        # What another task makes may come while that runs.
+        missing = [
+            path
+            for name in task.inputs
+            if maker_of(name, self.plan.known) is None
+            for path in missing_inputs(self._layout, attrs.evolve(task, inputs=(name,)))
+        ]
+        return waits_for(missing) if missing else None
 
     def _has_completed(self, task_id: str) -> bool:
         if task_id in self._completed:
@@ -290,8 +315,7 @@ class Session:
         task = self.plan.tasks.get(task_id)
         if task is None:
             return None
-        _, rule = self._config.rule(task.phase)
-        return task, rule.timeout if task.timeout is None else task.timeout
+        return task, self._config.timeout_of(task)
 
     # -- gates -------------------------------------------------------------------------
 
@@ -302,7 +326,9 @@ class Session:
         return self.orchestrator.submit_task(task)
 
     def _exits_before(self, phase: str) -> list[TaskHandle[Any]]:
-        return [gate.exit for name, gate in self._gates.items() if name < phase]
+        place = by_numbers(phase)
+        gates = self._gates.items()
+        return [gate.exit for name, gate in gates if by_numbers(name) < place]
 
     def _of(self, phase: str) -> Iterator[str]:
         """The tasks of a phase that were handed over."""
@@ -349,11 +375,8 @@ class Session:
             if missing:
                 return task_id, f"{task_id}: {missing[0]} is not there"
         _, rule = self._config.rule(phase)
-        missing = missing_files(self._layout, self._layout.root, rule.gate)
-        if missing:
-            last = ids[-1] if ids else phase
-            return last, f"{missing[0]} is not there"
-        return None
+        why = why_shut(self._layout, phase, rule)
+        return (ids[-1] if ids else phase, why[0]) if why else None
 
     # -- what the orchestrator tells ---------------------------------------------------
 
@@ -362,7 +385,7 @@ class Session:
         if task_id is None or event.cause != "dependency":
             return
         by = self._blamed(event.root_causes)
-        if by is not None:
+        if by is not None and not self._waits(by):
             # Where that cannot be written, it waits: the next run finds it out anew.
             with suppress(OSError):
                 self.claims.block(task_id, by)
@@ -371,6 +394,11 @@ class Session:
         task_id = self._file_of(event.task_id)
         if task_id is not None:
             self.claims.reset(task_id, "blocked")
+
+    def _waits(self, task_id: str) -> bool:
+        """Whether a task that has come to an end here waits for its inputs."""
+        handle = self._handles.get(task_id)
+        return handle is not None and isinstance(handle.exception(), InputsMissing)
 
     def _file_of(self, task_id: str) -> str | None:
         """The id of the file whose task, or run of it, this is."""

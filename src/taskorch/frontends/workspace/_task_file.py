@@ -40,6 +40,8 @@ class TaskFile:
         cpu: Cores that it takes.
         memory_mb: MiB that it takes.
         priority: Higher runs first.
+        retries: How often it is run again if it has failed.
+        rest: Texts in fields that mean nothing here, by the name of the field.
         places: Where its fields, and the items of its lists, stand.
     """
 
@@ -57,6 +59,10 @@ class TaskFile:
     cpu: float = 0.0
     memory_mb: float = 0.0
     priority: int = 0
+    retries: int = 0
+    rest: dict[str, frozenset[str]] = attrs.field(
+        factory=dict[str, frozenset[str]], repr=False, eq=False
+    )
     places: dict[str, Place] = attrs.field(
         factory=dict[str, Place], repr=False, eq=False
     )
@@ -174,9 +180,10 @@ def _task(fields: Fields, task_id: str, path: str) -> TaskFile:
         cpu=cpu,
         memory_mb=memory,
         priority=fields.priority("priority"),
+        retries=fields.count("retries", least=0) or 0,
         places=fields.items,
     )
     for name in ("resources", "agent", "capability"):
         task.places[name] = fields.place(name)
-    fields.note_unknown(all_of_them=False)
+    task.rest.update(fields.note_unknown(all_of_them=False))
     return task

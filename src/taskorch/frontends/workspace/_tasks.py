@@ -28,7 +28,9 @@ def orchestrator_for(config: Config) -> TaskOrchestrator:
         if rule.limit is not None:
             pools[f"phase {name}"] = rule.limit
     return TaskOrchestrator(
-        resources=Resources(**pools), concurrency=2 * config.max_agents + _SPARE
+        resources=Resources(**pools),
+        concurrency=2 * config.max_agents + _SPARE,
+        grace=config.grace,
     )
 
 

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 #: Seconds between two looks at what another runner does: more and more.
 _FIRST_LOOK: Final = 0.02
 _LONGEST_LOOK: Final = 0.5
+#: Seconds before a failed program is run again: more and more.
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
 #: Seconds that what a dead runner has left may take to end by itself.
 _LEFTOVER_SECONDS: Final = 5.0
 
@@ -55,6 +58,10 @@ class Failed(Exception):  # noqa: N818 - it is what became of a task
     """A task has failed; the message is its `error`."""
 
 
+class InputsMissing(Failed):
+    """A task was not begun, since its inputs are not there: it waits for them."""
+
+
 @attrs.define
 class _Outcome:
     """What became of a program."""
@@ -62,6 +69,8 @@ class _Outcome:
     error: str | None = None
     exit_code: int | None = None
     lines: list[str] = attrs.field(factory=list[str])
+    #: Whether it is not to be run again, whatever `retries` says.
+    is_final: bool = False
 
 
 class Worker:
@@ -113,6 +122,9 @@ class Worker:
             msg = f"{self._layout.task_file(task_id)} is gone"
             raise Failed(msg)
         task, timeout = known
+        missing = missing_inputs(self._layout, task)
+        if missing:
+            raise InputsMissing(waits_for(missing))
         with self._slots.taken(agent.name) as agent_id:
             now = self._clock.now_ns()
             started = Status(
@@ -123,7 +135,7 @@ class Worker:
                 # Another runner has done it, or an earlier one.
                 return _passed(claim)
             try:
-                outcome = self._run(task, agent, timeout, claim)
+                outcome = self._run_until_done(task, agent, timeout, claim)
             except BaseException:
                 # We are to stop: it has not ended, and is done again.
                 self._give_back(claim)
@@ -155,24 +167,44 @@ class Worker:
 
     # -- the program -----------------------------------------------------------------
 
-    def _run(
+    def _run_until_done(
         self,
         task: TaskFile,
         agent: AgentProgram,
         timeout: float | None,
         claim: Claim,
     ) -> _Outcome:
-        missing = missing_inputs(self._layout, task)
-        if missing:
-            lines = [f"ERROR: Missing input: {path}" for path in missing]
-            return _Outcome("Missing inputs", lines=lines)
+        """Run the program, and again after a pause, as often as `retries` says."""
+        left, pause = task.retries, 0.0
+        while True:
+            outcome = self._run(task, agent, timeout, claim, pause)
+            if outcome.error is None or outcome.is_final or not left:
+                return outcome
+            pause = min(2 * pause or _FIRST_PAUSE, _LONGEST_PAUSE)
+            self._note(task.task_id, outcome.lines)
+            times = "once more" if left == 1 else f"up to {left} times more"
+            said = f"Trying again: {task.task_id} ({outcome.error}; {times})"
+            self._tell("error", said)
+            left -= 1
+
+    def _run(
+        self,
+        task: TaskFile,
+        agent: AgentProgram,
+        timeout: float | None,
+        claim: Claim,
+        pause: float,
+    ) -> _Outcome:
+        """Run the program once, in *pause* seconds."""
         self._tell("launch", f"Launching task: {task.task_id}")
         try:
             self._layout.outputs(task.task_id).mkdir(parents=True, exist_ok=True)
             program = self._program(task, agent, claim)
         except (OSError, ValueError) as error:
             return _Outcome(str(error))
-        handle = self._orch.submit_task(Task("program", program, timeout=timeout))
+        handle = self._orch.submit_task(
+            Task("program", program, timeout=timeout, not_before=pause or None)
+        )
         try:
             result = handle.result()
         except AttemptInterrupted as why:
@@ -184,7 +216,7 @@ class Worker:
             handle.cancel()
             # Only then may another have the task.
             ended.wait()
-            return _Outcome("Cancelled")
+            return _Outcome("Cancelled", is_final=True)
         except TaskCancelledError:
             # Likewise: it had not even begun.
             raise
@@ -306,6 +338,11 @@ class _Slots:
         finally:
             with self._lock:
                 taken.discard(number)
+
+
+def waits_for(missing: list[str]) -> str:
+    """Why a task is not begun whose inputs are *missing*."""
+    return f"it waits for its input {', '.join(missing)}"
 
 
 def unkept(error: OSError) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from taskorch._limits import NS
+from taskorch._staged import Staged
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -27,7 +31,9 @@ from taskorch.frontends.workspace._scan import Plan, Scanner
 from taskorch.frontends.workspace._session import Session
 from taskorch.frontends.workspace._status import StatusRefusedError, read_status
 from taskorch.frontends.workspace._task_file import head_of
+from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows._names import guess
+from taskorch.workflows._words import stamp
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
@@ -76,6 +82,7 @@ class Workspace:
         self._scanner = Scanner(self._layout, self._config)
         self._claims = Claims(self._layout)
         self._told = tell
+        self._telling = threading.RLock()
         self._launching: Session | None = None
 
     @classmethod
@@ -310,7 +317,46 @@ class Workspace:
             for other, status in self._progress().statuses.items()
             if status.status == "blocked" and status.blocked_by == task_id
         ]
+        # Who had approved its phase had seen what it made before.
+        self._layout.approval(task_id.partition("/")[0]).unlink(missing_ok=True)
         return [task_id, *(i for i in blocked if self._claims.reset(i, "blocked"))]
+
+    def approve(self, phase: str, *, by: str, note: str = "") -> bool:
+        """
+        Approve a phase whose rule says `approval: true`: the next one may begin.
+
+        Args:
+            phase: Its name.
+            by: Who approves it.
+            note: What else is to be kept of that.
+
+        Returns:
+            False if it had been approved before.
+
+        Raises:
+            UnknownTaskError: There is no such phase.
+            InvalidTaskError: It asks for no approval, or *by* is no name.
+            InvalidTransitionError: Its tasks have not completed.
+        """
+        self._check_phase(phase)
+        if not by.strip() or not (by + note).isprintable():
+            msg = "by: the name of somebody is needed; both are texts on one line"
+            raise InvalidTaskError(msg)
+        if not self._config.rule(phase)[1].approval:
+            msg = f"phase {phase} asks for no approval"
+            hint = f"in workspace.yaml: phases: {{{phase}: {{approval: true}}}}"
+            raise InvalidTaskError(msg, hint=hint)
+        path = self._layout.approval(phase)
+        if path.exists():
+            return False
+        left = self._progress().left_in(phase)
+        if left:
+            msg = f"phase {phase} has not come to its gate: {left}"
+            raise InvalidTransitionError(msg, hint="approve what it has made")
+        at = stamp(MonotonicClock().now_ns() // NS)
+        said = {"phase": phase, "by": by, "at": at, "note": note}
+        Staged(path, json.dumps(said) + "\n").commit()
+        return True
 
     def _retry_failed(self, phase: str | None) -> None:
         for task_id, status in self._progress().statuses.items():
@@ -342,17 +388,20 @@ class Workspace:
             raise ValidationFailedError(shown, findings=findings, hint="mend it first")
         if phase is None:
             return
-        phases: Mapping[str, Any] = self._plan.phases
-        if phase not in phases:
-            msg = f"there is no phase {phase!r}{guess(phase, phases)}"
-            hint = f"a phase is a folder in {self._layout.tasks}/"
-            raise UnknownTaskError(msg, hint=hint, task_id=phase)
+        self._check_phase(phase)
         shut = self._progress().shut_before(phase)
         if shut and not force:
             lines = [f"{name}: {one}" for name, why in shut.items() for one in why]
             msg = f"before {phase}, a gate is shut: {'; '.join(lines)}"
             hint = "run what is before, or begin all the same: --force (force=True)"
             raise InvalidTransitionError(msg, hint=hint)
+
+    def _check_phase(self, phase: str) -> None:
+        phases: Mapping[str, Any] = self._plan.phases
+        if phase not in phases:
+            msg = f"there is no phase {phase!r}{guess(phase, phases)}"
+            hint = f"a phase is a folder in {self._layout.tasks}/"
+            raise UnknownTaskError(msg, hint=hint, task_id=phase)
 
     def _session(self, phase: str | None) -> Session:
         return Session(
@@ -361,7 +410,9 @@ class Workspace:
 
     def _tell(self, _kind: str, line: str) -> None:
         if self._told is not None:
-            self._told(line)
+            # Tasks end on several threads, and `print` writes the end of a line apart.
+            with self._telling:
+                self._told(line)
 
     def __repr__(self) -> str:
         return f"<Workspace {str(self.root)!r}>"

@@ -1,0 +1,113 @@
+"""
+What to do, for who is there.
+
+What explains says it in calls of Python, as `orch.rerun_task('build')`. Who is at a
+command line, or asks over HTTP, has no `orch`: for them, a call is the command or the
+request that does the same. Calls that only a program can make stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote
+
+#: A call, with a full stop at the end of a line: that is no part of a command.
+_CALL: Final = re.compile(
+    r"(?:Call )?orch\.([a-z_]+(?:\.[a-z_]+)?)\(([^()\n]*)\)(?:\.result\(\))?(\.$)?",
+    re.MULTILINE,
+)
+_ARGUMENT: Final = re.compile(r"'([^']*)'")
+#: What a call says for the id of any task.
+_ANY: Final = "TASK"
+_TASK_COMMANDS: Final = {
+    "cancel_task": "cancel",
+    "explain": "explain",
+    "handle": "inspect",
+    "rerun_task": "rerun",
+    "resume_task": "resume",
+    "suspend_task": "suspend",
+}
+_TASK_REQUESTS: Final = {
+    "cancel_task": "POST {}/cancel",
+    "explain": "GET {}/explanation",
+    "handle": "GET {}/result",
+    "rerun_task": "POST {}/rerun",
+    "resume_task": "POST {}/resume",
+    "suspend_task": "POST {}/suspend",
+}
+
+
+def in_commands(text: str, journal: str) -> str:
+    """*text* with commands of `taskorch` about a journal in the place of calls."""
+    return _CALL.sub(partial(_replaced, partial(_command, journal)), text)
+
+
+def in_requests(text: str) -> str:
+    """*text* with requests of the service in the place of calls."""
+    # To put a task in the place of another is for programs.
+    text = text.partition("; or orch.submit_task(")[0]
+    return _CALL.sub(partial(_replaced, _request), text)
+
+
+def all_in_requests(value: Any) -> Any:
+    """*value*, which is as JSON has it, with `in_requests` done to all texts in it."""
+    if isinstance(value, str):
+        return in_requests(value)
+    if isinstance(value, Mapping):
+        return {name: all_in_requests(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [all_in_requests(each) for each in value]
+    return value
+
+
+def _replaced(say: Callable[[str, list[str]], str | None], call: re.Match[str]) -> str:
+    said = say(call[1], _ARGUMENT.findall(call[2]))
+    return call[0] if said is None else said
+
+
+def _command(journal: str, verb: str, args: list[str]) -> str | None:
+    place, first = shlex.quote(journal), args[0] if args else _ANY
+    if verb in _TASK_COMMANDS:
+        return f"taskorch {_TASK_COMMANDS[verb]} {place} {first}"
+    if verb == "decide":
+        return f"taskorch decide {place} {first} {_verdict(args)}"
+    if verb == "workflows.approve":
+        return f"taskorch approve {place} {'/'.join(args)} --by NAME"
+    if verb == "emit":
+        return f"taskorch emit {place} {shlex.quote(args[0]) if args else 'EVENT'}"
+    if verb == "tasks":
+        which = f"--state {args[0]}" if args else "--tasks"
+        return f"taskorch inspect {place} {which}"
+    return f"taskorch inspect {place}" if verb in ("health", "get_stats") else None
+
+
+def _request(verb: str, args: list[str]) -> str | None:
+    first = quote(args[0], safe="") if args else _ANY
+    path = "/api/v1"
+    if verb in _TASK_REQUESTS:
+        return _TASK_REQUESTS[verb].format(f"{path}/tasks/{first}")
+    if verb == "decide":
+        said = f'{{"verdict": "{_verdict(args)}"}}'
+        return f"POST {path}/tasks/{first}/decision {said}"
+    if verb == "workflows.approve":
+        gate = args[1] if len(args) > 1 else "PHASE"
+        said = f'{{"gate": "{gate}", "by": "NAME"}}'
+        return f"POST {path}/workflows/{first}/approve {said}"
+    if verb == "workflows.restart":
+        return f"POST {path}/workflows/{first if args else 'RUN'}/restart"
+    if verb == "workflows.start":
+        return f"POST {path}/workflows"
+    if verb == "emit":
+        name = args[0] if args else "EVENT"
+        return f'POST {path}/events {{"name": "{name}"}}'
+    if verb == "tasks":
+        return f"GET {path}/tasks{f'?state={first}' if args else ''}"
+    return f"GET {path}/health" if verb == "health" else None
+
+
+def _verdict(args: list[str]) -> str:
+    return "|".join(args[1:]) or "retry|fail|complete"

@@ -1,0 +1,180 @@
+"""
+`taskorch rerun`, `cancel`, `suspend`, `resume`, `decide`, `approve` and `emit`.
+
+They change tasks of a journal that nobody uses, or those of a service. In a journal
+nothing is run by that: the program does it that has this journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+from taskorch._configuration import TOKEN_VARIABLE
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.cli import FAILED, OK
+from taskorch.cli._terminal import add_json, coloured, line, print_json
+from taskorch.client import Client
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalTakenError,
+    TaskorchError,
+    UnknownTaskError,
+)
+from taskorch.model import TaskState
+from taskorch.reading import JournalReader
+
+_VERDICTS: Final = ("retry", "fail", "complete")
+_PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of the command that *parser* is for."""
+    verb = parser.prog.rpartition(" ")[2]
+    parser.set_defaults(run=_run, verb=verb)
+    parser.add_argument(
+        "journal",
+        metavar="JOURNAL|URL",
+        help="the file, while nobody uses it: runs.db; or a service: "
+        f"http://127.0.0.1:8080, whose token is in {TOKEN_VARIABLE}",
+    )
+    if verb == "approve":
+        parser.add_argument(
+            "tasks", metavar="RUN/PHASE", nargs=1, help="a phase that asks for it"
+        )
+        parser.add_argument("--by", metavar="NAME", required=True, help="who approves")
+        parser.add_argument("--note", metavar="TEXT", default="", help="kept with it")
+    elif verb == "decide":
+        parser.add_argument("tasks", metavar="TASK", nargs=1, help="its id")
+        parser.add_argument(
+            "verdict",
+            choices=_VERDICTS,
+            help="run it again, end it as failed, or take it for completed",
+        )
+        parser.add_argument(
+            "--result", metavar="JSON", type=_json, help="that it completes with"
+        )
+        parser.add_argument("--reason", metavar="TEXT", default="", help="kept with it")
+    elif verb == "emit":
+        parser.add_argument("event", metavar="EVENT", help="its name")
+        parser.add_argument(
+            "--payload", metavar="JSON", type=_json, help="what comes with it"
+        )
+    else:
+        parser.add_argument("tasks", metavar="TASK", nargs="+", help="ids of tasks")
+    add_json(parser)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        msg = f"{text!r} is no JSON: {error} (a text has its own quotes: '\"done\"')"
+        raise argparse.ArgumentTypeError(msg) from None
+
+
+def _run(args: argparse.Namespace) -> int:
+    is_service = args.journal.startswith(("http://", "https://"))
+    with _service(args.journal) if is_service else _journal(args.journal) as there:
+        if args.verb == "emit":
+            count = there.emit(args.event, args.payload)
+            told = {"event": args.event, "released": count}
+            words = f"{line(args.event)}: {count:,} tasks go on"
+            _tell(args, told, words.replace("1 tasks go", "1 task goes"))
+            return OK
+        states: set[TaskState] = set()
+        code = OK
+        for name in args.tasks:
+            task_id, changed = _changed(args, there, name)
+            state = _state(there, task_id) if args.verb != "approve" else None
+            if state is not None:
+                states.add(state)
+            code = code if changed else FAILED
+            told = {"task": task_id, "changed": changed, "state": state}
+            _tell(args, told, _words(args.verb, task_id, state, changed=changed))
+    if not is_service and code == OK and not args.json and (states & {*_PASSING}):
+        print(f"It runs when the program is run again that has {line(args.journal)}.")
+    return code
+
+
+def _tell(args: argparse.Namespace, told: dict[str, Any], words: str) -> None:
+    if args.json:
+        print_json({name: value for name, value in told.items() if value is not None})
+    else:
+        print(words, flush=True)
+
+
+def _words(verb: str, task_id: str, state: TaskState | None, *, changed: bool) -> str:
+    if state is None:
+        return f"{line(task_id)} {'is' if changed else 'had been'} decided on"
+    text = f"{line(task_id)} is {coloured(state.value)}"
+    if not changed:
+        return f"{text}: there is nothing to {verb}"
+    if verb in ("cancel", "suspend") and state is TaskState.RUNNING:
+        return f"{text}, and was asked to stop"
+    return text
+
+
+def _changed(args: argparse.Namespace, there: Any, name: str) -> tuple[str, bool]:
+    """The id of the task that there is then, and whether anything has changed."""
+    if args.verb == "rerun":
+        return there.rerun_task(name).task_id, True
+    if args.verb == "decide":
+        verdict: Literal["retry", "fail", "complete"] = args.verdict
+        return name, there.decide(name, verdict, args.result, args.reason)
+    if args.verb == "approve":
+        return name, _approve(there, name, by=args.by, note=args.note)
+    change: Callable[[str], bool] = getattr(there, f"{args.verb}_task")
+    return name, change(name)
+
+
+def _approve(there: Any, name: str, **said: str) -> bool:
+    """Approve RUN/PHASE: in both there may be slashes."""
+    approve: Callable[..., bool] = (
+        there.approve if isinstance(there, Client) else there.workflows.approve
+    )
+    parts = name.removesuffix("/approval").split("/")
+    unknown: TaskorchError = InvalidTaskError(
+        f"{name!r} names no phase of a run", hint="write RUN/PHASE"
+    )
+    for place in range(len(parts) - 1, 0, -1):
+        try:
+            return approve("/".join(parts[:place]), "/".join(parts[place:]), **said)
+        except UnknownTaskError as error:
+            unknown = error
+    raise unknown
+
+
+def _state(there: Any, task_id: str) -> TaskState:
+    status = there.get_task_status(task_id)
+    return TaskState(status["state"] if isinstance(there, Client) else status.state)
+
+
+@contextmanager
+def _journal(path: str) -> Iterator[TaskOrchestrator]:
+    """An orchestrator that has a journal, and runs nothing of what is in it."""
+    # It must be there: to own one makes it.
+    JournalReader(path)
+    orch = TaskOrchestrator(journal=path, unknown_capability="wait")
+    orch._rt.takes_up = False  # noqa: SLF001 - only a command leaves all as it is
+    try:
+        yield orch
+    except JournalTakenError as error:
+        error.hint = "stop that one first; if it is a service, name its URL here"
+        raise
+    finally:
+        orch.stop(drain=False)
+
+
+@contextmanager
+def _service(url: str) -> Iterator[Client]:
+    try:
+        yield Client(url, token=os.environ.get(TOKEN_VARIABLE))
+    except OSError as error:
+        msg = f"{url} cannot be reached: {error.strerror or error}"
+        hint = "check the address, and whether the service runs"
+        raise TaskorchError(msg, hint=hint) from error

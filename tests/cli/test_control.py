@@ -1,0 +1,166 @@
+"""Commands that change tasks, and remedies that name them: in a journal, over HTTP."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from tests.cli.tools import forget, taskorch, told
+from tests.frontends.service.tools import served
+
+from taskorch import Approval, Task, TaskOrchestrator, Workflow
+from taskorch.reading import JournalReader
+
+
+def build(mended):
+    if not mended.exists():
+        raise ValueError("not yet")
+
+
+def ship():
+    return "shipped"
+
+
+def workflow(mended):
+    flow = Workflow("flow")
+    flow.task(build, mended, id="build")
+    flow.task(ship, id="ship", after=["build"])
+    flow.phase("say", gate=Approval())
+    flow.phase("then").task(ship, id="then")
+    flow.add(Task.wait_for("come", id="wait"))
+    return flow
+
+
+@pytest.fixture
+def journal(tmp_path):
+    path = tmp_path / "runs.db"
+    run(path)
+    yield path
+    forget(tmp_path)
+
+
+def run(path):
+    with TaskOrchestrator(journal=path, rerun_failed=False) as orch:
+        orch.workflows.start(workflow(path.parent / "mended"), id="flow")
+        orch.wait()
+
+
+def state(path, task_id):
+    return JournalReader(path).get_task_status(task_id).state
+
+
+def remedies(text):
+    """What `explain` says is to be done, as words of a command."""
+    found = re.findall(r"(?:→|or|complete:) (taskorch .*)", text)
+    return [shlex.split(line.replace("NAME", "Ada")) for line in found]
+
+
+def test_what_explain_advises_can_be_typed_as_it_stands(journal, capsys):
+    said = taskorch(capsys, "explain", journal)[1]
+    said += taskorch(capsys, "explain", journal, "flow/ship")[1]
+    assert "orch." not in said
+
+    found = {words[1]: words for words in remedies(said)}
+    assert set(found) == {"rerun", "approve", "emit"}
+    (journal.parent / "mended").touch()
+    for words in found.values():
+        assert taskorch(capsys, *words[1:])[0] == 0, words
+    assert state(journal, "flow/build~2") == "queued"
+    run(journal)
+    for name in ("build", "ship", "then", "wait"):
+        assert state(journal, f"flow/{name}") == "completed"
+
+
+def test_tasks_of_a_journal_that_nobody_uses_are_changed_and_nothing_runs(
+    journal, capsys
+):
+    for verb, name, becomes in (
+        ("suspend", "flow/then", "suspended"),
+        ("resume", "flow/then", "pending"),
+        ("cancel", "flow/then", "cancelled"),
+    ):
+        code, out, err = taskorch(capsys, verb, journal, name)
+        assert (code, err) == (0, "")
+        assert f"{name} is {becomes}" in out
+        assert state(journal, name) == becomes
+    code, out, _ = taskorch(capsys, "cancel", journal, "flow/then", "flow/wait")
+    assert code == 1
+    assert "flow/then is cancelled: there is nothing to cancel" in out
+    assert state(journal, "flow/wait") == "cancelled"
+    code, out, _ = taskorch(capsys, "rerun", journal, "flow/build", "--json")
+    (said,) = told(out)
+    assert said == {"task": "flow/build~2", "changed": True, "state": "queued"}
+    assert state(journal, "flow/build~2") == "queued"
+
+
+def test_a_decision_has_a_result(journal, capsys):
+    words = ["flow/wait", "complete", "--result", '{"n": 3}', "--reason", "by hand"]
+    assert taskorch(capsys, "decide", journal, *words)[0] == 0
+    assert JournalReader(journal).get_task_status("flow/wait").result == {"n": 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["rerun", "none.db", "x"], 2, "there is no journal"),
+        (["cancel", "JOURNAL", "no"], 2, "JOURNAL --tasks lists the tasks"),
+        (["rerun", "JOURNAL", "flow/ship"], 2, "only what has ended is run again"),
+        (["decide", "JOURNAL", "flow/ship", "retry"], 2, "taskorch rerun JOURNAL TASK"),
+        (["decide", "JOURNAL", "flow/wait", "fail", "--result", "{"], 2, "is no JSON"),
+        (["approve", "JOURNAL", "flow/nobody", "--by", "A"], 2, "it is asked for: say"),
+        (["approve", "JOURNAL", "flow", "--by", "Ada"], 2, "write RUN/PHASE"),
+        (["cancel", "http://127.0.0.1:1", "x"], 2, "cannot be reached"),
+    ],
+)
+def test_what_cannot_be_changed_is_said_with_what_to_do(
+    words, code, said, journal, capsys
+):
+    given = [journal if word == "JOURNAL" else word for word in words]
+    got, _, err = taskorch(capsys, *given)
+    assert got == code
+    assert said in err.replace(str(journal), "JOURNAL")
+
+
+def test_a_journal_that_is_in_use_is_left_alone(journal, capsys):
+    with TaskOrchestrator(journal=journal):
+        code, _, err = taskorch(capsys, "cancel", journal, "flow/then")
+    assert code == 75
+    assert "belongs to process" in err
+    assert "if it is a service, name its URL" in err
+    assert state(journal, "flow/then") == "pending"
+
+
+def test_a_service_is_asked_likewise_and_its_hints_are_requests(
+    tmp_path, capsys, monkeypatch
+):
+    with TaskOrchestrator() as orch, served(orch) as service:
+        monkeypatch.setenv("TASKORCH_TOKEN", service.token)
+        orch.workflows.start(workflow(tmp_path / "mended"), id="flow")
+        orch.wait()
+        url = f"http://127.0.0.1:{service.server.port}"
+
+        hints = [
+            service.ask("GET", "/api/v1/stuck").said,
+            service.ask("GET", "/api/v1/tasks/flow%2Fship/explanation").said,
+            service.ask("POST", "/api/v1/tasks/nobody/cancel").said,
+            service.ask("GET", "/api/v1/tasks/flow%2Fbuild/result").said,
+        ]
+        assert "orch." not in str(hints)
+        assert "POST /api/v1/tasks/flow%2Fbuild/rerun" in str(hints)
+        assert 'POST /api/v1/workflows/flow/approve {"gate": "say", ' in str(hints)
+
+        (tmp_path / "mended").touch()
+        assert taskorch(capsys, "rerun", url, "flow/build")[0] == 0
+        assert taskorch(capsys, "approve", url, "flow/say", "--by", "Ada")[0] == 0
+        assert taskorch(capsys, "emit", url, "come")[1] == "come: 1 task goes on\n"
+        orch.wait()
+        assert orch.workflows.status("flow").counts == {"completed": 7}
+        code, out, _ = taskorch(capsys, "suspend", url, "flow/ship")
+        assert (code, out) == (
+            1,
+            "flow/ship is completed: there is nothing to suspend\n",
+        )
+        code, _, err = taskorch(capsys, "resume", url, "nobody")
+        assert code == 2
+        assert "no task has the id 'nobody'" in err
