@@ -153,6 +153,14 @@ def test_a_method_that_is_not_of_a_path_does_nothing(services, name, path):
                 assert {*answer.headers["allow"].split(", ")} == known, answer
 
 
+def test_a_body_changes_nothing_about_which_methods_there_are(service):
+    sent = {**service.headers(), "Content-Type": JSON}
+    for path in ("/api/v1/tasks/x/rerun", "/api/v1/tasks/x/cancel"):
+        answer = service.send("GET", path, b"{}", sent)
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert service.send("GET", "/nowhere", b"{}", sent).status == 404
+
+
 def test_get_and_head_have_no_body(service):
     sent = {**service.headers(), "Content-Type": JSON}
     for method in ("GET", "HEAD"):

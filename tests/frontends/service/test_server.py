@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from tests.frontends.service.tools import orchestrator, served
@@ -102,6 +103,17 @@ def test_a_reader_that_stalls_is_dropped_and_harms_no_other(hurried, monkeypatch
         assert dropped.wait(PATIENCE)
         # What the system keeps of it can be read to its end; more does not come.
         assert ended(stalled)
+
+
+def test_silent_connections_do_not_shut_out_who_has_the_token(service):
+    """Nor do they end those that follow events, however many there are."""
+    with ExitStack() as open_ones, service.follow("?names=task_completed") as stream:
+        for _ in range(260):
+            silent = open_ones.enter_context(service.socket())
+            silent.sendall(b"GET /livez HTTP/1.1\r\n")
+        service.post("/api/v1/tasks", {"type": "echo", "id": "x"})
+        assert service.result("x")["state"] == "completed"
+        assert stream.take(1)[0][1]["task_id"] == "x"
 
 
 def test_it_ends_although_somebody_follows(service):

@@ -535,7 +535,8 @@ def _shown(end: Mapping[str, Any]) -> str:
     if "error" in end:
         text = "failed: {type}: {message}".format(**end["error"])
     elif "program" in end:
-        text = f"exit code {end['program']['exit_code']}"
+        code = end["program"]["exit_code"]
+        text = f"exit code {code}" if code else end["outcome"]
     else:
         text = end["outcome"]
     return visible(" ".join(text[:_MAX_SHOWN].split()))

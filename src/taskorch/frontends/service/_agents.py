@@ -48,7 +48,14 @@ _MAX_AGENTS: Final = 1_000
 Admit: TypeAlias = Callable[[Agent, AttemptExecutor[Any]], None]
 #: What only the agent knows.
 SESSION: Final = "Taskorch-Session"
-_HEADER: Final = {SESSION: {"type": "string", "minLength": 16, "maxLength": 200}}
+_HEADER: Final = {
+    SESSION: {
+        "type": "string",
+        "minLength": 16,
+        "maxLength": 200,
+        "pattern": "^[!-~]+$",
+    }
+}
 
 
 @cache
@@ -67,6 +74,7 @@ def _operation(
         *("POST", f"/api/v1/agents/{{agent_id}}/{verb}", f"agent_{verb}", words),
         do,
         header={} if verb == "hello" else _HEADER,
+        needs=() if verb == "hello" else (SESSION,),
         body=ref(f"Agent{verb.capitalize()}"),
         answer=ref(told),
         refuses=(404, 409, 503),
