@@ -223,6 +223,7 @@ class Agent:
             try:
                 if not self._is_known:
                     self._say_hello(line)
+                    self._await_telling()
                 self._claim(line)
             except Unreachable as error:
                 self._note(f"waits for {self._address.url}: {error}")
@@ -260,6 +261,12 @@ class Agent:
         self._heard = max(self._heard, sent)
         self._is_known = True
         self._note(f"is taken by {self._address.url}")
+
+    def _await_telling(self) -> None:
+        """What it did while it was not known is told first: it may be its next work."""
+        with self._changed:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._ends, _PATIENCE)
 
     def _claim(self, line: Line) -> None:
         with self._lock:
@@ -416,7 +423,8 @@ class Agent:
                     self._note(f"cannot tell how attempts have ended: {error}")
             else:
                 return
-            self._has_ended.wait(pause)
+            with self._changed:
+                self._changed.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _tell_otherwise(

@@ -309,8 +309,9 @@ class Agents:
         session, said = await self._read(request, "AgentArtifact")
         if self._artifacts is None:
             raise Problem(409, "no_artifacts", "no files are taken here")
-        attempt = session.task_of(text(said, "attempt"))
-        if attempt is None:
+        attempt = text(said, "attempt")
+        made = await run_in_threadpool(session.fence_of, attempt)
+        if made is None:
             raise Problem(
                 *(409, "not_yours", "the agent has no such attempt"),
                 hint="files are sent before the end of their attempt is told",
@@ -321,7 +322,7 @@ class Agents:
             refuse("data", "base64 is needed")
         keep = partial(
             self._artifacts.keep,
-            *(attempt.task_id, attempt.fence, text(said, "name")),
+            *(*made, text(said, "name")),
             *(said["offset"], data),
         )
         return answer({"size": await run_in_threadpool(keep)})
