@@ -223,6 +223,6 @@ async def test_coroutines_have_the_same_words(tmp_path):
         assert await aio.agents.bring_late("t", old.fence, value=1, agent="far")
         new.end(2)
         assert await (await aio.handle("t")) == 1
-        assert (await aio.get_task_status("t")).late_results == {old.number: 1}
+        assert (await aio.get_task_status("t")).late_results == {new.number: 2}
         assert not await aio.agents.is_lost("far")
         assert await aio.agents.leave("far")

@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.frontends.agent.tools import Proxy, agent_process, at_work, free_port
@@ -290,9 +293,12 @@ def test_it_ends_its_programs_when_its_lease_is_over(service, tmp_path):
         eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
         pid = int(pid_file.read_text())
         proxy.cut()
-        eventually(lambda: not is_alive(pid))
-        eventually(lambda: not agent._runs)
         eventually(lambda: service.orch.agents.is_lost("far"))
+        lost = time.monotonic()
+        eventually(lambda: not is_alive(pid))
+        # By then others are given its work: it is to be over by then, or at once.
+        assert time.monotonic() - lost < 2.0
+        eventually(lambda: not agent._runs)
         proxy.mend()
         # It is taken again, and the same task is begun anew.
         eventually(lambda: int(pid_file.read_text() or pid) != pid)
@@ -341,6 +347,38 @@ def test_a_service_that_will_never_take_it(service):
         agent = Agent("far", service.server.url, **given)
         with pytest.raises(InvalidTaskError, match=why):
             agent.run()
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A service that refuses an agent for some reasons, one after another."""
+
+    reasons: ClassVar = []
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        status = self.reasons.pop(0)
+        body = json.dumps({"detail": f"refused by {status}", "code": "x"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_what_a_service_may_take_another_time_is_said_again(status, monkeypatch):
+    monkeypatch.setattr(Refusing, "reasons", [status, status, 403])
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        agent = Agent("far", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(InvalidTaskError, match="refused by 403"):
+            agent.run()
+        server.shutdown()
+        thread.join()
+    assert not Refusing.reasons
 
 
 def test_a_service_that_takes_no_agents(caplog):
@@ -668,8 +706,6 @@ def test_what_is_cut_is_not_said_again(service, monkeypatch):
 
 
 def test_what_answers_may_be_something_else():
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
     class Other(BaseHTTPRequestHandler):
         def do_POST(self):
             self.send_response(200)

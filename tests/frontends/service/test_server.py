@@ -6,14 +6,17 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
+from unittest.mock import Mock
 
 import pytest
+import uvicorn
 from tests.frontends.service.tools import orchestrator, served
 from tests.integration.tools import PATIENCE
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
 from taskorch.frontends.service import create_app, serve
-from taskorch.frontends.service._server import Protocol, _Joined
+from taskorch.frontends.service._bodies import RECEIPT_SECONDS
+from taskorch.frontends.service._server import STALLED_SECONDS, Protocol, _Joined
 
 HEAD = b"POST /api/v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 40\r\n"
 
@@ -103,6 +106,26 @@ def test_a_reader_that_stalls_is_dropped_and_harms_no_other(hurried, monkeypatch
         assert dropped.wait(PATIENCE)
         # What the system keeps of it can be read to its end; more does not come.
         assert ended(stalled)
+
+
+def test_a_reader_that_stalls_has_its_time_and_no_more(monkeypatch):
+    """What is documented: ten seconds for a request, fifteen for a reader."""
+    assert (RECEIPT_SECONDS, STALLED_SECONDS) == (10, 15)
+    assert Protocol.stalled_seconds == STALLED_SECONDS
+    assert RECEIPT_SECONDS <= Protocol.receipt_seconds <= RECEIPT_SECONDS + 5
+    later = []
+
+    class Loop:
+        def call_later(self, seconds, end):
+            later.append(seconds)
+            return Mock()
+
+    server = uvicorn.Config(create_app(TaskOrchestrator(), token=None))
+    server.load()
+    protocol = Protocol(server, Mock(connections=set()), {}, Loop())
+    protocol.connection_made(Mock(get_extra_info=lambda _: None))
+    protocol.pause_writing()
+    assert later == [Protocol.receipt_seconds, STALLED_SECONDS]
 
 
 def test_silent_connections_do_not_shut_out_who_has_the_token(service):

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,26 @@ def test_a_task_has_one_runner_and_one_outcome(claims):
     assert second.claim(running("a/one")) == done("a/one")
     with pytest.raises(FencedOffError, match="a/one was claimed by another"):
         first.finish(mine, done("a/one"))
+
+
+def test_tasks_that_run_at_once_in_one_runner_are_claimed_one_after_another(claims):
+    """Its threads share one lock of the system, which holds none of them back."""
+    one, other = claims(), claims()
+    many = 200
+
+    def do(number: int) -> str:
+        found = claim(one, f"a/t{number}")
+        one.finish(found, done(found.task_id))
+        return found.task_id
+
+    with ThreadPoolExecutor(16) as pool:
+        names = list(pool.map(do, range(many)))
+    for name in names:
+        status = other.claim(running(name))
+        assert isinstance(status, Status)
+        assert status.has_ended
+    lines = (one._own / "claims.jsonl").read_text().splitlines()
+    assert len([json.loads(line) for line in lines]) == 2 * many
 
 
 def test_what_is_given_back_goes_to_the_next_with_a_higher_fence(claims):
