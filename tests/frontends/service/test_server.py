@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -14,7 +15,15 @@ from tests.frontends.service.tools import orchestrator, served
 from tests.integration.tools import PATIENCE
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
-from taskorch.frontends.service import create_app, serve
+from taskorch.frontends.service import (
+    _artifacts,
+    _bodies,
+    _feed,
+    _guard,
+    _server,
+    create_app,
+    serve,
+)
 from taskorch.frontends.service._bodies import RECEIPT_SECONDS
 from taskorch.frontends.service._server import STALLED_SECONDS, Protocol, _Joined
 
@@ -126,6 +135,21 @@ def test_a_reader_that_stalls_has_its_time_and_no_more(monkeypatch):
     protocol.connection_made(Mock(get_extra_info=lambda _: None))
     protocol.pause_writing()
     assert later == [Protocol.receipt_seconds, STALLED_SECONDS]
+
+
+def test_limits_are_those_that_are_documented():
+    """In the pages about the service, and about agents."""
+    limits = [_artifacts.MAX_BYTES, _artifacts.MAX_FILES, _bodies.MAX_BODY]
+    assert limits == [64 << 20, 1_000, 1 << 20]
+    assert (_feed.KEPT, _server._CONNECTIONS) == (10_000, 200)
+    assert (_guard._WITHOUT, _guard._WITH_TOKEN) == (20, 2_000)
+
+
+@pytest.mark.parametrize(("levels", "status"), [(59, 200), (60, 400)])
+def test_a_body_has_sixty_levels(service, levels, status):
+    payload = json.loads("[" * levels + "]" * levels)
+    answer = service.post("/api/v1/events", {"name": "x", "payload": payload})
+    assert answer.status == status
 
 
 def test_silent_connections_do_not_shut_out_who_has_the_token(service):
