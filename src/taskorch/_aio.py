@@ -524,10 +524,10 @@ class AsyncAgents:
         error: BaseException | None = None,
         *,
         agent: str,
-    ) -> None:
+    ) -> bool:
         """See `AgentManager.bring_late`."""
         late = partial(self._manager.bring_late, value=value, error=error, agent=agent)
-        await self._aio._asked(late, task_id, fence)
+        return await self._aio._asked(late, task_id, fence)
 
 
 class AsyncResources:

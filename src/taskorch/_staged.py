@@ -22,12 +22,15 @@ class Staged:
     Args:
         path: The file; its folder is made.
         text: All that is in it afterwards.
+        mode: Its rights.
 
     Raises:
         OSError: It cannot be written; nothing is left of it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], text: str) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], text: str, mode: int = 0o644
+    ) -> None:
         self._path = os.fspath(path)
         folder = os.path.dirname(self._path)  # noqa: PTH120 - made for each text
         name = f".{_PROCESS}-{os.getpid()}-{next(_numbers)}.tmp"
@@ -40,7 +43,7 @@ class Staged:
             file = os.open(self._fresh, flags, 0o600)
         try:
             try:
-                os.fchmod(file, 0o644)
+                os.fchmod(file, mode)
                 _write(file, text.encode())
             finally:
                 os.close(file)

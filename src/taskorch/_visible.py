@@ -15,7 +15,7 @@ _OBEYED: Final = re.compile(
 #: Characters of an error's message that facts keep; the error itself has them all.
 _MAX_MESSAGE: Final = 10_000
 #: Who somebody is to a server, and by which password or token.
-_USERINFO: Final = re.compile(r"""://[^\s/?#"'<>]*@""")
+_USERINFO: Final = re.compile(r"""//[^\s/?#"'<>]*@""")
 
 
 def visible(text: str) -> str:
@@ -25,7 +25,7 @@ def visible(text: str) -> str:
 
 def masked(text: str) -> str:
     """*text* without what stands before the host in a URL, which may be a password."""
-    return _USERINFO.sub("://…@", text) if "://" in text else text
+    return _USERINFO.sub("//…@", text) if "//" in text else text
 
 
 def said(error: BaseException) -> tuple[str, str]:

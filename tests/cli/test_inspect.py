@@ -115,6 +115,19 @@ def test_a_list_says_if_there_are_more(journal, capsys):
     assert len(out.splitlines()) == 64
 
 
+def test_a_number_of_thousands_of_digits_is_shown_as_a_text(tmp_path, capsys):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(pow, 10, 5_000, id="t")).result()
+    for words in (("t",), ("--tasks",)):
+        code, out, err = taskorch(capsys, "inspect", path, *words, "--json")
+        assert (code, err) == (0, "")
+        assert [one["task_id"] for one in told(out)] == ["t"]
+    assert int(
+        told(taskorch(capsys, "inspect", path, "t", "--json")[1])[0]["result"], 16
+    )
+
+
 def test_results_over_time(journal, capsys):
     out = taskorch(capsys, "inspect", journal, "--over-time", "365d")[1]
     assert out.splitlines()[-1].split()[-3:] == ["61", "1", "0"]

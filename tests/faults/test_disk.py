@@ -6,6 +6,7 @@ What is acknowledged is compared at once with what there would be after a loss o
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
@@ -312,6 +313,23 @@ def test_what_was_acknowledged_and_is_gone_is_damage(
         assert not isinstance(caught.value, JournalTakenError)
         left = GROUPS[0] + GROUPS[1] if is_synced else GROUPS[0]
         assert list(journal.read()) == left
+
+
+def test_what_was_acknowledged_and_is_another_now_is_damage(disk: Disk) -> None:
+    """It has the same number, and is not what was kept."""
+    path = disk.folder / "runs.db"
+    with closing(SqliteJournal(path, durability="process")) as journal:
+        epoch = journal.claim()
+        journal.append(epoch, GROUPS[0])
+        disk.fail("EIO", "write")
+        with pytest.raises(JournalUnavailableError):
+            journal.append(epoch, GROUPS[1])
+        disk.mend()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("UPDATE groups SET crc = crc + 1")
+            other.commit()
+        with pytest.raises(JournalError, match="was kept, and it ends"):
+            journal.append(epoch, GROUPS[1])
 
 
 # -- an orchestrator ---------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_nobody_else_is_heard_of(orch, name):
             ask()
 
 
-def test_what_an_earlier_life_had_it_do_is_kept_and_does_not_count(tmp_path):
+def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
     def life():
         return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
 
@@ -144,8 +144,9 @@ def test_what_an_earlier_life_had_it_do_is_kept_and_does_not_count(tmp_path):
         orch.stop(drain=False, timeout=0)
     with life() as orch:
         late = orch.agents.bring_late
-        late("t", fence, "old", agent="far")
-        late("u", fence, error=ValueError("old"), agent="far")
+        assert not late("t", fence, error=ValueError("old"), agent="far")
+        assert late("u", fence, "done", agent="far")
+        assert not late("u", fence, "again", agent="far")
         with pytest.raises(UnknownTaskError):
             late("nobody", fence, agent="far")
         with pytest.raises(InvalidTaskError, match="made no attempt"):
@@ -154,12 +155,14 @@ def test_what_an_earlier_life_had_it_do_is_kept_and_does_not_count(tmp_path):
             late("t", (fence[0], 7), agent="far")
         with pytest.raises(InvalidTaskError, match="is of this life"):
             late("t", (fence[0] + 1, 1), agent="far")
-        assert orch.get_task_status("t").late_results == {1: "old"}
+        assert "ValueError" in repr(orch.get_task_status("t").late_results[1])
         assert orch.get_task_status("t").state.value == "queued"
+        assert orch.handle("u").result(10) == "done"
         orch.stop(drain=False, timeout=0)
     with life() as orch:
-        assert orch.get_task_status("t").late_results == {1: "old"}
-        assert "ValueError" in repr(orch.get_task_status("u").late_results[1])
+        assert "ValueError" in repr(orch.get_task_status("t").late_results[1])
+        assert orch.get_task_status("u").late_results == {1: "again"}
+        assert orch.handle("u").result(10) == "done"
         orch.agents.join(far(), box := Mailbox())
         eventually(lambda: box.begun)
         assert box.begun[0].task_id == "t"
@@ -217,9 +220,9 @@ async def test_coroutines_have_the_same_words(tmp_path):
         await asyncio.to_thread(eventually, lambda: len(box.begun) == 2)
         old, new = box.begun
         assert await aio.agents.beat("far", [("t", new.number)]) == []
-        await aio.agents.bring_late("t", old.fence, value=1, agent="far")
+        assert await aio.agents.bring_late("t", old.fence, value=1, agent="far")
         new.end(2)
-        assert await (await aio.handle("t")) == 2
-        assert (await aio.get_task_status("t")).late_results == {old.number: 1}
+        assert await (await aio.handle("t")) == 1
+        assert (await aio.get_task_status("t")).late_results == {new.number: 2}
         assert not await aio.agents.is_lost("far")
         assert await aio.agents.leave("far")

@@ -131,6 +131,28 @@ def test_it_is_in_nothing_that_we_tell(tmp_path, monkeypatch, caplog):
     assert "https://…@example.org/data" in together
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["//user:hunter2@host/x", "at //hunter2@host", "a://b:hunter2@c, //hunter2@d"],
+)
+def test_a_password_of_an_address_without_its_scheme_is_in_nothing_either(text):
+    with TaskOrchestrator() as orch:
+
+        def fail():
+            raise ConnectionError(text)
+
+        handle = orch.submit(fail)
+        with pytest.raises(ConnectionError):
+            handle.result()
+        told = []
+        orch.signals.task_failed.connect(told.append)
+        task_id = orch.submit(fail).task_id
+        orch.wait()
+        assert "…@" in told[-1].message
+        for said in (f"{told}", str(orch.explain(task_id))):
+            assert "hunter2" not in said
+
+
 def test_a_journal_has_it_where_it_is_needed_and_nowhere_else(tmp_path, monkeypatch):
     """In what was handed over, which the next life needs; not in the facts' bodies."""
     monkeypatch.setenv("CANARY", CANARY)

@@ -209,7 +209,7 @@ BAD = [
         True,
     ),
     (
-        {"tasks": {"a": {"type": "x", "deadline": "2100-13-01T00:00:00Z"}}},
+        {"tasks": {"a": {"type": "x", "deadline": "2100-02-30T00:00:00Z"}}},
         "tasks.a.deadline",
         False,
     ),

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from taskorch._visible import said
-from taskorch.errors import InvalidTaskError, UnknownAgentError
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    UnknownAgentError,
+)
 from taskorch.events import LateResultIgnored
 from taskorch.kernel import past_of
 from taskorch.model import (
     Agent,
+    Program,
+    ProgramResult,
     TaskState,
     check_capabilities,
     check_count,
@@ -24,6 +31,7 @@ from taskorch.runtime._documents import document_of_end
 from taskorch.runtime._late import keep_late
 
 if TYPE_CHECKING:
+    from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("AgentManager",)
@@ -161,11 +169,13 @@ class AgentManager:
         error: BaseException | None = None,
         *,
         agent: str,
-    ) -> None:
+    ) -> bool:
         """
-        Keep what came of an attempt of an earlier life: it changes nothing.
+        Take what came of an attempt of an earlier life, with which its agent went on.
 
-        It is in `TaskStatus.late_results`, and told as `LateResultIgnored`.
+        What it returned completes its task, unless that has ended since, or is under
+        way in this process; another agent's attempt is stopped. Anything else changes
+        nothing: it is in `TaskStatus.late_results`, and told as `LateResultIgnored`.
 
         Args:
             task_id: The id of its task.
@@ -173,6 +183,83 @@ class AgentManager:
             value: What it returned.
             error: What it raised.
             agent: The name of the agent that made it.
+
+        Returns:
+            Whether it counts.
+
+        Raises:
+            InvalidTaskError: It is of this life, or the agent never had the task.
+            UnknownTaskError: No task has this id.
+        """
+        self.check_made(task_id, fence, agent)
+        rt = self._rt
+        number = fence[1]
+        work = rt.directory.known(task_id)
+        row = work._row
+        # How a program has ended is for whoever made one of the task, if that was not
+        # the user.
+        is_of_kind = isinstance(value, ProgramResult) == (
+            self.program_of(task_id) is not None
+        )
+        committer = rt.committer
+        document = None
+        if committer is not None:
+            document, error = document_of_end(committer.document, task_id, value, error)
+        described = () if error is None else said(error)
+        outcome = "completed" if error is None else "failed"
+
+        def change(now: int) -> bool:
+            counts = (
+                error is None
+                and is_of_kind
+                and self._await_end(row, number, agent, now)
+            )
+            if committer is not None:
+                committer.documents[work] = document
+            if counts:
+                work._value, work._error = value, None
+                why = f"agent {agent} had done it while the orchestrator was away"
+                # A state machine that forbids it leaves it held.
+                with suppress(InvalidTransitionError):
+                    return rt.kernel.decide(row, "complete", now, why)
+            rt.kernel.note(
+                LateResultIgnored, now, task_id, number, outcome, *described, cargo=work
+            )
+            late = value if error is None else error
+            keep_late(work, number, late, described[0] if described else "")
+            return False
+
+        counted: bool = rt.step(change, keep=True)
+        return counted
+
+    def _await_end(self, row: TaskRow, number: int, agent: str, now: int) -> bool:
+        """Hold *row* for the end of its attempt *number*; False if it is too late."""
+        kernel = self._rt.kernel
+        why = f"agent {agent} has ended attempt {number} of it"
+        extra = row.extra
+        if row.state is TaskState.RUNNING:
+            there = row.agent is not None and row.agent.lease_ns
+            is_next = row.attempt == number + 1
+            if not (there and is_next) or (extra is not None and extra.stop):
+                return False
+            described = ("AttemptLostError", why)
+            kernel.end_attempt(row, row.attempt, "missing", now, None, described)
+        elif row.attempt != number:
+            return False
+        if row.state is TaskState.QUEUED:
+            kernel.miss(row, why, now)
+        extra = row.extra
+        is_held = extra is not None and extra.decision and not extra.blocked_by
+        return row.state is TaskState.BLOCKED and is_held
+
+    def check_made(self, task_id: str, fence: tuple[int, int], agent: str) -> None:
+        """
+        Refuse what no agent of this name has made in an earlier life.
+
+        Args:
+            task_id: The id of a task.
+            fence: The life and the number of an attempt, as `Attempt.fence`.
+            agent: The name of the agent.
 
         Raises:
             InvalidTaskError: It is of this life, or the agent never had the task.
@@ -185,29 +272,23 @@ class AgentManager:
             raise InvalidTaskError(msg, hint="Attempt.end() ends it", task_id=task_id)
         rt.look_up(task_id)
         with rt.lock:
-            work = rt.directory.known(task_id)
-            row = work._row
+            row = rt.directory.known(task_id)._row
             runs = [who for state, _, who in past_of(row) if state is TaskState.RUNNING]
             if agent not in runs or number > row.attempt:
                 msg = f"agent {agent!r} made no attempt {number} of task {task_id}"
                 raise InvalidTaskError(msg, task_id=task_id)
-        committer = rt.committer
-        document = None
-        if committer is not None:
-            document, error = document_of_end(committer.document, task_id, value, error)
-        described = () if error is None else said(error)
-        outcome = "completed" if error is None else "failed"
 
-        def change(now: int) -> None:
-            if committer is not None:
-                committer.documents[work] = document
-            rt.kernel.note(
-                LateResultIgnored, now, task_id, number, outcome, *described, cargo=work
-            )
-            late = value if error is None else error
-            keep_late(work, number, late, described[0] if described else "")
+    def program_of(self, task_id: str) -> Program | None:
+        """
+        The program that a task is, if it is one and has not left memory.
 
-        rt.step(change, keep=True)
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        self._rt.look_up(task_id)
+        task = self._rt.directory.known(task_id)._task
+        payload = None if task is None else task.payload
+        return payload if isinstance(payload, Program) else None
 
     def _check(self, name: str) -> None:
         row = self._rt.kernel.agents.get(name)

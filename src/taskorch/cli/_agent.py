@@ -98,7 +98,8 @@ def _run(args: argparse.Namespace) -> int:
     agent = Agent(
         args.agent_id,
         args.orchestrator_endpoint,
-        token=os.environ.get(TOKEN_VARIABLE),
+        # What it runs has not to know it.
+        token=os.environ.pop(TOKEN_VARIABLE, None),
         abilities=Abilities.of(args.can, args.call, args.commands),
         at_once=args.max_concurrency,
         lease=args.lease,
@@ -128,10 +129,12 @@ def _handler(path: Path | None) -> logging.Handler:
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # For its owner alone; one that is there keeps its rights.
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
             handler = logging.FileHandler(path, encoding="utf-8")
         except OSError as error:
             msg = f"--log-file {path}: {error.strerror}"
-            raise InvalidTaskError(msg) from None
+            raise InvalidTaskError(msg, hint="name one that can be written") from None
     formatter = logging.Formatter(_LINE, "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)

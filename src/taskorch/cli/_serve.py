@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -73,11 +74,16 @@ def _run(args: argparse.Namespace) -> int:
         metrics_app,
         suite_app,
     )
+    from taskorch.frontends.suite._folder import RunFolder  # noqa: PLC0415
     from taskorch.frontends.suite._reading import load  # noqa: PLC0415
 
     suite = load(*args.config)
-    runs = SuiteRuns(suite, folder_of(args))
-    given = os.environ.get(TOKEN_VARIABLE)
+    folder = folder_of(args)
+    # Whether it can be written is said now, and not by the first run.
+    tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
+    runs = SuiteRuns(suite, folder)
+    # What is started from here has not to know it.
+    given = os.environ.pop(TOKEN_VARIABLE, None)
     if args.no_token and given is not None:
         msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
         raise InvalidTaskError(msg)

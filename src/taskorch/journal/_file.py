@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import sqlite3
@@ -63,6 +64,9 @@ _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 #: raised as a MemoryError.
 FAILURES: Final = (sqlite3.Error, OSError, UnicodeError, MemoryError)
 
+#: What the system says where nothing can be written.
+_FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 def is_passing(error: BaseException) -> bool:
     """Whether *error* may pass by itself; others mean damage."""
@@ -74,6 +78,13 @@ def is_passing(error: BaseException) -> bool:
 def may_be_unread(error: BaseException) -> bool:
     """Whether *error* may mean that the disk refused to read, and no damage."""
     return isinstance(error, sqlite3.Error) and _kind(error) in _DAMAGE
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Whether *error* says that nothing can be written there, now or later."""
+    if isinstance(error, sqlite3.Error):
+        return _kind(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+    return isinstance(error, OSError) and error.errno in _FORBIDDEN
 
 
 def advice(error: BaseException) -> str:

@@ -358,6 +358,11 @@ class ReadableJournal:
             outcome = "unknown" if self._in_doubt else "refused"
             why = str(error) or "out of memory"
             msg = f"{self.path} cannot be {what} now: {why}"
-            hint = _file.advice(error) if what == "read" else None
+            hint = None
+            if what == "read":
+                hint = _file.advice(error)
+            elif what == "claimed" and _file.is_forbidden(error):
+                hint = f"{self.path.parent} must let you write: change its rights, or "
+                hint += "choose another path; whoever only reads it needs no more"
             return JournalUnavailableError(msg, outcome=outcome, hint=hint)
         return JournalError(f"{self.path} is damaged: {error}", hint=RESTORE)

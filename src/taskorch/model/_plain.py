@@ -13,6 +13,8 @@ from taskorch.model._numbers import pythons
 from taskorch.model._show import show
 from taskorch.model._states import TaskState
 
+#: Bits of an integer that every Python writes down, whatever limit it was given.
+_MAX_BITS: Final = 2_000
 #: Levels that are looked into; what is deeper is shown as text.
 _MAX_DEPTH: Final = 20
 
@@ -26,9 +28,12 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
     value = pythons(value)
     if value is None or isinstance(value, bool | str):
         return value
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        # What has more digits than Python writes is no number to others, either.
+        return value if value.bit_length() < _MAX_BITS else hex(value)
+    if isinstance(value, float):
         # JSON has no infinity, and no NaN.
-        return value if isinstance(value, int) or math.isfinite(value) else str(value)
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, date):
         return value.isoformat()
     if depth and isinstance(value, Mapping):
@@ -54,6 +59,8 @@ def fields_of(value: Any, *, whole: bool = True) -> dict[str, Any]:
 
 def taken_apart(value: object, *, whole: bool = True) -> Any:
     """*value* with its fields in the place of each value of ours that has some."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
         return {name: taken_apart(item, whole=whole) for name, item in items}

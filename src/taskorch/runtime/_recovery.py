@@ -93,8 +93,12 @@ class Recovery:
         rt.weights.let_go(committer.last)
         kernel.listen([], _ALL)
         recover(kernel, rt.epoch, now_ns())
-        if not rt.takes_up:
-            return
+        if rt.takes_up:
+            self._take_up(now_ns)
+
+    def _take_up(self, now_ns: Callable[[], int]) -> None:
+        """Pools and agents of this life; and what has lost what it needs."""
+        rt, kernel = self._rt, self._rt.kernel
         kernel.change_pools(rt.pools, now_ns())
         joining, rt.joining = rt.joining, []
         for info in joining:

@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from tests.frontends.agent.tools import Proxy, agent_process, at_work, free_port
@@ -290,9 +293,12 @@ def test_it_ends_its_programs_when_its_lease_is_over(service, tmp_path):
         eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
         pid = int(pid_file.read_text())
         proxy.cut()
-        eventually(lambda: not is_alive(pid))
-        eventually(lambda: not agent._runs)
         eventually(lambda: service.orch.agents.is_lost("far"))
+        lost = time.monotonic()
+        eventually(lambda: not is_alive(pid))
+        # By then others are given its work: it is to be over by then, or at once.
+        assert time.monotonic() - lost < 2.0
+        eventually(lambda: not agent._runs)
         proxy.mend()
         # It is taken again, and the same task is begun anew.
         eventually(lambda: int(pid_file.read_text() or pid) != pid)
@@ -341,6 +347,38 @@ def test_a_service_that_will_never_take_it(service):
         agent = Agent("far", service.server.url, **given)
         with pytest.raises(InvalidTaskError, match=why):
             agent.run()
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A service that refuses an agent for some reasons, one after another."""
+
+    reasons: ClassVar = []
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        status = self.reasons.pop(0)
+        body = json.dumps({"detail": f"refused by {status}", "code": "x"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_what_a_service_may_take_another_time_is_said_again(status, monkeypatch):
+    monkeypatch.setattr(Refusing, "reasons", [status, status, 403])
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        agent = Agent("far", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(InvalidTaskError, match="refused by 403"):
+            agent.run()
+        server.shutdown()
+        thread.join()
+    assert not Refusing.reasons
 
 
 def test_a_service_that_takes_no_agents(caplog):
@@ -475,7 +513,7 @@ def test_ends_are_told_until_they_are_heard(service, monkeypatch, caplog):
     refusals = [
         Refusal(429, {"detail": "slowly", "code": "too_many_requests"}),
         Refusal(404, {"detail": "who?", "code": "unknown_agent"}),
-        Refusal(422, {"detail": "what?", "code": "invalid_request"}),
+        Refusal(401, {"detail": "a token?", "code": "no_token"}),
         Unreachable("gone"),
     ]
     say = Line.say
@@ -489,8 +527,121 @@ def test_ends_are_told_until_they_are_heard(service, monkeypatch, caplog):
     with running(service):
         assert service.orch.submit_task(Task("double", 4)).result(60) == 8
     assert not refusals
-    assert "cannot tell how attempts have ended: what?" in caplog.text
+    assert "cannot tell how attempts have ended: a token?" in caplog.text
     assert "has ends to tell: gone" in caplog.text
+
+
+def deep(levels):
+    return "[" * levels + "]" * levels
+
+
+#: What a function may return, and why its task fails.
+REFUSED = {
+    "deep": (lambda: json.loads(deep(58)), "nested more than 60 levels deep"),
+    "deeper": (lambda: [json.loads(deep(900))], "levels deep"),
+    "deepest": (lambda: nested(100_000), "too deeply"),
+    "twins": (lambda: {1: "a", "1": "b"}, "'1' stands twice"),
+    "digits": (lambda: 10**5_000, "digits"),
+    "halves": (lambda: "\ud800", None),
+}
+
+
+def attempts(service, handle):
+    return service.orch.get_task_status(handle.task_id).attempts
+
+
+def nested(levels):
+    made = []
+    for _ in range(levels):
+        made = [made]
+    return made
+
+
+def test_a_result_that_is_never_taken_fails_its_task_and_no_other(service):
+    results = {name: lambda _, made=made: made() for name, (made, _) in REFUSED.items()}
+    abilities = Abilities((), {**results, "double": double})
+    with running(service, abilities=abilities, at_once=8) as agent:
+        others = service.orch.submit_tasks([Task("double", n) for n in range(5)])
+        handles = {name: service.orch.submit_task(Task(name)) for name in REFUSED}
+        for name, (_, why) in REFUSED.items():
+            if why is None:
+                assert handles[name].result(60) == "\ud800"
+            else:
+                with pytest.raises(TaskFailedError, match=why):
+                    handles[name].result(60)
+        assert [handle.result(60) for handle in others] == [0, 2, 4, 6, 8]
+        assert all(attempts(service, each) == 1 for each in others)
+        eventually(lambda: not agent._runs)
+
+
+def test_what_a_function_returned_is_not_changed_any_more(service):
+    """By what it has left behind."""
+    kept = []
+    go = threading.Event()
+
+    def give(_):
+        kept.append(kept)
+        go.set()
+        return [1]
+
+    def say(_):
+        told = [1]
+        progress(told)
+        told.append(told)
+
+    abilities = Abilities((), {"give": give, "say": say})
+    with running(service, abilities=abilities, lease=0.5):
+        assert service.orch.submit_task(Task("say", id="s")).result(60) is None
+        assert service.orch.submit_task(Task("give")).result(60) == [1]
+
+
+@pytest.mark.parametrize(
+    "line", [deep(16_000), deep(58), '{"a": 1, "a": 2}', "[" * 16_000, "9" * 5_000]
+)
+def test_odd_progress_ends_no_lease(service, tmp_path, line):
+    """And what is said after it is heard."""
+    odd, go = tmp_path / "odd", tmp_path / "go"
+    odd.write_text(f"{line}\n")
+    wait = f"until test -e {go}; do sleep 0.05; done"
+    tell = "echo '\"last\"' >> $TASKORCH_PROGRESS; sleep 600"
+    script = f"cat {odd} > $TASKORCH_PROGRESS; {wait}; {tell}"
+    with running(service, lease=1.0, at_once=2):
+        other = sh("echo 1 > $TASKORCH_PROGRESS; sleep 600", id="other")
+        handles = service.orch.submit_tasks([sh(script, id="odd"), other])
+        eventually(lambda: service.orch.get_task_status("other").progress == 1)
+        go.touch()
+        eventually(lambda: service.orch.get_task_status("odd").progress == "last")
+        for handle in handles:
+            handle.cancel()
+        assert [attempts(service, each) for each in handles] == [1, 1]
+
+
+def test_what_a_program_leaves_among_its_files_ends_nothing(service, tmp_path, caplog):
+    script = """
+import os
+os.chdir(os.environ["TASKORCH_ARTIFACTS"])
+for name in (b"a\\nb", b"\\xff", b"\\x1b[2J"):
+    open(name, "w").close()
+open("good", "w").write("x")
+os.mkfifo("pipe")
+os.symlink("/etc/passwd", "link")
+for _ in range(3_000):
+    os.mkdir("d")
+    os.chdir("d")
+"""
+    program = Program([sys.executable, "-c", script])
+    with running(service) as agent:
+        handle = service.orch.submit_task(
+            Task("program", program, requires=["sh"], id="t")
+        )
+        assert handle.result(60).exit_code == 0
+        left = agent._runner._folder
+        assert service.orch.submit_task(Task("double", 1)).result(60) == 2
+    assert not left.exists()
+    found = [path.name for path in (tmp_path / "artifacts" / "t").rglob("*")]
+    assert sorted(found) == ["-1.1", "good", "output.log"]
+    for name in ("a\nb", "\\udcff", "\\x1b[2J"):
+        assert f"{name} of t was not sent" in caplog.text
 
 
 def test_files_that_are_refused_are_left_out(service, monkeypatch, caplog):
@@ -555,8 +706,6 @@ def test_what_is_cut_is_not_said_again(service, monkeypatch):
 
 
 def test_what_answers_may_be_something_else():
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-
     class Other(BaseHTTPRequestHandler):
         def do_POST(self):
             self.send_response(200)
@@ -626,6 +775,21 @@ def test_a_function_that_hangs_does_not_hold_the_command(service, tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
         assert service.orch.agents.is_lost("agent_001")
+
+
+def test_the_files_of_an_agent_that_was_killed_go_with_the_next_one(service, tmp_path):
+    log = tmp_path / "a.log"
+    script = "dd if=/dev/zero bs=1k count=1 of=$TASKORCH_ARTIFACTS/f"
+    for run in ("a", "b"):
+        with agent_process(service, log, "--can", "sh", "--lease", "1") as process:
+            service.orch.submit_task(sh(f"{script}; exec sleep 600", id=run))
+            eventually(lambda: len(list(tmp_path.rglob("artifacts/f"))) == 1)
+            (found,) = tmp_path.rglob("artifacts/f")
+            process.kill()
+            process.wait(60)
+            service.orch.cancel_task(run)
+            eventually(lambda: service.orch.agents.is_lost("agent_001"))
+    assert found.exists()
 
 
 def test_an_agent_that_is_killed_leaves_no_program(service, tmp_path):

@@ -358,6 +358,16 @@ def test_all_that_an_agent_says_is_a_sign_of_life():
         assert row.seen[kernel.tasks["t"]] == named
 
 
+def test_who_waits_for_work_in_vain_is_answered_in_time_for_his_lease():
+    """However long he would wait: a third of it, so that two answers may be lost."""
+    with fleet("x", lease=1.5) as (service, agent):
+        told = agent.hello("x", lease=1.5)
+        assert told["heartbeat"] == pytest.approx(told["lease"] / 3)
+        for _ in range(3):
+            assert agent.claim(wait=3_000) == {"orders": [], "stop": []}
+        assert not service.orch.agents.is_lost("far")
+
+
 def test_a_name_is_free_once_its_agent_is_lost():
     with lost() as (service, agent, handle, order):
         other = Wire(service, secret="the-secret-of-another-one")
@@ -393,7 +403,40 @@ def test_what_an_agent_leaves_is_for_others():
 # -- another life ----------------------------------------------------------------------
 
 
-def test_after_a_restart_an_agent_says_hello_again_and_old_results_are_late(tmp_path):
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("other", ["far", "near", None])
+def test_what_was_done_while_the_service_was_away_counts(tmp_path, idempotent, other):
+    """Also if it comes when its task is begun again, by this agent or another."""
+
+    def life():
+        return orchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+
+    with fleet("x", orch=life()) as (service, agent):
+        service.orch.submit_task(Task("x", id="t", idempotent=idempotent))
+        order = agent.order()
+    with served(life(), agents=True) as service:
+        agents = {name: Wire(service, name) for name in ("far", "near")}
+        if other is not None:
+            agents[other].hello("x")
+            again = agents[other].order() if idempotent else None
+        agent = agents["far"]
+        if other != "far":
+            agent.hello("x")
+        handle = service.orch.handle("t")
+        assert agent.end(order, "done") == "counted"
+        assert agent.end(order, "done") == "counted"
+        assert handle.result(10) == "done"
+        if other is not None and idempotent:
+            told = agents[other].claim(again["attempt"])
+            assert told["stop"] == [again["attempt"]]
+            assert agents[other].end(again, "again") == "late"
+            assert status(service, handle).late_results == {2: "again"}
+        assert service.result("t")["result"] == "done"
+    with life() as orch:
+        assert orch.handle("t").result() == "done"
+
+
+def test_after_a_restart_what_was_not_done_or_comes_too_late_changes_nothing(tmp_path):
     def life():
         return orchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
 
@@ -409,12 +452,21 @@ def test_after_a_restart_an_agent_says_hello_again_and_old_results_are_late(tmp_
         assert agent.claim(again["attempt"], order["attempt"])["stop"] == [
             order["attempt"]
         ]
-        assert agent.end(order, "old") == "late"
-        assert agent.end(order, "old") == "late"
+        failed = {"type": "ValueError", "message": "oh"}
+        failed = {"attempt": order["attempt"], "outcome": "failed", "error": failed}
+        assert agent.complete(failed) == ["late"]
+        assert agent.complete(failed) == ["late"]
         assert agent.end(again, "right") == "counted"
         handle = service.orch.handle("t")
         assert handle.result(10) == "right"
-        assert status(service, handle).late_results == {order["number"]: "old"}
+        (late,) = status(service, handle).late_results.values()
+        assert str(late) == "task t raised ValueError: oh"
+    with served(life(), agents=True) as service:
+        agent.service = service
+        agent.hello("x")
+        assert agent.end(order, "old") == "late"
+        late = status(service, handle).late_results
+        assert late == {order["number"]: "old"}
     with life() as orch:
         assert orch.get_task_status("t").late_results == {order["number"]: "old"}
 

@@ -69,6 +69,31 @@ def test_a_body_of_two_lengths_is_refused(service):
         assert b" 400 " in found.recv(1_000)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_length_and_a_transfer_encoding_end_the_connection(service, method):
+    """A proxy may have taken what follows for a request of its own."""
+    sent = f"{method} /api/v1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    sent += f"Authorization: Bearer {service.token}\r\nContent-Type: {JSON}\r\n"
+    sent += "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    smuggled = "GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with service.socket() as found:
+        found.sendall((sent + smuggled).encode())
+        said = b""
+        while data := found.recv(65_536):
+            said += data
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1") == 1
+
+
+def test_a_body_that_is_required_is_required(service):
+    description = service.get("/openapi.json")
+    for path, methods in description["paths"].items():
+        body = methods.get("post", {}).get("requestBody")
+        if body is not None and body["required"] and "/agents/" not in path:
+            place = path.replace("{task_id}", "x").replace("{workflow_id}", "x")
+            assert service.post(place).status == 422, path
+
+
 def test_a_client_that_leaves_in_the_middle_of_a_body_submits_nothing(service):
     sent = b"POST /api/v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 400\r\n"
     sent += b"Content-Type: application/json\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from tests.frontends.service.tools import orchestrator, served
@@ -147,6 +148,36 @@ def test_whoever_fell_behind_hears_that_something_is_missing(service, monkeypatc
     assert told[1][1]["seq"] == page["events"][0]["seq"]
 
 
+def test_whoever_hears_of_no_gap_has_missed_nothing(service, monkeypatch):
+    """From wherever he goes on, as events leave memory."""
+    monkeypatch.setattr(_feed, "KEPT", 10)
+    every, cursors = [], ["0"]
+    for n in range(20):
+        run(service, f"t{n}")
+        page = service.get(f"{EVENTS}?after={cursors[-1]}")
+        every += [event["seq"] for event in page["events"]]
+        cursors.append(page["next"])
+        gaps = 0
+        for cursor in cursors[:-1]:
+            page = service.get(f"{EVENTS}?after={cursor}")
+            rest = [seq for seq in every if seq > int(cursor.partition("-")[0])]
+            found = [event["seq"] for event in page["events"]]
+            assert found == (rest[-len(found) :] if page["missed"] else rest)
+            gaps += page["missed"]
+    assert gaps
+
+
+def test_a_stream_ends_with_the_service(service, monkeypatch):
+    """It does not wait for the next event, or for the next sign that it lives."""
+    monkeypatch.setattr("taskorch.frontends.service._stream.QUIET_SECONDS", 1e6)
+    with service.follow(f"?{ENDS}") as stream:
+        run(service, "a")
+        stream.take(1)
+        service.server.stop()
+        # Nothing is cut off.
+        assert not stream.response.read()
+
+
 def test_in_another_life_numbers_of_an_earlier_one_mean_nothing():
     with served(orchestrator()) as service:
         run(service, "a")
@@ -207,6 +238,24 @@ def test_with_a_journal_nothing_is_missing(durable, monkeypatch):
 
     assert found == ids
     assert [data["task_id"] for _, data in told] == ids
+
+
+@pytest.mark.timeout(300)
+def test_to_catch_up_takes_what_is_missing_and_not_its_square(tmp_path):
+    """Whatever was kept in one piece: here, thousands of submissions."""
+    seconds = []
+    for number in (1_000, 8_000):
+        path = tmp_path / f"{number}.db"
+        with orchestrator(journal=path, durability="process") as orch:
+            orch.submit_tasks([Task("echo", id=f"t/{n}") for n in range(number)])
+        journal = JournalReader(path)
+        with served(orchestrator(journal=path), journal=journal) as service:
+            begun, found, after = time.process_time(), 0, "0"
+            while events := (page := service.get(f"{EVENTS}?after={after}"))["events"]:
+                found, after = found + len(events), page["next"]
+            seconds.append(time.process_time() - begun)
+        assert found > 2 * number
+    assert seconds[1] < 20 * seconds[0]
 
 
 def test_a_journal_that_cannot_be_read_is_a_gap(durable, monkeypatch):

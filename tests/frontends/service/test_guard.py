@@ -153,6 +153,14 @@ def test_a_method_that_is_not_of_a_path_does_nothing(services, name, path):
                 assert {*answer.headers["allow"].split(", ")} == known, answer
 
 
+def test_a_body_changes_nothing_about_which_methods_there_are(service):
+    sent = {**service.headers(), "Content-Type": JSON}
+    for path in ("/api/v1/tasks/x/rerun", "/api/v1/tasks/x/cancel"):
+        answer = service.send("GET", path, b"{}", sent)
+        assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert service.send("GET", "/nowhere", b"{}", sent).status == 404
+
+
 def test_get_and_head_have_no_body(service):
     sent = {**service.headers(), "Content-Type": JSON}
     for method in ("GET", "HEAD"):
@@ -211,6 +219,23 @@ def test_tokens_are_not_tried_out_for_long():
         assert statuses == {401, 429}
         # Whoever has the token is not kept out by those who have not.
         assert service.get("/api/v1/tasks")["tasks"] == []
+
+
+def test_so_many_requests_a_second_are_answered_and_no_more(monkeypatch):
+    """In every second, and however long it was quiet."""
+    now = [0.0]
+    monkeypatch.setattr("taskorch.frontends.service._guard.monotonic", lambda: now[0])
+    monkeypatch.setattr("taskorch.frontends.service._guard._WITH_TOKEN", 30.0)
+    with served(orchestrator()) as service:
+        for seconds, share in ((0, 1), (1, 1), (1, 1), (0.5, 0.5), (1_000, 1)):
+            now[0] += seconds
+            for headers, status, most in (({}, 401, 20), (service.headers(), 200, 30)):
+                told = [
+                    service.send("GET", "/api/v1/health", b"", headers).status
+                    for _ in range(40)
+                ]
+                answered = int(share * most)
+                assert told == [status] * answered + [429] * (40 - answered)
 
 
 def test_requests_with_the_token_are_bounded_too(monkeypatch):

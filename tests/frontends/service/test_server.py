@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
+from contextlib import ExitStack
+from unittest.mock import Mock
 
 import pytest
+import uvicorn
 from tests.frontends.service.tools import orchestrator, served
 from tests.integration.tools import PATIENCE
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator
-from taskorch.frontends.service import create_app, serve
-from taskorch.frontends.service._server import Protocol, _Joined
+from taskorch.frontends.service import (
+    _artifacts,
+    _bodies,
+    _feed,
+    _guard,
+    _server,
+    create_app,
+    serve,
+)
+from taskorch.frontends.service._bodies import RECEIPT_SECONDS
+from taskorch.frontends.service._server import STALLED_SECONDS, Protocol, _Joined
 
 HEAD = b"POST /api/v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 40\r\n"
 
@@ -102,6 +115,52 @@ def test_a_reader_that_stalls_is_dropped_and_harms_no_other(hurried, monkeypatch
         assert dropped.wait(PATIENCE)
         # What the system keeps of it can be read to its end; more does not come.
         assert ended(stalled)
+
+
+def test_a_reader_that_stalls_has_its_time_and_no_more(monkeypatch):
+    """What is documented: ten seconds for a request, fifteen for a reader."""
+    assert (RECEIPT_SECONDS, STALLED_SECONDS) == (10, 15)
+    assert Protocol.stalled_seconds == STALLED_SECONDS
+    assert RECEIPT_SECONDS <= Protocol.receipt_seconds <= RECEIPT_SECONDS + 5
+    later = []
+
+    class Loop:
+        def call_later(self, seconds, end):
+            later.append(seconds)
+            return Mock()
+
+    server = uvicorn.Config(create_app(TaskOrchestrator(), token=None))
+    server.load()
+    protocol = Protocol(server, Mock(connections=set()), {}, Loop())
+    protocol.connection_made(Mock(get_extra_info=lambda _: None))
+    protocol.pause_writing()
+    assert later == [Protocol.receipt_seconds, STALLED_SECONDS]
+
+
+def test_limits_are_those_that_are_documented():
+    """In the pages about the service, and about agents."""
+    limits = [_artifacts.MAX_BYTES, _artifacts.MAX_FILES, _bodies.MAX_BODY]
+    assert limits == [64 << 20, 1_000, 1 << 20]
+    assert (_feed.KEPT, _server._CONNECTIONS) == (10_000, 200)
+    assert (_guard._WITHOUT, _guard._WITH_TOKEN) == (20, 2_000)
+
+
+@pytest.mark.parametrize(("levels", "status"), [(59, 200), (60, 400)])
+def test_a_body_has_sixty_levels(service, levels, status):
+    payload = json.loads("[" * levels + "]" * levels)
+    answer = service.post("/api/v1/events", {"name": "x", "payload": payload})
+    assert answer.status == status
+
+
+def test_silent_connections_do_not_shut_out_who_has_the_token(service):
+    """Nor do they end those that follow events, however many there are."""
+    with ExitStack() as open_ones, service.follow("?names=task_completed") as stream:
+        for _ in range(260):
+            silent = open_ones.enter_context(service.socket())
+            silent.sendall(b"GET /livez HTTP/1.1\r\n")
+        service.post("/api/v1/tasks", {"type": "echo", "id": "x"})
+        assert service.result("x")["state"] == "completed"
+        assert stream.take(1)[0][1]["task_id"] == "x"
 
 
 def test_it_ends_although_somebody_follows(service):

@@ -7,10 +7,12 @@ import os
 import re
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from urllib.request import Request, urlopen
 
 import pytest
 from tests.frontends.service.suites import EXECUTE, SUITE, served
@@ -439,6 +441,47 @@ def test_a_token_is_made_and_printed_once_unless_it_is_given(here):
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
         assert given not in line + process.stdout.read() + process.stderr.read()
+
+
+def test_what_a_served_suite_prints_is_for_its_owner_and_its_token_is_not_for_tests(
+    here,
+):
+    given = new_token()
+    (here / "A.sh").write_text("env")
+    before = os.umask(0)
+    try:
+        with command(here, TASKORCH_TOKEN=given) as (process, line):
+            client = WithToken(re.findall(r"http://127\.0\.0\.1:\d+", line)[0], given)
+            client.post(EXECUTE)
+            eventually(lambda: client.get("/api/v1/status")["status"] == "completed")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+    finally:
+        os.umask(before)
+    folder = here / ".taskorch/suite"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = [*folder.glob("report.*"), *(folder / "logs").iterdir()]
+    assert "PATH=" in (folder / "logs" / "A.1.log").read_text()
+    for path in files:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        assert given not in path.read_text(), path
+
+
+class WithToken:
+    """It has the token."""
+
+    def __init__(self, url, token):
+        self.url, self.token = url, token
+
+    def post(self, path):
+        return self.get(path, b"{}")
+
+    def get(self, path, body=None):
+        headers = {"Authorization": f"Bearer {self.token}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        with urlopen(Request(self.url + path, body, headers), timeout=30) as answer:
+            return json.load(answer)
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,21 @@ def pages(service, query):
     return found
 
 
+def test_a_number_of_thousands_of_digits_is_shown_too(service):
+    """Python writes none of these down, and no page is to end by that."""
+    many = 10**5_000
+    for n, value in enumerate((many, {"a": [-many]}, {many: 1}, [[{many}]])):
+        service.orch.submit_task(Task("echo", value, id=f"n{n}", metadata={"of": many}))
+    service.orch.wait()
+
+    assert len(service.get("/api/v1/tasks")["tasks"]) == 4
+    assert int(service.result("n0")["result"], 16) == many
+    assert int(service.result("n1")["result"]["a"][0], 16) == -many
+    for n in range(4):
+        assert service.get(f"/api/v1/tasks/n{n}")["task_id"] == f"n{n}"
+        assert service.result(f"n{n}")["state"] == "completed"
+
+
 def test_a_list_comes_in_pages_and_each_task_once(service):
     ids = [f"t{n}" for n in range(7)]
     service.orch.submit_tasks([Task("echo", id=name) for name in ids[:5]])

@@ -10,6 +10,7 @@ from taskorch import InvalidTaskError, ValidationFailedError
 from taskorch.frontends.suite import _sharding, load, run
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._history import History
+from taskorch.frontends.suite._judging import CriteriaNotMetError
 from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._sharding import dealt, sharded
 
@@ -52,6 +53,22 @@ def suite_of(project, tmp_path):
         return load(path)
 
     return suite_of
+
+
+def test_shards_together_need_what_the_largest_needs(tmp_path):
+    """Each has the memory of the task, and they may run one after another."""
+    part = {
+        "coverage_data": str(tmp_path / "none"),
+        "counts": {"passed": 1},
+        "started": 1.0,
+        "ended": 2.0,
+    }
+    parts = [{**part, "memory_mb": 300.0}, {**part, "memory_mb": 200.0}]
+    about = {"id": "A", "python": "", "cwd": "", "criteria": {"memory_max": 310}}
+    assert _sharding.judged(parts, about)["counts"]["passed"] == 2
+    about["criteria"] = {"memory_max": 290}
+    with pytest.raises(CriteriaNotMetError, match="memory"):
+        _sharding.judged(parts, about)
 
 
 def piles(suite):

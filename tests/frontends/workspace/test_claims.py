@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,24 @@ def test_a_task_has_one_runner_and_one_outcome(claims):
     assert second.claim(running("a/one")) == done("a/one")
     with pytest.raises(FencedOffError, match="a/one was claimed by another"):
         first.finish(mine, done("a/one"))
+
+
+def test_a_task_has_one_runner_however_many_threads_these_have(claims):
+    """Threads of one runner share one lock of the system, which holds none back."""
+    runners = [claims(), claims()]
+
+    def win(name: str, one: Claims) -> bool:
+        return isinstance(one.claim(running(name)), Claim)
+
+    wanted = [(f"a/t{n}", one) for n in range(500) for one in runners]
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(win, *zip(*wanted, strict=True)))
+    assert [sum(pair) for pair in by_task(won)] == [1] * 500
+
+
+def by_task(won: list[bool]) -> Iterator[tuple[bool, bool]]:
+    """Both runners' luck with each task."""
+    return zip(won[::2], won[1::2], strict=True)
 
 
 def test_what_is_given_back_goes_to_the_next_with_a_higher_fence(claims):

@@ -18,6 +18,7 @@ import stat
 import tempfile
 import threading
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,33 @@ def make_temporary() -> Path:
         OSError: It cannot be made.
     """
     return _home.make_folder()
+
+
+def remove_tree(top: Path) -> None:
+    """Remove a folder and all that is in it, however deep; what cannot be stays."""
+    with suppress(RecursionError):
+        shutil.rmtree(top, ignore_errors=True)
+    with suppress(OSError):
+        if top.exists():
+            _remove_flattened(top)
+
+
+def _remove_flattened(top: Path) -> None:
+    """Remove it by moving what is in its folders up, so that no path gets long."""
+    numbers = count()
+    while folders := [path for path in top.iterdir() if _is_folder(path)]:
+        for folder in folders:
+            for path in folder.iterdir():
+                if _is_folder(path):
+                    path.rename(top / f".{top.name}.{next(numbers)}")
+                else:
+                    path.unlink()
+            folder.rmdir()
+    shutil.rmtree(top)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _make_home() -> Path:
@@ -101,7 +129,7 @@ def _remove_if_left(home: Path) -> None:
     lock = os.open(home / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(home, ignore_errors=True)
+        remove_tree(home)
     finally:
         os.close(lock)
 
@@ -109,4 +137,4 @@ def _remove_if_left(home: Path) -> None:
 def _remove(home: Path, owner: int) -> None:
     # A forked child that exits must leave it alone.
     if os.getpid() == owner:
-        shutil.rmtree(home, ignore_errors=True)
+        remove_tree(home)

@@ -19,6 +19,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
+from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
 from taskorch.frontends.agent._runs import MAX_RESULT, Run, Runner
@@ -37,8 +38,14 @@ _PATIENCE: Final = 10.0
 _LOOK: Final = 0.5
 #: Attempts that it remembers to have begun.
 _SEEN: Final = 10_000
+#: Characters of an error in the log.
+_MAX_SHOWN: Final = 200
 #: Seconds that it tries to say goodbye.
 _GOODBYE: Final = 3.0
+#: The status of a file for which there is no place.
+_CONFLICT: Final = 409
+#: Files of an attempt that may be refused before no more are sent.
+_MOST_REFUSED: Final = 100
 #: What the service says where it does not know the agent.
 _UNKNOWN: Final = ("unknown_agent", "not_your_session")
 
@@ -150,7 +157,15 @@ class Agent:
     def _speak(self, say: Callable[[Line], None], line: Line) -> None:
         """On a thread of its own: say what is to be said, on a line of its own."""
         try:
-            say(line)
+            while not self._has_ended.is_set():
+                try:
+                    say(line)
+                except Exception:  # noqa: BLE001 - logged, and tried again
+                    # Nobody else does what this thread does.
+                    _LOG.exception("%s: a fault, after which it goes on", self.name)
+                    self._has_ended.wait(_LONGEST_PAUSE)
+                else:
+                    break
         finally:
             line.close()
 
@@ -168,8 +183,8 @@ class Agent:
     def _finish(self) -> None:
         """What runs may end, or is ended; all ends are told."""
         count = len(self._runs)
-        runs = counted(count, "attempt") if count else "nothing"
-        _LOG.info("%s: ends; under way: %s", self.name, runs)
+        what = f"{counted(count, 'attempt')} under way" if count else "idle"
+        _LOG.info("%s: ends, %s", self.name, what)
         end = monotonic() + self._drain
         while self._runs and monotonic() < end and not self._is_to_end_now.is_set():
             self._is_to_end_now.wait(min(0.05, self._drain))
@@ -209,6 +224,7 @@ class Agent:
             try:
                 if not self._is_known:
                     self._say_hello(line)
+                    self._await_telling()
                 self._claim(line)
             except Unreachable as error:
                 self._note(f"waits for {self._address.url}: {error}")
@@ -246,6 +262,12 @@ class Agent:
         self._heard = max(self._heard, sent)
         self._is_known = True
         self._note(f"is taken by {self._address.url}")
+
+    def _await_telling(self) -> None:
+        """What it did while it was not known is told first: it may be its next work."""
+        with self._changed:
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._ends, _PATIENCE)
 
     def _claim(self, line: Line) -> None:
         with self._lock:
@@ -320,14 +342,33 @@ class Agent:
             progress = {
                 name: value for name, value in news.items() if value is not None
             }
-            said = {"running": [*news], "progress": progress}
-            sent = monotonic()
             try:
-                self._hear(line.say("heartbeat", said, max(1.0, every)), sent)
+                self._give_sign(line, [*news], progress)
             except (Unreachable, Refusal) as error:
                 # Who asks for work finds out what to do about it.
                 _LOG.debug("%s: no sign of life got through: %s", self.name, error)
             self._keep_leases()
+
+    def _give_sign(
+        self, line: Line, running: list[str], progress: Mapping[str, Any]
+    ) -> None:
+        """Say what runs, and how far it is; progress that is refused is left out."""
+        said = {"running": running, "progress": progress}
+        sent = monotonic()
+        try:
+            answer = line.say("heartbeat", said, max(1.0, self._lease / 3))
+        except Refusal as error:
+            if not (progress and error.is_of_content):
+                raise
+            if len(progress) == 1:
+                text = "%s: the progress of %s is not taken: %s"
+                (name,) = progress
+                _LOG.warning(text, self.name, visible(name), visible(str(error)))
+                self._give_sign(line, running, {})
+            for name, value in progress.items() if len(progress) > 1 else ():
+                self._give_sign(line, running, {name: value})
+        else:
+            self._hear(answer, sent)
 
     def _keep_leases(self) -> None:
         """End the programs if nothing was heard of it for its lease."""
@@ -364,26 +405,57 @@ class Agent:
 
     def _tell_ends(self, line: Line) -> None:
         while (batch := self._next_ends()) is not None:
-            pause = _FIRST_PAUSE
-            while not self._has_ended.is_set():
-                try:
-                    self._tell(line, batch)
-                    break
-                except Unreachable as error:
-                    self._note(f"has ends to tell: {error}")
-                except Refusal as error:
-                    if error.code not in _UNKNOWN and not error.is_passing:
-                        self._note(f"cannot tell how attempts have ended: {error}")
-                self._has_ended.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+            self._tell_until_heard(line, batch)
+
+    def _tell_until_heard(
+        self, line: Line, batch: list[tuple[Run, dict[str, Any]]]
+    ) -> None:
+        pause = _FIRST_PAUSE
+        while not self._has_ended.is_set():
+            try:
+                self._tell(line, batch)
+            except Unreachable as error:
+                self._note(f"has ends to tell: {error}")
+            except Refusal as error:
+                if error.is_of_content:
+                    self._tell_otherwise(line, batch, error)
+                    return
+                if error.code not in _UNKNOWN and not error.is_passing:
+                    self._note(f"cannot tell how attempts have ended: {error}")
+            else:
+                return
+            with self._changed:
+                self._changed.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _tell_otherwise(
+        self, line: Line, batch: list[tuple[Run, dict[str, Any]]], error: Refusal
+    ) -> None:
+        """Ends are refused for what they say: which, and what is told instead."""
+        if len(batch) > 1:
+            for each in batch:
+                self._tell_until_heard(line, [each])
+            return
+        ((run, end),) = batch
+        why = f"the service does not take its end: {visible(str(error))}"
+        said = {"outcome": "failed", "error": {"type": "ValueError", "message": why}}
+        if end["outcome"] == "failed" and end["error"] == said["error"]:
+            # Even that: the service will miss the attempt, and give it to another.
+            _LOG.error("%s: %s: %s", self.name, run.order["task_id"], why)
+            self._has_told([run])
+            return
+        with self._lock:
+            end.clear()
+            end.update({"attempt": run.name, **said})
+        self._tell_until_heard(line, batch)
 
     def _next_ends(self) -> list[tuple[Run, dict[str, Any]]] | None:
         """Ends that fit into one message; waits for them."""
         with self._changed:
-            while not self._ends:
-                if self._has_ended.is_set():
-                    return None
+            while not (self._ends or self._has_ended.is_set()):
                 self._changed.wait()
+            if self._has_ended.is_set():
+                return None
             batch: list[tuple[Run, dict[str, Any]]] = []
             size = 0
             for run, end in self._ends:
@@ -405,33 +477,46 @@ class Agent:
         sent = monotonic()
         answer = line.say("complete", said, _PATIENCE)
         fates = {each["attempt"]: each["fate"] for each in answer["results"]}
-        with self._changed:
-            del self._ends[: len(batch)]
-            for run, _ in batch:
-                self._runs.pop(run.name, None)
-            self._changed.notify_all()
         for run, end in batch:
             fate = fates.get(run.name, "unknown")
             say = _LOG.info if fate == "counted" else _LOG.warning
-            say(
-                "%s: ended %s: %s, %s",
-                *(self.name, run.order["task_id"], end["outcome"], fate),
-            )
-            self._runner.forget(run)
+            words = (self.name, run.order["task_id"], _shown(end), fate)
+            say("%s: ended %s: %s, %s", *words)
+        self._has_told([run for run, _ in batch])
         self._hear(answer, sent)
+
+    def _has_told(self, runs: list[Run]) -> None:
+        """The ends of these, which are the first ones, are told."""
+        with self._changed:
+            del self._ends[: len(runs)]
+            for run in runs:
+                self._runs.pop(run.name, None)
+            self._changed.notify_all()
+        for run in runs:
+            self._runner.forget(run)
 
     def _send_files(self, line: Line, run: Run) -> None:
         """What an attempt has made; what is refused is left out, and said."""
+        refused = 0
         for name, path in run.files():
+            if refused == _MOST_REFUSED:
+                text = "%s: more files of %s are not sent, after so many refusals"
+                _LOG.warning(text, self.name, run.order["task_id"])
+                return
             try:
                 for part in run.parts(name, path):
                     line.say("artifact", part, _PATIENCE)
             except (Refusal, OSError) as error:
-                if isinstance(error, Refusal) and error.code in _UNKNOWN:
+                if isinstance(error, Refusal) and not (
+                    error.is_of_content
+                    or (error.status == _CONFLICT and error.code not in _UNKNOWN)
+                ):
                     raise
+                refused += 1
                 _LOG.warning(
                     "%s: %s of %s was not sent: %s",
-                    *(self.name, name, run.order["task_id"], error),
+                    *(self.name, visible(name), run.order["task_id"]),
+                    visible(str(error)),
                 )
 
     # -- what it says of itself ----------------------------------------------------
@@ -440,7 +525,7 @@ class Agent:
         """Say something in the log, once."""
         if text != self._said_last:
             self._said_last = text
-            _LOG.info("%s: %s", self.name, text)
+            _LOG.info("%s: %s", self.name, visible(text))
 
     def _is_final(self, error: Refusal) -> bool:
         """Whether the service will never take it."""
@@ -452,3 +537,15 @@ class Agent:
         msg = f"the service does not take agent {self.name!r}: {error}"
         self._fault = InvalidTaskError(msg, hint=hint)
         self._is_to_end.set()
+
+
+def _shown(end: Mapping[str, Any]) -> str:
+    """How an attempt has ended, for people."""
+    if "error" in end:
+        text = "failed: {type}: {message}".format(**end["error"])
+    elif "program" in end:
+        code = end["program"]["exit_code"]
+        text = f"exit code {code}" if code else end["outcome"]
+    else:
+        text = end["outcome"]
+    return visible(" ".join(text[:_MAX_SHOWN].split()))

@@ -18,6 +18,8 @@ from taskorch.model._show import show
 _OK: Final = 200
 #: Statuses of what may be taken at another time.
 _PASSING: Final = (408, 425, 429, *range(500, 600))
+#: Statuses of what is refused for what it says.
+_OF_CONTENT: Final = (400, 413, 422)
 #: Of an answer, as many bytes are read.
 _MOST: Final = 64 << 20
 
@@ -44,6 +46,11 @@ class Refusal(Exception):  # noqa: N818 - what the service has said
     def is_passing(self) -> bool:
         """Whether the service may take the same at another time."""
         return self.status in _PASSING
+
+    @property
+    def is_of_content(self) -> bool:
+        """Whether what was said will be refused whenever it is said."""
+        return self.status in _OF_CONTENT
 
 
 @attrs.frozen

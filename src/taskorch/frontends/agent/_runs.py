@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-import tempfile
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context, ContextVar
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -22,6 +22,7 @@ from taskorch._visible import said
 from taskorch.executors._ends import is_no_room, until_kill
 from taskorch.executors._programs._executor import ProgramExecutor
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+from taskorch.executors._programs._temporary import make_temporary, remove_tree
 from taskorch.frontends.agent._work import Abilities
 from taskorch.model import Program
 from taskorch.model._program import (
@@ -30,6 +31,7 @@ from taskorch.model._program import (
     PROGRESS_VARIABLE,
     TASK_VARIABLE,
 )
+from taskorch.workflows._documents import object_of
 
 #: Bytes that are read of what a program says of that, at its end; and of what a
 #: function says.
@@ -53,14 +55,13 @@ def progress(value: Any) -> None:
 
     Raises:
         TypeError: JSON cannot say it.
-        ValueError: It is too large, or has a number that is none.
+        ValueError: It is too large or too deep, has a number that is none, or two keys
+            that are one in JSON.
     """
-    if len(json.dumps(value, allow_nan=False)) > _TAIL:
-        msg = f"progress has at most {_TAIL:,} bytes as JSON"
-        raise ValueError(msg)
+    said = _as_json(value, _TAIL, "progress")
     run = _RUN.get()
     if run is not None:
-        run.said.append(value)
+        run.said.append(said)
 
 
 @attrs.define(eq=False)
@@ -101,20 +102,26 @@ class Run:
         self._progress = line
         try:
             return json.loads(line, parse_constant=str)
-        except ValueError:
+        except (ValueError, RecursionError):
             return line.decode("utf-8", "replace")
 
-    def files(self) -> list[tuple[str, Path]]:
+    def files(self) -> Iterator[tuple[str, Path]]:
         """What is to be sent: the names of files, and where they are."""
-        place = self.folder / "artifacts"
-        found = [
-            (path.relative_to(place).as_posix(), path)
-            for path in sorted(place.rglob("*"))
-            if path.is_file() and not path.is_symlink()
-        ]
         if self.log is not None and self.log.is_file():
-            found.append(("output.log", self.log))
-        return found
+            yield "output.log", self.log
+        place = self.folder / "artifacts"
+        folders = [place]
+        # Not by recursion: they may be nested as deeply as the program likes.
+        while folders:
+            folder = folders.pop()
+            # It may be gone, closed to us, or have too long a path.
+            with suppress(OSError), os.scandir(folder) as entries:
+                for entry in sorted(entries, key=attrgetter("name")):
+                    path = folder / entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(path)
+                    elif entry.is_file(follow_symlinks=False):
+                        yield path.relative_to(place).as_posix(), path
 
     def parts(self, name: str, path: Path) -> Iterator[dict[str, Any]]:
         """A file as messages; one that is empty is one message."""
@@ -166,7 +173,7 @@ class Runner:
         """An attempt that is still to be begun."""
         with self._lock:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="taskorch-agent-"))
+                self._folder = make_temporary()
             self._count += 1
             return Run(order, self._folder / str(self._count))
 
@@ -214,7 +221,7 @@ class Runner:
 
     def forget(self, run: Run) -> None:
         """Nothing of it is needed any more."""
-        shutil.rmtree(run.folder, ignore_errors=True)
+        remove_tree(run.folder)
 
     def close(self) -> None:
         """Kill what is left. A function that does not end is left behind."""
@@ -222,7 +229,7 @@ class Runner:
         for _ in range(self._workers):
             self._calls.put(None)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_tree(self._folder)
 
     # -- programs ------------------------------------------------------------------
 
@@ -295,8 +302,7 @@ class Runner:
         try:
             variables = Context()
             variables.run(_RUN.set, run)
-            value = variables.run(call)
-            _check_size(value)
+            value = _as_json(variables.run(call), MAX_RESULT, "a result")
         except BaseException as error:  # noqa: BLE001 - it is the end of the attempt
             self._fail(run, error)
             return
@@ -310,13 +316,20 @@ class Runner:
         self._on_end(run, {"outcome": "failed", "error": told})
 
 
-def _check_size(value: object) -> None:
+def _as_json(value: object, most: int, what: str) -> Any:
     """
-    Refuse what does not fit into a message.
+    *value* as it comes out of JSON, whatever its owner does with it from now on.
 
     Raises:
-        TypeError, ValueError: It cannot be said in JSON, or is too large.
+        TypeError: JSON cannot say it.
+        ValueError: It has more than *most* bytes, is too deep, or has two keys that are
+            one in JSON; *what* is the subject of the message.
     """
-    if len(json.dumps(value, allow_nan=False)) > MAX_RESULT:
-        msg = f"a result has at most {MAX_RESULT:,} bytes as JSON"
-        raise ValueError(msg)
+    try:
+        text = json.dumps(value, allow_nan=False)
+        if len(text) <= most:
+            return json.loads(text, object_pairs_hook=object_of)
+        msg = f"{what} has at most {most:,} bytes as JSON"
+    except RecursionError:
+        msg = f"{what} is nested too deeply for JSON"
+    raise ValueError(msg)

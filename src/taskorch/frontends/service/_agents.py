@@ -48,7 +48,14 @@ _MAX_AGENTS: Final = 1_000
 Admit: TypeAlias = Callable[[Agent, AttemptExecutor[Any]], None]
 #: What only the agent knows.
 SESSION: Final = "Taskorch-Session"
-_HEADER: Final = {SESSION: {"type": "string", "minLength": 16, "maxLength": 200}}
+_HEADER: Final = {
+    SESSION: {
+        "type": "string",
+        "minLength": 16,
+        "maxLength": 200,
+        "pattern": "^[!-~]+$",
+    }
+}
 
 
 @cache
@@ -67,6 +74,7 @@ def _operation(
         *("POST", f"/api/v1/agents/{{agent_id}}/{verb}", f"agent_{verb}", words),
         do,
         header={} if verb == "hello" else _HEADER,
+        needs=() if verb == "hello" else (SESSION,),
         body=ref(f"Agent{verb.capitalize()}"),
         answer=ref(told),
         refuses=(404, 409, 503),
@@ -301,8 +309,9 @@ class Agents:
         session, said = await self._read(request, "AgentArtifact")
         if self._artifacts is None:
             raise Problem(409, "no_artifacts", "no files are taken here")
-        attempt = session.task_of(text(said, "attempt"))
-        if attempt is None:
+        attempt = text(said, "attempt")
+        made = await run_in_threadpool(session.fence_of, attempt)
+        if made is None:
             raise Problem(
                 *(409, "not_yours", "the agent has no such attempt"),
                 hint="files are sent before the end of their attempt is told",
@@ -313,7 +322,7 @@ class Agents:
             refuse("data", "base64 is needed")
         keep = partial(
             self._artifacts.keep,
-            *(attempt.task_id, attempt.fence, text(said, "name")),
+            *(*made, text(said, "name")),
             *(said["offset"], data),
         )
         return answer({"size": await run_in_threadpool(keep)})

@@ -20,7 +20,13 @@ from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed
-from taskorch.frontends.service._guard import LOOPBACK, Guard, check_hosts, check_token
+from taskorch.frontends.service._guard import (
+    LOOPBACK,
+    Guard,
+    check_hosts,
+    check_token,
+    sends_body,
+)
 from taskorch.frontends.service._health import Numbers, probes
 from taskorch.frontends.service._openapi import description
 from taskorch.frontends.service._operations import Current, Operation, check
@@ -33,6 +39,7 @@ from taskorch.frontends.service._problems import (
 from taskorch.frontends.service._submissions import Submissions
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._work_schemas import work_schemas
 from taskorch.frontends.service._workflows import Workflows
 from taskorch.reading import JournalReader
 
@@ -99,7 +106,10 @@ def create_app(
         token=token,
         hosts=hosts,
         close=close,
-        schemas=schemas() if agents else None,
+        schemas={
+            **work_schemas(functions or {}, programs=programs),
+            **(schemas() if agents else {}),
+        },
     )
 
 
@@ -125,8 +135,7 @@ def make_app(
     The app of these operations, guarded, and with a description of itself.
 
     *close* is called when it is shut down, before its last answers have ended;
-    *schemas* are named by the operations, beside those that all have. For the rest see
-    `create_app`.
+    *schemas* are named by the operations. For the rest see `create_app`.
 
     Raises:
         InvalidTaskError: See `create_app`.
@@ -179,6 +188,8 @@ async def _by_method(
     methods: Mapping[str, Operation], request: Request
 ) -> Response | ASGIApp:
     operation = methods["GET" if request.method == "HEAD" else request.method]
+    if operation.method == "GET" and sends_body(request.headers):
+        raise Problem(400, "unwanted_body", f"{request.method} has no body")
     if not operation.is_open:
         await check(operation, request)
     return await operation.endpoint(request)

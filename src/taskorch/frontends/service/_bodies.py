@@ -41,18 +41,21 @@ async def read(request: Request) -> Any:
     return loads(bytes(body)) if body else None
 
 
-async def read_object(request: Request, schema: Mapping[str, Any]) -> dict[str, Any]:
+async def read_object(
+    request: Request, schema: Mapping[str, Any], *, is_needed: bool = True
+) -> dict[str, Any]:
     """
     The members of the object that is the body of *request*.
 
-    Only their names are checked: by the description of the body, its *schema*.
+    Only their names are checked: by the description of the body, its *schema*. If it is
+    not *is_needed*, none says nothing.
 
     Raises:
         Problem: It is none, or has others, or lacks one.
     """
     said = await read(request)
     known, needed = schema["properties"], schema.get("required", ())
-    if said is None and not needed:
+    if said is None and not is_needed:
         return {}
     if not isinstance(said, dict):
         refuse("", "a JSON object is needed")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._following import FOLLOWED
+from taskorch._limits import MAX_SECONDS
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._feed import PAGE, Feed, Wanted, chosen
 from taskorch.frontends.service._operations import (
     ANYTHING,
+    NAME,
     OBJECT,
     TEXT,
     Current,
@@ -30,14 +32,22 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _WHICH: Final[Mapping[str, Any]] = {
-    "names": {"type": "string", "minLength": 1},
+    "names": {
+        "type": "string",
+        "pattern": "^({0})(,({0}))*$".format("|".join(FOLLOWED)),
+    },
     "task": TEXT,
+}
+_CURSOR: Final = {
+    "description": "0 is the beginning; others are those of `next` and of events.",
+    "type": "string",
+    "pattern": "^(0|[0-9]{1,18}(-[0-9a-f]+)?)$",
 }
 _EMIT: Final = asked(
     "name",
-    name={"type": "string", "minLength": 1, "maxLength": 500},
+    name=NAME,
     payload=ANYTHING,
-    keep={"type": "number", "minimum": 0},
+    keep={"type": "number", "minimum": 0, "maximum": MAX_SECONDS},
 )
 
 
@@ -58,7 +68,7 @@ class Events:
                 self._page,
                 query={
                     **_WHICH,
-                    "after": TEXT,
+                    "after": _CURSOR,
                     "limit": {"type": "integer", "minimum": 1, "maximum": PAGE},
                 },
                 answer=told(
@@ -70,7 +80,7 @@ class Events:
                 "Events as they come, as Server-Sent Events; with Last-Event-ID, those "
                 "since then. `events_missed` says that some are not to be had.",
                 self._stream,
-                query={**_WHICH, "after": TEXT},
+                query={**_WHICH, "after": _CURSOR},
                 header={"Last-Event-ID": TEXT},
                 answer=TEXT,
                 media="text/event-stream",

@@ -11,9 +11,9 @@ from __future__ import annotations
 import secrets
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 KEPT: Final = 10_000
 #: Events that are handed over at once.
 PAGE: Final = 500
+#: Who reads the journal is remembered for his next page: so many.
+_READINGS: Final = 16
 #: Of the id of a journal, as many digits as tell it from those of other runs.
 _MARK: Final = 8
 #: Of a number, as many digits as a journal has ever had.
@@ -112,6 +114,9 @@ class Feed:
         #: The number of the last event that is not kept here any more.
         self._before = 0
         self._followers: set[Waiter] = set()
+        #: What reads on in the journal, by the number of the event that it read last.
+        #: One that began anew would read the commit of that event from its beginning.
+        self._readings: OrderedDict[int, Iterator[Event]] = OrderedDict()
         self._signals = signals
         #: Numbers go on in a journal; in memory they begin anew in each life.
         mark = secrets.token_hex(4) if journal is None else journal.uid[:_MARK]
@@ -131,6 +136,7 @@ class Feed:
             getattr(self._signals, name).disconnect(self._hear)
         with self._lock:
             self.has_ended = True
+            self._readings.clear()
             followers = list(self._followers)
         for follower in followers:
             follower.wake()
@@ -220,18 +226,35 @@ class Feed:
         before = self.oldest
         if self._journal is None or after > before:
             return self.first(limit)
-        found = self._read(self._journal.happened(after), before, limit)
+        found = self._read(self._journal, after, before, limit)
         # With nothing left in the journal, what follows is kept here.
         return Page(found, found[-1].seq if len(found) == limit else before)
 
-    def _read(self, events: Iterable[Event], until: int, limit: int) -> list[Told]:
+    def _read(
+        self, journal: JournalReader, after: int, until: int, limit: int
+    ) -> list[Told]:
+        with self._lock:
+            events = self._readings.pop(after, None)
+        if events is None:
+            events = journal.happened(after)
         followed = frozenset(FOLLOWED.values())
-        wanted = (
-            Told(event)
-            for event in events
-            if type(event) in followed and event.seq <= until
-        )
-        return list(islice(wanted, limit))
+        found: list[Told] = []
+        for event in events:
+            if event.seq > until:
+                break
+            if type(event) in followed:
+                found.append(Told(event))
+            if len(found) == limit:
+                self._keep(event.seq, events)
+                break
+        return found
+
+    def _keep(self, last: int, events: Iterator[Event]) -> None:
+        with self._lock:
+            if not self.has_ended:
+                self._readings[last] = events
+                if len(self._readings) > _READINGS:
+                    self._readings.popitem(last=False)
 
 
 def chosen(page: Page, wanted: Wanted) -> list[Told]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 #: Paths that are answered without a token: a probe has none, and they tell nothing.
 OPEN: Final = frozenset({"/livez", "/readyz"})
+#: In the scope of a request: whoever sends it may ask.
+KNOWN: Final = "taskorch.known"
 #: Requests a second with the token, and of an address without it; as many at once.
 _WITH_TOKEN: Final = 2_000.0
 _WITHOUT: Final = 20.0
@@ -173,7 +175,10 @@ class Guard:
         return host
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
-        if self._token is None or scope["path"] in OPEN:
+        if self._token is None:
+            scope[KNOWN] = True
+            return
+        if scope["path"] in OPEN:
             return
         given = headers.getlist("authorization")
         kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")
@@ -181,6 +186,7 @@ class Guard:
         if kind.lower() == "bearer" and is_right:
             if not self._known.take():
                 raise _too_many(_WITH_TOKEN)
+            scope[KNOWN] = True
             return
         if not self._bucket_of(scope).take():
             raise _too_many(_WITHOUT)
@@ -230,14 +236,18 @@ def _check_origin(headers: Headers, host: str) -> None:
 
 
 def _check_body(method: str, headers: Headers) -> None:
-    kinds = headers.getlist("content-type")
-    has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != (
-        "0"
-    )
+    if "transfer-encoding" in headers and "content-length" in headers:
+        # A proxy may have believed the other one, and take what follows for a request.
+        raise Problem(
+            *(400, "two_lengths", "a body has Content-Length or Transfer-Encoding"),
+            hint="send one of them",
+            headers={"Connection": "close"},
+        )
     if method in ("GET", "HEAD"):
-        if has_body:
-            raise Problem(400, "unwanted_body", f"{method} has no body")
+        # Whether the path has this method is seen first.
         return
+    kinds = headers.getlist("content-type")
+    has_body = sends_body(headers)
     if (kinds or has_body) and not (len(kinds) == 1 and _is_json(kinds[0])):
         raise Problem(
             415,
@@ -251,6 +261,11 @@ def _check_body(method: str, headers: Headers) -> None:
     length = headers.get("content-length", "0")
     if length.isdecimal() and int(length[:20]) > MAX_BODY:
         raise too_long()
+
+
+def sends_body(headers: Headers) -> bool:
+    """Whether a body comes with a request that has these *headers*."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _is_json(kind: str) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import taskorch
-from taskorch.frontends.service._operations import TEXT, Operation, ref
-from taskorch.workflows import document_schema
-from taskorch.workflows._task_documents import OF_RUNS
+from taskorch.frontends.service._operations import ID, TEXT, Operation, ref
 
 #: What any operation may answer, and what that means.
 _ALWAYS: Final = (400, 403, 421, 503)
@@ -35,7 +32,7 @@ _PROBLEM: Final = {
 def description(
     operations: Iterable[Operation], schemas: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The document; *schemas* are those that the operations name, beside our own."""
+    """The document; *schemas* are those that the operations name, by their names."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _of(operation)
@@ -48,7 +45,7 @@ def description(
         },
         "paths": paths,
         "components": {
-            "schemas": {"Problem": _PROBLEM, **_schemas(), **schemas},
+            "schemas": {"Problem": _PROBLEM, **schemas},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}],
@@ -57,12 +54,22 @@ def description(
 
 def _of(operation: Operation) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": TEXT}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": ID if name == "agent_id" else TEXT,
+        }
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
     for place, known in (("query", operation.query), ("header", operation.header)):
         parameters += [
-            {"name": name, "in": place, "schema": schema}
+            {
+                "name": name,
+                "in": place,
+                "schema": schema,
+                **({"required": True} if name in operation.needs else {}),
+            }
             for name, schema in known.items()
         ]
     refused = {*_ALWAYS, *operation.refuses}
@@ -98,32 +105,3 @@ def _refusal(status: int) -> dict[str, Any]:
         "description": HTTPStatus(status).phrase,
         "content": {"application/problem+json": {"schema": ref("Problem")}},
     }
-
-
-def _schemas() -> dict[str, Any]:
-    """Those of workflows and of tasks: what stands in the parts of the one schema."""
-    schema = document_schema()
-    parts: dict[str, Any] = schema.pop("$defs")
-    del schema["$schema"], schema["$id"]
-    named = {name.capitalize(): part for name, part in parts.items()}
-    # A task by itself has an id of its own, and nothing that is of a run.
-    task = {
-        "type": "object",
-        "allOf": [{"$ref": "#/$defs/options"}, {"$ref": "#/$defs/work"}],
-        "unevaluatedProperties": False,
-        "properties": {
-            "id": {"anyOf": [{"$ref": "#/$defs/id"}, {"type": "null"}]},
-            "idempotency_key": {"anyOf": [TEXT, {"type": "null"}]},
-            **dict.fromkeys(OF_RUNS, False),
-        },
-    }
-    named = {**named, "Workflow": schema, "NodeTask": parts["task"], "Task": task}
-    # Their references, to where the parts are here.
-    moved = re.sub(
-        r'"#/\$defs/(\w+)"',
-        lambda found: f'"#/components/schemas/{found[1].capitalize()}"',
-        json.dumps(named),
-    )
-    found: dict[str, Any] = json.loads(moved)
-    found["Workflow"]["properties"]["tasks"]["additionalProperties"] = ref("NodeTask")
-    return found

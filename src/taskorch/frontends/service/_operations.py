@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from taskorch._aio import is_prompt
+from taskorch._limits import MAX_ID_LENGTH
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.service._bodies import read_object
@@ -51,6 +52,19 @@ def listed(items: Schema) -> Schema:
 
 ANYTHING: Final[Schema] = {}
 TEXT: Final[Schema] = {"type": "string"}
+#: A name that can be printed, without a space at either end. Not only ASCII is taken.
+NAME: Final[Schema] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 500,
+    "pattern": "^[!-~]([ -~]*[!-~])?$",
+}
+ID: Final[Schema] = {
+    "type": "string",
+    "maxLength": MAX_ID_LENGTH,
+    "pattern": r"^[A-Za-z0-9_]([A-Za-z0-9._\-]*[A-Za-z0-9_\-])?"
+    r"(/[A-Za-z0-9_]([A-Za-z0-9._\-]*[A-Za-z0-9_\-])?)*$",
+}
 OBJECT: Final[Schema] = {"type": "object"}
 #: Whether there was anything to change.
 CHANGED: Final = told(changed={"type": "boolean"})
@@ -75,6 +89,7 @@ class Operation:
         endpoint: Does it.
         query: What may stand in the query, by name.
         header: What may stand in a header of its own, by name.
+        needs: Which of these must be there.
         body: What the body says; None: there is none.
         is_body_needed: Whether it must be there.
         status: Of the answer, if all is well.
@@ -91,6 +106,7 @@ class Operation:
     endpoint: Endpoint = attrs.field(repr=False)
     query: Mapping[str, Schema] = attrs.field(factory=dict)
     header: Mapping[str, Schema] = attrs.field(factory=dict)
+    needs: tuple[str, ...] = ()
     body: Schema | None = None
     is_body_needed: bool = True
     status: int = 200
@@ -155,7 +171,7 @@ async def check(operation: Operation, request: Request) -> None:
             raise bad_query(name, "it is there twice")
         seen.add(name)
     if operation.method == "POST" and operation.body is None:
-        await read_object(request, asked())
+        await read_object(request, asked(), is_needed=False)
 
 
 def number(

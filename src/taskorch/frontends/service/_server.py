@@ -7,6 +7,8 @@ import socket
 import threading
 from contextlib import suppress
 from ipaddress import ip_address
+from operator import attrgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import h11
@@ -15,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import RECEIPT_SECONDS
+from taskorch.frontends.service._guard import KNOWN
 from taskorch.model._show import show
 
 if TYPE_CHECKING:
@@ -84,12 +87,42 @@ class Protocol(H11Protocol):
     _receiving: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._since: float = monotonic()
+
     def connection_made(self, transport: Any) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(
             cast("asyncio.Transport", _Joined(transport, self.loop))
         )
         self._await_request()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Of too many connections, end the oldest of those that owe nothing."""
+        if len(self.connections) < _CONNECTIONS:
+            return
+        others = [one for one in self.connections if isinstance(one, Protocol)]
+        # Those that have shown no token go first, whatever they wait for.
+        found = [one for one in others if not one.is_known and one is not self]
+        found = found or [one for one in others if one.is_idle]
+        if found:
+            oldest = min(found, key=attrgetter("_since"))
+            self.connections.discard(oldest)
+            oldest._end()  # noqa: SLF001 - of its own class
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its last request was one that may be answered."""
+        scope: Any = self.scope
+        return bool(scope and scope.get(KNOWN))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has an answer to its last request."""
+        cycle: Any = self.cycle
+        return bool(cycle and cycle.response_complete)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""

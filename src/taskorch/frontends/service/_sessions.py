@@ -260,15 +260,16 @@ class Session(AttemptExecutor[str]):
             return "unknown"
         task_id, fence = parsed
         try:
-            self._agents.bring_late(
+            program = self._agents.program_of(task_id)
+            counts = self._agents.bring_late(
                 task_id,
                 fence,
-                *_end_of(result, task_id, None),
+                *_end_of(result, task_id, program),
                 agent=self.info.name,
             )
         except (InvalidTaskError, UnknownTaskError):
             return "unknown"
-        return "late"
+        return "counted" if counts else "late"
 
     def leave(self, unbegun: Iterable[str]) -> None:
         """It goes, and has ended what it had begun, but for *unbegun*."""
@@ -287,10 +288,19 @@ class Session(AttemptExecutor[str]):
             self._has_left = True
             self._wake()
 
-    def task_of(self, name: str) -> Attempt | None:
-        """The attempt of this name that it has."""
+    def fence_of(self, name: str) -> tuple[str, tuple[int, int]] | None:
+        """The task and the fence of the attempt of this name, if the agent has it."""
         order = self._orders.get(name)
-        return None if order is None else order.attempt
+        if order is not None:
+            return order.attempt.task_id, order.attempt.fence
+        parsed = _parsed(name)
+        if parsed is None:
+            return None
+        try:
+            self._agents.check_made(*parsed, self.info.name)
+        except (InvalidTaskError, UnknownTaskError):
+            return None
+        return parsed
 
     # -- waiting -------------------------------------------------------------------
 

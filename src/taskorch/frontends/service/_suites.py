@@ -59,7 +59,7 @@ _POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0}
 _FLAG: Final = {"type": "boolean"}
 _LIMITS: Final = {"max_memory_gb": "memory_mb", "max_cpu_cores": "cpu"}
 _REQUEST: Final = asked(
-    suite_name=TEXT,
+    suite_name={**TEXT, "minLength": 1},
     phases={**listed(TEXT), "minItems": 1},
     timeout_seconds={**_POSITIVE, "maximum": MAX_SECONDS},
     resource_limits=asked(**dict.fromkeys(_LIMITS, _POSITIVE)),
@@ -461,7 +461,7 @@ class _Api:
         ]
 
     async def _execute(self, request: Request) -> Response:
-        said = await read_object(request, _REQUEST)
+        said = await read_object(request, _REQUEST, is_needed=False)
         self._runs.start(requested(self._runs.suite, said))
         said = await run_in_threadpool(self._runs.status)
         return answer(said, 202, Location="/api/v1/status")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -57,8 +56,8 @@ _MAX_WAIT: Final = 60.0
 _PAGE: Final = 100
 _MAX_PAGE: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: Microseconds since then, for some centuries.
-_MOMENT: Final = re.compile(r"[0-9]{1,16}")
+#: Microseconds since then, for some centuries, and the id of a task.
+_PLACE: Final = re.compile(r"[0-9]{1,16}-[A-Za-z0-9._/~-]*")
 #: More than what a moment loses on its way through the list.
 _ROUNDING: Final = timedelta(milliseconds=1)
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_SECONDS}
@@ -127,7 +126,7 @@ class Tasks:
                         for name, each in FILTERS.items()
                     },
                     "limit": {"type": "integer", "minimum": 1, "maximum": _MAX_PAGE},
-                    "cursor": TEXT,
+                    "cursor": {"type": "string", "pattern": f"^{_PLACE.pattern}$"},
                 },
                 answer=told(
                     tasks=listed(_STATUS), next={"anyOf": [TEXT, {"type": "null"}]}
@@ -350,21 +349,16 @@ class _Place:
         Raises:
             Problem: It says none.
         """
-        try:
-            text = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("utf-8")
-        except ValueError:
-            text = ""
-        at, _, task_id = text.partition(" ")
-        if not _MOMENT.fullmatch(at):
+        if not _PLACE.fullmatch(cursor):
             raise bad_query(name="cursor", text="it is none: take that of `next`")
+        at, _, task_id = cursor.partition("-")
         moment = _EPOCH + timedelta(microseconds=int(at))
         return cls(moment, task_id)
 
     def cursor(self) -> str:
         """What a client sends to go on from here."""
         at = (self.at - _EPOCH) // timedelta(microseconds=1)
-        text = f"{at} {self.task_id}"
-        return base64.urlsafe_b64encode(text.encode()).decode("ascii")
+        return f"{at}-{self.task_id}"
 
 
 def _after(place: _Place | None, found: Iterable[TaskStatus]) -> Iterator[TaskStatus]:

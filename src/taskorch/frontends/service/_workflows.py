@@ -12,6 +12,7 @@ from taskorch._managers import WorkflowManager, WorkflowRun
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._operations import (
     CHANGED,
+    NAME,
     RUN,
     TEXT,
     Current,
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-_VERDICT: Final = asked("gate", "by", gate=TEXT, by=TEXT, note=TEXT)
+_VERDICT: Final = asked(
+    *("gate", "by"),
+    gate=NAME,
+    by={**NAME, "pattern": "^[!-9;-~]([ -9;-~]*[!-9;-~])?$"},
+    note={"type": "string", "pattern": "^[ -~]*$"},
+)
 
 
 class Workflows:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from taskorch._staged import Staged
+
+#: The rights of its files: what tests print may be secret.
+OWN: Final = 0o600
 
 
 class RunFolder:
@@ -40,6 +43,7 @@ class RunFolder:
 
     def make(self) -> RunFolder:
         """Itself, with all its folders."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.artifacts, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         return self
@@ -85,4 +89,4 @@ def kept_in(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write *value* to *path*: a reader finds all of it, or what was there before."""
-    Staged(path, json.dumps(value, indent=1) + "\n").commit()
+    Staged(path, json.dumps(value, indent=1) + "\n", OWN).commit()

@@ -45,7 +45,8 @@ class JsonLines:
                 # What a crash cut off stays a line by itself.
                 self._is_whole = True
                 line = self._cut_off() + line
-            with self.path.open("ab", buffering=0) as file:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            with os.fdopen(os.open(self.path, flags, 0o600), "ab", 0) as file:
                 file.write(line)
 
     def read(self) -> Iterator[Any]:

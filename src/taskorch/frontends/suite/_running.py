@@ -32,7 +32,7 @@ from taskorch.events import (
 from taskorch.frontends.suite import _report
 from taskorch.frontends.suite._agent import Agent
 from taskorch.frontends.suite._attempt import name_of, with_stop
-from taskorch.frontends.suite._folder import RunFolder, kept_in
+from taskorch.frontends.suite._folder import OWN, RunFolder, kept_in
 from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._html import page
 from taskorch.frontends.suite._junit import junit
@@ -190,7 +190,7 @@ def _run(
     report = _report.made(suite, place, started.report(), slices, over)
     _learn(suite, place, since)
     for suffix, text in written(report).items():
-        Staged(place.report(suffix), text).commit()
+        Staged(place.report(suffix), text, OWN).commit()
     return report
 
 
