@@ -624,12 +624,22 @@ class TaskOrchestrator:
         keep_ns = int(check_seconds("keep", keep) * NS)
         return self._rt.emit(name, payload, keep_ns)
 
-    def rerun_task(self, task_id: str) -> TaskHandle[Any]:
+    def rerun_task(
+        self, task_id: str, *, downstream: bool | None = None
+    ) -> TaskHandle[Any]:
         """
         Run a finished task again, as the new task `id~2`, then `id~3`.
 
-        From then on, the id means this run, everywhere, and what depends on the task
-        and has not ended depends on it.
+        From then on, the id means this run, everywhere, and what waits for the task
+        waits for it. What had the result of the run before is stale: `TaskStatus.stale`
+        and `explain` say so.
+
+        Args:
+            task_id: Its id.
+            downstream: Whether to run again, too, what is stale for that, however
+                indirectly, of the tasks in memory; what has not ended of it is
+                cancelled, and begins anew. None: what is of the same workflow, if that
+                was started, or asked for, in this life.
 
         Raises:
             UnknownTaskError: No task has this id, or it has left memory, and there is
@@ -640,7 +650,12 @@ class TaskOrchestrator:
                 task may have run although one above it was blocked (`join="any"` and
                 the like), and that one may have been let wait for it since.
         """
-        return cast("TaskHandle[Any]", self._rt.rerun(task_id))
+        below: Callable[[str], bool] | None = None
+        if downstream:
+            below = bool
+        elif downstream is None and self._rt.manager is not None:
+            below = self._rt.manager._same_run(task_id)
+        return cast("TaskHandle[Any]", self._rt.rerun(task_id, below))
 
     def change_tasks(
         self,

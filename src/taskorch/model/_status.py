@@ -67,6 +67,8 @@ class TaskStatus:
             they had been given up, by their numbers: the latest ten. They changed
             nothing.
         owner: For whom it is done.
+        stale: Whether a task that it depends on, however indirectly, was run again
+            since: it has, or works with, what the run before that had come to.
     """
 
     task_id: str
@@ -89,6 +91,7 @@ class TaskStatus:
     log_path: Path | None = None
     late_results: Mapping[int, Any] = ReadOnly({})
     owner: str | None = None
+    stale: bool = False
 
     __repr__ = shown
 

@@ -21,6 +21,7 @@ from taskorch.events import (
     TaskFailed,
     TaskOptionsChanged,
     TaskParentsAdded,
+    TaskRepointed,
     TaskSubmitted,
     make,
     place_of,
@@ -35,7 +36,7 @@ from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import Emitted, Work, extra_of, set_result
+from taskorch.runtime._work import Emitted, Work, extra_of, set_result, turn
 
 _AFTER: Final = place_of(TaskSubmitted, "after")
 _IS_NAMED: Final = place_of(TaskSubmitted, "named")
@@ -92,6 +93,8 @@ class Folding:
             work._task = with_options(work._task, document)
         elif cls is TaskParentsAdded:
             extra_of(kernel.tasks[fact[TASK_ID]].cargo).added += make(fact).after
+        elif cls is TaskRepointed:
+            self._turned(make(fact))
         elif cls in _BESIDE:
             self._keep_beside(fact, document)
         given: Any = Emitted(document) if cls is EventEmitted else cargo
@@ -101,6 +104,11 @@ class Folding:
             apply(fact, given)
         if cargo is not None:
             cargo._row = kernel.tasks[fact[TASK_ID]]
+
+    def _turned(self, event: TaskRepointed) -> None:
+        for name in event.dependents:
+            if name in self._kernel.tasks:
+                turn(self._kernel.tasks[name].cargo, event.task_id, event.rerun_id)
 
     def _keep_beside(self, fact: Fact, document: Any) -> None:
         """What tells the kernel nothing, and is kept for the task and its user."""

@@ -19,6 +19,7 @@ from taskorch.model._show import show
 from taskorch.runtime._reports import since as since_when
 from taskorch.runtime._reports import status_of
 from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._stale import Staleness
 from taskorch.runtime._work import Work
 
 #: Tasks that are looked at under the lock at once.
@@ -195,16 +196,18 @@ def _statuses(
         # Under it: the kernel takes another dict when many have left memory.
         tasks = runtime.kernel.tasks
         rows = [row for task_id in ids if (row := tasks.get(task_id)) is not None]
+        staleness = Staleness(runtime)
         for row in rows:
-            _add(runtime, which, row, now, found)
+            _add(runtime, which, row.cargo, now, found, staleness)
     present = {row.id for row in rows}
     gone = [name for name in ids if name not in present and which.may_be(name)]
     if gone and runtime.directory.recovered is not None:
         works = runtime.directory.recovered.recollect_all(gone)
         with runtime.lock:
+            staleness = Staleness(runtime)
             for work in works.values():
                 if work._row.state in TERMINAL:
-                    _add(runtime, which, work._row, now, found)
+                    _add(runtime, which, work, now, found, staleness)
                 # Nobody has it after this: see `recollect`.
                 work._row.cargo = None
     return [status for status in found.values() if status is not None]
@@ -213,16 +216,17 @@ def _statuses(
 def _add(
     runtime: Runtime,
     which: Wanted,
-    row: TaskRow,
+    work: Work,
     now: int,
     found: dict[str, TaskStatus | None],
+    staleness: Staleness,
 ) -> None:
-    """Under the lock: the status of *row*, if it is among those of *which*."""
-    state = which.state
+    """Under the lock: the status of *work*, if it is among those of *which*."""
+    state, row = which.state, work._row
     # An end that is not kept yet is not told yet, so the state is asked for twice.
     if state is not None and row.state is not state and row.state not in TERMINAL:
         return
     if which.has(row, now):
-        status = status_of(runtime, row, row.cargo)
+        status = status_of(runtime, row, work, staleness)
         if state is None or status.state is state:
             found[row.id] = status

@@ -35,6 +35,7 @@ from taskorch.runtime._blocked import blocked
 from taskorch.runtime._held import held_for_long
 from taskorch.runtime._late import late_of
 from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._stale import Staleness
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, give_error, note_given
 
@@ -73,7 +74,9 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
     )
 
 
-def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
+def status_of(
+    runtime: Runtime, row: TaskRow, work: Work, staleness: Staleness | None = None
+) -> TaskStatus:
     """Under the lock: the status of the task of *row*."""
     label = runtime.deciders.label
     extra, state = row.extra, row.state
@@ -116,6 +119,7 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         log_path=_log_path(row, work),
         late_results=late_of(work),
         owner=row.bucket.spec.owner,
+        stale=(staleness or Staleness(runtime)).cause(work) is not None,
     )
 
 
