@@ -130,7 +130,10 @@ class WorkflowManager:
             return self._start(workflow, run_id, max_added, is_new=True)
         with self._starting:
             is_new = self._check_known(workflow, id)
-            return self._start(workflow, id, max_added, is_new=is_new)
+            run = self._start(workflow, id, max_added, is_new=is_new)
+            if not is_new:
+                self._rerun_stale(run)
+            return run
 
     def _start(
         self, workflow: Workflow, run_id: str, max_added: int, *, is_new: bool
@@ -175,8 +178,6 @@ class WorkflowManager:
             # The submission above has re-run the tasks of the workflow itself: what is
             # left are those that its tasks had added.
             self._restart(run, ended_earlier)
-        elif not is_new:
-            self._rerun_stale(run)
         return run
 
     def _had_failed(self, run_id: str) -> bool:

@@ -165,6 +165,7 @@ class Explanation:
             for it, and from when on.
         late: Which attempts ended after they had been given up, to no effect: what they
             brought is in `TaskStatus.late_results`.
+        stale: Why it is stale (see `TaskStatus.stale`), and what to call; or "".
     """
 
     task_id: str
@@ -183,6 +184,7 @@ class Explanation:
     retries: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     order: str = ""
+    stale: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -210,6 +212,8 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [self._first_line()]
+        if self.stale:
+            lines.append(in_a_line(self.stale))
         if self.order:
             lines.append(f"{self.order}.")
         if self.state is not TaskState.COMPLETED:

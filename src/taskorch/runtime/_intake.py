@@ -122,7 +122,9 @@ def _submit_plain(owner: Owner, batch: Batch) -> list[Work] | None:
     return works
 
 
-def rerun(owner: Owner, task_id: str, below: Callable[[str], bool] | None = None) -> Work:
+def rerun(
+    owner: Owner, task_id: str, below: Callable[[str], bool] | None = None
+) -> Work:
     """
     Run a finished task again.
 

@@ -73,6 +73,17 @@ class Recollection:
         """The ids that begin with *prefix*, in order."""
         return self._journal.ids(prefix)
 
+    def facts(self, task_id: str) -> list[Fact]:
+        """The facts about a run of a task, in order."""
+        return [
+            fact for fact, _ in self._journal.select((task_id,), self._rt.committed)
+        ]
+
+    def latest(self, stem: str) -> str:
+        """The latest run of a task, by the id that all its runs have."""
+        runs = [name for name in self.ids(f"{stem}~") if name.startswith(f"{stem}~")]
+        return max(runs, key=lambda name: int(name.partition("~")[2]), default=stem)
+
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with an idempotency key."""
         return self._journal.id_of_key(key)

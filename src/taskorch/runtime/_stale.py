@@ -1,21 +1,36 @@
 """
 Which results are stale: what they depend on was run again since.
 
-Nothing is kept of that: it follows from the runs that a task has had as its parents, and
-from the latest runs there are. A run counts from its submission on, even if it brings
-the same result as the one before.
+Nothing is kept of that: it follows from the runs that a task has had as its parents,
+and from the latest runs there are. A run counts from its submission on, even if it
+brings the same result as the one before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, Protocol
 
-from taskorch.kernel import Kernel, TaskRow
+from taskorch.events import (
+    CLS,
+    SEQ,
+    Fact,
+    TaskCancelled,
+    TaskCompleted,
+    TaskParentsAdded,
+    TaskRepointed,
+    TaskSubmitted,
+    make,
+)
+from taskorch.kernel import SKIPPED, Kernel, TaskRow
 from taskorch.model import TaskState
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import Work, is_skipped, names_above
+
+_COMPLETED: Final = TaskState.COMPLETED
+#: Tasks above one that the journal is asked for.
+_MOST: Final = 1_000
 
 
 class Owner(Protocol):
@@ -45,13 +60,13 @@ class Staleness:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._found: dict[TaskRow, Cause | None] = {}
+        self._kept: Kept | None = _kept(owner)
 
     def cause(self, work: Work) -> Cause | None:
         """Why the task of *work* is stale; None if it is not, or has a later run."""
         owner, found = self._owner, self._found
         if work._row.id not in owner.kernel.tasks:
-            had = replaced(owner, work)
-            return Cause(work._row.id, had) if had else None
+            return None if self._kept is None else self._kept.cause(work._row.id)
         if not owner.directory.reruns.is_latest(work._row.id):
             return None
         tasks = owner.kernel.tasks
@@ -84,7 +99,8 @@ def replaced(owner: Owner, work: Work) -> str:
     """
     row, tasks, reruns = work._row, owner.kernel.tasks, owner.directory.reruns
     if row.id not in tasks:
-        return _replaced_of_gone(owner, work)
+        kept = _kept(owner)
+        return "" if kept is None else kept.replaced(row.id)
     for name in () if reruns.is_empty else runs_above(owner, row):
         latest = reruns.latest(stem_of(name))
         newest = tasks.get(latest)
@@ -93,21 +109,101 @@ def replaced(owner: Owner, work: Work) -> str:
     return ""
 
 
-def _replaced_of_gone(owner: Owner, work: Work) -> str:
-    directory, row = owner.directory, work._row
-    names = names_above(work)
-    if directory.recovered is None or not names:
+def _kept(owner: Owner) -> Kept | None:
+    """What the journal says of what has left memory, if there is one."""
+    recovered = owner.directory.recovered
+    return None if recovered is None else Kept(recovered.facts, recovered.latest)
+
+
+class Kept:
+    """
+    Which tasks are stale, as the facts in a journal say.
+
+    Args:
+        facts_of: Gives the facts about a run of a task, in order.
+        latest: Gives the latest run of a task, by the id that all its runs have.
+    """
+
+    def __init__(
+        self, facts_of: Callable[[str], Iterable[Fact]], latest: Callable[[str], str]
+    ) -> None:
+        self._facts_of, self._latest = facts_of, latest
+        self._known: dict[str, list[Fact]] = {}
+        #: What is known not to be stale.
+        self._fresh: set[str] = set()
+
+    def cause(self, task_id: str) -> Cause | None:
+        """Why a run of a task is stale; among so many that it depends on, one is."""
+        if self._latest(stem_of(task_id)) != task_id:
+            return None
+        seen = {task_id: None}
+        todo = [task_id]
+        while todo and len(seen) < _MOST:
+            name = todo.pop()
+            had = self.replaced(name)
+            if had:
+                return Cause(name, had)
+            for above in self._runs_above(name):
+                if above not in seen and above not in self._fresh:
+                    seen[above] = None
+                    todo.append(above)
+        self._fresh.update(seen)
+        return None
+
+    def replaced(self, task_id: str) -> str:
+        """As `replaced`, of a run of a task."""
+        for name in self._runs_above(task_id):
+            latest = self._latest(stem_of(name))
+            if latest != name and self._began(latest) > self._began(task_id):
+                return name
         return ""
-    _learn_runs(directory, (stem_of(row.id), *map(stem_of, names)))
-    if not directory.reruns.is_latest(row.id):
-        return ""
-    # While it waited, it went on to later runs.
-    until = row.started_ns or row.ended_ns
-    for name in names:
-        latest = directory.latest(stem_of(name))._row
-        if latest.id != name and latest.submitted_ns > until:
-            return name
-    return ""
+
+    def _facts(self, task_id: str) -> list[Fact]:
+        found = self._known.get(task_id)
+        if found is None:
+            found = self._known[task_id] = list(self._facts_of(task_id))
+        return found
+
+    def _began(self, task_id: str) -> int:
+        """The number of the submission."""
+        facts = self._facts(task_id)
+        return facts[0][SEQ] if facts else 0
+
+    def _runs_above(self, task_id: str) -> list[str]:
+        """As `runs_above`."""
+        found: list[str] = []
+        join: str | int = "all"
+        for fact in self._facts(task_id):
+            if fact[CLS] is TaskSubmitted:
+                submitted: TaskSubmitted = make(fact)
+                join = submitted.join
+                found += submitted.after
+            elif fact[CLS] is TaskParentsAdded:
+                found += make(fact).after
+            elif fact[CLS] is TaskCancelled and not make(fact).reason.startswith(
+                SKIPPED
+            ):
+                return []
+        found = [self._turned(name, task_id) for name in found]
+        done = [
+            n for n in found if any(f[CLS] is TaskCompleted for f in self._facts(n))
+        ]
+        return _that_count(join, found, done)
+
+    def _turned(self, name: str, task_id: str) -> str:
+        """The run that *task_id* had, after it had waited for *name*."""
+        for fact in self._facts(name):
+            if fact[CLS] is TaskRepointed and task_id in make(fact).dependents:
+                return self._turned(make(fact).rerun_id, task_id)
+        return name
+
+
+def _that_count(join: str | int, found: list[str], done: list[str]) -> list[str]:
+    """Of the parents *found*, of which some are *done*, those that *join* went by."""
+    if join in ("all", "finished", "asked"):
+        return found
+    # Where some had to complete, the others do not matter, unless it ran without.
+    return done if len(done) >= (join if isinstance(join, int) else 1) else found
 
 
 def runs_above(owner: Owner, row: TaskRow) -> list[str]:
@@ -123,28 +219,15 @@ def runs_above(owner: Owner, row: TaskRow) -> list[str]:
             run = turned[run]
         found.append(run)
     terms = None if row.links is None else row.links.terms
-    if terms is None or not terms.joined or terms.join in ("all", "finished", "asked"):
+    if terms is None or not terms.joined:
         return found
-    # Of some that had to complete, the others do not matter.
-    kernel = owner.kernel
+    tasks, retired = owner.kernel.tasks, owner.kernel.retired
     done = [
         name
         for name in found
-        if TaskState.COMPLETED
-        is (kernel.tasks[name].state if name in kernel.tasks else kernel.retired.get(name))
+        if _COMPLETED is (tasks[name].state if name in tasks else retired.get(name))
     ]
-    least = terms.join if isinstance(terms.join, int) else 1
-    return done if len(done) >= least else found
-
-
-def _learn_runs(directory: Directory, stems: Iterable[str]) -> None:
-    """Learn from the journal of later runs, which may have left memory."""
-    assert directory.recovered is not None  # noqa: S101 - the caller looked
-    names = dict.fromkeys(stems)
-    for stem in names:
-        for name in directory.recovered.ids(f"{stem}~"):
-            directory.reruns.note(name)
-    directory.recall(names)
+    return _that_count(terms.join, found, done)
 
 
 def dependents(owner: Owner, row: TaskRow) -> list[TaskRow]:
