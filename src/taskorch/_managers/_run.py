@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Generator, Mapping
 from datetime import timedelta
 from itertools import islice
@@ -21,6 +22,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.model import TERMINAL, TaskState, to_patience
+from taskorch.model._explanation import some
 from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
+_LOG: Final = logging.getLogger(__name__)
 #: Seconds after which it is looked again, whatever was heard.
 _SLICE: Final = 0.5
 #: How the id of the gate of a phase ends.
@@ -356,6 +359,7 @@ class WorkflowRun:
                     raise NotRunningError(msg, hint=hint, task_id=row.id)
                 else:
                     return None
+            stale = _progress.stale_names(rt, self._works)
             if blocked:
                 ours = {work._row.id for work in self._works.values()}
                 # Of what began outside of the workflow, what it blocks is named.
@@ -365,6 +369,14 @@ class WorkflowRun:
                     if not ours.issuperset(blockers(row))
                 }
         if not failures:
+            if stale:
+                _LOG.warning(
+                    "workflow %s has results that are stale: what %s had was run again "
+                    "since; orch.workflows.restart(%r) runs that again, too",
+                    self.workflow_id,
+                    some(stale),
+                    self.workflow_id,
+                )
             return results
         for name, each in failures.items():
             note_given(self._works[name], each)

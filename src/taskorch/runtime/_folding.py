@@ -94,7 +94,7 @@ class Folding:
         elif cls is TaskParentsAdded:
             extra_of(kernel.tasks[fact[TASK_ID]].cargo).added += make(fact).after
         elif cls is TaskRepointed:
-            self._turned(make(fact))
+            self.note_turned(fact)
         elif cls in _BESIDE:
             self._keep_beside(fact, document)
         given: Any = Emitted(document) if cls is EventEmitted else cargo
@@ -105,7 +105,11 @@ class Folding:
         if cargo is not None:
             cargo._row = kernel.tasks[fact[TASK_ID]]
 
-    def _turned(self, event: TaskRepointed) -> None:
+    def note_turned(self, fact: Fact) -> None:
+        """If *fact* says so, tasks have another run of a parent from now on."""
+        if fact[CLS] is not TaskRepointed:
+            return
+        event: TaskRepointed = make(fact)
         for name in event.dependents:
             if name in self._kernel.tasks:
                 turn(self._kernel.tasks[name].cargo, event.task_id, event.rerun_id)

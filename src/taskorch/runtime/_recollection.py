@@ -40,6 +40,7 @@ from taskorch.runtime._committer import Keeps
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
+from taskorch.runtime._reruns import number_of
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._work import Work, extra_of, set_result, task_of
 
@@ -82,7 +83,7 @@ class Recollection:
     def latest(self, stem: str) -> str:
         """The latest run of a task, by the id that all its runs have."""
         runs = [name for name in self.ids(f"{stem}~") if name.startswith(f"{stem}~")]
-        return max(runs, key=lambda name: int(name.partition("~")[2]), default=stem)
+        return max(runs, key=number_of, default=stem)
 
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with an idempotency key."""

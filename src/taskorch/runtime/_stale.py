@@ -25,7 +25,7 @@ from taskorch.events import (
 from taskorch.kernel import SKIPPED, Kernel, TaskRow
 from taskorch.model import TaskState
 from taskorch.runtime._directory import Directory
-from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._reruns import number_of, stem_of
 from taskorch.runtime._work import Work, is_skipped, names_above
 
 _COMPLETED: Final = TaskState.COMPLETED
@@ -104,7 +104,9 @@ def replaced(owner: Owner, work: Work) -> str:
     for name in () if reruns.is_empty else runs_above(owner, row):
         latest = reruns.latest(stem_of(name))
         newest = tasks.get(latest)
-        if latest != name and (newest is None or newest.seq > row.seq):
+        if number_of(latest) > number_of(name) and (
+            newest is None or newest.seq > row.seq
+        ):
             return name
     return ""
 

@@ -85,6 +85,8 @@ class TaskReport:
         error: Why it did not complete.
         root_causes: Where that began, if not with itself: ids in the workflow, or of
             other tasks.
+        stale: Whether it has what one that it depends on had come to before that was
+            run again: see `TaskStatus.stale`.
     """
 
     name: str
@@ -99,6 +101,7 @@ class TaskReport:
     agent: str | None = None
     error: str = ""
     root_causes: tuple[str, ...] = ()
+    stale: bool = False
 
 
 @attrs.frozen
@@ -135,6 +138,11 @@ class WorkflowReport:
     def held_up(self) -> tuple[TaskReport, ...]:
         """The tasks that did not run, or failed, because of these."""
         return tuple(task for task in self.tasks if task.root_causes)
+
+    @property
+    def stale(self) -> tuple[TaskReport, ...]:
+        """The tasks that have what was so before another was run again."""
+        return tuple(task for task in self.tasks if task.stale)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, which JSON can say."""
@@ -184,6 +192,8 @@ class WorkflowReport:
             yield "What failed", self.failures
         if self.held_up:
             yield "What that held up", self.held_up
+        if self.stale:
+            yield "What is stale: a restart runs it again", self.stale
 
     def _summary(self) -> str:
         if not self.tasks:
