@@ -159,8 +159,8 @@ class TaskOrchestrator:
         stop_timeout: Seconds that the end of the block waits for work to finish;
             None is for ever.
         rerun_failed: Whether a task or a workflow that had failed in an earlier life
-            of a durable orchestrator runs again when it is submitted again. In the
-            same life it stays failed.
+            of a durable orchestrator runs again when it is submitted again, and what
+            is stale. In the same life what fails stays failed.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
         tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
@@ -646,10 +646,14 @@ class TaskOrchestrator:
                 no journal that has it.
             InvalidTransitionError: It has not ended; or *task_id* is that of a run
                 (`x~1`) after which there was another.
+            InvalidTaskError: *downstream* is none of these.
             CycleError: The new run would wait for a task that waits for this one. A
                 task may have run although one above it was blocked (`join="any"` and
                 the like), and that one may have been let wait for it since.
         """
+        if not isinstance(downstream, bool | None):
+            msg = f"downstream is True, False or None, not {show(downstream)}"
+            raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
         below: Callable[[str], bool] | None = None
         if downstream:
             below = bool

@@ -187,6 +187,7 @@ class WorkflowRun:
                     raise TimeoutError(msg)
             results = self._results()
             if results is not None:
+                self._say_stale()
                 return results
 
     def __await__(self) -> Generator[Any, None, dict[str, Any]]:
@@ -196,6 +197,7 @@ class WorkflowRun:
                 yield from self._rt.waiting.wait_async(work).__await__()
             results = self._results()
             if results is not None:
+                self._say_stale()
                 return results
 
     def status(self) -> WorkflowStatus:
@@ -320,6 +322,18 @@ class WorkflowRun:
         if fresh:
             self._more[name] = (*self._more.get(name, ()), *fresh)
 
+    def _say_stale(self) -> None:
+        with self._rt.lock:
+            stale = _progress.stale_names(self._rt, self._works)
+        if stale:
+            _LOG.warning(
+                "workflow %s has results that are stale, of %s: what they depend on "
+                "was run again since; orch.workflows.restart(%r) runs them again",
+                self.workflow_id,
+                some(stale),
+                self.workflow_id,
+            )
+
     def _results(self) -> dict[str, Any] | None:
         """
         The results; None if it has not ended after all.
@@ -359,7 +373,6 @@ class WorkflowRun:
                     raise NotRunningError(msg, hint=hint, task_id=row.id)
                 else:
                     return None
-            stale = _progress.stale_names(rt, self._works)
             if blocked:
                 ours = {work._row.id for work in self._works.values()}
                 # Of what began outside of the workflow, what it blocks is named.
@@ -369,14 +382,6 @@ class WorkflowRun:
                     if not ours.issuperset(blockers(row))
                 }
         if not failures:
-            if stale:
-                _LOG.warning(
-                    "workflow %s has results that are stale: what %s had was run again "
-                    "since; orch.workflows.restart(%r) runs that again, too",
-                    self.workflow_id,
-                    some(stale),
-                    self.workflow_id,
-                )
             return results
         for name, each in failures.items():
             note_given(self._works[name], each)

@@ -80,7 +80,9 @@ class Staleness:
                 found[row] = Cause(row.id, had)
                 continue
             # What has left memory is not followed further.
-            above = [tasks[name] for name in runs_above(owner, row) if name in tasks]
+            above = [
+                tasks[name] for name in runs_above(owner, row.cargo) if name in tasks
+            ]
             unknown = [parent for parent in above if parent not in found]
             if unknown:
                 todo += [row, *unknown]
@@ -100,8 +102,10 @@ def replaced(owner: Owner, work: Work) -> str:
     row, tasks, reruns = work._row, owner.kernel.tasks, owner.directory.reruns
     if row.id not in tasks:
         kept = _kept(owner)
-        return "" if kept is None else kept.replaced(row.id)
-    for name in () if reruns.is_empty else runs_above(owner, row):
+        if kept is None or all(map(kept.is_latest, names_above(work))):
+            return ""
+        return kept.replaced(row.id)
+    for name in () if reruns.is_empty else runs_above(owner, work):
         latest = reruns.latest(stem_of(name))
         newest = tasks.get(latest)
         if number_of(latest) > number_of(name) and (
@@ -134,9 +138,17 @@ class Kept:
         #: What is known not to be stale.
         self._fresh: set[str] = set()
 
+    def is_latest(self, task_id: str) -> bool:
+        """Whether a run of a task is the latest."""
+        return self._latest(stem_of(task_id)) == task_id
+
     def cause(self, task_id: str) -> Cause | None:
-        """Why a run of a task is stale; among so many that it depends on, one is."""
-        if self._latest(stem_of(task_id)) != task_id:
+        """
+        Why a run of a task is stale; None if it is not, or has a later run.
+
+        Only so many of those that it depends on are looked at.
+        """
+        if not self.is_latest(task_id):
             return None
         seen = {task_id: None}
         todo = [task_id]
@@ -145,7 +157,7 @@ class Kept:
             had = self.replaced(name)
             if had:
                 return Cause(name, had)
-            for above in self._runs_above(name):
+            for above in self.runs_above(name):
                 if above not in seen and above not in self._fresh:
                     seen[above] = None
                     todo.append(above)
@@ -154,7 +166,7 @@ class Kept:
 
     def replaced(self, task_id: str) -> str:
         """As `replaced`, of a run of a task."""
-        for name in self._runs_above(task_id):
+        for name in self.runs_above(task_id):
             latest = self._latest(stem_of(name))
             if latest != name and self._began(latest) > self._began(task_id):
                 return name
@@ -171,7 +183,7 @@ class Kept:
         facts = self._facts(task_id)
         return facts[0][SEQ] if facts else 0
 
-    def _runs_above(self, task_id: str) -> list[str]:
+    def runs_above(self, task_id: str) -> list[str]:
         """As `runs_above`."""
         found: list[str] = []
         join: str | int = "all"
@@ -208,11 +220,18 @@ def _that_count(join: str | int, found: list[str], done: list[str]) -> list[str]
     return done if len(done) >= (join if isinstance(join, int) else 1) else found
 
 
-def runs_above(owner: Owner, row: TaskRow) -> list[str]:
-    """Under the lock: the ids of the runs on which the result of *row* depends."""
+def runs_above(owner: Owner, work: Work) -> list[str]:
+    """
+    Under the lock: the ids of the runs on which the result of *work* depends.
+
+    Where it has left memory, the journal is asked.
+    """
+    row = work._row
+    if row.id not in owner.kernel.tasks:
+        kept = _kept(owner)
+        return [] if kept is None else kept.runs_above(row.id)
     if row.state is TaskState.CANCELLED and not is_skipped(row):
         return []
-    work: Work = row.cargo
     turned = {} if work._extra is None else work._extra.turned
     found: list[str] = []
     for name in names_above(work):
@@ -241,7 +260,7 @@ def dependents(owner: Owner, row: TaskRow) -> list[TaskRow]:
     below: dict[str, list[TaskRow]] = {}
     for each in owner.kernel.tasks.values():
         if each.links is not None and owner.directory.reruns.is_latest(each.id):
-            for name in runs_above(owner, each):
+            for name in runs_above(owner, each.cargo):
                 below.setdefault(stem_of(name), []).append(each)
     # In depth first, and what is left last comes first.
     found: dict[TaskRow, None] = {}

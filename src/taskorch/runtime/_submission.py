@@ -399,9 +399,8 @@ class Submission:
         found = {e.existing: e.is_other for e in entries if e.existing is not None}
         below: dict[str, list[Work]] = {}
         for work in found:
-            if work._row.id in self._rt.kernel.tasks:
-                for name in runs_above(self._rt, work._row):
-                    below.setdefault(name, []).append(work)
+            for name in runs_above(self._rt, work):
+                below.setdefault(name, []).append(work)
         todo = [
             work
             for work, is_other in found.items()

@@ -328,7 +328,7 @@ class WorkflowRuns:
 
     def _restart(self) -> None:
         """Run again what did not complete, what is stale for that, and nothing else."""
-        manager: Any = self._manager
+        manager = self._manager
         if self._is_paused:
             return
         before = {
@@ -337,7 +337,7 @@ class WorkflowRuns:
         }
         status = self._simulation.get_task_status
         due = {name for name, (i, _, _) in before.items() if status(i).stale}
-        above = manager.get(_RUN)._above(before)
+        above = {name: self._above(name) for name in before}
         manager.restart(_RUN)
         after = self._latest()
         for name in order(above):
@@ -358,6 +358,21 @@ class WorkflowRuns:
             if (name in due) != (now != task_id):
                 law = "kept"
                 raise Breach(law, f"{name} was {state}; after a restart it is {now}")
+
+    def _above(self, name: str) -> list[str]:
+        """What a task, gate or approval comes after."""
+        plan = self._plan
+        number = plan.index(name)
+        phase = plan.phases[number]
+        if name == f"{phase.name}/gate":
+            return [stem(row.id) for row in self._asked_about(name)]
+        if name == phase.end:
+            return [f"{phase.name}/gate"]
+        if "/" in name:
+            # It was added.
+            return []
+        before = [plan.phases[number - 1].end] if number else []
+        return [*plan.task(name).after, *before]
 
     def _asked_about(self, gate: str) -> list[TaskRow]:
         """What a gate comes after: the tasks of its phase, and the phase before."""
