@@ -497,8 +497,9 @@ class TaskOrchestrator:
         Put a task aside; False if it has ended or is suspended.
 
         A program is stopped where it stands; a running function at its next
-        checkpoint; a task that is not running at once. Its delays and timeouts stop
-        meanwhile; its deadline goes on.
+        checkpoint, and if it has none it runs to its end: `TaskStatus.stopping` says
+        so, and the event `AttemptStopping`; a task that is not running at once. Its
+        delays and timeouts stop meanwhile; its deadline goes on.
 
         Raises:
             UnknownTaskError: No task has this id.

@@ -250,6 +250,7 @@ class KernelState:
         "elastic",
         "epoch",
         "failed",
+        "faults",
         "finished",
         "growing",
         "hand_over",
@@ -450,6 +451,9 @@ class KernelState:
         self.retries_recovered: int = 0
         self.retries_exhausted: int = 0
         self.causes: dict[str, int] = {}
+        #: Of each part of the user's that has failed in this life: how often, when the
+        #: last time, and what it raised then.
+        self.faults: dict[str, tuple[int, int, str]] = {}
 
         self.seq: int = 0
         #: Where facts go, as `(fact, cargo)`; None: nobody listens.

@@ -67,6 +67,8 @@ class TaskStatus:
             they had been given up, by their numbers: the latest ten. They changed
             nothing.
         owner: For whom it is done.
+        stopping: Why its attempt, which runs on, was asked to stop: it was cancelled or
+            suspended, or its time is over; or "". A function stops at a checkpoint.
         stale: Whether a task that it depends on, however indirectly, was run again
             since: it has, or works with, what the run before that had come to.
     """
@@ -92,6 +94,7 @@ class TaskStatus:
     late_results: Mapping[int, Any] = ReadOnly({})
     owner: str | None = None
     stale: bool = False
+    stopping: str = ""
 
     __repr__ = shown
 
