@@ -247,6 +247,7 @@ class TaskOrchestrator:
                 keep_finished=keep_finished,
                 refuse_unknown=unknown_capability == "refuse",
                 unknown=unknown,
+                waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
             ),
             pools=Resources.of(resources).units,
             executors=_check_executors({} if executors is None else executors),
