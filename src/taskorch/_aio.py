@@ -242,9 +242,13 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.emit`."""
         return await self._committed(self._orch.emit, name, payload, keep=keep)
 
-    async def rerun_task(self, task_id: str) -> TaskHandle[Any]:
+    async def rerun_task(
+        self, task_id: str, *, downstream: bool | None = None
+    ) -> TaskHandle[Any]:
         """See `TaskOrchestrator.rerun_task`."""
-        return await self._committed(self._orch.rerun_task, task_id)
+        return await self._committed(
+            self._orch.rerun_task, task_id, downstream=downstream
+        )
 
     async def change_tasks(
         self,

@@ -27,6 +27,8 @@ SLOW_POLICY_SECONDS: Final = 0.05
 #: Seconds for which a policy may think, and the loop may be busy, without a word in
 #: health and in the log.
 BLOCKING_SECONDS: Final = 1.0
+#: How long after a policy has failed health says so.
+FAULT_SECONDS: Final = 300.0
 #: Seconds after which what is held by hand, and wanted by tasks, may be a leak.
 HELD_SECONDS: Final = 3_600.0
 #: Seconds that one call of a receiver may take before it gets a thread of its own.

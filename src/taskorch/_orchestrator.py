@@ -187,8 +187,8 @@ class TaskOrchestrator:
             cancelled, what is out of time, and what runs at the end. Then it is killed,
             or given up.
         rerun_failed: Whether a task or a workflow that had failed in an earlier life
-            of a durable orchestrator runs again when it is submitted again. In the
-            same life it stays failed.
+            of a durable orchestrator runs again when it is submitted again, and what
+            is stale. In the same life what fails stays failed.
         seed: Repeats every random choice.
         monitor_interval: Seconds between monitoring events, while somebody listens.
         tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
@@ -283,6 +283,7 @@ class TaskOrchestrator:
                 keep_finished=keep_finished,
                 refuse_unknown=unknown_capability == "refuse",
                 unknown=unknown,
+                waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
             ),
             pools=Resources.of(resources).units,
             executors=_check_executors({} if executors is None else executors),
@@ -572,8 +573,9 @@ class TaskOrchestrator:
         Put a task aside; False if it has ended or is suspended.
 
         A program is stopped where it stands; a running function at its next
-        checkpoint; a task that is not running at once. Its delays and timeouts stop
-        meanwhile; its deadline goes on.
+        checkpoint, and if it has none it runs to its end: `TaskStatus.stopping` says
+        so, and the event `AttemptStopping`; a task that is not running at once. Its
+        delays and timeouts stop meanwhile; its deadline goes on.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -701,23 +703,42 @@ class TaskOrchestrator:
         keep_ns = int(check_seconds("keep", keep) * NS)
         return self._rt.emit(name, payload, keep_ns)
 
-    def rerun_task(self, task_id: str) -> TaskHandle[Any]:
+    def rerun_task(
+        self, task_id: str, *, downstream: bool | None = None
+    ) -> TaskHandle[Any]:
         """
         Run a finished task again, as the new task `id~2`, then `id~3`.
 
-        From then on, the id means this run, everywhere, and what depends on the task
-        and has not ended depends on it.
+        From then on, the id means this run, everywhere, and what waits for the task
+        waits for it. What had the result of the run before is stale: `TaskStatus.stale`
+        and `explain` say so.
+
+        Args:
+            task_id: Its id.
+            downstream: Whether to run again, too, what is stale for that, however
+                indirectly, of the tasks in memory; what has not ended of it is
+                cancelled, and begins anew. None: what is of the same workflow, if that
+                was started, or asked for, in this life.
 
         Raises:
             UnknownTaskError: No task has this id, or it has left memory, and there is
                 no journal that has it.
             InvalidTransitionError: It has not ended; or *task_id* is that of a run
                 (`x~1`) after which there was another.
+            InvalidTaskError: *downstream* is none of these.
             CycleError: The new run would wait for a task that waits for this one. A
                 task may have run although one above it was blocked (`join="any"` and
                 the like), and that one may have been let wait for it since.
         """
-        return cast("TaskHandle[Any]", self._rt.rerun(task_id))
+        if not isinstance(downstream, bool | None):
+            msg = f"downstream is True, False or None, not {show(downstream)}"
+            raise InvalidTaskError(msg, hint="True runs what depends on it again, too")
+        below: Callable[[str], bool] | None = None
+        if downstream:
+            below = bool
+        elif downstream is None and self._rt.manager is not None:
+            below = self._rt.manager._same_run(task_id)
+        return cast("TaskHandle[Any]", self._rt.rerun(task_id, below))
 
     def change_tasks(
         self,

@@ -310,9 +310,12 @@ class Client:
         said = {"verdict": verdict, "result": result, "reason": reason}
         return self._change(task_id, "/decision", said)
 
-    def rerun_task(self, task_id: str) -> RemoteHandle:
+    def rerun_task(
+        self, task_id: str, *, downstream: bool | None = None
+    ) -> RemoteHandle:
         """See `TaskOrchestrator.rerun_task`."""
-        said = self._of_task("POST", task_id, "/rerun")
+        asked = None if downstream is None else {"downstream": downstream}
+        said = self._of_task("POST", task_id, "/rerun", asked)
         return RemoteHandle(said["task_id"], self)
 
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:

@@ -14,7 +14,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.integration.tools import PATIENCE
+from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import (
     InvalidTaskError,
@@ -540,3 +540,34 @@ def test_a_phase_and_a_pool_do_not_count_against_an_agents_capacity() -> None:
         assert [results[f"t{n}"]["cpu"] for n in range(3)] == [1, 1, 1]
         with pytest.raises(UnsatisfiableError, match="on agent w, is 1"):
             orch.submit_task(Task("x", resources={"cpu": 2}))
+
+
+def test_an_agent_that_fails_at_once_is_not_preferred_for_being_free() -> None:
+    """It is always free; the tasks wait for the other one, and are told why."""
+    hold = Hold()
+    with TaskOrchestrator(router=PerformanceRouter(exploration=0)) as orch:
+
+        @orch.agent("good", capabilities={"w"}, max_concurrency=1)
+        def good(task: Task, context: TaskContext) -> str:
+            return hold("done") if task.payload == "hold" else "done"
+
+        @orch.agent("bad", capabilities={"w"}, max_concurrency=1)
+        def bad(task: Task, context: TaskContext) -> str:
+            msg = "at once"
+            raise ValueError(msg)
+
+        orch.submit_task(Task("w", requires={"w"})).result(PATIENCE)
+        first = orch.submit_task(Task("w", "hold", requires={"w"}))
+        hold.wait()
+        rest = orch.submit_tasks(Task("w", requires={"w"}) for _ in range(50))
+        eventually(lambda: orch.get_stats().agents["bad"].failed == 5)
+        last = rest[-1].task_id
+        eventually(lambda: orch.get_stats().agents["bad"].running == 0)
+        assert orch.get_stats().queue.queued == 45
+        said = str(orch.explain(last))
+        assert "Agent bad has failed 5 of 5 such tasks" in said
+        assert "it waits for agent good, which does better" in said
+        hold.release()
+        assert orch.wait(PATIENCE)
+        assert first.result() == "done"
+        assert orch.get_stats().agents["bad"].failed == 5

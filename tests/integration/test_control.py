@@ -841,3 +841,24 @@ def test_a_rerun_keeps_dependencies_and_limits() -> None:
         assert again.result(PATIENCE) == 3
         assert again._row.extra is not None
         assert again._row.extra.deadline_ns is not None
+
+
+def test_a_function_without_checkpoints_cannot_be_suspended_and_says_so() -> None:
+    """The state, the event and the history do; so it is not taken for suspended."""
+    hold = Hold()
+    with TaskOrchestrator() as orch:
+        recorder = Recorder(orch, "attempt_stopping")
+        orch.submit_task(Task.call(hold, id="a"))
+        hold.wait()
+        assert orch.suspend_task("a")
+        status = orch.get_task_status("a")
+        assert status.state is TaskState.RUNNING
+        assert "without one it runs to its end" in status.stopping
+        assert "without one it runs to its end" in str(orch.explain("a"))
+        (event,) = recorder.wait_for(1)
+        assert event.reason == status.stopping
+        hold.release()
+        orch.wait(PATIENCE)
+        status = orch.get_task_status("a")
+        assert (status.state, status.stopping) == (TaskState.COMPLETED, "")
+        assert "it ended before it came to a checkpoint" in status.history[-1].detail

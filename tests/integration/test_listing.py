@@ -180,9 +180,9 @@ def test_a_page_is_looked_at_in_one_hold_of_the_lock(small_pages):
     looked = []
     real = _listing.status_of
 
-    def status_of(runtime, row, work):
+    def status_of(runtime, row, *rest):
         looked.append(row.id)
-        return real(runtime, row, work)
+        return real(runtime, row, *rest)
 
     _listing.status_of = status_of
     try:

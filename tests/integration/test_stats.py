@@ -223,6 +223,8 @@ def test_health_before_during_and_after() -> None:
             "scheduler",
             "slots",
             "receivers",
+            "queue",
+            "agents",
             "journal",
         ]
     health = orch.health()
@@ -247,3 +249,22 @@ def test_health_names_the_slow_receiver() -> None:
         assert check.status == "degraded"
         assert "laggard" in check.detail
         hold.release()
+
+
+def test_health_names_the_policy_that_fails() -> None:
+    """A router that breaks on every task is not ok, though everything else is."""
+
+    class Broken:
+        def route(self, task: object, candidates: object, context: object) -> None:
+            msg = "no such map"
+            raise LookupError(msg)
+
+    with TaskOrchestrator(router=Broken()) as orch:
+        for _ in range(3):
+            orch.submit(int).exception(PATIENCE)
+        health = orch.health()
+        assert health.status == "degraded"
+        check = next(c for c in health.checks if c.component == "router")
+        assert check.status == "degraded"
+        assert "it has failed 3 times" in check.detail
+        assert "LookupError: no such map" in check.detail

@@ -221,6 +221,20 @@ def test_a_program_that_is_held_says_so_and_goes_on_in_its_span(tracing):
 
     names = [event.name for event in tracing.only("program").events]
     assert names == ["suspended", "resumed"]
+    assert {"suspend", "resume"} <= set(tracing.under(tracing.only("program")))
+
+
+def test_what_is_done_to_a_task_that_never_ran_is_below_its_submission(tracing):
+    with tracing.orchestrator() as orch:
+        orch.submit_task(Task.call(len, "", id="later", not_before=3_600))
+        assert orch.suspend_task("later")
+        assert orch.resume_task("later")
+        assert orch.cancel_task("later")
+        orch.wait(PATIENCE)
+    assert {"suspend", "resume", "cancel"} <= set(tracing.under(tracing.only("submit")))
+    span = tracing.only("cancel")
+    assert span.attributes["taskorch.task.id"] == "later"
+    assert span.attributes["taskorch.reason"]
 
 
 # -- every way of running ----------------------------------------------------------

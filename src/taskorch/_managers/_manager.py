@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -130,7 +130,10 @@ class WorkflowManager:
             return self._start(workflow, run_id, max_added, is_new=True)
         with self._starting:
             is_new = self._check_known(workflow, id)
-            return self._start(workflow, id, max_added, is_new=is_new)
+            run = self._start(workflow, id, max_added, is_new=is_new)
+            if not is_new:
+                self._rerun_stale(run)
+            return run
 
     def _start(
         self, workflow: Workflow, run_id: str, max_added: int, *, is_new: bool
@@ -464,9 +467,10 @@ class WorkflowManager:
         """
         Run again what failed, was cancelled or skipped, as `id~2`.
 
-        Nothing that completed is run again. What waits for these tasks waits for the
-        new ones from then on; a gate that is asking about one of them is cancelled, and
-        asks again once the new ones have ended.
+        What had completed, or runs, with what one of these had come to, is stale, and
+        run again too; nothing else that completed is. What waits for these tasks waits
+        for the new ones from then on; a gate that is asking about one of them is
+        cancelled, and asks again once the new ones have ended.
 
         Returns:
             The run, which is the same as before.
@@ -514,12 +518,34 @@ class WorkflowManager:
                     continue
                 new = rt.submission.rerun(task_id, now, live=True)
                 run._works[name] = cast("TaskHandle[Any]", new)
-                # If the state machine forbids it, the gate asks on, and nobody listens.
-                with suppress(InvalidTransitionError):
-                    rt.kernel.cancel(old._row, now, f"{new._row.id} asks instead")
+                rt.submission.give_up(old, new, now)
 
         # Parents come before their dependents: else these would be skipped once more.
         for part in slices(chosen):
+            rt.step(partial(rerun, part), keep=True)
+        self._rerun_stale(run)
+
+    def _same_run(self, task_id: str) -> Callable[[str], bool] | None:
+        """What is of the same run as a task, if that is known as one in this life."""
+        run_id = run_of(str(task_id))
+        if run_id not in self._records:
+            return None
+        return lambda name: run_of(name) == run_id
+
+    def _rerun_stale(self, run: WorkflowRun) -> None:
+        """Run again what had the results of runs that are not the latest any more."""
+        rt = self._rt
+        if rt.directory.reruns.is_empty:
+            return
+
+        def rerun(part: Sequence[tuple[str, TaskHandle[Any]]], now: int) -> None:
+            rt.refuse_submission()
+            for name, work in part:
+                new = rt.submission.rerun_stale(work, now)
+                if new is not None:
+                    run._works[name] = cast("TaskHandle[Any]", new)
+
+        for part in slices(_backwards(run)[::-1]):
             rt.step(partial(rerun, part), keep=True)
 
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:

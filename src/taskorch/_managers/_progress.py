@@ -8,6 +8,8 @@ from itertools import chain
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import attrs
+
 from taskorch._limits import NS
 from taskorch._managers._members import blockers
 from taskorch._managers._times import known_ends, spells_of
@@ -17,6 +19,7 @@ from taskorch.model import TERMINAL, TaskState
 from taskorch.model._places import place_of
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._reruns import earlier_ids
+from taskorch.runtime._stale import Staleness
 from taskorch.runtime._work import give_error, is_skipped
 from taskorch.workflows._graph import longest_path, order
 from taskorch.workflows._phases import approval_of, gate_of
@@ -71,6 +74,7 @@ def status(run: Run, is_paused: bool) -> WorkflowStatus:
         states = {name: row.state for name, row in rows.items()}
         parents = run._above(rows)
         eta, unknown = _estimate(rt, rows, parents)
+        stale = stale_names(rt, handles)
     state, counts = _sum(rows, states, states)
     running = sum(map(under_way, rows.values()))
     over = all(state in TERMINAL for state in counts)
@@ -92,6 +96,19 @@ def status(run: Run, is_paused: bool) -> WorkflowStatus:
                 for name, members in _phases(run, rows).items()
             }
         ),
+        stale=stale,
+    )
+
+
+def stale_names(
+    runtime: Runtime, handles: Mapping[str, TaskHandle[Any]]
+) -> tuple[str, ...]:
+    """Under the lock: which of *handles*, by their names, are of stale tasks."""
+    if runtime.directory.reruns.is_empty:
+        return ()
+    staleness = Staleness(runtime)
+    return tuple(
+        name for name, work in handles.items() if staleness.cause(work) is not None
     )
 
 
@@ -218,7 +235,8 @@ def report(run: Run) -> WorkflowReport:
     with run._rt.lock:
         rows = {name: work._row for name, work in handles.items()}
         states = {name: row.state for name, row in rows.items()}
-        tasks = tuple(
+        stale = stale_names(run._rt, handles)
+        reports = (
             _task(
                 run.workflow_id,
                 name,
@@ -229,6 +247,7 @@ def report(run: Run) -> WorkflowReport:
             )
             for name, work in handles.items()
         )
+        tasks = tuple(attrs.evolve(t, stale=t.name in stale) for t in reports)
     state, counts = _sum(rows, states, states)
     by_name = {task.name: task for task in tasks}
     made = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Generator, Mapping
 from datetime import timedelta
 from itertools import islice
@@ -21,6 +22,7 @@ from taskorch.errors import (
     WouldDeadlockError,
 )
 from taskorch.model import TERMINAL, TaskState, to_patience
+from taskorch.model._explanation import some
 from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._runtime import Runtime
 
+_LOG: Final = logging.getLogger(__name__)
 #: Seconds after which it is looked again, whatever was heard.
 _SLICE: Final = 0.5
 #: How the id of the gate of a phase ends.
@@ -184,6 +187,7 @@ class WorkflowRun:
                     raise TimeoutError(msg)
             results = self._results()
             if results is not None:
+                self._say_stale()
                 return results
 
     def __await__(self) -> Generator[Any, None, dict[str, Any]]:
@@ -193,6 +197,7 @@ class WorkflowRun:
                 yield from self._rt.waiting.wait_async(work).__await__()
             results = self._results()
             if results is not None:
+                self._say_stale()
                 return results
 
     def status(self) -> WorkflowStatus:
@@ -316,6 +321,18 @@ class WorkflowRun:
         fresh = [parent for parent in parents if parent not in known]
         if fresh:
             self._more[name] = (*self._more.get(name, ()), *fresh)
+
+    def _say_stale(self) -> None:
+        with self._rt.lock:
+            stale = _progress.stale_names(self._rt, self._works)
+        if stale:
+            _LOG.warning(
+                "workflow %s has results that are stale, of %s: what they depend on "
+                "was run again since; orch.workflows.restart(%r) runs them again",
+                self.workflow_id,
+                some(stale),
+                self.workflow_id,
+            )
 
     def _results(self) -> dict[str, Any] | None:
         """

@@ -132,7 +132,7 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
         print_json({**status.to_dict(), "events": happened, **trace})
         return
     state = coloured(status.state.value)
-    print(f"{line(status.task_id)} is {state}" + _stale(reader, status))
+    print(f"{line(status.task_id)} is {state}" + _reservation(reader, status))
     took = "" if status.duration is None else f" ({in_words(status.duration)})"
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
@@ -175,8 +175,10 @@ def _utc(at: datetime | None) -> str:
     return f"{moment(at)} UTC" if at else ""
 
 
-def _stale(reader: JournalReader, status: TaskStatus) -> str:
-    """What is to be known of a state that only a living orchestrator can be in."""
+def _reservation(reader: JournalReader, status: TaskStatus) -> str:
+    """What is to be known of the state of a task, beside it."""
+    if status.stale:
+        return ", and stale: what it depends on was run again since"
     if status.state is TaskState.RUNNING and reader.owner.lives is False:
         return ", as far as is kept: its orchestrator is gone"
     return ""
@@ -205,6 +207,8 @@ def _row(status: TaskStatus) -> tuple[str, ...]:
     detail = cause_of(status)
     if not detail and status.attempts > 1:
         detail = f"attempt {status.attempts}"
+    if status.stale:
+        detail = f"stale; {detail}" if detail else "stale"
     took = "" if status.duration is None else in_words(status.duration)
     return (
         line(status.task_id),

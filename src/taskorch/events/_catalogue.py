@@ -182,7 +182,7 @@ class TaskCompleted(TaskEvent):
         latency_ns: From the start of the attempt to its end.
         cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
             `decision`.
-        reason: And why.
+        reason: And why; or why it was not suspended before, though it was to be.
     """
 
     attempt: int

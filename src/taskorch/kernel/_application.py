@@ -353,7 +353,7 @@ def complete(
     row.bucket.type_row.completed += 1
     _end_waits(kernel, row)
     row.ended_ns = now
-    if extra.past is None:
+    if extra.past is None and not reason:
         # `move` without a history entry: the plain history implies this one.
         kernel.active -= 1
         kernel.completed += 1

@@ -56,6 +56,9 @@ _GONE: Final = {
     GONE: "what it needs is gone",
 }
 
+#: Why a task that was to be suspended has completed.
+_UNSUSPENDED: Final = "it ended before it came to a checkpoint, to be suspended there"
+
 
 def end(
     kernel: KernelState,
@@ -85,7 +88,8 @@ def end(
     elif extra.stop in ("timeout", "deadline"):
         _timed_out(kernel, row, now)
     elif outcome == "completed":
-        _ends.complete(kernel, row, now)
+        why = _UNSUSPENDED if extra.suspending else ""
+        _ends.complete(kernel, row, now, reason=why)
     elif extra.stop == "suspend" and outcome == "stopped":
         tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
     elif outcome == "stopped":

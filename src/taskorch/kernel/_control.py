@@ -37,6 +37,10 @@ from taskorch.model import TERMINAL, TaskState
 
 _S: Final = TaskState
 _BY_USER: Final = "suspended by the user"
+#: A function cannot be stopped where it stands.
+_AT_CHECKPOINT: Final = (
+    f"{_BY_USER}: at its next checkpoint; without one it runs to its end"
+)
 
 
 def _ask(
@@ -107,7 +111,7 @@ def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> b
             # Its timeout is over; it is suspended if there is to be another attempt.
             tell(kernel, AttemptStopping, row, now, row.attempt, "suspend", _BY_USER)
         elif extra.yielded or not holdable:
-            _attempts.stop(kernel, row, "suspend", _BY_USER, now)
+            _attempts.stop(kernel, row, "suspend", _AT_CHECKPOINT, now)
         else:
             tell(kernel, TaskSuspended, row, now, True)  # noqa: FBT003
             kernel.effects.append(HoldAttempt(row, row.attempt))

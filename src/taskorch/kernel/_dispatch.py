@@ -23,6 +23,8 @@ from taskorch.model import TaskState, Units
 
 _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
+#: How much likelier another agent must be to complete a task that waits for it.
+_TIMES: Final = 4
 
 
 def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
@@ -86,9 +88,13 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
                 _backfill.blocked(kernel, row)
             return
         room = with_room(kernel, bucket)
+        failing: list[AgentRow] = []
+        if kernel.config.waits_for_better and room and len(room) < len(bucket.agents):
+            failing = [a for a in room if better_than(bucket, a) is not None]
+            room = [agent for agent in room if agent not in failing]
         rate = _rates.short_of(kernel, bucket, now) if bucket.rates and room else None
         if rate is None:
-            _start_or_park(kernel, bucket, row, room, now)
+            _start_or_park(kernel, bucket, row, room, failing, now)
         else:
             # The same for all agents: only the token is waited for.
             _wait_for_token(kernel, bucket, row, rate)
@@ -98,9 +104,18 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
 
 
 def _start_or_park(
-    kernel: KernelState, bucket: Bucket, row: TaskRow, room: list[AgentRow], now: int
+    kernel: KernelState,
+    bucket: Bucket,
+    row: TaskRow,
+    room: list[AgentRow],
+    failing: list[AgentRow],
+    now: int,
 ) -> None:
-    """Let *row* start on one of the agents with *room*, or its bucket wait."""
+    """
+    Let *row* start on one of the agents with *room*, or its bucket wait.
+
+    Those that are *failing* have room, too: it waits for others.
+    """
     candidates = room
     if kernel.under_way is not None:
         candidates = [
@@ -112,7 +127,7 @@ def _start_or_park(
     if candidates:
         refusal = _try(kernel, bucket, row, candidates, now)
     if refusal is not None:
-        _park(kernel, bucket, row, room, refusal)
+        _park(kernel, bucket, row, room, refusal, failing)
 
 
 def _start_within_quotas(
@@ -181,6 +196,30 @@ def _has_room(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> bool:
     else:
         short = _books.quota_shortage(kernel, bucket, agent) if bucket.bounds else None
     return short is None and _books.shortage(agent, need) is None
+
+
+def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
+    """
+    The busy agent that a task of *bucket* waits for rather than go to *agent*.
+
+    One that fails at once is always free: it would get whatever the others have no room
+    for, all that there is. So, where the router says so, a task waits for an agent that
+    is four times as likely to complete it; None if there is none.
+    """
+    name = bucket.spec.type
+    rate = agent.view.performance(name).success_rate
+    if rate * _TIMES >= 1:
+        return None
+    return next(
+        (
+            other
+            for other in bucket.agents
+            # The end of an attempt there is what wakes the bucket.
+            if other.limit <= other.running > other.leaked
+            and other.view.performance(name).success_rate > rate * _TIMES
+        ),
+        None,
+    )
 
 
 def in_pools(kernel: KernelState, need: Units) -> Units:
@@ -317,6 +356,7 @@ def _park(
     row: TaskRow,
     refused: list[AgentRow],
     refusal: str,
+    failing: list[AgentRow],
 ) -> None:
     """
     Let *bucket*, whose head is *row*, wait for what is short on each of its agents.
@@ -328,7 +368,7 @@ def _park(
     places = [
         _place_of(kernel, bucket, agent, above=bool(beyond))
         for agent in bucket.agents
-        if agent not in refused
+        if agent not in refused and agent not in failing
     ]
     places += beyond
     bucket.refusal = refusal

@@ -23,11 +23,11 @@ Error = tuple[str, str, str]
 def complete(
     kernel: KernelState, row: TaskRow, now: int, cause: str = "", reason: str = ""
 ) -> None:
-    """*row* ended well: by *cause* and for *reason*, if no attempt ended it."""
+    """*row* ended well: by *cause*, if no attempt ended it, and for *reason*."""
     name = "" if row.agent is None else row.agent.name
     latency = now - row.started_ns if row.state is TaskState.RUNNING else 0
     if kernel.tell_completed:
-        because = (cause, reason) if cause else ()
+        because = (cause, reason) if cause or reason else ()
         fields = (row.id, row.attempt, name, latency, *because)
         kernel.note(TaskCompleted, now, *fields, cargo=row.cargo)
     else:

@@ -11,7 +11,9 @@ from taskorch.kernel._state import KernelState
 def note_fault(
     kernel: KernelState, task_id: str | None, fault: PolicyFault, now: int
 ) -> None:
-    """The fact that a policy failed."""
+    """The fact that a policy failed; what fails at present is remembered."""
+    many = kernel.faults.get(fault.component, (0, 0, ""))[0]
+    kernel.faults[fault.component] = many + 1, now, describe(fault.error)
     kernel.note(
         ComponentFailed,
         now,

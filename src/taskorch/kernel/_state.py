@@ -76,6 +76,9 @@ class KernelConfig:
     refuse_unknown: bool = True
     #: Resources of which nobody could say how much there is.
     unknown: tuple[str, ...] = ()
+    #: Whether the router lets tasks wait for a busy agent rather than go to one that
+    #: only fails: see `_dispatch.better_than`.
+    waits_for_better: bool = False
 
 
 class FaultPoints(Protocol):
@@ -250,6 +253,7 @@ class KernelState:
         "elastic",
         "epoch",
         "failed",
+        "faults",
         "finished",
         "growing",
         "hand_over",
@@ -450,6 +454,9 @@ class KernelState:
         self.retries_recovered: int = 0
         self.retries_exhausted: int = 0
         self.causes: dict[str, int] = {}
+        #: Of each part of the user's that has failed in this life: how often, when the
+        #: last time, and what it raised then.
+        self.faults: dict[str, tuple[int, int, str]] = {}
 
         self.seq: int = 0
         #: Where facts go, as `(fact, cargo)`; None: nobody listens.

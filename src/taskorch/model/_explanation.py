@@ -169,6 +169,7 @@ class Explanation:
         late: Which attempts ended after they had been given up, to no effect: what they
             brought is in `TaskStatus.late_results`.
         where: The line of the latest failure, as in `flow.py:12 in work`, if known.
+        stale: Why it is stale (see `TaskStatus.stale`), and what to call; or "".
     """
 
     task_id: str
@@ -188,6 +189,7 @@ class Explanation:
     late: tuple[str, ...] = ()
     order: str = ""
     where: str = ""
+    stale: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -215,6 +217,8 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [self._first_line()]
+        if self.stale:
+            lines.append(in_a_line(self.stale))
         if self.order:
             lines.append(f"{self.order}.")
         if self.state is not TaskState.COMPLETED:

@@ -70,6 +70,10 @@ class TaskStatus:
         owner: For whom it is done.
         earlier_errors: What attempts raised that were followed by another, by their
             numbers: the latest ten. Their tracebacks are texts.
+        stopping: Why its attempt, which runs on, was asked to stop: it was cancelled or
+            suspended, or its time is over; or "". A function stops at a checkpoint.
+        stale: Whether a task that it depends on, however indirectly, was run again
+            since: it has, or works with, what the run before that had come to.
     """
 
     task_id: str
@@ -93,6 +97,8 @@ class TaskStatus:
     late_results: Mapping[int, Any] = ReadOnly({})
     owner: str | None = None
     earlier_errors: Mapping[int, BaseException] = ReadOnly({})
+    stale: bool = False
+    stopping: str = ""
 
     __repr__ = shown
 

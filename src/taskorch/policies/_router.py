@@ -34,6 +34,11 @@ class PerformanceRouter:
     about that share of the gain; 0 never explores. A single candidate needs no
     decision, and the answer holds for all like tasks.
 
+    An agent that fails at once is always free, and would get what the others have no
+    room for: all that there is. So a task waits for a busy agent rather than go to a
+    free one, if the success rate there is more than four times as high; `explain` says
+    so (`waits_for_better`).
+
     Source: epsilon-greedy action selection and, for the unknown latency, optimistic
     initial values; R. S. Sutton and A. G. Barto, *Reinforcement Learning: An
     Introduction*, 2nd ed., 2018, sections 2.2 and 2.6.
@@ -44,6 +49,9 @@ class PerformanceRouter:
     Raises:
         InvalidTaskError: *exploration* is not a number from 0 to 1.
     """
+
+    #: Says to the orchestrator that tasks wait for better agents: see the class.
+    waits_for_better = True
 
     def __init__(self, exploration: float = 0.1) -> None:
         check_fraction("exploration", exploration)

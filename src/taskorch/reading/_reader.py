@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Unpack
 
+import attrs
+
 from taskorch._frozen import frozen
 from taskorch._limits import NS
 from taskorch.errors import InvalidTaskError, UnknownTaskError
@@ -21,6 +23,7 @@ from taskorch.events import (
     TASK_ID,
     AgentJoined,
     Event,
+    Fact,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -57,8 +60,9 @@ from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._folding import Folding
 from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading, apply_in_order
-from taskorch.runtime._reruns import next_id
+from taskorch.runtime._reruns import next_id, stem_of
 from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._stale import Cause, Kept
 from taskorch.runtime._work import Work
 
 __all__ = ("JournalOwner", "JournalReader", "Outcomes")
@@ -213,7 +217,16 @@ class JournalReader:
         with only_looking():
             name = self._latest(task_id)
             runtime = _folded(self._journal, name, self._facts)
-            return _reports.status(runtime, name)
+            status = _reports.status(runtime, name)
+            return attrs.evolve(status, stale=self._cause(name) is not None)
+
+    def _cause(self, task_id: str) -> Cause | None:
+        """Why a run of a task is stale, if it is."""
+
+        def facts_of(name: str) -> list[Fact]:
+            return [fact for fact, _ in self._facts(name)]
+
+        return Kept(facts_of, self._latest).cause(task_id)
 
     def _latest(self, task_id: str) -> str:
         """The run that *task_id* means."""
@@ -292,12 +305,19 @@ class JournalReader:
                 runtime.kernel.unpause()
             else:
                 runtime.kernel.pause()
-            return _explaining.explanation(
+            found = _explaining.explanation(
                 runtime,
                 name,
                 runtime.now(),
                 estimates=lives and past.knows_limits,
                 paused=_UNKNOWN_LIMITS if lives else _NOBODY,
+            )
+            cause = self._cause(name) if runtime is not past.runtime else None
+            if cause is None:
+                return found
+            latest = self._latest(stem_of(cause.had))
+            return attrs.evolve(
+                found, stale=_explaining.why_stale(found, cause, latest)
             )
 
     def stuck(self) -> tuple[Stuck, ...]:

@@ -9,11 +9,13 @@ import attrs
 from taskorch.errors import UnknownTaskError
 from taskorch.kernel import NOT_STARTED, Search, TaskRow
 from taskorch.kernel import explain as explain_row
-from taskorch.model import Blocker, Explanation, Remedy, Stuck
+from taskorch.model import TERMINAL, Blocker, Explanation, Remedy, Stuck
 from taskorch.model._places import place_of
 from taskorch.runtime._earlier import earlier_of
 from taskorch.runtime._late import describe_late
+from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._stale import Cause, Staleness
 
 if TYPE_CHECKING:
     from taskorch.kernel import Waits
@@ -75,7 +77,26 @@ def explanation(
         (work._error, *reversed(list(earlier_of(work).values()))) if found.error else ()
     )
     where = next(filter(None, map(place_of, errors)), "")
+    cause = Staleness(runtime).cause(work)
+    if cause is not None:
+        latest = runtime.directory.reruns.latest(stem_of(cause.had))
+        found = attrs.evolve(found, stale=why_stale(found, cause, latest))
     return attrs.evolve(found, late=describe_late(work), where=where)
+
+
+def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
+    """
+    Why the task of an explanation is stale, and what to call, in two sentences.
+
+    *latest* is the latest run of what the cause had an earlier run of.
+    """
+    again = f"orch.rerun_task({stem_of(cause.task_id)!r}"
+    if cause.task_id == found.task_id:
+        why = f"it had {cause.had}, which was run again since, as {latest}"
+        call = "Call" if found.state in TERMINAL else "Once it has ended, call"
+        return f"It is stale: {why}. {call} {again})."
+    why = f"{cause.task_id} had {cause.had}, which was run again since, as {latest}"
+    return f"It is stale: {why}. Call {again}, downstream=True)."
 
 
 def _paused(runtime: Runtime) -> Blocker:

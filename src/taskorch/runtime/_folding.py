@@ -21,6 +21,7 @@ from taskorch.events import (
     TaskFailed,
     TaskOptionsChanged,
     TaskParentsAdded,
+    TaskRepointed,
     TaskRetrying,
     TaskSubmitted,
     make,
@@ -37,7 +38,7 @@ from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import Emitted, Work, extra_of, set_result
+from taskorch.runtime._work import Emitted, Work, extra_of, set_result, turn
 
 _AFTER: Final = place_of(TaskSubmitted, "after")
 _IS_NAMED: Final = place_of(TaskSubmitted, "named")
@@ -94,6 +95,8 @@ class Folding:
             work._task = with_options(work._task, document)
         elif cls is TaskParentsAdded:
             extra_of(kernel.tasks[fact[TASK_ID]].cargo).added += make(fact).after
+        elif cls is TaskRepointed:
+            self.note_turned(fact)
         elif cls in _BESIDE:
             self._keep_beside(fact, document)
         given: Any = Emitted(document) if cls is EventEmitted else cargo
@@ -103,6 +106,15 @@ class Folding:
             apply(fact, given)
         if cargo is not None:
             cargo._row = kernel.tasks[fact[TASK_ID]]
+
+    def note_turned(self, fact: Fact) -> None:
+        """If *fact* says so, tasks have another run of a parent from now on."""
+        if fact[CLS] is not TaskRepointed:
+            return
+        event: TaskRepointed = make(fact)
+        for name in event.dependents:
+            if name in self._kernel.tasks:
+                turn(self._kernel.tasks[name].cargo, event.task_id, event.rerun_id)
 
     def _keep_beside(self, fact: Fact, document: Any) -> None:
         """What tells the kernel nothing, and is kept for the task and its user."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel
@@ -14,8 +15,12 @@ from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._plain import Batch
+from taskorch.runtime._stale import dependents
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import Emitted, Work, add_above, task_of
+
+#: Tasks that are run again in one step: the lock is held for a few milliseconds.
+_SLICE: Final = 500
 
 
 class Owner(Protocol):
@@ -114,9 +119,14 @@ def _submit_plain(owner: Owner, batch: Batch) -> list[Work] | None:
     return works
 
 
-def rerun(owner: Owner, task_id: str) -> Work:
+def rerun(
+    owner: Owner, task_id: str, below: Callable[[str], bool] | None = None
+) -> Work:
     """
     Run a finished task again.
+
+    Then run again what depends on it, of the ids that are *below*; what has not ended
+    of that is cancelled, unless it waits for the task.
 
     Raises:
         UnknownTaskError: There is none, or it has left memory, and no journal has
@@ -127,11 +137,25 @@ def rerun(owner: Owner, task_id: str) -> Work:
     """
     owner.recall((task_id,))
 
+    works: list[Work] = []
+
     def change(now: int) -> Work:
         owner.refuse_new()
-        return owner.submission.rerun(task_id, now)
+        again = owner.submission.rerun(task_id, now)
+        if below is not None:
+            rows = dependents(owner, again._row)
+            works.extend(row.cargo for row in rows if below(row.id))
+        return again
 
     result: Work = owner.step(change, keep=True)
+
+    def go_on(part: Sequence[Work], now: int) -> None:
+        owner.refuse_submission()
+        for work in part:
+            owner.submission.rerun_stale(work, now)
+
+    for start in range(0, len(works), _SLICE):
+        owner.step(partial(go_on, works[start : start + _SLICE]), keep=True)
     return result
 
 

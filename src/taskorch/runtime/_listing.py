@@ -15,6 +15,8 @@ from taskorch.model import FILTERS, OPTIONS, TERMINAL, TaskFilter, TaskState, Ta
 from taskorch.runtime._reports import since as since_when
 from taskorch.runtime._reports import status_of
 from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._stale import Staleness
+from taskorch.runtime._work import Work
 
 #: Tasks that are looked at under the lock at once.
 _PAGE: Final = 200
@@ -148,16 +150,18 @@ def _statuses(
         # Under it: the kernel takes another dict when many have left memory.
         tasks = runtime.kernel.tasks
         rows = [row for task_id in ids if (row := tasks.get(task_id)) is not None]
+        staleness = Staleness(runtime)
         for row in rows:
-            _add(runtime, which, row, found)
+            _add(runtime, which, row.cargo, found, staleness)
     present = {row.id for row in rows}
     gone = [name for name in ids if name not in present and which.may_be(name)]
     if gone and runtime.directory.recovered is not None:
         works = runtime.directory.recovered.recollect_all(gone)
         with runtime.lock:
+            staleness = Staleness(runtime)
             for work in works.values():
                 if work._row.state in TERMINAL:
-                    _add(runtime, which, work._row, found)
+                    _add(runtime, which, work, found, staleness)
                 # Nobody has it after this: see `recollect`.
                 work._row.cargo = None
     return [status for status in found.values() if status is not None]
@@ -166,15 +170,16 @@ def _statuses(
 def _add(
     runtime: Runtime,
     which: _Wanted,
-    row: TaskRow,
+    work: Work,
     found: dict[str, TaskStatus | None],
+    staleness: Staleness,
 ) -> None:
-    """Under the lock: the status of *row*, if it is among those of *which*."""
-    state = which.state
+    """Under the lock: the status of *work*, if it is among those of *which*."""
+    state, row = which.state, work._row
     # An end that is not kept yet is not told yet, so the state is asked for twice.
     if state is not None and row.state is not state and row.state not in TERMINAL:
         return
     if which.has(row):
-        status = status_of(runtime, row, row.cargo)
+        status = status_of(runtime, row, work, staleness)
         if state is None or status.state is state:
             found[row.id] = status

@@ -41,6 +41,7 @@ from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._earlier import recall_earlier
 from taskorch.runtime._identity import with_options
 from taskorch.runtime._late import recall_late
+from taskorch.runtime._reruns import number_of
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._work import Work, extra_of, set_result, task_of
 
@@ -73,6 +74,17 @@ class Recollection:
     def ids(self, prefix: str) -> Sequence[str]:
         """The ids that begin with *prefix*, in order."""
         return self._journal.ids(prefix)
+
+    def facts(self, task_id: str) -> list[Fact]:
+        """The facts about a run of a task, in order."""
+        return [
+            fact for fact, _ in self._journal.select((task_id,), self._rt.committed)
+        ]
+
+    def latest(self, stem: str) -> str:
+        """The latest run of a task, by the id that all its runs have."""
+        runs = [name for name in self.ids(f"{stem}~") if name.startswith(f"{stem}~")]
+        return max(runs, key=number_of, default=stem)
 
     def id_of_key(self, key: str) -> str | None:
         """The task that was submitted with an idempotency key."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._limits import NS
+from taskorch._limits import FAULT_SECONDS, NS
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
 from taskorch.kernel import AgentRow, TaskRow, awaits, moves_of, past_of, without_quotas
@@ -29,6 +29,7 @@ from taskorch.model import (
     TaskStatus,
     TypeStats,
 )
+from taskorch.model._explanation import in_words, some
 from taskorch.model._quantile import quantile
 from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._blocked import blocked
@@ -36,6 +37,7 @@ from taskorch.runtime._earlier import earlier_of
 from taskorch.runtime._held import held_for_long
 from taskorch.runtime._late import late_of
 from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._stale import Staleness
 from taskorch.runtime._waiting import blockade
 from taskorch.runtime._work import Work, give_error, note_given
 
@@ -74,7 +76,9 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
     )
 
 
-def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
+def status_of(
+    runtime: Runtime, row: TaskRow, work: Work, staleness: Staleness | None = None
+) -> TaskStatus:
     """Under the lock: the status of the task of *row*."""
     label = runtime.deciders.label
     extra, state = row.extra, row.state
@@ -118,6 +122,8 @@ def status_of(runtime: Runtime, row: TaskRow, work: Work) -> TaskStatus:
         late_results=late_of(work),
         owner=row.bucket.spec.owner,
         earlier_errors=earlier_of(work),
+        stopping=extra.stop_reason if extra is not None and extra.stop else "",
+        stale=(staleness or Staleness(runtime)).cause(work) is not None,
     )
 
 
@@ -242,6 +248,38 @@ def _journal(runtime: Runtime) -> HealthCheck:
     return HealthCheck("journal", "ok", committer.journal.description())
 
 
+def _queue(runtime: Runtime) -> HealthCheck:
+    kernel = runtime.kernel
+    return HealthCheck(
+        "queue", "ok", f"{kernel.queued} queued, {kernel.active} running"
+    )
+
+
+def _agents(runtime: Runtime) -> HealthCheck:
+    """Whether all agents are there that were."""
+    agents = list(runtime.kernel.agents.values())
+    lost = [agent.name for agent in agents if agent.lost]
+    if not lost:
+        return HealthCheck("agents", "ok")
+    said = f"{len(lost)} of {len(agents)} are not there: {some(lost)}"
+    return HealthCheck("agents", "degraded", said)
+
+
+def _policies(runtime: Runtime) -> list[HealthCheck]:
+    """The policies that have failed of late."""
+    now = runtime.now()
+    return [
+        HealthCheck(
+            component,
+            "degraded",
+            f"it has failed {many:,} time{'s' * (many > 1)}, the last one "
+            f"{in_words((now - at) / NS)} ago: {said}",
+        )
+        for component, (many, at, said) in list(runtime.kernel.faults.items())
+        if now - at < FAULT_SECONDS * NS
+    ]
+
+
 def health(runtime: Runtime) -> Health:
     """Whether the orchestrator is fit for work."""
     kernel = runtime.kernel
@@ -277,7 +315,10 @@ def health(runtime: Runtime) -> Health:
                 + notices.receivers()
             ),
         ),
+        _queue(runtime),
+        _agents(runtime),
         _journal(runtime),
+        *_policies(runtime),
         *blocked(runtime),
         *held_for_long(runtime),
         *notices.checks(),

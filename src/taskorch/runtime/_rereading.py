@@ -123,4 +123,5 @@ def apply_in_order(
         if restoration.is_kept(entry[0][TASK_ID]):
             folding.fold(entry, restoration.fold)
         else:
+            folding.note_turned(entry[0])
             restoration.fold(entry[0])

@@ -20,10 +20,14 @@ def stem_of(task_id: str) -> str:
     return task_id.partition("~")[0]
 
 
+def number_of(task_id: str) -> int:
+    """Which run of its task this is, from 1."""
+    return int(task_id.partition("~")[2] or _FIRST)
+
+
 def next_id(task_id: str) -> str:
     """The id of the run after this one."""
-    stem, _, number = task_id.partition("~")
-    return f"{stem}~{int(number or _FIRST) + 1}"
+    return f"{stem_of(task_id)}~{number_of(task_id) + 1}"
 
 
 def earlier_ids(task_id: str) -> list[str]:

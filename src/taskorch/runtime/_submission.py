@@ -7,6 +7,7 @@ What the fields of a task mean is said in `_translation`; `_plain` has the plain
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -40,6 +41,7 @@ from taskorch.model import (
     Program,
     Reference,
     Task,
+    TaskState,
     Wait,
     is_plain,
     kind_of,
@@ -57,6 +59,7 @@ from taskorch.runtime._identity import (
 )
 from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
+from taskorch.runtime._stale import replaced, runs_above
 from taskorch.runtime._translation import (
     executor_for,
     needs_of,
@@ -78,6 +81,7 @@ from taskorch.runtime._work import (
     note_given,
     place_under,
     task_of,
+    turn,
 )
 
 __all__ = ("Entry", "Submission")
@@ -312,6 +316,7 @@ class Submission:
         for entry in fresh:
             if entry.again is not None:
                 self._replace(entry.again, entry.work, self._rows_of(entry.again), now)
+                self.give_up(entry.again, entry.work, now)
         for entry in entries:
             if entry.change is not None:
                 self._change(entry, now)
@@ -365,14 +370,13 @@ class Submission:
             raise DuplicateTaskError(msg, hint=hint, task_id=name)
 
     def _run_again(self, entries: Sequence[Entry], now: int) -> None:
-        """Run again what is replaced, or had failed in an earlier life."""
+        """Run again what is replaced, had failed in an earlier life, or is stale."""
         rt = self._rt
         begun: dict[Work, Entry] = {}
+        due = self._due(entries) if rt.rerun_failed else {}
         for entry in entries:
             old = entry.existing
-            if old is None or not (
-                entry.is_other or (rt.rerun_failed and failed_earlier(old))
-            ):
+            if old is None or not (entry.is_other or old in due):
                 continue
             if old in begun:
                 # It is in the batch twice.
@@ -389,6 +393,32 @@ class Submission:
             entry.row = TaskRow(entry.task_id, 0, entry.bucket, entry.work, now)
             entry.row.named = True
             entry.work._row = entry.row
+
+    def _due(self, entries: Sequence[Entry]) -> dict[Work, None]:
+        """What of *entries* had failed in an earlier life, or is stale or will be."""
+        found = {e.existing: e.is_other for e in entries if e.existing is not None}
+        below: dict[str, list[Work]] = {}
+        for work in found:
+            for name in runs_above(self._rt, work):
+                below.setdefault(name, []).append(work)
+        todo = [
+            work
+            for work, is_other in found.items()
+            if is_other or failed_earlier(work) or replaced(self._rt, work)
+        ]
+        due: dict[Work, None] = {}
+        while todo:
+            work = todo.pop()
+            if work not in due:
+                due[work] = None
+                has_completed = work._row.state is TaskState.COMPLETED
+                todo += [
+                    child
+                    for child in below.get(work._row.id, ())
+                    # Another one goes on to the new run.
+                    if has_completed or not hangs_on(child._row)
+                ]
+        return due
 
     def _connect(self, entries: Sequence[Entry], objects: Mapping[int, Entry]) -> None:
         """Find the parents; refuse rings."""
@@ -635,10 +665,37 @@ class Submission:
                 if hangs_on(child):
                     below: Work = child.cargo
                     below._after = after_of(below)
+                    turn(below, row.id, new._row.id)
                     below._above = tuple(
                         [new if w._row.id == row.id else w for w in below._above]
                     )
             kernel.repoint(row, new._row, now)
+
+    def rerun_stale(self, old: Work, now: int) -> Work | None:
+        """
+        Under the lock: run *old* again if one that it depends on has a later run.
+
+        If it has not ended, it is cancelled.
+
+        Returns:
+            The new run; None if there is none.
+
+        Raises:
+            UsageError: As `rerun`.
+        """
+        is_latest = self._rt.directory.reruns.is_latest
+        if not (is_latest(old._row.id) and replaced(self._rt, old)):
+            return None
+        new = self.rerun(old._row.id, now, live=True)
+        self.give_up(old, new, now)
+        return new
+
+    def give_up(self, old: Work, new: Work, now: int) -> None:
+        """Under the lock: *new* runs in the place of *old*: cancel that if it lives."""
+        if old._row.state not in TERMINAL:
+            # If the state machine forbids it, it goes on, and nobody listens.
+            with suppress(InvalidTransitionError):
+                self._rt.kernel.cancel(old._row, now, f"{new._row.id} runs instead")
 
     def remember(self, row: TaskRow, work: Work) -> None:
         """*row* leaves memory: the same name may be submitted again."""

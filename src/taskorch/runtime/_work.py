@@ -57,6 +57,7 @@ _RERUN_BOTH: Final = "orch.rerun_task(id) of a root cause, and then of this task
 #: What else to do about one that failed in an earlier life.
 RERUN_FAILED: Final = "TaskOrchestrator(rerun_failed=True), when it is submitted again"
 NOTHING_LATE: Final[Mapping[int, Any]] = ReadOnly({})
+NOTHING_TURNED: Final[Mapping[str, str]] = ReadOnly({})
 #: Held while a part of a work is made that two threads may ask for at once.
 _MAKING: Final = Lock()
 
@@ -124,6 +125,7 @@ class Extra:
         "late",
         "progress",
         "trace",
+        "turned",
     )
 
     def __init__(self) -> None:
@@ -140,6 +142,8 @@ class Extra:
         self.trace: str | None = None
         #: Ids of parents that came later: the submission did not name them.
         self.added: tuple[str, ...] = ()
+        #: Of parents that were run again while it waited, the next run, by the one.
+        self.turned: Mapping[str, str] = NOTHING_TURNED
 
 
 class Emitted:
@@ -298,6 +302,12 @@ def add_above(work: Work, parents: Mapping[str, Work]) -> None:
     extra_of(work).added += tuple(parents)
     if work._row.state not in TERMINAL:
         work._above += tuple(parents.values())
+
+
+def turn(work: Work, parent_id: str, rerun_id: str) -> None:
+    """Under the lock: *work* waits for the next run of a parent, in its place."""
+    extra = extra_of(work)
+    extra.turned = {**extra.turned, parent_id: rerun_id}
 
 
 def forget_above(work: Work) -> None:

@@ -37,6 +37,7 @@ from taskorch.events import (
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
+    TaskEvent,
     TaskFailed,
     TaskResumed,
     TaskRetrying,
@@ -507,16 +508,19 @@ class Spans:
         self._end_all(event.task_id, event.at_ns, names.ERROR, error, event.message)
 
     def _cancelled(self, event: TaskCancelled) -> None:
+        self._act("cancel", event, event.reason)
         self._end_all(event.task_id, event.at_ns, names.CANCELLATION)
         self._over(event.task_id)
 
     def _suspended(self, event: TaskSuspended) -> None:
+        self._act("suspend", event)
         if event.held:
             self._say(event.task_id, "suspended", event)
         else:
             self._end_all(event.task_id, event.at_ns, names.CANCELLATION, "suspended")
 
     def _resumed(self, event: TaskResumed) -> None:
+        self._act("resume", event)
         if event.held:
             self._say(event.task_id, "resumed", event)
 
@@ -532,6 +536,22 @@ class Spans:
         for begun in attempts:
             if begun.span is not None:
                 begun.span.add_event(words, timestamp=event.at_ns)
+
+    def _act(self, name: str, event: TaskEvent, reason: str = "") -> None:
+        """What somebody did to a task, below its attempt, or else its submission."""
+        task_id = event.task_id
+        with self._lock:
+            attempts = list(self._open.get(task_id, {}).values())
+            above = [attempt.within for attempt in attempts]
+            origin = self._origins.get(task_id)
+            if not above and origin is not None:
+                submission = self._submission(origin.trace)
+                above = [] if submission is None else [submission.within]
+        attributes = {names.TASK_ID: task_id}
+        if reason:
+            attributes[names.REASON] = reason
+        for each in above:
+            self._decide(name, each, event.at_ns, attributes)
 
     def _over(self, task_id: str) -> None:
         with self._lock:

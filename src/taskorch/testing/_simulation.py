@@ -326,6 +326,7 @@ class Simulation:
             grace_ns=int(grace * NS),
             keep_finished=keep_finished,
             refuse_unknown=unknown_capability == "refuse",
+            waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
         )
         self.seed = seed
         self.dice: Dice = Dice(seed, keep)

@@ -37,6 +37,7 @@ from taskorch.testing._simulation import Simulation
 from taskorch.testing._watch import Breach
 from taskorch.testing._workload import Whims, options
 from taskorch.workflows import Approval, Workflow
+from taskorch.workflows._graph import order
 
 if TYPE_CHECKING:
     from taskorch._managers import WorkflowManager, WorkflowRun
@@ -326,7 +327,7 @@ class WorkflowRuns:
             raise Breach(law, f"{row.id} was {was}: it was decided {did}")
 
     def _restart(self) -> None:
-        """Run again what did not complete, and nothing else."""
+        """Run again what did not complete, what is stale for that, and nothing else."""
         manager = self._manager
         if self._is_paused:
             return
@@ -334,17 +335,44 @@ class WorkflowRuns:
             name: (row.id, row.state, row.attempt)
             for name, row in self._latest().items()
         }
+        status = self._simulation.get_task_status
+        due = {name for name, (i, _, _) in before.items() if status(i).stale}
+        above = {name: self._above(name) for name in before}
         manager.restart(_RUN)
         after = self._latest()
-        for name, (task_id, state, attempt) in before.items():
+        for name in order(above):
+            task_id, state, attempt = before[name]
+            begun = state in TERMINAL or attempt > 0
             is_due = state in (_S.FAILED, _S.CANCELLED)
-            if state not in TERMINAL and attempt and name.endswith("/gate"):
+            if state not in TERMINAL and begun and name.endswith("/gate"):
                 # It has begun, and what it asks about may be to run after all.
                 is_due = any(map(_goes_on, self._asked_about(name)))
+            # What has not begun goes on to the new run of what has not completed.
+            is_due |= any(
+                parent in due and (begun or before[parent][1] is _S.COMPLETED)
+                for parent in above[name]
+            )
+            if is_due:
+                due.add(name)
             now = after[name].id
-            if is_due != (now != task_id):
+            if (name in due) != (now != task_id):
                 law = "kept"
                 raise Breach(law, f"{name} was {state}; after a restart it is {now}")
+
+    def _above(self, name: str) -> list[str]:
+        """What a task, gate or approval comes after."""
+        plan = self._plan
+        number = plan.index(name)
+        phase = plan.phases[number]
+        if name == f"{phase.name}/gate":
+            return [stem(row.id) for row in self._asked_about(name)]
+        if name == phase.end:
+            return [f"{phase.name}/gate"]
+        if "/" in name:
+            # It was added.
+            return []
+        before = [plan.phases[number - 1].end] if number else []
+        return [*plan.task(name).after, *before]
 
     def _asked_about(self, gate: str) -> list[TaskRow]:
         """What a gate comes after: the tasks of its phase, and the phase before."""

@@ -86,6 +86,8 @@ class TaskReport:
         root_causes: Where that began, if not with itself: ids in the workflow, or of
             other tasks.
         where: The line that failed, as in `flow.py:12 in work`; "" if nobody knows.
+        stale: Whether it has what one that it depends on had come to before that was
+            run again: see `TaskStatus.stale`.
     """
 
     name: str
@@ -101,6 +103,7 @@ class TaskReport:
     error: str = ""
     root_causes: tuple[str, ...] = ()
     where: str = ""
+    stale: bool = False
 
 
 @attrs.frozen
@@ -137,6 +140,11 @@ class WorkflowReport:
     def held_up(self) -> tuple[TaskReport, ...]:
         """The tasks that did not run, or failed, because of these."""
         return tuple(task for task in self.tasks if task.root_causes)
+
+    @property
+    def stale(self) -> tuple[TaskReport, ...]:
+        """The tasks that have what was so before another was run again."""
+        return tuple(task for task in self.tasks if task.stale)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, which JSON can say."""
@@ -186,6 +194,8 @@ class WorkflowReport:
             yield "What failed", self.failures
         if self.held_up:
             yield "What that held up", self.held_up
+        if self.stale:
+            yield "What is stale: a restart runs it again", self.stale
 
     def _summary(self) -> str:
         if not self.tasks:

@@ -81,6 +81,8 @@ class WorkflowStatus:
             there is none.
         eta_unknown: Why there is none, in a sentence.
         phases: Its phases by name, in order.
+        stale: The tasks that have, or work with, what one that they depend on had come
+            to before it was run again: see `TaskStatus.stale`.
     """
 
     workflow_id: str
@@ -96,6 +98,7 @@ class WorkflowStatus:
     phases: Mapping[str, PhaseStatus] = attrs.field(
         factory=lambda: ReadOnly(dict[str, PhaseStatus]())
     )
+    stale: tuple[str, ...] = ()
 
     @property
     def percent(self) -> float:
@@ -112,6 +115,12 @@ class WorkflowStatus:
         text = f"{self.workflow_id} is {state}: {done} of "
         text += counted(len(self.tasks), "task")
         text += f"{', '.join([' completed', *listed(self.counts, _S.COMPLETED)])}."
+        if self.stale:
+            verb = "is" if len(self.stale) == 1 else "are"
+            text += (
+                f" Of these, {_some(self.stale, ', ')} {verb} stale: a restart runs "
+            )
+            text += f"{'it' if verb == 'is' else 'them'} again."
         if self.asks:
             text += f" From outside it waits for: {_some(self.asks, ', ')}."
         if self.remaining_path:

@@ -156,6 +156,23 @@ def test_a_task_is_changed(client):
     client.cancel_task("w")
 
 
+def test_what_is_stale_is_said_and_run_again_when_it_is_asked_for(client):
+    client.submit_task(Task.wait_for("go", id="w"))
+    client.submit_task(Task("echo", 1, id="then", after=["w"]))
+    client.decide("w", "complete", result=1)
+    client.handle("then").result(30)
+
+    client.rerun_task("w")
+    client.decide("w", "complete", result=2)
+    assert client.get_task_status("then")["stale"] is True
+    assert "It is stale: it had w" in client.explain("then")["text"]
+    client.rerun_task("w", downstream=True)
+    client.decide("w", "complete", result=3)
+    assert client.handle("then").result(30) == 1
+    assert client.get_task_status("then")["task_id"] == "then~2"
+    assert client.get_task_status("then")["stale"] is False
+
+
 def test_tasks_are_listed_a_page_at_a_time(client, monkeypatch):
     monkeypatch.setattr(module, "_PAGE", 2)
     ids = [f"t{n}" for n in range(5)]

@@ -86,6 +86,7 @@ _PRIORITY: Final = asked(
         "maximum": MAX_PRIORITY,
     },
 )
+_RERUN: Final = asked(downstream={"type": ["boolean", "null"]})
 _DECISION: Final = asked(
     "verdict",
     verdict={"enum": ["retry", "fail", "complete"]},
@@ -166,9 +167,11 @@ class Tasks:
             Operation(
                 *("POST", f"{one}/rerun", "rerun_task", "Run a finished task again."),
                 self._rerun,
+                body=_RERUN,
+                is_body_needed=False,
                 status=202,
                 answer=TASK_ID,
-                refuses=(404, 409),
+                refuses=(404, 409, 422),
             ),
             Operation(
                 *("POST", f"{one}/priority", "set_priority"),
@@ -250,8 +253,9 @@ class Tasks:
     # -- changing ------------------------------------------------------------------
 
     async def _rerun(self, request: Request) -> Response:
-        task_id = named(request, "task_id")
-        handle = await run_in_threadpool(self._orch().rerun_task, task_id)
+        said = await read_object(request, _RERUN)
+        rerun = partial(self._orch().rerun_task, named(request, "task_id"), **said)
+        handle = await run_in_threadpool(rerun)
         return answer({"task_id": handle.task_id}, 202)
 
     async def _set_priority(self, request: Request) -> Response:

@@ -11,7 +11,7 @@ from taskorch._frozen import frozen
 from taskorch._limits import NS
 from taskorch.kernel import _backfill, _books
 from taskorch.kernel._application import agent_of
-from taskorch.kernel._dispatch import ask, in_pools, match, vetoed
+from taskorch.kernel._dispatch import ask, better_than, in_pools, match, vetoed
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._quotas import limits_of, meaning_of, so_many
 from taskorch.kernel._rows import (
@@ -170,12 +170,7 @@ class Start:
     def _on(self, agent: AgentRow) -> list[_Short]:
         """What keeps the task from running on *agent*, but for what is shared."""
         kernel, bucket = self._kernel, self._bucket
-        found: list[_Short] = []
-        if agent.lost:
-            found.append(_Short(partial(self._lost, agent), hopeless=True))
-        free = agent.limit - agent.running - self._ahead[agent]
-        if free < 1:
-            found.append(_Short(partial(self._busy, agent, 1 - free)))
+        found = self._not_free(agent)
         kept = kernel.reserved
         if kept is not None and agent in self._behind:
             found.append(_Short(partial(self._reserved, kept, agent.name)))
@@ -201,6 +196,20 @@ class Start:
         # A rigid allocator grants all that fits, so it is asked only if everything
         # fits.
         return found if found or pools else self._refusal(agent, need, others=False)
+
+    def _not_free(self, agent: AgentRow) -> list[_Short]:
+        """Whether *agent* is there, has a slot, and is to have the task at all."""
+        found: list[_Short] = []
+        if agent.lost:
+            found.append(_Short(partial(self._lost, agent), hopeless=True))
+        free = agent.limit - agent.running - self._ahead[agent]
+        if free < 1:
+            found.append(_Short(partial(self._busy, agent, 1 - free)))
+        elif self._kernel.config.waits_for_better:
+            better = better_than(self._bucket, agent)
+            if better is not None:
+                found.append(_Short(partial(self._fails, agent, better)))
+        return found
 
     def _pools(self, need: Units, agent: AgentRow | None = None) -> list[_Short]:
         """The pools that have too little, or are too small; of all, or for *agent*."""
@@ -437,6 +446,21 @@ class Start:
         names = _names(held)
         return Blocker(
             "agent", detail, name, 1, 0, names, agent=name, remedies=remedies
+        )
+
+    def _fails(self, agent: AgentRow, better: AgentRow) -> Blocker:
+        """Rather than go to *agent*, it waits for another one, which is *better*."""
+        held = self._holders_of(None, 1, better)
+        done = agent.view.performance(self._bucket.spec.type)
+        detail = (
+            f"Agent {agent.name} has failed {done.failed:,} of "
+            f"{done.failed + done.completed:,} such tasks: it waits for agent "
+            f"{better.name}, which does better."
+        )
+        return Blocker(
+            *("agent", detail, agent.name, 1, 0, _names(held)),
+            agent=agent.name,
+            remedies=_free(None, 1, held),
         )
 
     def _resource(
