@@ -23,6 +23,12 @@ _WORSE = ("passed", "skipped", "xfailed", "xpassed", "failed", "error")
 _BLOCK = 512
 
 
+class Word(str):  # noqa: SLOT000 - it has an attribute
+    """A word of the command line that knows its *place* there."""
+
+    place = -1
+
+
 class Recorder:
     """Notes what became of each test, and gives *emit* reports of progress, dicts."""
 
@@ -35,6 +41,8 @@ class Recorder:
         self.total = 0
         #: Files with tests: how they begin an id, where they are, how many tests.
         self.files: dict[str, tuple[str, int]] = {}
+        #: The places of the words that name files; -1: one that is no `Word`.
+        self.paths: list[int] = []
         self._ended: set[str] = set()
         self._current = ""
 
@@ -43,6 +51,8 @@ class Recorder:
     def pytest_collection_finish(self, session: Any) -> None:
         """All tests are known."""
         self.total = len(session.items)
+        named = session.config.option.file_or_dir
+        self.paths = [getattr(word, "place", -1) for word in named]
         for item in session.items:
             self._count(item.nodeid, os.fspath(item.path), 1)
         for name in self.tests:
@@ -118,6 +128,7 @@ class Recorder:
             "exit_code": exit_code,
             "collected": self.total,
             "files": self.files,
+            "paths": self.paths,
             "tests": ended,
         }
 

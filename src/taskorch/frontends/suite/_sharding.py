@@ -23,12 +23,14 @@ from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._judging import CriteriaNotMetError, judge
 from taskorch.frontends.suite._measures import Counts, Measures
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
-from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
+from taskorch.frontends.suite._placeholders import ARGUMENTS, arguments_of, fill, filled
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.frontends.suite._tasks import shard_ids
 
 #: pytest's exit code where it finds no tests.
 _NO_TESTS: Final = 5
+#: What has pytest look for tests alone.
+_COLLECT: Final = ("--collect-only", "-qq")
 #: Files in the folder of the tests, or above, that say what pytest collects.
 _SAYS: Final = (
     *("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"),
@@ -49,7 +51,7 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     """
     if all(task.shards == 1 for task in suite.tasks):
         return suite
-    kept: dict[str, list[list[str]]] = kept_in(folder.shards)
+    kept: dict[str, Any] = kept_in(folder.shards)
     history = History.read(folder.history)
     processes: dict[str, AgentProcess] = {}
     try:
@@ -59,12 +61,15 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
             for task in phase.tasks:
                 template = template_of(suite, task)
                 if task.shards > 1 and template is not None:
-                    if task.id not in kept:
+                    if not isinstance(kept.get(task.id), dict):
                         process = processes.setdefault(
                             template.python, AgentProcess(template.python)
                         )
-                        kept[task.id] = _dealt(task, template, folder, history, process)
-                    task = _split(task, template, kept[task.id])  # noqa: PLW2901
+                        found = _dealt(task, template, folder, history, process)
+                        # An older version has kept the files alone.
+                        found["files"] = kept.get(task.id, found["files"])
+                        kept[task.id] = found
+                    task = _split(task, **kept[task.id])  # noqa: PLW2901
                 tasks.append(task)
             phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
     finally:
@@ -75,12 +80,9 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
 
 
 def _split(
-    task: SuiteTask, template: Template, piles: Sequence[list[str]]
+    task: SuiteTask, files: Sequence[list[str]], options: list[str]
 ) -> SuiteTask:
-    words = arguments_of(task, template)
-    # Behind the files: what then lacks its value is an error, and no other choice of
-    # tests in silence.
-    options = [word for word in words if not (template.cwd / word).exists()]
+    """The task with a subtask for each list of *files*; all have the *options*."""
     # The rate is that of all shards together: see `judged`.
     criteria = attrs.evolve(
         task.criteria,
@@ -95,10 +97,10 @@ def _split(
             name=f"{task.name} {name}",
             dependencies=(),
             criteria=criteria,
-            arguments=(*files, *options),
+            arguments=(*pile, *options),
             shards=1,
         )
-        for name, files in zip(shard_ids(task), piles, strict=False)
+        for name, pile in zip(shard_ids(task), files, strict=False)
     )
     return attrs.evolve(task, subtasks=parts)
 
@@ -109,20 +111,29 @@ def _dealt(
     folder: RunFolder,
     history: History,
     process: AgentProcess,
-) -> list[list[str]]:
+) -> dict[str, list[Any]]:
     """
-    The files of a task in as many piles as it has shards, of about one length.
+    The files of a task in as many lists as it has shards, of about one length.
+
+    Returns:
+        These `files`, and the `options`: the other words among its arguments.
 
     Raises:
         InvalidTaskError: It names no files, or single tests.
     """
+    found = _collected(task, template, folder, process)
     words = arguments_of(task, template)
-    if any("::" in word for word in words) or not any(
-        (template.cwd / word).exists() for word in words
+    before = template.pytest or ()
+    first = before.index(ARGUMENTS) if ARGUMENTS in before else len(before)
+    # As pytest itself has read the command: an option's value may be a path, too.
+    places = [place - first - len(_COLLECT) for place in found["paths"]]
+    if not places or any(
+        place not in range(len(words)) or "::" in words[place] for place in places
     ):
         msg = f"{task.id} has shards, and its arguments name no files and folders alone"
-        raise InvalidTaskError(msg, hint="arguments: [tests]")
-    files = _collected(task, template, folder, process)
+        raise InvalidTaskError(
+            msg, hint="arguments: [tests], and no path in the template"
+        )
     times: dict[str, float] = {}
     for name, seconds in history.tests.items():
         file = name.partition("::")[0]
@@ -130,9 +141,10 @@ def _dealt(
     usual = mean(history.tests.values()) if history.tests else 1.0
     weights = {
         os.path.relpath(path, template.cwd): times.get(name, usual * count)
-        for name, (path, count) in files.items()
+        for name, (path, count) in found["files"].items()
     }
-    return dealt(weights, task.shards)
+    options = [word for place, word in enumerate(words) if place not in places]
+    return {"files": dealt(weights, task.shards), "options": options}
 
 
 def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
@@ -155,18 +167,16 @@ def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
 
 def _collected(
     task: SuiteTask, template: Template, folder: RunFolder, process: AgentProcess
-) -> Mapping[str, tuple[str, int]]:
-    """The files of a task with their tests, as pytest finds them, or did last time."""
+) -> dict[str, Any]:
+    """What pytest finds for a task, or did last time: see `Recorder.results`."""
     results = (folder.artifacts / f"{task.id}.collected.json").resolve()
     log = folder.logs / f"{task.id}.collected.log"
     known = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
     words = arguments_of(task, template)
     job: dict[str, Any] = {
         "kind": "pytest",
-        "args": [
-            *filled(template.pytest or (), known, words),
-            *("--collect-only", "-qq"),
-        ],
+        "args": [*_COLLECT, *filled(template.pytest or (), known, words)],
+        "is_to_split": True,
         "cwd": str(template.cwd),
         "env": {name: fill(text, known) for name, text in template.env.items()},
         "log": str(log.resolve()),
@@ -177,9 +187,9 @@ def _collected(
     kept = kept_in(folder.collected)
     found = kept.get(task.id)
     if not isinstance(found, dict) or found.get("mark") != mark:
-        found = {"mark": mark, "files": _collect(task, job, process)}
+        found = {"mark": mark, **_collect(task, job, process)}
         write_json(folder.collected, {**kept, task.id: found})
-    return {name: (path, count) for name, (path, count) in found["files"].items()}
+    return found
 
 
 def _mark(job: Mapping[str, Any], template: Template, words: Iterable[str]) -> str:
@@ -229,9 +239,10 @@ def _collect(
     """
     results = Path(job["results"])
     ended = process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
-    found: dict[str, Any] = kept_in(results).get("files", {})
+    said = kept_in(results)
+    found = {name: said.get(name) for name in ("files", "paths")}
     results.unlink(missing_ok=True)
-    if not found:
+    if not found["files"]:
         none = ended["exit_code"] in (0, _NO_TESTS)
         why = "finds no tests" if none else f"exits with {ended['exit_code']}"
         msg = f"{task.id} cannot be split: pytest {why}"
