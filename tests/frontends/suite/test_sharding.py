@@ -98,8 +98,8 @@ def test_the_value_of_an_option_is_no_file_to_split_though_there_is_one(
     folder = RunFolder(tmp_path / "out").make()
     parts = sharded(suite_of(arguments=json.dumps(words)), folder).tasks[0].subtasks
     assert [[*part.arguments] for part in parts] == [
-        [*files(0, 2), *options],
         [*files(3), *options],
+        [*files(0, 2), *options],
     ]
 
 
