@@ -172,9 +172,11 @@ class AsyncOrchestrator:
             # As `_leave` of the orchestrator's map: no error leads to the handles.
             works.clear()
 
-    async def cancel_task(self, task_id: str) -> bool:
+    async def cancel_task(
+        self, task_id: str, *, reason: str = "cancelled by the user"
+    ) -> bool:
         """See `TaskOrchestrator.cancel_task`."""
-        return await self._committed(self._orch.cancel_task, task_id)
+        return await self._committed(self._orch.cancel_task, task_id, reason=reason)
 
     async def suspend_task(self, task_id: str) -> bool:
         """See `TaskOrchestrator.suspend_task`."""
@@ -369,9 +371,10 @@ class AsyncWorkflows:
         """See `WorkflowManager.status`."""
         return await self._aio._asked(self._manager.status, run_id)
 
-    async def cancel(self, run_id: str) -> bool:
+    async def cancel(self, run_id: str, *, reason: str | None = None) -> bool:
         """See `WorkflowManager.cancel`."""
-        return await self._aio._asked(self._manager.cancel, run_id)
+        cancel = partial(self._manager.cancel, reason=reason)
+        return await self._aio._asked(cancel, run_id)
 
     async def pause(self, run_id: str) -> bool:
         """See `WorkflowManager.pause`."""

@@ -476,12 +476,14 @@ class TaskOrchestrator:
 
     # -- control -------------------------------------------------------------------
 
-    def cancel_task(self, task_id: str) -> bool:
+    def cancel_task(
+        self, task_id: str, *, reason: str = "cancelled by the user"
+    ) -> bool:
         """
         Call a task off; False if it has ended.
 
         A running one is asked to stop, and is CANCELLED when it has, or when its
-        grace of 10 s is over.
+        grace of 10 s is over. The *reason* stands in its error and in its events.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -489,7 +491,7 @@ class TaskOrchestrator:
         """
         return self._control(
             task_id,
-            lambda row, now: self._rt.kernel.cancel(row, now, "cancelled by the user"),
+            lambda row, now: self._rt.kernel.cancel(row, now, reason),
         )
 
     def suspend_task(self, task_id: str) -> bool:

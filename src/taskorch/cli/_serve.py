@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
-from taskorch.cli._suite import folder_of
-from taskorch.cli._terminal import on_signals
+from taskorch.cli._suite import folder_of, line
+from taskorch.cli._terminal import log_format, on_signals
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime._interrupts import SLICE
 
 if TYPE_CHECKING:
     from taskorch.frontends.service._suites import SuiteRuns
+    from taskorch.frontends.suite import Ended
 
+_LOG: Final = logging.getLogger(__name__)
 _PORTS: Final = 1 << 16
 
 
@@ -76,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     from taskorch.frontends.suite._reading import load  # noqa: PLC0415
 
     suite = load(*args.config)
-    runs = SuiteRuns(suite, folder_of(args))
+    runs = SuiteRuns(suite, folder_of(args), lambda event: _tell(event, line(event)))
     given = os.environ.get(TOKEN_VARIABLE)
     if args.no_token and given is not None:
         msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
@@ -90,15 +95,39 @@ def _run(args: argparse.Namespace) -> int:
     with (
         # Before anybody can know that it is there.
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
+        _logging(watch.log_level),
         serve(suite_app(runs, token=token), port=port) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
-        print(f"{suite.name}: {api.url}, metrics: {numbers.url}/metrics")
+        name = f"{suite.name} {suite.version}".rstrip()
+        print(f"{name}: {api.url}, metrics: {numbers.url}/metrics")
         if token is not None and given is None:
             print(f"token: {token}")
         sys.stdout.flush()
         _wait(runs, asked)
     return OK
+
+
+@contextmanager
+def _logging(level: str) -> Iterator[None]:
+    """In the block, what is logged from *level* on stands on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(log_format())
+    log = logging.getLogger("taskorch")
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(level)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+def _tell(event: Ended, text: str) -> None:
+    _LOG.log(event.level, "%s", text)
 
 
 def _wait(runs: SuiteRuns, asked: threading.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from textwrap import indent
@@ -85,12 +86,13 @@ def _run(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
     folder = folder_of(arguments)
     is_told = False
+    least = logging.getLevelNamesMapping()[suite.monitoring.log_level]
 
     def tell(event: Ended) -> None:
         nonlocal is_told
         is_told = True
-        if not arguments.quiet:
-            print(_line(event), flush=True)
+        if not arguments.quiet and event.level >= least:
+            print(line(event), flush=True)
 
     report = run(
         suite, folder, failed=arguments.failed, fresh=arguments.fresh, tell=tell
@@ -102,7 +104,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return OK if report.passed else FAILED
 
 
-def _line(event: Ended) -> str:
+def line(event: Ended) -> str:
+    """What has become of a task, for people."""
     word = {"completed": "passed", "retrying": "failed, once more"}.get(
         event.state, event.state
     )

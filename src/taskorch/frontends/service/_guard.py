@@ -10,6 +10,7 @@ has not the token is told nothing.
 from __future__ import annotations
 
 import hmac
+import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
 from taskorch.frontends.service._problems import Problem
@@ -27,6 +29,7 @@ from taskorch.model._show import show
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_LOG: Final = logging.getLogger(__name__)
 #: The names of this machine for itself.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 #: Paths that are answered without a token: a probe has none, and they tell nothing.
@@ -129,6 +132,9 @@ class Guard:
         self._hosts = hosts
         self._known = _Bucket(_WITH_TOKEN)
         self._unknown: OrderedDict[str, _Bucket] = OrderedDict()
+        self._told = _Bucket(1.0)
+        #: Refusals that were not told.
+        self._untold = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, and hand it on."""
@@ -147,11 +153,25 @@ class Guard:
         try:
             self._check(scope)
         except Problem as problem:
-            await problem.response()(scope, receive, send_with_headers)
+            self._tell(scope, problem)
+            answer = problem.response(scope)
+            await answer(scope, receive, send_with_headers)
             return
         # As it was sent: an id has slashes, which are escaped in a path.
         scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
         await self._app(scope, receive, send_with_headers)
+
+    def _tell(self, scope: Scope, problem: Problem) -> None:
+        """Say in the log what was refused: once a second, and how much before."""
+        if not self._told.take():
+            self._untold += 1
+            return
+        client = (scope.get("client") or ("somebody",))[0]
+        asked = f"{scope['method']} {scope['path']} from {client}"
+        more = f" ({self._untold:,} others before)" if self._untold else ""
+        self._untold = 0
+        text = f"refused: {asked}: {problem.status}, {problem.detail}"
+        _LOG.warning("%s: %s%s", visible(text), problem.hint, more)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -188,7 +208,8 @@ class Guard:
             401,
             "no_token",
             "the token is not that of this service" if token else "a token is needed",
-            hint="send it: Authorization: Bearer …",
+            hint="send it: Authorization: Bearer …; for curl, write into ~/.curlrc: "
+            'header = "Authorization: Bearer …"',
             headers={"WWW-Authenticate": "Bearer"},
         )
 

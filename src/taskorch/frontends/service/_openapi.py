@@ -17,7 +17,7 @@ from taskorch.workflows._task_documents import OF_RUNS
 _ALWAYS: Final = (400, 403, 421, 503)
 _BODY: Final = (408, 413, 415, 422)
 _TOKEN: Final = (401, 429)
-_PROBLEM: Final = {
+PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
     "description": "What is wrong, by RFC 9457.",
     "required": ["type", "title", "status", "detail", "code"],
@@ -48,7 +48,7 @@ def description(
         },
         "paths": paths,
         "components": {
-            "schemas": {"Problem": _PROBLEM, **_schemas(), **schemas},
+            "schemas": {"Problem": PROBLEM, **_schemas(), **schemas},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}],
