@@ -52,6 +52,11 @@ until [ $i -gt 600 ] || [ true = "$(curl -s http://localhost:{port}/api/v1/statu
     {sleep} 0.1; i=$((i + 1))
 done
 {sleep} 0.1""",
+    # Without a token nobody is told who is there: that the service is must do.
+    "wait": """i=0
+until curl -s http://localhost:{port}/livez || [ $i -gt 600 ]; do
+    {sleep} 0.1; i=$((i + 1))
+done""",
     "taskorch": 'echo $$ >> {pids}; exec {python} -m taskorch "$@"',
 }
 
@@ -186,6 +191,7 @@ def test_what_failed_is_reported_by_it(tmp_path):
 
 def test_without_a_token_it_ends_and_keeps_why(tmp_path):
     team = Team(tmp_path)
+    (tmp_path / "bin" / "wait").replace(tmp_path / "bin" / "sleep")
     status, said = team.run()
 
     assert status == 1, said
