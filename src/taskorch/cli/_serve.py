@@ -79,6 +79,7 @@ def _run(args: argparse.Namespace) -> int:
         suite_app,
     )
     from taskorch.frontends.suite._reading import load  # noqa: PLC0415
+    from taskorch.frontends.suite._without_effect import line_of  # noqa: PLC0415
 
     suite = load(*args.config)
     runs = SuiteRuns(suite, folder_of(args), lambda event: _tell(event, line(event)))
@@ -99,11 +100,12 @@ def _run(args: argparse.Namespace) -> int:
         serve(suite_app(runs, token=token), port=port) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
-        name = f"{suite.name} {suite.version}".rstrip()
-        print(f"{name}: {api.url}, metrics: {numbers.url}/metrics")
+        print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
         if token is not None and given is None:
             print(f"token: {token}")
         sys.stdout.flush()
+        if suite.without_effect:
+            _LOG.warning("%s", line_of(suite.without_effect))
         _wait(runs, asked)
     return OK
 

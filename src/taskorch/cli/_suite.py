@@ -16,6 +16,7 @@ from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._reading import load
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import Ended, read_report, run
+from taskorch.frontends.suite._without_effect import line_of
 from taskorch.workflows._words import duration
 
 #: Where a run keeps its files, beside the first file of its configuration.
@@ -86,6 +87,8 @@ def _run(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
     folder = folder_of(arguments)
     is_told = False
+    if suite.without_effect:
+        print(line_of(suite.without_effect), file=sys.stderr)
     least = logging.getLevelNamesMapping()[suite.monitoring.log_level]
 
     def tell(event: Ended) -> None:
@@ -140,7 +143,7 @@ def _summary(report: SuiteReport) -> str:
             text = f"{task.id}: {task.error or status(task)}"
             lines.append(indent(text, "    ")[2:])
     word = "passed" if report.passed else "FAILED"
-    lines += ["", f"{report.suite} {word}: {headline(report)}"]
+    lines += ["", f"{report.title} {word}: {headline(report)}"]
     return "\n".join(lines)
 
 

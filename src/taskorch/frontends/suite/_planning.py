@@ -41,7 +41,7 @@ def plan(suite: Suite, folder: Path) -> str:
 def _lines(suite: Suite, history: History) -> Iterator[str]:
     parts = parts_of(suite)
     agents = counted(len(agents_of(suite)), "agent")
-    yield f"{suite.name}: {counted(len(parts), 'task')}, {agents}"
+    yield f"{suite.title}: {counted(len(parts), 'task')}, {agents}"
     report = _simulated(suite, history) if parts else None
     starts = {one.task_id: one.start for one in report.schedule} if report else {}
     for phase in suite.phases:
@@ -63,11 +63,15 @@ def _lines(suite: Suite, history: History) -> Iterator[str]:
         yield from _basis(parts, history)
     for name, amount in pools_of(suite).items():
         if amount and name in suite.limits.resources:
-            yield f"All together may hold {amount:g} {name}."
+            yield f"All together may reserve {amount:g} {name}; use is not bounded."
     if suite.missing:
         yield ""
         yield "Before it can be run:"
         yield from (f"  {place}: {what}" for place, what in suite.missing)
+    if suite.without_effect:
+        yield ""
+        yield "Without effect:"
+        yield from (f"  {place}: {what}" for place, what in suite.without_effect)
 
 
 def _line(suite: Suite, part: SuiteTask, start: float | None, history: History) -> str:

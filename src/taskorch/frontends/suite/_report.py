@@ -105,6 +105,8 @@ class SuiteReport:
         tasks: The tasks, in order.
         slices: All attempts, as bars.
         covered: Lines that any task has run, and lines that there are.
+        version: The version of the suite.
+        notes: What its configuration says that nothing acts on, and why.
         unmeasured: The tasks that ran without the coverage that was asked for: their
             logs say why.
     """
@@ -120,6 +122,13 @@ class SuiteReport:
     slices: tuple[Slice, ...]
     covered: tuple[int, int] | None = None
     unmeasured: tuple[str, ...] = ()
+    version: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name and the version of the suite."""
+        return f"{self.suite} {self.version}".rstrip()
 
     @property
     def whole(self) -> list[TaskPart]:
@@ -166,6 +175,7 @@ class SuiteReport:
         counts = self.counts
         return {
             "suite": self.suite,
+            "version": self.version,
             "status": "completed" if self.passed else "failed",
             "started": self.started,
             "duration_seconds": self.seconds,
@@ -185,6 +195,7 @@ class SuiteReport:
                 for task, test in self.slowest
             ],
             "flaky": self.flaky,
+            "notes": list(self.notes),
             "timeline": [attrs.asdict(one) for one in self.slices],
         }
 
@@ -229,6 +240,8 @@ def made(
         slices,
         _coverage.combined(suite, folder),
         tuple(_unmeasured(suite, tasks)),
+        version=suite.version,
+        notes=tuple(f"{place}: {what}" for place, what in suite.without_effect),
     )
 
 
