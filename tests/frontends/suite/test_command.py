@@ -140,7 +140,7 @@ def test_plan_says_order_time_and_what_is_missing(here, capsys):
         "\n"
         "It would take 3 min.\n"
         "Of 3 of them nothing is known yet: taken as 1 min each. A run will tell.\n"
-        "All together may hold 4 cpu.\n"
+        "All together may reserve 4 cpu; use is not bounded.\n"
     )
     main(["run", "suite.yaml", "-q"])
     capsys.readouterr()

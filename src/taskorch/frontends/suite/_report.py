@@ -13,6 +13,7 @@ from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._measures import Counts
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
+from taskorch.frontends.suite._whole import cover, put_together
 from taskorch.model import TaskState
 from taskorch.workflows import WorkflowReport
 from taskorch.workflows._report import TaskReport
@@ -64,7 +65,7 @@ class TaskPart:
         tests: Its tests, as they stand in its results.
         flaky: Tests that have failed, and then passed, without a change.
         log: What it has printed.
-        part_of: The task that it is a shard of.
+        part_of: The task that it is a subtask or a shard of.
     """
 
     id: str
@@ -132,13 +133,15 @@ class SuiteReport:
 
     @property
     def whole(self) -> list[TaskPart]:
-        """The tasks as the configuration has them: no shards."""
+        """The tasks as the configuration has them: no subtasks, no shards."""
         return [task for task in self.tasks if not task.part_of]
 
     @property
     def counts(self) -> Counts:
         """How many tests came to what."""
-        return sum((t.counts for t in self.tasks if t.counts), Counts())
+        wholes = {task.part_of for task in self.tasks}
+        of_parts = (t.counts for t in self.tasks if t.counts and t.id not in wholes)
+        return sum(of_parts, Counts())
 
     @property
     def coverage(self) -> float | None:
@@ -217,13 +220,10 @@ def made(
     lines = JsonLines(folder.attempts, 1 << 40, 1e6)
     slices = tuple(Slice(**line) for line in lines.read())
     tasks = tuple(
-        attrs.evolve(
-            _part(phase.name, part, told.get(part.id), folder),
-            part_of="" if part is task or task.shards == 1 else task.id,
-        )
+        part
         for phase in suite.phases
         for task in phase.tasks
-        for part in (*task.run, *((task,) if task.shards > 1 else ()))
+        for part in _parts(suite, phase.name, task, told, folder)
     )
     return SuiteReport(
         suite.name,
@@ -251,6 +251,45 @@ def _unmeasured(suite: Suite, parts: Iterable[TaskPart]) -> Iterator[str]:
         template = template_of(suite, part)
         if part.id in ran and template is not None and template.coverage:
             yield part.id
+
+
+def _parts(
+    suite: Suite,
+    phase: str,
+    task: SuiteTask,
+    told: Mapping[str, TaskReport],
+    folder: RunFolder,
+) -> list[TaskPart]:
+    """A task; of one that has parts, these, and what they come to together."""
+    found = [_part(phase, part, told.get(part.id), folder) for part in task.run]
+    if not task.subtasks:
+        return found
+    if task.shards == 1:
+        cover(task, template_of(suite, task), folder)
+    results = put_together(task, folder)
+    whole = _part(phase, task, told.get(task.id), folder)
+    attempts = max(part.attempts for part in found)
+    lost = [part for part in found if part.attempts and not part.has_passed]
+    if attempts:
+        whole = attrs.evolve(
+            whole,
+            attempts=attempts,
+            seconds=sum(part.seconds for part in found),
+            counts=results.get("counts") and Counts(**results["counts"]),
+            coverage=results.get("coverage"),
+        )
+    if lost:
+        # It waits for them for ever, and has not succeeded for all that.
+        statuses = [part.status for part in lost]
+        failed = _words.STATUS[TaskState.FAILED]
+        names = ", ".join(part.id for part in lost)
+        whole = attrs.evolve(
+            whole,
+            status=failed if failed in statuses else statuses[0],
+            error=f"{names} did not succeed",
+            because=(),
+        )
+    return [*(attrs.evolve(part, part_of=task.id) for part in found), whole]
 
 
 def _part(
