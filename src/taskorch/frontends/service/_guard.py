@@ -39,6 +39,8 @@ _WITH_TOKEN: Final = 2_000.0
 _WITHOUT: Final = 20.0
 #: Addresses whose attempts are counted.
 _ADDRESSES: Final = 1_000
+#: Refusals that the log has at once; after these, one a second.
+_TOLD: Final = 20.0
 _LEAST_TOKEN: Final = 16
 #: On every answer: it is kept by nobody, shown in no frame, and is what it says it is.
 _HEADERS: Final = (
@@ -97,18 +99,19 @@ def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
 
 
 class _Bucket:
-    """So many requests a second, and as many at once."""
+    """So many requests a second, and so many at once."""
 
-    __slots__ = ("left", "rate", "since")
+    __slots__ = ("left", "most", "rate", "since")
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, most: float) -> None:
         self.rate: float = rate
-        self.left: float = rate
+        self.most: float = most
+        self.left: float = most
         self.since: float = monotonic()
 
     def take(self) -> bool:
         now = monotonic()
-        self.left = min(self.rate, self.left + (now - self.since) * self.rate)
+        self.left = min(self.most, self.left + (now - self.since) * self.rate)
         self.since = now
         if self.left < 1.0:
             return False
@@ -130,9 +133,9 @@ class Guard:
         self._app = app
         self._token = check_token(token)
         self._hosts = hosts
-        self._known = _Bucket(_WITH_TOKEN)
+        self._known = _Bucket(_WITH_TOKEN, _WITH_TOKEN)
         self._unknown: OrderedDict[str, _Bucket] = OrderedDict()
-        self._told = _Bucket(1.0)
+        self._told = _Bucket(1.0, _TOLD)
         #: Refusals that were not told.
         self._untold = 0
 
@@ -162,7 +165,7 @@ class Guard:
         await self._app(scope, receive, send_with_headers)
 
     def _tell(self, scope: Scope, problem: Problem) -> None:
-        """Say in the log what was refused: once a second, and how much before."""
+        """Have the log say what was refused, and how much it was not told of before."""
         if not self._told.take():
             self._untold += 1
             return
@@ -216,7 +219,7 @@ class Guard:
     def _bucket_of(self, scope: Scope) -> _Bucket:
         client = scope.get("client")
         address = str(client[0]) if client else ""
-        bucket = self._unknown.pop(address, None) or _Bucket(_WITHOUT)
+        bucket = self._unknown.pop(address, None) or _Bucket(_WITHOUT, _WITHOUT)
         self._unknown[address] = bucket
         if len(self._unknown) > _ADDRESSES:
             self._unknown.popitem(last=False)

@@ -139,9 +139,10 @@ def _dealt(
         file = name.partition("::")[0]
         times[file] = times.get(file, 0.0) + seconds
     usual = mean(history.tests.values()) if history.tests else 1.0
+    there: Mapping[str, tuple[str, int]] = found["files"]
     weights = {
         os.path.relpath(path, template.cwd): times.get(name, usual * count)
-        for name, (path, count) in found["files"].items()
+        for name, (path, count) in there.items()
     }
     options = [word for place, word in enumerate(words) if place not in places]
     return {"files": dealt(weights, task.shards), "options": options}
