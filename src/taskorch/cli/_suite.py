@@ -132,11 +132,16 @@ def _summary(report: SuiteReport) -> str:
         lines += ["flaky (failed, then passed unchanged):"]
         lines += [f"  {name}" for name in report.flaky]
     lines += [f"phase {name} took longer than it may" for name in report.over_time]
-    held = [task for task in report.tasks if task.because]
+    bad = [task for task in report.tasks if not task.has_passed]
+    held = [task for task in bad if not task.attempts]
     if held:
         lines.append("never began:")
-        lines += [f"  {task.id}: because of {', '.join(task.because)}" for task in held]
-    lost = [task for task in report.tasks if not task.has_passed and not task.because]
+        for task in held:
+            why = (
+                f"because of {', '.join(task.because)}" if task.because else task.error
+            )
+            lines.append(f"  {task.id}: {first_line(why) or status(task)}")
+    lost = [task for task in bad if task.attempts]
     if lost:
         lines.append("failed:")
         for task in lost:
