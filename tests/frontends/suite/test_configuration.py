@@ -355,6 +355,19 @@ CLASSES = ("unit", "integration", "performance")
             "templates.t.arguments.A: its subtasks are run in its place",
         ),
         (
+            task(
+                "{id: A, template: t}",
+                templates="{t: {pytest: []}, u: {pytest: [], arguments: {A: [x]}}}",
+            ),
+            "5:58",
+            "templates.u.arguments.A: A is run by t",
+        ),
+        (
+            "recovery: {retry_delay: 30}\n",
+            "1:12",
+            "recovery.retry_delay_seconds: there are no retries: max_retries says",
+        ),
+        (
             task("{id: A, subtasks: [{id: B, resources: {disk_mb: 1}}]}"),
             "4:48",
             "B.resources.disk_mb: it is told in messages, and bounds nothing",

@@ -32,9 +32,21 @@ def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
     if "max_agents" in pool.nodes or "max_agents" in limits.nodes:
         why = "there are as many as max_agents, if there is work for them"
         _note(pool, "agent_pool", "min_agents", why, notes)
+    failures = ("failure_handling", "recovery")
+    if not any(said[section].get("max_retries") for section in failures):
+        why = "there are no retries: max_retries says how many"
+        for section in failures:
+            _note(said[section], section, "retry_delay_seconds", why, notes)
     none = Entry({}, {}, said["orchestrator"].place)
     definitions: Entry = said["orchestrator"].get("task_definitions", none)
-    allocation = said["resource_allocation"]
+    _note_classes(said["resource_allocation"], definitions, notes)
+    tasks = [task for each in definitions.values.values() for task in each]
+    _note_templates(said["templates"], tasks, notes)
+    for task in tasks:
+        _note_task(task, said["templates"].values, notes)
+
+
+def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:
     for kind, granted in allocation.values.items():
         where = f"resource_allocation.{kind}"
         if definitions.nodes and kind not in definitions.nodes:
@@ -42,14 +54,21 @@ def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
             what = f"there are no such tasks: {near(node, definitions.nodes)}"
             notes.add(node.place, f"{where}: {what}")
         _note(granted, where, "disk_mb", _DISK, notes)
-    for name, template in said["templates"].values.items():
+
+
+def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> None:
+    users = {task.get("id"): task.get("template") for task in tasks}
+    for name, template in templates.values.items():
         if "command" in template.nodes:
+            why = "it is for pytest, and this is a command"
             for key in ("coverage", "python"):
-                why = "it is for pytest, and this is a command"
                 _note(template, f"templates.{name}", key, why, notes)
-    tasks = [task for each in definitions.values.values() for task in each]
-    for task in tasks:
-        _note_task(task, said["templates"].values, notes)
+        words: Entry | None = template.get("arguments")
+        for task_id in () if words is None else words.nodes:
+            other = users.get(task_id, name)
+            if words is not None and other != name:
+                why = f"{task_id} is run by {other or 'no template'}"
+                _note(words, f"templates.{name}.arguments", task_id, why, notes)
 
 
 def _note_task(task: Entry, templates: Mapping[str, Entry], notes: Faults) -> None:
