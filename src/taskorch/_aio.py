@@ -455,9 +455,10 @@ class AsyncWorkflows:
         """See `WorkflowManager.status`."""
         return await self._aio._asked(self._manager.status, run_id)
 
-    async def cancel(self, run_id: str) -> bool:
+    async def cancel(self, run_id: str, *, reason: str | None = None) -> bool:
         """See `WorkflowManager.cancel`."""
-        return await self._aio._asked(self._manager.cancel, run_id)
+        cancel = partial(self._manager.cancel, reason=reason)
+        return await self._aio._asked(cancel, run_id)
 
     async def pause(self, run_id: str) -> bool:
         """See `WorkflowManager.pause`."""

@@ -108,3 +108,12 @@ def test_doctor_says_what_is_wrong_and_shows_no_secret(capsys, monkeypatch):
     code, found = findings(capsys)
     assert code == 1
     assert "gone.toml: No such file" in found["configuration"]["detail"]
+
+
+def test_doctor_says_of_a_setting_that_it_has_no_effect(capsys):
+    write('durability = "process"')
+    found = findings(capsys)[1]["durability"]
+    assert found["status"] == "warning"
+    assert "without a journal" in found["detail"]
+    write('durability = "process"\njournal = "runs.db"')
+    assert findings(capsys)[1]["durability"]["status"] == "ok"

@@ -47,6 +47,19 @@ def test_a_configuration_is_loaded_as_it_is(path):
     assert pools.fallback == "best_effort"
 
 
+def test_what_has_no_effect_in_it_is_named_with_what_does_that_instead(path, caplog):
+    more = "job_lifecycle:\n  states: [queued]\n  deep: {a: 1}\nself_improvement:\n"
+    path.write_text(CONFIGURATION + more)
+    found = resource_pools.load(path).without_effect
+    assert [*found] == [
+        *("other", "job_lifecycle.states", "job_lifecycle.deep", "self_improvement"),
+        "resource_pools.allocation_algorithm.audit_logging",
+    ]
+    assert "FourStateMachine" in found["job_lifecycle.states"]
+    for name, why in found.items():
+        assert f"{name} ({why})" in caplog.text
+
+
 def test_tasks_run_in_it(path):
     pools = resource_pools.load(path)
     wants = Elastic({"compute_units": 300, "memory_mb": 1000}, min={"compute_units": 2})
@@ -55,6 +68,12 @@ def test_tasks_run_in_it(path):
         assert orch.submit_task(rigid).result() == 8
         elastic = Task.call(pow, 2, 3, resources=wants)
         assert orch.submit_task(elastic).result() == 8
+
+
+def test_a_block_of_nearly_that_name_is_named(path):
+    path.write_text(CONFIGURATION.replace("resource_pools:", "resource_pool:"))
+    with pytest.raises(InvalidTaskError, match=r"and there is resource_pool$"):
+        resource_pools.load(path)
 
 
 def test_totals_alone_will_do():
@@ -69,7 +88,8 @@ def test_totals_alone_will_do():
         (None, "resource_pools: a mapping is needed"),
         ({"cpu_total": -1}, "cpu"),
         ({"cpu_total": "four"}, "cpu"),
-        ({"cpu": 4}, "resource_pools: cpu is not known here"),
+        ({"cpu": 4}, "cpu is not known here: did you mean cpu_total"),
+        ({"thread_pol": {}}, "not known here: did you mean thread_pool"),
         ({"thread_pool": 3}, "thread_pool: a mapping"),
         ({"thread_pool": {"most": 3}}, "thread_pool: most is not known"),
         (

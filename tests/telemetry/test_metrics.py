@@ -11,8 +11,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from tests.telemetry.tools import run
 
-from taskorch import RetryPolicy, Task, TaskOrchestrator
+import taskorch
+from taskorch import RetryPolicy, Task, TaskOrchestrator, Workflow
 from taskorch.errors import InvalidTaskError
+from taskorch.frontends.service._metrics import exposition
 from taskorch.telemetry import _metrics
 
 PATIENCE = 60.0
@@ -27,6 +29,13 @@ class Measuring:
 
     def orchestrator(self, **options) -> TaskOrchestrator:
         return TaskOrchestrator(meter_provider=self.provider, **options)
+
+    def scopes(self) -> set:
+        data = self._reader.get_metrics_data()
+        found = [
+            scope.scope for r in data.resource_metrics for scope in r.scope_metrics
+        ]
+        return {(scope.name, scope.version) for scope in found}
 
     def points(self, name: str) -> list:
         data = self._reader.get_metrics_data()
@@ -94,6 +103,31 @@ def test_tasks_pools_and_agents_are_told_as_they_are_now(measuring):
         assert measuring.values("taskorch.queue.age") == {(): 0.0}
         assert measuring.values("taskorch.slots.leaked") == {(): 0}
         assert measuring.values("taskorch.events.lost") == {(): 0}
+
+
+def test_limits_of_a_phase_are_one_for_all_runs_and_of_a_known_version(measuring):
+    began, go = threading.Barrier(3), threading.Event()
+
+    def hold() -> None:
+        began.wait(PATIENCE)
+        go.wait(PATIENCE)
+
+    workflow = Workflow("nightly")
+    workflow.phase("tests", max_parallel=2).task(hold, id="x")
+    with measuring.orchestrator() as orch:
+        for run_id in ("one", "two"):
+            orch.workflows.start(workflow, id=run_id)
+        began.wait(PATIENCE)
+        try:
+            used = measuring.values("taskorch.pool.usage")
+            assert measuring.values("taskorch.pool.limit")["phase/tests",] == 4.0
+            text = exposition(orch.get_stats(), None).decode()
+        finally:
+            go.set()
+    assert used["phase/tests",] == 2.0
+    assert not [name for (name,) in used if ":" in name]
+    assert 'taskorch_pool_usage{taskorch_resource="phase/tests"} 2.0' in text
+    assert measuring.scopes() == {("taskorch", taskorch.__version__)}
 
 
 def test_what_has_ended_is_counted_by_outcome_and_by_cause(measuring):

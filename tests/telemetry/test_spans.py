@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.telemetry.tools import Tracing, is_child, linked, run
 
+import taskorch
 from taskorch import (
     Approval,
     RetryPolicy,
@@ -44,6 +45,18 @@ def here() -> trace.SpanContext:
 
 def double(n: int = 1) -> int:
     return 2 * n
+
+
+def test_the_limit_of_a_phase_is_no_resource_that_an_attempt_holds(tracing):
+    workflow = Workflow("nightly")
+    workflow.phase("tests", max_parallel=2).task(double, id="x", resources={"cpu": 1})
+    with tracing.orchestrator() as orch:
+        orch.workflows.start(workflow, id="one").result()
+    keys = {key for span in tracing.spans for key in span.attributes}
+    assert {key for key in keys if "one" in key} == set()
+    assert "taskorch.allocation.cpu" in keys
+    scope = tracing.only("double").instrumentation_scope
+    assert (scope.name, scope.version) == ("taskorch", taskorch.__version__)
 
 
 # -- one task ----------------------------------------------------------------------

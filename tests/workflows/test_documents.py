@@ -632,6 +632,7 @@ def test_phases_joins_and_steps_as_a_document():
         ({"phases": {"a": {"gate_timeout": 0}}}, "phases.a"),
         ({"phases": {"a": {"gate": {}}}}, "phases.a.gate"),
         ({"phases": {"a": {"gate": [{}]}}}, "phases.a.gate[0]"),
+        ({"phases": {"a": {"gate": [{"a": 1}]}}}, "phases.a.gate[0]"),
         ({"phases": {"a": {"gate": [{"file": 1}]}}}, "phases.a.gate[0].file"),
         ({"phases": {"a": {"gate": [{"call": "no"}]}}}, "phases.a.gate[0].call"),
         (

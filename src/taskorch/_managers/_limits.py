@@ -6,12 +6,12 @@ The name of the pool says how large it is, and each task takes one of it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from taskorch._managers._mapping import mapped
 from taskorch.model import NO_RESOURCES, TERMINAL, Call, Resources, Task
+from taskorch.model._ids import PHASE_LIMIT
 from taskorch.model._resources import to_units
 from taskorch.workflows import _steps
 
@@ -19,19 +19,17 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
 
-_POOL: Final = re.compile(r"[^/:]+/[^:]+:[1-9][0-9]*")
-
 
 def of_tasks(tasks: Iterable[Task]) -> set[str]:
     """The pools of phases among what tasks ask for, or will ask for when they map."""
     found: set[str] = set()
     for task in tasks:
         if task.resources is not NO_RESOURCES:
-            found.update(filter(_POOL.fullmatch, task.resources))
+            found.update(filter(PHASE_LIMIT.fullmatch, task.resources))
         payload = task.payload
         if isinstance(payload, Call) and payload.fn in (mapped, _steps.mapped):
             asked = payload.args[2].get("resources", ())
-            found.update(filter(_POOL.fullmatch, asked))
+            found.update(filter(PHASE_LIMIT.fullmatch, asked))
     return found
 
 
@@ -72,7 +70,7 @@ def _drop(runtime: Runtime, is_meant: Callable[[str], bool]) -> None:
     kernel = runtime.kernel
 
     def change(now: int) -> None:
-        gone = [n for n in kernel.pools if _POOL.fullmatch(n) and is_meant(n)]
+        gone = [n for n in kernel.pools if PHASE_LIMIT.fullmatch(n) and is_meant(n)]
         kernel.change_pools((), now, gone)
 
     runtime.step(change)
@@ -81,5 +79,5 @@ def _drop(runtime: Runtime, is_meant: Callable[[str], bool]) -> None:
 def shared(work: Work, resources: Resources) -> Resources:
     """*resources*, and one of each phase's pool that *work* takes one of."""
     held = [name for name, _ in work._row.bucket.spec.resources]
-    names = set(filter(_POOL.fullmatch, held)) - set(resources)
+    names = set(filter(PHASE_LIMIT.fullmatch, held)) - set(resources)
     return resources + Resources(**dict.fromkeys(names, 1.0)) if names else resources

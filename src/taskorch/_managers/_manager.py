@@ -382,12 +382,13 @@ class WorkflowManager:
         """
         return self.get(run_id).status()
 
-    def cancel(self, run_id: str) -> bool:
+    def cancel(self, run_id: str, *, reason: str | None = None) -> bool:
         """
         Cancel all tasks of runs that have not ended; False if there are none.
 
         Args:
             run_id: A run, a pattern of runs, or a part of them: see the class.
+            reason: Why: it stands in the errors of the tasks, and in their events.
 
         Raises:
             UnknownTaskError: No workflow runs, or ran, under this id.
@@ -395,7 +396,7 @@ class WorkflowManager:
                 that it allows are cancelled.
         """
         kernel = self._rt.kernel
-        why = f"workflow {run_id} was cancelled"
+        why = f"workflow {run_id} was cancelled" if reason is None else reason
         done = False
         vetoes: list[InvalidTransitionError] = []
         for run, below in self._targets(run_id):

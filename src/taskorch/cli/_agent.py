@@ -8,17 +8,13 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
-from typing import Final
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch.cli import OK
-from taskorch.cli._terminal import on_signals
+from taskorch.cli._terminal import log_format, on_signals
 from taskorch.errors import InvalidTaskError
 from taskorch.model import check_count, check_id, check_seconds
-
-_LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +131,5 @@ def _handler(path: Path | None) -> logging.Handler:
         except OSError as error:
             msg = f"--log-file {path}: {error.strerror}"
             raise InvalidTaskError(msg, hint="name one that can be written") from None
-    formatter = logging.Formatter(_LINE, "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(log_format())
     return handler

@@ -210,15 +210,20 @@ def _settings() -> Iterator[Finding]:
         where += f", profile {found.profile}"
     yield Finding("ok", "configuration", where)
     for name, setting in found.settings.items():
-        yield Finding("ok", name, f"{_said(setting.value)} (from {setting.source})")
+        said = f"{_said(setting.value)} (from {setting.source})"
+        if name == "durability" and found.arguments({}).get(name) is None:
+            advice = "set journal, or give one where the orchestrator is made"
+            yield Finding("warning", name, f"{said}: without a journal", advice)
+            continue
+        yield Finding("ok", name, said)
     parameters = signature(TaskOrchestrator).parameters
     left = {name: parameters[name].default for name in SETTINGS}
-    said = [
+    others = [
         f"{name} {_said(left[name])}"
         for name in SETTINGS
         if name not in found.settings and left[name] is not None
     ]
-    yield Finding("ok", "by default", ", ".join(said))
+    yield Finding("ok", "by default", ", ".join(others))
 
 
 def _said(value: object) -> str:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
-from taskorch.cli._suite import folder_of
-from taskorch.cli._terminal import on_signals
+from taskorch.cli._suite import folder_of, line
+from taskorch.cli._terminal import log_format, on_signals
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime._interrupts import SLICE
 
 if TYPE_CHECKING:
     from taskorch.frontends.service._suites import SuiteRuns
+    from taskorch.frontends.suite import Ended
 
+_LOG: Final = logging.getLogger(__name__)
 _PORTS: Final = 1 << 16
 
 
@@ -76,12 +81,13 @@ def _run(args: argparse.Namespace) -> int:
     )
     from taskorch.frontends.suite._folder import RunFolder  # noqa: PLC0415
     from taskorch.frontends.suite._reading import load  # noqa: PLC0415
+    from taskorch.frontends.suite._without_effect import line_of  # noqa: PLC0415
 
     suite = load(*args.config)
     folder = folder_of(args)
     # Whether it can be written is said now, and not by the first run.
     tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
-    runs = SuiteRuns(suite, folder)
+    runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)))
     # What is started from here has not to know it.
     given = os.environ.pop(TOKEN_VARIABLE, None)
     if args.no_token and given is not None:
@@ -96,15 +102,40 @@ def _run(args: argparse.Namespace) -> int:
     with (
         # Before anybody can know that it is there.
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
+        _logging(watch.log_level),
         serve(suite_app(runs, token=token), port=port) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
-        print(f"{suite.name}: {api.url}, metrics: {numbers.url}/metrics")
+        print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
         if token is not None and given is None:
             print(f"token: {token}")
         sys.stdout.flush()
+        if suite.without_effect:
+            _LOG.warning("%s", line_of(suite.without_effect))
         _wait(runs, asked)
     return OK
+
+
+@contextmanager
+def _logging(level: str) -> Iterator[None]:
+    """In the block, what is logged from *level* on stands on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(log_format())
+    log = logging.getLogger("taskorch")
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(level)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+def _tell(event: Ended, text: str) -> None:
+    _LOG.log(event.level, "%s", text)
 
 
 def _wait(runs: SuiteRuns, asked: threading.Event) -> None:

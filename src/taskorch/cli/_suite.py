@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from textwrap import indent
@@ -15,6 +16,7 @@ from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._reading import load
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import Ended, read_report, run
+from taskorch.frontends.suite._without_effect import line_of
 from taskorch.workflows._words import duration
 
 #: Where a run keeps its files, beside the first file of its configuration.
@@ -85,12 +87,15 @@ def _run(arguments: argparse.Namespace) -> int:
     suite = load(*arguments.config)
     folder = folder_of(arguments)
     is_told = False
+    if suite.without_effect:
+        print(line_of(suite.without_effect), file=sys.stderr)
+    least = logging.getLevelNamesMapping()[suite.monitoring.log_level]
 
     def tell(event: Ended) -> None:
         nonlocal is_told
         is_told = True
-        if not arguments.quiet:
-            print(_line(event), flush=True)
+        if not arguments.quiet and event.level >= least:
+            print(line(event), flush=True)
 
     report = run(
         suite, folder, failed=arguments.failed, fresh=arguments.fresh, tell=tell
@@ -102,7 +107,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return OK if report.passed else FAILED
 
 
-def _line(event: Ended) -> str:
+def line(event: Ended) -> str:
+    """What has become of a task, for people."""
     word = {"completed": "passed", "retrying": "failed, once more"}.get(
         event.state, event.state
     )
@@ -126,18 +132,23 @@ def _summary(report: SuiteReport) -> str:
         lines += ["flaky (failed, then passed unchanged):"]
         lines += [f"  {name}" for name in report.flaky]
     lines += [f"phase {name} took longer than it may" for name in report.over_time]
-    held = [task for task in report.tasks if task.because]
+    bad = [task for task in report.tasks if not task.has_passed]
+    held = [task for task in bad if not task.attempts]
     if held:
         lines.append("never began:")
-        lines += [f"  {task.id}: because of {', '.join(task.because)}" for task in held]
-    lost = [task for task in report.tasks if not task.has_passed and not task.because]
+        for task in held:
+            why = (
+                f"because of {', '.join(task.because)}" if task.because else task.error
+            )
+            lines.append(f"  {task.id}: {first_line(why) or status(task)}")
+    lost = [task for task in bad if task.attempts]
     if lost:
         lines.append("failed:")
         for task in lost:
             text = f"{task.id}: {task.error or status(task)}"
             lines.append(indent(text, "    ")[2:])
     word = "passed" if report.passed else "FAILED"
-    lines += ["", f"{report.suite} {word}: {headline(report)}"]
+    lines += ["", f"{report.title} {word}: {headline(report)}"]
     return "\n".join(lines)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from taskorch.model import TaskStatus
 from taskorch.model._explanation import in_a_line
 from taskorch.model._plain import plain, taken_apart
 
+_LINE: Final = "%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 #: Between the columns of a table.
@@ -182,6 +185,13 @@ def since(text: str) -> float | datetime:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
         return seconds(text)
+
+
+def log_format() -> logging.Formatter:
+    """How services and agents write a line of their log."""
+    formatter = logging.Formatter(_LINE, "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    return formatter
 
 
 @contextmanager

@@ -12,6 +12,9 @@ from taskorch.errors import InvalidTaskError
 _SEGMENT: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._\-]*[A-Za-z0-9_\-])?"
 _ID: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
+#: The name of a pool that limits a phase of a run, with how many run at once.
+PHASE_LIMIT: Final = re.compile(r"[^/:]+/(?P<phase>[^:]+):[1-9][0-9]*")
+
 
 def id_problem(value: object) -> str | None:
     """What is wrong with *value* as an id, or None."""

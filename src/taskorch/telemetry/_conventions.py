@@ -8,6 +8,7 @@ are written out here); those of ours begin with `taskorch.`.
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 # -- OpenTelemetry's ---------------------------------------------------------------
@@ -62,6 +63,12 @@ RESULTS: Final = {
     "expired": TIMEOUT,
     "stopped": CANCELLATION,
 }
+
+
+def version() -> str:
+    """That of the package, whose parts are below it, and do not import it."""
+    found: str = sys.modules["taskorch"].__version__
+    return found
 
 
 def result_of(cause: str) -> str:

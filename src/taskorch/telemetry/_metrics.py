@@ -36,6 +36,7 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.model import Stats
+from taskorch.model._ids import PHASE_LIMIT
 from taskorch.telemetry import _conventions as names
 
 _LOG: Final = logging.getLogger(__name__)
@@ -81,13 +82,22 @@ def _retries(stats: Stats) -> Iterator[_Told]:
 
 
 def _pool_usage(stats: Stats) -> Iterator[_Told]:
-    for name, pool in stats.resources.items():
-        yield {names.RESOURCE: name}, pool.used
+    return _by_pool((name, pool.used) for name, pool in stats.resources.items())
 
 
 def _pool_limit(stats: Stats) -> Iterator[_Told]:
-    for name, pool in stats.resources.items():
-        yield {names.RESOURCE: name}, pool.total
+    return _by_pool((name, pool.total) for name, pool in stats.resources.items())
+
+
+def _by_pool(amounts: Iterable[tuple[str, float]]) -> Iterator[_Told]:
+    """Amounts by pool; the limits of a phase of several runs are one: `phase/NAME`."""
+    found: dict[str, float] = {}
+    for name, amount in amounts:
+        limit = PHASE_LIMIT.fullmatch(name)
+        pool = name if limit is None else f"phase/{limit['phase']}"
+        found[pool] = found.get(pool, 0.0) + amount
+    for pool, amount in found.items():
+        yield {names.RESOURCE: pool}, amount
 
 
 def _agent_usage(stats: Stats) -> Iterator[_Told]:
@@ -223,7 +233,7 @@ class Metrics:
         with _MAKING:
             process = _PROCESSES.get(provider)
             if process is None:
-                process = _Process(provider.get_meter("taskorch"))
+                process = _Process(provider.get_meter("taskorch", names.version()))
                 _PROCESSES[provider] = process
         self._process = process
         self.totals = totals

@@ -47,6 +47,7 @@ from taskorch.events import (
     signal_name,
 )
 from taskorch.model import Resources
+from taskorch.model._ids import PHASE_LIMIT
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._carrier import environment_of, inherited, parsed, text_of
 from taskorch.telemetry._runs import Runs, start
@@ -211,7 +212,7 @@ class Spans:
         now: Callable[[], int],
         about: Callable[[str], Origin],
     ) -> None:
-        self._tracer = provider.get_tracer("taskorch")
+        self._tracer = provider.get_tracer("taskorch", names.version())
         self._now = now
         self._about = about
         self._lock = Lock()
@@ -459,7 +460,12 @@ class Spans:
         amounts: dict[str, Any] | None = None
         if event.allocation:
             held = Resources.from_units(event.allocation)
-            amounts = {f"{names.HELD}.{name}": held[name] for name in held}
+            # The limit of a phase is no resource: the id of the run is in its name.
+            amounts = {
+                f"{names.HELD}.{name}": held[name]
+                for name in held
+                if not PHASE_LIMIT.fullmatch(name)
+            }
         self._decide("allocate", within, at, amounts)
 
     def _decide(

@@ -182,7 +182,7 @@ class DocumentReader:
             return Path(self._text(f"{path}.file", found["file"]))
         elif "call" in found:
             return self._function(f"{path}.call", found["call"])
-        elif found["approval"] is not None:
+        elif found.get("approval") is not None:
             return Approval(self.seconds(f"{path}.approval", found["approval"]))
         return Approval()
 

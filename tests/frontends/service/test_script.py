@@ -29,7 +29,7 @@ SUITE = """\
 templates:
   sh: {{command: [sh, -c, 'echo $0 >> ran; test ! -e "$0.fails"', "{{id}}"]}}
 orchestrator:
-  name: shop
+  name: cashcow_test_orchestrator
   api_port: {port}
   metrics_port: {metrics}
   task_definitions:
@@ -52,11 +52,15 @@ until [ $i -gt 600 ] || [ true = "$(curl -s http://localhost:{port}/api/v1/statu
     {sleep} 0.1; i=$((i + 1))
 done
 {sleep} 0.1""",
+    # Without a token nobody is told who is there: that the service is must do.
+    "wait": """i=0
+until curl -s http://localhost:{port}/livez || [ $i -gt 600 ]; do
+    {sleep} 0.1; i=$((i + 1))
+done""",
     "taskorch": 'echo $$ >> {pids}; exec {python} -m taskorch "$@"',
 }
 
-#: Seconds that it may take: an answer that is an error has a status, too, and the
-#: script would ask for ever.
+#: Seconds that it may take.
 LIMIT = 240.0
 
 pytestmark = [
@@ -183,3 +187,16 @@ def test_what_failed_is_reported_by_it(tmp_path):
     tasks = {task["id"]: task["status"] for task in found["tasks"]}
     assert tasks["A1"] == "completed_success"
     assert tasks["B1"] != "completed_success"
+
+
+def test_without_a_token_it_ends_and_keeps_why(tmp_path):
+    team = Team(tmp_path)
+    (tmp_path / "bin" / "wait").replace(tmp_path / "bin" / "sleep")
+    status, said = team.run()
+
+    assert status == 1, said
+    assert "Testing suite failed!" in said
+    found = json.loads((team.logs / "failure_report.json").read_text())
+    assert found["code"] == "no_token"
+    # The screen of the service is that of the script.
+    assert "refused: POST /api/v1/execute-suite from 127.0.0.1: 401" in said

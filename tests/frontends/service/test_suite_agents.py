@@ -126,6 +126,23 @@ def test_agents_wait_for_a_run_and_do_its_tasks(here):
     assert not (here / "out" / "attempts").exists()
 
 
+def test_the_log_says_who_has_come_and_who_is_lost(here, caplog):
+    caplog.set_level("INFO", "taskorch")
+    (here / "B.sh").write_text("exit 3")
+    with served(here) as service:
+        with elsewhere(service, "one"):
+            assert service.post(EXECUTE).status == 202
+            assert end(service) == "failed"
+        eventually(lambda: "agent one: it has left" in caplog.text)
+    said = [record.getMessage() for record in caplog.records]
+    (come,) = [n for n, text in enumerate(said) if text == "agent one has come"]
+    (begun,) = [n for n, text in enumerate(said) if "a run of shop begins" in text]
+    (ended,) = [n for n, text in enumerate(said) if "has ended: failed" in text]
+    assert come < begun < ended
+    # That it went from one orchestrator to the next is nobody's business.
+    assert sum("agent one" in text for text in said) == 2
+
+
 def test_tests_are_run_elsewhere_and_judged_as_here(here):
     (here / "suite.yaml").write_text(PYTEST)
     (here / "test_shop.py").write_text(TESTS)

@@ -78,6 +78,7 @@ def test_a_suite_runs_when_it_is_asked_to(here):
             "active_tasks": ["C"],
             "completed_tasks": ["A", "B"],
             "failed_tasks": [],
+            "never_began": [],
             "total_tasks": 3,
         }
         again = service.post(EXECUTE, REQUEST)
@@ -109,7 +110,7 @@ def test_a_run_for_which_there_is_no_thread_can_be_asked_for_again(here, monkeyp
             patch.setattr(threading.Thread, "start", refuse)
             answer = service.post(EXECUTE)
         assert (answer.status, answer.said["code"]) == (503, "no_room")
-        assert status(service) == "idle"
+        assert status(service) == "failed"
         assert service.post(EXECUTE).status == 202
         assert end(service) == "completed"
 
@@ -121,7 +122,10 @@ def test_a_suite_that_fails_and_what_failed_run_again(here):
         assert end(service) == "failed"
         assert service.get("/api/v1/final-report")["status"] == "failed"
         progress = service.get("/api/v1/progress")
-        assert "A" in progress["failed_tasks"]
+        assert progress["failed_tasks"] == ["A"]
+        # What never began has not failed, and is not done.
+        assert progress["never_began"] == ["B", "C"]
+        assert progress["overall_progress"] == 33
 
         (here / "A.sh").unlink()
         assert service.post(EXECUTE, {"failed": True}).status == 202
@@ -143,7 +147,10 @@ def test_a_run_that_takes_too_long_is_cancelled(here):
     with served(here) as service:
         service.post(EXECUTE, {"timeout_seconds": 0.2})
         assert end(service) == "failed"
-        assert service.get("/api/v1/final-report")["status"] == "failed"
+        found = service.get("/api/v1/final-report")
+        why = "the run took longer than its timeout_seconds, 0.2"
+        assert why in found["tasks"][0]["error"]
+        assert service.get("/api/v1/status")["error"]["message"] == why
 
 
 def test_what_is_there_of_another_run_is_said(here):
@@ -178,6 +185,7 @@ def test_a_run_that_cannot_go_on_for_another_reason(here, monkeypatch, caplog):
         ({"timeout_seconds": 0}, "timeout_seconds"),
         ({"timeout_seconds": "long"}, "timeout_seconds"),
         ({"suite_name": 5}, "suite_name"),
+        ({"suite_name": "shop_nightly"}, "suite_name"),
         ({"failed": 1}, "failed"),
         ({"resource_limits": []}, "resource_limits"),
         ({"resource_limits": {"max_gpus": 1}}, "resource_limits.max_gpus"),
@@ -191,8 +199,25 @@ def test_a_request_that_makes_no_sense_starts_nothing(here, said, path):
         answer = service.post(EXECUTE, said)
 
         assert (answer.status, answer.said["findings"][0]["path"]) == (422, path)
-        assert status(service) == "idle"
+        # Whoever looks at the status alone is told, too.
+        assert answer.said["status"] == status(service) == "failed"
+        error = service.get("/api/v1/status")["error"]
+        assert error["message"] == answer.said["detail"]
+        report = service.ask("GET", "/api/v1/final-report")
+        assert answer.said["detail"] in report.said["detail"]
     assert ran(here) == []
+
+
+def test_a_request_that_is_not_even_read_is_told_of_in_the_status_too(here):
+    with served(here) as service:
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = service.send("POST", EXECUTE, b"{}", service.headers() | kind)
+        assert (answer.status, status(service)) == (415, "failed")
+        # A stranger changes nothing.
+        assert service.post(EXECUTE).status == 202
+        assert end(service) == "completed"
+        assert service.send("POST", EXECUTE).said["status"] == "failed"
+        assert status(service) == "completed"
 
 
 def test_a_run_that_is_interrupted_goes_on_in_the_next_life(here):
@@ -316,6 +341,8 @@ def test_a_task_of_a_run_is_called_off(here):
         eventually(lambda: "C" in ran(here))
         assert service.post("/api/v1/tasks/suite%2FC/cancel").said == {"changed": True}
         assert end(service) == "failed"
+        tasks = service.get("/api/v1/final-report")["tasks"]
+        assert "cancelled over HTTP" in tasks[2]["error"]
         assert service.get("/api/v1/progress")["failed_tasks"] == ["C"]
 
 
@@ -404,7 +431,11 @@ def test_the_command_serves_runs_and_ends_at_sigterm(here):
         # It ends, and gives what runs the time for that.
         eventually(lambda: '"failed"' in get(api, "/readyz"))
         (here / "go").touch()
-        assert process.wait(PATIENCE) == 0, process.stderr.read()
+        assert process.wait(PATIENCE) == 0
+        said = process.stderr.read()
+    for words in ("run of shop_full_suite begins", "[2/3] B", "has ended: completed"):
+        assert words in said
+    assert ".taskorch/suite/report.html" in said
     report = json.loads((here / ".taskorch/suite/report.json").read_text())
     assert report["status"] == "completed"
 
@@ -435,7 +466,10 @@ def test_a_token_is_made_and_printed_once_unless_it_is_given(here):
         assert "no_token" in get(api, "/api/v1/status")
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
-        assert token not in process.stderr.read()
+        said = process.stderr.read()
+        assert "GET /api/v1/status from 127.0.0.1: 401, a token is needed" in said
+        assert "curlrc" in said
+        assert token not in said
     given = new_token()
     with command(here, TASKORCH_TOKEN=given) as (process, line):
         process.send_signal(signal.SIGTERM)

@@ -225,6 +225,24 @@ def test_mess():
     assert len(set(pids)) == 1
 
 
+def test_variables_that_an_interpreter_reads_when_it_starts_are_there_then(run):
+    (run.folder / "lib").mkdir()
+    write(run.folder, "lib/only_there.py", "")
+    text = """
+import sys, time, tracemalloc
+def test():
+    import only_there
+    assert time.tzname[0] == "JST" and sys.flags.dont_write_bytecode
+    assert tracemalloc.is_tracing() and "" not in sys.path
+"""
+    write(run.folder, "test_it.py", text)
+    env = {"PYTHONPATH": "lib", "TZ": "Asia/Tokyo", "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"PYTHONTRACEMALLOC": "1", "PYTHONSAFEPATH": "1"}
+    end, heard = run(["-q"], env=env)
+    assert end["exit_code"] == 0, run.log()
+    assert heard[-1]["done"] == 1
+
+
 def test_lines_that_are_run_are_measured(run):
     (run.folder / "pkg").mkdir()
     (run.folder / "pkg/__init__.py").write_text(

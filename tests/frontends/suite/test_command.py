@@ -1,5 +1,6 @@
 """The commands, as a person types them."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -40,6 +41,30 @@ def test_run_says_what_ends_and_how_it_ended(here, capsys):
     assert "mine passed: 3 of 3 tasks succeeded; " in said
     assert ".taskorch/suite/report.html has it all" in said
     assert (here / ".taskorch/suite/report.html").exists()
+
+
+def test_what_has_no_effect_is_said_by_each_command_and_the_level_acts(here, capsys):
+    (here / "more.yaml").write_text(
+        "monitoring: {metrics_interval: 10}\n"
+        "orchestrator: {version: '1.2', log_level: WARNING}\n"
+    )
+    (here / "B.sh").write_text("exit 3")
+    files = ["suite.yaml", "more.yaml"]
+    assert main(["run", *files]) == 1
+    out, err = capsys.readouterr()
+    assert err.count("without effect: monitoring.metrics_interval (") == 1
+    assert "B          failed" in out
+    assert "A          passed" not in out
+    assert "mine 1.2 FAILED" in out
+    why = "more.yaml:1:14: monitoring.metrics_interval: it is looked at when somebody"
+    for words in (["plan", *files], ["report", *files]):
+        main(words)
+        said = capsys.readouterr().out
+        assert "mine 1.2: " in said
+        assert why in said.replace("\\", "")
+    report = json.loads((here / ".taskorch/suite/report.json").read_text())
+    assert report["version"] == "1.2"
+    assert report["notes"][0].startswith(why)
 
 
 def test_run_exits_with_1_if_a_task_failed_and_says_which_last(here, capsys):
@@ -137,7 +162,7 @@ def test_plan_says_order_time_and_what_is_missing(here, capsys):
         "\n"
         "It would take 3 min.\n"
         "Of 3 of them nothing is known yet: taken as 1 min each. A run will tell.\n"
-        "All together may hold 4 cpu.\n"
+        "All together may reserve 4 cpu; use is not bounded.\n"
     )
     main(["run", "suite.yaml", "-q"])
     capsys.readouterr()

@@ -310,6 +310,76 @@ def test_other_lists_must_be_the_same(write):
     ]
 
 
+# -- what has no effect --------------------------------------------------------------
+
+
+def test_what_nothing_acts_on_is_named_with_its_place_and_why():
+    found = suite.load(RESOURCES, TASKS).without_effect
+    assert {what.partition(": ")[0] for _, what in found} == {
+        *("agent_pool.min_agents", "agent_pool.agent_timeout"),
+        *("agent_pool.scale_up_threshold", "agent_pool.scale_down_threshold"),
+        *("monitoring.metrics_interval", "monitoring.health_check_interval"),
+        "recovery.human_notification_webhook",
+        *(f"resource_allocation.{n}_tests.disk_mb" for n in CLASSES),
+    }
+    assert all(place.startswith(str(DATA)) and ": " in what for place, what in found)
+
+
+CLASSES = ("unit", "integration", "performance")
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "part"),
+    [
+        (
+            task("{id: A}", resource_allocation="{unit_test: {cpu_cores: 1}}"),
+            "5:23",
+            "resource_allocation.unit_test: there are no such tasks: did you mean 'un",
+        ),
+        (
+            "templates: {t: {command: [x], coverage: [pkg]}}\n",
+            "1:31",
+            "templates.t.coverage: it is for pytest",
+        ),
+        (
+            task("{id: A, subtasks: [B], arguments: [x]}"),
+            "4:32",
+            "A.arguments: its subtasks are run in its place",
+        ),
+        (
+            task(
+                "{id: A, template: t, subtasks: [B]}",
+                templates="{t: {pytest: [], arguments: {A: [x], B: [y]}}}",
+            ),
+            "5:41",
+            "templates.t.arguments.A: its subtasks are run in its place",
+        ),
+        (
+            task(
+                "{id: A, template: t}",
+                templates="{t: {pytest: []}, u: {pytest: [], arguments: {A: [x]}}}",
+            ),
+            "5:58",
+            "templates.u.arguments.A: A is run by t",
+        ),
+        (
+            "recovery: {retry_delay: 30}\n",
+            "1:12",
+            "recovery.retry_delay_seconds: there are no retries: max_retries says",
+        ),
+        (
+            task("{id: A, subtasks: [{id: B, resources: {disk_mb: 1}}]}"),
+            "4:48",
+            "B.resources.disk_mb: it is told in messages, and bounds nothing",
+        ),
+    ],
+)
+def test_what_is_said_where_nothing_acts_on_it(text, place, part, write):
+    ((where, what),) = suite.load(write(text)).without_effect
+    assert where == f"suite.yaml:{place}"
+    assert what.startswith(part)
+
+
 # -- what is wrong -----------------------------------------------------------------
 
 

@@ -419,3 +419,60 @@ def test_newer_times_weigh_more():
     for _ in range(20):
         history.learn([{**found, "duration_seconds": 20.0}])
     assert history.recent["t"] == "p" * 10
+
+
+WHOLE = """\
+templates:
+  sh:
+    command: [sh, -c, 'cp tests.json {artifacts}/$0.json; test ! -e $0.fails', "{id}"]
+    results: "{artifacts}/{id}.json"
+orchestrator:
+  task_definitions:
+    unit_tests:
+      - {id: A, template: sh}
+      - {id: B, template: sh, subtasks: [P, Q], dependencies: [A]}
+      - {id: C, template: sh, dependencies: [B]}
+"""
+
+
+@pytest.mark.parametrize("fails", ["", "P", "A"])
+def test_a_task_with_subtasks_has_its_report_its_message_and_its_artifacts(
+    fails, tmp_path
+):
+    (tmp_path / "suite.yaml").write_text(WHOLE)
+    (tmp_path / "tests.json").write_text('{"passed": 2, "skipped": 1}')
+    if fails:
+        (tmp_path / f"{fails}.fails").touch()
+    out = tmp_path / "out"
+    report = run(load(tmp_path / "suite.yaml"), out)
+    tasks = {task.id: task for task in report.tasks}
+    statuses = {
+        "": ("completed_success", 4, "3 of 3"),
+        "P": ("completed_failure", 3, "1 of 3"),
+        "A": ("blocked", 1, "0 of 3"),
+    }
+    status, parts, said = statuses[fails]
+    assert [*tasks] == ["A", "P", "Q", "B", "C"]
+    assert tasks["B"].status == status
+    assert tasks["P"].part_of == tasks["Q"].part_of == "B"
+    assert headline(report).startswith(f"{said} tasks succeeded")
+    # The tests of a part are counted once.
+    assert report.counts.passed == 2 * parts
+    lines = (out / "logs/messages.jsonl").read_text().splitlines()
+    messages = [json.loads(line) for line in lines]
+    ends = [m for m in messages if m["message_type"] == "task_completion"]
+    (found,) = [m for m in ends if m["task_id"] == "B"] or [None]
+    if fails == "A":
+        # It never began: that is no end, and leaves nothing.
+        assert found is None
+        assert tasks["B"].because == ("A",)
+        assert not (out / "artifacts/B_results.json").exists()
+        return
+    assert found["final_status"] == ("failed" if fails else "success")
+    assert found["test_results"]["passed"] == 4
+    for name in found["artifacts"]:
+        assert json.loads((out / "artifacts" / name).read_text())
+    assert len(found["artifacts"]) == 3
+    assert tasks["B"].error == ("P did not succeed" if fails else "")
+    assert tasks["B"].counts == Counts(passed=4, skipped=2)
+    assert junit(report).count("<testsuite ") == 4

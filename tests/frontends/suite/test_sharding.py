@@ -106,6 +106,20 @@ def test_first_the_number_of_tests_decides_and_then_recorded_durations(
     assert piles(sharded(suite_of(), folder)) == [files(2, 3), files(0, 1)]
 
 
+def test_the_value_of_an_option_is_no_file_to_split_though_there_is_one(
+    suite_of, tmp_path
+):
+    options = ["-k", "tests", "--ignore", "tests/test_1.py", "-c", "pytest.ini"]
+    options += ["--deselect", "tests/test_0.py::test_9"]
+    words = [*options[:4], "tests", *options[4:]]
+    folder = RunFolder(tmp_path / "out").make()
+    parts = sharded(suite_of(arguments=json.dumps(words)), folder).tasks[0].subtasks
+    assert [[*part.arguments] for part in parts] == [
+        [*files(3), *options],
+        [*files(0, 2), *options],
+    ]
+
+
 @pytest.mark.parametrize(
     "change",
     ["a file", "another content", "the settings", "the arguments", "a variable"],
@@ -197,7 +211,7 @@ def test_without_a_rate_the_shard_whose_test_fails_has_failed(suite_of, tmp_path
     report = run(suite_of(), tmp_path / "out")
     states = {task.id: task.status for task in report.tasks}
     assert sorted(states.values()) == [
-        *("blocked", "blocked", "completed_failure", "completed_success")
+        *("blocked", "completed_failure", "completed_failure", "completed_success")
     ]
     # Its shard has said it: the whole is no test besides.
     assert (tmp_path / "out/report.xml").read_text().count("<testcase") == 11
@@ -208,6 +222,7 @@ def test_without_a_rate_the_shard_whose_test_fails_has_failed(suite_of, tmp_path
     [
         ("[-q]", "name no files and folders alone"),
         ("[tests/test_0.py::test_0]", "name no files and folders alone"),
+        ("[-k, tests]", "name no files and folders alone"),
         ("[tests, nothing.py]", "pytest exits with 4"),
         ("[tests, -knothing]", "pytest finds no tests"),
     ],

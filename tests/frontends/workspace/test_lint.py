@@ -361,6 +361,7 @@ def test_only_what_changed_is_read_again(tmp_path):
         ("agents: {a: x}", "a: `name: value` is needed here, not 'x'"),
         ('agent: "a \'b"', "cannot be split as a shell does"),
         ("stdin: 1", "stdin: true or false is needed, not 1"),
+        ("phases: {analysys: {limit: 1}}", "did you mean 'analysis'?"),
         ("phases: [a]", "phases: `name: value` is needed here, not a list"),
         ("phases: {a: {gate: /x}}", "gate: '/x' is no path inside its folder"),
         ("a: 1\n---\nb: 2", "2:1: a second document begins here"),
@@ -372,6 +373,12 @@ def test_what_is_wrong_with_the_settings_is_told(tmp_path, text, told):
     write(tmp_path, {"workspace.yaml": text, "tasks/a.md": "x: 1"})
 
     assert any(told in problem for problem in problems(tmp_path)), problems(tmp_path)
+
+
+def test_stdin_holds_for_an_agent_that_is_described_too(tmp_path):
+    text = "agent: mine\nstdin: true\nagents: {mine: {command: cat}}"
+    write(tmp_path, {"workspace.yaml": text, "tasks/a/one.md": "x: 1"})
+    assert Workspace(tmp_path)._config.agent.stdin
 
 
 def test_settings_hold_by_the_name_of_a_phase_or_by_its_key(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from starlette.concurrency import run_in_threadpool
 
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._visible import visible
 from taskorch.frontends.service._agent_messages import (
     MOST,
     count,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+_LOG: Final = logging.getLogger(__name__)
 #: The version of what is said between an agent and the service.
 PROTOCOL: Final = 1
 #: Signs of life in a lease: two may be lost.
@@ -187,6 +190,7 @@ class Agents:
             if there is None and len(self._sessions) >= _MAX_AGENTS:
                 self._forget_one()
             self._take(info, secret)
+            _LOG.info("agent %s has come", visible(info.name))
 
     def _take(self, info: Agent, secret: str) -> None:
         session = Session(self._agents, info, secret)

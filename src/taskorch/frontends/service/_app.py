@@ -46,7 +46,7 @@ from taskorch.reading import JournalReader
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Scope
 
 
 def create_app(
@@ -130,12 +130,14 @@ def make_app(
     hosts: Iterable[str],
     close: Callable[[], None],
     schemas: Mapping[str, Any] | None = None,
+    refused: Callable[[Scope, Problem], Mapping[str, Any]] = lambda *_: {},
 ) -> Starlette:
     """
     The app of these operations, guarded, and with a description of itself.
 
     *close* is called when it is shut down, before its last answers have ended;
-    *schemas* are named by the operations. For the rest see `create_app`.
+    *schemas* are named by the operations; *refused* is told what was refused, and has
+    more members for its answer. For the rest see `create_app`.
 
     Raises:
         InvalidTaskError: See `create_app`.
@@ -172,6 +174,7 @@ def make_app(
     app.router.redirect_slashes = False
     app.state.close = close
     app.state.operations = every
+    app.state.refused = refused
     return app
 
 

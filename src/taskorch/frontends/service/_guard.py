@@ -10,6 +10,7 @@ has not the token is told nothing.
 from __future__ import annotations
 
 import hmac
+import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
 from taskorch.frontends.service._problems import Problem
@@ -27,6 +29,7 @@ from taskorch.model._show import show
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_LOG: Final = logging.getLogger(__name__)
 #: The names of this machine for itself.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 #: Paths that are answered without a token: a probe has none, and they tell nothing.
@@ -38,6 +41,8 @@ _WITH_TOKEN: Final = 2_000.0
 _WITHOUT: Final = 20.0
 #: Addresses whose attempts are counted.
 _ADDRESSES: Final = 1_000
+#: Refusals that the log has at once; after these, one a second.
+_TOLD: Final = 20.0
 _LEAST_TOKEN: Final = 16
 #: On every answer: it is kept by nobody, shown in no frame, and is what it says it is.
 _HEADERS: Final = (
@@ -96,18 +101,19 @@ def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
 
 
 class _Bucket:
-    """So many requests a second, and as many at once."""
+    """So many requests a second, and so many at once."""
 
-    __slots__ = ("left", "rate", "since")
+    __slots__ = ("left", "most", "rate", "since")
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, most: float) -> None:
         self.rate: float = rate
-        self.left: float = rate
+        self.most: float = most
+        self.left: float = most
         self.since: float = monotonic()
 
     def take(self) -> bool:
         now = monotonic()
-        self.left = min(self.rate, self.left + (now - self.since) * self.rate)
+        self.left = min(self.most, self.left + (now - self.since) * self.rate)
         self.since = now
         if self.left < 1.0:
             return False
@@ -129,8 +135,11 @@ class Guard:
         self._app = app
         self._token = check_token(token)
         self._hosts = hosts
-        self._known = _Bucket(_WITH_TOKEN)
+        self._known = _Bucket(_WITH_TOKEN, _WITH_TOKEN)
         self._unknown: OrderedDict[str, _Bucket] = OrderedDict()
+        self._told = _Bucket(1.0, _TOLD)
+        #: Refusals that were not told.
+        self._untold = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, and hand it on."""
@@ -149,11 +158,25 @@ class Guard:
         try:
             self._check(scope)
         except Problem as problem:
-            await problem.response()(scope, receive, send_with_headers)
+            self._tell(scope, problem)
+            answer = problem.response(scope)
+            await answer(scope, receive, send_with_headers)
             return
         # As it was sent: an id has slashes, which are escaped in a path.
         scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
         await self._app(scope, receive, send_with_headers)
+
+    def _tell(self, scope: Scope, problem: Problem) -> None:
+        """Have the log say what was refused, and how much it was not told of before."""
+        if not self._told.take():
+            self._untold += 1
+            return
+        client = (scope.get("client") or ("somebody",))[0]
+        asked = f"{scope['method']} {scope['path']} from {client}"
+        more = f" ({self._untold:,} others before)" if self._untold else ""
+        self._untold = 0
+        text = f"refused: {asked}: {problem.status}, {problem.detail}"
+        _LOG.warning("%s: %s%s", visible(text), problem.hint, more)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -194,14 +217,15 @@ class Guard:
             401,
             "no_token",
             "the token is not that of this service" if token else "a token is needed",
-            hint="send it: Authorization: Bearer …",
+            hint="send it: Authorization: Bearer …; for curl, write into ~/.curlrc: "
+            'header = "Authorization: Bearer …"',
             headers={"WWW-Authenticate": "Bearer"},
         )
 
     def _bucket_of(self, scope: Scope) -> _Bucket:
         client = scope.get("client")
         address = str(client[0]) if client else ""
-        bucket = self._unknown.pop(address, None) or _Bucket(_WITHOUT)
+        bucket = self._unknown.pop(address, None) or _Bucket(_WITHOUT, _WITHOUT)
         self._unknown[address] = bucket
         if len(self._unknown) > _ADDRESSES:
             self._unknown.popitem(last=False)

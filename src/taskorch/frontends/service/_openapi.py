@@ -14,7 +14,7 @@ from taskorch.frontends.service._operations import ID, TEXT, Operation, ref
 _ALWAYS: Final = (400, 403, 421, 503)
 _BODY: Final = (408, 413, 415, 422)
 _TOKEN: Final = (401, 429)
-_PROBLEM: Final = {
+PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
     "description": "What is wrong, by RFC 9457.",
     "required": ["type", "title", "status", "detail", "code"],
@@ -45,7 +45,7 @@ def description(
         },
         "paths": paths,
         "components": {
-            "schemas": {"Problem": _PROBLEM, **schemas},
+            "schemas": {"Problem": PROBLEM, **schemas},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}],

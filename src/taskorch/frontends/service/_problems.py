@@ -21,6 +21,7 @@ from taskorch.frontends.service._values import dumps
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Scope
 
 #: What an error is for HTTP, by its code; another of the caller's making is 422.
 _STATUS: Final[Mapping[str, int]] = {
@@ -70,8 +71,9 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
         self.headers: Mapping[str, str] = headers or {}
         self.more: Mapping[str, Any] = more or {}
 
-    def response(self) -> Response:
-        """The answer."""
+    def response(self, scope: Scope) -> Response:
+        """The answer to a request, with what the app has to add."""
+        more = scope["app"].state.refused(scope, self)
         said = {
             "type": f"urn:taskorch:error:{self.code}",
             "title": HTTPStatus(self.status).phrase,
@@ -80,6 +82,7 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
             "code": self.code,
             **({"hint": in_requests(self.hint)} if self.hint else {}),
             **self.more,
+            **more,
         }
         headers = dict(self.headers)
         if self.status in _AGAIN:
@@ -108,15 +111,15 @@ def problem_of(error: TaskorchError, status: int | None = None) -> Problem:
     return Problem(status, error.code, error.message, hint=error.hint, more=more)
 
 
-async def on_problem(_request: Request, error: Exception) -> Response:
+async def on_problem(request: Request, error: Exception) -> Response:
     """Answer a problem, or an error of ours."""
     if isinstance(error, TaskorchError):
         error = problem_of(error)
     assert isinstance(error, Problem)  # noqa: S101 - nothing else comes here
-    return error.response()
+    return error.response(request.scope)
 
 
-async def on_http_error(_request: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer what routing refuses: a path or a method that there is not."""
     assert isinstance(error, HTTPException)  # noqa: S101 - nothing else comes here
     is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
@@ -127,11 +130,11 @@ async def on_http_error(_request: Request, error: Exception) -> Response:
         f"there is no such {what}",
         hint="GET /openapi.json says what there is",
         headers=error.headers,
-    ).response()
+    ).response(request.scope)
 
 
-async def on_fault(_request: Request, _error: Exception) -> Response:
+async def on_fault(request: Request, _error: Exception) -> Response:
     """Answer what should not have happened; what it was is for the server's log."""
     return Problem(
         500, "internal", "the service has failed", hint="its log says more"
-    ).response()
+    ).response(request.scope)

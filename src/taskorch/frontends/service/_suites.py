@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,12 +18,14 @@ from starlette.concurrency import run_in_threadpool
 
 from taskorch._limits import MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._visible import visible
 from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
     TaskorchError,
     UnknownTaskError,
 )
+from taskorch.events import AgentLost, AgentReturned
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
 from taskorch.frontends.service._bodies import read_object, refuse
@@ -29,31 +33,50 @@ from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK
 from taskorch.frontends.service._health import metrics, probe
 from taskorch.frontends.service._metrics import exposition
+from taskorch.frontends.service._openapi import PROBLEM
 from taskorch.frontends.service._operations import TEXT, Operation, asked, listed
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._values import answer
-from taskorch.frontends.suite._elsewhere import admit, join
+from taskorch.frontends.suite._elsewhere import OWN, admit, join
 from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._model import Suite, parts_of
-from taskorch.frontends.suite._report import TaskPart
-from taskorch.frontends.suite._running import RUN, check_complete, read_report, run
+from taskorch.frontends.suite._running import (
+    RUN,
+    Ended,
+    check_complete,
+    read_report,
+    run,
+)
+from taskorch.frontends.suite._words import STATUS
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, check_seconds
 from taskorch.protocols import AttemptExecutor
 from taskorch.reading import JournalReader
+from taskorch.workflows._words import counted
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Scope
 
 _LOG: Final = logging.getLogger(__name__)
 #: What the status of the service can be.
 STATUSES: Final = ("idle", "running", "completed", "failed", "interrupted")
+_EXECUTE: Final = "/api/v1/execute-suite"
+#: In every refusal: a script that knows nothing but `status` looks no longer.
+_REFUSAL: Final = {"status": "failed"}
+#: Refusals of who may not ask here at all, or not so often.
+_OF_STRANGERS: Final = (401, 403, 421, 429)
+#: The state of a task by its status in the report.
+_STATES: Final = {STATUS[state]: state for state in TERMINAL} | {
+    "blocked": TaskState.BLOCKED
+}
 _T = TypeVar("_T")
 #: What an operation on a run answers if there is none.
 _NO_RUN: Final = (409,)
 _MB_OF_GB: Final = 1024.0
+_SEPARATOR: Final = re.compile(r"[\W_]+")
 
 _POSITIVE: Final = {"type": "number", "exclusiveMinimum": 0}
 _FLAG: Final = {"type": "boolean"}
@@ -68,7 +91,7 @@ _REQUEST: Final = asked(
 )
 _STATUS: Final = {
     "type": "object",
-    "required": ["status", "suite_name", "agents", "error"],
+    "required": ["status", "suite_name", "name", "version", "agents", "error"],
     "properties": {
         "status": {"enum": [*STATUSES]},
         "agents": listed(TEXT),
@@ -100,21 +123,29 @@ class SuiteRuns:
     """
     The runs of a suite, one at a time, and how far they are.
 
+    *tell* is called with each task that has ended.
+
     Raises:
         ValidationFailedError: The suite is not complete.
     """
 
-    def __init__(self, suite: Suite, folder: Path) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        folder: Path,
+        tell: Callable[[Ended], object] = lambda _: None,
+    ) -> None:
         check_complete(suite)
         self.suite = suite
         self.folder = folder
+        self._tell = tell
         self._lock = threading.Lock()
         self._status = "idle"
         self._name = suite.name
-        self._error: TaskorchError | None = None
+        self._error: Mapping[str, str] | None = None
         self._thread: threading.Thread | None = None
         #: Whose agents they are between two runs: there they wait, with their leases.
-        self._idle = TaskOrchestrator()
+        self._idle = self._between_runs()
         self.agents = Agents(self._idle, None, partial(_await_run, self._idle))
         #: Of the run that there is, or was last in this life.
         self._orch: TaskOrchestrator | None = None
@@ -154,8 +185,37 @@ class SuiteRuns:
             self._states, self._names, self._doers = {}, frozenset(), {}
             self._orch, self._feed = None, None
 
+    def refuse(self, problem: Problem) -> None:
+        """A run was asked for that cannot be: whoever asks for the status is told."""
+        with self._lock:
+            if self._thread is None:
+                self._status = "failed"
+                self._error = _error(problem.code, problem.detail, problem.hint)
+
+    def _between_runs(self) -> TaskOrchestrator:
+        """An orchestrator in which agents elsewhere wait."""
+        orch = TaskOrchestrator()
+        self._watch(orch)
+        return orch
+
+    def _watch(self, orch: TaskOrchestrator) -> None:
+        """Have the log say which agents elsewhere *orch* loses while it has them."""
+
+        def lost(event: AgentLost) -> None:
+            if self._host is orch and not event.agent_id.startswith(OWN):
+                _LOG.warning("agent %s: %s", visible(event.agent_id), event.reason)
+
+        def returned(event: AgentReturned) -> None:
+            if self._host is orch:
+                _LOG.info("agent %s is there again", visible(event.agent_id))
+
+        orch.signals.agent_lost.connect(lost)
+        orch.signals.agent_returned.connect(returned)
+        self._host = orch
+
     def _run(self, wanted: RunRequest) -> None:
         timers: list[threading.Timer] = []
+        late: list[str] = []
 
         def begun(orch: TaskOrchestrator, suite: Suite) -> None:
             journal = JournalReader(RunFolder(self.folder).journal)
@@ -167,15 +227,20 @@ class SuiteRuns:
             if is_ending:
                 msg = "the service has ended before the run began"
                 raise NotRunningError(msg)
+            self._watch(orch)
+            count = counted(len(parts_of(suite)), "task")
+            _LOG.info("a run of %s begins, or goes on: %s", wanted.name, count)
             self.agents.move(orch, partial(join, orch, suite, RunFolder(self.folder)))
             if wanted.timeout is not None:
-                timer = threading.Timer(wanted.timeout, _cancel, (orch,))
+                timer = threading.Timer(
+                    wanted.timeout, _cancel, (orch, wanted.timeout, late)
+                )
                 timer.daemon = True
                 timers.append(timer)
                 timer.start()
 
         status = "failed"
-        error: TaskorchError | None = None
+        error: Mapping[str, str] | None = None
         states: Mapping[str, TaskState] = {}
         doers: Mapping[str, str] = {}
         try:
@@ -186,29 +251,51 @@ class SuiteRuns:
                 fresh=wanted.fresh,
                 elsewhere=True,
                 begun=begun,
+                tell=self._tell,
             )
             status = "completed" if report.passed else "failed"
-            states = {task.id: _state_of(task) for task in report.tasks}
+            _LOG.info("the run has ended: %s. %s", status, headline(report))
+            _LOG.info("its report: %s", RunFolder(self.folder).report("html"))
+            if late and not report.passed:
+                hint = "ask for more timeout_seconds"
+                error = _error("run_timed_out", late[0], hint)
+            states = {
+                task.id: _STATES[task.status]
+                for task in report.tasks
+                if task.id in self._names
+            }
             doers = {task.id: task.agent for task in report.tasks if task.agent}
-        except NotRunningError as caught:
-            status, error = "interrupted", caught
         except TaskorchError as caught:
-            error = caught
+            if isinstance(caught, NotRunningError):
+                status = "interrupted"
+            error = _error(caught.code, caught.message, caught.hint)
         except Exception as caught:  # noqa: BLE001 - whoever asks is told
             _LOG.exception("a run of a suite could not go on")
-            error = TaskorchError(f"the run could not go on: {caught}")
+            error = _error("error", f"the run could not go on: {caught}")
         finally:
             for timer in timers:
                 timer.cancel()
-            # All has been heard; streams end with it.
-            self.close()
-            before, self._idle = self._idle, TaskOrchestrator()
-            self.agents.move(self._idle, partial(_await_run, self._idle))
-            before.stop(drain=False)
-            with self._lock:
-                self._thread = None
-                self._status, self._error = status, error
-                self._states, self._doers = states, doers
+            self._over(status, error, states, doers)
+
+    def _over(
+        self,
+        status: str,
+        error: Mapping[str, str] | None,
+        states: Mapping[str, TaskState],
+        doers: Mapping[str, str],
+    ) -> None:
+        """The run has ended, with this *status*, and because of this *error*."""
+        if error is not None:
+            _LOG.error("the run is %s: %s", status, error["message"])
+        # All has been heard; streams end with it.
+        self.close()
+        before, self._idle = self._idle, self._between_runs()
+        self.agents.move(self._idle, partial(_await_run, self._idle))
+        before.stop(drain=False)
+        with self._lock:
+            self._thread = None
+            self._status, self._error = status, error
+            self._states, self._doers = states, doers
 
     def stop(self, *, drain: bool, timeout: float | None = None) -> None:
         """
@@ -281,20 +368,13 @@ class SuiteRuns:
         """What it does, or has come to, and which agents elsewhere are there."""
         agents = self.agents.names()
         with self._lock:
-            error = self._error
             return {
                 "status": self._status,
                 "suite_name": self._name,
+                "name": self.suite.name,
+                "version": self.suite.version,
                 "agents": agents,
-                "error": (
-                    None
-                    if error is None
-                    else {
-                        "code": error.code,
-                        "message": error.message,
-                        "hint": error.hint,
-                    }
-                ),
+                "error": self._error,
             }
 
     def progress(self) -> dict[str, Any]:
@@ -311,16 +391,26 @@ class SuiteRuns:
                 found = dict.fromkeys(names, TaskState.PENDING)
             states = {name: state for name, state in found.items() if name in names}
             doers = _doers_of(orch, states)
-        ended = sum(state in TERMINAL for state in states.values())
+        # What was cancelled may have begun, or not.
+        idle = {
+            name
+            for name, state in states.items()
+            if state is TaskState.BLOCKED
+            or (state is TaskState.CANCELLED and name not in doers)
+        }
+        ended = sum(states[name] in TERMINAL for name in states.keys() - idle)
 
         def those(*wanted: TaskState) -> list[str]:
-            return [name for name, state in states.items() if state in wanted]
+            return [
+                n for n, state in states.items() if state in wanted and n not in idle
+            ]
 
         return {
             "overall_progress": 100 * ended // len(states) if states else 0,
             "active_tasks": those(TaskState.RUNNING),
             "completed_tasks": those(TaskState.COMPLETED),
             "failed_tasks": those(TaskState.FAILED, TaskState.CANCELLED),
+            "never_began": [name for name in states if name in idle],
             "total_tasks": len(states),
             "agents": dict(doers),
         }
@@ -335,10 +425,16 @@ class SuiteRuns:
         return exposition(stats, health, status=status, statuses=STATUSES)
 
 
-def _cancel(orch: TaskOrchestrator) -> None:
+def _error(code: str, message: str, hint: str = "") -> dict[str, str]:
+    return {"code": code, "message": message, "hint": hint}
+
+
+def _cancel(orch: TaskOrchestrator, timeout: float, late: list[str]) -> None:
+    why = f"the run took longer than its timeout_seconds, {timeout:g}"
     # The run may have ended by itself in this very moment, and its orchestrator too.
-    with suppress(NotRunningError):
-        orch.workflows.cancel(RUN)
+    with suppress(NotRunningError, UnknownTaskError):
+        if orch.workflows.cancel(RUN, reason=why):
+            late.append(why)
 
 
 def _await_run(
@@ -369,12 +465,6 @@ def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _state_of(task: TaskPart) -> TaskState:
-    if task.has_passed:
-        return TaskState.COMPLETED
-    return TaskState.CANCELLED if task.because else TaskState.FAILED
-
-
 # -- the app ---------------------------------------------------------------------------
 
 
@@ -398,8 +488,21 @@ def suite_app(
         runs.close()
         runs.agents.close()
 
+    def refused(scope: Scope, problem: Problem) -> Mapping[str, Any]:
+        is_run = (scope["method"], scope["path"]) == ("POST", _EXECUTE)
+        if is_run and problem.status not in _OF_STRANGERS:
+            runs.refuse(problem)
+        return _REFUSAL
+
+    problem: dict[str, Any] = copy.deepcopy(PROBLEM)
+    problem["properties"]["status"] = {"const": "failed"}
     return make_app(
-        operations, token=token, hosts=hosts, close=close, schemas=schemas()
+        operations,
+        token=token,
+        hosts=hosts,
+        close=close,
+        schemas={**schemas(), "Problem": problem},
+        refused=refused,
     )
 
 
@@ -434,7 +537,7 @@ class _Api:
             probe("livez", "Whether it is there.", lambda: True),
             probe("readyz", "Whether it takes a run.", lambda: self._runs.is_ready),
             Operation(
-                *("POST", "/api/v1/execute-suite", "execute_suite"),
+                *("POST", _EXECUTE, "execute_suite"),
                 "Run the suite, or go on with the run that was interrupted.",
                 self._execute,
                 body=_REQUEST,
@@ -476,8 +579,10 @@ class _Api:
         try:
             text = await run_in_threadpool(read_report, self._runs.folder, "json")
         except InvalidTaskError:
+            error = (await run_in_threadpool(self._runs.status))["error"]
+            why = "" if error is None else f": {error['message']}"
             raise Problem(
-                *(404, "no_report", "no run has ended here"),
+                *(404, "no_report", f"no run has ended here{why}"),
                 hint="GET /api/v1/status says whether one is under way",
             ) from None
         return answer(json.loads(text))
@@ -496,6 +601,9 @@ def requested(suite: Suite, said: Mapping[str, Any]) -> RunRequest:
     name = said.get("suite_name", suite.name)
     if not isinstance(name, str) or not name:
         refuse("suite_name", "a text is needed")
+    # Of a suite that has no name of its own, none is wrong.
+    if suite.name != Suite().name and name not in names_of(suite):
+        refuse("suite_name", f"there are {' and '.join(names_of(suite))}")
     timeout = None
     if "timeout_seconds" in said:
         timeout = _positive("timeout_seconds", said["timeout_seconds"])
@@ -505,6 +613,12 @@ def requested(suite: Suite, said: Mapping[str, Any]) -> RunRequest:
         suite = _with_limits(suite, said["resource_limits"])
     flags = {key: said.get(key, False) for key in ("failed", "fresh")}
     return RunRequest(suite, name, timeout, **flags)
+
+
+def names_of(suite: Suite) -> list[str]:
+    """What the suite may be asked for by: its name, or the first word of it."""
+    first = _SEPARATOR.split(suite.name)[0]
+    return [suite.name, f"{first}_full_suite"]
 
 
 def _positive(path: str, value: object) -> float:

@@ -112,7 +112,7 @@ class Tasks:
         """All of them."""
         one = "/api/v1/tasks/{task_id}"
         changes = {
-            "cancel": ("Call a task off.", TaskOrchestrator.cancel_task),
+            "cancel": ("Call a task off.", _cancel),
             "suspend": ("Put a task aside.", TaskOrchestrator.suspend_task),
             "resume": ("Let a suspended task go on.", TaskOrchestrator.resume_task),
         }
@@ -391,3 +391,7 @@ def _after(place: _Place | None, found: Iterable[TaskStatus]) -> Iterator[TaskSt
     else:
         yield from together
     yield from rest
+
+
+def _cancel(orch: TaskOrchestrator, task_id: str) -> bool:
+    return orch.cancel_task(task_id, reason="cancelled over HTTP")

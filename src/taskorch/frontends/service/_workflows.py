@@ -53,7 +53,7 @@ class Workflows:
         """All of them."""
         every, one = "/api/v1/workflows", "/api/v1/workflows/{workflow_id}"
         changes = {
-            "cancel": ("Cancel a run.", WorkflowManager.cancel),
+            "cancel": ("Cancel a run.", _cancel),
             "pause": ("Let nothing of a run begin.", WorkflowManager.pause),
             "resume": ("Let a paused run go on.", WorkflowManager.resume),
         }
@@ -151,3 +151,7 @@ def _status(run: WorkflowRun) -> dict[str, Any]:
 
 def _report(run: WorkflowRun) -> dict[str, Any]:
     return run.report().to_dict()
+
+
+def _cancel(manager: WorkflowManager, run_id: str) -> bool:
+    return manager.cancel(run_id, reason=f"workflow {run_id} was cancelled over HTTP")

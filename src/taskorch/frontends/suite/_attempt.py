@@ -165,10 +165,8 @@ class Attempt:
             "kind": kind,
             "args": [self._filled(word) for word in payload[kind]],
             "cwd": payload["cwd"],
-            "env": {
-                **{name: self._filled(text) for name, text in env.items()},
-                **of_attempt(told.task_id, told.fence),
-            },
+            "env": {name: self._filled(text) for name, text in env.items()},
+            "attempt": of_attempt(told.task_id, told.fence),
             "log": str(self.log.resolve()),
             "results": str(self.results and self.results.resolve()),
             "coverage": payload.get("coverage", []),

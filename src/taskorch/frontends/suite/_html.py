@@ -62,7 +62,7 @@ def page(report: SuiteReport) -> str:
     """The report as a page of HTML."""
     word = "passed" if report.passed else "failed"
     kind = "good" if report.passed else "bad"
-    name = _text(report.suite)
+    name = _text(report.title)
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

@@ -39,7 +39,7 @@ def markdown(report: SuiteReport) -> str:
 
 
 def _lines(report: SuiteReport) -> Iterator[str]:
-    yield f"# {_text(report.suite)}: {'passed' if report.passed else 'failed'}"
+    yield f"# {_text(report.title)}: {'passed' if report.passed else 'failed'}"
     yield from ("", headline(report), "")
     yield "| phase | task | status | tests | coverage | attempts | time |"
     yield "|---|---|---|---|---|---|---|"
@@ -77,6 +77,9 @@ def _lines(report: SuiteReport) -> Iterator[str]:
         for task, test in report.slowest:
             time = duration(test["seconds"])
             yield f"| {_text(test['id'])} | {task.id} | {time} |"
+    if report.notes:
+        yield from ("", "## Settings without effect", "")
+        yield from (f"- {_text(note)}" for note in report.notes)
 
 
 def _failures(report: SuiteReport) -> Iterator[str]:

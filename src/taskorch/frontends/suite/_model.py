@@ -121,7 +121,7 @@ class Limits:
     Attributes:
         min_agents: How many there are at least.
         max_agents: How many there are at most; None: as many as there are cores.
-        resources: What all together may hold; what is not named is not limited.
+        resources: What all together may reserve; what is not named is not limited.
     """
 
     min_agents: int = 1
@@ -137,7 +137,7 @@ class Retries:
     Attributes:
         max_retries: Attempts after the first.
         delay: What is waited before each of them.
-        escalation_threshold: Failures after which a person is asked.
+        escalation_threshold: Failures after which messages say that a person is needed.
         grace: What an attempt has to end when it is asked to.
     """
 
@@ -152,13 +152,16 @@ class Monitoring:
     """
     What is watched and kept; durations are seconds.
 
+    What of it has no effect is named by `Suite.without_effect`.
+
     Attributes:
         metrics_interval: Between two measurements.
         health_check_interval: Between two looks at an agent.
         agent_timeout: Without a sign of life, after which an agent is lost.
         log_rotation_size: Bytes of a log, after which a new one is begun.
         log_retention_days: For how long an old one is kept.
-        log_level: From which level on something is logged.
+        log_level: From which level on something is told: INFO is all, WARNING what did
+            not succeed.
         human_notification_webhook: Where people are told.
         api_port: Of the service.
         metrics_port: Of its metrics.
@@ -189,6 +192,7 @@ class Suite:
         retries: What follows a failure.
         monitoring: What is watched and kept.
         missing: What must be added before it can be run, with places.
+        without_effect: What it says that nothing acts on, and why, with places.
     """
 
     name: str = "suite"
@@ -199,6 +203,12 @@ class Suite:
     retries: Retries = Retries()
     monitoring: Monitoring = Monitoring()
     missing: tuple[tuple[str, str], ...] = ()
+    without_effect: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Its name and its version."""
+        return f"{self.name} {self.version}".rstrip()
 
     @property
     def tasks(self) -> tuple[SuiteTask, ...]:

@@ -17,7 +17,7 @@ from taskorch.workflows._located import Located
 #: What may stand in the words of a template.
 _PLACES: Final = ("arguments", "artifacts", "id", "name")
 _PLACE: Final = re.compile(r"\{([A-Za-z_]+)\}")
-_ARGUMENTS: Final = "{arguments}"
+ARGUMENTS: Final = "{arguments}"
 #: The results that can be read.
 _FORMATS: Final = (".xml", ".json")
 
@@ -85,8 +85,8 @@ def _check(name: str, node: Located, faults: Faults) -> None:
             if place not in _PLACES:
                 meant = near(Located(place, node.place), _PLACES)
                 faults.add(node.place, f"{name}: nothing fills {{{place}}}: {meant}")
-        if _ARGUMENTS in value and value != _ARGUMENTS:
-            what = f"{name}: {_ARGUMENTS} is several words: let it stand alone"
+        if ARGUMENTS in value and value != ARGUMENTS:
+            what = f"{name}: {ARGUMENTS} is several words: let it stand alone"
             faults.add(node.place, what)
 
 
@@ -105,8 +105,8 @@ def filled(
     last.
     """
     found: list[str] = []
-    for word in words if _ARGUMENTS in words else (*words, _ARGUMENTS):
-        found += arguments if word == _ARGUMENTS else [fill(word, values)]
+    for word in words if ARGUMENTS in words else (*words, ARGUMENTS):
+        found += arguments if word == ARGUMENTS else [fill(word, values)]
     return found
 
 

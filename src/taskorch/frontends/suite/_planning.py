@@ -59,11 +59,15 @@ def _lines(suite: Suite, history: History) -> Iterator[str]:
         yield from _basis(parts, history)
     for name, amount in pools_of(suite).items():
         if amount and name in suite.limits.resources:
-            yield f"All together may hold {amount:g} {name}."
+            yield f"All together may reserve {amount:g} {name}; use is not bounded."
     if suite.missing:
         yield ""
         yield "Before it can be run:"
         yield from (f"  {place}: {what}" for place, what in suite.missing)
+    if suite.without_effect:
+        yield ""
+        yield "Without effect:"
+        yield from (f"  {place}: {what}" for place, what in suite.without_effect)
 
 
 def _head(suite: Suite, parts: Sequence[SuiteTask]) -> str:
@@ -71,7 +75,7 @@ def _head(suite: Suite, parts: Sequence[SuiteTask]) -> str:
     tasks = counted(len(parts) - more, "task")
     if more > 0:
         tasks += f" in {len(parts)} parts"
-    return f"{suite.name}: {tasks}, {counted(len(agents_of(suite)), 'agent')}"
+    return f"{suite.title}: {tasks}, {counted(len(agents_of(suite)), 'agent')}"
 
 
 def _phase(

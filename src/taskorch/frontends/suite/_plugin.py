@@ -32,6 +32,12 @@ _WORSE = ("passed", "skipped", "xfailed", "xpassed", "failed", "error")
 _BLOCK = 512
 
 
+class Word(str):  # noqa: SLOT000 - it has an attribute
+    """A word of the command line that knows its *place* there."""
+
+    place = -1
+
+
 class Recorder:
     """
     Notes what became of each test in the file *path*.
@@ -56,6 +62,8 @@ class Recorder:
         self.files: dict[str, tuple[str, int]] = {}
         #: Files and folders that were read.
         self._read: list[str] = []
+        #: The places of the words that name files; -1: one that is no `Word`.
+        self.paths: list[int] = []
         self._ended: set[str] = set()
         self._current = ""
 
@@ -68,6 +76,8 @@ class Recorder:
 
     def pytest_collection_finish(self, session: Any) -> None:
         """All tests are known."""
+        named = session.config.option.file_or_dir
+        self.paths = [getattr(word, "place", -1) for word in named]
         for item in session.items:
             self._count(item.nodeid, os.fspath(item.path), 1)
         places = {
@@ -88,7 +98,8 @@ class Recorder:
         """These are the tests that are to be run."""
         if not self._collected.issuperset(names) or not names:
             self._collected.update(names)
-            self._write({"collected": names, "files": self.files})
+            said = {"collected": names, "files": self.files, "paths": self.paths}
+            self._write(said)
         self.total = len(self._collected)
         self._report("collected", now=True)
 

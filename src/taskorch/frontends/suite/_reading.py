@@ -13,6 +13,7 @@ from taskorch.frontends.suite._kinds import WHOLE, Entry
 from taskorch.frontends.suite._merge import merged
 from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
+from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
 from taskorch.workflows._located import Located, Place
 
@@ -96,6 +97,8 @@ def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
     limits = _limits(said["agent_limits"], pool, faults)
     templates = check_templates(said["templates"], folder, faults)
     phases, missing = _tasks.phases(said, templates, limits, faults)
+    notes = Faults()
+    note_all(said, notes)
     failures, recovery = said["failure_handling"], said["recovery"]
     watch = {**said["monitoring"].values, **_taken(about, "api_port", "metrics_port")}
     watch |= _taken(about, "log_level") | _taken(pool, "agent_timeout")
@@ -117,6 +120,7 @@ def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
             **watch, **_taken(recovery, "human_notification_webhook")
         ),
         missing=missing,
+        without_effect=notes.findings,
     )
 
 

@@ -14,6 +14,7 @@ from taskorch.frontends.suite._measures import Counts
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of, template_of
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Slice
+from taskorch.frontends.suite._whole import cover, put_together
 from taskorch.model import TaskState
 from taskorch.workflows import WorkflowReport
 from taskorch.workflows._report import TaskReport
@@ -43,7 +44,7 @@ class TaskPart:
         tests: Its tests, as they stand in its results.
         flaky: Tests that have failed, and then passed, without a change.
         log: What it has printed.
-        part_of: The task that it is a shard of.
+        part_of: The task that it is a subtask or a shard of.
     """
 
     id: str
@@ -84,6 +85,8 @@ class SuiteReport:
         tasks: The tasks, in order.
         slices: All attempts, as bars.
         covered: Lines that any task has run, and lines that there are.
+        version: The version of the suite.
+        notes: What its configuration says that nothing acts on, and why.
         unmeasured: The tasks that ran without the coverage that was asked for: their
             logs say why.
     """
@@ -99,16 +102,25 @@ class SuiteReport:
     slices: tuple[Slice, ...]
     covered: tuple[int, int] | None = None
     unmeasured: tuple[str, ...] = ()
+    version: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name and the version of the suite."""
+        return f"{self.suite} {self.version}".rstrip()
 
     @property
     def whole(self) -> list[TaskPart]:
-        """The tasks as the configuration has them: no shards."""
+        """The tasks as the configuration has them: no subtasks, no shards."""
         return [task for task in self.tasks if not task.part_of]
 
     @property
     def counts(self) -> Counts:
         """How many tests came to what."""
-        return sum((t.counts for t in self.tasks if t.counts), Counts())
+        wholes = {task.part_of for task in self.tasks}
+        of_parts = (t.counts for t in self.tasks if t.counts and t.id not in wholes)
+        return sum(of_parts, Counts())
 
     @property
     def coverage(self) -> float | None:
@@ -145,6 +157,7 @@ class SuiteReport:
         counts = self.counts
         return {
             "suite": self.suite,
+            "version": self.version,
             "status": "completed" if self.passed else "failed",
             "started": self.started,
             "duration_seconds": self.seconds,
@@ -164,6 +177,7 @@ class SuiteReport:
                 for task, test in self.slowest
             ],
             "flaky": self.flaky,
+            "notes": list(self.notes),
             "timeline": [attrs.asdict(one) for one in self.slices],
         }
 
@@ -185,13 +199,10 @@ def made(
     told = {task.name: task for task in report.tasks}
     latest = {one.task: one.attempt for one in slices}
     tasks = tuple(
-        attrs.evolve(
-            _part(phase.name, part, told.get(part.id), folder, latest.get(part.id)),
-            part_of="" if part is task or task.shards == 1 else task.id,
-        )
+        part
         for phase in suite.phases
         for task in phase.tasks
-        for part in (*task.run, *((task,) if task.shards > 1 else ()))
+        for part in _parts(suite, phase.name, task, told, folder, latest)
     )
     return SuiteReport(
         suite.name,
@@ -208,6 +219,8 @@ def made(
         slices,
         _coverage.combined(suite, folder),
         tuple(_unmeasured(suite, tasks)),
+        version=suite.version,
+        notes=tuple(f"{place}: {what}" for place, what in suite.without_effect),
     )
 
 
@@ -217,6 +230,49 @@ def _unmeasured(suite: Suite, parts: Iterable[TaskPart]) -> Iterator[str]:
         template = template_of(suite, part)
         if part.id in ran and template is not None and template.coverage:
             yield part.id
+
+
+def _parts(
+    suite: Suite,
+    phase: str,
+    task: SuiteTask,
+    told: Mapping[str, TaskReport],
+    folder: RunFolder,
+    latest: Mapping[str, int],
+) -> list[TaskPart]:
+    """A task; of one that has parts, these, and what they come to together."""
+    found = [
+        _part(phase, part, told.get(part.id), folder, latest.get(part.id))
+        for part in task.run
+    ]
+    if not task.subtasks:
+        return found
+    if task.shards == 1:
+        cover(task, template_of(suite, task), folder)
+    results = put_together(task, folder)
+    whole = _part(phase, task, told.get(task.id), folder, latest.get(task.id))
+    attempts = max(part.attempts for part in found)
+    lost = [part for part in found if part.attempts and not part.has_passed]
+    if attempts:
+        whole = attrs.evolve(
+            whole,
+            attempts=attempts,
+            seconds=sum(part.seconds for part in found),
+            counts=results.get("counts") and Counts(**results["counts"]),
+            coverage=results.get("coverage"),
+        )
+    if lost:
+        # It waits for them for ever, and has not succeeded for all that.
+        statuses = [part.status for part in lost]
+        failed = _words.STATUS[TaskState.FAILED]
+        names = ", ".join(part.id for part in lost)
+        whole = attrs.evolve(
+            whole,
+            status=failed if failed in statuses else statuses[0],
+            error=f"{names} did not succeed",
+            because=(),
+        )
+    return [*(attrs.evolve(part, part_of=task.id) for part in found), whole]
 
 
 def _part(

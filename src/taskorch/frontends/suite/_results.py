@@ -135,12 +135,15 @@ class PytestResults:
         files: The files with tests: how they begin an id, their path and their number
             of tests.
         has_ended: Whether pytest itself has come to its end.
+        paths: The places of the words that name files, among those that it was given;
+            -1 stands for one that it has made itself.
     """
 
     tests: tuple[TestRecord, ...]
     unended: tuple[str, ...] = ()
     files: Mapping[str, tuple[str, int]] = attrs.field(factory=dict, hash=False)
     has_ended: bool = False
+    paths: tuple[int, ...] = ()
 
 
 def read_pytest(path: Path, now: float) -> PytestResults:
@@ -154,6 +157,7 @@ def read_pytest(path: Path, now: float) -> PytestResults:
     began: dict[str, dict[str, Any]] = {}
     found: dict[str, TestRecord] = {}
     files: dict[str, tuple[str, int]] = {}
+    paths: list[int] = []
     has_ended = False
     try:
         with path.open("rb") as lines:
@@ -162,6 +166,7 @@ def read_pytest(path: Path, now: float) -> PytestResults:
                     said = json.loads(line)
                     collected.update(dict.fromkeys(said.get("collected", ())))
                     files.update(said.get("files", {}))
+                    paths = said.get("paths", paths)
                     for test in (said[n] for n in ("began", "ended") if n in said):
                         began[test["id"]] = test
                     if "ended" in said:
@@ -180,7 +185,9 @@ def read_pytest(path: Path, now: float) -> PytestResults:
         )
     for name in collected:
         found.setdefault(name, TestRecord(name, "not_run"))
-    return PytestResults(tuple(found.values()), tuple(unended), files, has_ended)
+    return PytestResults(
+        tuple(found.values()), tuple(unended), files, has_ended, tuple(paths)
+    )
 
 
 def read_junit(path: Path) -> list[TestRecord]:

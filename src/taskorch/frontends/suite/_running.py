@@ -81,6 +81,12 @@ class Ended:
     ended: int = 0
     total: int = 0
 
+    @property
+    def level(self) -> int:
+        """How much it matters, as `logging` has it."""
+        levels = {"completed": logging.INFO, "retrying": logging.WARNING}
+        return levels.get(self.state, logging.ERROR)
+
 
 def run(
     suite: Suite,

@@ -23,13 +23,15 @@ from taskorch.frontends.suite._history import History
 from taskorch.frontends.suite._judging import CriteriaNotMetError, judge
 from taskorch.frontends.suite._measures import Counts, Measures
 from taskorch.frontends.suite._model import Suite, SuiteTask, Template, template_of
-from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
+from taskorch.frontends.suite._placeholders import ARGUMENTS, arguments_of, fill, filled
 from taskorch.frontends.suite._process import AgentProcess
 from taskorch.frontends.suite._results import ResultsError, read_pytest
 from taskorch.frontends.suite._tasks import shard_ids
 
 #: pytest's exit code where it finds no tests.
 _NO_TESTS: Final = 5
+#: What has pytest look for tests alone.
+_COLLECT: Final = ("--collect-only", "-qq")
 #: Files in the folder of the tests, or above, that say what pytest collects.
 _SAYS: Final = (
     *("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml"),
@@ -50,7 +52,7 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
     """
     if all(task.shards == 1 for task in suite.tasks):
         return suite
-    kept: dict[str, list[list[str]]] = kept_in(folder.shards)
+    kept: dict[str, Any] = kept_in(folder.shards)
     history = History.read(folder.history)
     processes: dict[str, AgentProcess] = {}
     try:
@@ -60,12 +62,15 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
             for task in phase.tasks:
                 template = template_of(suite, task)
                 if task.shards > 1 and template is not None:
-                    if task.id not in kept:
+                    if not isinstance(kept.get(task.id), dict):
                         process = processes.setdefault(
                             template.python, AgentProcess(template.python)
                         )
-                        kept[task.id] = _dealt(task, template, folder, history, process)
-                    task = _split(task, template, kept[task.id])  # noqa: PLW2901
+                        found = _dealt(task, template, folder, history, process)
+                        # An older version has kept the files alone.
+                        found["files"] = kept.get(task.id, found["files"])
+                        kept[task.id] = found
+                    task = _split(task, **kept[task.id])  # noqa: PLW2901
                 tasks.append(task)
             phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
     finally:
@@ -83,19 +88,16 @@ def shards_of(suite: Suite) -> Suite:
         for task in phase.tasks:
             template = template_of(suite, task)
             if task.shards > 1 and template is not None:
-                task = _split(task, template, [[]] * task.shards)  # noqa: PLW2901
+                task = _split(task, [[]] * task.shards, [])  # noqa: PLW2901
             tasks.append(task)
         phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
     return attrs.evolve(suite, phases=tuple(phases))
 
 
 def _split(
-    task: SuiteTask, template: Template, piles: Sequence[list[str]]
+    task: SuiteTask, files: Sequence[list[str]], options: list[str]
 ) -> SuiteTask:
-    words = arguments_of(task, template)
-    # Behind the files: what then lacks its value is an error, and no other choice of
-    # tests in silence.
-    options = [word for word in words if not (template.cwd / word).exists()]
+    """The task with a subtask for each list of *files*; all have the *options*."""
     # The rate is that of all shards together: see `judged`.
     criteria = attrs.evolve(
         task.criteria,
@@ -110,10 +112,10 @@ def _split(
             name=f"{task.name} {name}",
             dependencies=(),
             criteria=criteria,
-            arguments=(*files, *options),
+            arguments=(*pile, *options),
             shards=1,
         )
-        for name, files in zip(shard_ids(task), piles, strict=False)
+        for name, pile in zip(shard_ids(task), files, strict=False)
     )
     return attrs.evolve(task, subtasks=parts)
 
@@ -124,38 +126,49 @@ def _dealt(
     folder: RunFolder,
     history: History,
     process: AgentProcess,
-) -> list[list[str]]:
+) -> dict[str, list[Any]]:
     """
-    The files of a task in as many piles as it has shards, of about one length.
+    The files of a task in as many lists as it has shards, of about one length.
+
+    Returns:
+        These `files`, and the `options`: the other words among its arguments.
 
     Raises:
         InvalidTaskError: It names no files, or single tests.
     """
+    found = _collected(task, template, folder, process)
     words = arguments_of(task, template)
-    if any("::" in word for word in words) or not any(
-        (template.cwd / word).exists() for word in words
+    before = template.pytest or ()
+    first = before.index(ARGUMENTS) if ARGUMENTS in before else len(before)
+    # As pytest itself has read the command: an option's value may be a path, too.
+    places = [place - first - len(_COLLECT) for place in found["paths"]]
+    if not places or any(
+        place not in range(len(words)) or "::" in words[place] for place in places
     ):
         msg = f"{task.id} has shards, and its arguments name no files and folders alone"
-        raise InvalidTaskError(msg, hint="arguments: [tests]")
-    files = _collected(task, template, folder, process)
+        raise InvalidTaskError(
+            msg, hint="arguments: [tests], and no path in the template"
+        )
     times: dict[str, float] = {}
     for name, seconds in history.tests.items():
         file = name.partition("::")[0]
         times[file] = times.get(file, 0.0) + seconds
     usual = mean(history.tests.values()) if history.tests else 1.0
+    there: Mapping[str, tuple[str, int]] = found["files"]
     weights = {
         os.path.relpath(path, template.cwd): times.get(name, usual * count)
-        for name, (path, count) in files.items()
+        for name, (path, count) in there.items()
         if count
     }
-    piles = dealt(weights, task.shards)
+    files = dealt(weights, task.shards)
     # No shard has these alone: it would have no tests.
-    piles[0] += [
+    files[0] += [
         os.path.relpath(path, template.cwd)
-        for path, count in files.values()
+        for path, count in there.values()
         if not count
     ]
-    return piles
+    options = [word for place, word in enumerate(words) if place not in places]
+    return {"files": files, "options": options}
 
 
 def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
@@ -178,18 +191,16 @@ def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
 
 def _collected(
     task: SuiteTask, template: Template, folder: RunFolder, process: AgentProcess
-) -> Mapping[str, tuple[str, int]]:
-    """The files of a task with their tests, as pytest finds them, or did last time."""
+) -> dict[str, Any]:
+    """The `files` that pytest finds for a task, or did last time, and their `paths`."""
     results = (folder.artifacts / f"{task.id}.collected.jsonl").resolve()
     log = folder.logs / f"{task.id}.collected.log"
     known = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
     words = arguments_of(task, template)
     job: dict[str, Any] = {
         "kind": "pytest",
-        "args": [
-            *filled(template.pytest or (), known, words),
-            *("--collect-only", "-qq"),
-        ],
+        "args": [*_COLLECT, *filled(template.pytest or (), known, words)],
+        "is_to_split": True,
         "cwd": str(template.cwd),
         "env": {name: fill(text, known) for name, text in template.env.items()},
         "log": str(log.resolve()),
@@ -200,9 +211,9 @@ def _collected(
     kept = kept_in(folder.collected)
     found = kept.get(task.id)
     if not isinstance(found, dict) or found.get("mark") != mark:
-        found = {"mark": mark, "files": _collect(task, job, process)}
+        found = {"mark": mark, **_collect(task, job, process)}
         write_json(folder.collected, {**kept, task.id: found})
-    return {name: (path, count) for name, (path, count) in found["files"].items()}
+    return found
 
 
 def _mark(job: Mapping[str, Any], template: Template, words: Iterable[str]) -> str:
@@ -252,11 +263,12 @@ def _collect(
     """
     results = Path(job["results"])
     ended = process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
-    found: Mapping[str, Any] = {}
+    found: dict[str, Any] = {"files": {}, "paths": []}
     with suppress(ResultsError):
-        found = read_pytest(results, 0.0).files
+        said = read_pytest(results, 0.0)
+        found = {"files": said.files, "paths": said.paths}
     results.unlink(missing_ok=True)
-    if not any(count for _, count in found.values()):
+    if not any(count for _, count in found["files"].values()):
         none = ended["exit_code"] in (0, _NO_TESTS)
         why = "finds no tests" if none else f"exits with {ended['exit_code']}"
         msg = f"{task.id} cannot be split: pytest {why}"

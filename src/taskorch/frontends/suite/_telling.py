@@ -24,7 +24,8 @@ from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Timeline
-from taskorch.model import TaskState
+from taskorch.frontends.suite._whole import put_together
+from taskorch.model import TERMINAL, TaskState
 from taskorch.workflows._words import stamp
 
 #: What the name of an error is called in a message, where it is no word of its own.
@@ -68,6 +69,9 @@ class Teller:
         self._timeline = timeline
         self._prefix = f"{run_id}/"
         self._tasks = {part.id: part for part in parts_of(suite)}
+        self._wholes = {task.id: task for task in suite.tasks if task.subtasks}
+        #: Those of which it was told that they have ended.
+        self._over: set[str] = set()
         self._lock = threading.Lock()
         # A run that goes on counts on.
         self._number = sum(1 for _ in self.messages.read())
@@ -110,6 +114,7 @@ class Teller:
         task = self._task(event)
         if task is None:
             return
+        self._over -= {name for name, w in self._wholes.items() if task in w.subtasks}
         self._cpu[task.id] = event.at, 0.0
         name = self._suite.name
         self._send(
@@ -147,6 +152,7 @@ class Teller:
     def _ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
         task = self._task(event)
         if task is None:
+            self._whole_ended(event)
             return
         if isinstance(event, TaskFailed):
             self._tell_failure(task, event, is_final=True)
@@ -187,6 +193,45 @@ class Teller:
                 "timestamp": stamp(event.at),
             }
         )
+
+        for whole in self._wholes.values():
+            if task in whole.subtasks:
+                self._part_ended(whole, event)
+
+    def _whole_ended(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
+        whole = self._wholes.get(name_of(event.task_id))
+        if whole is not None and event.task_id.startswith(self._prefix):
+            self._tell_whole(whole, event.at, _STATES[type(event)])
+
+    def _part_ended(self, whole: SuiteTask, event: TaskEvent) -> None:
+        """Tell that *whole* has not succeeded, once none of its parts is left."""
+        run_id = self._prefix.removesuffix("/")
+        states = self._orchestrator.workflows.status(run_id).tasks
+        parts = {states[part.id] for part in whole.subtasks}
+        bad = parts & {TaskState.FAILED, TaskState.CANCELLED}
+        if bad and parts <= {*TERMINAL, TaskState.BLOCKED}:
+            state = TaskState.FAILED if TaskState.FAILED in bad else TaskState.CANCELLED
+            self._tell_whole(whole, event.at, state)
+
+    def _tell_whole(self, whole: SuiteTask, at: float, state: TaskState) -> None:
+        if whole.id in self._over:
+            return
+        self._over.add(whole.id)
+        found = put_together(whole, self._folder)
+        kept = (self._folder.results, self._folder.coverage, self._folder.agent_report)
+        left = [of(whole.id) for of in kept]
+        said = _messages.completion(
+            self._next(),
+            at,
+            "local",
+            whole.id,
+            state=state,
+            began=found.get("started", at),
+            found=found,
+            artifacts=[path.name for path in left if path.exists()],
+            next_actions=list(self._next_actions(whole)),
+        )
+        self._send(said)
 
     # -- what it means -------------------------------------------------------------
 

@@ -3,8 +3,9 @@ The process of an agent: it runs one test task after another.
 
 It has loaded pytest already, and each task is a fork of it, so that starting costs
 next to nothing and no task sees what another left behind. Where something that it has
-loaded is to be measured, the fork begins anew as another interpreter. It reads requests
-from its standard input, a line of JSON each, and writes events to its standard output,
+loaded is to be measured, or variables are set that are read when an interpreter or a
+module is loaded, the fork begins anew as another interpreter. It reads requests from
+its standard input, a line of JSON each, and writes events to its standard output,
 likewise:
 
     {"run": {"kind": "pytest", "args": ["-q"], "log": "A1.log", …}}
@@ -37,7 +38,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping  # noqa: UP035 - so that an older Python reads it
 
 #: Seconds that a task has to end when the orchestrator has died.
 _ORPHAN_GRACE = 2.0
@@ -173,14 +174,15 @@ class Worker:
             os.dup2(source, target)
         code = 127
         try:
-            os.environ.update(job["env"])
+            is_set = _is_set(job["env"])
+            os.environ.update({**job["env"], **job.get("attempt", {})})
             os.chdir(job["cwd"])
             if job["kind"] == "command":
                 # Python ignores them, and programs do not expect that.
                 for number in (signal.SIGPIPE, signal.SIGXFSZ):
                     signal.signal(number, signal.SIG_DFL)
                 os.execvp(job["args"][0], job["args"])  # noqa: S606 - the configuration's
-            if any(map(_is_loaded, job["coverage"])):
+            if not is_set or any(map(_is_loaded, job["coverage"])):
                 self._begin_anew(job)
             code = self.run_pytest(job)
         except OSError as error:
@@ -190,7 +192,7 @@ class Worker:
         sys.exit(code)
 
     def _begin_anew(self, job: dict[str, Any]) -> None:
-        """Run the task in an interpreter that has not loaded what is to be measured."""
+        """Run the task in an interpreter that has loaded nothing yet."""
         with tempfile.TemporaryFile("w") as kept:
             json.dump(job, kept)
             kept.flush()
@@ -204,8 +206,9 @@ class Worker:
     def run_pytest(self, job: dict[str, Any]) -> int:
         """Run a task of pytest in this process; the exit code."""
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        # As `python -m pytest` has it.
-        sys.path[0] = os.getcwd()  # noqa: PTH109 - a text
+        # As `python -m pytest` has it. PYTHONSAFEPATH lets no such folder be there.
+        if not getattr(sys.flags, "safe_path", False):
+            sys.path[0] = os.getcwd()  # noqa: PTH109 - a text
         sys.argv = ["pytest", *job["args"]]
         measure = _Coverage(job) if job["coverage"] else None
         try:
@@ -214,9 +217,14 @@ class Worker:
             sys.stderr.write(f"taskorch: {sys.executable} has no pytest\n")
             return 4
         recorder = self.plugin.Recorder(self.emit, job["results"])
+        args = job["args"]
+        if job.get("is_to_split"):
+            args = [self.plugin.Word(word) for word in args]
+            for place, word in enumerate(args):
+                word.place = place
         code = 3
         try:
-            code = int(pytest.main(job["args"], plugins=[recorder]))
+            code = int(pytest.main(args, plugins=[recorder]))
         finally:
             if measure is not None:
                 measure.end()
@@ -280,6 +288,15 @@ class _Coverage:
             self.measure.json_report(outfile=self.job["coverage_json"])
         except coverage.CoverageException as error:
             sys.stderr.write(f"taskorch: coverage: {error}\n")
+
+
+def _is_set(variables: Mapping[str, str]) -> bool:
+    """Whether setting *variables* now is as good as having begun with them."""
+    return all(
+        # pytest looks for its own when it is called.
+        name.startswith("PYTEST_") or os.environ.get(name) == value
+        for name, value in variables.items()
+    )
 
 
 def _is_loaded(source: str) -> bool:

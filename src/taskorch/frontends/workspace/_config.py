@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -122,7 +123,12 @@ def read_config(root: Path, problems: list[Problem]) -> Config:
         problems.append(Problem(FILE, 1, 1, "it is no UTF-8: save it as that"))
         return Config()
     fields = Fields.of_text(FILE, text, 0, problems)
-    return Config() if fields is None else _config(fields)
+    if fields is None:
+        return Config()
+    config = _config(fields)
+    if not problems:
+        _note_misspelt(fields, root / config.tasks)
+    return config
 
 
 def _config(fields: Fields) -> Config:
@@ -161,6 +167,18 @@ def _config(fields: Fields) -> Config:
     return config
 
 
+def _note_misspelt(fields: Fields, tasks: Path) -> None:
+    """Note rules of phases that there are not, if there is one of nearly that name."""
+    said = fields.mapping("phases")
+    there = [path.name for path in tasks.glob("*") if path.is_dir()]
+    known = {*_PHASES, *there, *(_NUMBER.sub("", name, count=1) for name in there)}
+    for name in () if said is None else said.names():
+        key = _NUMBER.sub("", name, count=1)
+        near = get_close_matches(key, known, n=1, cutoff=0.8)
+        if said is not None and not known & {name, key} and near:
+            said.note(name, f"there is no phase {name!r}; did you mean {near[0]!r}?")
+
+
 def _folder(fields: Fields, name: str, usual: str) -> str:
     found = fields.text(name)
     if found is None:
@@ -193,7 +211,8 @@ def _agent(fields: Fields, agents: Mapping[str, AgentProgram]) -> AgentProgram:
     said = fields.text("agent")
     stdin = fields.flag("stdin")
     if said is not None and said in agents:
-        return agents[said]
+        found = agents[said]
+        return attrs.evolve(found, stdin=stdin or found.stdin)
     try:
         return agent_program(said or "agent", stdin=stdin)
     except InvalidTaskError as error:

@@ -1,0 +1,101 @@
+"""What a configuration says that has no effect, and why: it is told, not refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from taskorch.frontends.suite._faults import Faults, near
+from taskorch.frontends.suite._kinds import Entry
+
+_WHEN_ASKED: Final = "it is looked at when somebody asks, by GET"
+_ALWAYS_THERE: Final = "agents are there until a run ends: max_agents says how many"
+#: By section and name, why it has none.
+_NEVER: Final[Mapping[tuple[str, str], str]] = {
+    ("agent_pool", "scale_up_threshold"): _ALWAYS_THERE,
+    ("agent_pool", "scale_down_threshold"): _ALWAYS_THERE,
+    ("agent_pool", "agent_timeout"): "an agent says it itself: taskorch agent --lease",
+    ("monitoring", "metrics_interval"): f"{_WHEN_ASKED} /metrics",
+    ("monitoring", "health_check_interval"): f"{_WHEN_ASKED} /api/v1/health",
+    ("recovery", "human_notification_webhook"): (
+        "nobody is notified: failures stand in the report and in logs/messages.jsonl"
+    ),
+}
+_DISK: Final = "it is told in messages, and bounds nothing"
+
+
+def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
+    """Note what *said*, the sections of a configuration, has without effect."""
+    for (section, name), why in _NEVER.items():
+        _note(said[section], section, name, why, notes)
+    pool, limits = said["agent_pool"], said["agent_limits"]
+    if "max_agents" in pool.nodes or "max_agents" in limits.nodes:
+        why = "there are as many as max_agents, if there is work for them"
+        _note(pool, "agent_pool", "min_agents", why, notes)
+    failures = ("failure_handling", "recovery")
+    if not any(said[section].get("max_retries") for section in failures):
+        why = "there are no retries: max_retries says how many"
+        for section in failures:
+            _note(said[section], section, "retry_delay_seconds", why, notes)
+    none = Entry({}, {}, said["orchestrator"].place)
+    definitions: Entry = said["orchestrator"].get("task_definitions", none)
+    _note_classes(said["resource_allocation"], definitions, notes)
+    tasks = [task for each in definitions.values.values() for task in each]
+    _note_templates(said["templates"], tasks, notes)
+    for task in tasks:
+        _note_task(task, said["templates"].values, notes)
+
+
+def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:
+    for kind, granted in allocation.values.items():
+        where = f"resource_allocation.{kind}"
+        if definitions.nodes and kind not in definitions.nodes:
+            node, _ = allocation.nodes[kind]
+            what = f"there are no such tasks: {near(node, definitions.nodes)}"
+            notes.add(node.place, f"{where}: {what}")
+        _note(granted, where, "disk_mb", _DISK, notes)
+
+
+def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> None:
+    users = {task.get("id"): task.get("template") for task in tasks}
+    for name, template in templates.values.items():
+        if "command" in template.nodes:
+            why = "it is for pytest, and this is a command"
+            for key in ("coverage", "python"):
+                _note(template, f"templates.{name}", key, why, notes)
+        words: Entry | None = template.get("arguments")
+        for task_id in () if words is None else words.nodes:
+            other = users.get(task_id, name)
+            if words is not None and other != name:
+                why = f"{task_id} is run by {other or 'no template'}"
+                _note(words, f"templates.{name}.arguments", task_id, why, notes)
+
+
+def _note_task(task: Entry, templates: Mapping[str, Entry], notes: Faults) -> None:
+    parts = [part for part in task.get("subtasks", ()) if isinstance(part, Entry)]
+    for one in (task, *parts):
+        resources: Entry | None = one.get("resources")
+        if resources is not None:
+            _note(resources, f"{one.get('id')}.resources", "disk_mb", _DISK, notes)
+    if not task.get("subtasks"):
+        return
+    why = "its subtasks are run in its place: say it there"
+    _note(task, str(task.get("id")), "arguments", why, notes)
+    template = templates.get(task.get("template", ""))
+    words: Entry | None = None if template is None else template.get("arguments")
+    if words is not None:
+        where = f"templates.{task.get('template')}.arguments"
+        _note(words, where, str(task.get("id")), why, notes)
+
+
+def _note(entry: Entry, where: str, name: str, why: str, notes: Faults) -> None:
+    if name in entry.nodes:
+        notes.add(entry.nodes[name][0].place, f"{where}.{name}: {why}")
+
+
+def line_of(findings: Iterable[tuple[str, str]]) -> str:
+    """All that has no effect in a line, without why; "" if there is nothing."""
+    names = dict.fromkeys(what.partition(": ")[0] for _, what in findings)
+    if not names:
+        return ""
+    return f"without effect: {', '.join(names)} (taskorch suite plan says why)"
