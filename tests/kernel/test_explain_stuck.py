@@ -617,6 +617,12 @@ def test_a_task_that_had_failed_before_it_was_cancelled_is_cancelled() -> None:
     assert group.detail == "They need what did not complete: a is cancelled."
 
 
+def test_what_nobody_can_do_is_one_group_of_like_tasks() -> None:
+    machine = Machine(refuse_unknown=False)
+    machine.submit_all(*"abcdef", requires=("z",))
+    assert groups(machine) == [("capability", tuple("abcdef"))]
+
+
 @pytest.mark.parametrize("many", [1, SLICE - 1, SLICE, SLICE + 1, 3 * SLICE])
 def test_how_many_slices_there_are(many: int) -> None:
     """As many as it takes, and no more: the lock is let go between two of them."""
