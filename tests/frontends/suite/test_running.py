@@ -15,6 +15,9 @@ from taskorch import InvalidTaskError, JournalTakenError, ValidationFailedError
 from taskorch.frontends.suite import _running, load
 from taskorch.frontends.suite._folder import RunFolder
 
+#: Some run a suite several times, on a machine that may be slow.
+pytestmark = pytest.mark.timeout(300)
+
 #: Each task notes that it ran; what it does beside that, a file says.
 SUITE = """\
 templates:
