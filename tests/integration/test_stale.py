@@ -113,6 +113,22 @@ def test_a_task_of_a_workflow_takes_what_follows_along(caplog):
         assert run.result(PATIENCE)["end"] == 3
 
 
+@pytest.mark.parametrize("max_parallel", [None, 1])
+def test_a_map_over_what_is_other_now_makes_its_calls_anew(max_parallel):
+    items = ["a", "b"]
+    wf = Workflow("w")
+    source = wf.task(lambda: list(items), id="source")
+    wf.task(len, wf.map(str.upper, source, id="up", max_parallel=max_parallel), id="n")
+    with TaskOrchestrator() as orch:
+        run = orch.workflows.start(wf, id="x")
+        assert run.result(PATIENCE)["up"] == ["A", "B"]
+        items[:] = ["a", "c", "d"]
+        orch.rerun_task("x/source")
+        assert run.result(PATIENCE)["up"] == ["A", "C", "D"]
+        assert run.result(PATIENCE)["n"] == 3
+        assert run.handles["up/0"].task_id == "x/up/0"
+
+
 @pytest.mark.parametrize("keep_finished", [100, 0])
 def test_others_are_stale_until_they_are_asked_for(tmp_path, keep_finished):
     """In the next life, and where the tasks have left memory, too."""

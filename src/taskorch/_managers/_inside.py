@@ -162,6 +162,16 @@ class WorkflowContext:
         Raises:
             UsageError: As for `add`.
         """
+        return self._add_all(tasks, before)
+
+    def _add_all(
+        self,
+        tasks: Iterable[Task],
+        before: Iterable[Any] = (),
+        *,
+        replace: bool = False,
+    ) -> list[TaskHandle[Any]]:
+        """As `add_all`; or others that have ended are run again as these: *replace*."""
         named = [self._named(task) for task in tasks]
         rt, manager = self._rt, self._manager
         rt.deciders.refuse_reentry()
@@ -170,7 +180,7 @@ class WorkflowContext:
         rt.recall(rt.submission.names(entries))
         later = [self._found(ref) for ref in _listed("before", before)]
         record = manager._record(self.workflow_id)
-        add = partial(self._admit, entries, later, record)
+        add = partial(self._admit, entries, later, record, replace)
         works: list[Work] = rt.step(add, keep=True)
         return cast("list[TaskHandle[Any]]", works)
 
@@ -307,7 +317,12 @@ class WorkflowContext:
         return _members.newest(self._rt, name)
 
     def _admit(
-        self, entries: Sequence[Entry], later: Sequence[Work], record: Record, now: int
+        self,
+        entries: Sequence[Entry],
+        later: Sequence[Work],
+        record: Record,
+        replace: bool,
+        now: int,
     ) -> list[Work]:
         """Under the lock: take in tasks, all or none."""
         rt, row = self._rt, self._inside._row
@@ -332,7 +347,7 @@ class WorkflowContext:
         ]
         later = [*gates, *(work for work in later if work not in gates)]
         self._check(fresh, later, record, now)
-        works = rt.submission.admit(entries, now)
+        works = rt.submission.admit(entries, now, replace=replace)
         record.added += len(fresh)
         run = self._manager._held(self.workflow_id)
         for entry in fresh:

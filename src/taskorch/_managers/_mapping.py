@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import name_of, slices
@@ -47,10 +48,12 @@ async def mapped(
         Task.call(call.fn, item, id=f"{name}/{number}", **options)
         for number, item in enumerate(items)
     ]
+    # The items of a map that is run again may be others than they were.
+    add_all = partial(run._add_all, replace="~" in context.task_id)
     if max_parallel is None:
-        handles = await _all(context, run.add_all, tasks)
+        handles = await _all(context, add_all, tasks)
     else:
-        handles = await _some(context, run.add, tasks, max_parallel)
+        handles = await _some(context, add_all, tasks, max_parallel)
     bad = [h for h in handles if h._row.state is not TaskState.COMPLETED]
     if bad:
         raise _failed(context, bad, len(tasks))
@@ -79,7 +82,7 @@ async def _all(
 
 async def _some(
     context: AttemptContext,
-    add: Callable[[Task], TaskHandle[Any]],
+    add_all: Callable[[Iterable[Task]], list[TaskHandle[Any]]],
     tasks: list[Task],
     at_once: int,
 ) -> list[TaskHandle[Any]]:
@@ -89,7 +92,7 @@ async def _some(
 
     async def lane(todo: Iterator[tuple[int, Task]]) -> None:
         for number, task in todo:
-            handle = await asyncio.to_thread(add, task)
+            (handle,) = await asyncio.to_thread(add_all, [task])
             handles[number] = handle
             await waiting._until_settled(handle)
 
