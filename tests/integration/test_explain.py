@@ -174,7 +174,7 @@ def test_a_suspended_task() -> None:
         text = str(orch.explain("x"))
         assert text.startswith(
             "x is suspended.\n"
-            "It is suspended: it waits for resume_task().\n"
+            "It is suspended: it waits to be resumed.\n"
             "  → Call orch.resume_task('x').\n"
             "After that, as things stand:\n"
             "It may not start for another "

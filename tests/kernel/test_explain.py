@@ -372,7 +372,7 @@ def test_a_wait_for_an_event() -> None:
     machine = Machine()
     wait(machine, "w", ("go", None, False))
     (blocker,) = machine.why("w").blockers
-    assert blocker.detail == "It waits for the event 'go', emitted by orch.emit."
+    assert blocker.detail == "It waits for the event 'go'."
     assert (blocker.kind, blocker.name, blocker.until) == ("event", "go", None)
     assert [str(remedy) for remedy in blocker.remedies] == [
         "Call orch.emit('go', …).",
@@ -382,8 +382,7 @@ def test_a_wait_for_an_event() -> None:
     machine.after(2 * SEC)
     (blocker,) = machine.why("short").blockers
     assert blocker.detail == (
-        "It waits for the event 'go', emitted by orch.emit, for another 10 s: then it "
-        "fails."
+        "It waits for the event 'go', for another 10 s: then it fails."
     )
     assert blocker.until == 10
     wait(machine, "sure", ("go", 12 * SEC, True))

@@ -37,10 +37,12 @@ def test_a_dry_run_says_what_and_when_and_touches_nothing(runs):
     runs.write(
         a_one="estimate: 30m",
         a_two="dependencies: [a/one]|estimate: 1h",
-        a_three="estimate: 10m|inputs: [outside/x.json]",
+        a_three="estimate: 10m",
         b_four="x: 1",
         b_five="dependencies: [b/report-of-june]",
         c_six="x: 1",
+        d_seven="inputs: [outside/x.json]",
+        none="inputs: [outside/y.json]",
     )
     before = files_of(runs.root)
 
@@ -64,11 +66,14 @@ def test_a_dry_run_says_what_and_when_and_touches_nothing(runs):
         "There is no estimate for 1 of them: `estimate: 30m` in a task file gives one.",
         "",
         "Missing:",
-        "  workspace/outputs/outside/x.json: an input of a/three",
+        "  workspace/outputs/outside/y.json: an input of none",
+        "  workspace/outputs/outside/x.json: an input of d/seven",
         "",
         "These would not be run:",
+        "  none: it waits for its input workspace/outputs/outside/y.json",
         "  b/five: it waits for b/report-of-june, which does not exist",
         "  c/six: the gate of b stays shut",
+        "  d/seven: the gate of b stays shut",
     ]
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 from typing import Any
 
 import attrs
 
 from taskorch.frontends.workspace._config import Config
-from taskorch.frontends.workspace._files import missing_files
+from taskorch.frontends.workspace._files import missing_files, unmade_inputs
 from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._progress import Progress
-from taskorch.frontends.workspace._scan import Plan, maker_of
+from taskorch.frontends.workspace._scan import Plan
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
+from taskorch.frontends.workspace._work import waits_for
 from taskorch.model import Task
 from taskorch.workflows._words import duration
 
@@ -104,7 +105,7 @@ def dry_run(
 ) -> DryRun:
     """What a run would do."""
     progress = Progress(layout, config, plan)
-    planner = _Planner(config, plan, progress, phase, retry_failed=retry_failed)
+    planner = _Planner(layout, config, plan, progress, phase, retry_failed=retry_failed)
     tasks = planner.tasks()
     seconds, guessed = _estimates(plan, progress, planner.run)
     durations = seconds | dict.fromkeys(planner.gates, 0.0)
@@ -128,7 +129,7 @@ def dry_run(
             if entry.task_id in names
         ]
     done = sum(1 for task_id in plan.ids if progress.has_completed(task_id))
-    missing = _missing(layout, config, plan, planner.run)
+    missing = _missing(layout, config, plan, [*planner.run, *planner.not_run])
     return DryRun(
         tuple(sorted(steps, key=lambda step: (step.start, step.task_id))),
         total,
@@ -144,6 +145,7 @@ class _Planner:
 
     def __init__(
         self,
+        layout: Layout,
         config: Config,
         plan: Plan,
         progress: Progress,
@@ -151,6 +153,7 @@ class _Planner:
         *,
         retry_failed: bool,
     ) -> None:
+        self._layout = layout
         self._config = config
         self._plan = plan
         self._progress = progress
@@ -208,7 +211,9 @@ class _Planner:
                 continue
             there = "" if other in self._plan.known else ", which does not exist"
             return f"it waits for {other}{there}"
-        return None
+        task = self._plan.tasks[task_id]
+        missing = unmade_inputs(self._layout, task, self._plan.known)
+        return waits_for(missing) if missing else None
 
 
 def _estimates(
@@ -233,16 +238,14 @@ def _estimates(
 
 
 def _missing(
-    layout: Layout, config: Config, plan: Plan, ids: Mapping[str, None]
+    layout: Layout, config: Config, plan: Plan, ids: Iterable[str]
 ) -> dict[str, str]:
     """Files that are needed, and that no task makes."""
     missing: dict[str, str] = {}
-    outputs = layout.folder("outputs")
     for task_id in ids:
-        for name in plan.tasks[task_id].inputs:
-            if maker_of(name, plan.known) is None:
-                for path in missing_files(layout, outputs, [name]):
-                    missing[path] = f"an input of {task_id}"
+        if task_id in plan.tasks:
+            for path in unmade_inputs(layout, plan.tasks[task_id], plan.known):
+                missing[path] = f"an input of {task_id}"
     for phase in plan.phases:
         rule = config.rule(phase)[1]
         for path in missing_files(layout, layout.root, rule.gate):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from taskorch.frontends.workspace._config import PhaseRule
 from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._scan import maker_of
 from taskorch.frontends.workspace._task_file import TaskFile
 
 
@@ -16,6 +17,12 @@ def missing_inputs(layout: Layout, task: TaskFile) -> list[str]:
     if not task.inputs:
         return []
     return missing_files(layout, layout.folder("outputs"), task.inputs)
+
+
+def unmade_inputs(layout: Layout, task: TaskFile, known: Container[str]) -> list[str]:
+    """Those of them that none of the tasks *known* makes."""
+    unmade = [name for name in task.inputs if maker_of(name, known) is None]
+    return missing_files(layout, layout.folder("outputs"), unmade)
 
 
 def missing_outputs(layout: Layout, task: TaskFile) -> list[str]:

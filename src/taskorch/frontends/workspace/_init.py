@@ -138,5 +138,6 @@ def init(root: Path, layout: Layout, title: str) -> list[str]:
     for folder in phases:
         if not folder.is_dir():
             folder.mkdir(parents=True)
-            made.append(f"{layout.shown(folder)}/")
+            if folder.parent.name not in KINDS:
+                made.append(f"{layout.shown(folder)}/")
     return made

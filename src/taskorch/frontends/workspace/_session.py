@@ -27,10 +27,11 @@ from taskorch.frontends.workspace._config import Config
 from taskorch.frontends.workspace._files import (
     missing_inputs,
     missing_outputs,
+    unmade_inputs,
     why_shut,
 )
 from taskorch.frontends.workspace._layout import KINDS, Layout, by_numbers
-from taskorch.frontends.workspace._scan import Plan, Scanner, maker_of
+from taskorch.frontends.workspace._scan import Plan, Scanner
 from taskorch.frontends.workspace._status import StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
@@ -295,12 +296,7 @@ class Session:
             what = "" if other in self.plan.known else ", which does not exist"
             return f"it waits for {other}{what}"
         # What another task makes may come while that runs.
-        missing = [
-            path
-            for name in task.inputs
-            if maker_of(name, self.plan.known) is None
-            for path in missing_inputs(self._layout, attrs.evolve(task, inputs=(name,)))
-        ]
+        missing = unmade_inputs(self._layout, task, self.plan.known)
         return waits_for(missing) if missing else None
 
     def _has_completed(self, task_id: str) -> bool:

@@ -200,7 +200,7 @@ def _now(
     if row.state is _S.SUSPENDED:
         words = f"Call orch.resume_task({row.id!r})."
         remedy = Remedy("resume", words, (row.id,))
-        detail = "It is suspended: it waits for resume_task()."
+        detail = "It is suspended: it waits to be resumed."
         return [Blocker("suspended", detail, remedies=(remedy,))]
     if row.state is _S.RUNNING:
         return _running(kernel, row, inside)
@@ -232,7 +232,7 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
     elif asked is not None:
         detail = "It waits for somebody to approve"
     else:
-        detail = f"It waits for the event {name!r}, emitted by orch.emit"
+        detail = f"It waits for the event {name!r}"
         remedies.append(Remedy("emit", f"Call orch.emit({name!r}, …).", name=name))
     if left is not None:
         end = "completes" if completes else "fails"
