@@ -821,22 +821,6 @@ def test_a_signal_leaves_what_its_time_has_not_used_up(
         assert lifecycle.signal_left() == left
 
 
-def test_a_part_of_the_time_of_a_stop_is_left_to_the_grace(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The grace, but no more than a quarter; whoever has for ever waits for ever."""
-    monkeypatch.setattr(_lifecycle, "monotonic", lambda: 1000.0)
-    waits: list[float | None] = []
-    for grace in (2.0, 30.0):
-        lifecycle = TaskOrchestrator(grace=grace)._lifecycle
-        waiting = lifecycle._rt.waiting
-        monkeypatch.setattr(waiting, "until_quiet", waits.append)
-        for end in (None, 1040.0, 990.0):
-            lifecycle._end = end
-            assert lifecycle._drain() is False
-    assert waits == [None, 38.0, 0.0, None, 30.0, 0.0]
-
-
 @pytest.mark.parametrize(
     ("active", "starts", "is_calm"),
     [(0, [], True), (1, [], False), (0, ["x"], False), (1, ["x"], False)],
@@ -932,7 +916,7 @@ def test_a_drain_waits_for_the_end_of_a_trouble_that_passes(
 
     committer.recovers = recovers
     assert lifecycle._drain() is True
-    assert asked == [("quiet", None), ("recovers", None)] * 2 + [("quiet", None)]
+    assert asked == [("quiet", 5.0), ("recovers", None)] * 2 + [("quiet", 5.0)]
     asked.clear()
     committer.trouble, committer.recovers = "full", lambda _left: False
     assert lifecycle._drain() is False

@@ -105,6 +105,9 @@ class Hosting:
             hint = "let time pass, and ask simulation.workflows again"
             raise NotRunningError(msg, hint=hint)
 
+    # A life that is simulated does not drain.
+    refuse_new = refuse_submission
+
     def durable(self) -> None:
         """Nothing has to be opened."""
 
