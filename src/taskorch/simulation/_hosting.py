@@ -105,9 +105,8 @@ class Hosting:
             hint = "let time pass, and ask simulation.workflows again"
             raise NotRunningError(msg, hint=hint)
 
-    def refuse_new(self) -> None:
-        """Likewise: nobody stops a simulated life while work goes on."""
-        self.refuse_submission()
+    # A life that is simulated does not drain.
+    refuse_new = refuse_submission
 
     def durable(self) -> None:
         """Nothing has to be opened."""
