@@ -663,7 +663,7 @@ def test_the_report_is_text_and_plain_values(orch):
     assert report.work >= 0
     markdown = report.to_markdown()
     assert "| unit | failed | 2 of 4 | " in markdown
-    assert "## What failed\n\n- A2 failed: RuntimeError: A2\n" in markdown
+    assert "## What failed\n\n- A2 failed: RuntimeError: A2 (at " in markdown
 
 
 def test_the_report_of_nothing(orch):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -44,6 +42,8 @@ def keep(save: Callable[..., Any], value: Any, suffix: str) -> str:
     Raises:
         RefusedError: There is no place for it, or it could not be written.
     """
+    import tempfile  # noqa: PLC0415 - few values are in files
+
     if not HERE.path:
         why = "it is kept in a file beside the journal, and this journal has no path"
         raise RefusedError(why, 'use TaskOrchestrator(journal="runs.db")')
@@ -112,6 +112,8 @@ def clean(db: sqlite3.Connection, journal: Path) -> None:
 
 
 def _digest(path: Path) -> str:
+    import hashlib  # noqa: PLC0415 - likewise
+
     made = hashlib.blake2b(digest_size=20)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

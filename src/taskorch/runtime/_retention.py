@@ -27,7 +27,6 @@ from taskorch.events import (
     make,
     place_of,
 )
-from taskorch.journal._beside import without_files
 from taskorch.kernel import without_tasks
 from taskorch.model import Retention
 from taskorch.protocols import DurableJournal
@@ -50,6 +49,8 @@ def prune(journal: DurableJournal, epoch: int, retention: Retention, now: int) -
         return 0
     saved = journal.snapshot()
     facts = (fact for fact, _ in journal.read())
+    from taskorch.journal._beside import without_files  # noqa: PLC0415 - seldom needed
+
     with without_files():
         ids = forgettable(facts, retention, now)
     if saved is not None:
