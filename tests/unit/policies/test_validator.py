@@ -279,7 +279,7 @@ def test_it_never_raises_and_says_the_same_again(task):
         ),
         (
             replaced("retry", "3"),
-            "a RetryPolicy is needed, as in RetryPolicy(max_attempts=3), not 3",
+            "a RetryPolicy is needed, as in RetryPolicy(max_attempts=3), not '3'",
         ),
         (
             replaced("timeout", 0),
