@@ -220,7 +220,8 @@ def _make(max_workers: int | None, options: dict[str, Any]) -> TaskOrchestrator:
             raise InvalidTaskError(msg, hint=hint)
     refuse_unknown(TaskExecutor, options)
     # No finished task is kept in memory: the future of a call holds its result.
-    return TaskOrchestrator(**{"keep_finished": 0, **options})
+    settings: dict[str, Any] = {"keep_finished": 0, **options}
+    return TaskOrchestrator(**settings)
 
 
 def _refuse(

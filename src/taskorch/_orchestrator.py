@@ -153,14 +153,14 @@ class TaskOrchestrator:
         journal: None keeps all in memory. A path makes it durable: what was submitted
             there survives the process, and goes on when the same path is opened again.
             Or a journal: `SqliteJournal(…)`, `MemoryJournal(…)`, or one of your own.
+        durability: Of a journal that is given by its path: `"power"` survives a loss
+            of power, `"process"` only the death of the process, and is much faster.
         resources: The pools; None is this machine's `cpu`, `memory_mb` and `disk_mb`,
             as far as they are known.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
             `AttemptExecutor`. A number by the name `"process"` says how many worker
             processes there are at the most, instead of one for each core.
-        durability: Of a journal that is given by its path: `"power"` survives a loss
-            of power, `"process"` only the death of the process, and is much faster.
         keep_finished: Finished tasks that stay in memory. Of older ones it is known
             how they ended, in a byte each, or in about a hundred if the id is of your
             own choice.

@@ -72,8 +72,8 @@ class SettingsOptions(SimulatedSettings, total=False):
     """What `TaskOrchestrator` takes, for checkers: the fields of `Settings`."""
 
     journal: str | os.PathLike[str] | Journal | None
-    executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None
     durability: Literal["power", "process"]
+    executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None
     keep_finished_mb: float | None
     max_queued: int | None
     stop_timeout: float | timedelta | None
@@ -307,6 +307,9 @@ class Settings:
     journal: str | os.PathLike[str] | Journal | None = attrs.field(
         default=None, metadata=_setting(_JOURNAL, none=True)
     )
+    durability: Literal["power", "process"] = attrs.field(
+        default="power", metadata=_setting(_word("power", "process"))
+    )
     resources: Resources | None = attrs.field(
         default=None, metadata=_setting(_AMOUNTS, none=True, simulated=True)
     )
@@ -315,9 +318,6 @@ class Settings:
     )
     executors: dict[str, AttemptExecutor[Any]] | None = attrs.field(
         default=None, metadata=_setting(_WORKERS, none=True)
-    )
-    durability: Literal["power", "process"] = attrs.field(
-        default="power", metadata=_setting(_word("power", "process"))
     )
     keep_finished: int = attrs.field(
         default=KEEP_FINISHED, metadata=_setting(_count(0), simulated=True)
