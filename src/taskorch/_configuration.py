@@ -18,10 +18,10 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._limits import MAX_AMOUNT, MAX_KEPT_MB, MAX_SECONDS
+from taskorch._limits import MAX_AMOUNT
+from taskorch._settings import SETTINGS as ALL_SETTINGS
+from taskorch._settings import Description, Written
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources
-from taskorch.model._checks import is_number
 from taskorch.model._program import OUR_VARIABLES
 
 _FILE: Final = "taskorch.toml"
@@ -52,19 +52,6 @@ _FLAGS: Final = {
 }
 
 
-@attrs.frozen
-class _Kind:
-    """What a setting may be."""
-
-    needs: str
-    #: As it is written in a file.
-    example: str
-    fits: Callable[[Any], bool]
-    #: What the text of a variable means.
-    read: Callable[[str], object]
-    may_be_none: bool = False
-
-
 def _value(text: str) -> object:
     """*text* as a value of TOML, or else itself."""
     try:
@@ -83,101 +70,18 @@ def _flag(text: str) -> object:
     return _FLAGS.get(text.lower(), text)
 
 
-def _count(least: int, *, none: bool = False) -> _Kind:
-    return _Kind(
-        f"a whole number of {least} or more",
-        "10",
-        lambda value: type(value) is int and value >= least,
-        _value,
-        none,
-    )
-
-
-def _seconds(*, zero: bool = True, none: bool = False) -> _Kind:
-    def fits(value: Any) -> bool:
-        return (
-            type(value) in (int, float)
-            and 0 <= value <= MAX_SECONDS
-            and (zero or value > 0)
-        )
-
-    least = "0 or more" if zero else "more than 0"
-    return _Kind(f"a number of seconds, {least}", "30", fits, _value, none)
-
-
-def _word(*words: str) -> _Kind:
-    said = [f'"{word}"' for word in words]
-    return _Kind(" or ".join(said), said[0], lambda value: value in words, str)
-
-
-def _are_amounts(value: Any) -> bool:
-    if not isinstance(value, dict) or any(
-        type(amount) not in (int, float) for amount in value.values()
-    ):
-        return False
-    try:
-        Resources.of(value)
-    except InvalidTaskError:
-        return False
-    return True
-
-
-def _are_workers(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and list(value) == ["process"]
-        and type(value["process"]) is int
-        and value["process"] >= 1
-    )
-
-
-#: By their names, which are those of the arguments.
-SETTINGS: Final[Mapping[str, _Kind]] = {
-    "journal": _Kind(
-        "the path of a file",
-        '"runs.db"',
-        lambda value: isinstance(value, str) and value != "" and "\0" not in value,
-        str,
-        may_be_none=True,
-    ),
-    "durability": _word("power", "process"),
-    "concurrency": _count(1),
-    "resources": _Kind(
-        "a table of names and amounts, each 0 or more",
-        "{ cpu = 4, memory_mb = 2048 }",
-        _are_amounts,
-        _table,
-        may_be_none=True,
-    ),
-    "executors": _Kind(
-        "a table that says how many worker processes there are at the most",
-        "{ process = 4 }",
-        _are_workers,
-        _table,
-    ),
-    "keep_finished": _count(0),
-    "keep_finished_mb": _Kind(
-        f"a number from 0 to {MAX_KEPT_MB:,}",
-        "32",
-        lambda value: is_number(value, 0, MAX_KEPT_MB),
-        _value,
-        may_be_none=True,
-    ),
-    "max_queued": _count(0, none=True),
-    "unknown_capability": _word("refuse", "wait"),
-    "stop_timeout": _seconds(none=True),
-    "grace": _seconds(),
-    "rerun_failed": _Kind(
-        "true or false", "true", lambda value: isinstance(value, bool), _flag
-    ),
-    "seed": _Kind(
-        "a whole number",
-        "1",
-        lambda value: type(value) is int,
-        _value,
-        may_be_none=True,
-    ),
-    "monitor_interval": _seconds(zero=False),
+#: How the text of a variable is read, by what TOML may make of it.
+_READERS: Final[Mapping[type, Callable[[str], object]]] = {
+    str: str,
+    bool: _flag,
+    dict: _table,
+    int: _value,
+}
+#: Those that can be written down, by the names of the arguments.
+SETTINGS: Final[Mapping[str, tuple[Description, Written]]] = {
+    name: (each, each.kind.written)
+    for name, each in ALL_SETTINGS.items()
+    if each.kind.written is not None
 }
 
 
@@ -263,14 +167,20 @@ def read_configuration(
     return Configuration(None if file is None else file.path, profile, found)
 
 
+def as_variable(name: str, written: Written) -> str:
+    """An example of the setting *name* as a variable."""
+    example = written.example.strip('"{} ').replace(" ", "")
+    return f"{_PREFIX}{name.upper()}={example}"
+
+
 def _of_variables(variables: Mapping[str, str]) -> Iterator[Setting]:
     names = {f"{_PREFIX}{name.upper()}": name for name in SETTINGS}
     for variable, text in sorted(variables.items()):
         name = names.get(variable)
         if name is not None:
-            meaning = SETTINGS[name].read(text.strip())
-            example = SETTINGS[name].example.strip('"{} ').replace(" ", "")
-            how = f"{variable}={example}"
+            written = SETTINGS[name][1]
+            meaning = _READERS[written.types[0]](text.strip())
+            how = as_variable(name, written)
             yield Setting(name, _checked(name, meaning, variable, how), variable)
         elif variable not in (_CONFIG, _PROFILE, *_OTHERS) and not (
             _OF_A_SERVICE.fullmatch(variable)
@@ -282,13 +192,23 @@ def _of_variables(variables: Mapping[str, str]) -> Iterator[Setting]:
 
 def _checked(name: str, value: object, source: str, how: str) -> Any:
     """*value* as the setting *name* is to be."""
-    kind = SETTINGS[name]
-    if kind.may_be_none and value == _NONE:
+    setting, written = SETTINGS[name]
+    if setting.none and value == _NONE:
         return None
-    if not kind.fits(value):
-        msg = f"{source}: {name} is {kind.needs}, not {_shown(value)}"
+    if not _fits(setting, written, value):
+        msg = f"{source}: {name} is {written.needs}, not {_shown(value)}"
         raise InvalidTaskError(msg, hint=f"as in {how}")
     return value
+
+
+def _fits(setting: Description, written: Written, value: Any) -> bool:
+    if type(value) not in written.types:
+        return False
+    try:
+        setting.checked(value)
+    except InvalidTaskError:
+        return False
+    return True
 
 
 def _shown(value: object) -> str:
@@ -396,7 +316,7 @@ class _File:
             if name not in SETTINGS:
                 msg = f"{source}: there is no setting {name!r}"
                 raise InvalidTaskError(msg, hint=_meant(name, (*SETTINGS, _PROFILES)))
-            how = f"{name} = {SETTINGS[name].example}"
+            how = f"{name} = {SETTINGS[name][1].example}"
             meant = _checked(name, value, source, how)
             if name == "journal" and meant is not None:
                 # Wherever somebody stands who uses the file.

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from typing import (
     TYPE_CHECKING,
     Any,
     Final,
-    Literal,
     ParamSpec,
-    TypedDict,
     TypeVar,
     Unpack,
     cast,
@@ -21,30 +19,14 @@ from typing import (
 )
 
 from taskorch._futures import TaskFuture, cancel_all
-from taskorch._orchestrator import TaskOrchestrator
+from taskorch._orchestrator import SpelledOut, TaskOrchestrator
+from taskorch._settings import refuse_unknown
 from taskorch.errors import InvalidTaskError, WouldBlockError
 from taskorch.model import check_count
 from taskorch.model._show import show
 
 if TYPE_CHECKING:
-    import os
-    from datetime import timedelta
-
-    from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
-
-    from taskorch.model import Resources
-    from taskorch.protocols import (
-        AgentRegistry,
-        AttemptExecutor,
-        Journal,
-        ResourceAllocator,
-        RetryHandler,
-        StateMachine,
-        TaskQueue,
-        TaskRouter,
-        Validator,
-    )
+    from taskorch._settings import SettingsOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,34 +35,6 @@ T = TypeVar("T")
 _CARETAKERS: Final[dict[threading.Thread, SimpleQueue[None]]] = {}
 #: The interpreter is about to end: nobody could begin a thread any more.
 _EXITING: Final = threading.Event()
-
-
-class _Options(TypedDict, total=False):
-    """What `TaskOrchestrator` takes: a test holds the two together."""
-
-    registry: AgentRegistry | None
-    router: TaskRouter | None
-    validator: Validator | None
-    state_machine: StateMachine | None
-    queue: TaskQueue | None
-    retry_handler: RetryHandler | None
-    allocator: ResourceAllocator | None
-    journal: str | os.PathLike[str] | Journal | None
-    resources: Resources | Mapping[str, float] | None
-    concurrency: int
-    executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None
-    durability: Literal["power", "process"]
-    keep_finished: int
-    keep_finished_mb: float | None
-    max_queued: int | None
-    unknown_capability: Literal["refuse", "wait"]
-    stop_timeout: float | timedelta | None
-    grace: float | timedelta
-    rerun_failed: bool
-    seed: int | None
-    monitor_interval: float | timedelta
-    tracer_provider: TracerProvider | None
-    meter_provider: MeterProvider | None
 
 
 class TaskExecutor(Executor):
@@ -109,12 +63,14 @@ class TaskExecutor(Executor):
             together with what is for one that the executor makes.
     """
 
+    __signature__ = SpelledOut()
+
     def __init__(
         self,
         max_workers: int | None = None,
         *,
         orchestrator: TaskOrchestrator | None = None,
-        **options: Unpack[_Options],
+        **options: Unpack[SettingsOptions],
     ) -> None:
         given = cast("dict[str, Any]", options)
         if orchestrator is None:
@@ -262,8 +218,10 @@ def _make(max_workers: int | None, options: dict[str, Any]) -> TaskOrchestrator:
                 "Task.call(…, executor=…)"
             )
             raise InvalidTaskError(msg, hint=hint)
+    refuse_unknown(TaskExecutor, options)
     # No finished task is kept in memory: the future of a call holds its result.
-    return TaskOrchestrator(**{"keep_finished": 0, **options})
+    settings: dict[str, Any] = {"keep_finished": 0, **options}
+    return TaskOrchestrator(**settings)
 
 
 def _refuse(

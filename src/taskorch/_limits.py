@@ -16,6 +16,8 @@ AGING_SECONDS: Final = 60.0
 #: Seconds between asking work to stop and giving up on it (Kubernetes and systemd
 #: allow 30 and 90 for whole services; a task is smaller).
 GRACE_SECONDS: Final = 10.0
+#: Seconds between two monitoring events.
+MONITOR_SECONDS: Final = 10.0
 #: Seconds for all of an end that a signal brings about: Kubernetes kills after 30.
 SIGNAL_SECONDS: Final = 25.0
 #: Attempts that may kill their worker before the task is held to be the cause

@@ -11,14 +11,14 @@ from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch._contexts import TaskContext as TaskContext
 from taskorch._following import EventStream as EventStream
 from taskorch._handles import TaskHandle as TaskHandle
+from taskorch._settings import SETTINGS as SETTINGS
+from taskorch._settings import Settings as Settings
 from taskorch._with_options import CallOptions as CallOptions
 from taskorch._with_options import WithOptions as WithOptions
 from taskorch._with_options import refuse_options as refuse_options
 from taskorch.errors import InvalidTaskError as InvalidTaskError
 from taskorch.errors import InvalidTransitionError as InvalidTransitionError
 from taskorch.errors import UnknownTaskError as UnknownTaskError
-from taskorch.executors._futures import FuturesExecutor as FuturesExecutor
-from taskorch.executors._processes._attempts import Processes as Processes
 from taskorch.journal import MemoryJournal as MemoryJournal
 from taskorch.kernel import KernelConfig as KernelConfig
 from taskorch.model import Agent as Agent
@@ -38,7 +38,6 @@ from taskorch.model import check_event as check_event
 from taskorch.model import check_id as check_id
 from taskorch.model import check_seconds as check_seconds
 from taskorch.model import to_patience as to_patience
-from taskorch.model._checks import is_number as is_number
 from taskorch.model._show import show as show
 from taskorch.policies import PriorityQueue as PriorityQueue
 from taskorch.protocols import AttemptExecutor as AttemptExecutor
@@ -57,7 +56,6 @@ from taskorch.runtime._machine import machine_resources as machine_resources
 from taskorch.runtime._measuring import look_for_meters as look_for_meters
 from taskorch.runtime._runtime import Runtime as Runtime
 from taskorch.runtime._tracing import look_for_sdk as look_for_sdk
-from taskorch.runtime._translation import BUILT_IN as BUILT_IN
 from taskorch.runtime._translation import executor_for as executor_for
 from taskorch.runtime._translation import is_coroutine_function as is_coroutine_function
 from taskorch.runtime._translation import refuse_arguments as refuse_arguments

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from datetime import timedelta
 from types import TracebackType
 from typing import (
@@ -20,26 +19,19 @@ from typing import (
 )
 
 from taskorch._limits import (
-    CONCURRENCY,
     FOLLOWED_EVENTS,
-    GRACE_SECONDS,
     KEEP_EVENTS,
-    KEEP_FINISHED,
-    KEEP_FINISHED_MB,
-    MAX_KEPT_MB,
     MAX_PRIORITY,
     NS,
     SIGNAL_SECONDS,
 )
-from taskorch._suggesting import no_attribute, suggesting
+from taskorch._suggesting import no_attribute
 from taskorch.runtime._interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from inspect import Signature
     from typing import TextIO
-
-    from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
 
     from taskorch._aio import AsyncOrchestrator
     from taskorch._managers import (
@@ -49,15 +41,13 @@ if TYPE_CHECKING:
         WorkflowRun,
     )
     from taskorch._needed import (
-        BUILT_IN,
         MEASURED,
+        SETTINGS,
         Agent,
         AgentRunner,
-        AttemptExecutor,
         CallOptions,
         EventStream,
         Explanation,
-        FuturesExecutor,
         Health,
         InvalidTaskError,
         InvalidTransitionError,
@@ -66,9 +56,9 @@ if TYPE_CHECKING:
         Lifecycle,
         MemoryJournal,
         PriorityQueue,
-        Processes,
         Resources,
         Runtime,
+        Settings,
         Stats,
         StopReport,
         Stuck,
@@ -94,7 +84,6 @@ if TYPE_CHECKING:
         check_seconds,
         executor_for,
         is_coroutine_function,
-        is_number,
         look_for_meters,
         look_for_sdk,
         machine_resources,
@@ -106,18 +95,10 @@ if TYPE_CHECKING:
         submit_rest,
         to_patience,
     )
+    from taskorch._settings import SettingsOptions
     from taskorch._show_progress import Progress
     from taskorch.events import Event
     from taskorch.model import FilterFields, TaskOptions
-    from taskorch.protocols import (
-        AgentRegistry,
-        ResourceAllocator,
-        RetryHandler,
-        StateMachine,
-        TaskQueue,
-        TaskRouter,
-        Validator,
-    )
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -139,7 +120,15 @@ def _bind_needed() -> None:
         globals().update((name, it) for name, it in named if not name.startswith("__"))
 
 
-@suggesting
+class SpelledOut:
+    """The signature of a class whose constructor takes settings: each by its name."""
+
+    def __get__(self, instance: object, owner: type) -> Signature:
+        from taskorch._settings import signature_of  # noqa: PLC0415 - asked for by few
+
+        return signature_of(owner)
+
+
 class TaskOrchestrator:
     """
     Validates, orders, routes, runs, retries, times and explains tasks.
@@ -164,14 +153,14 @@ class TaskOrchestrator:
         journal: None keeps all in memory. A path makes it durable: what was submitted
             there survives the process, and goes on when the same path is opened again.
             Or a journal: `SqliteJournal(…)`, `MemoryJournal(…)`, or one of your own.
+        durability: Of a journal that is given by its path: `"power"` survives a loss
+            of power, `"process"` only the death of the process, and is much faster.
         resources: The pools; None is this machine's `cpu`, `memory_mb` and `disk_mb`,
             as far as they are known.
         concurrency: Attempts that run at once.
         executors: Executors of your own, by name: of `concurrent.futures`, or each an
             `AttemptExecutor`. A number by the name `"process"` says how many worker
             processes there are at the most, instead of one for each core.
-        durability: Of a journal that is given by its path: `"power"` survives a loss
-            of power, `"process"` only the death of the process, and is much faster.
         keep_finished: Finished tasks that stay in memory. Of older ones it is known
             how they ended, in a byte each, or in about a hundred if the id is of your
             own choice.
@@ -200,105 +189,53 @@ class TaskOrchestrator:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
     """
 
-    def __init__(
-        self,
-        *,
-        registry: AgentRegistry | None = None,
-        router: TaskRouter | None = None,
-        validator: Validator | None = None,
-        state_machine: StateMachine | None = None,
-        queue: TaskQueue | None = None,
-        retry_handler: RetryHandler | None = None,
-        allocator: ResourceAllocator | None = None,
-        journal: str | os.PathLike[str] | Journal | None = None,
-        resources: Resources | Mapping[str, float] | None = None,
-        concurrency: int = CONCURRENCY,
-        executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None = None,
-        durability: Literal["power", "process"] = "power",
-        keep_finished: int = KEEP_FINISHED,
-        keep_finished_mb: float | None = KEEP_FINISHED_MB,
-        max_queued: int | None = None,
-        unknown_capability: Literal["refuse", "wait"] = "refuse",
-        stop_timeout: float | timedelta | None = None,
-        grace: float | timedelta = GRACE_SECONDS,
-        rerun_failed: bool = False,
-        seed: int | None = None,
-        monitor_interval: float | timedelta = 10.0,
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
-    ) -> None:
+    __signature__ = SpelledOut()
+
+    def __init__(self, **settings: Unpack[SettingsOptions]) -> None:
         _bind_needed()
-        check_count("concurrency", concurrency, least=1)
-        check_count("keep_finished", keep_finished, least=0)
-        most = MAX_KEPT_MB
-        if keep_finished_mb is not None and not is_number(keep_finished_mb, 0, most):
-            msg = (
-                f"keep_finished_mb is a number from 0 to {most:,} or None, not "
-                f"{show(keep_finished_mb)}"
-            )
-            raise InvalidTaskError(msg)
-        if max_queued is not None:
-            check_count("max_queued", max_queued, least=0)
-            if queue is not None:
-                msg = "max_queued= is for the default queue: let your own queue admit"
-                raise InvalidTaskError(msg)
-        if unknown_capability not in ("refuse", "wait"):
-            msg = (
-                f"unknown_capability: {unknown_capability!r} is not 'refuse' or 'wait'"
-            )
-            raise InvalidTaskError(msg)
-        if stop_timeout is not None:
-            stop_timeout = check_seconds("stop_timeout", stop_timeout)
-        grace = check_seconds("grace", grace)
-        monitor_interval = check_seconds(
-            "monitor_interval", monitor_interval, zero=False
-        )
-        if not isinstance(rerun_failed, bool):
-            msg = f"rerun_failed is True or False, not {show(rerun_failed)}"
-            raise InvalidTaskError(msg)
-        if isinstance(seed, bool) or not isinstance(seed, int | None):
-            msg = f"seed is an integer or None, not {show(seed)}"
-            raise InvalidTaskError(msg)
-        self._stop_timeout = stop_timeout
+        said = Settings.of(TaskOrchestrator, settings, SETTINGS)
+        self._stop_timeout = said.stop_timeout
         unknown: tuple[str, ...] = ()
+        resources = said.resources
         if resources is None:
             resources = machine_resources()
             unknown = tuple(name for name in MEASURED if name not in resources)
+        queue = said.queue
         if queue is None:
-            queue = PriorityQueue(max_queued=max_queued)
+            queue = PriorityQueue(max_queued=said.max_queued)
         parts = parts_of(
-            registry=registry,
-            router=router,
-            validator=validator,
-            state_machine=state_machine,
+            registry=said.registry,
+            router=said.router,
+            validator=said.validator,
+            state_machine=said.state_machine,
             queue=queue,
-            retry_handler=retry_handler,
-            allocator=allocator,
+            retry_handler=said.retry_handler,
+            allocator=said.allocator,
         )
         self._rt = Runtime(
             parts=parts,
             config=KernelConfig(
-                concurrency=concurrency,
-                grace_ns=int(grace * NS),
-                keep_finished=keep_finished,
-                refuse_unknown=unknown_capability == "refuse",
+                concurrency=said.concurrency,
+                grace_ns=int(said.grace * NS),
+                keep_finished=said.keep_finished,
+                refuse_unknown=said.unknown_capability == "refuse",
                 unknown=unknown,
                 waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
             ),
-            pools=Resources.of(resources).units,
-            executors=_check_executors({} if executors is None else executors),
-            journal=_journal(journal, durability),
-            seed=seed,
-            monitor_interval=monitor_interval,
+            pools=resources.units,
+            executors=said.executors or {},
+            journal=_journal(said),
+            seed=said.seed,
+            monitor_interval=said.monitor_interval,
             work_class=TaskHandle,
             context_class=TaskContext,
             report=_reports.report,
-            rerun_failed=rerun_failed,
-            keep_finished_mb=keep_finished_mb,
+            rerun_failed=said.rerun_failed,
+            keep_finished_mb=said.keep_finished_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
-        self._providers = tracer_provider, meter_provider
+        self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
 
     @classmethod
@@ -307,7 +244,7 @@ class TaskOrchestrator:
         path: str | os.PathLike[str] | None = None,
         *,
         profile: str | None = None,
-        **arguments: Any,
+        **arguments: Unpack[SettingsOptions],
     ) -> Self:
         """
         An orchestrator with the settings of a file and of the environment.
@@ -1225,81 +1162,24 @@ def _check_priority(priority: object) -> None:
         raise InvalidTaskError(msg)
 
 
-def _journal(
-    journal: str | os.PathLike[str] | Journal | None,
-    durability: Literal["power", "process"],
-) -> MemoryJournal | Journal:
+def _journal(settings: Settings) -> MemoryJournal | Journal:
     """
     The journal that was asked for.
 
     Raises:
-        InvalidTaskError: It is none, or it belongs to another orchestrator.
+        InvalidTaskError: It belongs to another orchestrator.
     """
-    if durability not in ("power", "process"):
-        msg = f"durability: {show(durability)} is not 'power' or 'process'"
-        raise InvalidTaskError(msg)
-    if durability != "power" and not isinstance(journal, str | os.PathLike):
-        msg = "durability= is for a journal that is given by its path"
-        raise InvalidTaskError(
-            msg, hint="SqliteJournal(path, durability=…) has its own"
-        )
+    journal = settings.journal
     if journal is None:
         return MemoryJournal()
-    if isinstance(journal, MemoryJournal):
-        if journal.is_owned:
-            msg = "journal= keeps the events of another orchestrator already"
-            raise InvalidTaskError(msg, hint="make a MemoryJournal for each")
-        return journal
+    if isinstance(journal, MemoryJournal) and journal.is_owned:
+        msg = "journal= keeps the events of another orchestrator already"
+        raise InvalidTaskError(msg, hint="make a MemoryJournal for each")
     if isinstance(journal, str | os.PathLike):
-        if not os.fspath(journal):
-            msg = "journal='' is no path: name a file, such as 'runs.db'"
-            raise InvalidTaskError(msg)
         from taskorch.journal import SqliteJournal  # noqa: PLC0415 - it loads sqlite3
 
-        return SqliteJournal(journal, durability=durability)
-    if isinstance(journal, type) or not isinstance(journal, Journal):
-        msg = f"journal={show(journal)} is no journal, and no path of one"
-        raise InvalidTaskError(msg, hint="journal='runs.db', or None for memory only")
+        return SqliteJournal(journal, durability=settings.durability)
     return journal
-
-
-def _check_executors(
-    executors: Mapping[str, Executor | AttemptExecutor[Any] | int],
-) -> dict[str, AttemptExecutor[Any]]:
-    """*executors*, each as what runs attempts."""
-    if not isinstance(executors, Mapping):
-        msg = f"executors is a mapping of names to executors, not {show(executors)}"
-        raise InvalidTaskError(msg, hint="executors={'cpu': ProcessPoolExecutor()}")
-    given: Mapping[Any, Any] = executors
-    checked: dict[str, AttemptExecutor[Any]] = {}
-    for name, executor in given.items():
-        if not isinstance(name, str) or not name.strip():
-            msg = f"executors: a name is needed, not {show(name)}"
-            raise InvalidTaskError(msg, hint="executors={'cpu': ProcessPoolExecutor()}")
-        if name == "process" and type(executor) is int:
-            check_count("executors: process", executor, least=1)
-            checked[name] = Processes(executor)
-            continue
-        if name in BUILT_IN:
-            msg = f"executors: the name {name!r} is taken"
-            hint = "choose another name"
-            if name == "process":
-                hint = "a number says how many worker processes: {'process': 4}"
-            raise InvalidTaskError(msg, hint=hint)
-        if isinstance(executor, type):
-            msg = f"executors: {name} is the class {executor.__name__}, not an executor"
-            raise InvalidTaskError(msg, hint=f"call it: {executor.__name__}()")
-        if isinstance(executor, AttemptExecutor):
-            checked[name] = executor
-            continue
-        if not callable(getattr(executor, "submit", None)):
-            msg = f"executors: {name}={show(executor)} has no submit()"
-            raise InvalidTaskError(
-                msg,
-                hint="any concurrent.futures.Executor will do, or an AttemptExecutor",
-            )
-        checked[name] = FuturesExecutor(name, executor)
-    return checked
 
 
 def _check_reason(reason: object) -> None:

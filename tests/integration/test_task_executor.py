@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import concurrent.futures
 import gc
-import inspect
 import subprocess
 import sys
 import threading
@@ -25,7 +23,6 @@ from taskorch import (
     TaskExecutor,
     TaskOrchestrator,
     TaskState,
-    _executor,
 )
 from taskorch.errors import WouldBlockError, WouldDeadlockError
 from taskorch.protocols import Permit
@@ -424,15 +421,6 @@ def test_on_its_own_loop_leaving_it_speaks_of_the_shutdown():
                 executor.submit(abs, 1)
 
     asyncio.run(main())
-
-
-def test_its_options_are_those_of_an_orchestrator():
-    taken = inspect.signature(TaskOrchestrator).parameters
-    typed = _executor._Options.__annotations__
-    assert list(typed) == list(taken)
-    for name, kind in typed.items():
-        text = getattr(kind, "__forward_arg__", kind)
-        assert ast.dump(ast.parse(text)) == ast.dump(ast.parse(taken[name].annotation))
 
 
 def test_a_future_on_a_loop_is_cancelled_without_waiting_for_a_journal(tmp_path):

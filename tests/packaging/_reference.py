@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
+from textwrap import fill
 
 import attrs
 
-from taskorch import errors
+from taskorch import TaskOrchestrator, errors
+from taskorch._configuration import SETTINGS as WRITTEN
+from taskorch._configuration import as_variable
+from taskorch._settings import SETTINGS, SIMULATED
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.kernel import diagram
@@ -118,6 +123,41 @@ _HOWS = {
     "since": "it is not earlier: a date, or seconds ago",
     "longer": "it is longer: seconds",
 }
+
+
+def settings_page() -> str:
+    lines = [_SETTINGS]
+    texts = texts_of(TaskOrchestrator, "Args")
+    for name, (setting, written) in WRITTEN.items():
+        usual = json.dumps(setting.default).replace("null", '"none"')
+        needs = written.needs + (', or `"none"`' if setting.none else "")
+        lines.append(
+            f"| `{name}` | {texts[name]} | {needs} | `{usual}` "
+            f"| `{name} = {written.example}` | `{as_variable(name, written)}` |"
+        )
+    lines += ["", _PARTS]
+    lines += [
+        f"| `{name}` | {texts[name]} |" for name in SETTINGS if name not in WRITTEN
+    ]
+    simulated = ", ".join(f"`{name}`" for name in SIMULATED)
+    lines += ["", fill(f"A `Simulation` takes these of them: {simulated}.", 100)]
+    return "\n".join(lines) + "\n"
+
+
+_SETTINGS = """\
+# Settings of an orchestrator
+
+`TaskOrchestrator` takes these by name, and so does `TaskExecutor`. What is a plain value can stand
+[in a file and in the environment](../howto/configuration.md), too, for `TaskOrchestrator.from_config`;
+`"none"` is `None` there.
+
+| setting | what it is | it may be | usual | in a file | as a variable |
+|---|---|---|---|---|---|"""
+_PARTS = """\
+## What is code
+
+| argument | what it is |
+|---|---|"""
 
 
 def states_page() -> str:
@@ -235,6 +275,7 @@ PAGES = {
     DOCS / "reference" / "errors.md": errors_page,
     DOCS / "reference" / "events.md": events_page,
     DOCS / "reference" / "options.md": options_page,
+    DOCS / "reference" / "settings.md": settings_page,
     DOCS / "explanation" / "states.md": states_page,
 }
 

@@ -25,6 +25,7 @@ from taskorch import (
     task,
 )
 from taskorch.model import TaskOptions
+from taskorch.testing import Simulation
 
 
 def word(n: int, end: str = "") -> str:
@@ -120,6 +121,9 @@ def misspelt() -> None:
     Workflow("w").task(word, 1, timout=3)  # type: ignore[call-arg]
     RetryPolicy(max_attempt=3)  # type: ignore[call-arg]
     TaskOrchestrator(concurency=3)  # type: ignore[call-arg]
+    TaskOrchestrator.from_config(concurency=3)  # type: ignore[call-arg]
+    TaskExecutor(keep_finished_mb=3, concurency=3)  # type: ignore[call-arg]
+    Simulation(1, journal="runs.db")  # type: ignore[call-arg]
     my_own(1, timout=3)  # type: ignore[call-arg]
 
 

@@ -38,10 +38,10 @@ class Stubborn:
     [
         ({"seed": "x"}, "seed is an int, not 'x'"),
         ({"seed": True}, "seed is an int, not True"),
-        ({"resources": {"cpu": 1}}, "resources is Resources"),
+        ({"resources": {"cpu": -1}}, "cpu"),
         ({"concurrency": 0}, "concurrency is an integer of 1 or more, not 0"),
         ({"keep_finished": -1}, "keep_finished is an integer of 0 or more, not -1"),
-        ({"unknown_capability": "go"}, "one of 'refuse', 'wait', not 'go'"),
+        ({"unknown_capability": "go"}, "'go' is not 'refuse' or 'wait'"),
         ({"faults": {"lose": 0.1}}, "faults is a Faults, not"),
         ({"keep": "crash"}, "keep is a collection of names"),
         ({"check": 5}, "check is True, False or an Observer, not 5"),

@@ -16,13 +16,11 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
-from inspect import signature
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import taskorch
 from taskorch._configuration import SETTINGS, read_configuration
-from taskorch._orchestrator import TaskOrchestrator
 from taskorch._visible import visible
 from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
@@ -216,8 +214,7 @@ def _settings() -> Iterator[Finding]:
             yield Finding("warning", name, f"{said}: without a journal", advice)
             continue
         yield Finding("ok", name, said)
-    parameters = signature(TaskOrchestrator).parameters
-    left = {name: parameters[name].default for name in SETTINGS}
+    left = {name: setting.default for name, (setting, _) in SETTINGS.items()}
     others = [
         f"{name} {_said(left[name])}"
         for name in SETTINGS

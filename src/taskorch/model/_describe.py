@@ -94,9 +94,9 @@ def described(cls: type) -> dict[str, Option]:
     }
 
 
-def texts_of(cls: type) -> Mapping[str, str]:
-    """What the docstring of *cls* says of each attribute, by name, in one line each."""
-    section = cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]
+def texts_of(cls: type, section: str = "Attributes") -> Mapping[str, str]:
+    """What the docstring of *cls* says in *section*, by name, in one line each."""
+    entries = cleandoc(cls.__doc__ or "").partition(f"{section}:\n")[2]
     return {
-        name: " ".join(text.split()) for name, text in _ENTRY.findall(f"{section}\n")
+        name: " ".join(text.split()) for name, text in _ENTRY.findall(f"{entries}\n")
     }

@@ -11,13 +11,12 @@ import attrs
 from taskorch._contexts import TaskContext
 from taskorch._handles import TaskHandle
 from taskorch._limits import (
-    CONCURRENCY,
-    GRACE_SECONDS,
     KEEP_EVENTS,
-    KEEP_FINISHED,
     NS,
 )
 from taskorch._managers import WorkflowManager, _limits, manager_of
+from taskorch._orchestrator import SpelledOut
+from taskorch._settings import SIMULATED, Settings, SimulatedSettings
 from taskorch.errors import (
     InvalidTaskError,
     UnknownTaskError,
@@ -82,15 +81,6 @@ from taskorch.testing._watch import Breach, Watch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from taskorch.protocols import (
-        AgentRegistry,
-        ResourceAllocator,
-        RetryHandler,
-        StateMachine,
-        TaskQueue,
-        TaskRouter,
-        Validator,
-    )
     from taskorch.runtime._runtime import Runtime
 
 #: What there is if nothing is said.
@@ -279,53 +269,40 @@ class Simulation:
         InvalidTaskError: A part lacks a method, or an argument is not what it says.
     """
 
+    __signature__ = SpelledOut()
+
     def __init__(
         self,
         seed: int = 0,
         *,
-        registry: AgentRegistry | None = None,
-        router: TaskRouter | None = None,
-        validator: Validator | None = None,
-        state_machine: StateMachine | None = None,
-        queue: TaskQueue | None = None,
-        retry_handler: RetryHandler | None = None,
-        allocator: ResourceAllocator | None = None,
-        resources: Resources | None = None,
-        concurrency: int = CONCURRENCY,
-        keep_finished: int = KEEP_FINISHED,
-        unknown_capability: Literal["refuse", "wait"] = "refuse",
-        grace: float = GRACE_SECONDS,
         faults: Faults | None = None,
         check: bool | Observer = True,
         keep: Iterable[str] | None = None,
+        **settings: Unpack[SimulatedSettings],
     ) -> None:
         check_kind("seed", seed, int)
-        check_resources("resources", resources)
-        check_count("concurrency", concurrency, least=1)
-        check_count("keep_finished", keep_finished, least=0)
-        check_chosen("unknown_capability", unknown_capability, ("refuse", "wait"))
-        check_seconds("grace", grace)
+        said = Settings.of(Simulation, settings, SIMULATED)
         if faults is not None:
             check_kind("faults", faults, Faults)
         if keep is not None:
             check_names("keep", keep)
         _check_observer(check)
         parts = parts_of(
-            registry=registry,
-            router=router,
-            validator=validator,
-            state_machine=state_machine,
-            queue=queue,
-            retry_handler=retry_handler,
-            allocator=allocator,
+            registry=said.registry,
+            router=said.router,
+            validator=said.validator,
+            state_machine=said.state_machine,
+            queue=said.queue,
+            retry_handler=said.retry_handler,
+            allocator=said.allocator,
         )
         check_parts(parts)
-        pools = _POOLS if resources is None else resources
+        pools = _POOLS if said.resources is None else said.resources
         config = KernelConfig(
-            concurrency=concurrency,
-            grace_ns=int(grace * NS),
-            keep_finished=keep_finished,
-            refuse_unknown=unknown_capability == "refuse",
+            concurrency=said.concurrency,
+            grace_ns=int(said.grace * NS),
+            keep_finished=said.keep_finished,
+            refuse_unknown=said.unknown_capability == "refuse",
             waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
         )
         self.seed = seed

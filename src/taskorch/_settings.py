@@ -1,0 +1,437 @@
+"""
+The settings of an orchestrator, each described once, where its field stands.
+
+The arguments of `TaskOrchestrator` and of its kin, their checks, the settings of files
+and of variables, and their page are taken from here. What each of them means stands in
+the docstring of `TaskOrchestrator`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypedDict, cast
+
+import attrs
+
+from taskorch._limits import (
+    CONCURRENCY,
+    GRACE_SECONDS,
+    KEEP_FINISHED,
+    KEEP_FINISHED_MB,
+    MAX_KEPT_MB,
+    MONITOR_SECONDS,
+)
+from taskorch._suggesting import unknown_option
+from taskorch.errors import InvalidTaskError
+from taskorch.executors._futures import FuturesExecutor
+from taskorch.executors._processes._attempts import Processes
+from taskorch.model import Resources, check_count, check_seconds
+from taskorch.model._checks import is_number
+from taskorch.model._show import show
+from taskorch.protocols import (
+    AgentRegistry,
+    AttemptExecutor,
+    Journal,
+    ResourceAllocator,
+    RetryHandler,
+    StateMachine,
+    TaskQueue,
+    TaskRouter,
+    Validator,
+)
+from taskorch.runtime._translation import BUILT_IN
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from datetime import timedelta
+    from inspect import Signature
+
+    from opentelemetry.metrics import MeterProvider  # noqa: TC004 - not there for all
+    from opentelemetry.trace import TracerProvider  # noqa: TC004 - nor is this
+
+
+class SimulatedSettings(TypedDict, total=False):
+    """What `Simulation` takes as well, for checkers."""
+
+    registry: AgentRegistry | None
+    router: TaskRouter | None
+    validator: Validator | None
+    state_machine: StateMachine | None
+    queue: TaskQueue | None
+    retry_handler: RetryHandler | None
+    allocator: ResourceAllocator | None
+    resources: Resources | Mapping[str, float] | None
+    concurrency: int
+    keep_finished: int
+    unknown_capability: Literal["refuse", "wait"]
+    grace: float | timedelta
+
+
+class SettingsOptions(SimulatedSettings, total=False):
+    """What `TaskOrchestrator` takes, for checkers: the fields of `Settings`."""
+
+    journal: str | os.PathLike[str] | Journal | None
+    durability: Literal["power", "process"]
+    executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None
+    keep_finished_mb: float | None
+    max_queued: int | None
+    stop_timeout: float | timedelta | None
+    rerun_failed: bool
+    seed: int | None
+    monitor_interval: float | timedelta
+    tracer_provider: TracerProvider | None
+    meter_provider: MeterProvider | None
+
+
+class Written(NamedTuple):
+    """
+    How a setting is written down: one that is a plain value.
+
+    Attributes:
+        needs: What is needed, in words.
+        example: As it is written in a file.
+        types: What TOML may make of it.
+    """
+
+    needs: str
+    example: str
+    types: tuple[type, ...]
+
+
+class Kind(NamedTuple):
+    """
+    What a setting may be.
+
+    Attributes:
+        check: Given the name and the value, returns what the value means, or raises
+            InvalidTaskError.
+        written: How it is written in a file or a variable; None: it is no plain value.
+    """
+
+    check: Callable[[str, Any], Any]
+    written: Written | None = None
+
+
+class Description(NamedTuple):
+    """
+    The description of one setting.
+
+    Attributes:
+        name: The argument.
+        default: What it is if nothing is said.
+        kind: What it may be.
+        none: Whether it may be None.
+        simulated: Whether `Simulation` takes it, too.
+    """
+
+    name: str
+    default: Any
+    kind: Kind
+    none: bool
+    simulated: bool
+
+    def checked(self, value: Any) -> Any:
+        """
+        What *value* means.
+
+        Raises:
+            InvalidTaskError: It is not what the setting may be.
+        """
+        if value is None and self.none:
+            return None
+        return self.kind.check(self.name, value)
+
+
+# -- kinds ---------------------------------------------------------------------------
+
+
+def _count(least: int) -> Kind:
+    def check(name: str, value: object) -> object:
+        check_count(name, value, least=least)
+        return value
+
+    return Kind(check, Written(f"a whole number of {least} or more", "10", (int,)))
+
+
+def _seconds(*, zero: bool = True) -> Kind:
+    def check(name: str, value: object) -> float:
+        return check_seconds(name, value, zero=zero)
+
+    least = "0 or more" if zero else "more than 0"
+    return Kind(check, Written(f"a number of seconds, {least}", "30", (int, float)))
+
+
+def _word(*words: str) -> Kind:
+    def check(name: str, value: object) -> object:
+        if not isinstance(value, str) or value not in words:
+            said = " or ".join(map(repr, words))
+            msg = f"{name}: {show(value)} is not {said}"
+            raise InvalidTaskError(msg)
+        return value
+
+    said = [f'"{word}"' for word in words]
+    return Kind(check, Written(" or ".join(said), said[0], (str,)))
+
+
+def _megabytes(name: str, value: object) -> object:
+    if not is_number(value, 0, MAX_KEPT_MB):
+        msg = f"{name} is a number from 0 to {MAX_KEPT_MB:,} or None, not {show(value)}"
+        raise InvalidTaskError(msg)
+    return value
+
+
+def _flag(name: str, value: object) -> object:
+    if not isinstance(value, bool):
+        msg = f"{name} is True or False, not {show(value)}"
+        raise InvalidTaskError(msg)
+    return value
+
+
+def _integer(name: str, value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{name} is an integer or None, not {show(value)}"
+        raise InvalidTaskError(msg)
+    return value
+
+
+def _journal(name: str, value: object) -> object:
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        if not path or "\0" in str(path):
+            msg = f"{name}={show(path)} is no path: name a file, such as 'runs.db'"
+            raise InvalidTaskError(msg)
+    elif isinstance(value, type) or not isinstance(value, Journal):
+        msg = f"{name}={show(value)} is no journal, and no path of one"
+        raise InvalidTaskError(msg, hint="journal='runs.db', or None for memory only")
+    return value
+
+
+def _executors(what: str, value: object) -> dict[str, AttemptExecutor[Any]]:
+    """The executors of *value*, each as what runs attempts."""
+    usual = "executors={'cpu': ProcessPoolExecutor()}"
+    if not isinstance(value, Mapping):
+        msg = f"{what} is a mapping of names to executors, not {show(value)}"
+        raise InvalidTaskError(msg, hint=usual)
+    checked: dict[str, AttemptExecutor[Any]] = {}
+    for name, executor in value.items():
+        if not isinstance(name, str) or not name.strip():
+            msg = f"{what}: a name is needed, not {show(name)}"
+            raise InvalidTaskError(msg, hint=usual)
+        if name == "process" and type(executor) is int:
+            check_count(f"{what}: process", executor, least=1)
+            checked[name] = Processes(executor)
+            continue
+        if name in BUILT_IN:
+            msg = f"{what}: the name {name!r} is taken"
+            hint = "choose another name"
+            if name == "process":
+                hint = "a number says how many worker processes: {'process': 4}"
+            raise InvalidTaskError(msg, hint=hint)
+        if isinstance(executor, type):
+            msg = f"{what}: {name} is the class {executor.__name__}, not an executor"
+            raise InvalidTaskError(msg, hint=f"call it: {executor.__name__}()")
+        if isinstance(executor, AttemptExecutor):
+            checked[name] = executor
+            continue
+        if not callable(getattr(executor, "submit", None)):
+            msg = f"{what}: {name}={show(executor)} has no submit()"
+            raise InvalidTaskError(
+                msg,
+                hint="any concurrent.futures.Executor will do, or an AttemptExecutor",
+            )
+        checked[name] = FuturesExecutor(name, executor)
+    return checked
+
+
+#: What is checked with the others of its sort, as it is used.
+_PART: Final = Kind(lambda _, value: value)
+_JOURNAL: Final = Kind(_journal, Written("the path of a file", '"runs.db"', (str,)))
+_MEGABYTES: Final = Kind(
+    _megabytes, Written(f"a number from 0 to {MAX_KEPT_MB:,}", "32", (int, float))
+)
+_FLAG: Final = Kind(_flag, Written("true or false", "true", (bool,)))
+_INTEGER: Final = Kind(_integer, Written("a whole number", "1", (int,)))
+_AMOUNTS: Final = Kind(
+    lambda name, value: Resources.of(value, name),
+    Written(
+        "a table of names and amounts, each 0 or more",
+        "{ cpu = 4, memory_mb = 2048 }",
+        (dict,),
+    ),
+)
+_WORKERS: Final = Kind(
+    _executors,
+    Written(
+        "a table that says how many worker processes there are at the most",
+        "{ process = 4 }",
+        (dict,),
+    ),
+)
+
+_KEY: Final = "taskorch setting"
+
+
+def _setting(
+    kind: Kind, *, none: bool = False, simulated: bool = False
+) -> dict[str, Any]:
+    """The metadata of the field of a setting: see `Description`."""
+    return {_KEY: (kind, none, simulated)}
+
+
+@attrs.define(frozen=True, kw_only=True, eq=False, repr=False)
+class Settings:
+    """The settings of an orchestrator, checked."""
+
+    registry: AgentRegistry | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True, simulated=True)
+    )
+    router: TaskRouter | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True, simulated=True)
+    )
+    validator: Validator | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True, simulated=True)
+    )
+    state_machine: StateMachine | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True, simulated=True)
+    )
+    queue: TaskQueue | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True, simulated=True)
+    )
+    retry_handler: RetryHandler | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True, simulated=True)
+    )
+    allocator: ResourceAllocator | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True, simulated=True)
+    )
+    journal: str | os.PathLike[str] | Journal | None = attrs.field(
+        default=None, metadata=_setting(_JOURNAL, none=True)
+    )
+    durability: Literal["power", "process"] = attrs.field(
+        default="power", metadata=_setting(_word("power", "process"))
+    )
+    resources: Resources | None = attrs.field(
+        default=None, metadata=_setting(_AMOUNTS, none=True, simulated=True)
+    )
+    concurrency: int = attrs.field(
+        default=CONCURRENCY, metadata=_setting(_count(1), simulated=True)
+    )
+    executors: dict[str, AttemptExecutor[Any]] | None = attrs.field(
+        default=None, metadata=_setting(_WORKERS, none=True)
+    )
+    keep_finished: int = attrs.field(
+        default=KEEP_FINISHED, metadata=_setting(_count(0), simulated=True)
+    )
+    keep_finished_mb: float | None = attrs.field(
+        default=KEEP_FINISHED_MB, metadata=_setting(_MEGABYTES, none=True)
+    )
+    max_queued: int | None = attrs.field(
+        default=None, metadata=_setting(_count(0), none=True)
+    )
+    unknown_capability: Literal["refuse", "wait"] = attrs.field(
+        default="refuse", metadata=_setting(_word("refuse", "wait"), simulated=True)
+    )
+    stop_timeout: float | None = attrs.field(
+        default=None, metadata=_setting(_seconds(), none=True)
+    )
+    grace: float = attrs.field(
+        default=GRACE_SECONDS, metadata=_setting(_seconds(), simulated=True)
+    )
+    rerun_failed: bool = attrs.field(default=False, metadata=_setting(_FLAG))
+    seed: int | None = attrs.field(default=None, metadata=_setting(_INTEGER, none=True))
+    monitor_interval: float = attrs.field(
+        default=MONITOR_SECONDS, metadata=_setting(_seconds(zero=False))
+    )
+    tracer_provider: TracerProvider | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True)
+    )
+    meter_provider: MeterProvider | None = attrs.field(
+        default=None, metadata=_setting(_PART, none=True)
+    )
+
+    @classmethod
+    def of(
+        cls,
+        owner: type,
+        given: SettingsOptions | SimulatedSettings,
+        known: Mapping[str, Description],
+    ) -> Self:
+        """
+        The settings that are *given*, and the usual ones.
+
+        Args:
+            owner: The class that takes them.
+            given: Those that are given.
+            known: Those that it takes.
+
+        Raises:
+            TypeError: There is no such setting: it names the one that was meant.
+            InvalidTaskError: One is not what it may be, or two do not go together.
+        """
+        refuse_unknown(owner, given, known)
+        found = cls(**{name: known[name].checked(it) for name, it in given.items()})
+        if found.max_queued is not None and found.queue is not None:
+            msg = "max_queued= is for the default queue: let your own queue admit"
+            raise InvalidTaskError(msg)
+        if found.durability != "power" and not isinstance(
+            found.journal, str | os.PathLike
+        ):
+            msg = "durability= is for a journal that is given by its path"
+            hint = "SqliteJournal(path, durability=…) has its own"
+            raise InvalidTaskError(msg, hint=hint)
+        return found
+
+
+#: All settings by their names, which are those of the arguments.
+SETTINGS: Final[Mapping[str, Description]] = {
+    field.name: Description(field.name, field.default, *field.metadata[_KEY])
+    for field in attrs.fields(Settings)
+}
+SIMULATED: Final[Mapping[str, Description]] = {
+    name: setting for name, setting in SETTINGS.items() if setting.simulated
+}
+
+
+def refuse_unknown(
+    owner: type, given: Iterable[str], known: Container[str] = SETTINGS
+) -> None:
+    """
+    Refuse a name among *given* that is not *known*.
+
+    Raises:
+        TypeError: There is one: it names the argument of *owner* that was meant.
+    """
+    for name in given:
+        if name not in known:
+            raise unknown_option(owner.__name__, name, signature_of(owner).parameters)
+
+
+#: What stands for settings in the signature of a constructor.
+_IN_PLACE_OF: Final = {
+    "Unpack[SettingsOptions]": (SETTINGS, SettingsOptions),
+    "Unpack[SimulatedSettings]": (SIMULATED, SimulatedSettings),
+}
+
+
+def signature_of(owner: type) -> Signature:
+    """The signature of *owner*, where each setting stands by its name."""
+    from inspect import Parameter, signature  # noqa: PLC0415 - for whoever looks at it
+
+    found: list[Parameter] = []
+    made = signature(cast("Any", owner).__init__)
+    for parameter in list(made.parameters.values())[1:]:
+        if parameter.annotation not in _IN_PLACE_OF:
+            found.append(parameter)
+            continue
+        settings, typed = _IN_PLACE_OF[parameter.annotation]
+        types: Mapping[str, Any] = typed.__annotations__
+        found += [
+            Parameter(
+                name,
+                Parameter.KEYWORD_ONLY,
+                default=setting.default,
+                annotation=getattr(types.get(name), "__forward_arg__", Parameter.empty),
+            )
+            for name, setting in settings.items()
+        ]
+    return made.replace(parameters=found)
