@@ -1,13 +1,15 @@
 """The pages of the documentation lead somewhere, and somebody leads to them."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+ABOVE = ["README.md", "CONTRIBUTING.md", "examples/README.md"]
+PAGES = [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in ABOVE)]
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -52,3 +54,20 @@ def test_the_index_leads_to_every_page():
     pages = {page for page in there if page.parent.name != "decisions"}
     found = {link.resolve() for link in links_of(DOCS / "index.md")}
     assert pages - found == set()
+
+
+def test_the_readme_names_every_extra_and_all_has_the_others():
+    """With the packages that each brings, which are in no other line."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", readme, re.MULTILINE))
+
+    (every,) = extras.pop("all")
+    assert every == f"taskorch[{','.join(sorted(extras))}]"
+    assert rows.pop("all")
+    brought = {extra: set(row.lower().split(", ")) for extra, row in rows.items()}
+    assert brought == {
+        extra: {re.split("[><=]", name)[0] for name in names}
+        for extra, names in extras.items()
+    }
