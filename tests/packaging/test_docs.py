@@ -1,10 +1,14 @@
 """The pages of the documentation lead somewhere, and somebody leads to them."""
 
+import pkgutil
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import taskorch
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -54,6 +58,37 @@ def test_the_index_leads_to_every_page():
     pages = {page for page in there if page.parent.name != "decisions"}
     found = {link.resolve() for link in links_of(DOCS / "index.md")}
     assert pages - found == set()
+
+
+def test_every_public_package_has_a_page_on_the_site():
+    """But those whose names are no promise, and what is told on a page of its own."""
+    found = {
+        one.name
+        for one in pkgutil.walk_packages(taskorch.__path__, "taskorch.")
+        if "._" not in one.name
+    }
+    inner = {"executors", "frontends", "kernel", "runtime", "simulation"}
+    told = {"testing.pytest_plugin", "testing.soak"}
+    inside = {f"taskorch.{name}" for name in inner | told}
+    site = runpy.run_path(str(DOCS / "conf.py"))
+
+    assert found - inside == set(site["PACKAGES"]) - {"taskorch"}
+    for package in site["PACKAGES"]:
+        assert site["public_names"](package), package
+    for module, name in site["GIVEN"].values():
+        assert getattr(__import__(module, fromlist=[name]), name).__doc__
+
+
+def test_the_index_has_a_tree_of_every_group():
+    """A list of links that is in none would be on no page of the site."""
+    site = runpy.run_path(str(DOCS / "conf.py"))
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    named = "".join(found["links"] for found in site["_GROUP"].finditer(text))
+
+    pages = [page for page in PAGES if page.parent.parent == DOCS]
+    links = set(site["_LINK"].findall(named))
+    there = {str(page.relative_to(DOCS).with_suffix("")) for page in pages}
+    assert {one for one in there if not one.startswith("decisions/")} <= links
 
 
 def test_the_readme_names_every_extra_and_all_has_the_others():
