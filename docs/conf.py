@@ -33,6 +33,8 @@ extensions = [
 myst_fence_as_directive = ["mermaid"]
 html_theme = "furo"
 html_title = "taskorch"
+# The package of a name is the head of its page.
+add_module_names = False
 exclude_patterns = ["**/_*"]
 suppress_warnings = [
     # Annotations name classes that several packages offer.
@@ -42,8 +44,6 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "separated"
-# Its package is the head of its page.
-add_module_names = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
