@@ -12,11 +12,13 @@ import inspect
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from taskorch import __version__ as release  # noqa: F401 - Sphinx reads it
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from sphinx.application import Sphinx
 
 project = "taskorch"
@@ -31,6 +33,8 @@ extensions = [
 myst_fence_as_directive = ["mermaid"]
 html_theme = "furo"
 html_title = "taskorch"
+# The package of a name is the head of its page.
+add_module_names = False
 exclude_patterns = ["**/_*"]
 suppress_warnings = [
     # Annotations name classes that several packages offer.
@@ -52,16 +56,38 @@ PACKAGES = {
     "taskorch.policies": "Policies",
     "taskorch.workflows": "Workflows",
     "taskorch.events": "Events, as classes",
+    "taskorch.signals": "Signals",
     "taskorch.errors": "Errors",
     "taskorch.journal": "Journals",
     "taskorch.reading": "Journals, read by others",
     "taskorch.client": "An orchestrator that is served",
+    "taskorch.frontends.service": "To serve an orchestrator",
+    "taskorch.frontends.agent": "An agent of a service",
     "taskorch.logs": "Logs",
     "taskorch.telemetry": "Telemetry",
     "taskorch.testing": "Testing",
     "taskorch.testing.laws": "Laws",
+    "taskorch.testing.strategies": "Strategies for hypothesis",
     "taskorch.frontends.workspace": "Task files",
     "taskorch.frontends.suite": "Test suites",
+    "taskorch.frontends.joblib": "joblib",
+    "taskorch.frontends.resource_pools": "Resource pools in YAML",
+    "taskorch.frontends.wfformat": "Recorded workflows",
+    "taskorch.cli": "The command line, called from Python",
+}
+#: The classes of what an orchestrator has and gives, which nobody imports: by the way
+#: to it, the module and the name.
+GIVEN = {
+    "orch.workflows": ("taskorch._managers", "WorkflowManager"),
+    "orch.resources": ("taskorch._managers", "ResourceManager"),
+    "orch.resources.allocate(…)": ("taskorch._managers", "HeldResources"),
+    "orch.agents": ("taskorch._managers", "AgentManager"),
+    "orch.aio": ("taskorch._aio", "AsyncOrchestrator"),
+    "orch.options(…)": ("taskorch._with_options", "WithOptions"),
+    "orch.aio.options(…)": ("taskorch._aio", "AsyncWithOptions"),
+    "orch.events(…), orch.aio.events(…)": ("taskorch._following", "EventStream"),
+    "orch.show_progress()": ("taskorch._show_progress", "Progress"),
+    "context.workflow, in a coroutine": ("taskorch._managers", "AsyncWorkflowContext"),
 }
 _GROUP = re.compile(
     r"- \*\*(?P<caption>[^*]+)\*\*: (?P<links>.*?)(?=\n- |\Z)", re.DOTALL
@@ -91,7 +117,7 @@ def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
     for group in _GROUP.finditer(source[0]):
         pages = _LINK.findall(group["links"])
         if group["caption"] == "Reference":
-            pages += [f"reference/api/{name}" for name in PACKAGES]
+            pages += [f"reference/api/{name}" for name in ("given", *PACKAGES)]
         source[0] += _tree(group["caption"], pages)
     examples = sorted(Path(app.srcdir).glob("examples/*.rst"))
     source[0] += _tree("Examples", [f"examples/{one.stem}" for one in examples])
@@ -101,13 +127,16 @@ def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
 def public_names(package: str) -> list[str]:
     """What is to be imported from *package*, in the order of the alphabet."""
     module = import_module(package)
-    names = getattr(module, "__all__", None) or dir(module)
-    return sorted(
-        name
-        for name in names
-        if name[0] != "_"
-        and getattr(getattr(module, name), "__module__", "").startswith("taskorch")
-    )
+    named = getattr(module, "__all__", ())
+    found = [name for name in named or dir(module) if name[0] != "_"]
+    return sorted(name for name in found if name in named or _is_ours(module, name))
+
+
+def _is_ours(module: ModuleType, name: str) -> bool:
+    """Whether it is a class, a function or the name of a type, and not of others."""
+    value = getattr(module, name)
+    of = getattr(value, "__module__", "") or ""
+    return of.startswith("taskorch") or get_origin(value) is not None
 
 
 def write_reference(app: Sphinx) -> None:
@@ -129,12 +158,24 @@ def write_reference(app: Sphinx) -> None:
                 if getattr(value, "_is_protocol", False):
                     # Nobody makes one.
                     lines += ["   :exclude-members: __init__"]
-            elif callable(value):
+            elif inspect.isroutine(value):
                 lines += [f".. autofunction:: {package}.{name}"]
             else:
-                continue
+                lines += [f".. autodata:: {package}.{name}", "   :no-value:"]
             lines += ["   :no-index:", ""] if again else [""]
         (folder / f"{package}.rst").write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_given(app: Sphinx) -> None:
+    """Write the page of what an orchestrator has and gives."""
+    title = "What an orchestrator has and gives"
+    lines = [title, "=" * len(title), ""]
+    for way, (module, name) in GIVEN.items():
+        lines += [f"``{way}``", "-" * (len(way) + 4), ""]
+        lines += [f".. autoclass:: {module}.{name}", "   :members:"]
+        lines += ["   :exclude-members: __init__", ""]
+    page = Path(app.srcdir) / "reference/api/given.rst"
+    page.write_text("\n".join(lines), encoding="utf-8")
 
 
 def write_examples(app: Sphinx) -> None:
@@ -180,15 +221,20 @@ def for_sphinx(lines: list[str]) -> list[str]:
     return found
 
 
-def change_docstring(_app: Sphinx, *rest: Any) -> None:
+def change_docstring(_app: Sphinx, what: str, *rest: Any) -> None:
     """Let a docstring be read as it is meant."""
     lines: list[str] = rest[-1]
     lines[:] = for_sphinx(lines)
+    if what in {"attribute", "data", "property"}:
+        # In the first line, napoleon takes what stands before a colon for a type: here
+        # that is a line which shows nothing.
+        lines.insert(0, "\\")
 
 
 def setup(app: Sphinx) -> None:
     """Take part in building."""
     app.connect("builder-inited", write_reference)
+    app.connect("builder-inited", write_given)
     app.connect("builder-inited", write_examples)
     app.connect("builder-inited", write_decisions)
     app.connect("source-read", lead)

@@ -1,13 +1,19 @@
 """The pages of the documentation lead somewhere, and somebody leads to them."""
 
+import pkgutil
 import re
+import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import taskorch
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+ABOVE = ["README.md", "CONTRIBUTING.md", "examples/README.md"]
+PAGES = [*sorted(DOCS.rglob("*.md")), *(ROOT / name for name in ABOVE)]
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -52,3 +58,51 @@ def test_the_index_leads_to_every_page():
     pages = {page for page in there if page.parent.name != "decisions"}
     found = {link.resolve() for link in links_of(DOCS / "index.md")}
     assert pages - found == set()
+
+
+def test_every_public_package_has_a_page_on_the_site():
+    """But those whose names are no promise, and what is told on a page of its own."""
+    found = {
+        one.name
+        for one in pkgutil.walk_packages(taskorch.__path__, "taskorch.")
+        if "._" not in one.name
+    }
+    inner = {"executors", "frontends", "kernel", "runtime", "simulation"}
+    told = {"testing.pytest_plugin", "testing.soak"}
+    inside = {f"taskorch.{name}" for name in inner | told}
+    site = runpy.run_path(str(DOCS / "conf.py"))
+
+    assert found - inside == set(site["PACKAGES"]) - {"taskorch"}
+    for package in site["PACKAGES"]:
+        assert site["public_names"](package), package
+    for module, name in site["GIVEN"].values():
+        assert getattr(__import__(module, fromlist=[name]), name).__doc__
+
+
+def test_the_index_has_a_tree_of_every_group():
+    """A list of links that is in none would be on no page of the site."""
+    site = runpy.run_path(str(DOCS / "conf.py"))
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    named = "".join(found["links"] for found in site["_GROUP"].finditer(text))
+
+    pages = [page for page in PAGES if page.parent.parent == DOCS]
+    links = set(site["_LINK"].findall(named))
+    there = {str(page.relative_to(DOCS).with_suffix("")) for page in pages}
+    assert {one for one in there if not one.startswith("decisions/")} <= links
+
+
+def test_the_readme_names_every_extra_and_all_has_the_others():
+    """With the packages that each brings, which are in no other line."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", readme, re.MULTILINE))
+
+    (every,) = extras.pop("all")
+    assert every == f"taskorch[{','.join(sorted(extras))}]"
+    assert rows.pop("all")
+    brought = {extra: set(row.lower().split(", ")) for extra, row in rows.items()}
+    assert brought == {
+        extra: {re.split("[><=]", name)[0] for name in names}
+        for extra, names in extras.items()
+    }

@@ -203,8 +203,8 @@ def test_own_policy_halves_the_wait_and_its_tests_pass():
     assert "3 passed" in done.stdout
 
 
-def test_the_readme_leads_to_every_example():
+def test_their_page_leads_to_every_example():
     """With what each shows; a new one is entered there."""
-    readme = (EXAMPLES.parent / "README.md").read_text()
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     names = [path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"]
-    assert [name for name in names if f"(examples/{name})" not in readme] == []
+    assert [name for name in names if f"]({name})" not in page] == []

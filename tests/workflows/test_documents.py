@@ -214,7 +214,9 @@ BAD = [
         False,
     ),
     ({"tasks": {"a": {"type": "x", "not_before": -1}}}, "tasks.a.not_before", True),
-    ({"tasks": {"a": {"type": "x", "retry": 3}}}, "tasks.a.retry", True),
+    ({"tasks": {"a": {"type": "x", "retry": "3"}}}, "tasks.a.retry", True),
+    ({"tasks": {"a": {"type": "x", "retry": 0}}}, "tasks.a.retry", True),
+    ({"tasks": {"a": {"type": "x", "retry": True}}}, "tasks.a.retry", True),
     (
         {"tasks": {"a": {"type": "x", "retry": {"max_attempts": 0}}}},
         "tasks.a.retry",
@@ -247,6 +249,15 @@ BAD = [
     ),
     ({5: 6, "tasks": {}}, "", None),
 ]
+
+
+def test_a_number_of_attempts_is_a_retry_policy():
+    """As it is wherever else a policy is taken."""
+    document = {"tasks": {"a": {"type": "x", "retry": 3}}}
+
+    assert SCHEMA.is_valid(document)
+    (task,) = Workflow.from_dict(document).tasks("run")
+    assert task.retry == RetryPolicy(3)
 
 
 @pytest.mark.parametrize(("document", "path", "seen"), BAD, ids=lambda v: str(v)[:70])

@@ -146,7 +146,8 @@ class RetryPolicy:
             )
         n: object = self.max_attempts
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_ATTEMPTS:
-            msg = f"max_attempts counts the first try: 1 or more, not {show(n)}"
+            span = f"from 1 to {MAX_ATTEMPTS:,}"
+            msg = f"max_attempts counts the first try: {span}, not {show(n)}"
             raise InvalidTaskError(msg)
         wait: object = self.wait
         if not callable(wait) and wait not in ("exponential", "linear", "fixed"):

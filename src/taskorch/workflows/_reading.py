@@ -377,6 +377,8 @@ class DocumentReader:
         return self._made(path, made, options) or NO_RESOURCES
 
     def retry(self, path: str, value: object) -> RetryPolicy:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = {"max_attempts": value}
         said = self._mapping(path, value)
         self._refuse_others(path, said, RETRY)
         wait = said.get("wait", "fixed")
