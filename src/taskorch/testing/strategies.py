@@ -18,7 +18,7 @@ import attrs
 
 from taskorch._limits import MAX_PRIORITY
 from taskorch.model import OPTIONS, Agent, Resources, RetryPolicy, Task, id_problem
-from taskorch.model._describe import Form
+from taskorch.model._describe import Form, Option
 
 try:
     from hypothesis import strategies as st
@@ -188,7 +188,7 @@ def tasks(**parts: Any) -> Strategy[Task]:
     Raises:
         TypeError: A task has no such part.
     """
-    drawn = {name: _drawn(each.form) for name, each in OPTIONS.items()}
+    drawn = {name: _drawn(each) for name, each in OPTIONS.items()}
     drawn["payload"] = payloads()
     return st.builds(Task, **_fixed("Task", drawn, parts)).filter(_is_in_time)
 
@@ -243,8 +243,9 @@ def _batch(members: list[tuple[str | None, Task, list[int], int]]) -> list[Task]
     return batch
 
 
-def _drawn(form: Form) -> Strategy[Any]:
-    """Values of a form that any task may have; those of one task alone are left out."""
+def _drawn(option: Option) -> Strategy[Any]:
+    """Values that any task may have; the usual one where only one task has others."""
+    form: Form = option.form
     seconds = {"duration": False, "duration_or_zero": True}
     seconds |= {"moment": False, "moment_or_zero": True}
     if form in seconds:
@@ -259,7 +260,8 @@ def _drawn(form: Form) -> Strategy[Any]:
         "names": _NOTHING | _some_types(),
         "resources": st.just(Resources()) | resources(),
         "retry": st.just(RetryPolicy()) | retry_policies(),
-        "flag": st.booleans(),
+        # The usual one comes first: there a failing example shrinks to.
+        "flag": st.sampled_from((option.default, not option.default)),
         "name": _NOTHING | st.sampled_from(("ann", "bob")),
     }
     return table.get(form, _NOTHING)
