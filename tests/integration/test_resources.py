@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, eventually, pass_time
 
 from taskorch import (
     InvalidTaskError,
@@ -281,6 +281,22 @@ def test_health_names_a_leak_once_tasks_wait_for_it(orch, monkeypatch):
     assert check.detail == said.replace("0.0 h", "1000.0 h")
     lab.release()
     assert waits.result(timeout=PATIENCE) == 8
+
+
+def test_who_has_held_for_an_hour_what_tasks_wait_for_is_named(orch):
+    orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
+    waits = orch.submit_task(Task.call(pow, 2, 3, resources={"gpu": 1}))
+    eventually(lambda: "gpu" in str(orch.explain(waits.task_id)))
+
+    def status() -> str:
+        (check,) = [c for c in orch.health().checks if c.component == "resources"]
+        return check.status
+
+    pass_time(orch, 3_500)
+    assert status() == "ok"
+    pass_time(orch, 200)
+    assert status() == "degraded"
+    orch.resources.release("lab", owner="ann")
 
 
 def test_it_survives_the_process_until_it_is_released(path):

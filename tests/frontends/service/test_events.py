@@ -9,7 +9,7 @@ import pytest
 from tests.frontends.service.tools import orchestrator, served
 
 from taskorch import MemoryJournal, Task
-from taskorch.events import SIGNALS
+from taskorch.events import SIGNALS, signal_name
 from taskorch.frontends.service import _feed
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.reading import JournalReader
@@ -245,7 +245,8 @@ def test_with_a_journal_a_stream_goes_on_in_the_next_life(durable):
     assert [data["task_id"] for _, data in told] == ["b", "c"]
 
 
-def test_with_a_journal_nothing_is_missing(durable, monkeypatch):
+def test_with_a_journal_nothing_is_missing(durable, tmp_path, monkeypatch):
+    """Whether it is kept in memory, in the file, or on either side of that."""
     monkeypatch.setattr(_feed, "KEPT", 4)
     ids = [f"t{n}" for n in range(12)]
     with durable() as service:
@@ -259,8 +260,20 @@ def test_with_a_journal_nothing_is_missing(durable, monkeypatch):
         with service.follow(f"?{ENDS}&after=0") as stream:
             told = stream.take(len(ids))
 
+        after, every = "0", []
+        while events := (page := service.get(f"{EVENTS}?limit=5&after={after}"))[
+            "events"
+        ]:
+            every, after = [*every, *events], page["next"]
+        kept = JournalReader(tmp_path / "runs.db").happened()
+        kept = [(event.seq, type(event)) for event in kept]
+
     assert found == ids
     assert [data["task_id"] for _, data in told] == ids
+    names_told = {event["event"] for event in every}
+    assert [event["seq"] for event in every] == [
+        seq for seq, cls in kept if signal_name(cls) in names_told
+    ]
 
 
 @pytest.mark.timeout(300)
