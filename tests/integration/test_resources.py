@@ -644,6 +644,26 @@ def test_limits_are_there_to_be_used_up(orch, heard):
     assert heard == []
 
 
+def test_a_soft_quota_is_relieved_below_nine_tenths_of_it(orch):
+    heard: list[str] = []
+    for signal in (orch.signals.quota_exceeded, orch.signals.quota_relieved):
+        signal.connect(lambda event: heard.append(type(event).__name__), weak=False)
+    orch.resources.resize({"cpu": 40})
+    orch.resources.set_quotas(Quota(owner="ann", resources={"cpu": 10}, soft=True))
+    held = [
+        orch.resources.allocate({"cpu": cpu}, owner="ann") for cpu in (8.9, 0.1, 1, 0.1)
+    ]
+    orch.wait()
+    assert heard == ["QuotaExceeded"]
+    for _ in range(2):  # 10 and 9 are in use
+        held.pop().release()
+        orch.wait()
+        assert heard == ["QuotaExceeded"]
+    held.pop().release()
+    orch.wait()
+    assert heard == ["QuotaExceeded", "QuotaRelieved"]
+
+
 def test_from_where_on_it_is_saturated_can_be_said(orch, heard):
     orch.resources.set_saturation(0.5, 0.25)
     lab = orch.resources.allocate({"cpu": 2}, owner="ann")

@@ -252,6 +252,7 @@ def test_a_task_says_how_it_is_run(write):
 templates:
   p: {pytest: [-q], coverage: [pkg], env: {A: "{id} b"}, arguments: {A1: [a1.py]}}
   c: {command: [run, "{arguments}", --last, "{id}-{name}"], results: "{id}.xml", cwd: d}
+  q: {pytest: [-q], python: other/bin/python}
 orchestrator:
   task_definitions:
     unit_tests:
@@ -259,6 +260,7 @@ orchestrator:
       - {id: A2, template: p, arguments: [a2.py, x]}
       - {id: A3, template: c, name: Ada, arguments: [one, two]}
       - {id: A4, success_criteria: {pass_rate: 1, min_pass_rate: 1}, role: Boss}
+      - {id: A5, template: q}
 """
     path = write(text)
     tasks = _translation.workflow_of(load(path)).tasks("r")
@@ -275,6 +277,12 @@ orchestrator:
             "results": "A3.xml",
         },
         "r/A4": {"template": None},
+        "r/A5": {
+            "template": "q",
+            "pytest": ["-q"],
+            "cwd": here,
+            "python": str(Path(here, "other/bin/python")),
+        },
     }
     last = next(task for task in tasks if task.id == "r/A4")
     assert last.metadata == {
