@@ -756,3 +756,15 @@ def test_a_program_is_in_a_session_of_its_own(orch):
     """The terminal's Ctrl-C and hang-up are for us: what becomes of it we say."""
     code = "import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())"
     assert run(orch, python(code)).stdout_tail == "True\n"
+
+
+def test_64_kib_of_each_stream_stay_in_memory_and_64_mib_in_the_log():
+    """The end of what it printed, and the beginning."""
+    both = "head -c 67000000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y"
+    with TaskOrchestrator() as orch:
+        result = orch.submit_task(
+            Task.program(["sh", "-c", f"{both}; echo no >&2"])
+        ).result(PATIENCE)
+        assert result.log_path.stat().st_size == 64 * 2**20
+    assert result.stdout_tail == "y" * (64 * 2**10)
+    assert result.stderr_tail == "no\n"
