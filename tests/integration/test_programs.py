@@ -160,6 +160,9 @@ def test_the_environment_is_a_short_list_and_what_is_set(orch, monkeypatch):
     """Secrets of ours stay with us, unless they are named."""
     monkeypatch.setenv("MY_SECRET", "s3cr3t-canary")
     monkeypatch.setenv("LC_MINE", "c")
+    given = ("HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV")
+    for name in given:
+        monkeypatch.setenv(name, f"/{name}")
     code = "import os; print('\\n'.join(f'{k}={v}' for k, v in os.environ.items()))"
 
     def env(**options):
@@ -170,6 +173,7 @@ def test_the_environment_is_a_short_list_and_what_is_set(orch, monkeypatch):
     assert "MY_SECRET" not in plain
     assert plain["LC_MINE"] == "c"
     assert plain["PATH"] == os.environ["PATH"]
+    assert {name: plain.get(name) for name in given} == {n: f"/{n}" for n in given}
     assert env(inherit_env={"MY_SECRET"})["MY_SECRET"] == "s3cr3t-canary"
     assert env(inherit_env=True)["MY_SECRET"] == "s3cr3t-canary"
     assert env(env={"MY_SECRET": "other"})["MY_SECRET"] == "other"
@@ -760,7 +764,9 @@ def test_a_program_is_in_a_session_of_its_own(orch):
 
 def test_64_kib_of_each_stream_stay_in_memory_and_64_mib_in_the_log():
     """The end of what it printed, and the beginning."""
-    both = "head -c 67000000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y"
+    both = (
+        "head -c 67000000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y"
+    )
     with TaskOrchestrator() as orch:
         result = orch.submit_task(
             Task.program(["sh", "-c", f"{both}; echo no >&2"])

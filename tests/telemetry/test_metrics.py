@@ -248,7 +248,9 @@ def test_the_age_of_the_queue_is_that_of_the_oldest_of_all(measuring):
                 for _ in range(2):
                     orch.submit(go.wait, PATIENCE)
             eventually(
-                lambda: all((o.get_stats().queue.oldest or 0) > 0.1 for o in (one, other))
+                lambda: all(
+                    (o.get_stats().queue.oldest or 0) > 0.1 for o in (one, other)
+                )
             )
             told = measuring.values("taskorch.queue.age")[()]
             oldest = max(o.get_stats().queue.oldest for o in (one, other))

@@ -109,7 +109,7 @@ def test_every_filter_is_asked_for(heard):
 
 def test_the_service_waits_no_longer_than_the_caller(heard):
     client, found = heard
-    with pytest.raises(TimeoutError, match="has not ended in 0.05 s"):
+    with pytest.raises(TimeoutError, match=r"has not ended in 0\.05 s"):
         client.result("a", timeout=0.05)
     waits = [float(query["wait"]) for _, _, query, _ in found]
     assert waits[0] <= 0.05

@@ -318,7 +318,9 @@ def test_a_task_that_does_not_end_is_killed_after_the_grace_that_is_said(here):
     more = "failure_handling: {timeout_grace_period: 1.5}\n"
     more += "resource_allocation: {unit_tests: {timeout_seconds: 1}}\n"
     (here / "suite.yaml").write_text(more + SUITE)
-    wait = "i=0; while [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; touch $0.survived"
+    wait = (
+        "i=0; while [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; touch $0.survived"
+    )
     (here / "A.sh").write_text(f"trap '' TERM; {wait}")
     (here / "B.sh").write_text(f"trap 'touch B.ended; exit 0' TERM; {wait}")
     done = go(here)
