@@ -102,7 +102,9 @@ def test_how_long_a_task_took_is_in_its_status(runs):
 
 def test_a_moment_that_another_tool_wrote_in_seconds_is_told_as_a_date(tmp_path):
     write(tmp_path, {"tasks/a/one.md": "x: 1"})
-    said = '{"status": "completed", "started_at": 1763632800, "completed_at": 1763632860}'
+    said = (
+        '{"status": "completed", "started_at": 1763632800, "completed_at": 1763632860}'
+    )
     write(tmp_path, {"workspace/status/a/one.json": said})
     status = Workspace(tmp_path).get_task_status("a/one")
     assert status["started_at"] == "2025-11-20T10:00:00Z"
