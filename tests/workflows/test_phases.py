@@ -1000,3 +1000,18 @@ def test_a_gate_waits_for_an_answer_as_long_as_it_is_said(orch):
         assert "has not answered within 0.7 s" in str(failures(run)["one/gate"])
     finally:
         over.set()
+
+
+def test_a_report_shows_no_password_of_an_address(orch):
+    def fetch():
+        msg = "https://ann:s3cr3t@example.org/x cannot be reached"
+        raise OSError(msg)
+
+    wf = Workflow("w")
+    wf.phase("one").task(fetch, id="a")
+    run = orch.workflows.start(wf, id="x")
+    failures(run)
+    report = run.report()
+    for said in (str(report), report.to_markdown(), str(report.to_dict())):
+        assert "example.org" in said
+        assert "s3cr3t" not in said
