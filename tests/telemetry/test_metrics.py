@@ -304,6 +304,26 @@ def test_an_attempt_that_is_put_aside_has_ended(measuring):
     assert point.attributes["cicd.pipeline.task.run.result"] == "cancellation"
 
 
+def test_a_program_that_is_stopped_where_it_stands_is_one_attempt(measuring, tmp_path):
+    wait = "until [ -e go ]; do sleep 0.02; done"
+    with measuring.orchestrator() as orch:
+        began, held = threading.Event(), threading.Event()
+        orch.signals.task_started.connect(lambda _: began.set(), weak=False)
+        orch.signals.task_suspended.connect(lambda _: held.set(), weak=False)
+        handle = orch.submit_task(
+            Task.program(["sh", "-c", wait], cwd=tmp_path, id="p")
+        )
+        assert began.wait(PATIENCE)
+        assert orch.suspend_task("p")
+        assert held.wait(PATIENCE)
+        assert orch.resume_task("p")
+        (tmp_path / "go").touch()
+        handle.result(PATIENCE)
+    (point,) = measuring.points("taskorch.attempt.duration")
+    assert point.count == 1
+    assert point.attributes["cicd.pipeline.task.run.result"] == "success"
+
+
 SETUP = """
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
