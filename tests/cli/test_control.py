@@ -100,6 +100,25 @@ def test_a_decision_has_a_result(journal, capsys):
     assert JournalReader(journal).get_task_status("flow/wait").result == {"n": 3}
 
 
+def test_what_is_said_with_a_change_is_kept(journal, capsys):
+    """The reason of a decision, the note of an approval, what comes with an event."""
+    assert taskorch(capsys, "emit", journal, "come", "--payload", "[1]")[0] == 0
+    assert JournalReader(journal).get_task_status("flow/wait").result == [1]
+    words = ("flow/say", "--by", "Ada", "--note", "reads well")
+    assert taskorch(capsys, "approve", journal, *words)[0] == 0
+    verdict = JournalReader(journal).get_task_status("flow/say/approval").result
+    assert (verdict["by"], verdict["note"]) == ("Ada", "reads well")
+    code, out, _ = taskorch(capsys, "approve", journal, *words)
+    assert (code, "had been decided" in out) == (1, True)
+
+    path = journal.parent / "other.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.wait_for("never", id="w"))
+    words = ("decide", path, "w", "fail", "--reason", "no use")
+    assert taskorch(capsys, *words)[0] == 0
+    assert "no use" in taskorch(capsys, "inspect", path, "w")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

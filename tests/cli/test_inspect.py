@@ -312,6 +312,8 @@ def test_prune(journal, tmp_path, capsys):
         "0 tasks were removed"
         in taskorch(capsys, "prune", path, "--older-than", "1d")[1]
     )
+    (told_,) = told(taskorch(capsys, "prune", path, "--older-than", "0s", "--json")[1])
+    assert told_["tasks"] == 10
     code, _, err = taskorch(capsys, "prune", path)
     assert (code, "--older-than 30d, or --keep 10000" in err) == (2, True)
     code, _, err = taskorch(capsys, "prune", tmp_path / "none.db", "--keep", "1")

@@ -78,6 +78,17 @@ def test_what_is_not_taken_in_time_is_said():
         assert [next(events).result for _ in range(2)] == [3, 4]
 
 
+def test_ten_thousand_events_wait_for_whoever_takes_them():
+    with TaskOrchestrator() as orch:
+        events = orch.events(types=TaskCompleted)
+        orch.submit_tasks([Task.call(abs, number) for number in range(10_001)])
+        orch.wait(PATIENCE)
+        first = next(events)
+        assert isinstance(first, EventsLost)
+        assert first.lost == 1
+    assert sum(1 for _ in events) == 10_000
+
+
 def test_nobody_is_told_who_has_left():
     hold = Hold()
     with TaskOrchestrator() as orch:

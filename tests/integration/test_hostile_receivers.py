@@ -503,3 +503,22 @@ def test_health_says_what_a_receiver_raised_last():
         orch.submit(int).result(PATIENCE)
         assert orch.wait(PATIENCE)
         assert ".bad: LookupError" in str(orch.health())
+
+
+def test_who_holds_the_thread_for_a_second_delays_the_others_no_longer():
+    """He waits for what others hear only once they are told without him."""
+    told, heard = threading.Event(), []
+    orch = TaskOrchestrator()
+
+    @orch.signals.task_started.connect
+    def slow(event):
+        if event.task_id == "a":
+            heard.append(told.wait(8))
+
+    @orch.signals.task_completed.connect
+    def other(event):
+        told.set()
+
+    with orch:
+        orch.submit_task(Task.call(abs, -1, id="a")).result(PATIENCE)
+    assert heard == [True]

@@ -248,8 +248,23 @@ def test_results_over_time(journal_class, tmp_path):
     ended = JournalReader(journal_class(path)).outcomes(timedelta(days=1))
     assert sum(one.completed for one in ended) == 3
     assert sum(one.failed for one in ended) == 1
+    ends = [status.ended for status in JournalReader(journal_class(path)).tasks()]
+    assert ended[0].begin <= min(ends)
+    assert max(ends) < ended[-1].begin + timedelta(days=1)
     with pytest.raises(InvalidTaskError, match="every"):
         JournalReader(journal_class(path)).outcomes(0)
+
+
+def test_all_come_of_more_than_it_reads_at_once(tmp_path):
+    path = tmp_path / "runs.db"
+    ids = [f"n/{number}" for number in range(450)]
+    with TaskOrchestrator(journal=path, durability="process") as orch:
+        orch.submit_tasks([Task.call(abs, 1, id=name) for name in ids])
+        orch.wait(PATIENCE)
+    reader = JournalReader(path)
+    assert [status.task_id for status in reader.tasks()] == ids
+    submitted = [e for e in reader.happened() if type(e).__name__ == "TaskSubmitted"]
+    assert [event.task_id for event in submitted] == ids
 
 
 def test_a_task_that_is_not_there(journal_class, tmp_path):

@@ -160,6 +160,9 @@ def test_the_environment_is_a_short_list_and_what_is_set(orch, monkeypatch):
     """Secrets of ours stay with us, unless they are named."""
     monkeypatch.setenv("MY_SECRET", "s3cr3t-canary")
     monkeypatch.setenv("LC_MINE", "c")
+    given = ("HOME", "USER", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV")
+    for name in given:
+        monkeypatch.setenv(name, f"/{name}")
     code = "import os; print('\\n'.join(f'{k}={v}' for k, v in os.environ.items()))"
 
     def env(**options):
@@ -170,6 +173,7 @@ def test_the_environment_is_a_short_list_and_what_is_set(orch, monkeypatch):
     assert "MY_SECRET" not in plain
     assert plain["LC_MINE"] == "c"
     assert plain["PATH"] == os.environ["PATH"]
+    assert {name: plain.get(name) for name in given} == {n: f"/{n}" for n in given}
     assert env(inherit_env={"MY_SECRET"})["MY_SECRET"] == "s3cr3t-canary"
     assert env(inherit_env=True)["MY_SECRET"] == "s3cr3t-canary"
     assert env(env={"MY_SECRET": "other"})["MY_SECRET"] == "other"
@@ -756,3 +760,17 @@ def test_a_program_is_in_a_session_of_its_own(orch):
     """The terminal's Ctrl-C and hang-up are for us: what becomes of it we say."""
     code = "import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())"
     assert run(orch, python(code)).stdout_tail == "True\n"
+
+
+def test_64_kib_of_each_stream_stay_in_memory_and_64_mib_in_the_log():
+    """The end of what it printed, and the beginning."""
+    both = (
+        "head -c 67000000 /dev/zero | tr '\\0' x; head -c 200000 /dev/zero | tr '\\0' y"
+    )
+    with TaskOrchestrator() as orch:
+        result = orch.submit_task(
+            Task.program(["sh", "-c", f"{both}; echo no >&2"])
+        ).result(PATIENCE)
+        assert result.log_path.stat().st_size == 64 * 2**20
+    assert result.stdout_tail == "y" * (64 * 2**10)
+    assert result.stderr_tail == "no\n"

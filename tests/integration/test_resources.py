@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, eventually, pass_time
 
 from taskorch import (
     InvalidTaskError,
@@ -281,6 +281,22 @@ def test_health_names_a_leak_once_tasks_wait_for_it(orch, monkeypatch):
     assert check.detail == said.replace("0.0 h", "1000.0 h")
     lab.release()
     assert waits.result(timeout=PATIENCE) == 8
+
+
+def test_who_has_held_for_an_hour_what_tasks_wait_for_is_named(orch):
+    orch.resources.allocate({"gpu": 1}, owner="ann", id="lab")
+    waits = orch.submit_task(Task.call(pow, 2, 3, resources={"gpu": 1}))
+    eventually(lambda: "gpu" in str(orch.explain(waits.task_id)))
+
+    def status() -> str:
+        (check,) = [c for c in orch.health().checks if c.component == "resources"]
+        return check.status
+
+    pass_time(orch, 3_500)
+    assert status() == "ok"
+    pass_time(orch, 200)
+    assert status() == "degraded"
+    orch.resources.release("lab", owner="ann")
 
 
 def test_it_survives_the_process_until_it_is_released(path):
@@ -626,6 +642,26 @@ def test_limits_are_there_to_be_used_up(orch, heard):
     orch.workflows.start(wf, id="r").result(timeout=PATIENCE)
     orch.wait()
     assert heard == []
+
+
+def test_a_soft_quota_is_relieved_below_nine_tenths_of_it(orch):
+    heard: list[str] = []
+    for signal in (orch.signals.quota_exceeded, orch.signals.quota_relieved):
+        signal.connect(lambda event: heard.append(type(event).__name__), weak=False)
+    orch.resources.resize({"cpu": 40})
+    orch.resources.set_quotas(Quota(owner="ann", resources={"cpu": 10}, soft=True))
+    held = [
+        orch.resources.allocate({"cpu": cpu}, owner="ann") for cpu in (8.9, 0.1, 1, 0.1)
+    ]
+    orch.wait()
+    assert heard == ["QuotaExceeded"]
+    for _ in range(2):  # 10 and 9 are in use
+        held.pop().release()
+        orch.wait()
+        assert heard == ["QuotaExceeded"]
+    held.pop().release()
+    orch.wait()
+    assert heard == ["QuotaExceeded", "QuotaRelieved"]
 
 
 def test_from_where_on_it_is_saturated_can_be_said(orch, heard):

@@ -191,6 +191,10 @@ def test_age_and_number(tmp_path):
     assert forgettable(facts, Retention(), now) == set()
     assert forgettable(facts, Retention(age=3600), now) == set()
     assert len(forgettable(facts, Retention(age=0), now)) == 10
+    month = 30 * 24 * 3_600
+    for late, count in ((-1, 0), (1, 10)):
+        then = int(max(ends) if late > 0 else min(ends)) + (month + late) * 10**9
+        assert len(forgettable(facts, Retention(age=month), then)) == count
     assert len(forgettable(facts, Retention(most=4), now)) == 6
     assert len(forgettable(facts, Retention(age=3600, most=4), now)) == 6
     for wrong in ({"keep_for": -1}, {"keep_latest": -1}, {"keep_latest": True}):

@@ -193,6 +193,31 @@ def test_what_is_kept_has_bounds():
     assert logs.of("c")[-1] == "x" * 9 + "…"
 
 
+def test_what_is_kept_by_default_is_what_the_guide_says():
+    """100 lines of 1,000 characters, of the 1,000 tasks that have logged last."""
+    logs = TaskLogs()
+    logs.setFormatter(logging.Formatter("%(message)s"))
+
+    def log(task_id: str, text: str) -> None:
+        record = logging.LogRecord("x", logging.DEBUG, "", 0, text, (), None)
+        record.task_id = task_id
+        logs.handle(record)
+
+    for n in range(101):
+        log("a", str(n))
+    log("b", "x" * 1_000)
+    log("b", "x" * 1_001)
+    for n in range(999):
+        log(f"more-{n}", "x")
+    assert logs.of("a") == []
+    assert [len(line) for line in logs.of("b")] == [1_000, 1_000]
+    assert logs.of("b")[-1].endswith("x…")
+    for n in range(101):
+        log("b", str(n))
+    assert logs.of("b") == [str(n) for n in range(1, 101)]
+    assert logs.of("more-0") == ["x"]
+
+
 def test_a_record_that_cannot_be_printed_harms_nobody(logs, capsys, monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", True)
     # That of pytest would raise.

@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from tests.integration.tools import eventually
 from tests.telemetry.tools import run
 
 import taskorch
@@ -229,6 +230,56 @@ def test_names_beyond_the_first_hundred_are_one(measuring, monkeypatch):
     }
 
 
+def test_a_hundred_names_are_told_apart(measuring):
+    """As many as the guide says, before `other` stands for the rest."""
+    pools = {f"p{n:03}": 1 for n in range(103)}
+    with measuring.orchestrator(resources=pools):
+        limits = measuring.values("taskorch.pool.limit")
+    assert len(limits) == 101
+    assert limits["other",] == 3
+
+
+def test_the_age_of_the_queue_is_that_of_the_oldest_of_all(measuring):
+    go = threading.Event()
+    one, other = (measuring.orchestrator(concurrency=1) for _ in range(2))
+    with one, other:
+        try:
+            for orch in (one, other):
+                for _ in range(2):
+                    orch.submit(go.wait, PATIENCE)
+            eventually(
+                lambda: all(
+                    (o.get_stats().queue.oldest or 0) > 0.1 for o in (one, other)
+                )
+            )
+            told = measuring.values("taskorch.queue.age")[()]
+            oldest = max(o.get_stats().queue.oldest for o in (one, other))
+        finally:
+            go.set()
+    assert 0.1 < told <= oldest
+
+
+def test_a_slot_that_is_held_by_what_would_not_stop_is_told(measuring):
+    began, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        go.wait(PATIENCE)
+
+    leaked = threading.Event()
+    with measuring.orchestrator(grace=0) as orch:
+        orch.signals.slot_leaked.connect(lambda _: leaked.set(), weak=False)
+        handle = orch.submit(hold)
+        try:
+            assert began.wait(PATIENCE)
+            handle.cancel()
+            assert leaked.wait(PATIENCE)
+            assert measuring.values("taskorch.slots.leaked") == {(): 1}
+        finally:
+            go.set()
+        eventually(lambda: measuring.values("taskorch.slots.leaked") == {(): 0})
+
+
 def test_an_attempt_that_is_put_aside_has_ended(measuring):
     with measuring.orchestrator() as orch:
         began = threading.Event()
@@ -251,6 +302,26 @@ def test_an_attempt_that_is_put_aside_has_ended(measuring):
         handle.exception()
     (point,) = measuring.points("taskorch.attempt.duration")
     assert point.attributes["cicd.pipeline.task.run.result"] == "cancellation"
+
+
+def test_a_program_that_is_stopped_where_it_stands_is_one_attempt(measuring, tmp_path):
+    wait = "until [ -e go ]; do sleep 0.02; done"
+    with measuring.orchestrator() as orch:
+        began, held = threading.Event(), threading.Event()
+        orch.signals.task_started.connect(lambda _: began.set(), weak=False)
+        orch.signals.task_suspended.connect(lambda _: held.set(), weak=False)
+        handle = orch.submit_task(
+            Task.program(["sh", "-c", wait], cwd=tmp_path, id="p")
+        )
+        assert began.wait(PATIENCE)
+        assert orch.suspend_task("p")
+        assert held.wait(PATIENCE)
+        assert orch.resume_task("p")
+        (tmp_path / "go").touch()
+        handle.result(PATIENCE)
+    (point,) = measuring.points("taskorch.attempt.duration")
+    assert point.count == 1
+    assert point.attributes["cicd.pipeline.task.run.result"] == "success"
 
 
 SETUP = """

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, in_loop
+from tests.integration.tools import PATIENCE, Hold, in_loop, pass_time
 from tests.workflows.functions import BROKEN, add, echo, step, total, zero
 
 from taskorch import (
@@ -408,11 +408,27 @@ def test_what_runs_has_less_left(orch):
     wf = Workflow("w")
     wf.task(hold, id="a", type="held")
     wf.gather([wf["a"]], id="b")
-    measured(orch, "held", 0)
+    measured(orch, "held", 1_000)
     run = orch.workflows.start(wf)
     hold.wait()
+    pass_time(orch, 400)
+    assert 0 < run.status().eta <= 600
+    pass_time(orch, 1_000)
     assert run.status().eta == 0
     hold.release()
     run.result(PATIENCE)
     assert run.status().eta == 0
     assert "estimate" not in str(run.status())
+
+
+def test_a_run_that_has_ended_is_paused_no_more(orch):
+    wf = Workflow("w")
+    wf.task(zero, id="a", not_before=3600)
+    run = orch.workflows.start(wf, id="x")
+    assert orch.workflows.pause("x")
+    assert run.wait_paused(PATIENCE)
+    assert run.status().pause == "paused"
+    orch.workflows.cancel("x")
+    orch.wait(PATIENCE)
+    assert run.status().pause == ""
+    assert not orch.workflows.pause("x")

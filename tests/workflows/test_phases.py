@@ -973,3 +973,45 @@ def test_a_gate_that_is_about_to_look_waits_for_what_runs_again(tmp_path, lives)
         verdict = run.result(PATIENCE)["one/gate"]
     assert verdict["checks"] == [["all completed", True, "1 task"]]
     assert verdict["passed"] is True
+
+
+def test_what_comes_after_a_gate_that_says_no_may_be_skipped(orch, tmp_path):
+    wf = Workflow("w")
+    missing = tmp_path / "missing"
+    wf.phase("one", gate=missing, on_failure="skip").task(zero, id="a")
+    wf.phase("two").task(zero, id="b")
+    run = orch.workflows.start(wf, id="x")
+    assert list(failures(run)) == ["one/gate"]
+    assert run.status().tasks["b"] == "cancelled"
+    assert run.status().phases["two"].verdict == "skipped"
+
+
+def test_a_gate_waits_for_an_answer_as_long_as_it_is_said(orch):
+    """The function answers later, and what it says counts no more."""
+    over = threading.Event()
+
+    def slow(_results):
+        return over.wait(6) is not None
+
+    wf = Workflow("w")
+    wf.phase("one", gate=slow, gate_timeout=0.7).task(zero, id="a")
+    run = orch.workflows.start(wf, id="x")
+    try:
+        assert "has not answered within 0.7 s" in str(failures(run)["one/gate"])
+    finally:
+        over.set()
+
+
+def test_a_report_shows_no_password_of_an_address(orch):
+    def fetch():
+        msg = "https://ann:s3cr3t@example.org/x cannot be reached"
+        raise OSError(msg)
+
+    wf = Workflow("w")
+    wf.phase("one").task(fetch, id="a")
+    run = orch.workflows.start(wf, id="x")
+    failures(run)
+    report = run.report()
+    for said in (str(report), report.to_markdown(), str(report.to_dict())):
+        assert "example.org" in said
+        assert "s3cr3t" not in said

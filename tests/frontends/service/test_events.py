@@ -9,7 +9,7 @@ import pytest
 from tests.frontends.service.tools import orchestrator, served
 
 from taskorch import MemoryJournal, Task
-from taskorch.events import SIGNALS
+from taskorch.events import SIGNALS, signal_name
 from taskorch.frontends.service import _feed
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.reading import JournalReader
@@ -58,6 +58,10 @@ def test_events_of_some_tasks(service):
     run(service, "nightly/a", "b")
 
     assert names(service, f"{ENDS}&task=nightly/*")[0] == ["nightly/a"]
+    service.orch.resources.resize({"licence": 1})
+    told = service.get(f"{EVENTS}?task=nightly/*")["events"]
+    assert {event.get("task_id") for event in told} == {"nightly/a"}
+    assert "pools_changed" in {e["event"] for e in service.get(EVENTS)["events"]}
     kinds = [e["event"] for e in service.get(f"{EVENTS}?task=b")["events"]]
     assert kinds == ["task_submitted", "task_started", "task_completed"]
 
@@ -148,23 +152,42 @@ def test_whoever_fell_behind_hears_that_something_is_missing(service, monkeypatc
     assert told[1][1]["seq"] == page["events"][0]["seq"]
 
 
-def test_whoever_hears_of_no_gap_has_missed_nothing(service, monkeypatch):
-    """From wherever he goes on, as events leave memory."""
+def test_a_gap_is_said_where_there_is_one_and_nowhere_else(service, monkeypatch):
+    """From wherever one goes on, as events leave memory; the latest ten are there."""
     monkeypatch.setattr(_feed, "KEPT", 10)
-    every, cursors = [], ["0"]
+    every, cursor, gaps = [], "0", 0
     for n in range(20):
         run(service, f"t{n}")
-        page = service.get(f"{EVENTS}?after={cursors[-1]}")
+        page = service.get(f"{EVENTS}?after={cursor}")
         every += [event["seq"] for event in page["events"]]
-        cursors.append(page["next"])
-        gaps = 0
-        for cursor in cursors[:-1]:
-            page = service.get(f"{EVENTS}?after={cursor}")
-            rest = [seq for seq in every if seq > int(cursor.partition("-")[0])]
+        cursor = page["next"]
+        life = cursor.partition("-")[2]
+        for place in range(max(0, len(every) - 22), len(every)):
+            page = service.get(f"{EVENTS}?after={every[place]}-{life}")
+            rest = every[place + 1 :]
             found = [event["seq"] for event in page["events"]]
-            assert found == (rest[-len(found) :] if page["missed"] else rest)
-            gaps += page["missed"]
+            if page["missed"]:
+                gaps += 1
+                assert 10 <= len(found) < len(rest)
+                assert found == rest[-len(found) :]
+            else:
+                assert found == rest
     assert gaps
+
+
+def test_ten_thousand_events_are_kept(service):
+    run(service, "first")
+    after = service.get(EVENTS)["next"]
+    handles = service.orch.submit_tasks([Task("echo") for _ in range(3_000)])
+    handles[-1].result(60)
+    service.orch.wait(60)
+    page = service.get(f"{EVENTS}?after={after}")
+    assert not page["missed"]
+    first = page["events"][0]
+    assert (first["seq"], first["event"]) == (
+        int(after.partition("-")[0]) + 1,
+        "task_submitted",
+    )
 
 
 def test_a_stream_ends_with_the_service(service, monkeypatch):
@@ -222,7 +245,8 @@ def test_with_a_journal_a_stream_goes_on_in_the_next_life(durable):
     assert [data["task_id"] for _, data in told] == ["b", "c"]
 
 
-def test_with_a_journal_nothing_is_missing(durable, monkeypatch):
+def test_with_a_journal_nothing_is_missing(durable, tmp_path, monkeypatch):
+    """Whether it is kept in memory, in the file, or on either side of that."""
     monkeypatch.setattr(_feed, "KEPT", 4)
     ids = [f"t{n}" for n in range(12)]
     with durable() as service:
@@ -236,8 +260,20 @@ def test_with_a_journal_nothing_is_missing(durable, monkeypatch):
         with service.follow(f"?{ENDS}&after=0") as stream:
             told = stream.take(len(ids))
 
+        after, every = "0", []
+        while events := (page := service.get(f"{EVENTS}?limit=5&after={after}"))[
+            "events"
+        ]:
+            every, after = [*every, *events], page["next"]
+        kept = JournalReader(tmp_path / "runs.db").happened()
+        kept = [(event.seq, type(event)) for event in kept]
+
     assert found == ids
     assert [data["task_id"] for _, data in told] == ids
+    names_told = {event["event"] for event in every}
+    assert [event["seq"] for event in every] == [
+        seq for seq, cls in kept if signal_name(cls) in names_told
+    ]
 
 
 @pytest.mark.timeout(300)

@@ -343,6 +343,29 @@ def test_nothing_is_left_out_if_the_task_before_a_page_is_gone_from_the_list(ser
         service.orch.cancel_task(name)
 
 
+def test_those_submitted_together_come_though_others_follow(service):
+    """The last task of a page has left the list, and there are later ones."""
+    service.orch.submit_tasks([Task.wait_for("never", id=f"w{n}") for n in range(3)])
+    first = service.get(f"{TASKS}?state=blocked&limit=2")
+    service.orch.submit_task(Task.wait_for("never", id="later"))
+    service.orch.cancel_task("w1")
+    second = service.get(f"{TASKS}?state=blocked&cursor={first['next']}")
+    assert {"w2", "later"} <= {task["task_id"] for task in second["tasks"]}
+    for name in ("w0", "w2", "later"):
+        service.orch.cancel_task(name)
+
+
+def test_a_page_has_a_hundred_tasks_unless_it_is_said(service):
+    handles = service.orch.submit_tasks([Task("echo") for _ in range(101)])
+    for handle in handles:
+        handle.result(60)
+    page = service.get(TASKS)
+    assert len(page["tasks"]) == 100
+    rest = service.get(f"{TASKS}?cursor={page['next']}")
+    assert [task["task_id"] for task in rest["tasks"]] == [handles[-1].task_id]
+    assert rest["next"] is None
+
+
 @pytest.mark.parametrize(
     "query",
     [

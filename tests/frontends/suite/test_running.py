@@ -311,3 +311,19 @@ def test_whoever_waits_is_told_why_nothing_new_begins(here, caplog, monkeypatch)
     assert done.passed
     assert "journal.db cannot be written now: database is locked" in caplog.text
     assert "the journal can be written again: it goes on" in caplog.text
+
+
+def test_a_task_that_does_not_end_is_killed_after_the_grace_that_is_said(here):
+    """And one that does end in that time has it."""
+    more = "failure_handling: {timeout_grace_period: 1.5}\n"
+    more += "resource_allocation: {unit_tests: {timeout_seconds: 1}}\n"
+    (here / "suite.yaml").write_text(more + SUITE)
+    wait = (
+        "i=0; while [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; touch $0.survived"
+    )
+    (here / "A.sh").write_text(f"trap '' TERM; {wait}")
+    (here / "B.sh").write_text(f"trap 'touch B.ended; exit 0' TERM; {wait}")
+    done = go(here)
+    assert states(done)["A"] == states(done)["B"] == "failed"
+    assert not (here / "A.survived").exists()
+    assert (here / "B.ended").exists()

@@ -195,6 +195,9 @@ def test_there_are_as_many_agents_as_there_is_work_for(write):
     assert _translation.agents_of(few) == ["agent_001", "agent_002", "agent_003"]
     none = load(write("agent_pool: {min_agents: 2}"))
     assert _translation.agents_of(none) == ["agent_001"]
+    many = [f"{{id: A{n}}}" for n in range(301)]
+    most = load(write(small(many, more="agent_pool: {min_agents: 300}")))
+    assert len(_translation.agents_of(most)) == 300
     some = load(write(small([f"{{id: A{n}}}" for n in range(99)])))
     assert 1 <= len(_translation.agents_of(some)) < 99
 
@@ -247,8 +250,9 @@ def test_a_timeout_is_a_failure_and_leaves_its_grace_to_end():
 def test_a_task_says_how_it_is_run(write):
     text = """\
 templates:
-  p: {pytest: [-q], coverage: [pkg], env: {A: b}, arguments: {A1: [a1.py]}}
+  p: {pytest: [-q], coverage: [pkg], env: {A: "{id} b"}, arguments: {A1: [a1.py]}}
   c: {command: [run, "{arguments}", --last, "{id}-{name}"], results: "{id}.xml", cwd: d}
+  q: {pytest: [-q], python: other/bin/python}
 orchestrator:
   task_definitions:
     unit_tests:
@@ -256,15 +260,16 @@ orchestrator:
       - {id: A2, template: p, arguments: [a2.py, x]}
       - {id: A3, template: c, name: Ada, arguments: [one, two]}
       - {id: A4, success_criteria: {pass_rate: 1, min_pass_rate: 1}, role: Boss}
+      - {id: A5, template: q}
 """
     path = write(text)
     tasks = _translation.workflow_of(load(path)).tasks("r")
     payloads = {task.id: task.payload for task in tasks if task.type == "unit_tests"}
     here = str(Path(path).parent)
-    common = {"template": "p", "cwd": here, "env": {"A": "b"}, "coverage": ["pkg"]}
+    common = {"template": "p", "cwd": here, "coverage": ["pkg"]}
     assert payloads == {
-        "r/A1": {**common, "pytest": ["-q", "a1.py"]},
-        "r/A2": {**common, "pytest": ["-q", "a2.py", "x"]},
+        "r/A1": {**common, "env": {"A": "A1 b"}, "pytest": ["-q", "a1.py"]},
+        "r/A2": {**common, "env": {"A": "A2 b"}, "pytest": ["-q", "a2.py", "x"]},
         "r/A3": {
             "template": "c",
             "command": ["run", "one", "two", "--last", "A3-Ada"],
@@ -272,6 +277,12 @@ orchestrator:
             "results": "A3.xml",
         },
         "r/A4": {"template": None},
+        "r/A5": {
+            "template": "q",
+            "pytest": ["-q"],
+            "cwd": here,
+            "python": str(Path(here, "other/bin/python")),
+        },
     }
     last = next(task for task in tasks if task.id == "r/A4")
     assert last.metadata == {

@@ -1,0 +1,111 @@
+"""Limits, times and settings of a workspace, as the guide gives them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.frontends.workspace.tools import write
+
+from taskorch.frontends.workspace import Workspace
+
+#: Of the phases of the protocol: tasks at once, and hours for each.
+RULES = {
+    "analysis": (6, 8),
+    "planning": (3, 6),
+    "implementation": (10, 12),
+    "validation": (2, 4),
+    "optimization": (5, 20),
+}
+
+
+def at_once(steps):
+    """How many of *steps*, of one length, begin with the first."""
+    first = min(step.start for step in steps)
+    return sum(step.start == first for step in steps)
+
+
+def test_without_settings_the_limits_of_the_protocol_hold(tmp_path):
+    """By the key of a phase, whatever its number."""
+    phases = {f"{n:02}-{key}": rule for n, (key, rule) in enumerate(RULES.items(), 1)}
+    for phase, (limit, _) in phases.items():
+        files = {f"tasks/{phase}/{n}.md": "estimate: 1" for n in range(limit + 1)}
+        write(tmp_path, files)
+    plan = Workspace(tmp_path).dry_run()
+    for phase, (limit, hours) in phases.items():
+        steps = [step for step in plan.steps if step.task_id.startswith(f"{phase}/")]
+        assert {(step.seconds, step.timeout) for step in steps} == {
+            (3_600.0, 3_600.0 * hours)
+        }
+        assert at_once(steps) == limit, phase
+
+
+def test_ten_agents_run_at_once_and_of_one_with_a_limit_as_many(tmp_path):
+    agents = "agents: {few: {command: x, limit: 2}}"
+    write(tmp_path, {"workspace.yaml": agents})
+    write(tmp_path, {f"tasks/a/{n:02}.md": "estimate: 1" for n in range(11)})
+    write(tmp_path, {f"tasks/b/{n}.md": "estimate: 1\nagent: few" for n in range(3)})
+    steps = Workspace(tmp_path).dry_run().steps
+    assert at_once([step for step in steps if step.task_id.startswith("a/")]) == 10
+    assert at_once([step for step in steps if step.task_id.startswith("b/")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "fits"),
+    [
+        ("cpu: 4", True),
+        ("cpu: 4.1", False),
+        ("memory_gb: 8", True),
+        ("memory_gb: 8.1", False),
+        ("memory_mb: 8193", False),
+    ],
+)
+def test_a_task_may_ask_for_all_that_an_agent_has_and_no_more(tmp_path, asked, fits):
+    write(tmp_path, {"tasks/a/one.md": f"resources: {{{asked}}}"})
+    problems = Workspace(tmp_path).lint()
+    assert (problems == []) is fits, problems
+    if not fits:
+        assert "one agent has" in str(problems[0])
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("90s", 90), ("30m", 1_800), ("2h", 7_200), ("1d", 86_400), ("2", 7_200)],
+)
+def test_times_of_a_task_file(tmp_path, said, seconds):
+    write(tmp_path, {"tasks/a/one.md": f"estimate: {said}\ntimeout: {said}"})
+    (step,) = Workspace(tmp_path).dry_run().steps
+    assert (step.seconds, step.timeout) == (seconds, seconds)
+
+
+def test_a_program_that_does_not_end_is_killed_after_the_grace_of_the_settings(runs):
+    write(runs.root, {"workspace.yaml": "grace: 0.2s"})
+    wait = "trap '' TERM; i=0; while [ $i -lt 80 ]; do sleep 0.1; i=$((i+1)); done"
+    runs.write(a_one=f"timeout: 0.5s|do: {wait}; touch survived")
+    assert runs.run()[0] == 1
+    assert runs.status("a/one")["error"] == "Timeout"
+    assert not (runs.root / "survived").exists()
+
+
+def test_what_fails_is_run_again_after_longer_and_longer_pauses(runs):
+    """After one second, and after two."""
+    runs.write(a_one="retries: 2|do: date +%s%N >> times; exit 4")
+    assert runs.run()[0] == 1
+    first, second, third = map(int, (runs.root / "times").read_text().split())
+    assert second - first >= 1_000_000_000
+    assert third - second >= 2_000_000_000
+
+
+def test_how_long_a_task_took_is_in_its_status(runs):
+    runs.write(a_one="do: sleep 0.3")
+    assert runs.run()[0] == 0
+    assert runs.status("a/one")["duration_seconds"] >= 0.3
+
+
+def test_a_moment_that_another_tool_wrote_in_seconds_is_told_as_a_date(tmp_path):
+    write(tmp_path, {"tasks/a/one.md": "x: 1"})
+    said = (
+        '{"status": "completed", "started_at": 1763632800, "completed_at": 1763632860}'
+    )
+    write(tmp_path, {"workspace/status/a/one.json": said})
+    status = Workspace(tmp_path).get_task_status("a/one")
+    assert status["started_at"] == "2025-11-20T10:00:00Z"
+    assert status["completed_at"] == "2025-11-20T10:01:00Z"
