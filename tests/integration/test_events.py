@@ -900,8 +900,7 @@ def test_that_a_task_is_ready_is_told_to_those_who_listen_and_kept_nowhere(
         )
         assert child.seq == ended["parent"]
     if keeps:
-        with JournalReader(journal) as reader:
-            assert TaskReady not in map(type, reader.happened())
+        assert TaskReady not in map(type, JournalReader(journal).happened())
 
 
 def test_a_journal_in_memory_has_facts_and_not_that_a_task_was_ready() -> None:
