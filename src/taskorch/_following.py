@@ -19,6 +19,7 @@ from taskorch.events import (
     OrchestratorStopped,
     PerformanceReported,
     StatsReported,
+    TaskReady,
     signal_name,
 )
 from taskorch.model import check_count
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
 _MONITORING: Final = {StatsReported, HealthReported, PerformanceReported}
-#: Events that are another one's, seen from a different side: they have its number.
+#: Events that are another one's, seen from a different side, or follow of it: they have
+#: its number.
 _VIEWS: Final = {
-    view for fact, views in VIEWS.items() for view in views if view is not fact
+    TaskReady,
+    *(view for fact, views in VIEWS.items() for view in views if view is not fact),
 }
 #: Those that are followed, by their names.
 FOLLOWED: Final = {

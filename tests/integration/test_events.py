@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,6 +15,7 @@ from taskorch import (
     Resources,
     RetryPolicy,
     Task,
+    TaskContext,
     TaskOrchestrator,
     ValidationFailedError,
     current_context,
@@ -32,6 +34,7 @@ from taskorch.events import (
     TaskCancelled,
     TaskCompleted,
     TaskFailed,
+    TaskReady,
     TaskRejected,
     TaskResumed,
     TaskRetrying,
@@ -42,6 +45,7 @@ from taskorch.events import (
     TaskTimedOut,
     TaskValidated,
 )
+from taskorch.reading import JournalReader
 from taskorch.runtime import _notices
 from taskorch.runtime._publisher import Publisher
 
@@ -861,3 +865,51 @@ def test_whoever_listens_hears_of_checkpoints() -> None:
         handle = orch.submit(lambda: current_context().checkpoint(1))
         handle.result(PATIENCE)
         assert seen.wait_for(1)[0].task_id == handle.task_id
+
+
+# -- ready -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_that_a_task_is_ready_is_told_to_those_who_listen_and_kept_nowhere(
+    keeps: bool, tmp_path: Path
+) -> None:
+    """Before it starts: at once, after its parent, in a batch, and for another try."""
+    journal = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=journal if keeps else None) as orch:
+
+        @orch.agent("a", capabilities=["flaky"])
+        def flaky(_: object, context: TaskContext) -> None:
+            if context.attempt == 1:
+                raise ValueError
+
+        recorder = Recorder(orch, "task_completed", "task_ready", "task_started")
+        parent = Task.call(int, id="parent")
+        orch.submit_tasks([parent, Task.call(int, id="child", after=["parent"])])
+        orch.submit_tasks([Task.call(int, id=f"many/{n}") for n in range(3)])
+        assert list(orch.map(int, [5, 6], timeout=PATIENCE)) == [5, 6]
+        orch.submit_task(Task("flaky", id="again", retry=RetryPolicy(2, base=0)))
+        assert orch.wait(PATIENCE)
+        life = ["TaskReady", "TaskStarted", "TaskCompleted"]
+        for task_id in {event.task_id for event in recorder.events} - {"again"}:
+            assert recorder.of(task_id) == life
+        assert recorder.of("again") == ["TaskReady", "TaskStarted", *life]
+        ended = {e.task_id: e.seq for e in recorder.events if type(e) is TaskCompleted}
+        (child,) = (
+            e for e in recorder.events if (type(e), e.task_id) == (TaskReady, "child")
+        )
+        assert child.seq == ended["parent"]
+    if keeps:
+        assert TaskReady not in map(type, JournalReader(journal).happened())
+
+
+def test_a_journal_in_memory_has_facts_and_not_that_a_task_was_ready() -> None:
+    """Nor has `orch.events()`, unless it is asked for by name."""
+    journal = MemoryJournal(keep_events=True)
+    with TaskOrchestrator(journal=journal) as orch:
+        every, ready = orch.events(), orch.events(types="task_ready")
+        orch.submit_task(Task.call(int, id="t")).result()
+        orch.wait()
+    assert [(type(e), e.task_id) for e in ready] == [(TaskReady, "t")]
+    assert TaskReady not in map(type, every)
+    assert TaskReady not in map(type, journal.events())

@@ -11,7 +11,10 @@ from taskorch.events import (
     CATALOGUE,
     AgentJoined,
     TaskCompleted,
+    TaskDue,
     TaskFailed,
+    TaskReady,
+    TaskRetrying,
     TaskStarted,
     TaskSubmitted,
     make,
@@ -164,3 +167,35 @@ def test_a_history_has_one_entry_for_each_state_and_what_happened_there():
     states = [S.PENDING, S.QUEUED, S.RUNNING, S.COMPLETED]
     assert [state for state, _, _ in moves_of(row)] == states
     assert len(past_of(row)) == len(states) + 3
+
+
+def test_that_a_task_is_ready_is_told_each_time_that_it_is_queued():
+    """Once each time, with the number of the fact of which it follows."""
+    machine = Machine(concurrency=1)
+    machine.policies.delays["put off"] = [0]
+    kernel, sink = machine.kernel, machine.sink
+    kernel.listen(sink, frozenset(CATALOGUE), ready=True)
+    machine.submit("busy")
+    machine.submit("child", after=["busy"])
+    machine.submit("late", not_before=machine.now + 5 * SEC)
+    machine.submit("put off", priority=1)
+    machine.change("put off", "priority", priority=3)
+    machine.end("busy")
+    machine.after(5 * SEC)
+    machine.fail("put off")
+    told = {}
+    for place, (fact, _) in enumerate(sink):
+        if fact[0] is TaskReady:
+            cause = next(f for f, _ in reversed(sink[:place]) if f[0] is not TaskReady)
+            assert fact[1] == cause[1]
+            told.setdefault(fact[3], []).append(cause[0])
+    assert told == {
+        "busy": [TaskSubmitted],
+        "child": [TaskCompleted],
+        "late": [TaskDue],
+        "put off": [TaskSubmitted, TaskRetrying],
+    }
+    numbers = [fact[1] for fact, _ in sink if fact[0] is not TaskReady]
+    assert numbers == list(range(1, kernel.seq + 1))
+    kernel.listen(None, frozenset(), ready=True)
+    machine.submit("unheard")

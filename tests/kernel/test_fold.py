@@ -974,6 +974,7 @@ def test_each_fact_about_a_task_is_applied():
         events.LateResultIgnored,
         events.TaskCheckpointed,
         events.TaskProgressed,
+        events.TaskReady,
         events.TaskRejected,
     }
     views = {events.TaskValidated, events.TaskRouted, events.TaskTimedOut}

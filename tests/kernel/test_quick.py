@@ -137,7 +137,9 @@ class Pair:
         )
         if told is not None:
             machine.kernel.listen(
-                machine.sink, frozenset(CATALOGUE) - {*FREQUENT} | {*told}
+                machine.sink,
+                frozenset(CATALOGUE) - {*FREQUENT} | {*told},
+                ready=TaskCompleted in told,
             )
         machine.agent("a", "x", max_concurrency=1, capacity=Resources(memory_mb=1))
         return machine

@@ -55,6 +55,7 @@ from taskorch.events._catalogue import TaskFailed as TaskFailed
 from taskorch.events._catalogue import TaskOptionsChanged as TaskOptionsChanged
 from taskorch.events._catalogue import TaskParentsAdded as TaskParentsAdded
 from taskorch.events._catalogue import TaskProgressed as TaskProgressed
+from taskorch.events._catalogue import TaskReady as TaskReady
 from taskorch.events._catalogue import TaskRecalled as TaskRecalled
 from taskorch.events._catalogue import TaskRejected as TaskRejected
 from taskorch.events._catalogue import TaskReleased as TaskReleased

@@ -28,7 +28,8 @@ class Event:
 
     Attributes:
         seq: Rises with every fact of one orchestrator. `TaskValidated`, `TaskRouted`
-            and `TaskTimedOut` share the number of the fact that they are a view of.
+            and `TaskTimedOut` share the number of the fact that they are a view of, and
+            `TaskReady` that of the fact that let the task go.
         at_ns: Nanoseconds since the epoch, on a clock that never goes back.
     """
 
@@ -127,6 +128,16 @@ class TaskValidated(TaskEvent):
     """
 
     type: str
+
+
+@frozen
+class TaskReady(TaskEvent):
+    """
+    The task waits for nothing any more but its turn: it is queued.
+
+    Said while somebody listens, each time: of a task that is queued as it comes, after
+    its last parent, a delay, a retry or a suspension. No journal has it.
+    """
 
 
 @frozen
@@ -1018,6 +1029,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskRepointed,
     TaskParentsAdded,
     TaskRejected,
+    TaskReady,
     AttemptStopping,
     TaskTimedOut,
     AttemptWaiting,

@@ -249,6 +249,9 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         """
         if value is None:
             return None
+        if type(value) is int or type(value) is str:
+            # As most results are; nothing of it is kept beside.
+            return _codec.text_of(value)
         with self._beside:
             return _codec.text_of(value)
 

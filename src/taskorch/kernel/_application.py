@@ -714,7 +714,7 @@ def replace(
         row.bucket = _queue.bucket_for(kernel, row.id, bucket)
         _hold(kernel, row)
     if is_queued:
-        _queue.enqueue(kernel, row)
+        _queue.enqueue(kernel, row, again=True)
 
 
 #: By the class of the fact.

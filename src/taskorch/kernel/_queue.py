@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from taskorch.events import TaskReady
 from taskorch.kernel import _parking
 from taskorch.kernel._rows import Bucket, Share, Spec, TaskRow, without_quotas
 from taskorch.kernel._state import MANY, KernelState
@@ -100,8 +101,21 @@ def hold(
     _parking.look_again(kernel, share)
 
 
-def enqueue(kernel: KernelState, row: TaskRow) -> None:
-    """Put *row*, which is QUEUED, into its bucket."""
+def tell_of_ready(kernel: KernelState, row: TaskRow) -> None:
+    """
+    Say that *row* is about to be queued, to those who listen.
+
+    It has the number of the latest fact, of which it follows: what is numbered does not
+    depend on who listens.
+    """
+    assert kernel.sink is not None  # noqa: S101 - set with tell_ready
+    kernel.sink.append(((TaskReady, kernel.seq, row.ready_ns, row.id), row.cargo))
+
+
+def enqueue(kernel: KernelState, row: TaskRow, *, again: bool = False) -> None:
+    """Put *row*, which is QUEUED, into its bucket; *again*, if it was queued before."""
+    if kernel.tell_ready and not again:
+        tell_of_ready(kernel, row)
     kernel.queued += 1
     bucket = row.bucket
     if bucket.forgotten:
@@ -159,7 +173,7 @@ def ask_again(kernel: KernelState) -> None:
     vetoed, kernel.vetoed = kernel.vetoed, {}
     for row in vetoed:
         unveto(kernel, row)
-        enqueue(kernel, row)
+        enqueue(kernel, row, again=True)
 
 
 def unveto(kernel: KernelState, row: TaskRow) -> None:

@@ -41,7 +41,7 @@ _RUNNING: Final = TaskState.RUNNING
 _COMPLETED: Final = TaskState.COMPLETED
 
 
-def submit(  # noqa: C901 - written out for speed
+def submit(  # noqa: C901, PLR0912 - written out for speed
     kernel: KernelState,
     task_id: str,
     bucket: Bucket,
@@ -103,6 +103,8 @@ def submit(  # noqa: C901 - written out for speed
             _joins.decide(kernel, now)
         return row
     # As in `_queue.enqueue`.
+    if kernel.tell_ready:
+        _queue.tell_of_ready(kernel, row)
     kernel.queued += 1
     first = bucket.push(row)
     if bucket.parked is not None:
@@ -143,6 +145,7 @@ def submit_many(
             and bucket.checked == kernel.agents_version
             and not kernel.workflows
             and not kernel.tell_submitted
+            and not kernel.tell_ready
             and bucket.fifo[-1] is row
         ):
             # Nobody need be asked about the others, and they stand behind this one.

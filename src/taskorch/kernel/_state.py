@@ -299,6 +299,7 @@ class KernelState:
         "suspended",
         "tasks",
         "tell_completed",
+        "tell_ready",
         "tell_started",
         "tell_submitted",
         "timer_no",
@@ -464,6 +465,7 @@ class KernelState:
         self.tell_submitted: bool = False
         self.tell_started: bool = False
         self.tell_completed: bool = False
+        self.tell_ready: bool = False
         self.starts: list[TaskRow] = []
         self.effects: list[Effect] = []
         #: Tasks, with their cargo, that ended or were blocked otherwise than plainly.
@@ -501,13 +503,22 @@ class KernelState:
             setattr(self, name, getattr(self, name) + change)
 
     def listen(
-        self, sink: list[tuple[Fact, Any]] | None, classes: frozenset[type[Event]]
+        self,
+        sink: list[tuple[Fact, Any]] | None,
+        classes: frozenset[type[Event]],
+        *,
+        ready: bool = False,
     ) -> None:
-        """Send facts to *sink*; of the three frequent ones only those in *classes*."""
+        """
+        Send facts to *sink*; of the three frequent ones only those in *classes*.
+
+        If *ready*, it gets a `TaskReady` for each task that is queued, too.
+        """
         self.sink = sink
         self.tell_submitted = sink is not None and TaskSubmitted in classes
         self.tell_started = sink is not None and TaskStarted in classes
         self.tell_completed = sink is not None and TaskCompleted in classes
+        self.tell_ready = sink is not None and ready
 
     def type_row(self, name: str) -> TypeRow:
         """The row of a type of task."""

@@ -39,6 +39,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
+    TaskReady,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
@@ -79,8 +80,10 @@ _CALM: Final = 0.02
 #: Facts between two snapshots, at the least; and as many for every task in memory.
 _SNAPSHOT_FACTS: Final = 50_000
 _SNAPSHOT_SHARE: Final = 4
-#: Statistics of the moment: they are told, and not kept.
-_PASSING: Final = frozenset({StatsReported, HealthReported, PerformanceReported})
+#: Of the moment: they are told, and not kept.
+_PASSING: Final = frozenset(
+    {StatsReported, HealthReported, PerformanceReported, TaskReady}
+)
 #: With these, what a handle says is settled once they are kept.
 _SETTLING: Final = frozenset({TaskFailed, TaskCancelled, TaskBlocked})
 _DOCUMENTED: Final = frozenset(

@@ -14,6 +14,7 @@ from taskorch.events import (
     PerformanceReported,
     ReceiverFailed,
     StatsReported,
+    TaskReady,
 )
 from taskorch.journal import MemoryJournal
 from taskorch.runtime._deciders import PolicyDeciders
@@ -82,7 +83,7 @@ def _listen(rt: Owner) -> None:
         elif not (facts or keep):
             sink = None
         classes = frozenset(CATALOGUE if keep else facts)
-        rt.kernel.listen(sink, classes)
+        rt.kernel.listen(sink, classes, ready=TaskReady in facts)
     rt.timer.monitor(any(cls in wanted for cls in MONITORING))
 
 

@@ -23,7 +23,7 @@ from taskorch.errors import (
     InvalidTaskError,
     JournalError,
 )
-from taskorch.events import Event, PolicySlow
+from taskorch.events import CLS, Event, PolicySlow, TaskReady
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.journal import MemoryJournal
 from taskorch.kernel import (
@@ -570,8 +570,10 @@ class Runtime:
             items.clear()
             return
         if self.memory is not None and self.memory.keep_events:
-            # Without the cargo, which would keep tasks in memory.
-            self.memory.append(self.epoch, [(fact, None) for fact, _ in items])
+            # Without the cargo, which would keep tasks in memory; and without what
+            # shares its number with a fact, which no journal has.
+            kept = [(fact, None) for fact, _ in items if fact[CLS] is not TaskReady]
+            self.memory.append(self.epoch, kept)
         if self.publisher.receivers:
             self.publisher.put(items)
         items.clear()

@@ -13,6 +13,7 @@ from taskorch.events import (
     HealthReported,
     PerformanceReported,
     StatsReported,
+    TaskReady,
     signal_name,
 )
 from taskorch.model._show import show
@@ -149,7 +150,8 @@ def capture_events(
     Args:
         orchestrator: Whose events.
         classes: Which of them, with their subclasses; if none is given, all but the
-            three monitoring reports, which come by the clock.
+            three monitoring reports, which come by the clock. `TaskReady`, which is
+            no fact of its own, has to be named itself.
         timeout: Seconds that the end of the block waits for work and receivers; None
             is for ever.
 
@@ -167,5 +169,9 @@ def capture_events(
             msg = f"capture_events takes classes of events, not {show(given)}"
             raise TypeError(msg)
     wanted = classes or tuple(cls for cls in CATALOGUE if cls not in _MONITORING)
-    kinds = frozenset(cls for cls in CATALOGUE if issubclass(cls, wanted))
+    kinds = frozenset(
+        cls
+        for cls in CATALOGUE
+        if issubclass(cls, wanted) and (cls is not TaskReady or cls in classes)
+    )
     return Capture(orchestrator, kinds, timeout)

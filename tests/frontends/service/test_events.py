@@ -344,6 +344,7 @@ def test_every_fact_is_followed_but_for_reports_and_views():
         "health_reported",
         "performance_reported",
         "stats_reported",
+        "task_ready",
         "task_routed",
         "task_timed_out",
         "task_validated",

@@ -21,6 +21,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskReady,
     TaskRetrying,
     TaskRouted,
     TaskStarted,
@@ -124,6 +125,7 @@ def test_all_kinds_are_collected_but_those_that_come_by_the_clock():
         HealthReported,
         PerformanceReported,
         StatsReported,
+        TaskReady,
     }
     assert_events(seen.events, [event(AgentJoined)])
 
