@@ -216,7 +216,7 @@ def _give_back(
 
 
 def _failed_on_agent(kernel: KernelState, row: TaskRow) -> None:
-    """One more that failed, in the record of the agent."""
+    """Count a failed attempt of *row* in the record of its agent."""
     agent = agent_of(row)
     agent.failed += 1
     kernel.record(agent, row.bucket.spec.type).failed += 1
@@ -276,7 +276,7 @@ def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
 
 
 def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None:
-    """The attempt has its slot again."""
+    """Give the attempt of *row* a slot again."""
     extra = row_extra(row)
     extra.yielded = False
     if extra.share is not None:
@@ -409,7 +409,7 @@ def cancelled(kernel: KernelState, row: TaskRow, event: TaskCancelled) -> None:
 
 
 def pass_on(extra: RowExtra, roots: tuple[str, ...]) -> None:
-    """It ends because of its parents: of these, only where it began is kept."""
+    """Note that a task ends because of its parents, and keep only the *roots*."""
     if roots:
         extra.first_roots = roots
         extra.blocked_by = {}
@@ -455,7 +455,7 @@ def _finish(kernel: KernelState, row: TaskRow) -> None:
 
 
 def retire(kernel: KernelState) -> None:
-    """Let the oldest finished task leave memory."""
+    """Remove the oldest finished task from memory."""
     row = kernel.finished.popleft()
     tasks = kernel.tasks
     if len(tasks) > kernel.most_tasks:
@@ -532,7 +532,7 @@ def terms_of_wait(row: TaskRow) -> tuple[Terms, Awaited]:
 
 
 def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
-    """Nothing blocks *row* any more: it may run, or waits as before."""
+    """Apply that no parent blocks *row*: the task may run, or waits as before."""
     extra, reason, now = row_extra(row), event.reason, event.at_ns
     if not extra.decision:
         _dependencies.unblock(kernel, row, reason, now)

@@ -78,7 +78,7 @@ def within(
     now: int,
     held: Units = (),
 ) -> Units:
-    """As much of *granted* as *row* may have now, of the pools; it holds *held*."""
+    """The part of *granted* from the pools that *row*, holding *held*, may have now."""
     if row.state is _RUNNING:
         kept = reservation(kernel, now)
         end = _end_of(kernel, row)

@@ -21,7 +21,7 @@ _ALL: Final = 2**63
 
 
 def pause(kernel: KernelState) -> None:
-    """Nothing starts any more, until `unpause`."""
+    """Start nothing until `unpause`."""
     kernel.paused = True
 
 
@@ -31,7 +31,7 @@ def unpause(kernel: KernelState) -> None:
 
 
 def limit(kernel: KernelState, slots: int) -> None:
-    """No more than *slots* attempts run at once, nor than the configuration says."""
+    """Bound the running attempts by *slots*, and by the configured concurrency."""
     kernel.concurrency = min(slots, kernel.config.concurrency)
 
 
@@ -52,7 +52,7 @@ def keep_finished(kernel: KernelState) -> None:
 
 
 def remember_ended(kernel: KernelState, ended: Mapping[str, TaskState]) -> None:
-    """These tasks have left memory, in this life or an earlier one."""
+    """Note the tasks that are out of memory, since this life or an earlier one."""
     kernel.retired.update(ended.items())
 
 

@@ -410,7 +410,7 @@ def _waiting_for(links: Links) -> list[str]:
 
 
 def _story(row: TaskRow) -> tuple[Any, ...]:
-    """All of *row* that must survive."""
+    """The fields of *row* that a fold of the facts must restore, for a comparison."""
     extra, links = row.extra or _PLAIN, row.links or _ALONE
     return (
         *_fields_of(row),

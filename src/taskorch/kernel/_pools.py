@@ -25,7 +25,7 @@ def change(
     gone: Iterable[str] = (),
 ) -> None:
     """
-    Let there be so much of some resources.
+    Set the totals of some pools, and remove others.
 
     *totals* are in millionths. Of the other pools, those that are to be *gone* go,
     unless they are in use.

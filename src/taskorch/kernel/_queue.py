@@ -92,7 +92,7 @@ def _is_idle(kernel: KernelState, share: Share) -> bool:
 def hold(
     kernel: KernelState, share: Share, units: Units, slots: int, sign: int = 1
 ) -> None:
-    """So much more is held for *share*; or less, with a *sign* of -1."""
+    """Charge *share* with units and slots, or discharge it (*sign* -1)."""
     share.running += sign * slots
     held = share.held
     for name, many in without_quotas(units):
@@ -151,7 +151,7 @@ def requeue(kernel: KernelState, row: TaskRow, now: int, detail: str = "") -> No
 
 
 def ask_again(kernel: KernelState) -> None:
-    """Something has changed: ask again the policies that deferred or vetoed a start."""
+    """Have the policies that deferred or vetoed a start asked again."""
     if kernel.parked_any:
         _parking.reopen_all(kernel, kernel.parked_any)
     if not kernel.vetoed:

@@ -219,7 +219,7 @@ class Restoration:
 
     @property
     def seq(self) -> int:
-        """The number of the fact that it holds for."""
+        """Number of the last fact that the snapshot includes."""
         seq: int = self._state["counters"]["seq"]
         return seq
 
@@ -340,7 +340,7 @@ class Restoration:
         kernel.causes = dict(state["causes"])
 
     def _retire(self) -> list[str]:
-        """Let leave memory what had left it; which tasks are not where they belong."""
+        """Remove the tasks that were out of memory; ids of tasks in the wrong place."""
         kernel = self._kernel
         for task_id in self._state["gone"]:
             left = kernel.tasks.pop(task_id, None)

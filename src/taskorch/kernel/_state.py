@@ -133,7 +133,7 @@ class KernelView:
         return [agent.view for agent in self._kernel.agents.values()]
 
     def pools(self) -> dict[str, PoolView]:
-        """All pools, by name."""
+        """Pools of resources, by name; quotas are left out."""
         pools = self._kernel.pools.items()
         return {name: pool.view for name, pool in pools if not pool.is_quota}
 
@@ -163,22 +163,22 @@ class ShareView:
 
     @property
     def name(self) -> str | None:
-        """Its name; None: of all tasks without an owner."""
+        """Name of the owner; None for all tasks without an owner."""
         return self._share.owner
 
     @property
     def running(self) -> int:
-        """Slots that its attempts take."""
+        """Number of slots that attempts of the owner hold."""
         return self._share.running
 
     @property
     def queued(self) -> int:
-        """Its tasks that wait for a slot, an agent or resources."""
+        """Number of the owner's tasks that wait for a slot, an agent or resources."""
         return self._share.queued
 
     @property
     def held(self) -> Resources:
-        """What is held for it, by hand as well."""
+        """Resources held for the owner, those of `orch.resources` included."""
         return Resources.from_units(nonzero(self._share.held.items()))
 
     @property
@@ -188,12 +188,12 @@ class ShareView:
 
     @property
     def share(self) -> float:
-        """Of what it holds the most of, in proportion to what there is: how much."""
+        """The largest part of a pool, or of all slots, that the owner holds."""
         return self._largest(self._share.running, self._share.held)
 
     @property
     def demand(self) -> float:
-        """As `share`, of what it holds and wants; above 1, there is not enough."""
+        """Dominant share of what the owner holds and wants; more than 1: too little."""
         share = self._share
         return self._largest(share.running + share.queued, self._wanted())
 

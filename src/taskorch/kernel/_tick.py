@@ -21,7 +21,7 @@ from taskorch.kernel._state import KernelState
 
 
 def tick(kernel: KernelState, now: int) -> None:
-    """Do what is due by *now*, in order of time."""
+    """Fire the timers that are due by *now*, in order of time."""
     timers = kernel.timers
     while timers and timers[0][0] <= now:
         timer = heappop(timers)

@@ -35,7 +35,7 @@ TOKEN: Final = 7
 def arm(
     kernel: KernelState, when: int, kind: int, row: Timed, attempt: int = 0
 ) -> None:
-    """Do what *kind* says at *when*; a `TIMEOUT` and a `GRACE` are of an *attempt*."""
+    """Set a timer of *kind* for *when*; `TIMEOUT` and `GRACE` are for an *attempt*."""
     if len(kernel.timers) > kernel.most_timers or (
         kernel.points is not None and kernel.points.hit("timers.rebuild")
     ):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """How an agent does its work."""
+    """What an agent's attempts call: a handler."""
 
     @property
     def handler(self) -> Callable[..., Any]:

@@ -609,7 +609,7 @@ def finish(  # noqa: C901, PLR0912 - likewise
     value: Any,
     error: BaseException | None,
 ) -> None:
-    """Anywhere but on a worker: the attempt has ended."""
+    """End an attempt, on any thread but a worker."""
     try:
         if isinstance(value, Work):
             end_as(rt, row, attempt, work, value)

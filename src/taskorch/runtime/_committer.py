@@ -123,7 +123,7 @@ class Owner(Driver, Protocol):
 
     @property
     def metrics(self) -> Metrics | None:
-        """What measures, if there is an SDK for it."""
+        """The OpenTelemetry measures, if the SDK is there."""
         ...
 
     def interrupted(self, error: BaseException) -> None:
@@ -312,7 +312,7 @@ class Committer:
         return begin
 
     def call_off(self, now: int) -> None:
-        """It stops: attempts that were held back end before they have begun."""
+        """End the attempts that were held back before they began, for a stop."""
         held, self.held = self.held, {}
         described = ("AttemptLostError", "the orchestrator stopped before it began")
         for row, attempt in held:
@@ -327,7 +327,7 @@ class Committer:
         return not (commits.pending or commits.in_hand)
 
     def poke(self, *, hurry: bool = True) -> None:
-        """There is something to write; without *hurry*, it waits for company."""
+        """Wake the thread to write facts; without *hurry*, after a delay for more facts."""
         if hurry:
             self._hurry = True
         elif self._woken:
@@ -341,7 +341,7 @@ class Committer:
 
     def begin(self) -> None:
         """
-        Have the thread.
+        Start the thread, unless it runs.
 
         Raises:
             RuntimeError: The system has none.
@@ -384,7 +384,7 @@ class Committer:
 
     def wait_kept_unless(self, seq: int, is_over: Callable[[], bool]) -> None:
         """
-        As `wait_kept`, for an attempt: through any trouble, until *is_over*.
+        Wait until *seq* is kept, through any trouble, unless *is_over*: see `wait_kept`.
 
         A disk that is full for a while is no failure of the task's.
         """
@@ -595,7 +595,7 @@ class Committer:
     @defers_interrupts
     def _commit(self) -> bool:
         """
-        Whoever holds `_writing`: append a group; whether there may be another.
+        Append a group, with `_writing` held; whether another may follow.
 
         What is wrong with the journal stops everything, unless it may pass.
         """
@@ -760,7 +760,7 @@ class Committer:
 
     def write_all(self, timeout: float) -> bool:
         """
-        Let the thread write all that is on its way, and wait for that; whether it has.
+        Have the thread write all facts on their way, and wait; whether it has.
 
         Unlike `flush`, it is not longer under way than *timeout* on a disk that hangs.
         """

@@ -203,7 +203,7 @@ def _watches(machine: StateMachine) -> Any:
 
 def _blame(component: str, error: Exception) -> NoReturn:
     """
-    Whatever an answer of *component* does when it is looked at is its fault.
+    Raise *error*, from reading an answer of *component*, as a fault of that policy.
 
     Its attributes may be of any kind, and comparing or showing them may raise.
     """
@@ -213,7 +213,7 @@ def _blame(component: str, error: Exception) -> NoReturn:
 
 
 def _guarded(component: str) -> Callable[[F], F]:
-    """As `_blame`, of all that a method raises: for what is not asked of every task."""
+    """Decorator: any exception of the method is a fault of *component*; see `_blame`."""
 
     def wrap(method: F) -> F:
         @wraps(method)
@@ -309,7 +309,7 @@ class PolicyDeciders:
             raise ReentryError(msg)
 
     def asked(self) -> list[tuple[str, float, int]]:
-        """Who is asked now: the part, since when, and the thread that waits for it."""
+        """Policies that are being asked now: name, since when, and the waiting thread."""
         ident, (component, since) = self.asking, self._asked
         found = [(component, since, ident)] if ident > 0 else []
         validating = self._validating.copy().items()
@@ -644,7 +644,7 @@ class PolicyDeciders:
 
     def _undivided(self, wanted: Elastic) -> str:
         """
-        Why *wanted* would not be granted from its `min` up, or "".
+        Why the allocator would not grant *wanted* from its `min` up, or "".
 
         The allocator has no chunk of what `min` names; but one that divides nothing at
         all grants all requests whole, as somebody chose.

@@ -28,7 +28,7 @@ class Owner(MakesWork, Protocol):
 
 class Directory:
     """
-    Which task, and which run of it, an id means.
+    Finds the task, and the run of it, that an id means.
 
     The caller has the lock, but for what only asks for one id.
     """

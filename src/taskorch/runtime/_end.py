@@ -171,5 +171,5 @@ def refuse_new(rt: Owner) -> None:
 
 
 def _again(fault: InternalError | JournalError) -> InternalError | JournalError:
-    """A copy of *fault*, for somebody else to raise."""
+    """A copy of *fault*, to be raised on another thread."""
     return type(fault)(fault.message, hint=fault.hint)

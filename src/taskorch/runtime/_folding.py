@@ -108,7 +108,7 @@ class Folding:
             cargo._row = kernel.tasks[fact[TASK_ID]]
 
     def note_turned(self, fact: Fact) -> None:
-        """If *fact* says so, tasks have another run of a parent from now on."""
+        """If *fact* repoints tasks, turn them to the other run of their parent."""
         if fact[CLS] is not TaskRepointed:
             return
         event: TaskRepointed = make(fact)

@@ -12,7 +12,7 @@ from taskorch.runtime._interrupts import SLICE, defers_interrupts
 
 class Gate:
     """
-    As `threading.Event`, for the main thread: an interrupt leaves it whole.
+    A flag to wait for, like `threading.Event`, that an interrupt cannot break.
 
     One that comes inside of an Event can leave its lock taken, for ever, and whoever
     sets it then waits in our critical section. A wait that ends closes the gate again.
@@ -25,16 +25,16 @@ class Gate:
         self._lock.acquire()
 
     def is_set(self) -> bool:
-        """Whether it is open."""
+        """Whether the flag is set."""
         return not self._lock.locked()
 
     def set(self) -> None:
-        """Open it; once is enough."""
+        """Set the flag and wake the waiting thread; more calls change nothing."""
         with suppress(RuntimeError):
             self._lock.release()
 
     def clear(self) -> None:
-        """Close it."""
+        """Clear the flag."""
         self._lock.acquire(blocking=False)
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -161,7 +161,7 @@ def rerun(
 
 def add_parents(owner: Owner, task_id: str, parent_ids: Iterable[str]) -> None:
     """
-    Let a task that still waits for others wait for more of them, all or none.
+    Make a waiting task wait for more tasks, all of them or none.
 
     Their results are in its `context.results`. Those that it waits for already, or
     that have completed, do no harm.
@@ -192,7 +192,7 @@ def add_parents(owner: Owner, task_id: str, parent_ids: Iterable[str]) -> None:
 
 def emit(owner: Owner, name: str, payload: Any, keep_ns: int) -> int:
     """
-    Something has happened outside: let go all tasks that wait for it; how many.
+    Emit an event from outside: release the tasks that wait for it; their number.
 
     Raises:
         InvalidTaskError: The journal cannot keep *payload*.

@@ -122,7 +122,7 @@ def defers_interrupts(fn: F) -> F:
 
 
 def takes_interrupts(fn: F) -> F:
-    """Mark *fn*: an interrupt in it is raised at once, whoever calls it."""
+    """Mark *fn*: an interrupt in it is raised at once, whatever calls it."""
     _DEFERS[id(fn.__code__)] = False
     return fn
 
@@ -379,7 +379,7 @@ def _main_task(frame: FrameType | None) -> tuple[Any, Any] | None:
 
 def _cancel_main_task(number: int, frame: FrameType | None) -> bool:
     """
-    Do what asyncio.run does about an interrupt, if the main thread is in it.
+    Cancel the main task as `asyncio.run` does, if the main thread runs one.
 
     It leaves that to us where it finds our handler, which is not Python's own.
     """

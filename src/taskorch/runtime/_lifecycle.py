@@ -95,7 +95,7 @@ def _at_exit() -> None:
 
 def _begin_threads(rt: Runtime) -> None:
     """
-    Have the threads without which nothing goes on, while somebody can be told.
+    Start the timer's and the committer's thread, while an error can be raised.
 
     Raises:
         NotRunningError: The system has none.
@@ -113,7 +113,7 @@ def _begin_threads(rt: Runtime) -> None:
 
 class Lifecycle:
     """
-    One start, one stop.
+    The one start and the one stop of an orchestrator.
 
     What has not ended by then is cancelled; a durable orchestrator leaves it to its
     next life.
@@ -140,7 +140,7 @@ class Lifecycle:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has stopped, or is about to."""
+        """Whether the orchestrator has stopped, or is about to."""
         return self._rt.closed
 
     def signal_left(self) -> float:
@@ -178,7 +178,7 @@ class Lifecycle:
 
     def stop(self, *, drain: bool, timeout: float | None) -> StopReport:
         """
-        End everything; the second call returns the first one's report.
+        Stop the orchestrator; a second call returns the first one's report.
 
         Of two threads that call it at once, the less patient one decides.
 
@@ -244,7 +244,7 @@ class Lifecycle:
             self._rt.waiting.hurry()
 
     def give_up(self) -> None:
-        """Let a stop that is under way wait for nothing any more."""
+        """End all waits of a stop that is under way."""
         self._end = monotonic()
         self._rt.waiting.hurry()
 
@@ -520,7 +520,7 @@ class _Left:
     called_off: bool
 
     def is_unfinished(self) -> bool:
-        """Whether it has not ended by itself since."""
+        """Whether the task has not ended by itself since."""
         state = self.row.state
         return state not in TERMINAL or (
             self.called_off and state is TaskState.CANCELLED
@@ -557,7 +557,7 @@ def _and_more(count: int, before: str = "") -> str:
 
 
 def _is_cancelled(row: TaskRow) -> bool:
-    """Whether somebody has cancelled *row*, and its attempt has not ended yet."""
+    """Whether *row* was cancelled, and its attempt has not ended yet."""
     return row.extra is not None and row.extra.stop == "cancel"
 
 

@@ -75,7 +75,7 @@ class Owner(Protocol):
 
 class Notices:
     """
-    What there is to say of one runtime.
+    What one runtime logs, and reports in its health, about failures.
 
     A task that failed is noted until somebody is given its error, and said once nobody
     has its handle any more, nor that of a task that it blocks, nor a future of one.
@@ -140,12 +140,12 @@ class Notices:
             self._failed.pop(name, None)
 
     def ask(self, work: Work) -> None:
-        """Somebody is given the error of *work*, from any thread."""
+        """Note that the error of *work* is asked for; for any thread."""
         extra_of(work).is_watched = True
         self.ask_named((work._row.id,))
 
     def ask_named(self, names: Iterable[str]) -> None:
-        """Somebody is given the errors of the tasks of these *names*."""
+        """Note that the errors of the tasks *names* are asked for."""
         for name in names:
             self._failed.pop(name, None)
             away = self._away.pop(name, None)
@@ -196,7 +196,7 @@ class Notices:
         self.due.append(text)
 
     def forget(self, name: str, work: Work) -> None:
-        """Under the lock: *work* leaves memory; whoever has the handle may ask yet."""
+        """Under the lock: log the error of evicted *work* once its handle is gone."""
         found = self._failed.pop(name, None)
         if found is not None and not _is_dealt_with(found.row):
             # Not the error itself: its frames may hold the handle, which then stays.
@@ -275,12 +275,12 @@ class Notices:
         self._say(("executor", name), text, error)
 
     def executor_works(self, name: str) -> None:
-        """It does again, or still."""
+        """Note that the executor *name* accepts work."""
         if self._broken:
             self._broken.pop(name, None)
 
     def journal_ails(self, why: str) -> None:
-        """Something is wrong with the journal, which can be written."""
+        """Log a fault of the journal that does not prevent writing."""
         self._say("journal", why)
 
     def policy_was_slow(self, slow: tuple[str, float]) -> None:
@@ -309,7 +309,7 @@ class Notices:
         self._say("room", text)
 
     def has_room(self) -> None:
-        """It has again."""
+        """Log that the system has room again."""
         _LOG.info("the system has room again for all that may run at once")
 
     def _say(self, kind: object, text: str, error: BaseException | None = None) -> None:
@@ -388,7 +388,7 @@ _ALONE: Final = _count_references(SimpleNamespace(cargo=object()))
 
 def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], int]:
     """
-    Under the lock: those of failed tasks whose error somebody can still be given.
+    Under the lock: those of *failed* whose error can still be asked for.
 
     He has the handle of one, or of one that it blocks, directly or through others: the
     error of that leads to this one. So many dependencies as *most* are looked at;
@@ -450,7 +450,7 @@ def _needed_ids(work: Work) -> Iterator[int]:
 
 
 def _ids_in(things: tuple[Any, ...]) -> Iterator[int]:
-    """Of *things*, and of what is in lists among them, unless the user has the list."""
+    """Ids of *things* and of the items of lists among them that the user does not have."""
     for place in range(len(things)):
         each = things[place]
         yield id(each)

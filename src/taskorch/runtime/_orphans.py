@@ -11,7 +11,7 @@ from taskorch.runtime._work import gone_of
 
 
 class Owner(Protocol):
-    """A runtime, as far as it matters here."""
+    """What looking for lost functions and agents asks of a runtime."""
 
     kernel: Kernel
     orphans: dict[Spec, None]
@@ -30,7 +30,7 @@ def hold_orphans(owner: Owner, now: int) -> None:
 
 
 def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """Let *row* go on if it is held for what was gone, and that is back."""
+    """Release *row*, held for a function that could not be resolved, if it can be now."""
     if is_missing(row) and not gone_of(row.cargo) and not no_agent(kernel, row, now):
         # A veto of the user's StateMachine leaves it where it is.
         with suppress(InvalidTransitionError, PolicyFault):
@@ -38,7 +38,7 @@ def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
 
 
 def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
-    """Why nobody will ever do *row*, as far as is known; empty if somebody may."""
+    """Why no agent will ever be able to do *row*, as far as is known; "" if one may."""
     bucket = row.bucket
     if bucket.spec.requires is None or not kernel.config.refuse_unknown:
         return ""

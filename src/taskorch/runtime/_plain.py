@@ -148,7 +148,7 @@ class Plain:
         above: Mapping[str, Iterable[str]],
     ) -> tuple[Batch, dict[str, Work]] | None:
         """
-        As `prepare`, of the tasks of a workflow, under the ids of a run of it.
+        Prepare the tasks of a workflow, under the ids of a new run: see `prepare`.
 
         Args:
             run_id: The run.
@@ -486,7 +486,7 @@ class _RunLinks:
             self.found[name] = self._works[-1]
 
     def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
-        """As that of `_BatchLinks`."""
+        """Resolve the handles that this task of a workflow depends on."""
         found = self.found
         above = self._above[self._name]
         if refers or (task.after and len(tuple(task.after)) > len(tuple(above))):

@@ -35,7 +35,7 @@ class Owner(Driver, Finishes, Protocol):
 
 
 def end_as(rt: Owner, row: TaskRow, attempt: int, work: Work, target: Work) -> None:
-    """Let the attempt end as *target* does; nobody waits for that."""
+    """Have the attempt end with the outcome of *target*, without waiting for that."""
     if target._rt is not rt:
         # Nothing here would be told of its end.
         rt.finish(row, attempt, work, None, _foreign(target, row.id))

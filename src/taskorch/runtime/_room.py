@@ -52,7 +52,7 @@ class Room:
     def refuse(
         self, row: TaskRow, attempt: int, work: Work, error: BaseException
     ) -> None:
-        """There is no room for an attempt, which has not begun: it is made later."""
+        """Defer the start of an attempt for which the system has no room."""
         rt = self._rt
         why = getattr(error, "strerror", None) or str(error)
 

@@ -352,7 +352,7 @@ class Runtime:
 
     def settle_lone(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
         """
-        As `settle`, if no more is to be done than one start, on an idle worker.
+        Finish a step that needs only one start, on an idle worker: see `settle`.
 
         Returns:
             What `threads.start` takes; None if there is more or less: `settle` follows.

@@ -123,7 +123,7 @@ def _kept(owner: Owner) -> Kept | None:
 
 class Kept:
     """
-    Which tasks are stale, as the facts in a journal say.
+    Finds stale tasks from the facts in a journal.
 
     Args:
         facts_of: Gives the facts about a run of a task, in order.
@@ -165,7 +165,7 @@ class Kept:
         return None
 
     def replaced(self, task_id: str) -> str:
-        """As `replaced`, of a run of a task."""
+        """The run whose result replaced one that *task_id* used: see `replaced`."""
         for name in self.runs_above(task_id):
             latest = self._latest(stem_of(name))
             if latest != name and self._began(latest) > self._began(task_id):
@@ -184,7 +184,7 @@ class Kept:
         return facts[0][SEQ] if facts else 0
 
     def runs_above(self, task_id: str) -> list[str]:
-        """As `runs_above`."""
+        """Runs that *task_id* waited for: see `runs_above`."""
         found: list[str] = []
         join: str | int = "all"
         for fact in self._facts(task_id):
@@ -213,7 +213,7 @@ class Kept:
 
 
 def _that_count(join: str | int, found: list[str], done: list[str]) -> list[str]:
-    """Of the parents *found*, of which some are *done*, those that *join* went by."""
+    """The parents in *found* whose results satisfied *join*; those in *done* completed."""
     if join in ("all", "finished", "asked"):
         return found
     # Where some had to complete, the others do not matter, unless it ran without.

@@ -121,7 +121,7 @@ class Owner(_plain.Owner, Protocol):
 
 @attrs.define(eq=False)
 class Entry:
-    """One task of a submission, on its way in."""
+    """A task on its way in, with its work, bucket and references."""
 
     task: Task
     work: Work
@@ -555,7 +555,7 @@ class Submission:
             )
 
     def _change(self, entry: Entry, now: int) -> None:
-        """Let what is there have the options that were considered."""
+        """Apply the checked options to the existing task."""
         work, change, rt = entry.existing, entry.change, self._rt
         if work is None or work._task is None or change is None:
             return
@@ -812,7 +812,7 @@ def _refuse_rings(
     parents: Mapping[str, Iterable[TaskRow]], again: Mapping[str, str]
 ) -> None:
     """
-    Refuse new tasks with which some would wait for each other.
+    Refuse new tasks that would wait for each other in a cycle.
 
     Args:
         parents: Of each new task, what it waits for.

@@ -38,7 +38,7 @@ class Relieved(Protocol):
         ...
 
     def relieve(self) -> float | None:
-        """Let others go on if a receiver is slow; seconds to the next look."""
+        """Start another publishing thread if a receiver is slow; seconds to the next look."""
         ...
 
 
@@ -60,7 +60,7 @@ class Notices(Protocol):
         ...
 
     def has_room(self) -> None:
-        """There is room again."""
+        """Log that the system has room again."""
         ...
 
 
@@ -150,7 +150,7 @@ class TimerThread:
     @defers_interrupts
     def repeat(self, seconds: float, call: Callable[[], object]) -> Callable[[], None]:
         """
-        Have *call* made every so many seconds, where receivers are called.
+        Call *call* every *seconds* on the publishing thread; a function that ends it.
 
         Returns:
             What ends that.
@@ -246,7 +246,7 @@ class TimerThread:
 
     def _see_that_we_ran(self, now: int) -> int:
         """
-        Under the lock: excuse agents whose signs of life we may have slept through.
+        Under the lock: excuse agents whose signs of life may have been missed.
 
         The process may have been stopped, or somebody may have held the lock.
 

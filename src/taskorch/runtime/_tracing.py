@@ -90,7 +90,7 @@ def _run(
     worker: Worker,
     item: tuple[TaskRow, int, Work],
 ) -> Any:
-    """On a worker: do an attempt, in its span."""
+    """Run an attempt on a worker, in its span."""
     row, attempt, work = item
     if work._extra is None and work._executor is rt.threads:
         # The plainest way knows no spans: it is given variables that do.
@@ -111,7 +111,7 @@ def workflow_span(rt: Traced, name: str, run_id: str) -> AbstractContextManager[
 
 
 def signed(items: list[tuple[Fact, Any]], spans: Spans) -> None:
-    """Let the facts of submissions among *items* say for whose trace they are."""
+    """Add to the facts of submissions in *items* the trace they belong to."""
     for place, (fact, work) in enumerate(items):
         if fact[CLS] is not TaskSubmitted or (
             len(fact) > _TRACE and fact[_TRACE] is not None

@@ -83,7 +83,7 @@ def _earlier(row: TaskRow, roots: Sequence[str]) -> str | None:
 
 def gone_root(work: Work) -> TaskRow | None:
     """
-    Of *work* and what must end before it, the task whose function is gone.
+    Task at or above *work* whose function is unresolvable, if any.
 
     Under the lock, or of a task that waits for the same as ever. None if there is none:
     only a journal with such a task is looked through.
@@ -110,7 +110,7 @@ def gone_root(work: Work) -> TaskRow | None:
 
 
 def is_hopeless(work: Work) -> bool:
-    """As `is_settled`, or it waits for a function that is gone in this life."""
+    """Whether *work* is settled, or waits for a function that is unresolvable."""
     return is_settled(work._row) or gone_root(work) is not None
 
 
@@ -141,7 +141,7 @@ class Keeper(Protocol):
     """What keeps the facts."""
 
     def poke(self, *, hurry: bool = True) -> None:
-        """There is something to write."""
+        """Have new facts written."""
         ...
 
 
@@ -169,7 +169,7 @@ class Owner(Driver, Protocol):
 
 
 class Waiting:
-    """Those who wait."""
+    """The waits of threads and coroutines for tasks, slots and quiet."""
 
     def __init__(self, owner: Owner) -> None:
         self._rt = owner
@@ -229,14 +229,14 @@ class Waiting:
 
     @defers_interrupts
     def remove(self, work: Work, waiter: Callable[[], object]) -> None:
-        """Do not call *waiter* any more."""
+        """Remove *waiter* from those called at the end of *work*."""
         with self._rt.lock:
             if work._waiters is not None and waiter in work._waiters:
                 work._waiters.remove(waiter)
 
     def abandon(self, work: Work, waiter: Callable[[], object]) -> None:
         """
-        As `remove`, but *waiter* may be called once more: without the lock.
+        Remove *waiter* without the lock; one more call of it may come.
 
         The collector closes a generator that was left unfinished wherever it comes by:
         under the lock, too.
@@ -293,7 +293,7 @@ class Waiting:
         return True
 
     def _wait_for_lock(self, gate: Any, end: float | None) -> bool:
-        """As `wait_for_lock`; it is said if nobody has started the orchestrator."""
+        """Wait for *gate*, and log if the orchestrator was not started: see `wait_for_lock`."""
         if self._rt.started:
             return wait_for_lock(gate, end)
         soon = monotonic() + _MOMENT
@@ -481,13 +481,13 @@ class Waiting:
             returned()
 
     def return_all(self) -> None:
-        """Under the lock: no slots will be given any more; nobody waits for his."""
+        """Under the lock: end all waits for slots, which no attempt will get any more."""
         returns, self._returns = self._returns, {}
         for returned in returns.values():
             returned()
 
     def interrupt(self, row: TaskRow, attempt: int) -> None:
-        """The attempt is to stop: end its waits."""
+        """End the waits of an attempt that is to stop."""
         with self._rt.lock:
             wakes = list(self._inside.get((row.id, attempt), ()))
         for wake in wakes:
@@ -505,7 +505,7 @@ class Waiting:
 
     def _deadlock(self, row: TaskRow) -> tuple[str, ...]:
         """
-        Who must let go before the waits of *row* can end, if they never will.
+        Names of the tasks that keep the waits of *row* from ever ending, or nothing.
 
         As in Dijkstra's banker's algorithm: let every task that does not wait end,
         and then, one after another, every waiting task of whose targets one fits into
@@ -660,7 +660,7 @@ class Waiting:
 
     @defers_interrupts
     def forget_quiet(self, wake: Callable[[], object]) -> None:
-        """Do not call *wake* any more."""
+        """Remove *wake* from those called when the orchestrator is quiet."""
         with self._rt.lock:
             if wake in self.quiet:
                 self.quiet.remove(wake)
@@ -726,7 +726,7 @@ class Waiting:
 
     @defers_interrupts
     def hurry(self) -> None:
-        """Let nobody wait for quiet any more."""
+        """End all waits for quiet."""
         with self._rt.lock:
             self.hurried = True
             self.say_quiet()
@@ -751,7 +751,7 @@ class _Watch:
         self._tell = tell
 
     def __call__(self) -> None:
-        """Under the lock: look whether it is so."""
+        """Under the lock: call the waiter if its condition holds, or wait on."""
         work = self._work
         rt = work._rt
         told = rt.halted or work._settled <= rt.committed or gone_root(work)
@@ -783,13 +783,13 @@ class _Free:
                 yield (row.agent.name, name), units
 
     def take(self, row: TaskRow) -> None:
-        """*row* keeps what it holds."""
+        """Subtract what *row* holds and keeps."""
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] -= units
 
     def give_back(self, row: TaskRow) -> None:
-        """*row* has come to its end."""
+        """Add what *row* held, as if the task had ended."""
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] += units

@@ -102,7 +102,7 @@ class Control:
             return self.is_to_end
 
     def detach(self) -> None:
-        """It has ended: what stopped it leads to the work."""
+        """Drop the references from an ended attempt's control to its work."""
         with _MAKING:
             self.executor = self.handle = None
 
@@ -159,7 +159,7 @@ class Emitted:
 
 class Work:
     """
-    One task as the runtime has it: what to call, and what came of it.
+    A task as the runtime has it: the call to make, and its result or error.
 
     The public handle is a subclass, so that a task is one object less.
     """
@@ -274,14 +274,14 @@ def names_above(work: Work) -> tuple[str, ...]:
 
 
 def works_above(work: Work) -> dict[str, Work]:
-    """Of a task that lives, the works of its parents, by the ids they had then."""
+    """Works of the parents of a living task, by the ids they had then."""
     # What ends meanwhile lets go of the works last.
     above = work._above
     return dict(zip(names_above(work), above, strict=False)) if above else {}
 
 
 def parent_named(task_id: str, parents: Mapping[str, Work]) -> Work | None:
-    """Of *parents*, by their ids: that run of a task, or another one of it."""
+    """The parent *task_id*, or another run of that task, from *parents* by id."""
     found = parents.get(task_id)
     if found is None:
         stem = stem_of(task_id)
@@ -435,7 +435,7 @@ def is_skipped(row: TaskRow) -> bool:
 
 
 def note_given(work: Work, error: BaseException | None) -> None:
-    """Somebody is given *error*, that of *work*: it is no news for the log."""
+    """Note that *error*, of *work*, is given to a caller, and need not be logged."""
     # A simulated life has none.
     notices = getattr(work._rt, "notices", None)
     if notices is None:
@@ -447,7 +447,7 @@ def note_given(work: Work, error: BaseException | None) -> None:
 
 
 def give_error(work: Work) -> BaseException | None:
-    """As `error_of`, for somebody outside of the runtime."""
+    """The error of *work* for a caller outside of the runtime: see `error_of`."""
     error = error_of(work)
     note_given(work, error)
     return error
@@ -480,7 +480,7 @@ def moment(ns: int) -> str:
 
 
 def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
-    """As `error_of`, for ourselves."""
+    """The exception that a wait for *work* raises: see `error_of`."""
     row = work._row
     extra = row.extra
     state = row.state.value

@@ -250,7 +250,7 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
 
 
 def approve(run_id: str, phase: str) -> str:
-    """How somebody approves."""
+    """The call that approves *phase* of a run, as text."""
     return f"Call orch.workflows.approve({run_id!r}, {phase!r}, by=…)."
 
 
