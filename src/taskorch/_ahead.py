@@ -104,7 +104,7 @@ class Ahead(Generic[T]):
             self._most = max(1, self._most >> 1)
 
     def leave(self) -> None:
-        """Nobody asks for the others, or keeps them: cancel what has not begun."""
+        """Cancel the calls that have not begun, as their results are not asked for."""
         self.is_over = True
         handles, self.handles = list(self.handles), deque()
         for handle in handles:
@@ -188,7 +188,7 @@ def map_calls(
 
 
 def submit_rest(runtime: Runtime) -> None:
-    """What is left of every map is submitted: somebody waits for all work."""
+    """Submit what is left of every map, as all work is waited for."""
     for ref in list(runtime.maps.values()):
         ahead = ref()
         if ahead is not None:

@@ -16,12 +16,12 @@ _MOST: Final = 32
 
 
 class _Http(http.client.HTTPConnection):
-    """It sends the head and the body of a request in one piece."""
+    """A connection that sends head and body of a request in one piece."""
 
     _parts: bytes = b""
 
     def send(self, data: object) -> None:
-        """Keep it until the answer is asked for."""
+        """Keep *data* until the answer is asked for."""
         assert isinstance(data, bytes)  # noqa: S101 - we ask, and with bytes
         self._parts += data
 
@@ -41,7 +41,7 @@ _Rest: TypeAlias = tuple[float, int, http.client.HTTPConnection]
 
 class Connections:
     """
-    Those to one server; any thread may ask. A port that is None is that of the scheme.
+    Connections to one server, for any thread; port None is that of the scheme.
 
     No request is sent twice. One that was at rest is used only if nothing has come
     over it, such as its end, and if it did not rest for long: the server still has it.

@@ -118,7 +118,7 @@ class EventStream:
         return self._events.popleft()
 
     def close(self) -> None:
-        """There are no more events."""
+        """End the stream: no more events come."""
         with self._lock:
             self._is_over = True
             self._events.clear()

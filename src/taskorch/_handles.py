@@ -159,7 +159,7 @@ class TaskHandle(Work, Generic[T]):
             return self._said()
 
     def _said(self) -> tuple[bool, BaseException | None]:
-        """As `_outcome`; under the lock."""
+        """Whether the task has ended, and its error; under the lock: see `_outcome`."""
         row, rt = self._row, self._rt
         if self._settled <= rt.committed:
             if row.state in TERMINAL:

@@ -131,7 +131,7 @@ _BY_KIND: Final[Any] = object()
 
 
 def _bind_needed() -> None:
-    """Have the names of `_needed` here: the first to use them is an orchestrator."""
+    """Bind the names of `_needed` here, at the first use by an orchestrator."""
     if "Runtime" not in globals():
         from taskorch import _needed  # noqa: PLC0415 - most of the time of an import
 
@@ -552,7 +552,7 @@ class TaskOrchestrator:
         self, task_id: str, *, reason: str = "cancelled by the user"
     ) -> bool:
         """
-        Call a task off; False if it has ended.
+        Cancel a task; False if it has ended.
 
         A running one is asked to stop, and is CANCELLED when it has, or when its
         grace is over. The *reason* stands in its error and in its events.
@@ -592,7 +592,7 @@ class TaskOrchestrator:
 
     def resume_task(self, task_id: str) -> bool:
         """
-        Let a suspended task go on; False if it is not suspended.
+        Resume a suspended task; False if it is not suspended.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -751,7 +751,7 @@ class TaskOrchestrator:
         priority: int | None = None,
     ) -> list[str]:
         """
-        Do the same to many tasks in memory: to all of which all that is said holds.
+        Do the same to all tasks in memory for which every condition holds.
 
         It is done in slices, so that others can go on meanwhile; what the state of a
         task, or the state machine, does not allow is left out.
@@ -1090,7 +1090,7 @@ class TaskOrchestrator:
         self, drain: bool = True, timeout: float | timedelta | None = None
     ) -> StopReport:
         """
-        End: wait for what can still proceed, cancel the rest, and say what was left.
+        Stop: wait for what can still proceed, cancel the rest, and report what was left.
 
         While it waits, new tasks are taken from tasks, receivers and callbacks only,
         and health is not ready. The log says after some seconds what is waited for.
@@ -1127,7 +1127,7 @@ class TaskOrchestrator:
         drain: bool | None = None,
     ) -> None:
         """
-        End in good order at *signals*, as at the SIGTERM of whoever runs the process.
+        Stop in good order at *signals*, such as the SIGTERM of a supervisor.
 
         The first one raises SystemExit on the main thread, or cancels the main task of
         `asyncio.run`, and so ends the `with` or `async with` block, which then waits

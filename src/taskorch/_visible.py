@@ -48,7 +48,7 @@ def width(text: str) -> int:
 
 
 def cut(text: str, room: int) -> str:
-    """As much of the beginning of *text* as *room* columns have room for."""
+    """The beginning of *text* that fits into *room* columns."""
     if text.isascii():
         return text[:room]
     taken = 0

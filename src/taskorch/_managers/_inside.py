@@ -54,7 +54,7 @@ class Owner(Protocol):
         ...
 
     def _held(self, run_id: str) -> WorkflowRun | None:
-        """The run, if somebody keeps it."""
+        """The run, if its object is still in use."""
         ...
 
     def _counts_of(self, inside: AttemptContext) -> dict[str, int]:
@@ -171,7 +171,7 @@ class WorkflowContext:
         *,
         replace: bool = False,
     ) -> list[TaskHandle[Any]]:
-        """As `add_all`; or others that have ended are run again as these: *replace*."""
+        """Add *tasks*; with *replace*, as new runs of ended tasks: see `add_all`."""
         named = [self._named(task) for task in tasks]
         rt, manager = self._rt, self._manager
         rt.deciders.refuse_reentry()
@@ -202,7 +202,7 @@ class WorkflowContext:
         self, name: str, parties: int, timeout: float | timedelta | None = None
     ) -> int:
         """
-        Wait until so many tasks of the run have come to the barrier of this name.
+        Wait until *parties* tasks of the run have come to the barrier *name*.
 
         The attempt waits without its slot, as for a task. If somebody who waits stops,
         or too few are left who could come, all who wait are told. Meetings are in

@@ -83,7 +83,7 @@ class Owner(Protocol):
 
 class WorkflowRun:
     """
-    A run of a workflow: wait for it, await it, look at it.
+    A run of a workflow, to wait for, to await, and to look at.
 
     Made by `orch.workflows`. It keeps the handles of its tasks, and with them their
     results, while somebody keeps it.
@@ -136,7 +136,7 @@ class WorkflowRun:
         return MappingProxyType(self._works.copy())
 
     def _follow_reruns(self) -> None:
-        """Let its handles be those of the latest runs."""
+        """Replace the run's handles by those of the latest runs of its tasks."""
         rt = self._rt
         if rt.directory.reruns.is_empty:
             return
@@ -201,7 +201,7 @@ class WorkflowRun:
                 return results
 
     def status(self) -> WorkflowStatus:
-        """How far it is, at one instant."""
+        """The progress of the run, at one instant."""
         self._rt.look_up()
         return _progress.status(self, self._manager._is_paused(self.workflow_id))
 
@@ -211,11 +211,11 @@ class WorkflowRun:
         return _progress.report(self)
 
     def _needs(self, name: str) -> tuple[str, ...]:
-        """What a task of it waits for."""
+        """Names of the tasks that task *name* waits for."""
         return (*self._parents.get(name, ()), *self._more.get(name, ()))
 
     def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """Of each task *among* its tasks, those of them that it waits for."""
+        """The parents of each task in *among*, as far as they are in it."""
         # More may be added at any moment.
         return {
             name: tuple([above for above in self._needs(name) if above in among])
@@ -223,7 +223,7 @@ class WorkflowRun:
         }
 
     def _phases(self) -> dict[str, list[str]]:
-        """Its phases, and the tasks of each, its gate too."""
+        """The phases of the run, and the tasks of each, with its gate."""
         found: dict[str, list[str]] = {}
         for gate, (before, _) in self._gates.items():
             phase = phase_of(gate)

@@ -174,7 +174,7 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 def version() -> str:
-    """Which taskorch this is, and whether its kernel is compiled."""
+    """The version of taskorch, and whether its kernel is compiled."""
     # All that is compiled is in one module beside the package.
     is_compiled = find_spec("taskorch__mypyc") is not None
     return taskorch.__version__ + ", compiled" * is_compiled

@@ -242,7 +242,7 @@ def _read_document(path: Path, functions: str | None) -> Workflow:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say which file it is that was refused."""
+    """Put the name of the refused file before an error's message."""
     try:
         yield
     except TaskorchError as error:

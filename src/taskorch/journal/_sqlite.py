@@ -66,7 +66,7 @@ _INSERT_GROUP: Final = (
 
 class SqliteJournal(ReadableJournal, DurableJournal):
     """
-    The DurableJournal that keeps events in an SQLite file.
+    A DurableJournal that keeps events in an SQLite file.
 
     Opening it does nothing yet: `claim` takes hold of the file, and makes it if there
     is none. Reading needs no claim, and may be done from any thread.
@@ -348,7 +348,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
 
     def _check_again(self, db: sqlite3.Connection, rows: list[Row], kept: int) -> None:
         """
-        It must be the latest group, which was kept, and nobody knew.
+        Check that *rows* are the latest group, whose commit was in doubt.
 
         Raises:
             JournalTakenError: Another life has begun.
@@ -445,7 +445,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
 
     def empty_log(self, epoch: int) -> None:
         """
-        Move what the log holds into the journal: for when nobody waits for a commit.
+        Move what the log holds into the journal, at a time without commits.
 
         If it is never called, an `append` does that once the log is four times as long.
 
@@ -514,7 +514,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
 
     def _rewrite_log(self, db: sqlite3.Connection) -> None:
         """
-        Before anything else is written: let the log be on the disk as it reads.
+        Write the log to the disk again, before any other write.
 
         Somebody's sync may have failed, ours or that of a life before; what SQLite
         appends to the log is worth nothing without all that comes before it.
@@ -617,7 +617,7 @@ def _insert(
 
 @contextlib.contextmanager
 def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
+    """A transaction: all statements in the block take effect, or none."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

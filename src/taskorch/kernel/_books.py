@@ -75,7 +75,7 @@ def charged_by_hand(kernel: KernelState, owner: str, units: Units) -> Units:
 def within_quotas(
     kernel: KernelState, spec: Spec, granted: Units, held: Units = ()
 ) -> Units:
-    """The part of *granted* that quotas leave for a task of *spec* that holds *held*."""
+    """The part of *granted* that quotas leave a task of *spec* holding *held*."""
     if not kernel.quotas:
         return granted
     most = dict(held)

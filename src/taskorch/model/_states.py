@@ -8,7 +8,7 @@ from typing import Final
 
 class TaskState(StrEnum):
     """
-    Where a task is in its life.
+    A state in the life of a task.
 
     PENDING → QUEUED → RUNNING → COMPLETED is the plain path. COMPLETED, FAILED and
     CANCELLED are terminal: a task reaches exactly one of them, once.

@@ -67,7 +67,7 @@ class FairShareQueue(PriorityQueue):
         self.by_demand = by_demand
 
     def standing(self, owner: OwnerView, context: Context) -> float:
-        """Where *owner* stands: its share for its weight; the lowest is served next."""
+        """Standing of *owner*: share divided by weight; the lowest is served next."""
         share = owner.share
         if not share:
             return 0.0

@@ -77,7 +77,7 @@ class ProportionalAllocator:
         pools: Mapping[str, PoolView],
         context: Context,
     ) -> Allocation:
-        """All of a rigid *request*, the share of an elastic one, or nothing yet."""
+        """Grant a rigid *request* whole, an elastic one its share, or nothing yet."""
         if not request.resources.units:
             return _NOTHING
         if request.least is None:
@@ -140,7 +140,7 @@ class _Division:
     # -- the division --------------------------------------------------------------
 
     def _share(self) -> tuple[Amounts | None, int]:
-        """Its share, or None if its least is not to be had; and how many contend."""
+        """The share, or None if there is not enough; and the number of contenders."""
         running: dict[Claim, list[Amounts]] = {}
         waiting: dict[Claim, int] = {}
         for kind in self._contenders:
@@ -252,7 +252,7 @@ def _fit(amounts: Amounts, room: Amounts) -> bool:
 
 def _kept(shares: tuple[Share, ...], own: Amounts, held: list[Amounts]) -> Amounts:
     """
-    Which of *shares* is that of one that holds *own*, among all those that hold *held*.
+    The share of one that holds *own*, among all those that hold *held*.
 
     Who has a larger one already keeps it, so that nothing changes hands for nothing.
     """

@@ -57,7 +57,7 @@ class Claim(NamedTuple):
 
 
 class Share(NamedTuple):
-    """So much for each of so many."""
+    """A share, and the number of tasks that have it."""
 
     amounts: Amounts
     times: int
@@ -86,7 +86,7 @@ def divide(
 def _divide_different(
     there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
 ) -> tuple[tuple[Share, ...], ...]:
-    """Those that can have their least share what there is; the others have nothing."""
+    """Divide *there* among the claims whose least share fits; the others get nothing."""
     counts = _seats(there, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
     seated = tuple(
@@ -104,7 +104,7 @@ def _divide_different(
 def _divide_alike(
     there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
 ) -> tuple[tuple[Share, ...], ...]:
-    """All count as one claim; of what that gets, the first have the largest shares."""
+    """Divide *there* among like claims; the first get the largest shares."""
     wanted, least, weight, times = claims[0]
     for claim in claims[1:]:
         times += claim.times
@@ -161,7 +161,7 @@ def _seats(there: Amounts, claims: tuple[Claim, ...]) -> list[int]:
 
 class _Filling:
     """
-    All claims, filled at one rate until they have all they want, or a pool is used up.
+    Fills all claims at one rate until they have all they want, or a pool is empty.
 
     The level is what a claim of weight 1 has as a part of its request. A claim has its
     least of a pool up to some level, then grows with the level, up to its end: that
@@ -247,7 +247,7 @@ class _Filling:
             level = between[len(between) // 2]
 
     def _limit(self, pool: int, level: int) -> int:
-        """Where *pool* is used up if all that grow at *level* grow on for ever."""
+        """Level at which *pool* is used up, if all that grow at *level* grow on."""
         held, rate = _held(level, self._claims, self._pools[pool])
         rest = self._there[pool] - held
         if rate:
@@ -255,7 +255,7 @@ class _Filling:
         return _NEVER if rest >= 0 else -1
 
     def _use_up(self, used_up: int, level: int) -> None:
-        """Nothing is left of a pool: it stops all that grow there, or would later."""
+        """End the growth of all claims on a pool that is used up."""
         ends, stopped_by, numbers = self.ends, self.stopped_by, self._numbers
         for number, start in zip(numbers, self._pools.pop(used_up)[0], strict=True):
             end = ends[number]
@@ -302,7 +302,7 @@ def _only(those: list[bool], columns: _Columns) -> _Columns:
 
 
 def _cut_alike(there: Amounts, chunks: Amounts, claim: Claim) -> tuple[Share, ...]:
-    """As `_cut`, of one claim: the scarcest pool says what each of it has."""
+    """Cut the shares of like claims by the scarcest pool: see `_cut`."""
     wanted, lows, _, times = claim
     by, scarce, need_of_it = -1, 1, 1
     for pool, (have, need, low) in enumerate(zip(there, wanted, lows, strict=True)):

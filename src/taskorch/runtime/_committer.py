@@ -327,7 +327,7 @@ class Committer:
         return not (commits.pending or commits.in_hand)
 
     def poke(self, *, hurry: bool = True) -> None:
-        """Wake the thread to write facts; without *hurry*, after a delay for more facts."""
+        """Wake the thread to write facts; without *hurry*, after a short delay."""
         if hurry:
             self._hurry = True
         elif self._woken:
@@ -384,7 +384,7 @@ class Committer:
 
     def wait_kept_unless(self, seq: int, is_over: Callable[[], bool]) -> None:
         """
-        Wait until *seq* is kept, through any trouble, unless *is_over*: see `wait_kept`.
+        Wait until *seq* is kept, through any trouble, unless *is_over*.
 
         A disk that is full for a while is no failure of the task's.
         """

@@ -213,7 +213,7 @@ def _blame(component: str, error: Exception) -> NoReturn:
 
 
 def _guarded(component: str) -> Callable[[F], F]:
-    """Decorator: any exception of the method is a fault of *component*; see `_blame`."""
+    """Decorator: an exception of the method is a fault of *component*."""
 
     def wrap(method: F) -> F:
         @wraps(method)
@@ -309,7 +309,7 @@ class PolicyDeciders:
             raise ReentryError(msg)
 
     def asked(self) -> list[tuple[str, float, int]]:
-        """Policies that are being asked now: name, since when, and the waiting thread."""
+        """Policies that are being asked: name, since when, and the waiting thread."""
         ident, (component, since) = self.asking, self._asked
         found = [(component, since, ident)] if ident > 0 else []
         validating = self._validating.copy().items()

@@ -450,7 +450,7 @@ def _needed_ids(work: Work) -> Iterator[int]:
 
 
 def _ids_in(things: tuple[Any, ...]) -> Iterator[int]:
-    """Ids of *things* and of the items of lists among them that the user does not have."""
+    """Ids of *things*, and of the items of lists in it that the user does not have."""
     for place in range(len(things)):
         each = things[place]
         yield id(each)

@@ -30,7 +30,7 @@ def hold_orphans(owner: Owner, now: int) -> None:
 
 
 def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """Release *row*, held for a function that could not be resolved, if it can be now."""
+    """Release *row*, held for an unresolvable function, if it is found now."""
     if is_missing(row) and not gone_of(row.cargo) and not no_agent(kernel, row, now):
         # A veto of the user's StateMachine leaves it where it is.
         with suppress(InvalidTransitionError, PolicyFault):

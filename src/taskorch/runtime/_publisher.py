@@ -195,7 +195,7 @@ class Publisher:
                 self._rt.timer.watch(self.slow_after)
 
     def _drop(self, items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """Drop the newest facts of slow receivers, and count them; return the others."""
+        """Drop the newest facts for slow receivers, and count them; keep the others."""
         kept = []
         for item in items:
             fact = item[0]

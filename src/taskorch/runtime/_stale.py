@@ -213,7 +213,7 @@ class Kept:
 
 
 def _that_count(join: str | int, found: list[str], done: list[str]) -> list[str]:
-    """The parents in *found* whose results satisfied *join*; those in *done* completed."""
+    """Those of the parents *found* that satisfied *join*; *done* have completed."""
     if join in ("all", "finished", "asked"):
         return found
     # Where some had to complete, the others do not matter, unless it ran without.

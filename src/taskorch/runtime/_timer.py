@@ -38,7 +38,7 @@ class Relieved(Protocol):
         ...
 
     def relieve(self) -> float | None:
-        """Start another publishing thread if a receiver is slow; seconds to the next look."""
+        """Publish on another thread if a receiver is slow; seconds to the next look."""
         ...
 
 

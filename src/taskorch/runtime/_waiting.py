@@ -293,7 +293,7 @@ class Waiting:
         return True
 
     def _wait_for_lock(self, gate: Any, end: float | None) -> bool:
-        """Wait for *gate*, and log if the orchestrator was not started: see `wait_for_lock`."""
+        """Wait for *gate*; log if the orchestrator was not started."""
         if self._rt.started:
             return wait_for_lock(gate, end)
         soon = monotonic() + _MOMENT
@@ -481,7 +481,7 @@ class Waiting:
             returned()
 
     def return_all(self) -> None:
-        """Under the lock: end all waits for slots, which no attempt will get any more."""
+        """Under the lock: end all waits for slots, as no attempt will get one."""
         returns, self._returns = self._returns, {}
         for returned in returns.values():
             returned()

@@ -97,13 +97,13 @@ class RemoteAgent:
 
     @property
     def is_there(self) -> bool:
-        """Whether it lives, and will be heard of."""
+        """Whether the agent lives, and will be heard of."""
         return self.is_up and self.frozen_ns is not None
 
     # -- what it is told -----------------------------------------------------------
 
     def begin(self, order: tuple[int, Fence, Task]) -> None:
-        """It is told to begin an attempt."""
+        """Take the order to begin an attempt."""
         if self._absent(self.begin, order):
             return
         instance, fence, task = order
@@ -126,7 +126,7 @@ class RemoteAgent:
             world.timeline.at(now + fate.after_ns, act, (self.instance, fate.back_ns))
 
     def stop(self, fence: Fence) -> None:
-        """It is told to stop an attempt."""
+        """Take the order to stop an attempt."""
         if self._absent(self.stop, fence):
             return
         run = self.runs.get(fence)
@@ -134,7 +134,7 @@ class RemoteAgent:
             self.cut(run)
 
     def understood(self, fence: Fence) -> None:
-        """It is told that its report has been kept."""
+        """Take the answer that a report has been kept."""
         if not self._absent(self.understood, fence):
             self.reports.pop(fence, None)
 

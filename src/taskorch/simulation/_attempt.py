@@ -27,15 +27,15 @@ class Owner(Protocol):
 
     @property
     def world(self) -> _agents.Owner:
-        """Where the agents are."""
+        """The world, which has the agents."""
         ...
 
     def now(self) -> int:
-        """The time in ns, as the process has it."""
+        """Time in ns, as the process has it."""
         ...
 
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
-        """An attempt says how far it is."""
+        """Note the progress of an attempt."""
         ...
 
     def end(
@@ -80,13 +80,13 @@ class SimulatedAttempt:
 
     @property
     def is_program(self) -> bool:
-        """Whether it can be held where it stands."""
+        """Whether the attempt is a program, and can be stopped in place."""
         task = self._work._task
         return task is not None and isinstance(task.payload, Program)
 
     @property
     def context(self) -> AttemptContext:
-        """What its function may ask for."""
+        """The context of the attempt, for its function."""
         return context_of(self._work, self.number)
 
     @property
@@ -132,7 +132,7 @@ class SimulatedAttempt:
     def over(
         self, how: AttemptOutcome, value: Any, error: BaseException | None
     ) -> None:
-        """As `end`, in the words of the kernel: how it ended."""
+        """End the attempt; *how* is the kernel's word for the outcome."""
         self._life.end(self.row, self.number, how, value, error)
 
     def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:

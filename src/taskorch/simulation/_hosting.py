@@ -37,11 +37,11 @@ class Owner(Protocol):
         ...
 
     def do(self, act: Callable[[], T]) -> T:
-        """Do something with the orchestrator, as a step or as a part of one."""
+        """Call *act* in a step of the orchestrator, or as a part of one."""
         ...
 
     def run(self) -> None:
-        """Let time pass until nothing proceeds by itself."""
+        """Run until nothing proceeds by itself."""
         ...
 
 
@@ -64,7 +64,7 @@ class Hosting:
         self.waiting: SimpleNamespace = SimpleNamespace(wait=self._wait)
 
     def now(self) -> int:
-        """The time in ns, as the process has it."""
+        """Time in ns, as the process has it."""
         raise NotImplementedError
 
     def component_error(
@@ -109,7 +109,7 @@ class Hosting:
     refuse_new = refuse_submission
 
     def durable(self) -> None:
-        """Nothing has to be opened."""
+        """Open nothing: a simulated journal is open."""
 
     def look_up(self, *names: str) -> None:
         """What has left memory is known by its id only."""
@@ -123,7 +123,7 @@ class Hosting:
 
     def _wait(self, work: Work, timeout: float | None) -> bool:
         """
-        Let time pass until nothing proceeds by itself, and *work* is settled.
+        Run until *work* is settled, and nothing proceeds by itself.
 
         Raises:
             NotRunningError: The orchestrator has died meanwhile.

@@ -202,7 +202,7 @@ class Life(Hosting):
             self.kernel.listen([], _ALL)
 
     def now(self) -> int:
-        """The time in ns, as the process has it."""
+        """Time in ns, as the process has it."""
         return self.timeline.now + self.shift_ns
 
     def _truth(self) -> int:
@@ -378,7 +378,7 @@ class Life(Hosting):
         self.kernel.end_attempt(row, attempt, how, self.now(), error, described)
 
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
-        """An attempt says how far it is."""
+        """Note the progress of an attempt."""
         if row.attempt == attempt and row.state is _RUNNING:
             extra_of(row.cargo).progress = value
             self.kernel.note(
@@ -387,7 +387,7 @@ class Life(Hosting):
 
     def _see_to(self, effect: Effect) -> None:
         """
-        Do what the kernel says besides starts, now or later.
+        Carry out an effect that is no start, now or later.
 
         As in a runtime, what concerns one attempt is done in the order in which it was
         decided, and nothing is known of the order between two. That a slot is given
@@ -436,7 +436,7 @@ class Life(Hosting):
         self.end(row, attempt, "stopped", None, None)
 
     def join(self, agent: InProcessAgent | RemoteAgent) -> None:
-        """An agent offers its work to this life."""
+        """Join an agent to this life."""
         if isinstance(agent, RemoteAgent):
             self.remotes.join(agent, agent.instance)
         else:
@@ -471,7 +471,7 @@ class Life(Hosting):
 
     def control(self, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
         """
-        Do something with a task; False if it has left memory.
+        Call *act* on a task; False if the task has left memory.
 
         Raises:
             UnknownTaskError: There is none of this id.
@@ -497,7 +497,7 @@ class Life(Hosting):
 
     def add_parents(self, row: TaskRow, after: Sequence[str]) -> bool:
         """
-        Let *row* wait for more tasks.
+        Make *row* wait for more tasks; whether any was new.
 
         Raises:
             UsageError: It may not, or they are unknown.

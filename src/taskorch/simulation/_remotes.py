@@ -44,7 +44,7 @@ class _Session:
 
 class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
     """
-    All remote agents that one life has heard of.
+    The executor for all remote agents that one life has heard of.
 
     To begin an attempt there, or to stop it, is to send a message.
     """

@@ -134,7 +134,7 @@ class World:
         """The orchestrator has crashed."""
 
     def recovered(self, life: Life) -> None:
-        """It lives again; nobody has been told."""
+        """Called when the orchestrator lives again, before its agents hear of it."""
 
     #: What a handle of a task is, and what an attempt is given.
     work_class: type[Work] = Work
@@ -171,7 +171,7 @@ class World:
 
     def add_agent(self, info: Agent, speed: float = 1.0) -> None:
         """
-        There is one more agent, and it joins.
+        Add an agent, which joins.
 
         Raises:
             InvalidTaskError: The name is taken.
@@ -191,7 +191,7 @@ class World:
             self.do(lambda: life.join(agent))
 
     def end_endless(self) -> None:
-        """What hangs comes to its end after all."""
+        """End the attempts that would not end by themselves."""
         for agent in self.agents.values():
             if isinstance(agent, RemoteAgent):
                 for run in agent.runs.values():
@@ -237,7 +237,7 @@ class World:
 
     def do(self, act: Callable[[], T]) -> T:
         """
-        Do something with the orchestrator: a step of its own, or part of one.
+        Call *act* in a step of the orchestrator, or as a part of one.
 
         Raises:
             NotRunningError: It is dead at the moment.
@@ -455,7 +455,7 @@ class World:
 
     def run(self, until_ns: int | None = None, steps: int = sys.maxsize) -> None:
         """
-        Let time pass: until then, or until nothing proceeds by itself.
+        Run until the given time, or until nothing proceeds by itself.
 
         It may take so many *steps*; with *until_ns*, so many may follow each other
         while no time passes.
@@ -521,7 +521,7 @@ class World:
         )
 
     def _step(self, when: int) -> None:
-        """All that happens at one instant."""
+        """Carry out everything that is due at one instant."""
         timeline = self.timeline
         timeline.now = max(timeline.now, when)
         self._inside = True

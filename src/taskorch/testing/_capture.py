@@ -63,11 +63,11 @@ class Capture:
         )
 
     def of(self, cls: type[E]) -> list[E]:
-        """Those of *cls* or a subclass."""
+        """The events of *cls* or a subclass."""
         return [event for event in self.events if isinstance(event, cls)]
 
     def for_task(self, task_id: str) -> list[Event]:
-        """Those that name the task *task_id* as theirs."""
+        """The events whose `task_id` is *task_id*."""
         return [e for e in self.events if getattr(e, "task_id", None) == task_id]
 
     def __enter__(self) -> Self:

@@ -278,6 +278,6 @@ class _Crashes:
 
 
 def _some(points: int, recovery: bool | int, n: int) -> list[int]:
-    """Which of the points of a second run: all, or a few, others for each *n*."""
+    """The crash points to try in a second run: all, or a few that vary with *n*."""
     many = points if recovery is True else min(recovery, points)
     return sorted((n + place * points // many) % points + 1 for place in range(many))

@@ -29,7 +29,7 @@ _TRIES: Final = 300
 
 
 class _Exploration:
-    """One run from a seed: a random world, random work, and what goes wrong."""
+    """One run from a seed: a random world, a random workload, and random faults."""
 
     def __init__(
         self,

@@ -160,7 +160,7 @@ class Forks:
         return json.loads(line)
 
     def close(self) -> None:
-        """End it, and a run that is under way."""
+        """End the server, and a run that is under way."""
         server = self._server
         if server.poll() is None:
             # Nobody has waited for it, so its number cannot be another group's.

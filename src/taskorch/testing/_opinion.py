@@ -202,7 +202,7 @@ def stem(task_id: str) -> str:
 
 
 def number_of(task_id: str) -> int:
-    """Of the runs of a task, the number of this one."""
+    """The number of the run in *task_id*, from 1."""
     return int(task_id.partition("~")[2] or 1)
 
 

@@ -32,7 +32,7 @@ _FEW: Final = 3
 
 
 def said(text: str) -> str:
-    """*text* as it does no harm in a page."""
+    """*text* escaped for a page."""
     return escape(visible(_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)))
 
 

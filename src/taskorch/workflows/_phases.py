@@ -54,7 +54,7 @@ def is_same_end(name: str, end: str) -> bool:
 @attrs.frozen
 class Approval:
     """
-    A part of a gate: somebody must approve, by `orch.workflows.approve`.
+    A part of a gate: an approval by `orch.workflows.approve`.
 
     Args:
         timeout: Seconds after which nobody having approved means no; None waits for
@@ -184,7 +184,7 @@ def is_approval(task: Task) -> bool:
 
 
 def verdict_of(phase: str, by: str, note: str, *, passed: bool) -> dict[str, Any]:
-    """The verdict of somebody about a phase, as the result of a task."""
+    """The verdict of a person about a phase, as the result of a task."""
     return {"phase": phase, "passed": passed, "by": by, "note": note, "checks": []}
 
 

@@ -177,7 +177,7 @@ def _boxes(
 def _chosen(
     layer: list[str], room: int, states: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Those of *layer* that are shown, which are those that need a look; the others."""
+    """The tasks of *layer* to show, urgent ones first, and the others."""
     if len(layer) <= room:
         return layer, []
     most = len(_FIRST)
@@ -298,7 +298,7 @@ def _lines(
     widths: list[int],
     middle: Mapping[int, int],
 ) -> list[str]:
-    """One path for all that leaves a box, and one for all heads of arrows."""
+    """One path for all lines from a box, and one for all heads of arrows."""
     shapes: list[str] = []
     heads: dict[int, None] = {}
     for lines in layout.lines.values():

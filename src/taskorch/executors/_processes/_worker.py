@@ -46,7 +46,7 @@ def main(wire: int, messages: int) -> None:
 
 
 class _Worker:
-    """All there is in a worker process; also the link of its tasks to us."""
+    """The state of a worker process, and the link of its tasks to the orchestrator."""
 
     def __init__(self, wire: socket.socket, messages: socket.socket) -> None:
         self._wire = wire
@@ -80,7 +80,7 @@ class _Worker:
             del call
 
     def _next_call(self) -> bytes:
-        """The next call: mostly it is there."""
+        """The next call, as bytes; waits for one if there is none yet."""
         while True:
             try:
                 return self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)

@@ -112,7 +112,7 @@ class ProgramExecutor:
         holding: Holding | None = None,
     ) -> ProgramProcess:
         """
-        Have a program started; from any thread, and without waiting for it.
+        Start a program; for any thread, and without waiting for it.
 
         Args:
             program: What to run.

@@ -50,7 +50,7 @@ class Family:
         return bool(_guardian.find(_guardian.is_executing))
 
     def find(self) -> list[int]:
-        """Their numbers; that of the group, negative, where single ones are unknown."""
+        """Process ids of the family, or its negative group id if they are unknown."""
         if self.is_gone():
             return []  # the usual case, and quick
         if sys.platform != "linux":

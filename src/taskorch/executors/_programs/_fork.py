@@ -12,7 +12,7 @@ _FORK_PATIENCE = 5.0
 
 
 class Owner(Protocol):
-    """Something that has descriptors which are not for a forked child."""
+    """An object with descriptors that a forked child must not keep."""
 
     def disown(self) -> None:
         """In the child: close them."""
@@ -44,7 +44,7 @@ class _Gate:
             self._forking = threading.get_ident()
 
     def after_fork(self) -> None:
-        """Let processes be started again."""
+        """Allow processes to be started again."""
         if self._forking == threading.get_ident():
             self._forking = None
             self._lock.release()
@@ -65,7 +65,7 @@ _owners: weakref.WeakSet[Owner] = weakref.WeakSet()
 
 
 def at_fork(owner: Owner) -> None:
-    """Have *owner* close its descriptors in every forked child."""
+    """Close the descriptors of *owner* in every forked child."""
     _owners.add(owner)
 
 

@@ -113,7 +113,7 @@ def is_executing(pid: int) -> bool:
 
 
 def find(belongs: Belongs) -> list[int]:
-    """All processes but this one that *belongs* accepts."""
+    """Ids of all processes but this one that *belongs* accepts."""
     try:
         names = os.listdir("/proc")  # noqa: PTH208 - starts fast
     except OSError:

@@ -171,7 +171,7 @@ class Agent:
 
     def stop(self) -> None:
         """
-        Have it end, from any thread or a signal's handler.
+        Stop the agent; for any thread, or a signal handler.
 
         What runs has the time of `drain`, and is ended then; so it is at once if this
         is called again.
@@ -528,7 +528,7 @@ class Agent:
             _LOG.info("%s: %s", self.name, visible(text))
 
     def _is_final(self, error: Refusal) -> bool:
-        """Whether the service will never take it."""
+        """Whether the service will never accept the request that ended in *error*."""
         waits = ("agent_taken", "too_many_agents", "unknown_path", *_UNKNOWN)
         return not error.is_passing and error.code not in waits
 

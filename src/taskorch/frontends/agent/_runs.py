@@ -66,7 +66,7 @@ def progress(value: Any) -> None:
 
 @attrs.define(eq=False)
 class Run:
-    """One attempt."""
+    """One attempt of the agent, with its folder and its process."""
 
     order: Mapping[str, Any]
     folder: Path
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What it is called on the wire."""
+        """The attempt's name on the wire."""
         return str(self.order["attempt"])
 
     def news(self) -> Any:
@@ -220,7 +220,7 @@ class Runner:
             run.process.terminate(until_kill(grace))
 
     def forget(self, run: Run) -> None:
-        """Nothing of it is needed any more."""
+        """Remove the folder of *run*."""
         remove_tree(run.folder)
 
     def close(self) -> None:
@@ -278,7 +278,7 @@ class Runner:
     # -- functions -----------------------------------------------------------------
 
     def _have_workers(self) -> None:
-        """As many threads as calls at once; one that hangs does not hold the exit."""
+        """Start one more daemon thread for calls, unless there are enough."""
         with self._lock:
             if self._workers == self._at_once:
                 return

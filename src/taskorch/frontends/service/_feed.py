@@ -41,7 +41,7 @@ _DIGITS: Final = 18
 
 
 class Told:
-    """An event as it is told; it is written down when first somebody wants it."""
+    """An event for clients, written as JSON when first asked for."""
 
     __slots__ = ("_frame", "event", "name", "seq")
 
@@ -68,7 +68,7 @@ class Told:
 @attrs.frozen
 class Wanted:
     """
-    Which events are asked for.
+    A filter of events.
 
     Attributes:
         names: Their names; none named: all.
@@ -91,7 +91,7 @@ class Wanted:
 @attrs.frozen
 class Page:
     """
-    Some events.
+    A page of events.
 
     Attributes:
         events: They.
@@ -182,14 +182,14 @@ class Feed:
         return int(number[:_DIGITS])
 
     def follow(self) -> Waiter:
-        """Somebody new who waits; it is to `leave`."""
+        """Add a waiter for new events, which must `leave` later."""
         follower = Waiter()
         with self._lock:
             self._followers.add(follower)
         return follower
 
     def leave(self, follower: Waiter) -> None:
-        """It waits no more."""
+        """Remove the waiter *follower*."""
         with self._lock:
             self._followers.discard(follower)
 
@@ -258,5 +258,5 @@ class Feed:
 
 
 def chosen(page: Page, wanted: Wanted) -> list[Told]:
-    """Those of a page that are asked for."""
+    """The events of *page* that *wanted* accepts."""
     return [told for told in page.events if wanted.has(told)]

@@ -100,7 +100,7 @@ class Protocol(H11Protocol):
         self._make_room()
 
     def _make_room(self) -> None:
-        """Of too many connections, end the oldest of those that owe nothing."""
+        """End the oldest idle connections, if there are too many."""
         if len(self.connections) < _CONNECTIONS:
             return
         others = [one for one in self.connections if isinstance(one, Protocol)]

@@ -27,7 +27,7 @@ class Agent:
         self._processes: dict[str, AgentProcess] = {}
 
     def close(self) -> None:
-        """End its processes, and what they run."""
+        """End the agent's processes, and what they run."""
         for process in self._processes.values():
             process.close()
 

@@ -71,7 +71,7 @@ def admit(
     orchestrator: TaskOrchestrator, agent: Agent, executor: AttemptExecutor[Any]
 ) -> None:
     """
-    Let an agent elsewhere join an orchestrator, by a name that none of ours has.
+    Add an agent elsewhere to an orchestrator, by a name no local agent has.
 
     Raises:
         InvalidTaskError: One of ours may have it; or see `AgentManager.join`.
@@ -90,7 +90,7 @@ def join(
     executor: AttemptExecutor[Any],
 ) -> None:
     """
-    Let an agent elsewhere do tasks of a run.
+    Add an agent elsewhere to an orchestrator, for tasks of a run.
 
     One that can do classes of tests, by name, does only these; else it does all.
 
@@ -107,7 +107,7 @@ def join(
 
 
 class Elsewhere(AttemptExecutor[B]):
-    """Has an agent elsewhere run test tasks as programs, and judges what came of it."""
+    """Runs test tasks as programs of an agent elsewhere, and judges the results."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Elsewhere(AttemptExecutor[B]):
         self._executor = executor
 
     def begin(self, attempt: AnyAttempt) -> B:
-        """Let the agent have the program."""
+        """Give the agent the program."""
         told = Told(
             *(attempt.task_id, attempt.number, attempt.fence),
             Resources.from_units(attempt.told("allocation", None)),
@@ -134,7 +134,7 @@ class Elsewhere(AttemptExecutor[B]):
         return self._executor.begin(cast("AnyAttempt", given))
 
     def stop(self, begun: B, grace: float) -> None:
-        """Have the agent end it."""
+        """Have the agent end the program."""
         self._executor.stop(begun, grace)
 
     def _counts(self, attempt: AnyAttempt) -> bool:
@@ -144,7 +144,7 @@ class Elsewhere(AttemptExecutor[B]):
 
 
 class _Given:
-    """An attempt as whoever has it run sees it: as a program. The rest is its own."""
+    """An attempt as the executor of the agent sees it: as a program."""
 
     def __init__(self, attempt: AnyAttempt, made: Attempt, counts: Any) -> None:
         self._attempt = attempt
@@ -184,7 +184,7 @@ class _Given:
 
     def _judged(self, result: object, error: BaseException | None) -> dict[str, Any]:
         """
-        What it came to.
+        The result of the test task, from the *result* of its program.
 
         Raises:
             CriteriaNotMetError: It does not meet its criteria.

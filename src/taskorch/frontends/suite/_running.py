@@ -83,7 +83,7 @@ class Ended:
 
     @property
     def level(self) -> int:
-        """How much it matters, as `logging` has it."""
+        """The level of `logging` for the end of the attempt."""
         levels = {"completed": logging.INFO, "retrying": logging.WARNING}
         return levels.get(self.state, logging.ERROR)
 

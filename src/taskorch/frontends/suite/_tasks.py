@@ -34,7 +34,7 @@ _GRANTED: Final = {"cpu_cores": "cpu", "memory_mb": "memory_mb", "disk_mb": "dis
 
 @attrs.frozen
 class _Known:
-    """A task, and where it stands."""
+    """A task, with its entry and place in the files."""
 
     task: SuiteTask
     place: Place
@@ -117,7 +117,7 @@ def _plans(
 
 
 def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
-    """One task; None if it has no id."""
+    """The task of an entry; None if it has no id."""
     task_id = entry.get("id")
     if task_id is None:
         return None

@@ -61,7 +61,7 @@ def _plugin() -> Any:
 
 
 class Worker:
-    """Runs what it is asked to, one at a time."""
+    """Runs test jobs, one at a time."""
 
     def __init__(self, events: int) -> None:
         #: Where events go.
@@ -85,7 +85,7 @@ class Worker:
             return
 
     def serve(self) -> int:
-        """Do what is asked for until nobody is there to ask; the exit code."""
+        """Serve requests until the input ends; the exit code."""
         # For every fork. They may be missing where nobody asks for them.
         for name in ("pytest", "coverage"):
             with contextlib.suppress(ImportError):
@@ -97,7 +97,7 @@ class Worker:
         return 0
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Do this alone; how it ended."""
+        """Run a single job; its last event."""
         wake = _waking()
         self._start(job)
         # Whoever asks it to end kills what has not ended in time.
@@ -106,7 +106,7 @@ class Worker:
         return self.ended
 
     def _work(self, wake: int, *, is_over: bool) -> None:
-        """Until nobody is there to ask, and what runs has ended."""
+        """Serve until the input has ended and no child runs."""
         while not is_over or self.child:
             # Once its input has ended, it would be ready for ever.
             sources = [wake] if is_over else [wake, 0]
@@ -323,7 +323,7 @@ def _ignore(*_: object) -> None:
 
 
 def _run_one(path: str) -> int:
-    """As the program of an agent elsewhere: the request in the file *path*."""
+    """Run the job in the file *path*, as the program of an agent elsewhere."""
     try:
         job = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -105,7 +105,7 @@ class Claims:
 
     @property
     def files(self) -> tuple[int, ...]:
-        """The lock of this runner: whoever has it open holds it."""
+        """Descriptor of this runner's lock: an open descriptor holds the lock."""
         return (self._file,) if self._file >= 0 else ()
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ class Claims:
 
     def give_back(self, claim: Claim) -> None:
         """
-        Leave a task of ours to whoever comes next: it has not ended.
+        Release a task that has not ended, for any runner to claim.
 
         Raises:
             FencedOffError: It is not ours any more.
@@ -192,7 +192,7 @@ class Claims:
             self._ledger.add(claim.task_id, Entry(claim.fence))
 
     def block(self, task_id: str, by: str) -> None:
-        """Say that a task is blocked, unless somebody has it or has ended it."""
+        """Mark a task as blocked, unless it is claimed or has ended."""
         with self._shared():
             status = self.status(task_id)
             if status is None or (
@@ -201,7 +201,7 @@ class Claims:
                 self._put(Status(task_id, "blocked", blocked_by=by))
 
     def reset(self, task_id: str, *states: str) -> bool:
-        """Let a task wait again, if its status is one of *states*."""
+        """Reset a task to waiting, if its status is one of *states*."""
         with self._shared():
             path = self._layout.status(task_id)
             try:

@@ -165,7 +165,7 @@ class Session:
             return bool(again or fresh or self._open_gates())
 
     def _open_gates(self) -> bool:
-        """Let gates that were found shut look again, if what shut them is gone."""
+        """Check again the shut gates whose reason is gone; whether any opened."""
         opened = is_shut = False
         for phase in sorted(self._gates, key=by_numbers):
             gate = self._gates[phase]
@@ -333,7 +333,7 @@ class Session:
                 yield task_id
 
     def _enter(self, phase: str) -> Any:
-        """All phases before have passed, unless another has come between."""
+        """Begin *phase* once all phases before it have passed."""
         with self._lock:
             self.look()
             return self._after_those(self._enter, phase, self._exits_before(phase))

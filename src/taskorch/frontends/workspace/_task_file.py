@@ -23,7 +23,7 @@ _END: Final = re.compile(rb"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
 @attrs.frozen
 class TaskFile:
     """
-    What the head of a task file says.
+    The head of a task file.
 
     Attributes:
         task_id: Its path in the folder of tasks, without the suffix.
@@ -69,7 +69,7 @@ class TaskFile:
 
     @property
     def phase(self) -> str:
-        """The folder that it is in; empty for none."""
+        """The folder of the task; "" for none."""
         first, slash, _ = self.task_id.partition("/")
         return first if slash else ""
 

@@ -75,7 +75,7 @@ class _Outcome:
 
 class Worker:
     """
-    Does the tasks that the orchestrator starts.
+    Runs the tasks that the orchestrator starts.
 
     *find* says the task file of an id as it is now, and the seconds that it may take;
     None if it has gone. *held_up* says how many tasks wait for one, directly or not.

@@ -81,7 +81,7 @@ class Plan:
         return len(self.ids)
 
     def task(self, place: int) -> Task:
-        """A task as policies see it: with its id."""
+        """The task as policies see it: with its id."""
         task = self.tasks[place]
         if task.id is None:
             task = self.tasks[place] = attrs.evolve(task, id=self.ids[place])
