@@ -399,7 +399,7 @@ class _File:
             how = f"{name} = {SETTINGS[name].example}"
             meant = _checked(name, value, source, how)
             if name == "journal" and meant is not None:
-                # Wherever somebody stands who uses the file.
+                # Relative to the file, not to the working directory.
                 meant = str(self.path.parent / meant)
             found[name] = Setting(name, meant, source)
         return found

@@ -194,7 +194,7 @@ class TaskOrchestrator:
         tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
             has been set for the process by now, or by the start. If none has, no spans
             are made, and nothing of OpenTelemetry is imported.
-        meter_provider: Whose OpenTelemetry metrics are measured; None likewise.
+        meter_provider: The OpenTelemetry provider of metrics; None: that of the process.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
@@ -1090,7 +1090,7 @@ class TaskOrchestrator:
         self, drain: bool = True, timeout: float | timedelta | None = None
     ) -> StopReport:
         """
-        Stop: wait for what can still proceed, cancel the rest, and report what was left.
+        Stop: wait for what can still proceed, cancel the rest, report what was left.
 
         While it waits, new tasks are taken from tasks, receivers and callbacks only,
         and health is not ready. The log says after some seconds what is waited for.
@@ -1111,7 +1111,7 @@ class TaskOrchestrator:
             KeyboardInterrupt: It was interrupted. While it waited for work to end,
                 nothing has stopped, unless that was interrupted before: then what runs
                 was asked to stop. After that, it has ended without waiting further.
-            SystemExit: Likewise, by a signal of `stop_on`.
+            SystemExit: A signal of `stop_on` came while it waited.
         """
         if drain and self._rt.started and not self._rt.closed:
             submit_rest(self._rt)
@@ -1143,7 +1143,7 @@ class TaskOrchestrator:
         Args:
             signals: Such as `signal.SIGTERM`.
             timeout: Seconds that the end may take, as that of `stop`. Let it be less
-                than whoever sends the signal waits before he kills.
+                than the sender of the signal waits before it kills.
             drain: Whether what is queued is waited for, too; None is in memory only.
 
         Raises:

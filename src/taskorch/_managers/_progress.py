@@ -368,7 +368,7 @@ def _verdicts(run: Run, phase: str) -> list[Verdict]:
         said = work._value
         if work._row.state is _S.COMPLETED:
             if not isinstance(said, dict) or not _TOLD.issubset(said):
-                continue  # somebody has decided it with a result of their own
+                continue  # decided with a result of the caller's
             checks = tuple(tuple(check) for check in said.get("checks", ()))
             found.append(
                 Verdict(said["passed"], said["by"], said.get("note", ""), at, checks)

@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         journal = getattr(args, "journal", None)
         code: int = args.run(args)
     except BrokenPipeError:
-        # Whoever read has seen enough: `taskorch … | head`. Nothing is written at the
+        # The reader has closed the pipe: `taskorch … | head`. Nothing is written at the
         # exit, either.
         sys.stdout = None
         return FAILED

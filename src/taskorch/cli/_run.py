@@ -45,7 +45,7 @@ _S: Final = TaskState
 _SLOWEST: Final = 5
 #: The latest lines of a program that failed, if they are in no file.
 _OUTPUT: Final = 10
-#: Seconds between two looks whether all has ended, or somebody wants to stop.
+#: Seconds between two looks whether all has ended, or Ctrl-C was pressed.
 _LOOK: Final = 0.1
 #: What is said at each Ctrl-C.
 _SAID: Final = (

@@ -1086,7 +1086,7 @@ TASK_ID: Final = place_of(TaskEvent, "task_id")
 
 _SubmittedDraft: Final = draft_of(TaskSubmitted)
 _StartedDraft: Final = draft_of(TaskStarted)
-#: Fields of the fact that an attempt began, if somebody says why there.
+#: Fields of the fact that an attempt began, if a router says why there.
 _WITH_REASON: Final = 1 + place_of(TaskStarted, "reason")
 
 

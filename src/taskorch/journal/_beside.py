@@ -112,7 +112,7 @@ def clean(db: sqlite3.Connection, journal: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    import hashlib  # noqa: PLC0415 - likewise
+    import hashlib  # noqa: PLC0415 - only for files beside
 
     made = hashlib.blake2b(digest_size=20)
     with path.open("rb") as file:

@@ -19,7 +19,7 @@ Durability: TypeAlias = Literal["power", "process"]
 
 #: How every file of SQLite begins.
 MAGIC: Final = b"SQLite format 3\0"
-#: How long to wait for a lock of somebody else's, in seconds.
+#: Seconds to wait for a lock of another process.
 _PATIENCE: Final = 5.0
 #: Memory for pages, in KiB: what a large group changes is written but once then.
 _CACHE: Final = 8 * 1024
@@ -35,7 +35,7 @@ _LOG_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
 #: The write-ahead log shrinks to this after a checkpoint, in bytes.
 _WAL_LIMIT: Final = 64 * 1024 * 1024
-#: A log of more bytes cannot be moved: somebody has been reading for long.
+#: A log of more bytes cannot be moved: a reader has been at it for long.
 HELD_LOG: Final = 2 * _WAL_LIMIT
 
 #: What there is to know of an SQLite that has this fault.

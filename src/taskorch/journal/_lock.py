@@ -106,7 +106,7 @@ def _is_dead(known: dict[str, Any]) -> bool:
 
 def host() -> str:
     """The name of this machine."""
-    # `socket.gethostname()` says the same; whoever only reads need not import sockets.
+    # `socket.gethostname()` says the same; a reader need not import sockets.
     return os.uname().nodename
 
 

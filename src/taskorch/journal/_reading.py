@@ -1,4 +1,4 @@
-"""Reading a journal in a file, whoever owns it."""
+"""Reading a journal in a file, with or without an owner."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ class ReadableJournal:
             try:
                 return mode, before, self._reader(mode)
             except sqlite3.Error:
-                # Its owner may come and go between two looks, and its log with him.
+                # The owner, with its log, may come and go between two looks.
                 if _file.mode_for_readers(self.path) == mode:
                     raise
 

@@ -201,7 +201,7 @@ def imported(path: str) -> Any:
     return found
 
 
-#: Whether whoever reads only looks: what is named by a path is not imported then.
+#: Whether a thread only reads: then nothing named by a path is imported.
 _only_looks: Final = ContextVar("_only_looks", default=False)
 
 

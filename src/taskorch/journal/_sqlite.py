@@ -83,7 +83,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         keep_for: How long tasks are kept after their end, in seconds or as a timedelta;
             None: for ever. What is older leaves the file whenever an orchestrator
             opens it, unless something that stays is bound to it.
-        keep_latest: Likewise, how many that have ended are kept, the latest.
+        keep_latest: How many ended tasks are kept, the latest; None: all.
 
     Raises:
         ValueError: *durability* is neither.
@@ -110,7 +110,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         self._retention = Retention(keep_for, keep_latest)
         self.durability: Durability = durability
         self.take_over: bool = take_over
-        #: Held by whoever uses the connection that writes.
+        #: Held by the thread that uses the connection that writes.
         self._mutex = threading.Lock()
         self._uid: str | None = None
         self._epoch = 0
@@ -118,7 +118,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         self._db: sqlite3.Connection | None = None
         #: The latest group as `(last, crc)`; None: the journal must be asked.
         self._latest: tuple[int, int] | None = None
-        #: Likewise, the latest of which we have said that it is kept.
+        #: The latest group that was reported as kept, as `(last, crc)`.
         self._acknowledged: tuple[int, int] = (0, 0)
         #: Pages that the log has and the journal has not, more or less.
         self._logged = 0

@@ -111,7 +111,7 @@ def begin(
         share.served = kernel.served
         _queue.hold(kernel, share, alloc, 1)
     if kernel.under_way is not None:
-        # Likewise.
+        # A reservation must know what each elastic task holds.
         row_extra(row)
         kernel.under_way[row] = None
     if kernel.rates:

@@ -259,7 +259,7 @@ def _ends(kernel: KernelState) -> list[tuple[int, Mapping[Thing, int]]]:
 def _end_of(kernel: KernelState, row: TaskRow) -> int | None:
     """When the attempt of *row* is expected to have ended, in ns, if that is known."""
     if row.state is not _RUNNING or kernel.under_way is None:
-        # A program that was stopped goes on when somebody says so.
+        # A program that was stopped goes on when it is resumed.
         return None
     end = kernel.under_way[row]
     if end is None:

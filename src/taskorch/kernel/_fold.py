@@ -340,7 +340,7 @@ _FIELDS: Final = tuple(
     for name in _fields(TaskRow)
     if name not in ("agent", "bucket", "cargo", "links", "extra", "ticket")
 )
-#: Likewise; a veto is a policy's word of the moment, shares are compared as books, and
+#: Extra fields to compare. Vetoes pass with the moment, shares are compared apart, and
 #: two are worked out of the others.
 _EXTRAS: Final = tuple(
     name

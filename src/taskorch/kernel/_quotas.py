@@ -63,7 +63,7 @@ def apply(kernel: KernelState, quotas: Iterable[Change], now: int) -> None:
     """Set *quotas*: what is held already by those whom they are for counts."""
     held = _held(kernel)
     _discharge(kernel, held)
-    # Another mapping, so that whoever keeps something of these sees that it is old.
+    # A new mapping, so that caches made from the old one are seen to be old.
     pools = dict(kernel.pools)
     for kind, subject, limits in quotas:
         for name, _ in kernel.quotas.pop((kind, subject), ()):

@@ -65,7 +65,7 @@ def short_of(kernel: KernelState, bucket: Bucket, now: int) -> RateRow | None:
         had = _has_token(rate)
         rate.seen_ns = now
         if not had:
-            # Somebody looked before the timer did.
+            # The rate was looked at before the timer was due.
             _parking.wake_some(kernel, rate.short)
     for rate in bucket.rates:
         if not _has_token(rate):

@@ -486,7 +486,7 @@ class RateRow:
         self.total: int = burst * (TOKEN // 1_000_000)
         self.spent: int = 0
         self.at_ns: int = now
-        #: The latest time at which somebody has looked: whether there is room, is
+        #: The latest time at which the rate was looked at: whether there is room, is
         #: whether there was then.
         self.seen_ns: int = now
         #: When the first of those who wait is woken; 0 if nobody does.
@@ -771,11 +771,11 @@ class Bucket:
         self.charges: dict[Units, tuple[Units, Units]] = {}
         #: Those whose tokens its tasks take when they start.
         self.rates: tuple[RateRow, ...] = ()
-        #: The version for which it is known that somebody can do its tasks.
+        #: The version for which an agent is known that can do its tasks.
         self.checked: int = -1
         #: The agent, where router and allocator need not be asked again.
         self.route: AgentRow | None = None
-        #: Likewise, where tasks take of quotas and of nothing else.
+        #: The same agent, where tasks hold units of quotas and nothing else.
         self.quota_route: AgentRow | None = None
         self.route_version: int = -1
         self.route_reason: str = ""

@@ -28,7 +28,7 @@ EXPIRE: Final = 4
 LEASE: Final = 5
 #: An event that nobody waited for is forgotten.
 RETAINED: Final = 6
-#: A token has come back that somebody waits for.
+#: A token is free again for which a bucket waits.
 TOKEN: Final = 7
 
 

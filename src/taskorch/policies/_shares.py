@@ -86,7 +86,7 @@ def divide(
 def _divide_different(
     there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
 ) -> tuple[tuple[Share, ...], ...]:
-    """Divide *there* among the claims whose least share fits; the others get nothing."""
+    """Divide *there* among the claims whose least share fits; others get nothing."""
     counts = _seats(there, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
     seated = tuple(

@@ -1,4 +1,4 @@
-"""Which agents can do a task: those that somebody else's records name."""
+"""An AgentRegistry whose answers come from records outside of the library."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Attempt(Protocol):
         ...
 
     def variables(self) -> Context:
-        """A copy of the context variables that were set where the task was submitted."""
+        """A copy of the context variables of the place of submission."""
         ...
 
     def portable(self) -> Callable[[], Any]:

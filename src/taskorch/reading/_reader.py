@@ -267,7 +267,7 @@ class JournalReader:
 
     def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
         while True:
-            # Whoever goes through them is not only looking himself.
+            # The caller's own code runs between two of them.
             with self._mutex, only_looking():
                 page = list(islice(statuses, _PAGE))
             yield from page
@@ -403,7 +403,7 @@ class JournalReader:
             return JournalOwner(0, None, "", "", lives)
         lives = None
         if self._file is not None and told["host"] == host():
-            # Whoever has it open has a log beside it.
+            # A journal that is open has a log beside it.
             log = Path(f"{self._file.path}-wal")
             lives = log.exists() and _lives(told["pid"], told["started"])
         return JournalOwner(

@@ -52,7 +52,7 @@ from taskorch.runtime._work import Control, Work, control_of, forget_above, task
 _LOG: Final = logging.getLogger(__name__)
 #: What a thread returns whose work goes on elsewhere.
 _HANDED: Final = object()
-#: Exceptions that mean something to the loop of whoever asks for a result.
+#: Exceptions that have a meaning to the event loop of a caller.
 ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
 
 
@@ -176,7 +176,7 @@ class Attempts:
         except BaseException as error:
             attempt.unstarted(error)
             if isinstance(error, INTERRUPTS):
-                # Whoever is interrupted is told as well.
+                # The interrupted thread raises it, too.
                 raise
 
     def _attach(

@@ -265,7 +265,7 @@ def _submit_call(
     return result
 
 
-def submit_calls(  # noqa: C901 - likewise
+def submit_calls(  # noqa: C901 - one call less for each task
     rt: Owner, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
 ) -> list[Work]:
     """Submit many calls of *fn*, in slices: between two, others have their turn."""
@@ -471,7 +471,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         del row, item, following, starts, launch, error
 
 
-def _end_kept(  # noqa: C901, PLR0912 - likewise
+def _end_kept(  # noqa: C901, PLR0912 - one call less for each
     rt: Owner,
     committer: Committer,
     worker: Worker,
@@ -601,7 +601,7 @@ def end_badly(
 
 
 @defers_interrupts
-def finish(  # noqa: C901, PLR0912 - likewise
+def finish(  # noqa: C901, PLR0912 - one call less for each
     rt: Owner,
     row: TaskRow,
     attempt: int,

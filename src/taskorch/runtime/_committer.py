@@ -168,7 +168,7 @@ class Committer:
         self.commits: Commits[Group] = Commits(make=self.journal.new_group)
         #: Makes of a value what is kept of it, for a group.
         self.document: Callable[[Any], Any] = self.journal.text
-        #: Likewise, of tasks that call a function, of the positional arguments.
+        #: Gives, for a type and a function, what makes documents of arguments.
         self.call_documents: Callable[
             [str, Callable[..., Any]], Callable[[tuple[Any, ...]], Any]
         ] = self.journal.call_texts
@@ -184,12 +184,12 @@ class Committer:
         self.last: int = 0
         #: Whether the latest group was large: then the next can wait for more.
         self._is_busy = False
-        #: The facts of this step have somebody who waits for them, and commits them.
+        #: The caller of this step will commit its facts: the thread is not woken.
         self.hush = False
         #: Facts to tell, with their cargo, once they are kept: pending, and in hand.
         self._unpublished: list[tuple[Fact, Any]] = []
         self._publishing: list[tuple[Fact, Any]] = []
-        #: Likewise, the works of which somebody may wait for what they tell.
+        #: Works whose end is in facts on their way, for their waiters.
         self._unsettled: list[Work] = []
         self._settling: list[Work] = []
         self._loops: list[tuple[int, asyncio.AbstractEventLoop, Any]] = []
@@ -200,7 +200,7 @@ class Committer:
         self._wake = threading.Lock()
         self._wake.acquire()
         self._thread: threading.Thread | None = None
-        #: Whether the thread has been woken, and whether somebody waits for it.
+        #: Whether the thread has been woken, and whether a caller waits for it.
         self._woken = False
         self._hurry = False
         self._closing = False
@@ -333,7 +333,7 @@ class Committer:
         elif self._woken:
             return
         self._woken = True
-        # Without one, whoever waits writes; the start has it, or raises.
+        # Without the thread, callers that wait write; the start begins it, or raises.
         with suppress(RuntimeError):
             self.begin()
         if self._wake.locked():
@@ -438,7 +438,7 @@ class Committer:
             if not self.trouble:
                 self.wait_kept(self.last)
         except TaskorchError:
-            # Whoever needs it will be told.
+            # Callers that need the journal are told.
             return
         finally:
             self._local.deferred = deferred
@@ -552,11 +552,11 @@ class Committer:
                 pause = _FIRST_PAUSE
                 self._sleep()
                 if self._is_busy:
-                    # Whoever waits does so for one of many.
+                    # A caller that waits needs one fact of many.
                     self._wake.acquire(timeout=_BREATH)
                 committed = -1
                 while not self._hurry and committed != self.commits.committed:
-                    # Somebody else has just written: he may come again.
+                    # Another thread has just written, and may write again.
                     committed = self.commits.committed
                     self._wake.acquire(timeout=_LEISURE)
             self._hurry = self._woken = False
@@ -693,7 +693,7 @@ class Committer:
         finished, keep = kernel.finished, kernel.config.keep_finished
         committed, retire = self.commits.committed, kernel.retire
         if self._rt.weights.let_go(committed):
-            # Each is read from the journal when somebody asks for it.
+            # Each is read from the journal when it is asked for.
             return len(finished) > keep
         for _ in range(min(_MANY, len(finished) - keep)):
             if finished[0].cargo._settled > committed:
@@ -741,7 +741,7 @@ class Committer:
             fact = rt.kernel.own_fact(JournalDegraded, rt.now(), why)
             self.commits.pending.keep(fact, None)
             self.last = fact[SEQ]
-            # Whoever waits for all to be kept before he hears of it waits for long.
+            # Publish now: a receiver need not wait until all is kept.
             self._publish([(fact, None)])
             if rt.waiting.quiet and rt.is_quiet():
                 rt.waiting.say_quiet()

@@ -430,7 +430,7 @@ class PolicyDeciders:
                 task = lent_task(task)
             return self.parts.validator.validate(task, context)
         except INTERRUPTS:
-            # It may take its time, and so somebody may end the wait for it.
+            # The validator may take long, so the wait for it can be ended.
             raise
         except BaseException as error:
             if _is_from_outside(error):
@@ -766,7 +766,7 @@ def _check_part(
         if granted.get(name, 0) < units:
             _refuse("allocator", f"it granted less {name} than its least")
     if shortage(agent, tuple([(n, units - own.get(n, 0)) for n, units in least])):
-        # It could not start there: somebody wants to know why.
+        # The task could not start there, and `explain` asks why.
         return
     for name, units in granted.items():
         if name in agent.capacity and units > agent.free(name) + own.get(name, 0):

@@ -99,7 +99,7 @@ def submit_run(
     that it waits for.
 
     Returns:
-        Their works, likewise; None if there is more to it: then they are submitted as
+        Their works by the same ids; None if some task has options: submit all as
         `submit_tasks` takes them.
     """
     owner.deciders.refuse_reentry()

@@ -54,7 +54,7 @@ class StopSignal(SystemExit):
         return signal.Signals(self.number).name
 
 
-#: What a signal raises that somebody sends to a process to end it.
+#: The exception of a signal that is sent to end the process.
 INTERRUPTS: Final = (KeyboardInterrupt, StopSignal)
 #: Seconds after which the main thread ends a wait, to see whether a signal has come:
 #: one that comes in the very moment in which the wait begins does not end it.
@@ -252,7 +252,7 @@ def forget() -> None:
 
 
 def _install(*_: object) -> None:
-    # Whoever has a handler of their own has their reasons.
+    # A handler of the program's own stays.
     if _guarded and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Not in an interpreter without signals.
         with suppress(ValueError):
@@ -322,7 +322,7 @@ def raise_deferred() -> None:
 
     Raises:
         KeyboardInterrupt: This is the main thread, and the caller's callers take it.
-        StopSignal: Likewise, for a signal that was to stop somebody.
+        StopSignal: The signal was one of `stop_on`, on the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         return

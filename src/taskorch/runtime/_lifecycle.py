@@ -44,9 +44,9 @@ _EXIT: Final = 1.0
 _MOMENT: Final = 0.05
 #: The part of the time of a stop that the drain leaves to the grace, at the most.
 _GRACE_SHARE: Final = 0.25
-#: What waits for somebody outside: no end waits for that.
+#: States that wait for a person or an event: no end of a process waits for those.
 _OUTSIDE: Final = frozenset({TaskState.BLOCKED, TaskState.SUSPENDED})
-#: Seconds after which a wait looks for somebody who is less patient.
+#: Seconds between two looks of a wait for a shorter time limit.
 _SLICE: Final = 0.2
 #: Seconds that a drain lasts before it says what it waits for; it does so again after
 #: twice as many.
@@ -89,7 +89,7 @@ def _at_exit() -> None:
             lifecycle.say_left(report, "the process ended")
         except Exception as error:  # noqa: BLE001 - the others are to end as well
             said = f"{said} ({type(error).__name__}: {error})"
-        # Not a ResourceWarning, which nobody sees unless he asks for it.
+        # Not a ResourceWarning, which Python hides by default.
         warnings.warn(said, RuntimeWarning, stacklevel=1)
 
 
@@ -192,7 +192,7 @@ class Lifecycle:
             KeyboardInterrupt: It came while this waited: in the drain, which is over
                 then, and nothing has stopped; in the drain of a second call, and what
                 ran was asked to stop; or later, and the rest was done without waiting.
-            SystemExit: Likewise, of a signal at which it is to stop.
+            SystemExit: A stop signal came, at one of these moments.
         """
         if self._report is not None:
             return self._report
@@ -482,7 +482,7 @@ class Lifecycle:
                     return
                 rt.waiting.quiet.append(gate.set)
             try:
-                # Somebody who is less patient may come meanwhile.
+                # A call with a shorter time limit may come meanwhile.
                 while not gate.wait(min(_SLICE, max(0.0, end - monotonic()))):
                     if self._end is not None:
                         end = min(end, max(self._end, soonest))

@@ -24,7 +24,7 @@ from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._timer import TimerThread
 from taskorch.signals import Signals
 
-#: Events that are reported at an interval, while somebody listens.
+#: Events that are reported at an interval, if they have receivers.
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 
 

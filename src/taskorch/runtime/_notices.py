@@ -43,7 +43,7 @@ _NAMED: Final = 3
 _PACE: Final = NS
 _ROWS: Final = 1_000
 _EDGES: Final = 10_000
-#: Causes of a failure that somebody has said, or that are told in another way.
+#: Causes of failures that a person gave, or that are reported in another way.
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 
 
@@ -87,7 +87,7 @@ class Notices:
         self._failed: dict[str, _Failed] = {}
         #: When those are looked at next, in ns.
         self._look_at = NEVER
-        #: Those that have left memory, while somebody has their handles.
+        #: Failed tasks out of memory whose handles still exist.
         self._away: dict[str, weakref.finalize[Any, Work]] = {}
         #: What has to be said, when the lock is free; empty for one of too many.
         self.due: deque[str] = deque()
@@ -104,7 +104,7 @@ class Notices:
         self._latest = ""
         #: Executors of the user's that have broken, and how.
         self._broken: dict[str, str] = {}
-        #: What held up all others when somebody last asked.
+        #: Names of the policies that were slow at the last look.
         self._blocked: set[str] = set()
         #: How the block ended, if it has left work that could still proceed.
         self.cut_short: str = ""
@@ -134,7 +134,7 @@ class Notices:
     def _enter(self, found: _Failed) -> None:
         name = found.row.id
         self._failed[name] = found
-        # On another thread somebody may just have been given it, which is marked first.
+        # Another thread may just have been given the error, and marks that first.
         extra = found.cargo._extra
         if extra is not None and extra.is_watched:
             self._failed.pop(name, None)
@@ -245,7 +245,7 @@ class Notices:
             if _is_dealt_with(found.row):
                 continue
             if found.row in held:
-                # Somebody has its handle, and may ask yet, but not after the exit.
+                # The handle exists, and its error may be asked for until the exit.
                 text = _told(name, found.cargo)
                 ending = weakref.finalize(found.cargo, _LOG.error, "%s", text)
                 self._away[name] = ending
@@ -390,7 +390,7 @@ def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], in
     """
     Under the lock: those of *failed* whose error can still be asked for.
 
-    He has the handle of one, or of one that it blocks, directly or through others: the
+    It can if there is a handle of the task, or of one that it blocks, however far: the
     error of that leads to this one. So many dependencies as *most* are looked at;
     beyond that, all count as held.
 

@@ -179,7 +179,7 @@ class Publisher:
             self._asleep = False
             self._wake.release()
         elif self._thread is None:
-            # If there is no room for one, whoever watches it tries again.
+            # If there is no room for one, the timer tries again.
             with suppress(RuntimeError):
                 self._begin()
         else:

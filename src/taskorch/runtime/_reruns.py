@@ -78,7 +78,7 @@ class Reruns:
     def latest(self, task_id: str) -> str:
         """The run that *task_id* means: the latest, if it does not say which."""
         if not isinstance(task_id, str):
-            # Whoever looks for it says that there is none.
+            # A look-up reports that there is none.
             return task_id
         stem, tilde, number = task_id.partition("~")
         if tilde:

@@ -233,7 +233,7 @@ class Runtime:
         #: Whether what had failed by then runs again when it is submitted again.
         self.rerun_failed = rerun_failed
         #: Whether it takes up what earlier lives have left, and says what there is to
-        #: do it. If not, it runs nothing: somebody changes what is in the journal.
+        #: do it. If not, it runs nothing: a command changes what is in the journal.
         self.takes_up = True
         #: It has ended, and left what has not to its next life.
         self.halted = False
@@ -272,7 +272,7 @@ class Runtime:
         self.started = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None
-        #: Measures, likewise.
+        #: Measures, if there is an SDK for them.
         self.metrics: Metrics | None = None
 
         self._seed = seed
@@ -544,7 +544,7 @@ class Runtime:
             if self.committer is None:
                 # A journal would be asked for what has left memory.
                 self.submission.remember(row, work)
-            # The handle, if somebody has it, keeps the result, but not the arguments.
+            # The handle, if there is one, keeps the result, but not the arguments.
             work._task = work._extra = None
             work._above = work._after = ()
             work._args, work._kwargs = (), NO_KWARGS

@@ -29,7 +29,7 @@ _LEAST: Final = 4_096
 _MOST: Final = 300
 _SAMPLE: Final = 32
 _DEPTH: Final = 8
-#: Finished tasks that stay, however much they hold: somebody is about to ask.
+#: Latest finished tasks that stay, however much they hold, to be asked for.
 _LATEST: Final = 8
 
 

@@ -242,7 +242,7 @@ class Spans:
             SlotLeaked: self._leaked,
             OrchestratorStopped: self._stopped,
         }
-        #: The context of whoever started this process.
+        #: The trace context in the environment of this process.
         self._inherited: context.Context | None = None
         try:
             self._inherited = _in(inherited())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Event)
 
-#: They come by the clock, and only while somebody listens.
+#: Events that come by the clock, and only to receivers.
 _MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 _PLACES: Final = {cls: place for place, cls in enumerate(CATALOGUE)}
 

@@ -132,7 +132,7 @@ def for_every_crash_point(
             else:
                 crashes.all(recovery)
     except CrashFailure:
-        # It names the files: somebody will want to read them.
+        # The error names the files, so they are kept for its reader.
         keep = True
         raise
     finally:

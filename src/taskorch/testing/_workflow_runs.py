@@ -131,7 +131,7 @@ class WorkflowRuns:
         self._decided: dict[str, bool] = {}
         #: What was added when the gate of its phase had given its verdict.
         self._late: set[str] = set()
-        #: Whether somebody does that in each life.
+        #: Whether that is done in each life.
         self._starts_again = random.random() < 0.5  # noqa: PLR2004 - a half
         self._is_paused = False
         for type_, times in ((_TYPE, [0.5, 2.0, 5.0]), ("gate", [0.0, 2.0])):
@@ -193,7 +193,7 @@ class WorkflowRuns:
         gate = self._latest()[f"{phase.name}/gate"]
         is_late = gate.state in (_S.COMPLETED, _S.FAILED, _S.RUNNING, _S.QUEUED)
         epoch = current_context().fence[0]
-        # A life knows `max_added` once somebody has started the run again in it.
+        # A life knows `max_added` once the run has been started again in it.
         most = self._plan.max_added if epoch == self._epoch else 100_000
         has_room = not fresh or len(added) + len(fresh) <= most
         try:

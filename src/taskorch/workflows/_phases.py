@@ -69,7 +69,7 @@ class Approval:
 
 
 #: What must hold for a gate to open: a file must exist, a function of the results of
-#: the phase must say so, or somebody must approve.
+#: the phase must say so, or a person must approve.
 Check: TypeAlias = str | Path | Callable[[dict[str, Any]], Any] | Approval
 
 

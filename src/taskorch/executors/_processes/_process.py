@@ -112,7 +112,7 @@ class WorkerProcess:
         self._ours: socket.socket | None = None
         self._theirs: socket.socket | None = None
         #: What it does now or takes next, and what comes after that, if it was given
-        #: that already; guarded by the lock of whoever gives it work.
+        #: that already; guarded by the lock of the pool.
         self.assignment: Assignment | None = None
         self.following: Assignment | None = None
         #: It has said that it can be given work.
@@ -339,7 +339,7 @@ class WorkerProcess:
                 return False
             self.exit_code = code
         except ChildProcessError:
-            # Somebody else has waited for it.
+            # Another part of the program has waited for it.
             self.exit_code = None
         self.is_leaving = True
         while not self.is_garbled and self._read():

@@ -164,7 +164,7 @@ class _Worker:
             HERE.is_importing_main = False
         module = ModuleType(_MAIN)
         module.__dict__.update(content)
-        # What it has lost may still be needed by somebody.
+        # Another thread may still need what was lost.
         self._old_main = sys.modules["__main__"]
         sys.modules["__main__"] = sys.modules[_MAIN] = module
         self._main = None

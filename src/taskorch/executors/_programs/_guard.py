@@ -171,7 +171,7 @@ class Guard:
             return
         try:
             process.wait(_QUIT_SECONDS)
-        except subprocess.TimeoutExpired:  # somebody has stopped it
+        except subprocess.TimeoutExpired:  # stopped by a signal
             process.kill()
             process.wait()
 

@@ -61,7 +61,7 @@ class State:
         # The name before it may contain anything, brackets too.
         fields = stat[stat.rfind(b")") + 1 :].split()
         self.letter = fields[0].decode()
-        #: One that has ended is there until somebody has waited for it.
+        #: A process that has ended is there until its parent has waited for it.
         self.alive = self.letter not in "ZXx"
         self.parent = int(fields[1])
         self.group = int(fields[2])

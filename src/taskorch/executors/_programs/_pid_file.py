@@ -1,4 +1,4 @@
-"""The file with the process id of a program, for whoever watches it from outside."""
+"""The file with the process id of a program, for watchers outside of the library."""
 
 from __future__ import annotations
 

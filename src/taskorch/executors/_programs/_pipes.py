@@ -60,7 +60,7 @@ class Output:
     def finish(self) -> None:
         """Read what is left in the pipes."""
         for fd in list(self._streams):
-            # No more than can be in it: somebody beyond our reach may still write.
+            # No more than can be in it: a process beyond our reach may still write.
             for _ in range(_PIPE_MOST_BYTES // _CHUNK):
                 if not self._read_some(fd):
                     break

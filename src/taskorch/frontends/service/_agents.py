@@ -268,7 +268,7 @@ class Agents:
                 return answer({"orders": orders, "stop": stops})
             await waiter.wait(left)
             if not session.is_awaited_by(waiter) or await request.is_disconnected():
-                # Whoever asks by now gets it: this answer may reach nobody.
+                # A newer request gets the work: the client of this one may be gone.
                 return answer({"orders": [], "stop": []})
             asks = False
 

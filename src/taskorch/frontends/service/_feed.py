@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 KEPT: Final = 10_000
 #: Events that are handed over at once.
 PAGE: Final = 500
-#: Who reads the journal is remembered for his next page: so many.
+#: Number of readings of the journal that are kept open for a next page.
 _READINGS: Final = 16
 #: Of the id of a journal, as many digits as tell it from those of other runs.
 _MARK: Final = 8

@@ -34,7 +34,7 @@ _LOG: Final = logging.getLogger(__name__)
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 #: Paths that are answered without a token: a probe has none, and they tell nothing.
 OPEN: Final = frozenset({"/livez", "/readyz"})
-#: In the scope of a request: whoever sends it may ask.
+#: In the scope of a request: its sender has the token.
 KNOWN: Final = "taskorch.known"
 #: Requests a second with the token, and of an address without it; as many at once.
 _WITH_TOKEN: Final = 2_000.0

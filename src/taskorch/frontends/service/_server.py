@@ -185,7 +185,7 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                # Whoever connects can say in a header that he is somebody else.
+                # Any client can claim another address in a header.
                 proxy_headers=False,
                 limit_concurrency=_CONNECTIONS,
                 h11_max_incomplete_event_size=_MAX_HEAD,

@@ -1,4 +1,4 @@
-"""A test suite as a service: it is run when somebody asks, and one run at a time."""
+"""A test suite as a service: it is run on request, one run at a time."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ class SuiteRuns:
             if isinstance(caught, NotRunningError):
                 status = "interrupted"
             error = _error(caught.code, caught.message, caught.hint)
-        except Exception as caught:  # noqa: BLE001 - whoever asks is told
+        except Exception as caught:  # noqa: BLE001 - the status reports it
             _LOG.exception("a run of a suite could not go on")
             error = _error("error", f"the run could not go on: {caught}")
         finally:

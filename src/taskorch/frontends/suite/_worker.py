@@ -6,7 +6,7 @@ next to nothing and no task sees what another left behind. Where something that 
 loaded is to be measured, or variables are set that are read when an interpreter or a
 module is loaded, the fork begins anew as another interpreter. It reads requests from
 its standard input, a line of JSON each, and writes events to its standard output,
-likewise:
+in the same form:
 
     {"run": {"kind": "pytest", "args": ["-q"], "log": "A1.log", …}}
     {"stop": 10.0}
@@ -100,7 +100,7 @@ class Worker:
         """Run a single job; its last event."""
         wake = _waking()
         self._start(job)
-        # Whoever asks it to end kills what has not ended in time.
+        # The sender of the signal kills what has not ended in time.
         signal.signal(signal.SIGTERM, self._hand_on)
         self._work(wake, is_over=True)
         return self.ended
@@ -156,14 +156,14 @@ class Worker:
         self.child = os.fork()
         if not self.child:
             self._become(job)
-        # On both sides: whoever comes first.
+        # In both processes, since either may come first.
         with contextlib.suppress(OSError):
             os.setpgid(self.child, self.child)
 
     def _become(self, job: dict[str, Any]) -> None:
         """In the new process: run the task."""
         os.setpgid(0, 0)
-        # Before it runs, so that whoever hears that we have died knows what to end.
+        # Before it runs, so that the parent knows what to end if we die.
         self.emit({"event": "begun", "group": os.getpid()})
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -263,7 +263,7 @@ class _Coverage:
             return
         other = coverage.Coverage.current()
         if other is not None:
-            # Whoever measures us does not measure the tests.
+            # A measurement of this process is not one of the tests.
             other.stop()
         # In the file of that name, even where the project's settings say `parallel`.
         self.measure = coverage.Coverage(

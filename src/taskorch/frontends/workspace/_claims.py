@@ -100,7 +100,7 @@ class Claims:
             if is_alone:
                 self._ledger.shorten()
             self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            # Whoever looks whether it is locked has it for an instant.
+            # A process that looks whether it is locked holds it for an instant.
             fcntl.flock(self._file, fcntl.LOCK_EX)
 
     @property
@@ -291,7 +291,7 @@ def _is_process(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:
-        # Somebody else's.
+        # Another runner's.
         return True
     except (OSError, OverflowError):
         return False

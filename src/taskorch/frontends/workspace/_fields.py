@@ -24,7 +24,7 @@ _MAX_TEXT: Final = 4096
 _HOUR: Final = 3600.0
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": _HOUR, "d": 24 * _HOUR}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])")
-#: A year: whoever writes more meant another unit.
+#: A year: a larger number was meant in another unit.
 _MAX_HOURS: Final = 366 * 24
 
 

@@ -129,7 +129,7 @@ class Ledger:
 
     def _read_up_to(self, there: int) -> int:
         if there < self._read_to:
-            # Somebody has cut it by hand.
+            # The file was cut by hand.
             self._read_to, self._known = 0, {}
         if there > self._read_to:
             self._learn(os.pread(self._file, there - self._read_to, self._read_to))

@@ -107,7 +107,7 @@ class Session:
         signals = self.orchestrator.signals
         signals.task_blocked.connect(self._blocked)
         signals.task_unblocked.connect(self._unblocked)
-        # Whoever runs this is told of failures in the files, and by `tell`.
+        # Failures are reported in the files, and by `tell`.
         signals.task_failed.connect(_ignore)
         self._lock = threading.RLock()
         self._handles: dict[str, TaskHandle[Any]] = {}

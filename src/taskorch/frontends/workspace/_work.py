@@ -218,7 +218,7 @@ class Worker:
             ended.wait()
             return _Outcome("Cancelled", is_final=True)
         except TaskCancelledError:
-            # Likewise: it had not even begun.
+            # Cancelled before it began, for one of the same reasons.
             raise
         except TaskTimeoutError:
             return _Outcome("Timeout")
@@ -244,7 +244,7 @@ class Worker:
         return Program(
             [filled(word, names) for word in args],
             env=env,
-            # It is the user's own, and gets what it would get from his shell.
+            # It is the user's own, and gets what it would get from a shell.
             inherit_env=True,
             cwd=layout.root,
             stdin=stdin,

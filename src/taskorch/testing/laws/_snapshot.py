@@ -1,4 +1,4 @@
-"""Whether somebody has changed a value: a picture of it before, and one after."""
+"""Whether a value was changed: a picture of it before, and one after."""
 
 from __future__ import annotations
 

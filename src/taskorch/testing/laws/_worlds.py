@@ -36,7 +36,7 @@ from taskorch.testing._builders import (
 
 #: What tasks to ask about: these, or what this makes of a generator.
 Tasks: TypeAlias = Iterable[Task] | Callable[[Random], Task]
-#: Among which agents to choose, likewise.
+#: The agents to choose from, or what makes some of a generator.
 Agents: TypeAlias = Iterable[AgentView] | Callable[[Random], Iterable[AgentView]]
 
 _TYPES: Final = ("build", "fetch", "review", "work")
