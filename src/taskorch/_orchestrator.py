@@ -194,7 +194,7 @@ class TaskOrchestrator:
         tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
             has been set for the process by now, or by the start. If none has, no spans
             are made, and nothing of OpenTelemetry is imported.
-        meter_provider: The OpenTelemetry provider of metrics; None: that of the process.
+        meter_provider: What measures by OpenTelemetry; None: that of the process.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.

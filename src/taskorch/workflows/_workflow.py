@@ -144,7 +144,7 @@ class Phase(PhaseRules, Builder[Node]):
         return self.workflow._add_to(self, task)  # noqa: SLF001 - its other half
 
     def _add_task(self, task: Task) -> Node:
-        return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - likewise
+        return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - its half
 
     def include(
         self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()

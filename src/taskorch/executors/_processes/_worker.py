@@ -110,7 +110,7 @@ class _Worker:
         try:
             if self._main is not None and any(name in whole for name in _NAMES):
                 self._import_main(*self._main)
-            made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - likewise
+            made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - from our parent
             del call, whole
         except BaseException as error:  # noqa: BLE001 - whatever an import does
             self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
