@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._submission import Entry
 
 
-class Owner(Protocol):
+class ContextHost(Protocol):
     """What `WorkflowContext` asks of the manager of workflows."""
 
     _rt: Runtime
@@ -75,7 +75,7 @@ class WorkflowContext:
 
     def __init__(self, manager: Any, inside: Any) -> None:
         # Any: the public type does not drag the runtime along.
-        self._manager: Owner = manager
+        self._manager: ContextHost = manager
         self._inside: AttemptContext = inside
         #: The id of the run.
         self.workflow_id: str = run_of(inside.task_id)

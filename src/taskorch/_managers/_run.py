@@ -71,7 +71,7 @@ def _text_of(error: BaseException) -> str:
     return error.message if isinstance(error, TaskFailure) else str(error)
 
 
-class Owner(Protocol):
+class RunHost(Protocol):
     """What a run asks of the manager of workflows."""
 
     _rt: Runtime
@@ -108,7 +108,7 @@ class WorkflowRun:
         works: dict[str, TaskHandle[Any]],
         parents: Parents,
     ) -> None:
-        self._manager: Owner = manager
+        self._manager: RunHost = manager
         self._rt: Runtime = manager._rt
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.

@@ -58,7 +58,7 @@ class Begins(Protocol):
         ...
 
 
-class Owner(Driver, Finishes, Traced, Protocol):
+class AttemptHost(Driver, Finishes, Traced, Protocol):
     """What an attempt asks of its runtime."""
 
     epoch: int
@@ -95,7 +95,7 @@ class Attempt:
         executor: AttemptExecutor[Any],
         program: Program | None = None,
     ) -> None:
-        self._rt: Owner = work._rt
+        self._rt: AttemptHost = work._rt
         self._row = row
         self.number: int = number
         self._work = work

@@ -91,7 +91,7 @@ class KnownCall:
     executor: AttemptExecutor[Any]
 
 
-class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
+class CallHost(_intake.IntakeHost, _returned.ReturnHost, Keeps, Protocol):
     """What the plain path asks of a runtime: most of it, without a detour."""
 
     attempts: Attempts
@@ -155,7 +155,7 @@ def _enter(lock: threading.Lock) -> None:
 
 @defers_interrupts
 def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Owner,
+    rt: CallHost,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -234,7 +234,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
 
 
 def _submit_call(
-    rt: Owner,
+    rt: CallHost,
     committer: Committer,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
@@ -266,7 +266,7 @@ def _submit_call(
 
 
 def submit_calls(  # noqa: C901 - one call less for each task
-    rt: Owner, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
+    rt: CallHost, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
 ) -> list[Work]:
     """Submit many calls of *fn*, in slices: between two, others have their turn."""
     if declared(fn) is not None:
@@ -309,7 +309,7 @@ def submit_calls(  # noqa: C901 - one call less for each task
     return works
 
 
-def _known_call(rt: Owner, fn: Callable[..., Any]) -> KnownCall:
+def _known_call(rt: CallHost, fn: Callable[..., Any]) -> KnownCall:
     """
     What calls of *fn* come to.
 
@@ -335,7 +335,7 @@ def _known_call(rt: Owner, fn: Callable[..., Any]) -> KnownCall:
     return known
 
 
-def knows(rt: Owner, fn: Callable[..., Any]) -> bool:
+def knows(rt: CallHost, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
     known = rt.known_calls.get(call_type(fn))
     if known is None or known.bucket.forgotten:
@@ -343,7 +343,7 @@ def knows(rt: Owner, fn: Callable[..., Any]) -> bool:
     return known.bucket.verdict is True
 
 
-def _validate_call(rt: Owner, bucket: Bucket, work: Work) -> None:
+def _validate_call(rt: CallHost, bucket: Bucket, work: Work) -> None:
     fn = work._fn or nothing
     task = task_of_call(bucket.spec.type, fn, work._args, work._kwargs)
     if rt.submission.validate(task, formed=True):
@@ -354,7 +354,7 @@ def _validate_call(rt: Owner, bucket: Bucket, work: Work) -> None:
 
 
 def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Owner, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
+    rt: CallHost, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
 ) -> Any:
     """On a worker: do one attempt, end it, and take the next in the same step."""
     row, attempt, work = worker.current = item
@@ -472,7 +472,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
 
 
 def _end_kept(  # noqa: C901, PLR0912 - one call less for each
-    rt: Owner,
+    rt: CallHost,
     committer: Committer,
     worker: Worker,
     item: tuple[TaskRow, int, Work] | Attempt,
@@ -540,7 +540,7 @@ def _end_kept(  # noqa: C901, PLR0912 - one call less for each
         del row, work, item, value, following, starts, launch, error
 
 
-def _first(rt: Owner, launch: Launch) -> tuple[TaskRow, int, Work] | None:
+def _first(rt: CallHost, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     """Under the lock: what the caller, a worker, can begin itself."""
     for number, (row, attempt, work, worker) in enumerate(launch.starts):
         if worker is not None or rt.attempts.executor_of(row, work) is rt.threads:
@@ -551,7 +551,7 @@ def _first(rt: Owner, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     return None
 
 
-def _next(rt: Owner, worker: Worker, following: Any) -> Any:
+def _next(rt: CallHost, worker: Worker, following: Any) -> Any:
     worker.current = None
     with rt.lock:
         launch = rt.settle(rt.now())
@@ -560,7 +560,7 @@ def _next(rt: Owner, worker: Worker, following: Any) -> Any:
     return following
 
 
-def _rest(rt: Owner, worker: Worker) -> None:
+def _rest(rt: CallHost, worker: Worker) -> None:
     """Under the lock: *worker* has nothing to do."""
     if rt.closed or len(rt._idle) >= rt.threads.keep:
         worker.leaving = True
@@ -569,7 +569,7 @@ def _rest(rt: Owner, worker: Worker) -> None:
 
 
 def end_badly(
-    rt: Owner, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
+    rt: CallHost, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
 ) -> None:
     """Under the lock: the attempt raised *error*."""
     control = None if work._extra is None else work._extra.control
@@ -602,7 +602,7 @@ def end_badly(
 
 @defers_interrupts
 def finish(  # noqa: C901, PLR0912 - one call less for each
-    rt: Owner,
+    rt: CallHost,
     row: TaskRow,
     attempt: int,
     work: Work,

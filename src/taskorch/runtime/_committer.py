@@ -104,7 +104,7 @@ class Keeps(Protocol):
         ...
 
 
-class Owner(Driver, Protocol):
+class CommitterHost(Driver, Protocol):
     """What a committer asks of its runtime."""
 
     epoch: int
@@ -157,8 +157,8 @@ class Committer:
     The lock of the runtime guards all but the writing.
     """
 
-    def __init__(self, owner: Owner, journal: Journal) -> None:
-        self._rt = owner
+    def __init__(self, host: CommitterHost, journal: Journal) -> None:
+        self._rt = host
         self.journal: DurableJournal = (
             journal if isinstance(journal, DurableJournal) else BareJournal(journal)
         )

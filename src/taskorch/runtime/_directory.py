@@ -20,7 +20,7 @@ from taskorch.runtime._work import NO_VARIABLES, Work
 _FOREIGN: Final = "wait there, with handle.result(), and hand over what it returns"
 
 
-class Owner(MakesWork, Protocol):
+class DirectoryHost(MakesWork, Protocol):
     """What a directory asks of its runtime."""
 
     kernel: Kernel
@@ -33,8 +33,8 @@ class Directory:
     The caller has the lock, but for what only asks for one id.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, host: DirectoryHost) -> None:
+        self._owner = host
         #: What the ids of tasks that were run again stand for.
         self.reruns: Reruns = Reruns()
         #: What the journal knows of tasks that have left memory, if it can be asked.

@@ -47,7 +47,7 @@ _TRACE: Final = place_of(TaskSubmitted, "trace")
 _BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed, TaskRetrying})
 
 
-class Owner(MakesWork, Keeps, Protocol):
+class FoldingHost(MakesWork, Keeps, Protocol):
     """What folding asks of its runtime."""
 
     kernel: Kernel
@@ -66,9 +66,9 @@ class Folding:
     The runtime, or what stands for one in a simulation, has a kernel that is new.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
-        self._kernel = owner.kernel
+    def __init__(self, host: FoldingHost) -> None:
+        self._owner = host
+        self._kernel = host.kernel
         #: Works of tasks that the user named.
         self._named: list[Work] = []
 

@@ -28,7 +28,7 @@ from taskorch.signals import Signals
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 
 
-class Owner(Driver, Protocol):
+class ListeningHost(Driver, Protocol):
     """What this asks of a runtime."""
 
     deciders: PolicyDeciders
@@ -46,7 +46,7 @@ class Owner(Driver, Protocol):
     _changing: threading.Lock
 
 
-def receivers_changed(rt: Owner) -> None:
+def receivers_changed(rt: ListeningHost) -> None:
     """A receiver came or went: listen for what is wanted, and for no more."""
     rt.deciders.refuse_reentry()
     with rt._changing:
@@ -54,7 +54,7 @@ def receivers_changed(rt: Owner) -> None:
 
 
 @defers_interrupts
-def _listen(rt: Owner) -> None:
+def _listen(rt: ListeningHost) -> None:
     old = {
         (cls, id(receiver.call)): receiver
         for cls, receivers in rt.publisher.receivers.items()
@@ -86,7 +86,9 @@ def _listen(rt: Owner) -> None:
     rt.timer.monitor(any(cls in wanted for cls in MONITORING))
 
 
-def receiver_failed(rt: Owner, receiver: Receiver, error: BaseException) -> None:
+def receiver_failed(
+    rt: ListeningHost, receiver: Receiver, error: BaseException
+) -> None:
     """A receiver raised."""
     rt.notices.receiver_failed(receiver, error)
     described = said(error)

@@ -55,7 +55,7 @@ class Room(Protocol):
         ...
 
 
-class Owner(Protocol):
+class NoticesHost(Protocol):
     """What notices ask of their runtime."""
 
     #: The number of the last fact that is kept.
@@ -81,8 +81,8 @@ class Notices:
     has its handle any more, nor that of a task that it blocks, nor a future of one.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: NoticesHost) -> None:
+        self._rt = host
         #: Failed tasks of which nobody has been given the error, by id.
         self._failed: dict[str, _Failed] = {}
         #: When those are looked at next, in ns.

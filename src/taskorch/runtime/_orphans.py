@@ -10,16 +10,16 @@ from taskorch.kernel import AgentRow, Kernel, PolicyFault, Spec, TaskRow, is_mis
 from taskorch.runtime._work import gone_of
 
 
-class Owner(Protocol):
+class OrphansHost(Protocol):
     """What looking for lost functions and agents asks of a runtime."""
 
     kernel: Kernel
     orphans: dict[Spec, None]
 
 
-def hold_orphans(owner: Owner, now: int) -> None:
+def hold_orphans(host: OrphansHost, now: int) -> None:
     """Hold those whose turn has come in this life only, and whose agents are gone."""
-    kernel, orphans = owner.kernel, owner.orphans
+    kernel, orphans = host.kernel, host.orphans
     for bucket in [each for each in kernel.parked if each.spec in orphans]:
         for row in bucket.rows():
             why = no_agent(kernel, row, now)

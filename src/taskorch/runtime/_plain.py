@@ -47,7 +47,7 @@ from taskorch.runtime._work import NO_KWARGS, Work, capture
 __all__ = ("Batch", "Plain")
 
 
-class Owner(MakesWork, Traced, Keeps, Protocol):
+class PlainHost(MakesWork, Traced, Keeps, Protocol):
     """What the plain path asks of a runtime, or of what stands for one."""
 
     kernel: Kernel
@@ -124,8 +124,8 @@ class Plain:
         owner: The orchestrator.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: PlainHost) -> None:
+        self._rt = host
         #: Buckets of kinds that the validator need not see again.
         self._known: dict[Any, Bucket] = {}
 
@@ -400,8 +400,8 @@ def _any_named(tasks: Iterable[Task]) -> bool:
 class _BatchLinks:
     """Finds what tasks of a batch wait for: tasks before them in it, and others."""
 
-    def __init__(self, owner: Owner, tasks: Sequence[Task], batch: Batch) -> None:
-        self._rt = owner
+    def __init__(self, host: PlainHost, tasks: Sequence[Task], batch: Batch) -> None:
+        self._rt = host
         self._tasks = tasks
         self._batch = batch
         self._seen = 0

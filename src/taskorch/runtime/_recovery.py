@@ -26,7 +26,12 @@ _SETTLED: Final = frozenset(
 )
 
 
-class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
+class RecoveryHost(
+    _rereading.RereadingHost,
+    _recollection.RecollectionHost,
+    _orphans.OrphansHost,
+    Protocol,
+):
     """What recovery asks of its runtime."""
 
     attempts: Attempts
@@ -49,11 +54,11 @@ class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
 class Recovery:
     """Opens the journal of a runtime that has done nothing yet; under its lock."""
 
-    def __init__(self, owner: Owner) -> None:
-        assert owner.committer is not None  # noqa: S101 - it is durable
-        self._rt = owner
-        self._committer = owner.committer
-        self._journal = owner.committer.journal
+    def __init__(self, host: RecoveryHost) -> None:
+        assert host.committer is not None  # noqa: S101 - it is durable
+        self._rt = host
+        self._committer = host.committer
+        self._journal = host.committer.journal
 
     def run(self) -> None:
         """

@@ -27,14 +27,16 @@ from taskorch.runtime._waiting import Waiting, blockade, is_hopeless
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 
-class Owner(Driver, Finishes, Protocol):
+class ReturnHost(Driver, Finishes, Protocol):
     """What this asks of a runtime."""
 
     publisher: Publisher
     waiting: Waiting
 
 
-def end_as(rt: Owner, row: TaskRow, attempt: int, work: Work, target: Work) -> None:
+def end_as(
+    rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
+) -> None:
     """Have the attempt end with the outcome of *target*, without waiting for that."""
     if target._rt is not rt:
         # Nothing here would be told of its end.
@@ -54,7 +56,7 @@ class _Ending:
     """The end of an attempt, once that of another task is known."""
 
     def __init__(
-        self, rt: Owner, row: TaskRow, attempt: int, work: Work, target: Work
+        self, rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
     ) -> None:
         self._rt = rt
         self._row = row

@@ -29,7 +29,7 @@ _HINT: Final = (
 )
 
 
-class Owner(Driver, Protocol):
+class RoomHost(Driver, Protocol):
     """What this asks of its runtime."""
 
     notices: Notices
@@ -39,8 +39,8 @@ class Owner(Driver, Protocol):
 class Room:
     """How many attempts the system has room for, if they are fewer than may run."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: RoomHost) -> None:
+        self._rt = host
         #: Why there is none; empty if there is.
         self._why = ""
         #: When to look again, in ns, and how long after that.

@@ -33,7 +33,7 @@ _COMPLETED: Final = TaskState.COMPLETED
 _MOST: Final = 1_000
 
 
-class Owner(Protocol):
+class StaleHost(Protocol):
     """What is asked of a runtime, or of what stands for one."""
 
     kernel: Kernel
@@ -57,10 +57,10 @@ class Staleness:
     out of one is known for those that depend on it.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, host: StaleHost) -> None:
+        self._owner = host
         self._found: dict[TaskRow, Cause | None] = {}
-        self._kept: Kept | None = _kept(owner)
+        self._kept: Kept | None = _kept(host)
 
     def cause(self, work: Work) -> Cause | None:
         """Why the task of *work* is stale; None if it is not, or has a later run."""
@@ -92,20 +92,20 @@ class Staleness:
         return found.get(work._row)
 
 
-def replaced(owner: Owner, work: Work) -> str:
+def replaced(host: StaleHost, work: Work) -> str:
     """
     Under the lock: a run that *work* depends on, after which there was a later one.
 
     Empty if there is none. Of a run that it was given although there was a later one
     already, nothing is to be said. Where it has left memory, the journal is asked.
     """
-    row, tasks, reruns = work._row, owner.kernel.tasks, owner.directory.reruns
+    row, tasks, reruns = work._row, host.kernel.tasks, host.directory.reruns
     if row.id not in tasks:
-        kept = _kept(owner)
+        kept = _kept(host)
         if kept is None or all(map(kept.is_latest, names_above(work))):
             return ""
         return kept.replaced(row.id)
-    for name in () if reruns.is_empty else runs_above(owner, work):
+    for name in () if reruns.is_empty else runs_above(host, work):
         latest = reruns.latest(stem_of(name))
         newest = tasks.get(latest)
         if number_of(latest) > number_of(name) and (
@@ -115,9 +115,9 @@ def replaced(owner: Owner, work: Work) -> str:
     return ""
 
 
-def _kept(owner: Owner) -> Kept | None:
+def _kept(host: StaleHost) -> Kept | None:
     """What the journal says of what has left memory, if there is one."""
-    recovered = owner.directory.recovered
+    recovered = host.directory.recovered
     return None if recovered is None else Kept(recovered.facts, recovered.latest)
 
 
@@ -220,15 +220,15 @@ def _that_count(join: str | int, found: list[str], done: list[str]) -> list[str]
     return done if len(done) >= (join if isinstance(join, int) else 1) else found
 
 
-def runs_above(owner: Owner, work: Work) -> list[str]:
+def runs_above(host: StaleHost, work: Work) -> list[str]:
     """
     Under the lock: the ids of the runs on which the result of *work* depends.
 
     Where it has left memory, the journal is asked.
     """
     row = work._row
-    if row.id not in owner.kernel.tasks:
-        kept = _kept(owner)
+    if row.id not in host.kernel.tasks:
+        kept = _kept(host)
         return [] if kept is None else kept.runs_above(row.id)
     if row.state is TaskState.CANCELLED and not is_skipped(row):
         return []
@@ -242,7 +242,7 @@ def runs_above(owner: Owner, work: Work) -> list[str]:
     terms = None if row.links is None else row.links.terms
     if terms is None or not terms.joined:
         return found
-    tasks, retired = owner.kernel.tasks, owner.kernel.retired
+    tasks, retired = host.kernel.tasks, host.kernel.retired
     done = [
         name
         for name in found
@@ -251,16 +251,16 @@ def runs_above(owner: Owner, work: Work) -> list[str]:
     return _that_count(terms.join, found, done)
 
 
-def dependents(owner: Owner, row: TaskRow) -> list[TaskRow]:
+def dependents(host: StaleHost, row: TaskRow) -> list[TaskRow]:
     """
     Under the lock: what depends on *row*, however indirectly, of what is in memory.
 
     Each comes after all of it that it depends on.
     """
     below: dict[str, list[TaskRow]] = {}
-    for each in owner.kernel.tasks.values():
-        if each.links is not None and owner.directory.reruns.is_latest(each.id):
-            for name in runs_above(owner, each.cargo):
+    for each in host.kernel.tasks.values():
+        if each.links is not None and host.directory.reruns.is_latest(each.id):
+            for name in runs_above(host, each.cargo):
                 below.setdefault(stem_of(name), []).append(each)
     # In depth first, and what is left last comes first.
     found: dict[TaskRow, None] = {}

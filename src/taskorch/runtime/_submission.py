@@ -96,7 +96,7 @@ _OTHER_KEY: Final = (
 _SOME: Final = Reference("some-task")
 
 
-class Owner(_plain.Owner, Protocol):
+class SubmissionHost(_plain.PlainHost, Protocol):
     """What taking tasks in asks of a runtime, or of what stands for one."""
 
     @property
@@ -156,9 +156,9 @@ class Submission:
     needs it is `admit`, and cannot fail half-way.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
-        self.plain: Plain = Plain(owner)
+    def __init__(self, host: SubmissionHost) -> None:
+        self._rt = host
+        self.plain: Plain = Plain(host)
 
     # -- outside the lock ----------------------------------------------------------
 
@@ -730,7 +730,9 @@ def _length(entry: Entry) -> float | None:
     return 0 if event is not None or timeout is None else timeout
 
 
-def given_parents(owner: Owner, work: Work, given: Collection[str]) -> Sequence[str]:
+def given_parents(
+    host: SubmissionHost, work: Work, given: Collection[str]
+) -> Sequence[str]:
     """
     Under the lock: the ids of the parents that *work* was submitted with.
 
@@ -742,11 +744,11 @@ def given_parents(owner: Owner, work: Work, given: Collection[str]) -> Sequence[
     stems = set(map(stem_of, given))
     if not earlier or stems.issuperset(map(stem_of, after)):
         return after
-    owner.directory.recall(earlier)
-    known = owner.directory.known
+    host.directory.recall(earlier)
+    known = host.directory.known
     added: set[str] = set()
     for name in earlier:
-        extra = known(name)._extra if owner.directory.is_known(name) else None
+        extra = known(name)._extra if host.directory.is_known(name) else None
         added.update(() if extra is None else map(stem_of, extra.added))
     added -= stems
     return [name for name in after if stem_of(name) not in added]

@@ -64,7 +64,7 @@ class Notices(Protocol):
         ...
 
 
-class Owner(Driver, Protocol):
+class TimerHost(Driver, Protocol):
     """What a timer asks of its runtime."""
 
     monitor_interval: float
@@ -114,8 +114,8 @@ class TimerThread:
     The thread begins with the start, or with the first thing that is due before that.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: TimerHost) -> None:
+        self._rt = host
         self._wake = threading.Lock()
         self._wake.acquire()
         self._thread: threading.Thread | None = None

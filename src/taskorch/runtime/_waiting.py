@@ -145,7 +145,7 @@ class Keeper(Protocol):
         ...
 
 
-class Owner(Driver, Protocol):
+class WaitingHost(Driver, Protocol):
     """What waiting asks of its runtime."""
 
     #: The number of the last fact that is kept.
@@ -171,8 +171,8 @@ class Owner(Driver, Protocol):
 class Waiting:
     """The waits of threads and coroutines for tasks, slots and quiet."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: WaitingHost) -> None:
+        self._rt = host
         #: Called once when nothing can proceed any more; under the lock.
         self.quiet: list[Callable[[], object]] = []
         #: The stop is in a hurry: nobody waits for quiet any more.

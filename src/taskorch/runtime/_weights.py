@@ -50,7 +50,7 @@ _HANDS: Final = 3
 _LOCAL: Final = 2
 
 
-class Owner(Protocol):
+class WeightsHost(Protocol):
     """What the weights ask of their runtime."""
 
     kernel: Kernel
@@ -65,8 +65,8 @@ class Weights:
 
     __slots__ = ("_by_row", "_look_at", "_most", "_rt", "_total")
 
-    def __init__(self, owner: Owner, most: float | None) -> None:
-        self._rt = owner
+    def __init__(self, host: WeightsHost, most: float | None) -> None:
+        self._rt = host
         self._most = None if most is None else int(most * _MB)
         self._by_row: dict[TaskRow, int] = {}
         self._total = 0

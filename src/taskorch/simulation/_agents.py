@@ -18,7 +18,7 @@ from taskorch.simulation._work import Outcome, nanoseconds
 _BEATS: Final = 3
 
 
-class Owner(Protocol):
+class AgentWorld(Protocol):
     """What agents, and what sends them work, ask of the world."""
 
     timeline: Timeline
@@ -72,7 +72,7 @@ class RemoteAgent:
     it does, as another instance.
     """
 
-    def __init__(self, world: Owner, info: Agent, speed: float) -> None:
+    def __init__(self, world: AgentWorld, info: Agent, speed: float) -> None:
         self.world = world
         self.info = info
         self.speed = speed

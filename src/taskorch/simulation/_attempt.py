@@ -18,7 +18,7 @@ from taskorch.simulation._run import Fence
 from taskorch.simulation._timeline import Timeline
 
 
-class Owner(Protocol):
+class AttemptLife(Protocol):
     """What an attempt, and the executor that makes it, ask of their life."""
 
     epoch: int
@@ -26,7 +26,7 @@ class Owner(Protocol):
     timeline: Timeline
 
     @property
-    def world(self) -> _agents.Owner:
+    def world(self) -> _agents.AgentWorld:
         """The world, which has the agents."""
         ...
 
@@ -55,7 +55,7 @@ class SimulatedAttempt:
 
     __slots__ = ("_life", "_work", "number", "row")
 
-    def __init__(self, life: Owner, row: TaskRow, number: int) -> None:
+    def __init__(self, life: AttemptLife, row: TaskRow, number: int) -> None:
         self._life = life
         self._work: Work = row.cargo
         self.row: TaskRow = row

@@ -28,7 +28,7 @@ from taskorch.runtime._work import Work
 T = TypeVar("T")
 
 
-class Owner(Protocol):
+class HostingWorld(Protocol):
     """What is asked of the world here."""
 
     @property
@@ -57,7 +57,7 @@ class Hosting:
     halted: bool = False
     manager: Any = None
 
-    def _host(self, world: Owner, holdable: Callable[[TaskRow], bool]) -> None:
+    def _host(self, world: HostingWorld, holdable: Callable[[TaskRow], bool]) -> None:
         """Begin: to be called when the life is made."""
         self._world = world
         self.attempts: SimpleNamespace = SimpleNamespace(holdable=holdable)

@@ -12,7 +12,7 @@ from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT
 from taskorch.simulation._agents import InProcessAgent
-from taskorch.simulation._attempt import Owner, SimulatedAttempt
+from taskorch.simulation._attempt import AttemptLife, SimulatedAttempt
 from taskorch.simulation._run import Run
 from taskorch.simulation._timeline import Timeline
 from taskorch.simulation._work import End, Outcome, is_call, nanoseconds
@@ -33,7 +33,7 @@ class _Run(Run):
 class InProcess(AttemptExecutor[_Run]):
     """Runs the attempts of agents without a lease, which die with their life."""
 
-    def __init__(self, life: Owner) -> None:
+    def __init__(self, life: AttemptLife) -> None:
         self._life = life
         self.timeline: Timeline = life.timeline
         #: What is under way, by task and number.

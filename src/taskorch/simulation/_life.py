@@ -98,7 +98,7 @@ class Setup:
     seed: int
 
 
-class Owner(_agents.Owner, _hosting.Owner, Protocol):
+class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
     """What a life asks of the world, besides what its parts ask."""
 
     setup: Setup
@@ -145,9 +145,9 @@ class Life(Hosting):
     its owner stands under "as a runtime".
     """
 
-    def __init__(self, world: Owner, epoch: int) -> None:
+    def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
-        self.world: Owner = world
+        self.world: LifeWorld = world
         self.timeline: Timeline = world.timeline
         self.epoch = epoch
         self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)

@@ -11,7 +11,7 @@ from typing import Protocol
 _FORK_PATIENCE = 5.0
 
 
-class Owner(Protocol):
+class DescriptorHolder(Protocol):
     """An object with descriptors that a forked child must not keep."""
 
     def disown(self) -> None:
@@ -61,10 +61,10 @@ class _Gate:
 #: Held while a process is started: a fork of ours waits for it.
 no_fork = _Gate()
 
-_owners: weakref.WeakSet[Owner] = weakref.WeakSet()
+_owners: weakref.WeakSet[DescriptorHolder] = weakref.WeakSet()
 
 
-def at_fork(owner: Owner) -> None:
+def at_fork(owner: DescriptorHolder) -> None:
     """Close the descriptors of *owner* in every forked child."""
     _owners.add(owner)
 
