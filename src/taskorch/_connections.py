@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Final, TypeAlias
 
 #: Seconds for which one at rest is used again: well before the service ends it.
-_REST: Final = 2.0
+_IDLE_SECONDS: Final = 2.0
 _MOST: Final = 32
 
 
@@ -94,7 +94,11 @@ class Connections:
                 # Another thread has taken it.
                 break
             is_ours = process == os.getpid()
-            if is_ours and monotonic() - since < _REST and _is_silent(connection):
+            if (
+                is_ours
+                and monotonic() - since < _IDLE_SECONDS
+                and _is_silent(connection)
+            ):
                 connection.sock.settimeout(timeout)
                 return connection
             connection.close()

@@ -608,10 +608,10 @@ def test_a_call_goes_straight_to_an_idle_worker_if_nothing_else_is_to_be_done(
 ):
     """And by the general way otherwise: it is run either way."""
     taken = []
-    settle_lone = Runtime.settle_lone
+    start_single = Runtime.start_single
 
     def watched(rt: Runtime, now: int) -> Any:
-        found = settle_lone(rt, now)
+        found = start_single(rt, now)
         taken.append(found is not None)
         return found
 
@@ -627,7 +627,7 @@ def test_a_call_goes_straight_to_an_idle_worker_if_nothing_else_is_to_be_done(
             orch._rt.waiting.quiet.append(go.set)
         elif beside == "a held worker":
             orch.submit(go.wait)
-        monkeypatch.setattr(Runtime, "settle_lone", watched)
+        monkeypatch.setattr(Runtime, "start_single", watched)
         last = orch.submit(two if beside == "a coroutine" else abs, -2)
         if beside == "a held worker":
             assert not taken, "nothing may start"

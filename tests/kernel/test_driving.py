@@ -86,7 +86,7 @@ def test_a_driver_that_has_failed_starts_nothing_and_fails_all():
     kernel.dispatch(machine.now)
     before = machine.names()
     now = machine.now + 5
-    kernel.collapse([machine.row("runs"), queued], "it broke", now)
+    kernel.fail_everything([machine.row("runs"), queued], "it broke", now)
     assert kernel.paused
     assert kernel.starts == []
     assert kernel.quiescent()

@@ -582,7 +582,7 @@ def test_forward_references_in_a_batch(broken):
     machine.settle()
     state = S.BLOCKED if broken else S.PENDING
     assert machine.states(*rows) == [state] * 3
-    assert machine.shadow.unborn == {}
+    assert machine.shadow.not_folded == {}
     assert (
         machine.shadow.tasks["child"].links.parents[0] is machine.shadow.tasks["parent"]
     )

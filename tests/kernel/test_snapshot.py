@@ -140,7 +140,7 @@ def assert_alike(full, short):
     assert sums(full) == sums(short)
     # What was too much once is remembered only by who was there.
     assert all(pool.owed <= full.pools[name].owed for name, pool in short.pools.items())
-    assert not short.unborn
+    assert not short.not_folded
     check_invariants(short)
     short.retired = known
 

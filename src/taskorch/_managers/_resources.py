@@ -38,7 +38,7 @@ from taskorch.model import (
 from taskorch.model._ids import check_id
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
-from taskorch.runtime._gate import Gate
+from taskorch.runtime._latch import Latch
 from taskorch.runtime._saturation import HYSTERESIS
 
 if TYPE_CHECKING:
@@ -94,16 +94,16 @@ class _Patience:
     """A wait for an allocation; called when the allocation is granted."""
 
     def __init__(self) -> None:
-        self.gate = Gate()
+        self.latch = Latch()
         self.is_over = False
 
     def __call__(self) -> None:
-        self.gate.set()
+        self.latch.set()
 
     def end(self) -> None:
         """End the wait without an allocation."""
         self.is_over = True
-        self.gate.set()
+        self.latch.set()
 
 
 class ResourceManager:
@@ -433,7 +433,7 @@ class ResourceManager:
                 raise WouldBlockError(msg, hint=hint)
             while not rt.closed and not patience.is_over:
                 left = _SLICE if end is None else min(_SLICE, end - monotonic())
-                if patience.gate.wait(max(0.0, left)) or left <= 0:
+                if patience.latch.wait(max(0.0, left)) or left <= 0:
                     break
             done = not patience.is_over
         finally:

@@ -26,7 +26,7 @@ from taskorch.model._explanation import some
 from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
-from taskorch.runtime._gate import Gate
+from taskorch.runtime._latch import Latch
 from taskorch.runtime._waiting import blockade, gone_root
 from taskorch.runtime._work import (
     error_of,
@@ -263,10 +263,10 @@ class WorkflowRun:
             raise WouldBlockError(msg, hint=hint)
         patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
-        gate = Gate()
+        latch = Latch()
 
         def wake(_event: object) -> None:
-            gate.set()
+            latch.set()
 
         signals = [getattr(rt.signals, name) for name in _ENDS]
         for signal in signals:
@@ -276,7 +276,7 @@ class WorkflowRun:
                 left = _SLICE if end is None else min(_SLICE, end - monotonic())
                 if rt.halted or left < 0:
                     return False
-                gate.wait(left)
+                latch.wait(left)
         finally:
             for signal in signals:
                 signal.disconnect(wake)
@@ -352,7 +352,7 @@ class WorkflowRun:
         with rt.lock:
             for name, work in self._works.items():
                 row = work._row
-                told = work._settled <= rt.committed
+                told = work._visible_after <= rt.committed
                 if told and row.state is TaskState.COMPLETED:
                     results[name] = result_of(work)
                 elif told and row.state in TERMINAL:
@@ -428,7 +428,7 @@ class WorkflowRun:
 
 def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:
     """Under the lock: ids of what holds *work*; its own, if its function is gone."""
-    if work._settled <= work._rt.committed and (found := blockers(work._row)):
+    if work._visible_after <= work._rt.committed and (found := blockers(work._row)):
         return tuple(found)
     root = gone_root(work)
     return () if root is None else (root.id,)

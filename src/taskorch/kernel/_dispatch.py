@@ -75,7 +75,7 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     try:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)
-        if bucket.soft and _soft.comes_last(kernel, bucket, row):
+        if bucket.soft and _soft.defer_if_over_quota(kernel, bucket, row):
             return
         veto = None
         if kernel.watched:

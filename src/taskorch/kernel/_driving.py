@@ -61,7 +61,7 @@ def forget_ended(kernel: KernelState) -> None:
     kernel.retired.clear()
 
 
-def collapse(
+def fail_everything(
     kernel: KernelState, rows: Iterable[TaskRow], message: str, now: int
 ) -> None:
     """

@@ -108,7 +108,7 @@ class Kernel(KernelState):
     keep_finished: Final = _driving.keep_finished
     remember_ended: Final = _driving.remember_ended
     forget_ended: Final = _driving.forget_ended
-    collapse: Final = _driving.collapse
+    fail_everything: Final = _driving.fail_everything
 
 
 bind(Kernel)

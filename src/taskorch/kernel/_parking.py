@@ -146,7 +146,7 @@ def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """*row* is the new head of *bucket*, which is parked."""
     places = bucket.parked or ()
     # A bucket that a place with room has woken may come later than this one.
-    if is_whimsical(bucket) or any(place.has_room() for place in places):
+    if waits_for_policy(bucket) or any(place.has_room() for place in places):
         reopen(kernel, bucket)
         return
     for place in places:
@@ -167,6 +167,6 @@ def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         heapify(heap)
 
 
-def is_whimsical(bucket: Bucket) -> bool:
+def waits_for_policy(bucket: Bucket) -> bool:
     """Whether *bucket* was parked for its head only, by the word of a policy."""
     return bucket.agents_version < 0 or bucket.refusal != ""

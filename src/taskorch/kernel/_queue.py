@@ -129,7 +129,9 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     bucket.leave(row)
     if kernel.points is not None and kernel.points.hit("bucket.compact"):
         bucket.compact()
-    if bucket.parked is not None and (not bucket.size or _parking.is_whimsical(bucket)):
+    if bucket.parked is not None and (
+        not bucket.size or _parking.waits_for_policy(bucket)
+    ):
         _parking.reopen(kernel, bucket)
 
 

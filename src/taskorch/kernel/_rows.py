@@ -608,7 +608,7 @@ class Leak:
 
 
 #: What can be held: of an agent (or "": of all), a resource (or "": slots).
-Thing: TypeAlias = tuple[str, str]
+ResourceKey: TypeAlias = tuple[str, str]
 
 
 @attrs.frozen(eq=False)
@@ -621,7 +621,7 @@ class Reservation:
     #: When it is expected to start, in ns.
     start_ns: int | None
     #: Of what it needs, how much it leaves for others then.
-    spare: Mapping[Thing, int]
+    spare: Mapping[ResourceKey, int]
 
 
 class AllocationRow:

@@ -346,17 +346,19 @@ class Restoration:
             left = kernel.tasks.pop(task_id, None)
             if left is not None:
                 left.cargo = None
-                kernel.unborn[task_id] = left
+                kernel.not_folded[task_id] = left
         kernel.finished = deque(
             row for row in kernel.finished if row.id in kernel.tasks
         )
         wrong = [
             f"{task_id} is {row.state}, and not in memory"
-            for task_id, row in kernel.unborn.items()
+            for task_id, row in kernel.not_folded.items()
             if row.state not in TERMINAL
         ]
-        kernel.retired.update((name, row.state) for name, row in kernel.unborn.items())
-        kernel.unborn.clear()
+        kernel.retired.update(
+            (name, row.state) for name, row in kernel.not_folded.items()
+        )
+        kernel.not_folded.clear()
         wrong += [
             f"of {task_id}, nothing is known"
             for task_id in self._state["tasks"]
@@ -386,7 +388,7 @@ def _count_type(row: TypeRow, told: dict[str, Any]) -> None:
 
 # -- what those who wait for a task see of it ---------------------------------------
 #
-# Of a task that has left memory there is only a stand-in among the `unborn`. It waits
+# Of a task that has left memory there is only a stand-in in `not_folded`. It waits
 # for nothing itself, so what *it* waited for need not be known.
 
 

@@ -50,7 +50,7 @@ def places(kernel: KernelState, bucket: Bucket) -> list[Place]:
     return [_parking.among(pool.short, place, bucket.share)]
 
 
-def comes_last(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
+def defer_if_over_quota(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
     """Set *bucket*, whose head is *row*, aside if others come first; whether it is."""
     _leave(kernel, bucket)
     if kernel.last is bucket:

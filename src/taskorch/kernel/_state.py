@@ -261,11 +261,10 @@ class KernelState:
         "keep",
         "last",
         "leaked",
-        "leaves_more",
-        "looked_again",
         "most_buckets",
         "most_tasks",
         "most_timers",
+        "not_folded",
         "open",
         "parked",
         "parked_any",
@@ -277,6 +276,8 @@ class KernelState:
         "queued",
         "quotas",
         "rates",
+        "rescanned_at",
+        "reservation_shrank",
         "reserved",
         "reserved_at",
         "retained",
@@ -305,7 +306,6 @@ class KernelState:
         "timers",
         "touched",
         "types",
-        "unborn",
         "undecided",
         "under_way",
         "vetoed",
@@ -349,8 +349,8 @@ class KernelState:
         self.reserved_at: tuple[int, int] | None = None
         #: It leaves more than when others were put off behind it; at which moment they
         #: were looked at again.
-        self.leaves_more: bool = False
-        self.looked_again: tuple[int, int] | None = None
+        self.reservation_shrank: bool = False
+        self.rescanned_at: tuple[int, int] | None = None
         #: Whether a submission needs nobody's consent: see `consider`.
         self.plain: bool = False
         #: Nothing starts before the driver is ready, or while it drains to stop.
@@ -434,7 +434,7 @@ class KernelState:
         #: The number of this life of the orchestrator: see `recover`.
         self.epoch: int = 1
         #: Parents of a batch that is being folded, before their own submissions.
-        self.unborn: dict[str, TaskRow] = {}
+        self.not_folded: dict[str, TaskRow] = {}
         #: Tasks about which something is to be decided since the fate of a parent has
         #: changed, each with why: see `_joins`.
         self.undecided: deque[tuple[TaskRow, str]] = deque()

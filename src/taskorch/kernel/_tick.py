@@ -26,11 +26,11 @@ def tick(kernel: KernelState, now: int) -> None:
     while timers and timers[0][0] <= now:
         timer = heappop(timers)
         if _timers.is_alive(timer):
-            _ring(kernel, timer, now)
+            _fire(kernel, timer, now)
         timers = kernel.timers
 
 
-def _ring(kernel: KernelState, timer: Timer, now: int) -> None:
+def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
     if isinstance(row, AgentRow):
         _leases.check(kernel, row, now)

@@ -27,8 +27,8 @@ _Columns: TypeAlias = list[list[int]]
 #: an amount and a weight has. And those of an amount that are compared as remainders:
 #: so few that what the level lacks does not decide between two that are equal.
 _BITS: Final = 160
-_REST: Final = 32
-_HALF: Final = 1 << (_BITS - _REST - 1)
+_FRACTION_BITS: Final = 32
+_HALF: Final = 1 << (_BITS - _FRACTION_BITS - 1)
 #: Bits that say of which claim: more than there are.
 _PLACE: Final = 40
 _PLACES: Final = (1 << _PLACE) - 1
@@ -96,7 +96,7 @@ def _divide_different(
             if count
         ]
     )
-    cut = _cut_before if len(seated) <= _FEW else _cut
+    cut = _cut_before if len(seated) <= _FEW_SEATS else _cut
     shares = iter(cut(there, chunks, seated))
     return tuple([next(shares) if count else () for count in counts])
 
@@ -359,8 +359,10 @@ def _cut(
     rests: list[int] = []
     for number, by in enumerate(filling.stopped_by):
         if by >= 0:
-            exact = (parts[number] * wanted[by][number] + _HALF) >> (_BITS - _REST)
-            rest = (exact - (columns[by][number] << _REST)) // chunks[by]
+            exact = (parts[number] * wanted[by][number] + _HALF) >> (
+                _BITS - _FRACTION_BITS
+            )
+            rest = (exact - (columns[by][number] << _FRACTION_BITS)) // chunks[by]
             rests.append((-max(0, rest) << _PLACE) | number)
     rests.sort()
     left = [
@@ -379,7 +381,7 @@ def _cut(
 
 
 #: The division of some is remembered; one of many takes long to look for, and to keep.
-_FEW: Final = 100
+_FEW_SEATS: Final = 100
 _cut_before: Final = lru_cache(maxsize=256)(_cut)
 _cut_alike_before: Final = lru_cache(maxsize=256)(_cut_alike)
 

@@ -57,7 +57,7 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
-from taskorch.runtime._returned import end_as
+from taskorch.runtime._returned import adopt_result_of
 from taskorch.runtime._translation import executor_for
 from taskorch.runtime._weights import LIGHT, Weights
 from taskorch.runtime._work import (
@@ -71,7 +71,7 @@ from taskorch.runtime._work import (
 _SLICE: Final = 512
 _MANY: Final = 4_096
 #: Tasks that have left memory, before what else is kept of them is let go.
-_FEW: Final = 64
+_MANY_DROPPED: Final = 64
 
 
 @attrs.frozen
@@ -130,7 +130,7 @@ class CallHost(_intake.IntakeHost, _returned.ReturnHost, Keeps, Protocol):
         """Under the lock: hand over the facts that have not been told."""
         ...
 
-    def settle_lone(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
+    def start_single(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
         """Under the lock: as `settle`, if no more is to be done than one start."""
         ...
 
@@ -209,7 +209,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
                 if kernel.sink or (
                     kernel.running < kernel.concurrency and not kernel.paused
                 ):
-                    lone = rt.settle_lone(now)
+                    lone = rt.start_single(now)
                     if lone is None:
                         launch = rt.settle(now)
         except PolicyFault as fault:
@@ -305,7 +305,7 @@ def submit_calls(  # noqa: C901 - one call less for each task
         rt.step(change)
         works += part
     if committer is not None and works:
-        committer.wait_kept(works[-1]._born)
+        committer.wait_kept(works[-1]._begin_after)
     return works
 
 
@@ -384,7 +384,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         value, error = None, unawaited(value, row.id)
     if type(value) is rt.work_class:
         worker.current = None
-        end_as(rt, row, attempt, work, value)
+        adopt_result_of(rt, row, attempt, work, value)
         del item, work, value
         return _next(rt, worker, None)
     if work._task is not None and error is None and work._task.retry is not NO_RETRY:
@@ -449,7 +449,9 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             _rest(rt, worker)
         if kernel.sink:
             rt.publish()
-        if kernel.dropped and (len(kernel.dropped) > _FEW or not kernel.active):
+        if kernel.dropped and (
+            len(kernel.dropped) > _MANY_DROPPED or not kernel.active
+        ):
             rt.drop()
         if (
             starts
@@ -612,7 +614,7 @@ def finish(  # noqa: C901, PLR0912 - one call less for each
     """End an attempt, on any thread but a worker."""
     try:
         if isinstance(value, Work):
-            end_as(rt, row, attempt, work, value)
+            adopt_result_of(rt, row, attempt, work, value)
             return
         if error is None:
             error = unwanted(work, value)

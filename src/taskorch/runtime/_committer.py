@@ -51,8 +51,8 @@ from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._bare_journal import BareJournal
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._gate import Gate, release_if_mine
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
+from taskorch.runtime._latch import Latch, release_if_mine
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
@@ -65,17 +65,17 @@ if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
 
 #: Seconds that a caller waits for a commit before it is told that nobody knows.
-_PATIENCE: Final = 5.0
+_COMMIT_TIMEOUT_S: Final = 5.0
 #: Seconds between two tries to write, at first and at the longest.
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 #: Seconds that facts wait for company if nobody waits for them.
-_LEISURE: Final = 0.002
+_BATCH_DELAY_S: Final = 0.002
 #: Seconds that they wait for it anyhow, after a group of so many.
-_BREATH: Final = 0.0005
+_MIN_GAP_S: Final = 0.0005
 _MANY: Final = 100
 #: Seconds without anything to write after which the journal may put itself in order.
-_CALM: Final = 0.02
+_IDLE_BEFORE_MAINTENANCE_S: Final = 0.02
 #: Facts between two snapshots, at the least; and as many for every task in memory.
 _SNAPSHOT_FACTS: Final = 50_000
 _SNAPSHOT_SHARE: Final = 4
@@ -185,7 +185,7 @@ class Committer:
         #: Whether the latest group was large: then the next can wait for more.
         self._is_busy = False
         #: The caller of this step will commit its facts: the thread is not woken.
-        self.hush = False
+        self.caller_will_commit = False
         #: Facts to tell, with their cargo, once they are kept: pending, and in hand.
         self._unpublished: list[tuple[Fact, Any]] = []
         self._publishing: list[tuple[Fact, Any]] = []
@@ -194,7 +194,7 @@ class Committer:
         self._settling: list[Work] = []
         self._loops: list[tuple[int, asyncio.AbstractEventLoop, Any]] = []
         #: Threads that wait for the end of the trouble.
-        self._gates: set[Gate] = set()
+        self._latches: set[Latch] = set()
         # One that knows whose it is: see release_if_mine.
         self._writing = threading.RLock()
         self._wake = threading.Lock()
@@ -229,33 +229,33 @@ class Committer:
             if cls is TaskStarted:
                 keep(fact, None)
             elif cls is TaskCompleted:
-                work._settled = fact[SEQ]
+                work._visible_after = fact[SEQ]
                 unsettled.append(work)
                 hurry = hurry or work._waiters is not None
                 keep(fact, documents.pop(work, None) if documents else None)
             elif cls is TaskSubmitted:
-                work._settled = NEVER + fact[SEQ]
+                work._visible_after = NEVER + fact[SEQ]
                 keep(fact, documents.pop(work))
             elif cls in _PASSING:
                 continue
             else:
                 if cls in _SETTLING:
-                    work._settled = fact[SEQ]
+                    work._visible_after = fact[SEQ]
                     unsettled.append(work)
                     hurry = hurry or work._waiters is not None
                 elif cls is TaskUnblocked:
-                    work._settled = NEVER + fact[SEQ]
+                    work._visible_after = NEVER + fact[SEQ]
                     unsettled.append(work)
-                elif cls is TaskOptionsChanged and work._settled >= NEVER:
+                elif cls is TaskOptionsChanged and work._visible_after >= NEVER:
                     # It begins with what is kept: whether it may run twice, above all.
-                    work._settled = NEVER + fact[SEQ]
+                    work._visible_after = NEVER + fact[SEQ]
                 document = documents.pop(work, None) if cls in _DOCUMENTED else None
                 keep(fact, document)
             self.last = fact[SEQ]
         if self._rt.wanted:
             self._unpublished += items
         if pending:
-            if not self.hush:
+            if not self.caller_will_commit:
                 waited_for = self._unpublished or self._rt.waiting.quiet
                 self.poke(hurry=hurry or bool(waited_for))
         elif not commits.in_hand:
@@ -267,7 +267,7 @@ class Committer:
         return (
             not self.ready
             and row.bucket.spec.idempotent
-            and row.cargo._born <= self.commits.committed
+            and row.cargo._begin_after <= self.commits.committed
         )
 
     def starts(self, rows: list[TaskRow]) -> list[tuple[TaskRow, int, Work]]:
@@ -284,14 +284,14 @@ class Committer:
         held_back = False
         for row in rows:
             work, attempt = row.cargo, row.attempt
-            seq = work._born if row.bucket.spec.idempotent else self.last
+            seq = work._begin_after if row.bucket.spec.idempotent else self.last
             if seq <= commits.committed:
                 begun.append((row, attempt, work))
             else:
                 self.held[row, attempt] = None
                 commits.when(seq, self._beginning_of(row, attempt, work))
                 held_back = True
-        if held_back and not self.hush:
+        if held_back and not self.caller_will_commit:
             self.poke()
         return begun
 
@@ -415,7 +415,7 @@ class Committer:
                 self.poke()
             return
         rt = self._rt
-        end = monotonic() + _PATIENCE
+        end = monotonic() + _COMMIT_TIMEOUT_S
         while seq > self.commits.committed:
             if rt.fault is not None:
                 rt.refuse_submission()
@@ -444,37 +444,39 @@ class Committer:
             self._local.deferred = deferred
 
     def _wait(self, seq: int, end: float) -> None:
-        gate = Gate()
+        latch = Latch()
         with self._rt.lock:
             if self._rt.fault is not None:
                 return
-            self.commits.when(seq, gate.set)
-            self._gates.add(gate)
+            self.commits.when(seq, latch.set)
+            self._latches.add(latch)
         try:
-            if not gate.wait(max(0.0, end - monotonic())):
+            if not latch.wait(max(0.0, end - monotonic())):
                 self._give_up()
         finally:
-            self._gates.discard(gate)
+            self._latches.discard(latch)
 
     def lost(self) -> None:
         """Under the lock: nothing will be kept any more, and nobody waits for that."""
         # Nor does what was held back begin any more.
         self.held.clear()
-        for gate in tuple(self._gates):
-            gate.set()
+        for latch in tuple(self._latches):
+            latch.set()
         self._settle_loops(self._loops, value=False)
         self._loops = []
 
     def recovers(self, timeout: float | None) -> bool:
         """Wait a while for the end of the trouble, if there is any; whether it came."""
-        gate = Gate()
+        latch = Latch()
         with self._rt.lock:
             if not self.trouble:
                 return True
             if self._rt.fault is not None:
                 return False
-            self.commits.when(self.last, gate.set)
-        return gate.wait(_PATIENCE if timeout is None else min(timeout, _PATIENCE))
+            self.commits.when(self.last, latch.set)
+        return latch.wait(
+            _COMMIT_TIMEOUT_S if timeout is None else min(timeout, _COMMIT_TIMEOUT_S)
+        )
 
     def _give_up(self) -> None:
         msg = f"nobody knows whether it was kept: {self.trouble or 'the disk is slow'}"
@@ -519,7 +521,7 @@ class Committer:
             if rt.fault is not None:
                 rt.refuse_submission()
             self._loops.append((seq, loop, future))
-        patience = loop.call_later(_PATIENCE, resolve, [future], False)  # noqa: FBT003
+        patience = loop.call_later(_COMMIT_TIMEOUT_S, resolve, [future], False)  # noqa: FBT003
         try:
             if not await future:
                 with rt.lock:
@@ -553,12 +555,12 @@ class Committer:
                 self._sleep()
                 if self._is_busy:
                     # A caller that waits needs one fact of many.
-                    self._wake.acquire(timeout=_BREATH)
+                    self._wake.acquire(timeout=_MIN_GAP_S)
                 committed = -1
                 while not self._hurry and committed != self.commits.committed:
                     # Another thread has just written, and may write again.
                     committed = self.commits.committed
-                    self._wake.acquire(timeout=_LEISURE)
+                    self._wake.acquire(timeout=_BATCH_DELAY_S)
             self._hurry = self._woken = False
             while True:
                 with self._writing:
@@ -569,7 +571,7 @@ class Committer:
 
     def _sleep(self) -> None:
         """Wait until there is something to write."""
-        pause = _CALM
+        pause = _IDLE_BEFORE_MAINTENANCE_S
         while self._needs_upkeep():
             if self._wake.acquire(timeout=pause):
                 return
@@ -696,7 +698,7 @@ class Committer:
             # Each is read from the journal when it is asked for.
             return len(finished) > keep
         for _ in range(min(_MANY, len(finished) - keep)):
-            if finished[0].cargo._settled > committed:
+            if finished[0].cargo._visible_after > committed:
                 return False
             retire()
         return len(finished) > keep
@@ -764,13 +766,13 @@ class Committer:
 
         Unlike `flush`, it is not longer under way than *timeout* on a disk that hangs.
         """
-        gate = Gate()
+        latch = Latch()
         with self._rt.lock:
             if self.trouble or self._rt.fault is not None:
                 return False
-            self.commits.when(self.last, gate.set)
+            self.commits.when(self.last, latch.set)
             self.poke()
-        return gate.wait(timeout)
+        return latch.wait(timeout)
 
     def abandon(self) -> None:
         """The opening has failed: let go of the journal, and write no more."""

@@ -110,7 +110,7 @@ _STRUCTURE: Final = StructuralValidator()
 
 
 @attrs.define(eq=False)
-class Parts:
+class Policies:
     """The seven."""
 
     registry: AgentRegistry
@@ -131,10 +131,10 @@ def parts_of(
     queue: TaskQueue | None = None,
     retry_handler: RetryHandler | None = None,
     allocator: ResourceAllocator | None = None,
-) -> Parts:
+) -> Policies:
     """The seven that are given, and the default for each that is None."""
     # Compared with None: what is empty is false, and meant all the same.
-    return Parts(
+    return Policies(
         registry=CapabilityRegistry() if registry is None else registry,
         router=PerformanceRouter() if router is None else router,
         validator=StructuralValidator() if validator is None else validator,
@@ -159,7 +159,7 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def check_parts(parts: Parts) -> None:
+def check_parts(parts: Policies) -> None:
     """
     Refuse a part that lacks a method of its protocol.
 
@@ -231,7 +231,7 @@ def _guarded(component: str) -> Callable[[F], F]:
 class PolicyDeciders:
     """The kernel's questions, answered by the seven."""
 
-    def __init__(self, parts: Parts, task_of: Callable[[TaskRow], Task]) -> None:
+    def __init__(self, parts: Policies, task_of: Callable[[TaskRow], Task]) -> None:
         self.parts = parts
         self.task_of = task_of
         self.kernel: Kernel

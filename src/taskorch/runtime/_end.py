@@ -83,9 +83,9 @@ def fail_stop(rt: EndHost, error: BaseException) -> None:
         left = [
             row
             for row in kernel.tasks.values()
-            if row.state not in TERMINAL or row.cargo._settled > kept
+            if row.state not in TERMINAL or row.cargo._visible_after > kept
         ]
-        kernel.collapse(left, message, rt.now())
+        kernel.fail_everything(left, message, rt.now())
         for row in left:
             work: Work | None = row.cargo
             if work is not None:

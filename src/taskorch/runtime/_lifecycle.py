@@ -22,7 +22,7 @@ from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
 from taskorch.kernel import explain as explain_row
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.runtime import _interrupts
-from taskorch.runtime._gate import Gate, release_if_mine, wait_for_lock
+from taskorch.runtime._latch import Latch, release_if_mine, wait_for_lock
 from taskorch.runtime._runtime import Runtime
 
 T = TypeVar("T")
@@ -476,20 +476,20 @@ class Lifecycle:
         soonest = monotonic() + _MOMENT
         end = monotonic() + seconds
         while True:
-            gate = Gate()
+            latch = Latch()
             with rt.lock:
                 if not rt.kernel.active and not _has_held(rt):
                     return
-                rt.waiting.quiet.append(gate.set)
+                rt.waiting.quiet.append(latch.set)
             try:
                 # A call with a shorter time limit may come meanwhile.
-                while not gate.wait(min(_SLICE, max(0.0, end - monotonic()))):
+                while not latch.wait(min(_SLICE, max(0.0, end - monotonic()))):
                     if self._end is not None:
                         end = min(end, max(self._end, soonest))
                     if monotonic() >= end:
                         return
             finally:
-                rt.waiting.forget_quiet(gate.set)
+                rt.waiting.forget_quiet(latch.set)
 
     def _end_threads(self) -> None:
         rt = self._rt

@@ -176,7 +176,7 @@ class Notices:
         for found in list(islice(self._failed.values(), _ROWS)):
             if self._failed.pop(found.row.id, None) is None:
                 continue
-            if found.cargo._settled <= committed:
+            if found.cargo._visible_after <= committed:
                 held, most = _held((found,), most)
                 if found.row not in held:
                     is_fruitful = True
@@ -383,7 +383,7 @@ def _count_references(owner: Any) -> int:
 
 
 #: What that says of a work if nothing but its owner refers to it.
-_ALONE: Final = _count_references(SimpleNamespace(cargo=object()))
+_OWN_REFERENCES: Final = _count_references(SimpleNamespace(cargo=object()))
 
 
 def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], int]:
@@ -420,7 +420,7 @@ def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], in
     todo = [
         row
         for row, owner in owners.items()
-        if _count_references(owner) > _ALONE + ours[id(owner.cargo)]
+        if _count_references(owner) > _OWN_REFERENCES + ours[id(owner.cargo)]
     ]
     held = set(todo)
     for row in todo:
@@ -439,7 +439,10 @@ def _needed_ids(work: Work) -> Iterator[int]:
     task = work._task
     if task is None:
         return
-    if type(task.after) in (list, tuple) and sys.getrefcount(task.after) <= _ALONE:
+    if (
+        type(task.after) in (list, tuple)
+        and sys.getrefcount(task.after) <= _OWN_REFERENCES
+    ):
         yield from map(id, task.after)
     payload = task.payload
     if type(payload) is Call:

@@ -189,7 +189,7 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
     elif cls is LateResultIgnored:
         recall_late(work, event, document)
     elif state is not None:
-        row.state, row.ended_ns, work._settled = state, now, event.seq
+        row.state, row.ended_ns, work._visible_after = state, now, event.seq
         detail = ""
         if cls is TaskCompleted:
             set_result(work, document)

@@ -90,7 +90,7 @@ class Recovery:
             rt.directory.keys = {key: i for key, i in keys.items() if i in tasks}
         for row in kernel.tasks.values():
             if row.state not in _SETTLED:
-                row.cargo._settled = NEVER
+                row.cargo._visible_after = NEVER
         # From now on, only what is kept leaves memory: see `Committer`.
         kernel.keep_finished()
         for row in kernel.finished:

@@ -84,7 +84,7 @@ def status_of(
     extra, state = row.extra, row.state
     past = past_of(row)
     error = give_error(work)
-    if state in TERMINAL and work._settled > runtime.committed:
+    if state in TERMINAL and work._visible_after > runtime.committed:
         # Its end is not kept yet, and may come to nothing.
         past = past[:-1]
         state, error = past[-1][0], None

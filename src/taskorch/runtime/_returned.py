@@ -34,7 +34,7 @@ class ReturnHost(Driver, Finishes, Protocol):
     waiting: Waiting
 
 
-def end_as(
+def adopt_result_of(
     rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
 ) -> None:
     """Have the attempt end with the outcome of *target*, without waiting for that."""

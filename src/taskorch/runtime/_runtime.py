@@ -44,7 +44,12 @@ from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import Parts, PolicyDeciders, check_chunks, check_parts
+from taskorch.runtime._deciders import (
+    Policies,
+    PolicyDeciders,
+    check_chunks,
+    check_parts,
+)
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
@@ -184,7 +189,7 @@ class Runtime:
     def __init__(  # noqa: PLR0915 - all that there is
         self,
         *,
-        parts: Parts,
+        parts: Policies,
         config: KernelConfig,
         pools: Units,
         executors: Mapping[str, AttemptExecutor[Any]],
@@ -350,7 +355,7 @@ class Runtime:
         except Exception as error:
             raise _fault_of_ours(error) from error
 
-    def settle_lone(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
+    def start_single(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
         """
         Finish a step that needs only one start, on an idle worker: see `settle`.
 
@@ -483,13 +488,13 @@ class Runtime:
                     inside = True
                     now = self.now()
                     if committer is not None:
-                        committer.hush = True
+                        committer.caller_will_commit = True
                     try:
                         result = change(now)
                     finally:
                         launch = self.settle(now)
                         if committer is not None:
-                            committer.hush = False
+                            committer.caller_will_commit = False
                     return result, 0 if committer is None else committer.last
             except PolicyFault as fault:
                 raise self.component_error(fault, None) from fault.error

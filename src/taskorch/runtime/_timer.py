@@ -203,11 +203,11 @@ class TimerThread:
 
     def _loop(self) -> None:
         try:
-            self._ring()
+            self._fire()
         except BaseException as error:  # noqa: BLE001 - it is ours, whatever it is
             self._rt.fail_stop(error)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         rt = self._rt
         if self._until == NEVER:
             self._wake.acquire()

@@ -26,8 +26,8 @@ from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._gate import Gate, seconds_until, wait_for_lock
 from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._latch import Latch, seconds_until, wait_for_lock
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._reruns import stem_of
@@ -266,9 +266,9 @@ class Waiting:
         inside = self._inside_of()
         if inside is None:
             return self._block(work, timeout)
-        gate = Gate()
-        with self.holding(inside, (row,), gate.set):
-            return self._block_inside(inside, work, gate, timeout)
+        latch = Latch()
+        with self.holding(inside, (row,), latch.set):
+            return self._block_inside(inside, work, latch, timeout)
 
     def _inside_of(self) -> AttemptContext | None:
         """The context of the task of ours that the caller is part of."""
@@ -281,27 +281,27 @@ class Waiting:
         return inside if runs or inside.cancelled else None
 
     def _block(self, work: Work, timeout: float | None) -> bool:
-        gate = threading.Lock()
-        gate.acquire()
+        latch = threading.Lock()
+        latch.acquire()
         end = None if timeout is None else monotonic() + timeout
-        while self.add(work, gate.release):
-            if not self._wait_for_lock(gate, end):
-                self.remove(work, gate.release)
+        while self.add(work, latch.release):
+            if not self._wait_for_lock(latch, end):
+                self.remove(work, latch.release)
                 return self.is_told(work)
             if self.is_told(work):
                 break
         return True
 
-    def _wait_for_lock(self, gate: Any, end: float | None) -> bool:
-        """Wait for *gate*; log if the orchestrator was not started."""
+    def _wait_for_lock(self, latch: Any, end: float | None) -> bool:
+        """Wait for *latch*; log if the orchestrator was not started."""
         if self._rt.started:
-            return wait_for_lock(gate, end)
+            return wait_for_lock(latch, end)
         soon = monotonic() + _MOMENT
         if end is None or soon < end:
-            if wait_for_lock(gate, soon):
+            if wait_for_lock(latch, soon):
                 return True
             self._say_unstarted()
-        return wait_for_lock(gate, end)
+        return wait_for_lock(latch, end)
 
     def _say_unstarted(self) -> None:
         if not self._rt.started:
@@ -310,7 +310,7 @@ class Waiting:
     def is_told(self, work: Work) -> bool:
         """Whether those who wait for *work* need wait no more."""
         rt = self._rt
-        if work._settled <= rt.committed and is_settled(work._row):
+        if work._visible_after <= rt.committed and is_settled(work._row):
             return True
         return rt.halted or gone_root(work) is not None
 
@@ -318,23 +318,23 @@ class Waiting:
         self,
         inside: AttemptContext,
         work: Work,
-        gate: Gate,
+        latch: Latch,
         timeout: float | None,
     ) -> bool:
         end = None if timeout is None else monotonic() + timeout
         try:
-            while self.add(work, gate.set):
+            while self.add(work, latch.set):
                 if inside.cancelled:
                     raise AttemptInterrupted(inside._control.why)
-                if not gate.wait(seconds_until(end)):
+                if not latch.wait(seconds_until(end)):
                     return self.is_told(work)
         finally:
-            self.remove(work, gate.set)
+            self.remove(work, latch.set)
         return True
 
-    def until(self, gate: Gate, works: Sequence[Work], timeout: float | None) -> bool:
+    def until(self, latch: Latch, works: Sequence[Work], timeout: float | None) -> bool:
         """
-        Block until *gate* is set, which any of *works* does; whether it is.
+        Block until *latch* is set, which any of *works* does; whether it is.
 
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
@@ -344,19 +344,19 @@ class Waiting:
         rt = self._rt
         rt.deciders.refuse_reentry()
         end = None if timeout is None else monotonic() + timeout
-        if rt.loops.is_mine() and not gate.is_set():
+        if rt.loops.is_mine() and not latch.is_set():
             msg = "as_completed() would block the event loop"
             raise WouldBlockError(msg, hint="use asyncio.as_completed")
         inside = self._inside_of()
-        if inside is None or gate.is_set():
-            return gate.wait(seconds_until(end))
+        if inside is None or latch.is_set():
+            return latch.wait(seconds_until(end))
         # Of those of other orchestrators nobody knows here whether they can end.
         foreign = any(work._rt is not rt for work in works)
         targets = () if foreign else tuple(work._row for work in works)
         woken = False
-        with self.holding(inside, targets, gate.set):
+        with self.holding(inside, targets, latch.set):
             if not inside.cancelled:
-                woken = gate.wait(seconds_until(end))
+                woken = latch.wait(seconds_until(end))
         if inside.cancelled:
             raise AttemptInterrupted(inside._control.why)
         return woken
@@ -419,9 +419,9 @@ class Waiting:
             yield
         finally:
             self._forget(key, wake)
-            gate = threading.Event()
-            if not self.leave(inside, targets, gate.set):
-                gate.wait()
+            latch = threading.Event()
+            if not self.leave(inside, targets, latch.set):
+                latch.wait()
 
     def note(self, inside: AttemptContext, wake: Callable[[], object]) -> None:
         """Call *wake* if the attempt, which waits, is to stop."""
@@ -677,20 +677,20 @@ class Waiting:
         self.refuse_within("wait()")
         end = None if timeout is None else monotonic() + timeout
         while True:
-            gate = Gate()
+            latch = Latch()
             with rt.lock:
                 # Not before the lock is held: `hurry` wakes those that it finds.
                 if self.hurried:
                     return False
                 calm = rt.is_quiet()
                 if not calm:
-                    self.quiet.append(gate.set)
+                    self.quiet.append(latch.set)
             if not calm:
                 try:
-                    if not gate.wait(seconds_until(end)):
+                    if not latch.wait(seconds_until(end)):
                         return False
                 finally:
-                    self.forget_quiet(gate.set)
+                    self.forget_quiet(latch.set)
                 continue
             if not rt.publisher.flush(seconds_until(end)):
                 return False
@@ -754,7 +754,7 @@ class _Watch:
         """Under the lock: call the waiter if its condition holds, or wait on."""
         work = self._work
         rt = work._rt
-        told = rt.halted or work._settled <= rt.committed or gone_root(work)
+        told = rt.halted or work._visible_after <= rt.committed or gone_root(work)
         if told and self._is_so(work):
             self._tell()
         else:

@@ -43,7 +43,7 @@ def _alone() -> int:
     return _count_of_item([place[0]])
 
 
-_ALONE: Final = _alone()
+_OWN_REFERENCES: Final = _alone()
 #: By how many more while its task ends: our frames, and the task as it was submitted.
 _HANDS: Final = 3
 #: And a local of a frame, which can be in a dict of them, too.
@@ -120,7 +120,7 @@ class Weights:
         while (
             self._total > aim
             and len(finished) > _LATEST
-            and finished[0].cargo._settled <= committed
+            and finished[0].cargo._visible_after <= committed
         ):
             self._total -= self._by_row.pop(finished[0], 0)
             kernel.retire()
@@ -152,7 +152,7 @@ def _size(things: list[Any], hands: int, seen: set[int], depth: int) -> int:
     for place in places:
         if len(seen) >= _MOST:
             break
-        if sys.getrefcount(things[place]) > _ALONE + hands:
+        if sys.getrefcount(things[place]) > _OWN_REFERENCES + hands:
             continue
         thing = things[place]
         if type(thing) in LIGHT or isinstance(thing, _SHARED) or id(thing) in seen:

@@ -64,7 +64,7 @@ _MAKING: Final = Lock()
 
 #: Why an attempt is to stop, as it is told: the orchestrator may stop as well, or have
 #: begun a later attempt in its place.
-Told: TypeAlias = Stop | Literal["stop", "abandoned"]
+StopReason: TypeAlias = Stop | Literal["stop", "abandoned"]
 
 
 class Control:
@@ -74,7 +74,7 @@ class Control:
 
     def __init__(self, attempt: int) -> None:
         self.attempt: int = attempt
-        self.why: Told = ""
+        self.why: StopReason = ""
         #: A checkpoint has told it so: what it was asked may be taken back since.
         self.interrupted: bool = False
         #: What stops and holds it, as far as it can, and what that finds it by; None
@@ -106,7 +106,7 @@ class Control:
         with _MAKING:
             self.executor = self.handle = None
 
-    def tell(self, why: Told) -> tuple[AttemptExecutor[Any] | None, Any]:
+    def tell(self, why: StopReason) -> tuple[AttemptExecutor[Any] | None, Any]:
         """Tell it to stop: the caller has it stopped by what is returned."""
         with _MAKING:
             self.why = why
@@ -180,9 +180,9 @@ class Work:
         "_kwargs",
         "_row",
         "_rt",
-        "_settled",
         "_task",
         "_value",
+        "_visible_after",
         "_waiters",
     )
 
@@ -218,12 +218,12 @@ class Work:
         #: what became of the task may be told; until that comes, NEVER and the number
         #: of the one that must be kept before an attempt may begin. In one integer,
         #: since every task has it.
-        self._settled = 0
+        self._visible_after = 0
 
     @property
-    def _born(self) -> int:
+    def _begin_after(self) -> int:
         """The number of the fact that must be kept before an attempt may begin."""
-        settled = self._settled
+        settled = self._visible_after
         return settled - NEVER if settled >= NEVER else settled
 
     def _kept_value(self) -> Any:
@@ -415,7 +415,7 @@ def first_error(work: Work, roots: tuple[str, ...]) -> BaseException | None:
 def ended_earlier(work: Work) -> bool:
     """Whether *work*, which has ended, had when this life took up what was left."""
     opened_at: int = work._rt.opened_at
-    return work._settled <= opened_at
+    return work._visible_after <= opened_at
 
 
 def failed_earlier(work: Work) -> bool:

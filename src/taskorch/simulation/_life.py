@@ -60,7 +60,7 @@ from taskorch.protocols import AttemptExecutor, Entry
 from taskorch.runtime._attempts import tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import Parts, PolicyDeciders
+from taskorch.runtime._deciders import Policies, PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._folding import Folding
 from taskorch.runtime._submission import Submission
@@ -92,7 +92,7 @@ _IDLE: Final = frozenset({LEASE, RETAINED})
 class Setup:
     """What an orchestrator is made with, in each of its lives."""
 
-    parts: Parts
+    parts: Policies
     config: KernelConfig
     pools: Units
     seed: int
@@ -125,7 +125,7 @@ class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
         """A group is in the journal."""
         ...
 
-    def survive(self, stage: str, fact: Fact) -> None:
+    def maybe_crash(self, stage: str, fact: Fact) -> None:
         """The process is at a stage of *fact*, and may die here."""
         ...
 
@@ -255,7 +255,7 @@ class Life(Hosting):
                 self._launch(row)
         if self.commits is not None and self.commits.pending:
             if items and self.world.is_mortal:
-                self.world.survive("sent", items[-1][0])
+                self.world.maybe_crash("sent", items[-1][0])
             self.write()
 
     def _tidy(self) -> None:
@@ -302,7 +302,7 @@ class Life(Hosting):
             msg = f"a group was appended that does not follow the last: {error}"
             raise InternalError(msg) from error
         if world.is_mortal:
-            world.survive("kept", group[-1][0])
+            world.maybe_crash("kept", group[-1][0])
         was_degraded = commits.degraded
         released = commits.succeeded(group[-1][0][SEQ])
         if was_degraded:
@@ -311,7 +311,7 @@ class Life(Hosting):
         for release in released:
             release()
         if world.is_mortal:
-            world.survive("told", group[-1][0])
+            world.maybe_crash("told", group[-1][0])
         self.write()
 
     def _entry(self, item: tuple[Fact, Any]) -> Entry:

@@ -99,7 +99,7 @@ class World:
         self.by_id: dict[str, What] = {}
         #: What callers were told: a task was accepted (None), or ended so.
         self.acknowledged: dict[str, TaskState | None] = {}
-        #: Whether `survive` is worth asking.
+        #: Whether `maybe_crash` is worth asking.
         self.is_mortal: bool = self.nature.mortal and journal is not None
         #: How often the orchestrator has died.
         self.crashes: int = 0
@@ -125,7 +125,7 @@ class World:
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
         """A step has made these facts, if any, which are in memory only."""
         if items and self.is_mortal:
-            self.survive("made", items[-1][0])
+            self.maybe_crash("made", items[-1][0])
 
     def refused(self, ids: Sequence[str], error: UsageError) -> None:
         """What a caller submitted again after a crash was not accepted."""
@@ -334,7 +334,7 @@ class World:
 
     # -- death and life ------------------------------------------------------------
 
-    def survive(self, stage: str, fact: Fact) -> None:
+    def maybe_crash(self, stage: str, fact: Fact) -> None:
         """
         The process is at a stage of *fact*, the latest: it survives that, mostly.
 
@@ -441,7 +441,7 @@ class World:
             fact = entry[0]
             last_ns = fact[AT_NS]
             if self.is_mortal:
-                self.survive("recovering", fact)
+                self.maybe_crash("recovering", fact)
         life.folding.reconnect()
         # Between two lives passes what the wall clock shows, but never less than 0.
         wall = self.timeline.now + self.nature.jump()

@@ -42,11 +42,11 @@ def crash_at(n: int) -> Iterator[None]:
         InvalidTaskError: *n* is no count.
     """
     check_count("n", n, least=1)
-    _points.strike_with(dying_at(n, str))
+    _points.install_fault(dying_at(n, str))
     try:
         yield
     finally:
-        _points.strike_with(None)
+        _points.install_fault(None)
 
 
 @attrs.frozen

@@ -320,7 +320,7 @@ def _become(
         os.dup2(output.fileno(), 2)
         # A thread of its own, that needs no lock of ours, looks at the time.
         faulthandler.dump_traceback_later(timeout, exit=True, file=output)
-        _points.strike_with(strike)
+        _points.install_fault(strike)
         function(path)
         code = 0
     except BaseException:  # noqa: BLE001 - it says what it was, and ends

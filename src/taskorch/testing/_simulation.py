@@ -214,7 +214,7 @@ class _Watched(World):
             self.observer.step(life.kernel, items, life.now())
             life.kernel.points = points
         if items and self.is_mortal:
-            self.survive("made", items[-1][0])
+            self.maybe_crash("made", items[-1][0])
 
     def _check_end(self, life: Life, event: TaskRetrying | TaskFailed) -> None:
         """An attempt that ended with an error, or as it was asked to, really did."""

@@ -34,7 +34,7 @@ _GAP_LINE: Final = 3
 _GAP_MOST: Final = 110
 _PAD: Final = 10
 #: Lines that a point where they meet must save.
-_FEW: Final = 2
+_FEW_LINES: Final = 2
 _ARROW: Final = "#8a94a3"
 
 #: Of each state the inside and the border of the box; a task on paper has none.
@@ -233,7 +233,7 @@ def _gathered(
         alike.setdefault(tuple(sorted(starts)), []).append(end)
     found: list[tuple[int, int]] = []
     for before, after in alike.items():
-        if len(before) * len(after) <= len(before) + len(after) + _FEW:
+        if len(before) * len(after) <= len(before) + len(after) + _FEW_LINES:
             found += [(start, end) for end in after for start in before]
             continue
         point = len(boxes)

@@ -22,8 +22,8 @@ from taskorch.executors._processes._telling import (
     Telling,
     handle_record,
     lost,
-    unborn,
     unreadable,
+    worker_failed_to_start,
 )
 from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._guard import Guard
@@ -385,7 +385,7 @@ class WorkerPool:
         for assignment in begun:
             self._end(assignment, error=lost(assignment, worker))
         if unserved is not None:
-            self._end(unserved, error=unborn(unserved, worker))
+            self._end(unserved, error=worker_failed_to_start(unserved, worker))
 
     def _recover(self, worker: WorkerProcess) -> list[Assignment]:
         """

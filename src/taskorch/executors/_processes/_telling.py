@@ -120,7 +120,9 @@ def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
     return BrokenExecutor(f"the worker process of task {task_id} {how}{why}")
 
 
-def unborn(assignment: Assignment, worker: WorkerProcess) -> BaseException:
+def worker_failed_to_start(
+    assignment: Assignment, worker: WorkerProcess
+) -> BaseException:
     """What to tell a call for which a worker was started that has ended at once."""
     task_id = assignment.attempt.task_id
     return TaskFailedError(

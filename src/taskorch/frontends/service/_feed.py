@@ -40,7 +40,7 @@ _MARK: Final = 8
 _DIGITS: Final = 18
 
 
-class Told:
+class FeedEvent:
     """An event for clients, written as JSON when first asked for."""
 
     __slots__ = ("_frame", "event", "name", "seq")
@@ -78,7 +78,7 @@ class Wanted:
     names: frozenset[str] = frozenset()
     task: str | None = None
 
-    def has(self, told: Told) -> bool:
+    def has(self, told: FeedEvent) -> bool:
         """Whether this is one of them."""
         if self.names and told.name not in self.names:
             return False
@@ -99,7 +99,7 @@ class Page:
         lost: Whether there were others before these that nobody has any more.
     """
 
-    events: list[Told]
+    events: list[FeedEvent]
     last: int
     lost: bool = False
 
@@ -110,7 +110,7 @@ class Feed:
     def __init__(self, signals: Signals, journal: JournalReader | None) -> None:
         self._journal = journal
         self._lock = threading.Lock()
-        self._kept: list[Told] = []
+        self._kept: list[FeedEvent] = []
         #: The number of the last event that is not kept here any more.
         self._before = 0
         self._followers: set[Waiter] = set()
@@ -142,7 +142,7 @@ class Feed:
             follower.wake()
 
     def _hear(self, event: Event) -> None:
-        told = Told(event)
+        told = FeedEvent(event)
         with self._lock:
             self._kept.append(told)
             if len(self._kept) >= 2 * KEPT:
@@ -232,18 +232,18 @@ class Feed:
 
     def _read(
         self, journal: JournalReader, after: int, until: int, limit: int
-    ) -> list[Told]:
+    ) -> list[FeedEvent]:
         with self._lock:
             events = self._readings.pop(after, None)
         if events is None:
             events = journal.happened(after)
         followed = frozenset(FOLLOWED.values())
-        found: list[Told] = []
+        found: list[FeedEvent] = []
         for event in events:
             if event.seq > until:
                 break
             if type(event) in followed:
-                found.append(Told(event))
+                found.append(FeedEvent(event))
             if len(found) == limit:
                 self._keep(event.seq, events)
                 break
@@ -257,6 +257,6 @@ class Feed:
                     self._readings.popitem(last=False)
 
 
-def chosen(page: Page, wanted: Wanted) -> list[Told]:
+def chosen(page: Page, wanted: Wanted) -> list[FeedEvent]:
     """The events of *page* that *wanted* accepts."""
     return [told for told in page.events if wanted.has(told)]

@@ -53,7 +53,7 @@ def with_stop(message: str, found: Mapping[str, Any]) -> str:
 
 
 @attrs.frozen
-class Told:
+class AttemptInfo:
     """
     What an attempt is told of itself, in this process or elsewhere, and tells.
 
@@ -87,7 +87,9 @@ class _Found:
 class Attempt:
     """An attempt at a test task, from the request to the verdict."""
 
-    def __init__(self, agent: str, folder: RunFolder, task: Task, told: Told) -> None:
+    def __init__(
+        self, agent: str, folder: RunFolder, task: Task, told: AttemptInfo
+    ) -> None:
         self.agent = agent
         self.folder = folder
         self.told = told

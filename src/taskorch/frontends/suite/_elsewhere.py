@@ -18,7 +18,7 @@ import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import AttemptInterrupted, InvalidTaskError, TaskFailure
-from taskorch.frontends.suite._attempt import Attempt, Told, are_numbers
+from taskorch.frontends.suite._attempt import Attempt, AttemptInfo, are_numbers
 from taskorch.frontends.suite._folder import RunFolder, write_json
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._process import WORKER, AgentDiedError
@@ -123,7 +123,7 @@ class Elsewhere(AttemptExecutor[B]):
 
     def begin(self, attempt: AnyAttempt) -> B:
         """Give the agent the program."""
-        told = Told(
+        told = AttemptInfo(
             *(attempt.task_id, attempt.number, attempt.fence),
             Resources.from_units(attempt.told("allocation", None)),
             partial(attempt.told, "progress"),

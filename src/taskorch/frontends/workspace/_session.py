@@ -49,7 +49,7 @@ from taskorch.model import Task
 _LOOK: Final = 0.5
 _LONGEST_LOOK: Final = 2.0
 #: … and how many times as long as one takes: ten thousand files take a tenth of one.
-_REST: Final = 20
+_TIMES_LONGER: Final = 20
 
 
 class GateShutError(Failed):
@@ -144,7 +144,7 @@ class Session:
             began = time.monotonic()
             if not self.look() and idle:
                 return
-            pause = _REST * (time.monotonic() - began)
+            pause = _TIMES_LONGER * (time.monotonic() - began)
             idle = self.orchestrator.wait(min(max(pause, _LOOK), _LONGEST_LOOK))
 
     def look(self) -> bool:

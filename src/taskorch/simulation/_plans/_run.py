@@ -32,7 +32,7 @@ from taskorch.kernel import (
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, TaskState, Units
-from taskorch.runtime._deciders import Parts, PolicyDeciders
+from taskorch.runtime._deciders import Policies, PolicyDeciders
 from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, Plan
@@ -84,7 +84,7 @@ def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
 class _Deciders(PolicyDeciders):
     """Deciders of a runtime, which know the simulated durations of tasks."""
 
-    def __init__(self, parts: Parts, plan: Plan, chance: Chance) -> None:
+    def __init__(self, parts: Policies, plan: Plan, chance: Chance) -> None:
         super().__init__(parts, lambda row: plan.task(row.cargo))
         self._expected = chance.expected
 
