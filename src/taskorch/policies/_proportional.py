@@ -10,7 +10,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import NO_RESOURCES, Resources, Units, to_units
 from taskorch.model._read_only import ReadOnly
 from taskorch.policies._allocator import whole
-from taskorch.policies._shares import Amounts, Claim, Share, divide, fitting
+from taskorch.policies._shares import Amounts, Demand, Grant, divide, fitting
 from taskorch.policies._words import amount, count
 from taskorch.protocols import (
     Allocation,
@@ -141,8 +141,8 @@ class _Division:
 
     def _share(self) -> tuple[Amounts | None, int]:
         """The share, or None if there is not enough; and the number of contenders."""
-        running: dict[Claim, list[Amounts]] = {}
-        waiting: dict[Claim, int] = {}
+        running: dict[Demand, list[Amounts]] = {}
+        waiting: dict[Demand, int] = {}
         for kind in self._contenders:
             claim = self._claim_of(kind.resources, kind.least, kind.weight)
             if kind.held:
@@ -158,7 +158,7 @@ class _Division:
             place = len(running) + list(waiting).index(mine)
         times = [*map(len, running.values()), *waiting.values()]
         claims = [
-            Claim(claim.wanted, claim.least, claim.weight, count)
+            Demand(claim.wanted, claim.least, claim.weight, count)
             for claim, count in zip([*running, *waiting], times, strict=True)
         ]
         there = tuple(map(sum, zip(self._free, *chain(*running.values()), strict=True)))
@@ -170,8 +170,8 @@ class _Division:
             return _kept(shares, self._held, running[mine]), total
         return shares[0].amounts, total
 
-    def _claim_of(self, wanted: Resources, least: Resources, weight: float) -> Claim:
-        return Claim(self._vector(wanted), self._vector(least), round(weight * _SCALE))
+    def _claim_of(self, wanted: Resources, least: Resources, weight: float) -> Demand:
+        return Demand(self._vector(wanted), self._vector(least), round(weight * _SCALE))
 
     def _vector(self, resources: Resources) -> Amounts:
         found = self._vectors.get(resources.units)
@@ -250,7 +250,7 @@ def _fit(amounts: Amounts, room: Amounts) -> bool:
     return all(part <= have for part, have in zip(amounts, room, strict=True))
 
 
-def _kept(shares: tuple[Share, ...], own: Amounts, held: list[Amounts]) -> Amounts:
+def _kept(shares: tuple[Grant, ...], own: Amounts, held: list[Amounts]) -> Amounts:
     """
     The share of one that holds *own*, among all those that hold *held*.
 

@@ -38,7 +38,7 @@ _NEVER: Final = 1 << (2 * _BITS)
 _PATIENCE: Final = 4
 
 
-class Claim(NamedTuple):
+class Demand(NamedTuple):
     """
     What like requests ask for.
 
@@ -56,7 +56,7 @@ class Claim(NamedTuple):
     times: int = 1
 
 
-class Share(NamedTuple):
+class Grant(NamedTuple):
     """A share, and the number of tasks that have it."""
 
     amounts: Amounts
@@ -64,8 +64,8 @@ class Share(NamedTuple):
 
 
 def divide(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
+    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
     """
     The shares of *claims*.
 
@@ -84,14 +84,14 @@ def divide(
 
 
 def _divide_different(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
+    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
     """Divide *there* among the claims whose least share fits; others get nothing."""
     counts = _seats(there, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
     seated = tuple(
         [
-            claim if count == claim.times else Claim(*claim[:3], count)
+            claim if count == claim.times else Demand(*claim[:3], count)
             for claim, count in zip(claims, counts, strict=True)
             if count
         ]
@@ -102,8 +102,8 @@ def _divide_different(
 
 
 def _divide_alike(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
+    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
     """Divide *there* among like claims; the first get the largest shares."""
     wanted, least, weight, times = claims[0]
     for claim in claims[1:]:
@@ -113,13 +113,13 @@ def _divide_alike(
             times = max(0, have // low)
     if not times:
         return ((),) * len(claims)
-    shares = _cut_alike_before(there, chunks, Claim(wanted, least, weight, times))
+    shares = _cut_alike_before(there, chunks, Demand(wanted, least, weight, times))
     return _dealt(shares, claims)
 
 
 def _dealt(
-    shares: tuple[Share, ...], claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
+    shares: tuple[Grant, ...], claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
     """*shares*, of which there is one at least, given to *claims* in their order."""
     dealt = []
     rest = iter(shares)
@@ -129,7 +129,7 @@ def _dealt(
         needs = claim.times
         while needs and many:
             part = min(many, needs)
-            found.append(Share(amounts, part))
+            found.append(Grant(amounts, part))
             needs -= part
             many -= part
             if not many:
@@ -138,7 +138,7 @@ def _dealt(
     return tuple(dealt)
 
 
-def _seats(there: Amounts, claims: tuple[Claim, ...]) -> list[int]:
+def _seats(there: Amounts, claims: tuple[Demand, ...]) -> list[int]:
     """How many of each of *claims* can have their least, the first in order first."""
     left = [max(0, have) for have in there]
     counts = []
@@ -301,7 +301,7 @@ def _only(those: list[bool], columns: _Columns) -> _Columns:
     return [list(compress(column, those)) for column in columns]
 
 
-def _cut_alike(there: Amounts, chunks: Amounts, claim: Claim) -> tuple[Share, ...]:
+def _cut_alike(there: Amounts, chunks: Amounts, claim: Demand) -> tuple[Grant, ...]:
     """Cut the shares of like claims by the scarcest pool: see `_cut`."""
     wanted, lows, _, times = claim
     by, scarce, need_of_it = -1, 1, 1
@@ -309,7 +309,7 @@ def _cut_alike(there: Amounts, chunks: Amounts, claim: Claim) -> tuple[Share, ..
         if need > low and have * need_of_it < scarce * times * need:
             by, scarce, need_of_it = pool, have, times * need
     if by < 0:
-        return (Share(wanted, times),)
+        return (Grant(wanted, times),)
     part = (scarce << _BITS) // need_of_it
     each = tuple(
         [
@@ -327,8 +327,8 @@ def _cut_alike(there: Amounts, chunks: Amounts, claim: Claim) -> tuple[Share, ..
 
 
 def _cut(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
+    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
     """What all are filled to, in whole chunks, and the rest by remainders."""
     if not claims:
         return ()
@@ -389,12 +389,12 @@ _cut_alike_before: Final = lru_cache(maxsize=256)(_cut_alike)
 def _hand_out(
     left: list[int],
     chunks: Amounts,
-    claims: tuple[Claim, ...],
+    claims: tuple[Demand, ...],
     stopped_by: list[int],
     held: list[Amounts],
     counts: list[int],
     turn: Sequence[int],
-) -> tuple[tuple[Share, ...], ...]:
+) -> tuple[tuple[Grant, ...], ...]:
     """
     What all have once the rest is given to those whose *turn* it is, chunk by chunk.
 
@@ -434,17 +434,17 @@ def _hand_out(
         if not turn and len(left) > 1:
             # With less of one pool, some can use more of another.
             turn = sorted([number for number, last in asked.items() if last < gains])
-    shares = list(map(Share, held, counts))
+    shares = list(map(Grant, held, counts))
     if len(whose) == many:
         return tuple([(share,) for share in shares])
-    found: dict[int, list[Share]] = {}
+    found: dict[int, list[Grant]] = {}
     for number, share in zip(whose, shares, strict=True):
         found.setdefault(number, []).append(share)
     return tuple([tuple(sorted(parts, reverse=True)) for parts in found.values()])
 
 
 def _take(
-    claim: Claim,
+    claim: Demand,
     amounts: Amounts,
     count: int,
     by: int,
@@ -520,7 +520,7 @@ def _is_all(
 
 
 def _topped_up(
-    claim: Claim, amounts: Amounts, left: list[int], chunks: Amounts
+    claim: Demand, amounts: Amounts, left: list[int], chunks: Amounts
 ) -> Amounts:
     """*amounts*, and what one of *claim* can use of what is *left*, in proportion."""
     # Of a pool that was made smaller it wants nothing, or its least would not be there.
@@ -542,7 +542,7 @@ def _whole(amount: int, wanted: int, least: int, chunk: int) -> int:
     return max(least, amount // chunk * chunk)
 
 
-def fitting(claim: Claim, room: Amounts, chunks: Amounts) -> Amounts | None:
+def fitting(claim: Demand, room: Amounts, chunks: Amounts) -> Amounts | None:
     """
     The most of *claim* that fits into *room*, scaled by its scarcest, or None.
 

@@ -23,7 +23,7 @@ from taskorch.runtime._context import CURRENT, call_with, context_of
 from taskorch.runtime._driver import Driver, Finishes
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._room import Room
+from taskorch.runtime._room import ResourceExhaustion
 from taskorch.runtime._tracing import Traced, in_trace, trace_of, variables_of
 from taskorch.runtime._work import Work, after_of, control_of, gone_of, task_of
 
@@ -64,7 +64,7 @@ class AttemptHost(Driver, Finishes, Traced, Protocol):
     epoch: int
     notices: Notices
     publisher: Publisher
-    room: Room
+    room: ResourceExhaustion
 
     @property
     def attempts(self) -> Begins:

@@ -47,8 +47,8 @@ _EDGES: Final = 10_000
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 
 
-class Room(Protocol):
-    """What the system has room for."""
+class Exhaustion(Protocol):
+    """What the system has no room for at present."""
 
     def check(self) -> HealthCheck | None:
         """What health says of it, while there is too little."""
@@ -64,8 +64,8 @@ class NoticesHost(Protocol):
     timer: TimerThread
 
     @property
-    def room(self) -> Room:
-        """What the system has room for."""
+    def room(self) -> Exhaustion:
+        """What the system has no room for at present."""
         ...
 
     def now(self) -> int:

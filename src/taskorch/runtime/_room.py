@@ -1,9 +1,8 @@
 """
-Room: what the system refuses us for a while is tried again, and charged to no task.
+Starts that the system refuses for want of threads, processes or descriptors.
 
-It has so many threads, processes and descriptors, for us and for others. If there is
-none for an attempt, no more may run at once than do; after a pause one more is tried,
-and then more and more.
+Such a start is tried again, and charged to no task. While there is no room, no more
+attempts may run at once than do; after a pause one more is tried, then more and more.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ _HINT: Final = (
 
 
 class RoomHost(Driver, Protocol):
-    """What this asks of its runtime."""
+    """What resource exhaustion asks of its runtime."""
 
     notices: Notices
     timer: TimerThread
 
 
-class Room:
+class ResourceExhaustion:
     """How many attempts the system has room for, if they are fewer than may run."""
 
     def __init__(self, host: RoomHost) -> None:

@@ -58,7 +58,7 @@ from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._orphans import hold_orphans, release_if_back
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._room import Room
+from taskorch.runtime._room import ResourceExhaustion
 from taskorch.runtime._saturation import Saturation
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
@@ -301,7 +301,7 @@ class Runtime:
         self.executors = self.attempts.executors
         self.publisher = Publisher(self)
         self.signals = Signals(self.receivers_changed)
-        self.room = Room(self)
+        self.room = ResourceExhaustion(self)
         self.timer = TimerThread(self)
         self.waiting = Waiting(self)
         self.notices = Notices(self)

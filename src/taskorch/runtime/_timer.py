@@ -42,8 +42,8 @@ class Relieved(Protocol):
         ...
 
 
-class Room(Protocol):
-    """What the system has room for."""
+class Exhaustion(Protocol):
+    """What the system has no room for at present."""
 
     due: int
 
@@ -75,8 +75,8 @@ class TimerHost(Driver, Protocol):
         ...
 
     @property
-    def room(self) -> Room:
-        """What the system has room for."""
+    def room(self) -> Exhaustion:
+        """What the system has no room for at present."""
         ...
 
     @property
