@@ -51,7 +51,7 @@ def strip(error: BaseException) -> None:
     """
     Remove the library's frames from the head of the traceback of *error*.
 
-    Our frames are of no use to the user, and keep alive what they hold.
+    These frames are of no use to the user, and keep alive what they hold.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(

@@ -718,7 +718,7 @@ _says_nothing_more: Final = plain_but("id")
 
 
 def _is_bare(task: Task) -> bool:
-    """Whether it has nothing but a type, a payload and perhaps an id."""
+    """Whether *task* has nothing but a type, a payload and perhaps an id."""
     return (
         type(task.type) is str
         and (task.id is None or type(task.id) is str)

@@ -79,7 +79,7 @@ class Lock:
             raise JournalTakenError(msg, hint=hint)
 
     def is_current(self) -> bool:
-        """Whether it is on the file that others would find."""
+        """Whether the lock is on the file that other processes would find."""
         try:
             return os.path.samestat(self._name.stat(), os.fstat(self._file))
         except FileNotFoundError:

@@ -288,7 +288,7 @@ class ReadableJournal:
             raise
 
     def _reader_of_others(self) -> tuple[_file.Mode, object, Reader]:
-        """How it is opened by those who do not own it, what it was then, and that."""
+        """A reader for those who do not own the journal; its mode and file state."""
         while True:
             before = _file.state_of(self.path)
             mode = _file.mode_for_readers(self.path)

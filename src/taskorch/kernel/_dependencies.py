@@ -152,7 +152,7 @@ def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
 
 
 def hangs_on(row: TaskRow) -> bool:
-    """Whether it still matters to *row*, a dependent, what becomes of its parents."""
+    """Whether the fate of its parents still matters to *row*."""
     terms = links_of(row).terms
     if row.state in TERMINAL:
         return False

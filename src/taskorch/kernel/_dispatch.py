@@ -114,7 +114,7 @@ def _start_or_park(
     """
     Start *row* on one of the agents with *room*, or park its bucket.
 
-    Those that are *failing* have room, too: it waits for others.
+    Agents that are *failing* have room, too, and the bucket waits for others.
     """
     candidates = room
     if kernel.under_way is not None:

@@ -326,7 +326,7 @@ class RowExtra:
 
     @property
     def passed_on(self) -> bool:
-        """Whether it ended because of its parents: the failure began elsewhere."""
+        """Whether the task ended because of a parent: the failure began there."""
         ended = self.stop_reason == SKIPPED or (
             self.error is not None and self.error[2] == DEPENDENCY
         )
@@ -932,19 +932,19 @@ class AgentView:
 
     @property
     def capacity(self) -> Resources | None:
-        """What it has: it bounds what it names; None names nothing."""
+        """Capacity of the agent, a bound for what it names; None names nothing."""
         return self._row.info.capacity
 
     @property
     def used(self) -> Resources:
-        """What its attempts hold of what its capacity names."""
+        """Resources that the agent's attempts hold, of those its capacity names."""
         row = self._row
         own = [pair for pair in row.used.items() if pair[0] in row.capacity]
         return Resources.from_units(nonzero(own))
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is not there, and gets no work."""
+        """Whether the agent is lost, and gets no work."""
         return self._row.lost
 
     def performance(self, task_type: str) -> Performance:

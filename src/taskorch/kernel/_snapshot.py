@@ -225,7 +225,7 @@ class Restoration:
 
     @property
     def at_ns(self) -> int:
-        """When it was taken: no fact before is later, whatever task it is about."""
+        """Time of the snapshot: no fact before is later, whatever its task."""
         at_ns: int = self._state["at_ns"]
         return at_ns
 

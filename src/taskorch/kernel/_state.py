@@ -85,7 +85,7 @@ class FaultPoints(Protocol):
     """Protocol: decides where, in a simulation, the unusual but legal happens."""
 
     def hit(self, name: str) -> bool:
-        """Whether it happens now at the point *name*."""
+        """Whether the point *name* acts now."""
         ...
 
 

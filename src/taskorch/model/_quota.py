@@ -34,7 +34,7 @@ class Quota:
     """
     How much all tasks of a type, of a run or of an owner may have at once.
 
-    Or how many attempts of theirs may start in a second. What would exceed it waits,
+    A quota can also bound how many of their attempts may start in a second. What would exceed it waits,
     and `explain` says for what. One that becomes less than what is in use takes nothing
     from anybody. A quota without limits lifts the one that was there.
 

@@ -184,7 +184,7 @@ class _Division:
     # -- what fits -----------------------------------------------------------------
 
     def _room(self) -> Amounts:
-        """What it could have: what is free, and its own."""
+        """Amounts that the task could have: what is free, and what it holds."""
         # What it holds it may keep, even of a pool that was made smaller.
         room = [
             held + max(0, free)

@@ -501,7 +501,7 @@ def _is_all(
     wanted: Amounts, amounts: Amounts, by: int, left: list[int], chunks: Amounts
 ) -> bool:
     """
-    Whether it is plain that nobody with *amounts* can have more.
+    Whether surely no claim with *amounts* can have more.
 
     Less than a chunk is left of the pool *by* that stopped it, so that one stays the
     measure; and of none of the others it lacks a chunk of what goes with that.

@@ -46,7 +46,7 @@ class Attempt(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Whether it has been told to end: then its end may be an interruption."""
+        """Whether the attempt was told to end: then its end may be an interruption."""
         ...
 
     def run(self) -> None:

@@ -37,7 +37,7 @@ class AgentView(Protocol):
 
     @property
     def capacity(self) -> Resources | None:
-        """What it has; None means that only the pools limit it."""
+        """Capacity of the agent; None: only the pools are its limit."""
         ...
 
     @property
@@ -47,7 +47,7 @@ class AgentView(Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is not there, as one with a lease may be: it gets no work."""
+        """Whether the agent is lost, as one with a lease may be, and gets no work."""
         ...
 
     def performance(self, task_type: str) -> Performance:

@@ -223,7 +223,7 @@ class Attempt:
             self._rt.room.refuse(self._row, self.number, self._work, error)
 
     def hold_gone(self) -> None:
-        """What it calls is gone: a person decides, or it comes back."""
+        """Hold the task for its unresolvable function, for a decision or its return."""
         end, row, number = self._rt.kernel.end_attempt, self._row, self.number
         described = "InvalidTaskError", gone_of(self._work)
         self._rt.step(lambda now: end(row, number, "gone", now, None, described))

@@ -15,7 +15,7 @@ from taskorch.runtime._work import Work, extra_of
 
 
 class CheckpointHost(Driver, Keeps, Protocol):
-    """What this asks of a runtime."""
+    """What checkpoints ask of a runtime."""
 
     deciders: PolicyDeciders
 

@@ -29,7 +29,7 @@ MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 
 
 class ListeningHost(Driver, Protocol):
-    """What this asks of a runtime."""
+    """What listening asks of a runtime."""
 
     deciders: PolicyDeciders
     #: Keeps events in memory, if asked to.

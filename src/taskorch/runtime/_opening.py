@@ -18,7 +18,7 @@ from taskorch.runtime._timer import TimerThread
 
 
 class OpeningHost(_recovery.RecoveryHost, Driver, Protocol):
-    """What this asks of a runtime."""
+    """What opening a journal asks of a runtime."""
 
     closed: bool
     deciders: PolicyDeciders

@@ -28,7 +28,7 @@ from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 
 class ReturnHost(Driver, Finishes, Protocol):
-    """What this asks of a runtime."""
+    """What returned handles ask of a runtime."""
 
     publisher: Publisher
     waiting: Waiting

@@ -74,5 +74,5 @@ class Saturation:
 
 
 def _is_limit(pool: PoolRow) -> bool:
-    """Whether it is that of a phase or a quota, which is there to be used up."""
+    """Whether *pool* is a limit of a phase or a quota, which may be used up."""
     return pool.is_quota or "/" in pool.name

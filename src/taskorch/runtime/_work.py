@@ -86,7 +86,7 @@ class Control:
 
     @property
     def is_to_end(self) -> bool:
-        """Whether it was told to, and not only to stop at its next checkpoint."""
+        """Whether the attempt was told to end, not only at its next checkpoint."""
         return self.why not in ("", "suspend")
 
     def attach(self, executor: AttemptExecutor[Any], handle: Any) -> bool:

@@ -184,7 +184,7 @@ class RemoteAgent:
     # -- what befalls it -----------------------------------------------------------
 
     def _absent(self, act: Any, subject: Any) -> bool:
-        """Whether it is dead, or hangs: then it does it later, if ever."""
+        """Whether the agent is dead or hangs; if it hangs, *act* is done later."""
         if not self.is_up or self.frozen_ns is None:
             return True
         if self.world.timeline.now >= self.frozen_ns:

@@ -457,7 +457,7 @@ class World:
         """
         Run until the given time, or until nothing proceeds by itself.
 
-        It may take so many *steps*; with *until_ns*, so many may follow each other
+        The run may take that many *steps*; with *until_ns*, that many may follow each other
         while no time passes.
 
         Raises:

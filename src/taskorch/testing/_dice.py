@@ -107,7 +107,7 @@ class Dice:
         return options[int(len(options) * self.draw(name))]
 
     def chance(self, kind: str, probability: float, detail: str) -> bool:
-        """Whether it happens; if so, it is on the schedule."""
+        """Whether an event of *probability* happens; if so, it is on the schedule."""
         return self.one_of(detail, ((kind, probability),)) is not None
 
     def one_of(

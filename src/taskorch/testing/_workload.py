@@ -343,7 +343,7 @@ class Workload:
         """
         Plan changes of pools, often while tasks wait, and allocations by hand.
 
-        And people take of it by hand, and give it back.
+        Allocations by hand are made and released, too.
         """
         random, end = self._random, self.end
         for number in range(steps, steps + max(1, steps // 10)):
@@ -633,7 +633,7 @@ class Workload:
         """
         Submit a task again, as a caller would that got no answer.
 
-        Or who has changed its options since.
+        The options may have changed since.
         """
         task_id = self._pick()
         random, pace = self._random, self._pace

@@ -85,7 +85,7 @@ class Node:
 
     @property
     def task(self) -> Task:
-        """What it does. Other tasks of the workflow stand in it as references."""
+        """The task of the node, in which references stand for other tasks."""
         return self.workflow._tasks[self.id]  # noqa: SLF001 - its other half
 
     @property

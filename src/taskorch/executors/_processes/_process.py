@@ -331,7 +331,7 @@ class WorkerProcess:
             self._loop.at(time.monotonic() + _POLL, self._look_again)
 
     def _look(self) -> bool:
-        """Whether it has ended; then what it said last is heard, and all is closed."""
+        """Look whether the process has ended; then read its last messages and close."""
         assert self._process is not None  # noqa: S101 - it is watched
         try:
             code = exit_code_of(self._process)

@@ -264,7 +264,7 @@ class Agent:
         self._note(f"is taken by {self._address.url}")
 
     def _await_telling(self) -> None:
-        """What it did while it was not known is told first: it may be its next work."""
+        """Wait until earlier results are reported: the next work may be the same."""
         with self._changed:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._ends, _PATIENCE)
@@ -280,7 +280,7 @@ class Agent:
         self._hear(answer, sent)
 
     def _names(self) -> list[str]:
-        """Under the lock: what it has, for all that others are to know."""
+        """Under the lock: names of the attempts that the service may know of."""
         return [name for name, run in self._runs.items() if not run.is_dropped]
 
     def _under_way(self) -> list[Run]:

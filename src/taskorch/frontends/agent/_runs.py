@@ -86,7 +86,7 @@ class Run:
         return str(self.order["attempt"])
 
     def news(self) -> Any:
-        """What it has said last of how far it is; None: nothing new."""
+        """The latest unreported progress; None if there is none."""
         with suppress(IndexError):
             return self.said.pop()
         try:
@@ -200,7 +200,7 @@ class Runner:
         return run in self._waiting
 
     def _waits_no_more(self, run: Run) -> bool:
-        """Whether it was waiting: of several threads that ask, one is told so."""
+        """Whether *run* was waiting; True for only one of several calling threads."""
         return self._waiting.pop(run, False)
 
     def _not_begun(self, run: Run, error: BaseException) -> None:

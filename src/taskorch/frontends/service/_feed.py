@@ -79,7 +79,7 @@ class Wanted:
     task: str | None = None
 
     def has(self, told: FeedEvent) -> bool:
-        """Whether this is one of them."""
+        """Whether the filter accepts the event."""
         if self.names and told.name not in self.names:
             return False
         if self.task is None:

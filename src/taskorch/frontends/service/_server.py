@@ -114,13 +114,13 @@ class Protocol(H11Protocol):
 
     @property
     def is_known(self) -> bool:
-        """Whether its last request was one that may be answered."""
+        """Whether the last request of the connection was one that may be answered."""
         scope: Any = self.scope
         return bool(scope and scope.get(KNOWN))
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has an answer to its last request."""
+        """Whether the last request of the connection has been answered."""
         cycle: Any = self.cycle
         return bool(cycle and cycle.response_complete)
 

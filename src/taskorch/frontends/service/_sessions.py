@@ -114,7 +114,7 @@ class Session(AttemptExecutor[str]):
         self._has_left = False
 
     def has(self, secret: str) -> bool:
-        """Whether this is what only its agent knows."""
+        """Whether *secret* is that of the session's agent."""
         return hmac.compare_digest(secret.encode(), self.secret.encode())
 
     # -- what the orchestrator says ------------------------------------------------
@@ -196,7 +196,7 @@ class Session(AttemptExecutor[str]):
             ]
 
     def are_news(self, stops: Iterable[str]) -> bool:
-        """Whether it has been told to stop these; what takes a while is no news."""
+        """Whether *stops* names an attempt not named to the agent before."""
         told, self._told = self._told, frozenset(stops)
         return not self._told <= told
 
@@ -254,7 +254,7 @@ class Session(AttemptExecutor[str]):
         return fate
 
     def _bring_late(self, result: Result) -> Fate:
-        """What it says of an attempt that it has not, or had in an earlier life."""
+        """Take a result of an attempt that the session does not have."""
         parsed = _parsed(result.attempt)
         if parsed is None:
             return "unknown"

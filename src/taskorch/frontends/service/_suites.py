@@ -365,7 +365,7 @@ class SuiteRuns:
         return not self._is_ending
 
     def status(self) -> dict[str, Any]:
-        """What it does, or has come to, and which agents elsewhere are there."""
+        """State and outcome of the run, and the agents elsewhere that are there."""
         agents = self.agents.names()
         with self._lock:
             return {

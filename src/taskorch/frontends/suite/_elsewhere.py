@@ -138,7 +138,7 @@ class Elsewhere(AttemptExecutor[B]):
         self._executor.stop(begun, grace)
 
     def _counts(self, attempt: AnyAttempt) -> bool:
-        """Whether it is still wanted: of one that was given up, nothing is judged."""
+        """Whether the attempt is still wanted: an abandoned one is not judged."""
         status = self._orchestrator.get_task_status(attempt.task_id)
         return status.state is TaskState.RUNNING and status.attempts == attempt.number
 
@@ -218,7 +218,7 @@ class _Given:
 
 
 def _last_event(text: str) -> dict[str, Any] | None:
-    """How it ended, of what the program has printed; None if it does not say so."""
+    """The last event in the output of the program; None if there is none."""
     try:
         event = json.loads(text)
     except ValueError:

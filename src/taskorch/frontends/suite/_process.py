@@ -138,7 +138,7 @@ class AgentProcess:
             self._end_left(process.pid)
 
     def _events(self) -> list[dict[str, Any]]:
-        """What it has said; nothing, if it says nothing for a moment."""
+        """Events of the process so far; empty if none comes for a moment."""
         process = self._process
         assert process is not None and process.stdout is not None  # noqa: S101, PT018 - a pipe
         with selectors.DefaultSelector() as selector:

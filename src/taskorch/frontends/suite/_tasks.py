@@ -43,7 +43,7 @@ class _Known:
 
     @property
     def is_part(self) -> bool:
-        """Whether it is a subtask: *entry* is that of its task."""
+        """Whether the task is a subtask: *entry* is that of the whole task."""
         return bool(self.entry.get("id") != self.task.id)
 
 

@@ -99,7 +99,7 @@ class Workspace:
 
     @property
     def title(self) -> str:
-        """What it is called: by `workspace.yaml`, or by its folder."""
+        """Title of the workspace: from `workspace.yaml`, or the folder's name."""
         return self._config.title or self.root.name
 
     def lint(self) -> list[Problem]:
