@@ -34,9 +34,9 @@ class Quota:
     """
     How much all tasks of a type, of a run or of an owner may have at once.
 
-    A quota can also bound how many of their attempts may start in a second. What would exceed it waits,
-    and `explain` says for what. One that becomes less than what is in use takes nothing
-    from anybody. A quota without limits lifts the one that was there.
+    A quota can also bound how many of their attempts may start in a second. A task that
+    would exceed the quota waits, and `explain` says for what. A quota that becomes less
+    than what is in use takes nothing back. A quota without limits removes the old one.
 
     A soft quota holds nothing back: what a start would put above it begins once nothing
     that stays within its quotas can use what is free. Whoever a quota is for may have

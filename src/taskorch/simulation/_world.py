@@ -457,8 +457,8 @@ class World:
         """
         Run until the given time, or until nothing proceeds by itself.
 
-        The run may take that many *steps*; with *until_ns*, that many may follow each other
-        while no time passes.
+        The run may take that many *steps*; with *until_ns*, that many in a row during
+        which no time passes.
 
         Raises:
             UsageError: They were not enough; or time passes already.
