@@ -18,9 +18,9 @@ from taskorch.runtime._reports import status_of
 from taskorch.runtime._waiting import (
     UNSTARTED,
     blockade,
-    gone_root,
     is_hopeless,
     is_settled,
+    unresolvable_root,
 )
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
@@ -166,7 +166,7 @@ class TaskHandle(Work, Generic[T]):
                 return True, None if row.state is _COMPLETED else error_of(self)
             if is_settled(row):
                 return True, blockade(row)
-        if gone_root(self) is not None:
+        if unresolvable_root(self) is not None:
             return True, blockade(row)
         return (True, unfinished(self)) if rt.halted else (False, None)
 

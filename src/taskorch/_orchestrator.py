@@ -623,7 +623,7 @@ class TaskOrchestrator:
             run_id = rt.directory.reruns.latest(task_id)
             row = rt.kernel.tasks.get(run_id)
             if row is None:
-                if run_id in rt.kernel.retired:
+                if run_id in rt.kernel.evicted:
                     return False
                 msg = f"no task has the id {task_id!r}"
                 raise UnknownTaskError(msg, task_id=str(task_id))

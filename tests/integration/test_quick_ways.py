@@ -283,7 +283,7 @@ class Side:
             ]
         elif self.events:
             facts = [fact for fact, _ in self.journal.read()]
-        retired = self.orch._rt.kernel.retired
+        evicted = self.orch._rt.kernel.evicted
         return {
             # Its own beginning was dated by the clock of the machine.
             "facts": [fact for fact in facts if fact[2] <= self.now],
@@ -293,7 +293,7 @@ class Side:
                 (h.task_id, h.done() and of(h.result)) for h in self.handles[::2]
             ],
             "futures": [(of(f.exception), f.running(), f.done()) for f in futures],
-            "digests": sorted(i for i in retired.by_id if retired.digest(i)),
+            "digests": sorted(i for i in evicted.by_id if evicted.digest(i)),
         }
 
     def give_up(self) -> None:

@@ -287,7 +287,7 @@ class WorkflowManager:
                     tasks.setdefault(run_id, []).append(row.id)
                     if row.state not in TERMINAL:
                         live.add(run_id)
-            for task_id in rt.kernel.retired.by_id:
+            for task_id in rt.kernel.evicted.by_id:
                 tasks.get(run_of(task_id), []).append(task_id)
         chosen = [i for i in tasks if fnmatchcase(i, pattern)]
         return [

@@ -72,7 +72,7 @@ def find(
         ids.update(dict.fromkeys(runtime.directory.recovered.ids(f"{run_id}/")))
     if in_memory is None:
         with runtime.lock:
-            ids.update(dict.fromkeys((*kernel.retired.by_id, *kernel.tasks)))
+            ids.update(dict.fromkeys((*kernel.evicted.by_id, *kernel.tasks)))
     else:
         ids.update(dict.fromkeys(in_memory))
     names = names_of(run_id, ids)

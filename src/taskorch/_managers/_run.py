@@ -27,7 +27,7 @@ from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._latch import Latch
-from taskorch.runtime._waiting import blockade, gone_root
+from taskorch.runtime._waiting import blockade, unresolvable_root
 from taskorch.runtime._work import (
     error_of,
     failed_earlier,
@@ -430,5 +430,5 @@ def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:
     """Under the lock: ids of what holds *work*; its own, if its function is gone."""
     if work._visible_after <= work._rt.committed and (found := blockers(work._row)):
         return tuple(found)
-    root = gone_root(work)
+    root = unresolvable_root(work)
     return () if root is None else (root.id,)

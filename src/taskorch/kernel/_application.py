@@ -451,10 +451,10 @@ def _finish(kernel: KernelState, row: TaskRow) -> None:
     kernel.touched.append((row, row.cargo))
     kernel.finished.append(row)
     if len(kernel.finished) > kernel.keep:
-        retire(kernel)
+        evict(kernel)
 
 
-def retire(kernel: KernelState) -> None:
+def evict(kernel: KernelState) -> None:
     """Remove the oldest finished task from memory."""
     row = kernel.finished.popleft()
     tasks = kernel.tasks
@@ -465,7 +465,7 @@ def retire(kernel: KernelState) -> None:
         kernel.tasks = tasks = dict(tasks)
         kernel.most_tasks = max(MANY, len(tasks))
     del tasks[row.id]
-    kernel.retired.add(row.id, row.state, named=row.named)
+    kernel.evicted.add(row.id, row.state, named=row.named)
     if row.links is not None or row.named:
         # The driver may have to drop its cargo, or to record something.
         kernel.dropped.append(row)

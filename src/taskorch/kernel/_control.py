@@ -214,7 +214,7 @@ def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     _ends.hold(kernel, row, ("UnknownCapabilityError", reason, GONE), now)
 
 
-def is_missing(row: TaskRow) -> bool:
+def is_unresolvable(row: TaskRow) -> bool:
     """Whether *row* is held because what it needs was gone."""
     extra = row.extra
     return (

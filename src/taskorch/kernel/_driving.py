@@ -47,18 +47,18 @@ def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> F
 
 
 def keep_finished(kernel: KernelState) -> None:
-    """Finished tasks leave memory only when the driver says `retire`."""
+    """Finished tasks leave memory only when the driver says `evict`."""
     kernel.keep = _ALL
 
 
 def remember_ended(kernel: KernelState, ended: Mapping[str, TaskState]) -> None:
     """Note the tasks that are out of memory, since this life or an earlier one."""
-    kernel.retired.update(ended.items())
+    kernel.evicted.update(ended.items())
 
 
 def forget_ended(kernel: KernelState) -> None:
     """The driver has another way to know of the tasks that have left memory."""
-    kernel.retired.clear()
+    kernel.evicted.clear()
 
 
 def fail_everything(

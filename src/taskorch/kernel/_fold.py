@@ -200,7 +200,7 @@ def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
     if row is not None:
         return row
     row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, now)
-    ended = kernel.retired.get(task_id)
+    ended = kernel.evicted.get(task_id)
     if ended is not None:
         row.state = ended
     else:
@@ -369,13 +369,13 @@ def differences(
         rows = live.tasks
         found += _differing_keys("tasks", live.tasks, folded.tasks)
         found += _differing_keys("leaks", live.leaked, folded.leaked)
-        if dict(live.retired.items()) != dict(folded.retired.items()):
+        if dict(live.evicted.items()) != dict(folded.evicted.items()):
             found.append("what has left memory is not the same")
         found += _books_differ(live, folded)
     for task_id in rows:
         one, other = live.tasks.get(task_id), folded.tasks.get(task_id)
         if one is None or other is None:
-            ended = [kernel.retired.get(task_id) for kernel in (live, folded)]
+            ended = [kernel.evicted.get(task_id) for kernel in (live, folded)]
             if one is not other or ended[0] is not ended[1]:
                 found.append(f"{task_id}: {one or ended[0]} and {other or ended[1]}")
         elif (story := _comparable_fields(one)) != (

@@ -38,7 +38,7 @@ def check_invariants(kernel: KernelState) -> None:
 
 def _counters(kernel: KernelState, faults: list[str]) -> None:
     states = Counter(row.state for row in kernel.tasks.values())
-    states.update(state for _, state in kernel.retired.items())
+    states.update(state for _, state in kernel.evicted.items())
     for state in TaskState:
         # `running` counts slots.
         name = "active" if state is TaskState.RUNNING else state.value

@@ -87,7 +87,7 @@ class Kernel(KernelState):
     leave: Final = _leases.leave
     excuse: Final = _leases.excuse
     tick: Final = _tick.tick
-    retire: Final = _application.retire
+    evict: Final = _application.evict
 
     # How much there is, and what people take of it by hand.
     change_pools: Final = _pools.change

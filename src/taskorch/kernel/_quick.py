@@ -226,7 +226,7 @@ def complete(  # noqa: C901 - written out for speed
     finished = kernel.finished
     finished.append(row)
     if len(finished) > kernel.keep:
-        _application.retire(kernel)
+        _application.evict(kernel)
     if kernel.undecided:
         _joins.decide(kernel, now)
     return True
@@ -305,7 +305,7 @@ def complete_for_next(
     finished = kernel.finished
     finished.append(row)
     if len(finished) > kernel.keep:
-        _application.retire(kernel)
+        _application.evict(kernel)
     # As in `dispatch`.
     bucket.size -= 1
     fifo.popleft()

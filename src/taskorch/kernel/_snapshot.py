@@ -306,14 +306,14 @@ class Restoration:
         """
         Set what is a sum; the kernel is where the fold of all facts would have led.
 
-        Of what has left memory, `retired` knows what was needed only.
+        Of what has left memory, `evicted` knows what was needed only.
 
         Raises:
             InternalError: The facts led elsewhere than the snapshot says. The kernel is
                 of no use: fold all facts into another one.
         """
         kernel, state = self._kernel, self._state
-        wrong = self._retire()
+        wrong = self._evict()
         counters = state["counters"]
         wrong += [
             f"{name}: {getattr(kernel, name)}, not {counters[name]}"
@@ -339,7 +339,7 @@ class Restoration:
             pool.owed = max(0, pool.used - pool.total)
         kernel.causes = dict(state["causes"])
 
-    def _retire(self) -> list[str]:
+    def _evict(self) -> list[str]:
         """Remove the tasks that were out of memory; ids of tasks in the wrong place."""
         kernel = self._kernel
         for task_id in self._state["gone"]:
@@ -355,14 +355,14 @@ class Restoration:
             for task_id, row in kernel.not_folded.items()
             if row.state not in TERMINAL
         ]
-        kernel.retired.update(
+        kernel.evicted.update(
             (name, row.state) for name, row in kernel.not_folded.items()
         )
         kernel.not_folded.clear()
         wrong += [
             f"of {task_id}, nothing is known"
             for task_id in self._state["tasks"]
-            if task_id not in kernel.tasks and task_id not in kernel.retired
+            if task_id not in kernel.tasks and task_id not in kernel.evicted
         ]
         return wrong
 

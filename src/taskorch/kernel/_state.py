@@ -25,8 +25,8 @@ from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitt
 from taskorch.kernel._contenders import contenders
 from taskorch.kernel._deciders import Deciders
 from taskorch.kernel._effects import Effect
+from taskorch.kernel._evicted import Evicted
 from taskorch.kernel._history import remember
-from taskorch.kernel._retired import Retired
 from taskorch.kernel._rows import (
     AgentRow,
     AllocationRow,
@@ -149,7 +149,7 @@ class KernelView:
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task, or None if it is not known."""
         row = self._kernel.tasks.get(task_id)
-        return self._kernel.retired.get(task_id) if row is None else row.state
+        return self._kernel.evicted.get(task_id) if row is None else row.state
 
 
 class ShareView:
@@ -252,6 +252,7 @@ class KernelState:
         "effects",
         "elastic",
         "epoch",
+        "evicted",
         "failed",
         "faults",
         "finished",
@@ -281,7 +282,6 @@ class KernelState:
         "reserved",
         "reserved_at",
         "retained",
-        "retired",
         "retries_exhausted",
         "retries_recovered",
         "retries_scheduled",
@@ -325,7 +325,7 @@ class KernelState:
         self.context: DecisionContext = DecisionContext(self, random)
         self.concurrency: int = config.concurrency
         #: Finished tasks beyond which the oldest leaves memory; a driver may raise it
-        #: and say itself when they `retire`.
+        #: and say itself when they `evict`.
         self.keep: int = config.keep_finished
         #: Whether the StateMachine wants to be asked about anything.
         self.watched: bool = deciders.watches is None or bool(deciders.watches)
@@ -360,7 +360,7 @@ class KernelState:
         #: How many there were at once, since it was made smaller.
         self.most_tasks: int = MANY
         #: Finished tasks that have left memory.
-        self.retired: Retired = Retired()
+        self.evicted: Evicted = Evicted()
         #: Those of them that had dependencies, or names of the user's choice.
         self.dropped: list[TaskRow] = []
         self.finished: deque[TaskRow] = deque()

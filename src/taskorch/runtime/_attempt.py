@@ -25,7 +25,7 @@ from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import ResourceExhaustion
 from taskorch.runtime._tracing import Traced, in_trace, trace_of, variables_of
-from taskorch.runtime._work import Work, after_of, control_of, gone_of, task_of
+from taskorch.runtime._work import Work, after_of, control_of, task_of, why_unresolvable
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -225,7 +225,7 @@ class Attempt:
     def hold_gone(self) -> None:
         """Hold the task for its unresolvable function, for a decision or its return."""
         end, row, number = self._rt.kernel.end_attempt, self._row, self.number
-        described = "InvalidTaskError", gone_of(self._work)
+        described = "InvalidTaskError", why_unresolvable(self._work)
         self._rt.step(lambda now: end(row, number, "gone", now, None, described))
 
 

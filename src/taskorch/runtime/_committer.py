@@ -671,12 +671,12 @@ class Committer:
                     self._publish(publishing)
                 if self._loops:
                     self._tell_loops(committed)
-                more = self._retire()
+                more = self._evict()
                 launch = rt.settle(rt.now())
             rt.launch(launch)
             while more:
                 with rt.lock:
-                    more = self._retire()
+                    more = self._evict()
         except Exception as error:  # noqa: BLE001 - it is ours
             rt.fail_stop(error)
         except BaseException as error:
@@ -684,7 +684,7 @@ class Committer:
                 rt.interrupted(error)
             raise
 
-    def _retire(self) -> bool:
+    def _evict(self) -> bool:
         """
         Under the lock: let the oldest finished tasks leave memory, but not many.
 
@@ -693,14 +693,14 @@ class Committer:
         """
         kernel = self._rt.kernel
         finished, keep = kernel.finished, kernel.config.keep_finished
-        committed, retire = self.commits.committed, kernel.retire
+        committed, evict = self.commits.committed, kernel.evict
         if self._rt.weights.let_go(committed):
             # Each is read from the journal when it is asked for.
             return len(finished) > keep
         for _ in range(min(_MANY, len(finished) - keep)):
             if finished[0].cargo._visible_after > committed:
                 return False
-            retire()
+            evict()
         return len(finished) > keep
 
     def _publish(self, items: list[tuple[Fact, Any]]) -> None:

@@ -45,7 +45,7 @@ class Directory:
     def is_known(self, task_id: str) -> bool:
         """Whether there is, or was, such a run of a task, as far as memory goes."""
         kernel = self._owner.kernel
-        return task_id in kernel.tasks or task_id in kernel.retired
+        return task_id in kernel.tasks or task_id in kernel.evicted
 
     def known(self, task_id: str, by: Task | None = None) -> Work:
         """
@@ -59,7 +59,7 @@ class Directory:
         if row is not None and row.cargo is not None:
             work: Work = row.cargo
             return work
-        state = kernel.retired.get(task_id)
+        state = kernel.evicted.get(task_id)
         if state is not None:
             if self.recovered is not None:
                 return self.recovered.recollect(task_id, state)

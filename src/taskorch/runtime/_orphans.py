@@ -6,8 +6,15 @@ from contextlib import suppress
 from typing import Protocol
 
 from taskorch.errors import InvalidTransitionError
-from taskorch.kernel import AgentRow, Kernel, PolicyFault, Spec, TaskRow, is_missing
-from taskorch.runtime._work import gone_of
+from taskorch.kernel import (
+    AgentRow,
+    Kernel,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    is_unresolvable,
+)
+from taskorch.runtime._work import why_unresolvable
 
 
 class OrphansHost(Protocol):
@@ -31,7 +38,11 @@ def hold_orphans(host: OrphansHost, now: int) -> None:
 
 def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
     """Release *row*, held for an unresolvable function, if it is found now."""
-    if is_missing(row) and not gone_of(row.cargo) and not no_agent(kernel, row, now):
+    if (
+        is_unresolvable(row)
+        and not why_unresolvable(row.cargo)
+        and not no_agent(kernel, row, now)
+    ):
         # A veto of the user's StateMachine leaves it where it is.
         with suppress(InvalidTransitionError, PolicyFault):
             kernel.decide(row, "retry", now)

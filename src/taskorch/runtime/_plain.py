@@ -279,7 +279,7 @@ class Plain:
         kinds = dict(zip(buckets, works, strict=True))
         if not self._is_agreed(kinds, now):
             return None
-        known, gone = kernel.tasks.keys(), kernel.retired
+        known, gone = kernel.tasks.keys(), kernel.evicted
         # Any, since checkers for 3.13 and newer look for nothing but text among text.
         chosen: Any = batch.ids
         if not (known.isdisjoint(chosen) and gone.isdisjoint(chosen)):

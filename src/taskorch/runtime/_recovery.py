@@ -17,7 +17,7 @@ from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading
 from taskorch.runtime._retention import prune
 from taskorch.runtime._weights import Weights
-from taskorch.runtime._work import NEVER, gone_of
+from taskorch.runtime._work import NEVER, why_unresolvable
 
 _ALL: Final = frozenset(CATALOGUE)
 #: States of which those who wait are told.
@@ -36,7 +36,7 @@ class RecoveryHost(
 
     attempts: Attempts
     epoch: int
-    has_gone: bool
+    has_unresolvable: bool
     joining: list[Agent]
     now: Callable[[], int]
     #: The pools that this life was given.
@@ -111,8 +111,8 @@ class Recovery:
         for row in list(kernel.tasks.values()):
             self._check_needs(row, now_ns())
         rows = kernel.tasks.values()
-        rt.has_gone = any(
-            row.cargo is not None and gone_of(row.cargo)
+        rt.has_unresolvable = any(
+            row.cargo is not None and why_unresolvable(row.cargo)
             for row in rows
             if row.state not in TERMINAL
         )
@@ -138,7 +138,7 @@ class Recovery:
         """Hold *row* if what it needs is gone; let it go if that is back."""
         kernel = self._rt.kernel
         if row.state is TaskState.QUEUED:
-            why = gone_of(row.cargo) or no_agent(kernel, row, now)
+            why = why_unresolvable(row.cargo) or no_agent(kernel, row, now)
             if why:
                 kernel.miss(row, why, now)
         else:

@@ -62,7 +62,7 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
         row = runtime.kernel.tasks.get(task_id)
         if row is not None:
             return status_of(runtime, row, row.cargo)
-        state = runtime.kernel.retired.get(task_id)
+        state = runtime.kernel.evicted.get(task_id)
         label = "" if state is None else runtime.deciders.label(state)
     if state is None:
         msg = f"no task has the id {task_id!r}"

@@ -115,7 +115,7 @@ class Runtime:
         "executors",
         "fault",
         "halted",
-        "has_gone",
+        "has_unresolvable",
         "joining",
         "kernel",
         "known_calls",
@@ -243,7 +243,7 @@ class Runtime:
         #: It has ended, and left what has not to its next life.
         self.halted = False
         #: Whether a task that was taken up calls what is gone.
-        self.has_gone = False
+        self.has_unresolvable = False
         #: Marks the programs of this life.
         self.run_id: str = ""
         if isinstance(journal, MemoryJournal):

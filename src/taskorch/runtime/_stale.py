@@ -242,11 +242,11 @@ def runs_above(host: StaleHost, work: Work) -> list[str]:
     terms = None if row.links is None else row.links.terms
     if terms is None or not terms.joined:
         return found
-    tasks, retired = host.kernel.tasks, host.kernel.retired
+    tasks, evicted = host.kernel.tasks, host.kernel.evicted
     done = [
         name
         for name in found
-        if _COMPLETED is (tasks[name].state if name in tasks else retired.get(name))
+        if _COMPLETED is (tasks[name].state if name in tasks else evicted.get(name))
     ]
     return _that_count(terms.join, found, done)
 

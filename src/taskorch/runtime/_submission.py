@@ -513,7 +513,7 @@ class Submission:
             # The key stands for the first run, and so for them all.
             new = attrs.evolve(new, idempotency_key=None)
         if work._task is None:
-            known = rt.kernel.retired.digest(name)
+            known = rt.kernel.evicted.digest(name)
             return None if known == digest(new, above) else []
         old = _bare(work._task)
         both = given_parents(rt, work, above), above
@@ -707,7 +707,7 @@ class Submission:
                 task = _bare(task)
             found = digest(task, after_of(work))
             if found is not None:
-                self._rt.kernel.retired.note_digest(row.id, found)
+                self._rt.kernel.evicted.note_digest(row.id, found)
 
     def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task

@@ -36,8 +36,8 @@ from taskorch.runtime._work import (
     Work,
     failed_earlier,
     first_error,
-    gone_of,
     moment,
+    why_unresolvable,
 )
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ def _earlier(row: TaskRow, roots: Sequence[str]) -> str | None:
     return None
 
 
-def gone_root(work: Work) -> TaskRow | None:
+def unresolvable_root(work: Work) -> TaskRow | None:
     """
     Task at or above *work* whose function is unresolvable, if any.
 
     Under the lock, or of a task that waits for the same as ever. None if there is none:
     only a journal with such a task is looked through.
     """
-    if not getattr(work._rt, "has_gone", False):
+    if not getattr(work._rt, "has_unresolvable", False):
         return None
     todo, seen = [work._row], {work._row.id}
     while todo:
@@ -100,7 +100,7 @@ def gone_root(work: Work) -> TaskRow | None:
             continue
         terms = None if row.links is None else row.links.terms
         calls = terms is None or terms.wait is None
-        if calls and row.cargo is not None and gone_of(row.cargo):
+        if calls and row.cargo is not None and why_unresolvable(row.cargo):
             return row
         for parent in _needed(row):
             if parent.id not in seen:
@@ -111,16 +111,16 @@ def gone_root(work: Work) -> TaskRow | None:
 
 def is_hopeless(work: Work) -> bool:
     """Whether *work* is settled, or waits for a function that is unresolvable."""
-    return is_settled(work._row) or gone_root(work) is not None
+    return is_settled(work._row) or unresolvable_root(work) is not None
 
 
 def blockade(row: TaskRow) -> DependencyFailedError:
     """The error of a task that is blocked by what it needs."""
     extra = row.extra
-    root = None if is_settled(row) else gone_root(row.cargo)
+    root = None if is_settled(row) else unresolvable_root(row.cargo)
     if root is not None:
         after = "" if root is row else f"needs {root.id}, which "
-        msg = f"task {row.id} {after}cannot run: {gone_of(root.cargo)}"
+        msg = f"task {row.id} {after}cannot run: {why_unresolvable(root.cargo)}"
         above = () if root is row else (root.id,)
         hint = (
             "it goes on in the first life that finds it; or orch.decide("
@@ -312,7 +312,7 @@ class Waiting:
         rt = self._rt
         if work._visible_after <= rt.committed and is_settled(work._row):
             return True
-        return rt.halted or gone_root(work) is not None
+        return rt.halted or unresolvable_root(work) is not None
 
     def _block_inside(
         self,
@@ -754,7 +754,9 @@ class _Watch:
         """Under the lock: call the waiter if its condition holds, or wait on."""
         work = self._work
         rt = work._rt
-        told = rt.halted or work._visible_after <= rt.committed or gone_root(work)
+        told = (
+            rt.halted or work._visible_after <= rt.committed or unresolvable_root(work)
+        )
         if told and self._is_so(work):
             self._tell()
         else:

@@ -123,7 +123,7 @@ class Weights:
             and finished[0].cargo._visible_after <= committed
         ):
             self._total -= self._by_row.pop(finished[0], 0)
-            kernel.retire()
+            kernel.evict()
         # Those of a run that goes on stay.
         self._look_at = max(self._most, self._total + self._most // 4)
         if kernel.dropped:

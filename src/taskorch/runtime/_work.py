@@ -379,7 +379,7 @@ def result_of_wait(work: Work, emitted: Emitted | None) -> Any:
     return payload.default if isinstance(payload, Wait) else None
 
 
-def gone_of(work: Work) -> str:
+def why_unresolvable(work: Work) -> str:
     """What *work* needs and is gone, in a sentence; empty if nothing is."""
     join = None if work._task is None else work._task.join
     if isinstance(join, Missing) and is_waiting(work._row):

@@ -467,7 +467,7 @@ class Life(Hosting):
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task; None if there is none."""
         row = self.kernel.tasks.get(task_id)
-        return self.kernel.retired.get(task_id) if row is None else row.state
+        return self.kernel.evicted.get(task_id) if row is None else row.state
 
     def control(self, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
         """
@@ -478,7 +478,7 @@ class Life(Hosting):
         """
         row = self.kernel.tasks.get(task_id)
         if row is None:
-            if task_id in self.kernel.retired:
+            if task_id in self.kernel.evicted:
                 return False
             msg = f"no task has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=str(task_id))

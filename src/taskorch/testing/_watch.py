@@ -1122,7 +1122,7 @@ class Watch:
                 seen.queue.add(task_id, seen.place)
         for task_id, state in self._acknowledged.items():
             kept = kernel.tasks.get(task_id)
-            found = kernel.retired.get(task_id) if kept is None else kept.state
+            found = kernel.evicted.get(task_id) if kept is None else kept.state
             if found is None:
                 _breach("acknowledged", f"{task_id} was accepted, and is gone")
             if state is not None and found is not state:

@@ -519,7 +519,7 @@ class Workload:
         life = simulation.world.life
         if life is not None:
             here = {task.id: None for task in tasks}
-            known = (life.kernel.tasks, life.kernel.retired, here)
+            known = (life.kernel.tasks, life.kernel.evicted, here)
             tasks = [
                 attrs.evolve(
                     task,

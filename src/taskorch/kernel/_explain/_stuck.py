@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from taskorch._frozen import frozen
 from taskorch.kernel import _books
 from taskorch.kernel._application import is_under_way
-from taskorch.kernel._control import is_missing
+from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._dispatch import match
 from taskorch.kernel._explain._explanation import approve, why_held
@@ -167,7 +167,7 @@ class Search:
                 return None
             return self._cause("event", (name,), partial(_emit, name), outside=True)
         why = why_held(row)
-        kind = "gone" if is_missing(row) else "decision"
+        kind = "gone" if is_unresolvable(row) else "decision"
 
         def tell(ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
             verdicts = "'retry' | 'fail' | 'complete'"
