@@ -71,6 +71,7 @@ class _Options(TypedDict, total=False):
     executors: Mapping[str, Executor | AttemptExecutor[Any] | int] | None
     durability: Literal["power", "process"]
     keep_finished: int
+    keep_finished_mb: float | None
     max_queued: int | None
     unknown_capability: Literal["refuse", "wait"]
     stop_timeout: float | timedelta | None

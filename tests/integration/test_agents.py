@@ -270,7 +270,9 @@ def test_capacity_is_shared_by_the_tasks_of_an_agent(orch):
     # Memory it does not name: the pool says how much there is.
     loose = Task("work", resources=Resources(memory_mb=1_000))
     assert orch.submit_task(loose).result(PATIENCE) == Resources(memory_mb=1_000)
-    for resources in (Resources(cpu=3), Resources(licence=4), Resources(gpu=1)):
+    with pytest.raises(UnsatisfiableError, match="no pool and no agent has"):
+        orch.submit_task(Task("work", resources=Resources(gpu=1)))
+    for resources in (Resources(cpu=3), Resources(licence=4)):
         with pytest.raises(UnsatisfiableError, match="agent sized"):
             orch.submit_task(Task("work", resources=resources))
 

@@ -148,6 +148,7 @@ def test_every_setting_can_be_a_variable():
         TASKORCH_RESOURCES="cpu=4, memory_mb=2048.5",
         TASKORCH_EXECUTORS="process=3",
         TASKORCH_KEEP_FINISHED="0",
+        TASKORCH_KEEP_FINISHED_MB="64",
         TASKORCH_MAX_QUEUED="none",
         TASKORCH_UNKNOWN_CAPABILITY="wait",
         TASKORCH_STOP_TIMEOUT="2.5",

@@ -317,7 +317,7 @@ def test_an_agents_handler_has_none():
         ({"payload": 3}, TypeError, "no option 'payload'"),
         ({"timeout": 0}, InvalidTaskError, "@task: timeout"),
         ({"timeout": "3"}, InvalidTaskError, "@task: timeout"),
-        ({"retry": 3}, InvalidTaskError, "RetryPolicy is needed"),
+        ({"retry": "3"}, InvalidTaskError, "RetryPolicy is needed"),
         ({"resources": 5}, InvalidTaskError, "Resources are needed"),
         ({"priority": "high"}, InvalidTaskError, "priority"),
         ({"type": ""}, InvalidTaskError, "type"),

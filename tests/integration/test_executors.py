@@ -403,7 +403,6 @@ def test_an_exception_that_cannot_be_pickled_does_not_break_the_pool(
     ("fn", "kind"),
     [
         (return_lock, "lock"),
-        (return_lambda, "function"),
         (return_trap, "Trap"),
         (return_coroutine_function, "coroutine"),
     ],

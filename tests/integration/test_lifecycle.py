@@ -204,7 +204,7 @@ def test_the_report_lists_what_was_left() -> None:
     assert left["blocked"].state is TaskState.BLOCKED
     assert "needs bad" in left["blocked"].reason
     assert left["aside"].state is TaskState.SUSPENDED
-    assert "resume_task" in left["aside"].reason
+    assert "waits to be resumed" in left["aside"].reason
     assert "2 left" in str(report)
     for handle in (blocked, aside):
         error = handle.exception(PATIENCE)

@@ -349,7 +349,9 @@ def test_a_status_as_json():
         failed = orch.submit(bad)
         orch.wait(PATIENCE)
         error = orch.get_task_status(failed.task_id).to_dict()["error"]
+        where = error.pop("where")
         assert error == {"type": "Strange", "message": "(it cannot be printed)"}
+        assert where.endswith(" in bad")
 
 
 def test_what_has_no_end_is_cut_off():

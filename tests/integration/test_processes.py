@@ -601,14 +601,15 @@ def test_none_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
 
         def work():
             child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
-            print(os.getpid(), child.pid, flush=True)
+            # In one piece: the other process prints, too.
+            os.write(1, f"{os.getpid()} {child.pid}\\n".encode())
             time.sleep(3600)
 
         if __name__ == "__main__":
             with TaskOrchestrator(executors={"process": 2}) as orch:
                 orch.submit_task(Task.call(work, executor="process"))
                 idle = orch.submit_task(Task.call(os.getpid, executor="process"))
-                print(idle.result(), flush=True)
+                os.write(1, f"{idle.result()}\\n".encode())
                 time.sleep(3600)
     """
     parent = run(tmp_path, script)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -91,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     journal: str | None = None
+    # Each command says in its own words what it leaves; a handler of somebody's own
+    # hears of it all the same.
+    logging.getLogger("taskorch.runtime._lifecycle").addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What it has no letter for is shown as Python writes it.

@@ -45,7 +45,7 @@ from taskorch.events import (
     TaskUnblocked,
 )
 from taskorch.kernel import TaskRow, take_snapshot
-from taskorch.model import TaskState
+from taskorch.model import TERMINAL, TaskState
 from taskorch.protocols import DurableJournal, Entry, Group, Journal
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._bare_journal import BareJournal
@@ -249,7 +249,12 @@ class Committer:
                 elif cls is TaskOptionsChanged and work._visible_after >= NEVER:
                     # It begins with what is kept: whether it may run twice, above all.
                     work._visible_after = NEVER + fact[SEQ]
-                document = documents.pop(work, None) if cls in _DOCUMENTED else None
+                document = None
+                # What ends the task in the same step has it: see `bring_late`.
+                if cls in _DOCUMENTED and not (
+                    cls is TaskRetrying and work._row.state in TERMINAL
+                ):
+                    document = documents.pop(work, None)
                 keep(fact, document)
             self.last = fact[SEQ]
         if self._rt.wanted:

@@ -188,7 +188,7 @@ def test_shards_are_judged_together(suite_of, tmp_path):
     assert said["totals"]["covered_lines"] == 4
     # The tests stand once in what other tools read, and the task once in the sentence.
     assert xml.count("<testcase") == 11
-    assert headline(report).startswith("2 of 2 tasks succeeded: ")
+    assert headline(report).startswith("2 of 2 tasks succeeded, in 3 of 3 parts: ")
 
 
 def test_a_whole_that_does_not_meet_its_criteria_blocks_what_depends_on_it(

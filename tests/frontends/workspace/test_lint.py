@@ -134,7 +134,7 @@ def test_files_without_problems_say_so(tmp_path):
         (b'---\noutputs: [""]\n---\n', "the text is empty"),
         (b"---\ncommand: 'a \"b'\n---\n", "this cannot be split as a shell does"),
         (b"---\ncommand: []\n---\n", "the program to run is missing"),
-        (b"---\npriority: urgent\n---\n", "one of low, medium, normal, high, critical"),
+        (b"---\npriority: urgent\n---\n", "one of critical, high, medium, normal, low"),
         (b"---\nresources: 3\n---\n", "`name: value` is needed here, not 3"),
         (b"---\nresources: {cpu: 9}\n---\n", "2:12: 9 CPUs: one agent has 4"),
         (b"---\nresources: {memory_gb: 9}\n---\n", "9 GB of memory: one agent has 8"),

@@ -171,7 +171,7 @@ BAD = {
     "timeout": [0, -1, float("nan"), float("inf"), 1e12, 10**400, True, "5", NOON],
     "deadline": [0, -1, float("nan"), 1e12, True, "5", NAIVE, timedelta(-5)],
     "not_before": [-1, float("nan"), 1e12, True, "5", NAIVE, timedelta(-5)],
-    "retry": [None, 3, {"max_attempts": 3}, RetryPolicy],
+    "retry": [None, "3", {"max_attempts": 3}, RetryPolicy],
     "idempotency_key": ["", " ", "a\tb", "x" * 201, 5, b"k"],
     "idempotent": [None, 1, "yes"],
     "metadata": [5, "x", [("a", 1)]],
@@ -278,8 +278,8 @@ def test_it_never_raises_and_says_the_same_again(task):
             "Resources are needed, as in Resources(cpu=1), not [('cpu', 1)]",
         ),
         (
-            replaced("retry", 3),
-            "a RetryPolicy is needed, as in RetryPolicy(max_attempts=3), not 3",
+            replaced("retry", "3"),
+            "a RetryPolicy is needed, as in RetryPolicy(max_attempts=3), not '3'",
         ),
         (
             replaced("timeout", 0),

@@ -253,7 +253,7 @@ class Tasks:
     # -- changing ------------------------------------------------------------------
 
     async def _rerun(self, request: Request) -> Response:
-        said = await read_object(request, _RERUN)
+        said = await read_object(request, _RERUN, is_needed=False)
         rerun = partial(self._orch().rerun_task, named(request, "task_id"), **said)
         handle = await run_in_threadpool(rerun)
         return answer({"task_id": handle.task_id}, 202)

@@ -251,9 +251,12 @@ class Fields:
             if name in self._names:
                 continue
             here = self._offset + line + 1, column + 1
-            near, stops = _nearest(name.lower(), known), True
-            if near is None and self._node.value[name].value not in (None, "", [], {}):
-                near = _meant(name, known)
+            near, stops = _meant(name, known), True
+            if near is None:
+                near = _nearest(name.lower(), known)
+            elif self._node.value[name].value in (None, "", [], {}):
+                near = None
+            else:
                 stops = all_of_them or near == "dependencies"
             if near is None and not all_of_them:
                 rest[name] = frozenset(_texts_in(self._node.value[name]))

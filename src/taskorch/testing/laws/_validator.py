@@ -57,7 +57,7 @@ _OF_FORM: Final[dict[Form, tuple[Any, ...]]] = {
     "duration_or_zero": (-1, "soon", None, 0, 5.0),
     "moment": (-1, datetime(2100, 1, 1), None, 100.0, 1e6),  # noqa: DTZ001 - a fault
     "moment_or_zero": (-1, "now", None, 0, 10.0),
-    "retry": (3, RetryPolicy(), RetryPolicy(2), RetryPolicy(1_000)),
+    "retry": ("3", RetryPolicy(), RetryPolicy(2), RetryPolicy(1_000)),
     "key": ("", 5, None, "key-1"),
     "flag": ("yes", True, False),
     "name": ("", 5, None, "ann", "bob"),
