@@ -129,7 +129,7 @@ _WHERE = {
 }
 
 #: Where the classes are that this module once offered as well.
-_OTHERS = ("errors", "events", "model", "policies", "protocols")
+_PUBLIC_MODULES = ("errors", "events", "model", "policies", "protocols")
 
 _NAMES = ("__version__", *sorted(chain.from_iterable(_WHERE.values())))
 
@@ -144,7 +144,7 @@ def __getattr__(name: str) -> object:
             found = getattr(import_module(module), name)
             globals()[name] = found
             return found
-    for module in _OTHERS if name[0].isupper() else ():
+    for module in _PUBLIC_MODULES if name[0].isupper() else ():
         where = import_module(f"taskorch.{module}")
         if hasattr(where, name):
             msg = f"import {name} from taskorch.{module}, not from taskorch"

@@ -71,7 +71,7 @@ class Ahead(Generic[T]):
         self.is_accepted_at_once = self.has_end and runtime.committer is not None
         #: All calls have been submitted, or nobody wants the others.
         self.is_over = False
-        # A drain submits the rest, beside whoever takes results.
+        # A drain submits the rest, beside the consumer of results.
         self._lock = threading.Lock()
         if self.has_end:
             key, maps = id(self), runtime.maps
@@ -104,7 +104,7 @@ class Ahead(Generic[T]):
             self._most = max(1, self._most >> 1)
 
     def leave(self) -> None:
-        """Nobody asks for the others, or keeps them: cancel what has not begun."""
+        """Cancel the calls that have not begun, as their results are not asked for."""
         self.is_over = True
         handles, self.handles = list(self.handles), deque()
         for handle in handles:
@@ -121,8 +121,8 @@ class Results(Iterator[T]):
     """
     The results of a `map`, in order.
 
-    If nobody has asked for any when it goes, the calls were what he wanted: they are
-    made, all of them. If somebody has, what has not begun is cancelled.
+    If no result was asked for when the iterator goes, the calls were wanted: they are
+    made, all of them. Otherwise, calls that have not begun are cancelled.
     """
 
     def __init__(self, ahead: Ahead[T], end: float | None) -> None:
@@ -188,7 +188,7 @@ def map_calls(
 
 
 def submit_rest(runtime: Runtime) -> None:
-    """What is left of every map is submitted: somebody waits for all work."""
+    """Submit what is left of every map, as all work is waited for."""
     for ref in list(runtime.maps.values()):
         ahead = ref()
         if ahead is not None:

@@ -606,7 +606,7 @@ class AsyncResources:
 
 
 def _release_unwanted(granting: asyncio.Future[HeldResources]) -> None:
-    """Release what was granted to somebody who was cancelled meanwhile."""
+    """Release a grant whose caller was cancelled meanwhile."""
     if not granting.cancelled() and granting.exception() is None:
         release = granting.result().release
         asyncio.get_running_loop().run_in_executor(None, release)

@@ -225,7 +225,7 @@ def _shown(value: object) -> str:
 
 
 def _meant(name: str, names: Iterable[str]) -> str:
-    """Which of *names* was meant."""
+    """A hint: the one of *names* that *name* may mean, or all of them."""
     from difflib import get_close_matches  # noqa: PLC0415 - for errors
 
     known = tuple(names)
@@ -285,7 +285,7 @@ class _File:
         return file
 
     def settings(self, profile: str | None) -> dict[str, Setting]:
-        """Those of the file, and those of *profile* over them."""
+        """The settings of the file, and those of *profile* over them."""
         table = dict(self.table or {})
         profiles = table.pop(_PROFILES, {})
         found = self._settings(table, ())
@@ -319,7 +319,7 @@ class _File:
             how = f"{name} = {SETTINGS[name][1].example}"
             meant = _checked(name, value, source, how)
             if name == "journal" and meant is not None:
-                # Wherever somebody stands who uses the file.
+                # Relative to the file, not to the working directory.
                 meant = str(self.path.parent / meant)
             found[name] = Setting(name, meant, source)
         return found
@@ -334,7 +334,7 @@ class _File:
 
 
 def _in_short(path: Path) -> str:
-    """*path*, as whoever is in the working directory would write it."""
+    """*path*, relative to the working directory if it is in it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 

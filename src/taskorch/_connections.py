@@ -11,17 +11,17 @@ from time import monotonic
 from typing import Final, TypeAlias
 
 #: Seconds for which one at rest is used again: well before the service ends it.
-_REST: Final = 2.0
+_IDLE_SECONDS: Final = 2.0
 _MOST: Final = 32
 
 
 class _Http(http.client.HTTPConnection):
-    """It sends the head and the body of a request in one piece."""
+    """A connection that sends head and body of a request in one piece."""
 
     _parts: bytes = b""
 
     def send(self, data: object) -> None:
-        """Keep it until the answer is asked for."""
+        """Keep *data* until the answer is asked for."""
         assert isinstance(data, bytes)  # noqa: S101 - we ask, and with bytes
         self._parts += data
 
@@ -41,7 +41,7 @@ _Rest: TypeAlias = tuple[float, int, http.client.HTTPConnection]
 
 class Connections:
     """
-    Those to one server; any thread may ask. A port that is None is that of the scheme.
+    Connections to one server, for any thread; port None is that of the scheme.
 
     No request is sent twice. One that was at rest is used only if nothing has come
     over it, such as its end, and if it did not rest for long: the server still has it.
@@ -94,7 +94,11 @@ class Connections:
                 # Another thread has taken it.
                 break
             is_ours = process == os.getpid()
-            if is_ours and monotonic() - since < _REST and _is_silent(connection):
+            if (
+                is_ours
+                and monotonic() - since < _IDLE_SECONDS
+                and _is_silent(connection)
+            ):
                 connection.sock.settimeout(timeout)
                 return connection
             connection.close()

@@ -286,7 +286,7 @@ def _tell(caretaker: threading.Thread) -> None:
 
 
 def _at_exit() -> None:
-    """Let what was accepted be done."""
+    """At the exit of the process, wait until accepted calls are done."""
     _EXITING.set()
     for caretaker in list(_CARETAKERS):
         _tell(caretaker)

@@ -25,7 +25,7 @@ from taskorch.events import (
 from taskorch.model import check_count
 from taskorch.model._show import show
 from taskorch.runtime._asyncio import asyncio, resolve_on
-from taskorch.runtime._gate import Gate
+from taskorch.runtime._latch import Latch
 from taskorch.runtime._work import Work
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class EventStream:
         self._missed = 0
         self._is_over = False
         self._lock = threading.Lock()
-        self._gate = Gate()
+        self._latch = Latch()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = []
         ref = weakref.ref(self)
         signals = runtime.signals
@@ -105,7 +105,7 @@ class EventStream:
         return task_id is not None and fnmatchcase(task_id, self._task)
 
     def _wake(self) -> None:
-        self._gate.set()
+        self._latch.set()
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for loop, future in waiting:
@@ -121,7 +121,7 @@ class EventStream:
         return self._events.popleft()
 
     def close(self) -> None:
-        """There are no more events."""
+        """End the stream: no more events come."""
         with self._lock:
             self._is_over = True
             self._events.clear()
@@ -144,7 +144,7 @@ class EventStream:
                 msg = "the next event would block the event loop"
                 hint = "async for event in orch.aio.events(…)"
                 raise WouldBlockError(msg, hint=hint)
-            self._gate.wait()
+            self._latch.wait()
 
     def __aiter__(self) -> Self:
         return self

@@ -61,7 +61,7 @@ class _Unwritten:
 
 class _Class:
     """
-    A class that waits for its methods.
+    A class whose methods are written later.
 
     Two threads may write it at the same moment: what they put there is equal.
     """

@@ -205,7 +205,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
 
 @defers_interrupts
 def is_free(lock: threading.Lock) -> bool:
-    """Whether this thread can have *lock*: not if it has it."""
+    """Whether this thread can have *lock*, which it must not hold already."""
     if not lock.acquire(timeout=_PATIENCE):
         return False
     lock.release()

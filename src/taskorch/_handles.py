@@ -13,14 +13,14 @@ from taskorch._futures import TaskFuture
 from taskorch.errors import ResultGoneError, UsageError
 from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._show import show
-from taskorch.runtime._gate import Gate
+from taskorch.runtime._latch import Latch
 from taskorch.runtime._reports import status_of
 from taskorch.runtime._waiting import (
     UNSTARTED,
     blockade,
-    gone_root,
     is_hopeless,
     is_settled,
+    unresolvable_root,
 )
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
@@ -79,7 +79,7 @@ class TaskHandle(Work, Generic[T]):
 
     def done(self) -> bool:
         """Whether the task has ended."""
-        return self._row.state in TERMINAL and self._settled <= self._rt.committed
+        return self._row.state in TERMINAL and self._visible_after <= self._rt.committed
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled."""
@@ -109,7 +109,7 @@ class TaskHandle(Work, Generic[T]):
         if (
             self._row.state is _COMPLETED
             and self._error is None
-            and self._settled <= rt.committed
+            and self._visible_after <= rt.committed
         ):
             # Not by `cast`, which is called.
             value: T = self._value
@@ -152,21 +152,21 @@ class TaskHandle(Work, Generic[T]):
         row, rt = self._row, self._rt
         if isinstance(self._error, ResultGoneError):
             return True, self._error
-        if self._settled <= rt.committed and row.state in TERMINAL:
+        if self._visible_after <= rt.committed and row.state in TERMINAL:
             return True, None if row.state is _COMPLETED else error_of(self)
         rt.deciders.refuse_reentry()
         with rt.lock:
             return self._said()
 
     def _said(self) -> tuple[bool, BaseException | None]:
-        """As `_outcome`; under the lock."""
+        """Whether the task has ended, and its error; under the lock: see `_outcome`."""
         row, rt = self._row, self._rt
-        if self._settled <= rt.committed:
+        if self._visible_after <= rt.committed:
             if row.state in TERMINAL:
                 return True, None if row.state is _COMPLETED else error_of(self)
             if is_settled(row):
                 return True, blockade(row)
-        if gone_root(self) is not None:
+        if unresolvable_root(self) is not None:
             return True, blockade(row)
         return (True, unfinished(self)) if rt.halted else (False, None)
 
@@ -275,12 +275,12 @@ def as_completed(
     """
     left: dict[TaskHandle[T], Callable[[], object]] = {}
     settled: deque[TaskHandle[T]] = deque()
-    gate = Gate()
+    latch = Latch()
 
     def watch(handle: TaskHandle[T]) -> Callable[[], object]:
         def tell() -> None:
             settled.append(handle)
-            gate.set()
+            latch.set()
 
         return handle._rt.waiting.when(handle, _is_known, tell)
 
@@ -296,10 +296,10 @@ def as_completed(
             while not settled:
                 patience = None if end is None else max(0.0, end - monotonic())
                 where = next(iter(left))._rt.waiting
-                if not where.until(gate, tuple(left), patience) and not settled:
+                if not where.until(latch, tuple(left), patience) and not settled:
                     msg = f"{len(left)} of {total} tasks have not ended in {seconds} s"
                     raise TimeoutError(msg)
-                gate.clear()
+                latch.clear()
             del left[settled[0]]
             # Not kept in a variable: the caller alone holds what was yielded.
             yield settled.popleft()

@@ -112,7 +112,7 @@ _BY_KIND: Final[Any] = object()
 
 
 def _bind_needed() -> None:
-    """Have the names of `_needed` here: the first to use them is an orchestrator."""
+    """Bind the names of `_needed` here, at the first use by an orchestrator."""
     if "Runtime" not in globals():
         from taskorch import _needed  # noqa: PLC0415 - most of the time of an import
 
@@ -183,7 +183,7 @@ class TaskOrchestrator:
         tracer_provider: Whose OpenTelemetry spans are made; None is the provider that
             has been set for the process by now, or by the start. If none has, no spans
             are made, and nothing of OpenTelemetry is imported.
-        meter_provider: Whose OpenTelemetry metrics are measured; None likewise.
+        meter_provider: What measures by OpenTelemetry; None: that of the process.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
@@ -489,7 +489,7 @@ class TaskOrchestrator:
         self, task_id: str, *, reason: str = "cancelled by the user"
     ) -> bool:
         """
-        Call a task off; False if it has ended.
+        Cancel a task; False if it has ended.
 
         A running one is asked to stop, and is CANCELLED when it has, or when its
         grace is over. The *reason* stands in its error and in its events.
@@ -529,7 +529,7 @@ class TaskOrchestrator:
 
     def resume_task(self, task_id: str) -> bool:
         """
-        Let a suspended task go on; False if it is not suspended.
+        Resume a suspended task; False if it is not suspended.
 
         Raises:
             UnknownTaskError: No task has this id.
@@ -560,7 +560,7 @@ class TaskOrchestrator:
             run_id = rt.directory.reruns.latest(task_id)
             row = rt.kernel.tasks.get(run_id)
             if row is None:
-                if run_id in rt.kernel.retired:
+                if run_id in rt.kernel.evicted:
                     return False
                 msg = f"no task has the id {task_id!r}"
                 raise UnknownTaskError(msg, task_id=str(task_id))
@@ -688,7 +688,7 @@ class TaskOrchestrator:
         priority: int | None = None,
     ) -> list[str]:
         """
-        Do the same to many tasks in memory: to all of which all that is said holds.
+        Do the same to all tasks in memory for which every condition holds.
 
         It is done in slices, so that others can go on meanwhile; what the state of a
         task, or the state machine, does not allow is left out.
@@ -1027,7 +1027,7 @@ class TaskOrchestrator:
         self, drain: bool = True, timeout: float | timedelta | None = None
     ) -> StopReport:
         """
-        End: wait for what can still proceed, cancel the rest, and say what was left.
+        Stop: wait for what can still proceed, cancel the rest, report what was left.
 
         While it waits, new tasks are taken from tasks, receivers and callbacks only,
         and health is not ready. The log says after some seconds what is waited for.
@@ -1048,7 +1048,7 @@ class TaskOrchestrator:
             KeyboardInterrupt: It was interrupted. While it waited for work to end,
                 nothing has stopped, unless that was interrupted before: then what runs
                 was asked to stop. After that, it has ended without waiting further.
-            SystemExit: Likewise, by a signal of `stop_on`.
+            SystemExit: A signal of `stop_on` came while it waited.
         """
         if drain and self._rt.started and not self._rt.closed:
             submit_rest(self._rt)
@@ -1064,7 +1064,7 @@ class TaskOrchestrator:
         drain: bool | None = None,
     ) -> None:
         """
-        End in good order at *signals*, as at the SIGTERM of whoever runs the process.
+        Stop in good order at *signals*, such as the SIGTERM of a supervisor.
 
         The first one raises SystemExit on the main thread, or cancels the main task of
         `asyncio.run`, and so ends the `with` or `async with` block, which then waits
@@ -1080,7 +1080,7 @@ class TaskOrchestrator:
         Args:
             signals: Such as `signal.SIGTERM`.
             timeout: Seconds that the end may take, as that of `stop`. Let it be less
-                than whoever sends the signal waits before he kills.
+                than the sender of the signal waits before it kills.
             drain: Whether what is queued is waited for, too; None is in memory only.
 
         Raises:

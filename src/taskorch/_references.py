@@ -241,7 +241,7 @@ def _record(
     evolve: Callable[..., Any],
 ) -> _Kind:
     """
-    Of objects with the fields *names*, of which *evolve* makes others.
+    A kind for objects with the fields *names*, of which *evolve* makes others.
 
     Of those that the constructor takes, *given* says what it calls them.
     """
@@ -428,7 +428,7 @@ def references(
     args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})
 ) -> list[Any]:
     """
-    All that stands for the result of a task among arguments, however deep.
+    All references to results among arguments, however deep.
 
     Raises:
         InvalidTaskError: One is where it could not be replaced; the message has its

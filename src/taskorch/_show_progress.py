@@ -101,7 +101,7 @@ class Source(Protocol):
     """What progress is shown of."""
 
     def counts(self, *, is_last: bool = False) -> Counts:
-        """How far it is; of the last time, exactly."""
+        """Counts of the source; those of the last call are exact."""
         ...
 
     def rows(self) -> Iterable[TaskRow]:
@@ -153,7 +153,7 @@ class Progress:
             self._screen.print(visible(" ".join(map(str, values))))
 
     def _draw(self) -> None:
-        """Say how far it is, if it is time to."""
+        """Draw the progress, if it is time to."""
         screen = self._screen
         now = monotonic()
         if screen is not None and screen.is_due(now):
@@ -201,7 +201,7 @@ class Progress:
         return (ended - before) / (now - since) if now > since else 0.0
 
     def _slowest_of(self, now: float) -> str:
-        """Which task runs longest, if that is worth a word."""
+        """Name of the task that runs longest, if it runs for long; or ""."""
         slowest = self._slowest
         if now >= self._look_at or (
             slowest is not None and slowest.state is not TaskState.RUNNING
@@ -228,7 +228,7 @@ class Progress:
 
 class Screen:
     """
-    Where a line is written: on a terminal and in a notebook over the last one.
+    The output for progress lines: on a terminal, each replaces the last.
 
     What cannot be written to any more is left alone.
     """
@@ -470,4 +470,4 @@ def _is_terminal(file: TextIO) -> bool:
 
 
 def _nothing() -> None:
-    """Nothing was begun."""
+    """Do nothing: nothing was begun."""

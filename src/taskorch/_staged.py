@@ -53,7 +53,7 @@ class Staged:
 
     def commit(self) -> None:
         """
-        Put it there.
+        Move the file to its path, over an older one.
 
         Raises:
             OSError: It cannot be; nothing is left of it.
@@ -65,7 +65,7 @@ class Staged:
             raise
 
     def discard(self) -> None:
-        """Forget it."""
+        """Remove the staged file."""
         with suppress(FileNotFoundError):
             os.unlink(self._fresh)  # noqa: PTH108
 

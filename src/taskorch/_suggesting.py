@@ -56,7 +56,7 @@ def no_attribute(thing: object, name: str) -> AttributeError:
 
 
 def _meant(thing: object, name: str) -> str | None:
-    """Which attribute of *thing* is meant by *name*: `submitTask` is `submit_task`."""
+    """The attribute of *thing* that *name* may mean: `submit_task` for `submitTask`."""
     import re  # noqa: PLC0415 - for errors, like the next
     from difflib import get_close_matches  # noqa: PLC0415
 
@@ -69,7 +69,7 @@ def _meant(thing: object, name: str) -> str | None:
 
 
 def suggesting(cls: C) -> C:
-    """Let *cls*, given an option that it has not, name the one that was meant."""
+    """Decorate *cls*: an unknown option is refused with the nearest known one."""
     make: Callable[..., None] = cls.__init__  # type: ignore[misc]  # of this very class
     # By its code: `inspect` takes longer to import than all that a name needs here.
     code = make.__code__

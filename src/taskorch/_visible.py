@@ -14,7 +14,7 @@ _OBEYED: Final = re.compile(
 )
 #: Characters of an error's message that facts keep; the error itself has them all.
 _MAX_MESSAGE: Final = 10_000
-#: Who somebody is to a server, and by which password or token.
+#: Credentials in a URL: user, password or token.
 _USERINFO: Final = re.compile(r"""//[^\s/?#"'<>]*@""")
 
 
@@ -48,7 +48,7 @@ def width(text: str) -> int:
 
 
 def cut(text: str, room: int) -> str:
-    """As much of the beginning of *text* as *room* columns have room for."""
+    """The beginning of *text* that fits into *room* columns."""
     if text.isascii():
         return text[:room]
     taken = 0

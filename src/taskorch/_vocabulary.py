@@ -36,7 +36,7 @@ _MANY: Final = 1_000
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Which of the names *known* was meant by *name*; None if nobody can tell."""
+    """The one of *known* that *name* may mean, if one can be told."""
     from difflib import get_close_matches  # noqa: PLC0415 - for errors
 
     names = list(islice(known, _MANY))

@@ -386,7 +386,7 @@ class Client:
 
 
 def _path(task_id: str, below: str) -> str:
-    """Where a task is, and what is *below* it: its id is one part of the path."""
+    """Path of a task, and of what is *below* it; the id is one part of the path."""
     return f"/tasks/{quote(task_id, safe='')}{below}"
 
 

@@ -312,7 +312,7 @@ class UnsatisfiableError(UsageError):
 
 class ResourcesTakenError(UsageError):
     """
-    There is enough of what was asked for by hand, and too little of it is free.
+    Enough of a resource exists, and too little of it is free.
 
     Attributes:
         resource: The resource that is short.
@@ -706,7 +706,7 @@ class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride
         self.failures: Mapping[str, BaseException] = failures or {}
 
     def derive(self, excs: Sequence[Exception], /) -> WorkflowFailedError:  # type: ignore[override]
-        """That part of the error whose exceptions are *excs*."""
+        """The part of the error whose exceptions are *excs*."""
         part: dict[str, BaseException] = {}
         for error in excs:
             # A part of a failure that is a group is another object than that.
@@ -757,7 +757,7 @@ class JournalUnavailableError(JournalError):
 
 
 class JournalTakenError(JournalError):
-    """Somebody else owns the journal now: this orchestrator may not write any more."""
+    """Another orchestrator owns the journal now: this one may not write any more."""
 
     code = "journal_taken"
     default_hint = "stop this one: the other has taken over its work"

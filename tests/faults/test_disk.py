@@ -369,7 +369,7 @@ class Submitter:
         """The disk fails before it is known whether this one was kept."""
         # Elsewhere a slow machine has all its time to write.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_committer, "_PATIENCE", 0.05)
+            patch.setattr(_committer, "_COMMIT_TIMEOUT_S", 0.05)
             assert self.submit(orch, "doubtful") == "unknown"
         recorder.wait_for(1)
 
@@ -501,7 +501,7 @@ def live_through(disk: Disk, aside: Path) -> None:
 def test_an_orchestrator_comes_back_from_any_failure(
     tmp_path: Path, what: str, how: str, once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_committer, "_PATIENCE", 0.05)
+    monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", 0.05)
     folder = tmp_path / "well"
     folder.mkdir()
     with Disk(folder).below_sqlite() as disk:

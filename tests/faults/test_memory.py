@@ -30,7 +30,7 @@ def addresses() -> int:
 
 def live_short_of_memory(path: Path) -> None:
     """In a process of its own: large tasks, in as little memory as that."""
-    patience = _committer._PATIENCE
+    patience = _committer._COMMIT_TIMEOUT_S
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with TaskOrchestrator(journal=path, concurrency=2) as orch:
         orch.submit_task(Task.call(len, "x", id="first")).result(PATIENCE)
@@ -38,7 +38,7 @@ def live_short_of_memory(path: Path) -> None:
         for mib in range(0, 128, 16):
             limit = addresses() + mib * MIB
             # It is told soon that nobody knows.
-            _committer._PATIENCE = 0.1  # type: ignore[misc]
+            _committer._COMMIT_TIMEOUT_S = 0.1  # type: ignore[misc]
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
             task_id, outcome = f"big-{mib}", "accepted"
             try:
@@ -48,7 +48,7 @@ def live_short_of_memory(path: Path) -> None:
             except JournalUnavailableError as error:
                 outcome = error.outcome
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-            _committer._PATIENCE = patience  # type: ignore[misc]
+            _committer._COMMIT_TIMEOUT_S = patience  # type: ignore[misc]
             eventually(lambda: orch.health().status == "ok", str(orch.health()))
             if outcome == "refused":
                 # Nothing of it was done.
@@ -97,7 +97,7 @@ def test_a_commit_without_memory_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Health says so meanwhile, and what was submitted is done once there is some."""
-    monkeypatch.setattr(_committer, "_PATIENCE", 0.05)
+    monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", 0.05)
     journal = Forgetful(tmp_path / "journal.db", durability="process")
     with TaskOrchestrator(journal=journal) as orch:
         recorder = Recorder(orch, "journal_degraded", "journal_restored")

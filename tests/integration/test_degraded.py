@@ -61,7 +61,7 @@ def fixture_path(tmp_path: Path) -> Path:
 def impatience() -> Iterator[None]:
     """Whoever waits in doubt is told so soon; what is well may take its time after it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_committer, "_PATIENCE", 0.02)
+        patch.setattr(_committer, "_COMMIT_TIMEOUT_S", 0.02)
         yield
 
 
@@ -643,7 +643,7 @@ async def test_a_coroutine_in_doubt_is_told_that_another_has_taken_over(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for what could not be written until that is lost, and no longer."""
-    monkeypatch.setattr(_committer, "_PATIENCE", 100 * PATIENCE)
+    monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", 100 * PATIENCE)
     journal = Ailing(path)
     async with TaskOrchestrator(journal=journal) as orch:
         # Of a function that is known, no other thread takes the call.

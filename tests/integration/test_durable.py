@@ -811,7 +811,7 @@ def test_nothing_is_changed_after_the_stop(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is left belongs to the next life: this one refuses to touch it."""
-    monkeypatch.setattr(_committer, "_PATIENCE", 0.1)
+    monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", 0.1)
     orch = open_at(path)
     handle = orch.submit_task(Task.call(echo, id="x"))
     orch.submit_task(Task.call(echo, id="y", not_before=3600))

@@ -14,7 +14,7 @@ from taskorch.policies import (
     PriorityQueue,
     StructuralValidator,
 )
-from taskorch.runtime._lent import lent
+from taskorch.runtime._lent import copy_containers
 
 
 def spoil(value):
@@ -168,7 +168,7 @@ def test_what_is_lent_is_the_same_in_itself():
     shared = [thing, bytearray(b"x")]
     value = {"a": shared, "b": shared, "c": (shared, {1})}
     value["me"] = value
-    copied = lent(value)
+    copied = copy_containers(value)
     assert copied is not value
     assert copied["me"] is copied
     assert copied["a"] is copied["b"] is copied["c"][0]
@@ -183,4 +183,4 @@ def test_what_is_nested_without_end_is_no_matter():
     value = []
     for _ in range(100_000):
         value = [value]
-    assert lent(value) is not value
+    assert copy_containers(value) is not value

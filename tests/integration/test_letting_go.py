@@ -300,9 +300,9 @@ def test_of_a_task_that_has_left_memory_there_is_no_object(
         assert list(orch.map(str, range(3))) == ["0", "1", "2"]
         named = orch.submit_task(Task.call(str, id="mine"))
         assert orch.wait(PATIENCE)
-        retired = orch._rt.kernel.retired
-        eventually(lambda: len(retired) == 10)
-        assert [*retired.by_id] == [named.task_id]
+        evicted = orch._rt.kernel.evicted
+        eventually(lambda: len(evicted) == 10)
+        assert [*evicted.by_id] == [named.task_id]
         states = {orch.get_task_status(task_id).state for task_id in ids}
         assert states == {"completed"}
 

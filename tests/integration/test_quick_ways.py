@@ -283,7 +283,7 @@ class Side:
             ]
         elif self.events:
             facts = [fact for fact, _ in self.journal.read()]
-        retired = self.orch._rt.kernel.retired
+        evicted = self.orch._rt.kernel.evicted
         return {
             # Its own beginning was dated by the clock of the machine.
             "facts": [fact for fact in facts if fact[2] <= self.now],
@@ -293,7 +293,7 @@ class Side:
                 (h.task_id, h.done() and of(h.result)) for h in self.handles[::2]
             ],
             "futures": [(of(f.exception), f.running(), f.done()) for f in futures],
-            "digests": sorted(i for i in retired.by_id if retired.digest(i)),
+            "digests": sorted(i for i in evicted.by_id if evicted.digest(i)),
         }
 
     def give_up(self) -> None:
@@ -608,10 +608,10 @@ def test_a_call_goes_straight_to_an_idle_worker_if_nothing_else_is_to_be_done(
 ):
     """And by the general way otherwise: it is run either way."""
     taken = []
-    settle_lone = Runtime.settle_lone
+    start_single = Runtime.start_single
 
     def watched(rt: Runtime, now: int) -> Any:
-        found = settle_lone(rt, now)
+        found = start_single(rt, now)
         taken.append(found is not None)
         return found
 
@@ -627,7 +627,7 @@ def test_a_call_goes_straight_to_an_idle_worker_if_nothing_else_is_to_be_done(
             orch._rt.waiting.quiet.append(go.set)
         elif beside == "a held worker":
             orch.submit(go.wait)
-        monkeypatch.setattr(Runtime, "settle_lone", watched)
+        monkeypatch.setattr(Runtime, "start_single", watched)
         last = orch.submit(two if beside == "a coroutine" else abs, -2)
         if beside == "a held worker":
             assert not taken, "nothing may start"

@@ -340,7 +340,7 @@ def test_who_is_interrupted_while_they_wait_takes_nothing(orch, monkeypatch):
         lab.release()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_resources.Gate, "wait", interrupted)
+    monkeypatch.setattr(_resources.Latch, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         orch.resources.allocate({"gpu": 1}, owner="bob", timeout=None)
     assert orch.resources.usage()["gpu"].used == 0

@@ -478,12 +478,12 @@ def test_what_fails_on_the_way_leaves_all_or_nothing(point, tmp_path, monkeypatc
         if reached == point:
             raise OSError(28, "no space left on device")
 
-    _points.strike_with(strike)
+    _points.install_fault(strike)
     try:
         with pytest.raises(JournalError, match="no space left"):
             pruned(path, Retention(most=20))
     finally:
-        _points.strike_with(None)
+        _points.install_fault(None)
     assert SqliteJournal(path).verify()
     assert len(ids(path)) == (50 if point in ("forget", "rests") else 20)
     many(path, 1, start=100)

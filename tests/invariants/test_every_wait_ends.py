@@ -41,7 +41,7 @@ USERS = 4
 def _patient(monkeypatch):
     # Loaded now: pytest parses what is loaded, in which threads disturb each other.
     import_module("taskorch._aio")
-    monkeypatch.setattr(_committer, "_PATIENCE", FOR_EVER)
+    monkeypatch.setattr(_committer, "_COMMIT_TIMEOUT_S", FOR_EVER)
     monkeypatch.setattr(_committer, "_FIRST_PAUSE", 0.002)
     monkeypatch.setattr(_committer, "_LONGEST_PAUSE", 0.01)
 

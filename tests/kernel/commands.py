@@ -269,7 +269,7 @@ def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901, PL
 
 
 def _submit(kernel: Kernel, command: SubmitTask, now: int) -> None:
-    if command.task_id in kernel.tasks or command.task_id in kernel.retired:
+    if command.task_id in kernel.tasks or command.task_id in kernel.evicted:
         msg = f"there is a task {command.task_id} already"
         raise DuplicateTaskError(msg, task_id=command.task_id)
     kernel.submit_general(

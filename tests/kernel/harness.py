@@ -438,7 +438,7 @@ class Machine:
         kernel, row = self.kernel, self.row(task_id)
         number = 2
         # One that has left memory keeps its id.
-        while (name := f"{task_id}~{number}") in kernel.tasks or name in kernel.retired:
+        while (name := f"{task_id}~{number}") in kernel.tasks or name in kernel.evicted:
             number += 1
         parents = [] if row.links is None else row.links.parents
         terms = None if row.links is None else row.links.terms
@@ -512,7 +512,7 @@ class Machine:
 
     def state(self, task_id: str) -> TaskState:
         row = self.kernel.tasks.get(task_id)
-        state = self.kernel.retired.get(task_id) if row is None else row.state
+        state = self.kernel.evicted.get(task_id) if row is None else row.state
         assert state is not None
         return state
 

@@ -512,7 +512,7 @@ class Run:
                 assert self.ended.setdefault(task_id, row.state) is row.state
             else:
                 assert task_id not in self.ended
-        for task_id, state in kernel.retired.items():
+        for task_id, state in kernel.evicted.items():
             assert self.ended.setdefault(task_id, state) is state
         for fact, cargo in self.machine.sink[self.facts_seen :]:
             self.facts_seen += 1

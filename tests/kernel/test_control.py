@@ -20,7 +20,7 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import PolicyFault, Spec, check_invariants, is_missing
+from taskorch.kernel import PolicyFault, Spec, check_invariants, is_unresolvable
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
@@ -444,7 +444,7 @@ def test_a_priority_that_was_not_named_stays():
 
 
 def test_what_runs_misses_nothing():
-    assert not is_missing(in_situation(running).row("t"))
+    assert not is_unresolvable(in_situation(running).row("t"))
 
 
 def test_without_a_priority_it_stays_without_one():

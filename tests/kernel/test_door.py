@@ -55,7 +55,7 @@ def test_what_would_be_found() -> None:
 rt.kernel.paused = True
 kernel.seq += 1
 a, self.kernel.active = 1, 2
-kernel.retired.update({})
+kernel.evicted.update({})
 kernel.tasks["a"] = row
 del kernel.tasks["a"]
 kernel.starts.clear()
@@ -64,8 +64,8 @@ kernel.tasks.get("a")
     names = [name for _, name in written(ast.parse(code)) if name not in ITS_OWN]
     assert sorted(filter(None, names)) == [
         "active",
+        "evicted",
         "paused",
-        "retired",
         "seq",
         "tasks",
         "tasks",

@@ -69,9 +69,9 @@ def test_finished_tasks_stay_until_the_driver_says():
     machine.end("a")
     machine.end("b")
     assert list(machine.kernel.tasks) == ["a", "b"]
-    machine.kernel.retire()
+    machine.kernel.evict()
     assert list(machine.kernel.tasks) == ["b"]
-    assert dict(machine.kernel.retired.items()) == {"a": S.COMPLETED}
+    assert dict(machine.kernel.evicted.items()) == {"a": S.COMPLETED}
 
 
 def test_a_driver_that_has_failed_starts_nothing_and_fails_all():
@@ -86,7 +86,7 @@ def test_a_driver_that_has_failed_starts_nothing_and_fails_all():
     kernel.dispatch(machine.now)
     before = machine.names()
     now = machine.now + 5
-    kernel.collapse([machine.row("runs"), queued], "it broke", now)
+    kernel.fail_everything([machine.row("runs"), queued], "it broke", now)
     assert kernel.paused
     assert kernel.starts == []
     assert kernel.quiescent()

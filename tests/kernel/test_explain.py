@@ -255,7 +255,7 @@ def test_what_has_ended_can_be_run_again_once() -> None:
     machine.submit("skipped", after=["a"], on_failure="skip")
     (blocker,) = machine.why("skipped").blockers
     assert [remedy.tasks for remedy in blocker.remedies] == [("a", "skipped")]
-    machine.kernel.retire()
+    machine.kernel.evict()
     (blocker,) = machine.why("skipped").blockers
     assert blocker.remedies == ()
     machine.submit("c", priority=3)

@@ -594,7 +594,7 @@ def stays(seed: int, steps: int, seen: Counter[str]) -> None:
     left_alone(machine, 60)
     for name, kind in before.items():
         row = kernel.tasks.get(name)
-        state = kernel.retired.get(name) if row is None else row.state
+        state = kernel.evicted.get(name) if row is None else row.state
         moved = state in (S.RUNNING, S.COMPLETED, S.RETRYING)
         assert not moved or state is states[name], (name, kind, state)
         seen[kind] += 1

@@ -106,7 +106,7 @@ def test_facts_tell_the_state(seed):
         state = ends.get(fact[0].__name__)
         if state is not None:
             assert told.setdefault(fact[3], state) is state
-    for task_id in [*machine.kernel.tasks, *dict(machine.kernel.retired.items())]:
+    for task_id in [*machine.kernel.tasks, *dict(machine.kernel.evicted.items())]:
         assert told[task_id] is machine.state(task_id)
 
 

@@ -545,7 +545,7 @@ def test_parents_that_have_left_memory(keep):
     machine.fail("bad")
     machine.end("other")
     kernel, bucket = machine.kernel, machine.kernel.bucket(Spec("call"))
-    assert [*kernel.retired.by_id] == ["good", "bad", "other"][: 3 - keep]
+    assert [*kernel.evicted.by_id] == ["good", "bad", "other"][: 3 - keep]
     for name, state, *parents in (
         ("t", S.RUNNING, gone("good", S.COMPLETED)),
         ("u", S.BLOCKED, gone("good", S.COMPLETED), gone("bad", S.FAILED)),
@@ -582,7 +582,7 @@ def test_forward_references_in_a_batch(broken):
     machine.settle()
     state = S.BLOCKED if broken else S.PENDING
     assert machine.states(*rows) == [state] * 3
-    assert machine.shadow.unborn == {}
+    assert machine.shadow.not_folded == {}
     assert (
         machine.shadow.tasks["child"].links.parents[0] is machine.shadow.tasks["parent"]
     )
@@ -872,9 +872,9 @@ BENDS = {
         lambda k: k.tasks.update(u=k.tasks["t"]), "tasks: [] only here, ['u'] only there"
     ),
     "leak": (lambda k: k.leaked.clear(), "leaks: [('leaks', 1)] only here"),
-    "retired": (lambda k: k.retired.clear(), "what has left memory is not the same"),
-    "retired state": (
-        lambda k: k.retired.add("gone", S.FAILED, named=True), "what has left memory is not the same"
+    "evicted": (lambda k: k.evicted.clear(), "what has left memory is not the same"),
+    "evicted state": (
+        lambda k: k.evicted.add("gone", S.FAILED, named=True), "what has left memory is not the same"
     ),
     "pool": (bend("used", lambda k: k.pools["cpu"]), "pool cpu: "),
     "allocation": (lambda k: k.allocations.clear(), "allocation lab: "),
@@ -954,7 +954,7 @@ def test_differences_of_some_rows():
     folded.queued = 3
     assert differences(live, folded, []) == ["queued: 0 and 3"]
     folded.queued = 0
-    folded.retired.add("gone", S.CANCELLED, named=True)
+    folded.evicted.add("gone", S.CANCELLED, named=True)
     assert differences(live, folded, ["gone"]) == ["gone: completed and cancelled"]
     row = folded.tasks.pop("child")
     assert differences(live, folded, ["child"]) == [f"child: {row} and None"]

@@ -19,7 +19,7 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import PolicyFault, is_missing
+from taskorch.kernel import PolicyFault, is_unresolvable
 from taskorch.kernel._deciders import PolicyGone
 from taskorch.kernel._history import past_of
 
@@ -313,9 +313,9 @@ def test_what_was_held_so_is_not_held_once_it_has_ended():
     policies.joins = join
     machine = three("asked", "fail", policies=policies)
     machine.end("a")
-    assert is_missing(machine.row("t"))
+    assert is_unresolvable(machine.row("t"))
     machine.cancel("t")
-    assert not is_missing(machine.row("t"))
+    assert not is_unresolvable(machine.row("t"))
 
 
 def test_a_task_that_is_held_so_may_wait_for_more():

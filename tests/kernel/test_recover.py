@@ -546,7 +546,7 @@ def test_a_crash_after_each_step_of_a_random_run(seed):
             assert pool.used == by_hand.get(name, 0)
         for task_id, state in ended.items():
             row = kernel.tasks.get(task_id)
-            assert (kernel.retired.get(task_id) if row is None else row.state) is state
+            assert (kernel.evicted.get(task_id) if row is None else row.state) is state
         assert kernel.epoch == machine.kernel.epoch + 1
 
 

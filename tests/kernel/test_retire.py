@@ -17,7 +17,7 @@ def test_the_oldest_leave_first():
         machine.submit(name, cargo=object())
         rows[name] = machine.row(name)
         machine.end(name)
-    assert dict(machine.kernel.retired.items()) == {"a": S.COMPLETED}
+    assert dict(machine.kernel.evicted.items()) == {"a": S.COMPLETED}
     assert rows["a"].cargo is None
     assert rows["b"].cargo is not None
     assert machine.kernel.context.view.state_of("a") is S.COMPLETED
@@ -31,7 +31,7 @@ def test_nothing_is_kept():
     machine.end("a")
     machine.fail("b")
     assert machine.kernel.tasks == {}
-    assert dict(machine.kernel.retired.items()) == {"a": S.COMPLETED, "b": S.FAILED}
+    assert dict(machine.kernel.evicted.items()) == {"a": S.COMPLETED, "b": S.FAILED}
 
 
 def test_names_of_the_users_choice_are_handed_to_the_driver():
@@ -113,7 +113,7 @@ def test_the_room_of_those_that_have_left_is_given_back():
         kernel.dispatch(machine.now)
         kernel.complete(kernel.starts.pop(), 1, machine.now)
     assert len(kernel.tasks) == 0
-    assert len(kernel.retired) == 10_000
+    assert len(kernel.evicted) == 10_000
     assert sys.getsizeof(kernel.tasks) < large / 4
 
 

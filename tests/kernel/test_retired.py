@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernel.harness import S
 
-from taskorch.kernel import DIGEST_BITS, _retired
-from taskorch.kernel._retired import Retired
+from taskorch.kernel import DIGEST_BITS, _evicted
+from taskorch.kernel._evicted import Evicted
 
 STATES = (S.COMPLETED, S.FAILED, S.CANCELLED)
 #: Ids as a driver makes them, in two lives; what looks like one, and is none.
@@ -35,116 +35,116 @@ LIKE = st.sampled_from(
 )
 def test_it_is_a_dict_of_states(ended, other):
     """Whatever ends, in any order; of some, the name is of the user's choice."""
-    retired, expected = Retired(), {}
+    evicted, expected = Evicted(), {}
     for task_id, state, named in ended:
         if task_id not in expected:
             is_own = task_id.rpartition("-")[2] in map(str, range(41))
-            retired.add(task_id, state, named=named or not is_own)
+            evicted.add(task_id, state, named=named or not is_own)
             expected[task_id] = state
-    assert dict(retired.items()) == expected
-    assert len(retired) == len(expected)
+    assert dict(evicted.items()) == expected
+    assert len(evicted) == len(expected)
     for task_id in [*expected, other]:
-        assert retired.get(task_id) is expected.get(task_id)
-        assert (task_id in retired) == (task_id in expected)
-        assert retired.isdisjoint([task_id]) == (task_id not in expected)
-    assert retired.isdisjoint([])
-    assert retired.isdisjoint([None])
-    assert retired.isdisjoint(["new", None, *expected]) == (not expected)
+        assert evicted.get(task_id) is expected.get(task_id)
+        assert (task_id in evicted) == (task_id in expected)
+        assert evicted.isdisjoint([task_id]) == (task_id not in expected)
+    assert evicted.isdisjoint([])
+    assert evicted.isdisjoint([None])
+    assert evicted.isdisjoint(["new", None, *expected]) == (not expected)
 
 
 def test_a_number_takes_a_byte():
     """Nothing that is a thousand numbers long grows by an object for each."""
-    retired = Retired()
+    evicted = Evicted()
     for number in range(100_000):
-        retired.add(f"3f-{number}", S.COMPLETED, named=False)
-    assert retired.by_id == {}
-    (series,) = retired._series.values()
+        evicted.add(f"3f-{number}", S.COMPLETED, named=False)
+    assert evicted.by_id == {}
+    (series,) = evicted._series.values()
     assert sys.getsizeof(series) < 150_000
 
 
 def test_the_ends_of_a_series():
     """The first number may be 0; what is asked for may be just behind the last."""
-    retired = Retired()
-    retired.add("3f-0", S.FAILED, named=False)
-    assert retired.get("3f-0") is S.FAILED
-    assert retired.by_id == {}
+    evicted = Evicted()
+    evicted.add("3f-0", S.FAILED, named=False)
+    assert evicted.get("3f-0") is S.FAILED
+    assert evicted.by_id == {}
     for number in range(1, 3_000):
-        assert retired.get(f"3f-{number}") is None
+        assert evicted.get(f"3f-{number}") is None
     for other in ("3f-x", "3f-00", "3f--1", "3f-0~2"):
-        assert retired.get(other) is None
+        assert evicted.get(other) is None
 
 
 def test_a_name_of_the_users_choice_is_in_the_dict():
     """There is no saying what numbers come next, or with how many stems."""
-    retired = Retired()
-    retired.add("invoice-1000000000", S.FAILED, named=True)
-    retired.add("3f-1~2", S.FAILED, named=False)
-    assert [*retired.by_id] == ["invoice-1000000000", "3f-1~2"]
+    evicted = Evicted()
+    evicted.add("invoice-1000000000", S.FAILED, named=True)
+    evicted.add("3f-1~2", S.FAILED, named=False)
+    assert [*evicted.by_id] == ["invoice-1000000000", "3f-1~2"]
 
 
 @given(st.sampled_from(STATES), st.integers(0, (1 << DIGEST_BITS - 1) - 1))
 def test_what_a_task_was_is_noted_beside_how_it_ended(state, half):
     """Of the others nothing is known; and it takes no more memory than any number."""
-    retired, digest = Retired(), 2 * half + 1
+    evicted, digest = Evicted(), 2 * half + 1
     for name in ("a", "b"):
-        retired.add(name, state, named=True)
-    retired.note_digest("a", digest)
-    assert dict(retired.items()) == {"a": state, "b": state}
-    assert retired.get("a") is state
-    assert [retired.digest(name) for name in ("a", "b", "c")] == [digest, None, None]
-    assert sys.getsizeof(retired.by_id["a"]) <= sys.getsizeof((1 << 60) - 1)
+        evicted.add(name, state, named=True)
+    evicted.note_digest("a", digest)
+    assert dict(evicted.items()) == {"a": state, "b": state}
+    assert evicted.get("a") is state
+    assert [evicted.digest(name) for name in ("a", "b", "c")] == [digest, None, None]
+    assert sys.getsizeof(evicted.by_id["a"]) <= sys.getsizeof((1 << 60) - 1)
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_number_far_ahead_spends_no_room(more, monkeypatch):
     """A byte is spent on all that are skipped, so they are not too many."""
-    monkeypatch.setattr(_retired, "_GAP", 100)
-    retired = Retired()
-    retired.add("3f-100", S.COMPLETED, named=False)
-    length = len(retired._latest)
+    monkeypatch.setattr(_evicted, "_GAP", 100)
+    evicted = Evicted()
+    evicted.add("3f-100", S.COMPLETED, named=False)
+    length = len(evicted._latest)
     name = f"3f-{length + 100 + more}"
-    retired.add(name, S.FAILED, named=False)
-    assert [*retired.by_id] == [name] * more
-    assert retired.get(name) is S.FAILED
-    assert len(retired) == 2
+    evicted.add(name, S.FAILED, named=False)
+    assert [*evicted.by_id] == [name] * more
+    assert evicted.get(name) is S.FAILED
+    assert len(evicted) == 2
 
 
 def test_those_of_an_earlier_life_are_told_apart():
     """Each life has a stem of its own; they may come in turn."""
-    retired = Retired()
+    evicted = Evicted()
     for number in range(3):
-        retired.add(f"old-{number}", S.FAILED, named=False)
-        retired.add(f"new-{number}", S.COMPLETED, named=False)
-    assert retired.by_id == {}
-    assert retired.get("old-1") is S.FAILED
-    assert retired.get("new-1") is S.COMPLETED
-    assert retired.get("new-3") is None
+        evicted.add(f"old-{number}", S.FAILED, named=False)
+        evicted.add(f"new-{number}", S.COMPLETED, named=False)
+    assert evicted.by_id == {}
+    assert evicted.get("old-1") is S.FAILED
+    assert evicted.get("new-1") is S.COMPLETED
+    assert evicted.get("new-3") is None
 
 
 def test_what_is_known_already_is_not_said_anew():
     """A journal that is asked may tell of a task of this life, too."""
-    retired = Retired()
-    retired.add("3f-1", S.COMPLETED, named=False)
-    retired.update([("3f-1", S.COMPLETED), ("3f-2", S.FAILED)])
-    assert dict(retired.items()) == {"3f-1": S.COMPLETED, "3f-2": S.FAILED}
-    assert len(retired) == 2
+    evicted = Evicted()
+    evicted.add("3f-1", S.COMPLETED, named=False)
+    evicted.update([("3f-1", S.COMPLETED), ("3f-2", S.FAILED)])
+    assert dict(evicted.items()) == {"3f-1": S.COMPLETED, "3f-2": S.FAILED}
+    assert len(evicted) == 2
 
 
 def test_nothing_is_left():
     """Not even the stem: the next may be another."""
-    retired = Retired()
+    evicted = Evicted()
     for named in (False, True):
-        retired.add("3f-1", S.COMPLETED, named=named)
-    retired.clear()
-    assert (len(retired), [*retired.items()]) == (0, [])
-    retired.add("3f-2", S.FAILED, named=False)
-    assert dict(retired.items()) == {"3f-2": S.FAILED}
+        evicted.add("3f-1", S.COMPLETED, named=named)
+    evicted.clear()
+    assert (len(evicted), [*evicted.items()]) == (0, [])
+    evicted.add("3f-2", S.FAILED, named=False)
+    assert dict(evicted.items()) == {"3f-2": S.FAILED}
 
 
 @pytest.mark.parametrize("task_id", [None, 5, ("3f-1",), ["3f-1"]])
 def test_what_is_no_id_is_not_there(task_id):
     """Nor is it an error to ask."""
-    retired = Retired()
-    retired.add("3f-1", S.COMPLETED, named=False)
-    assert retired.get(task_id) is None
-    assert task_id not in retired
+    evicted = Evicted()
+    evicted.add("3f-1", S.COMPLETED, named=False)
+    assert evicted.get(task_id) is None
+    assert task_id not in evicted

@@ -134,15 +134,15 @@ def sums(kernel):
 
 def assert_alike(full, short):
     """Two kernels are the same, but that *short* need not know all that has ended."""
-    assert set(short.retired.items()) <= set(full.retired.items())
-    known, short.retired = short.retired, full.retired
+    assert set(short.evicted.items()) <= set(full.evicted.items())
+    known, short.evicted = short.evicted, full.evicted
     assert differences(full, short) == []
     assert sums(full) == sums(short)
     # What was too much once is remembered only by who was there.
     assert all(pool.owed <= full.pools[name].owed for name, pool in short.pools.items())
-    assert not short.unborn
+    assert not short.not_folded
     check_invariants(short)
-    short.retired = known
+    short.evicted = known
 
 
 def both_ways(live, state, facts, pools=None):
@@ -207,7 +207,7 @@ def told_by(kernel, now):
 def assert_same_sequel(full, short, now):
     assert told_by(full, now) == told_by(short, now)
     # By now the one that was restored has forgotten nothing that it needs.
-    short.retired = full.retired
+    short.evicted = full.evicted
     assert differences(full, short) == []
 
 
@@ -379,7 +379,7 @@ def test_reruns_that_have_left_memory_themselves():
         "parent~2~2",
         "busy",
     ]
-    assert dict(short.retired.items()) == {"parent": S.FAILED, "parent~2": S.FAILED} | {
+    assert dict(short.evicted.items()) == {"parent": S.FAILED, "parent~2": S.FAILED} | {
         "parent~2~2": S.COMPLETED
     }
 
@@ -486,7 +486,7 @@ def test_a_long_line_of_ancestors_is_not_read():
     assert len(facts) > 500
     # t197, t198 and t199, each of them twice.
     assert journal.selected <= 18
-    assert dict(short.retired.items()) == {"t197": S.COMPLETED}
+    assert dict(short.evicted.items()) == {"t197": S.COMPLETED}
 
 
 # -- other lives, other settings -----------------------------------------------------
@@ -570,7 +570,7 @@ def test_a_slot_that_leaked_before_is_of_nothing_in_memory_later_on():
     wide = new_like(machine.kernel, keep_finished=9)
     short = restore(wide, take_snapshot(machine.kernel, machine.now), Journal(facts))
     assert "stubborn" not in short.tasks
-    assert dict(short.retired.items()) == {"stubborn": S.CANCELLED}
+    assert dict(short.evicted.items()) == {"stubborn": S.CANCELLED}
     assert short.running == 1
 
 

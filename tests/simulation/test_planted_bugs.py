@@ -74,7 +74,7 @@ BUGS = {
         "pass",
     ),
     "who is above a soft quota starts in its turn like all others": (
-        _soft.comes_last,
+        _soft.defer_if_over_quota,
         "where = places(kernel, bucket)",
         "where = []",
     ),

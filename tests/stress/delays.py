@@ -35,7 +35,7 @@ POINTS = (
     (Attempts, "_carry_out"),
     (WorkerThreads, "start"),
     (LoopHost, "call"),
-    (TimerThread, "_ring"),
+    (TimerThread, "_fire"),
     (Publisher, "_deliver"),
     (Committer, "_commit"),
     (Committer, "_release"),

@@ -85,7 +85,7 @@ def loops_not_told(patch):
 
 
 def gates_not_opened(patch):
-    plant(patch, Committer.lost, "gate.set()", "pass")
+    plant(patch, Committer.lost, "latch.set()", "pass")
 
 
 def held_not_dropped(patch):

@@ -196,8 +196,8 @@ class AgentManager:
         number = fence[1]
         work = rt.directory.known(task_id)
         row = work._row
-        # How a program has ended is for whoever made one of the task, if that was not
-        # the user.
+        # How a program has ended is for the class that made it of the task, unless it
+        # is the user's own.
         is_of_kind = isinstance(value, ProgramResult) == (
             self.program_of(task_id) is not None
         )

@@ -1,4 +1,4 @@
-"""Approvals: somebody says yes or no to a phase, whose gate asks for that."""
+"""Approvals: a person says yes or no to a phase whose gate asks for that."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from taskorch.errors import DependencyFailedError, GateFailedError
 from taskorch.model import Call, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._context import current_context, result_of
-from taskorch.runtime._lent import lent
+from taskorch.runtime._lent import copy_containers
 from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import works_above
 from taskorch.workflows._phases import is_same_end
@@ -119,7 +119,7 @@ def _says(
     """Ask a function of the user's; it may raise, or never answer."""
     name = getattr(predicate, "__qualname__", type(predicate).__qualname__)
     results = {
-        name: lent(result_of(work))
+        name: copy_containers(result_of(work))
         for name, work in members.items()
         if work._row.state is TaskState.COMPLETED
     }

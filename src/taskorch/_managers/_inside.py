@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from taskorch.runtime._submission import Entry
 
 
-class Owner(Protocol):
+class ContextHost(Protocol):
     """What `WorkflowContext` asks of the manager of workflows."""
 
     _rt: Runtime
@@ -54,7 +54,7 @@ class Owner(Protocol):
         ...
 
     def _held(self, run_id: str) -> WorkflowRun | None:
-        """The run, if somebody keeps it."""
+        """The run, if its object is still in use."""
         ...
 
     def _counts_of(self, inside: AttemptContext) -> dict[str, int]:
@@ -75,7 +75,7 @@ class WorkflowContext:
 
     def __init__(self, manager: Any, inside: Any) -> None:
         # Any: the public type does not drag the runtime along.
-        self._manager: Owner = manager
+        self._manager: ContextHost = manager
         self._inside: AttemptContext = inside
         #: The id of the run.
         self.workflow_id: str = run_of(inside.task_id)
@@ -171,7 +171,7 @@ class WorkflowContext:
         *,
         replace: bool = False,
     ) -> list[TaskHandle[Any]]:
-        """As `add_all`; or others that have ended are run again as these: *replace*."""
+        """Add *tasks*; with *replace*, as new runs of ended tasks: see `add_all`."""
         named = [self._named(task) for task in tasks]
         rt, manager = self._rt, self._manager
         rt.deciders.refuse_reentry()
@@ -202,7 +202,7 @@ class WorkflowContext:
         self, name: str, parties: int, timeout: float | timedelta | None = None
     ) -> int:
         """
-        Wait until so many tasks of the run have come to the barrier of this name.
+        Wait until *parties* tasks of the run have come to the barrier *name*.
 
         The attempt waits without its slot, as for a task. If somebody who waits stops,
         or too few are left who could come, all who wait are told. Meetings are in

@@ -34,7 +34,7 @@ def of_tasks(tasks: Iterable[Task]) -> set[str]:
 
 
 def ensure(runtime: Runtime, names: Iterable[str]) -> None:
-    """Let there be these pools."""
+    """Make the pools *names*, where they are missing."""
     missing = sorted(name for name in names if name not in runtime.kernel.pools)
     if not missing:
         return
@@ -46,7 +46,7 @@ def ensure(runtime: Runtime, names: Iterable[str]) -> None:
 
 def restore(runtime: Runtime) -> None:
     """
-    Let there be the pools that unfinished tasks of earlier lives need, and no other.
+    Make the pools that unfinished tasks of earlier lives need; remove the others.
 
     A run may have ended before its pools were gone. That there are those that are
     needed is a fact of the last life, but not in journals that are older than such

@@ -287,7 +287,7 @@ class WorkflowManager:
                     tasks.setdefault(run_id, []).append(row.id)
                     if row.state not in TERMINAL:
                         live.add(run_id)
-            for task_id in rt.kernel.retired.by_id:
+            for task_id in rt.kernel.evicted.by_id:
                 tasks.get(run_of(task_id), []).append(task_id)
         chosen = [i for i in tasks if fnmatchcase(i, pattern)]
         return [
@@ -317,7 +317,7 @@ class WorkflowManager:
         return run
 
     def _limit(self, run_id: str, pools: Iterable[str]) -> None:
-        """Let a run have its pools, and runs that are over have none."""
+        """Make the pools of a run, and remove those of runs that are over."""
         rt = self._rt
         _limits.ensure(rt, pools)
         self._limited[run_id] = None
@@ -334,11 +334,11 @@ class WorkflowManager:
     # -- from inside ---------------------------------------------------------------
 
     def _inside(self, context: AttemptContext) -> WorkflowContext:
-        """What a running task sees of its run."""
+        """The run of a task, as the task's context shows it."""
         return WorkflowContext(self, context)
 
     def _held(self, run_id: str) -> WorkflowRun | None:
-        """The run, if somebody keeps it."""
+        """The run, if its object is still in use."""
         return self._runs.get(run_id)
 
     def _counts_of(self, inside: AttemptContext) -> dict[str, int]:
@@ -611,7 +611,7 @@ class WorkflowManager:
         self, run: WorkflowRun, below: str, act: Callable[[Any, int], bool]
     ) -> tuple[bool, list[InvalidTransitionError]]:
         """
-        Do *act* to every task of a run, what waits before what it waits for.
+        Call *act* on every task of a run, dependents before their parents.
 
         Returns:
             Whether it did something, and what the state machine had against it.
@@ -664,7 +664,7 @@ def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
 
 
 def _real(task: Task) -> Task:
-    """*task* as it is submitted."""
+    """*task* with the function that a placeholder of its call stands for."""
     payload = task.payload
     if isinstance(payload, Call) and payload.fn in _REAL:
         return attrs.evolve(task, payload=attrs.evolve(payload, fn=_REAL[payload.fn]))
@@ -672,7 +672,7 @@ def _real(task: Task) -> Task:
 
 
 def _all_real(tasks: Mapping[str, Task]) -> Mapping[str, Task]:
-    """As `_real`, of all; what is the same for all of them is not made once more."""
+    """*tasks* with the functions that placeholders stand for; a copy only if any."""
     changed = {
         n: real for n, task in tasks.items() if (real := _real(task)) is not task
     }

@@ -28,7 +28,7 @@ async def mapped(
     max_parallel: int | None,
 ) -> list[Any]:
     """
-    Do *call* with each of *items*, as tasks that are added; their results, in order.
+    Add a task that calls *call* for each of *items*; their results, in order.
 
     Raises:
         InvalidTaskError: *items* are none.
@@ -86,7 +86,7 @@ async def _some(
     tasks: list[Task],
     at_once: int,
 ) -> list[TaskHandle[Any]]:
-    """As `_all`, with so many at once: the next is added when one has ended."""
+    """Add *tasks*, at most *at_once* unfinished; their handles, when all have ended."""
     waiting = context._rt.waiting
     handles: list[TaskHandle[Any] | None] = [None] * len(tasks)
 

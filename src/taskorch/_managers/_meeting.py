@@ -104,7 +104,7 @@ class Meetings:
         value: Any,
         timeout: float | timedelta | None,  # noqa: ASYNC109 - the same name as above
     ) -> tuple[int, list[Any]]:
-        """As `meet`."""
+        """Wait for a meeting without blocking the loop: see `meet`."""
         seconds = self._check(inside, name, parties, timeout)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
@@ -191,7 +191,7 @@ class Meetings:
         raise TimeoutError(msg)
 
     def _listen(self) -> None:
-        """Hear of the ends of tasks while somebody waits."""
+        """Connect to the ends of tasks while tasks wait for a meeting."""
         with self._mutex:
             if self._parties and not self._listening:
                 self._listening = True

@@ -29,7 +29,7 @@ def name_of(task_id: str) -> str:
 
 
 def names_of(run_id: str, task_ids: Iterable[str]) -> list[str]:
-    """Of those of *task_ids* that are of a run, the ids in the workflow, each once."""
+    """Ids in the workflow of those of *task_ids* that are of a run, each once."""
     prefix = f"{run_id}/"
     found = {
         task_id.removeprefix(prefix).partition("~")[0]: None
@@ -72,7 +72,7 @@ def find(
         ids.update(dict.fromkeys(runtime.directory.recovered.ids(f"{run_id}/")))
     if in_memory is None:
         with runtime.lock:
-            ids.update(dict.fromkeys((*kernel.retired.by_id, *kernel.tasks)))
+            ids.update(dict.fromkeys((*kernel.evicted.by_id, *kernel.tasks)))
     else:
         ids.update(dict.fromkeys(in_memory))
     names = names_of(run_id, ids)

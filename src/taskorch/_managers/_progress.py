@@ -57,11 +57,11 @@ class Run(Protocol):
         ...
 
     def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """Of each task *among* its tasks, those of them that it waits for."""
+        """The parents of each task in *among*, as far as they are in it."""
         ...
 
     def _phases(self) -> dict[str, list[str]]:
-        """Its phases, and the tasks of each, its gate too."""
+        """The phases of the run, and the tasks of each, with its gate."""
         ...
 
 
@@ -140,7 +140,7 @@ def under_way(row: TaskRow) -> bool:
 
 
 def is_asked(row: TaskRow) -> bool:
-    """Whether *row* waits for somebody to decide."""
+    """Whether *row* waits for a decision."""
     return row.state is _S.BLOCKED and not blockers(row)
 
 
@@ -343,7 +343,7 @@ def _task(
 
 
 def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
-    """Where it began that *work* did not complete, if not with itself: ids of tasks."""
+    """Ids of the tasks whose failure kept *work* from completing; itself left out."""
     row = work._row
     if row.extra is None or row.state is _S.COMPLETED:
         return ()
@@ -368,7 +368,7 @@ def _verdicts(run: Run, phase: str) -> list[Verdict]:
         said = work._value
         if work._row.state is _S.COMPLETED:
             if not isinstance(said, dict) or not _TOLD.issubset(said):
-                continue  # somebody has decided it with a result of their own
+                continue  # decided with a result of the caller's
             checks = tuple(tuple(check) for check in said.get("checks", ()))
             found.append(
                 Verdict(said["passed"], said["by"], said.get("note", ""), at, checks)

@@ -38,7 +38,7 @@ from taskorch.model import (
 from taskorch.model._ids import check_id
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
-from taskorch.runtime._gate import Gate
+from taskorch.runtime._latch import Latch
 from taskorch.runtime._saturation import HYSTERESIS
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _SLICE: Final = 1.0
 
 class HeldResources:
     """
-    What somebody holds of the pools, by hand, until it is released.
+    An allocation that a program has taken from the pools, until it is released.
 
     It is a context manager: at the end of the block it is released, unless it was.
 
@@ -71,7 +71,7 @@ class HeldResources:
 
     def release(self) -> None:
         """
-        Give it back.
+        Release the allocation.
 
         Raises:
             AllocationError: That was done before.
@@ -91,19 +91,19 @@ class HeldResources:
 
 
 class _Patience:
-    """Of somebody who waits for resources: it is called when they are granted."""
+    """A wait for an allocation; called when the allocation is granted."""
 
     def __init__(self) -> None:
-        self.gate = Gate()
+        self.latch = Latch()
         self.is_over = False
 
     def __call__(self) -> None:
-        self.gate.set()
+        self.latch.set()
 
     def end(self) -> None:
-        """Nobody wants them any more."""
+        """End the wait without an allocation."""
         self.is_over = True
-        self.gate.set()
+        self.latch.set()
 
 
 class ResourceManager:
@@ -124,7 +124,7 @@ class ResourceManager:
 
     def resize(self, resources: Resources | Mapping[str, float]) -> None:
         """
-        Let there be so much of what is named; a name that is new is a new pool.
+        Set the totals of the named resources; a new name makes a new pool.
 
         Nothing is taken from anybody. Of a pool that has become smaller than what is
         held of it, nothing is granted until enough has been given back; what waits and
@@ -211,7 +211,7 @@ class ResourceManager:
 
     def set_saturation(self, threshold: float, relief: float | None = None) -> None:
         """
-        Say from which share of a pool on it counts as saturated: 0.85 by default.
+        Set the share of a pool above which it counts as saturated: 0.85 by default.
 
         Then `PoolSaturated` is said, once; and `PoolRelieved` when less than *relief*
         is in use. Both are said while somebody listens, and not of limits of phases,
@@ -285,7 +285,7 @@ class ResourceManager:
         )
 
     def _obtain(self, claim: Claim, timeout: float | timedelta | None) -> HeldResources:
-        """As `allocate`; somebody may call off the wait."""
+        """Allocate, as for `allocate`, with a wait that may be ended from elsewhere."""
         rt = self._rt
         seconds: float | None = to_seconds(timeout)
         if seconds is not None:
@@ -301,7 +301,7 @@ class ResourceManager:
         self, allocation: HeldResources | str, *, owner: str | None = None
     ) -> None:
         """
-        Give back what was taken by hand.
+        Release an allocation.
 
         Args:
             allocation: What `allocate` gave, or its id.
@@ -367,7 +367,7 @@ class ResourceManager:
 
     def _try(self, claim: Claim, now: int, *, waits: bool) -> None:
         """
-        Grant *claim*, or let it wait.
+        Grant *claim*, or add it to the waiting ones.
 
         Raises:
             UsageError: It is refused.
@@ -433,7 +433,7 @@ class ResourceManager:
                 raise WouldBlockError(msg, hint=hint)
             while not rt.closed and not patience.is_over:
                 left = _SLICE if end is None else min(_SLICE, end - monotonic())
-                if patience.gate.wait(max(0.0, left)) or left <= 0:
+                if patience.latch.wait(max(0.0, left)) or left <= 0:
                     break
             done = not patience.is_over
         finally:
@@ -448,7 +448,7 @@ class ResourceManager:
             rt.committer.wait_kept(rt.committer.last)
 
     def _settle(self, claim: Claim, now: int, *, wanted: bool) -> None:
-        """The wait is over: what was granted to somebody who has left is released."""
+        """End the wait for *claim*; release a grant that is not *wanted* any more."""
         kernel = self._rt.kernel
         kernel.withdraw(claim)
         if claim.granted is not None and not wanted:

@@ -26,8 +26,8 @@ from taskorch.model._explanation import some
 from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
-from taskorch.runtime._gate import Gate
-from taskorch.runtime._waiting import blockade, gone_root
+from taskorch.runtime._latch import Latch
+from taskorch.runtime._waiting import blockade, unresolvable_root
 from taskorch.runtime._work import (
     error_of,
     failed_earlier,
@@ -71,7 +71,7 @@ def _text_of(error: BaseException) -> str:
     return error.message if isinstance(error, TaskFailure) else str(error)
 
 
-class Owner(Protocol):
+class RunHost(Protocol):
     """What a run asks of the manager of workflows."""
 
     _rt: Runtime
@@ -83,7 +83,7 @@ class Owner(Protocol):
 
 class WorkflowRun:
     """
-    A run of a workflow: wait for it, await it, look at it.
+    A run of a workflow, to wait for, to await, and to look at.
 
     Made by `orch.workflows`. It keeps the handles of its tasks, and with them their
     results, while somebody keeps it.
@@ -108,7 +108,7 @@ class WorkflowRun:
         works: dict[str, TaskHandle[Any]],
         parents: Parents,
     ) -> None:
-        self._manager: Owner = manager
+        self._manager: RunHost = manager
         self._rt: Runtime = manager._rt
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.
@@ -136,7 +136,7 @@ class WorkflowRun:
         return MappingProxyType(self._works.copy())
 
     def _follow_reruns(self) -> None:
-        """Let its handles be those of the latest runs."""
+        """Replace the run's handles by those of the latest runs of its tasks."""
         rt = self._rt
         if rt.directory.reruns.is_empty:
             return
@@ -201,7 +201,7 @@ class WorkflowRun:
                 return results
 
     def status(self) -> WorkflowStatus:
-        """How far it is, at one instant."""
+        """The progress of the run, at one instant."""
         self._rt.look_up()
         return _progress.status(self, self._manager._is_paused(self.workflow_id))
 
@@ -211,11 +211,11 @@ class WorkflowRun:
         return _progress.report(self)
 
     def _needs(self, name: str) -> tuple[str, ...]:
-        """What a task of it waits for."""
+        """Names of the tasks that task *name* waits for."""
         return (*self._parents.get(name, ()), *self._more.get(name, ()))
 
     def _above(self, among: Collection[str]) -> dict[str, tuple[str, ...]]:
-        """Of each task *among* its tasks, those of them that it waits for."""
+        """The parents of each task in *among*, as far as they are in it."""
         # More may be added at any moment.
         return {
             name: tuple([above for above in self._needs(name) if above in among])
@@ -223,7 +223,7 @@ class WorkflowRun:
         }
 
     def _phases(self) -> dict[str, list[str]]:
-        """Its phases, and the tasks of each, its gate too."""
+        """The phases of the run, and the tasks of each, with its gate."""
         found: dict[str, list[str]] = {}
         for gate, (before, _) in self._gates.items():
             phase = phase_of(gate)
@@ -263,10 +263,10 @@ class WorkflowRun:
             raise WouldBlockError(msg, hint=hint)
         patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
-        gate = Gate()
+        latch = Latch()
 
         def wake(_event: object) -> None:
-            gate.set()
+            latch.set()
 
         signals = [getattr(rt.signals, name) for name in _ENDS]
         for signal in signals:
@@ -276,7 +276,7 @@ class WorkflowRun:
                 left = _SLICE if end is None else min(_SLICE, end - monotonic())
                 if rt.halted or left < 0:
                     return False
-                gate.wait(left)
+                latch.wait(left)
         finally:
             for signal in signals:
                 signal.disconnect(wake)
@@ -352,7 +352,7 @@ class WorkflowRun:
         with rt.lock:
             for name, work in self._works.items():
                 row = work._row
-                told = work._settled <= rt.committed
+                told = work._visible_after <= rt.committed
                 if told and row.state is TaskState.COMPLETED:
                     results[name] = result_of(work)
                 elif told and row.state in TERMINAL:
@@ -428,7 +428,7 @@ class WorkflowRun:
 
 def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:
     """Under the lock: ids of what holds *work*; its own, if its function is gone."""
-    if work._settled <= work._rt.committed and (found := blockers(work._row)):
+    if work._visible_after <= work._rt.committed and (found := blockers(work._row)):
         return tuple(found)
-    root = gone_root(work)
+    root = unresolvable_root(work)
     return () if root is None else (root.id,)

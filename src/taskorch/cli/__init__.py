@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         journal = getattr(args, "journal", None)
         code: int = args.run(args)
     except BrokenPipeError:
-        # Whoever read has seen enough: `taskorch … | head`. Nothing is written at the
+        # The reader has closed the pipe: `taskorch … | head`. Nothing is written at the
         # exit, either.
         sys.stdout = None
         return FAILED
@@ -178,7 +178,7 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 def version() -> str:
-    """Which taskorch this is, and whether its kernel is compiled."""
+    """The version of taskorch, and whether its kernel is compiled."""
     # All that is compiled is in one module beside the package.
     is_compiled = find_spec("taskorch__mypyc") is not None
     return taskorch.__version__ + ", compiled" * is_compiled

@@ -78,7 +78,7 @@ def _quoted(text: str) -> str:
 
 
 def _walk(places: list[_Place], words: str) -> str:
-    """Which commands have been typed so far, in bash and zsh."""
+    """Code, for bash and zsh, that finds the commands typed so far."""
     known = "|".join(place.path for place in places if place.path)
     return f"""\
     local at="" word

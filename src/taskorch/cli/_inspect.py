@@ -298,7 +298,7 @@ def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
             is_over = lives is False or has_stopped or _is_over(args, reader)
             for event in _news(args, reader, last):
                 last = event.seq
-                # Its log may stay where somebody reads it just then.
+                # The log may stay where another process reads it just then.
                 has_stopped = _is_stop(event)
                 if isinstance(event, TaskEvent):
                     _tell(args, event)

@@ -45,7 +45,7 @@ _S: Final = TaskState
 _SLOWEST: Final = 5
 #: The latest lines of a program that failed, if they are in no file.
 _OUTPUT: Final = 10
-#: Seconds between two looks whether all has ended, or somebody wants to stop.
+#: Seconds between two looks whether all has ended, or Ctrl-C was pressed.
 _LOOK: Final = 0.1
 #: What is said at each Ctrl-C.
 _SAID: Final = (
@@ -181,7 +181,7 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
-    """Until nothing can proceed; the report, if somebody stopped it."""
+    """Wait until nothing can proceed; the report, if Ctrl-C stopped the run."""
     while not orch.wait(_LOOK):
         if presses:
             return _stop(orch, presses)
@@ -189,7 +189,7 @@ def _wait(orch: TaskOrchestrator, presses: list[int]) -> StopReport | None:
 
 
 def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
-    """As patiently as whoever presses Ctrl-C."""
+    """Stop the run: wait for what runs until a second Ctrl-C."""
     runtime = orch._rt  # noqa: SLF001 - nobody but a command drains without starting
     runtime.step(lambda _now: runtime.kernel.pause())
     _say(1)
@@ -242,7 +242,7 @@ class _Progress:
             self._heard(event)
 
     def end(self) -> None:
-        """No more."""
+        """Remove the bar, and draw no more."""
         with self._mutex:
             if self._bar:
                 print("\r\x1b[K", end="", flush=True)
@@ -386,7 +386,7 @@ def _failure(args: argparse.Namespace, name: str, status: TaskStatus) -> str:
 
 
 def _repeat(args: argparse.Namespace, name: str) -> str:
-    """The command that runs it again."""
+    """The command that repeats the run."""
     words = ["taskorch", "run", *(["-m"] * args.is_module), args.target]
     for option in ("functions", "journal", "id"):
         if getattr(args, option) is not None:

@@ -139,7 +139,7 @@ def _tell(event: Ended, text: str) -> None:
 
 
 def _wait(runs: SuiteRuns, asked: threading.Event) -> None:
-    """Until somebody asks for the end; what runs has some time to end then."""
+    """Wait for a signal to end, then give running tasks time to end."""
     try:
         # A signal that comes as a wait begins does not end it.
         while not asked.wait(SLICE):

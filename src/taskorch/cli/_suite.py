@@ -75,7 +75,7 @@ def _do(arguments: argparse.Namespace) -> int:
 
 
 def folder_of(arguments: argparse.Namespace) -> Path:
-    """Where the runs of a configuration keep their files."""
+    """Folder where the runs of a configuration keep their files."""
     given: Path | None = arguments.output
     if given is not None:
         return given

@@ -159,7 +159,7 @@ def _importing(where: str) -> Iterator[None]:
 
 
 def _is_ours(file: str) -> bool:
-    """Whether that is in what imports, and not in what is imported."""
+    """Whether *file* is part of the import machinery, and not of what is imported."""
     return file in (__file__, importlib.__file__) or file.startswith("<frozen import")
 
 
@@ -242,7 +242,7 @@ def _read_document(path: Path, functions: str | None) -> Workflow:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say which file it is that was refused."""
+    """Put the name of the refused file before an error's message."""
     try:
         yield
     except TaskorchError as error:

@@ -110,7 +110,7 @@ def cause_of(status: TaskStatus) -> str:
 
 
 def size(number: int) -> str:
-    """So many bytes, for people."""
+    """*number* of bytes, for people."""
     if number < 1 << 20:
         return f"{number / 2**10:,.0f} KiB"
     return f"{number / 2**20:,.1f} MiB"

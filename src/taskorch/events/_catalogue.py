@@ -641,7 +641,7 @@ class SlotRecovered(TaskEvent):
 @frozen
 class TaskProgressed(TaskEvent):
     """
-    A task reported how far it is.
+    A task reported its progress.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -670,7 +670,7 @@ class TaskCheckpointed(TaskEvent):
 @frozen
 class EventEmitted(Event):
     """
-    Something has happened outside, for which tasks may wait.
+    An event from outside happened, for which tasks may wait.
 
     Attributes:
         name: The name of the event.
@@ -728,7 +728,7 @@ class AgentReturned(Event):
 @frozen
 class PoolsChanged(Event):
     """
-    There is more or less of some resources than before, or they are new.
+    Pools were added, removed or changed in size.
 
     Attributes:
         totals: The pools that are new or of another size, each with its total, in
@@ -746,7 +746,7 @@ class PoolsChanged(Event):
 @frozen
 class PoolSaturated(Event):
     """
-    A pool is nearly used up; said while somebody listens, and once.
+    A pool is nearly used up; reported once, and only to receivers.
 
     Attributes:
         pool: The resource.
@@ -778,7 +778,7 @@ class PoolRelieved(Event):
 @frozen
 class QuotaExceeded(Event):
     """
-    Some have more than their soft quota; said while somebody listens, and once.
+    A soft quota is exceeded; reported once, and only to receivers.
 
     Attributes:
         kind: Whom the quota is for: `type`, `owner` or `workflow`.
@@ -798,7 +798,7 @@ class QuotaExceeded(Event):
 @frozen
 class QuotaRelieved(Event):
     """
-    Those who had more than their soft quota are well within it again.
+    A soft quota that was exceeded is well kept again.
 
     Attributes:
         kind: Whom the quota is for: `type`, `owner` or `workflow`.
@@ -818,7 +818,7 @@ class QuotaRelieved(Event):
 @frozen
 class QuotasChanged(Event):
     """
-    Some may have more or less at once than before.
+    Quotas were set, changed or removed.
 
     Attributes:
         quotas: Whom each is for (`type`, `owner` or `workflow`, or `soft type` and so
@@ -834,7 +834,7 @@ class QuotasChanged(Event):
 @frozen
 class ResourcesAllocated(Event):
     """
-    Somebody has taken resources from the pools by hand.
+    Resources were allocated from the pools by hand.
 
     Attributes:
         allocation_id: The id of the allocation.
@@ -939,7 +939,7 @@ class EventsLost(Event):
 @frozen
 class OrchestratorStarted(Event):
     """
-    It starts to run tasks.
+    The orchestrator started to run tasks.
 
     Attributes:
         epoch: The number of this life; with the number of an attempt, its fence.
@@ -952,7 +952,7 @@ class OrchestratorStarted(Event):
 
 @frozen
 class OrchestratorStopped(Event):
-    """It has stopped."""
+    """The orchestrator stopped."""
 
 
 @frozen
@@ -975,7 +975,7 @@ class JournalRestored(Event):
 @frozen
 class StatsReported(Event):
     """
-    Monitoring: the statistics, at an interval while somebody listens.
+    Monitoring: the statistics, at an interval, if there is a receiver.
 
     Attributes:
         stats: What `get_stats()` says.
@@ -987,7 +987,7 @@ class StatsReported(Event):
 @frozen
 class HealthReported(Event):
     """
-    Monitoring: the health, at an interval while somebody listens.
+    Monitoring: the health, at an interval, if there is a receiver.
 
     Attributes:
         health: What `health()` says.
@@ -999,7 +999,7 @@ class HealthReported(Event):
 @frozen
 class PerformanceReported(Event):
     """
-    Monitoring: times by type, at an interval while somebody listens.
+    Monitoring: times by type, at an interval, if there is a receiver.
 
     Attributes:
         types: By type of task.
@@ -1079,7 +1079,7 @@ SIGNALS: Final[dict[str, type[Event]]] = {signal_name(c): c for c in CATALOGUE}
 
 
 def place_of(cls: type[Event], field: str) -> int:
-    """Where a fact of *cls* has *field*: for readers to whom `make` is too slow."""
+    """Index of *field* in a fact of *cls*, for readers to whom `make` is too slow."""
     # By its slots: `attrs.fields` would have attrs write each class that is read so.
     slots = [name for base in reversed(cls.__mro__) for name in _slots_of(base)]
     return 1 + slots.index(field)
@@ -1098,13 +1098,13 @@ TASK_ID: Final = place_of(TaskEvent, "task_id")
 
 _SubmittedDraft: Final = draft_of(TaskSubmitted)
 _StartedDraft: Final = draft_of(TaskStarted)
-#: Fields of the fact that an attempt began, if somebody says why there.
+#: Fields of the fact that an attempt began, if a router says why there.
 _WITH_REASON: Final = 1 + place_of(TaskStarted, "reason")
 
 
 @cache
 def submission_defaults() -> tuple[Any, ...]:
-    """Of each place in the fact of a submission, what is there if it ends before it."""
+    """The defaults of the fields of a submission, by their index in its fact."""
     return (None, *(field.default for field in attrs.fields(TaskSubmitted)))
 
 

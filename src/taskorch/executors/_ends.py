@@ -49,9 +49,9 @@ def unawaited(coroutine: CoroutineType[Any, Any, Any], task_id: str) -> TypeErro
 
 def strip(error: BaseException) -> None:
     """
-    Let the traceback of *error* begin in the user's code.
+    Remove the library's frames from the head of the traceback of *error*.
 
-    Our frames are of no use to the user, and keep alive what they hold.
+    These frames are of no use to the user, and keep alive what they hold.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(

@@ -32,7 +32,7 @@ class FuturesExecutor(AttemptExecutor[Any]):
         self._executor = executor
 
     def begin(self, attempt: Attempt) -> Any:
-        """Have the call made; what cannot be taken back is told as an end."""
+        """Submit the call to the pool; if the pool has no room, end the attempt."""
         executor = self._executor
         is_remote = False
         if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
@@ -82,7 +82,7 @@ class FuturesExecutor(AttemptExecutor[Any]):
         self, pool: concurrent.futures.ThreadPoolExecutor, attempt: Attempt
     ) -> concurrent.futures.Future[Any]:
         """
-        Have the call made on a thread of *pool*, in its context variables.
+        Submit the call to *pool*, to be made in its context variables.
 
         Raises:
             RuntimeError: There is no thread, or the pool was shut down: it is not made.

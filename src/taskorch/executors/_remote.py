@@ -38,11 +38,11 @@ class Link(Protocol):
         ...
 
     def tell(self, what: str, task: tuple[str, int], value: Any) -> None:
-        """Have *what* done with *value* there: see `Attempt.told`; nobody answers."""
+        """Send message *what* with *value*, without an answer: see `Attempt.told`."""
         ...
 
     def ask(self, what: str, task: tuple[str, int], value: Any) -> Any:
-        """As `tell`, and wait for what it returned; raises what it raised there."""
+        """Send message *what*; return what its handler returns, or raise its error."""
         ...
 
 
@@ -61,7 +61,7 @@ HERE: Final = Here()
 
 
 class TooLargeError(pickle.PicklingError):
-    """Something has more bytes, pickled, than may go to another process."""
+    """A pickled value has more bytes than may go to another process."""
 
 
 class _Limited:
@@ -211,7 +211,7 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> RemoteEnd:
 
 
 def end_of(end: RemoteEnd, task_id: str) -> tuple[Any, BaseException | None]:
-    """Here: the value and the error of the task of which *end* is the end."""
+    """Value and error of a task, in the orchestrator, from the worker's *end*."""
     try:
         value = _unpickled(end)
     except BaseException as error:  # noqa: BLE001 - whatever its unpickling does

@@ -16,7 +16,7 @@ from taskorch.protocols import Attempt, AttemptExecutor
 
 
 class Worker:
-    """One thread, and what it does now."""
+    """A worker thread, and the attempt that it runs."""
 
     __slots__ = ("current", "item", "leaving", "lock")
 
@@ -33,7 +33,7 @@ class Worker:
 
 class WorkerThreads(AttemptExecutor[None]):
     """
-    As many threads as there is work at once.
+    Worker threads: as many as there are attempts at once.
 
     A thread cannot be stopped from outside: what it does asks whether it is to end. The
     driver begins an attempt on an idle worker by `start`, which `begin` does without.
@@ -67,11 +67,11 @@ class WorkerThreads(AttemptExecutor[None]):
         self._threads: dict[threading.Thread, Worker] = {}
 
     def begin(self, attempt: Attempt) -> None:
-        """Do *attempt* on a new thread; *run* gets it as the item."""
+        """Run *attempt* on a new thread; *run* gets the attempt as the item."""
         self.start(attempt, None)
 
     def start(self, item: Any, worker: Worker | None) -> None:
-        """Do *item* on *worker*, taken from `idle`, or on a new thread if None."""
+        """Run *item* on *worker*, taken from `idle`, or on a new thread if None."""
         if worker is not None:
             worker.item = item
             worker.lock.release()

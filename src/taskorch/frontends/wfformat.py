@@ -113,7 +113,7 @@ def parse(document: Mapping[str, Any], *, memory: bool = False) -> Recording:
 
 @attrs.define(eq=False)
 class _Recorded:
-    """One task."""
+    """A task as the file records it."""
 
     id: str
     type: str

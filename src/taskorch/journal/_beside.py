@@ -35,7 +35,7 @@ def without_files() -> Iterator[None]:
 
 def keep(save: Callable[..., Any], value: Any, suffix: str) -> str:
     """
-    Let *save* write *value* into a file, which is on the disk then; its name.
+    Have *save* write *value* into a file that is synced to the disk; its name.
 
     The name is made of what is in it: the same content is one file.
 
@@ -112,7 +112,7 @@ def clean(db: sqlite3.Connection, journal: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    import hashlib  # noqa: PLC0415 - likewise
+    import hashlib  # noqa: PLC0415 - only for files beside
 
     made = hashlib.blake2b(digest_size=20)
     with path.open("rb") as file:

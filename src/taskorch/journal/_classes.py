@@ -107,7 +107,7 @@ def _register(cls: type) -> str:
 
 def _path(cls: type) -> str:
     """
-    Where *cls* is found again.
+    The import path of *cls*, `module:qualname`.
 
     Raises:
         RefusedError: It is not there.
@@ -308,7 +308,7 @@ class _Shape:
         }
 
     def write(self, value: Any, array: type, depth: int) -> Any:
-        """Of an instance, the class and the fields."""
+        """The JSON form of an instance: its class and its fields."""
         cls = type(value)
         path = _path(cls)
         self._refuse_more(value, cls)

@@ -285,7 +285,7 @@ class Rows:
 
     @property
     def values(self) -> list[int | str]:
-        """Of all rows in order, as many for each as it has."""
+        """The values of all rows in order, `WIDTH` for each row."""
         if self._begun or self._early:
             self._put_in()
         return self._values
@@ -303,7 +303,7 @@ class Rows:
 
     @property
     def numbers(self) -> list[int]:
-        """Those of the facts."""
+        """The numbers of the facts."""
         return self.values[::WIDTH]  # type: ignore[return-value]
 
     @property
@@ -313,7 +313,7 @@ class Rows:
 
     @property
     def columns(self) -> list[list[Any]]:
-        """All numbers, then all classes, and so on."""
+        """The columns: all numbers, then all classes, and so on."""
         values: list[Any] = self.values
         return [values[place::WIDTH] for place in range(WIDTH)]
 
@@ -503,7 +503,7 @@ _SHORT: Final = 4
 
 
 def _submitted(fact: Fact) -> str | None:
-    """All goes into JSON as it is, if only the key does, which is the user's."""
+    """JSON of a TaskSubmitted whose key is made of numbers; None for other keys."""
     key = fact[_KEY]
     parts = key if type(key) is tuple else (key,)
     if not _NUMBERS.issuperset(map(type, parts)):
@@ -553,7 +553,7 @@ class Document(str):
 
 
 class KeyedDocument(Document):
-    """That of a task with an idempotency key."""
+    """The document of a task with an idempotency key."""
 
     # A str has no place for another slot.
     __slots__ = ("__dict__",)
@@ -563,7 +563,7 @@ class KeyedDocument(Document):
 
 def document(value: Any) -> Document:
     """
-    *value* as it is kept.
+    The document that a journal keeps of *value*.
 
     Raises:
         InvalidTaskError: Something in it cannot be restored exactly; the message says
@@ -575,7 +575,7 @@ def document(value: Any) -> Document:
 
 def text_of(value: Any) -> str:
     """
-    As `document`, where nobody could take it for a value itself.
+    The document of *value* as text, for callers that know it is one: see `document`.
 
     It is a plain str, which is made and written sooner, unless there is a key.
 
@@ -718,7 +718,7 @@ _says_nothing_more: Final = plain_but("id")
 
 
 def _is_bare(task: Task) -> bool:
-    """Whether it has nothing but a type, a payload and perhaps an id."""
+    """Whether *task* has nothing but a type, a payload and perhaps an id."""
     return (
         type(task.type) is str
         and (task.id is None or type(task.id) is str)

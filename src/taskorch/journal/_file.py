@@ -19,7 +19,7 @@ Durability: TypeAlias = Literal["power", "process"]
 
 #: How every file of SQLite begins.
 MAGIC: Final = b"SQLite format 3\0"
-#: How long to wait for a lock of somebody else's, in seconds.
+#: Seconds to wait for a lock of another process.
 _PATIENCE: Final = 5.0
 #: Memory for pages, in KiB: what a large group changes is written but once then.
 _CACHE: Final = 8 * 1024
@@ -35,7 +35,7 @@ _LOG_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
 #: The write-ahead log shrinks to this after a checkpoint, in bytes.
 _WAL_LIMIT: Final = 64 * 1024 * 1024
-#: A log of more bytes cannot be moved: somebody has been reading for long.
+#: A log of more bytes cannot be moved: a reader has been at it for long.
 HELD_LOG: Final = 2 * _WAL_LIMIT
 
 #: What there is to know of an SQLite that has this fault.
@@ -88,7 +88,7 @@ def is_forbidden(error: BaseException) -> bool:
 
 
 def advice(error: BaseException) -> str:
-    """What to do if *error* keeps somebody from reading."""
+    """Advice for *error*, which kept a caller from reading the journal."""
     if isinstance(error, sqlite3.Error) and _kind(error) in _LOCKED:
         return "another program has locked it: end that one, then ask again"
     return "ask again; if that does not help, look at the disk and the permissions"
@@ -168,7 +168,7 @@ def _sums(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]:
 
 
 def state_of(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
-    """Of the journal at *path* and its log: what changes if somebody writes to them."""
+    """Stamps of the journal at *path* and of its log; any write changes them."""
     return _stamp(str(path)), _stamp(f"{path}-wal")
 
 
@@ -245,7 +245,7 @@ def move_log(db: sqlite3.Connection, *, whole: bool) -> None:
 
 def create(path: Path) -> None:
     """
-    Make a journal with nothing in it.
+    Make an empty journal.
 
     It gets its name when it is complete: it is there whole, or not at all.
     """
@@ -337,7 +337,7 @@ def is_absent(path: Path) -> bool:
 
 def identity(path: str) -> tuple[int, int]:
     """
-    Which file has the name *path* now.
+    Device and inode of the file at *path*.
 
     Raises:
         FileNotFoundError: None has.

@@ -20,7 +20,7 @@ _PAUSE: Final = 0.01
 
 class Lock:
     """
-    What its owner holds while it lives.
+    The lock file that the owner of a journal holds while its process lives.
 
     The file stays when the lock is released: it tells that there was a journal.
     """
@@ -79,19 +79,19 @@ class Lock:
             raise JournalTakenError(msg, hint=hint)
 
     def is_current(self) -> bool:
-        """Whether it is on the file that others would find."""
+        """Whether the lock is on the file that other processes would find."""
         try:
             return os.path.samestat(self._name.stat(), os.fstat(self._file))
         except FileNotFoundError:
             return False
 
     def sign(self, pid: int, host: str, since: str, epoch: int) -> None:
-        """Write down who has it."""
+        """Write the owner into the file: process, host, start and life."""
         self.known = {"pid": pid, "host": host, "since": since, "epoch": epoch}
         _write(self._file, self.known)
 
     def discard(self) -> None:
-        """Remove the file, if it is still ours: whoever waits for it looks again."""
+        """Remove the file, if it is still this lock's; other processes look again."""
         if self.is_current():
             self._name.unlink()
 
@@ -106,7 +106,7 @@ def _is_dead(known: dict[str, Any]) -> bool:
 
 def host() -> str:
     """The name of this machine."""
-    # `socket.gethostname()` says the same; whoever only reads need not import sockets.
+    # `socket.gethostname()` says the same; a reader need not import sockets.
     return os.uname().nodename
 
 

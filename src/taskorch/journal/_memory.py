@@ -31,7 +31,7 @@ class MemoryJournal:
 
     @property
     def is_owned(self) -> bool:
-        """Whether an orchestrator has claimed it."""
+        """Whether an orchestrator has claimed the journal."""
         return self._epoch > 0
 
     def document(self, value: object) -> object:
@@ -65,7 +65,7 @@ class MemoryJournal:
                 yield entry
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """Close the journal, which holds no file."""
 
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events with a number above *after*, in order."""

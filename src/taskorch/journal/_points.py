@@ -17,7 +17,7 @@ def reach(point: str) -> None:
         _strike(point)
 
 
-def strike_with(strike: Callable[[str], object] | None) -> None:
+def install_fault(strike: Callable[[str], object] | None) -> None:
     """Call *strike* with the name of every point that is reached; None: no more."""
     global _strike  # noqa: PLW0603 - there is one, as there is one process to kill
     _strike = strike

@@ -81,7 +81,7 @@ _OWN: Final = (1 << 31) - 1
 def rest_checksum(
     rows: Sequence[Row], first: int, last: int, epoch: int, head: int
 ) -> int:
-    """Of what is left of a group, or of several, the last of which had *head*."""
+    """The checksum of what is left of groups, the last of which had *head*."""
     start = crc32(f"{first} {last} {head}".encode())
     own = checksum(rows, start, epoch) & _OWN
     return own << _HEAD_BITS | head
@@ -107,7 +107,7 @@ _NOTHING: Final = Group(0, 0, 0, 0, FORM, 0)
 
 
 def checksum(rows: Rows | Iterable[Row], crc: int, epoch: int) -> int:
-    """Of *rows*, going on from *crc*, which is that of the group before."""
+    """The checksum of *rows*, continued from *crc*, that of the group before."""
     for text in checked_texts(rows, epoch):
         crc = crc32(text, crc)
     return crc
@@ -132,13 +132,13 @@ def checked_texts(rows: Rows | Iterable[Row], epoch: int) -> Iterator[bytes]:
 
 
 def _checksum_by_rows(rows: Iterable[Row], crc: int, epoch: int) -> int:
-    """As layout 2 had it at first."""
+    """The checksum of the first journals of layout 2."""
     text = "\n".join([f"{a}\n{b}\n{c}\n{d}\n{e}\n{f}" for a, b, c, d, e, f in rows])
     return crc32(f"{epoch}\n{text}\n".encode(), crc)
 
 
 def _first_checksum(rows: Sequence[Row], crc: int, epoch: int) -> int:
-    """As layout 1 had it."""
+    """The checksum of layout 1."""
     lines = [f"{(a, b, c, d or None, e, f or None)!a}" for a, b, c, d, e, f in rows]
     return crc32("\n".join([str(epoch), *lines, ""]).encode("ascii"), crc)
 
@@ -147,7 +147,7 @@ _CHECKSUMS: Final = {1: _first_checksum, 2: _checksum_by_rows, 3: checksum}
 
 
 def snapshot_checksum(seq: int, state: str, chain: int) -> int:
-    """Of a snapshot at *seq*, going on from that of the group that holds *seq*."""
+    """The checksum of a snapshot at *seq*, continued from that of its group."""
     return crc32(f"{seq}\n{state}".encode(), chain)
 
 
@@ -160,7 +160,7 @@ class IdleReaders:
         self._is_open = False
 
     def borrow(self) -> Reader | None:
-        """One that nobody else has, if there is any."""
+        """An idle reader, if there is one."""
         with self._mutex:
             return self._readers.pop() if self._readers else None
 
@@ -205,7 +205,7 @@ class Reader:
     # --------------------------------------------------------------------- entries
 
     def entries(self, after: int) -> Iterator[Entry]:
-        """All entries above *after*, in order; no group is given that is not whole."""
+        """All entries above *after*, in order; incomplete groups are left out."""
         before = self.before(min(after, _MOST - 1) + 1)
         while groups := self._groups(
             "WHERE last > ? ORDER BY last LIMIT ?", (before.last, _BATCH)
@@ -248,7 +248,7 @@ class Reader:
             reached = group.last
 
     def ends(self, ids: Iterable[str]) -> dict[str, str]:
-        """Of *ids*, those that have ended, and the class of the fact that says so."""
+        """The class of the ending fact of each of *ids* that has ended."""
         names = {_codec.column(task_id): task_id for task_id in ids}
         return {
             names[name]: kind
@@ -273,7 +273,7 @@ class Reader:
         return {(period, kind): count for period, kind, count in found}
 
     def owner(self) -> dict[str, Any]:
-        """Who has claimed it last, and its own id, if its layout has one."""
+        """The latest owner of the journal, and the journal's id, if there is one."""
         rows = self._db.execute("SELECT * FROM meta")
         names = [column[0] for column in rows.description]
         return dict(zip(names, next(iter(rows), ()), strict=False))
@@ -345,7 +345,7 @@ class Reader:
 
     def check_latest(self) -> Group:
         """
-        As `latest`: it is whole, and of no later life than this.
+        The latest group, checked: whole, and of no later life than this.
 
         Raises:
             JournalError: It is not.

@@ -1,4 +1,4 @@
-"""Reading a journal in a file, whoever owns it."""
+"""Reading a journal in a file, with or without an owner."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class ReadableJournal:
 
     def ends(self, ids: Collection[str]) -> dict[str, str]:
         """
-        Of *ids*, those that have ended, by the index and without a check.
+        The class of the ending fact of each of *ids* that has ended, unchecked.
 
         Returns:
             The class of the fact that ended it, by id: `TaskCompleted`, `TaskFailed`
@@ -168,7 +168,7 @@ class ReadableJournal:
 
     def verify(self) -> int:
         """
-        Read all of it: every checksum, document, key, snapshot and page.
+        Check the whole journal: every checksum, document, key, snapshot and page.
 
         The log grows while it reads, if somebody writes at the same time.
 
@@ -212,7 +212,7 @@ class ReadableJournal:
 
     def owner(self) -> dict[str, Any]:
         """
-        Who has claimed it last: `epoch`, `pid`, `host`, `since` and `started`.
+        The latest owner: `epoch`, `pid`, `host`, `since` and `started`.
 
         With `uid`, the id of the journal, if its layout has one.
 
@@ -225,7 +225,7 @@ class ReadableJournal:
 
     def check_readable(self) -> None:
         """
-        See whether there is a journal to read.
+        Check that there is a journal to read.
 
         Raises:
             JournalUnavailableError: Whoever asks may not read it.
@@ -244,7 +244,7 @@ class ReadableJournal:
 
     @property
     def lost_file(self) -> str:
-        """Which file is not there any more under its name, and what to do; or ""."""
+        """The file that is no longer under its name, and what to do; or ""."""
         try:
             self._check_names()
         except JournalUnavailableError as error:
@@ -288,19 +288,19 @@ class ReadableJournal:
             raise
 
     def _reader_of_others(self) -> tuple[_file.Mode, object, Reader]:
-        """How it is opened by those who do not own it, what it was then, and that."""
+        """A reader for those who do not own the journal; its mode and file state."""
         while True:
             before = _file.state_of(self.path)
             mode = _file.mode_for_readers(self.path)
             try:
                 return mode, before, self._reader(mode)
             except sqlite3.Error:
-                # Its owner may come and go between two looks, and its log with him.
+                # The owner, with its log, may come and go between two looks.
                 if _file.mode_for_readers(self.path) == mode:
                     raise
 
     def _check_undisturbed(self, mode: _file.Mode, before: object) -> None:
-        """Nobody may have written to what was read without a lock."""
+        """Check that no process wrote to a journal that was read without a lock."""
         if mode in _WITHOUT_LOCK and _file.state_of(self.path) != before:
             msg = f"{self.path} was opened by its owner while it was read"
             raise JournalUnavailableError(msg, outcome="refused", hint="ask again")
@@ -351,7 +351,7 @@ class ReadableJournal:
         raise JournalError(msg, hint=RESTORE)
 
     def _error(self, error: Exception, what: str) -> JournalError:
-        """What *error* means to whoever wanted the journal *what*."""
+        """The error for the caller who wanted the journal *what*, made from *error*."""
         if _file.may_be_unread(error):
             error = _repair.refusal(self.path) or error
         if _file.is_passing(error):

@@ -41,7 +41,7 @@ def register(
     name: str | None = None,
 ) -> None:
     """
-    Let durable journals of this process keep instances of *cls*.
+    Have durable journals of this process keep instances of *cls*.
 
     Call it where the class is defined, so that every life of the script has done it
     before it opens its journal. It holds for *cls* alone: a subclass is registered by
@@ -76,7 +76,7 @@ def register_file(
     name: str | None = None,
 ) -> None:
     """
-    Let durable journals keep instances of *cls* in files beside them.
+    Have durable journals keep instances of *cls* in files beside them.
 
     As `register`, for what is large: arrays, tables, models. The file is in the folder
     `runs.db.values` and on the disk before the task is accepted, or its end is kept.

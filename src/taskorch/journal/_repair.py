@@ -66,7 +66,7 @@ def _sync(file: int) -> None:
 
 def mend_modes(path: Path) -> None:
     """
-    Let the files beside the journal be read and written by whom the journal is.
+    Give the files beside the journal the modes of the journal itself.
 
     SQLite makes them with the mode that the journal has at that moment: of one that was
     read-only for a while, they stay read-only.
@@ -90,7 +90,7 @@ def mend_modes(path: Path) -> None:
 
 def check_readable(path: Path) -> None:
     """
-    See whether a journal is there for somebody who only reads.
+    Check that there is a journal, for a caller that only reads.
 
     Raises:
         JournalUnavailableError: Whoever asks may not read it.

@@ -89,7 +89,7 @@ class GoneError(Exception):
 
 def restored(value: Any, array: type) -> Any:
     """
-    As `restore`; a `Missing`, with *value*, if what that was made of is gone.
+    *value* restored, or a `Missing` with *value* if its class is unresolvable.
 
     So the journal can be opened all the same, and only what needs the value fails.
     """
@@ -201,7 +201,7 @@ def imported(path: str) -> Any:
     return found
 
 
-#: Whether whoever reads only looks: what is named by a path is not imported then.
+#: Whether a thread only reads: then nothing named by a path is imported.
 _only_looks: Final = ContextVar("_only_looks", default=False)
 
 
@@ -256,6 +256,6 @@ _find_other: Callable[[str], Reader | None]
 
 
 def find_other_readers(find: Callable[[str], Reader | None]) -> None:
-    """Let *find* give the readers of tags that are not known here, or None."""
+    """Have *find* give the readers of unknown tags; None if it knows none."""
     global _find_other  # noqa: PLW0603 - set once, by `_codec`, which stands above
     _find_other = find

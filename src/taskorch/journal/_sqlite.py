@@ -66,7 +66,7 @@ _INSERT_GROUP: Final = (
 
 class SqliteJournal(ReadableJournal, DurableJournal):
     """
-    The DurableJournal that keeps events in an SQLite file.
+    A DurableJournal that keeps events in an SQLite file.
 
     Opening it does nothing yet: `claim` takes hold of the file, and makes it if there
     is none. Reading needs no claim, and may be done from any thread.
@@ -83,7 +83,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         keep_for: How long tasks are kept after their end, in seconds or as a timedelta;
             None: for ever. What is older leaves the file whenever an orchestrator
             opens it, unless something that stays is bound to it.
-        keep_latest: Likewise, how many that have ended are kept, the latest.
+        keep_latest: How many ended tasks are kept, the latest; None: all.
 
     Raises:
         ValueError: *durability* is neither.
@@ -110,7 +110,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         self._retention = Retention(keep_for, keep_latest)
         self.durability: Durability = durability
         self.take_over: bool = take_over
-        #: Held by whoever uses the connection that writes.
+        #: Held by the thread that uses the connection that writes.
         self._mutex = threading.Lock()
         self._uid: str | None = None
         self._epoch = 0
@@ -118,7 +118,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
         self._db: sqlite3.Connection | None = None
         #: The latest group as `(last, crc)`; None: the journal must be asked.
         self._latest: tuple[int, int] | None = None
-        #: Likewise, the latest of which we have said that it is kept.
+        #: The latest group that was reported as kept, as `(last, crc)`.
         self._acknowledged: tuple[int, int] = (0, 0)
         #: Pages that the log has and the journal has not, more or less.
         self._logged = 0
@@ -351,7 +351,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
 
     def _check_again(self, db: sqlite3.Connection, rows: list[Row], kept: int) -> None:
         """
-        It must be the latest group, which was kept, and nobody knew.
+        Check that *rows* are the latest group, whose commit was in doubt.
 
         Raises:
             JournalTakenError: Another life has begun.
@@ -448,7 +448,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
 
     def empty_log(self, epoch: int) -> None:
         """
-        Move what the log holds into the journal: for when nobody waits for a commit.
+        Move what the log holds into the journal, at a time without commits.
 
         If it is never called, an `append` does that once the log is four times as long.
 
@@ -517,7 +517,7 @@ class SqliteJournal(ReadableJournal, DurableJournal):
 
     def _rewrite_log(self, db: sqlite3.Connection) -> None:
         """
-        Before anything else is written: let the log be on the disk as it reads.
+        Write the log to the disk again, before any other write.
 
         Somebody's sync may have failed, ours or that of a life before; what SQLite
         appends to the log is worth nothing without all that comes before it.
@@ -620,7 +620,7 @@ def _insert(
 
 @contextlib.contextmanager
 def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
+    """A transaction: all statements in the block take effect, or none."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -82,7 +82,7 @@ def _long(value: Any) -> str:
 
 
 class RefusedError(Exception):
-    """Something cannot be restored exactly; it learns its path on the way out."""
+    """A value that cannot be restored exactly, and its path."""
 
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__(why)
@@ -91,7 +91,7 @@ class RefusedError(Exception):
         self.path = ""
 
     def within(self, name: object) -> None:
-        """It is in the item *name* of what holds it: a field, a key or an index."""
+        """Put *name*, a field, key or index, before the path of the value."""
         dot = "" if self.path[:1] in ("", "[") else "."
         is_name = isinstance(name, str) and name.isidentifier()
         self.path = f"{name if is_name else f'[{show(name)}]'}{dot}{self.path}"
@@ -244,7 +244,7 @@ def _attrs(value: Any, array: type, depth: int) -> Any:
 
 @cache
 def _fields(cls: type) -> list[tuple[str, Any, bool, Writer]]:
-    """Of each field the name, the default, whether that is plain, and what writes."""
+    """Of each field: name, default, whether that is plain, and writer."""
     special = _SPECIAL.get(cls, {})
     return [
         (
@@ -417,7 +417,7 @@ _find_other: Callable[[type], Writer]
 
 
 def find_other_writers(find: Callable[[type], Writer]) -> None:
-    """Let *find* give the writers of classes that are not known here, or refuse."""
+    """Have *find* give the writers of unknown classes, or refuse them."""
     global _find_other  # noqa: PLW0603 - set once, by `_codec`, which stands above
     _find_other = find
 

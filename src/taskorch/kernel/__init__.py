@@ -20,7 +20,7 @@ from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._books import pool_shortage as pool_shortage
 from taskorch.kernel._books import shortage as shortage
 from taskorch.kernel._books import wanted as wanted
-from taskorch.kernel._control import is_missing as is_missing
+from taskorch.kernel._control import is_unresolvable as is_unresolvable
 from taskorch.kernel._deciders import Deciders as Deciders
 from taskorch.kernel._deciders import PolicyFault as PolicyFault
 from taskorch.kernel._deciders import PolicyGone as PolicyGone
@@ -38,6 +38,7 @@ from taskorch.kernel._effects import ReleaseAttempt as ReleaseAttempt
 from taskorch.kernel._effects import ReturnSlot as ReturnSlot
 from taskorch.kernel._effects import StopAttempt as StopAttempt
 from taskorch.kernel._effects import TellAllocation as TellAllocation
+from taskorch.kernel._evicted import DIGEST_BITS as DIGEST_BITS
 from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain import Search as Search
 from taskorch.kernel._explain import Waits as Waits
@@ -59,7 +60,6 @@ from taskorch.kernel._latest_finish import latest_finish_first as latest_finish_
 from taskorch.kernel._options import Change as Change
 from taskorch.kernel._quotas import limits_of as limits_of
 from taskorch.kernel._quotas import meaning_of as meaning_of
-from taskorch.kernel._retired import DIGEST_BITS as DIGEST_BITS
 from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LOCAL as LOCAL
 from taskorch.kernel._rows import QUOTA as QUOTA

@@ -33,7 +33,7 @@ def need_of(kernel: KernelState, claim: Claim) -> Units:
 
 
 def wait(kernel: KernelState, claim: Claim) -> None:
-    """Let *claim* wait until it is granted."""
+    """Put *claim* at the end of those that wait for resources."""
     kernel.claims[claim] = None
 
 

@@ -111,7 +111,7 @@ def begin(
         share.served = kernel.served
         _queue.hold(kernel, share, alloc, 1)
     if kernel.under_way is not None:
-        # Likewise.
+        # A reservation must know what each elastic task holds.
         row_extra(row)
         kernel.under_way[row] = None
     if kernel.rates:
@@ -216,7 +216,7 @@ def _give_back(
 
 
 def _failed_on_agent(kernel: KernelState, row: TaskRow) -> None:
-    """One more that failed, in the record of the agent."""
+    """Count a failed attempt of *row* in the record of its agent."""
     agent = agent_of(row)
     agent.failed += 1
     kernel.record(agent, row.bucket.spec.type).failed += 1
@@ -276,7 +276,7 @@ def waiting(kernel: KernelState, row: TaskRow, _event: AttemptWaiting) -> None:
 
 
 def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None:
-    """The attempt has its slot again."""
+    """Give the attempt of *row* a slot again."""
     extra = row_extra(row)
     extra.yielded = False
     if extra.share is not None:
@@ -409,7 +409,7 @@ def cancelled(kernel: KernelState, row: TaskRow, event: TaskCancelled) -> None:
 
 
 def pass_on(extra: RowExtra, roots: tuple[str, ...]) -> None:
-    """It ends because of its parents: of these, only where it began is kept."""
+    """Note that a task ends because of its parents, and keep only the *roots*."""
     if roots:
         extra.first_roots = roots
         extra.blocked_by = {}
@@ -451,11 +451,11 @@ def _finish(kernel: KernelState, row: TaskRow) -> None:
     kernel.touched.append((row, row.cargo))
     kernel.finished.append(row)
     if len(kernel.finished) > kernel.keep:
-        retire(kernel)
+        evict(kernel)
 
 
-def retire(kernel: KernelState) -> None:
-    """Let the oldest finished task leave memory."""
+def evict(kernel: KernelState) -> None:
+    """Remove the oldest finished task from memory."""
     row = kernel.finished.popleft()
     tasks = kernel.tasks
     if len(tasks) > kernel.most_tasks:
@@ -465,7 +465,7 @@ def retire(kernel: KernelState) -> None:
         kernel.tasks = tasks = dict(tasks)
         kernel.most_tasks = max(MANY, len(tasks))
     del tasks[row.id]
-    kernel.retired.add(row.id, row.state, named=row.named)
+    kernel.evicted.add(row.id, row.state, named=row.named)
     if row.links is not None or row.named:
         # The driver may have to drop its cargo, or to record something.
         kernel.dropped.append(row)
@@ -532,7 +532,7 @@ def terms_of_wait(row: TaskRow) -> tuple[Terms, Awaited]:
 
 
 def unblocked(kernel: KernelState, row: TaskRow, event: TaskUnblocked) -> None:
-    """Nothing blocks *row* any more: it may run, or waits as before."""
+    """Apply that no parent blocks *row*: the task may run, or waits as before."""
     extra, reason, now = row_extra(row), event.reason, event.at_ns
     if not extra.decision:
         _dependencies.unblock(kernel, row, reason, now)

@@ -115,7 +115,7 @@ def end_reported(
     error: BaseException | None = None,
 ) -> None:
     """
-    As `end`, of an attempt of which somebody says only which one it was.
+    End the attempt that *fence* names: see `end`.
 
     Its *fence* is the life of the orchestrator that began it (None is this one), the id
     of its task and its number: one of another life changes nothing.
@@ -222,7 +222,7 @@ def _timed_out(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> None:
-    """Nobody knows the end of the attempt: not charged; a dead worker is counted."""
+    """End an attempt whose own end is unknown, uncharged; count a dead worker."""
     kind, message, outcome = error
     what = _GONE[outcome]
     crashes = row_extra(row).crashes + 1

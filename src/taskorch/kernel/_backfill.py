@@ -28,7 +28,7 @@ from typing import Any, Final
 from taskorch.kernel import _books, _parking, _soft
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._durations import typical_ns
-from taskorch.kernel._rows import IN_ORDER, AgentRow, Reservation, TaskRow, Thing
+from taskorch.kernel._rows import IN_ORDER, AgentRow, Reservation, ResourceKey, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
@@ -49,7 +49,7 @@ def reservation(kernel: KernelState, now: int) -> Reservation | None:
         kernel.reserved = _reserve(kernel, now)
         kernel.reserved_at = moment
         if before is not None and _leaves_more(before, kernel.reserved, now):
-            kernel.leaves_more = True
+            kernel.reservation_shrank = True
     return kernel.reserved
 
 
@@ -78,7 +78,7 @@ def within(
     now: int,
     held: Units = (),
 ) -> Units:
-    """As much of *granted* as *row* may have now, of the pools; it holds *held*."""
+    """The part of *granted* from the pools that *row*, holding *held*, may have now."""
     if row.state is _RUNNING:
         kept = reservation(kernel, now)
         end = _end_of(kernel, row)
@@ -106,9 +106,9 @@ def again(kernel: KernelState, now: int) -> bool:
     reservation(kernel, now)
     # Once in each moment: while they are looked at, the first may be among them.
     moment = (kernel.seq, now)
-    if not kernel.leaves_more or kernel.looked_again == moment:
+    if not kernel.reservation_shrank or kernel.rescanned_at == moment:
         return False
-    kernel.leaves_more, kernel.looked_again = False, moment
+    kernel.reservation_shrank, kernel.rescanned_at = False, moment
     _parking.reopen_all(kernel, kernel.parked_any)
     return bool(kernel.open)
 
@@ -135,7 +135,7 @@ def _place(kernel: KernelState, row: TaskRow) -> tuple[bool, Any, int]:
     return _soft.exceeded(kernel, row.bucket) is not None, row.key, row.seq
 
 
-def _leaves(kept: Reservation, things: Mapping[Thing, int]) -> bool:
+def _leaves(kept: Reservation, things: Mapping[ResourceKey, int]) -> bool:
     """Whether *kept* leaves as much as *things*."""
     spare = kept.spare
     return all(units <= spare.get(thing, units) for thing, units in things.items())
@@ -183,13 +183,13 @@ def _reserve(kernel: KernelState, now: int) -> Reservation | None:
 def _reserve_for(
     kernel: KernelState,
     row: TaskRow,
-    ends: Iterable[tuple[int, Mapping[Thing, int]]],
+    ends: Iterable[tuple[int, Mapping[ResourceKey, int]]],
     now: int,
 ) -> Reservation | None:
     """When *row* may start, once enough has ended; None: as things stand, never."""
     best: Reservation | None = None
     soonest = _NEVER
-    unknown: dict[Thing, int] = {}
+    unknown: dict[ResourceKey, int] = {}
     for agent in row.bucket.agents:
         alloc = _books.wanted(row.bucket, agent)
         if not alloc:
@@ -214,7 +214,9 @@ def _reserve_for(
 
 
 def _when(
-    room: dict[Thing, int], ends: Iterable[tuple[int, Mapping[Thing, int]]], now: int
+    room: dict[ResourceKey, int],
+    ends: Iterable[tuple[int, Mapping[ResourceKey, int]]],
+    now: int,
 ) -> int | None:
     """
     When no thing in *room* is short any more, if some is; *room* is as it is then.
@@ -244,9 +246,9 @@ def _when(
 # -- what is held, and until when --------------------------------------------------
 
 
-def _ends(kernel: KernelState) -> list[tuple[int, Mapping[Thing, int]]]:
+def _ends(kernel: KernelState) -> list[tuple[int, Mapping[ResourceKey, int]]]:
     """When which attempt gives back what, the first first."""
-    found: list[tuple[int, int, Mapping[Thing, int]]] = []
+    found: list[tuple[int, int, Mapping[ResourceKey, int]]] = []
     for row in kernel.under_way or ():
         end = _end_of(kernel, row)
         slots = 0 if row.extra is not None and row.extra.yielded else 1
@@ -259,7 +261,7 @@ def _ends(kernel: KernelState) -> list[tuple[int, Mapping[Thing, int]]]:
 def _end_of(kernel: KernelState, row: TaskRow) -> int | None:
     """When the attempt of *row* is expected to have ended, in ns, if that is known."""
     if row.state is not _RUNNING or kernel.under_way is None:
-        # A program that was stopped goes on when somebody says so.
+        # A program that was stopped goes on when it is resumed.
         return None
     end = kernel.under_way[row]
     if end is None:
@@ -277,9 +279,9 @@ def _end_from(kernel: KernelState, row: TaskRow, start: int) -> int | None:
 
 def _things(
     kernel: KernelState, agent: AgentRow, units: Units, slots: int = 1
-) -> dict[Thing, int]:
+) -> dict[ResourceKey, int]:
     """What an attempt takes on *agent*: slots, of the pools, and of its capacity."""
-    found: dict[Thing, int] = {("", ""): slots, (agent.name, ""): slots}
+    found: dict[ResourceKey, int] = {("", ""): slots, (agent.name, ""): slots}
     for name, many in units:
         if name in kernel.pools:
             found["", name] = many
@@ -288,7 +290,7 @@ def _things(
     return found
 
 
-def _free(kernel: KernelState, thing: Thing) -> int:
+def _free(kernel: KernelState, thing: ResourceKey) -> int:
     name, resource = thing
     if not name:
         if not resource:

@@ -39,7 +39,7 @@ def with_quotas(bucket: Bucket, need: Units) -> tuple[Units, Units]:
 
 
 def subjects(spec: Spec) -> tuple[tuple[str, str], ...]:
-    """Those whose quotas hold for tasks of *spec*, the soft ones last."""
+    """Kind and name of each holder of quotas for tasks of *spec*; soft ones last."""
     found = [("type", spec.type)]
     if spec.owner is not None:
         found.append(("owner", spec.owner))
@@ -75,7 +75,7 @@ def charged_by_hand(kernel: KernelState, owner: str, units: Units) -> Units:
 def within_quotas(
     kernel: KernelState, spec: Spec, granted: Units, held: Units = ()
 ) -> Units:
-    """As much of *granted* as its quotas leave a task that holds *held*."""
+    """The part of *granted* that quotas leave a task of *spec* holding *held*."""
     if not kernel.quotas:
         return granted
     most = dict(held)
@@ -152,7 +152,7 @@ def too_small(
 
 
 def of_no_pool(kernel: KernelState, name: str) -> str:
-    """That neither a pool nor an agent has a resource *name*; "" if one may."""
+    """A sentence if no pool or agent has a resource *name*; "" if one may."""
     known = dict.fromkeys(kernel.pools)
     for agent in kernel.agents.values():
         known.update(dict.fromkeys(agent.capacity))

@@ -78,7 +78,7 @@ def _stop_attempt(
 
 
 def cancel(kernel: KernelState, row: TaskRow, now: int, reason: str) -> bool:
-    """Call *row* off; False if it has ended."""
+    """Cancel *row*; False if the task has ended."""
     if row.state in TERMINAL:
         return False
     if row.extra is not None and row.extra.stop == "cancel":
@@ -122,13 +122,13 @@ def suspend(kernel: KernelState, row: TaskRow, now: int, *, holdable: bool) -> b
 
 
 def _continue(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Let *row*, which was stopped where it stands, run again."""
+    """Resume an attempt of *row* that was stopped in place."""
     tell(kernel, TaskResumed, row, now, True, CONTINUED)  # noqa: FBT003
     kernel.effects.append(ReleaseAttempt(row, row.attempt))
 
 
 def resume(kernel: KernelState, row: TaskRow, now: int) -> bool:
-    """Let *row* go on; False if it is not suspended."""
+    """Resume *row*; False if the task is not suspended."""
     extra = row.extra
     if extra is None:
         return False
@@ -192,7 +192,7 @@ def expire(kernel: KernelState, older_than_ns: int, now: int) -> list[TaskRow]:
 
 
 def expire_one(kernel: KernelState, row: TaskRow, now: int, reason: str) -> None:
-    """*row* has waited for too long: it fails."""
+    """Fail *row*, which has waited for too long."""
     error = ("TaskExpiredError", reason, "expired")
     _ends.fail(kernel, row, error, now)
     _joins.decide(kernel, now)
@@ -214,7 +214,7 @@ def miss(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
     _ends.hold(kernel, row, ("UnknownCapabilityError", reason, GONE), now)
 
 
-def is_missing(row: TaskRow) -> bool:
+def is_unresolvable(row: TaskRow) -> bool:
     """Whether *row* is held because what it needs was gone."""
     extra = row.extra
     return (

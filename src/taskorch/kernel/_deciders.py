@@ -66,7 +66,7 @@ class Deciders(Protocol):
         ...
 
     def standing(self, share: Share, now: int) -> float:
-        """Where an owner stands: the lowest is served first. Asked if it `ranks`."""
+        """Standing of an owner; the lowest is served first. Asked if it `ranks`."""
         ...
 
     def admit(self, row: TaskRow, now: int) -> tuple[str | None, int | None]:

@@ -60,7 +60,7 @@ def may_wait_for(row: TaskRow) -> Sequence[TaskRow]:
 
 
 def awaits(row: TaskRow) -> bool:
-    """Whether *row* waits for its event now."""
+    """Whether *row* waits for an event from outside now."""
     return (
         row.links is not None and row.links.terms is not None and row.links.terms.awaits
     )
@@ -120,7 +120,7 @@ def blame_anew(row: TaskRow) -> None:
 
 def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     """
-    Some tasks that wait for each other in a ring, or nothing.
+    Tasks that wait for each other in a cycle; empty if there is no cycle.
 
     Args:
         parents: Of each task, what it waits for; what is no key of this waits for
@@ -152,7 +152,7 @@ def find_ring(parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
 
 
 def hangs_on(row: TaskRow) -> bool:
-    """Whether it still matters to *row*, a dependent, what becomes of its parents."""
+    """Whether the fate of its parents still matters to *row*."""
     terms = links_of(row).terms
     if row.state in TERMINAL:
         return False
@@ -218,7 +218,7 @@ def _decided(parent: TaskRow) -> str:
 
 
 def _one_less(kernel: KernelState, child: TaskRow, parent: TaskRow) -> None:
-    """As `release`, of one dependent that has terms."""
+    """Release *child*, which has terms, from one ended *parent*: see `release`."""
     links = links_of(child)
     terms = links.terms
     if terms is not None and terms.joined:
@@ -263,7 +263,7 @@ def ready(kernel: KernelState, row: TaskRow, now: int) -> None:
 
 
 def roots_of(extra: RowExtra) -> tuple[str, ...]:
-    """Where the failure began that now stands in its `blocked_by`."""
+    """Ids of the tasks whose failure is the first cause of `blocked_by` in *extra*."""
     roots: dict[str, None] = {}
     for parent in extra.blocked_by.values():
         above = parent.extra
@@ -301,7 +301,7 @@ def absolve(kernel: KernelState, row: TaskRow, parent_id: str, why: str) -> None
 
 
 def unblock(kernel: KernelState, row: TaskRow, why: str, now: int) -> None:
-    """Nothing blocks *row* any more: it waits as before, and blocks nobody."""
+    """Return *row* to PENDING, as nothing blocks it; unblock its dependents."""
     row_extra(row).first_roots = ()
     kernel.move(row, _PENDING, now, "unblocked")
     if not is_waiting(row):

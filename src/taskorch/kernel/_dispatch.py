@@ -75,7 +75,7 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     try:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, now)
-        if bucket.soft and _soft.comes_last(kernel, bucket, row):
+        if bucket.soft and _soft.defer_if_over_quota(kernel, bucket, row):
             return
         veto = None
         if kernel.watched:
@@ -112,9 +112,9 @@ def _start_or_park(
     now: int,
 ) -> None:
     """
-    Let *row* start on one of the agents with *room*, or its bucket wait.
+    Start *row* on one of the agents with *room*, or park its bucket.
 
-    Those that are *failing* have room, too: it waits for others.
+    Agents that are *failing* have room, too, and the bucket waits for others.
     """
     candidates = room
     if kernel.under_way is not None:
@@ -182,7 +182,7 @@ def with_room(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
 
 
 def _has_room(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> bool:
-    """As `with_room`, of tasks that may need something else on each agent."""
+    """Whether *agent* has room for tasks whose needs differ by agent."""
     if agent.running >= agent.limit:
         return False
     need = _books.wanted(bucket, agent)
@@ -359,7 +359,7 @@ def _park(
     failing: list[AgentRow],
 ) -> None:
     """
-    Let *bucket*, whose head is *row*, wait for what is short on each of its agents.
+    Park *bucket*, whose head is *row*, at what is short on each of its agents.
 
     The agents *refused* have room: the allocator granted nothing there, and why is the
     *refusal*.
@@ -389,7 +389,7 @@ def _park(
 def _wait_for_token(
     kernel: KernelState, bucket: Bucket, row: TaskRow, rate: RateRow
 ) -> None:
-    """Let *bucket*, whose head is *row*, wait for a token of *rate*."""
+    """Park *bucket*, whose head is *row*, until *rate* has a token."""
     beyond = _soft.places(kernel, bucket)
     place = Place(pool=rate, name=rate.name, need=TOKEN, above=bool(beyond))
     place = _parking.among(rate.short, place, bucket.share)

@@ -21,7 +21,7 @@ _ALL: Final = 2**63
 
 
 def pause(kernel: KernelState) -> None:
-    """Nothing starts any more, until `unpause`."""
+    """Start nothing until `unpause`."""
     kernel.paused = True
 
 
@@ -31,7 +31,7 @@ def unpause(kernel: KernelState) -> None:
 
 
 def limit(kernel: KernelState, slots: int) -> None:
-    """No more than *slots* attempts run at once, nor than the configuration says."""
+    """Bound the running attempts by *slots*, and by the configured concurrency."""
     kernel.concurrency = min(slots, kernel.config.concurrency)
 
 
@@ -47,21 +47,21 @@ def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> F
 
 
 def keep_finished(kernel: KernelState) -> None:
-    """Finished tasks leave memory only when the driver says `retire`."""
+    """Finished tasks leave memory only when the driver says `evict`."""
     kernel.keep = _ALL
 
 
 def remember_ended(kernel: KernelState, ended: Mapping[str, TaskState]) -> None:
-    """These tasks have left memory, in this life or an earlier one."""
-    kernel.retired.update(ended.items())
+    """Note the tasks that are out of memory, since this life or an earlier one."""
+    kernel.evicted.update(ended.items())
 
 
 def forget_ended(kernel: KernelState) -> None:
     """The driver has another way to know of the tasks that have left memory."""
-    kernel.retired.clear()
+    kernel.evicted.clear()
 
 
-def collapse(
+def fail_everything(
     kernel: KernelState, rows: Iterable[TaskRow], message: str, now: int
 ) -> None:
     """

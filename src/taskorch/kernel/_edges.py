@@ -21,7 +21,7 @@ def add_parents(
     kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow], now: int
 ) -> tuple[TaskRow, ...]:
     """
-    Let *row* wait for *parents* too; those of them that are new to it.
+    Make *row* wait for *parents* too; return those that are new to the task.
 
     If it was cancelled while it waited, that is for its next run.
 
@@ -50,7 +50,7 @@ def add_parents(
 
 
 def extend(kernel: KernelState, row: TaskRow, parents: Sequence[TaskRow]) -> None:
-    """Let *row* wait for *parents* too; what follows from that is decided later."""
+    """Make *row* wait for *parents* too, and leave what follows to a later decision."""
     was_delayed = row.state is _PENDING and not _dependencies.is_waiting(row)
     links = _dependencies.links_of(row)
     if links.terms is not None:
@@ -121,7 +121,7 @@ def _refuse(ring: tuple[str, ...], hint: str | None = None) -> NoReturn:
 
 def _way(starts: Sequence[TaskRow], goals: Sequence[TaskRow]) -> tuple[TaskRow, ...]:
     """
-    Some tasks from one of *starts* to one of *goals*, or nothing.
+    A chain of tasks from one of *starts* to one of *goals*; empty if there is none.
 
     Each waits for the next, or may do so again. One search goes up from *starts*,
     another down from *goals*, by turns: whichever has seen all decides, so that the
@@ -180,7 +180,7 @@ def _search(
 
 
 def repoint(kernel: KernelState, row: TaskRow, rerun: TaskRow, now: int) -> None:
-    """Let what depends on *row*, which has ended, depend on *rerun* instead."""
+    """Make the dependents of *row*, which has ended, depend on *rerun* instead."""
     if row.links is None or not row.links.dependents:
         return
     live = _hanging_on(row)

@@ -170,7 +170,7 @@ def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
     bucket = _queue.bucket_of(kernel, spec)
     if kernel.workflows:
         bucket = _queue.bucket_for(kernel, task_id, bucket)
-    row = kernel.unborn.pop(task_id, None) if kernel.unborn else None
+    row = kernel.not_folded.pop(task_id, None) if kernel.not_folded else None
     if row is None:
         row = TaskRow(task_id, 0, bucket, cargo, now)
     else:
@@ -196,15 +196,15 @@ def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
 
 def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
     """A parent: in memory, or finished long ago, or still to come in its batch."""
-    row = kernel.tasks.get(task_id) or kernel.unborn.get(task_id)
+    row = kernel.tasks.get(task_id) or kernel.not_folded.get(task_id)
     if row is not None:
         return row
     row = TaskRow(task_id, 0, Bucket(Spec(""), TypeRow()), None, now)
-    ended = kernel.retired.get(task_id)
+    ended = kernel.evicted.get(task_id)
     if ended is not None:
         row.state = ended
     else:
-        kernel.unborn[task_id] = row
+        kernel.not_folded[task_id] = row
     return row
 
 
@@ -340,7 +340,7 @@ _FIELDS: Final = tuple(
     for name in _fields(TaskRow)
     if name not in ("agent", "bucket", "cargo", "links", "extra", "ticket")
 )
-#: Likewise; a veto is a policy's word of the moment, shares are compared as books, and
+#: Extra fields to compare. Vetoes pass with the moment, shares are compared apart, and
 #: two are worked out of the others.
 _EXTRAS: Final = tuple(
     name
@@ -369,16 +369,18 @@ def differences(
         rows = live.tasks
         found += _differing_keys("tasks", live.tasks, folded.tasks)
         found += _differing_keys("leaks", live.leaked, folded.leaked)
-        if dict(live.retired.items()) != dict(folded.retired.items()):
+        if dict(live.evicted.items()) != dict(folded.evicted.items()):
             found.append("what has left memory is not the same")
         found += _books_differ(live, folded)
     for task_id in rows:
         one, other = live.tasks.get(task_id), folded.tasks.get(task_id)
         if one is None or other is None:
-            ended = [kernel.retired.get(task_id) for kernel in (live, folded)]
+            ended = [kernel.evicted.get(task_id) for kernel in (live, folded)]
             if one is not other or ended[0] is not ended[1]:
                 found.append(f"{task_id}: {one or ended[0]} and {other or ended[1]}")
-        elif (story := _story(one)) != (theirs := _story(other)):
+        elif (story := _comparable_fields(one)) != (
+            theirs := _comparable_fields(other)
+        ):
             pairs = zip(_NAMES, story, theirs, strict=True)
             found += [
                 f"{task_id}.{name}: {a} and {b}" for name, a, b in pairs if a != b
@@ -388,7 +390,7 @@ def differences(
 
 #: A row without extra fields is like one whose extra fields are as at first.
 _PLAIN: Final = RowExtra()
-_ALONE: Final = Links()
+_NO_LINKS: Final = Links()
 _fields_of: Final = attrgetter(*_FIELDS)
 _extras_of: Final = attrgetter(*_EXTRAS)
 _NAMES: Final = (
@@ -409,9 +411,9 @@ def _waiting_for(links: Links) -> list[str]:
     return [row.id for row in links.dependents if _dependencies.hangs_on(row)]
 
 
-def _story(row: TaskRow) -> tuple[Any, ...]:
-    """All of *row* that must survive."""
-    extra, links = row.extra or _PLAIN, row.links or _ALONE
+def _comparable_fields(row: TaskRow) -> tuple[Any, ...]:
+    """The fields of *row* that a fold of the facts must restore, for a comparison."""
+    extra, links = row.extra or _PLAIN, row.links or _NO_LINKS
     return (
         *_fields_of(row),
         None if row.agent is None else row.agent.name,

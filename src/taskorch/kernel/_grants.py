@@ -24,7 +24,7 @@ _RUNNING: Final = TaskState.RUNNING
 
 
 def grow(kernel: KernelState, now: int) -> None:
-    """Let running attempts have what has come free, and nobody who waits could use."""
+    """Grant running elastic attempts what is free and no waiting task can use."""
     kernel.growing = False
     for row, learns in list(kernel.holders.items()):
         if learns and _could_use_more(kernel, row):

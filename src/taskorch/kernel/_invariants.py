@@ -38,7 +38,7 @@ def check_invariants(kernel: KernelState) -> None:
 
 def _counters(kernel: KernelState, faults: list[str]) -> None:
     states = Counter(row.state for row in kernel.tasks.values())
-    states.update(state for _, state in kernel.retired.items())
+    states.update(state for _, state in kernel.evicted.items())
     for state in TaskState:
         # `running` counts slots.
         name = "active" if state is TaskState.RUNNING else state.value
@@ -187,7 +187,7 @@ def _queues(kernel: KernelState, faults: list[str]) -> None:
 def _parking(
     kernel: KernelState, bucket: Bucket, head: TaskRow, faults: list[str]
 ) -> None:
-    """No wake-up is lost, and nothing is looked at too late."""
+    """Add to *faults* the lost wake-ups and the late places of *bucket*."""
     name = bucket.spec.type
     place = (head.key, head.seq)
     if bucket.head() is not head:
@@ -215,7 +215,7 @@ def _parking(
 def _places(
     kernel: KernelState, bucket: Bucket, head: TaskRow, faults: list[str]
 ) -> None:
-    """Where *bucket* is parked, it is woken in its turn."""
+    """Add to *faults* each place where parked *bucket* is not woken in its turn."""
     name = bucket.spec.type
     place = (head.key, head.seq)
     for where in bucket.parked or ():

@@ -87,7 +87,7 @@ class Kernel(KernelState):
     leave: Final = _leases.leave
     excuse: Final = _leases.excuse
     tick: Final = _tick.tick
-    retire: Final = _application.retire
+    evict: Final = _application.evict
 
     # How much there is, and what people take of it by hand.
     change_pools: Final = _pools.change
@@ -108,7 +108,7 @@ class Kernel(KernelState):
     keep_finished: Final = _driving.keep_finished
     remember_ended: Final = _driving.remember_ended
     forget_ended: Final = _driving.forget_ended
-    collapse: Final = _driving.collapse
+    fail_everything: Final = _driving.fail_everything
 
 
 bind(Kernel)

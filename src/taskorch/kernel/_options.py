@@ -29,7 +29,7 @@ from taskorch.model import TERMINAL, TaskState
 
 @attrs.define(eq=False)
 class Change:
-    """Other options of one task, about to be taken."""
+    """New options of one task, checked and not yet applied."""
 
     row: TaskRow
     bucket: Bucket
@@ -75,7 +75,7 @@ def consider(
 
 
 def apply(kernel: KernelState, change: Change, now: int) -> None:
-    """Let a task have options that were considered in this step."""
+    """Apply the options that were checked in this step to their task."""
     row, names = change.row, change.names
     extra, spec = row_extra(row), change.bucket.spec
     deadline_ns = change.deadline_ns if "deadline" in names else extra.deadline_ns

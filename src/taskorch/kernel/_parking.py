@@ -74,7 +74,7 @@ def _forget_entry(kernel: KernelState, heap: list[Entry]) -> None:
 def park(
     kernel: KernelState, bucket: Bucket, row: TaskRow, places: Iterable[Place] = ()
 ) -> None:
-    """Let *bucket*, whose head is *row*, wait until one of *places* has room."""
+    """Park *bucket*, whose head is *row*, until one of *places* has room."""
     bucket.entry = None
     bucket.parked = tuple(places)
     kernel.parked[bucket] = None
@@ -95,7 +95,7 @@ def reopen(kernel: KernelState, bucket: Bucket) -> None:
 
 
 def reopen_all(kernel: KernelState, buckets: dict[Bucket, None]) -> None:
-    """All of *buckets* that are parked may be tried again."""
+    """Reopen all parked *buckets*, and empty the mapping."""
     for bucket in list(buckets):
         if bucket.parked is not None:
             reopen(kernel, bucket)
@@ -127,7 +127,7 @@ def wake(kernel: KernelState, place: Place) -> None:
 
 
 def wake_some(kernel: KernelState, places: dict[Any, Place]) -> None:
-    """Something was released: wake the first of each amount that fits now."""
+    """Wake the first bucket for each amount in *places* that is free now."""
     for need, place in list(places.items()):
         if not place.heap:
             del places[need]
@@ -146,7 +146,7 @@ def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """*row* is the new head of *bucket*, which is parked."""
     places = bucket.parked or ()
     # A bucket that a place with room has woken may come later than this one.
-    if is_whimsical(bucket) or any(place.has_room() for place in places):
+    if waits_for_policy(bucket) or any(place.has_room() for place in places):
         reopen(kernel, bucket)
         return
     for place in places:
@@ -167,6 +167,6 @@ def enter_above(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
         heapify(heap)
 
 
-def is_whimsical(bucket: Bucket) -> bool:
+def waits_for_policy(bucket: Bucket) -> bool:
     """Whether *bucket* was parked for its head only, by the word of a policy."""
     return bucket.agents_version < 0 or bucket.refusal != ""

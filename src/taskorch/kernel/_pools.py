@@ -25,7 +25,7 @@ def change(
     gone: Iterable[str] = (),
 ) -> None:
     """
-    Let there be so much of some resources.
+    Set the totals of some pools, and remove others.
 
     *totals* are in millionths. Of the other pools, those that are to be *gone* go,
     unless they are in use.
@@ -57,7 +57,7 @@ def changed(kernel: KernelState, event: PoolsChanged, _now: int) -> None:
 
 def apply(kernel: KernelState, totals: Units, gone: tuple[str, ...]) -> None:
     """Set the size of the pools in *totals*, and remove those in *gone*."""
-    # Another mapping, so that whoever keeps something of these sees that it is old.
+    # A new mapping, so that caches made from the old one are seen to be old.
     pools = {name: pool for name, pool in kernel.pools.items() if name not in gone}
     for name, total in totals:
         pool = pools.get(name)

@@ -93,7 +93,7 @@ def _is_idle(kernel: KernelState, share: Share) -> bool:
 def hold(
     kernel: KernelState, share: Share, units: Units, slots: int, sign: int = 1
 ) -> None:
-    """So much more is held for *share*; or less, with a *sign* of -1."""
+    """Charge *share* with units and slots, or discharge it (*sign* -1)."""
     share.running += sign * slots
     held = share.held
     for name, many in without_quotas(units):
@@ -143,7 +143,9 @@ def dequeue(kernel: KernelState, row: TaskRow) -> None:
     bucket.leave(row)
     if kernel.points is not None and kernel.points.hit("bucket.compact"):
         bucket.compact()
-    if bucket.parked is not None and (not bucket.size or _parking.is_whimsical(bucket)):
+    if bucket.parked is not None and (
+        not bucket.size or _parking.waits_for_policy(bucket)
+    ):
         _parking.reopen(kernel, bucket)
 
 
@@ -165,7 +167,7 @@ def requeue(kernel: KernelState, row: TaskRow, now: int, detail: str = "") -> No
 
 
 def ask_again(kernel: KernelState) -> None:
-    """Something has changed: ask again the policies that deferred or vetoed a start."""
+    """Have the policies that deferred or vetoed a start asked again."""
     if kernel.parked_any:
         _parking.reopen_all(kernel, kernel.parked_any)
     if not kernel.vetoed:

@@ -229,7 +229,7 @@ def complete(  # noqa: C901 - written out for speed
     finished = kernel.finished
     finished.append(row)
     if len(finished) > kernel.keep:
-        _application.retire(kernel)
+        _application.evict(kernel)
     if kernel.undecided:
         _joins.decide(kernel, now)
     return True
@@ -308,7 +308,7 @@ def complete_for_next(
     finished = kernel.finished
     finished.append(row)
     if len(finished) > kernel.keep:
-        _application.retire(kernel)
+        _application.evict(kernel)
     # As in `dispatch`.
     bucket.size -= 1
     fifo.popleft()

@@ -42,7 +42,7 @@ _Holder: TypeAlias = TaskRow | Leak | AllocationRow
 
 
 def change(kernel: KernelState, quotas: Iterable[Change], now: int) -> None:
-    """Let those who are named have these quotas; without limits, they have none."""
+    """Replace the quotas of those named in *quotas*; empty limits remove a quota."""
     latest = {(kind, subject): limits for kind, subject, limits in quotas}
     fresh = tuple(
         (*whose, limits)
@@ -63,7 +63,7 @@ def apply(kernel: KernelState, quotas: Iterable[Change], now: int) -> None:
     """Set *quotas*: what is held already by those whom they are for counts."""
     held = _held(kernel)
     _discharge(kernel, held)
-    # Another mapping, so that whoever keeps something of these sees that it is old.
+    # A new mapping, so that caches made from the old one are seen to be old.
     pools = dict(kernel.pools)
     for kind, subject, limits in quotas:
         for name, _ in kernel.quotas.pop((kind, subject), ()):
@@ -116,7 +116,7 @@ def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
 
 
 def meaning_of(pool: PoolRow) -> tuple[str, str, str]:
-    """Whom the quota of *pool* is for, without saying whether soft; and of what."""
+    """Kind and name of the holder of quota *pool*, and the resource that it limits."""
     subject, _, what = pool.name.removeprefix(QUOTA).rpartition(":")
     kind, _, who = subject.partition("=")
     return kind.removeprefix(SOFT), who, what
@@ -129,7 +129,7 @@ def so_many(units: int, what: str) -> str:
 
 
 def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
-    """Whoever holds something, and where."""
+    """All holders of slots or resources, each with its agent."""
     found: list[tuple[_Holder, AgentRow]] = [
         (row, agent_of(row))
         for row in kernel.tasks.values()
@@ -140,7 +140,7 @@ def _held(kernel: KernelState) -> list[tuple[_Holder, AgentRow]]:
 
 
 def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
-    """All hold nothing of quotas."""
+    """Remove the units of quotas from all holders."""
     for holder, agent in held:
         for name, units in of_quotas(holder.alloc):
             agent.used[name] -= units
@@ -150,7 +150,7 @@ def _discharge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> Non
 
 
 def _charge(kernel: KernelState, held: list[tuple[_Holder, AgentRow]]) -> None:
-    """All hold of the quotas that hold for them what they have of the resources."""
+    """Charge all holders, by what they hold of the resources, to the quotas."""
     if kernel.quotas:
         for holder, agent in held:
             holder.alloc = _charged(kernel, holder)

@@ -37,7 +37,7 @@ def limits_of(kernel: KernelState, whose: tuple[str, str]) -> Units:
 def change(
     kernel: KernelState, whose: tuple[str, str], limits: Mapping[str, int], now: int
 ) -> None:
-    """Let *whose* rate be what *limits* say of it: the tokens that are left stay."""
+    """Set the rate of *whose* to *limits*, and keep the tokens that are left."""
     known = kernel.rates.pop(whose, None)
     if known is not None:
         known.until_ns = 0
@@ -65,7 +65,7 @@ def short_of(kernel: KernelState, bucket: Bucket, now: int) -> RateRow | None:
         had = _has_token(rate)
         rate.seen_ns = now
         if not had:
-            # Somebody looked before the timer did.
+            # The rate was looked at before the timer was due.
             _parking.wake_some(kernel, rate.short)
     for rate in bucket.rates:
         if not _has_token(rate):

@@ -80,7 +80,7 @@ class Spec:
 
 
 class TaskRow:
-    """One task."""
+    """The state of one task."""
 
     __slots__ = (
         "agent",
@@ -326,7 +326,7 @@ class RowExtra:
 
     @property
     def passed_on(self) -> bool:
-        """Whether it ended because of its parents: the failure began elsewhere."""
+        """Whether the task ended because of a parent: the failure began there."""
         ended = self.stop_reason == SKIPPED or (
             self.error is not None and self.error[2] == DEPENDENCY
         )
@@ -334,7 +334,7 @@ class RowExtra:
 
 
 class Record:
-    """One agent at one type of task: a projection of events."""
+    """Performance of one agent at one type of task, as counted from events."""
 
     __slots__ = ("completed", "failed", "latency_ns")
 
@@ -344,7 +344,7 @@ class Record:
         self.latency_ns: float = 0.0
 
     def add(self, latency_ns: int) -> None:
-        """One more that completed."""
+        """Add a completed attempt that took *latency_ns*."""
         if self.completed:
             self.latency_ns += EWMA_WEIGHT * (latency_ns - self.latency_ns)
         else:
@@ -352,13 +352,13 @@ class Record:
         self.completed += 1
 
     def performance(self) -> Performance:
-        """As a value."""
+        """The counts, with the latency in seconds."""
         latency = self.latency_ns / NS if self.completed else None
         return Performance(self.completed, self.failed, latency)
 
 
 class AgentRow:
-    """One agent."""
+    """The state of one agent."""
 
     __slots__ = (
         "capacity",
@@ -427,7 +427,7 @@ class AgentRow:
 
 
 class PoolRow:
-    """One resource."""
+    """The state of one pool: a resource, or a quota of one."""
 
     __slots__ = (
         "beyond",
@@ -486,7 +486,7 @@ class RateRow:
         self.total: int = burst * (TOKEN // 1_000_000)
         self.spent: int = 0
         self.at_ns: int = now
-        #: The latest time at which somebody has looked: whether there is room, is
+        #: The latest time at which the rate was looked at: whether there is room, is
         #: whether there was then.
         self.seen_ns: int = now
         #: When the first of those who wait is woken; 0 if nobody does.
@@ -504,12 +504,12 @@ class RateRow:
         return max(0, self.spent - max(0, now - self.at_ns) * self.per_second)
 
     def wait(self, now: int, tokens: int = 1) -> int:
-        """Nanoseconds from *now* until so many have been there for somebody."""
+        """Nanoseconds from *now* until that many *tokens* are free for an agent."""
         missing = self.used_at(now) + tokens * TOKEN - self.total
         return max(0, -(-missing // self.per_second))
 
     def is_awaited(self) -> bool:
-        """Whether somebody waits for a token, and for nothing else."""
+        """Whether a bucket waits for a token of this rate, and for nothing else."""
         return any(
             place in (bucket.parked or ())
             for place in self.short.values()
@@ -519,7 +519,7 @@ class RateRow:
 
 class Place:
     """
-    Something that is short, and the buckets that wait until there is enough of it.
+    A shortage, and the buckets that wait until there is enough.
 
     It is the slots of an agent, or an amount of an agent's capacity or of a pool, or a
     token of a rate. An entry may be older than its bucket's head, never later in order.
@@ -559,7 +559,7 @@ class Place:
         return agent.free(self.name) >= self.need
 
     def add(self, bucket: Bucket, row: TaskRow) -> None:
-        """Let *bucket* wait, at the place of *row*, its head."""
+        """Make *bucket* wait here, in the order of its head *row*."""
         entry: Entry = (row.key, row.seq, bucket)
         known = self.members.get(bucket)
         if known is not None and known <= entry:
@@ -608,7 +608,7 @@ class Leak:
 
 
 #: What can be held: of an agent (or "": of all), a resource (or "": slots).
-Thing: TypeAlias = tuple[str, str]
+ResourceKey: TypeAlias = tuple[str, str]
 
 
 @attrs.frozen(eq=False)
@@ -621,11 +621,11 @@ class Reservation:
     #: When it is expected to start, in ns.
     start_ns: int | None
     #: Of what it needs, how much it leaves for others then.
-    spare: Mapping[Thing, int]
+    spare: Mapping[ResourceKey, int]
 
 
 class AllocationRow:
-    """What somebody has taken from the pools by hand."""
+    """An allocation that was taken from the pools with `orch.resources`."""
 
     __slots__ = ("alloc", "id", "owner", "since_ns")
 
@@ -649,7 +649,7 @@ class AllocationRow:
 
 
 class Claim:
-    """What somebody wants to take from the pools, by hand."""
+    """A request for an allocation from the pools, made with `orch.resources`."""
 
     __slots__ = ("cargo", "granted", "id", "owner", "units")
 
@@ -669,7 +669,7 @@ class Claim:
 
 
 class TypeRow:
-    """One type of task: counts and samples."""
+    """Counts and samples of durations of one type of task."""
 
     __slots__ = ("cancelled", "completed", "failed", "failures", "samples")
 
@@ -771,11 +771,11 @@ class Bucket:
         self.charges: dict[Units, tuple[Units, Units]] = {}
         #: Those whose tokens its tasks take when they start.
         self.rates: tuple[RateRow, ...] = ()
-        #: The version for which it is known that somebody can do its tasks.
+        #: The version for which an agent is known that can do its tasks.
         self.checked: int = -1
         #: The agent, where router and allocator need not be asked again.
         self.route: AgentRow | None = None
-        #: Likewise, where tasks take of quotas and of nothing else.
+        #: The same agent, where tasks hold units of quotas and nothing else.
         self.quota_route: AgentRow | None = None
         self.route_version: int = -1
         self.route_reason: str = ""
@@ -856,7 +856,7 @@ class Bucket:
 
 class Share:
     """
-    One owner, where owners share: what is held for it, and what it may start.
+    The account of one owner, where owners share: units and slots held, and its queue.
 
     What there is no owner of is a share, too. It stands among the others as a bucket
     does among buckets, but by a standing that changes with what it holds.
@@ -912,12 +912,12 @@ class AgentView:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the agent."""
         return self._row.name
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """What it can do, sorted."""
+        """Capabilities of the agent, sorted."""
         return self._row.info.capabilities
 
     @property
@@ -927,24 +927,24 @@ class AgentView:
 
     @property
     def running(self) -> int:
-        """Attempts that it runs now."""
+        """Number of attempts that the agent runs now."""
         return self._row.running
 
     @property
     def capacity(self) -> Resources | None:
-        """What it has: it bounds what it names; None names nothing."""
+        """Capacity of the agent, a bound for what it names; None names nothing."""
         return self._row.info.capacity
 
     @property
     def used(self) -> Resources:
-        """What its attempts hold of what its capacity names."""
+        """Resources that the agent's attempts hold, of those its capacity names."""
         row = self._row
         own = [pair for pair in row.used.items() if pair[0] in row.capacity]
         return Resources.from_units(nonzero(own))
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is not there, and gets no work."""
+        """Whether the agent is lost, and gets no work."""
         return self._row.lost
 
     def performance(self, task_type: str) -> Performance:
@@ -966,7 +966,7 @@ class PoolView:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the resource."""
         return self._row.name
 
     @property
@@ -995,7 +995,7 @@ Timer: TypeAlias = tuple[int, int, int, Timed, int]
 
 
 def without_quotas(alloc: Units) -> Units:
-    """*alloc* without what it has of quotas."""
+    """*alloc* without its units of quotas."""
     return tuple(pair for pair in alloc if not pair[0].startswith(QUOTA))
 
 

@@ -56,7 +56,7 @@ def dispatch(kernel: KernelState, now: int) -> None:
 
 
 def _place(kernel: KernelState, now: int, row: TaskRow) -> tuple[float, int, Any]:
-    """Where *row*, the first of its owner, stands; it fails if the queue does."""
+    """Sort key of *row*, the first of its owner; a failing queue fails the task."""
     share = row.bucket.share
     assert share is not None  # noqa: S101 - owners share
     if not share.is_ranked:

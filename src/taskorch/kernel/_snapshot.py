@@ -219,13 +219,13 @@ class Restoration:
 
     @property
     def seq(self) -> int:
-        """The number of the fact that it holds for."""
+        """Number of the last fact that the snapshot includes."""
         seq: int = self._state["counters"]["seq"]
         return seq
 
     @property
     def at_ns(self) -> int:
-        """When it was taken: no fact before is later, whatever task it is about."""
+        """Time of the snapshot: no fact before is later, whatever its task."""
         at_ns: int = self._state["at_ns"]
         return at_ns
 
@@ -306,14 +306,14 @@ class Restoration:
         """
         Set what is a sum; the kernel is where the fold of all facts would have led.
 
-        Of what has left memory, `retired` knows what was needed only.
+        Of what has left memory, `evicted` knows what was needed only.
 
         Raises:
             InternalError: The facts led elsewhere than the snapshot says. The kernel is
                 of no use: fold all facts into another one.
         """
         kernel, state = self._kernel, self._state
-        wrong = self._retire()
+        wrong = self._evict()
         counters = state["counters"]
         wrong += [
             f"{name}: {getattr(kernel, name)}, not {counters[name]}"
@@ -339,28 +339,30 @@ class Restoration:
             pool.owed = max(0, pool.used - pool.total)
         kernel.causes = dict(state["causes"])
 
-    def _retire(self) -> list[str]:
-        """Let leave memory what had left it; which tasks are not where they belong."""
+    def _evict(self) -> list[str]:
+        """Remove the tasks that were out of memory; ids of tasks in the wrong place."""
         kernel = self._kernel
         for task_id in self._state["gone"]:
             left = kernel.tasks.pop(task_id, None)
             if left is not None:
                 left.cargo = None
-                kernel.unborn[task_id] = left
+                kernel.not_folded[task_id] = left
         kernel.finished = deque(
             row for row in kernel.finished if row.id in kernel.tasks
         )
         wrong = [
             f"{task_id} is {row.state}, and not in memory"
-            for task_id, row in kernel.unborn.items()
+            for task_id, row in kernel.not_folded.items()
             if row.state not in TERMINAL
         ]
-        kernel.retired.update((name, row.state) for name, row in kernel.unborn.items())
-        kernel.unborn.clear()
+        kernel.evicted.update(
+            (name, row.state) for name, row in kernel.not_folded.items()
+        )
+        kernel.not_folded.clear()
         wrong += [
             f"of {task_id}, nothing is known"
             for task_id in self._state["tasks"]
-            if task_id not in kernel.tasks and task_id not in kernel.retired
+            if task_id not in kernel.tasks and task_id not in kernel.evicted
         ]
         return wrong
 
@@ -386,7 +388,7 @@ def _count_type(row: TypeRow, told: dict[str, Any]) -> None:
 
 # -- what those who wait for a task see of it ---------------------------------------
 #
-# Of a task that has left memory there is only a stand-in among the `unborn`. It waits
+# Of a task that has left memory there is only a stand-in in `not_folded`. It waits
 # for nothing itself, so what *it* waited for need not be known.
 
 

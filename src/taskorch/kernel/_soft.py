@@ -41,7 +41,7 @@ def exceeded(kernel: KernelState, bucket: Bucket) -> tuple[PoolRow, int] | None:
 
 
 def places(kernel: KernelState, bucket: Bucket) -> list[Place]:
-    """Where *bucket* waits for room in its soft quotas, if it is above one of them."""
+    """Place where *bucket* waits for room in a soft quota that it exceeds, if any."""
     found = exceeded(kernel, bucket)
     if found is None:
         return []
@@ -50,7 +50,7 @@ def places(kernel: KernelState, bucket: Bucket) -> list[Place]:
     return [_parking.among(pool.short, place, bucket.share)]
 
 
-def comes_last(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
+def defer_if_over_quota(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
     """Set *bucket*, whose head is *row*, aside if others come first; whether it is."""
     _leave(kernel, bucket)
     if kernel.last is bucket:
@@ -68,7 +68,7 @@ def comes_last(kernel: KernelState, bucket: Bucket, row: TaskRow) -> bool:
 
 def turn(kernel: KernelState, order: Callable[[TaskRow], Any] | None = None) -> bool:
     """
-    Nothing that stays within its quotas can start: let one that is above be tried.
+    Try a task above its soft quota, if no task within its quotas can start.
 
     They are taken by *order*, which may make tasks fail, or by their places in the
     queue. Whether there is something to look at.

@@ -25,8 +25,8 @@ from taskorch.events import Event, Fact, TaskCompleted, TaskStarted, TaskSubmitt
 from taskorch.kernel._contenders import contenders
 from taskorch.kernel._deciders import Deciders
 from taskorch.kernel._effects import Effect
+from taskorch.kernel._evicted import Evicted
 from taskorch.kernel._history import remember
-from taskorch.kernel._retired import Retired
 from taskorch.kernel._rows import (
     AgentRow,
     AllocationRow,
@@ -85,7 +85,7 @@ class FaultPoints(Protocol):
     """Protocol: decides where, in a simulation, the unusual but legal happens."""
 
     def hit(self, name: str) -> bool:
-        """Whether it happens now at the point *name*."""
+        """Whether the point *name* acts now."""
         ...
 
 
@@ -133,7 +133,7 @@ class KernelView:
         return [agent.view for agent in self._kernel.agents.values()]
 
     def pools(self) -> dict[str, PoolView]:
-        """All pools, by name."""
+        """Pools of resources, by name; quotas are left out."""
         pools = self._kernel.pools.items()
         return {name: pool.view for name, pool in pools if not pool.is_quota}
 
@@ -149,7 +149,7 @@ class KernelView:
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task, or None if it is not known."""
         row = self._kernel.tasks.get(task_id)
-        return self._kernel.retired.get(task_id) if row is None else row.state
+        return self._kernel.evicted.get(task_id) if row is None else row.state
 
 
 class ShareView:
@@ -163,22 +163,22 @@ class ShareView:
 
     @property
     def name(self) -> str | None:
-        """Its name; None: of all tasks without an owner."""
+        """Name of the owner; None for all tasks without an owner."""
         return self._share.owner
 
     @property
     def running(self) -> int:
-        """Slots that its attempts take."""
+        """Number of slots that attempts of the owner hold."""
         return self._share.running
 
     @property
     def queued(self) -> int:
-        """Its tasks that wait for a slot, an agent or resources."""
+        """Number of the owner's tasks that wait for a slot, an agent or resources."""
         return self._share.queued
 
     @property
     def held(self) -> Resources:
-        """What is held for it, by hand as well."""
+        """Resources held for the owner, those of `orch.resources` included."""
         return Resources.from_units(nonzero(self._share.held.items()))
 
     @property
@@ -188,12 +188,12 @@ class ShareView:
 
     @property
     def share(self) -> float:
-        """Of what it holds the most of, in proportion to what there is: how much."""
+        """The largest part of a pool, or of all slots, that the owner holds."""
         return self._largest(self._share.running, self._share.held)
 
     @property
     def demand(self) -> float:
-        """As `share`, of what it holds and wants; above 1, there is not enough."""
+        """Dominant share of what the owner holds and wants; more than 1: too little."""
         share = self._share
         return self._largest(share.running + share.queued, self._wanted())
 
@@ -252,6 +252,7 @@ class KernelState:
         "effects",
         "elastic",
         "epoch",
+        "evicted",
         "failed",
         "faults",
         "finished",
@@ -261,11 +262,10 @@ class KernelState:
         "keep",
         "last",
         "leaked",
-        "leaves_more",
-        "looked_again",
         "most_buckets",
         "most_tasks",
         "most_timers",
+        "not_folded",
         "open",
         "parked",
         "parked_any",
@@ -277,10 +277,11 @@ class KernelState:
         "queued",
         "quotas",
         "rates",
+        "rescanned_at",
+        "reservation_shrank",
         "reserved",
         "reserved_at",
         "retained",
-        "retired",
         "retries_exhausted",
         "retries_recovered",
         "retries_scheduled",
@@ -306,7 +307,6 @@ class KernelState:
         "timers",
         "touched",
         "types",
-        "unborn",
         "undecided",
         "under_way",
         "vetoed",
@@ -326,7 +326,7 @@ class KernelState:
         self.context: DecisionContext = DecisionContext(self, random)
         self.concurrency: int = config.concurrency
         #: Finished tasks beyond which the oldest leaves memory; a driver may raise it
-        #: and say itself when they `retire`.
+        #: and say itself when they `evict`.
         self.keep: int = config.keep_finished
         #: Whether the StateMachine wants to be asked about anything.
         self.watched: bool = deciders.watches is None or bool(deciders.watches)
@@ -350,8 +350,8 @@ class KernelState:
         self.reserved_at: tuple[int, int] | None = None
         #: It leaves more than when others were put off behind it; at which moment they
         #: were looked at again.
-        self.leaves_more: bool = False
-        self.looked_again: tuple[int, int] | None = None
+        self.reservation_shrank: bool = False
+        self.rescanned_at: tuple[int, int] | None = None
         #: Whether a submission needs nobody's consent: see `consider`.
         self.plain: bool = False
         #: Nothing starts before the driver is ready, or while it drains to stop.
@@ -361,7 +361,7 @@ class KernelState:
         #: How many there were at once, since it was made smaller.
         self.most_tasks: int = MANY
         #: Finished tasks that have left memory.
-        self.retired: Retired = Retired()
+        self.evicted: Evicted = Evicted()
         #: Those of them that had dependencies, or names of the user's choice.
         self.dropped: list[TaskRow] = []
         self.finished: deque[TaskRow] = deque()
@@ -435,7 +435,7 @@ class KernelState:
         #: The number of this life of the orchestrator: see `recover`.
         self.epoch: int = 1
         #: Parents of a batch that is being folded, before their own submissions.
-        self.unborn: dict[str, TaskRow] = {}
+        self.not_folded: dict[str, TaskRow] = {}
         #: Tasks about which something is to be decided since the fate of a parent has
         #: changed, each with why: see `_joins`.
         self.undecided: deque[tuple[TaskRow, str]] = deque()

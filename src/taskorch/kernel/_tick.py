@@ -21,16 +21,16 @@ from taskorch.kernel._state import KernelState
 
 
 def tick(kernel: KernelState, now: int) -> None:
-    """Do what is due by *now*, in order of time."""
+    """Fire the timers that are due by *now*, in order of time."""
     timers = kernel.timers
     while timers and timers[0][0] <= now:
         timer = heappop(timers)
         if _timers.is_alive(timer):
-            _ring(kernel, timer, now)
+            _fire(kernel, timer, now)
         timers = kernel.timers
 
 
-def _ring(kernel: KernelState, timer: Timer, now: int) -> None:
+def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
     if isinstance(row, AgentRow):
         _leases.check(kernel, row, now)

@@ -28,14 +28,14 @@ EXPIRE: Final = 4
 LEASE: Final = 5
 #: An event that nobody waited for is forgotten.
 RETAINED: Final = 6
-#: A token has come back that somebody waits for.
+#: A token is free again for which a bucket waits.
 TOKEN: Final = 7
 
 
 def arm(
     kernel: KernelState, when: int, kind: int, row: Timed, attempt: int = 0
 ) -> None:
-    """Do what *kind* says at *when*; a `TIMEOUT` and a `GRACE` are of an *attempt*."""
+    """Set a timer of *kind* for *when*; `TIMEOUT` and `GRACE` are for an *attempt*."""
     if len(kernel.timers) > kernel.most_timers or (
         kernel.points is not None and kernel.points.hit("timers.rebuild")
     ):

@@ -62,7 +62,7 @@ class Remedy:
     resources: Resources = _NOTHING
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; what says nothing is left out."""
+        """The remedy as JSON has it; empty fields are left out."""
         return fields_of(self, whole=False)
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class Remedy:
 @frozen
 class Blocker:
     """
-    One thing that keeps a task from running.
+    A reason why a task does not run.
 
     Attributes:
         kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
@@ -102,7 +102,7 @@ class Blocker:
     remedies: tuple[Remedy, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; what says nothing is left out."""
+        """The blocker as JSON has it; empty fields are left out."""
         return fields_of(self, whole=False)
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class Estimate:
     basis: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The estimate as JSON has it."""
         return fields_of(self)
 
     def __str__(self) -> str:
@@ -212,7 +212,7 @@ class Explanation:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; what says nothing is left out."""
+        """The explanation as JSON has it; empty fields are left out."""
         return fields_of(self, whole=False)
 
     def __str__(self) -> str:
@@ -293,7 +293,7 @@ class Stuck:
     outside: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; what says nothing is left out."""
+        """The group as JSON has it; empty fields are left out."""
         return fields_of(self, whole=False)
 
     def __str__(self) -> str:

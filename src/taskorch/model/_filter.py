@@ -22,7 +22,7 @@ How: TypeAlias = Match | Literal["state", "since", "longer"]
 
 class Filter(NamedTuple):
     """
-    One thing that tasks are looked for by.
+    A field that tasks can be filtered by.
 
     Attributes:
         name: Its name.
@@ -58,7 +58,7 @@ FILTERS: Final = _filters()
 
 class TaskFilter:
     """
-    Which tasks are asked for: those of which all that is said holds.
+    A filter of tasks: a task passes if all its conditions hold.
 
         failed = TaskFilter("failed", owner="acme", older_than=3600)
         orch.tasks(failed)
@@ -115,7 +115,7 @@ class TaskFilter:
 
     @property
     def state(self) -> TaskState | None:
-        """Their state; None is any."""
+        """The state that tasks must be in; None is any."""
         return self.fields.get("state")
 
     def to_query(self) -> dict[str, str]:

@@ -30,7 +30,7 @@ def frames_of(trace: TracebackType | None) -> Iterator[Frame]:
 
 def place_of(error: BaseException | None) -> str:
     """
-    Where *error* was raised: `flow.py:12 in work`; "" if nobody knows.
+    The place where *error* was raised: `flow.py:12 in work`; "" if unknown.
 
     It is the latest line that is of no installed package, if there is one.
     """

@@ -36,7 +36,7 @@ DEFAULT_ENV: Final[frozenset[str]] = frozenset(
 #: belongs; by it those are found that have outlived their orchestrator.
 RUN_VARIABLE: Final = "TASKORCH_RUN"
 
-#: The variable that tells it to which program of the run it belongs, likewise.
+#: The variable that tells a process to which program of the run it belongs.
 PROGRAM_VARIABLE: Final = "TASKORCH_PROGRAM"
 #: Of an elastic task: the file that says what it holds, and the pipe that it writes a
 #: line to when it is at a checkpoint.
@@ -318,7 +318,7 @@ class ProgramResult:
         exit_code: What it returned; negative: the number of the signal that killed it.
         stdout_tail: The end of what it wrote, as UTF-8 text. What cannot be text, NUL
             included, is shown as U+FFFD; the log has every byte.
-        stderr_tail: The end of what it wrote to standard error, likewise.
+        stderr_tail: The end of what it wrote to standard error, as UTF-8 text.
         log_path: The file with both streams as they arrived; None if it could not be
             made.
         duration: Seconds from its start to its end, time in which it was stopped

@@ -32,11 +32,11 @@ def _resources(value: Resources | Mapping[str, float]) -> Resources:
 @frozen(kw_only=True)
 class Quota:
     """
-    How much all tasks of a type or of a run, or all that is of an owner, may have.
+    How much all tasks of a type, of a run or of an owner may have at once.
 
-    Or how many attempts of theirs may start in a second. What would exceed it waits,
-    and `explain` says for what. One that becomes less than what is in use takes nothing
-    from anybody. A quota without limits lifts the one that was there.
+    A quota can also bound how many of their attempts may start in a second. A task that
+    would exceed the quota waits, and `explain` says for what. A quota that becomes less
+    than what is in use takes nothing back. A quota without limits removes the old one.
 
     A soft quota holds nothing back: what a start would put above it begins once nothing
     that stays within its quotas can use what is free. Whoever a quota is for may have
@@ -144,7 +144,7 @@ class Quota:
     @property
     def subject(self) -> tuple[str, str]:
         """
-        Whom it is for: a kind and which.
+        Kind and name of the tasks or of the owner that the quota is for.
 
         The kind is `type`, `owner` or `workflow`, or `soft type` and so on.
         """
@@ -154,7 +154,7 @@ class Quota:
     @property
     def limits(self) -> Units:
         """
-        What it bounds, in millionths.
+        The limits, in millionths.
 
         `tasks` is how many run at once, `starts_per_second` and `burst` are what they
         are called here.

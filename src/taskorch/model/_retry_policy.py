@@ -26,7 +26,7 @@ def to_seconds(value: Any) -> Any:
 
 def to_patience(timeout: Any) -> float | None:
     """
-    The seconds that somebody is ready to wait; None is for ever.
+    A timeout in seconds; None is for ever.
 
     Raises:
         InvalidTaskError: It is neither a number nor a timedelta.
@@ -62,7 +62,7 @@ def _durations(
 
 
 def to_limit(value: float | timedelta | None) -> float | None:
-    """As `to_seconds`; None is without limit."""
+    """A limit in seconds: see `to_seconds`; None is without limit."""
     seconds: float | None = to_seconds(value)
     return seconds
 

@@ -30,7 +30,7 @@ def with_article(name: str) -> str:
 
 
 def shown(self: Any) -> str:
-    """As `__repr__` of an attrs class: what is not as usual, each within a line."""
+    """The text of an attrs object: fields that differ from their defaults, one line."""
     said: list[str] = []
     for field in attrs.fields(type(self)):
         value = getattr(self, field.name)

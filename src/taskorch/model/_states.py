@@ -8,17 +8,17 @@ from typing import Final
 
 class TaskState(StrEnum):
     """
-    Where a task is in its life.
+    A state in the life of a task.
 
     PENDING → QUEUED → RUNNING → COMPLETED is the plain path. COMPLETED, FAILED and
     CANCELLED are terminal: a task reaches exactly one of them, once.
     """
 
     PENDING = "pending"
-    """It waits for its dependencies, or for `not_before`."""
+    """Waits for its dependencies, or for `not_before`."""
 
     QUEUED = "queued"
-    """It could run: it waits for an agent, a slot and resources."""
+    """Could run: waits for an agent, a slot and resources."""
 
     RUNNING = "running"
     """An attempt of it is under way."""
@@ -28,21 +28,21 @@ class TaskState(StrEnum):
 
     BLOCKED = "blocked"
     """
-    It cannot go on by itself: a dependency failed, a person must decide, or it waits
-    for an event from outside.
+    Cannot go on by itself: a dependency failed, a person must decide, or an event from
+    outside is awaited.
     """
 
     SUSPENDED = "suspended"
-    """It was suspended, and waits for `resume_task`."""
+    """Suspended: waits for `resume_task`."""
 
     COMPLETED = "completed"
-    """It ended well, and has a result."""
+    """Ended well, and has a result."""
 
     FAILED = "failed"
-    """It ended badly, and has an error."""
+    """Ended badly, and has an error."""
 
     CANCELLED = "cancelled"
-    """It was cancelled."""
+    """Cancelled."""
 
     @property
     def is_terminal(self) -> bool:

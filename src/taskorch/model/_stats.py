@@ -58,7 +58,7 @@ class StateStats:
 
     @property
     def total(self) -> int:
-        """All tasks ever accepted."""
+        """Number of all tasks ever accepted."""
         return sum(getattr(self, state.value) for state in TaskState)
 
 
@@ -95,7 +95,7 @@ class Durations:
 @frozen
 class TypeStats:
     """
-    One type of task.
+    Counts and durations of one type of task.
 
     Attributes:
         completed: They ended well.
@@ -119,7 +119,7 @@ class TypeStats:
 @frozen
 class AgentStats:
     """
-    One agent.
+    Counts and resources of one agent.
 
     Attributes:
         running: Attempts that it runs now.
@@ -145,7 +145,7 @@ class AgentStats:
 @frozen
 class PoolStats:
     """
-    One resource.
+    Size and use of one resource.
 
     Attributes:
         total: How much there is.
@@ -164,7 +164,7 @@ class PoolStats:
 @frozen
 class Stats:
     """
-    Everything that `get_stats()` says, at one instant.
+    The statistics that `get_stats()` returns, at one instant.
 
     Attributes:
         queue: The queue.
@@ -189,7 +189,7 @@ class Stats:
     events_lost: int
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON can say it, for a page or another program."""
+        """The statistics as JSON can say them, for a page or another program."""
         return fields_of(self)
 
     def __str__(self) -> str:
@@ -220,7 +220,7 @@ class Stats:
 @frozen
 class HealthCheck:
     """
-    One component's health.
+    The health of one component.
 
     Attributes:
         component: Which part: `router`, `queue`, ….
@@ -253,7 +253,7 @@ class Health:
     checks: tuple[HealthCheck, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON can say it, for a page that a load balancer asks."""
+        """The health as JSON can say it, for a page that a load balancer asks."""
         return fields_of(self)
 
     def __str__(self) -> str:

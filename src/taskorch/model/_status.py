@@ -104,7 +104,7 @@ class TaskStatus:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it has ended for good."""
+        """Whether the task has ended for good."""
         return self.state.is_terminal
 
     @property
@@ -130,7 +130,7 @@ class TaskStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """
-        All of it as JSON can say it, for a log, a page or another program.
+        The status as JSON can say it, for a log, a page or another program.
 
         Dates are texts of ISO 8601. An error is its `type`, its `message`, and `where`
         it was raised, as in `flow.py:12 in work`, if that is known. What JSON has no

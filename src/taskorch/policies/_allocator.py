@@ -31,7 +31,7 @@ class PoolAllocator:
         pools: Mapping[str, PoolView],
         context: Context,
     ) -> Allocation:
-        """All of *request* if every pool has it free, else nothing now."""
+        """Grant *request* whole if every pool has it free, else nothing now."""
         return _NOTHING if not request.resources.units else whole(request, pools)
 
     def __repr__(self) -> str:
@@ -39,7 +39,7 @@ class PoolAllocator:
 
 
 def whole(request: AllocationRequest, pools: Mapping[str, PoolView]) -> Allocation:
-    """All of *request* if every pool has it free, or the request holds it already."""
+    """Grant *request* whole if every pool has it free, or the task holds it already."""
     wanted = request.resources
     for name, need in wanted.units:
         pool = pools.get(name)

@@ -19,7 +19,7 @@ _LARGEST: Final = 1e9
 
 class FairShareQueue(PriorityQueue):
     """
-    The TaskQueue that lets owners share what there is, by weight.
+    A TaskQueue by which owners share slots and resources, by weight.
 
     Of the owners whose tasks wait, the next to be served is the one whose share is the
     smallest for its weight: of the resource of which it holds most in proportion to
@@ -67,7 +67,7 @@ class FairShareQueue(PriorityQueue):
         self.by_demand = by_demand
 
     def standing(self, owner: OwnerView, context: Context) -> float:
-        """Where *owner* stands: its share for its weight; the lowest is served next."""
+        """Standing of *owner*: share divided by weight; the lowest is served next."""
         share = owner.share
         if not share:
             return 0.0

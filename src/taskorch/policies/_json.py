@@ -161,7 +161,7 @@ def _check_references(where: str, schema: object, cls: Any) -> None:
 
 
 def _references(resource: Resource[Any], resolver: Any) -> Iterator[tuple[str, Any]]:
-    """Every reference in *resource*, with what finds its way from there."""
+    """Every reference in *resource*, with a resolver that starts there."""
     contents = resource.contents
     if isinstance(contents, Mapping):
         for name in ("$ref", "$dynamicRef", "$recursiveRef"):

@@ -10,7 +10,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import NO_RESOURCES, Resources, Units, to_units
 from taskorch.model._read_only import ReadOnly
 from taskorch.policies._allocator import whole
-from taskorch.policies._shares import Amounts, Claim, Share, divide, fitting
+from taskorch.policies._shares import Amounts, Demand, Grant, divide, fitting
 from taskorch.policies._words import amount, count
 from taskorch.protocols import (
     Allocation,
@@ -77,7 +77,7 @@ class ProportionalAllocator:
         pools: Mapping[str, PoolView],
         context: Context,
     ) -> Allocation:
-        """All of a rigid *request*, the share of an elastic one, or nothing yet."""
+        """Grant a rigid *request* whole, an elastic one its share, or nothing yet."""
         if not request.resources.units:
             return _NOTHING
         if request.least is None:
@@ -140,9 +140,9 @@ class _Division:
     # -- the division --------------------------------------------------------------
 
     def _share(self) -> tuple[Amounts | None, int]:
-        """Its share, or None if its least is not to be had; and how many contend."""
-        running: dict[Claim, list[Amounts]] = {}
-        waiting: dict[Claim, int] = {}
+        """The share, or None if there is not enough; and the number of contenders."""
+        running: dict[Demand, list[Amounts]] = {}
+        waiting: dict[Demand, int] = {}
         for kind in self._contenders:
             claim = self._claim_of(kind.resources, kind.least, kind.weight)
             if kind.held:
@@ -158,7 +158,7 @@ class _Division:
             place = len(running) + list(waiting).index(mine)
         times = [*map(len, running.values()), *waiting.values()]
         claims = [
-            Claim(claim.wanted, claim.least, claim.weight, count)
+            Demand(claim.wanted, claim.least, claim.weight, count)
             for claim, count in zip([*running, *waiting], times, strict=True)
         ]
         there = tuple(map(sum, zip(self._free, *chain(*running.values()), strict=True)))
@@ -170,8 +170,8 @@ class _Division:
             return _kept(shares, self._held, running[mine]), total
         return shares[0].amounts, total
 
-    def _claim_of(self, wanted: Resources, least: Resources, weight: float) -> Claim:
-        return Claim(self._vector(wanted), self._vector(least), round(weight * _SCALE))
+    def _claim_of(self, wanted: Resources, least: Resources, weight: float) -> Demand:
+        return Demand(self._vector(wanted), self._vector(least), round(weight * _SCALE))
 
     def _vector(self, resources: Resources) -> Amounts:
         found = self._vectors.get(resources.units)
@@ -184,7 +184,7 @@ class _Division:
     # -- what fits -----------------------------------------------------------------
 
     def _room(self) -> Amounts:
-        """What it could have: what is free, and its own."""
+        """Amounts that the task could have: what is free, and what it holds."""
         # What it holds it may keep, even of a pool that was made smaller.
         room = [
             held + max(0, free)
@@ -250,9 +250,9 @@ def _fit(amounts: Amounts, room: Amounts) -> bool:
     return all(part <= have for part, have in zip(amounts, room, strict=True))
 
 
-def _kept(shares: tuple[Share, ...], own: Amounts, held: list[Amounts]) -> Amounts:
+def _kept(shares: tuple[Grant, ...], own: Amounts, held: list[Amounts]) -> Amounts:
     """
-    Which of *shares* is that of one that holds *own*, among all those that hold *held*.
+    The share of one that holds *own*, among all those that hold *held*.
 
     Who has a larger one already keeps it, so that nothing changes hands for nothing.
     """

@@ -27,8 +27,8 @@ _Columns: TypeAlias = list[list[int]]
 #: an amount and a weight has. And those of an amount that are compared as remainders:
 #: so few that what the level lacks does not decide between two that are equal.
 _BITS: Final = 160
-_REST: Final = 32
-_HALF: Final = 1 << (_BITS - _REST - 1)
+_FRACTION_BITS: Final = 32
+_HALF: Final = 1 << (_BITS - _FRACTION_BITS - 1)
 #: Bits that say of which claim: more than there are.
 _PLACE: Final = 40
 _PLACES: Final = (1 << _PLACE) - 1
@@ -38,7 +38,7 @@ _NEVER: Final = 1 << (2 * _BITS)
 _PATIENCE: Final = 4
 
 
-class Claim(NamedTuple):
+class Demand(NamedTuple):
     """
     What like requests ask for.
 
@@ -56,16 +56,16 @@ class Claim(NamedTuple):
     times: int = 1
 
 
-class Share(NamedTuple):
-    """So much for each of so many."""
+class Grant(NamedTuple):
+    """A share, and the number of tasks that have it."""
 
     amounts: Amounts
     times: int
 
 
 def divide(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
+    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
     """
     The shares of *claims*.
 
@@ -84,27 +84,27 @@ def divide(
 
 
 def _divide_different(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
-    """Those that can have their least share what there is; the others have nothing."""
+    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
+    """Divide *there* among the claims whose least share fits; others get nothing."""
     counts = _seats(there, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
     seated = tuple(
         [
-            claim if count == claim.times else Claim(*claim[:3], count)
+            claim if count == claim.times else Demand(*claim[:3], count)
             for claim, count in zip(claims, counts, strict=True)
             if count
         ]
     )
-    cut = _cut_before if len(seated) <= _FEW else _cut
+    cut = _cut_before if len(seated) <= _FEW_SEATS else _cut
     shares = iter(cut(there, chunks, seated))
     return tuple([next(shares) if count else () for count in counts])
 
 
 def _divide_alike(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
-    """All count as one claim; of what that gets, the first have the largest shares."""
+    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
+    """Divide *there* among like claims; the first get the largest shares."""
     wanted, least, weight, times = claims[0]
     for claim in claims[1:]:
         times += claim.times
@@ -113,13 +113,13 @@ def _divide_alike(
             times = max(0, have // low)
     if not times:
         return ((),) * len(claims)
-    shares = _cut_alike_before(there, chunks, Claim(wanted, least, weight, times))
+    shares = _cut_alike_before(there, chunks, Demand(wanted, least, weight, times))
     return _dealt(shares, claims)
 
 
 def _dealt(
-    shares: tuple[Share, ...], claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
+    shares: tuple[Grant, ...], claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
     """*shares*, of which there is one at least, given to *claims* in their order."""
     dealt = []
     rest = iter(shares)
@@ -129,7 +129,7 @@ def _dealt(
         needs = claim.times
         while needs and many:
             part = min(many, needs)
-            found.append(Share(amounts, part))
+            found.append(Grant(amounts, part))
             needs -= part
             many -= part
             if not many:
@@ -138,7 +138,7 @@ def _dealt(
     return tuple(dealt)
 
 
-def _seats(there: Amounts, claims: tuple[Claim, ...]) -> list[int]:
+def _seats(there: Amounts, claims: tuple[Demand, ...]) -> list[int]:
     """How many of each of *claims* can have their least, the first in order first."""
     left = [max(0, have) for have in there]
     counts = []
@@ -161,7 +161,7 @@ def _seats(there: Amounts, claims: tuple[Claim, ...]) -> list[int]:
 
 class _Filling:
     """
-    All claims, filled at one rate until they have all they want, or a pool is used up.
+    Fills all claims at one rate until they have all they want, or a pool is empty.
 
     The level is what a claim of weight 1 has as a part of its request. A claim has its
     least of a pool up to some level, then grows with the level, up to its end: that
@@ -247,7 +247,7 @@ class _Filling:
             level = between[len(between) // 2]
 
     def _limit(self, pool: int, level: int) -> int:
-        """Where *pool* is used up if all that grow at *level* grow on for ever."""
+        """Level at which *pool* is used up, if all that grow at *level* grow on."""
         held, rate = _held(level, self._claims, self._pools[pool])
         rest = self._there[pool] - held
         if rate:
@@ -255,7 +255,7 @@ class _Filling:
         return _NEVER if rest >= 0 else -1
 
     def _use_up(self, used_up: int, level: int) -> None:
-        """Nothing is left of a pool: it stops all that grow there, or would later."""
+        """End the growth of all claims on a pool that is used up."""
         ends, stopped_by, numbers = self.ends, self.stopped_by, self._numbers
         for number, start in zip(numbers, self._pools.pop(used_up)[0], strict=True):
             end = ends[number]
@@ -301,15 +301,15 @@ def _only(those: list[bool], columns: _Columns) -> _Columns:
     return [list(compress(column, those)) for column in columns]
 
 
-def _cut_alike(there: Amounts, chunks: Amounts, claim: Claim) -> tuple[Share, ...]:
-    """As `_cut`, of one claim: the scarcest pool says what each of it has."""
+def _cut_alike(there: Amounts, chunks: Amounts, claim: Demand) -> tuple[Grant, ...]:
+    """Cut the shares of like claims by the scarcest pool: see `_cut`."""
     wanted, lows, _, times = claim
     by, scarce, need_of_it = -1, 1, 1
     for pool, (have, need, low) in enumerate(zip(there, wanted, lows, strict=True)):
         if need > low and have * need_of_it < scarce * times * need:
             by, scarce, need_of_it = pool, have, times * need
     if by < 0:
-        return (Share(wanted, times),)
+        return (Grant(wanted, times),)
     part = (scarce << _BITS) // need_of_it
     each = tuple(
         [
@@ -327,8 +327,8 @@ def _cut_alike(there: Amounts, chunks: Amounts, claim: Claim) -> tuple[Share, ..
 
 
 def _cut(
-    there: Amounts, chunks: Amounts, claims: tuple[Claim, ...]
-) -> tuple[tuple[Share, ...], ...]:
+    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Grant, ...], ...]:
     """What all are filled to, in whole chunks, and the rest by remainders."""
     if not claims:
         return ()
@@ -359,8 +359,10 @@ def _cut(
     rests: list[int] = []
     for number, by in enumerate(filling.stopped_by):
         if by >= 0:
-            exact = (parts[number] * wanted[by][number] + _HALF) >> (_BITS - _REST)
-            rest = (exact - (columns[by][number] << _REST)) // chunks[by]
+            exact = (parts[number] * wanted[by][number] + _HALF) >> (
+                _BITS - _FRACTION_BITS
+            )
+            rest = (exact - (columns[by][number] << _FRACTION_BITS)) // chunks[by]
             rests.append((-max(0, rest) << _PLACE) | number)
     rests.sort()
     left = [
@@ -379,7 +381,7 @@ def _cut(
 
 
 #: The division of some is remembered; one of many takes long to look for, and to keep.
-_FEW: Final = 100
+_FEW_SEATS: Final = 100
 _cut_before: Final = lru_cache(maxsize=256)(_cut)
 _cut_alike_before: Final = lru_cache(maxsize=256)(_cut_alike)
 
@@ -387,12 +389,12 @@ _cut_alike_before: Final = lru_cache(maxsize=256)(_cut_alike)
 def _hand_out(
     left: list[int],
     chunks: Amounts,
-    claims: tuple[Claim, ...],
+    claims: tuple[Demand, ...],
     stopped_by: list[int],
     held: list[Amounts],
     counts: list[int],
     turn: Sequence[int],
-) -> tuple[tuple[Share, ...], ...]:
+) -> tuple[tuple[Grant, ...], ...]:
     """
     What all have once the rest is given to those whose *turn* it is, chunk by chunk.
 
@@ -432,17 +434,17 @@ def _hand_out(
         if not turn and len(left) > 1:
             # With less of one pool, some can use more of another.
             turn = sorted([number for number, last in asked.items() if last < gains])
-    shares = list(map(Share, held, counts))
+    shares = list(map(Grant, held, counts))
     if len(whose) == many:
         return tuple([(share,) for share in shares])
-    found: dict[int, list[Share]] = {}
+    found: dict[int, list[Grant]] = {}
     for number, share in zip(whose, shares, strict=True):
         found.setdefault(number, []).append(share)
     return tuple([tuple(sorted(parts, reverse=True)) for parts in found.values()])
 
 
 def _take(
-    claim: Claim,
+    claim: Demand,
     amounts: Amounts,
     count: int,
     by: int,
@@ -499,7 +501,7 @@ def _is_all(
     wanted: Amounts, amounts: Amounts, by: int, left: list[int], chunks: Amounts
 ) -> bool:
     """
-    Whether it is plain that nobody with *amounts* can have more.
+    Whether surely no claim with *amounts* can have more.
 
     Less than a chunk is left of the pool *by* that stopped it, so that one stays the
     measure; and of none of the others it lacks a chunk of what goes with that.
@@ -518,7 +520,7 @@ def _is_all(
 
 
 def _topped_up(
-    claim: Claim, amounts: Amounts, left: list[int], chunks: Amounts
+    claim: Demand, amounts: Amounts, left: list[int], chunks: Amounts
 ) -> Amounts:
     """*amounts*, and what one of *claim* can use of what is *left*, in proportion."""
     # Of a pool that was made smaller it wants nothing, or its least would not be there.
@@ -540,7 +542,7 @@ def _whole(amount: int, wanted: int, least: int, chunk: int) -> int:
     return max(least, amount // chunk * chunk)
 
 
-def fitting(claim: Claim, room: Amounts, chunks: Amounts) -> Amounts | None:
+def fitting(claim: Demand, room: Amounts, chunks: Amounts) -> Amounts | None:
     """
     The most of *claim* that fits into *room*, scaled by its scarcest, or None.
 

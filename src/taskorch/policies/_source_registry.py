@@ -1,4 +1,4 @@
-"""Which agents can do a task: those that somebody else's records name."""
+"""An AgentRegistry whose answers come from records outside of the library."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Snapshot:
 
 class SourceRegistry:
     """
-    The AgentRegistry that reads who can do what from a source of yours.
+    The AgentRegistry that reads the capabilities of agents from a source of yours.
 
     The source is a database, a service discovery, a file. It is never read while the
     orchestrator waits: what was read last is the answer until the next reading ends.

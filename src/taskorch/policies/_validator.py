@@ -130,7 +130,7 @@ def _check_validator(value: object) -> None:
 
 
 def findings_of(task: object) -> list[Finding]:
-    """All that is wrong with the form of *task*."""
+    """All faults in the form of *task*."""
     if not isinstance(task, Task):
         remedy = "wrap it: Task(type, payload), or Task.call(function, …)"
         return [Finding("", f"a Task is needed, not {_kind(task)}; {remedy}")]

@@ -31,7 +31,7 @@ class Attempt(Protocol):
 
     @property
     def number(self) -> int:
-        """Which try of the task it is, from 1."""
+        """Number of the attempt, from 1."""
         ...
 
     @property
@@ -46,11 +46,11 @@ class Attempt(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Whether it has been told to end: then its end may be an interruption."""
+        """Whether the attempt was told to end: then its end may be an interruption."""
         ...
 
     def run(self) -> None:
-        """Do it now, on this thread, to its end, and tell `end`; raises nothing."""
+        """Make the call now, on this thread, and `end` the attempt; raises nothing."""
         ...
 
     def call(
@@ -72,7 +72,7 @@ class Attempt(Protocol):
         ...
 
     def variables(self) -> Context:
-        """The context variables of whoever submitted the task: a copy of its own."""
+        """A copy of the context variables of the place of submission."""
         ...
 
     def portable(self) -> Callable[[], Any]:
@@ -109,7 +109,7 @@ class Attempt(Protocol):
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         """
-        It has ended; only the first end counts.
+        End the attempt; only the first end counts.
 
         What starts next may be begun before this returns, on the same executor: hold no
         lock that its methods need.
@@ -123,12 +123,12 @@ class Attempt(Protocol):
         ...
 
     def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:
-        """As `end`, on another thread: for where such a lock is held."""
+        """End the attempt on another thread, where such a lock is held: see `end`."""
         ...
 
     def unstarted(self, error: BaseException) -> None:
         """
-        It could not be begun, and was not.
+        Report that the attempt could not be begun.
 
         If *error* says that the system has no thread, process or descriptor left, it is
         made later, uncharged; else it has failed. `begin` says the same by raising it.
@@ -202,11 +202,11 @@ class AttemptExecutor(Protocol[B]):
         return False
 
     def hold(self, begun: B) -> None:
-        """Let an attempt stand where it is; only called if `can_hold`."""
+        """Stop an attempt in place; only called if `can_hold`."""
         del begun
 
     def resume(self, begun: B) -> None:
-        """Let an attempt that is held go on."""
+        """Continue an attempt that was stopped in place."""
         del begun
 
     def allocation_changed(self, begun: B) -> None:

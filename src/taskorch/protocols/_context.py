@@ -17,12 +17,12 @@ class AgentView(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the agent."""
         ...
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """What it can do, sorted."""
+        """Capabilities of the agent, sorted."""
         ...
 
     @property
@@ -32,22 +32,22 @@ class AgentView(Protocol):
 
     @property
     def running(self) -> int:
-        """Attempts that it runs now."""
+        """Number of attempts that the agent runs now."""
         ...
 
     @property
     def capacity(self) -> Resources | None:
-        """What it has; None means that only the pools limit it."""
+        """Capacity of the agent; None: only the pools are its limit."""
         ...
 
     @property
     def used(self) -> Resources:
-        """What its attempts hold."""
+        """Resources that the agent's attempts hold."""
         ...
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is not there, as one with a lease may be: it gets no work."""
+        """Whether the agent is lost, as one with a lease may be, and gets no work."""
         ...
 
     def performance(self, task_type: str) -> Performance:
@@ -60,7 +60,7 @@ class PoolView(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the resource."""
         ...
 
     @property
@@ -106,22 +106,22 @@ class OwnerView(Protocol):
 
     @property
     def name(self) -> str | None:
-        """Its name; None: of all tasks without an owner."""
+        """Name of the owner; None for all tasks without an owner."""
         ...
 
     @property
     def running(self) -> int:
-        """Slots that its attempts take."""
+        """Number of slots that attempts of the owner hold."""
         ...
 
     @property
     def queued(self) -> int:
-        """Its tasks that wait for a slot, an agent or resources."""
+        """Number of the owner's tasks that wait for a slot, an agent or resources."""
         ...
 
     @property
     def held(self) -> Resources:
-        """What is held for it, by hand as well."""
+        """Resources held for the owner, those of `orch.resources` included."""
         ...
 
     @property
@@ -132,7 +132,7 @@ class OwnerView(Protocol):
     @property
     def share(self) -> float:
         """
-        Its dominant share.
+        Dominant share of the owner.
 
         Of each pool and of the slots, it holds a part of what there is, from 0 to 1:
         this is the largest of these.
@@ -141,7 +141,7 @@ class OwnerView(Protocol):
 
     @property
     def demand(self) -> float:
-        """As `share`, of what it holds and wants; above 1, there is not enough."""
+        """Dominant share of what the owner holds and wants; above 1, too little."""
         ...
 
 

@@ -34,7 +34,7 @@ class Group(Protocol):
         ...
 
     def __len__(self) -> int:
-        """How many facts it has."""
+        """Number of facts in the group."""
         ...
 
 
@@ -128,7 +128,7 @@ class DurableJournal(Journal, Protocol):
 
     def ends(self, ids: Collection[str]) -> dict[str, str]:
         """
-        Of *ids*, those of tasks that have ended.
+        The class of the ending fact of each of *ids* that has ended.
 
         Returns:
             The name of the class of the fact that says so, by id: `TaskCompleted`,
@@ -186,7 +186,7 @@ class DurableJournal(Journal, Protocol):
 
     def forget(self, epoch: int, ids: Collection[str]) -> int:
         """
-        Leave out all that is kept about the tasks of *ids*, for good.
+        Remove everything about the tasks of *ids*, for good.
 
         They have ended, and nothing that stays needs them. A snapshot may go with them.
 
@@ -210,7 +210,7 @@ class DurableJournal(Journal, Protocol):
         return _Entries()
 
     def text(self, value: object) -> Any:
-        """As `document`, where nobody can take it for a value: for `Group.keep`."""
+        """The document of *value*, for `Group.keep`, which expects one."""
         return self.document(value)
 
     def call_texts(
@@ -228,7 +228,7 @@ class DurableJournal(Journal, Protocol):
 
     def upkeep(self, epoch: int) -> None:
         """
-        Put it in order, while nobody waits for a commit.
+        Put the journal in order, at a time without commits.
 
         It is called by the thread that appends, when nothing has come for a while and
         `needs_upkeep` says so.

@@ -13,7 +13,7 @@ from taskorch.protocols._reuse import Reuse
 @frozen
 class Finding:
     """
-    One thing that is wrong with a task.
+    A fault of a task.
 
     Attributes:
         path: Where: `payload.path`, `retry.base`, ….

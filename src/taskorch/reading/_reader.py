@@ -96,7 +96,7 @@ _ENDS: Final = {
 @frozen
 class JournalOwner:
     """
-    Who has opened a journal last.
+    The orchestrator that opened a journal last.
 
     Attributes:
         epoch: The number of its life; 0: nobody has yet.
@@ -167,7 +167,7 @@ class JournalReader:
 
     def events(self, task_id: str) -> list[Event]:
         """
-        All that has happened to one task, in order.
+        All events of one task, in order.
 
         Args:
             task_id: Its id; `x` is the latest run of a task, and `x~1` the first.
@@ -185,7 +185,7 @@ class JournalReader:
 
     def happened(self, after: int = 0) -> Iterator[Event]:
         """
-        All that has happened, to all tasks, in order.
+        All events of all tasks, in order.
 
         Args:
             after: Only what came after the fact of this number: see `last`.
@@ -267,7 +267,7 @@ class JournalReader:
 
     def _pages(self, statuses: Iterator[TaskStatus]) -> Iterator[TaskStatus]:
         while True:
-            # Whoever goes through them is not only looking himself.
+            # The caller's own code runs between two of them.
             with self._mutex, only_looking():
                 page = list(islice(statuses, _PAGE))
             yield from page
@@ -382,7 +382,7 @@ class JournalReader:
     @property
     def uid(self) -> str:
         """
-        Its own id, 32 hexadecimal digits; empty: it has none, or has it from now on.
+        Id of the journal, 32 hexadecimal digits; "": it has none yet.
 
         Raises:
             JournalError: See `JournalReader`.
@@ -392,7 +392,7 @@ class JournalReader:
     @property
     def owner(self) -> JournalOwner:
         """
-        Who has opened it last, as far as the journal says.
+        The orchestrator that opened the journal last, as far as the journal says.
 
         Raises:
             JournalError: See `JournalReader`.
@@ -403,7 +403,7 @@ class JournalReader:
             return JournalOwner(0, None, "", "", lives)
         lives = None
         if self._file is not None and told["host"] == host():
-            # Whoever has it open has a log beside it.
+            # A journal that is open has a log beside it.
             log = Path(f"{self._file.path}-wal")
             lives = log.exists() and _lives(told["pid"], told["started"])
         return JournalOwner(

@@ -5,6 +5,6 @@ The runtime drives the kernel: the only room with threads, locks and a clock.
    fast policies.
 2. What a step says is done outside the lock.
 3. Facts are published in order, on a thread of their own.
-4. A part says in a protocol beside it, `Owner`, what it asks of the runtime, and
+4. A part says in a protocol beside it, `…Host`, what it asks of the runtime, and
    imports nothing that stands above it.
 """

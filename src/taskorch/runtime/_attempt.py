@@ -23,16 +23,16 @@ from taskorch.runtime._context import CURRENT, call_with, context_of
 from taskorch.runtime._driver import Driver, Finishes
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._room import Room
+from taskorch.runtime._room import ResourceExhaustion
 from taskorch.runtime._tracing import Traced, in_trace, trace_of, variables_of
-from taskorch.runtime._work import Work, after_of, control_of, gone_of, task_of
+from taskorch.runtime._work import Work, after_of, control_of, task_of, why_unresolvable
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
 
 
 class Runner(Protocol):
-    """How an agent does its work."""
+    """What an agent's attempts call: a handler."""
 
     @property
     def handler(self) -> Callable[..., Any]:
@@ -58,13 +58,13 @@ class Begins(Protocol):
         ...
 
 
-class Owner(Driver, Finishes, Traced, Protocol):
+class AttemptHost(Driver, Finishes, Traced, Protocol):
     """What an attempt asks of its runtime."""
 
     epoch: int
     notices: Notices
     publisher: Publisher
-    room: Room
+    room: ResourceExhaustion
 
     @property
     def attempts(self) -> Begins:
@@ -95,7 +95,7 @@ class Attempt:
         executor: AttemptExecutor[Any],
         program: Program | None = None,
     ) -> None:
-        self._rt: Owner = work._rt
+        self._rt: AttemptHost = work._rt
         self._row = row
         self.number: int = number
         self._work = work
@@ -223,9 +223,9 @@ class Attempt:
             self._rt.room.refuse(self._row, self.number, self._work, error)
 
     def hold_gone(self) -> None:
-        """What it calls is gone: a person decides, or it comes back."""
+        """Hold the task for its unresolvable function, for a decision or its return."""
         end, row, number = self._rt.kernel.end_attempt, self._row, self.number
-        described = "InvalidTaskError", gone_of(self._work)
+        described = "InvalidTaskError", why_unresolvable(self._work)
         self._rt.step(lambda now: end(row, number, "gone", now, None, described))
 
 

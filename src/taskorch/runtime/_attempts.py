@@ -52,7 +52,7 @@ from taskorch.runtime._work import Control, Work, control_of, forget_above, task
 _LOG: Final = logging.getLogger(__name__)
 #: What a thread returns whose work goes on elsewhere.
 _HANDED: Final = object()
-#: Exceptions that mean something to the loop of whoever asks for a result.
+#: Exceptions that have a meaning to the event loop of a caller.
 ENDS_LOOPS: Final = (StopIteration, StopAsyncIteration)
 
 
@@ -88,7 +88,7 @@ def outcome_of(
 
 @attrs.define(eq=False)
 class AgentRunner:
-    """How an agent does its work."""
+    """Name, handler and executor of an agent."""
 
     name: str
     handler: Callable[..., Any]
@@ -136,7 +136,7 @@ class Attempts:
     # -- which executor ------------------------------------------------------------
 
     def executor_of(self, row: TaskRow, work: Work) -> AttemptExecutor[Any]:
-        """Where the attempt of *row* is made, on the agent that it was given to."""
+        """Executor for the attempt of *row* on its agent."""
         executor, agent = work._executor, row.agent
         if executor is self.programs and agent is not None and agent.lease_ns:
             # It lives elsewhere, and so do the programs that need it.
@@ -176,7 +176,7 @@ class Attempts:
         except BaseException as error:
             attempt.unstarted(error)
             if isinstance(error, INTERRUPTS):
-                # Whoever is interrupted is told as well.
+                # The interrupted thread raises it, too.
                 raise
 
     def _attach(
@@ -198,7 +198,7 @@ class Attempts:
             self._ask(executor.allocation_changed, begun)
 
     def _hold_if_asked(self, row: TaskRow, attempt: int) -> None:
-        """It has begun: it may have been suspended while it was on its way."""
+        """Pause an attempt that has begun, if its task was suspended meanwhile."""
 
         def change(now: int) -> None:
             extra = row.extra
@@ -326,7 +326,7 @@ class Attempts:
     # -- the end -------------------------------------------------------------------
 
     def end_all(self, grace: float) -> None:
-        """Have programs, and calls in processes, end within *grace* seconds."""
+        """End all programs and worker processes within *grace* seconds."""
         self.programs.end_all(grace)
         self.processes.end_all(grace)
 

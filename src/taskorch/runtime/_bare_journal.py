@@ -37,9 +37,9 @@ class BareJournal(DurableJournal):
         """Keep nothing."""
 
     def snapshot(self) -> None:
-        """There is none."""
+        """None: there are no snapshots."""
 
     def description(self) -> str:
-        """What it is, and what it is not."""
+        """Name of the journal, and what is lost with it."""
         name = type(self._journal).__name__
         return f"{name} is no DurableJournal: what has left memory is forgotten"

@@ -57,7 +57,7 @@ from taskorch.runtime._interrupts import (
 )
 from taskorch.runtime._late import keep_late
 from taskorch.runtime._results import unwanted
-from taskorch.runtime._returned import end_as
+from taskorch.runtime._returned import adopt_result_of
 from taskorch.runtime._translation import executor_for
 from taskorch.runtime._weights import LIGHT, Weights
 from taskorch.runtime._work import (
@@ -71,7 +71,7 @@ from taskorch.runtime._work import (
 _SLICE: Final = 512
 _MANY: Final = 4_096
 #: Tasks that have left memory, before what else is kept of them is let go.
-_FEW: Final = 64
+_MANY_DROPPED: Final = 64
 
 
 @attrs.frozen
@@ -91,7 +91,7 @@ class KnownCall:
     executor: AttemptExecutor[Any]
 
 
-class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
+class CallHost(_intake.IntakeHost, _returned.ReturnHost, Keeps, Protocol):
     """What the plain path asks of a runtime: most of it, without a detour."""
 
     attempts: Attempts
@@ -130,7 +130,7 @@ class Owner(_intake.Owner, _returned.Owner, Keeps, Protocol):
         """Under the lock: hand over the facts that have not been told."""
         ...
 
-    def settle_lone(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
+    def start_single(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
         """Under the lock: as `settle`, if no more is to be done than one start."""
         ...
 
@@ -155,7 +155,7 @@ def _enter(lock: threading.Lock) -> None:
 
 @defers_interrupts
 def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Owner,
+    rt: CallHost,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -209,7 +209,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
                 if kernel.sink or (
                     kernel.running < kernel.concurrency and not kernel.paused
                 ):
-                    lone = rt.settle_lone(now)
+                    lone = rt.start_single(now)
                     if lone is None:
                         launch = rt.settle(now)
         except PolicyFault as fault:
@@ -234,7 +234,7 @@ def submit_call(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
 
 
 def _submit_call(
-    rt: Owner,
+    rt: CallHost,
     committer: Committer,
     fn: Callable[..., Any],
     args: tuple[Any, ...],
@@ -265,8 +265,8 @@ def _submit_call(
     return result
 
 
-def submit_calls(  # noqa: C901 - likewise
-    rt: Owner, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
+def submit_calls(  # noqa: C901 - one call less for each task
+    rt: CallHost, fn: Callable[..., Any], calls: list[tuple[Any, ...]], ctx: Context
 ) -> list[Work]:
     """Submit many calls of *fn*, in slices: between two, others have their turn."""
     if declared(fn) is not None:
@@ -305,11 +305,11 @@ def submit_calls(  # noqa: C901 - likewise
         rt.step(change)
         works += part
     if committer is not None and works:
-        committer.wait_kept(works[-1]._born)
+        committer.wait_kept(works[-1]._begin_after)
     return works
 
 
-def _known_call(rt: Owner, fn: Callable[..., Any]) -> KnownCall:
+def _known_call(rt: CallHost, fn: Callable[..., Any]) -> KnownCall:
     """
     What calls of *fn* come to.
 
@@ -335,7 +335,7 @@ def _known_call(rt: Owner, fn: Callable[..., Any]) -> KnownCall:
     return known
 
 
-def knows(rt: Owner, fn: Callable[..., Any]) -> bool:
+def knows(rt: CallHost, fn: Callable[..., Any]) -> bool:
     """Whether calls of *fn* are accepted without asking a validator."""
     known = rt.known_calls.get(call_type(fn))
     if known is None or known.bucket.forgotten:
@@ -343,7 +343,7 @@ def knows(rt: Owner, fn: Callable[..., Any]) -> bool:
     return known.bucket.verdict is True
 
 
-def _validate_call(rt: Owner, bucket: Bucket, work: Work) -> None:
+def _validate_call(rt: CallHost, bucket: Bucket, work: Work) -> None:
     fn = work._fn or nothing
     task = task_of_call(bucket.spec.type, fn, work._args, work._kwargs)
     if rt.submission.validate(task, formed=True):
@@ -354,7 +354,7 @@ def _validate_call(rt: Owner, bucket: Bucket, work: Work) -> None:
 
 
 def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
-    rt: Owner, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
+    rt: CallHost, worker: Worker, item: tuple[TaskRow, int, Work] | Attempt
 ) -> Any:
     """On a worker: do one attempt, end it, and take the next in the same step."""
     row, attempt, work = worker.current = item
@@ -384,7 +384,7 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         value, error = None, unawaited(value, row.id)
     if type(value) is rt.work_class:
         worker.current = None
-        end_as(rt, row, attempt, work, value)
+        adopt_result_of(rt, row, attempt, work, value)
         del item, work, value
         return _next(rt, worker, None)
     if work._task is not None and error is None and work._task.retry is not NO_RETRY:
@@ -449,7 +449,9 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
             _rest(rt, worker)
         if kernel.sink:
             rt.publish()
-        if kernel.dropped and (len(kernel.dropped) > _FEW or not kernel.active):
+        if kernel.dropped and (
+            len(kernel.dropped) > _MANY_DROPPED or not kernel.active
+        ):
             rt.drop()
         if (
             starts
@@ -471,8 +473,8 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         del row, item, following, starts, launch, error
 
 
-def _end_kept(  # noqa: C901, PLR0912 - likewise
-    rt: Owner,
+def _end_kept(  # noqa: C901, PLR0912 - one call less for each
+    rt: CallHost,
     committer: Committer,
     worker: Worker,
     item: tuple[TaskRow, int, Work] | Attempt,
@@ -540,7 +542,7 @@ def _end_kept(  # noqa: C901, PLR0912 - likewise
         del row, work, item, value, following, starts, launch, error
 
 
-def _first(rt: Owner, launch: Launch) -> tuple[TaskRow, int, Work] | None:
+def _first(rt: CallHost, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     """Under the lock: what the caller, a worker, can begin itself."""
     for number, (row, attempt, work, worker) in enumerate(launch.starts):
         if worker is not None or rt.attempts.executor_of(row, work) is rt.threads:
@@ -551,7 +553,7 @@ def _first(rt: Owner, launch: Launch) -> tuple[TaskRow, int, Work] | None:
     return None
 
 
-def _next(rt: Owner, worker: Worker, following: Any) -> Any:
+def _next(rt: CallHost, worker: Worker, following: Any) -> Any:
     worker.current = None
     with rt.lock:
         launch = rt.settle(rt.now())
@@ -560,7 +562,7 @@ def _next(rt: Owner, worker: Worker, following: Any) -> Any:
     return following
 
 
-def _rest(rt: Owner, worker: Worker) -> None:
+def _rest(rt: CallHost, worker: Worker) -> None:
     """Under the lock: *worker* has nothing to do."""
     if rt.closed or len(rt._idle) >= rt.threads.keep:
         worker.leaving = True
@@ -569,7 +571,7 @@ def _rest(rt: Owner, worker: Worker) -> None:
 
 
 def end_badly(
-    rt: Owner, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
+    rt: CallHost, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
 ) -> None:
     """Under the lock: the attempt raised *error*."""
     control = None if work._extra is None else work._extra.control
@@ -601,18 +603,18 @@ def end_badly(
 
 
 @defers_interrupts
-def finish(  # noqa: C901, PLR0912 - likewise
-    rt: Owner,
+def finish(  # noqa: C901, PLR0912 - one call less for each
+    rt: CallHost,
     row: TaskRow,
     attempt: int,
     work: Work,
     value: Any,
     error: BaseException | None,
 ) -> None:
-    """Anywhere but on a worker: the attempt has ended."""
+    """End an attempt, on any thread but a worker."""
     try:
         if isinstance(value, Work):
-            end_as(rt, row, attempt, work, value)
+            adopt_result_of(rt, row, attempt, work, value)
             return
         if error is None:
             error = unwanted(work, value)

@@ -14,13 +14,13 @@ from taskorch.runtime._driver import Driver
 from taskorch.runtime._work import Work, extra_of
 
 
-class Owner(Driver, Keeps, Protocol):
-    """What this asks of a runtime."""
+class CheckpointHost(Driver, Keeps, Protocol):
+    """What checkpoints ask of a runtime."""
 
     deciders: PolicyDeciders
 
 
-def checkpoint(rt: Owner, work: Work, attempt: int, state: Any) -> None:
+def checkpoint(rt: CheckpointHost, work: Work, attempt: int, state: Any) -> None:
     """
     A running task leaves *state* for its next attempt; that is not waited for.
 
@@ -42,7 +42,7 @@ def checkpoint(rt: Owner, work: Work, attempt: int, state: Any) -> None:
     rt.step(change)
 
 
-def progress(rt: Owner, work: Work, attempt: int, value: Any) -> None:
+def progress(rt: CheckpointHost, work: Work, attempt: int, value: Any) -> None:
     """A task reported *value*."""
     row = work._row
     extra_of(work).progress = value

@@ -52,8 +52,8 @@ from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._bare_journal import BareJournal
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._gate import Gate, release_if_mine
 from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
+from taskorch.runtime._latch import Latch, release_if_mine
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
@@ -66,17 +66,17 @@ if TYPE_CHECKING:
     from taskorch.telemetry._metrics import Metrics
 
 #: Seconds that a caller waits for a commit before it is told that nobody knows.
-_PATIENCE: Final = 5.0
+_COMMIT_TIMEOUT_S: Final = 5.0
 #: Seconds between two tries to write, at first and at the longest.
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 #: Seconds that facts wait for company if nobody waits for them.
-_LEISURE: Final = 0.002
+_BATCH_DELAY_S: Final = 0.002
 #: Seconds that they wait for it anyhow, after a group of so many.
-_BREATH: Final = 0.0005
+_MIN_GAP_S: Final = 0.0005
 _MANY: Final = 100
 #: Seconds without anything to write after which the journal may put itself in order.
-_CALM: Final = 0.02
+_IDLE_BEFORE_MAINTENANCE_S: Final = 0.02
 #: Facts between two snapshots, at the least; and as many for every task in memory.
 _SNAPSHOT_FACTS: Final = 50_000
 _SNAPSHOT_SHARE: Final = 4
@@ -107,7 +107,7 @@ class Keeps(Protocol):
         ...
 
 
-class Owner(Driver, Protocol):
+class CommitterHost(Driver, Protocol):
     """What a committer asks of its runtime."""
 
     epoch: int
@@ -126,7 +126,7 @@ class Owner(Driver, Protocol):
 
     @property
     def metrics(self) -> Metrics | None:
-        """What measures, if there is an SDK for it."""
+        """The OpenTelemetry measures, if the SDK is there."""
         ...
 
     def interrupted(self, error: BaseException) -> None:
@@ -160,8 +160,8 @@ class Committer:
     The lock of the runtime guards all but the writing.
     """
 
-    def __init__(self, owner: Owner, journal: Journal) -> None:
-        self._rt = owner
+    def __init__(self, host: CommitterHost, journal: Journal) -> None:
+        self._rt = host
         self.journal: DurableJournal = (
             journal if isinstance(journal, DurableJournal) else BareJournal(journal)
         )
@@ -171,7 +171,7 @@ class Committer:
         self.commits: Commits[Group] = Commits(make=self.journal.new_group)
         #: Makes of a value what is kept of it, for a group.
         self.document: Callable[[Any], Any] = self.journal.text
-        #: Likewise, of tasks that call a function, of the positional arguments.
+        #: Gives, for a type and a function, what makes documents of arguments.
         self.call_documents: Callable[
             [str, Callable[..., Any]], Callable[[tuple[Any, ...]], Any]
         ] = self.journal.call_texts
@@ -187,23 +187,23 @@ class Committer:
         self.last: int = 0
         #: Whether the latest group was large: then the next can wait for more.
         self._is_busy = False
-        #: The facts of this step have somebody who waits for them, and commits them.
-        self.hush = False
+        #: The caller of this step will commit its facts: the thread is not woken.
+        self.caller_will_commit = False
         #: Facts to tell, with their cargo, once they are kept: pending, and in hand.
         self._unpublished: list[tuple[Fact, Any]] = []
         self._publishing: list[tuple[Fact, Any]] = []
-        #: Likewise, the works of which somebody may wait for what they tell.
+        #: Works whose end is in facts on their way, for their waiters.
         self._unsettled: list[Work] = []
         self._settling: list[Work] = []
         self._loops: list[tuple[int, asyncio.AbstractEventLoop, Any]] = []
         #: Threads that wait for the end of the trouble.
-        self._gates: set[Gate] = set()
+        self._latches: set[Latch] = set()
         # One that knows whose it is: see release_if_mine.
         self._writing = threading.RLock()
         self._wake = threading.Lock()
         self._wake.acquire()
         self._thread: threading.Thread | None = None
-        #: Whether the thread has been woken, and whether somebody waits for it.
+        #: Whether the thread has been woken, and whether a caller waits for it.
         self._woken = False
         self._hurry = False
         self._closing = False
@@ -232,26 +232,26 @@ class Committer:
             if cls is TaskStarted:
                 keep(fact, None)
             elif cls is TaskCompleted:
-                work._settled = fact[SEQ]
+                work._visible_after = fact[SEQ]
                 unsettled.append(work)
                 hurry = hurry or work._waiters is not None
                 keep(fact, documents.pop(work, None) if documents else None)
             elif cls is TaskSubmitted:
-                work._settled = NEVER + fact[SEQ]
+                work._visible_after = NEVER + fact[SEQ]
                 keep(fact, documents.pop(work))
             elif cls in _PASSING:
                 continue
             else:
                 if cls in _SETTLING:
-                    work._settled = fact[SEQ]
+                    work._visible_after = fact[SEQ]
                     unsettled.append(work)
                     hurry = hurry or work._waiters is not None
                 elif cls is TaskUnblocked:
-                    work._settled = NEVER + fact[SEQ]
+                    work._visible_after = NEVER + fact[SEQ]
                     unsettled.append(work)
-                elif cls is TaskOptionsChanged and work._settled >= NEVER:
+                elif cls is TaskOptionsChanged and work._visible_after >= NEVER:
                     # It begins with what is kept: whether it may run twice, above all.
-                    work._settled = NEVER + fact[SEQ]
+                    work._visible_after = NEVER + fact[SEQ]
                 document = None
                 # What ends the task in the same step has it: see `bring_late`.
                 if cls in _DOCUMENTED and not (
@@ -263,7 +263,7 @@ class Committer:
         if self._rt.wanted:
             self._unpublished += items
         if pending:
-            if not self.hush:
+            if not self.caller_will_commit:
                 waited_for = self._unpublished or self._rt.waiting.quiet
                 self.poke(hurry=hurry or bool(waited_for))
         elif not commits.in_hand:
@@ -275,7 +275,7 @@ class Committer:
         return (
             not self.ready
             and row.bucket.spec.idempotent
-            and row.cargo._born <= self.commits.committed
+            and row.cargo._begin_after <= self.commits.committed
         )
 
     def starts(self, rows: list[TaskRow]) -> list[tuple[TaskRow, int, Work]]:
@@ -292,14 +292,14 @@ class Committer:
         held_back = False
         for row in rows:
             work, attempt = row.cargo, row.attempt
-            seq = work._born if row.bucket.spec.idempotent else self.last
+            seq = work._begin_after if row.bucket.spec.idempotent else self.last
             if seq <= commits.committed:
                 begun.append((row, attempt, work))
             else:
                 self.held[row, attempt] = None
                 commits.when(seq, self._beginning_of(row, attempt, work))
                 held_back = True
-        if held_back and not self.hush:
+        if held_back and not self.caller_will_commit:
             self.poke()
         return begun
 
@@ -320,7 +320,7 @@ class Committer:
         return begin
 
     def call_off(self, now: int) -> None:
-        """It stops: attempts that were held back end before they have begun."""
+        """End the attempts that were held back before they began, for a stop."""
         held, self.held = self.held, {}
         described = ("AttemptLostError", "the orchestrator stopped before it began")
         for row, attempt in held:
@@ -335,13 +335,13 @@ class Committer:
         return not (commits.pending or commits.in_hand)
 
     def poke(self, *, hurry: bool = True) -> None:
-        """There is something to write; without *hurry*, it waits for company."""
+        """Wake the thread to write facts; without *hurry*, after a short delay."""
         if hurry:
             self._hurry = True
         elif self._woken:
             return
         self._woken = True
-        # Without one, whoever waits writes; the start has it, or raises.
+        # Without the thread, callers that wait write; the start begins it, or raises.
         with suppress(RuntimeError):
             self.begin()
         if self._wake.locked():
@@ -349,7 +349,7 @@ class Committer:
 
     def begin(self) -> None:
         """
-        Have the thread.
+        Start the thread, unless it runs.
 
         Raises:
             RuntimeError: The system has none.
@@ -392,7 +392,7 @@ class Committer:
 
     def wait_kept_unless(self, seq: int, is_over: Callable[[], bool]) -> None:
         """
-        As `wait_kept`, for an attempt: through any trouble, until *is_over*.
+        Wait until *seq* is kept, through any trouble, unless *is_over*.
 
         A disk that is full for a while is no failure of the task's.
         """
@@ -423,7 +423,7 @@ class Committer:
                 self.poke()
             return
         rt = self._rt
-        end = monotonic() + _PATIENCE
+        end = monotonic() + _COMMIT_TIMEOUT_S
         while seq > self.commits.committed:
             if rt.fault is not None:
                 rt.refuse_submission()
@@ -446,43 +446,45 @@ class Committer:
             if not self.trouble:
                 self.wait_kept(self.last)
         except TaskorchError:
-            # Whoever needs it will be told.
+            # Callers that need the journal are told.
             return
         finally:
             self._local.deferred = deferred
 
     def _wait(self, seq: int, end: float) -> None:
-        gate = Gate()
+        latch = Latch()
         with self._rt.lock:
             if self._rt.fault is not None:
                 return
-            self.commits.when(seq, gate.set)
-            self._gates.add(gate)
+            self.commits.when(seq, latch.set)
+            self._latches.add(latch)
         try:
-            if not gate.wait(max(0.0, end - monotonic())):
+            if not latch.wait(max(0.0, end - monotonic())):
                 self._give_up()
         finally:
-            self._gates.discard(gate)
+            self._latches.discard(latch)
 
     def lost(self) -> None:
         """Under the lock: nothing will be kept any more, and nobody waits for that."""
         # Nor does what was held back begin any more.
         self.held.clear()
-        for gate in tuple(self._gates):
-            gate.set()
+        for latch in tuple(self._latches):
+            latch.set()
         self._settle_loops(self._loops, value=False)
         self._loops = []
 
     def recovers(self, timeout: float | None) -> bool:
         """Wait a while for the end of the trouble, if there is any; whether it came."""
-        gate = Gate()
+        latch = Latch()
         with self._rt.lock:
             if not self.trouble:
                 return True
             if self._rt.fault is not None:
                 return False
-            self.commits.when(self.last, gate.set)
-        return gate.wait(_PATIENCE if timeout is None else min(timeout, _PATIENCE))
+            self.commits.when(self.last, latch.set)
+        return latch.wait(
+            _COMMIT_TIMEOUT_S if timeout is None else min(timeout, _COMMIT_TIMEOUT_S)
+        )
 
     def _give_up(self) -> None:
         msg = f"nobody knows whether it was kept: {self.trouble or 'the disk is slow'}"
@@ -527,7 +529,7 @@ class Committer:
             if rt.fault is not None:
                 rt.refuse_submission()
             self._loops.append((seq, loop, future))
-        patience = loop.call_later(_PATIENCE, resolve, [future], False)  # noqa: FBT003
+        patience = loop.call_later(_COMMIT_TIMEOUT_S, resolve, [future], False)  # noqa: FBT003
         try:
             if not await future:
                 with rt.lock:
@@ -560,13 +562,13 @@ class Committer:
                 pause = _FIRST_PAUSE
                 self._sleep()
                 if self._is_busy:
-                    # Whoever waits does so for one of many.
-                    self._wake.acquire(timeout=_BREATH)
+                    # A caller that waits needs one fact of many.
+                    self._wake.acquire(timeout=_MIN_GAP_S)
                 committed = -1
                 while not self._hurry and committed != self.commits.committed:
-                    # Somebody else has just written: he may come again.
+                    # Another thread has just written, and may write again.
                     committed = self.commits.committed
-                    self._wake.acquire(timeout=_LEISURE)
+                    self._wake.acquire(timeout=_BATCH_DELAY_S)
             self._hurry = self._woken = False
             while True:
                 with self._writing:
@@ -577,7 +579,7 @@ class Committer:
 
     def _sleep(self) -> None:
         """Wait until there is something to write."""
-        pause = _CALM
+        pause = _IDLE_BEFORE_MAINTENANCE_S
         while self._needs_upkeep():
             if self._wake.acquire(timeout=pause):
                 return
@@ -603,7 +605,7 @@ class Committer:
     @defers_interrupts
     def _commit(self) -> bool:
         """
-        Whoever holds `_writing`: append a group; whether there may be another.
+        Append a group, with `_writing` held; whether another may follow.
 
         What is wrong with the journal stops everything, unless it may pass.
         """
@@ -677,12 +679,12 @@ class Committer:
                     self._publish(publishing)
                 if self._loops:
                     self._tell_loops(committed)
-                more = self._retire()
+                more = self._evict()
                 launch = rt.settle(rt.now())
             rt.launch(launch)
             while more:
                 with rt.lock:
-                    more = self._retire()
+                    more = self._evict()
         except Exception as error:  # noqa: BLE001 - it is ours
             rt.fail_stop(error)
         except BaseException as error:
@@ -690,7 +692,7 @@ class Committer:
                 rt.interrupted(error)
             raise
 
-    def _retire(self) -> bool:
+    def _evict(self) -> bool:
         """
         Under the lock: let the oldest finished tasks leave memory, but not many.
 
@@ -699,14 +701,14 @@ class Committer:
         """
         kernel = self._rt.kernel
         finished, keep = kernel.finished, kernel.config.keep_finished
-        committed, retire = self.commits.committed, kernel.retire
+        committed, evict = self.commits.committed, kernel.evict
         if self._rt.weights.let_go(committed):
-            # Each is read from the journal when somebody asks for it.
+            # Each is read from the journal when it is asked for.
             return len(finished) > keep
         for _ in range(min(_MANY, len(finished) - keep)):
-            if finished[0].cargo._settled > committed:
+            if finished[0].cargo._visible_after > committed:
                 return False
-            retire()
+            evict()
         return len(finished) > keep
 
     def _publish(self, items: list[tuple[Fact, Any]]) -> None:
@@ -749,7 +751,7 @@ class Committer:
             fact = rt.kernel.own_fact(JournalDegraded, rt.now(), why)
             self.commits.pending.keep(fact, None)
             self.last = fact[SEQ]
-            # Whoever waits for all to be kept before he hears of it waits for long.
+            # Publish now: a receiver need not wait until all is kept.
             self._publish([(fact, None)])
             if rt.waiting.quiet and rt.is_quiet():
                 rt.waiting.say_quiet()
@@ -768,17 +770,17 @@ class Committer:
 
     def write_all(self, timeout: float) -> bool:
         """
-        Let the thread write all that is on its way, and wait for that; whether it has.
+        Have the thread write all facts on their way, and wait; whether it has.
 
         Unlike `flush`, it is not longer under way than *timeout* on a disk that hangs.
         """
-        gate = Gate()
+        latch = Latch()
         with self._rt.lock:
             if self.trouble or self._rt.fault is not None:
                 return False
-            self.commits.when(self.last, gate.set)
+            self.commits.when(self.last, latch.set)
             self.poke()
-        return gate.wait(timeout)
+        return latch.wait(timeout)
 
     def abandon(self) -> None:
         """The opening has failed: let go of the journal, and write no more."""

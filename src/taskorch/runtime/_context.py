@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class _Local(threading.local):
-    """Which worker the calling thread is."""
+    """The worker of the calling thread, if it is one."""
 
     #: None for threads that are none. It stands in the class, since to ask a
     #: thread-local for what it has not takes half a microsecond more.
@@ -255,7 +255,7 @@ class AttemptContext:
 
     def remote_of_call(self) -> RemoteContext:
         """
-        As `remote`, for a function that may never ask for it.
+        A `remote` context for a function that may never ask for one.
 
         Of results and checkpoints it has what can be pickled: what the function takes
         is among its arguments, and what it does not must not keep it from running.
@@ -325,7 +325,7 @@ class RemoteContext:
     @property
     def workflow(self) -> None:
         """
-        None if the task is part of no workflow.
+        None for a task that is part of no workflow.
 
         Raises:
             NotRunningError: It is part of one, which cannot be reached from here.
@@ -336,7 +336,7 @@ class RemoteContext:
 
     @property
     def aio(self) -> NoReturn:
-        """Not from another process."""
+        """Refused: a waiting method needs the orchestrator's own process."""
         self._refuse("aio")
 
     def progress(self, value: Any) -> None:

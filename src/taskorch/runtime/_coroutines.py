@@ -37,7 +37,7 @@ class Coroutines(AttemptExecutor[_Driven]):
         self._loops = loops
 
     def begin(self, attempt: Attempt) -> _Driven:
-        """Have the loop make the task."""
+        """Create the asyncio task of *attempt* on the loop."""
         driven = _Driven()
         if not self._loops.call(self._make, attempt, driven):
             task_id = attempt.task_id
@@ -46,7 +46,7 @@ class Coroutines(AttemptExecutor[_Driven]):
         return driven
 
     def stop(self, begun: _Driven, grace: float) -> None:
-        """Have the loop cancel the task."""
+        """Cancel the asyncio task on the loop."""
         del grace
         self._loops.call(begun.cancel)
 

@@ -110,7 +110,7 @@ _STRUCTURE: Final = StructuralValidator()
 
 
 @attrs.define(eq=False)
-class Parts:
+class Policies:
     """The seven."""
 
     registry: AgentRegistry
@@ -131,10 +131,10 @@ def parts_of(
     queue: TaskQueue | None = None,
     retry_handler: RetryHandler | None = None,
     allocator: ResourceAllocator | None = None,
-) -> Parts:
+) -> Policies:
     """The seven that are given, and the default for each that is None."""
     # Compared with None: what is empty is false, and meant all the same.
-    return Parts(
+    return Policies(
         registry=CapabilityRegistry() if registry is None else registry,
         router=PerformanceRouter() if router is None else router,
         validator=StructuralValidator() if validator is None else validator,
@@ -159,7 +159,7 @@ METHODS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def check_parts(parts: Parts) -> None:
+def check_parts(parts: Policies) -> None:
     """
     Refuse a part that lacks a method of its protocol.
 
@@ -203,7 +203,7 @@ def _watches(machine: StateMachine) -> Any:
 
 def _blame(component: str, error: Exception) -> NoReturn:
     """
-    Whatever an answer of *component* does when it is looked at is its fault.
+    Raise *error*, from reading an answer of *component*, as a fault of that policy.
 
     Its attributes may be of any kind, and comparing or showing them may raise.
     """
@@ -213,7 +213,7 @@ def _blame(component: str, error: Exception) -> NoReturn:
 
 
 def _guarded(component: str) -> Callable[[F], F]:
-    """As `_blame`, of all that a method raises: for what is not asked of every task."""
+    """Decorator: an exception of the method is a fault of *component*."""
 
     def wrap(method: F) -> F:
         @wraps(method)
@@ -231,7 +231,7 @@ def _guarded(component: str) -> Callable[[F], F]:
 class PolicyDeciders:
     """The kernel's questions, answered by the seven."""
 
-    def __init__(self, parts: Parts, task_of: Callable[[TaskRow], Task]) -> None:
+    def __init__(self, parts: Policies, task_of: Callable[[TaskRow], Task]) -> None:
         self.parts = parts
         self.task_of = task_of
         self.kernel: Kernel
@@ -309,7 +309,7 @@ class PolicyDeciders:
             raise ReentryError(msg)
 
     def asked(self) -> list[tuple[str, float, int]]:
-        """Who is asked now: the part, since when, and the thread that waits for it."""
+        """Policies that are being asked: name, since when, and the waiting thread."""
         ident, (component, since) = self.asking, self._asked
         found = [(component, since, ident)] if ident > 0 else []
         validating = self._validating.copy().items()
@@ -430,7 +430,7 @@ class PolicyDeciders:
                 task = lent_task(task)
             return self.parts.validator.validate(task, context)
         except INTERRUPTS:
-            # It may take its time, and so somebody may end the wait for it.
+            # The validator may take long, so the wait for it can be ended.
             raise
         except BaseException as error:
             if _is_from_outside(error):
@@ -644,7 +644,7 @@ class PolicyDeciders:
 
     def _undivided(self, wanted: Elastic) -> str:
         """
-        Why *wanted* would not be granted from its `min` up, or "".
+        Why the allocator would not grant *wanted* from its `min` up, or "".
 
         The allocator has no chunk of what `min` names; but one that divides nothing at
         all grants all requests whole, as somebody chose.
@@ -766,7 +766,7 @@ def _check_part(
         if granted.get(name, 0) < units:
             _refuse("allocator", f"it granted less {name} than its least")
     if shortage(agent, tuple([(n, units - own.get(n, 0)) for n, units in least])):
-        # It could not start there: somebody wants to know why.
+        # The task could not start there, and `explain` asks why.
         return
     for name, units in granted.items():
         if name in agent.capacity and units > agent.free(name) + own.get(name, 0):

@@ -20,7 +20,7 @@ from taskorch.runtime._work import NO_VARIABLES, Work
 _FOREIGN: Final = "wait there, with handle.result(), and hand over what it returns"
 
 
-class Owner(MakesWork, Protocol):
+class DirectoryHost(MakesWork, Protocol):
     """What a directory asks of its runtime."""
 
     kernel: Kernel
@@ -28,13 +28,13 @@ class Owner(MakesWork, Protocol):
 
 class Directory:
     """
-    Which task, and which run of it, an id means.
+    Finds the task, and the run of it, that an id means.
 
     The caller has the lock, but for what only asks for one id.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, host: DirectoryHost) -> None:
+        self._owner = host
         #: What the ids of tasks that were run again stand for.
         self.reruns: Reruns = Reruns()
         #: What the journal knows of tasks that have left memory, if it can be asked.
@@ -45,7 +45,7 @@ class Directory:
     def is_known(self, task_id: str) -> bool:
         """Whether there is, or was, such a run of a task, as far as memory goes."""
         kernel = self._owner.kernel
-        return task_id in kernel.tasks or task_id in kernel.retired
+        return task_id in kernel.tasks or task_id in kernel.evicted
 
     def known(self, task_id: str, by: Task | None = None) -> Work:
         """
@@ -59,7 +59,7 @@ class Directory:
         if row is not None and row.cargo is not None:
             work: Work = row.cargo
             return work
-        state = kernel.retired.get(task_id)
+        state = kernel.evicted.get(task_id)
         if state is not None:
             if self.recovered is not None:
                 return self.recovered.recollect(task_id, state)

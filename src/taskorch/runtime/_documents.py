@@ -30,7 +30,7 @@ def document_of_end(
     error: BaseException | None,
 ) -> tuple[Any, BaseException | None]:
     """
-    What the journal is to keep of the end of an attempt, and its error.
+    The document that the journal keeps of the end of an attempt, and its error.
 
     A result that cannot be kept is one: whoever asks for it later would not get it.
     """

@@ -29,7 +29,7 @@ class Launch:
 
 
 class Driver(Protocol):
-    """Who drives the kernel."""
+    """What the parts of a runtime ask of the driver of the kernel."""
 
     name: str
     lock: threading.Lock
@@ -54,12 +54,12 @@ class Driver(Protocol):
         ...
 
     def fail_stop(self, error: BaseException) -> None:
-        """Nothing starts any more, and nobody waits for ever."""
+        """Stop all starts, and end all waits with *error*."""
         ...
 
 
 class Finishes(Protocol):
-    """Who is told of the ends of attempts."""
+    """A runtime that takes the ends of attempts."""
 
     def finish(
         self,
@@ -70,5 +70,5 @@ class Finishes(Protocol):
         error: BaseException | None,
         /,
     ) -> None:
-        """Anywhere but on a worker: the attempt has ended."""
+        """End an attempt, on any thread but a worker."""
         ...

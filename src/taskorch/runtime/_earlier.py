@@ -66,7 +66,7 @@ def _error(work: Work, kept: Any) -> BaseException:
     task_id = work._row.id
     text = f"task {task_id} raised {kind}: {message}".removesuffix(": ")
     if not trace and frames:
-        # The lines themselves are read when somebody asks.
+        # The lines themselves are read when they are asked for.
         summary = traceback.StackSummary.from_list([(*frame, None) for frame in frames])
         head = "Traceback (most recent call last):\n"
         trace = "".join((head, *summary.format(), f"{kind}: {message}\n"))

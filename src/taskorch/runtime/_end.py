@@ -22,7 +22,7 @@ from taskorch.runtime._work import ALL_KEPT, Work
 _LOG: Final = logging.getLogger(__name__)
 
 
-class Owner(Driver, Keeps, Protocol):
+class EndHost(Driver, Keeps, Protocol):
     """What the end of a runtime asks of it."""
 
     attempts: Attempts
@@ -41,7 +41,7 @@ class Owner(Driver, Keeps, Protocol):
         ...
 
 
-def interrupted(rt: Owner, error: BaseException) -> None:
+def interrupted(rt: EndHost, error: BaseException) -> None:
     """
     An exception from outside has cut a step short: nobody knows where.
 
@@ -56,7 +56,7 @@ def interrupted(rt: Owner, error: BaseException) -> None:
 
 
 @defers_interrupts
-def fail_stop(rt: Owner, error: BaseException) -> None:
+def fail_stop(rt: EndHost, error: BaseException) -> None:
     """
     A fault of our own: nothing starts any more, and nobody waits for ever.
 
@@ -83,9 +83,9 @@ def fail_stop(rt: Owner, error: BaseException) -> None:
         left = [
             row
             for row in kernel.tasks.values()
-            if row.state not in TERMINAL or row.cargo._settled > kept
+            if row.state not in TERMINAL or row.cargo._visible_after > kept
         ]
-        kernel.collapse(left, message, rt.now())
+        kernel.fail_everything(left, message, rt.now())
         for row in left:
             work: Work | None = row.cargo
             if work is not None:
@@ -104,7 +104,7 @@ def fail_stop(rt: Owner, error: BaseException) -> None:
     rt.attempts.carry_out(told)
 
 
-def is_left(rt: Owner, row: TaskRow) -> bool:
+def is_left(rt: EndHost, row: TaskRow) -> bool:
     """
     Whether the orchestrator has stopped, and *row* had ended by then.
 
@@ -121,7 +121,7 @@ def is_left(rt: Owner, row: TaskRow) -> bool:
 
 
 @defers_interrupts
-def halt(rt: Owner) -> None:
+def halt(rt: EndHost) -> None:
     """What has not ended is left to the next life: nobody here waits for it."""
     if rt.committer is None:
         return
@@ -133,7 +133,7 @@ def halt(rt: Owner) -> None:
                 rt.wake(work)
 
 
-def refuse_submission(rt: Owner) -> None:
+def refuse_submission(rt: EndHost) -> None:
     """
     Under the lock: called where tasks come in.
 
@@ -149,7 +149,7 @@ def refuse_submission(rt: Owner) -> None:
         raise NotRunningError(msg, hint="make a new one: it cannot be restarted")
 
 
-def refuse_new(rt: Owner) -> None:
+def refuse_new(rt: EndHost) -> None:
     """
     Under the lock: called where new tasks come in.
 
@@ -171,5 +171,5 @@ def refuse_new(rt: Owner) -> None:
 
 
 def _again(fault: InternalError | JournalError) -> InternalError | JournalError:
-    """A copy of *fault*, for somebody else to raise."""
+    """A copy of *fault*, to be raised on another thread."""
     return type(fault)(fault.message, hint=fault.hint)

@@ -47,7 +47,7 @@ _TRACE: Final = place_of(TaskSubmitted, "trace")
 _BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed, TaskRetrying})
 
 
-class Owner(MakesWork, Keeps, Protocol):
+class FoldingHost(MakesWork, Keeps, Protocol):
     """What folding asks of its runtime."""
 
     kernel: Kernel
@@ -66,9 +66,9 @@ class Folding:
     The runtime, or what stands for one in a simulation, has a kernel that is new.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
-        self._kernel = owner.kernel
+    def __init__(self, host: FoldingHost) -> None:
+        self._owner = host
+        self._kernel = host.kernel
         #: Works of tasks that the user named.
         self._named: list[Work] = []
 
@@ -108,7 +108,7 @@ class Folding:
             cargo._row = kernel.tasks[fact[TASK_ID]]
 
     def note_turned(self, fact: Fact) -> None:
-        """If *fact* says so, tasks have another run of a parent from now on."""
+        """If *fact* repoints tasks, turn them to the other run of their parent."""
         if fact[CLS] is not TaskRepointed:
             return
         event: TaskRepointed = make(fact)

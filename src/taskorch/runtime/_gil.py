@@ -12,7 +12,7 @@ PAUSES: Final = (0.0, 0.0, *[0.0001] * 100)
 
 def yield_gil(lock: threading.Lock) -> None:
     """
-    Let others run until *lock* looks free.
+    Yield the GIL to other threads until *lock* looks free.
 
     A thread that queues for a lock owns it as soon as it is released, long before it
     has the GIL again, and everybody queues behind it: a convoy, three to four times

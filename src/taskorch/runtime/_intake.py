@@ -23,7 +23,7 @@ from taskorch.runtime._work import Emitted, Work, add_above, task_of
 _SLICE: Final = 500
 
 
-class Owner(Protocol):
+class IntakeHost(Protocol):
     """What taking something in asks of a runtime, or of what stands for one."""
 
     kernel: Kernel
@@ -57,7 +57,7 @@ class Owner(Protocol):
 
 
 def submit_tasks(
-    owner: Owner, tasks: Iterable[Task], *, replace: bool = False
+    host: IntakeHost, tasks: Iterable[Task], *, replace: bool = False
 ) -> list[Work]:
     """
     Submit tasks, all or none.
@@ -65,29 +65,29 @@ def submit_tasks(
     Raises:
         UsageError: One was refused; none is accepted.
     """
-    owner.deciders.refuse_reentry()
+    host.deciders.refuse_reentry()
     if not isinstance(tasks, Iterable):
         msg = f"a list of tasks is submitted, not {show(tasks)}"
         raise InvalidTaskError(msg, hint="use submit_task(task) for one task")
-    owner.durable()
+    host.durable()
     tasks = tasks if isinstance(tasks, list | tuple) else list(tasks)
-    submission = owner.submission
+    submission = host.submission
     batch = submission.plain.prepare(tasks)
-    works = None if batch is None else _submit_plain(owner, batch)
+    works = None if batch is None else _submit_plain(host, batch)
     if works is None:
         entries = [submission.prepare(task) for task in tasks]
-        owner.recall(submission.names(entries))
+        host.recall(submission.names(entries))
 
         def change(now: int) -> list[Work]:
-            owner.refuse_new()
+            host.refuse_new()
             return submission.admit(entries, now, replace=replace)
 
-        works = owner.step(change, keep=True)
+        works = host.step(change, keep=True)
     return works or []
 
 
 def submit_run(
-    owner: Owner,
+    host: IntakeHost,
     run_id: str,
     tasks: Mapping[str, Task],
     above: Mapping[str, Iterable[str]],
@@ -99,28 +99,28 @@ def submit_run(
     that it waits for.
 
     Returns:
-        Their works, likewise; None if there is more to it: then they are submitted as
+        Their works by the same ids; None if some task has options: submit all as
         `submit_tasks` takes them.
     """
-    owner.deciders.refuse_reentry()
-    owner.durable()
-    made = owner.submission.plain.prepare_run(run_id, tasks, above)
-    if made is None or _submit_plain(owner, made[0]) is None:
+    host.deciders.refuse_reentry()
+    host.durable()
+    made = host.submission.plain.prepare_run(run_id, tasks, above)
+    if made is None or _submit_plain(host, made[0]) is None:
         return None
     return made[1]
 
 
-def _submit_plain(owner: Owner, batch: Batch) -> list[Work] | None:
+def _submit_plain(host: IntakeHost, batch: Batch) -> list[Work] | None:
     def change(now: int) -> list[Work] | None:
-        owner.refuse_new()
-        return owner.submission.plain.admit(batch, now)
+        host.refuse_new()
+        return host.submission.plain.admit(batch, now)
 
-    works: list[Work] | None = owner.step(change, keep=True)
+    works: list[Work] | None = host.step(change, keep=True)
     return works
 
 
 def rerun(
-    owner: Owner, task_id: str, below: Callable[[str], bool] | None = None
+    host: IntakeHost, task_id: str, below: Callable[[str], bool] | None = None
 ) -> Work:
     """
     Run a finished task again.
@@ -135,33 +135,33 @@ def rerun(
             not the latest run.
         CycleError: It would wait for a task that is to wait for it.
     """
-    owner.recall((task_id,))
+    host.recall((task_id,))
 
     works: list[Work] = []
 
     def change(now: int) -> Work:
-        owner.refuse_new()
-        again = owner.submission.rerun(task_id, now)
+        host.refuse_new()
+        again = host.submission.rerun(task_id, now)
         if below is not None:
-            rows = dependents(owner, again._row)
+            rows = dependents(host, again._row)
             works.extend(row.cargo for row in rows if below(row.id))
         return again
 
-    result: Work = owner.step(change, keep=True)
+    result: Work = host.step(change, keep=True)
 
     def go_on(part: Sequence[Work], now: int) -> None:
-        owner.refuse_submission()
+        host.refuse_submission()
         for work in part:
-            owner.submission.rerun_stale(work, now)
+            host.submission.rerun_stale(work, now)
 
     for start in range(0, len(works), _SLICE):
-        owner.step(partial(go_on, works[start : start + _SLICE]), keep=True)
+        host.step(partial(go_on, works[start : start + _SLICE]), keep=True)
     return result
 
 
-def add_parents(owner: Owner, task_id: str, parent_ids: Iterable[str]) -> None:
+def add_parents(host: IntakeHost, task_id: str, parent_ids: Iterable[str]) -> None:
     """
-    Let a task that still waits for others wait for more of them, all or none.
+    Make a waiting task wait for more tasks, all of them or none.
 
     Their results are in its `context.results`. Those that it waits for already, or
     that have completed, do no harm.
@@ -175,41 +175,41 @@ def add_parents(owner: Owner, task_id: str, parent_ids: Iterable[str]) -> None:
     names = tuple(parent_ids)
 
     def change(now: int) -> None:
-        owner.refuse_submission()
-        row = owner.kernel.tasks.get(owner.directory.reruns.latest(task_id))
+        host.refuse_submission()
+        row = host.kernel.tasks.get(host.directory.reruns.latest(task_id))
         if row is None:
             msg = f"no task in memory has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=str(task_id))
-        works = [owner.directory.find(name, task_of(row)) for name in names]
+        works = [host.directory.find(name, task_of(row)) for name in names]
         rows = [work._row for work in works]
-        fresh = owner.kernel.add_parents(row, rows, now)
+        fresh = host.kernel.add_parents(row, rows, now)
         found = {work._row.id: work for work in works}
         add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
 
-    owner.recall((task_id, *names))
-    owner.step(change, keep=True)
+    host.recall((task_id, *names))
+    host.step(change, keep=True)
 
 
-def emit(owner: Owner, name: str, payload: Any, keep_ns: int) -> int:
+def emit(host: IntakeHost, name: str, payload: Any, keep_ns: int) -> int:
     """
-    Something has happened outside: let go all tasks that wait for it; how many.
+    Emit an event from outside: release the tasks that wait for it; their number.
 
     Raises:
         InvalidTaskError: The journal cannot keep *payload*.
     """
-    owner.deciders.refuse_reentry()
-    committer = owner.durable()
+    host.deciders.refuse_reentry()
+    committer = host.durable()
     document = None
     if committer is not None:
         document = document_of(committer.journal.document, "payload", payload)
     emitted = Emitted(payload, document)
 
     def change(now: int) -> int:
-        owner.refuse_submission()
-        if committer is not None and keep_ns and name not in owner.kernel.awaited:
+        host.refuse_submission()
+        if committer is not None and keep_ns and name not in host.kernel.awaited:
             # Nobody waits for it: it is kept itself.
             committer.documents[emitted] = document
-        return owner.kernel.emit(name, emitted, keep_ns, now)
+        return host.kernel.emit(name, emitted, keep_ns, now)
 
-    let_go: int = owner.step(change, keep=True)
+    let_go: int = host.step(change, keep=True)
     return let_go

@@ -54,7 +54,7 @@ class StopSignal(SystemExit):
         return signal.Signals(self.number).name
 
 
-#: What a signal raises that somebody sends to a process to end it.
+#: The exception of a signal that is sent to end the process.
 INTERRUPTS: Final = (KeyboardInterrupt, StopSignal)
 #: Seconds after which the main thread ends a wait, to see whether a signal has come:
 #: one that comes in the very moment in which the wait begins does not end it.
@@ -122,7 +122,7 @@ def defers_interrupts(fn: F) -> F:
 
 
 def takes_interrupts(fn: F) -> F:
-    """Mark *fn*: an interrupt in it is raised at once, whoever calls it."""
+    """Mark *fn*: an interrupt in it is raised at once, whatever calls it."""
     _DEFERS[id(fn.__code__)] = False
     return fn
 
@@ -252,7 +252,7 @@ def forget() -> None:
 
 
 def _install(*_: object) -> None:
-    # Whoever has a handler of their own has their reasons.
+    # A handler of the program's own stays.
     if _guarded and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Not in an interpreter without signals.
         with suppress(ValueError):
@@ -322,7 +322,7 @@ def raise_deferred() -> None:
 
     Raises:
         KeyboardInterrupt: This is the main thread, and the caller's callers take it.
-        StopSignal: Likewise, for a signal that was to stop somebody.
+        StopSignal: The signal was one of `stop_on`, on the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -379,7 +379,7 @@ def _main_task(frame: FrameType | None) -> tuple[Any, Any] | None:
 
 def _cancel_main_task(number: int, frame: FrameType | None) -> bool:
     """
-    Do what asyncio.run does about an interrupt, if the main thread is in it.
+    Cancel the main task as `asyncio.run` does, if the main thread runs one.
 
     It leaves that to us where it finds our handler, which is not Python's own.
     """

@@ -36,12 +36,15 @@ def lent_task(task: Task) -> Task:
             kwargs = payload.kwargs
             if not task.metadata and not (kwargs and _can_change(kwargs.values())):
                 return task
-        args, kwargs = lent(payload.args), lent(dict(payload.kwargs))
+        args, kwargs = (
+            copy_containers(payload.args),
+            copy_containers(dict(payload.kwargs)),
+        )
         changed["payload"] = Call(payload.fn, args, kwargs, payload.executor)
     else:
-        changed["payload"] = lent(payload)
+        changed["payload"] = copy_containers(payload)
     if task.metadata:
-        changed["metadata"] = ReadOnly(lent(dict(task.metadata)))
+        changed["metadata"] = ReadOnly(copy_containers(dict(task.metadata)))
     # By hand: it is checked already, and knows what it was submitted as.
     copied = copy(task)
     for name, value in changed.items():
@@ -53,7 +56,7 @@ def _can_change(values: Iterable[Any]) -> bool:
     return not _MAKERS.keys().isdisjoint(map(type, values))
 
 
-def lent(value: Any) -> Any:
+def copy_containers(value: Any) -> Any:
     """*value* with copies in the place of containers."""
     return _lent(value, {}, _MAX_DEPTH)
 

@@ -22,7 +22,7 @@ from taskorch.kernel import Bucket, PolicyFault, TaskRow, is_under_way
 from taskorch.kernel import explain as explain_row
 from taskorch.model import TERMINAL, StopReport, TaskState, Unfinished
 from taskorch.runtime import _interrupts
-from taskorch.runtime._gate import Gate, release_if_mine, wait_for_lock
+from taskorch.runtime._latch import Latch, release_if_mine, wait_for_lock
 from taskorch.runtime._runtime import Runtime
 
 T = TypeVar("T")
@@ -44,9 +44,9 @@ _EXIT: Final = 1.0
 _MOMENT: Final = 0.05
 #: The part of the time of a stop that the drain leaves to the grace, at the most.
 _GRACE_SHARE: Final = 0.25
-#: What waits for somebody outside: no end waits for that.
+#: States that wait for a person or an event: no end of a process waits for those.
 _OUTSIDE: Final = frozenset({TaskState.BLOCKED, TaskState.SUSPENDED})
-#: Seconds after which a wait looks for somebody who is less patient.
+#: Seconds between two looks of a wait for a shorter time limit.
 _SLICE: Final = 0.2
 #: Seconds that a drain lasts before it says what it waits for; it does so again after
 #: twice as many.
@@ -89,13 +89,13 @@ def _at_exit() -> None:
             lifecycle.say_left(report, "the process ended")
         except Exception as error:  # noqa: BLE001 - the others are to end as well
             said = f"{said} ({type(error).__name__}: {error})"
-        # Not a ResourceWarning, which nobody sees unless he asks for it.
+        # Not a ResourceWarning, which Python hides by default.
         warnings.warn(said, RuntimeWarning, stacklevel=1)
 
 
 def _begin_threads(rt: Runtime) -> None:
     """
-    Have the threads without which nothing goes on, while somebody can be told.
+    Start the timer's and the committer's thread, while an error can be raised.
 
     Raises:
         NotRunningError: The system has none.
@@ -113,7 +113,7 @@ def _begin_threads(rt: Runtime) -> None:
 
 class Lifecycle:
     """
-    One start, one stop.
+    The one start and the one stop of an orchestrator.
 
     What has not ended by then is cancelled; a durable orchestrator leaves it to its
     next life.
@@ -140,7 +140,7 @@ class Lifecycle:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has stopped, or is about to."""
+        """Whether the orchestrator has stopped, or is about to."""
         return self._rt.closed
 
     def signal_left(self) -> float:
@@ -178,7 +178,7 @@ class Lifecycle:
 
     def stop(self, *, drain: bool, timeout: float | None) -> StopReport:
         """
-        End everything; the second call returns the first one's report.
+        Stop the orchestrator; a second call returns the first one's report.
 
         Of two threads that call it at once, the less patient one decides.
 
@@ -192,7 +192,7 @@ class Lifecycle:
             KeyboardInterrupt: It came while this waited: in the drain, which is over
                 then, and nothing has stopped; in the drain of a second call, and what
                 ran was asked to stop; or later, and the rest was done without waiting.
-            SystemExit: Likewise, of a signal at which it is to stop.
+            SystemExit: A stop signal came, at one of these moments.
         """
         if self._report is not None:
             return self._report
@@ -244,7 +244,7 @@ class Lifecycle:
             self._rt.waiting.hurry()
 
     def give_up(self) -> None:
-        """Let a stop that is under way wait for nothing any more."""
+        """End all waits of a stop that is under way."""
         self._end = monotonic()
         self._rt.waiting.hurry()
 
@@ -476,20 +476,20 @@ class Lifecycle:
         soonest = monotonic() + _MOMENT
         end = monotonic() + seconds
         while True:
-            gate = Gate()
+            latch = Latch()
             with rt.lock:
                 if not rt.kernel.active and not _has_held(rt):
                     return
-                rt.waiting.quiet.append(gate.set)
+                rt.waiting.quiet.append(latch.set)
             try:
-                # Somebody who is less patient may come meanwhile.
-                while not gate.wait(min(_SLICE, max(0.0, end - monotonic()))):
+                # A call with a shorter time limit may come meanwhile.
+                while not latch.wait(min(_SLICE, max(0.0, end - monotonic()))):
                     if self._end is not None:
                         end = min(end, max(self._end, soonest))
                     if monotonic() >= end:
                         return
             finally:
-                rt.waiting.forget_quiet(gate.set)
+                rt.waiting.forget_quiet(latch.set)
 
     def _end_threads(self) -> None:
         rt = self._rt
@@ -520,7 +520,7 @@ class _Left:
     called_off: bool
 
     def is_unfinished(self) -> bool:
-        """Whether it has not ended by itself since."""
+        """Whether the task has not ended by itself since."""
         state = self.row.state
         return state not in TERMINAL or (
             self.called_off and state is TaskState.CANCELLED
@@ -557,7 +557,7 @@ def _and_more(count: int, before: str = "") -> str:
 
 
 def _is_cancelled(row: TaskRow) -> bool:
-    """Whether somebody has cancelled *row*, and its attempt has not ended yet."""
+    """Whether *row* was cancelled, and its attempt has not ended yet."""
     return row.extra is not None and row.extra.stop == "cancel"
 
 

@@ -25,12 +25,12 @@ from taskorch.runtime._publisher import Publisher, Receiver
 from taskorch.runtime._timer import TimerThread
 from taskorch.signals import Signals
 
-#: Events that are reported at an interval, while somebody listens.
+#: Events that are reported at an interval, if they have receivers.
 MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 
 
-class Owner(Driver, Protocol):
-    """What this asks of a runtime."""
+class ListeningHost(Driver, Protocol):
+    """What listening asks of a runtime."""
 
     deciders: PolicyDeciders
     #: Keeps events in memory, if asked to.
@@ -47,7 +47,7 @@ class Owner(Driver, Protocol):
     _changing: threading.Lock
 
 
-def receivers_changed(rt: Owner) -> None:
+def receivers_changed(rt: ListeningHost) -> None:
     """A receiver came or went: listen for what is wanted, and for no more."""
     rt.deciders.refuse_reentry()
     with rt._changing:
@@ -55,7 +55,7 @@ def receivers_changed(rt: Owner) -> None:
 
 
 @defers_interrupts
-def _listen(rt: Owner) -> None:
+def _listen(rt: ListeningHost) -> None:
     old = {
         (cls, id(receiver.call)): receiver
         for cls, receivers in rt.publisher.receivers.items()
@@ -87,7 +87,9 @@ def _listen(rt: Owner) -> None:
     rt.timer.monitor(any(cls in wanted for cls in MONITORING))
 
 
-def receiver_failed(rt: Owner, receiver: Receiver, error: BaseException) -> None:
+def receiver_failed(
+    rt: ListeningHost, receiver: Receiver, error: BaseException
+) -> None:
     """A receiver raised."""
     rt.notices.receiver_failed(receiver, error)
     described = said(error)

@@ -144,7 +144,7 @@ def _through_journal(
 def _statuses(
     runtime: Runtime, which: _Wanted, ids: Collection[str]
 ) -> list[TaskStatus]:
-    """Those of one page, in its order."""
+    """Statuses of the tasks of one page, in the order of *ids*."""
     found: dict[str, TaskStatus | None] = dict.fromkeys(ids)
     with runtime.lock:
         # Under it: the kernel takes another dict when many have left memory.

@@ -40,7 +40,7 @@ class LoopHost:
         self._pulse: asyncio.TimerHandle | None = None
 
     def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Use *loop*, which somebody else runs."""
+        """Use *loop*, which the caller's program runs."""
         self.loop = loop
         self._ident = threading.get_ident()
         if self._pulse is None and (
@@ -148,7 +148,7 @@ class LoopHost:
         return True
 
     def close(self, timeout: float) -> None:
-        """End the private loop; somebody else's is left alone."""
+        """End the private loop; a loop of the caller's program goes on."""
         if self._pulse is not None and self.loop is not None:
             # It may have been closed.
             with suppress(RuntimeError):

@@ -81,7 +81,7 @@ def _disk_mb() -> float | None:
 
 
 def _folders(controller: str) -> Iterator[str]:
-    """Of our groups and those that they are in, the folders that may say a limit."""
+    """Folders of the process's control groups and their parents, for *controller*."""
     yield _CGROUP
     yield f"{_CGROUP}/{controller}"
     for line in _read(_GROUPS).splitlines():

@@ -43,19 +43,19 @@ _NAMED: Final = 3
 _PACE: Final = NS
 _ROWS: Final = 1_000
 _EDGES: Final = 10_000
-#: Causes of a failure that somebody has said, or that are told in another way.
+#: Causes of failures that a person gave, or that are reported in another way.
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 
 
-class Room(Protocol):
-    """What the system has room for."""
+class Exhaustion(Protocol):
+    """What the system has no room for at present."""
 
     def check(self) -> HealthCheck | None:
         """What health says of it, while there is too little."""
         ...
 
 
-class Owner(Protocol):
+class NoticesHost(Protocol):
     """What notices ask of their runtime."""
 
     #: The number of the last fact that is kept.
@@ -64,8 +64,8 @@ class Owner(Protocol):
     timer: TimerThread
 
     @property
-    def room(self) -> Room:
-        """What the system has room for."""
+    def room(self) -> Exhaustion:
+        """What the system has no room for at present."""
         ...
 
     def now(self) -> int:
@@ -75,19 +75,19 @@ class Owner(Protocol):
 
 class Notices:
     """
-    What there is to say of one runtime.
+    What one runtime logs, and reports in its health, about failures.
 
     A task that failed is noted until somebody is given its error, and said once nobody
     has its handle any more, nor that of a task that it blocks, nor a future of one.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: NoticesHost) -> None:
+        self._rt = host
         #: Failed tasks of which nobody has been given the error, by id.
         self._failed: dict[str, _Failed] = {}
         #: When those are looked at next, in ns.
         self._look_at = NEVER
-        #: Those that have left memory, while somebody has their handles.
+        #: Failed tasks out of memory whose handles still exist.
         self._away: dict[str, weakref.finalize[Any, Work]] = {}
         #: What has to be said, when the lock is free; empty for one of too many.
         self.due: deque[str] = deque()
@@ -104,7 +104,7 @@ class Notices:
         self._latest = ""
         #: Executors of the user's that have broken, and how.
         self._broken: dict[str, str] = {}
-        #: What held up all others when somebody last asked.
+        #: Names of the policies that were slow at the last look.
         self._blocked: set[str] = set()
         #: How the block ended, if it has left work that could still proceed.
         self.cut_short: str = ""
@@ -134,18 +134,18 @@ class Notices:
     def _enter(self, found: _Failed) -> None:
         name = found.row.id
         self._failed[name] = found
-        # On another thread somebody may just have been given it, which is marked first.
+        # Another thread may just have been given the error, and marks that first.
         extra = found.cargo._extra
         if extra is not None and extra.is_watched:
             self._failed.pop(name, None)
 
     def ask(self, work: Work) -> None:
-        """Somebody is given the error of *work*, from any thread."""
+        """Note that the error of *work* is asked for; for any thread."""
         extra_of(work).is_watched = True
         self.ask_named((work._row.id,))
 
     def ask_named(self, names: Iterable[str]) -> None:
-        """Somebody is given the errors of the tasks of these *names*."""
+        """Note that the errors of the tasks *names* are asked for."""
         for name in names:
             self._failed.pop(name, None)
             away = self._away.pop(name, None)
@@ -176,7 +176,7 @@ class Notices:
         for found in list(islice(self._failed.values(), _ROWS)):
             if self._failed.pop(found.row.id, None) is None:
                 continue
-            if found.cargo._settled <= committed:
+            if found.cargo._visible_after <= committed:
                 held, most = _held((found,), most)
                 if found.row not in held:
                     is_fruitful = True
@@ -196,7 +196,7 @@ class Notices:
         self.due.append(text)
 
     def forget(self, name: str, work: Work) -> None:
-        """Under the lock: *work* leaves memory; whoever has the handle may ask yet."""
+        """Under the lock: log the error of evicted *work* once its handle is gone."""
         found = self._failed.pop(name, None)
         if found is not None and not _is_dealt_with(found.row):
             # Not the error itself: its frames may hold the handle, which then stays.
@@ -245,7 +245,7 @@ class Notices:
             if _is_dealt_with(found.row):
                 continue
             if found.row in held:
-                # Somebody has its handle, and may ask yet, but not after the exit.
+                # The handle exists, and its error may be asked for until the exit.
                 text = _told(name, found.cargo)
                 ending = weakref.finalize(found.cargo, _LOG.error, "%s", text)
                 self._away[name] = ending
@@ -275,12 +275,12 @@ class Notices:
         self._say(("executor", name), text, error)
 
     def executor_works(self, name: str) -> None:
-        """It does again, or still."""
+        """Note that the executor *name* accepts work."""
         if self._broken:
             self._broken.pop(name, None)
 
     def journal_ails(self, why: str) -> None:
-        """Something is wrong with the journal, which can be written."""
+        """Log a fault of the journal that does not prevent writing."""
         self._say("journal", why)
 
     def policy_was_slow(self, slow: tuple[str, float]) -> None:
@@ -309,7 +309,7 @@ class Notices:
         self._say("room", text)
 
     def has_room(self) -> None:
-        """It has again."""
+        """Log that the system has room again."""
         _LOG.info("the system has room again for all that may run at once")
 
     def _say(self, kind: object, text: str, error: BaseException | None = None) -> None:
@@ -383,14 +383,14 @@ def _count_references(owner: Any) -> int:
 
 
 #: What that says of a work if nothing but its owner refers to it.
-_ALONE: Final = _count_references(SimpleNamespace(cargo=object()))
+_OWN_REFERENCES: Final = _count_references(SimpleNamespace(cargo=object()))
 
 
 def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], int]:
     """
-    Under the lock: those of failed tasks whose error somebody can still be given.
+    Under the lock: those of *failed* whose error can still be asked for.
 
-    He has the handle of one, or of one that it blocks, directly or through others: the
+    It can if there is a handle of the task, or of one that it blocks, however far: the
     error of that leads to this one. So many dependencies as *most* are looked at;
     beyond that, all count as held.
 
@@ -420,7 +420,7 @@ def _held(failed: Iterable[_Failed], most: int) -> tuple[Collection[TaskRow], in
     todo = [
         row
         for row, owner in owners.items()
-        if _count_references(owner) > _ALONE + ours[id(owner.cargo)]
+        if _count_references(owner) > _OWN_REFERENCES + ours[id(owner.cargo)]
     ]
     held = set(todo)
     for row in todo:
@@ -439,7 +439,10 @@ def _needed_ids(work: Work) -> Iterator[int]:
     task = work._task
     if task is None:
         return
-    if type(task.after) in (list, tuple) and sys.getrefcount(task.after) <= _ALONE:
+    if (
+        type(task.after) in (list, tuple)
+        and sys.getrefcount(task.after) <= _OWN_REFERENCES
+    ):
         yield from map(id, task.after)
     payload = task.payload
     if type(payload) is Call:
@@ -450,7 +453,7 @@ def _needed_ids(work: Work) -> Iterator[int]:
 
 
 def _ids_in(things: tuple[Any, ...]) -> Iterator[int]:
-    """Of *things*, and of what is in lists among them, unless the user has the list."""
+    """Ids of *things*, and of the items of lists in it that the user does not have."""
     for place in range(len(things)):
         each = things[place]
         yield id(each)

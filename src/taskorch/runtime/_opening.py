@@ -17,8 +17,8 @@ from taskorch.runtime._recovery import Recovery
 from taskorch.runtime._timer import TimerThread
 
 
-class Owner(_recovery.Owner, Driver, Protocol):
-    """What this asks of a runtime."""
+class OpeningHost(_recovery.RecoveryHost, Driver, Protocol):
+    """What opening a journal asks of a runtime."""
 
     closed: bool
     deciders: PolicyDeciders
@@ -45,7 +45,7 @@ class Owner(_recovery.Owner, Driver, Protocol):
 
 
 @defers_interrupts
-def open_journal(rt: Owner) -> None:
+def open_journal(rt: OpeningHost) -> None:
     """
     Read the journal, once, and take up what earlier lives have left.
 
@@ -82,7 +82,7 @@ def open_journal(rt: Owner) -> None:
             raise
 
 
-def durable(rt: Owner) -> Committer | None:
+def durable(rt: OpeningHost) -> Committer | None:
     """
     What keeps the facts, if they are kept: called before something is submitted.
 
@@ -101,7 +101,7 @@ def durable(rt: Owner) -> Committer | None:
     return rt.committer
 
 
-def look_up(rt: Owner, *names: str) -> None:
+def look_up(rt: OpeningHost, *names: str) -> None:
     """
     Called where something is asked for: the journal has been read by then.
 
@@ -117,7 +117,7 @@ def look_up(rt: Owner, *names: str) -> None:
         committer.flush()
 
 
-def recall(rt: Owner, names: Iterable[str]) -> None:
+def recall(rt: OpeningHost, names: Iterable[str]) -> None:
     """
     Look in the journal for tasks of *names* that have left memory.
 

@@ -6,20 +6,27 @@ from contextlib import suppress
 from typing import Protocol
 
 from taskorch.errors import InvalidTransitionError
-from taskorch.kernel import AgentRow, Kernel, PolicyFault, Spec, TaskRow, is_missing
-from taskorch.runtime._work import gone_of
+from taskorch.kernel import (
+    AgentRow,
+    Kernel,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    is_unresolvable,
+)
+from taskorch.runtime._work import why_unresolvable
 
 
-class Owner(Protocol):
-    """A runtime, as far as it matters here."""
+class OrphansHost(Protocol):
+    """What looking for lost functions and agents asks of a runtime."""
 
     kernel: Kernel
     orphans: dict[Spec, None]
 
 
-def hold_orphans(owner: Owner, now: int) -> None:
+def hold_orphans(host: OrphansHost, now: int) -> None:
     """Hold those whose turn has come in this life only, and whose agents are gone."""
-    kernel, orphans = owner.kernel, owner.orphans
+    kernel, orphans = host.kernel, host.orphans
     for bucket in [each for each in kernel.parked if each.spec in orphans]:
         for row in bucket.rows():
             why = no_agent(kernel, row, now)
@@ -30,15 +37,19 @@ def hold_orphans(owner: Owner, now: int) -> None:
 
 
 def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """Let *row* go on if it is held for what was gone, and that is back."""
-    if is_missing(row) and not gone_of(row.cargo) and not no_agent(kernel, row, now):
+    """Release *row*, held for an unresolvable function, if it is found now."""
+    if (
+        is_unresolvable(row)
+        and not why_unresolvable(row.cargo)
+        and not no_agent(kernel, row, now)
+    ):
         # A veto of the user's StateMachine leaves it where it is.
         with suppress(InvalidTransitionError, PolicyFault):
             kernel.decide(row, "retry", now)
 
 
 def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:
-    """Why nobody will ever do *row*, as far as is known; empty if somebody may."""
+    """Why no agent will ever be able to do *row*, as far as is known; "" if one may."""
     bucket = row.bucket
     if bucket.spec.requires is None or not kernel.config.refuse_unknown:
         return ""

@@ -47,7 +47,7 @@ from taskorch.runtime._work import NO_KWARGS, Work, capture
 __all__ = ("Batch", "Plain")
 
 
-class Owner(MakesWork, Traced, Keeps, Protocol):
+class PlainHost(MakesWork, Traced, Keeps, Protocol):
     """What the plain path asks of a runtime, or of what stands for one."""
 
     kernel: Kernel
@@ -124,8 +124,8 @@ class Plain:
         owner: The orchestrator.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: PlainHost) -> None:
+        self._rt = host
         #: Buckets of kinds that the validator need not see again.
         self._known: dict[Any, Bucket] = {}
 
@@ -148,7 +148,7 @@ class Plain:
         above: Mapping[str, Iterable[str]],
     ) -> tuple[Batch, dict[str, Work]] | None:
         """
-        As `prepare`, of the tasks of a workflow, under the ids of a run of it.
+        Prepare the tasks of a workflow, under the ids of a new run: see `prepare`.
 
         Args:
             run_id: The run.
@@ -279,7 +279,7 @@ class Plain:
         kinds = dict(zip(buckets, works, strict=True))
         if not self._is_agreed(kinds, now):
             return None
-        known, gone = kernel.tasks.keys(), kernel.retired
+        known, gone = kernel.tasks.keys(), kernel.evicted
         # Any, since checkers for 3.13 and newer look for nothing but text among text.
         chosen: Any = batch.ids
         if not (known.isdisjoint(chosen) and gone.isdisjoint(chosen)):
@@ -400,8 +400,8 @@ def _any_named(tasks: Iterable[Task]) -> bool:
 class _BatchLinks:
     """Finds what tasks of a batch wait for: tasks before them in it, and others."""
 
-    def __init__(self, owner: Owner, tasks: Sequence[Task], batch: Batch) -> None:
-        self._rt = owner
+    def __init__(self, host: PlainHost, tasks: Sequence[Task], batch: Batch) -> None:
+        self._rt = host
         self._tasks = tasks
         self._batch = batch
         self._seen = 0
@@ -486,7 +486,7 @@ class _RunLinks:
             self.found[name] = self._works[-1]
 
     def __call__(self, task: Task, refers: Sequence[Any]) -> tuple[Work, ...] | None:
-        """As that of `_BatchLinks`."""
+        """Resolve the handles that this task of a workflow depends on."""
         found = self.found
         above = self._above[self._name]
         if refers or (task.after and len(tuple(task.after)) > len(tuple(above))):

@@ -59,7 +59,7 @@ RECEIVING: Final[ContextVar[Call | None]] = ContextVar(
 
 
 class Call:
-    """One call of a receiver; a thread that makes many has one for all of them."""
+    """One call of a receiver; a thread that makes many calls reuses one object."""
 
     __slots__ = ("excused", "receiver", "since")
 
@@ -71,7 +71,7 @@ class Call:
 
 
 class Receiver:
-    """One receiver of one signal."""
+    """The receiver of one signal, with its backlog and its losses."""
 
     __slots__ = ("backlog", "busy", "call", "lost", "name", "own", "signal")
 
@@ -179,7 +179,7 @@ class Publisher:
             self._asleep = False
             self._wake.release()
         elif self._thread is None:
-            # If there is no room for one, whoever watches it tries again.
+            # If there is no room for one, the timer tries again.
             with suppress(RuntimeError):
                 self._begin()
         else:
@@ -188,14 +188,14 @@ class Publisher:
         self._rt.timer.watch(self.slow_after)
 
     def begin(self) -> None:
-        """Have the thread, and who watches it, before there is anything to publish."""
+        """Start the thread, and watch it, before there are facts to publish."""
         with self._rt.lock:
             if self._thread is None:
                 self._begin()
                 self._rt.timer.watch(self.slow_after)
 
     def _drop(self, items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """Nobody keeps up: drop the newest facts, and count what that loses."""
+        """Drop the newest facts for slow receivers, and count them; keep the others."""
         kept = []
         for item in items:
             fact = item[0]
@@ -504,7 +504,7 @@ class Publisher:
 
     @defers_interrupts
     def hurry(self) -> None:
-        """Let nobody wait for receivers any more."""
+        """End all waits for receivers."""
         with self._lock:
             self._idle.notify_all()
 
@@ -526,7 +526,7 @@ class Publisher:
 
     def close(self) -> threading.Thread | None:
         """
-        Let the thread end when the queue is empty; the driver holds its lock.
+        End the thread once the queue is empty; the caller holds the driver's lock.
 
         Returns:
             The thread.

@@ -52,7 +52,7 @@ _ENDED: Final = {
 }
 
 
-class Owner(MakesWork, Keeps, Protocol):
+class RecollectionHost(MakesWork, Keeps, Protocol):
     """What a recollection asks of its runtime."""
 
     #: The number of the last fact that is kept.
@@ -62,8 +62,8 @@ class Owner(MakesWork, Keeps, Protocol):
 class Recollection:
     """What a journal knows of tasks that have left memory."""
 
-    def __init__(self, owner: Owner, journal: DurableJournal) -> None:
-        self._rt = owner
+    def __init__(self, host: RecollectionHost, journal: DurableJournal) -> None:
+        self._rt = host
         self._journal = journal
 
     def ends(self, ids: Collection[str]) -> dict[str, TaskState]:
@@ -189,7 +189,7 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
     elif cls is LateResultIgnored:
         recall_late(work, event, document)
     elif state is not None:
-        row.state, row.ended_ns, work._settled = state, now, event.seq
+        row.state, row.ended_ns, work._visible_after = state, now, event.seq
         detail = ""
         if cls is TaskCompleted:
             set_result(work, document)

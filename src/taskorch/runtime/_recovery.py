@@ -17,7 +17,7 @@ from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading
 from taskorch.runtime._retention import prune
 from taskorch.runtime._weights import Weights
-from taskorch.runtime._work import NEVER, gone_of
+from taskorch.runtime._work import NEVER, why_unresolvable
 
 _ALL: Final = frozenset(CATALOGUE)
 #: States of which those who wait are told.
@@ -26,12 +26,17 @@ _SETTLED: Final = frozenset(
 )
 
 
-class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
+class RecoveryHost(
+    _rereading.RereadingHost,
+    _recollection.RecollectionHost,
+    _orphans.OrphansHost,
+    Protocol,
+):
     """What recovery asks of its runtime."""
 
     attempts: Attempts
     epoch: int
-    has_gone: bool
+    has_unresolvable: bool
     joining: list[Agent]
     now: Callable[[], int]
     #: The pools that this life was given.
@@ -49,11 +54,11 @@ class Owner(_rereading.Owner, _recollection.Owner, _orphans.Owner, Protocol):
 class Recovery:
     """Opens the journal of a runtime that has done nothing yet; under its lock."""
 
-    def __init__(self, owner: Owner) -> None:
-        assert owner.committer is not None  # noqa: S101 - it is durable
-        self._rt = owner
-        self._committer = owner.committer
-        self._journal = owner.committer.journal
+    def __init__(self, host: RecoveryHost) -> None:
+        assert host.committer is not None  # noqa: S101 - it is durable
+        self._rt = host
+        self._committer = host.committer
+        self._journal = host.committer.journal
 
     def run(self) -> None:
         """
@@ -85,7 +90,7 @@ class Recovery:
             rt.directory.keys = {key: i for key, i in keys.items() if i in tasks}
         for row in kernel.tasks.values():
             if row.state not in _SETTLED:
-                row.cargo._settled = NEVER
+                row.cargo._visible_after = NEVER
         # From now on, only what is kept leaves memory: see `Committer`.
         kernel.keep_finished()
         for row in kernel.finished:
@@ -106,8 +111,8 @@ class Recovery:
         for row in list(kernel.tasks.values()):
             self._check_needs(row, now_ns())
         rows = kernel.tasks.values()
-        rt.has_gone = any(
-            row.cargo is not None and gone_of(row.cargo)
+        rt.has_unresolvable = any(
+            row.cargo is not None and why_unresolvable(row.cargo)
             for row in rows
             if row.state not in TERMINAL
         )
@@ -133,7 +138,7 @@ class Recovery:
         """Hold *row* if what it needs is gone; let it go if that is back."""
         kernel = self._rt.kernel
         if row.state is TaskState.QUEUED:
-            why = gone_of(row.cargo) or no_agent(kernel, row, now)
+            why = why_unresolvable(row.cargo) or no_agent(kernel, row, now)
             if why:
                 kernel.miss(row, why, now)
         else:

@@ -62,7 +62,7 @@ def status(runtime: Runtime, task_id: str) -> TaskStatus:
         row = runtime.kernel.tasks.get(task_id)
         if row is not None:
             return status_of(runtime, row, row.cargo)
-        state = runtime.kernel.retired.get(task_id)
+        state = runtime.kernel.evicted.get(task_id)
         label = "" if state is None else runtime.deciders.label(state)
     if state is None:
         msg = f"no task has the id {task_id!r}"
@@ -84,7 +84,7 @@ def status_of(
     extra, state = row.extra, row.state
     past = past_of(row)
     error = give_error(work)
-    if state in TERMINAL and work._settled > runtime.committed:
+    if state in TERMINAL and work._visible_after > runtime.committed:
         # Its end is not kept yet, and may come to nothing.
         past = past[:-1]
         state, error = past[-1][0], None
@@ -145,14 +145,14 @@ def _log_path(row: TaskRow, work: Work) -> Path | None:
 
 
 def since(row: TaskRow) -> int:
-    """When *row* came into its state."""
+    """Time at which *row* entered its state."""
     if row.extra is not None and row.extra.past:
         return moves_of(row)[-1][1]
     return row.ended_ns or row.started_ns or row.ready_ns or row.submitted_ns
 
 
 def stats(runtime: Runtime) -> Stats:
-    """Everything at one instant."""
+    """Counts, quantiles and uses of the orchestrator, at one instant."""
     with runtime.lock:
         found = _totals(runtime)
         kinds = runtime.kernel.types.items()
@@ -163,7 +163,7 @@ def stats(runtime: Runtime) -> Stats:
 
 
 def totals(runtime: Runtime) -> Stats:
-    """As `stats`, without what is known of each type: that takes sorting."""
+    """Counts without the quantiles of each type, which need sorting: see `stats`."""
     with runtime.lock:
         return _totals(runtime)
 
@@ -332,7 +332,7 @@ def health(runtime: Runtime) -> Health:
 
 
 def _scheduler(runtime: Runtime, why: str) -> tuple[str, str]:
-    """Its status, and more about it; *why* it is not open."""
+    """Health of the scheduler: status and detail. *why*: the reason it is not open."""
     if why:
         return "failed", why
     if runtime.draining:

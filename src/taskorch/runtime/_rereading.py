@@ -20,7 +20,7 @@ from taskorch.runtime import _folding
 from taskorch.runtime._folding import Folding
 
 
-class Owner(_folding.Owner, Protocol):
+class RereadingHost(_folding.FoldingHost, Protocol):
     """What rereading asks of its runtime."""
 
     def new_kernel(self, pools: Units = ()) -> None:
@@ -35,12 +35,12 @@ class Rereading:
     The journal need not be claimed.
     """
 
-    def __init__(self, owner: Owner, journal: DurableJournal) -> None:
-        self._owner = owner
+    def __init__(self, host: RereadingHost, journal: DurableJournal) -> None:
+        self._owner = host
         self._journal = journal
         # The facts say what there is, up to the end of the last life.
-        owner.new_kernel()
-        self.folding = Folding(owner)
+        host.new_kernel()
+        self.folding = Folding(host)
         #: The number of the last fact that was applied, and the time of the latest.
         self.last = self.at_ns = 0
         #: The number of the snapshot that it began with; 0: with none.

@@ -21,7 +21,7 @@ def stem_of(task_id: str) -> str:
 
 
 def number_of(task_id: str) -> int:
-    """Which run of its task this is, from 1."""
+    """Number of the run in *task_id*, from 1."""
     return int(task_id.partition("~")[2] or _FIRST)
 
 
@@ -57,7 +57,7 @@ def refuse_itself(parent_id: str, by: Task) -> None:
 
 
 class Reruns:
-    """Of the tasks that were run again, as far as is known, the latest runs."""
+    """Latest known run of each task that was run again."""
 
     __slots__ = ("_latest",)
 
@@ -70,7 +70,7 @@ class Reruns:
         return not self._latest
 
     def note(self, task_id: str) -> None:
-        """There is a run of this id."""
+        """Note that the run *task_id* exists."""
         stem, _, number = task_id.partition("~")
         if number and int(number) > self._latest.get(stem, 1):
             self._latest[stem] = int(number)
@@ -78,7 +78,7 @@ class Reruns:
     def latest(self, task_id: str) -> str:
         """The run that *task_id* means: the latest, if it does not say which."""
         if not isinstance(task_id, str):
-            # Whoever looks for it says that there is none.
+            # A look-up reports that there is none.
             return task_id
         stem, tilde, number = task_id.partition("~")
         if tilde:

@@ -6,7 +6,7 @@ from typing import Any
 
 from taskorch.errors import UnwantedResultError
 from taskorch.model._show import show
-from taskorch.runtime._lent import lent
+from taskorch.runtime._lent import copy_containers
 from taskorch.runtime._work import Work
 
 #: Characters of a result that the message shows.
@@ -20,7 +20,7 @@ def unwanted(work: Work, value: Any) -> BaseException | None:
     if holds is None:
         return None
     try:
-        if not holds(lent(value)):
+        if not holds(copy_containers(value)):
             return None
     except BaseException as error:  # noqa: BLE001 - it is the user's, as the task's are
         return error

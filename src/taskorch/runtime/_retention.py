@@ -38,7 +38,7 @@ _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 
 def prune(journal: DurableJournal, epoch: int, retention: Retention, now: int) -> int:
     """
-    Let what *retention* does not keep leave *journal*; how many tasks have.
+    Remove from *journal* what *retention* does not keep; number of tasks removed.
 
     This life has claimed it as its *epoch*, and nobody works with what it keeps.
 
@@ -106,7 +106,7 @@ def forgettable(facts: Iterable[Fact], retention: Retention, now: int) -> set[st
 
 
 class _Bound:
-    """Which tasks are bound together."""
+    """Groups of tasks that must be kept or removed together."""
 
     def __init__(self) -> None:
         self._above: dict[str, str] = {}

@@ -27,15 +27,17 @@ from taskorch.runtime._waiting import Waiting, blockade, is_hopeless
 from taskorch.runtime._work import Work, error_of, note_given, unfinished
 
 
-class Owner(Driver, Finishes, Protocol):
-    """What this asks of a runtime."""
+class ReturnHost(Driver, Finishes, Protocol):
+    """What returned handles ask of a runtime."""
 
     publisher: Publisher
     waiting: Waiting
 
 
-def end_as(rt: Owner, row: TaskRow, attempt: int, work: Work, target: Work) -> None:
-    """Let the attempt end as *target* does; nobody waits for that."""
+def adopt_result_of(
+    rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
+) -> None:
+    """Have the attempt end with the outcome of *target*, without waiting for that."""
     if target._rt is not rt:
         # Nothing here would be told of its end.
         rt.finish(row, attempt, work, None, _foreign(target, row.id))
@@ -54,7 +56,7 @@ class _Ending:
     """The end of an attempt, once that of another task is known."""
 
     def __init__(
-        self, rt: Owner, row: TaskRow, attempt: int, work: Work, target: Work
+        self, rt: ReturnHost, row: TaskRow, attempt: int, work: Work, target: Work
     ) -> None:
         self._rt = rt
         self._row = row

@@ -1,9 +1,8 @@
 """
-Room: what the system refuses us for a while is tried again, and charged to no task.
+Starts that the system refuses for want of threads, processes or descriptors.
 
-It has so many threads, processes and descriptors, for us and for others. If there is
-none for an attempt, no more may run at once than do; after a pause one more is tried,
-and then more and more.
+Such a start is tried again, and charged to no task. While there is no room, no more
+attempts may run at once than do; after a pause one more is tried, then more and more.
 """
 
 from __future__ import annotations
@@ -29,18 +28,18 @@ _HINT: Final = (
 )
 
 
-class Owner(Driver, Protocol):
-    """What this asks of its runtime."""
+class RoomHost(Driver, Protocol):
+    """What resource exhaustion asks of its runtime."""
 
     notices: Notices
     timer: TimerThread
 
 
-class Room:
+class ResourceExhaustion:
     """How many attempts the system has room for, if they are fewer than may run."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: RoomHost) -> None:
+        self._rt = host
         #: Why there is none; empty if there is.
         self._why = ""
         #: When to look again, in ns, and how long after that.
@@ -52,7 +51,7 @@ class Room:
     def refuse(
         self, row: TaskRow, attempt: int, work: Work, error: BaseException
     ) -> None:
-        """There is no room for an attempt, which has not begun: it is made later."""
+        """Defer the start of an attempt for which the system has no room."""
         rt = self._rt
         why = getattr(error, "strerror", None) or str(error)
 

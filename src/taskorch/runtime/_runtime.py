@@ -44,7 +44,12 @@ from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import Parts, PolicyDeciders, check_chunks, check_parts
+from taskorch.runtime._deciders import (
+    Policies,
+    PolicyDeciders,
+    check_chunks,
+    check_parts,
+)
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
@@ -53,7 +58,7 @@ from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._orphans import hold_orphans, release_if_back
 from taskorch.runtime._publisher import Publisher
-from taskorch.runtime._room import Room
+from taskorch.runtime._room import ResourceExhaustion
 from taskorch.runtime._saturation import Saturation
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._timer import TimerThread
@@ -110,7 +115,7 @@ class Runtime:
         "executors",
         "fault",
         "halted",
-        "has_gone",
+        "has_unresolvable",
         "joining",
         "kernel",
         "known_calls",
@@ -184,7 +189,7 @@ class Runtime:
     def __init__(  # noqa: PLR0915 - all that there is
         self,
         *,
-        parts: Parts,
+        parts: Policies,
         config: KernelConfig,
         pools: Units,
         executors: Mapping[str, AttemptExecutor[Any]],
@@ -233,12 +238,12 @@ class Runtime:
         #: Whether what had failed by then runs again when it is submitted again.
         self.rerun_failed = rerun_failed
         #: Whether it takes up what earlier lives have left, and says what there is to
-        #: do it. If not, it runs nothing: somebody changes what is in the journal.
+        #: do it. If not, it runs nothing: a command changes what is in the journal.
         self.takes_up = True
         #: It has ended, and left what has not to its next life.
         self.halted = False
         #: Whether a task that was taken up calls what is gone.
-        self.has_gone = False
+        self.has_unresolvable = False
         #: Marks the programs of this life.
         self.run_id: str = ""
         if isinstance(journal, MemoryJournal):
@@ -272,7 +277,7 @@ class Runtime:
         self.started = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None
-        #: Measures, likewise.
+        #: Measures, if there is an SDK for them.
         self.metrics: Metrics | None = None
 
         self._seed = seed
@@ -296,7 +301,7 @@ class Runtime:
         self.executors = self.attempts.executors
         self.publisher = Publisher(self)
         self.signals = Signals(self.receivers_changed)
-        self.room = Room(self)
+        self.room = ResourceExhaustion(self)
         self.timer = TimerThread(self)
         self.waiting = Waiting(self)
         self.notices = Notices(self)
@@ -350,9 +355,9 @@ class Runtime:
         except Exception as error:
             raise _fault_of_ours(error) from error
 
-    def settle_lone(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
+    def start_single(self, now: int) -> tuple[tuple[TaskRow, int, Work], Worker] | None:
         """
-        As `settle`, if no more is to be done than one start, on an idle worker.
+        Finish a step that needs only one start, on an idle worker: see `settle`.
 
         Returns:
             What `threads.start` takes; None if there is more or less: `settle` follows.
@@ -483,13 +488,13 @@ class Runtime:
                     inside = True
                     now = self.now()
                     if committer is not None:
-                        committer.hush = True
+                        committer.caller_will_commit = True
                     try:
                         result = change(now)
                     finally:
                         launch = self.settle(now)
                         if committer is not None:
-                            committer.hush = False
+                            committer.caller_will_commit = False
                     return result, 0 if committer is None else committer.last
             except PolicyFault as fault:
                 raise self.component_error(fault, None) from fault.error
@@ -544,7 +549,7 @@ class Runtime:
             if self.committer is None:
                 # A journal would be asked for what has left memory.
                 self.submission.remember(row, work)
-            # The handle, if somebody has it, keeps the result, but not the arguments.
+            # The handle, if there is one, keeps the result, but not the arguments.
             work._task = work._extra = None
             work._above = work._after = ()
             work._args, work._kwargs = (), NO_KWARGS

@@ -28,7 +28,7 @@ HYSTERESIS: Final = 0.1
 
 class Saturation:
     """
-    Says when a pool is saturated, and when it is relieved, while somebody listens.
+    Reports saturated and relieved pools, and exceeded soft quotas, to listeners.
 
     And when a soft quota is exceeded, and when that is over. It is looked at after each
     step, under the lock: what is taken and given back at one instant is no news.
@@ -40,7 +40,7 @@ class Saturation:
         self._saturated: dict[str, None] = {}
 
     def look(self, kernel: Kernel, now: int, wanted: frozenset[type[Event]]) -> None:
-        """Say what has changed, if somebody wants to hear of it."""
+        """Report what changed since the last look, if an event in *wanted* says so."""
         if wanted.isdisjoint(_EVENTS):
             return
         for name, pool in kernel.pools.items():
@@ -74,5 +74,5 @@ class Saturation:
 
 
 def _is_limit(pool: PoolRow) -> bool:
-    """Whether it is that of a phase or a quota, which is there to be used up."""
+    """Whether *pool* is a limit of a phase or a quota, which may be used up."""
     return pool.is_quota or "/" in pool.name

@@ -33,7 +33,7 @@ _COMPLETED: Final = TaskState.COMPLETED
 _MOST: Final = 1_000
 
 
-class Owner(Protocol):
+class StaleHost(Protocol):
     """What is asked of a runtime, or of what stands for one."""
 
     kernel: Kernel
@@ -57,10 +57,10 @@ class Staleness:
     out of one is known for those that depend on it.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, host: StaleHost) -> None:
+        self._owner = host
         self._found: dict[TaskRow, Cause | None] = {}
-        self._kept: Kept | None = _kept(owner)
+        self._kept: Kept | None = _kept(host)
 
     def cause(self, work: Work) -> Cause | None:
         """Why the task of *work* is stale; None if it is not, or has a later run."""
@@ -92,20 +92,20 @@ class Staleness:
         return found.get(work._row)
 
 
-def replaced(owner: Owner, work: Work) -> str:
+def replaced(host: StaleHost, work: Work) -> str:
     """
     Under the lock: a run that *work* depends on, after which there was a later one.
 
     Empty if there is none. Of a run that it was given although there was a later one
     already, nothing is to be said. Where it has left memory, the journal is asked.
     """
-    row, tasks, reruns = work._row, owner.kernel.tasks, owner.directory.reruns
+    row, tasks, reruns = work._row, host.kernel.tasks, host.directory.reruns
     if row.id not in tasks:
-        kept = _kept(owner)
+        kept = _kept(host)
         if kept is None or all(map(kept.is_latest, names_above(work))):
             return ""
         return kept.replaced(row.id)
-    for name in () if reruns.is_empty else runs_above(owner, work):
+    for name in () if reruns.is_empty else runs_above(host, work):
         latest = reruns.latest(stem_of(name))
         newest = tasks.get(latest)
         if number_of(latest) > number_of(name) and (
@@ -115,15 +115,15 @@ def replaced(owner: Owner, work: Work) -> str:
     return ""
 
 
-def _kept(owner: Owner) -> Kept | None:
+def _kept(host: StaleHost) -> Kept | None:
     """What the journal says of what has left memory, if there is one."""
-    recovered = owner.directory.recovered
+    recovered = host.directory.recovered
     return None if recovered is None else Kept(recovered.facts, recovered.latest)
 
 
 class Kept:
     """
-    Which tasks are stale, as the facts in a journal say.
+    Finds stale tasks from the facts in a journal.
 
     Args:
         facts_of: Gives the facts about a run of a task, in order.
@@ -165,7 +165,7 @@ class Kept:
         return None
 
     def replaced(self, task_id: str) -> str:
-        """As `replaced`, of a run of a task."""
+        """The run whose result replaced one that *task_id* used: see `replaced`."""
         for name in self.runs_above(task_id):
             latest = self._latest(stem_of(name))
             if latest != name and self._began(latest) > self._began(task_id):
@@ -184,7 +184,7 @@ class Kept:
         return facts[0][SEQ] if facts else 0
 
     def runs_above(self, task_id: str) -> list[str]:
-        """As `runs_above`."""
+        """Runs that *task_id* waited for: see `runs_above`."""
         found: list[str] = []
         join: str | int = "all"
         for fact in self._facts(task_id):
@@ -213,22 +213,22 @@ class Kept:
 
 
 def _that_count(join: str | int, found: list[str], done: list[str]) -> list[str]:
-    """Of the parents *found*, of which some are *done*, those that *join* went by."""
+    """Those of the parents *found* that satisfied *join*; *done* have completed."""
     if join in ("all", "finished", "asked"):
         return found
     # Where some had to complete, the others do not matter, unless it ran without.
     return done if len(done) >= (join if isinstance(join, int) else 1) else found
 
 
-def runs_above(owner: Owner, work: Work) -> list[str]:
+def runs_above(host: StaleHost, work: Work) -> list[str]:
     """
     Under the lock: the ids of the runs on which the result of *work* depends.
 
     Where it has left memory, the journal is asked.
     """
     row = work._row
-    if row.id not in owner.kernel.tasks:
-        kept = _kept(owner)
+    if row.id not in host.kernel.tasks:
+        kept = _kept(host)
         return [] if kept is None else kept.runs_above(row.id)
     if row.state is TaskState.CANCELLED and not is_skipped(row):
         return []
@@ -242,25 +242,25 @@ def runs_above(owner: Owner, work: Work) -> list[str]:
     terms = None if row.links is None else row.links.terms
     if terms is None or not terms.joined:
         return found
-    tasks, retired = owner.kernel.tasks, owner.kernel.retired
+    tasks, evicted = host.kernel.tasks, host.kernel.evicted
     done = [
         name
         for name in found
-        if _COMPLETED is (tasks[name].state if name in tasks else retired.get(name))
+        if _COMPLETED is (tasks[name].state if name in tasks else evicted.get(name))
     ]
     return _that_count(terms.join, found, done)
 
 
-def dependents(owner: Owner, row: TaskRow) -> list[TaskRow]:
+def dependents(host: StaleHost, row: TaskRow) -> list[TaskRow]:
     """
     Under the lock: what depends on *row*, however indirectly, of what is in memory.
 
     Each comes after all of it that it depends on.
     """
     below: dict[str, list[TaskRow]] = {}
-    for each in owner.kernel.tasks.values():
-        if each.links is not None and owner.directory.reruns.is_latest(each.id):
-            for name in runs_above(owner, each.cargo):
+    for each in host.kernel.tasks.values():
+        if each.links is not None and host.directory.reruns.is_latest(each.id):
+            for name in runs_above(host, each.cargo):
                 below.setdefault(stem_of(name), []).append(each)
     # In depth first, and what is left last comes first.
     found: dict[TaskRow, None] = {}

@@ -111,7 +111,7 @@ async def end_block_of_coroutine(
     lifecycle: Lifecycle, stop: Any, error: BaseException | None
 ) -> None:
     """
-    As `end_block`, for `async with`, where a signal cancels the main task.
+    End an `async with` block, where a signal cancels the main task.
 
     The block has raised *error*, and *stop* is that of `orch.aio`.
 

@@ -96,7 +96,7 @@ _OTHER_KEY: Final = (
 _SOME: Final = Reference("some-task")
 
 
-class Owner(_plain.Owner, Protocol):
+class SubmissionHost(_plain.PlainHost, Protocol):
     """What taking tasks in asks of a runtime, or of what stands for one."""
 
     @property
@@ -121,7 +121,7 @@ class Owner(_plain.Owner, Protocol):
 
 @attrs.define(eq=False)
 class Entry:
-    """One task of a submission, on its way in."""
+    """A task on its way in, with its work, bucket and references."""
 
     task: Task
     work: Work
@@ -156,9 +156,9 @@ class Submission:
     needs it is `admit`, and cannot fail half-way.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
-        self.plain: Plain = Plain(owner)
+    def __init__(self, host: SubmissionHost) -> None:
+        self._rt = host
+        self.plain: Plain = Plain(host)
 
     # -- outside the lock ----------------------------------------------------------
 
@@ -513,7 +513,7 @@ class Submission:
             # The key stands for the first run, and so for them all.
             new = attrs.evolve(new, idempotency_key=None)
         if work._task is None:
-            known = rt.kernel.retired.digest(name)
+            known = rt.kernel.evicted.digest(name)
             return None if known == digest(new, above) else []
         old = _bare(work._task)
         both = given_parents(rt, work, above), above
@@ -555,7 +555,7 @@ class Submission:
             )
 
     def _change(self, entry: Entry, now: int) -> None:
-        """Let what is there have the options that were considered."""
+        """Apply the checked options to the existing task."""
         work, change, rt = entry.existing, entry.change, self._rt
         if work is None or work._task is None or change is None:
             return
@@ -707,7 +707,7 @@ class Submission:
                 task = _bare(task)
             found = digest(task, after_of(work))
             if found is not None:
-                self._rt.kernel.retired.note_digest(row.id, found)
+                self._rt.kernel.evicted.note_digest(row.id, found)
 
     def _note_names(self, entry: Entry, row: TaskRow) -> None:
         task = entry.task
@@ -730,7 +730,9 @@ def _length(entry: Entry) -> float | None:
     return 0 if event is not None or timeout is None else timeout
 
 
-def given_parents(owner: Owner, work: Work, given: Collection[str]) -> Sequence[str]:
+def given_parents(
+    host: SubmissionHost, work: Work, given: Collection[str]
+) -> Sequence[str]:
     """
     Under the lock: the ids of the parents that *work* was submitted with.
 
@@ -742,11 +744,11 @@ def given_parents(owner: Owner, work: Work, given: Collection[str]) -> Sequence[
     stems = set(map(stem_of, given))
     if not earlier or stems.issuperset(map(stem_of, after)):
         return after
-    owner.directory.recall(earlier)
-    known = owner.directory.known
+    host.directory.recall(earlier)
+    known = host.directory.known
     added: set[str] = set()
     for name in earlier:
-        extra = known(name)._extra if owner.directory.is_known(name) else None
+        extra = known(name)._extra if host.directory.is_known(name) else None
         added.update(() if extra is None else map(stem_of, extra.added))
     added -= stems
     return [name for name in after if stem_of(name) not in added]
@@ -812,7 +814,7 @@ def _refuse_rings(
     parents: Mapping[str, Iterable[TaskRow]], again: Mapping[str, str]
 ) -> None:
     """
-    Refuse new tasks with which some would wait for each other.
+    Refuse new tasks that would wait for each other in a cycle.
 
     Args:
         parents: Of each new task, what it waits for.

@@ -38,12 +38,12 @@ class Relieved(Protocol):
         ...
 
     def relieve(self) -> float | None:
-        """Let others go on if a receiver is slow; seconds to the next look."""
+        """Publish on another thread if a receiver is slow; seconds to the next look."""
         ...
 
 
-class Room(Protocol):
-    """What the system has room for."""
+class Exhaustion(Protocol):
+    """What the system has no room for at present."""
 
     due: int
 
@@ -60,11 +60,11 @@ class Notices(Protocol):
         ...
 
     def has_room(self) -> None:
-        """There is room again."""
+        """Log that the system has room again."""
         ...
 
 
-class Owner(Driver, Protocol):
+class TimerHost(Driver, Protocol):
     """What a timer asks of its runtime."""
 
     monitor_interval: float
@@ -75,8 +75,8 @@ class Owner(Driver, Protocol):
         ...
 
     @property
-    def room(self) -> Room:
-        """What the system has room for."""
+    def room(self) -> Exhaustion:
+        """What the system has no room for at present."""
         ...
 
     @property
@@ -114,8 +114,8 @@ class TimerThread:
     The thread begins with the start, or with the first thing that is due before that.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: TimerHost) -> None:
+        self._rt = host
         self._wake = threading.Lock()
         self._wake.acquire()
         self._thread: threading.Thread | None = None
@@ -150,7 +150,7 @@ class TimerThread:
     @defers_interrupts
     def repeat(self, seconds: float, call: Callable[[], object]) -> Callable[[], None]:
         """
-        Have *call* made every so many seconds, where receivers are called.
+        Call *call* every *seconds* on the publishing thread; a function that ends it.
 
         Returns:
             What ends that.
@@ -203,11 +203,11 @@ class TimerThread:
 
     def _loop(self) -> None:
         try:
-            self._ring()
+            self._fire()
         except BaseException as error:  # noqa: BLE001 - it is ours, whatever it is
             self._rt.fail_stop(error)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         rt = self._rt
         if self._until == NEVER:
             self._wake.acquire()
@@ -246,7 +246,7 @@ class TimerThread:
 
     def _see_that_we_ran(self, now: int) -> int:
         """
-        Under the lock: excuse agents whose signs of life we may have slept through.
+        Under the lock: excuse agents whose signs of life may have been missed.
 
         The process may have been stopped, or somebody may have held the lock.
 

@@ -43,7 +43,7 @@ class Traced(Protocol):
         ...
 
 
-class Owner(Protocol):
+class TracingHost(Protocol):
     """What making spans asks of a runtime."""
 
     kernel: Kernel
@@ -56,7 +56,7 @@ class Owner(Protocol):
         ...
 
 
-def look_for_sdk(rt: Owner, given: TracerProvider | None) -> None:
+def look_for_sdk(rt: TracingHost, given: TracerProvider | None) -> None:
     """
     Make spans from now on, if an SDK is configured for this process, or *given*.
 
@@ -84,13 +84,13 @@ def look_for_sdk(rt: Owner, given: TracerProvider | None) -> None:
 
 
 def _run(
-    rt: Owner,
+    rt: TracingHost,
     spans: Spans,
     run: Any,
     worker: Worker,
     item: tuple[TaskRow, int, Work],
 ) -> Any:
-    """On a worker: do an attempt, in its span."""
+    """Run an attempt on a worker, in its span."""
     row, attempt, work = item
     if work._extra is None and work._executor is rt.threads:
         # The plainest way knows no spans: it is given variables that do.
@@ -111,7 +111,7 @@ def workflow_span(rt: Traced, name: str, run_id: str) -> AbstractContextManager[
 
 
 def signed(items: list[tuple[Fact, Any]], spans: Spans) -> None:
-    """Let the facts of submissions among *items* say for whose trace they are."""
+    """Add to the facts of submissions in *items* the trace they belong to."""
     for place, (fact, work) in enumerate(items):
         if fact[CLS] is not TaskSubmitted or (
             len(fact) > _TRACE and fact[_TRACE] is not None
@@ -143,7 +143,7 @@ def _origin_of(row: TaskRow, work: Work, spans: Spans) -> _Origin:
     return _Origin(row.bucket.spec.type, trace, names_above(work))
 
 
-def _about(rt: Owner, task_id: str) -> _Origin:
+def _about(rt: TracingHost, task_id: str) -> _Origin:
     """What is known of a task that this life has not seen come."""
     row = rt.kernel.tasks.get(task_id)
     work: Work | None = None if row is None else row.cargo

@@ -74,7 +74,7 @@ def is_coroutine_function(fn: Any) -> bool:
 
 
 def is_async_generator_function(fn: Any) -> bool:
-    """Whether calling *fn* gives an async generator; likewise."""
+    """Whether calling *fn* gives an async generator."""
     if type(fn) is FunctionType:
         return bool(fn.__code__.co_flags & inspect.CO_ASYNC_GENERATOR)
     if inspect.isasyncgenfunction(fn):
@@ -87,7 +87,7 @@ def executor_for(
     fn: Any, name: str | None, executors: Mapping[str, AttemptExecutor[Any]]
 ) -> AttemptExecutor[Any]:
     """
-    Which of *executors* calls *fn*, if it is said to be the one of this *name*.
+    The one of *executors* that calls *fn*: *name*, or by the kind of *fn*.
 
     Raises:
         InvalidTaskError: There is no such executor.

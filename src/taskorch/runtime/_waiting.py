@@ -26,8 +26,8 @@ from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
 from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._gate import Gate, seconds_until, wait_for_lock
 from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._latch import Latch, seconds_until, wait_for_lock
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._reruns import stem_of
@@ -36,8 +36,8 @@ from taskorch.runtime._work import (
     Work,
     failed_earlier,
     first_error,
-    gone_of,
     moment,
+    why_unresolvable,
 )
 
 if TYPE_CHECKING:
@@ -81,14 +81,14 @@ def _earlier(row: TaskRow, roots: Sequence[str]) -> str | None:
     return None
 
 
-def gone_root(work: Work) -> TaskRow | None:
+def unresolvable_root(work: Work) -> TaskRow | None:
     """
-    Of *work* and what must end before it, the task whose function is gone.
+    Task at or above *work* whose function is unresolvable, if any.
 
     Under the lock, or of a task that waits for the same as ever. None if there is none:
     only a journal with such a task is looked through.
     """
-    if not getattr(work._rt, "has_gone", False):
+    if not getattr(work._rt, "has_unresolvable", False):
         return None
     todo, seen = [work._row], {work._row.id}
     while todo:
@@ -100,7 +100,7 @@ def gone_root(work: Work) -> TaskRow | None:
             continue
         terms = None if row.links is None else row.links.terms
         calls = terms is None or terms.wait is None
-        if calls and row.cargo is not None and gone_of(row.cargo):
+        if calls and row.cargo is not None and why_unresolvable(row.cargo):
             return row
         for parent in _needed(row):
             if parent.id not in seen:
@@ -110,17 +110,17 @@ def gone_root(work: Work) -> TaskRow | None:
 
 
 def is_hopeless(work: Work) -> bool:
-    """As `is_settled`, or it waits for a function that is gone in this life."""
-    return is_settled(work._row) or gone_root(work) is not None
+    """Whether *work* is settled, or waits for a function that is unresolvable."""
+    return is_settled(work._row) or unresolvable_root(work) is not None
 
 
 def blockade(row: TaskRow) -> DependencyFailedError:
     """The error of a task that is blocked by what it needs."""
     extra = row.extra
-    root = None if is_settled(row) else gone_root(row.cargo)
+    root = None if is_settled(row) else unresolvable_root(row.cargo)
     if root is not None:
         after = "" if root is row else f"needs {root.id}, which "
-        msg = f"task {row.id} {after}cannot run: {gone_of(root.cargo)}"
+        msg = f"task {row.id} {after}cannot run: {why_unresolvable(root.cargo)}"
         above = () if root is row else (root.id,)
         hint = (
             "it goes on in the first life that finds it; or orch.decide("
@@ -141,11 +141,11 @@ class Keeper(Protocol):
     """What keeps the facts."""
 
     def poke(self, *, hurry: bool = True) -> None:
-        """There is something to write."""
+        """Have new facts written."""
         ...
 
 
-class Owner(Driver, Protocol):
+class WaitingHost(Driver, Protocol):
     """What waiting asks of its runtime."""
 
     #: The number of the last fact that is kept.
@@ -169,10 +169,10 @@ class Owner(Driver, Protocol):
 
 
 class Waiting:
-    """Those who wait."""
+    """The waits of threads and coroutines for tasks, slots and quiet."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: WaitingHost) -> None:
+        self._rt = host
         #: Called once when nothing can proceed any more; under the lock.
         self.quiet: list[Callable[[], object]] = []
         #: The stop is in a hurry: nobody waits for quiet any more.
@@ -229,14 +229,14 @@ class Waiting:
 
     @defers_interrupts
     def remove(self, work: Work, waiter: Callable[[], object]) -> None:
-        """Do not call *waiter* any more."""
+        """Remove *waiter* from those called at the end of *work*."""
         with self._rt.lock:
             if work._waiters is not None and waiter in work._waiters:
                 work._waiters.remove(waiter)
 
     def abandon(self, work: Work, waiter: Callable[[], object]) -> None:
         """
-        As `remove`, but *waiter* may be called once more: without the lock.
+        Remove *waiter* without the lock; one more call of it may come.
 
         The collector closes a generator that was left unfinished wherever it comes by:
         under the lock, too.
@@ -266,9 +266,9 @@ class Waiting:
         inside = self._inside_of()
         if inside is None:
             return self._block(work, timeout)
-        gate = Gate()
-        with self.holding(inside, (row,), gate.set):
-            return self._block_inside(inside, work, gate, timeout)
+        latch = Latch()
+        with self.holding(inside, (row,), latch.set):
+            return self._block_inside(inside, work, latch, timeout)
 
     def _inside_of(self) -> AttemptContext | None:
         """The context of the task of ours that the caller is part of."""
@@ -281,27 +281,27 @@ class Waiting:
         return inside if runs or inside.cancelled else None
 
     def _block(self, work: Work, timeout: float | None) -> bool:
-        gate = threading.Lock()
-        gate.acquire()
+        latch = threading.Lock()
+        latch.acquire()
         end = None if timeout is None else monotonic() + timeout
-        while self.add(work, gate.release):
-            if not self._wait_for_lock(gate, end):
-                self.remove(work, gate.release)
+        while self.add(work, latch.release):
+            if not self._wait_for_lock(latch, end):
+                self.remove(work, latch.release)
                 return self.is_told(work)
             if self.is_told(work):
                 break
         return True
 
-    def _wait_for_lock(self, gate: Any, end: float | None) -> bool:
-        """As `wait_for_lock`; it is said if nobody has started the orchestrator."""
+    def _wait_for_lock(self, latch: Any, end: float | None) -> bool:
+        """Wait for *latch*; log if the orchestrator was not started."""
         if self._rt.started:
-            return wait_for_lock(gate, end)
+            return wait_for_lock(latch, end)
         soon = monotonic() + _MOMENT
         if end is None or soon < end:
-            if wait_for_lock(gate, soon):
+            if wait_for_lock(latch, soon):
                 return True
             self._say_unstarted()
-        return wait_for_lock(gate, end)
+        return wait_for_lock(latch, end)
 
     def _say_unstarted(self) -> None:
         if not self._rt.started:
@@ -310,31 +310,31 @@ class Waiting:
     def is_told(self, work: Work) -> bool:
         """Whether those who wait for *work* need wait no more."""
         rt = self._rt
-        if work._settled <= rt.committed and is_settled(work._row):
+        if work._visible_after <= rt.committed and is_settled(work._row):
             return True
-        return rt.halted or gone_root(work) is not None
+        return rt.halted or unresolvable_root(work) is not None
 
     def _block_inside(
         self,
         inside: AttemptContext,
         work: Work,
-        gate: Gate,
+        latch: Latch,
         timeout: float | None,
     ) -> bool:
         end = None if timeout is None else monotonic() + timeout
         try:
-            while self.add(work, gate.set):
+            while self.add(work, latch.set):
                 if inside.cancelled:
                     raise AttemptInterrupted(inside._control.why)
-                if not gate.wait(seconds_until(end)):
+                if not latch.wait(seconds_until(end)):
                     return self.is_told(work)
         finally:
-            self.remove(work, gate.set)
+            self.remove(work, latch.set)
         return True
 
-    def until(self, gate: Gate, works: Sequence[Work], timeout: float | None) -> bool:
+    def until(self, latch: Latch, works: Sequence[Work], timeout: float | None) -> bool:
         """
-        Block until *gate* is set, which any of *works* does; whether it is.
+        Block until *latch* is set, which any of *works* does; whether it is.
 
         Raises:
             WouldBlockError: The caller is on the loop that must do the work.
@@ -344,19 +344,19 @@ class Waiting:
         rt = self._rt
         rt.deciders.refuse_reentry()
         end = None if timeout is None else monotonic() + timeout
-        if rt.loops.is_mine() and not gate.is_set():
+        if rt.loops.is_mine() and not latch.is_set():
             msg = "as_completed() would block the event loop"
             raise WouldBlockError(msg, hint="use asyncio.as_completed")
         inside = self._inside_of()
-        if inside is None or gate.is_set():
-            return gate.wait(seconds_until(end))
+        if inside is None or latch.is_set():
+            return latch.wait(seconds_until(end))
         # Of those of other orchestrators nobody knows here whether they can end.
         foreign = any(work._rt is not rt for work in works)
         targets = () if foreign else tuple(work._row for work in works)
         woken = False
-        with self.holding(inside, targets, gate.set):
+        with self.holding(inside, targets, latch.set):
             if not inside.cancelled:
-                woken = gate.wait(seconds_until(end))
+                woken = latch.wait(seconds_until(end))
         if inside.cancelled:
             raise AttemptInterrupted(inside._control.why)
         return woken
@@ -419,9 +419,9 @@ class Waiting:
             yield
         finally:
             self._forget(key, wake)
-            gate = threading.Event()
-            if not self.leave(inside, targets, gate.set):
-                gate.wait()
+            latch = threading.Event()
+            if not self.leave(inside, targets, latch.set):
+                latch.wait()
 
     def note(self, inside: AttemptContext, wake: Callable[[], object]) -> None:
         """Call *wake* if the attempt, which waits, is to stop."""
@@ -481,13 +481,13 @@ class Waiting:
             returned()
 
     def return_all(self) -> None:
-        """Under the lock: no slots will be given any more; nobody waits for his."""
+        """Under the lock: end all waits for slots, as no attempt will get one."""
         returns, self._returns = self._returns, {}
         for returned in returns.values():
             returned()
 
     def interrupt(self, row: TaskRow, attempt: int) -> None:
-        """The attempt is to stop: end its waits."""
+        """End the waits of an attempt that is to stop."""
         with self._rt.lock:
             wakes = list(self._inside.get((row.id, attempt), ()))
         for wake in wakes:
@@ -505,7 +505,7 @@ class Waiting:
 
     def _deadlock(self, row: TaskRow) -> tuple[str, ...]:
         """
-        Who must let go before the waits of *row* can end, if they never will.
+        Names of the tasks that keep the waits of *row* from ever ending, or nothing.
 
         As in Dijkstra's banker's algorithm: let every task that does not wait end,
         and then, one after another, every waiting task of whose targets one fits into
@@ -660,7 +660,7 @@ class Waiting:
 
     @defers_interrupts
     def forget_quiet(self, wake: Callable[[], object]) -> None:
-        """Do not call *wake* any more."""
+        """Remove *wake* from those called when the orchestrator is quiet."""
         with self._rt.lock:
             if wake in self.quiet:
                 self.quiet.remove(wake)
@@ -677,20 +677,20 @@ class Waiting:
         self.refuse_within("wait()")
         end = None if timeout is None else monotonic() + timeout
         while True:
-            gate = Gate()
+            latch = Latch()
             with rt.lock:
                 # Not before the lock is held: `hurry` wakes those that it finds.
                 if self.hurried:
                     return False
                 calm = rt.is_quiet()
                 if not calm:
-                    self.quiet.append(gate.set)
+                    self.quiet.append(latch.set)
             if not calm:
                 try:
-                    if not gate.wait(seconds_until(end)):
+                    if not latch.wait(seconds_until(end)):
                         return False
                 finally:
-                    self.forget_quiet(gate.set)
+                    self.forget_quiet(latch.set)
                 continue
             if not rt.publisher.flush(seconds_until(end)):
                 return False
@@ -726,7 +726,7 @@ class Waiting:
 
     @defers_interrupts
     def hurry(self) -> None:
-        """Let nobody wait for quiet any more."""
+        """End all waits for quiet."""
         with self._rt.lock:
             self.hurried = True
             self.say_quiet()
@@ -751,10 +751,12 @@ class _Watch:
         self._tell = tell
 
     def __call__(self) -> None:
-        """Under the lock: look whether it is so."""
+        """Under the lock: call the waiter if its condition holds, or wait on."""
         work = self._work
         rt = work._rt
-        told = rt.halted or work._settled <= rt.committed or gone_root(work)
+        told = (
+            rt.halted or work._visible_after <= rt.committed or unresolvable_root(work)
+        )
         if told and self._is_so(work):
             self._tell()
         else:
@@ -783,13 +785,13 @@ class _Free:
                 yield (row.agent.name, name), units
 
     def take(self, row: TaskRow) -> None:
-        """*row* keeps what it holds."""
+        """Subtract what *row* holds and keeps."""
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] -= units
 
     def give_back(self, row: TaskRow) -> None:
-        """*row* has come to its end."""
+        """Add what *row* held, as if the task had ended."""
         for place, units in self._places(row):
             if place in self._left:
                 self._left[place] += units

@@ -29,7 +29,7 @@ _LEAST: Final = 4_096
 _MOST: Final = 300
 _SAMPLE: Final = 32
 _DEPTH: Final = 8
-#: Finished tasks that stay, however much they hold: somebody is about to ask.
+#: Latest finished tasks that stay, however much they hold, to be asked for.
 _LATEST: Final = 8
 
 
@@ -43,14 +43,14 @@ def _alone() -> int:
     return _count_of_item([place[0]])
 
 
-_ALONE: Final = _alone()
+_OWN_REFERENCES: Final = _alone()
 #: By how many more while its task ends: our frames, and the task as it was submitted.
 _HANDS: Final = 3
 #: And a local of a frame, which can be in a dict of them, too.
 _LOCAL: Final = 2
 
 
-class Owner(Protocol):
+class WeightsHost(Protocol):
     """What the weights ask of their runtime."""
 
     kernel: Kernel
@@ -65,8 +65,8 @@ class Weights:
 
     __slots__ = ("_by_row", "_look_at", "_most", "_rt", "_total")
 
-    def __init__(self, owner: Owner, most: float | None) -> None:
-        self._rt = owner
+    def __init__(self, host: WeightsHost, most: float | None) -> None:
+        self._rt = host
         self._most = None if most is None else int(most * _MB)
         self._by_row: dict[TaskRow, int] = {}
         self._total = 0
@@ -123,10 +123,10 @@ class Weights:
         while (
             self._total > aim
             and len(finished) > _LATEST
-            and finished[0].cargo._settled <= committed
+            and finished[0].cargo._visible_after <= committed
         ):
             self._total -= self._by_row.pop(finished[0], 0)
-            kernel.retire()
+            kernel.evict()
         # Those of a run that goes on stay.
         self._look_at = max(self._most, self._total + self._most // 4)
         if kernel.dropped:
@@ -155,7 +155,7 @@ def _size(things: list[Any], hands: int, seen: set[int], depth: int) -> int:
     for place in places:
         if len(seen) >= _MOST:
             break
-        if sys.getrefcount(things[place]) > _ALONE + hands:
+        if sys.getrefcount(things[place]) > _OWN_REFERENCES + hands:
             continue
         thing = things[place]
         if type(thing) in LIGHT or isinstance(thing, _SHARED) or id(thing) in seen:

@@ -64,7 +64,7 @@ _MAKING: Final = Lock()
 
 #: Why an attempt is to stop, as it is told: the orchestrator may stop as well, or have
 #: begun a later attempt in its place.
-Told: TypeAlias = Stop | Literal["stop", "abandoned"]
+StopReason: TypeAlias = Stop | Literal["stop", "abandoned"]
 
 
 class Control:
@@ -74,7 +74,7 @@ class Control:
 
     def __init__(self, attempt: int) -> None:
         self.attempt: int = attempt
-        self.why: Told = ""
+        self.why: StopReason = ""
         #: A checkpoint has told it so: what it was asked may be taken back since.
         self.interrupted: bool = False
         #: What stops and holds it, as far as it can, and what that finds it by; None
@@ -86,7 +86,7 @@ class Control:
 
     @property
     def is_to_end(self) -> bool:
-        """Whether it was told to, and not only to stop at its next checkpoint."""
+        """Whether the attempt was told to end, not only at its next checkpoint."""
         return self.why not in ("", "suspend")
 
     def attach(self, executor: AttemptExecutor[Any], handle: Any) -> bool:
@@ -102,11 +102,11 @@ class Control:
             return self.is_to_end
 
     def detach(self) -> None:
-        """It has ended: what stopped it leads to the work."""
+        """Drop the references from an ended attempt's control to its work."""
         with _MAKING:
             self.executor = self.handle = None
 
-    def tell(self, why: Told) -> tuple[AttemptExecutor[Any] | None, Any]:
+    def tell(self, why: StopReason) -> tuple[AttemptExecutor[Any] | None, Any]:
         """Tell it to stop: the caller has it stopped by what is returned."""
         with _MAKING:
             self.why = why
@@ -159,7 +159,7 @@ class Emitted:
 
 class Work:
     """
-    One task as the runtime has it: what to call, and what came of it.
+    A task as the runtime has it: the call to make, and its result or error.
 
     The public handle is a subclass, so that a task is one object less.
     """
@@ -180,9 +180,9 @@ class Work:
         "_kwargs",
         "_row",
         "_rt",
-        "_settled",
         "_task",
         "_value",
+        "_visible_after",
         "_waiters",
     )
 
@@ -218,12 +218,12 @@ class Work:
         #: what became of the task may be told; until that comes, NEVER and the number
         #: of the one that must be kept before an attempt may begin. In one integer,
         #: since every task has it.
-        self._settled = 0
+        self._visible_after = 0
 
     @property
-    def _born(self) -> int:
+    def _begin_after(self) -> int:
         """The number of the fact that must be kept before an attempt may begin."""
-        settled = self._settled
+        settled = self._visible_after
         return settled - NEVER if settled >= NEVER else settled
 
     def _kept_value(self) -> Any:
@@ -274,14 +274,14 @@ def names_above(work: Work) -> tuple[str, ...]:
 
 
 def works_above(work: Work) -> dict[str, Work]:
-    """Of a task that lives, the works of its parents, by the ids they had then."""
+    """Works of the parents of a living task, by the ids they had then."""
     # What ends meanwhile lets go of the works last.
     above = work._above
     return dict(zip(names_above(work), above, strict=False)) if above else {}
 
 
 def parent_named(task_id: str, parents: Mapping[str, Work]) -> Work | None:
-    """Of *parents*, by their ids: that run of a task, or another one of it."""
+    """The parent *task_id*, or another run of that task, from *parents* by id."""
     found = parents.get(task_id)
     if found is None:
         stem = stem_of(task_id)
@@ -379,7 +379,7 @@ def result_of_wait(work: Work, emitted: Emitted | None) -> Any:
     return payload.default if isinstance(payload, Wait) else None
 
 
-def gone_of(work: Work) -> str:
+def why_unresolvable(work: Work) -> str:
     """What *work* needs and is gone, in a sentence; empty if nothing is."""
     join = None if work._task is None else work._task.join
     if isinstance(join, Missing) and is_waiting(work._row):
@@ -415,7 +415,7 @@ def first_error(work: Work, roots: tuple[str, ...]) -> BaseException | None:
 def ended_earlier(work: Work) -> bool:
     """Whether *work*, which has ended, had when this life took up what was left."""
     opened_at: int = work._rt.opened_at
-    return work._settled <= opened_at
+    return work._visible_after <= opened_at
 
 
 def failed_earlier(work: Work) -> bool:
@@ -435,7 +435,7 @@ def is_skipped(row: TaskRow) -> bool:
 
 
 def note_given(work: Work, error: BaseException | None) -> None:
-    """Somebody is given *error*, that of *work*: it is no news for the log."""
+    """Note that *error*, of *work*, is given to a caller, and need not be logged."""
     # A simulated life has none.
     notices = getattr(work._rt, "notices", None)
     if notices is None:
@@ -447,7 +447,7 @@ def note_given(work: Work, error: BaseException | None) -> None:
 
 
 def give_error(work: Work) -> BaseException | None:
-    """As `error_of`, for somebody outside of the runtime."""
+    """The error of *work* for a caller outside of the runtime: see `error_of`."""
     error = error_of(work)
     note_given(work, error)
     return error
@@ -480,7 +480,7 @@ def moment(ns: int) -> str:
 
 
 def raised_by(work: Work) -> BaseException | None:  # noqa: PLR0911 - one a cause
-    """As `error_of`, for ourselves."""
+    """The exception that a wait for *work* raises: see `error_of`."""
     row = work._row
     extra = row.extra
     state = row.state.value

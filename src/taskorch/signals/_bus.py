@@ -65,7 +65,7 @@ class TaskSignal(blinker.Signal):
         return receiver
 
     def disconnect(self, receiver: Any, sender: Any = blinker.ANY) -> None:
-        """Do not call *receiver* any more."""
+        """Disconnect *receiver* from the signal."""
         super().disconnect(receiver, sender)
         self._ordered.pop(_key(receiver), None)
         self._changed()

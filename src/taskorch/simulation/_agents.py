@@ -18,7 +18,7 @@ from taskorch.simulation._work import Outcome, nanoseconds
 _BEATS: Final = 3
 
 
-class Owner(Protocol):
+class AgentWorld(Protocol):
     """What agents, and what sends them work, ask of the world."""
 
     timeline: Timeline
@@ -72,7 +72,7 @@ class RemoteAgent:
     it does, as another instance.
     """
 
-    def __init__(self, world: Owner, info: Agent, speed: float) -> None:
+    def __init__(self, world: AgentWorld, info: Agent, speed: float) -> None:
         self.world = world
         self.info = info
         self.speed = speed
@@ -97,13 +97,13 @@ class RemoteAgent:
 
     @property
     def is_there(self) -> bool:
-        """Whether it lives, and will be heard of."""
+        """Whether the agent lives, and will be heard of."""
         return self.is_up and self.frozen_ns is not None
 
     # -- what it is told -----------------------------------------------------------
 
     def begin(self, order: tuple[int, Fence, Task]) -> None:
-        """It is told to begin an attempt."""
+        """Take the order to begin an attempt."""
         if self._absent(self.begin, order):
             return
         instance, fence, task = order
@@ -126,7 +126,7 @@ class RemoteAgent:
             world.timeline.at(now + fate.after_ns, act, (self.instance, fate.back_ns))
 
     def stop(self, fence: Fence) -> None:
-        """It is told to stop an attempt."""
+        """Take the order to stop an attempt."""
         if self._absent(self.stop, fence):
             return
         run = self.runs.get(fence)
@@ -134,7 +134,7 @@ class RemoteAgent:
             self.cut(run)
 
     def understood(self, fence: Fence) -> None:
-        """It is told that its report has been kept."""
+        """Take the answer that a report has been kept."""
         if not self._absent(self.understood, fence):
             self.reports.pop(fence, None)
 
@@ -184,7 +184,7 @@ class RemoteAgent:
     # -- what befalls it -----------------------------------------------------------
 
     def _absent(self, act: Any, subject: Any) -> bool:
-        """Whether it is dead, or hangs: then it does it later, if ever."""
+        """Whether the agent is dead or hangs; if it hangs, *act* is done later."""
         if not self.is_up or self.frozen_ns is None:
             return True
         if self.world.timeline.now >= self.frozen_ns:

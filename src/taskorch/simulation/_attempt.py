@@ -18,7 +18,7 @@ from taskorch.simulation._run import Fence
 from taskorch.simulation._timeline import Timeline
 
 
-class Owner(Protocol):
+class AttemptLife(Protocol):
     """What an attempt, and the executor that makes it, ask of their life."""
 
     epoch: int
@@ -26,16 +26,16 @@ class Owner(Protocol):
     timeline: Timeline
 
     @property
-    def world(self) -> _agents.Owner:
-        """Where the agents are."""
+    def world(self) -> _agents.AgentWorld:
+        """The world, which has the agents."""
         ...
 
     def now(self) -> int:
-        """The time in ns, as the process has it."""
+        """Time in ns, as the process has it."""
         ...
 
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
-        """An attempt says how far it is."""
+        """Note the progress of an attempt."""
         ...
 
     def end(
@@ -55,7 +55,7 @@ class SimulatedAttempt:
 
     __slots__ = ("_life", "_work", "number", "row")
 
-    def __init__(self, life: Owner, row: TaskRow, number: int) -> None:
+    def __init__(self, life: AttemptLife, row: TaskRow, number: int) -> None:
         self._life = life
         self._work: Work = row.cargo
         self.row: TaskRow = row
@@ -80,13 +80,13 @@ class SimulatedAttempt:
 
     @property
     def is_program(self) -> bool:
-        """Whether it can be held where it stands."""
+        """Whether the attempt is a program, and can be stopped in place."""
         task = self._work._task
         return task is not None and isinstance(task.payload, Program)
 
     @property
     def context(self) -> AttemptContext:
-        """What its function may ask for."""
+        """The context of the attempt, for its function."""
         return context_of(self._work, self.number)
 
     @property
@@ -132,7 +132,7 @@ class SimulatedAttempt:
     def over(
         self, how: AttemptOutcome, value: Any, error: BaseException | None
     ) -> None:
-        """As `end`, in the words of the kernel: how it ended."""
+        """End the attempt; *how* is the kernel's word for the outcome."""
         self._life.end(self.row, self.number, how, value, error)
 
     def end_soon(self, value: Any = None, error: BaseException | None = None) -> None:

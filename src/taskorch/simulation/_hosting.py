@@ -28,7 +28,7 @@ from taskorch.runtime._work import Work
 T = TypeVar("T")
 
 
-class Owner(Protocol):
+class HostingWorld(Protocol):
     """What is asked of the world here."""
 
     @property
@@ -37,11 +37,11 @@ class Owner(Protocol):
         ...
 
     def do(self, act: Callable[[], T]) -> T:
-        """Do something with the orchestrator, as a step or as a part of one."""
+        """Call *act* in a step of the orchestrator, or as a part of one."""
         ...
 
     def run(self) -> None:
-        """Let time pass until nothing proceeds by itself."""
+        """Run until nothing proceeds by itself."""
         ...
 
 
@@ -57,14 +57,14 @@ class Hosting:
     halted: bool = False
     manager: Any = None
 
-    def _host(self, world: Owner, holdable: Callable[[TaskRow], bool]) -> None:
+    def _host(self, world: HostingWorld, holdable: Callable[[TaskRow], bool]) -> None:
         """Begin: to be called when the life is made."""
         self._world = world
         self.attempts: SimpleNamespace = SimpleNamespace(holdable=holdable)
         self.waiting: SimpleNamespace = SimpleNamespace(wait=self._wait)
 
     def now(self) -> int:
-        """The time in ns, as the process has it."""
+        """Time in ns, as the process has it."""
         raise NotImplementedError
 
     def component_error(
@@ -109,7 +109,7 @@ class Hosting:
     refuse_new = refuse_submission
 
     def durable(self) -> None:
-        """Nothing has to be opened."""
+        """Open nothing: a simulated journal is open."""
 
     def look_up(self, *names: str) -> None:
         """What has left memory is known by its id only."""
@@ -123,7 +123,7 @@ class Hosting:
 
     def _wait(self, work: Work, timeout: float | None) -> bool:
         """
-        Let time pass until nothing proceeds by itself, and *work* is settled.
+        Run until *work* is settled, and nothing proceeds by itself.
 
         Raises:
             NotRunningError: The orchestrator has died meanwhile.

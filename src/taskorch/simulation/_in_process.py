@@ -12,14 +12,14 @@ from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT
 from taskorch.simulation._agents import InProcessAgent
-from taskorch.simulation._attempt import Owner, SimulatedAttempt
+from taskorch.simulation._attempt import AttemptLife, SimulatedAttempt
 from taskorch.simulation._run import Run
 from taskorch.simulation._timeline import Timeline
 from taskorch.simulation._work import End, Outcome, is_call, nanoseconds
 
 
 class _Run(Run):
-    """One in the process of the orchestrator: its end is reported at once."""
+    """An attempt in the orchestrator's process: its end is reported at once."""
 
     __slots__ = ("reports_to",)
 
@@ -31,9 +31,9 @@ class _Run(Run):
 
 
 class InProcess(AttemptExecutor[_Run]):
-    """Does the attempts of agents without a lease; it dies with its life."""
+    """Runs the attempts of agents without a lease, which die with their life."""
 
-    def __init__(self, life: Owner) -> None:
+    def __init__(self, life: AttemptLife) -> None:
         self._life = life
         self.timeline: Timeline = life.timeline
         #: What is under way, by task and number.
@@ -42,7 +42,7 @@ class InProcess(AttemptExecutor[_Run]):
     # -- as an executor ------------------------------------------------------------
 
     def begin(self, attempt: Attempt) -> _Run:
-        """Say when it will end, and how."""
+        """Begin *attempt*, and schedule its end."""
         assert isinstance(attempt, SimulatedAttempt)  # noqa: S101 - of a simulation
         row, world, timeline = attempt.row, self._life.world, self.timeline
         assert row.agent is not None  # noqa: S101 - it has been started
@@ -69,7 +69,7 @@ class InProcess(AttemptExecutor[_Run]):
         return run
 
     def stop(self, begun: _Run, grace: float) -> None:
-        """It ends now, unless it is stubborn."""
+        """End the attempt now, unless it is stubborn."""
         del grace
         if begun.interrupt():
             self.cut(begun)
@@ -84,12 +84,12 @@ class InProcess(AttemptExecutor[_Run]):
         return run is not None and run.reports_to.is_program
 
     def hold(self, begun: _Run) -> None:
-        """Its time does not pass."""
+        """Stop the attempt's time."""
         begun.left_ns = begun.due_ns - self.timeline.now if begun.due_ns else -1
         begun.unschedule(self.timeline)
 
     def resume(self, begun: _Run) -> None:
-        """It is held no longer."""
+        """Let the attempt's time go on."""
         is_held = not begun.due_ns and begun.left_ns >= 0
         if is_held and begun.reports_to.is_program:
             self.run_rest(begun)
@@ -102,7 +102,7 @@ class InProcess(AttemptExecutor[_Run]):
             run.schedule_end(self.timeline.now + run.left_ns, self.timeline, self._over)
 
     def _over(self, run: _Run) -> None:
-        """An attempt has come to its end."""
+        """Report the end of an attempt."""
         how, result, error = run.end
         attempt = run.reports_to
         if how == "completed" and run.outcome.calls and is_call(attempt.task):

@@ -79,7 +79,7 @@ class SimulatedJournal:
             group = []
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """Close the journal, which holds no file."""
 
     @property
     def last(self) -> int:

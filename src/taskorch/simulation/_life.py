@@ -60,7 +60,7 @@ from taskorch.protocols import AttemptExecutor, Entry
 from taskorch.runtime._attempts import tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import Parts, PolicyDeciders
+from taskorch.runtime._deciders import Policies, PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._folding import Folding
 from taskorch.runtime._submission import Submission
@@ -92,13 +92,13 @@ _IDLE: Final = frozenset({LEASE, RETAINED})
 class Setup:
     """What an orchestrator is made with, in each of its lives."""
 
-    parts: Parts
+    parts: Policies
     config: KernelConfig
     pools: Units
     seed: int
 
 
-class Owner(_agents.Owner, _hosting.Owner, Protocol):
+class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
     """What a life asks of the world, besides what its parts ask."""
 
     setup: Setup
@@ -125,7 +125,7 @@ class Owner(_agents.Owner, _hosting.Owner, Protocol):
         """A group is in the journal."""
         ...
 
-    def survive(self, stage: str, fact: Fact) -> None:
+    def maybe_crash(self, stage: str, fact: Fact) -> None:
         """The process is at a stage of *fact*, and may die here."""
         ...
 
@@ -145,9 +145,9 @@ class Life(Hosting):
     its owner stands under "as a runtime".
     """
 
-    def __init__(self, world: Owner, epoch: int) -> None:
+    def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
-        self.world: Owner = world
+        self.world: LifeWorld = world
         self.timeline: Timeline = world.timeline
         self.epoch = epoch
         self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)
@@ -202,7 +202,7 @@ class Life(Hosting):
             self.kernel.listen([], _ALL)
 
     def now(self) -> int:
-        """The time in ns, as the process has it."""
+        """Time in ns, as the process has it."""
         return self.timeline.now + self.shift_ns
 
     def _truth(self) -> int:
@@ -255,7 +255,7 @@ class Life(Hosting):
                 self._launch(row)
         if self.commits is not None and self.commits.pending:
             if items and self.world.is_mortal:
-                self.world.survive("sent", items[-1][0])
+                self.world.maybe_crash("sent", items[-1][0])
             self.write()
 
     def _tidy(self) -> None:
@@ -302,7 +302,7 @@ class Life(Hosting):
             msg = f"a group was appended that does not follow the last: {error}"
             raise InternalError(msg) from error
         if world.is_mortal:
-            world.survive("kept", group[-1][0])
+            world.maybe_crash("kept", group[-1][0])
         was_degraded = commits.degraded
         released = commits.succeeded(group[-1][0][SEQ])
         if was_degraded:
@@ -311,7 +311,7 @@ class Life(Hosting):
         for release in released:
             release()
         if world.is_mortal:
-            world.survive("told", group[-1][0])
+            world.maybe_crash("told", group[-1][0])
         self.write()
 
     def _entry(self, item: tuple[Fact, Any]) -> Entry:
@@ -378,7 +378,7 @@ class Life(Hosting):
         self.kernel.end_attempt(row, attempt, how, self.now(), error, described)
 
     def note_progress(self, row: TaskRow, attempt: int, value: Any) -> None:
-        """An attempt says how far it is."""
+        """Note the progress of an attempt."""
         if row.attempt == attempt and row.state is _RUNNING:
             extra_of(row.cargo).progress = value
             self.kernel.note(
@@ -387,7 +387,7 @@ class Life(Hosting):
 
     def _see_to(self, effect: Effect) -> None:
         """
-        Do what the kernel says besides starts, now or later.
+        Carry out an effect that is no start, now or later.
 
         As in a runtime, what concerns one attempt is done in the order in which it was
         decided, and nothing is known of the order between two. That a slot is given
@@ -436,7 +436,7 @@ class Life(Hosting):
         self.end(row, attempt, "stopped", None, None)
 
     def join(self, agent: InProcessAgent | RemoteAgent) -> None:
-        """An agent offers its work to this life."""
+        """Join an agent to this life."""
         if isinstance(agent, RemoteAgent):
             self.remotes.join(agent, agent.instance)
         else:
@@ -467,18 +467,18 @@ class Life(Hosting):
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task; None if there is none."""
         row = self.kernel.tasks.get(task_id)
-        return self.kernel.retired.get(task_id) if row is None else row.state
+        return self.kernel.evicted.get(task_id) if row is None else row.state
 
     def control(self, task_id: str, act: Callable[[TaskRow, int], bool]) -> bool:
         """
-        Do something with a task; False if it has left memory.
+        Call *act* on a task; False if the task has left memory.
 
         Raises:
             UnknownTaskError: There is none of this id.
         """
         row = self.kernel.tasks.get(task_id)
         if row is None:
-            if task_id in self.kernel.retired:
+            if task_id in self.kernel.evicted:
                 return False
             msg = f"no task has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=str(task_id))
@@ -497,7 +497,7 @@ class Life(Hosting):
 
     def add_parents(self, row: TaskRow, after: Sequence[str]) -> bool:
         """
-        Let *row* wait for more tasks.
+        Make *row* wait for more tasks; whether any was new.
 
         Raises:
             UsageError: It may not, or they are unknown.

@@ -23,7 +23,7 @@ from taskorch.simulation._run import Fence
 _RUNNING: Final = TaskState.RUNNING
 
 
-class Owner(_attempt.Owner, Protocol):
+class RemotesLife(_attempt.AttemptLife, Protocol):
     """What is asked of a life besides what all executors ask."""
 
     commits: Commits[list[Entry]] | None
@@ -44,12 +44,12 @@ class _Session:
 
 class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
     """
-    All remote agents that one life has heard of.
+    The executor for all remote agents that one life has heard of.
 
     To begin an attempt there, or to stop it, is to send a message.
     """
 
-    def __init__(self, life: Owner) -> None:
+    def __init__(self, life: RemotesLife) -> None:
         self._life = life
         self._kernel = life.kernel
         self._epoch = life.epoch

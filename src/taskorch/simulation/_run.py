@@ -75,18 +75,18 @@ class Run:
 
     @property
     def fence(self) -> Fence:
-        """Which try of which life it is."""
+        """Life, task and attempt number."""
         return self.epoch, self.task_id, self.attempt
 
     @property
     def is_endless(self) -> bool:
-        """Whether it will not end by itself."""
+        """Whether the attempt will not end by itself."""
         return not self.due_ns and not self.how
 
     def schedule_end(
         self, when: int, timeline: Timeline, act: Callable[[Self], object]
     ) -> None:
-        """It ends at *when*, and not when it was to end."""
+        """Schedule the end for *when*, in place of an earlier one."""
         self.unschedule(timeline)
         self.due_ns = when
         self.next = timeline.at(when, act, self)
@@ -94,27 +94,27 @@ class Run:
     def schedule_progress(
         self, ns: int, timeline: Timeline, act: Callable[[tuple[Self, Any]], object]
     ) -> None:
-        """It takes *ns*, and reports on the way, at equal distances."""
+        """Schedule reports of progress at equal distances within *ns*."""
         steps = self.outcome.progress
         for number, value in enumerate(steps, 1):
             when = self.began_ns + ns * number // (len(steps) + 1)
             timeline.at(when, act, (self, value), idle=True)
 
     def unschedule(self, timeline: Timeline) -> None:
-        """Nobody knows when it ends."""
+        """Cancel the scheduled end."""
         self.due_ns = 0
         if self.next:
             timeline.cancel(self.next)
             self.next = 0
 
     def interrupt(self) -> bool:
-        """It is asked to stop; whether it does."""
+        """Interrupt the attempt; False if it does not stop for that."""
         if self.how or self.outcome.stubborn:
             return False
         self.end = ("stopped", None, AttemptInterrupted("it was asked to stop"))
         return True
 
     def over(self, how: str, now: int) -> None:
-        """It has ended."""
+        """Note the end of the attempt."""
         self.how = how
         self.ended_ns = now

@@ -53,7 +53,7 @@ class Timeline:
         self.pressing -= 1
 
     def next_due(self) -> int | None:
-        """When the next of it comes."""
+        """Time of the next action, if there is one."""
         heap, cancelled = self.heap, self._cancelled
         while cancelled and heap and heap[0][1] in cancelled:
             del cancelled[heappop(heap)[1]]

@@ -99,7 +99,7 @@ class World:
         self.by_id: dict[str, What] = {}
         #: What callers were told: a task was accepted (None), or ended so.
         self.acknowledged: dict[str, TaskState | None] = {}
-        #: Whether `survive` is worth asking.
+        #: Whether `maybe_crash` is worth asking.
         self.is_mortal: bool = self.nature.mortal and journal is not None
         #: How often the orchestrator has died.
         self.crashes: int = 0
@@ -125,7 +125,7 @@ class World:
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
         """A step has made these facts, if any, which are in memory only."""
         if items and self.is_mortal:
-            self.survive("made", items[-1][0])
+            self.maybe_crash("made", items[-1][0])
 
     def refused(self, ids: Sequence[str], error: UsageError) -> None:
         """What a caller submitted again after a crash was not accepted."""
@@ -134,7 +134,7 @@ class World:
         """The orchestrator has crashed."""
 
     def recovered(self, life: Life) -> None:
-        """It lives again; nobody has been told."""
+        """Called when the orchestrator lives again, before its agents hear of it."""
 
     #: What a handle of a task is, and what an attempt is given.
     work_class: type[Work] = Work
@@ -171,7 +171,7 @@ class World:
 
     def add_agent(self, info: Agent, speed: float = 1.0) -> None:
         """
-        There is one more agent, and it joins.
+        Add an agent, which joins.
 
         Raises:
             InvalidTaskError: The name is taken.
@@ -191,7 +191,7 @@ class World:
             self.do(lambda: life.join(agent))
 
     def end_endless(self) -> None:
-        """What hangs comes to its end after all."""
+        """End the attempts that would not end by themselves."""
         for agent in self.agents.values():
             if isinstance(agent, RemoteAgent):
                 for run in agent.runs.values():
@@ -237,7 +237,7 @@ class World:
 
     def do(self, act: Callable[[], T]) -> T:
         """
-        Do something with the orchestrator: a step of its own, or part of one.
+        Call *act* in a step of the orchestrator, or as a part of one.
 
         Raises:
             NotRunningError: It is dead at the moment.
@@ -334,7 +334,7 @@ class World:
 
     # -- death and life ------------------------------------------------------------
 
-    def survive(self, stage: str, fact: Fact) -> None:
+    def maybe_crash(self, stage: str, fact: Fact) -> None:
         """
         The process is at a stage of *fact*, the latest: it survives that, mostly.
 
@@ -441,7 +441,7 @@ class World:
             fact = entry[0]
             last_ns = fact[AT_NS]
             if self.is_mortal:
-                self.survive("recovering", fact)
+                self.maybe_crash("recovering", fact)
         life.folding.reconnect()
         # Between two lives passes what the wall clock shows, but never less than 0.
         wall = self.timeline.now + self.nature.jump()
@@ -455,10 +455,10 @@ class World:
 
     def run(self, until_ns: int | None = None, steps: int = sys.maxsize) -> None:
         """
-        Let time pass: until then, or until nothing proceeds by itself.
+        Run until the given time, or until nothing proceeds by itself.
 
-        It may take so many *steps*; with *until_ns*, so many may follow each other
-        while no time passes.
+        The run may take that many *steps*; with *until_ns*, that many in a row during
+        which no time passes.
 
         Raises:
             UsageError: They were not enough; or time passes already.
@@ -521,7 +521,7 @@ class World:
         )
 
     def _step(self, when: int) -> None:
-        """All that happens at one instant."""
+        """Carry out everything that is due at one instant."""
         timeline = self.timeline
         timeline.now = max(timeline.now, when)
         self._inside = True

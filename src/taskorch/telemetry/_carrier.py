@@ -51,7 +51,7 @@ def _parsed(text: str, state: str) -> trace.SpanContext | None:
 
 def inherited() -> trace.SpanContext | None:
     """
-    The context that whoever started this process has handed down, if there is one.
+    The trace context in the environment of this process, if there is one.
 
     Raises:
         ValueError: There is something, and it is no context.
@@ -68,7 +68,7 @@ def inherited() -> trace.SpanContext | None:
 
 @contextmanager
 def inside(text: str) -> Iterator[None]:
-    """Let the context that *text* says be the current one within; if it is one."""
+    """Make the context in *text* the current one within the block, if it is valid."""
     found = parsed(text)
     if found is None:
         yield

@@ -66,7 +66,7 @@ RESULTS: Final = {
 
 
 def version() -> str:
-    """That of the package, whose parts are below it, and do not import it."""
+    """Version of the package, read without an import of it."""
     found: str = sys.modules["taskorch"].__version__
     return found
 

@@ -219,7 +219,7 @@ _MAKING: Final = Lock()
 
 class Metrics:
     """
-    One orchestrator, as far as it is measured.
+    Measures of one orchestrator.
 
     Its *totals* are what `get_stats` says, but for the times by type.
     """

@@ -173,7 +173,7 @@ class Runs:
                 run.phases[name] = of_gate
 
     def _join(self, run: _Run, phase: _Phase, members: tuple[str, ...]) -> None:
-        """Of what the gate of *phase* waits for, all is of it that is of no other."""
+        """Add those of *members* that are in no other phase to *phase*."""
         for member in members:
             run.phases.setdefault(member, phase)
 

@@ -104,7 +104,7 @@ class Origin(Protocol):
 
     @property
     def after(self) -> tuple[str, ...]:
-        """Ids of what it waited for."""
+        """Ids of the task's parents."""
         ...
 
 
@@ -125,7 +125,7 @@ class Submission:
 
 class _Attempt(NonRecordingSpan):
     """
-    The span of an attempt, as what is done inside of it sees it.
+    The span of an attempt, as code inside of the attempt sees it.
 
     It is begun by whoever needs it first: who looks at it inside, or the event of its
     start. Most attempts do not look, and their threads make no spans. What is said to
@@ -145,7 +145,7 @@ class _Attempt(NonRecordingSpan):
         self.span: Span | None = None
 
     def get_span_context(self) -> SpanContext:
-        """Its context, for which it is begun."""
+        """The context of the span, which is begun if need be."""
         found = self.identity
         if found is None:
             # Samplers and processors may look at the current span: not at this one.
@@ -242,7 +242,7 @@ class Spans:
             SlotLeaked: self._leaked,
             OrchestratorStopped: self._stopped,
         }
-        #: The context of whoever started this process.
+        #: The trace context in the environment of this process.
         self._inherited: context.Context | None = None
         try:
             self._inherited = _in(inherited())
@@ -341,7 +341,7 @@ class Spans:
     def _attempt(
         self, task_id: str, number: int, origin: Origin, began: int
     ) -> _Attempt:
-        """The attempt, made by whoever comes first."""
+        """The span of an attempt, made at the first call."""
         with self._lock:
             attempts = self._open.get(task_id)
             found = None if attempts is None else attempts.get(number)
@@ -544,7 +544,7 @@ class Spans:
                 begun.span.add_event(words, timestamp=event.at_ns)
 
     def _act(self, name: str, event: TaskEvent, reason: str = "") -> None:
-        """What somebody did to a task, below its attempt, or else its submission."""
+        """Add an action on a task below its attempt, or else its submission."""
         task_id = event.task_id
         with self._lock:
             attempts = list(self._open.get(task_id, {}).values())

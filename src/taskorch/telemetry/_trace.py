@@ -166,7 +166,7 @@ class Trace:
                 self._slices += _from_history(status)
 
     def slices(self) -> list[Slice]:
-        """All attempts recorded so far; those under way last until the latest event."""
+        """All attempts so far; those under way last until the latest event."""
         with self._lock:
             state = TaskState.RUNNING.value
             return self._slices + [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Event)
 
-#: They come by the clock, and only while somebody listens.
+#: Events that come by the clock, and only to receivers.
 _MONITORING: Final = (StatsReported, HealthReported, PerformanceReported)
 _PLACES: Final = {cls: place for place, cls in enumerate(CATALOGUE)}
 
@@ -64,11 +64,11 @@ class Capture:
         )
 
     def of(self, cls: type[E]) -> list[E]:
-        """Those of *cls* or a subclass."""
+        """The events of *cls* or a subclass."""
         return [event for event in self.events if isinstance(event, cls)]
 
     def for_task(self, task_id: str) -> list[Event]:
-        """Those that name the task *task_id* as theirs."""
+        """The events whose `task_id` is *task_id*."""
         return [e for e in self.events if getattr(e, "task_id", None) == task_id]
 
     def __enter__(self) -> Self:

@@ -42,11 +42,11 @@ def crash_at(n: int) -> Iterator[None]:
         InvalidTaskError: *n* is no count.
     """
     check_count("n", n, least=1)
-    _points.strike_with(dying_at(n, str))
+    _points.install_fault(dying_at(n, str))
     try:
         yield
     finally:
-        _points.strike_with(None)
+        _points.install_fault(None)
 
 
 @attrs.frozen
@@ -132,7 +132,7 @@ def for_every_crash_point(
             else:
                 crashes.all(recovery)
     except CrashFailure:
-        # It names the files: somebody will want to read them.
+        # The error names the files, so they are kept for its reader.
         keep = True
         raise
     finally:
@@ -278,6 +278,6 @@ class _Crashes:
 
 
 def _some(points: int, recovery: bool | int, n: int) -> list[int]:
-    """Which of the points of a second run: all, or a few, others for each *n*."""
+    """The crash points to try in a second run: all, or a few that vary with *n*."""
     many = points if recovery is True else min(recovery, points)
     return sorted((n + place * points // many) % points + 1 for place in range(many))

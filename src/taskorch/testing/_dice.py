@@ -21,7 +21,7 @@ _ALL: Final = 1 << 64
 
 @attrs.frozen
 class Hit:
-    """Something that chance brought about: a fault, or a command of the workload."""
+    """A fault, or a command of the workload, that chance brought about."""
 
     #: Which draw it was.
     name: str
@@ -103,18 +103,18 @@ class Dice:
         return low + int((high - low + 1) * self.draw(name))
 
     def choice(self, name: str, options: Sequence[T]) -> T:
-        """One of *options*."""
+        """A random choice from *options*."""
         return options[int(len(options) * self.draw(name))]
 
     def chance(self, kind: str, probability: float, detail: str) -> bool:
-        """Whether it happens; if so, it is on the schedule."""
+        """Whether an event of *probability* happens; if so, it is on the schedule."""
         return self.one_of(detail, ((kind, probability),)) is not None
 
     def one_of(
         self, detail: str, kinds: Sequence[tuple[str, float]], *, topic: str = ""
     ) -> str | None:
         """
-        Which of *kinds* happens to what *detail* names, with their probabilities.
+        The one of *kinds* that happens to *detail*, by their probabilities, if any.
 
         At most one does; if so, it is on the schedule.
         """
@@ -145,4 +145,4 @@ class Dice:
 
 
 def _nobody(_: Hit) -> None:
-    """Nobody is told."""
+    """Ignore a hit."""

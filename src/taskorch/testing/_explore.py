@@ -29,7 +29,7 @@ _TRIES: Final = 300
 
 
 class _Exploration:
-    """One run from a seed: a random world, random work, and what goes wrong."""
+    """One run from a seed: a random world, a random workload, and random faults."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ def _promises(simulation: Simulation) -> None:
     wrong: list[str] = []
     for task_id, said in simulation.acknowledged.items():
         row = kernel.tasks.get(task_id)
-        state = kernel.retired.get(task_id) if row is None else row.state
+        state = kernel.evicted.get(task_id) if row is None else row.state
         if state is None:
             wrong.append(f"{task_id} was accepted, and is gone")
         elif said is not None and state is not said:

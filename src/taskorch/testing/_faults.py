@@ -101,7 +101,7 @@ class Faults:
 
     @classmethod
     def all(cls) -> Faults:
-        """Everything, often."""
+        """All kinds of faults, with high rates."""
         rates: dict[str, Any] = dict.fromkeys(KINDS, 0.05)
         rates.update(dict.fromkeys(_IN_A_CRASH, 0.5), crash=0.02)
         return attrs.evolve(cls(commit_seconds=0.01), **rates)

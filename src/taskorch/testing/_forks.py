@@ -160,7 +160,7 @@ class Forks:
         return json.loads(line)
 
     def close(self) -> None:
-        """End it, and a run that is under way."""
+        """End the server, and a run that is under way."""
         server = self._server
         if server.poll() is None:
             # Nobody has waited for it, so its number cannot be another group's.
@@ -320,7 +320,7 @@ def _become(
         os.dup2(output.fileno(), 2)
         # A thread of its own, that needs no lock of ours, looks at the time.
         faulthandler.dump_traceback_later(timeout, exit=True, file=output)
-        _points.strike_with(strike)
+        _points.install_fault(strike)
         function(path)
         code = 0
     except BaseException:  # noqa: BLE001 - it says what it was, and ends

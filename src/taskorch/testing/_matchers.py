@@ -310,7 +310,7 @@ def _assign(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int | 
 
 
 def _move(place: int, first: int, came: dict[int, int], taken: dict[int, int]) -> None:
-    """Give *place* to the one who asked for it, and his to the one before him."""
+    """Give *place* to the last one to ask, and shift the earlier takers back by one."""
     had = {who: place for place, who in taken.items()}
     while True:
         who = came[place]
@@ -337,7 +337,7 @@ def _report(
     pairs: list[int | None] | None,
     order: Arrangement,
 ) -> str:
-    """Both sides by each other, and what came nearest to what is missing."""
+    """Events and expectations side by side, with the nearest to each missing one."""
     lines = [
         f"{len(happened)} events happened, {len(wanted)} were expected: {_SAID[order]}",
         "(= as expected, ! differs, - missing, + not expected)",
@@ -441,7 +441,7 @@ def _align(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int | N
 
 
 def _shortened(all_rows: Iterable[_Row]) -> Iterator[_Row]:
-    """Of many like rows in succession, the first and the last few."""
+    """The rows, with the middle of long runs of like rows left out."""
     rows = list(all_rows)
     start = 0
     while start < len(rows):

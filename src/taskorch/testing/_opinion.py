@@ -79,7 +79,7 @@ class Gate:
     least: int | None = None
     #: Of its runs, how many of the first ones are told no.
     says_no: int = 0
-    #: Whether somebody must approve, and what is decided if nobody does before the end.
+    #: Whether an approval is needed, and what is decided if none comes before the end.
     approval: bool = False
     approves: bool = True
 
@@ -202,7 +202,7 @@ def stem(task_id: str) -> str:
 
 
 def number_of(task_id: str) -> int:
-    """Of the runs of a task, the number of this one."""
+    """The number of the run in *task_id*, from 1."""
     return int(task_id.partition("~")[2] or 1)
 
 

@@ -113,7 +113,7 @@ class Observer(Protocol):
         ...
 
     def recovered(self, kernel: Kernel, now: int) -> None:
-        """It lives again, from its journal; agents have not joined yet."""
+        """Called when the orchestrator lives again, before its agents have joined."""
         ...
 
     def finished(self, kernel: Kernel) -> None:
@@ -204,7 +204,7 @@ class _Watched(World):
             self.observer.step(life.kernel, items, life.now())
             life.kernel.points = points
         if items and self.is_mortal:
-            self.survive("made", items[-1][0])
+            self.maybe_crash("made", items[-1][0])
 
     def _check_end(self, life: Life, event: TaskRetrying | TaskFailed) -> None:
         """An attempt that ended with an error, or as it was asked to, really did."""
@@ -431,7 +431,7 @@ class Simulation:
 
     def run(self, until: float | None = None, *, steps: int = _MOST_STEPS) -> Self:
         """
-        Let time pass.
+        Run the simulation.
 
         Args:
             until: Seconds since the beginning, and nothing happens if that is past;
@@ -487,7 +487,7 @@ class Simulation:
         return self.world.submit(tasks)
 
     def cancel_task(self, task_id: str) -> bool:
-        """Call a task off; False if it has ended."""
+        """Cancel a task; False if it has ended."""
         return self._control(
             task_id,
             lambda life, row, now: life.kernel.cancel(row, now, _BY_USER),
@@ -546,7 +546,7 @@ class Simulation:
 
     def add_parents(self, task_id: str, after: Sequence[str]) -> bool:
         """
-        Let a task that still waits for others wait for more; False if it has ended.
+        Make a waiting task wait for more tasks; False if it has ended.
 
         Raises:
             UsageError: It does not wait any more, or they wait for it.
@@ -569,7 +569,7 @@ class Simulation:
 
     def resize(self, resources: Resources | Mapping[str, float]) -> None:
         """
-        Let there be so much of what is named; the other pools stay as they are.
+        Set the totals of the named pools; the others stay as they are.
 
         Raises:
             InvalidTaskError: They are no resources.
@@ -623,7 +623,7 @@ class Simulation:
 
     @property
     def events(self) -> list[Event]:
-        """What has happened, as the journal has it."""
+        """The events so far, as the journal has them."""
         return [_event(fact, cargo) for fact, cargo in self._journal.read()]
 
     @property
@@ -709,7 +709,7 @@ class Simulation:
 
     @property
     def _runtime(self) -> Runtime:
-        """What reports read: a life has all of it."""
+        """The life of the orchestrator, typed as the runtime that reports read."""
         return cast("Runtime", self._life())
 
     @property

@@ -154,7 +154,7 @@ class Breach(AssertionError):  # noqa: N818 - of a law, as one says
 
 
 class _Seen:
-    """One task, as the facts tell of it."""
+    """The state of one task, from its facts."""
 
     __slots__ = (
         "agent",
@@ -355,7 +355,7 @@ class _Books:
         return queue
 
     def move(self, task_id: str, seen: _Seen) -> None:
-        """Let it wait where it belongs now."""
+        """Put the task into the queue where it belongs now."""
         assert seen.queue is not None  # noqa: S101 - set at submission
         seen.queue.members.pop(task_id, None)
         seen.queue = self.queue_of(seen)
@@ -402,7 +402,7 @@ class _Books:
         self.started.append((task_id, seen))
 
     def take_tokens(self, task_id: str, seen: _Seen, now: int) -> None:
-        """It takes one of each rate that holds for it."""
+        """Take a token of each rate that holds for the task."""
         for whose in _subjects(seen):
             if whose in self.tokens:
                 left = self.tokens_of(whose, now) - 1
@@ -442,7 +442,7 @@ class _Books:
         self.touched[event.task_id] = None
 
     def recall(self, event: TaskRecalled) -> None:
-        """One that was released waits again: not all its parents have ended now."""
+        """Make a released task wait again: not all its parents have ended now."""
         seen = self.tasks[event.task_id]
         if not seen.joined or seen.join != "finished" or seen.attempt:
             _breach("dependencies", f"{event.task_id} is recalled, and may begin")
@@ -1122,7 +1122,7 @@ class Watch:
                 seen.queue.add(task_id, seen.place)
         for task_id, state in self._acknowledged.items():
             kept = kernel.tasks.get(task_id)
-            found = kernel.retired.get(task_id) if kept is None else kept.state
+            found = kernel.evicted.get(task_id) if kept is None else kept.state
             if found is None:
                 _breach("acknowledged", f"{task_id} was accepted, and is gone")
             if state is not None and found is not state:

@@ -102,7 +102,7 @@ def options_of_runs(random: Random, whims: Whims) -> dict[str, Any]:
 
 
 def faults_of_runs(faults: Faults) -> Faults:
-    """Of *faults*, those that end no task, so that a plan says what comes of it."""
+    """*faults* without those that end tasks, so that a plan says what comes of it."""
     return attrs.evolve(faults, agent_death=0.0, agent_hang=0.0, zombie=0.0)
 
 
@@ -131,7 +131,7 @@ class WorkflowRuns:
         self._decided: dict[str, bool] = {}
         #: What was added when the gate of its phase had given its verdict.
         self._late: set[str] = set()
-        #: Whether somebody does that in each life.
+        #: Whether that is done in each life.
         self._starts_again = random.random() < 0.5  # noqa: PLR2004 - a half
         self._is_paused = False
         for type_, times in ((_TYPE, [0.5, 2.0, 5.0]), ("gate", [0.0, 2.0])):
@@ -193,7 +193,7 @@ class WorkflowRuns:
         gate = self._latest()[f"{phase.name}/gate"]
         is_late = gate.state in (_S.COMPLETED, _S.FAILED, _S.RUNNING, _S.QUEUED)
         epoch = current_context().fence[0]
-        # A life knows `max_added` once somebody has started the run again in it.
+        # A life knows `max_added` once the run has been started again in it.
         most = self._plan.max_added if epoch == self._epoch else 100_000
         has_room = not fresh or len(added) + len(fresh) <= most
         try:
@@ -384,7 +384,7 @@ class WorkflowRuns:
         return [rows[name] for name in members | before]
 
     def _ask_status(self) -> None:
-        """Whoever asks for the status, at any moment, is told what is so."""
+        """Ask for the status, and compare the counts in it with the tasks."""
         manager = self._manager
         self._count(manager.get(_RUN))
 
@@ -451,7 +451,7 @@ class WorkflowRuns:
             raise self._breaches[0]
 
     def _finish(self) -> None:
-        """Let all go on that can, and decide what is asked for."""
+        """Resume what is paused, and decide what is asked, until all has ended."""
         simulation = self._simulation
         self._again()
         for _ in range(_ROUNDS):
@@ -586,6 +586,6 @@ def _goes_on(row: TaskRow) -> bool:
 
 
 def _is_asked(row: TaskRow) -> bool:
-    """Whether somebody is asked to decide about *row*."""
+    """Whether *row* waits for a decision."""
     extra = row.extra
     return row.state is _S.BLOCKED and (extra is None or not extra.blocked_by)

@@ -270,7 +270,7 @@ def _work(random: Random, pace: float) -> Callable[[Task, int, Random], Outcome]
 
 @attrs.frozen
 class Command:
-    """Something that a caller does."""
+    """An action of a caller."""
 
     number: int
     at: float
@@ -280,7 +280,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        """Its name among all that chance brings about."""
+        """Name of the command among the random draws."""
         return f"command {self.number}"
 
 
@@ -341,9 +341,9 @@ class Workload:
 
     def _change_pools(self, steps: int) -> None:
         """
-        There is more or less than before, often while tasks wait for it.
+        Plan changes of pools, often while tasks wait, and allocations by hand.
 
-        And people take of it by hand, and give it back.
+        Allocations by hand are made and released, too.
         """
         random, end = self._random, self.end
         for number in range(steps, steps + max(1, steps // 10)):
@@ -395,7 +395,7 @@ class Workload:
         self.commands.sort(key=lambda command: command.at)
 
     def _reach_checkpoint(self, pick: int) -> None:
-        """One of those is."""
+        """Have one running elastic task reach a checkpoint."""
 
         def act() -> None:
             life = self._simulation.world.life
@@ -407,7 +407,7 @@ class Workload:
         self._simulation.world.do(act)
 
     def _take(self, allocation_id: str, name: str, amount: int) -> None:
-        """Somebody takes from a pool by hand, if it is free."""
+        """Allocate from a pool by hand, if there is enough."""
         claim = Claim(allocation_id, "ann", ((name, amount * 1_000_000),))
 
         def act() -> None:
@@ -418,7 +418,7 @@ class Workload:
         self._simulation.world.do(act)
 
     def _give_back(self, allocation_id: str) -> None:
-        """And gives it back, if they have it; after a crash, too."""
+        """Release such an allocation, if it was granted; after a crash, too."""
 
         def act() -> None:
             life = self._simulation.world.life
@@ -434,7 +434,7 @@ class Workload:
         return self.commands[-1].at if self.commands else 0.0
 
     def begin(self) -> None:
-        """Do them, each when it is time."""
+        """Carry out the commands, each at its time."""
         for command in self.commands:
             self._simulation.at(command.at, partial(self._do, command))
         self._simulation.run(until=self.end)
@@ -519,7 +519,7 @@ class Workload:
         life = simulation.world.life
         if life is not None:
             here = {task.id: None for task in tasks}
-            known = (life.kernel.tasks, life.kernel.retired, here)
+            known = (life.kernel.tasks, life.kernel.evicted, here)
             tasks = [
                 attrs.evolve(
                     task,
@@ -538,7 +538,7 @@ class Workload:
         self, kind: str, act: Callable[[str], object], *states: TaskState, say: str = ""
     ) -> Made:
         """
-        Do something with a task that is in one of *states*.
+        Plan an action on a task that is in one of *states*.
 
         Mostly one is drawn now; if it is not then, another that is.
         """
@@ -631,9 +631,9 @@ class Workload:
 
     def _again(self) -> Made:
         """
-        Submit what may be there already, as somebody would who had no answer.
+        Submit a task again, as a caller would that got no answer.
 
-        Or who has changed its options since.
+        The options may have changed since.
         """
         task_id = self._pick()
         random, pace = self._random, self._pace
@@ -667,7 +667,7 @@ class Workload:
 
     def drain(self) -> None:
         """
-        A perfect world, plenty of everything, and somebody who decides.
+        End all work in a world without faults, with enough of everything.
 
         Raises:
             AssertionError: Something that was accepted does not come to an end.
@@ -722,7 +722,7 @@ class Workload:
 
     def _check_running(self, row: Any) -> None:
         """
-        All that ends by itself has ended: so *row* hangs, or was forgotten.
+        Check that *row*, still running, hangs by plan and was not forgotten.
 
         Raises:
             AssertionError: It was forgotten.

@@ -44,7 +44,7 @@ class Builder(Generic[NodeT]):
         raise NotImplementedError
 
     def _add_task(self, task: Task) -> NodeT:
-        """As `add`, of a task that was made here."""
+        """Add a task that the builder has made."""
         raise NotImplementedError
 
     def task(

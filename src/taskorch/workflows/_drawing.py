@@ -28,11 +28,11 @@ _USUAL: Final = 0.64
 _CAPITAL: Final = 0.8
 _OTHER: Final = 1.1
 #: Characters of a name that say too little to be shown.
-_FEW: Final = 3
+_SHORTEST: Final = 3
 
 
 def said(text: str) -> str:
-    """*text* as it does no harm in a page."""
+    """*text* escaped for a page."""
     return escape(visible(_NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)))
 
 
@@ -71,7 +71,7 @@ def fitted(text: str, room: float, size: int) -> str:
             first += 1
         else:
             last -= 1
-    if first + len(text) - last < _FEW:
+    if first + len(text) - last < _SHORTEST:
         return ""
     return f"{text[:first]}…{text[last:]}"
 

@@ -30,7 +30,7 @@ _BUDGET: Final = 1_000_000
 
 
 class ParentsView(Mapping[str, tuple[str, ...]]):
-    """Of each task, what it waits for: a view."""
+    """A view of the parents of each task."""
 
     __slots__ = ("_after",)
 

@@ -108,7 +108,7 @@ class Layout:
                 self._move(column, self._right)
 
     def _wish(self, item: int, beside: Mapping[int, Sequence[int]]) -> float:
-        """Where *item* would like to be: at the mean of its neighbours."""
+        """The mean place of the neighbours of *item*."""
         near = beside.get(item)
         if not near:
             return self.middle[item]

@@ -22,7 +22,7 @@ class Place:
 @attrs.frozen
 class Located:
     """
-    A value, and where it begins.
+    A value, and the place where it begins.
 
     Attributes:
         value: A scalar; a list of `Located`; or of a mapping the pairs, a tuple of

@@ -54,7 +54,7 @@ def is_same_end(name: str, end: str) -> bool:
 @attrs.frozen
 class Approval:
     """
-    A part of a gate: somebody must approve, by `orch.workflows.approve`.
+    A part of a gate: an approval by `orch.workflows.approve`.
 
     Args:
         timeout: Seconds after which nobody having approved means no; None waits for
@@ -69,7 +69,7 @@ class Approval:
 
 
 #: What must hold for a gate to open: a file must exist, a function of the results of
-#: the phase must say so, or somebody must approve.
+#: the phase must say so, or a person must approve.
 Check: TypeAlias = str | Path | Callable[[dict[str, Any]], Any] | Approval
 
 
@@ -184,7 +184,7 @@ def is_approval(task: Task) -> bool:
 
 
 def verdict_of(phase: str, by: str, note: str, *, passed: bool) -> dict[str, Any]:
-    """The verdict of somebody about a phase, as the result of a task."""
+    """The verdict of a person about a phase, as the result of a task."""
     return {"phase": phase, "passed": passed, "by": by, "note": note, "checks": []}
 
 

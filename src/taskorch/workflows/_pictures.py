@@ -34,7 +34,7 @@ _GAP_LINE: Final = 3
 _GAP_MOST: Final = 110
 _PAD: Final = 10
 #: Lines that a point where they meet must save.
-_FEW: Final = 2
+_FEW_LINES: Final = 2
 _ARROW: Final = "#8a94a3"
 
 #: Of each state the inside and the border of the box; a task on paper has none.
@@ -177,7 +177,7 @@ def _boxes(
 def _chosen(
     layer: list[str], room: int, states: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Those of *layer* that are shown, which are those that need a look; the others."""
+    """The tasks of *layer* to show, urgent ones first, and the others."""
     if len(layer) <= room:
         return layer, []
     most = len(_FIRST)
@@ -233,7 +233,7 @@ def _gathered(
         alike.setdefault(tuple(sorted(starts)), []).append(end)
     found: list[tuple[int, int]] = []
     for before, after in alike.items():
-        if len(before) * len(after) <= len(before) + len(after) + _FEW:
+        if len(before) * len(after) <= len(before) + len(after) + _FEW_LINES:
             found += [(start, end) for end in after for start in before]
             continue
         point = len(boxes)
@@ -298,7 +298,7 @@ def _lines(
     widths: list[int],
     middle: Mapping[int, int],
 ) -> list[str]:
-    """One path for all that leaves a box, and one for all heads of arrows."""
+    """One path for all lines from a box, and one for all heads of arrows."""
     shapes: list[str] = []
     heads: dict[int, None] = {}
     for lines in layout.lines.values():

@@ -22,7 +22,7 @@ def gathered(parts: list[Any]) -> list[Any]:
 
 
 def reduced(call: Call, items: Iterable[Any], *start: Any) -> Any:
-    """As `functools.reduce`."""
+    """Reduce *items* with the function of *call*: see `functools.reduce`."""
     return functools.reduce(call.fn, items, *start)
 
 
@@ -32,7 +32,7 @@ def mapped(
     options: Mapping[str, Any],
     max_parallel: int | None,
 ) -> NoReturn:
-    """Do *call* with each item, as tasks of their own: see `Workflow.map`."""
+    """Run *call* for each item, as tasks of their own: see `Workflow.map`."""
     del call, items, options, max_parallel
     _alone("a map")
 

@@ -45,7 +45,7 @@ class _TaskReader(DocumentReader):
         self._made_by_id: dict[str, Task] = {}
 
     def task(self, path: str, said: object) -> Task | None:
-        """One of them, or None if it is not well formed."""
+        """One task, or None if the document is not well formed."""
         before = len(self.findings)
         found = dict(self._mapping(path, said))
         own = self._own(path, found)

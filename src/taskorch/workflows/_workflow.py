@@ -48,7 +48,7 @@ from taskorch.workflows._phases import (
 
 
 class _AnyName(Container[str]):
-    """Every name: a task that is named may be added later."""
+    """A container of every name: a task may be added later."""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -85,7 +85,7 @@ class Node:
 
     @property
     def task(self) -> Task:
-        """What it does. Other tasks of the workflow stand in it as references."""
+        """The task of the node, in which references stand for other tasks."""
         return self.workflow._tasks[self.id]  # noqa: SLF001 - its other half
 
     @property
@@ -126,7 +126,7 @@ class Phase(PhaseRules, Builder[Node]):
 
     @property
     def gate(self) -> Node:
-        """Its gate: a task whose result is the verdict."""
+        """The gate of the phase: a task whose result is the verdict."""
         return self.workflow[gate_of(self.name)]
 
     @property
@@ -144,7 +144,7 @@ class Phase(PhaseRules, Builder[Node]):
         return self.workflow._add_to(self, task)  # noqa: SLF001 - its other half
 
     def _add_task(self, task: Task) -> Node:
-        return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - likewise
+        return self.workflow._add_to(self, task, is_ours=True)  # noqa: SLF001 - its half
 
     def include(
         self, other: Workflow, *, name: str | None = None, after: Iterable[Any] = ()
@@ -270,12 +270,12 @@ class Workflow(Builder[Node]):
 
     @property
     def phases(self) -> Mapping[str, Phase]:
-        """Its phases by name, in order: a view."""
+        """The phases by name, in order: a view."""
         return MappingProxyType(self._phases)
 
     def chain(self, *steps: Step) -> None:
         """
-        Let each step come after the one before it: `wf.chain(a, [b, c], d)`.
+        Make each step come after the one before: `wf.chain(a, [b, c], d)`.
 
         Args:
             steps: Nodes, ids, or lists of them, of which all come after all of the
@@ -367,7 +367,7 @@ class Workflow(Builder[Node]):
 
     @property
     def dependencies(self) -> Mapping[str, tuple[str, ...]]:
-        """Of each task, the ids of what it waits for: a view."""
+        """Ids of the parents of each task: a view."""
         return _graph.ParentsView(self._after)
 
     def tasks(self, run_id: str) -> list[Task]:
@@ -544,7 +544,7 @@ class Workflow(Builder[Node]):
     # -- phases --------------------------------------------------------------------
 
     def _share(self) -> Mapping[str, tuple[str, ...] | dict[str, None]]:
-        """Of each task, what it waits for, as it is now and stays."""
+        """Parents of each task, frozen: later changes go into a copy."""
         self._is_shared = True
         return self._after
 
@@ -772,7 +772,7 @@ class Workflow(Builder[Node]):
 
     def _connect(self, parent: str, child: str) -> bool:
         """
-        Let *child* come after *parent*; False if it does already.
+        Make *child* come after *parent*; False if it does already.
 
         Raises:
             CycleError: It comes before *parent*, however indirectly.

@@ -95,7 +95,7 @@ def test_one_that_has_rested_for_long_is_not_used(monkeypatch):
         connections = Connections("http", "127.0.0.1", service.server.port)
         ask(connections)
         first = connections._resting[0][2]
-        monkeypatch.setattr(_connections, "_REST", 0.0)
+        monkeypatch.setattr(_connections, "_IDLE_SECONDS", 0.0)
         ask(connections)
         assert connections._resting[0][2] is not first
         assert first.sock is None

@@ -197,9 +197,9 @@ def test_a_long_state_is_written_in_parts_and_is_the_same_text():
 def points():
     """The points that are reached, in order."""
     seen = []
-    _points.strike_with(seen.append)
+    _points.install_fault(seen.append)
     yield seen
-    _points.strike_with(None)
+    _points.install_fault(None)
 
 
 def test_the_points_are_reached_in_order(points, opened):
@@ -226,12 +226,12 @@ def test_a_strike_leaves_all_or_nothing(opened, point, is_kept):
     journal = opened()
     epoch = journal.claim()
     journal.append(epoch, GROUPS[0])
-    _points.strike_with(strike)
+    _points.install_fault(strike)
     try:
         with pytest.raises(JournalUnavailableError) as caught:
             journal.append(epoch, GROUPS[1])
     finally:
-        _points.strike_with(None)
+        _points.install_fault(None)
     assert caught.value.outcome == ("unknown" if is_kept else "refused")
     known = [*GROUPS[0], *(GROUPS[1] if is_kept else [])]
     assert list(journal.read()) == known
@@ -290,11 +290,11 @@ def test_documents_and_readers_do_not_wait_for_the_writer(owned):
                 seen.append(other.submit(journal.ends, ["t"]).result())
                 seen.append(other.submit(lambda: journal.last).result())
 
-    _points.strike_with(ask)
+    _points.install_fault(ask)
     try:
         journal.append(epoch, [((TaskCompleted, 11, 1, "z", 1, "a", 2), None)])
     finally:
-        _points.strike_with(None)
+        _points.install_fault(None)
     assert seen == ["[1]", {"t": "TaskCancelled"}, 10]
 
 

@@ -11,8 +11,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from taskorch.policies._shares import (
-    Claim,
-    Share,
+    Demand,
+    Grant,
     _Filling,
     _is_all,
     _topped_up,
@@ -46,7 +46,7 @@ def divisions(draw, pools=None, most=6):
         wanted = tuple(draw(sizes) for _ in range(pools))
         least = tuple(draw(st.integers(0, need)) for need in wanted)
         claims.append(
-            Claim(
+            Demand(
                 wanted,
                 bounds(wanted, chunks, least),
                 draw(weights),
@@ -67,7 +67,7 @@ def fitting_divisions(draw):
         wanted = pieces * chunk - draw(st.integers(0, chunk - 1))
         least = min(least * chunk, wanted)
         claims.append(
-            Claim((wanted,), (least,), draw(weights), draw(st.integers(1, 3)))
+            Demand((wanted,), (least,), draw(weights), draw(st.integers(1, 3)))
         )
     there = sum(claim.least[0] * claim.times for claim in claims)
     return (there + draw(st.integers(0, 60)),), (chunk,), tuple(claims)
@@ -165,7 +165,11 @@ def test_all_have_their_least_or_those_that_come_first(division):
     (
         (43,),
         (2,),
-        (Claim((10,), (2,), 1, 2), Claim((2,), (2,), 1, 1), Claim((13,), (2,), 2, 3)),
+        (
+            Demand((10,), (2,), 1, 2),
+            Demand((2,), (2,), 1, 1),
+            Demand((13,), (2,), 2, 3),
+        ),
     )
 )
 def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
@@ -186,9 +190,9 @@ def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
     (
         *((4, 5, 7), (1, 1, 1)),
         (
-            Claim((1, 1, 1), (1, 1, 1)),
-            Claim((1, 1, 2), (1, 1, 1)),
-            Claim((2, 4, 6), (1, 1, 5)),
+            Demand((1, 1, 1), (1, 1, 1)),
+            Demand((1, 1, 2), (1, 1, 1)),
+            Demand((2, 4, 6), (1, 1, 5)),
         ),
     )
 )
@@ -197,9 +201,9 @@ def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
     (
         *((10, 10), (1, 3)),
         (
-            Claim((8, 5), (1, 3)),
-            Claim((1, 1), (1, 1), times=3),
-            Claim((1, 5), (1, 3)),
+            Demand((8, 5), (1, 3)),
+            Demand((1, 1), (1, 1), times=3),
+            Demand((1, 5), (1, 3)),
         ),
     )
 )
@@ -208,15 +212,15 @@ def test_a_share_of_one_pool_is_within_one_chunk_of_the_exact_one(division):
     (
         *((31, 44, 11), (3, 3, 1)),
         (
-            Claim((16, 14, 3), (12, 3, 1), 2, times=2),
-            Claim((1, 3, 1), (1, 3, 1), times=4),
-            Claim((1, 14, 1), (1, 3, 1), times=3),
+            Demand((16, 14, 3), (12, 3, 1), 2, times=2),
+            Demand((1, 3, 1), (1, 3, 1), times=4),
+            Demand((1, 14, 1), (1, 3, 1), times=3),
         ),
     )
 )
 @example(
     # One of the three may have one more of the second pool.
-    ((4, 10), (1, 1), (Claim((2, 5), (1, 2), times=3),))
+    ((4, 10), (1, 1), (Demand((2, 5), (1, 2), times=3),))
 )
 def test_nothing_is_left_that_one_of_them_could_use(division):
     there, chunks, claims = division
@@ -408,7 +412,7 @@ def plain_divide(there, chunks, claims):  # noqa: C901 - the definition, in one 
         base = tuple(map(_whole, amounts, claim.wanted, claim.least, chunks))
         take(claim.times, base, (0,) * len(there))
         if by < 0:
-            found[number].append(Share(base, claim.times))
+            found[number].append(Grant(base, claim.times))
             continue
         exact = floor(parts[by] * (1 << 32) + Fraction(1, 2))
         rest = max(0, exact - (base[by] << 32)) // chunks[by]
@@ -432,7 +436,7 @@ def plain_divide(there, chunks, claims):  # noqa: C901 - the definition, in one 
             more = _topped_up(claim, amounts, left, chunks)
             fits = int(more != amounts)
         if fits < count:
-            found[number].append(Share(amounts, count - fits))
+            found[number].append(Grant(amounts, count - fits))
         if fits:
             take(fits, more, amounts)
             rests.append((turn + 1, 0, number, fits, more))
@@ -477,7 +481,7 @@ def test_many_are_divided_as_is_meant(random, pools):
     """So many that levels are searched for; and that weigh so differently."""
     chunks = (1_000,) * pools
     claims = tuple(
-        Claim(
+        Demand(
             tuple(random.randint(1, 64) * 1_000 for _ in range(pools)),
             chunks,
             random.choice((1, 2, 3, 1_000, 1_000_000)) * random.randint(1, 9),
@@ -511,48 +515,48 @@ def test_it_is_all_only_where_there_is_no_more(division, data):
 
 def test_one_pool_less_may_be_the_measure_of_another():
     """The first has 5 of 7 and 5 of 8: in whole chunks 4 of 7, which is scarcer."""
-    claims = (Claim((7, 8, 18), (2, 3, 3)), Claim((10, 19, 0), (2, 3, 0), 1, 28))
+    claims = (Demand((7, 8, 18), (2, 3, 3)), Demand((10, 19, 0), (2, 3, 0), 1, 28))
 
     shares = divide((7, 8, 43), (2, 3, 3), claims)
 
-    assert shares == ((Share((4, 3, 9), 1),), (Share((2, 3, 0), 1),))
+    assert shares == ((Grant((4, 3, 9), 1),), (Grant((2, 3, 0), 1),))
 
 
 def test_of_two_pools_that_are_as_scarce_the_first_is_the_measure():
     """Of 24 and of 10 there are three quarters for two; what is left goes by the 24."""
-    claims = (Claim((24, 1, 10), (12, 1, 3), 4, 2),)
+    claims = (Demand((24, 1, 10), (12, 1, 3), 4, 2),)
 
     shares = divide((36, 40, 15), (4, 1, 3), claims)
 
     assert shares == plain_divide((36, 40, 15), (4, 1, 3), claims)
-    assert shares == ((Share((20, 1, 6), 1), Share((16, 1, 6), 1)),)
+    assert shares == ((Grant((20, 1, 6), 1), Grant((16, 1, 6), 1)),)
 
 
 def test_a_pool_stops_nobody_who_has_all_that_it_wants_of_it():
     """The second pool has stopped the third, which has its one of the first already."""
     claims = (
-        Claim((4, 3), (2, 1), 4),
-        Claim((3, 1), (2, 1), 4, 3),
-        Claim((1, 3), (1, 1)),
-        Claim((1, 3), (1, 1), 3, 3),
+        Demand((4, 3), (2, 1), 4),
+        Demand((3, 1), (2, 1), 4, 3),
+        Demand((1, 3), (1, 1)),
+        Demand((1, 3), (1, 1), 3, 3),
     )
 
     shares = divide((15, 10), (2, 1), claims)
 
     assert shares == plain_divide((15, 10), (2, 1), claims)
     assert shares == (
-        (Share((2, 2), 1),),
-        (Share((3, 1), 3),),
-        (Share((1, 1), 1),),
-        (Share((1, 2), 1), Share((1, 1), 2)),
+        (Grant((2, 2), 1),),
+        (Grant((3, 1), 3),),
+        (Grant((1, 1), 1),),
+        (Grant((1, 2), 1), Grant((1, 1), 2)),
     )
 
 
 def test_what_has_no_chunk_is_not_divided():
     """Of 5 in chunks of 2 each has 2; of the other pool each has all that it wants."""
-    claims = (Claim((4, 3), (0, 3), 1, 2),)
+    claims = (Demand((4, 3), (0, 3), 1, 2),)
 
-    assert divide((5, 10), (2, 0), claims) == ((Share((2, 3), 2),),)
+    assert divide((5, 10), (2, 0), claims) == ((Grant((2, 3), 2),),)
 
 
 def test_what_is_rounded_does_not_keep_it_searching():
@@ -567,7 +571,7 @@ def test_what_is_rounded_does_not_keep_it_searching():
 
 
 def seats(there, *requests, chunk=1):
-    claims = tuple(Claim((each,), (0,)) for each in requests)
+    claims = tuple(Demand((each,), (0,)) for each in requests)
     return [share.amounts[0] for (share,) in divide((there,), (chunk,), claims)]
 
 
@@ -592,7 +596,7 @@ def test_a_share_of_each_of_three_pools_by_weight_and_request():
 
     def claim(units, memory, bandwidth, weight=1):
         wanted = tuple(n * MILLION for n in (units, memory, bandwidth))
-        return Claim(wanted, chunks, weight)
+        return Demand(wanted, chunks, weight)
 
     shares = divide(
         there,
@@ -617,45 +621,45 @@ def test_a_share_of_each_of_three_pools_by_weight_and_request():
 def test_what_a_pool_stops_leaves_the_others_to_those_who_can_use_them():
     """The first two share the first pool; the third is not held up by that."""
     claims = (
-        Claim((8, 4), (1, 1)),
-        Claim((8, 4), (1, 1)),
-        Claim((0, 9), (0, 1)),
+        Demand((8, 4), (1, 1)),
+        Demand((8, 4), (1, 1)),
+        Demand((0, 9), (0, 1)),
     )
 
     assert divide((8, 12), (1, 1), claims) == (
-        (Share((4, 2), 1),),
-        (Share((4, 2), 1),),
-        (Share((0, 8), 1),),
+        (Grant((4, 2), 1),),
+        (Grant((4, 2), 1),),
+        (Grant((0, 8), 1),),
     )
 
 
 def test_what_is_not_divided_is_whole():
     """One licence for each of two; of the cores, half."""
-    claim = Claim((8, 1), (1, 1), 1, 2)
+    claim = Demand((8, 1), (1, 1), 1, 2)
 
-    assert divide((8, 2), (1, 0), (claim,)) == ((Share((4, 1), 2),),)
-    assert divide((8, 1), (1, 0), (claim,)) == ((Share((8, 1), 1),),)
+    assert divide((8, 2), (1, 0), (claim,)) == ((Grant((4, 1), 2),),)
+    assert divide((8, 1), (1, 0), (claim,)) == ((Grant((8, 1), 1),),)
 
 
 def test_the_rest_of_a_request_below_a_chunk_may_be_its_last_piece():
-    assert divide((7,), (2,), (Claim((7,), (2,)),)) == ((Share((7,), 1),),)
-    assert divide((6,), (2,), (Claim((7,), (2,)),)) == ((Share((6,), 1),),)
+    assert divide((7,), (2,), (Demand((7,), (2,)),)) == ((Grant((7,), 1),),)
+    assert divide((6,), (2,), (Demand((7,), (2,)),)) == ((Grant((6,), 1),),)
     # Less than a chunk is left, which is just what one of them lacks.
-    claim = Claim((3,), (2,), 1, 2)
-    assert divide((5,), (2,), (claim,)) == ((Share((3,), 1), Share((2,), 1)),)
+    claim = Demand((3,), (2,), 1, 2)
+    assert divide((5,), (2,), (claim,)) == ((Grant((3,), 1), Grant((2,), 1)),)
 
 
 def test_a_pool_that_was_made_smaller_is_nothing_to_who_wants_nothing_of_it():
     """It is not asked whether nothing fits into less than nothing."""
-    claims = (Claim((0, 9), (0, 1), 1, 2),)
-    assert divide((-3, 13), (1, 1), claims) == ((Share((0, 7), 1), Share((0, 6), 1)),)
-    claims = (Claim((0, 9), (0, 4), 1, 2),)
-    assert divide((-3, 15), (1, 4), claims) == ((Share((0, 9), 1), Share((0, 4), 1)),)
+    claims = (Demand((0, 9), (0, 1), 1, 2),)
+    assert divide((-3, 13), (1, 1), claims) == ((Grant((0, 7), 1), Grant((0, 6), 1)),)
+    claims = (Demand((0, 9), (0, 4), 1, 2),)
+    assert divide((-3, 15), (1, 4), claims) == ((Grant((0, 9), 1), Grant((0, 4), 1)),)
 
 
 def test_pools_that_hold_less_than_nothing_give_nothing():
-    assert divide((-3,), (1,), (Claim((4,), (1,)),)) == ((),)
-    assert fitting(Claim((4,), (1,)), (-3,), (1,)) is None
+    assert divide((-3,), (1,), (Demand((4,), (1,)),)) == ((),)
+    assert fitting(Demand((4,), (1,)), (-3,), (1,)) is None
 
 
 def test_nobody_has_nothing():

@@ -38,11 +38,11 @@ class Processes(AttemptExecutor["Assignment"]):
         self._pool: WorkerPool | None = None
 
     def bind(self, run_id: Callable[[], str], cores: Callable[[], int]) -> None:
-        """They belong to a life of an orchestrator; *cores* counts those there are."""
+        """Bind the workers to one life of an orchestrator with *cores* cores."""
         self._run_id, self._cores = run_id, cores
 
     def begin(self, attempt: Attempt) -> Assignment:
-        """Have the call made by a worker that is idle, or by the next one that is."""
+        """Give the call to a worker that is idle, or to the next one that will be."""
         pool = self._pool or self._opened()
         return pool.begin(attempt)
 
@@ -56,12 +56,12 @@ class Processes(AttemptExecutor["Assignment"]):
             self._pool.stop(begun, until_kill(grace))
 
     def end_all(self, grace: float) -> None:
-        """Have all calls end within *grace* seconds, of which they know less."""
+        """End all calls within *grace* seconds, of which the tasks know a bit less."""
         if self._pool is not None:
             self._pool.end_all(until_kill(grace))
 
     def close(self, patience: float) -> None:
-        """Let all workers go, kill what does not, and wait so many seconds for it."""
+        """End all workers, kill those that do not end, and wait *patience* seconds."""
         if self._pool is not None:
             self._pool.close(patience)
 

@@ -22,8 +22,8 @@ from taskorch.executors._processes._telling import (
     Telling,
     handle_record,
     lost,
-    unborn,
     unreadable,
+    worker_failed_to_start,
 )
 from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._guard import Guard
@@ -38,7 +38,7 @@ _numbers = itertools.count(1)
 
 class WorkerPool:
     """
-    As many workers as there are calls, up to a number.
+    A pool of worker processes: one for each call, up to a number.
 
     Calls beyond that wait here, in the order in which they came. Once all workers are
     busy, each is given one call more, to go on with at once; one that has nothing to do
@@ -66,7 +66,7 @@ class WorkerPool:
 
     def begin(self, attempt: Attempt) -> Assignment:
         """
-        Have a call made.
+        Begin a call on a worker, or put it into the queue.
 
         Raises:
             InvalidTaskError: It cannot be sent.
@@ -130,7 +130,7 @@ class WorkerPool:
             self.stop(assignment, seconds)
 
     def close(self, patience: float) -> None:
-        """Let all workers go, and wait so many seconds; can be called again."""
+        """End all workers and wait *patience* seconds; may be called again."""
         if self._is_forked():
             return
         with self._lock:
@@ -196,7 +196,7 @@ class WorkerPool:
         return self._closed and not self._there and not self._waiting
 
     def _give_up(self, problem: BaseException) -> None:
-        """There are no descriptors left: the next call may find better times."""
+        """End all calls with *problem*: no descriptors are left."""
         with self._lock:
             self._thread = None
             workers, self._workers = list(self._workers), set()
@@ -385,7 +385,7 @@ class WorkerPool:
         for assignment in begun:
             self._end(assignment, error=lost(assignment, worker))
         if unserved is not None:
-            self._end(unserved, error=unborn(unserved, worker))
+            self._end(unserved, error=worker_failed_to_start(unserved, worker))
 
     def _recover(self, worker: WorkerProcess) -> list[Assignment]:
         """

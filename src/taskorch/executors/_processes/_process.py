@@ -112,7 +112,7 @@ class WorkerProcess:
         self._ours: socket.socket | None = None
         self._theirs: socket.socket | None = None
         #: What it does now or takes next, and what comes after that, if it was given
-        #: that already; guarded by the lock of whoever gives it work.
+        #: that already; guarded by the lock of the pool.
         self.assignment: Assignment | None = None
         self.following: Assignment | None = None
         #: It has said that it can be given work.
@@ -131,7 +131,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its group's and session's too."""
+        """Process id of the worker; also the id of its group and session."""
         assert self._process is not None  # noqa: S101 - it was started
         return self._process.pid
 
@@ -139,7 +139,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """
-        Start it.
+        Start the process.
 
         Raises:
             OSError: The system has no process or descriptor left.
@@ -298,7 +298,7 @@ class WorkerProcess:
         return found
 
     def close_messages(self) -> None:
-        """It is given nothing any more."""
+        """Close the channel for messages to the worker."""
         for there in (self._ours, self._theirs):
             if there is not None:
                 there.close()
@@ -307,7 +307,7 @@ class WorkerProcess:
     # -- its end -------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Let it go once it has done what it does, but not for ever."""
+        """Ask the worker to end after its call, and set a time limit for that."""
         self.is_leaving = True
         with self._lock:
             if self._wire is not None:
@@ -316,7 +316,7 @@ class WorkerProcess:
         self._loop.at(time.monotonic() + 2 * _MOMENT, self.kill)
 
     def kill(self) -> None:
-        """Kill it, with its group; from any thread."""
+        """Kill the worker and its process group; for any thread."""
         with self._lock:
             if self._process is not None and not self._is_over:
                 with suppress(OSError):
@@ -331,7 +331,7 @@ class WorkerProcess:
             self._loop.at(time.monotonic() + _POLL, self._look_again)
 
     def _look(self) -> bool:
-        """Whether it has ended; then what it said last is heard, and all is closed."""
+        """Look whether the process has ended; then read its last messages and close."""
         assert self._process is not None  # noqa: S101 - it is watched
         try:
             code = exit_code_of(self._process)
@@ -339,7 +339,7 @@ class WorkerProcess:
                 return False
             self.exit_code = code
         except ChildProcessError:
-            # Somebody else has waited for it.
+            # Another part of the program has waited for it.
             self.exit_code = None
         self.is_leaving = True
         while not self.is_garbled and self._read():

@@ -25,7 +25,7 @@ IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
 
 
 class Telling:
-    """Something that a task has said through its context, and may wait for."""
+    """A message from a task through its context, with an answer if one is expected."""
 
     def __init__(
         self, worker: WorkerProcess, assignment: Assignment | None, body: bytes
@@ -42,7 +42,7 @@ class Telling:
             self._attempt = attempt if is_of_it else None
 
     def begin(self) -> None:
-        """Have it done."""
+        """Handle the message, on a thread of its own if an answer is expected."""
         if self._number is None:
             self._do()
             return
@@ -120,7 +120,9 @@ def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
     return BrokenExecutor(f"the worker process of task {task_id} {how}{why}")
 
 
-def unborn(assignment: Assignment, worker: WorkerProcess) -> BaseException:
+def worker_failed_to_start(
+    assignment: Assignment, worker: WorkerProcess
+) -> BaseException:
     """What to tell a call for which a worker was started that has ended at once."""
     task_id = assignment.attempt.task_id
     return TaskFailedError(

@@ -46,7 +46,7 @@ def main(wire: int, messages: int) -> None:
 
 
 class _Worker:
-    """All there is in a worker process; also the link of its tasks to us."""
+    """The state of a worker process, and the link of its tasks to the orchestrator."""
 
     def __init__(self, wire: socket.socket, messages: socket.socket) -> None:
         self._wire = wire
@@ -80,7 +80,7 @@ class _Worker:
             del call
 
     def _next_call(self) -> bytes:
-        """The next call: mostly it is there."""
+        """The next call, as bytes; waits for one if there is none yet."""
         while True:
             try:
                 return self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)
@@ -110,7 +110,7 @@ class _Worker:
         try:
             if self._main is not None and any(name in whole for name in _NAMES):
                 self._import_main(*self._main)
-            made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - likewise
+            made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - from our parent
             del call, whole
         except BaseException as error:  # noqa: BLE001 - whatever an import does
             self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
@@ -164,7 +164,7 @@ class _Worker:
             HERE.is_importing_main = False
         module = ModuleType(_MAIN)
         module.__dict__.update(content)
-        # What it has lost may still be needed by somebody.
+        # Another thread may still need what was lost.
         self._old_main = sys.modules["__main__"]
         sys.modules["__main__"] = sys.modules[_MAIN] = module
         self._main = None

@@ -43,7 +43,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         self.logs: Path | None = None
 
     def begin(self, attempt: Attempt) -> ProgramProcess:
-        """Have the program started that is the payload of the task."""
+        """Start the program that is the payload of the task."""
         task_id, task = attempt.task_id, attempt.task
         program: Program = task.payload
 
@@ -76,19 +76,19 @@ class Programs(AttemptExecutor["ProgramProcess"]):
         begun.terminate(until_kill(grace))
 
     def can_hold(self) -> bool:
-        """SIGSTOP reaches all of its group."""
+        """True: SIGSTOP reaches the whole process group."""
         return True
 
     def hold(self, begun: ProgramProcess) -> None:
-        """Stop its group where it stands."""
+        """Stop the process group with SIGSTOP."""
         begun.stop()
 
     def resume(self, begun: ProgramProcess) -> None:
-        """Let it go on."""
+        """Continue the process group with SIGCONT."""
         begun.resume()
 
     def allocation_changed(self, begun: ProgramProcess) -> None:
-        """Have the file with what it holds written anew."""
+        """Write the file with the allocation of the program again."""
         begun.look_again()
 
     def log_path(self, begun: ProgramProcess) -> Path | None:
@@ -115,7 +115,7 @@ class Programs(AttemptExecutor["ProgramProcess"]):
 
 
 class _Holding:
-    """What an attempt holds, for its program."""
+    """The allocation of an attempt, for its program."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -164,7 +164,7 @@ def _how_ended(result: ProgramResult, *, was_asked: bool) -> tuple[str, str]:
 
 
 def _withheld(names: tuple[str, ...], tail: str) -> str:
-    """Some of the variables that a program had not: those first that it speaks of."""
+    """A sentence about variables that a program lacked, those in *tail* first."""
     if not names:
         return ""
     shown = sorted(names, key=lambda name: name not in tail)[:_SOME_NAMES]

@@ -48,7 +48,7 @@ class ProgramExecutor:
 
     If this process is killed, a guardian process kills the programs' groups and then,
     on Linux, every process that has `TASKORCH_RUN` with the id of this run in its
-    environment. `close` ends those likewise. A daemon that is meant to outlive the run
+    environment. `close` ends those too. A daemon that is meant to outlive the run
     is started without that variable (`env -u TASKORCH_RUN …`) and in a session of its
     own (`setsid`).
 
@@ -112,7 +112,7 @@ class ProgramExecutor:
         holding: Holding | None = None,
     ) -> ProgramProcess:
         """
-        Have a program started; from any thread, and without waiting for it.
+        Start a program; for any thread, and without waiting for it.
 
         Args:
             program: What to run.

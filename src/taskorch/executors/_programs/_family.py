@@ -39,7 +39,7 @@ class Family:
         self._mark = mark
 
     def is_gone(self) -> bool:
-        """Whether it is sure, without a look at all processes, that there is nobody."""
+        """Whether the family has surely ended, without a look at all processes."""
         there = self.group is not None and _group_exists(self.group)
         return not there and (self._mark is None or sys.platform != "linux")
 
@@ -50,7 +50,7 @@ class Family:
         return bool(_guardian.find(_guardian.is_executing))
 
     def find(self) -> list[int]:
-        """Their numbers; that of the group, negative, where single ones are unknown."""
+        """Process ids of the family, or its negative group id if they are unknown."""
         if self.is_gone():
             return []  # the usual case, and quick
         if sys.platform != "linux":

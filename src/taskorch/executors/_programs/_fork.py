@@ -11,8 +11,8 @@ from typing import Protocol
 _FORK_PATIENCE = 5.0
 
 
-class Owner(Protocol):
-    """Something that has descriptors which are not for a forked child."""
+class DescriptorHolder(Protocol):
+    """An object with descriptors that a forked child must not keep."""
 
     def disown(self) -> None:
         """In the child: close them."""
@@ -44,7 +44,7 @@ class _Gate:
             self._forking = threading.get_ident()
 
     def after_fork(self) -> None:
-        """Let processes be started again."""
+        """Allow processes to be started again."""
         if self._forking == threading.get_ident():
             self._forking = None
             self._lock.release()
@@ -61,11 +61,11 @@ class _Gate:
 #: Held while a process is started: a fork of ours waits for it.
 no_fork = _Gate()
 
-_owners: weakref.WeakSet[Owner] = weakref.WeakSet()
+_owners: weakref.WeakSet[DescriptorHolder] = weakref.WeakSet()
 
 
-def at_fork(owner: Owner) -> None:
-    """Have *owner* close its descriptors in every forked child."""
+def at_fork(owner: DescriptorHolder) -> None:
+    """Close the descriptors of *owner* in every forked child."""
     _owners.add(owner)
 
 

@@ -32,11 +32,11 @@ class Holding(Protocol):
     """What an attempt holds."""
 
     def held(self) -> Mapping[str, float]:
-        """What it holds now."""
+        """Resources that the program holds now."""
         ...
 
     def reach_checkpoint(self) -> Mapping[str, float]:
-        """It is at a checkpoint: what it holds from now on."""
+        """Resources that the program holds from this checkpoint on."""
         ...
 
 

@@ -61,7 +61,7 @@ class Table:
         self._places[group] = place
 
     def remove(self, group: int) -> None:
-        """*group* is not ours any more, if it was."""
+        """Remove *group* from the table, if it is there."""
         place = self._places.pop(group, None)
         if place is not None:
             self._write(place, 0)
@@ -94,7 +94,7 @@ class Guard:
 
     def start(self) -> None:
         """
-        See that the guardian runs; start it again if somebody has killed it.
+        Start the guardian, unless it runs; also after it was killed from outside.
 
         Raises:
             OSError: No process or no descriptor is to be had.
@@ -171,7 +171,7 @@ class Guard:
             return
         try:
             process.wait(_QUIT_SECONDS)
-        except subprocess.TimeoutExpired:  # somebody has stopped it
+        except subprocess.TimeoutExpired:  # stopped by a signal
             process.kill()
             process.wait()
 

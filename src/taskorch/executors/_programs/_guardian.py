@@ -61,7 +61,7 @@ class State:
         # The name before it may contain anything, brackets too.
         fields = stat[stat.rfind(b")") + 1 :].split()
         self.letter = fields[0].decode()
-        #: One that has ended is there until somebody has waited for it.
+        #: A process that has ended is there until its parent has waited for it.
         self.alive = self.letter not in "ZXx"
         self.parent = int(fields[1])
         self.group = int(fields[2])
@@ -113,7 +113,7 @@ def is_executing(pid: int) -> bool:
 
 
 def find(belongs: Belongs) -> list[int]:
-    """All processes but this one that *belongs* accepts."""
+    """Ids of all processes but this one that *belongs* accepts."""
     try:
         names = os.listdir("/proc")  # noqa: PTH208 - starts fast
     except OSError:

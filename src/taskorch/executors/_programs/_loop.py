@@ -39,7 +39,7 @@ class Loop:
         self._count = itertools.count()
 
     def call(self, action: Action) -> None:
-        """Have *action* run by the loop as soon as may be; from any thread."""
+        """Run *action* on the loop as soon as possible; for any thread."""
         with self._lock:
             self._calls.append(action)
             if self._wake_in >= 0 and not self._woken:
@@ -47,7 +47,7 @@ class Loop:
                 os.write(self._wake_in, b"!")
 
     def at(self, when: float, action: Action) -> None:
-        """Have *action* run at *when*, in seconds of the monotonic clock."""
+        """Run *action* at *when*, in seconds of the monotonic clock."""
         heapq.heappush(self._times, (when, next(self._count), action))
 
     def watch(self, fd: int, action: Action, *, write: bool = False) -> None:
@@ -57,7 +57,7 @@ class Loop:
         self._watched[fd] = action
 
     def unwatch(self, fd: int) -> None:
-        """Forget *fd*, before it is closed."""
+        """Stop watching *fd*, before it is closed."""
         if self._watched.pop(fd, None) is not None:
             self._opened().unregister(fd)
 

@@ -27,7 +27,7 @@ class MemoryKills:
         root: Path = Path("/sys/fs/cgroup"),
     ) -> None:
         self._file = _file_of(own, root)
-        #: As many have been told of somebody.
+        #: Number of kills that have been attributed to a program.
         self._claimed = 0
 
     def count(self) -> int:

@@ -1,4 +1,4 @@
-"""The file with the process id of a program, for whoever watches it from outside."""
+"""The file with the process id of a program, for watchers outside of the library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class PidFile:
-    """There while the program runs; never raises: no program stops for want of it."""
+    """A file with the process id of a running program; never raises."""
 
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else str(Path(path).absolute())
@@ -21,7 +21,7 @@ class PidFile:
         self._written: str | None = None
 
     def write(self, pid: int) -> None:
-        """Make it: whoever finds it finds the whole number in it."""
+        """Write the file in one step: a reader finds the whole number."""
         path = self._path
         if path is None:
             return

@@ -21,7 +21,7 @@ _PIPE_MOST_BYTES = 2**20
 
 
 class Output:
-    """Both output streams of a program; *on_end* is told when both have ended."""
+    """Both output streams of a program; *on_end* is called when both have ended."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Output:
     def finish(self) -> None:
         """Read what is left in the pipes."""
         for fd in list(self._streams):
-            # No more than can be in it: somebody beyond our reach may still write.
+            # No more than can be in it: a process beyond our reach may still write.
             for _ in range(_PIPE_MOST_BYTES // _CHUNK):
                 if not self._read_some(fd):
                     break
@@ -75,7 +75,7 @@ class Output:
         self._tails = Tail(0), Tail(0)
 
     def _read(self, fd: int) -> None:
-        """*fd* can be read, or has come to its end."""
+        """Read from *fd*, and close it at the end of the stream."""
         if self._read_some(fd) is None:
             self._close(fd)
             if not self._streams:
@@ -115,7 +115,7 @@ class Input:
 
     def open(self) -> int:
         """
-        Make the pipe; the program's end of it.
+        Make the pipe, and return the program's end of it.
 
         Raises:
             OSError: There are no descriptors left.

@@ -98,7 +98,7 @@ class ProgramProcess:
         return self._pause(signal.SIGSTOP)
 
     def resume(self) -> bool:
-        """Let a stopped program go on; False if it has ended, or is being ended."""
+        """Continue a stopped program; False if the program ends or has ended."""
         return self._pause(signal.SIGCONT)
 
     def attach(self, pid: int) -> None:
@@ -118,7 +118,7 @@ class ProgramProcess:
             self._exited = True
 
     def release(self) -> None:
-        """Its number is free: signal nobody by it from now on."""
+        """Send no more signals: the process id may be used again by the system."""
         with self._lock:
             self._exited = self._released = True
 

@@ -84,7 +84,7 @@ class _Phase(enum.Enum):
 
 class ProgramRun:
     """
-    One program; all but the constructor is for the supervisor thread.
+    One program; all methods but the constructor are for the supervisor thread.
 
     Its arguments are those of `ProgramExecutor.start`; *on_over* is told after
     *on_end*, which is told once.
@@ -144,7 +144,7 @@ class ProgramRun:
             self._safe(self._start)()
 
     def refuse(self) -> None:
-        """If the program has not been started, say that it is not going to be."""
+        """End a program that has not been started, with an error."""
         if self._phase is _Phase.WAITING:
             msg = f"the program of {self._name!r} was ended before it was started"
             self._finish(ProgramEnd(None, CancelledError(msg)))
@@ -225,7 +225,7 @@ class ProgramRun:
     # ------------------------------------------------------------------ waiting
 
     def _tick(self) -> None:
-        """Do what is due."""
+        """Start the program, or kill it when its time is over."""
         if self._phase is _Phase.WAITING:
             self._start()
             return

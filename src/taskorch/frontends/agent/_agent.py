@@ -171,7 +171,7 @@ class Agent:
 
     def stop(self) -> None:
         """
-        Have it end, from any thread or a signal's handler.
+        Stop the agent; for any thread, or a signal handler.
 
         What runs has the time of `drain`, and is ended then; so it is at once if this
         is called again.
@@ -264,7 +264,7 @@ class Agent:
         self._note(f"is taken by {self._address.url}")
 
     def _await_telling(self) -> None:
-        """What it did while it was not known is told first: it may be its next work."""
+        """Wait until earlier results are reported: the next work may be the same."""
         with self._changed:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._ends, _PATIENCE)
@@ -280,7 +280,7 @@ class Agent:
         self._hear(answer, sent)
 
     def _names(self) -> list[str]:
-        """Under the lock: what it has, for all that others are to know."""
+        """Under the lock: names of the attempts that the service may know of."""
         return [name for name, run in self._runs.items() if not run.is_dropped]
 
     def _under_way(self) -> list[Run]:
@@ -528,7 +528,7 @@ class Agent:
             _LOG.info("%s: %s", self.name, visible(text))
 
     def _is_final(self, error: Refusal) -> bool:
-        """Whether the service will never take it."""
+        """Whether the service will never accept the request that ended in *error*."""
         waits = ("agent_taken", "too_many_agents", "unknown_path", *_UNKNOWN)
         return not error.is_passing and error.code not in waits
 

@@ -25,7 +25,7 @@ _MOST: Final = 64 << 20
 
 
 class Unreachable(Exception):  # noqa: N818 - a state, not a fault
-    """Nothing has answered, or nothing that makes sense: it is said again later."""
+    """No answer, or no valid one: the request is repeated later."""
 
 
 class Refusal(Exception):  # noqa: N818 - what the service has said
@@ -56,7 +56,7 @@ class Refusal(Exception):  # noqa: N818 - what the service has said
 @attrs.frozen
 class Address:
     """
-    Where the service is, and what opens it.
+    The address of the service, and the secrets of the agent.
 
     Attributes:
         url: Such as `http://127.0.0.1:8080`.
@@ -94,7 +94,7 @@ class Address:
         return connect(parts.hostname or "", parts.port, timeout=seconds)
 
     def path(self, verb: str) -> str:
-        """Where something is said."""
+        """The path of the request *verb*."""
         before = urlsplit(self.url).path.rstrip("/")
         return f"{before}/api/v1/agents/{quote(self.agent, safe='')}/{verb}"
 
@@ -165,7 +165,7 @@ class Line:
         return response.status, text
 
     def cut(self) -> None:
-        """From another thread: whoever waits for an answer waits no more, for good."""
+        """Close the connection for good, from another thread: waits for answers end."""
         self._is_cut = True
         connection = self._connection
         sock = None if connection is None else connection.sock

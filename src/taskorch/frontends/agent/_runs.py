@@ -66,7 +66,7 @@ def progress(value: Any) -> None:
 
 @attrs.define(eq=False)
 class Run:
-    """One attempt."""
+    """One attempt of the agent, with its folder and its process."""
 
     order: Mapping[str, Any]
     folder: Path
@@ -82,11 +82,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What it is called on the wire."""
+        """The attempt's name on the wire."""
         return str(self.order["attempt"])
 
     def news(self) -> Any:
-        """What it has said last of how far it is; None: nothing new."""
+        """The latest unreported progress; None if there is none."""
         with suppress(IndexError):
             return self.said.pop()
         try:
@@ -200,7 +200,7 @@ class Runner:
         return run in self._waiting
 
     def _waits_no_more(self, run: Run) -> bool:
-        """Whether it was waiting: of several threads that ask, one is told so."""
+        """Whether *run* was waiting; True for only one of several calling threads."""
         return self._waiting.pop(run, False)
 
     def _not_begun(self, run: Run, error: BaseException) -> None:
@@ -220,7 +220,7 @@ class Runner:
             run.process.terminate(until_kill(grace))
 
     def forget(self, run: Run) -> None:
-        """Nothing of it is needed any more."""
+        """Remove the folder of *run*."""
         remove_tree(run.folder)
 
     def close(self) -> None:
@@ -278,7 +278,7 @@ class Runner:
     # -- functions -----------------------------------------------------------------
 
     def _have_workers(self) -> None:
-        """As many threads as calls at once; one that hangs does not hold the exit."""
+        """Start one more daemon thread for calls, unless there are enough."""
         with self._lock:
             if self._workers == self._at_once:
                 return

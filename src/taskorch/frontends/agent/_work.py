@@ -54,7 +54,7 @@ class Abilities:
         return cls(tuple(names), functions, templates)
 
     def capabilities(self) -> list[str]:
-        """All of them."""
+        """All abilities, sorted, as names of capabilities."""
         return sorted({*self.names, *self.functions, *self.templates})
 
     def work_of(self, order: Mapping[str, Any]) -> Program | Callable[[], Any]:

@@ -107,7 +107,7 @@ class Agents:
         self._is_closed = False
 
     def operations(self) -> list[Operation]:
-        """All of them."""
+        """The operations on agents."""
         return [
             _operation(
                 "hello",
@@ -148,7 +148,7 @@ class Agents:
         ]
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """End all waits of agents."""
         self._is_closed = True
         for session in list(self._sessions.values()):
             session.wake()
@@ -216,7 +216,7 @@ class Agents:
                 session.end_here()
 
     def names(self) -> list[str]:
-        """Those that are there."""
+        """Names of the agents that are there, sorted."""
         with self._joining:
             there = [n for n in self._sessions if not self._agents.is_lost(n)]
         return sorted(there)
@@ -268,7 +268,7 @@ class Agents:
                 return answer({"orders": orders, "stop": stops})
             await waiter.wait(left)
             if not session.is_awaited_by(waiter) or await request.is_disconnected():
-                # Whoever asks by now gets it: this answer may reach nobody.
+                # A newer request gets the work: the client of this one may be gone.
                 return answer({"orders": [], "stop": []})
             asks = False
 

@@ -61,7 +61,7 @@ def create_app(
     artifacts: str | os.PathLike[str] | None = None,
 ) -> Starlette:
     """
-    An ASGI app that lets others use an orchestrator.
+    Make an ASGI app through which other programs use an orchestrator.
 
     `GET /openapi.json` describes it. The orchestrator is started and stopped by its
     owner; the app follows its events from now on, until it is shut down.
@@ -179,7 +179,7 @@ def make_app(
 
 
 def _routes(operations: Iterable[Operation]) -> Iterator[Route]:
-    """One for each path, which says what methods it has if it is asked for another."""
+    """A route for each path; for a wrong method, the path says the right ones."""
     paths: dict[str, dict[str, Operation]] = {}
     for each in operations:
         paths.setdefault(each.path, {})[each.method] = each

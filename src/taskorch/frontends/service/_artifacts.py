@@ -37,7 +37,7 @@ class Artifacts:
         self._folder = folder
 
     def folder_of(self, task_id: str, fence: tuple[int, int]) -> Path:
-        """Where the files of an attempt are. No part of an id begins with a dash."""
+        """Folder for the files of an attempt. No part of an id begins with a dash."""
         epoch, number = fence
         return self._folder.joinpath(*task_id.split("/"), f"-{epoch}.{number}")
 
@@ -127,7 +127,7 @@ class ArtifactsOfTasks:
         self._artifacts = artifacts
 
     def operations(self) -> list[Operation]:
-        """All of them."""
+        """The operations on artifacts."""
         every = "/api/v1/tasks/{task_id}/artifacts"
         return [
             Operation(

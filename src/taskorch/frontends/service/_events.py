@@ -59,7 +59,7 @@ class Events:
         self._feed = feed
 
     def operations(self) -> list[Operation]:
-        """All of them."""
+        """The operations on events."""
         return [
             Operation(
                 *("GET", "/api/v1/events", "events"),

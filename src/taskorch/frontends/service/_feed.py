@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 KEPT: Final = 10_000
 #: Events that are handed over at once.
 PAGE: Final = 500
-#: Who reads the journal is remembered for his next page: so many.
+#: Number of readings of the journal that are kept open for a next page.
 _READINGS: Final = 16
 #: Of the id of a journal, as many digits as tell it from those of other runs.
 _MARK: Final = 8
@@ -40,8 +40,8 @@ _MARK: Final = 8
 _DIGITS: Final = 18
 
 
-class Told:
-    """An event as it is told; it is written down when first somebody wants it."""
+class FeedEvent:
+    """An event for clients, written as JSON when first asked for."""
 
     __slots__ = ("_frame", "event", "name", "seq")
 
@@ -68,7 +68,7 @@ class Told:
 @attrs.frozen
 class Wanted:
     """
-    Which events are asked for.
+    A filter of events.
 
     Attributes:
         names: Their names; none named: all.
@@ -78,8 +78,8 @@ class Wanted:
     names: frozenset[str] = frozenset()
     task: str | None = None
 
-    def has(self, told: Told) -> bool:
-        """Whether this is one of them."""
+    def has(self, told: FeedEvent) -> bool:
+        """Whether the filter accepts the event."""
         if self.names and told.name not in self.names:
             return False
         if self.task is None:
@@ -91,7 +91,7 @@ class Wanted:
 @attrs.frozen
 class Page:
     """
-    Some events.
+    A page of events.
 
     Attributes:
         events: They.
@@ -99,7 +99,7 @@ class Page:
         lost: Whether there were others before these that nobody has any more.
     """
 
-    events: list[Told]
+    events: list[FeedEvent]
     last: int
     lost: bool = False
 
@@ -110,7 +110,7 @@ class Feed:
     def __init__(self, signals: Signals, journal: JournalReader | None) -> None:
         self._journal = journal
         self._lock = threading.Lock()
-        self._kept: list[Told] = []
+        self._kept: list[FeedEvent] = []
         #: The number of the last event that is not kept here any more.
         self._before = 0
         self._followers: set[Waiter] = set()
@@ -142,7 +142,7 @@ class Feed:
             follower.wake()
 
     def _hear(self, event: Event) -> None:
-        told = Told(event)
+        told = FeedEvent(event)
         with self._lock:
             self._kept.append(told)
             if len(self._kept) >= 2 * KEPT:
@@ -182,14 +182,14 @@ class Feed:
         return int(number[:_DIGITS])
 
     def follow(self) -> Waiter:
-        """Somebody new who waits; it is to `leave`."""
+        """Add a waiter for new events, which must `leave` later."""
         follower = Waiter()
         with self._lock:
             self._followers.add(follower)
         return follower
 
     def leave(self, follower: Waiter) -> None:
-        """It waits no more."""
+        """Remove the waiter *follower*."""
         with self._lock:
             self._followers.discard(follower)
 
@@ -232,18 +232,18 @@ class Feed:
 
     def _read(
         self, journal: JournalReader, after: int, until: int, limit: int
-    ) -> list[Told]:
+    ) -> list[FeedEvent]:
         with self._lock:
             events = self._readings.pop(after, None)
         if events is None:
             events = journal.happened(after)
         followed = frozenset(FOLLOWED.values())
-        found: list[Told] = []
+        found: list[FeedEvent] = []
         for event in events:
             if event.seq > until:
                 break
             if type(event) in followed:
-                found.append(Told(event))
+                found.append(FeedEvent(event))
             if len(found) == limit:
                 self._keep(event.seq, events)
                 break
@@ -257,6 +257,6 @@ class Feed:
                     self._readings.popitem(last=False)
 
 
-def chosen(page: Page, wanted: Wanted) -> list[Told]:
-    """Those of a page that are asked for."""
+def chosen(page: Page, wanted: Wanted) -> list[FeedEvent]:
+    """The events of *page* that *wanted* accepts."""
     return [told for told in page.events if wanted.has(told)]

@@ -34,7 +34,7 @@ _LOG: Final = logging.getLogger(__name__)
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 #: Paths that are answered without a token: a probe has none, and they tell nothing.
 OPEN: Final = frozenset({"/livez", "/readyz"})
-#: In the scope of a request: whoever sends it may ask.
+#: In the scope of a request: its sender has the token.
 KNOWN: Final = "taskorch.known"
 #: Requests a second with the token, and of an address without it; as many at once.
 _WITH_TOKEN: Final = 2_000.0
@@ -101,7 +101,7 @@ def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
 
 
 class _Bucket:
-    """So many requests a second, and so many at once."""
+    """A token bucket: requests per second, and at once."""
 
     __slots__ = ("left", "most", "rate", "since")
 
@@ -142,7 +142,7 @@ class Guard:
         self._untold = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check a request, and hand it on."""
+        """Check a request, and pass it to the app."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -167,7 +167,7 @@ class Guard:
         await self._app(scope, receive, send_with_headers)
 
     def _tell(self, scope: Scope, problem: Problem) -> None:
-        """Have the log say what was refused, and how much it was not told of before."""
+        """Log a refused request, and how many refusals were not logged before."""
         if not self._told.take():
             self._untold += 1
             return

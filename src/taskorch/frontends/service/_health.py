@@ -66,7 +66,7 @@ class Numbers:
         self._orch = orch
 
     def operations(self) -> list[Operation]:
-        """All of them."""
+        """The operations on health and statistics."""
         return [
             Operation(
                 *("GET", "/api/v1/health", "health", "How each component is."),

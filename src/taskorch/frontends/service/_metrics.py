@@ -27,7 +27,7 @@ def exposition(
     statuses: Iterable[str] = (),
 ) -> bytes:
     """
-    All of it, in the text format.
+    The metrics in the Prometheus text format.
 
     *status* is what a service does that runs a suite, one of *statuses*.
     """

@@ -100,7 +100,7 @@ class Protocol(H11Protocol):
         self._make_room()
 
     def _make_room(self) -> None:
-        """Of too many connections, end the oldest of those that owe nothing."""
+        """End the oldest idle connections, if there are too many."""
         if len(self.connections) < _CONNECTIONS:
             return
         others = [one for one in self.connections if isinstance(one, Protocol)]
@@ -114,13 +114,13 @@ class Protocol(H11Protocol):
 
     @property
     def is_known(self) -> bool:
-        """Whether its last request was one that may be answered."""
+        """Whether the last request of the connection was one that may be answered."""
         scope: Any = self.scope
         return bool(scope and scope.get(KNOWN))
 
     @property
     def is_idle(self) -> bool:
-        """Whether it has an answer to its last request."""
+        """Whether the last request of the connection has been answered."""
         cycle: Any = self.cycle
         return bool(cycle and cycle.response_complete)
 
@@ -185,7 +185,7 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                # Whoever connects can say in a header that he is somebody else.
+                # Any client can claim another address in a header.
                 proxy_headers=False,
                 limit_concurrency=_CONNECTIONS,
                 h11_max_incomplete_event_size=_MAX_HEAD,

@@ -76,7 +76,7 @@ class _Order:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Its task and its number, as `orch.agents` has it."""
+        """Task and number of the attempt, as `orch.agents` has them."""
         return self.attempt.task_id, self.attempt.number
 
 
@@ -88,7 +88,7 @@ def _parsed(name: str) -> tuple[str, tuple[int, int]] | None:
 
 class Session(AttemptExecutor[str]):
     """
-    One agent of one orchestrator: to begin an attempt is to have it asked for.
+    The executor of one agent elsewhere: attempts wait until the agent asks.
 
     Args:
         agents: Where it is told what is heard of the agent.
@@ -114,13 +114,13 @@ class Session(AttemptExecutor[str]):
         self._has_left = False
 
     def has(self, secret: str) -> bool:
-        """Whether this is what only its agent knows."""
+        """Whether *secret* is that of the session's agent."""
         return hmac.compare_digest(secret.encode(), self.secret.encode())
 
     # -- what the orchestrator says ------------------------------------------------
 
     def begin(self, attempt: Attempt) -> str:
-        """Let the agent have *attempt* when it asks next."""
+        """Keep *attempt* for the agent's next request."""
         task = attempt.task
         fence = "{}.{}".format(*attempt.fence)
         name = f"{fence}.{self._mark}:{attempt.task_id}"
@@ -140,7 +140,7 @@ class Session(AttemptExecutor[str]):
         return name
 
     def stop(self, begun: str, grace: float) -> None:
-        """Have the agent stop an attempt; one that it has not heard of ends here."""
+        """Have the agent stop an attempt; end one that was not sent yet."""
         del grace
         with self._lock:
             order = self._orders.get(begun)
@@ -196,7 +196,7 @@ class Session(AttemptExecutor[str]):
             ]
 
     def are_news(self, stops: Iterable[str]) -> bool:
-        """Whether it has been told to stop these; what takes a while is no news."""
+        """Whether *stops* names an attempt not named to the agent before."""
         told, self._told = self._told, frozenset(stops)
         return not self._told <= told
 
@@ -210,7 +210,7 @@ class Session(AttemptExecutor[str]):
             return [self._orders[name].said for name in names]
 
     def progress(self, reports: Mapping[str, Any]) -> None:
-        """It says how far attempts are; of those that it has not, nothing is told."""
+        """Take reports of progress; those of unknown attempts are ignored."""
         for name, value in reports.items():
             order = self._orders.get(name)
             if order is not None:
@@ -218,7 +218,7 @@ class Session(AttemptExecutor[str]):
 
     def end(self, results: Iterable[Result]) -> list[Fate]:
         """
-        It says how attempts have ended: what became of that, once it is kept.
+        Take results of attempts; what became of each, once it is kept.
 
         Raises:
             JournalUnavailableError: It cannot be kept now; it may say so again.
@@ -254,7 +254,7 @@ class Session(AttemptExecutor[str]):
         return fate
 
     def _bring_late(self, result: Result) -> Fate:
-        """What it says of an attempt that it has not, or had in an earlier life."""
+        """Take a result of an attempt that the session does not have."""
         parsed = _parsed(result.attempt)
         if parsed is None:
             return "unknown"
@@ -272,7 +272,7 @@ class Session(AttemptExecutor[str]):
         return "counted" if counts else "late"
 
     def leave(self, unbegun: Iterable[str]) -> None:
-        """It goes, and has ended what it had begun, but for *unbegun*."""
+        """End the session of an agent that leaves without having begun *unbegun*."""
         with self._lock:
             wanted = {*unbegun, *self._unsent}
             never = {self._orders[name].key for name in wanted if name in self._orders}
@@ -283,7 +283,7 @@ class Session(AttemptExecutor[str]):
         self._agents.leave(self.info.name, never)
 
     def end_here(self) -> None:
-        """Its agent is another orchestrator's by now: whoever waits asks again."""
+        """Close the session, as the agent has joined another orchestrator."""
         with self._lock:
             self._has_left = True
             self._wake()
@@ -313,7 +313,7 @@ class Session(AttemptExecutor[str]):
                 waiter.wake()
 
     def wake(self) -> None:
-        """Whoever waits looks again."""
+        """Wake the waiting request of the agent."""
         with self._lock:
             self._wake()
 

@@ -40,7 +40,7 @@ class EventStream:
         self._wanted = wanted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the stream of events."""
         start = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
         await send(start)
         if scope["method"] == "HEAD":

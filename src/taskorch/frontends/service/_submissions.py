@@ -61,7 +61,7 @@ class Submissions:
         self._programs = programs
 
     def operations(self) -> list[Operation]:
-        """All of them."""
+        """The operations that submit tasks."""
         return [
             Operation(
                 *("POST", "/api/v1/tasks", "submit_task", "Submit one task."),

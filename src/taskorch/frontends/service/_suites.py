@@ -1,4 +1,4 @@
-"""A test suite as a service: it is run when somebody asks, and one run at a time."""
+"""A test suite as a service: it is run on request, one run at a time."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class SuiteRuns:
             self._orch, self._feed = None, None
 
     def refuse(self, problem: Problem) -> None:
-        """A run was asked for that cannot be: whoever asks for the status is told."""
+        """Note, for requests of the status, that a run was refused."""
         with self._lock:
             if self._thread is None:
                 self._status = "failed"
@@ -199,7 +199,7 @@ class SuiteRuns:
         return orch
 
     def _watch(self, orch: TaskOrchestrator) -> None:
-        """Have the log say which agents elsewhere *orch* loses while it has them."""
+        """Log which agents elsewhere *orch* loses while it has them."""
 
         def lost(event: AgentLost) -> None:
             if self._host is orch and not event.agent_id.startswith(OWN):
@@ -269,7 +269,7 @@ class SuiteRuns:
             if isinstance(caught, NotRunningError):
                 status = "interrupted"
             error = _error(caught.code, caught.message, caught.hint)
-        except Exception as caught:  # noqa: BLE001 - whoever asks is told
+        except Exception as caught:  # noqa: BLE001 - the status reports it
             _LOG.exception("a run of a suite could not go on")
             error = _error("error", f"the run could not go on: {caught}")
         finally:
@@ -316,7 +316,7 @@ class SuiteRuns:
         self._idle.stop(drain=False)
 
     def close(self) -> None:
-        """Let those go who follow the run."""
+        """End the streams of those who follow the run."""
         with self._lock:
             feed = self._feed
         if feed is not None:
@@ -326,7 +326,7 @@ class SuiteRuns:
 
     def orchestrator(self) -> TaskOrchestrator:
         """
-        That of the run that there is, or was last: it answers, and changes no more.
+        The orchestrator of the present or the latest run, which still answers.
 
         Raises:
             Problem: None has begun in this life of the service.
@@ -365,7 +365,7 @@ class SuiteRuns:
         return not self._is_ending
 
     def status(self) -> dict[str, Any]:
-        """What it does, or has come to, and which agents elsewhere are there."""
+        """State and outcome of the run, and the agents elsewhere that are there."""
         agents = self.agents.names()
         with self._lock:
             return {
@@ -440,7 +440,7 @@ def _cancel(orch: TaskOrchestrator, timeout: float, late: list[str]) -> None:
 def _await_run(
     idle: TaskOrchestrator, agent: Agent, executor: AttemptExecutor[Any]
 ) -> None:
-    """Let an agent wait in an orchestrator without tasks, which begins with it."""
+    """Start *idle*, an orchestrator without tasks, and let an agent wait in it."""
     idle.start()
     admit(idle, agent, executor)
 
@@ -455,7 +455,7 @@ def _begun(found: _T | None) -> _T:
 
 
 def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
-    """Of the tasks that have begun, who does them, or did them last."""
+    """The agent of the latest attempt of each of the tasks *names* that has begun."""
     found = {}
     for name in names:
         with suppress(UnknownTaskError):

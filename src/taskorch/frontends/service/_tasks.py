@@ -109,7 +109,7 @@ class Tasks:
         self._ends = _Ends()
 
     def operations(self) -> list[Operation]:
-        """All of them."""
+        """The operations on tasks."""
         one = "/api/v1/tasks/{task_id}"
         changes = {
             "cancel": ("Call a task off.", _cancel),
@@ -306,7 +306,7 @@ class _Ends:
         self._waited: dict[tuple[int, str], asyncio.Event] = {}
 
     async def wait(self, handle: TaskHandle[Any], seconds: float) -> None:
-        """Until a task has ended, or so many seconds are over."""
+        """Wait until a task has ended, at most *seconds*."""
         if handle.done() or not seconds:
             return
         loop = asyncio.get_running_loop()
@@ -335,7 +335,7 @@ class _Ends:
 @attrs.frozen
 class _Place:
     """
-    Where a page begins: behind a task, in the order of submission.
+    The place where a page begins: behind a task, in the order of submission.
 
     Attributes:
         at: When that was submitted.
@@ -367,7 +367,7 @@ class _Place:
 
 def _after(place: _Place | None, found: Iterable[TaskStatus]) -> Iterator[TaskStatus]:
     """
-    Those behind a place.
+    The statuses in *found* that are behind *place*.
 
     If the task that the place is behind is not among them any more, the others that
     were submitted together with it come again: none is left out.

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 class Waiter:
-    """Somebody who waits until there is something new; of one event loop."""
+    """A wait for something new, on one event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -24,7 +24,7 @@ class Waiter:
                 self._loop.call_soon_threadsafe(self._news.set)
 
     async def wait(self, seconds: float) -> bool:
-        """Until it was woken, or so many seconds are over; whether it was."""
+        """Wait for `wake`, at most *seconds*; whether it came."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()

@@ -117,7 +117,7 @@ def _is_allowed(kind: str, names: list[str], *, programs: bool) -> bool:
 def _object(
     kind: Mapping[str, Any], options: Mapping[str, Any], names: list[str]
 ) -> dict[str, Any]:
-    """A task of this *kind*, with its options."""
+    """The schema of a task of this *kind*, with its options."""
     known: dict[str, Any] = {**options, **kind["properties"]}
     known.update({name: {"enum": names} for name in _CALLS if name in known})
     return {

@@ -50,7 +50,7 @@ class Workflows:
         self._orch = orch
 
     def operations(self) -> list[Operation]:
-        """All of them."""
+        """The operations on runs of workflows."""
         every, one = "/api/v1/workflows", "/api/v1/workflows/{workflow_id}"
         changes = {
             "cancel": ("Cancel a run.", _cancel),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from taskorch._contexts import TaskContext
 from taskorch.errors import AttemptInterrupted
-from taskorch.frontends.suite._attempt import Attempt, Told
+from taskorch.frontends.suite._attempt import Attempt, AttemptInfo
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
 from taskorch.frontends.suite._process import AgentDiedError, AgentProcess
@@ -27,7 +27,7 @@ class Agent:
         self._processes: dict[str, AgentProcess] = {}
 
     def close(self) -> None:
-        """End its processes, and what they run."""
+        """End the agent's processes, and what they run."""
         for process in self._processes.values():
             process.close()
 
@@ -43,7 +43,7 @@ class Agent:
             ResultsError: It has left no results.
             AgentDiedError: The process of this agent has died.
         """
-        told = Told(
+        told = AttemptInfo(
             *(context.task_id, context.attempt, context.fence, context.allocation),
             context.progress,
         )

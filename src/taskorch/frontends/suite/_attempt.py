@@ -53,7 +53,7 @@ def with_stop(message: str, found: Mapping[str, Any]) -> str:
 
 
 @attrs.frozen
-class Told:
+class AttemptInfo:
     """
     What an attempt is told of itself, in this process or elsewhere, and tells.
 
@@ -85,9 +85,11 @@ class _Found:
 
 
 class Attempt:
-    """One attempt at a task, from what is asked for to what it came to."""
+    """An attempt at a test task, from the request to the verdict."""
 
-    def __init__(self, agent: str, folder: RunFolder, task: Task, told: Told) -> None:
+    def __init__(
+        self, agent: str, folder: RunFolder, task: Task, told: AttemptInfo
+    ) -> None:
         self.agent = agent
         self.folder = folder
         self.told = told
@@ -139,7 +141,7 @@ class Attempt:
         return self._clock.now_ns() / NS
 
     def clear(self) -> None:
-        """Let nothing lie there that an earlier attempt has left."""
+        """Remove what earlier attempts left in the folder."""
         folder = self.folder
         shutil.rmtree(self.place.parent, ignore_errors=True)
         self.place.mkdir(parents=True)
@@ -153,7 +155,7 @@ class Attempt:
 
     @property
     def python(self) -> str:
-        """The interpreter that runs it."""
+        """Path of the interpreter that runs the tests."""
         return self.payload.get("python") or sys.executable
 
     def job(self) -> dict[str, Any]:
@@ -375,7 +377,7 @@ class Attempt:
         shutil.rmtree(self.place.parent, ignore_errors=True)
 
     def _why(self, bad: list[Finding], tests: Sequence[TestRecord]) -> str:
-        """In a few lines, why it has failed."""
+        """Why the attempt failed, in a few lines."""
         lines = ["; ".join(finding.said for finding in bad)]
         failed = [test for test in tests if test.is_bad]
         for test in failed[:_SHOWN]:
@@ -394,7 +396,7 @@ def are_numbers(event: Mapping[str, Any], names: Iterable[str]) -> bool:
 
 
 def _stopped_in(found: _Found) -> str:
-    """Where pytest was stopped: the tests under way, and what was before them."""
+    """A sentence about the tests that ran when pytest was stopped."""
     there = [test for test in found.tests if test.id in found.unended]
     names = [f"{test.id} (for {duration(test.seconds)})" for test in there]
     others = [test for test in found.tests if test not in there]

@@ -18,7 +18,7 @@ import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import AttemptInterrupted, InvalidTaskError, TaskFailure
-from taskorch.frontends.suite._attempt import Attempt, Told, are_numbers
+from taskorch.frontends.suite._attempt import Attempt, AttemptInfo, are_numbers
 from taskorch.frontends.suite._folder import RunFolder, write_json
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._process import WORKER, AgentDiedError
@@ -71,7 +71,7 @@ def admit(
     orchestrator: TaskOrchestrator, agent: Agent, executor: AttemptExecutor[Any]
 ) -> None:
     """
-    Let an agent elsewhere join an orchestrator, by a name that none of ours has.
+    Add an agent elsewhere to an orchestrator, by a name no local agent has.
 
     Raises:
         InvalidTaskError: One of ours may have it; or see `AgentManager.join`.
@@ -90,7 +90,7 @@ def join(
     executor: AttemptExecutor[Any],
 ) -> None:
     """
-    Let an agent elsewhere do tasks of a run.
+    Add an agent elsewhere to an orchestrator, for tasks of a run.
 
     One that can do classes of tests, by name, does only these; else it does all.
 
@@ -107,7 +107,7 @@ def join(
 
 
 class Elsewhere(AttemptExecutor[B]):
-    """Has an agent elsewhere run test tasks as programs, and judges what came of it."""
+    """Runs test tasks as programs of an agent elsewhere, and judges the results."""
 
     def __init__(
         self,
@@ -122,8 +122,8 @@ class Elsewhere(AttemptExecutor[B]):
         self._executor = executor
 
     def begin(self, attempt: AnyAttempt) -> B:
-        """Let the agent have the program."""
-        told = Told(
+        """Give the agent the program."""
+        told = AttemptInfo(
             *(attempt.task_id, attempt.number, attempt.fence),
             Resources.from_units(attempt.told("allocation", None)),
             partial(attempt.told, "progress"),
@@ -134,17 +134,17 @@ class Elsewhere(AttemptExecutor[B]):
         return self._executor.begin(cast("AnyAttempt", given))
 
     def stop(self, begun: B, grace: float) -> None:
-        """Have the agent end it."""
+        """Have the agent end the program."""
         self._executor.stop(begun, grace)
 
     def _counts(self, attempt: AnyAttempt) -> bool:
-        """Whether it is still wanted: of one that was given up, nothing is judged."""
+        """Whether the attempt is still wanted: an abandoned one is not judged."""
         status = self._orchestrator.get_task_status(attempt.task_id)
         return status.state is TaskState.RUNNING and status.attempts == attempt.number
 
 
 class _Given:
-    """An attempt as whoever has it run sees it: as a program. The rest is its own."""
+    """An attempt as the executor of the agent sees it: as a program."""
 
     def __init__(self, attempt: AnyAttempt, made: Attempt, counts: Any) -> None:
         self._attempt = attempt
@@ -184,7 +184,7 @@ class _Given:
 
     def _judged(self, result: object, error: BaseException | None) -> dict[str, Any]:
         """
-        What it came to.
+        The result of the test task, from the *result* of its program.
 
         Raises:
             CriteriaNotMetError: It does not meet its criteria.
@@ -218,7 +218,7 @@ class _Given:
 
 
 def _last_event(text: str) -> dict[str, Any] | None:
-    """How it ended, of what the program has printed; None if it does not say so."""
+    """The last event in the output of the program; None if there is none."""
     try:
         event = json.loads(text)
     except ValueError:

@@ -41,7 +41,7 @@ class Faults:
 
     @property
     def findings(self) -> tuple[tuple[str, str], ...]:
-        """All that was noted, in the order of the files."""
+        """All faults that were noted, in the order of the files."""
         order = {name: n for n, (name, *_) in reversed([*enumerate(self._found)])}
         keys = sorted(self._found, key=lambda key: (order[key[0]], *key[1:]))
         return tuple((str(self._found[key]), key[3]) for key in keys)
@@ -64,7 +64,7 @@ class Faults:
 
 
 def near(key: Located, known: Iterable[str]) -> str:
-    """Which of *known* was meant by *key*, or which there are."""
+    """A hint: the one of *known* that *key* may mean, or all of them."""
     names = tuple(known)
     close = nearest(str(key.value), names)
     if close:

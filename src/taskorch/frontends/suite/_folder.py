@@ -42,7 +42,7 @@ class RunFolder:
         self.under_way: Path = self.path / "attempts"
 
     def make(self) -> RunFolder:
-        """Itself, with all its folders."""
+        """Make the folder of the run, with its folders; the same object."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.artifacts, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
@@ -57,19 +57,19 @@ class RunFolder:
         return self.artifacts / f"{name}_results.json"
 
     def coverage(self, name: str) -> Path:
-        """Which lines a task has run."""
+        """Path of the report on the lines that a task has run."""
         return self.artifacts / f"{name}_coverage.json"
 
     def coverage_data(self, name: str) -> Path:
-        """The same, as coverage.py combines it."""
+        """Path of the coverage data of a task, for coverage.py."""
         return self.artifacts / f"{name}.coverage"
 
     def agent_report(self, name: str) -> Path:
-        """Who ran a task, and what that took."""
+        """Path of the report on the agent of a task, and on what the task took."""
         return self.artifacts / f"{name}_agent_report.json"
 
     def attempt(self, name: str, fence: tuple[int, int]) -> Path:
-        """One attempt's own: another that was given up, and goes on, harms it not."""
+        """Folder of one attempt alone: an abandoned one that goes on cannot harm it."""
         epoch, number = fence
         return self.under_way / name / f"{epoch}.{number}"
 

@@ -47,7 +47,7 @@ class History:
             return cls()
 
     def write(self, path: Path) -> None:
-        """Keep it in *path*."""
+        """Write the history to *path*."""
         write_json(path, attrs.asdict(self))
 
     def learn(self, results: Iterable[Mapping[str, Any]]) -> None:

@@ -202,7 +202,7 @@ def _timeline(report: SuiteReport) -> Iterator[str]:
 
 
 def _fitting(agent: str) -> str:
-    """As much of a name as there is room for beside the bars."""
+    """The name of *agent*, cut to fit beside the bars."""
     most = _LEFT // _LETTER - 1
     return agent if len(agent) <= most else f"{agent[: most - 1]}…"
 

@@ -50,7 +50,7 @@ class JsonLines:
                 file.write(line)
 
     def read(self) -> Iterator[Any]:
-        """All that it has, the oldest first; what a crash cut off is left out."""
+        """All lines of the files, the oldest first, but for one that was cut off."""
         for path in [*self.put_aside(), self.path]:
             with suppress(FileNotFoundError), path.open("rb") as file:
                 for line in file:

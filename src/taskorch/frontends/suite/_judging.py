@@ -24,7 +24,7 @@ class CriteriaNotMetError(TaskFailure):
 @attrs.frozen
 class Finding:
     """
-    One thing that must hold.
+    A criterion, and whether it holds.
 
     Attributes:
         name: The criterion, or `exit_code` or `tests`.

@@ -123,7 +123,7 @@ def _case(suite: ET.Element, test: Mapping[str, Any]) -> None:
 
 
 def _parts(test_id: str, function: str) -> tuple[str, str]:
-    """Where a test stands, and its name, which may have `::` in it."""
+    """The file or class of a test, and its name, which may contain `::`."""
     if function and test_id.endswith(f"::{function}"):
         return test_id.removesuffix(f"::{function}"), function
     file, _, inner = test_id.partition("::")

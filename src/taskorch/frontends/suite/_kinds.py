@@ -52,7 +52,7 @@ class Entry:
         return self.values.get(name, default)
 
     def at(self, name: str) -> Place:
-        """Where the value of *name* stands; or where the mapping does, without it."""
+        """Place of the value of *name*, or of the mapping if there is none."""
         return self.nodes[name][1].place if name in self.nodes else self.place
 
     def node(self, name: str) -> Located:
@@ -132,7 +132,7 @@ class Size:
 
 @attrs.frozen
 class Choice:
-    """One of some words, or of *meanings*: what each of them says."""
+    """The value is one of some words, or of the keys of *meanings*."""
 
     meanings: Mapping[str, Any]
 

@@ -32,17 +32,17 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Number of all tests."""
         return sum(attrs.astuple(self))
 
     @property
     def judged(self) -> int:
-        """Those that are to pass: without the skipped and the xfailed."""
+        """Number of the tests that must pass: without skipped and xfailed ones."""
         return self.total - self.skipped - self.xfailed
 
     @property
     def bad(self) -> int:
-        """Those that make a plain run fail."""
+        """Number of the tests that make a plain run fail."""
         return self.failed + self.errors
 
     @property

@@ -10,7 +10,7 @@ from taskorch.workflows._located import Located
 
 def merged(documents: Iterable[Located], faults: Faults) -> Located | None:
     """
-    All documents as one, in which mappings are dicts of name to value.
+    All documents merged into one, in which mappings are dicts of name to value.
 
     Mappings of the same name are put together, and so are lists of entries that have
     an `id`. All else that is said twice must be the same.

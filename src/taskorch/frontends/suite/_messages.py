@@ -110,7 +110,7 @@ def assignment(
 def progress(
     number: int, at: float, agent: str, task_id: str, said: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """How far a task is, and what it uses."""
+    """The message on the progress of a task, and on the resources that it uses."""
     end = said["estimated_completion"]
     return {
         **_head("progress_update", number, at),

@@ -207,7 +207,7 @@ class Suite:
 
     @property
     def title(self) -> str:
-        """Its name and its version."""
+        """Name and version of the suite."""
         return f"{self.name} {self.version}".rstrip()
 
     @property

@@ -58,7 +58,7 @@ class PhaseClock:
         signals.task_failed.connect(self._ended)
 
     def stop(self) -> None:
-        """Let no time be over any more."""
+        """Stop the clock: no phase times out any more."""
         self._stopped.set()
         thread = self._thread
         if thread is not None:

@@ -70,12 +70,12 @@ class Recorder:
     # -- what pytest calls ---------------------------------------------------------
 
     def pytest_sessionstart(self, session: Any) -> None:
-        """It begins, perhaps with xdist, whose workers look for the tests."""
+        """Register for the tests that xdist's workers find, if there is xdist."""
         if hasattr(session.config.hook, "pytest_xdist_node_collection_finished"):
             session.config.pluginmanager.register(_OfWorkers(self))
 
     def pytest_collection_finish(self, session: Any) -> None:
-        """All tests are known."""
+        """Record the collected tests."""
         named = session.config.option.file_or_dir
         self.paths = [getattr(word, "place", -1) for word in named]
         for item in session.items:
@@ -95,7 +95,7 @@ class Recorder:
         self.know([item.nodeid for item in session.items])
 
     def know(self, names: list[str]) -> None:
-        """These are the tests that are to be run."""
+        """Record the names of the tests that will run."""
         if not self._collected.issuperset(names) or not names:
             self._collected.update(names)
             said = {"collected": names, "files": self.files, "paths": self.paths}
@@ -214,13 +214,13 @@ class _OfWorkers:
         self._recorder = recorder
 
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Any) -> None:
-        """A worker has found its tests."""
+        """Record the tests that a worker of xdist has found."""
         del node
         self._recorder.know(list(ids))
 
 
 def _place(name: str, location: Any) -> dict[str, Any]:
-    """A test, and where it stands."""
+    """A test with its file, line and function, for JSON."""
     file, line, function = location
     line = None if line is None else line + 1
     return {"id": name, "file": file, "line": line, "function": function}

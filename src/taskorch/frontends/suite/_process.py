@@ -88,7 +88,7 @@ class AgentProcess:
         if process is None:
             return
         assert process.stdin is not None  # noqa: S101 - it was asked for
-        assert process.stdout is not None  # noqa: S101 - likewise
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
         process.stdin.close()
         try:
             process.wait(_PATIENCE)
@@ -138,9 +138,9 @@ class AgentProcess:
             self._end_left(process.pid)
 
     def _events(self) -> list[dict[str, Any]]:
-        """What it has said; nothing, if it says nothing for a moment."""
+        """Events of the process so far; empty if none comes for a moment."""
         process = self._process
-        assert process is not None and process.stdout is not None  # noqa: S101, PT018 - likewise
+        assert process is not None and process.stdout is not None  # noqa: S101, PT018 - a pipe
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             has_said = selector.select(_LOOK)

@@ -65,7 +65,7 @@ class TaskPart:
 
     @property
     def has_passed(self) -> bool:
-        """Whether it has succeeded."""
+        """Whether the task has succeeded."""
         return self.status == _words.STATUS[TaskState.COMPLETED]
 
 

@@ -101,7 +101,7 @@ class TestRecord:
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> TestRecord:
-        """One as it stands in a file of ours."""
+        """A record from a file that was written by `taskorch suite`."""
         names = {field.name for field in attrs.fields(cls)}
         return cls(**{name: value for name, value in said.items() if name in names})
 

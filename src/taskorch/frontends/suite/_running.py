@@ -83,7 +83,7 @@ class Ended:
 
     @property
     def level(self) -> int:
-        """How much it matters, as `logging` has it."""
+        """The level of `logging` for the end of the attempt."""
         levels = {"completed": logging.INFO, "retrying": logging.WARNING}
         return levels.get(self.state, logging.ERROR)
 
@@ -133,7 +133,7 @@ def run(
         msg = f"there is no run in {place.path} that has ended"
         raise InvalidTaskError(msg, hint="run it without `failed` first")
     if fresh or (has_ended and not failed):
-        # Whoever begins anew has pytest asked again which tests there are.
+        # A new run has pytest collect the tests again.
         stays = {place.history} if fresh else {place.history, place.collected}
         _put_aside(place, but=stays)
     suite = sharded(suite, place.make())

@@ -256,7 +256,7 @@ def _collect(
     task: SuiteTask, job: Mapping[str, Any], process: AgentProcess
 ) -> Mapping[str, Any]:
     """
-    Have pytest look for the tests of a task.
+    Have pytest collect the tests of a task.
 
     Raises:
         InvalidTaskError: It finds none, or fails.

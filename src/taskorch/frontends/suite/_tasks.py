@@ -34,7 +34,7 @@ _GRANTED: Final = {"cpu_cores": "cpu", "memory_mb": "memory_mb", "disk_mb": "dis
 
 @attrs.frozen
 class _Known:
-    """A task, and where it stands."""
+    """A task, with its entry and place in the files."""
 
     task: SuiteTask
     place: Place
@@ -43,7 +43,7 @@ class _Known:
 
     @property
     def is_part(self) -> bool:
-        """Whether it is a subtask: *entry* is that of its task."""
+        """Whether the task is a subtask: *entry* is that of the whole task."""
         return bool(self.entry.get("id") != self.task.id)
 
 
@@ -117,7 +117,7 @@ def _plans(
 
 
 def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
-    """One task; None if it has no id."""
+    """The task of an entry; None if it has no id."""
     task_id = entry.get("id")
     if task_id is None:
         return None

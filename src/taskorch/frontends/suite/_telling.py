@@ -95,7 +95,7 @@ class Teller:
         return self._tasks.get(name_of(event.task_id))
 
     def _agent(self, event: TaskEvent) -> str:
-        """Who has, or had, the latest attempt at the task."""
+        """Name of the agent of the latest attempt at the task."""
         latest = self._timeline.latest(event.task_id)
         return "local" if latest is None else latest.agent
 

@@ -233,7 +233,7 @@ def add_agents(
     elsewhere: bool = False,
 ) -> None:
     """
-    Let the agents of this process begin.
+    Add the agents of this process to *orchestrator*.
 
     *handler_of* gives what the agent of a name does with a task; *elsewhere* is as it
     was said to `orchestrator_of`.

@@ -94,7 +94,7 @@ def _note(entry: Entry, where: str, name: str, why: str, notes: Faults) -> None:
 
 
 def line_of(findings: Iterable[tuple[str, str]]) -> str:
-    """All that has no effect in a line, without why; "" if there is nothing."""
+    """One line that names all entries without effect; "" if there are none."""
     names = dict.fromkeys(what.partition(": ")[0] for _, what in findings)
     if not names:
         return ""

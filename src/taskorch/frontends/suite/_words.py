@@ -41,5 +41,5 @@ def task_type(kind: str) -> str:
 
 
 def role_of(kind: str) -> str:
-    """Who does tasks of a class: `unit_tests` is `Unit Test Specialist`."""
+    """Role for a class of tests: `Unit Test Specialist` for `unit_tests`."""
     return f"{task_type(kind).replace('_', ' ').title()} Specialist"

@@ -6,7 +6,7 @@ next to nothing and no task sees what another left behind. Where something that 
 loaded is to be measured, or variables are set that are read when an interpreter or a
 module is loaded, the fork begins anew as another interpreter. It reads requests from
 its standard input, a line of JSON each, and writes events to its standard output,
-likewise:
+in the same form:
 
     {"run": {"kind": "pytest", "args": ["-q"], "log": "A1.log", …}}
     {"stop": 10.0}
@@ -61,7 +61,7 @@ def _plugin() -> Any:
 
 
 class Worker:
-    """Runs what it is asked to, one at a time."""
+    """Runs test jobs, one at a time."""
 
     def __init__(self, events: int) -> None:
         #: Where events go.
@@ -85,7 +85,7 @@ class Worker:
             return
 
     def serve(self) -> int:
-        """Do what is asked for until nobody is there to ask; the exit code."""
+        """Serve requests until the input ends; the exit code."""
         # For every fork. They may be missing where nobody asks for them.
         for name in ("pytest", "coverage"):
             with contextlib.suppress(ImportError):
@@ -97,16 +97,16 @@ class Worker:
         return 0
 
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Do this alone; how it ended."""
+        """Run a single job; its last event."""
         wake = _waking()
         self._start(job)
-        # Whoever asks it to end kills what has not ended in time.
+        # The sender of the signal kills what has not ended in time.
         signal.signal(signal.SIGTERM, self._hand_on)
         self._work(wake, is_over=True)
         return self.ended
 
     def _work(self, wake: int, *, is_over: bool) -> None:
-        """Until nobody is there to ask, and what runs has ended."""
+        """Serve until the input has ended and no child runs."""
         while not is_over or self.child:
             # Once its input has ended, it would be ready for ever.
             sources = [wake] if is_over else [wake, 0]
@@ -156,14 +156,14 @@ class Worker:
         self.child = os.fork()
         if not self.child:
             self._become(job)
-        # On both sides: whoever comes first.
+        # In both processes, since either may come first.
         with contextlib.suppress(OSError):
             os.setpgid(self.child, self.child)
 
     def _become(self, job: dict[str, Any]) -> None:
         """In the new process: run the task."""
         os.setpgid(0, 0)
-        # Before it runs, so that whoever hears that we have died knows what to end.
+        # Before it runs, so that the parent knows what to end if we die.
         self.emit({"event": "begun", "group": os.getpid()})
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -263,7 +263,7 @@ class _Coverage:
             return
         other = coverage.Coverage.current()
         if other is not None:
-            # Whoever measures us does not measure the tests.
+            # A measurement of this process is not one of the tests.
             other.stop()
         # In the file of that name, even where the project's settings say `parallel`.
         self.measure = coverage.Coverage(
@@ -323,7 +323,7 @@ def _ignore(*_: object) -> None:
 
 
 def _run_one(path: str) -> int:
-    """As the program of an agent elsewhere: the request in the file *path*."""
+    """Run the job in the file *path*, as the program of an agent elsewhere."""
     try:
         job = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -100,12 +100,12 @@ class Claims:
             if is_alone:
                 self._ledger.shorten()
             self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            # Whoever looks whether it is locked has it for an instant.
+            # A process that looks whether it is locked holds it for an instant.
             fcntl.flock(self._file, fcntl.LOCK_EX)
 
     @property
     def files(self) -> tuple[int, ...]:
-        """The lock of this runner: whoever has it open holds it."""
+        """Descriptor of this runner's lock: an open descriptor holds the lock."""
         return (self._file,) if self._file >= 0 else ()
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ class Claims:
 
     def give_back(self, claim: Claim) -> None:
         """
-        Leave a task of ours to whoever comes next: it has not ended.
+        Release a task that has not ended, for any runner to claim.
 
         Raises:
             FencedOffError: It is not ours any more.
@@ -192,7 +192,7 @@ class Claims:
             self._ledger.add(claim.task_id, Entry(claim.fence))
 
     def block(self, task_id: str, by: str) -> None:
-        """Say that a task is blocked, unless somebody has it or has ended it."""
+        """Mark a task as blocked, unless it is claimed or has ended."""
         with self._shared():
             status = self.status(task_id)
             if status is None or (
@@ -201,7 +201,7 @@ class Claims:
                 self._put(Status(task_id, "blocked", blocked_by=by))
 
     def reset(self, task_id: str, *states: str) -> bool:
-        """Let a task wait again, if its status is one of *states*."""
+        """Reset a task to waiting, if its status is one of *states*."""
         with self._shared():
             path = self._layout.status(task_id)
             try:
@@ -291,7 +291,7 @@ def _is_process(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except PermissionError:
-        # Somebody else's.
+        # Another runner's.
         return True
     except (OSError, OverflowError):
         return False

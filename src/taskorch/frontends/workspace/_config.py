@@ -33,7 +33,7 @@ _NUMBER: Final = re.compile(r"[0-9]+[-_.]")
 @attrs.frozen
 class PhaseRule:
     """
-    What holds for the tasks of a phase.
+    The rules for the tasks of a phase.
 
     Attributes:
         limit: How many of its tasks run at once; None is without limit.

@@ -141,7 +141,7 @@ def dry_run(
 
 
 class _Planner:
-    """Which tasks would be run, as tasks of an orchestrator that simulates them."""
+    """Plans a dry run: tasks for an orchestrator that simulates them."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _Planner:
         self.not_run: dict[str, str] = {}
 
     def tasks(self) -> list[Task[Any]]:
-        """Those that would be run, and gates between the phases."""
+        """The tasks that would be run, and gates between the phases."""
         tasks: list[Task[Any]] = []
         gate: str | None = None
         shut: str | None = None

@@ -24,7 +24,7 @@ _MAX_TEXT: Final = 4096
 _HOUR: Final = 3600.0
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": _HOUR, "d": 24 * _HOUR}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd])")
-#: A year: whoever writes more meant another unit.
+#: A year: a larger number was meant in another unit.
 _MAX_HOURS: Final = 366 * 24
 
 
@@ -66,7 +66,7 @@ class Fields:
         return fields
 
     def place(self, name: str) -> Place:
-        """Where the value of the field *name* stands."""
+        """Place of the value of the field *name*."""
         node: Node | None = self._node.value.get(name)
         return (self._offset + 1, 1) if node is None else self._place(node)
 
@@ -178,7 +178,7 @@ class Fields:
         return [found[name] for name in names]
 
     def flag(self, name: str) -> bool:
-        """True or false; false if it is not there."""
+        """The boolean *name*; false if it is not there."""
         node = self._get(name)
         if node is None:
             return False
@@ -219,12 +219,12 @@ class Fields:
         return Fields(self._path, node, self._offset, self._problems)
 
     def names(self) -> Iterator[str]:
-        """All names in the mapping: each may be anything."""
+        """All names in the mapping, which may be any."""
         self._names.update(self._node.value)
         return iter(self._node.value)
 
     def plain(self) -> dict[str, Any]:
-        """All of it, without places."""
+        """The mapping as a dict, without places."""
         return {name: _plain(node) for name, node in self._node.value.items()}
 
     # -- what is wrong -------------------------------------------------------------
@@ -311,7 +311,7 @@ class Fields:
 
 @lru_cache
 def _nearest(name: str, known: tuple[str, ...]) -> str | None:
-    """Which of *known* is most like *name*: the files of a folder ask the same."""
+    """The one of *known* that is most like *name*; cached for repeated names."""
     return nearest(name, known, 0.8)
 
 

@@ -20,13 +20,13 @@ def missing_inputs(layout: Layout, task: TaskFile) -> list[str]:
 
 
 def unmade_inputs(layout: Layout, task: TaskFile, known: Container[str]) -> list[str]:
-    """Those of them that none of the tasks *known* makes."""
+    """Missing inputs of *task* that no task in *known* makes."""
     unmade = [name for name in task.inputs if maker_of(name, known) is None]
     return missing_files(layout, layout.folder("outputs"), unmade)
 
 
 def missing_outputs(layout: Layout, task: TaskFile) -> list[str]:
-    """What a task should have made, likewise; what its gate asks for included."""
+    """Missing outputs of *task*, the files that its gate asks for included."""
     if not task.outputs and not task.gate:
         return []
     return [
@@ -46,7 +46,7 @@ def why_shut(layout: Layout, phase: str, rule: PhaseRule) -> list[str]:
 
 
 def missing_files(layout: Layout, folder: Path, names: Iterable[str]) -> list[str]:
-    """Which of *names* are no files in *folder*, as seen from the workspace."""
+    """Those of *names* that are no files in *folder*, as paths in the workspace."""
     missing: list[str] = []
     for name in names:
         path = folder / name

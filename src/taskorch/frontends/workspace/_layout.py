@@ -34,7 +34,7 @@ class Layout:
         return f"{self.tasks}/{task_id}.md"
 
     def folder(self, kind: str) -> Path:
-        """One of `KINDS`."""
+        """The folder of one of `KINDS`."""
         return Path(f"{self.root}/{self.workspace}/{kind}")
 
     def status(self, task_id: str) -> str:

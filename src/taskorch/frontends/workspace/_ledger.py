@@ -34,7 +34,7 @@ class Entry:
 
 class Ledger:
     """
-    A file that all runners append to; of the lines of a task the last one counts.
+    A file that all runners append to; the last line about a task counts.
 
     One file for all tasks, since to make a file for each takes the system longer than
     all else that a claim is. Whoever writes holds what all runners share; whoever reads
@@ -52,7 +52,7 @@ class Ledger:
         self._lock = threading.Lock()
 
     def entry(self, task_id: str) -> Entry:
-        """What it says of a task now."""
+        """The latest entry of a task."""
         with self._lock:
             self._read()
             return self._known.get(task_id, Entry())
@@ -129,7 +129,7 @@ class Ledger:
 
     def _read_up_to(self, there: int) -> int:
         if there < self._read_to:
-            # Somebody has cut it by hand.
+            # The file was cut by hand.
             self._read_to, self._known = 0, {}
         if there > self._read_to:
             self._learn(os.pread(self._file, there - self._read_to, self._read_to))

@@ -8,7 +8,7 @@ import attrs
 @attrs.frozen(order=True)
 class Problem:
     """
-    Something that is wrong with a file; `str()` of it is `file:line:column: text`.
+    A fault in a file; `str()` of it is `file:line:column: text`.
 
     Attributes:
         path: The file, as seen from the folder of the workspace.

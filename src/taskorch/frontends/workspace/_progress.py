@@ -73,7 +73,7 @@ class Progress:
         return status is not None and status.status == "completed"
 
     def phases(self) -> list[PhaseCounts]:
-        """Each phase."""
+        """Counts of each phase."""
         found: list[PhaseCounts] = []
         for phase, ids in self._plan.phases.items():
             states: Mapping[str, int] = Counter(
@@ -99,7 +99,7 @@ class Progress:
         return found + why_shut(self._layout, phase, self._config.rule(phase)[1])
 
     def left_in(self, phase: str) -> str:
-        """Which tasks of a phase have not completed, in words; empty if none."""
+        """Names of the tasks of a phase that have not completed; "" if all have."""
         ids = self._plan.phases.get(phase, ())
         left = [task_id for task_id in ids if not self.has_completed(task_id)]
         if not left:

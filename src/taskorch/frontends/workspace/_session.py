@@ -49,7 +49,7 @@ from taskorch.model import Task
 _LOOK: Final = 0.5
 _LONGEST_LOOK: Final = 2.0
 #: … and how many times as long as one takes: ten thousand files take a tenth of one.
-_REST: Final = 20
+_TIMES_LONGER: Final = 20
 
 
 class GateShutError(Failed):
@@ -107,7 +107,7 @@ class Session:
         signals = self.orchestrator.signals
         signals.task_blocked.connect(self._blocked)
         signals.task_unblocked.connect(self._unblocked)
-        # Whoever runs this is told of failures in the files, and by `tell`.
+        # Failures are reported in the files, and by `tell`.
         signals.task_failed.connect(_ignore)
         self._lock = threading.RLock()
         self._handles: dict[str, TaskHandle[Any]] = {}
@@ -144,7 +144,7 @@ class Session:
             began = time.monotonic()
             if not self.look() and idle:
                 return
-            pause = _REST * (time.monotonic() - began)
+            pause = _TIMES_LONGER * (time.monotonic() - began)
             idle = self.orchestrator.wait(min(max(pause, _LOOK), _LONGEST_LOOK))
 
     def look(self) -> bool:
@@ -165,7 +165,7 @@ class Session:
             return bool(again or fresh or self._open_gates())
 
     def _open_gates(self) -> bool:
-        """Let gates that were found shut look again, if what shut them is gone."""
+        """Check again the shut gates whose reason is gone; whether any opened."""
         opened = is_shut = False
         for phase in sorted(self._gates, key=by_numbers):
             gate = self._gates[phase]
@@ -333,7 +333,7 @@ class Session:
                 yield task_id
 
     def _enter(self, phase: str) -> Any:
-        """All phases before have passed, unless another has come between."""
+        """Begin *phase* once all phases before it have passed."""
         with self._lock:
             self.look()
             return self._after_those(self._enter, phase, self._exits_before(phase))

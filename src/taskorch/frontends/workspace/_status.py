@@ -56,7 +56,7 @@ class Status:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is `completed` or `failed`."""
+        """Whether the status is `completed` or `failed`."""
         return self.status in ("completed", "failed")
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Status:
         return {name: value for name, value in said if value is not None}
 
     def to_json(self) -> str:
-        """The file, as people read it."""
+        """The status file's text, one field a line."""
         said = self.to_dict().items()
         lines = ",\n".join(f'  "{name}": {_as_json(value)}' for name, value in said)
         return f"{{\n{lines}\n}}\n"

@@ -23,7 +23,7 @@ _END: Final = re.compile(rb"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
 @attrs.frozen
 class TaskFile:
     """
-    What the head of a task file says.
+    The head of a task file.
 
     Attributes:
         task_id: Its path in the folder of tasks, without the suffix.
@@ -31,7 +31,7 @@ class TaskFile:
         dependencies: Ids of tasks that must have completed.
         inputs: Files that must be there before it starts, in the folder of outputs.
         outputs: Files that must be there when it has ended, in its folder of outputs.
-        gate: Likewise, as seen from the folder of the workspace.
+        gate: Files that must be there when it has ended, in the workspace.
         agent: The name of the agent that does it; None is any that can.
         command: The program that does it, in the place of the agent's.
         capability: What its agent must be capable of.
@@ -69,7 +69,7 @@ class TaskFile:
 
     @property
     def phase(self) -> str:
-        """The folder that it is in; empty for none."""
+        """The folder of the task; "" for none."""
         first, slash, _ = self.task_id.partition("/")
         return first if slash else ""
 

@@ -35,7 +35,7 @@ def orchestrator_for(config: Config) -> TaskOrchestrator:
 
 
 def add_agent(orch: TaskOrchestrator, agent: AgentProgram, handler: Any) -> None:
-    """Let *handler* do the tasks of *agent*."""
+    """Add *agent* to the orchestrator, with *handler* for its tasks."""
     orch.agent(
         f"agent/{agent.name}",
         capabilities=[_by(agent.name), *map(_can, agent.capabilities)],
@@ -66,7 +66,7 @@ def task_for(config: Config, task: TaskFile, after: Iterable[Any] = ()) -> Task[
 
 
 def _requires(config: Config, task: TaskFile) -> list[str]:
-    """Who can do a task: the agent that it names, or any that has what it asks for."""
+    """The capabilities for a task: its agent's name, or what the task asks for."""
     wanted = [_can(name) for name in task.capability]
     if task.agent is not None or not wanted:
         wanted.append(_by(task.agent or config.agent.name))

@@ -75,7 +75,7 @@ class _Outcome:
 
 class Worker:
     """
-    Does the tasks that the orchestrator starts.
+    Runs the tasks that the orchestrator starts.
 
     *find* says the task file of an id as it is now, and the seconds that it may take;
     None if it has gone. *held_up* says how many tasks wait for one, directly or not.
@@ -218,7 +218,7 @@ class Worker:
             ended.wait()
             return _Outcome("Cancelled", is_final=True)
         except TaskCancelledError:
-            # Likewise: it had not even begun.
+            # Cancelled before it began, for one of the same reasons.
             raise
         except TaskTimeoutError:
             return _Outcome("Timeout")
@@ -244,7 +244,7 @@ class Worker:
         return Program(
             [filled(word, names) for word in args],
             env=env,
-            # It is the user's own, and gets what it would get from his shell.
+            # It is the user's own, and gets what it would get from a shell.
             inherit_env=True,
             cwd=layout.root,
             stdin=stdin,

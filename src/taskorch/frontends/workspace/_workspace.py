@@ -99,11 +99,11 @@ class Workspace:
 
     @property
     def title(self) -> str:
-        """What it is called: by `workspace.yaml`, or by its folder."""
+        """Title of the workspace: from `workspace.yaml`, or the folder's name."""
         return self._config.title or self.root.name
 
     def lint(self) -> list[Problem]:
-        """All that is wrong with `workspace.yaml` and the task files."""
+        """All faults in `workspace.yaml` and the task files."""
         return [*sorted(self._faults), *self._plan.problems]
 
     @property
@@ -279,7 +279,7 @@ class Workspace:
 
     def why(self, task_id: str) -> str:
         """
-        Why a task is where it is, for people.
+        Why a task is in its state, for people.
 
         Raises:
             UnknownTaskError: There is no such task.
@@ -293,7 +293,7 @@ class Workspace:
 
     def retry(self, task_id: str) -> list[str]:
         """
-        Let a task that has ended be run again, and what it blocks wait for it.
+        Have a task that has ended run again, and the tasks that it blocks wait for it.
 
         Returns:
             The ids of the tasks that wait now.

@@ -37,7 +37,7 @@ _OUTSIDE: Final = {
 
 
 class _UnknownError(Exception):
-    """Nobody can say; why."""
+    """No estimate can be made; the text says why."""
 
 
 def estimate(
@@ -139,7 +139,7 @@ class _Guess:
         return order
 
     def _end(self, row: TaskRow) -> float:
-        """Seconds until *row*, which somebody waits for, completes."""
+        """Seconds until *row*, a parent of another task, completes."""
         wait = wait_of(row)
         if wait is not None and wait[0] is None and row.state is not _S.SUSPENDED:
             # A wait for a time only: it begins once all parents have ended.

@@ -14,7 +14,7 @@ from taskorch._limits import NS
 from taskorch.kernel import _soft
 from taskorch.kernel._application import GONE
 from taskorch.kernel._backfill import reservation
-from taskorch.kernel._control import is_missing
+from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits
 from taskorch.kernel._explain._estimate import estimate
 from taskorch.kernel._explain._parents import HEIGHT, reruns, wait_of, waits_for
@@ -250,14 +250,14 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
 
 
 def approve(run_id: str, phase: str) -> str:
-    """How somebody approves."""
+    """The call that approves *phase* of a run, as text."""
     return f"Call orch.workflows.approve({run_id!r}, {phase!r}, by=…)."
 
 
 def _held(row: TaskRow, extra: RowExtra) -> Blocker:
     verdicts = "'retry' | 'fail' | 'complete'"
     remedy = Remedy("decide", f"Call orch.decide({row.id!r}, {verdicts}).", (row.id,))
-    if is_missing(row) and extra.error is not None:
+    if is_unresolvable(row) and extra.error is not None:
         detail = f"What it needs is gone: {extra.error[1]}."
         back = Remedy("agent_back", "It goes on when that is back.", name=GONE)
         return Blocker("decision", detail, remedies=(back, remedy))

@@ -52,13 +52,13 @@ def shares_by_hand(kernel: KernelState) -> list[Share]:
 
 
 def holders_of(kernel: KernelState, name: str) -> Held:
-    """Who holds the resource *name*, and how much: see `Holders`."""
+    """Names and units of the holders of the resource *name*: see `Holders`."""
     return Holders(kernel).of(name, kernel.pools[name].used)
 
 
 class Holders:
     """
-    Who holds something; attempts are looked for only as far as a question needs it.
+    Finds holders of slots and resources, looking only at as many attempts as needed.
 
     The kernel keeps no list of them, since that would cost every start. Where more
     than twice `REACH` tasks are in memory, some may be missing.
@@ -76,7 +76,7 @@ class Holders:
 
     def of(self, name: str | None, need: int, agent: AgentRow | None = None) -> Held:
         """
-        Who holds the resource *name*, or slots if that is None, of *agent* or of all.
+        Holders of the resource *name*, or of slots (None), on *agent* or anywhere.
 
         So many that there are enough to be named, and that together hold *need*.
         """
@@ -110,7 +110,7 @@ def _under_way(kernel: KernelState) -> Iterator[TaskRow]:
 
 
 def enough(held: Held, need: int) -> tuple[str, ...]:
-    """Of those who hold something, some whose end frees *need*; few, if possible."""
+    """Names of a few *held* allocations that together free *need*."""
     chosen: list[str] = []
     # The largest first; of equals, the first.
     for name, units in sorted(held, key=lambda pair: -pair[1]):

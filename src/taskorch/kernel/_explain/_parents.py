@@ -193,7 +193,7 @@ def _mending(
 
 
 def _is_hopeless(kernel: KernelState, row: TaskRow) -> bool:
-    """Whether it is known that nobody can do *row*, as things are now."""
+    """Whether no agent can do *row*, as far as is known now."""
     bucket = row.bucket
     return bucket.agents_version == kernel.agents_version and not bucket.agents
 

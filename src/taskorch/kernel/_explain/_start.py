@@ -50,7 +50,7 @@ NOT_STARTED: Final = Blocker(
 
 @frozen
 class _Short:
-    """Something that is short, or too small."""
+    """A shortage: a resource or slot that is short, or too small for the task."""
 
     #: Says so: only of what is told, since holders must be looked for.
     blocker: Callable[[], Blocker]
@@ -244,7 +244,7 @@ class Start:
         return found
 
     def _rates(self) -> list[Blocker]:
-        """The rates that have no token for it yet."""
+        """Blockers: the rates that have no token for the task yet."""
         found = []
         for rate in self._bucket.rates:
             ns = rate.wait(self._now)
@@ -291,7 +291,7 @@ class Start:
         )
 
     def _in_its_way(self, agents: Iterable[AgentRow]) -> dict[AgentRow, None]:
-        """Those of *agents* on which it would put off the task with a reservation."""
+        """The *agents* on which the task would put off the one with a reservation."""
         kernel, row, now = self._kernel, self._row, self._now
         return {
             agent: None
@@ -302,7 +302,7 @@ class Start:
         }
 
     def _reserved(self, kept: Reservation, agent: str = "") -> Blocker:
-        """It would put off the first task that cannot start."""
+        """Blocker: a start would put off the first task that cannot start."""
         first = kept.row.id
         left = None if kept.start_ns is None else (kept.start_ns - self._now) / NS
         length = _backfill.length_of(self._kernel, self._row)
@@ -395,14 +395,14 @@ class Start:
         return [Blocker("veto", detail, remedies=(remedy,))]
 
     def _nobody(self) -> Blocker:
-        """No agent matches."""
+        """Blocker: no agent matches."""
         reason = self._bucket.match_reason
         detail = f"No agent can do it{f': {reason}' if reason else ''}."
         needs = ", ".join(self._bucket.spec.requires or ())
         return Blocker("capability", detail, needs, remedies=(self._add_agent(),))
 
     def _slot(self, missing: int, agent: str = "") -> Blocker:
-        """So many slots of the orchestrator are missing, if *agent* is to do it."""
+        """Blocker: *missing* slots of the orchestrator, for a start on *agent*."""
         kernel = self._kernel
         limit = kernel.concurrency
         # A slot that is freed may go to an attempt that waits to go on, on that agent.
@@ -535,7 +535,7 @@ class Start:
     def _holders_of(
         self, name: str | None, need: int, agent: AgentRow | None = None
     ) -> Held:
-        """As `Holders.of`; slots are held as well by attempts that wait for theirs."""
+        """Holders, with the attempts that wait for their slots: see `Holders.of`."""
         held = self._holders.of(name, need, agent)
         if name is None:
             rows = [row for row in self._returning if agent in (None, row.agent)]
@@ -543,7 +543,7 @@ class Start:
         return held
 
     def _others(self) -> tuple[Remedy, ...]:
-        """Where the registry goes by capabilities, an agent more is a way out."""
+        """Remedy: add an agent, where the registry matches by capabilities."""
         return () if self._bucket.spec.requires is None else (self._add_agent(),)
 
     def _add_agent(self, capacity: Units | None = None) -> Remedy:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from taskorch._frozen import frozen
 from taskorch.kernel import _books
 from taskorch.kernel._application import is_under_way
-from taskorch.kernel._control import is_missing
+from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._dispatch import match
 from taskorch.kernel._explain._explanation import approve, why_held
@@ -167,7 +167,7 @@ class Search:
                 return None
             return self._cause("event", (name,), partial(_emit, name), outside=True)
         why = why_held(row)
-        kind = "gone" if is_missing(row) else "decision"
+        kind = "gone" if is_unresolvable(row) else "decision"
 
         def tell(ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
             verdicts = "'retry' | 'fail' | 'complete'"
@@ -177,7 +177,7 @@ class Search:
         return self._cause(kind, (why,), tell, outside=True)
 
     def _roots_of(self, row: TaskRow) -> tuple[str, ...]:
-        """As `RowExtra.roots`, for all that is blocked in one go."""
+        """Ids of the first failures above *row*; all are kept for later calls."""
         known = self._roots
         stack = [row]
         while stack:
@@ -339,7 +339,7 @@ class _Held:
         self._of_agent: Counter[tuple[AgentRow, str]] = Counter()
 
     def add(self, share: Share) -> None:
-        """What an attempt has, it keeps."""
+        """Add the slots and resources that one attempt holds, and will keep."""
         name, agent, slots, alloc = share
         if slots or alloc:
             self.holders.append(name)
@@ -376,7 +376,7 @@ def _is_blocked(row: TaskRow) -> bool:
 
 
 def _root(parent: TaskRow) -> tuple[str, ...]:
-    """Where the failure of *parent* began, which is not blocked itself."""
+    """Ids of the tasks that first failed above *parent*, or of *parent* itself."""
     extra = parent.extra
     return extra.first_roots if extra is not None and extra.passed_on else (parent.id,)
 

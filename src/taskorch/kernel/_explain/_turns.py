@@ -15,7 +15,7 @@ def passed_over(
     kernel: KernelState, last: TaskRow, firsts: Iterable[TaskRow], now: int
 ) -> TaskRow | None:
     """
-    Of *firsts*, one that could have begun when *last* did, within its soft quotas.
+    A task of *firsts* that, within its soft quotas, could have begun before *last*.
 
     The last fact of the step was the start of *last*, above its soft quota: to look,
     what that has taken is given back for a moment. *firsts* are the queued tasks that

@@ -377,7 +377,7 @@ class Chance:
 
     def error(self, number: int, attempt: int) -> BaseException | None:
         """
-        What an attempt fails with, if it fails.
+        The error of a failing attempt; None if the attempt succeeds.
 
         Raises:
             InvalidTaskError: `failures` answers neither a probability nor an error.

@@ -140,7 +140,7 @@ def _legend(bars: Sequence[Bar], critical: Container[str]) -> str:
 
 
 def _colours(bar: Bar, critical: Container[str]) -> tuple[str, str]:
-    """The inside of a bar, and its border."""
+    """The colours of a bar: inside and border."""
     task, _, _, _, _, outcome = bar
     if task in critical and outcome in ("completed", "waited"):
         return _CRITICAL

@@ -19,7 +19,7 @@ from taskorch.model import Agent, Call, Resources, Task, Units, Wait, kind_of, t
 from taskorch.model._explanation import some
 from taskorch.model._show import show
 from taskorch.policies import SourceRegistry
-from taskorch.runtime._deciders import _STRUCTURE, Parts
+from taskorch.runtime._deciders import _STRUCTURE, Policies
 from taskorch.runtime._translation import (
     is_simple,
     needs_of,
@@ -81,7 +81,7 @@ class Plan:
         return len(self.ids)
 
     def task(self, place: int) -> Task:
-        """A task as policies see it: with its id."""
+        """The task as policies see it: with its id."""
         task = self.tasks[place]
         if task.id is None:
             task = self.tasks[place] = attrs.evolve(task, id=self.ids[place])
@@ -92,7 +92,7 @@ class Plan:
 class Means:
     """What there is to do a plan with: all that an orchestrator was made with."""
 
-    parts: Parts
+    parts: Policies
     config: KernelConfig
     pools: Units
     agents: tuple[Agent, ...]
@@ -103,14 +103,14 @@ class Means:
     #: Whom each quota is for, and its limits.
     quotas: tuple[tuple[str, str, Units], ...] = ()
 
-    def fresh_parts(self) -> Parts:
+    def fresh_parts(self) -> Policies:
         """
         Copies of the parts: what they remember of a simulation is forgotten with it.
 
         One that cannot be copied is asked itself.
         """
-        names = [field.name for field in attrs.fields(Parts)]
-        return Parts(**{name: _copied(getattr(self.parts, name)) for name in names})
+        names = [field.name for field in attrs.fields(Policies)]
+        return Policies(**{name: _copied(getattr(self.parts, name)) for name in names})
 
     def unbounded(self, tasks: int) -> Means:
         """The same with so much of everything that no task waits for any of it."""

@@ -86,7 +86,7 @@ class Saving:
 
     @property
     def what(self) -> str:
-        """One more of it, in words: `one more slot`, `512 more memory_mb`."""
+        """The addition in words: `one more slot`, `512 more memory_mb`."""
         if self.kind == "agent":
             return f"one more agent for {self.name}"
         if self.kind == "phase":

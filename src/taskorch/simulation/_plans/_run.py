@@ -32,7 +32,7 @@ from taskorch.kernel import (
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, TaskState, Units
-from taskorch.runtime._deciders import Parts, PolicyDeciders
+from taskorch.runtime._deciders import Policies, PolicyDeciders
 from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, Plan
@@ -82,9 +82,9 @@ def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
 
 
 class _Deciders(PolicyDeciders):
-    """As in the runtime; how long tasks take is known from what is simulated."""
+    """Deciders of a runtime, which know the simulated durations of tasks."""
 
-    def __init__(self, parts: Parts, plan: Plan, chance: Chance) -> None:
+    def __init__(self, parts: Policies, plan: Plan, chance: Chance) -> None:
         super().__init__(parts, lambda row: plan.task(row.cargo))
         self._expected = chance.expected
 
@@ -122,7 +122,7 @@ class _Run:
         self.waits: dict[TaskRow, int] = {}
 
     def go(self) -> Course:  # noqa: C901 - one loop, in order
-        """Carry it out."""
+        """Run the plan to its end."""
         if not self._submit_plain():
             self._submit()
         kernel, heap = self.kernel, self.heap
@@ -157,7 +157,7 @@ class _Run:
     # -- submitting ----------------------------------------------------------------
 
     def _submit(self) -> None:
-        """As the runtime does: everybody is asked about all, then all are accepted."""
+        """Submit all tasks: each is considered, then all are accepted."""
         kernel, now, plan = self.kernel, self.begins, self.plan
         buckets: dict[Spec, Bucket] = {}
         rows: list[TaskRow] = []
@@ -199,7 +199,7 @@ class _Run:
 
     def _submit_plain(self) -> bool:
         """
-        As `_submit`, where nobody need be asked about a task; whether that is so.
+        Submit tasks that need no decision of a policy; False if some need one.
 
         `tests/simulation_plans/test_laws.py` holds the two equal.
         """
@@ -264,7 +264,7 @@ class _Run:
         return None if terms is None else attrs.evolve(terms)
 
     def _without_refused(self, admitted: list[Any]) -> list[Any]:
-        """Those of *admitted* that do not wait, however far, for what was refused."""
+        """Those of *admitted* that do not depend on a refused task."""
         plan, never = self.plan, self.course.never
         children: dict[int, list[int]] = {}
         for number, above in enumerate(plan.parents):
@@ -347,7 +347,7 @@ class _Run:
         self.course.spans.append(span)
 
     def _note_waits(self, now: int) -> None:
-        """Some tasks have begun to wait for what comes from outside, or have ended."""
+        """Note tasks that began to wait for something from outside, or have ended."""
         touched, self.kernel.touched = self.kernel.touched, []
         for row, _ in touched:
             terms = None if row.links is None else row.links.terms

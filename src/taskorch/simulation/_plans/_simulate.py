@@ -31,7 +31,7 @@ def simulate(
         msg = f"seed is an integer, not {show(seed)}"
         raise InvalidTaskError(msg)
     kernel = runtime.kernel
-    plan = plan_of(work, lambda name: name in kernel.tasks or name in kernel.retired)
+    plan = plan_of(work, lambda name: name in kernel.tasks or name in kernel.evicted)
     odds = odds_of(
         plan, durations, failures, partial(history_of, runtime), spread=draws > 1
     )

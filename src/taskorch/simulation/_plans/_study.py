@@ -17,7 +17,7 @@ from taskorch.simulation._plans._run import Course, carry_out
 
 @attrs.frozen
 class Change:
-    """One thing more than there is."""
+    """One addition to the means of a plan."""
 
     #: `slot`, `resource`, `phase` or `agent`.
     kind: str

@@ -44,7 +44,7 @@ def check_agent_registry(
         seed: Of the questions.
         examples: How many questions.
         tasks: Tasks to ask about, or what makes one of a `random.Random`.
-        agents: Agents, as of `make_agent`, or what makes some likewise.
+        agents: Agents, as of `make_agent`, or what makes some of a `random.Random`.
 
     Raises:
         LawViolation: A law is broken.

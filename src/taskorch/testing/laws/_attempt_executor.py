@@ -107,7 +107,7 @@ async def call_home_async(
     value: Any = None,
     error: Exception | None = None,
 ) -> Any:
-    """As `call_home`, on an event loop."""
+    """Call home from an event loop: see `call_home`."""
     opening = asyncio.open_connection(*address)
     reader, writer = await asyncio.wait_for(opening, patience)
     try:
@@ -122,7 +122,7 @@ async def call_home_async(
 
 
 class _Refused(Exception):  # noqa: N818 - what a check raises itself
-    """Nothing can be had of an attempt."""
+    """An attribute was read that attempts do not have here."""
 
 
 class Try:
@@ -179,7 +179,7 @@ class Try:
         return remote_call(fn, args)
 
     def told(self, what: str, value: Any) -> None:
-        """What its function does tells nothing."""
+        """Ignore what the function tells."""
 
     def end(self, value: Any = None, error: BaseException | None = None) -> None:
         if isinstance(value, RemoteEnd):
@@ -197,13 +197,13 @@ class Try:
         self.end(error=error)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended; waits for that."""
+        """Wait at most *seconds* for the end; whether the attempt has ended."""
         return self._ended.wait(seconds)
 
 
 @attrs.define(eq=False)
 class _Site:
-    """One executor under check, and what it was given to do."""
+    """One executor under check, and the attempts that it was given."""
 
     case: Case
     executor: AttemptExecutor[Any]
@@ -220,7 +220,7 @@ class _Site:
         error: Exception | None = None,
         on_end: Callable[[], object] | None = None,
     ) -> Try:
-        """One more attempt, that is not begun."""
+        """A new attempt, not begun."""
         name = f"t{len(self.tries)}"
         made = Try(Task("law", self._payload(name, value, error), id=name), on_end)
         self.tries[name] = made
@@ -237,7 +237,7 @@ class _Site:
         return Call(call_home if self.work == "call" else call_home_async, args)
 
     def begin(self, attempt: Try) -> Try:
-        """Have *attempt* begun, which must return."""
+        """Begin *attempt* on the executor, which must return."""
         error = self._in_time(partial(self.begin_here, attempt), "begin()", 1)
         if error is not None:
             raise error
@@ -250,7 +250,7 @@ class _Site:
     def _in_time(
         self, act: Callable[[], object], name: str, law: int
     ) -> BaseException | None:
-        """Do *act*, which must return; what it raised."""
+        """Call *act*, which must return; the error that was raised."""
         done = elsewhere(act)
         wait([done], self.patience)
         did = f"{name} did not return within {self.patience:g} s."
@@ -258,11 +258,11 @@ class _Site:
         return done.exception()
 
     def start(self, value: Any = None, error: Exception | None = None) -> Try:
-        """One more attempt, that is begun."""
+        """A new attempt, begun."""
         return self.begin(self.make(value, error))
 
     def expect_begun(self, attempt: Try) -> None:
-        """It does what it is to do, and waits for the answer."""
+        """Expect that the attempt has called home and waits for the answer."""
         begun = self.home.has_heard_of([attempt.task_id])
         did = f"An attempt had not begun within {self.patience:g} s."
         self.case.expect(begun, 2, did)
@@ -300,7 +300,7 @@ class _Site:
         self.case.expect(right, law, f"An attempt {told}")
 
     def expect_once(self) -> None:
-        """Of each attempt that was begun, one end was told, and it was done once."""
+        """Expect one end of each attempt that was begun, and one call."""
         time.sleep(_TOO_EARLY)
         for attempt in self.tries.values():
             did = f"It told {len(attempt.ends)} ends of an attempt."

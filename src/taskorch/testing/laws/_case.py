@@ -50,7 +50,7 @@ class LawViolation(AssertionError):  # noqa: N818 - what was found, as in Verdic
 @attrs.frozen
 class Case:
     """
-    One question, with its own randomness: it is the same whatever came before it.
+    A question with its own random generator, independent of earlier questions.
 
     Its methods raise a LawViolation that names the law, the answer and the case.
     """
@@ -114,7 +114,7 @@ class Case:
         return given
 
     def form(self, answer: Any, **kinds: Any) -> None:
-        """Each attribute of *answer* is of the kind that *kinds* gives for it."""
+        """Expect the attributes of *answer* to be of the types that *kinds* gives."""
         for name, kind in kinds.items():
             if not isinstance(getattr(answer, name), kind):
                 self.malformed(type(answer), answer)
@@ -156,7 +156,7 @@ class Case:
 def cases(
     protocol: type, check: str, seed: int, examples: int, unchanged: int = 0
 ) -> Iterator[Case]:
-    """As many cases as *examples* says, numbered from 1."""
+    """Cases numbered from 1 to *examples*."""
     for number in range(1, examples + 1):
         dice = Random(f"{seed}/{number}")  # noqa: S311 - repeatable, and no secret
         yield Case(protocol, check, unchanged, number, seed, dice)

@@ -84,7 +84,7 @@ def check_executor(
 
 @attrs.define(eq=False)
 class _Site:
-    """One executor under check, and what it was given to do."""
+    """One executor under check, and the calls that it was given."""
 
     case: Case
     executor: Executor

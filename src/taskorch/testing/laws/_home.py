@@ -76,7 +76,7 @@ class Home:
             return tuple(self._begun)
 
     def shut(self) -> None:
-        """Let what calls from now on wait."""
+        """Make later calls wait."""
         with self._changed:
             self._is_shut = True
 

@@ -120,7 +120,7 @@ class _Run:
             self._start = self.last = max(self.last, fact[SEQ])
 
     def check(self, reopen: Callable[[], Journal] | None) -> None:
-        """Everything, in an order in which the plainest fault shows first."""
+        """Check everything, in an order in which the plainest fault shows first."""
         dice = self._case.random
         self._claim()
         self._append(self._one_of_each())

@@ -1,4 +1,4 @@
-"""Whether somebody has changed a value: a picture of it before, and one after."""
+"""Whether a value was changed: a picture of it before, and one after."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PLAINEST: Final = frozenset(_PLAIN)
 
 @attrs.frozen
 class _Object:
-    """Something that is not looked into: the same as long as it is itself."""
+    """An object that is compared by identity alone."""
 
     value: object = attrs.field(eq=id)
 

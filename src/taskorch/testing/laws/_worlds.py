@@ -36,7 +36,7 @@ from taskorch.testing._builders import (
 
 #: What tasks to ask about: these, or what this makes of a generator.
 Tasks: TypeAlias = Iterable[Task] | Callable[[Random], Task]
-#: Among which agents to choose, likewise.
+#: The agents to choose from, or what makes some of a generator.
 Agents: TypeAlias = Iterable[AgentView] | Callable[[Random], Iterable[AgentView]]
 
 _TYPES: Final = ("build", "fetch", "review", "work")
@@ -127,7 +127,7 @@ def some_world(
     draw_task: Callable[[Random], Task],
     draw_agents: Callable[[Random, Task], Sequence[AgentView]],
 ) -> World:
-    """A task, and a state of things around it."""
+    """A random world: a task, agents and pools."""
     task = draw_task(random)
     return World(
         task=task,
@@ -158,7 +158,7 @@ def busier(random: Random, agent: AgentView) -> AgentView:
 
 
 def some_owner(random: Random) -> OwnerView:
-    """Somebody whose tasks wait, and for whom something may be held."""
+    """A random owner with waiting tasks, who may hold something."""
     names = random.sample(_RESOURCES, random.randint(0, 2))
     held = Resources.from_units(tuple((name, _MILLION) for name in sorted(names)))
     share = random.choice((0.0, 0.25, random.random(), 1.0))
@@ -269,7 +269,7 @@ _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
 
 
 def _some_of(random: Random, known: Sequence[AgentView]) -> Sequence[AgentView]:
-    """Some of *known*, in their order."""
+    """A random part of *known*, in the same order."""
     count = random.randint(min(1, len(known)), len(known))
     places = sorted(random.sample(range(len(known)), count))
     return tuple(known[place] for place in places)

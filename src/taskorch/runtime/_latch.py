@@ -1,4 +1,4 @@
-"""A gate that one thread waits at, and others open."""
+"""A flag that one thread waits for, and others set."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from taskorch.runtime._interrupts import SLICE, defers_interrupts
 
 
-class Gate:
+class Latch:
     """
-    As `threading.Event`, for the main thread: an interrupt leaves it whole.
+    A flag to wait for, like `threading.Event`, that an interrupt cannot break.
 
-    One that comes inside of an Event can leave its lock taken, for ever, and whoever
-    sets it then waits in our critical section. A wait that ends closes the gate again.
+    An interrupt inside of an Event can leave its lock taken for ever, and a thread
+    that sets it then waits in our critical section. The end of a wait clears the flag.
     """
 
     __slots__ = ("_lock",)
@@ -25,20 +25,20 @@ class Gate:
         self._lock.acquire()
 
     def is_set(self) -> bool:
-        """Whether it is open."""
+        """Whether the flag is set."""
         return not self._lock.locked()
 
     def set(self) -> None:
-        """Open it; once is enough."""
+        """Set the flag and wake the waiting thread; more calls change nothing."""
         with suppress(RuntimeError):
             self._lock.release()
 
     def clear(self) -> None:
-        """Close it."""
+        """Clear the flag."""
         self._lock.acquire(blocking=False)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is open, and close it; whether it was opened in time."""
+        """Wait until the flag is set, and clear it; whether it was set in time."""
         end = None if timeout is None else monotonic() + timeout
         return wait_for_lock(self._lock, end)
 

@@ -25,7 +25,7 @@ _MORE: Final = 1_000
 _NO_STEM: Final = "\n"
 
 
-class Retired:
+class Evicted:
     """
     The states of tasks by id, in little memory, since they stay while the kernel does.
 
