@@ -97,7 +97,7 @@ class AgentRunner:
     program: bool = False
 
 
-class Owner(Driver, Traced, Protocol):
+class AttemptsHost(Driver, Traced, Protocol):
     """What attempts ask of their runtime."""
 
     loops: LoopHost
@@ -111,20 +111,20 @@ class Attempts:
     """Begins attempts, and stops and holds them, by their executors."""
 
     def __init__(
-        self, owner: Owner, executors: Mapping[str, AttemptExecutor[Any]]
+        self, host: AttemptsHost, executors: Mapping[str, AttemptExecutor[Any]]
     ) -> None:
-        self._rt = owner
-        self.programs = Programs(lambda: owner.run_id)
+        self._rt = host
+        self.programs = Programs(lambda: host.run_id)
         given = executors.get("process")
         #: They can be given by their number.
         self.processes: Processes = (
             given if isinstance(given, Processes) else Processes()
         )
-        self.processes.bind(lambda: owner.run_id, whole_cores)
+        self.processes.bind(lambda: host.run_id, whole_cores)
         #: All, by the names that tasks and agents give.
         self.executors: Mapping[str, AttemptExecutor[Any]] = {
-            "thread": owner.threads,
-            "asyncio": Coroutines(owner.loops),
+            "thread": host.threads,
+            "asyncio": Coroutines(host.loops),
             "program": self.programs,
             **executors,
             "process": self.processes,

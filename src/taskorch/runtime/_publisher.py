@@ -112,7 +112,7 @@ class Hurried(Protocol):
         ...
 
 
-class Owner(Driver, Protocol):
+class PublisherHost(Driver, Protocol):
     """What a publisher asks of its runtime."""
 
     loops: LoopHost
@@ -140,8 +140,8 @@ class Owner(Driver, Protocol):
 class Publisher:
     """The queue of facts, the thread that empties it, and the receivers."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._rt = owner
+    def __init__(self, host: PublisherHost) -> None:
+        self._rt = host
         #: What is to be published: `(fact, cargo)`, or `(callback, argument)`.
         self.queue: deque[tuple[Any, Any]] = deque()
         #: The calls that the item at hand makes.
