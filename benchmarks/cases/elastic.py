@@ -18,7 +18,7 @@ from benchmarks._timing import time_once
 from benchmarks._workloads import CONCURRENCY, noop
 from taskorch import Elastic, Resources, Task, TaskOrchestrator
 from taskorch.model import Quota
-from taskorch.policies._shares import Claim, divide
+from taskorch.policies._shares import Demand, divide
 
 _MILLION = 1_000_000
 _KINDS = 50
@@ -36,16 +36,16 @@ def _units(*amounts: int) -> tuple[int, ...]:
     return tuple(amount * _MILLION for amount in amounts)
 
 
-def _waiting(kinds: int) -> tuple[Claim, ...]:
+def _waiting(kinds: int) -> tuple[Demand, ...]:
     """Sixty-four that hold something, and then a thousand that wait."""
     chunk = _units(*_CHUNKS)
     random = Random(1)
 
-    def kind() -> Claim:
+    def kind() -> Demand:
         sizes = (random.randint(8, 24) * size for size in _CHUNKS)
-        return Claim(_units(*sizes), chunk, random.randint(1, 9) * _MILLION)
+        return Demand(_units(*sizes), chunk, random.randint(1, 9) * _MILLION)
 
-    alike = Claim(_units(16, 4_096, 600, 8), chunk, _MILLION)
+    alike = Demand(_units(16, 4_096, 600, 8), chunk, _MILLION)
     found = [alike] if kinds == 1 else [kind() for _ in range(kinds)]
     return tuple(
         each._replace(times=many // kinds)
@@ -100,7 +100,7 @@ def _rebalance(run: Run, kinds: int, pools: int, what: str) -> Row:
         return _units(*(random.randint(2, 64) for _ in range(pools)))
 
     claims = tuple(
-        Claim(wanted(number), chunks, random.randint(1, 9) * _MILLION, many // kinds)
+        Demand(wanted(number), chunks, random.randint(1, 9) * _MILLION, many // kinds)
         for number in range(kinds)
     )
     seconds = []
