@@ -222,7 +222,7 @@ def test_the_ids_of_a_map_are_made_of_items_and_numbers():
 def test_a_number_of_attempts_is_a_policy():
     assert Task.call(abs, 1, retry=3).retry == RetryPolicy(3)
     assert Task("x", retry=1).retry == RetryPolicy()
-    with pytest.raises(InvalidTaskError, match="1 or more, not 0"):
+    with pytest.raises(InvalidTaskError, match="from 1 to 1,000,000, not 0"):
         Task.call(abs, 1, retry=0)
 
 

@@ -335,11 +335,6 @@ BUGS_OF_RUNS = {
         "later = [*gates, *(work for work in later if work not in gates)]",
         "gates = []",
     ),
-    "a gate that has looked must wait for what is added": (
-        WorkflowContext._admit,
-        "and can_wait(child)",
-        "",
-    ),
     "what is added to a phase that was skipped is of no phase": (
         _edges.can_wait,
         "row.state is not TaskState.CANCELLED",
@@ -389,11 +384,6 @@ BUGS_OF_RUNS = {
         _manager._is_undone,
         "(TaskState.FAILED, TaskState.CANCELLED)",
         "(TaskState.FAILED,)",
-    ),
-    "a restart leaves out a gate that asks about what runs again": (
-        _manager._asks_too_early,
-        "not is_latest(parent._row.id)",
-        "False",
     ),
     "a restart leaves out a gate that asks about what was blocked": (
         _manager._asks_too_early,
