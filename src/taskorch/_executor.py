@@ -63,7 +63,7 @@ class TaskExecutor(Executor):
             together with what is for one that the executor makes.
     """
 
-    __signature__ = SpelledOut()
+    __signature__: Any = SpelledOut()
 
     def __init__(
         self,

@@ -53,14 +53,12 @@ class EventStream:
     If events are not taken in time, an `EventsLost` stands in their place.
     """
 
-    def __init__(
-        self, runtime: Runtime, task: object, types: object, most: int
-    ) -> None:
+    def __init__(self, runtime: Any, task: object, types: object, most: int) -> None:
         check_count("buffer", most, least=1)
         if runtime.closed:
             msg = "the orchestrator has stopped: there are no more events"
             raise NotRunningError(msg, hint="orch.tasks() says what became of the work")
-        self._rt = runtime
+        self._rt: Runtime = runtime
         self._task = _task_of(task)
         self._classes = _classes_of(types)
         self._most = most

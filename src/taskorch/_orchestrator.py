@@ -189,7 +189,7 @@ class TaskOrchestrator:
         InvalidTaskError: An argument is out of its range, or a part lacks a method.
     """
 
-    __signature__ = SpelledOut()
+    __signature__: Any = SpelledOut()
 
     def __init__(self, **settings: Unpack[SettingsOptions]) -> None:
         _bind_needed()

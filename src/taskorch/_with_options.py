@@ -134,8 +134,8 @@ class WithOptions:
     It may be kept, and used often.
     """
 
-    def __init__(self, runtime: Runtime, options: CallOptions) -> None:
-        self._rt = runtime
+    def __init__(self, runtime: Any, options: CallOptions) -> None:
+        self._rt: Runtime = runtime
         self._options = options
 
     @overload

@@ -142,7 +142,9 @@ class TaskFilter:
             return NotImplemented
         return dict(self.fields) == dict(other.fields)
 
-    __hash__ = None  # type: ignore[assignment]  # metadata may be no key
+    def __hash__(self) -> int:
+        # By the names alone: what metadata says may be no key.
+        return hash(frozenset(self.fields))
 
     def __repr__(self) -> str:
         said = ", ".join(f"{name}={show(value)}" for name, value in self.fields.items())

@@ -269,7 +269,7 @@ class Simulation:
         InvalidTaskError: A part lacks a method, or an argument is not what it says.
     """
 
-    __signature__ = SpelledOut()
+    __signature__: Any = SpelledOut()
 
     def __init__(
         self,
