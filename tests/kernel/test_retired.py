@@ -60,6 +60,8 @@ def test_a_number_takes_a_byte():
     assert evicted.by_id == {}
     (series,) = evicted._series.values()
     assert sys.getsizeof(series) < 150_000
+    assert evicted.isdisjoint(["3f-100000", "3f-x", "new"])
+    assert not evicted.isdisjoint(["3f-100000", "3f-99999"])
 
 
 def test_the_ends_of_a_series():

@@ -22,6 +22,7 @@ def test_a_filter_comes_back_from_a_query():
     assert TaskFilter.from_query({"since": "60"}) == TaskFilter(since=60.0)
     assert TaskFilter() != WHOLE
     assert TaskFilter() != 5
+    assert len({WHOLE, TaskFilter.from_query(WHOLE.to_query()), TaskFilter()}) == 2
     assert repr(TaskFilter(owner="ann")) == "TaskFilter(owner='ann')"
 
 
