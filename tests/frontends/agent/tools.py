@@ -16,8 +16,12 @@ ROOT = Path(__file__).parents[3]
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """One that no connection is given by chance, and that nobody has now."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.frontends.agent.tools import free_port
 from tests.integration.tools import PATIENCE, eventually
 from tests.pids import is_alive
 
@@ -145,15 +144,6 @@ class Team:
 
     def started(self):
         return [int(line) for line in self.pids.read_text().split()]
-
-
-def free_port():
-    """One that no connection is given by chance, and that nobody has now."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as found, suppress(OSError):
-            found.bind(("127.0.0.1", port))
-            return port
 
 
 def test_it_runs_to_its_end(tmp_path):
