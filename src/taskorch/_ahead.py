@@ -106,13 +106,14 @@ class Ahead(Generic[T]):
     def leave(self) -> None:
         """Cancel the calls that have not begun, as their results are not asked for."""
         self.is_over = True
-        handles, self.handles = list(self.handles), deque()
+        handles = list(self.handles)
+        self.handles.clear()
         for handle in handles:
             handle._rt.notices.ask(handle)
         # The journal is not waited for: were it out of order, that error would take the
         # place of the one that ended the map.
         cancel_pending(handles, keep=False)
-        # Else there would be a cycle: an error has frames, these have this list, and
+        # Else there would be a cycle: an error has frames, these have such a list, and
         # the list has the handle with the error.
         handles.clear()
 
@@ -144,7 +145,7 @@ class Results(Iterator[T]):
         ahead.fill()
         if not ahead.handles:
             raise StopIteration
-        result = _result_of(ahead.handles[0], self._end)
+        result = _first_result(ahead.handles, self._end)
         ahead.taken(result)
         return result
 
@@ -207,5 +208,7 @@ def _take(calls: Iterator[tuple[Any, ...]], most: int | None) -> list[tuple[Any,
 
 
 @takes_interrupts
-def _result_of(handle: TaskHandle[T], end: float | None) -> T:
-    return handle.result(None if end is None else max(0.0, end - monotonic()))
+def _first_result(handles: deque[TaskHandle[T]], end: float | None) -> T:
+    # The handle is in no variable: the frame of an error would keep it.
+    left = None if end is None else max(0.0, end - monotonic())
+    return handles[0].result(left)

@@ -58,6 +58,7 @@ class EventStream:
         if runtime.closed:
             msg = "the orchestrator has stopped: there are no more events"
             raise NotRunningError(msg, hint="orch.tasks() says what became of the work")
+        runtime.deciders.refuse_reentry()
         self._rt: Runtime = runtime
         self._task = _task_of(task)
         self._classes = _classes_of(types)

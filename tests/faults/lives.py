@@ -165,6 +165,8 @@ def calls(orch, handle):
         "submit_task": lambda: orch.submit_task(task),
         "submit_tasks": lambda: orch.submit_tasks([task]),
         "map": lambda: list(orch.map(pow, [2], [3])),
+        "options": lambda: orch.options(timeout=60).submit(plain),
+        "events": orch.events,
         "agent": lambda: orch.agent("a", capabilities={"c"})(
             lambda _task, _context: None
         ),
