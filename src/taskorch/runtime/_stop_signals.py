@@ -139,8 +139,6 @@ async def end_block_of_coroutine(
                 # It drains already, and has as long as the signal allows from now on.
                 told = lifecycle.stop_signal
                 _say_signal(lifecycle)
-                if lifecycle.leaves_queue:
-                    lifecycle.leave_queue()
                 left = _DRAIN_SHARE * lifecycle.signal_left()
                 asyncio.get_running_loop().call_later(left, lifecycle.hurry)
             else:
@@ -160,6 +158,9 @@ async def end_block_of_coroutine(
 def _say_signal(lifecycle: Lifecycle) -> None:
     stop: StopSignal | None = lifecycle.stop_signal
     assert stop is not None  # noqa: S101 - that is why it ends
+    if lifecycle.leaves_queue:
+        # First: who reads the message may count on it.
+        lifecycle.leave_queue()
     what = "what runs" if lifecycle.leaves_queue else "what can still proceed"
     _LOG.warning(
         "%s: %s has %.3g s%s; another signal cancels what runs",
