@@ -198,15 +198,15 @@ class _Guess:
             many = min(many, self._fit(row, agents))
             running = [other for other in running if other.alloc]
         left: list[float] = []
-        unknown: list[_UnknownError] = []
+        unknown: list[str] = []
         for other in running:
             if other.extra is None or not other.extra.yielded:
                 try:
                     left.append(self._left(other))
                 except _UnknownError as why:
-                    unknown.append(why)
+                    unknown.append(str(why))
         if unknown and not left:
-            raise unknown[0]
+            raise _UnknownError(unknown[0])
         together = len(left) + len(unknown)
         note = "1 is running" if together == 1 else f"{together:,} are running"
         if unknown:
