@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -74,8 +73,7 @@ class Ahead(Generic[T]):
         # A drain submits the rest, beside the consumer of results.
         self._lock = threading.Lock()
         if self.has_end:
-            key, maps = id(self), runtime.maps
-            maps[key] = weakref.ref(self, lambda _: maps.pop(key, None))
+            runtime.maps[id(self)] = self
 
     def wants_more(self) -> bool:
         """Whether there are too few ahead, and more may come."""
@@ -186,14 +184,6 @@ def map_calls(
     ahead = Ahead(runtime, submit, iterables, buffersize)
     ahead.fill(whole=ahead.is_accepted_at_once)
     return Results(ahead, end)
-
-
-def submit_rest(runtime: Runtime) -> None:
-    """Submit what is left of every map, as all work is waited for."""
-    for ref in list(runtime.maps.values()):
-        ahead = ref()
-        if ahead is not None:
-            ahead.fill(whole=True)
 
 
 def _submit_after_step(ahead: Ahead[Any]) -> None:

@@ -6,7 +6,6 @@ the class, in an annotation or for one of its commands, does not wait for it.
 """
 
 from taskorch._ahead import map_calls as map_calls
-from taskorch._ahead import submit_rest as submit_rest
 from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch._contexts import TaskContext as TaskContext
 from taskorch._following import EventStream as EventStream

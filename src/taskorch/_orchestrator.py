@@ -26,7 +26,7 @@ from taskorch._limits import (
     SIGNAL_SECONDS,
 )
 from taskorch._suggesting import no_attribute
-from taskorch.runtime._interrupts import INTERRUPTS
+from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -92,7 +92,6 @@ if TYPE_CHECKING:
         refuse_arguments,
         refuse_options,
         show,
-        submit_rest,
         to_patience,
     )
     from taskorch._settings import SettingsOptions
@@ -1020,7 +1019,7 @@ class TaskOrchestrator:
             WouldBlockError: The caller is on the loop that must do the work.
             WouldDeadlockError: The caller is a task, which would wait for itself.
         """
-        submit_rest(self._rt)
+        self._rt.submit_rest()
         return self._rt.waiting.until_quiet(to_patience(timeout))
 
     def stop(
@@ -1050,8 +1049,6 @@ class TaskOrchestrator:
                 was asked to stop. After that, it has ended without waiting further.
             SystemExit: A signal of `stop_on` came while it waited.
         """
-        if drain and self._rt.started and not self._rt.closed:
-            submit_rest(self._rt)
         return self._lifecycle.stop(
             drain=drain,
             timeout=self._stop_timeout if timeout is None else to_patience(timeout),
@@ -1109,6 +1106,7 @@ class TaskOrchestrator:
             raise
         return self
 
+    @defers_interrupts
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -1118,8 +1116,6 @@ class TaskOrchestrator:
         # After an exception in the block, what is queued does not begin any more. Who
         # has stopped it in the block has the report.
         if not self._rt.closed:
-            if error is None:
-                submit_rest(self._rt)
             _stop_signals.end_block(self._lifecycle, self._stop_timeout, error)
 
     async def __aenter__(self) -> Self:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from taskorch.protocols import Attempt, AttemptExecutor
@@ -111,15 +110,15 @@ class WorkerThreads(AttemptExecutor[None]):
             # Without an item, it ends.
             worker.lock.release()
 
-    def join(self, timeout: float) -> None:
-        """Wait for the threads that have nothing to do any more."""
-        end = monotonic() + timeout
-        for thread, worker in list(self._threads.items()):
-            begun = thread.ident is not None
-            if not begun or worker.current is not None:
-                continue
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, end - monotonic()))
+    def ending(self) -> list[threading.Thread]:
+        """The threads that have nothing to do any more."""
+        return [
+            thread
+            for thread, worker in list(self._threads.items())
+            if thread.ident is not None
+            and worker.current is None
+            and thread is not threading.current_thread()
+        ]
 
     def _loop(self, worker: Worker) -> None:
         self._local.worker = worker

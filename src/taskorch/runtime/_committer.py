@@ -52,7 +52,7 @@ from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve, resolve_on
 from taskorch.runtime._bare_journal import BareJournal
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._interrupts import defers_interrupts, takes_interrupts
+from taskorch.runtime._interrupts import defers_interrupts, join, takes_interrupts
 from taskorch.runtime._latch import Latch, release_if_mine
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._notices import Notices
@@ -807,7 +807,7 @@ class Committer:
             if thread is not None and self._wake.locked():
                 self._wake.release()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+            join(thread, timeout)
         try:
             if self._writing.acquire(timeout=max(0.0, end - monotonic())):
                 while self._commit():

@@ -127,6 +127,25 @@ def takes_interrupts(fn: F) -> F:
     return fn
 
 
+def join(thread: threading.Thread, timeout: float) -> None:
+    """
+    Wait for the end of *thread*, at most *timeout* seconds; an interrupt ends the wait.
+
+    One that comes in Python's own join may leave the thread's lock as if it ran still
+    (CPython until 3.12), and so it is between two waits that one is raised.
+    """
+    end = monotonic() + timeout
+    while not _ends_soon(thread, end) and monotonic() < end:
+        if DEFERRED:
+            raise_deferred()
+
+
+@defers_interrupts
+def _ends_soon(thread: threading.Thread, end: float) -> bool:
+    thread.join(max(0.0, min(_LONGEST_PAUSE, end - monotonic())))
+    return not thread.is_alive()
+
+
 def _is_deferred_in(frame: FrameType | None) -> bool:
     while frame is not None:
         deferred = _DEFERS.get(id(frame.f_code))

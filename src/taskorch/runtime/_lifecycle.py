@@ -10,8 +10,9 @@ import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from taskorch._frozen import frozen
 from taskorch._limits import NS
@@ -205,9 +206,9 @@ class Lifecycle:
             if not drain and self._is_stopping:
                 self.hurry()
             try:
-                if not wait_for_lock(self._lock, end):
+                if not _take_lock(self._lock, end):
                     self.give_up()
-                    wait_for_lock(self._lock, None)
+                    _take_lock(self._lock, None)
                 if self._report is None:
                     self._end, self._is_stopping = end, True
                     self._stop(drain=drain)
@@ -270,6 +271,7 @@ class Lifecycle:
     def _stop(self, *, drain: bool) -> None:
         drained = False
         if drain and self._rt.started:
+            self._rt.submit_rest()
             self._rt.draining = True
             if self.leaves_queue:
                 self.leave_queue()
@@ -364,6 +366,7 @@ class Lifecycle:
             drained,
         )
 
+    @_interrupts.takes_interrupts
     def _drain(self) -> bool:
         """Wait until nothing can proceed; whether that came in time."""
         rt, committer = self._rt, self._rt.committer
@@ -502,11 +505,19 @@ class Lifecycle:
         served = self._wait(rt.publisher.flush, _MARGIN)
         if served and publisher not in (None, threading.current_thread()):
             with suppress(RuntimeError):  # an interrupt came before it began
-                self._wait(publisher.join, _MARGIN)
-        self._wait(rt.timer.close, _TIMER_MARGIN)
+                self._wait(partial(_interrupts.join, publisher), _MARGIN)
+        # Not in the wait, which an interrupt may end before it began.
+        rt.timer.end()
+        self._wait(rt.timer.join, _TIMER_MARGIN)
         if rt.committer is not None:
+            before = self._interrupt
             self._wait(rt.committer.close, _JOURNAL_MARGIN)
-        self._wait(rt.threads.join, _MARGIN)
+            if self._interrupt is not before:
+                # It was interrupted, and may hold the journal still.
+                self._wait(rt.committer.close, 0.0)
+        end = monotonic() + _MARGIN
+        for thread in rt.threads.ending():
+            self._wait(partial(_interrupts.join, thread), end - monotonic())
         self._wait(rt.loops.close, _MARGIN)
 
 
@@ -525,6 +536,11 @@ class _Left:
         return state not in TERMINAL or (
             self.called_off and state is TaskState.CANCELLED
         )
+
+
+@_interrupts.takes_interrupts
+def _take_lock(lock: Any, end: float | None) -> bool:
+    return wait_for_lock(lock, end)
 
 
 @_interrupts.takes_interrupts

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from taskorch.runtime._asyncio import asyncio, running_loop
-from taskorch.runtime._interrupts import SLICE, defers_interrupts
+from taskorch.runtime._interrupts import SLICE, defers_interrupts, join
 
 
 class LoopHost:
@@ -161,7 +161,7 @@ class LoopHost:
         except RuntimeError:
             return
         if thread is not threading.current_thread():
-            thread.join(timeout)
+            join(thread, timeout)
 
     def _end_pulse(self) -> None:
         if self._pulse is not None:

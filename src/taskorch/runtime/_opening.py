@@ -75,7 +75,7 @@ def open_journal(rt: OpeningHost) -> None:
             rt.closed = True
             unguard(rt)
             rt.committer.abandon()
-            rt.timer.close(0)
+            rt.timer.end()
             cause = None if rt.fault is None else rt.fault.__cause__
             if isinstance(error, InternalError) and isinstance(cause, JournalError):
                 raise cause from None

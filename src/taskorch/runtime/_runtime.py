@@ -9,6 +9,7 @@ the same step.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from itertools import count
@@ -269,7 +270,7 @@ class Runtime:
         #: What has started it, and can stop it.
         self.lifecycle: Any = None
         #: Maps that have an end, and may have more to submit, by their `id()`.
-        self.maps: dict[int, Any] = {}
+        self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
@@ -627,6 +628,11 @@ class Runtime:
         committer.documents[work] = emitted.document
 
     # -- agents --------------------------------------------------------------------
+
+    def submit_rest(self) -> None:
+        """Submit what is left of every map, as all work is waited for."""
+        for ahead in list(self.maps.values()):
+            ahead.fill(whole=True)
 
     def add_agent(self, info: Agent, runner: AgentRunner) -> None:
         """

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from taskorch._limits import NS
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._interrupts import defers_interrupts, join
 from taskorch.runtime._work import NEVER
 
 #: The longest wait of a lock, some three weeks, is more than this.
@@ -266,12 +266,15 @@ class TimerThread:
             kernel.excuse(now)
         return pulse
 
-    def close(self, timeout: float) -> None:
-        """End the thread, and wait for that."""
+    def end(self) -> None:
+        """Have the thread end."""
         with self._rt.lock:
             self._closing = True
-            thread = self._thread
-            if thread is not None and self._wake.locked():
+            if self._thread is not None and self._wake.locked():
                 self._wake.release()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end of the thread."""
+        thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+            join(thread, timeout)
