@@ -116,9 +116,7 @@ class Operation:
     is_open: bool = False
 
 
-async def for_one_task(
-    orch: object, call: Callable[..., _T], *args: object
-) -> _T:
+async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> _T:
     """
     What *call*, which concerns one task of *orch*, returns.
 

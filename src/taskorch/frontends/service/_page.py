@@ -8,6 +8,7 @@ sends to nobody, `http://127.0.0.1:8080/#token=…`.
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from importlib.resources import files
 from time import monotonic
@@ -49,6 +50,8 @@ _FILES: Final = {
 #: Seconds that an answer may wait for news, and between two answers at the least.
 _MAX_WAIT: Final = 30.0
 _PAUSE: Final = 0.1
+#: Seconds for which an answer holds if nothing has happened.
+_KEEP: Final = 1.0
 _MAX_WIDTH: Final = 4_000
 _MAX_LANES: Final = 500
 #: Bytes of a log that one answer has.
@@ -87,7 +90,9 @@ class Page:
         self._orch = orch
         self._board = board
         self._live = live
-        self._latest: tuple[int, float, dict[str, Any]] | None = None
+        self._latest: dict[str, Any] = {}
+        #: When that was counted, of the monotonic clock.
+        self._counted = -_KEEP
 
     def close(self) -> None:
         """Follow no more."""
@@ -171,15 +176,15 @@ class Page:
                     await waiter.wait(wait)
             finally:
                 self._board.followers.discard(waiter)
+            # Not more than ten answers a second, however much comes.
+            await asyncio.sleep(_PAUSE)
         return answer(await run_in_threadpool(self._numbers))
 
     def _numbers(self) -> dict[str, Any]:
         # Of several pages that ask at once, one is counted for.
-        latest, now = self._latest, monotonic()
         heard = self._board.heard
-        fresh = 1.0 if latest is not None and latest[0] == heard else _PAUSE
-        if latest is not None and now - latest[1] < fresh:
-            return latest[2]
+        if self._latest.get("heard") == heard and monotonic() - self._counted < _KEEP:
+            return self._latest
         at = self._board.now()
         said = {
             "heard": heard,
@@ -189,7 +194,7 @@ class Page:
             "health": document(self._orch.health()),
             "rates": self._board.rates(at),
         }
-        self._latest = heard, now, said
+        self._latest, self._counted = said, monotonic()
         return said
 
     async def _timeline(self, request: Request) -> Response:

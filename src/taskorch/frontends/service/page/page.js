@@ -14,6 +14,7 @@ function takeToken() {
     sessionStorage.setItem("taskorch-token", decodeURIComponent(found[1]));
     history.replaceState(null, "", "#/");
   }
+  return Boolean(found);
 }
 
 export class Refused extends Error {
@@ -91,6 +92,7 @@ function askToken() {
     onsubmit: (event) => {
       event.preventDefault();
       sessionStorage.setItem("taskorch-token", field.value.trim());
+      dispatchEvent(new Event("token"));
       show();
     },
   }, el("label", { class: "field", for: "token" }, "Token, as the service printed it", field),
@@ -146,7 +148,7 @@ async function follow() {
     } catch (error) {
       if (error instanceof Refused && error.status === 401) {
         askToken();
-        await new Promise((go) => addEventListener("hashchange", go, { once: true }));
+        await new Promise((go) => addEventListener("token", go, { once: true }));
       }
       away += 1;
       if (away > 1) say(`The server does not answer (${error.message}). What is shown may be old; it is asked again.`);
@@ -161,7 +163,7 @@ const pause = (ms) => new Promise((go) => setTimeout(go, ms));
 takeToken();
 addEventListener("hashchange", () => {
   if (location.hash === "#main") return;
-  takeToken();
+  if (takeToken()) dispatchEvent(new Event("token"));
   show();
   main.focus({ preventScroll: true });
   scrollTo(0, 0);

@@ -516,17 +516,23 @@ async function eventsPage(route) {
   let after = "";
   let many = 0;
   const load = async () => {
-    const asked = new URLSearchParams({ limit: "500" });
-    if (task) asked.set("task", task);
-    if (after) asked.set("after", after);
-    const said = await ask(`/api/v1/events?${asked}`);
-    if (said.missed && after) say("Some events came faster than they are kept, and are not shown.");
-    after = said.next;
-    many += said.events.length;
-    for (const each of said.events.slice(-500)) {
-      const { event, at, seq, task_id: id, ...rest } = each;
+    let found = [];
+    for (let page = 0; page < 50; page += 1) {
+      const asked = new URLSearchParams({ limit: "500" });
+      if (task) asked.set("task", task);
+      if (after) asked.set("after", after);
+      const said = await ask(`/api/v1/events?${asked}`);
+      if (said.missed && after) say("Some events came faster than they are kept, and are not shown.");
+      many += said.events.length;
+      found = [...found, ...said.events].slice(-500);
+      const isLast = said.next === after;
+      after = said.next;
+      if (isLast) break;
+    }
+    for (const { event, at, at_ns: ignored, seq, task_id: id, ...rest } of found) {
+      const more = Object.entries(rest).filter(([, value]) => value !== null && value !== "" && value?.length !== 0);
       body.prepend(el("tr", {}, [String(seq ?? ""), when(at), event, id ? taskLink(id) : "–",
-        name(JSON.stringify(rest).slice(0, 300))].map((cell) => el("td", {}, cell))));
+        name(more.map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(", "))].map((cell) => el("td", {}, cell))));
     }
     while (body.rows.length > 500) body.deleteRow(-1);
     words.textContent = `${count(many)} events; the latest 500 are shown, the last one first.`;
