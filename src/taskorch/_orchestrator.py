@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
+from importlib import import_module
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from taskorch._settings import SettingsOptions
     from taskorch._show_progress import Progress
     from taskorch.events import Event
+    from taskorch.frontends.service import Server
     from taskorch.model import FilterFields, TaskOptions
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
@@ -1053,6 +1055,44 @@ class TaskOrchestrator:
             drain=drain,
             timeout=self._stop_timeout if timeout is None else to_patience(timeout),
         )
+
+    def serve(
+        self,
+        *,
+        port: int = 8080,
+        token: str | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        agents: bool = False,
+    ) -> Server:
+        """
+        Serve this orchestrator on this machine: a page to look at, and an HTTP API.
+
+            with TaskOrchestrator() as orch, orch.serve(port=0) as server:
+                print(server.page)
+
+        Args:
+            port: 0 takes one that is free.
+            token: What every request must have; None makes one. `server.page` has it.
+            functions: What tasks that come in may call, by name.
+            agents: Whether agents may come and ask for work, as `taskorch agent` does.
+
+        Returns:
+            The running server, for a `with` block; or call its `stop`.
+
+        Raises:
+            ImportError: It needs `pip install 'taskorch[serve]'`.
+            InvalidTaskError: The port or the token is none.
+            OSError: The port is taken.
+        """
+        # The service stands above the facade, and most programs do without it.
+        service = import_module("taskorch.frontends.service")
+        made = service.new_token() if token is None else token
+        app = service.create_app(
+            self, token=made, functions=functions, agents=agents, page=True
+        )
+        server: Server = service.serve(app, port=port)
+        server.token = made
+        return server
 
     def stop_on(
         self,

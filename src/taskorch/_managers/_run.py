@@ -39,7 +39,7 @@ from taskorch.runtime._work import (
 from taskorch.workflows import WorkflowStatus
 from taskorch.workflows._graph import Parents
 from taskorch.workflows._phases import approval_of, is_same_end, phase_of
-from taskorch.workflows._pictures import page
+from taskorch.workflows._pictures import drawing, page
 from taskorch.workflows._report import WorkflowReport
 
 if TYPE_CHECKING:
@@ -293,12 +293,18 @@ class WorkflowRun:
         done = f"{states.count(TaskState.COMPLETED)} of {len(states)}"
         return f"<WorkflowRun {self.workflow_id!r}: {done} tasks completed>"
 
+    def picture(self) -> str:
+        """The graph of its tasks with their states, as SVG."""
+        return drawing(*self._drawn()).svg
+
     def _repr_html_(self) -> str:
+        return page(str(self.status()), *self._drawn())
+
+    def _drawn(self) -> tuple[Parents, dict[str, str], dict[str, str]]:
+        """What its tasks come after, and their types and states."""
         rows = {name: work._row for name, work in self.handles.items()}
-        parents = self._above(rows)
-        return page(
-            str(self.status()),
-            parents,
+        return (
+            self._above(rows),
             {name: row.bucket.spec.type for name, row in rows.items()},
             {name: row.state.value for name, row in rows.items()},
         )

@@ -1,4 +1,4 @@
-"""`taskorch serve`: a test suite as a service."""
+"""`taskorch serve`: a test suite as a service, or a journal to look at."""
 
 from __future__ import annotations
 
@@ -28,15 +28,22 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 _PORTS: Final = 1 << 16
+_PORT: Final = 8080
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--journal",
+        type=Path,
+        metavar="FILE",
+        help="a journal, to look at: also while its owner runs",
+    )
+    what.add_argument(
         "--config",
         nargs="+",
-        required=True,
         type=Path,
         metavar="FILE",
         help="the files of the configuration of a suite",
@@ -72,8 +79,48 @@ def _port(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    return _serve_suite(args) if args.journal is None else _serve_journal(args)
+
+
+def _serve_journal(args: argparse.Namespace) -> int:
+    from taskorch.frontends.service import recorded_app, serve  # noqa: PLC0415
+    from taskorch.reading import JournalReader  # noqa: PLC0415
+
+    for name in ("output", "metrics_port"):
+        if getattr(args, name) is not None:
+            msg = f"--{name.replace('_', '-')} is for a suite, and not for a journal"
+            raise InvalidTaskError(msg)
+    token, made = _token(args)
+    app = recorded_app(JournalReader(args.journal), token=token)
+    asked = threading.Event()
+    with (
+        on_signals(lambda *_: asked.set(), signal.SIGTERM),
+        serve(app, port=_PORT if args.port is None else args.port) as server,
+    ):
+        server.token = token if made else None
+        print(f"{args.journal}: {server.page}", flush=True)
+        while not asked.wait(SLICE):
+            pass
+    return OK
+
+
+def _token(args: argparse.Namespace) -> tuple[str | None, bool]:
+    """The token that is needed, or None, and whether it was made here."""
+    from taskorch.frontends.service import new_token  # noqa: PLC0415
+
+    # What is started from here has not to know it.
+    given = os.environ.pop(TOKEN_VARIABLE, None)
+    if args.no_token and given is not None:
+        msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
+        raise InvalidTaskError(msg)
+    if args.no_token:
+        return None, False
+    return (new_token(), True) if given is None else (given, False)
+
+
+def _serve_suite(args: argparse.Namespace) -> int:
     # They are of extras, and take their time: help and completion do without.
-    from taskorch.frontends.service import new_token, serve  # noqa: PLC0415
+    from taskorch.frontends.service import serve  # noqa: PLC0415
     from taskorch.frontends.service._suites import (  # noqa: PLC0415
         SuiteRuns,
         metrics_app,
@@ -88,13 +135,7 @@ def _run(args: argparse.Namespace) -> int:
     # Whether it can be written is said now, and not by the first run.
     tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
     runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)))
-    # What is started from here has not to know it.
-    given = os.environ.pop(TOKEN_VARIABLE, None)
-    if args.no_token and given is not None:
-        msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
-        raise InvalidTaskError(msg)
-    made = new_token() if given is None else given
-    token = None if args.no_token else made
+    token, made = _token(args)
     watch = suite.monitoring
     port = watch.api_port if args.port is None else args.port
     metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port
@@ -107,7 +148,7 @@ def _run(args: argparse.Namespace) -> int:
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
-        if token is not None and given is None:
+        if made:
             print(f"token: {token}")
         sys.stdout.flush()
         if suite.without_effect:

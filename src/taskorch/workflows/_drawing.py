@@ -79,11 +79,19 @@ def fitted(text: str, room: float, size: int) -> str:
 def frame(shapes: Iterable[str], width: int, height: int, size: int) -> str:
     """The *shapes* as an SVG that scrolls where the page is narrow."""
     # Notebooks shrink pictures to the page, unless these say otherwise themselves.
+    style = f"display:block;max-width:none;width:{width}px;height:{height}px"
+    drawn = svg(shapes, width, height, size, f'style="{style}" ')
+    return f'<div style="overflow:auto">{drawn}</div>'
+
+
+def svg(
+    shapes: Iterable[str], width: int, height: int, size: int, more: str = ""
+) -> str:
+    """The *shapes* as an SVG, with *more* attributes."""
     return (
-        '<div style="overflow:auto"><svg xmlns="http://www.w3.org/2000/svg" '
-        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'style="display:block;max-width:none;width:{width}px;height:{height}px" '
-        f'font-family="sans-serif" font-size="{size}">{"".join(shapes)}</svg></div>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" {more}'
+        f'font-family="sans-serif" font-size="{size}">{"".join(shapes)}</svg>'
     )
 
 

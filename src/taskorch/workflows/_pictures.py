@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from taskorch._visible import visible
-from taskorch.workflows._drawing import fitted, frame, legend, note, said, width_of
+from taskorch.workflows._drawing import fitted, frame, legend, note, said, svg, width_of
 from taskorch.workflows._graph import Parents, layers
 from taskorch.workflows._layout import Layout
 
@@ -114,6 +114,36 @@ def page(
     states: Mapping[str, str],
 ) -> str:
     """The graph as HTML: a line of text, and an SVG from left to right."""
+    drawn = drawing(parents, types, states)
+    picture = frame(*drawn.picture, _FONT) if drawn.picture else ""
+    notes = "".join(map(note, drawn.notes))
+    return f"<div><div>{said(title)}</div>{_legend(states)}{picture}{notes}</div>"
+
+
+@attrs.frozen
+class Drawing:
+    """
+    A graph as a picture.
+
+    Attributes:
+        picture: Its shapes, from left to right, its width and height; None: there is
+            nothing.
+        notes: What it leaves out, in sentences.
+    """
+
+    picture: tuple[list[str], int, int] | None
+    notes: list[str]
+
+    @property
+    def svg(self) -> str:
+        """The picture as SVG; "" if there is none."""
+        return svg(*self.picture, _FONT) if self.picture else ""
+
+
+def drawing(
+    parents: Parents, types: Mapping[str, str], states: Mapping[str, str]
+) -> Drawing:
+    """The graph as an SVG, and what that leaves out."""
     boxes, box_of = _boxes(parents, types, states)
     arrows, implied = _arrows(parents, boxes, box_of)
     hidden = len(parents) - sum(not box.others for box in boxes)
@@ -129,10 +159,7 @@ def page(
     if layout.left_out:
         many = "dependencies are" if layout.left_out > 1 else "dependency is"
         notes.append(f"{layout.left_out:,} {many} left out: there are too many")
-    return (
-        f"<div><div>{said(title)}</div>{_legend(states)}"
-        f"{_svg(boxes, layout) if boxes else ''}{''.join(map(note, notes))}</div>"
-    )
+    return Drawing(_picture(boxes, layout) if boxes else None, notes)
 
 
 def _legend(states: Mapping[str, str]) -> str:
@@ -254,7 +281,7 @@ def _columns(boxes: list[_Box]) -> list[list[int]]:
 # -- the SVG -----------------------------------------------------------------------
 
 
-def _svg(boxes: list[_Box], layout: Layout) -> str:
+def _picture(boxes: list[_Box], layout: Layout) -> tuple[list[str], int, int]:
     widths = [
         max(_width(boxes[item]) for item in column if item >= 0)
         for column in layout.columns
@@ -281,7 +308,7 @@ def _svg(boxes: list[_Box], layout: Layout) -> str:
         else:
             shapes.append(_rectangle(box, lefts[column], middle[item], widths[column]))
     height = max(middle.values()) + _HEIGHT // 2 + _PAD
-    return frame(shapes, right + _PAD, height, _FONT)
+    return shapes, right + _PAD, height
 
 
 def _width(box: _Box) -> int:

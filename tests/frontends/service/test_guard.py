@@ -253,7 +253,7 @@ def test_addresses_are_forgotten_at_some_number(monkeypatch):
     monkeypatch.setattr("taskorch.frontends.service._guard._ADDRESSES", 2)
     from taskorch.frontends.service._guard import Guard
 
-    guard = Guard(None, token=new_token(), hosts=())
+    guard = Guard(None, token=new_token(), hosts=(), opened=())
     for name in ("a", "b", "c"):
         guard._bucket_of({"client": (name, 1)})
     guard._bucket_of({})

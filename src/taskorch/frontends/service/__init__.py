@@ -17,6 +17,7 @@ from __future__ import annotations
 try:
     from taskorch.frontends.service._app import create_app
     from taskorch.frontends.service._guard import new_token
+    from taskorch.frontends.service._recorded import recorded_app
     from taskorch.frontends.service._server import Server, serve
 except ImportError as _error:
     if _error.name is None or _error.name.startswith("taskorch"):
@@ -24,4 +25,4 @@ except ImportError as _error:
     _text = f"the service needs {_error.name}: pip install 'taskorch[serve]'"
     raise ImportError(_text, name=_error.name) from _error
 
-__all__ = ("Server", "create_app", "new_token", "serve")
+__all__ = ("Server", "create_app", "new_token", "recorded_app", "serve")

@@ -18,6 +18,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import TaskorchError
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
+from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import (
@@ -30,6 +31,7 @@ from taskorch.frontends.service._guard import (
 from taskorch.frontends.service._health import Numbers, probes
 from taskorch.frontends.service._openapi import description
 from taskorch.frontends.service._operations import Current, Operation, check
+from taskorch.frontends.service._page import Page
 from taskorch.frontends.service._problems import (
     Problem,
     on_fault,
@@ -59,6 +61,7 @@ def create_app(
     journal: JournalReader | None = None,
     agents: bool = False,
     artifacts: str | os.PathLike[str] | None = None,
+    page: bool = False,
 ) -> Starlette:
     """
     Make an ASGI app through which other programs use an orchestrator.
@@ -82,6 +85,8 @@ def create_app(
             and believed what came of them.
         artifacts: The folder for the files that these send, where they can be asked
             for; None takes none.
+        page: Whether `GET /` is the page that shows the orchestrator in a browser. The
+            page itself is given to all; what it shows needs the token.
 
     Raises:
         InvalidTaskError: The token is too short, or *hosts* is no collection.
@@ -90,8 +95,11 @@ def create_app(
     brought = Submissions(orch, functions or {}, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
     there = Agents(orch, kept)
+    shown = Page(orch, Board(orch.signals)) if page else None
 
     def close() -> None:
+        if shown is not None:
+            shown.close()
         feed.close()
         there.close()
 
@@ -102,6 +110,7 @@ def create_app(
             *existing(lambda: orch, lambda: feed),
             *(there.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
+            *(() if shown is None else shown.operations()),
         ],
         token=token,
         hosts=hosts,
@@ -146,6 +155,7 @@ def make_app(
     check_token(token)
     names = check_hosts(hosts)
     every = [*operations]
+    opened = frozenset(each.path for each in every if each.is_open)
     text = description(every, schemas or {})
 
     async def openapi(_request: Request) -> Response:
@@ -161,7 +171,9 @@ def make_app(
             Route("/openapi.json", openapi, methods=["GET"]),
             *_routes(every),
         ],
-        middleware=[Middleware(partial(Guard, token=token, hosts=names))],
+        middleware=[
+            Middleware(partial(Guard, token=token, hosts=names, opened=opened))
+        ],
         exception_handlers={
             Problem: on_problem,
             TaskorchError: on_problem,

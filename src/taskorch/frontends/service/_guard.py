@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 #: The names of this machine for itself.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-#: Paths that are answered without a token: a probe has none, and they tell nothing.
-OPEN: Final = frozenset({"/livez", "/readyz"})
 #: In the scope of a request: its sender has the token.
 KNOWN: Final = "taskorch.known"
 #: Requests a second with the token, and of an address without it; as many at once.
@@ -44,7 +42,8 @@ _ADDRESSES: Final = 1_000
 #: Refusals that the log has at once; after these, one a second.
 _TOLD: Final = 20.0
 _LEAST_TOKEN: Final = 16
-#: On every answer: it is kept by nobody, shown in no frame, and is what it says it is.
+#: On every answer that does not say otherwise: it is kept by nobody, shown in no frame,
+#: and is what it says it is.
 _HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -130,9 +129,16 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, hosts: Collection[str]
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        hosts: Collection[str],
+        opened: Collection[str],
     ) -> None:
         self._app = app
+        #: Paths that are answered without a token, and tell nothing.
+        self._opened = opened
         self._token = check_token(token)
         self._hosts = hosts
         self._known = _Bucket(_WITH_TOKEN, _WITH_TOKEN)
@@ -152,7 +158,10 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                given = [*message.get("headers", ())]
+                named = {name for name, _ in given}
+                given += (each for each in _HEADERS if each[0] not in named)
+                message["headers"] = given
             await send(message)
 
         try:
@@ -201,7 +210,7 @@ class Guard:
         if self._token is None:
             scope[KNOWN] = True
             return
-        if scope["path"] in OPEN:
+        if scope["path"] in self._opened:
             return
         given = headers.getlist("authorization")
         kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")

@@ -116,16 +116,14 @@ class Operation:
     is_open: bool = False
 
 
-async def for_one_task(
-    orch: TaskOrchestrator, call: Callable[..., _T], *args: object
-) -> _T:
+async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> _T:
     """
     What *call*, which concerns one task of *orch*, returns.
 
     It is called on a thread if it may have to wait there; otherwise the way to a thread
     and back would be most of what a request costs.
     """
-    if is_prompt(orch):
+    if isinstance(orch, TaskOrchestrator) and is_prompt(orch):
         return call(*args)
     return await run_in_threadpool(call, *args)
 

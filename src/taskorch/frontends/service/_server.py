@@ -168,7 +168,10 @@ class Server:
     Attributes:
         url: Where it is, such as `http://127.0.0.1:8080`.
         port: Its port.
+        token: What every request must have, if whoever serves has said so; or None.
     """
+
+    token: str | None = None
 
     def __init__(self, app: Starlette, listener: socket.socket, host: str) -> None:
         self.port: int = listener.getsockname()[1]
@@ -197,6 +200,11 @@ class Server:
         self._thread = threading.Thread(
             target=self._run, name="taskorch-service", daemon=True
         )
+
+    @property
+    def page(self) -> str:
+        """The address of the page that shows it, with the token if it is known."""
+        return f"{self.url}/" + (f"#token={self.token}" if self.token else "")
 
     def _run(self) -> None:
         try:

@@ -1,0 +1,265 @@
+"""
+What the page shows of the whole: counts, rates, and when each agent did what.
+
+The board hears every event and keeps what a picture needs. A picture is asked for by
+its width, and the answer has as many rectangles as can be told apart on it, however
+many attempts there were.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from taskorch._following import FOLLOWED
+from taskorch.events import (
+    AttemptReturned,
+    Event,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+    TaskSuspended,
+)
+from taskorch.frontends.service._waiter import Waiter
+from taskorch.runtime._clock import MonotonicClock
+from taskorch.signals import Signals
+
+#: Attempts that are kept, at least; twice as many at the most.
+KEPT: Final = 100_000
+#: Seconds of the past whose ends are counted, and the most rectangles of an answer.
+_SECONDS: Final = 600
+_RECTANGLES: Final = 10_000
+#: Rows of one agent that are told apart: it may do so many things at once.
+_ROWS: Final = 8
+_NS: Final = 1_000_000_000
+#: What became of an attempt, from what matters least: one rectangle shows the last.
+OUTCOMES: Final = ("running", "completed", "cancelled", "retrying", "failed")
+_OUTCOME_OF: Final[dict[type[Event], str]] = {
+    TaskCompleted: "completed",
+    TaskFailed: "failed",
+    TaskRetrying: "retrying",
+    TaskCancelled: "cancelled",
+    TaskSuspended: "cancelled",
+    AttemptReturned: "cancelled",
+}
+
+
+class _Span(NamedTuple):
+    """An attempt that has ended: times are nanoseconds since 1970."""
+
+    agent: str
+    start: int
+    end: int
+    task_id: str
+    outcome: str
+
+
+class _Open(NamedTuple):
+    """An attempt that runs."""
+
+    agent: str
+    start: int
+    attempt: int
+
+
+class Rectangle(NamedTuple):
+    """
+    What one agent did in some columns of a picture.
+
+    Attributes:
+        lane: The number of the agent in the answer.
+        row: Of the agent, from 0.
+        first: The first column.
+        last: The last column.
+        outcome: A number of `OUTCOMES`.
+        many: How many attempts it stands for.
+        task_id: The task of the latest of these.
+    """
+
+    lane: int
+    row: int
+    first: int
+    last: int
+    outcome: int
+    many: int
+    task_id: str
+
+
+class Board:
+    """
+    Follows an orchestrator's events, from now on, until `close`.
+
+    Args:
+        signals: Whose events they are.
+        past: Events of before, the earliest first.
+    """
+
+    def __init__(self, signals: Signals | None, past: Iterable[Event] = ()) -> None:
+        self._lock = threading.Lock()
+        self._clock = MonotonicClock()
+        self._signals = signals
+        self._spans: list[_Span] = []
+        self._open: dict[str, _Open] = {}
+        #: Of each second since 1970, how many tasks have completed, and failed.
+        self._ends: OrderedDict[int, list[int]] = OrderedDict()
+        #: Changes with every event that it has heard.
+        self.heard = 0
+        #: Those that wait for the next one.
+        self.followers: set[Waiter] = set()
+        for event in past:
+            self.hear(event)
+        if signals is not None:
+            for name in FOLLOWED:
+                getattr(signals, name).connect(self.hear)
+
+    def close(self) -> None:
+        """Hear of nothing any more."""
+        if self._signals is not None:
+            for name in FOLLOWED:
+                getattr(self._signals, name).disconnect(self.hear)
+        for follower in list(self.followers):
+            follower.wake()
+
+    def now(self) -> int:
+        """Nanoseconds since 1970, of the clock that events have their times from."""
+        return self._clock.now_ns()
+
+    def hear(self, event: Event) -> None:
+        """Take *event* in; one that says nothing about an attempt is only counted."""
+        with self._lock:
+            self.heard += 1
+            if isinstance(event, TaskStarted):
+                self._open[event.task_id] = _Open(
+                    event.agent_id, event.at_ns, event.attempt
+                )
+            elif type(event) in _OUTCOME_OF:
+                self._end(event, _OUTCOME_OF[type(event)])
+        for follower in list(self.followers):
+            follower.wake()
+
+    def _end(self, event: Any, outcome: str) -> None:
+        started = self._open.pop(event.task_id, None)
+        if started is not None:
+            span = _Span(
+                *(started.agent, started.start, event.at_ns, event.task_id, outcome)
+            )
+            self._spans.append(span)
+            if len(self._spans) >= 2 * KEPT:
+                del self._spans[:KEPT]
+        if isinstance(event, (TaskCompleted, TaskFailed)):
+            second = event.at_ns // _NS
+            counts = self._ends.setdefault(second, [0, 0])
+            counts[isinstance(event, TaskFailed)] += 1
+            while len(self._ends) > _SECONDS:
+                self._ends.popitem(last=False)
+
+    def rates(self, now: int, seconds: int = 120) -> list[list[int]]:
+        """Of the last *seconds* before *now*: how many tasks completed, and failed."""
+        last = now // _NS
+        with self._lock:
+            return [
+                list(self._ends.get(second, (0, 0)))
+                for second in range(last - seconds + 1, last + 1)
+            ]
+
+    def timeline(
+        self, start: int, end: int, width: int, lanes: int, now: int
+    ) -> dict[str, Any]:
+        """
+        What was done between two moments, for a picture of *width* columns.
+
+        Args:
+            start: Nanoseconds since 1970; 0 is the first attempt that is kept.
+            end: The same; 0 is *now*.
+            width: Columns of the picture.
+            lanes: Agents that it has room for, those that came first.
+            now: Until when what runs has run.
+        """
+        with self._lock:
+            spans = list(self._spans)
+            spans += (
+                _Span(each.agent, each.start, now, task_id, "running")
+                for task_id, each in self._open.items()
+            )
+        spans.sort(key=lambda span: span.start)
+        start = start or (spans[0].start if spans else now - _NS)
+        end = max(end or now, start + width)
+        shown = [s for s in spans if s.end >= start and s.start <= end]
+        agents = list(dict.fromkeys(sorted({span.agent for span in shown})))
+        picture = _Picture(start, end, width, agents[:lanes])
+        rectangles = list(picture.rectangles(shown))
+        return {
+            "start": start / _NS,
+            "end": end / _NS,
+            "agents": agents[:lanes],
+            "agents_left_out": max(0, len(agents) - lanes),
+            "rows": picture.rows(),
+            "outcomes": OUTCOMES,
+            "attempts": len(shown),
+            "attempts_left_out": picture.left_out,
+            "rectangles": rectangles,
+        }
+
+
+class _Picture:
+    """Puts attempts in rows, and those that are too short to be told apart together."""
+
+    def __init__(self, start: int, end: int, width: int, agents: list[str]) -> None:
+        self._start = start
+        self._scale = width / (end - start)
+        self._width = width
+        self._lane_of = {name: place for place, name in enumerate(agents)}
+        #: Of each lane its rows: the latest rectangle of each.
+        self._latest: list[list[Rectangle]] = [[] for _ in agents]
+        self.left_out = 0
+
+    def rows(self) -> list[int]:
+        """How many rows each lane has."""
+        return [max(1, len(rows)) for rows in self._latest]
+
+    def rectangles(self, spans: Iterable[_Span]) -> Iterator[Rectangle]:
+        """The rectangles of *spans*, which are in the order of their starts."""
+        made = 0
+        for span in spans:
+            lane = self._lane_of.get(span.agent)
+            if lane is None or made >= _RECTANGLES:
+                self.left_out += 1
+                continue
+            done = self._add(lane, span)
+            if done is not None:
+                made += 1
+                yield done
+        for rows in self._latest:
+            yield from rows
+
+    def _add(self, lane: int, span: _Span) -> Rectangle | None:
+        """Add a span; the rectangle of its row that is whole now, if there is one."""
+        first, last = self._column(span.start), self._column(span.end)
+        outcome = OUTCOMES.index(span.outcome)
+        rows = self._latest[lane]
+        new = Rectangle(lane, 0, first, last, outcome, 1, span.task_id)
+        place = next((i for i, old in enumerate(rows) if old.last < first), None)
+        if place is not None:
+            done, rows[place] = rows[place], new._replace(row=place)
+            return done
+        # What lies in one column is one with what is there already.
+        place = next((i for i, old in enumerate(rows) if old.first >= first), None)
+        if place is None and len(rows) < _ROWS:
+            rows.append(new._replace(row=len(rows)))
+            return None
+        place = len(rows) - 1 if place is None else place
+        old = rows[place]
+        rows[place] = old._replace(
+            last=max(old.last, last),
+            outcome=max(old.outcome, outcome),
+            many=old.many + 1,
+            task_id=span.task_id,
+        )
+        return None
+
+    def _column(self, at: int) -> int:
+        return min(self._width - 1, max(0, int((at - self._start) * self._scale)))

@@ -1,0 +1,245 @@
+"""
+The page that shows an orchestrator in a browser, and what it asks for.
+
+The page is three files, given to whoever asks: they tell nothing. All that they show
+they ask for with the token, which stands in the part of the address that a browser
+sends to nobody, `http://127.0.0.1:8080/#token=…`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from importlib.resources import files
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from taskorch.frontends.service._board import Board
+from taskorch.frontends.service._operations import (
+    TEXT,
+    Operation,
+    listed,
+    named,
+    number,
+    seconds,
+    told,
+)
+from taskorch.frontends.service._values import answer, document
+from taskorch.frontends.service._waiter import Waiter
+from taskorch.model import Health, Stats, TaskStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.requests import Request
+
+#: What the browser may do with the page: nothing from elsewhere, nothing in line.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_FILES: Final = {
+    "/": ("index.html", "text/html"),
+    "/page/page.js": ("page.js", "text/javascript"),
+    "/page/views.js": ("views.js", "text/javascript"),
+    "/page/page.css": ("page.css", "text/css"),
+}
+#: Seconds that an answer may wait for news, and between two answers at the least.
+_MAX_WAIT: Final = 30.0
+_PAUSE: Final = 0.1
+#: Seconds for which an answer holds if nothing has happened.
+_KEEP: Final = 1.0
+_MAX_WIDTH: Final = 4_000
+_MAX_LANES: Final = 500
+#: Bytes of a log that one answer has.
+_LOG: Final = 64 << 10
+_MOMENT: Final = {"type": "number", "minimum": 0, "maximum": 1e11}
+_WHOLE: Final = {"type": "integer", "minimum": 0}
+
+
+class Shown(Protocol):
+    """What is asked of an orchestrator, or of one who reads its journal."""
+
+    def get_stats(self) -> Stats:
+        """Counts and times."""
+        ...
+
+    def health(self) -> Health:
+        """How each component is."""
+        ...
+
+    def get_task_status(self, task_id: str) -> TaskStatus:
+        """The state of a task."""
+        ...
+
+
+class Page:
+    """
+    The operations of the page.
+
+    Args:
+        orch: Whom it shows.
+        board: What follows its events.
+        pools: Whether it has pools and workflows to show; a journal's reader has none.
+    """
+
+    def __init__(self, orch: Any, board: Board, *, live: bool = True) -> None:
+        self._orch = orch
+        self._board = board
+        self._live = live
+        self._latest: dict[str, Any] = {}
+        #: When that was counted, of the monotonic clock.
+        self._counted = -_KEEP
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._board.close()
+
+    def operations(self) -> list[Operation]:
+        """The page's files, and what they ask for."""
+        return [
+            *(
+                Operation(
+                    *(
+                        "GET",
+                        path,
+                        f"page_{name.replace('.', '_')}",
+                        "A file of the page.",
+                    ),
+                    partial(_file, name, media),
+                    answer=TEXT,
+                    media=media,
+                    is_open=True,
+                )
+                for path, (name, media) in _FILES.items()
+            ),
+            Operation(
+                *("GET", "/api/v1/board", "board"),
+                "The whole in numbers. With `after`, once there is something new, or "
+                "after `wait` s.",
+                self._whole,
+                query={
+                    "after": _WHOLE,
+                    "wait": {"type": "number", "minimum": 0, "maximum": _MAX_WAIT},
+                },
+                answer=told(heard=_WHOLE, now={"type": "number"}),
+            ),
+            Operation(
+                *("GET", "/api/v1/board/timeline", "timeline"),
+                "What each agent did, as rectangles for a picture of `width` columns; "
+                "`since` and `until` are seconds since 1970.",
+                self._timeline,
+                query={
+                    "since": _MOMENT,
+                    "until": _MOMENT,
+                    "width": {"type": "integer", "minimum": 10, "maximum": _MAX_WIDTH},
+                    "lanes": {"type": "integer", "minimum": 1, "maximum": _MAX_LANES},
+                },
+                answer=told(rectangles=listed({"type": "array"})),
+            ),
+            Operation(
+                *("GET", "/api/v1/tasks/{task_id}/log", "log"),
+                "What the program of a task's latest attempt has written, from a byte "
+                "on; without `after`, the end of it.",
+                self._log,
+                query={"after": _WHOLE},
+                answer=told(text=TEXT, next=_WHOLE),
+                refuses=(404,),
+            ),
+            *(
+                [
+                    Operation(
+                        *("GET", "/api/v1/workflows/{workflow_id}/picture", "picture"),
+                        "The graph of a run, drawn with the states of its tasks.",
+                        self._picture,
+                        answer=told(svg=TEXT),
+                        refuses=(404,),
+                    )
+                ]
+                if self._live
+                else []
+            ),
+        ]
+
+    async def _whole(self, request: Request) -> Response:
+        given = request.query_params
+        after = number(given, "after", 0, 10**15, 0) if "after" in given else None
+        wait = seconds(given, "wait", _MAX_WAIT) or 0.0
+        if after is not None and wait and after == self._board.heard:
+            waiter = Waiter()
+            self._board.followers.add(waiter)
+            try:
+                if after == self._board.heard:
+                    await waiter.wait(wait)
+            finally:
+                self._board.followers.discard(waiter)
+            # Not more than ten answers a second, however much comes.
+            await asyncio.sleep(_PAUSE)
+        return answer(await run_in_threadpool(self._numbers))
+
+    def _numbers(self) -> dict[str, Any]:
+        # Of several pages that ask at once, one is counted for.
+        heard = self._board.heard
+        if self._latest.get("heard") == heard and monotonic() - self._counted < _KEEP:
+            return self._latest
+        at = self._board.now()
+        said = {
+            "heard": heard,
+            "now": at / 1e9,
+            "live": self._live,
+            "statistics": document(self._orch.get_stats()),
+            "health": document(self._orch.health()),
+            "rates": self._board.rates(at),
+        }
+        self._latest, self._counted = said, monotonic()
+        return said
+
+    async def _timeline(self, request: Request) -> Response:
+        given = request.query_params
+        since = seconds(given, "since", 1e11) or 0.0
+        until = seconds(given, "until", 1e11) or 0.0
+        width = number(given, "width", 10, _MAX_WIDTH, 1_000)
+        lanes = number(given, "lanes", 1, _MAX_LANES, 100)
+        ask = partial(
+            self._board.timeline,
+            *(int(since * 1e9), int(until * 1e9), width, lanes, self._board.now()),
+        )
+        return answer(await run_in_threadpool(ask))
+
+    async def _log(self, request: Request) -> Response:
+        given = request.query_params
+        after = number(given, "after", 0, 10**15, 0) if "after" in given else None
+        task_id = named(request, "task_id")
+        status = await run_in_threadpool(self._orch.get_task_status, task_id)
+        return answer(await run_in_threadpool(_read_log, status.log_path, after))
+
+    async def _picture(self, request: Request) -> Response:
+        run_id = named(request, "workflow_id")
+
+        def draw() -> str:
+            run = self._orch.workflows.get(run_id)
+            drawn: str = run.picture()
+            return drawn
+
+        return answer({"svg": await run_in_threadpool(draw)})
+
+
+async def _file(name: str, media: str, _request: Request) -> Response:
+    text = files(__package__ or "").joinpath("page", name).read_text("utf-8")
+    headers = {"content-security-policy": _POLICY, "cache-control": "no-cache"}
+    return Response(text, 200, headers, media_type=f"{media}; charset=utf-8")
+
+
+def _read_log(path: Path | None, after: int | None) -> dict[str, Any]:
+    if path is None or not path.is_file():
+        return {"text": "", "next": 0, "there": False}
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        begin = max(0, size - _LOG) if after is None or after > size else after
+        file.seek(begin)
+        found = file.read(_LOG)
+    text = found.decode("utf-8", "replace")
+    return {"text": text, "next": begin + len(found), "there": True}

@@ -1,0 +1,170 @@
+"""A journal, served to be looked at: what an orchestrator is asked, of its records."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from taskorch._following import FOLLOWED
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import JournalError
+from taskorch.frontends.service._app import make_app
+from taskorch.frontends.service._board import Board
+from taskorch.frontends.service._events import Events
+from taskorch.frontends.service._feed import Feed
+from taskorch.frontends.service._guard import LOOPBACK
+from taskorch.frontends.service._health import Numbers
+from taskorch.frontends.service._page import Page
+from taskorch.frontends.service._tasks import Tasks
+from taskorch.model import Health, HealthCheck
+from taskorch.signals import Signals
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from taskorch.events import Event
+    from taskorch.frontends.service._operations import Operation
+    from taskorch.reading import JournalReader
+
+#: Seconds between two looks at a journal that its owner may write to.
+_PAUSE: Final = 0.5
+#: What cannot be asked of a journal.
+_LIVE: Final = frozenset({"resources"})
+
+
+class Recorded:
+    """
+    What the operations ask of an orchestrator, answered by what reads its journal.
+
+    Args:
+        reader: What reads it.
+    """
+
+    def __init__(self, reader: JournalReader) -> None:
+        self._reader = reader
+        #: Asked here as of an orchestrator.
+        self.tasks = reader.tasks
+        self.get_task_status = reader.get_task_status
+        self.get_stats = reader.get_stats
+        self.explain = reader.explain
+        self.stuck = reader.stuck
+
+    def health(self) -> Health:
+        """Whether its owner lives."""
+        try:
+            lives = self._reader.owner.lives
+        except JournalError as error:
+            check = HealthCheck("journal", "failed", error.message)
+        else:
+            said = {
+                None: "nobody knows whether its owner lives",
+                True: "its owner lives",
+            }
+            check = HealthCheck(
+                *("journal", "ok", said.get(lives, "nobody has it open"))
+            )
+        return Health(status=check.status, live=True, ready=False, checks=(check,))
+
+    def handle(self, task_id: str) -> Any:
+        """What says that there is nothing to wait for."""
+        self.get_task_status(task_id)
+        return _Done()
+
+
+class _Done:
+    """The end of a task that nobody waits for."""
+
+    def done(self) -> bool:
+        return True
+
+
+class _Follower:
+    """Publishes what comes into a journal, on a thread of its own."""
+
+    def __init__(self, reader: JournalReader, signals: Signals, after: int) -> None:
+        self._reader = reader
+        self._signals = signals
+        self._after = after
+        self._ended = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="taskorch-page", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PAUSE):
+            # What cannot be read now may be read later.
+            with suppress(JournalError):
+                if self._reader.last > self._after:
+                    self._publish(self._reader.happened(self._after))
+
+    def _publish(self, events: Iterable[Event]) -> None:
+        names = {cls: name for name, cls in FOLLOWED.items()}
+        for event in events:
+            self._after = max(self._after, event.seq)
+            name = names.get(type(event))
+            if name is not None:
+                getattr(self._signals, name).send(event)
+            if self._ended.is_set():
+                return
+
+
+def recorded_app(
+    reader: JournalReader, *, token: str | None, hosts: Iterable[str] = LOOPBACK
+) -> Starlette:
+    """
+    The app of a journal: all that can be asked, and nothing that can be done.
+
+    Args:
+        reader: What reads the journal; its owner may run meanwhile.
+        token: See `create_app`.
+        hosts: See `create_app`.
+
+    Raises:
+        JournalError: It cannot be read.
+        InvalidTaskError: See `create_app`.
+    """
+    signals = Signals(lambda *_: None)
+    last = reader.last
+    board = Board(signals, _until(last, reader.happened()))
+    feed = Feed(signals, reader)
+    follower = _Follower(reader, signals, last)
+    asked = cast("TaskOrchestrator", Recorded(reader))
+    page = Page(asked, board, live=False)
+
+    def close() -> None:
+        follower.close()
+        page.close()
+        feed.close()
+
+    return make_app(
+        [
+            *_questions(Numbers(lambda: asked).operations()),
+            *_questions(Tasks(lambda: asked).operations()),
+            *_questions(Events(lambda: asked, lambda: feed).operations()),
+            *page.operations(),
+        ],
+        token=token,
+        hosts=hosts,
+        close=close,
+    )
+
+
+def _until(last: int, events: Iterable[Event]) -> Iterator[Event]:
+    for event in events:
+        if event.seq > last:
+            return
+        yield event
+
+
+def _questions(operations: Iterable[Operation]) -> list[Operation]:
+    return [
+        each for each in operations if each.method == "GET" and each.name not in _LIVE
+    ]

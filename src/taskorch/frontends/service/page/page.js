@@ -1,0 +1,181 @@
+// What all pages share: the token, requests, the parts of the page, and which is shown.
+import { VIEWS, TITLES } from "/page/views.js";
+
+const main = document.getElementById("main");
+const notice = document.getElementById("notice");
+let shown = null; // { route, stop, update }
+let last = null; // the latest answer of /api/v1/board
+let epoch = 0; // raised by each change of page: what was asked before is not shown
+
+// The token stands in the address when the page is first opened, and then in this tab.
+function takeToken() {
+  const found = /^#token=(.+)$/.exec(location.hash);
+  if (found) {
+    sessionStorage.setItem("taskorch-token", decodeURIComponent(found[1]));
+    history.replaceState(null, "", "#/");
+  }
+  return Boolean(found);
+}
+
+export class Refused extends Error {
+  constructor(status, said) {
+    super(said.detail || said.title || `the server answered ${status}`);
+    this.status = status;
+    this.hint = said.hint || "";
+  }
+}
+
+export async function ask(path, { method = "GET", body = undefined, signal } = {}) {
+  const headers = {};
+  const token = sessionStorage.getItem("taskorch-token");
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const answer = await fetch(path, {
+    method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const said = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Refused(answer.status, said);
+  return said;
+}
+
+// An element with attributes and children; texts are only ever texts.
+export function el(name, given = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(given)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key === "value" || key === "checked" || key === "disabled") made[key] = value;
+    else made.setAttribute(key, value === true ? "" : value);
+  }
+  for (const child of children.flat(Infinity)) {
+    if (child !== null && child !== undefined && child !== false)
+      made.append(child instanceof Node ? child : String(child));
+  }
+  return made;
+}
+
+export function say(text) {
+  notice.textContent = text;
+  notice.hidden = !text;
+}
+
+export function href(view, id = "", query = {}) {
+  const found = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
+  const asked = found.toString();
+  return `#/${view}${id ? `/${encodeURIComponent(id)}` : ""}${asked ? `?${asked}` : ""}`;
+}
+
+export function go(view, id, query) {
+  location.hash = href(view, id, query);
+}
+
+function routeOf() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const [view = "", id = ""] = path.split("/");
+  return {
+    view: VIEWS[view] ? view : "",
+    id: decodeURIComponent(id),
+    query: Object.fromEntries(new URLSearchParams(query)),
+  };
+}
+
+function showNav(view) {
+  const links = Object.entries(TITLES).map(([name, title]) =>
+    el("a", { href: href(name), "aria-current": name === view ? "page" : null }, title));
+  document.getElementById("nav").replaceChildren(...links);
+}
+
+function askToken() {
+  const field = el("input", { id: "token", type: "password", autocomplete: "off", required: true });
+  const form = el("form", {
+    class: "row",
+    onsubmit: (event) => {
+      event.preventDefault();
+      sessionStorage.setItem("taskorch-token", field.value.trim());
+      dispatchEvent(new Event("token"));
+      show();
+    },
+  }, el("label", { class: "field", for: "token" }, "Token, as the service printed it", field),
+  el("button", {}, "Open"));
+  main.replaceChildren(el("h1", {}, "A token is needed"), form);
+  field.focus();
+}
+
+async function show() {
+  const mine = ++epoch;
+  const route = routeOf();
+  shown?.stop?.();
+  shown = null;
+  showNav(route.view);
+  document.title = `${TITLES[route.view] || route.id} – taskorch`;
+  try {
+    const view = await VIEWS[route.view](route, last);
+    if (mine !== epoch) {
+      view.stop?.();
+      return;
+    }
+    shown = view;
+    main.replaceChildren(...view.parts);
+    if (last) view.update?.(last);
+  } catch (error) {
+    if (mine === epoch) fail(error);
+  }
+}
+
+export function fail(error) {
+  if (error instanceof Refused && error.status === 401) return askToken();
+  main.replaceChildren(el("h1", {}, "That did not work"),
+    el("p", { role: "alert" }, error.message), el("p", {}, error.hint || ""));
+}
+
+// The page is filled anew on news, ten times a second at the most; a lost answer, a server
+// that was started anew or a tab that slept only means that the next answer is the whole.
+async function follow() {
+  let away = 0;
+  for (;;) {
+    const began = performance.now();
+    try {
+      const query = last ? `?after=${last.heard}&wait=20` : "";
+      const said = await ask(`/api/v1/board${query}`);
+      if (away) say("");
+      else if (last && said.heard < last.heard) say("The server was started anew; this is what it has now.");
+      away = 0;
+      last = said;
+      const state = document.getElementById("health");
+      state.textContent = said.live ? said.health.status : "recorded";
+      state.className = `state ${said.health.status}`;
+      if (!document.hidden) shown?.update?.(said);
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) {
+        askToken();
+        await new Promise((go) => addEventListener("token", go, { once: true }));
+      }
+      away += 1;
+      if (away > 1) say(`The server does not answer (${error.message}). What is shown may be old; it is asked again.`);
+      await pause(Math.min(5000, 500 * away));
+    }
+    await pause(Math.max(0, 100 - (performance.now() - began)));
+  }
+}
+
+const pause = (ms) => new Promise((go) => setTimeout(go, ms));
+
+takeToken();
+addEventListener("hashchange", () => {
+  if (location.hash === "#main") return;
+  if (takeToken()) dispatchEvent(new Event("token"));
+  show();
+  main.focus({ preventScroll: true });
+  scrollTo(0, 0);
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && last) shown?.update?.(last);
+});
+document.getElementById("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = new FormData(event.target).get("wanted").trim();
+  if (text.includes("*")) go("tasks", "", { id: text });
+  else if (text) go("task", text);
+});
+show();
+follow();

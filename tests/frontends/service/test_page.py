@@ -1,0 +1,325 @@
+"""The page that shows an orchestrator: in a browser, and what it asks the service for."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+from tests.frontends.service.tools import Service
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch import Program, Task, TaskOrchestrator, Workflow
+from taskorch.frontends.service import new_token, recorded_app, serve
+from taskorch.reading import JournalReader
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+PAGES = ("", "tasks", "timeline", "workflows", "agents", "questions", "schedules")
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextmanager
+def shown(**options):
+    with TaskOrchestrator(**options) as orch, orch.serve(port=0) as server:
+        yield Service(orch, server, server.token)
+
+
+@contextmanager
+def recorded(path):
+    token = new_token()
+    app = recorded_app(JournalReader(path), token=token)
+    with serve(app, port=0) as server:
+        server.token = token
+        yield Service(None, server, token)
+
+
+# -- what it asks for --------------------------------------------------------------
+
+
+def test_the_page_is_for_all_and_tells_nothing():
+    with shown() as service:
+        for path in ("/", "/page/page.js", "/page/views.js", "/page/page.css"):
+            answer = service.send("GET", path)
+            assert answer.status == 200
+            policy = answer.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self'; style")
+            assert "unsafe" not in policy
+        assert service.send("GET", "/page/../page.js").status in (401, 404)
+        for path in ("/api/v1/board", "/api/v1/board/timeline", "/page/other.js"):
+            assert service.send("GET", path).status == 401
+        assert service.server.page.endswith(f"/#token={service.token}")
+
+
+def test_the_page_is_small():
+    with shown() as service:
+        paths = ("/", "/page/page.js", "/page/views.js", "/page/page.css")
+        assert sum(len(service.send("GET", path).body) for path in paths) < 150_000
+
+
+def test_what_it_counts_is_what_get_stats_says():
+    with shown() as service:
+        list(service.orch.map(int, range(50)))
+        assert service.orch.wait(PATIENCE)
+        numbers = service.orch.get_stats().state_machine
+        states = ("pending", "queued", "running", "retrying", "blocked", "suspended")
+        states += ("completed", "failed", "cancelled")
+        said = {state: getattr(numbers, state) for state in states}
+        eventually(
+            lambda: service.get("/api/v1/board")["statistics"]["state_machine"] == said
+        )
+
+
+def test_news_end_a_wait_for_it():
+    with shown() as service:
+        heard = service.ask("GET", "/api/v1/board").said["heard"]
+        found = []
+        path = f"/api/v1/board?after={heard}&wait=30"
+        thread = threading.Thread(
+            target=lambda: found.append(service.ask("GET", path).said)
+        )
+        thread.start()
+        service.orch.submit(int).result(PATIENCE)
+        thread.join(PATIENCE)
+        assert found[0]["heard"] > heard
+
+
+def test_a_picture_has_as_many_rectangles_as_it_has_room_for():
+    """And each attempt is in one of them."""
+    with shown(concurrency=4) as service:
+        list(service.orch.map(int, range(2_000)))
+        assert service.orch.wait(PATIENCE)
+
+        def picture():
+            return service.ask("GET", "/api/v1/board/timeline?width=100").said
+
+        eventually(lambda: picture()["attempts"] == 2_000)
+        said = picture()
+        many = [each[5] for each in said["rectangles"]]
+        assert sum(many) == 2_000
+        assert len(many) <= 100 * sum(said["rows"])
+        for lane, row in itertools.product(range(len(said["agents"])), range(8)):
+            ends = [r[2:4] for r in said["rectangles"] if r[:2] == [lane, row]]
+            ends.sort()
+            assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["width=5", "width=x", "lanes=0", "since=-1", "until=nan", "width=1&width=2"],
+)
+def test_a_picture_that_cannot_be_is_refused(query):
+    with shown() as service:
+        answer = service.ask("GET", f"/api/v1/board/timeline?{query}")
+        assert answer.status == 400
+        assert answer.said["detail"]
+
+
+def test_what_a_program_writes_can_be_read_on():
+    with shown() as service:
+
+        @service.orch.agent("shell", capabilities={"say"}, executor="program")
+        def say(task, context):
+            return Program([sys.executable, "-c", "print('hello'); print('again')"])
+
+        service.orch.submit_task(Task("say", id="s")).result(PATIENCE)
+        first = service.ask("GET", "/api/v1/tasks/s/log").said
+        assert first["text"].splitlines() == ["hello", "again"]
+        rest = service.ask("GET", f"/api/v1/tasks/s/log?after={first['next']}").said
+        assert rest["text"] == ""
+        service.orch.submit_task(Task.call(int, id="no")).result(PATIENCE)
+        assert not service.ask("GET", "/api/v1/tasks/no/log").said["there"]
+        assert service.ask("GET", "/api/v1/tasks/gone/log").status == 404
+
+
+def test_a_journal_is_shown_while_its_owner_runs_and_can_be_changed_by_nobody(tmp_path):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(int, id="before")).result(PATIENCE)
+        with recorded(path) as service:
+            heard = service.ask("GET", "/api/v1/board").said
+            assert heard["statistics"]["state_machine"]["completed"] == 1
+            assert heard["live"] is False
+            orch.submit_task(Task.call(int, id="after")).result(PATIENCE)
+            eventually(
+                lambda: (
+                    service.ask("GET", "/api/v1/board").said["statistics"][
+                        "state_machine"
+                    ]["completed"]
+                    == 2
+                )
+            )
+            names = service.ask("GET", "/api/v1/tasks").said["tasks"]
+            assert [each["task_id"] for each in names] == ["before", "after"]
+            assert service.ask("GET", "/api/v1/tasks/after/result").said["result"] == 0
+            assert service.ask("GET", "/api/v1/events").said["events"]
+            assert service.ask("POST", "/api/v1/tasks/after/rerun", {}).status in (
+                404,
+                405,
+            )
+            assert service.ask("POST", "/api/v1/events", {"name": "x"}).status == 405
+
+
+# -- in a browser ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip("there is no chromium: apt install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextmanager
+def opened(browser, service, view="", **options):
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1_000)
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page.goto(service.server.page)
+    page.wait_for_selector("#count-completed")
+    page.goto(f"{service.server.url}/#/{view}")
+    page.wait_for_selector("h1")
+    yield page
+    assert wrong == []
+    context.close()
+
+
+def text_is(page, selector, text):
+    page.wait_for_function(
+        "([where, text]) => document.querySelector(where)?.textContent === text",
+        arg=[selector, text],
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_nobody_is_shut_out(browser, scheme, width):
+    """Neither in the light nor in the dark, on the smallest of screens (or at 200 %)."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with shown() as service:
+        flow = Workflow("flow")
+        first = flow.task(int, id="first")
+        flow.task(str, first, id="second")
+        run = service.orch.workflows.start(flow)
+        run.result(PATIENCE)
+        with pytest.raises(ValueError, match="invalid"):
+            service.orch.submit_task(Task.call(int, HOSTILE, id="wrong")).result()
+        pages = (*PAGES, "events", "task/wrong", f"workflows/{run.workflow_id}")
+        size = {"width": width, "height": 700}
+        with opened(browser, service, color_scheme=scheme, viewport=size) as page:
+            for view in pages:
+                page.goto(f"{service.server.url}/#/{view}")
+                page.wait_for_function(
+                    "view => location.hash === `#/${view}` &&"
+                    " !document.querySelector('main').textContent.includes('Loading')",
+                    arg=view,
+                )
+                found = axe.run(page).response["violations"]
+                assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
+                # Nothing is wider than the screen but what scrolls by itself.
+                assert page.evaluate(
+                    "document.documentElement.scrollWidth <= innerWidth"
+                ), view
+
+
+def test_it_is_live_and_counts_what_get_stats_does(browser):
+    with shown() as service, opened(browser, service) as page:
+        text_is(page, "#count-completed", "0")
+        list(service.orch.map(int, range(1_234)))
+        assert service.orch.wait(PATIENCE)
+        text_is(page, "#count-completed", "1,234")
+        assert service.orch.get_stats().state_machine.completed == 1_234
+
+
+def test_its_buttons_do_what_they_say(browser):
+    with shown(concurrency=1) as service:
+        go = threading.Event()
+        service.orch.submit(go.wait, PATIENCE)
+        handle = service.orch.submit_task(Task.call(int, id="mine"))
+        with opened(browser, service, "task/mine") as page:
+            page.click("text=Suspend")
+            page.wait_for_selector("text=Resume")
+            assert handle.status.state == "suspended"
+            page.click("text=Resume")
+            page.wait_for_selector("#do-suspend")
+            # By the keyboard alone.
+            page.focus("#do-cancel")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#do-rerun")
+            assert handle.status.state == "cancelled"
+            go.set()
+
+
+def test_tasks_are_found_and_the_address_says_which(browser):
+    with shown() as service:
+        for number in range(3):
+            service.orch.submit_task(Task.call(int, number, id=f"few/{number}"))
+        service.orch.submit_task(Task.call(int, id="other")).result(PATIENCE)
+        with opened(browser, service, "tasks") as page:
+            page.fill("#by-id", "few/*")
+            page.click("text=Find")
+            page.wait_for_function("document.querySelectorAll('tbody tr').length === 3")
+            assert page.url.endswith("#/tasks?id=few%2F*")
+            page.reload()
+            page.wait_for_function("document.querySelectorAll('tbody tr').length === 3")
+            page.click("text=few/1")
+            page.wait_for_selector("h1:has-text('few/1')")
+
+
+def test_hostile_names_are_only_texts(browser):
+    names = [HOSTILE, "\N{RIGHT-TO-LEFT OVERRIDE}txt.exe", "x" * 10_000]
+    with shown() as service:
+
+        @service.orch.agent("any", capabilities={"say"})
+        def say(task, context):
+            raise ValueError(task.payload)
+
+        for number, name in enumerate(names):
+            service.orch.submit_task(Task("say", name, id=f"t{number}", owner="ada"))
+        assert service.orch.wait(PATIENCE)
+        with opened(browser, service, "tasks") as page:
+            page.wait_for_function("document.querySelectorAll('tbody tr').length === 3")
+            assert page.locator("main img").count() == 0
+            for number in range(3):
+                page.goto(f"{service.server.url}/#/task/t{number}")
+                page.wait_for_selector("text=ValueError")
+                assert page.locator("main img").count() == 0
+
+
+def test_a_page_without_the_token_asks_for_it(browser):
+    with shown() as service:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{service.server.url}/")
+        page.fill("#token", service.token)
+        page.click("text=Open")
+        page.wait_for_selector("#count-completed")
+        assert service.token not in page.url
+        context.close()
+
+
+def test_it_says_that_the_server_is_gone_and_goes_on_with_the_next(browser):
+    with TaskOrchestrator() as orch:
+        token = new_token()
+        with orch.serve(port=0, token=token) as server:
+            port = server.port
+            service = Service(orch, server, token)
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(service.server.page)
+            page.wait_for_selector("#count-completed")
+        page.wait_for_selector("text=The server does not answer")
+        orch.submit(int).result(PATIENCE)
+        with orch.serve(port=port, token=token):
+            text_is(page, "#count-completed", "1")
+            page.wait_for_selector("#notice", state="hidden")
+        context.close()
