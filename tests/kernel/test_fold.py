@@ -629,7 +629,7 @@ def test_rerun_of_what_was_kept_and_of_what_was_not(keep):
 def test_names_of_the_users_choice():
     """Whether a task has one is in the fact: it is kept when the task leaves memory."""
     machine = twin()
-    fact = (TaskSubmitted, machine.kernel.seq + 1, machine.now, "t", "call", 0)
+    fact = TaskSubmitted(machine.kernel.seq + 1, machine.now, "t", "call", 0)
     folded = machine.folded()
     fold(folded, (*fact, (), None, (), None, None, True, SEC, None, None, None, True))
     assert folded.tasks["t"].named
@@ -1006,7 +1006,7 @@ def test_for_whose_trace_a_task_was_submitted_is_no_matter_of_the_kernels(join):
         None,
         True,
     )
-    plain = (TaskSubmitted, *common, *((join, "block") if join != "all" else ()))
+    plain = TaskSubmitted(*common, *((join, "block") if join != "all" else ()))
     traced = TaskSubmitted, *common, join, "block", None, "00-…-01"
     made = []
     for fact in (plain, traced):

@@ -30,8 +30,8 @@ from taskorch.events import (
     view_of,
 )
 
-STARTED = (TaskStarted, 7, 1_500_000_000, "t", 2, "a", (("cpu", 1),), "the only one")
-SUBMITTED = (TaskSubmitted, 6, 1, "t", "call", 0, (), None, (), None)
+STARTED = TaskStarted(7, 1_500_000_000, "t", 2, "a", (("cpu", 1),), "the only one")
+SUBMITTED = TaskSubmitted(6, 1, "t", "call", 0, (), None, (), None)
 
 
 @pytest.mark.parametrize("cls", CATALOGUE, ids=lambda c: c.__name__)
@@ -118,7 +118,7 @@ def test_views():
 @pytest.mark.parametrize("why", ["timeout", "deadline", "cancel", "suspend"])
 def test_a_view_that_is_there_sometimes(why):
     """Only an attempt that is out of time has timed out."""
-    fact = (AttemptStopping, 1, 2, "t", 3, why, "because")
+    fact = AttemptStopping(1, 2, "t", 3, why, "because")
     view = view_of(TaskTimedOut, fact)
     if why in ("timeout", "deadline"):
         assert view == TaskTimedOut(1, 2, "t", 3, why)
