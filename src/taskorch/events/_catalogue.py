@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, NoReturn, Self, TypeAlias
 
 import attrs
 
-from taskorch.events._fact import beside, defaults_of, frozen
+from taskorch.events._fact import FieldsForAttrs, beside, defaults_of, frozen
 from taskorch.model import Agent, Health, Stats, TypeStats, Units
 
 #: Where every fact has its class, its number and its time, and one about a task its id.
@@ -40,6 +40,8 @@ class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
 
     #: The number of the schema; it rises when fields change.
     schema: ClassVar[int] = 1
+
+    __attrs_attrs__: ClassVar[FieldsForAttrs] = FieldsForAttrs()
 
     @property
     def at(self) -> float:

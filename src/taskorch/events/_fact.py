@@ -30,6 +30,31 @@ class _Beside:
     alias: str
 
 
+class FieldsForAttrs:
+    """Lets `attrs.fields`, `asdict` and `evolve` of attrs look at a class of facts."""
+
+    def __get__(self, _: object, cls: type) -> tuple[attrs.Attribute[Any], ...]:
+        """What attrs would say of the fields of *cls*."""
+        kinds = {
+            name: kind
+            for base in reversed(cls.__mro__)
+            for name, kind in vars(base).get("__annotations__", {}).items()
+            if not str(kind).startswith("ClassVar")
+        }
+        usual, known = defaults_of(cls), cls.__match_args__  # type: ignore[attr-defined]
+        fields: dict[str, Any] = {
+            name: attrs.field(type=kind, default=usual.get(name, attrs.NOTHING))
+            if name in known
+            else attrs.field(
+                type=kind, default=None, eq=False, repr=False, kw_only=True
+            )
+            for name, kind in kinds.items()
+        }
+        made = attrs.make_class(cls.__name__, fields)
+        found: tuple[attrs.Attribute[Any], ...] = attrs.fields(made)
+        return found
+
+
 def beside(*, alias: str, default: None, kw_only: bool) -> Any:
     """A field that is no part of the fact: it is not compared, shown or kept."""
     del default, kw_only
