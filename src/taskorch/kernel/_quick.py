@@ -146,6 +146,7 @@ def submit_many(
             and not kernel.workflows
             and not kernel.tell_submitted
             and not kernel.tell_ready
+            and bucket.fifo
             and bucket.fifo[-1] is row
         ):
             # Nobody need be asked about the others, and they stand behind this one.

@@ -406,8 +406,8 @@ def test_a_bare_call_takes_the_quick_way():
 def test_the_facts_of_every_task_take_the_quick_way():
     submitted = TaskSubmitted(1, 2, "t", "x", 0, (), None, (), None, None, True, 2)
     for fact in (
-        (*submitted, None, None, None),
-        (*submitted, None, None, None, False),
+        submitted,
+        submitted.__replace__(named=True, owner="ann"),
         TaskStarted(1, 2, "t", 1, "local", (), "the only candidate"),
         TaskCompleted(1, 2, "t", 1, "local", 9),
     ):

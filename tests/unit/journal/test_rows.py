@@ -80,7 +80,6 @@ def test_an_attempt_within_a_group_is_one_row():
         completed(3, agent="other"),
         completed(3, attempt=True),
         (TaskCompleted(3, 4, "t", 1, "local", 1.5), None),
-        (TaskCompleted(3, 8, "t", 1, "local"), None),
         (TaskCompleted(3, 8, "t", 1, "\udc00", 9), None),
         (TaskProgressed(3, 8, "t", 1, "half"), None),
     ],
