@@ -516,13 +516,13 @@ _FROM_THE_END: Final = {
 
 def _trimmed(fact: Fact) -> tuple[Any, ...]:
     """*fact* without what it has at its end by default."""
-    end, least = len(fact), _LEAST[type(fact)]
+    found, least = list(fact), _LEAST[type(fact)]
     for value in _FROM_THE_END[type(fact)]:
         # What is equal may be of another type: 0 is no False.
-        if end == least or fact[end - 1] is not value:
+        if len(found) == least or found[-1] is not value:
             break
-        end -= 1
-    return fact[:end]
+        found.pop()
+    return tuple(found)
 
 
 def _submitted(fact: TaskSubmitted) -> str | None:
