@@ -406,16 +406,13 @@ def test_the_quick_ways_do_what_their_definitions_do(options, commands):
 
 
 def test_a_batch_comes_behind_what_has_left_the_queue():
-    """The one that stood there was the last in order, and is cancelled."""
-    machine = Machine(concurrency=1)
-    machine.submit("runs")
-    machine.submit("late", priority=-2)
-    machine.cancel("late")
-    bucket = machine.kernel.bucket(Spec("call"))
-    rows = [*machine.kernel.submit_many(["a", "b"], bucket, [None] * 2, machine.now)]
-    assert [row.id for row in rows] == ["a", "b"]
-    assert machine.end("runs") == ["a"]
-    assert machine.end("a") == ["b"]
+    """The last in order is cancelled, and nothing has started since."""
+    pair = Pair((Kernel, Defined), USUAL | {"specs": [Spec("p")]})
+    pair.do("submit", 0, 0, 3)
+    for parents in (3, 43):
+        pair.do("submit", 0, parents, 0)
+    pair.do("on_one", 0, 1, 0)
+    pair.do("submit_some", 0, 1, 0)
 
 
 def test_the_next_of_a_backlog_has_the_slot_in_one_step(monkeypatch):
