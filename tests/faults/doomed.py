@@ -22,7 +22,7 @@ def two_groups(path: Path) -> None:
         first = journal.last + 1
         journal.append(
             epoch,
-            [((TaskCancelled, n, n, "t", ""), None) for n in range(first, first + 3)],
+            [(TaskCancelled(n, n, "t", ""), None) for n in range(first, first + 3)],
         )
     journal.close()
 

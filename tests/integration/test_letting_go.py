@@ -439,7 +439,7 @@ def test_a_slow_receiver_lets_go_of_its_last_event() -> None:
         refs: list[Any] = []
 
         def slow(event: Any) -> None:
-            refs.append(weakref.ref(event))
+            refs.append(weakref.ref(event.result))
             time.sleep(0.1)
 
         orch.signals.task_completed.connect(slow)

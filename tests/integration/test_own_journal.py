@@ -297,7 +297,7 @@ FORKED = """
     if child == 0:
         os.close(writes)
         try:
-            journal.append(epoch, [((OrchestratorStarted, 1, 1, 1), None)])
+            journal.append(epoch, [(OrchestratorStarted(1, 1, 1), None)])
         except JournalTakenError:
             os.read(reads, 1)
             os._exit(3)

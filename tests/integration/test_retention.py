@@ -169,8 +169,8 @@ def test_what_is_left_of_many_groups_is_put_together_by_so_many_facts(
     epoch = journal.claim()
     for number in range(1, 14, 2):
         group = [
-            ((TaskCompleted, number, 1, f"stays/{number}", 1, "a", 5), None),
-            ((TaskCompleted, number + 1, 1, f"goes/{number}", 1, "a", 5), None),
+            (TaskCompleted(number, 1, f"stays/{number}", 1, "a", 5), None),
+            (TaskCompleted(number + 1, 1, f"goes/{number}", 1, "a", 5), None),
         ]
         journal.append(epoch, group)
     assert journal.forget(epoch, [f"goes/{number}" for number in range(14)]) == 7

@@ -635,7 +635,7 @@ def test_options_never_change_what_a_task_is(
     are_alike = alike(None)
     assert differences(old, new, ((), ()), alike(KEEPING)) == []
     assert digest(old, ()) == digest(new, ())
-    kept = decode(encode(((TaskSubmitted, 1, 2, "x", "t", 0), old)))[1]
+    kept = decode(encode((TaskSubmitted(1, 2, "x", "t", 0), old)))[1]
     assert differences(kept, new, ((), ()), alike(KEEPING)) == []
     changed = with_options(old, new)
     assert [name for name in OPTIONS if not are_alike(*both(name, changed, new))] == []

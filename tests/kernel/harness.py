@@ -27,7 +27,7 @@ from tests.kernel.commands import (
     handle,
 )
 
-from taskorch.events import CATALOGUE, Event
+from taskorch.events import CATALOGUE, Event, defaults_of
 from taskorch.kernel import (
     LOCAL,
     AgentRow,
@@ -530,7 +530,7 @@ class Machine:
 
     def told(self, *classes: type[Event]) -> list[tuple[Any, ...]]:
         """The facts of *classes*, without class, number and time."""
-        return [fact[3:] for fact, _ in self.sink if fact[0] in classes]
+        return [said_in(fact) for fact, _ in self.sink if type(fact) in classes]
 
     def names(self) -> list[str]:
         """The names of all facts."""
@@ -598,3 +598,11 @@ def _rest_of(kernel: Kernel, now: int) -> dict[str, Any]:
         "finished": [row.id for row in kernel.finished],
         "due": sorted(due),
     }
+
+
+def said_in(fact: Event) -> tuple[Any, ...]:
+    """The fields of *fact* after its time, without those at its end that are as usual."""
+    said, usual = list(fact[3:]), list(defaults_of(type(fact)).values())
+    while usual and said and said[-1] == usual.pop():
+        said.pop()
+    return tuple(said)

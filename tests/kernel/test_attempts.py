@@ -337,7 +337,7 @@ def test_decided_to_complete():
     machine = held()
     assert machine.decide("t", "complete") == ["child"]
     assert machine.state("t") is S.COMPLETED
-    assert machine.told(TaskCompleted) == [("t", 1, "local", 0, "decision", "")]
+    assert machine.told(TaskCompleted) == [("t", 1, "local", 0, "decision")]
     assert not machine.row("t").bucket.type_row.samples
 
 
@@ -773,7 +773,9 @@ def test_a_late_failure_is_noted_with_its_error(words):
     machine.submit("t")
     machine.fail("t")
     machine.end("t", "failed", attempt=1, error=OSError(words))
-    assert machine.told(LateResultIgnored) == [("t", 1, "failed", "OSError", words)]
+    assert machine.told(LateResultIgnored) == [
+        ("t", 1, "failed", "OSError", words)[: 5 if words else 4]
+    ]
     machine.end("t", "stopped", attempt=1)
     assert machine.told(LateResultIgnored)[1:] == [("t", 1, "stopped")]
 

@@ -46,7 +46,7 @@ def test_a_fact_of_the_drivers_own_has_the_next_number():
     machine = Machine()
     seq, told = machine.kernel.seq, len(machine.sink)
     fact = machine.kernel.own_fact(TaskCompleted, 7, "t", 1, "local", 3)
-    assert fact == (TaskCompleted, seq + 1, 7, "t", 1, "local", 3)
+    assert fact == TaskCompleted(seq + 1, 7, "t", 1, "local", 3)
     assert machine.kernel.seq == seq + 1
     assert len(machine.sink) == told
     machine.submit("t")

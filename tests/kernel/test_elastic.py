@@ -15,7 +15,6 @@ from taskorch.events import (
     AllocationChanged,
     TaskOptionsChanged,
     TaskSubmitted,
-    place_of,
 )
 from taskorch.kernel import AgentRow, TaskRow
 from taskorch.model import Elastic, Elasticity, Fallback, Quota, Resources, Task, Units
@@ -515,16 +514,12 @@ def test_the_facts_say_what_is_elastic():
     machine.submit("a", resources=elastic(8, 2, weight=3))
     machine.submit("b", resources=elastic(8), join="any", on_failure="run")
     machine.submit("c", resources=Resources(cpu=1))
-    told = [fact for fact, _ in machine.sink if fact[0] is TaskSubmitted]
+    told = [fact for fact, _ in machine.sink if type(fact) is TaskSubmitted]
 
-    first = place_of(TaskSubmitted, "join")
-
-    assert told[0][first:] == (
-        *("all", "block", None, None, None),
-        ((("cpu", 2 * MILLION),), 3 * MILLION, "best_effort"),
-    )
-    assert told[1][first:-1] == ("any", "run", None, None, None)
-    assert len(told[2]) < len(told[0])
+    assert [fact.join for fact in told] == ["all", "any", "all"]
+    assert told[0].elastic == ((("cpu", 2 * MILLION),), 3 * MILLION, "best_effort")
+    assert told[1].elastic is not None
+    assert told[2].elastic is None
     # They are folded after every command: the tasks have their terms, and are elastic.
     shadow = machine.shadow
     assert [shadow.row(name).bucket.spec for name in "abc"] == [

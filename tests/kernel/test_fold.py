@@ -3,7 +3,6 @@
 from contextlib import suppress
 from inspect import signature
 
-import attrs
 import pytest
 from tests.kernel.commands import ChangePools, EndAttempt
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S, Twin, unlike
@@ -496,8 +495,8 @@ def test_what_changes_nothing(cls):
     machine = twin()
     hold_and_time_out(machine)
     folded = machine.folded()
-    fields = [f.name for f in attrs.fields(cls) if not f.name.startswith("_")]
-    fold(folded, (cls, folded.seq + 1, machine.now, *(["t"] * (len(fields) - 2))))
+    fields = ["t"] * (len(cls.__match_args__) - 2)
+    fold(folded, cls(folded.seq + 1, machine.now, *fields))
     assert differences(machine.kernel, folded) == [
         f"seq: {machine.kernel.seq} and {machine.kernel.seq + 1}"
     ]
@@ -629,9 +628,10 @@ def test_rerun_of_what_was_kept_and_of_what_was_not(keep):
 def test_names_of_the_users_choice():
     """Whether a task has one is in the fact: it is kept when the task leaves memory."""
     machine = twin()
-    fact = (TaskSubmitted, machine.kernel.seq + 1, machine.now, "t", "call", 0)
+    number = machine.kernel.seq + 1
+    fact = TaskSubmitted(number, machine.now, "t", "call", 0, key=SEC, named=True)
     folded = machine.folded()
-    fold(folded, (*fact, (), None, (), None, None, True, SEC, None, None, None, True))
+    fold(folded, fact)
     assert folded.tasks["t"].named
     assert [*folded.tasks] == ["t"]
     check_invariants(folded)
@@ -1006,8 +1006,8 @@ def test_for_whose_trace_a_task_was_submitted_is_no_matter_of_the_kernels(join):
         None,
         True,
     )
-    plain = (TaskSubmitted, *common, *((join, "block") if join != "all" else ()))
-    traced = TaskSubmitted, *common, join, "block", None, "00-…-01"
+    plain = TaskSubmitted(*common, *((join, "block") if join != "all" else ()))
+    traced = TaskSubmitted(*common, join, "block", None, "00-…-01")
     made = []
     for fact in (plain, traced):
         machine = Machine()

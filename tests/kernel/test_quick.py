@@ -405,6 +405,16 @@ def test_the_quick_ways_do_what_their_definitions_do(options, commands):
         pair.do(*command)
 
 
+def test_a_batch_comes_behind_what_has_left_the_queue():
+    """The last in order is cancelled, and nothing has started since."""
+    pair = Pair((Kernel, Defined), USUAL | {"specs": [Spec("p")]})
+    pair.do("submit", 0, 0, 3)
+    for parents in (3, 43):
+        pair.do("submit", 0, parents, 0)
+    pair.do("on_one", 0, 1, 0)
+    pair.do("submit_some", 0, 1, 0)
+
+
 def test_the_next_of_a_backlog_has_the_slot_in_one_step(monkeypatch):
     """Nothing but the bucket is looked at."""
     machine = Machine(concurrency=1)

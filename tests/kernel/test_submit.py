@@ -57,10 +57,6 @@ def test_a_task_that_needs_nothing_starts_at_once():
         None,
         True,
         SEC,
-        None,
-        None,
-        None,
-        False,
     )
     assert machine.told(TaskSubmitted) == [told]
 

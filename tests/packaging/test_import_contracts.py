@@ -68,8 +68,8 @@ def faults(tree: ast.AST) -> list[str]:
 @pytest.mark.parametrize("path", pure_files(), ids=name_of)
 def test_the_core_touches_nothing_outside_itself(path):
     found = faults(ast.parse(path.read_text(encoding="utf-8")))
-    if path.name == "_task.py":
-        # It writes two functions of the names of its own fields, as attrs does.
+    if path.name in ("_task.py", "_fact.py"):
+        # They write functions of the names of their own fields, as attrs does.
         found = [fault for fault in found if not fault.endswith("exec()")]
     assert found == []
 
@@ -146,7 +146,7 @@ def by_number(tree: ast.AST) -> list[int]:
 
 
 def test_facts_are_read_by_name():
-    """By `make`, or at a place that has the name of the field."""
+    """As attributes, or at a place that has the name of the field."""
     found = {
         f"{path.relative_to(SOURCE)}:{line}"
         for path in SOURCE.rglob("*.py")

@@ -2,7 +2,7 @@
 
 from tests.simulation import small_world
 
-from taskorch.events import CLS, TaskRetrying, place_of
+from taskorch.events import TaskRetrying
 from taskorch.kernel import (
     Kernel,
     _application,
@@ -119,11 +119,10 @@ def loses_a_wake_up(monkeypatch):
 def forgets_a_failed_attempt(monkeypatch):
     """The fold does not count a failure that was followed by a retry."""
     about_task = _fold._about_task
-    charged = place_of(TaskRetrying, "charged")
 
     def wrong(kernel, fact):
-        if fact[CLS] is TaskRetrying:
-            fact = (*fact[:charged], False, *fact[charged + 1 :])
+        if type(fact) is TaskRetrying:
+            fact = fact.__replace__(charged=False)
         about_task(kernel, fact)
 
     monkeypatch.setattr(_fold, "_about_task", wrong)

@@ -11,7 +11,7 @@ from taskorch.testing.laws import check_journal
 
 
 def entries(*numbers):
-    return [((OrchestratorStarted, number, 1), None) for number in numbers]
+    return [(OrchestratorStarted(number, 1), None) for number in numbers]
 
 
 def numbers(group):

@@ -193,8 +193,8 @@ BUGS = {
     ),
     "recovery forgets what was put aside": (
         _fold._about_task,
-        "APPLY[fact[CLS]](kernel, row, event)",
-        "event.seq and 'TaskSuspended' in str(event) or APPLY[fact[CLS]](kernel, row, event)",
+        "APPLY[type(fact)](kernel, row, fact)",
+        "fact.seq and 'TaskSuspended' in str(fact) or APPLY[type(fact)](kernel, row, fact)",
     ),
     "a deadline that passed while we were down is not noticed": (
         _fold.recover,

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
-import attrs
-
 from taskorch._remedies import in_commands
 from taskorch._visible import visible
 from taskorch.cli import OK
@@ -30,7 +28,7 @@ from taskorch.cli._terminal import (
     tracebacks,
 )
 from taskorch.errors import JournalUnavailableError
-from taskorch.events import Event, OrchestratorStopped, TaskEvent
+from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, fields_of
 from taskorch.model import FILTERS, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.model._explanation import in_words
 from taskorch.model._show import show
@@ -344,15 +342,11 @@ def _tell(args: argparse.Namespace, event: TaskEvent) -> None:
 def _said(event: Event) -> dict[str, Any]:
     """What is not said of every event, and is not as it always is."""
     return {
-        field.name: value
-        for field in attrs.fields(type(event))
-        if field.name not in _SAID and not field.name.startswith("_")
-        if (value := getattr(event, field.name)) != field.default
-        and value not in ((), "", None)
+        name: value
+        for name, value in details_of(event).items()
+        if name not in _SAID and value not in ((), "", None)
     }
 
 
 def _plain(event: Event) -> dict[str, Any]:
-    names = [field.name for field in attrs.fields(type(event))]
-    told = {name: getattr(event, name) for name in names if not name.startswith("_")}
-    return {"event": type(event).__name__, **told}
+    return {"event": type(event).__name__, **fields_of(event)}

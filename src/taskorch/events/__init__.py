@@ -70,9 +70,9 @@ from taskorch.events._catalogue import TaskSuspended as TaskSuspended
 from taskorch.events._catalogue import TaskTimedOut as TaskTimedOut
 from taskorch.events._catalogue import TaskUnblocked as TaskUnblocked
 from taskorch.events._catalogue import TaskValidated as TaskValidated
-from taskorch.events._catalogue import completion as completion
+from taskorch.events._catalogue import details_of as details_of
+from taskorch.events._catalogue import fields_of as fields_of
 from taskorch.events._catalogue import make as make
-from taskorch.events._catalogue import place_of as place_of
 from taskorch.events._catalogue import signal_name as signal_name
-from taskorch.events._catalogue import submission_defaults as submission_defaults
 from taskorch.events._catalogue import view_of as view_of
+from taskorch.events._fact import defaults_of as defaults_of

@@ -1,28 +1,30 @@
 """
-The catalogue: one frozen class for every fact.
+The catalogue: one class for every fact.
 
-A fact travels as a tuple `(class, *fields)` and becomes an instance only when
-somebody reads it: `make(fact)`.
+A fact is noted as an object of its class, and stays that: receivers get it, journals
+keep it, and the fold applies it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, NoReturn, Self, TypeAlias
 
 import attrs
 
-from taskorch._frozen import draft_of, frozen
+from taskorch.events._fact import FieldsForAttrs, beside, defaults_of, frozen
 from taskorch.model import Agent, Health, Stats, TypeStats, Units
 
-#: `(event class, sequence number, time in ns, …)`: the fields of the class in order.
-Fact: TypeAlias = tuple[Any, ...]
+#: Where every fact has its class, its number and its time, and one about a task its id.
+CLS: Final = 0
+SEQ: Final = 1
+AT_NS: Final = 2
+TASK_ID: Final = 3
 
 
 @frozen
-class Event:
+class Event(tuple[Any, ...]):  # noqa: SLOT001 - `frozen` gives it some
     """
     A fact: something that has happened.
 
@@ -39,6 +41,8 @@ class Event:
     #: The number of the schema; it rises when fields change.
     schema: ClassVar[int] = 1
 
+    __attrs_attrs__: ClassVar[FieldsForAttrs] = FieldsForAttrs()
+
     @property
     def at(self) -> float:
         """Seconds since the epoch."""
@@ -48,6 +52,27 @@ class Event:
     def timestamp(self) -> datetime:
         """The time as an aware datetime in UTC."""
         return datetime.fromtimestamp(self.at_ns / 1e9, UTC)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={x!r}" for name, x in fields_of(self).items())
+        return f"{type(self).__name__}({fields})"
+
+    def __replace__(self, **changes: Any) -> Self:
+        """The fact with other values of some fields; `copy.replace` calls it."""
+        return type(self)(**{**fields_of(self), **changes})
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return self[SEQ:]
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise attrs.exceptions.FrozenInstanceError
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise attrs.exceptions.FrozenInstanceError
+
+
+#: What is noted, and kept in a journal.
+Fact: TypeAlias = Event
 
 
 @frozen
@@ -174,14 +199,6 @@ class TaskStarted(TaskEvent):
     reason: str = ""
 
 
-#: Fields of the fact that a task has completed, if an attempt ended it.
-_BY_AN_ATTEMPT: Final = 7
-
-
-def _no_result() -> object:
-    return None
-
-
 @frozen
 class TaskCompleted(TaskEvent):
     """
@@ -201,8 +218,8 @@ class TaskCompleted(TaskEvent):
     latency_ns: int
     cause: str = ""
     reason: str = ""
-    _load: Callable[[], object] = attrs.field(
-        default=_no_result, alias="load", eq=False, repr=False, kw_only=True
+    _load: Callable[[], object] | None = beside(
+        alias="load", default=None, kw_only=True
     )
 
     @property
@@ -218,42 +235,21 @@ class TaskCompleted(TaskEvent):
     @property
     def result(self) -> object:
         """What the task returned, fetched when asked for."""
-        return self._load()
+        return None if self._load is None else self._load()
+
+    def with_result(self, load: Callable[[], object]) -> TaskCompleted:
+        """The same fact, whose result *load* fetches."""
+        made = tuple.__new__(TaskCompleted, self)
+        made.__dict__["_load"] = load
+        return made
 
     def __reduce__(self) -> tuple[object, ...]:
         # A copy in another process has the result itself, and nowhere to fetch it from.
-        values = attrs.astuple(self, recurse=False, filter=_is_no_load)
-        return _completed, (self.result, *values)
-
-
-_CompletedDraft: Final = draft_of(TaskCompleted)
-
-
-def completion(fact: Fact, load: Callable[[], object]) -> TaskCompleted:
-    """The event of *fact*, that a task has completed: the most frequent of all."""
-    if len(fact) != _BY_AN_ATTEMPT:
-        return TaskCompleted(*fact[SEQ:], load=load)
-    _, seq, at_ns, task_id, attempt, agent_id, latency_ns = fact
-    event: Any = _CompletedDraft()
-    event.seq = seq
-    event.at_ns = at_ns
-    event.task_id = task_id
-    event.attempt = attempt
-    event.agent_id = agent_id
-    event.latency_ns = latency_ns
-    event.cause = event.reason = ""
-    event._load = load  # noqa: SLF001 - of this very class
-    event.__class__ = TaskCompleted
-    made: TaskCompleted = event
-    return made
-
-
-def _is_no_load(field: attrs.Attribute[object], _: object) -> bool:
-    return field.name != "_load"
+        return _completed, (self.result, *self[SEQ:])
 
 
 def _completed(result: object, *values: Any) -> TaskCompleted:
-    return TaskCompleted(*values, load=lambda: result)
+    return TaskCompleted(*values).with_result(lambda: result)
 
 
 @frozen
@@ -1078,89 +1074,29 @@ def signal_name(cls: type[Event]) -> str:
 SIGNALS: Final[dict[str, type[Event]]] = {signal_name(c): c for c in CATALOGUE}
 
 
-def place_of(cls: type[Event], field: str) -> int:
-    """Index of *field* in a fact of *cls*, for readers to whom `make` is too slow."""
-    # By its slots: `attrs.fields` would have attrs write each class that is read so.
-    slots = [name for base in reversed(cls.__mro__) for name in _slots_of(base)]
-    return 1 + slots.index(field)
+def make(fact: tuple[Any, ...]) -> Any:
+    """
+    The event of *fact*: a fact is one itself.
+
+    A journal of the user's own may give it back as a plain tuple, `(class, *fields)`,
+    without what is as usual at its end.
+    """
+    return fact if isinstance(fact, Event) else fact[CLS](*fact[SEQ:])
 
 
-def _slots_of(cls: type) -> list[str]:
-    return [name for name in vars(cls).get("__slots__", ()) if name != "__weakref__"]
+def fields_of(event: Event) -> dict[str, Any]:
+    """The fields of *event* by their names."""
+    return dict(zip(type(event).__match_args__, event[SEQ:], strict=True))
 
 
-#: Where every fact has its class, its number and its time, and one about a task its id.
-CLS: Final = 0
-SEQ: Final = place_of(Event, "seq")
-AT_NS: Final = place_of(Event, "at_ns")
-TASK_ID: Final = place_of(TaskEvent, "task_id")
-
-
-_SubmittedDraft: Final = draft_of(TaskSubmitted)
-_StartedDraft: Final = draft_of(TaskStarted)
-#: Fields of the fact that an attempt began, if a router says why there.
-_WITH_REASON: Final = 1 + place_of(TaskStarted, "reason")
-
-
-@cache
-def submission_defaults() -> tuple[Any, ...]:
-    """The defaults of the fields of a submission, by their index in its fact."""
-    return (None, *(field.default for field in attrs.fields(TaskSubmitted)))
-
-
-def make(fact: Fact) -> Any:
-    """The event of *fact*: an instance of the class with which it begins."""
-    cls = fact[CLS]
-    if cls is TaskSubmitted:
-        return _submission(fact)
-    if cls is TaskStarted and len(fact) == _WITH_REASON:
-        event: Any = _StartedDraft()
-        (
-            _,
-            event.seq,
-            event.at_ns,
-            event.task_id,
-            event.attempt,
-            event.agent_id,
-            event.allocation,
-            event.reason,
-        ) = fact
-        event.__class__ = TaskStarted
-        return event
-    return cls(*fact[SEQ:])
-
-
-def _submission(fact: Fact) -> TaskSubmitted:
-    """The event of the fact with the most fields: in a third of the time."""
-    event: Any = _SubmittedDraft()
-    (
-        _,
-        event.seq,
-        event.at_ns,
-        event.task_id,
-        event.type,
-        event.priority,
-        event.after,
-        event.requires,
-        event.resources,
-        event.rerun_of,
-        event.timeout_ns,
-        event.idempotent,
-        event.key,
-        event.not_before_ns,
-        event.deadline_ns,
-        event.expires_ns,
-        event.named,
-        event.join,
-        event.on_parent_failure,
-        event.wait,
-        event.trace,
-        event.owner,
-        event.elastic,
-    ) = fact + submission_defaults()[len(fact) :]
-    event.__class__ = TaskSubmitted
-    made: TaskSubmitted = event
-    return made
+def details_of(event: Event) -> dict[str, Any]:
+    """What *event* says besides its number and its time, but for what is as usual."""
+    usual = defaults_of(type(event))
+    return {
+        name: value
+        for name, value in list(fields_of(event).items())[2:]
+        if name not in usual or value != usual[name]
+    }
 
 
 def view_of(cls: type[Event], fact: Fact) -> Event | None:
@@ -1169,12 +1105,12 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
 
     A fact contains itself; some contain another event too: see `VIEWS`.
     """
-    if cls not in VIEWS[fact[CLS]]:
+    if cls not in VIEWS[type(fact)]:
         return None
-    of: Any = make(fact)
+    of: Any = fact
     found: Event | None = None
-    if fact[CLS] is cls:
-        found = of
+    if type(fact) is cls:
+        found = fact
     elif cls is TaskValidated:
         found = TaskValidated(of.seq, of.at_ns, of.task_id, of.type)
     elif cls is TaskRouted:

@@ -9,19 +9,15 @@ the same, and it takes a quarter of the time.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
 
-import attrs
-
 from taskorch.errors import InvalidTaskError, JournalError, TaskorchError
 from taskorch.events import (
-    AT_NS,
     CATALOGUE,
-    CLS,
-    SEQ,
     TASK_ID,
     Event,
     Fact,
@@ -29,7 +25,8 @@ from taskorch.events import (
     TaskEvent,
     TaskStarted,
     TaskSubmitted,
-    place_of,
+    defaults_of,
+    make,
 )
 from taskorch.journal._restoring import NEWER, Reader, find_other_readers, restored
 from taskorch.journal._scripts import Beside
@@ -111,9 +108,9 @@ class Rows:
     def __init__(self, entries: Iterable[Entry | Row] = ()) -> None:
         self._values: list[int | str] = []
         #: Starts of attempts whose end may come yet, by task, and their places.
-        self._begun: dict[str, tuple[int, Fact]] = {}
+        self._begun: dict[str, tuple[int, TaskStarted]] = {}
         #: Places at which a start of an attempt is to be put in.
-        self._early: list[tuple[int, Fact]] = []
+        self._early: list[tuple[int, TaskStarted]] = []
         #: Idempotency keys and the ids of their tasks, in turn.
         self.keys: list[str] = []
         # Mostly these are the same as in the row before (of a submission its type, key
@@ -132,7 +129,7 @@ class Rows:
                 self._append_row(entry)
             else:
                 fact, value = entry
-                self.keep(fact, _documented(value))
+                self.keep(make(fact), _documented(value))
 
     def _append_row(self, row: Row) -> None:
         self._values += row
@@ -148,19 +145,19 @@ class Rows:
         Raises:
             InvalidTaskError, ValueError: See `encode`.
         """
-        cls = fact[CLS]
+        cls = type(fact)
         begun = self._begun
-        if cls is TaskStarted and text is None and fact[TASK_ID] not in begun:
-            begun[fact[TASK_ID]] = len(self._values), fact
+        if type(fact) is TaskStarted and text is None and fact.task_id not in begun:
+            begun[fact.task_id] = len(self._values), fact
             return
         row = None
-        if cls is TaskSubmitted:
+        if type(fact) is TaskSubmitted:
             if text is not None and type(text) is not KeyedDocument:
                 row = self._submission(fact, text)
         elif begun and (cls is TaskCompleted or _CLASSES[cls][1]):
             start = begun.pop(fact[TASK_ID], None)
             if start is not None:
-                if cls is TaskCompleted:
+                if type(fact) is TaskCompleted:
                     row = self._attempt(start[1], fact, text)
                 if row is None:
                     self._early.append(start)
@@ -172,38 +169,14 @@ class Rows:
         if type(text) is KeyedDocument and cls is TaskSubmitted:
             self.keys += (column(text.key), row[3])
 
-    def _submission(self, fact: Fact, text: str) -> Row | None:
+    def _submission(self, fact: TaskSubmitted, text: str) -> Row | None:
         """The row of a submission about which little is said; None if more is."""
         try:
-            # Written out, it takes half the time of two slices.
-            (
-                _,
-                seq,
-                at_ns,
-                task_id,
-                task_type,
-                priority,
-                after,
-                requires,
-                resources,
-                rerun_of,
-                timeout_ns,
-                idempotent,
-                key,
-                not_before_ns,
-                deadline_ns,
-                expires_ns,
-                is_named,
-            ) = fact
+            seq, at_ns, task_id = fact.seq, fact.at_ns, fact.task_id
+            task_type, priority, key = fact.type, fact.priority, fact.key
+            after, is_named = fact.after, fact.named
             if (
-                requires is not None
-                or resources != ()
-                or rerun_of is not None
-                or timeout_ns is not None
-                or idempotent is not True
-                or not_before_ns is not None
-                or deadline_ns is not None
-                or expires_ns is not None
+                _unusual(fact) != _USUAL
                 or not task_id.isascii()
                 or not 0 <= seq < _INT64 > at_ns >= 0
             ):
@@ -239,18 +212,22 @@ class Rows:
             return None
         return seq, "TaskSubmitted", at_ns, task_id, body, _exact(text)
 
-    def _attempt(self, start: Fact, fact: Fact, text: str | None) -> Row | None:
+    def _attempt(
+        self, start: TaskStarted, fact: TaskCompleted, text: str | None
+    ) -> Row | None:
         """
         The row of *fact*, a completion, with that of its *start*.
 
         None if they do not belong together, or look out of the common.
         """
         try:
-            _, seq, at_ns, task_id, attempt, agent, latency = fact
-            _, begun, begun_ns, _, number, name, allocation, reason = start
+            _, seq, at_ns, task_id, attempt, agent, latency = fact[:_LATENCY]
+            _, begun, begun_ns, _, number, name, allocation, reason = start[:_REASON]
             if (
                 number != attempt
                 or name != agent
+                or fact[_LATENCY:] != _NOTHING_MORE
+                or start[_REASON:] != _NO_MORE_WHY
                 or type(attempt) is not int
                 or type(latency) is not int
                 or not task_id.isascii()
@@ -318,7 +295,7 @@ class Rows:
         return [values[place::WIDTH] for place in range(WIDTH)]
 
 
-def _place(start: tuple[int, Fact]) -> tuple[int, int]:
+def _place(start: tuple[int, TaskStarted]) -> tuple[int, int]:
     return start[0], start[1][1]
 
 
@@ -332,7 +309,7 @@ def encode(entry: Entry) -> Row:
         ValueError: Its number or its time does not fit into 64 bits.
     """
     fact, value = entry
-    return _encode(fact, _documented(value))
+    return _encode(make(fact), _documented(value))
 
 
 def _documented(value: Any) -> Document | None:
@@ -348,7 +325,7 @@ def _exact(text: str) -> str:
 
 
 def _encode(fact: Fact, text: str | None) -> Row:
-    cls, seq, at_ns = fact[CLS], fact[SEQ], fact[AT_NS]
+    cls, seq, at_ns = type(fact), fact.seq, fact.at_ns
     if not (0 <= seq < _INT64 and 0 <= at_ns < _INT64):
         msg = f"fact {seq} at {at_ns} ns: a number does not fit into 64 bits"
         raise ValueError(msg)
@@ -385,8 +362,8 @@ def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
         found.append(entry)
     # A start stands beside its end, and others may be between.
     found.sort(key=_number)
-    if found and found[0][0][SEQ] <= after:
-        found = [entry for entry in found if entry[0][SEQ] > after]
+    if found and found[0][0].seq <= after:
+        found = [entry for entry in found if entry[0].seq > after]
     return found
 
 
@@ -401,7 +378,7 @@ def decode(row: Row) -> Entry:
 
 
 def _number(entry: Entry) -> int:
-    number: int = entry[0][SEQ]
+    number: int = entry[0].seq
     return number
 
 
@@ -416,13 +393,17 @@ def _decode(row: Row) -> tuple[Entry, Entry | None]:
         schema, *fields = _loaded(body)
         if schema > cls.schema:
             _unknown(f"fact {seq} is a {kind} of schema {schema}, not {cls.schema}")
-        if cls is TaskCompleted and len(fields) == _WITH_START:
+        if (
+            cls is TaskCompleted
+            and len(fields) == _WITH_START
+            and type(fields[-1]) is list
+        ):
             start = _start_of(fields[:3], *fields.pop())
         elif cls is TaskSubmitted and len(fields) == _SHORT:
             fields[3:3] = _MIDDLE
             fields += _END
-        fact = (
-            cls,
+        made: Any = cls
+        fact = made(
             seq,
             at_ns,
             *[
@@ -443,10 +424,11 @@ _WITH_START: Final = 5
 
 
 def _start_of(
-    common: Iterable[Any], seq: int, at_ns: int, allocation: Any, reason: str
+    common: Sequence[Any], seq: int, at_ns: int, allocation: Any, reason: str
 ) -> Entry:
     held = restored(allocation, tuple)
-    return (TaskStarted, seq, at_ns, *common, held, reason), None
+    task_id, attempt, agent = common
+    return TaskStarted(seq, at_ns, task_id, attempt, agent, held, reason), None
 
 
 #: What JSON has inside of which there may be more.
@@ -482,9 +464,9 @@ def column(name: str) -> str:
 
 
 def _careful(cls: type[Event], fact: Fact) -> str:
-    names = [field.name for field in attrs.fields(cls)[2:]]
     fields: list[Any] = [cls.schema]
-    for name, value in zip(names, fact[TASK_ID:], strict=False):
+    names: tuple[str, ...] = cls.__match_args__
+    for name, value in zip(names[2:], _trimmed(fact)[TASK_ID:], strict=False):
         try:
             fields.append(plain(value, tuple, 0))
         except RefusedError as refused:
@@ -497,38 +479,83 @@ def _careful(cls: type[Event], fact: Fact) -> str:
 #: and from `not_before_ns` on.
 _MIDDLE: Final = ((), None, (), None, None, True)
 _END: Final = (None, None, None, False)
-_KEY: Final = place_of(TaskSubmitted, "key")
 #: Fields of one about which that is left out: task, type, priority, key.
 _SHORT: Final = 4
 
 
-def _submitted(fact: Fact) -> str | None:
+def _end_of(cls: type[Event], name: str) -> int:
+    """How much of a fact of *cls* ends with the field *name*."""
+    return 2 + cls.__match_args__.index(name)
+
+
+def _usual(cls: type[Event], since: int) -> tuple[Any, ...]:
+    """The items of a fact of *cls* from *since* on, where nothing is said of them."""
+    return tuple(defaults_of(cls)[name] for name in cls.__match_args__[since - 1 :])
+
+
+_LATENCY: Final = _end_of(TaskCompleted, "latency_ns")
+_NOTHING_MORE: Final = _usual(TaskCompleted, _LATENCY)
+_REASON: Final = _end_of(TaskStarted, "reason")
+_NO_MORE_WHY: Final = _usual(TaskStarted, _REASON)
+#: What few submissions say: all but what `Rows` writes out.
+_RARE: Final = tuple(
+    name for name in defaults_of(TaskSubmitted) if name not in ("after", "key", "named")
+)
+_unusual: Final = attrgetter(*_RARE)
+_USUAL: Final = tuple(defaults_of(TaskSubmitted)[name] for name in _RARE)
+#: How much of a fact is always written: of a submission so much that nobody takes it
+#: for one about which little is said.
+_LEAST: Final = {
+    cls: len(cls.__match_args__) + 1 - len(defaults_of(cls)) for cls in CATALOGUE
+} | {TaskSubmitted: _end_of(TaskSubmitted, "named")}
+#: The defaults of a class, the last first.
+_FROM_THE_END: Final = {
+    cls: tuple(reversed(defaults_of(cls).values())) for cls in CATALOGUE
+}
+
+
+def _trimmed(fact: Fact) -> tuple[Any, ...]:
+    """*fact* without what it has at its end by default."""
+    found, least = list(fact), _LEAST[type(fact)]
+    for value in _FROM_THE_END[type(fact)]:
+        # What is equal may be of another type: 0 is no False.
+        if len(found) == least or found[-1] is not value:
+            break
+        found.pop()
+    return tuple(found)
+
+
+def _submitted(fact: TaskSubmitted) -> str | None:
     """JSON of a TaskSubmitted whose key is made of numbers; None for other keys."""
-    key = fact[_KEY]
+    key = fact.key
     parts = key if type(key) is tuple else (key,)
     if not _NUMBERS.issuperset(map(type, parts)):
         return None
-    return dumps((TaskSubmitted.schema, *fact[TASK_ID:]))
+    return dumps((TaskSubmitted.schema, *_trimmed(fact)[TASK_ID:]))
 
 
-def _started(fact: Fact) -> str | None:
-    _, _, _, task_id, attempt, agent, allocation, reason = fact
-    if type(attempt) is not int:
+def _started(fact: TaskStarted) -> str | None:
+    _, _, _, task_id, attempt, agent, allocation, reason = fact[:_REASON]
+    if type(attempt) is not int or not reason or fact[_REASON:] != _NO_MORE_WHY:
         return None
     held = dumps(allocation) if allocation else "[]"
     return f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{held},{_quoted(reason)}]"
 
 
-def _completed(fact: Fact) -> str | None:
-    _, _, _, task_id, attempt, agent, latency = fact
-    if type(attempt) is not int or type(latency) is not int:
+def _completed(fact: TaskCompleted) -> str | None:
+    _, _, _, task_id, attempt, agent, latency = fact[:_LATENCY]
+    if (
+        type(attempt) is not int
+        or type(latency) is not int
+        or fact[_LATENCY:] != _NOTHING_MORE
+    ):
         return None
     return f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{latency}]"
 
 
 _NUMBERS: Final = frozenset({type(None), bool, int, float})
 #: The facts that every task has; None is the answer where they look out of the common.
-_QUICK: Final[dict[type[Event], Callable[[Fact], str | None]]] = {
+_QUICK: Final[dict[type[Event], Callable[[Any], str | None]]] = {
     TaskSubmitted: _submitted,
     TaskStarted: _started,
     TaskCompleted: _completed,

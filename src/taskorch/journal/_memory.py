@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from taskorch.errors import JournalTakenError
-from taskorch.events import SEQ, Event, make
+from taskorch.events import Event
 from taskorch.protocols import Entry
 
 
@@ -47,8 +47,8 @@ class MemoryJournal:
             return
         # A group that raises while it is read must leave nothing behind.
         entries = list(group)
-        first = entries[0][0][SEQ]
-        last = self._latest[-1][0][SEQ] if self._latest else 0
+        first = entries[0][0].seq
+        last = self._latest[-1][0].seq if self._latest else 0
         if first <= last:
             if entries == self._latest:
                 return
@@ -61,7 +61,7 @@ class MemoryJournal:
     def read(self, after: int = 0) -> Iterator[Entry]:
         """See `Journal.read`."""
         for entry in self._entries:
-            if entry[0][SEQ] > after:
+            if entry[0].seq > after:
                 yield entry
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class MemoryJournal:
     def events(self, after: int = 0) -> Iterator[Event]:
         """The events with a number above *after*, in order."""
         for fact, _ in self.read(after):
-            yield make(fact)
+            yield fact
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 from zlib import crc32
 
 from taskorch.errors import JournalError
-from taskorch.events import CLS, TASK_ID, TaskSubmitted
+from taskorch.events import TASK_ID, TaskSubmitted
 from taskorch.journal import _codec
 from taskorch.journal._codec import Row, Rows
 from taskorch.journal._file import FAILURES, is_passing
@@ -299,7 +299,7 @@ class Reader:
         count, submitted = 0, dict[str, str]()
         for fact, task in self.entries(0):
             count += 1
-            if fact[CLS] is TaskSubmitted and task.idempotency_key is not None:
+            if type(fact) is TaskSubmitted and task.idempotency_key is not None:
                 key, task_id = task.idempotency_key, fact[TASK_ID]
                 submitted[_codec.column(key)] = _codec.column(task_id)
         if self._layout >= LAYOUT:

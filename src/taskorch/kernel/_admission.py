@@ -28,10 +28,6 @@ _BLOCKED: Final = TaskState.BLOCKED
 _COMPLETED: Final = TaskState.COMPLETED
 
 
-#: The fields of a submission from `join` to `trace` where nothing is said of them.
-_PLAIN_TERMS: Final = ("all", "block", None, None)
-
-
 @attrs.define(eq=False)
 class Admitted:
     """A task that everybody agreed to, about to be accepted."""
@@ -47,24 +43,14 @@ class Admitted:
     terms: Terms | None = None
 
 
-def encode_terms(terms: Terms | None) -> tuple[Any, ...]:
-    """*terms* as fields of `TaskSubmitted`; `decode_terms` is the inverse."""
-    if terms is None:
-        return ()
-    wait = () if terms.wait is None else (terms.wait,)
-    return terms.join, terms.on_failure, *wait
-
-
-def decode_terms(fields: Sequence[Any]) -> Terms | None:
-    """The terms that `encode_terms` wrote as *fields*."""
-    if not fields:
+def terms_of(fact: TaskSubmitted) -> Terms | None:
+    """The terms of the task of *fact*; None: those of most."""
+    if fact.join == "all" and fact.on_parent_failure == "block" and fact.wait is None:
         return None
-    join, on_failure, *more = fields
-    # A trace context may come after the wait: the kernel does not read it.
-    wait = more[0] if more else None
-    if join == "all" and on_failure == "block" and wait is None:
-        return None
-    return Terms(join, on_failure, wait=wait)
+    # The words are checked where a task is made.
+    join: Any = fact.join
+    on_failure: Any = fact.on_parent_failure
+    return Terms(join, on_failure, wait=fact.wait)
 
 
 def submit(
@@ -256,20 +242,18 @@ def tell_of_submission(
     If it was *admitted* with dates or terms, its parents are known from there.
     """
     spec = row.bucket.spec
-    terms: tuple[Any, ...] = ()
-    rerun_of = not_before_ns = deadline_ns = None
+    join: str | int = "all"
+    on_failure = "block"
+    wait = rerun_of = not_before_ns = deadline_ns = None
     if admitted is not None:
-        terms = encode_terms(admitted.terms)
+        terms = admitted.terms
+        if terms is not None:
+            join, on_failure, wait = terms.join, terms.on_failure, terms.wait
         parents = admitted.parents
         rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
         not_before_ns = admitted.not_before_ns
         deadline_ns = admitted.deadline_ns
-    if spec.owner is not None or spec.elastic is not None:
-        terms = (*terms, *_PLAIN_TERMS[len(terms) :], spec.owner)
-    if spec.elastic is not None:
-        terms = (*terms, spec.elastic)
-    fact: tuple[Any, ...] = (
-        TaskSubmitted,
+    fact = TaskSubmitted(
         kernel.seq,
         now,
         row.id,
@@ -286,9 +270,13 @@ def tell_of_submission(
         deadline_ns,
         None if max_age is None else now + max_age,
         row.named,
+        join,
+        on_failure,
+        wait,
+        None,
+        spec.owner,
+        spec.elastic,
     )
-    if terms:
-        fact += terms
     assert kernel.sink is not None  # noqa: S101 - set with tell_submitted
     kernel.sink.append((fact, row.cargo))
 

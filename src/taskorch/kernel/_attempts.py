@@ -142,9 +142,9 @@ def _late(
     now: int,
 ) -> None:
     """An attempt that is not the current one has ended: only its leak is freed."""
-    error = described if described[0] else ()
-    fact = (row.id, attempt, outcome, *error)
-    kernel.note(LateResultIgnored, now, *fact, cargo=row.cargo)
+    error = described if described[0] else ("", "")
+    fields = row.id, attempt, outcome, *error
+    kernel.note(LateResultIgnored, now, *fields, cargo=row.cargo)
     leak = kernel.leaked.get((row.id, attempt))
     if leak is not None:
         mend_leak(kernel, leak, attempt, now)

@@ -329,8 +329,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The fact of a start, for those who listen."""
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
     assert row.agent is not None  # noqa: S101 - it has just started
-    fact = (
-        TaskStarted,
+    fact = TaskStarted(
         kernel.seq,
         now,
         row.id,

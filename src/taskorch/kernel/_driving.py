@@ -43,7 +43,9 @@ def stop_attempt(kernel: KernelState, row: TaskRow) -> None:
 def own_fact(kernel: KernelState, cls: type[Event], now: int, *fields: Any) -> Fact:
     """A fact that goes to no sink: the driver says it, and keeps it, itself."""
     kernel.seq += 1
-    return (cls, kernel.seq, now, *fields)
+    made: Any = cls
+    fact: Fact = made(kernel.seq, now, *fields)
+    return fact
 
 
 def keep_finished(kernel: KernelState) -> None:

@@ -27,8 +27,7 @@ def complete(
     name = "" if row.agent is None else row.agent.name
     latency = now - row.started_ns if row.state is TaskState.RUNNING else 0
     if kernel.tell_completed:
-        because = (cause, reason) if cause or reason else ()
-        fields = (row.id, row.attempt, name, latency, *because)
+        fields = row.id, row.attempt, name, latency, cause, reason
         kernel.note(TaskCompleted, now, *fields, cargo=row.cargo)
     else:
         kernel.seq += 1
@@ -52,19 +51,8 @@ def fail(
     with *roots* if its terms end it because of its parents.
     """
     agent = None if row.agent is None else row.agent.name
-    because = (roots,) if roots else ()
-    tell(
-        kernel,
-        TaskFailed,
-        row,
-        now,
-        row.attempt,
-        agent,
-        *error,
-        reason,
-        charged,
-        *because,
-    )
+    fields = row.attempt, agent, *error, reason, charged, roots
+    tell(kernel, TaskFailed, row, now, *fields)
 
 
 def cancel(
@@ -75,7 +63,7 @@ def cancel(
     roots: tuple[str, ...] = (),
 ) -> None:
     """*row* is CANCELLED, for *roots* if it was skipped."""
-    tell(kernel, TaskCancelled, row, now, reason, *((roots,) if roots else ()))
+    tell(kernel, TaskCancelled, row, now, reason, roots)
 
 
 def hold(

@@ -18,10 +18,6 @@ from operator import attrgetter
 from typing import Any, Final
 
 from taskorch.events import (
-    AT_NS,
-    CLS,
-    SEQ,
-    TASK_ID,
     AgentJoined,
     AgentLost,
     AgentReturned,
@@ -38,8 +34,6 @@ from taskorch.events import (
     TaskRepointed,
     TaskStarted,
     TaskSubmitted,
-    make,
-    place_of,
 )
 from taskorch.kernel import (
     _admission,
@@ -69,12 +63,6 @@ from taskorch.kernel._rows import (
 )
 from taskorch.kernel._state import KernelState
 
-_ATTEMPT: Final = place_of(TaskCompleted, "attempt")
-#: Among the fields of a submission from `join` on, those of its spec.
-_JOIN: Final = place_of(TaskSubmitted, "join")
-_OWNER: Final = place_of(TaskSubmitted, "owner") - _JOIN
-_ELASTIC: Final = place_of(TaskSubmitted, "elastic") - _JOIN
-
 
 def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
     """
@@ -84,19 +72,19 @@ def fold(kernel: KernelState, fact: Fact, cargo: Any = None) -> None:
     is done with the kernel. The *cargo* is what the driver keeps with a submission, or
     with an event from outside.
     """
-    cls = fact[CLS]
+    cls = type(fact)
     kernel.deciding = True
-    if cls in _BARE:
-        _BARE[cls](kernel, fact, cargo)
+    if cls in _WITH_CARGO:
+        _WITH_CARGO[cls](kernel, fact, cargo)
     elif cls in APPLY:
         _about_task(kernel, fact)
-    elif cls in _MADE:
-        _MADE[cls](kernel, make(fact), fact[AT_NS])
+    elif cls in _OTHERS:
+        _OTHERS[cls](kernel, fact, fact.at_ns)
     kernel.deciding = False
     if kernel.undecided:
         # The decisions are in the facts that follow.
         kernel.undecided.clear()
-    kernel.seq = fact[SEQ]
+    kernel.seq = fact.seq
     if kernel.touched:
         kernel.touched.clear()
     if kernel.dropped:
@@ -134,39 +122,27 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
     _tick.tick(kernel, now)
 
 
-def _emitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
-    _, seq, _, name, _, until_ns = fact
-    if until_ns:
-        _waits.retain(kernel, RetainedEvent(name, seq, until_ns, cargo))
+def _emitted(kernel: KernelState, fact: EventEmitted, cargo: Any) -> None:
+    if fact.until_ns:
+        event = RetainedEvent(fact.name, fact.seq, fact.until_ns, cargo)
+        _waits.retain(kernel, event)
 
 
 # -- submissions -------------------------------------------------------------------
 
 
-def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
-    (
-        _,
-        _,
-        now,
-        task_id,
-        task_type,
-        priority,
-        after,
-        requires,
-        resources,
-        rerun_of,
-        timeout_ns,
-        idempotent,
-        key,
-        not_before_ns,
-        deadline_ns,
-        expires_ns,
-        named,
-        *terms,
-    ) = fact
-    owner = terms[_OWNER] if len(terms) > _OWNER else None
-    elastic = terms[_ELASTIC] if len(terms) > _ELASTIC else None
-    spec = Spec(task_type, requires, resources, timeout_ns, idempotent, owner, elastic)
+def _submitted(kernel: KernelState, fact: TaskSubmitted, cargo: Any) -> None:
+    now, task_id, rerun_of = fact.at_ns, fact.task_id, fact.rerun_of
+    elastic: Any = fact.elastic
+    spec = Spec(
+        fact.type,
+        fact.requires,
+        fact.resources,
+        fact.timeout_ns,
+        fact.idempotent,
+        fact.owner,
+        elastic,
+    )
     bucket = _queue.bucket_of(kernel, spec)
     if kernel.workflows:
         bucket = _queue.bucket_for(kernel, task_id, bucket)
@@ -176,17 +152,17 @@ def _submitted(kernel: KernelState, fact: Fact, cargo: Any) -> None:
     else:
         row.bucket, row.cargo = bucket, cargo
         row.submitted_ns = row.ready_ns = now
-    row.named = named
+    row.named = fact.named
     admitted = _admission.Admitted(
         row,
-        priority,
-        key,
-        [parent_of(kernel, name, now) for name in after],
-        not_before_ns,
-        deadline_ns,
-        None if expires_ns is None else expires_ns - now,
+        fact.priority,
+        fact.key,
+        [parent_of(kernel, name, now) for name in fact.after],
+        fact.not_before_ns,
+        fact.deadline_ns,
+        None if fact.expires_ns is None else fact.expires_ns - now,
         None if rerun_of is None else kernel.tasks.get(rerun_of),
-        _admission.decode_terms(terms),
+        _admission.terms_of(fact),
     )
     _admission.enter(kernel, admitted, now)
     if rerun_of is not None:
@@ -211,31 +187,30 @@ def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
 # -- attempts ----------------------------------------------------------------------
 
 
-def _started(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
-    _, _, now, task_id, attempt, agent, alloc, reason = fact
-    row = kernel.tasks[task_id]
+def _started(kernel: KernelState, fact: TaskStarted, _cargo: Any) -> None:
+    row = kernel.tasks[fact.task_id]
     _queue.dequeue(kernel, row)
-    row.attempt = attempt - 1
-    begin(kernel, row, kernel.agents[agent], alloc, reason, now)
+    row.attempt = fact.attempt - 1
+    agent = kernel.agents[fact.agent_id]
+    begin(kernel, row, agent, fact.allocation, fact.reason, fact.at_ns)
 
 
-def _completed(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
-    row = kernel.tasks[fact[TASK_ID]]
+def _completed(kernel: KernelState, fact: TaskCompleted, _cargo: Any) -> None:
+    row = kernel.tasks[fact.task_id]
     if row.extra is None:
-        _quick.complete(kernel, row, fact[_ATTEMPT], fact[AT_NS])
+        _quick.complete(kernel, row, fact.attempt, fact.at_ns)
     else:
         _about_task(kernel, fact)
 
 
-def _about_task(kernel: KernelState, fact: Fact) -> None:
+def _about_task(kernel: KernelState, fact: Any) -> None:
     """Apply what needs nothing but the row of its task."""
-    event = make(fact)
-    if fact[CLS] is SlotRecovered:
+    if type(fact) is SlotRecovered:
         # The task may have left memory.
-        row = kernel.leaked[event.task_id, event.attempt].row
+        row = kernel.leaked[fact.task_id, fact.attempt].row
     else:
-        row = kernel.tasks[event.task_id]
-    APPLY[fact[CLS]](kernel, row, event)
+        row = kernel.tasks[fact.task_id]
+    APPLY[type(fact)](kernel, row, fact)
 
 
 # -- what names other tasks --------------------------------------------------------
@@ -283,14 +258,14 @@ def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
     kernel.epoch = event.epoch
 
 
-#: Read as they are, since they are frequent; or since they come with a cargo.
-_BARE: Final[dict[Any, Callable[[KernelState, Fact, Any], None]]] = {
+#: Those that come with a cargo, or need more of the state than the row of a task.
+_WITH_CARGO: Final[dict[Any, Callable[[KernelState, Any, Any], None]]] = {
     TaskSubmitted: _submitted,
     TaskStarted: _started,
     TaskCompleted: _completed,
     EventEmitted: _emitted,
 }
-_MADE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
+_OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     TaskRepointed: _repointed,
     TaskParentsAdded: _parents_added,
     AgentJoined: _joined,

@@ -109,7 +109,7 @@ def tell_of_ready(kernel: KernelState, row: TaskRow) -> None:
     depend on who listens.
     """
     assert kernel.sink is not None  # noqa: S101 - set with tell_ready
-    kernel.sink.append(((TaskReady, kernel.seq, row.ready_ns, row.id), row.cargo))
+    kernel.sink.append((TaskReady(kernel.seq, row.ready_ns, row.id), row.cargo))
 
 
 def enqueue(kernel: KernelState, row: TaskRow, *, again: bool = False) -> None:

@@ -146,6 +146,7 @@ def submit_many(
             and not kernel.workflows
             and not kernel.tell_submitted
             and not kernel.tell_ready
+            and bucket.fifo
             and bucket.fifo[-1] is row
         ):
             # Nobody need be asked about the others, and they stand behind this one.
@@ -211,14 +212,8 @@ def complete(  # noqa: C901 - written out for speed
     kernel.seq += 1
     if kernel.tell_completed:
         assert kernel.sink is not None  # noqa: S101 - set with tell_completed
-        fact = (
-            TaskCompleted,
-            kernel.seq,
-            now,
-            row.id,
-            attempt,
-            agent.name,
-            now - started,
+        fact = TaskCompleted(
+            kernel.seq, now, row.id, attempt, agent.name, now - started
         )
         kernel.sink.append((fact, row.cargo))
     links = row.links
@@ -302,8 +297,9 @@ def complete_for_next(
     type_row.samples.append((row.submitted_ns, row.ready_ns, started, now))
     kernel.seq += 1
     if kernel.tell_completed and kernel.sink is not None:
-        name, took = agent.name, now - started
-        fact = (TaskCompleted, kernel.seq, now, row.id, attempt, name, took)
+        fact = TaskCompleted(
+            kernel.seq, now, row.id, attempt, agent.name, now - started
+        )
         kernel.sink.append((fact, row.cargo))
     finished = kernel.finished
     finished.append(row)

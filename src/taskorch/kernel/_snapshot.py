@@ -16,9 +16,6 @@ from typing import Any, Final
 
 from taskorch.errors import InternalError
 from taskorch.events import (
-    AT_NS,
-    CLS,
-    SEQ,
     TASK_ID,
     EventEmitted,
     Fact,
@@ -30,8 +27,6 @@ from taskorch.events import (
     TaskRepointed,
     TaskSubmitted,
     TaskUnblocked,
-    make,
-    place_of,
 )
 from taskorch.kernel import _allocations, _application, _dependencies, _quotas
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
@@ -40,7 +35,6 @@ from taskorch.kernel._rows import AgentRow, PoolRow, Record, TaskRow, TypeRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Agent, Resources, TaskState, Units
 
-_AFTER: Final = place_of(TaskSubmitted, "after")
 #: Rises when what a snapshot consists of changes.
 _SCHEMA: Final = 4
 #: Counters of what has happened. The others count what is in memory: there the facts
@@ -259,20 +253,20 @@ class Restoration:
         seq = self.seq
         for fact in facts:
             names: tuple[str, ...] = ()
-            if fact[CLS] is TaskSubmitted:
-                late = fact[SEQ] > seq
+            if type(fact) is TaskSubmitted:
+                late = fact.seq > seq
                 if late:
-                    self._later[fact[TASK_ID]] = None
-                if late or fact[TASK_ID] in self._places:
+                    self._later[fact.task_id] = None
+                if late or fact.task_id in self._places:
                     # The parents of the task.
-                    names = fact[_AFTER]
-            elif fact[CLS] is TaskParentsAdded and (
-                fact[SEQ] > seq or fact[TASK_ID] in self._places
+                    names = fact.after
+            elif type(fact) is TaskParentsAdded and (
+                fact.seq > seq or fact.task_id in self._places
             ):
-                names = make(fact).after
-            elif fact[CLS] is TaskRepointed and fact[SEQ] <= seq:
+                names = fact.after
+            elif type(fact) is TaskRepointed and fact.seq <= seq:
                 # The re-run, which its dependents have waited for since.
-                names = (make(fact).rerun_id,)
+                names = (fact.rerun_id,)
             for name in names:
                 if name not in self._ids and name not in self._later:
                     found[name] = None
@@ -286,7 +280,7 @@ class Restoration:
         They come in the order of their numbers. The *cargo* is what the driver keeps
         with the submission of a task that `is_kept`.
         """
-        kernel, cls = self._kernel, fact[CLS]
+        kernel, cls = self._kernel, type(fact)
         place = self._places.get(fact[TASK_ID])
         if cls is EventEmitted:
             fold(kernel, fact, cargo)
@@ -298,7 +292,7 @@ class Restoration:
             # The task has no row; those that waited for it may have one.
             fold(kernel, fact)
         elif cls in _SEEN_BELOW:
-            row = parent_of(kernel, fact[TASK_ID], fact[AT_NS])
+            row = parent_of(kernel, fact[TASK_ID], fact.at_ns)
             _SEEN_BELOW[cls](kernel, row, fact)
             kernel.undecided.clear()
 
@@ -393,7 +387,7 @@ def _count_type(row: TypeRow, told: dict[str, Any]) -> None:
 
 
 def _blocked(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
-    event: Any = make(fact)
+    event: Any = fact
     if event.cause != "dependency":
         # A person decides: it may complete after all.
         return
@@ -412,13 +406,13 @@ def _unblocked(kernel: KernelState, row: TaskRow, _fact: Fact) -> None:
 
 def _completed(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
     row.state = TaskState.COMPLETED
-    _dependencies.release(kernel, row, fact[AT_NS])
+    _dependencies.release(kernel, row, fact.at_ns)
 
 
 def _ended_badly(kernel: KernelState, row: TaskRow, fact: Fact) -> None:
-    event: Any = make(fact)
+    event: Any = fact
     extra = row_extra(row)
-    if fact[CLS] is TaskFailed:
+    if type(fact) is TaskFailed:
         row.state = TaskState.FAILED
         extra.error = (event.error_type, event.message, event.cause)
     else:

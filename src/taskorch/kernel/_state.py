@@ -474,10 +474,11 @@ class KernelState:
     # -- the smallest steps --------------------------------------------------------
 
     def note(self, cls: type[Event], now: int, *fields: Any, cargo: Any = None) -> None:
-        """Record a fact."""
+        """Record a fact of *cls*: *fields* are those after its number and its time."""
         self.seq += 1
         if self.sink is not None:
-            self.sink.append(((cls, self.seq, now, *fields), cargo))
+            made: Any = cls
+            self.sink.append((made(self.seq, now, *fields), cargo))
 
     def move(self, row: TaskRow, after: TaskState, now: int, detail: str = "") -> None:
         """

@@ -17,10 +17,7 @@ from taskorch._frozen import frozen
 from taskorch._limits import NS
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.events import (
-    AT_NS,
     CLS,
-    SEQ,
-    TASK_ID,
     AgentJoined,
     Event,
     Fact,
@@ -32,7 +29,6 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
     make,
-    place_of,
 )
 from taskorch.journal import MemoryJournal, SqliteJournal
 from taskorch.journal._lock import began_at, host, is_there
@@ -67,8 +63,6 @@ from taskorch.runtime._work import Work
 
 __all__ = ("JournalOwner", "JournalReader", "Outcomes")
 
-_AFTER: Final = place_of(TaskSubmitted, "after")
-_AGENT: Final = place_of(TaskStarted, "agent_id")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Facts that are applied at once.
 _SLICE: Final = 20_000
@@ -181,7 +175,7 @@ class JournalReader:
             facts = self._facts(name)
         if not facts:
             raise _unknown(name)
-        return [make(fact) for fact, _ in facts]
+        return [fact for fact, _ in facts]
 
     def happened(self, after: int = 0) -> Iterator[Event]:
         """
@@ -197,7 +191,7 @@ class JournalReader:
         while True:
             with only_looking():
                 some = list(islice(entries, _PAGE))
-            yield from (make(fact) for fact, _ in some)
+            yield from (fact for fact, _ in some)
             if len(some) < _PAGE:
                 return
 
@@ -360,8 +354,8 @@ class JournalReader:
             return self._file.ends_by_time(length)
         found: dict[tuple[int, str], int] = {}
         for fact, _ in self._journal.read():
-            if fact[CLS] in (TaskCompleted, TaskFailed, TaskCancelled):
-                key = fact[AT_NS] // length, fact[CLS].__name__
+            if type(fact) in (TaskCompleted, TaskFailed, TaskCancelled):
+                key = fact.at_ns // length, type(fact).__name__
                 found[key] = found.get(key, 0) + 1
         return found
 
@@ -377,7 +371,7 @@ class JournalReader:
         """
         if self._file is not None:
             return self._file.last
-        return max((fact[SEQ] for fact, _ in self._journal.read()), default=0)
+        return max((fact.seq for fact, _ in self._journal.read()), default=0)
 
     @property
     def uid(self) -> str:
@@ -455,11 +449,11 @@ def _parents(entries: Iterable[Entry]) -> list[str]:
     names: dict[str, None] = {}
     here: set[str] = set()
     for fact, _ in entries:
-        if fact[CLS] is TaskSubmitted:
-            here.add(fact[TASK_ID])
-            names.update(dict.fromkeys(fact[_AFTER]))
-        elif fact[CLS] is TaskParentsAdded:
-            names.update(dict.fromkeys(make(fact).after))
+        if type(fact) is TaskSubmitted:
+            here.add(fact.task_id)
+            names.update(dict.fromkeys(fact.after))
+        elif type(fact) is TaskParentsAdded:
+            names.update(dict.fromkeys(fact.after))
     return [name for name in names if name not in here]
 
 
@@ -494,7 +488,7 @@ def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
     if not entries or entries[0][0][CLS] is not TaskSubmitted:
         raise _unknown(task_id)
     runtime = _runtime(journal)
-    state = take_snapshot(runtime.kernel, entries[-1][0][AT_NS])
+    state = take_snapshot(runtime.kernel, entries[-1][0].at_ns)
     state |= {"tasks": [task_id], "places": [1]}
     state["counters"]["seq"] = sys.maxsize
     restoration = Restoration(runtime.kernel, state)
@@ -504,9 +498,9 @@ def _folded(journal: DurableJournal, task_id: str, facts_of: Any) -> Runtime:
         entries += more
         missing = restoration.missing(fact for fact, _ in more)
     for fact, _ in entries:
-        if fact[CLS] is TaskStarted and fact[_AGENT] not in runtime.kernel.agents:
+        if type(fact) is TaskStarted and fact.agent_id not in runtime.kernel.agents:
             # What else is said of it does not matter here.
-            joined = (AgentJoined, 0, fact[AT_NS], Agent(fact[_AGENT]))
+            joined = AgentJoined(0, fact.at_ns, Agent(fact.agent_id))
             fold(runtime.kernel, joined)
     apply_in_order(Folding(runtime), restoration, entries)
     runtime.committed = sys.maxsize

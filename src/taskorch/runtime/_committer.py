@@ -23,7 +23,6 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     CLS,
-    SEQ,
     Event,
     EventEmitted,
     Fact,
@@ -228,30 +227,30 @@ class Committer:
         unsettled = self._unsettled
         hurry = False
         for fact, work in items:
-            cls = fact[CLS]
+            cls = type(fact)
             if cls is TaskStarted:
                 keep(fact, None)
             elif cls is TaskCompleted:
-                work._visible_after = fact[SEQ]
+                work._visible_after = fact.seq
                 unsettled.append(work)
                 hurry = hurry or work._waiters is not None
                 keep(fact, documents.pop(work, None) if documents else None)
             elif cls is TaskSubmitted:
-                work._visible_after = NEVER + fact[SEQ]
+                work._visible_after = NEVER + fact.seq
                 keep(fact, documents.pop(work))
             elif cls in _PASSING:
                 continue
             else:
                 if cls in _SETTLING:
-                    work._visible_after = fact[SEQ]
+                    work._visible_after = fact.seq
                     unsettled.append(work)
                     hurry = hurry or work._waiters is not None
                 elif cls is TaskUnblocked:
-                    work._visible_after = NEVER + fact[SEQ]
+                    work._visible_after = NEVER + fact.seq
                     unsettled.append(work)
                 elif cls is TaskOptionsChanged and work._visible_after >= NEVER:
                     # It begins with what is kept: whether it may run twice, above all.
-                    work._visible_after = NEVER + fact[SEQ]
+                    work._visible_after = NEVER + fact.seq
                 document = None
                 # What ends the task in the same step has it: see `bring_late`.
                 if cls in _DOCUMENTED and not (
@@ -259,7 +258,7 @@ class Committer:
                 ):
                     document = documents.pop(work, None)
                 keep(fact, document)
-            self.last = fact[SEQ]
+            self.last = fact.seq
         if self._rt.wanted:
             self._unpublished += items
         if pending:
@@ -750,7 +749,7 @@ class Committer:
             rt.kernel.pause()
             fact = rt.kernel.own_fact(JournalDegraded, rt.now(), why)
             self.commits.pending.keep(fact, None)
-            self.last = fact[SEQ]
+            self.last = fact.seq
             # Publish now: a receiver need not wait until all is kept.
             self._publish([(fact, None)])
             if rt.waiting.quiet and rt.is_quiet():

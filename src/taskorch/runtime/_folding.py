@@ -11,8 +11,6 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from taskorch.events import (
-    CLS,
-    TASK_ID,
     EventEmitted,
     Fact,
     LateResultIgnored,
@@ -24,8 +22,6 @@ from taskorch.events import (
     TaskRepointed,
     TaskRetrying,
     TaskSubmitted,
-    make,
-    place_of,
 )
 from taskorch.kernel import Kernel, fold
 from taskorch.model import Task
@@ -40,9 +36,6 @@ from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import Emitted, Work, extra_of, set_result, turn
 
-_AFTER: Final = place_of(TaskSubmitted, "after")
-_IS_NAMED: Final = place_of(TaskSubmitted, "named")
-_TRACE: Final = place_of(TaskSubmitted, "trace")
 #: Facts that change nothing but what is kept beside a task.
 _BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed, TaskRetrying})
 
@@ -79,22 +72,21 @@ class Folding:
         It is about a task that gets a row, or an event from outside. *apply* gives it
         with its cargo to the kernel; None folds it.
         """
+        fact: Any
         fact, document = entry
-        kernel, cls = self._kernel, fact[CLS]
+        kernel, cls = self._kernel, type(fact)
         cargo: Work | None = None
         if cls is TaskSubmitted:
             cargo = self._submitted(fact, document)
         elif cls is TaskCompleted:
-            set_result(kernel.tasks[fact[TASK_ID]].cargo, document)
+            set_result(kernel.tasks[fact.task_id].cargo, document)
         elif cls is TaskFailed:
-            kernel.tasks[fact[TASK_ID]].cargo._error = error_of_document(
-                make(fact), document
-            )
+            kernel.tasks[fact.task_id].cargo._error = error_of_document(fact, document)
         elif cls is TaskOptionsChanged:
-            work = kernel.tasks[fact[TASK_ID]].cargo
+            work = kernel.tasks[fact.task_id].cargo
             work._task = with_options(work._task, document)
         elif cls is TaskParentsAdded:
-            extra_of(kernel.tasks[fact[TASK_ID]].cargo).added += make(fact).after
+            extra_of(kernel.tasks[fact.task_id].cargo).added += fact.after
         elif cls is TaskRepointed:
             self.note_turned(fact)
         elif cls in _BESIDE:
@@ -105,41 +97,40 @@ class Folding:
         else:
             apply(fact, given)
         if cargo is not None:
-            cargo._row = kernel.tasks[fact[TASK_ID]]
+            cargo._row = kernel.tasks[fact.task_id]
 
     def note_turned(self, fact: Fact) -> None:
         """If *fact* repoints tasks, turn them to the other run of their parent."""
-        if fact[CLS] is not TaskRepointed:
+        if type(fact) is not TaskRepointed:
             return
-        event: TaskRepointed = make(fact)
-        for name in event.dependents:
+        for name in fact.dependents:
             if name in self._kernel.tasks:
-                turn(self._kernel.tasks[name].cargo, event.task_id, event.rerun_id)
+                turn(self._kernel.tasks[name].cargo, fact.task_id, fact.rerun_id)
 
-    def _keep_beside(self, fact: Fact, document: Any) -> None:
+    def _keep_beside(self, fact: Any, document: Any) -> None:
         """What tells the kernel nothing, and is kept for the task and its user."""
-        row = self._kernel.tasks.get(fact[TASK_ID])
+        row = self._kernel.tasks.get(fact.task_id)
         if row is None:
             return
-        if fact[CLS] is LateResultIgnored:
-            recall_late(row.cargo, make(fact), document)
-        elif fact[CLS] is TaskRetrying:
+        if type(fact) is LateResultIgnored:
+            recall_late(row.cargo, fact, document)
+        elif type(fact) is TaskRetrying:
             if document is not None:
-                recall_earlier(row.cargo, make(fact), document)
+                recall_earlier(row.cargo, fact, document)
         else:
             extra_of(row.cargo).checkpoint = document
 
-    def _submitted(self, fact: Fact, task: Task) -> Work:
+    def _submitted(self, fact: TaskSubmitted, task: Task) -> Work:
         work = work_of(self._owner, task)
-        work._after = fact[_AFTER]
-        if len(fact) > _TRACE and fact[_TRACE] is not None:
-            extra_of(work).trace = fact[_TRACE]
-        self._owner.directory.reruns.note(fact[TASK_ID])
+        work._after = fact.after
+        if fact.trace is not None:
+            extra_of(work).trace = fact.trace
+        self._owner.directory.reruns.note(fact.task_id)
         if task.idempotency_key is not None:
-            self._owner.directory.keys[task.idempotency_key] = fact[TASK_ID]
+            self._owner.directory.keys[task.idempotency_key] = fact.task_id
         owner = self._owner
         can_be_asked = owner.committer is not None or owner.directory.recovered
-        if fact[_IS_NAMED] and not can_be_asked:
+        if fact.named and not can_be_asked:
             self._named.append(work)
         return work
 

@@ -23,14 +23,12 @@ from taskorch._limits import (
     SLOW_RECEIVER_SECONDS,
 )
 from taskorch.events import (
-    CLS,
     VIEWS,
     Event,
     EventsLost,
     Fact,
     ReceiverFailed,
     TaskCompleted,
-    completion,
     signal_name,
     view_of,
 )
@@ -199,11 +197,11 @@ class Publisher:
         kept = []
         for item in items:
             fact = item[0]
-            if not isinstance(fact, tuple):
+            if not isinstance(fact, Event):
                 # A done-callback is owed.
                 kept.append(item)
                 continue
-            for cls in VIEWS[fact[CLS]]:
+            for cls in VIEWS[type(fact)]:
                 for receiver in self.receivers.get(cls, ()):
                     receiver.lost += 1
                     self.lost += 1
@@ -287,10 +285,10 @@ class Publisher:
 
     def _expand(self, fact: Any, cargo: Any) -> None:
         """Turn one item of the queue into calls."""
-        if not isinstance(fact, tuple):
+        if not isinstance(fact, Event):
             self._todo.append((Receiver("done", fact), cargo))
             return
-        for cls in VIEWS[fact[CLS]]:
+        for cls in VIEWS[type(fact)]:
             receivers = self.receivers.get(cls)
             if not receivers:
                 continue
@@ -539,6 +537,6 @@ class Publisher:
 
 
 def _event(cls: type[Event], fact: Fact, cargo: Any) -> Event | None:
-    if cls is TaskCompleted:
-        return completion(fact, cargo._kept_value)
+    if type(fact) is TaskCompleted:
+        return fact.with_result(cargo._kept_value)
     return view_of(cls, fact)

@@ -8,9 +8,6 @@ from typing import Any, Final, Protocol
 
 from taskorch.errors import JournalUnavailableError, ResultGoneError
 from taskorch.events import (
-    AT_NS,
-    CLS,
-    SEQ,
     TASK_ID,
     Fact,
     LateResultIgnored,
@@ -23,7 +20,6 @@ from taskorch.events import (
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
-    make,
 )
 from taskorch.kernel import (
     AgentRow,
@@ -106,17 +102,17 @@ class Recollection:
             The time, in ns; None if no life began then.
         """
         about = self._journal.select((task_id,), self._rt.committed)
-        number = next((fact[SEQ] for fact, _ in about if fact[AT_NS] == began), 0)
+        number = next((fact.seq for fact, _ in about if fact.at_ns == began), 0)
         # A life begins with what became of all that was left: one fact for each, at
         # the same time.
         for many in (100, 100_000):
             first = max(0, number - many)
             facts = [fact for fact, _ in islice(self._journal.read(first), many)]
             for last, fact in pairwise(facts):
-                if fact[CLS] is OrchestratorStarted and fact[AT_NS] == began:
-                    at: int = last[AT_NS]
+                if type(fact) is OrchestratorStarted and fact.at_ns == began:
+                    at: int = last.at_ns
                     return at
-            if not facts or facts[0][AT_NS] < began:
+            if not facts or facts[0].at_ns < began:
                 # All that came at that time has been seen.
                 break
         return None
@@ -149,8 +145,8 @@ class Recollection:
         rt = self._rt
         works: dict[str, Work] = {}
         for fact, document in self._journal.select(ids, rt.committed):
-            if fact[CLS] is TaskSubmitted:
-                event: TaskSubmitted = make(fact)
+            if type(fact) is TaskSubmitted:
+                event = fact
                 work = works[event.task_id] = work_of(rt, document)
                 work._after = event.after
                 if event.trace is not None:
@@ -166,9 +162,9 @@ class Recollection:
         return works
 
 
-def _recollect(work: Work, fact: Fact, document: Any) -> None:
-    """Note what a later *fact* says of *work*, which is in no kernel."""
-    cls, row, event = fact[CLS], work._row, make(fact)
+def _recollect(work: Work, event: Any, document: Any) -> None:
+    """Note what *event*, a later fact, says of *work*, which is in no kernel."""
+    cls, row = type(event), work._row
     now = event.at_ns
     state = _ENDED.get(cls.__name__)
     if cls is TaskStarted:

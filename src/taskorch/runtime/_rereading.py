@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Protocol
 
 from taskorch.errors import InternalError
-from taskorch.events import AT_NS, SEQ, TASK_ID
+from taskorch.events import TASK_ID
 from taskorch.kernel import Restoration
 from taskorch.model import Units
 from taskorch.protocols import DurableJournal, Entry
@@ -72,7 +72,7 @@ class Rereading:
         fold = self.folding.fold
         for entry in entries:
             fold(entry)
-            self.last, self.at_ns = entry[0][SEQ], max(self.at_ns, entry[0][AT_NS])
+            self.last, self.at_ns = entry[0].seq, max(self.at_ns, entry[0].at_ns)
 
     def _restore(self, state: dict[str, Any]) -> bool:
         """Begin with a snapshot; whether that worked."""
@@ -107,7 +107,7 @@ class Rereading:
             return
         # They are kept for a while only, so they are among the last.
         for entry in self._journal.read(after=min(numbers) - 1):
-            number = entry[0][SEQ]
+            number = entry[0].seq
             if number > restoration.seq:
                 break
             if number in numbers:
@@ -118,7 +118,7 @@ def apply_in_order(
     folding: Folding, restoration: Restoration, entries: list[Entry]
 ) -> None:
     """Apply the facts up to a snapshot about its tasks, and those that they need."""
-    entries.sort(key=lambda entry: entry[0][SEQ])
+    entries.sort(key=lambda entry: entry[0].seq)
     for entry in entries:
         if restoration.is_kept(entry[0][TASK_ID]):
             folding.fold(entry, restoration.fold)

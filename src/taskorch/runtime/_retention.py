@@ -9,13 +9,10 @@ and a new life folds what is left as if the rest had never been.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from taskorch._limits import NS
 from taskorch.events import (
-    AT_NS,
-    CLS,
-    TASK_ID,
     Fact,
     TaskCancelled,
     TaskCompleted,
@@ -24,15 +21,12 @@ from taskorch.events import (
     TaskParentsAdded,
     TaskRepointed,
     TaskSubmitted,
-    make,
-    place_of,
 )
 from taskorch.kernel import without_tasks
 from taskorch.model import Retention
 from taskorch.protocols import DurableJournal
 from taskorch.runtime._reruns import stem_of
 
-_AFTER: Final = place_of(TaskSubmitted, "after")
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 
 
@@ -70,19 +64,18 @@ def forgettable(facts: Iterable[Fact], retention: Retention, now: int) -> set[st
     bound = _Bound()
     ended: dict[str, int] = {}
     for fact in facts:
-        cls = fact[CLS]
-        if not issubclass(cls, TaskEvent):
+        if not isinstance(fact, TaskEvent):
             continue
-        task_id: str = fact[TASK_ID]
-        if cls is TaskSubmitted:
-            bound.bind(task_id, stem_of(task_id), *fact[_AFTER])
+        task_id = fact.task_id
+        if type(fact) is TaskSubmitted:
+            bound.bind(task_id, stem_of(task_id), *fact.after)
             ended.pop(task_id, None)
-        elif cls is TaskParentsAdded or cls is TaskRepointed:
-            event: Any = make(fact)
-            others = event.after if cls is TaskParentsAdded else event.dependents
-            bound.bind(task_id, *others)
-        elif cls in _ENDS:
-            ended[task_id] = fact[AT_NS]
+        elif type(fact) is TaskParentsAdded:
+            bound.bind(task_id, *fact.after)
+        elif type(fact) is TaskRepointed:
+            bound.bind(task_id, *fact.dependents)
+        elif type(fact) in _ENDS:
+            ended[task_id] = fact.at_ns
     groups: dict[str, list[str]] = {}
     for task_id in bound.names():
         groups.setdefault(bound.root(task_id), []).append(task_id)

@@ -24,7 +24,7 @@ from taskorch.errors import (
     InvalidTaskError,
     JournalError,
 )
-from taskorch.events import CLS, Event, PolicySlow, TaskReady
+from taskorch.events import Event, PolicySlow, TaskReady
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.journal import MemoryJournal
 from taskorch.kernel import (
@@ -578,7 +578,7 @@ class Runtime:
         if self.memory is not None and self.memory.keep_events:
             # Without the cargo, which would keep tasks in memory; and without what
             # shares its number with a fact, which no journal has.
-            kept = [(fact, None) for fact, _ in items if fact[CLS] is not TaskReady]
+            kept = [(fact, None) for fact, _ in items if type(fact) is not TaskReady]
             self.memory.append(self.epoch, kept)
         if self.publisher.receivers:
             self.publisher.put(items)

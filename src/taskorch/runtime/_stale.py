@@ -13,14 +13,12 @@ from typing import Final, NamedTuple, Protocol
 
 from taskorch.events import (
     CLS,
-    SEQ,
     Fact,
     TaskCancelled,
     TaskCompleted,
     TaskParentsAdded,
     TaskRepointed,
     TaskSubmitted,
-    make,
 )
 from taskorch.kernel import SKIPPED, Kernel, TaskRow
 from taskorch.model import TaskState
@@ -181,22 +179,20 @@ class Kept:
     def _began(self, task_id: str) -> int:
         """The number of the submission."""
         facts = self._facts(task_id)
-        return facts[0][SEQ] if facts else 0
+        return facts[0].seq if facts else 0
 
     def runs_above(self, task_id: str) -> list[str]:
         """Runs that *task_id* waited for: see `runs_above`."""
         found: list[str] = []
         join: str | int = "all"
         for fact in self._facts(task_id):
-            if fact[CLS] is TaskSubmitted:
-                submitted: TaskSubmitted = make(fact)
+            if type(fact) is TaskSubmitted:
+                submitted: TaskSubmitted = fact
                 join = submitted.join
                 found += submitted.after
-            elif fact[CLS] is TaskParentsAdded:
-                found += make(fact).after
-            elif fact[CLS] is TaskCancelled and not make(fact).reason.startswith(
-                SKIPPED
-            ):
+            elif type(fact) is TaskParentsAdded:
+                found += fact.after
+            elif type(fact) is TaskCancelled and not fact.reason.startswith(SKIPPED):
                 return []
         found = [self._turned(name, task_id) for name in found]
         done = [
@@ -207,8 +203,8 @@ class Kept:
     def _turned(self, name: str, task_id: str) -> str:
         """The run that *task_id* had, after it had waited for *name*."""
         for fact in self._facts(name):
-            if fact[CLS] is TaskRepointed and task_id in make(fact).dependents:
-                return self._turned(make(fact).rerun_id, task_id)
+            if type(fact) is TaskRepointed and task_id in fact.dependents:
+                return self._turned(fact.rerun_id, task_id)
         return name
 
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.events import CLS, Fact, TaskSubmitted, place_of, submission_defaults
+from taskorch.events import Fact, TaskSubmitted
 from taskorch.executors._threads import Worker, WorkerThreads
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Program
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from taskorch.telemetry._spans import Spans
-
-_TRACE: Final = place_of(TaskSubmitted, "trace")
-_BEHIND_TRACE: Final = _TRACE + 1
 
 
 class Traced(Protocol):
@@ -113,15 +110,11 @@ def workflow_span(rt: Traced, name: str, run_id: str) -> AbstractContextManager[
 def signed(items: list[tuple[Fact, Any]], spans: Spans) -> None:
     """Add to the facts of submissions in *items* the trace they belong to."""
     for place, (fact, work) in enumerate(items):
-        if fact[CLS] is not TaskSubmitted or (
-            len(fact) > _TRACE and fact[_TRACE] is not None
-        ):
+        if type(fact) is not TaskSubmitted or fact.trace is not None:
             continue
         trace = _trace_of(work, spans)
         if trace is not None:
-            # Facts are as short as they can be: what they leave out is the default.
-            before = fact[:_TRACE] + submission_defaults()[len(fact) : _TRACE]
-            items[place] = (*before, trace, *fact[_BEHIND_TRACE:]), work
+            items[place] = fact.__replace__(trace=trace), work
 
 
 def _trace_of(work: Work, spans: Spans) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from taskorch.errors import JournalTakenError
-from taskorch.events import SEQ
 from taskorch.protocols import Entry
 
 
@@ -47,7 +46,7 @@ class SimulatedJournal:
             return
         # A group that raises while it is read must leave nothing behind.
         group = list(group)
-        first = group[0][0][SEQ]
+        first = group[0][0].seq
         if first <= self.last:
             if group == self._latest:
                 # It was kept before, and the owner was not told.
@@ -75,7 +74,7 @@ class SimulatedJournal:
             if not isinstance(frame, _Mark):
                 group.append(frame)
                 continue
-            yield from (entry for entry in group if entry[0][SEQ] > after)
+            yield from (entry for entry in group if entry[0].seq > after)
             group = []
 
     def close(self) -> None:
@@ -84,7 +83,7 @@ class SimulatedJournal:
     @property
     def last(self) -> int:
         """The number of the last fact that is kept, or 0."""
-        return self._latest[-1][0][SEQ] if self._latest else 0
+        return self._latest[-1][0].seq if self._latest else 0
 
     @property
     def is_torn(self) -> bool:

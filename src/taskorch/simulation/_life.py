@@ -26,8 +26,6 @@ from taskorch.errors import (
 )
 from taskorch.events import (
     CATALOGUE,
-    CLS,
-    SEQ,
     TASK_ID,
     Event,
     EventEmitted,
@@ -304,7 +302,7 @@ class Life(Hosting):
         if world.is_mortal:
             world.maybe_crash("kept", group[-1][0])
         was_degraded = commits.degraded
-        released = commits.succeeded(group[-1][0][SEQ])
+        released = commits.succeeded(group[-1][0].seq)
         if was_degraded:
             self.kernel.unpause()
         world.kept(group)
@@ -317,12 +315,12 @@ class Life(Hosting):
     def _entry(self, item: tuple[Fact, Any]) -> Entry:
         """What is kept of a fact; notes the number of what says how it may begin."""
         fact, job = item
-        if fact[CLS] is TaskSubmitted or fact[CLS] is TaskOptionsChanged:
-            self.submitted_at[fact[TASK_ID]] = fact[SEQ]
+        if type(fact) is TaskSubmitted or type(fact) is TaskOptionsChanged:
+            self.submitted_at[fact[TASK_ID]] = fact.seq
             return fact, job._task
-        if fact[CLS] is TaskCompleted:
+        if type(fact) is TaskCompleted:
             return fact, job._value
-        if fact[CLS] is EventEmitted:
+        if type(fact) is EventEmitted:
             return fact, job.value
         return fact, None
 

@@ -14,9 +14,6 @@ import attrs
 from taskorch._limits import NS
 from taskorch.errors import InvalidTaskError, NotRunningError, UsageError
 from taskorch.events import (
-    AT_NS,
-    CLS,
-    SEQ,
     TASK_ID,
     Event,
     Fact,
@@ -328,7 +325,7 @@ class World:
     def kept(self, group: list[Entry]) -> None:
         """A group is in the journal."""
         for fact, _ in group:
-            state = _ENDS.get(fact[CLS])
+            state = _ENDS.get(type(fact))
             if state is not None:
                 self.acknowledged[fact[TASK_ID]] = state
 
@@ -342,7 +339,7 @@ class World:
             _Crash: The process dies here.
         """
         planned = self._planned_crash
-        if planned is not None and stage == planned[1] and fact[SEQ] >= planned[0]:
+        if planned is not None and stage == planned[1] and fact.seq >= planned[0]:
             self._planned_crash = None
             raise _Crash(planned[2])
         if self.nature.mortal:
@@ -439,7 +436,7 @@ class World:
         for entry in journal.read():
             life.folding.fold(entry)
             fact = entry[0]
-            last_ns = fact[AT_NS]
+            last_ns = fact.at_ns
             if self.is_mortal:
                 self.maybe_crash("recovering", fact)
         life.folding.reconnect()

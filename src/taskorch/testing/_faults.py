@@ -11,7 +11,7 @@ import attrs
 
 from taskorch._limits import NS
 from taskorch.errors import JournalUnavailableError
-from taskorch.events import CLS, SEQ, TASK_ID, Fact, TaskEvent
+from taskorch.events import TASK_ID, Fact, TaskEvent
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation import Fate, Nature
 from taskorch.simulation._run import Fence, Run
@@ -272,11 +272,11 @@ class Chaos(Nature):
         if self._doomed != stage:
             return None
         self._doomed = None
-        what = f"again after fact {fact[SEQ]}"
+        what = f"again after fact {fact.seq}"
         rate = self.faults.crash_in_recovery
         self._folded, self._recovers = 0, None
         if rate and self.dice.chance("crash_in_recovery", rate, what):
-            self._recovers = self.dice.integer(f"folded {what}", 1, max(1, fact[SEQ]))
+            self._recovers = self.dice.integer(f"folded {what}", 1, max(1, fact.seq))
         return self._ns(f"down {what}", self.faults.down_seconds)
 
     def _dies_again(self, fact: Fact) -> int | None:
@@ -284,7 +284,7 @@ class Chaos(Nature):
         if self._recovers is None or self._folded < self._recovers:
             return None
         self._recovers = None
-        return self._ns(f"down again {fact[SEQ]}", self.faults.down_seconds)
+        return self._ns(f"down again {fact.seq}", self.faults.down_seconds)
 
     def torn(self, entries: int) -> int:
         """See `Nature.torn`."""
@@ -335,7 +335,7 @@ def _named(fence: Fence) -> str:
 
 def _of(fact: Fact) -> str:
     """A name for a fact that does not depend on how many came before."""
-    cls = fact[CLS]
+    cls = type(fact)
     if issubclass(cls, TaskEvent):
         task_id, *rest = fact[TASK_ID:]
         # Mostly the number of its attempt.

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
-from taskorch.events import CATALOGUE, Event
+from taskorch.events import CATALOGUE, Event, details_of, fields_of
 from taskorch.model._show import show
 
 Arrangement: TypeAlias = Literal["strict", "subsequence", "any"]
@@ -233,8 +233,7 @@ class _Exactly:
         item = self.item
         if not isinstance(item, Event):
             return None
-        names = [field.name for field in attrs.fields(type(item)) if field.eq]
-        return EventMatcher(type(item), {name: getattr(item, name) for name in names})
+        return EventMatcher(type(item), fields_of(item))
 
 
 _Wanted: TypeAlias = EventMatcher | _Exactly
@@ -260,7 +259,7 @@ def _holds(wanted: Any, value: object) -> bool:
 
 def _names(cls: type[Event]) -> set[str]:
     """The fields and the properties of *cls*."""
-    fields = {field.name for field in attrs.fields(cls)}
+    fields = set(cls.__match_args__)
     return {
         name
         for name in fields.union(*(vars(base) for base in cls.__mro__))
@@ -461,11 +460,7 @@ def _shortened(all_rows: Iterable[_Row]) -> Iterator[_Row]:
 def _brief(item: Event) -> str:
     """*item* without its number, its time, and what it leaves at the default."""
     parts = [
-        f"{field.name}={show(value, _VALUE)}"
-        for field in attrs.fields(type(item))
-        if field.repr
-        and field.name not in ("seq", "at_ns")
-        and (value := getattr(item, field.name)) != field.default
+        f"{name}={show(value, _VALUE)}" for name, value in details_of(item).items()
     ]
     text = f"{type(item).__name__}({', '.join(parts)})"
     return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}…"

@@ -24,9 +24,6 @@ from typing import Any, Final
 import attrs
 
 from taskorch.events import (
-    CLS,
-    SEQ,
-    TASK_ID,
     Event,
     Fact,
     OrchestratorStarted,
@@ -41,7 +38,6 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
     TaskSuspended,
-    make,
 )
 from taskorch.model import TaskState
 from taskorch.testing._watch import Breach
@@ -236,9 +232,9 @@ class Hearing:
         for item in log:
             if isinstance(item, str):
                 self._note(item)
-            elif isinstance(item, tuple):
-                if self._facts and item[SEQ] <= self._facts[-1][SEQ]:
-                    self._forget(item[SEQ])
+            elif isinstance(item, Event):
+                if self._facts and item.seq <= self._facts[-1].seq:
+                    self._forget(item.seq)
                 self._facts.append(item)
                 self._read(item, held=False)
 
@@ -261,21 +257,21 @@ class Hearing:
 
     def _forget(self, number: int) -> None:
         """A crash took the facts from *number* on."""
-        facts = [fact for fact in self._facts if fact[SEQ] < number]
+        facts = [fact for fact in self._facts if fact.seq < number]
         self._facts, self._states, self._running = facts, {}, set()
         self.verdicts, self._done = {}, set()
         for fact in facts:
             self._read(fact, held=True)
 
-    def _read(self, fact: Fact, *, held: bool) -> None:
+    def _read(self, fact: Any, *, held: bool) -> None:
         """Enter *fact*; *held*: it was checked before."""
-        cls = fact[CLS]
+        cls = type(fact)
         if cls is OrchestratorStarted:
             self._running.clear()
         elif cls is TaskReleased and not held:
-            self._release(stem(fact[TASK_ID]))
+            self._release(stem(fact.task_id))
         elif cls in (TaskSubmitted, TaskStarted, *_OVER):
-            self._change(make(fact), held=held)
+            self._change(fact, held=held)
 
     def _change(self, event: TaskEvent, *, held: bool) -> None:
         """A task comes, begins, or its attempt is over."""

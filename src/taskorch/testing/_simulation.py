@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
-import attrs
-
 from taskorch._contexts import TaskContext
 from taskorch._handles import TaskHandle
 from taskorch._limits import (
@@ -23,10 +21,6 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.events import (
-    AT_NS,
-    CLS,
-    SEQ,
-    TASK_ID,
     Event,
     Fact,
     TaskCompleted,
@@ -35,8 +29,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
-    make,
-    place_of,
+    details_of,
 )
 from taskorch.kernel import Kernel, KernelConfig
 from taskorch.kernel import explain as explain_row
@@ -86,8 +79,6 @@ if TYPE_CHECKING:
 #: What there is if nothing is said.
 _POOLS: Final = Resources(cpu=4, memory_mb=8_192)
 _BY_USER: Final = "cancelled by the user"
-_ATTEMPT: Final = place_of(TaskStarted, "attempt")
-_IDEMPOTENT: Final = place_of(TaskSubmitted, "idempotent")
 #: A task that is tried more often is tried for ever.
 _MOST_ATTEMPTS: Final = 10_000
 #: A run that takes more steps has no end.
@@ -179,13 +170,10 @@ class _Watched(World):
     def _note_safe(self, group: Iterable[Entry]) -> None:
         safe = self._safe
         for fact, _ in group:
-            cls = fact[CLS]
-            if cls is TaskStarted:
-                safe[fact[TASK_ID], fact[_ATTEMPT]] = True
-            elif cls is TaskSubmitted:
-                safe[fact[TASK_ID]] = fact[_IDEMPOTENT]
-            elif cls is TaskOptionsChanged:
-                safe[fact[TASK_ID]] = make(fact).idempotent
+            if type(fact) is TaskStarted:
+                safe[fact.task_id, fact.attempt] = True
+            elif type(fact) is TaskSubmitted or type(fact) is TaskOptionsChanged:
+                safe[fact.task_id] = fact.idempotent
 
     def _has_completed(self, epoch: int, task_id: str, attempt: int) -> bool:
         run = self.runs.get((epoch, task_id, attempt))
@@ -197,8 +185,8 @@ class _Watched(World):
             self.log += [item[0] for item in items]
         if self.observer is not None:
             for fact, _ in items:
-                if fact[CLS] is TaskRetrying or fact[CLS] is TaskFailed:
-                    self._check_end(life, make(fact))
+                if type(fact) is TaskRetrying or type(fact) is TaskFailed:
+                    self._check_end(life, fact)
             # What the observer asks for is no part of the run.
             points, life.kernel.points = life.kernel.points, None
             self.observer.step(life.kernel, items, life.now())
@@ -742,10 +730,9 @@ def _call(act: Callable[[], object]) -> None:
 
 
 def _event(fact: Fact, cargo: Any) -> Event:
-    if fact[CLS] is TaskCompleted:
-        return TaskCompleted(*fact[SEQ:], load=lambda: cargo)
-    event: Event = make(fact)
-    return event
+    if type(fact) is TaskCompleted:
+        return fact.with_result(lambda: cargo)
+    return fact
 
 
 def _line(item: Fact | Hit | str) -> str:
@@ -753,9 +740,8 @@ def _line(item: Fact | Hit | str) -> str:
         return f"--- {item}"
     if isinstance(item, Hit):
         return f"*** {item}"
-    cls = item[CLS]
-    seconds = (item[AT_NS] - BEGINNING) / NS
+    cls = type(item)
+    seconds = (item.at_ns - BEGINNING) / NS
     # Of every event, the first two fields are its number and its time.
-    named = zip(attrs.fields(cls)[2:], item[TASK_ID:], strict=False)
-    fields = (f" {f.name}={value!r}" for f, value in named if value != f.default)
-    return f"{seconds:>14.6f} {item[SEQ]:>6} {cls.__name__}{''.join(fields)}"
+    fields = (f" {name}={value!r}" for name, value in details_of(item).items())
+    return f"{seconds:>14.6f} {item.seq:>6} {cls.__name__}{''.join(fields)}"

@@ -41,9 +41,6 @@ from typing import Any, Final, TypeAlias
 
 from taskorch.errors import InternalError
 from taskorch.events import (
-    CLS,
-    SEQ,
-    TASK_ID,
     AgentJoined,
     AgentLost,
     AgentReturned,
@@ -79,8 +76,6 @@ from taskorch.events import (
     TaskSubmitted,
     TaskSuspended,
     TaskUnblocked,
-    make,
-    place_of,
 )
 from taskorch.kernel import (
     AgentRow,
@@ -100,7 +95,6 @@ from taskorch.model import TERMINAL, TaskState, Units
 from taskorch.model._ids import run_of
 from taskorch.protocols import Entry
 
-_ATTEMPT: Final = place_of(TaskCompleted, "attempt")
 _S: Final = TaskState
 _QUEUED: Final = TaskState.QUEUED
 
@@ -306,22 +300,22 @@ class _Books:
 
     # -- the facts -----------------------------------------------------------------
 
-    def read(self, fact: Fact) -> None:
+    def read(self, fact: Any) -> None:
         """Enter *fact*; one that cannot be is a breach."""
-        cls, seq = fact[CLS], fact[SEQ]
+        cls, seq = type(fact), fact.seq
         if seq != self.seq + 1:
             _breach("numbered", f"fact {seq} follows fact {self.seq}")
         self.seq = seq
         if cls is TaskStarted:
             self.begin(fact)
         elif cls is TaskSubmitted:
-            self.submit(make(fact))
+            self.submit(fact)
         elif cls is TaskCompleted:
-            self.end(fact[TASK_ID], _S.COMPLETED, fact[_ATTEMPT])
+            self.end(fact.task_id, _S.COMPLETED, fact.attempt)
         else:
             enter = _RARE.get(cls)
             if enter is not None:
-                enter(self, make(fact))
+                enter(self, fact)
 
     def submit(self, event: TaskSubmitted) -> None:
         task_id, now = event.task_id, event.at_ns
@@ -905,18 +899,19 @@ class Watch:
         read, folded, truth = books.read, self._folded, self._truth
         starting = False
         cls: Any = None
+        fact: Any
         for fact, cargo in items:
-            cls = fact[CLS]
+            cls = type(fact)
             if cls is TaskStarted:
                 starting = True
             # Behind what a policy failed, a wait whose event has come may complete.
             elif (
                 starting
                 and cls.__name__ not in _AFTER_STARTS
-                and not (cls is TaskCompleted and not fact[_ATTEMPT])
+                and not (cls is TaskCompleted and not fact.attempt)
             ):
                 what = cls.__name__
-                _breach("instant", f"{what} {fact[SEQ]} follows a start at one instant")
+                _breach("instant", f"{what} {fact.seq} follows a start at one instant")
             if cls is TaskCompleted and truth is not None:
                 self._check_end(fact, kernel.epoch, truth)
             read(fact)
@@ -930,8 +925,8 @@ class Watch:
         if not self._steps % _EVERY:
             self.finished(kernel)
 
-    def _check_end(self, fact: Fact, epoch: int, truth: Truth) -> None:
-        task_id, attempt = fact[TASK_ID], fact[_ATTEMPT]
+    def _check_end(self, fact: TaskCompleted, epoch: int, truth: Truth) -> None:
+        task_id, attempt = fact.task_id, fact.attempt
         # If it is not under way, a person has said so.
         if self._books.tasks[task_id].under_way and not truth(epoch, task_id, attempt):
             _breach("fence", f"{task_id}: attempt {attempt} of this life has not ended")

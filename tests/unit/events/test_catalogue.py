@@ -1,5 +1,7 @@
 """The catalogue of facts: names, fields, signals and views."""
 
+import copy
+import pickle
 from typing import Any
 
 import attrs
@@ -9,12 +11,13 @@ from taskorch import events
 from taskorch.events import (
     AT_NS,
     CATALOGUE,
-    CLS,
     SEQ,
     SIGNALS,
     TASK_ID,
     VIEWS,
+    AttemptReturned,
     AttemptStopping,
+    AttemptWaiting,
     Event,
     TaskCompleted,
     TaskEvent,
@@ -24,14 +27,15 @@ from taskorch.events import (
     TaskSubmitted,
     TaskTimedOut,
     TaskValidated,
+    details_of,
+    fields_of,
     make,
-    place_of,
     signal_name,
     view_of,
 )
 
-STARTED = (TaskStarted, 7, 1_500_000_000, "t", 2, "a", (("cpu", 1),), "the only one")
-SUBMITTED = (TaskSubmitted, 6, 1, "t", "call", 0, (), None, (), None)
+STARTED = TaskStarted(7, 1_500_000_000, "t", 2, "a", (("cpu", 1),), "the only one")
+SUBMITTED = TaskSubmitted(6, 1, "t", "call", 0, (), None, (), None)
 
 
 @pytest.mark.parametrize("cls", CATALOGUE, ids=lambda c: c.__name__)
@@ -54,16 +58,44 @@ def test_each_class(cls):
 
 
 @pytest.mark.parametrize("cls", CATALOGUE, ids=lambda c: c.__name__)
-def test_the_places_of_fields(cls):
-    """They are where `make` takes them from."""
-    names = [f.name for f in attrs.fields(cls) if not f.kw_only]
-    fact = (cls, *range(len(names)))
-    event = make(fact)
-    assert [fact[place_of(cls, name)] for name in names] == list(range(len(names)))
-    assert [getattr(event, name) for name in names] == list(range(len(names)))
-    assert (fact[CLS], fact[SEQ], fact[AT_NS]) == (cls, event.seq, event.at_ns)
+def test_a_fact_is_a_tuple_that_begins_with_its_class(cls):
+    """Its fields come behind, in order; whoever has read it as a tuple still can."""
+    names = cls.__match_args__
+    fact = cls(*range(len(names)))
+    assert fact == (cls, *range(len(names)))
+    assert [getattr(fact, name) for name in names] == list(range(len(names)))
+    assert (fact[SEQ], fact[AT_NS]) == (fact.seq, fact.at_ns)
     if issubclass(cls, TaskEvent):
-        assert fact[TASK_ID] == event.task_id
+        assert fact[TASK_ID] == fact.task_id
+    assert fields_of(fact) == attrs.asdict(fact, filter=lambda f, _: not f.kw_only)
+    for copied in (
+        copy.copy(fact),
+        pickle.loads(pickle.dumps(fact)),
+        make(tuple(fact)),
+    ):
+        assert type(copied) is cls
+        assert copied == fact
+        assert hash(copied) == hash(fact)
+        assert repr(copied) == repr(fact)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        del fact.seq
+
+
+def test_facts_of_two_classes_are_never_equal():
+    """Even if all their fields are."""
+    assert AttemptWaiting(1, 2, "t", 3) != AttemptReturned(1, 2, "t", 3)
+
+
+def test_what_a_fact_leaves_out_is_as_usual():
+    """By the class alone: also of the plain tuple that somebody has kept of it."""
+    least = TaskSubmitted(6, 1, "t", "call", 0)
+    assert least.join == "all"
+    assert make((TaskSubmitted, 6, 1, "t", "call", 0)) == least
+    assert details_of(least.__replace__(owner="ann")) == {
+        "task_id": "t", "type": "call", "priority": 0, "owner": "ann"
+    }  # fmt: skip
+    with pytest.raises(TypeError, match="priority"):
+        TaskSubmitted(6, 1, "t", "call")  # type: ignore[call-arg]
 
 
 def test_all_classes_are_in_the_catalogue():
@@ -81,33 +113,17 @@ def test_names_of_signals():
     assert signal_name(TaskCompleted) == "task_completed"
 
 
-def test_make():
-    """A fact becomes an instance when somebody reads it."""
-    event = make(STARTED)
-    assert isinstance(event, TaskStarted)
+def test_fields():
+    """They have names, and the times are also in seconds."""
+    event = STARTED
     assert (event.seq, event.task_id, event.attempt, event.agent_id) == (7, "t", 2, "a")
     assert event.at == 1.5
     assert event.timestamp.isoformat() == "1970-01-01T00:00:01.500000+00:00"
 
 
-@pytest.mark.parametrize("cls", [TaskSubmitted, TaskStarted])
-def test_those_that_are_made_in_another_way_are_the_same(cls):
-    """However much of the fact is left to the defaults."""
-    fields = attrs.fields(cls)
-    least = sum(field.default is attrs.NOTHING for field in fields)
-    for count in range(least, len(fields) + 1):
-        values = [f"value {n}" for n in range(count)]
-        made, right = make((cls, *values)), cls(*values)
-        assert type(made) is cls
-        assert made == right
-        assert hash(made) == hash(right)
-        with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            made.seq = 2
-
-
 def test_views():
     """Some facts contain another event, which shares their number."""
-    assert view_of(TaskStarted, STARTED) == make(STARTED)
+    assert view_of(TaskStarted, STARTED) is STARTED
     assert view_of(TaskRouted, STARTED) == TaskRouted(
         7, 1_500_000_000, "t", 2, "a", "the only one"
     )
@@ -118,7 +134,7 @@ def test_views():
 @pytest.mark.parametrize("why", ["timeout", "deadline", "cancel", "suspend"])
 def test_a_view_that_is_there_sometimes(why):
     """Only an attempt that is out of time has timed out."""
-    fact = (AttemptStopping, 1, 2, "t", 3, why, "because")
+    fact = AttemptStopping(1, 2, "t", 3, why, "because")
     view = view_of(TaskTimedOut, fact)
     if why in ("timeout", "deadline"):
         assert view == TaskTimedOut(1, 2, "t", 3, why)
@@ -131,6 +147,10 @@ def test_durations():
     done = TaskCompleted(1, 2, "t", 1, "a", 1_500_000)
     assert (done.latency, done.latency_ms) == (0.0015, 1.5)
     assert done.result is None
-    assert TaskCompleted(1, 2, "t", 1, "a", 0, load=lambda: 42).result == 42
+    answer = TaskCompleted(1, 2, "t", 1, "a", 0, load=lambda: 42)
+    assert answer.result == done.with_result(lambda: 42).result == 42
+    assert pickle.loads(pickle.dumps(answer)).result == 42
+    assert copy.copy(answer).result == attrs.evolve(answer, attempt=2).result == 42
+    assert answer == TaskCompleted(1, 2, "t", 1, "a", 0)
     again = TaskRetrying(1, 2, "t", 1, "a", "E", "m", "error", 2_000_000_000, True)
     assert again.delay == 2

@@ -50,9 +50,7 @@ def work(path: Path, tell: int, lives: list[int]):
     with closing(SqliteJournal(path, durability="process")) as journal:
         epoch = journal.claim()
         for group in GROUPS:
-            journal.append(
-                epoch, [((TaskCancelled, n, n, "t", ""), None) for n in group]
-            )
+            journal.append(epoch, [(TaskCancelled(n, n, "t", ""), None) for n in group])
             os.write(tell, bytes([group[-1]]))
             journal.save(epoch, group[-1], {"at": group[-1]})
             journal.empty_log(epoch)
@@ -76,7 +74,7 @@ def death(path: Path, number: int):
         numbers = [entry[0][1] for entry in journal.read()]
         journal.verify()
         # Whatever was left, the next life goes on from there.
-        journal.append(epoch, [((TaskCancelled, kept + 1, 1, "t", ""), None)])
+        journal.append(epoch, [(TaskCancelled(kept + 1, 1, "t", ""), None)])
     return {
         "signal": os.WTERMSIG(status),
         "said": max(said, default=0),

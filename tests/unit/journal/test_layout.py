@@ -69,15 +69,15 @@ ROWS = [
 SUMS = [(2, 1, 1, 260003144), (4, 3, 1, 3257916603), (8, 8, 1, 2751452440)]
 REST = (None, (), None, None, True)
 KEPT = [
-    ((OrchestratorStarted, 1, 5, 1), None),
+    (OrchestratorStarted(1, 5, 1), None),
     (
-        (TaskSubmitted, 2, 20, "t", "hypot", 0, (), *REST, 20, None, None, None, True),
+        TaskSubmitted(2, 20, "t", "hypot", 0, (), *REST, 20, None, None, None, True),
         Task.call(math.hypot, 3, 4, id="t", idempotency_key="k"),
     ),
-    ((TaskStarted, 3, 30, "t", 1, "local", (), "the only candidate"), None),
-    ((TaskCompleted, 4, 40, "t", 1, "local", 9), 5.0),
+    (TaskStarted(3, 30, "t", 1, "local", (), "the only candidate"), None),
+    (TaskCompleted(4, 40, "t", 1, "local", 9), 5.0),
     (
-        (TaskSubmitted, 8, 50, "é", "a", 1, ("t",), *REST, 50, None, None, None, True),
+        TaskSubmitted(8, 50, "é", "a", 1, ("t",), *REST, 50, None, None, None, True),
         Task("a", "b", after=["t"], idempotency_key="naïve"),
     ),
 ]

@@ -25,14 +25,14 @@ def journal(path):
 
 
 def submitted(seq, task_id, **options):
-    return (TaskSubmitted, seq, 1, task_id, "x", 0), Task("x", **options)
+    return TaskSubmitted(seq, 1, task_id, "x", 0), Task("x", **options)
 
 
 LIVES = [
     [submitted(1, "a", idempotency_key="k"), submitted(2, "b"), submitted(3, "c")],
-    [((TaskStarted, 4, 1, "a", 1, "local"), None)],
-    [((TaskCompleted, 5, 1, "a", 1, "local", 9), {"n": 1}), fact(6, "b")],
-    [((TaskFailed, 7, 1, "c", 1, "local", "OSError", "no", "error"), None)],
+    [(TaskStarted(4, 1, "a", 1, "local"), None)],
+    [(TaskCompleted(5, 1, "a", 1, "local", 9), {"n": 1}), fact(6, "b")],
+    [(TaskFailed(7, 1, "c", 1, "local", "OSError", "no", "error"), None)],
     [submitted(8, "d", idempotency_key="é"), submitted(9, "e", idempotency_key="\ud800")],
 ]  # fmt: skip
 

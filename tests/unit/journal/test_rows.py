@@ -36,21 +36,21 @@ CALL = document(TASK)
 
 def submitted(seq, task_id="t"):
     middle = ((), None, (), None, None, True)
-    fact = (TaskSubmitted, seq, 5, task_id, "x", 0, *middle, 7, None, None, None, False)
+    fact = TaskSubmitted(seq, 5, task_id, "x", 0, *middle, 7, None, None, None, False)
     return fact, CALL
 
 
 def started(seq, task_id="t", attempt=1, agent="local", allocation=()):
-    fact = (TaskStarted, seq, seq + 5, task_id, attempt, agent, allocation, "because")
+    fact = TaskStarted(seq, seq + 5, task_id, attempt, agent, allocation, "because")
     return fact, None
 
 
 def completed(seq, task_id="t", attempt=1, agent="local", value=None):
-    return (TaskCompleted, seq, seq + 5, task_id, attempt, agent, 9), value
+    return TaskCompleted(seq, seq + 5, task_id, attempt, agent, 9), value
 
 
 def failed(seq, task_id="t"):
-    return (TaskFailed, seq, 5, task_id, 1, "local", "OSError", "", "error"), None
+    return TaskFailed(seq, 5, task_id, 1, "local", "OSError", "", "error"), None
 
 
 def read(group):
@@ -79,10 +79,9 @@ def test_an_attempt_within_a_group_is_one_row():
         completed(3, attempt=2),
         completed(3, agent="other"),
         completed(3, attempt=True),
-        ((TaskCompleted, 3, 4, "t", 1, "local", 1.5), None),
-        ((TaskCompleted, 3, 8, "t", 1, "local"), None),
-        ((TaskCompleted, 3, 8, "t", 1, "\udc00", 9), None),
-        ((TaskProgressed, 3, 8, "t", 1, "half"), None),
+        (TaskCompleted(3, 4, "t", 1, "local", 1.5), None),
+        (TaskCompleted(3, 8, "t", 1, "\udc00", 9), None),
+        (TaskProgressed(3, 8, "t", 1, "half"), None),
     ],
 )
 def test_what_does_not_belong_together_stays_apart(end):
@@ -108,7 +107,7 @@ def test_what_an_attempt_holds_comes_back():
 
 def test_starts_that_are_left_stand_at_their_place():
     group = [started(1, "a"), submitted(2), started(3, "b"), started(4, "c")]
-    group += [completed(5, "b"), ((OrchestratorStarted, 6, 9), None)]
+    group += [completed(5, "b"), (OrchestratorStarted(6, 9), None)]
     rows = Rows(group)
     assert len(rows) == 5
     assert rows.numbers == [1, 2, 4, 5, 6]
@@ -171,11 +170,11 @@ def test_no_row_takes_anything_from_the_one_before(steps):
         if what == "submitted":
             middle = (after, None, (), None, None, True)
             end = (None, None, None, is_named)
-            fact = (TaskSubmitted, seq, 5, task_id, who, other, *middle, one, *end)
+            fact = TaskSubmitted(seq, 5, task_id, who, other, *middle, one, *end)
             group.append((fact, CALL))
         else:
-            start = (TaskStarted, seq, seq, task_id, 1, who, other, one)
-            fact = (TaskCompleted, seq + 1, seq + 1, task_id, 1, who, 9)
+            start = TaskStarted(seq, seq, task_id, 1, who, other, one)
+            fact = TaskCompleted(seq + 1, seq + 1, task_id, 1, who, 9)
             group += [(start, None), (fact, None)]
     assert entries(Rows(group)) == read(group)
     for row in Rows(group):

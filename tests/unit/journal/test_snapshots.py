@@ -249,7 +249,7 @@ def test_a_document_is_what_the_value_was(opened):
     task = Task("x", payload, id="t", metadata=payload)
     documents = [journal.document(task), journal.document(payload)]
     payload["items"].append("later")
-    facts = [(TaskCompleted, seq, 1, "t", 1, "a", 2) for seq in (1, 2, 3)]
+    facts = [TaskCompleted(seq, 1, "t", 1, "a", 2) for seq in (1, 2, 3)]
     assert journal.document(None) is None
     journal.append(epoch, list(zip(facts, [*documents, None], strict=True)))
     was = {"items": [1, (2,)]}
@@ -264,7 +264,7 @@ def test_a_document_is_as_good_as_its_value(opened):
     """The same group, once with values and once with documents, is one group."""
     journal = opened()
     epoch = journal.claim()
-    group = [((TaskCompleted, 1, 1, "t", 1, "a", 2), {"n": [1]})]
+    group = [(TaskCompleted(1, 1, "t", 1, "a", 2), {"n": [1]})]
     journal.append(epoch, group)
     journal.append(epoch, [(group[0][0], journal.document({"n": [1]}))])
     assert list(journal.read()) == group
@@ -292,7 +292,7 @@ def test_documents_and_readers_do_not_wait_for_the_writer(owned):
 
     _points.install_fault(ask)
     try:
-        journal.append(epoch, [((TaskCompleted, 11, 1, "z", 1, "a", 2), None)])
+        journal.append(epoch, [(TaskCompleted(11, 1, "z", 1, "a", 2), None)])
     finally:
         _points.install_fault(None)
     assert seen == ["[1]", {"t": "TaskCancelled"}, 10]

@@ -304,7 +304,7 @@ def test_a_long_log_is_moved_into_the_journal_when_there_is_time(
     assert not journal.log_is_long
     assert without_log(path) == []
     monkeypatch.setattr(_file, "LONG_LOG", 10)
-    large = [((TaskCompleted, 3, 4, "t", 1, "a", 5), "x" * 50_000)]
+    large = [(TaskCompleted(3, 4, "t", 1, "a", 5), "x" * 50_000)]
     journal.append(epoch, large)
     assert journal.log_is_long
     journal.empty_log(epoch)
@@ -768,7 +768,7 @@ def test_a_full_disk_loses_nothing_and_passes(opened, path):
     epoch = journal.claim()
     journal.append(epoch, GROUPS[0])
     journal._db.execute("PRAGMA max_page_count = 1")
-    big = [((TaskCompleted, 3, 4, "t", 1, "a", 5), "x" * 100_000)]
+    big = [(TaskCompleted(3, 4, "t", 1, "a", 5), "x" * 100_000)]
     with pytest.raises(JournalUnavailableError, match="full") as caught:
         journal.append(epoch, big)
     assert caught.value.outcome == "refused"

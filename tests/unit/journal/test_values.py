@@ -26,7 +26,7 @@ from taskorch.journal import _classes, _registered, register
 from taskorch.journal._codec import decode, document, encode
 from taskorch.journal._restoring import Missing
 
-STOPPED = (OrchestratorStopped, 1, 2)
+STOPPED = OrchestratorStopped(1, 2)
 T = TypeVar("T")
 
 
@@ -461,9 +461,9 @@ def test_an_instance_of_a_class_that_was_replaced_is_refused(monkeypatch):
 
 def test_in_a_fact_what_is_a_number_or_a_text_is_its_value():
     """They are compared there; whatever else a report of progress has, is kept."""
-    fact = (TaskProgressed, 1, 2, "t", 1, (Level.LOW, Word.YES, Pair(1, 2)))
+    fact = TaskProgressed(1, 2, "t", 1, (Level.LOW, Word.YES, Pair(1, 2)))
     assert decode(encode((fact, None)))[0][5] == (1, "yes", (1, 2))
-    fact = (TaskProgressed, 1, 2, "t", 1, Point(Colour.RED, [Money(1)]))
+    fact = TaskProgressed(1, 2, "t", 1, Point(Colour.RED, [Money(1)]))
     assert same(decode(encode((fact, None)))[0][5], fact[5])
 
 
@@ -589,7 +589,7 @@ def test_of_metadata_only_the_item_is_missing_that_needs_the_class(module, name)
 
 
 def test_a_fact_with_something_missing_can_be_read(module):
-    fact = (TaskProgressed, 1, 2, "t", 1, module(DATACLASS).P(1))
+    fact = TaskProgressed(1, 2, "t", 1, module(DATACLASS).P(1))
     row = encode((fact, None))
     module("")
     read = decode(row)[0]

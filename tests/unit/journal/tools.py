@@ -8,13 +8,13 @@ from taskorch.journal import SqliteJournal
 
 
 def fact(seq, task_id="t"):
-    return (TaskCancelled, seq, seq * 10, task_id, f"for reason {seq}"), None
+    return TaskCancelled(seq, seq * 10, task_id, f"for reason {seq}"), None
 
 
 GROUPS = [
-    [((OrchestratorStarted, 1, 5, 1), None), fact(2)],
+    [(OrchestratorStarted(1, 5, 1), None), fact(2)],
     [fact(3, "u")],
-    [fact(4), ((TaskCompleted, 5, 50, "t", 1, "a", 9), {"answer": [42, "x" * 3000]})],
+    [fact(4), (TaskCompleted(5, 50, "t", 1, "a", 9), {"answer": [42, "x" * 3000]})],
     [fact(8, "u"), fact(9, "é"), fact(10)],
 ]
 ENTRIES = [entry for group in GROUPS for entry in group]

@@ -13,7 +13,7 @@ import attrs
 
 from taskorch._limits import NS, SAMPLE_SIZE
 from taskorch.errors import InvalidTaskError
-from taskorch.events import CLS, TASK_ID, TaskCompleted, TaskSubmitted, make
+from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
 from taskorch.model import Call, Task, Wait, check_seconds
 from taskorch.model._explanation import some
 from taskorch.model._show import show
@@ -84,12 +84,12 @@ def _read(journal: Journal) -> dict[str, Sequence[int]]:
     types: dict[str, str] = {}
     found: dict[str, deque[int]] = {}
     for fact, _ in journal.read():
-        if fact[CLS] is TaskSubmitted:
-            types[fact[TASK_ID]] = make(fact).type
-        elif fact[CLS] is TaskCompleted:
+        if type(fact) is TaskSubmitted:
+            types[fact[TASK_ID]] = fact.type
+        elif type(fact) is TaskCompleted:
             kind = types.pop(fact[TASK_ID], None)
             # What a wait or a decision completes has no attempt, and so no length.
-            event: TaskCompleted = make(fact)
+            event: TaskCompleted = fact
             if kind is not None and event.attempt:
                 known = found.setdefault(kind, deque(maxlen=SAMPLE_SIZE))
                 known.append(event.latency_ns)

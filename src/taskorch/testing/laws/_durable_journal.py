@@ -28,7 +28,7 @@ from taskorch.events import (
 from taskorch.model import Call, Task
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.testing.laws._case import Case, brief, cases, factory
-from taskorch.testing.laws._journal import check_journal, difference, fact_of
+from taskorch.testing.laws._journal import check_journal, difference
 from taskorch.testing.laws._worlds import some_data
 
 #: Seconds after which a thread that reads, or a close, has surely hung.
@@ -153,10 +153,10 @@ class _Run:
             key = dice.choice((None, f"key {number}", "the same"))
             task = Task("build", some_data(dice, 1), id=name, idempotency_key=key)
             event: Any = TaskSubmitted(number, number, name, "build", 0)
-            group.append((fact_of(event), task))
+            group.append((event, task))
             number += 1
             event = TaskStarted(number, number, name, 1, "ann", (), "the only one")
-            group.append((fact_of(event), None))
+            group.append((event, None))
             number += 1
             group += _some_end(dice, number, name)
         return group
@@ -217,17 +217,17 @@ class _Run:
             task = Task("call", Call(len, args))
             text = made(args) if dice.random() < _HALF else journal.text(task)
             event: Any = TaskSubmitted(number, number, name, "call", 0)
-            kept.append((fact_of(event), task))
+            kept.append((event, task))
             group.keep(kept[-1][0], text)
         value = [number]
         for way in (journal.text, journal.document):
             number += 1
             event = TaskCompleted(number, number, "call", 1, "ann", 5)
-            kept.append((fact_of(event), [*value]))
+            kept.append((event, [*value]))
             group.keep(kept[-1][0], way(value))
             value.append(0)
         number += 1
-        kept.append((fact_of(OrchestratorStarted(number, number)), None))
+        kept.append((OrchestratorStarted(number, number), None))
         group.keep(kept[-1][0], None)
         self._case.expect(group.last == number, 8, f"Its last is {group.last}.")
         self._case.expect(len(group) == len(kept), 8, f"Its length is {len(group)}.")
@@ -240,7 +240,7 @@ class _Run:
 
     def _check_refused(self) -> None:
         number = self._last + 1
-        good: Entry = fact_of(OrchestratorStarted(number, 0)), None
+        good: Entry = OrchestratorStarted(number, 0), None
         bad: list[Any] = [
             Task("build", {"items": [threading.Lock()]}),
             Task("build", Call(lambda: None)),
@@ -258,7 +258,7 @@ class _Run:
             else:
                 self._case.fail(4, f"{told}and document took it.")
             try:
-                self._journal.append(self._epoch, [good, (fact_of(event), value)])
+                self._journal.append(self._epoch, [good, (event, value)])
             except InvalidTaskError:
                 self._check_read(self._journal, 4, told)
             else:
@@ -455,12 +455,12 @@ def _some_end(dice: Random, number: int, name: str) -> list[Entry]:
         return []
     if kind == 1:
         event = TaskCompleted(number, number, name, 1, "ann", 10**9)
-        return [(fact_of(event), some_data(dice, 2))]
+        return [(event, some_data(dice, 2))]
     if kind == 2:  # noqa: PLR2004 - one kind after the other
         event = TaskFailed(number, number, name, 1, "ann", "E", "no", "error")
     else:
         event = TaskCancelled(number, number, name, "no longer needed, said Zoë")
-    return [(fact_of(event), None)]
+    return [(event, None)]
 
 
 def _is_about_task(fact: Fact) -> bool:

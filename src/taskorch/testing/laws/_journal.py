@@ -6,13 +6,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final, overload
 
-import attrs
-
 from taskorch.errors import JournalTakenError, JournalUnavailableError
 from taskorch.events import (
     SEQ,
     Event,
-    Fact,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -206,7 +203,7 @@ class _Run:
         # Written at another time, and so another group in spite of its numbers.
         other = [
             *self._latest[:-1],
-            (fact_of(OrchestratorStarted(self.last, 1)), None),
+            (OrchestratorStarted(self.last, 1), None),
         ]
         refused = [[self._some_entry(self.last), self._some_entry(self.last + 1)]]
         refused += [longer, other]
@@ -232,9 +229,9 @@ class _Run:
         values = [Task("build", {"items": lists[0]}, id=task_id), lists[1], None]
         expected = [Task("build", {"items": [rest]}, id=task_id), [rest], None]
         facts = [
-            fact_of(TaskSubmitted(number + 1, at, task_id, "build", 0)),
-            fact_of(TaskCompleted(number + 2, at, task_id, 1, "ann", 5)),
-            fact_of(TaskCancelled(number + 3, at, task_id, "")),
+            TaskSubmitted(number + 1, at, task_id, "build", 0),
+            TaskCompleted(number + 2, at, task_id, 1, "ann", 5),
+            TaskCancelled(number + 3, at, task_id, ""),
         ]
         documents = [self._journal.document(value) for value in values]
         if documents[2] is not None:
@@ -312,7 +309,7 @@ class _Run:
         dice = self._case.random
         kind = dice.randrange(_KINDS) if kind is None else kind
         event, value = _some_event(dice, number, kind)
-        return fact_of(event), value
+        return event, value
 
 
 def _some_event(dice: Random, number: int, kind: int) -> tuple[Event, Any]:
@@ -351,15 +348,6 @@ def _some_task(dice: Random, task_id: str, requires: tuple[str, ...] | None) -> 
         timeout=dice.choice((None, 30.5)),
         retry=dice.choice((RetryPolicy(), RetryPolicy(3, wait="linear", jitter=0.25))),
         metadata=dice.choice((None, {"tenant": "red"})),
-    )
-
-
-def fact_of(event: Event) -> Fact:
-    """The fact of which *event* is the view."""
-    fields = attrs.fields(type(event))
-    return (
-        type(event),
-        *(getattr(event, field.name) for field in fields if not field.kw_only),
     )
 
 

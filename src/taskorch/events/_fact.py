@@ -1,0 +1,127 @@
+"""
+How the class of a fact is made: its objects are tuples that begin with the class.
+
+What the kernel notes is what receivers get and journals keep. It is made as often as
+tasks start and end, and a tuple is the cheapest object that cannot be changed. With the
+class in front, facts of two classes are never equal.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any, Final, TypeVar, dataclass_transform
+
+import attrs
+
+T = TypeVar("T", bound=type)
+
+#: The most fields that a fact has, its class included.
+_MOST: Final = 64
+_ITEMS: Final = tuple(f"item_{place}" for place in range(_MOST))
+#: What reads the item at each place: those of a named tuple, which are written in C.
+_GETTERS: Final = tuple(
+    vars(namedtuple("_Items", _ITEMS))[name]  # noqa: PYI024 - its getters are all we need
+    for name in _ITEMS
+)
+
+
+@attrs.frozen
+class _Beside:
+    alias: str
+
+
+class FieldsForAttrs:
+    """Lets `attrs.fields`, `asdict` and `evolve` of attrs look at a class of facts."""
+
+    def __get__(self, _: object, cls: type) -> tuple[attrs.Attribute[Any], ...]:
+        """What attrs would say of the fields of *cls*."""
+        kinds = {
+            name: kind
+            for base in reversed(cls.__mro__)
+            for name, kind in vars(base).get("__annotations__", {}).items()
+            if not str(kind).startswith("ClassVar")
+        }
+        usual, known = defaults_of(cls), cls.__match_args__  # type: ignore[attr-defined]
+        fields: dict[str, Any] = {
+            name: attrs.field(type=kind, default=usual.get(name, attrs.NOTHING))
+            if name in known
+            else attrs.field(
+                type=kind, default=None, eq=False, repr=False, kw_only=True
+            )
+            for name, kind in kinds.items()
+        }
+        made = attrs.make_class(cls.__name__, fields)
+        found: tuple[attrs.Attribute[Any], ...] = attrs.fields(made)
+        return found
+
+
+def beside(*, alias: str, default: None, kw_only: bool) -> Any:
+    """A field that is no part of the fact: it is not compared, shown or kept."""
+    del default, kw_only
+    return _Beside(alias)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(beside,))
+def frozen(cls: T) -> T:
+    """
+    Make the facts of *cls* of the fields of its base and those that it annotates.
+
+    A field may have a default, if those after it have one. The class is made anew: a
+    method of it names the class that it means, since an empty `super()` would find
+    the old one.
+    """
+    base, body = cls.__mro__[1], dict(vars(cls))
+    above: tuple[str, ...] = getattr(base, "__match_args__", ())
+    named = [
+        name
+        for name, kind in cls.__annotations__.items()
+        if not str(kind).startswith("ClassVar")
+    ]
+    values = {name: body.pop(name) for name in named if name in body}
+    others = {name: v.alias for name, v in values.items() if isinstance(v, _Beside)}
+    own = [name for name in named if name not in others]
+    for name in ("__dict__", "__weakref__"):
+        body.pop(name, None)
+    if not others:
+        body["__slots__"] = ()
+    body["__match_args__"] = (*above, *own)
+    body["__new__"] = _constructor(
+        (*above, *own),
+        (
+            *defaults_of(base).values(),
+            *(values[name] for name in own if name in values),
+        ),
+        others,
+    )
+    body |= dict(zip(own, _GETTERS[1 + len(above) :], strict=False))
+    body |= dict.fromkeys(others)
+    made: Any = type(cls)(cls.__name__, cls.__bases__, body)
+    return made  # type: ignore[no-any-return]
+
+
+def _constructor(
+    fields: tuple[str, ...], defaults: tuple[Any, ...], others: dict[str, str]
+) -> Any:
+    """The `__new__` of facts of *fields*; as text, since nothing else is as fast."""
+    keywords = ["*", *(f"{alias}=None" for alias in others.values())] if others else []
+    given = ", ".join(["_cls", *fields, *keywords])
+    lines = [
+        f"def __new__({given}):",
+        f"    made = new(_cls, (_cls, {', '.join(fields)}))",
+    ]
+    for name, alias in others.items():
+        lines.append(f"    if {alias} is not None: made.__dict__[{name!r}] = {alias}")
+    lines.append("    return made")
+    names: dict[str, Any] = {"new": tuple.__new__}
+    exec("\n".join(lines), names)  # noqa: S102 - of the names of our own fields
+    found = names["__new__"]
+    found.__defaults__ = defaults
+    return found
+
+
+def defaults_of(cls: type) -> dict[str, Any]:
+    """What the fields of *cls*, a class of facts, are where they are left out."""
+    values: tuple[Any, ...] = getattr(cls.__new__, "__defaults__", None) or ()
+    if not values:
+        return {}
+    return dict(zip(cls.__match_args__[-len(values) :], values, strict=True))  # type: ignore[attr-defined]
