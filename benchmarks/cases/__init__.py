@@ -22,6 +22,6 @@ MODULES = (
     "suites",
     "service",
     "agents",
-    "imports",
+    "first_result",
 )
 """The modules, in the order of the table; a new one is entered here."""

@@ -6,20 +6,19 @@ import asyncio
 from collections.abc import (
     AsyncIterator,
     Callable,
-    Collection,
     Coroutine,
     Iterable,
     Mapping,
 )
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 from itertools import islice
 from time import monotonic
 from typing import (
     TYPE_CHECKING,
     Any,
+    Concatenate,
     Final,
-    Literal,
     ParamSpec,
     TypeVar,
     Unpack,
@@ -28,7 +27,9 @@ from typing import (
 
 from taskorch._ahead import Ahead
 from taskorch._handles import TaskHandle
-from taskorch._limits import FOLLOWED_EVENTS, KEEP_EVENTS
+from taskorch._limits import FOLLOWED_EVENTS
+from taskorch._managers import AgentManager, ResourceManager, WorkflowManager
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch._suggesting import no_attribute
 from taskorch._with_options import CallOptions
 from taskorch.model import to_patience
@@ -38,32 +39,22 @@ from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
     from taskorch._following import EventStream
-    from taskorch._managers import HeldResources, WorkflowRun
-    from taskorch._orchestrator import TaskOrchestrator
+    from taskorch._managers import HeldResources
     from taskorch.events import Event
     from taskorch.model import (
-        Agent,
-        Explanation,
         FilterFields,
-        Health,
-        PoolUsage,
-        Quota,
-        QuotaUsage,
         Resources,
-        Stats,
         StopReport,
-        Stuck,
         Task,
         TaskFilter,
         TaskOptions,
         TaskState,
         TaskStatus,
     )
-    from taskorch.protocols import AttemptExecutor
     from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
-    from taskorch.workflows import Workflow, WorkflowStatus
+    from taskorch.workflows import Workflow
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,7 +74,88 @@ def is_prompt(orch: TaskOrchestrator) -> bool:
     return rt.committer is None and rt.spans is None and rt.deciders.are_own
 
 
-class AsyncOrchestrator:
+class _Face:
+    """
+    An object of the orchestrator for coroutines.
+
+    A method that does nothing else than the one of the same name there is one line:
+    the method, and where it is called. Its signature and its text are taken from it.
+    """
+
+    _orch: TaskOrchestrator
+    _of: Any
+
+
+def _made(
+    run: Callable[[_Face, Callable[[], Any]], Coroutine[Any, Any, Any]],
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """*method* of the object that a face is of, called by *run*, as a coroutine."""
+    name = method.__name__
+
+    @wraps(method)
+    async def call(face: _Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        # By its name: the object may be of a class that has its own.
+        bound = getattr(face._of, name)
+        result: T = await run(face, partial(bound, *args, **kwargs))
+        return result
+
+    return call
+
+
+def at_once(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """*method*, which waits for nobody, called on the loop itself."""
+    return _made(_at_once, method)
+
+
+def asked(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """*method*, which may have to look into the journal: if so, on a thread."""
+    return _made(_asked, method)
+
+
+def committed(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """*method*, called on the loop; that it is kept is waited for without a thread."""
+    return _made(_committed, method)
+
+
+def on_thread(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """*method*, which may wait, called on another thread."""
+    return _made(_threaded, method)
+
+
+async def _at_once(_face: _Face, call: Callable[[], T]) -> T:
+    return call()
+
+
+async def _asked(face: _Face, call: Callable[[], T]) -> T:
+    return call() if face._orch._rt.committer is None else await _on_thread(call)
+
+
+async def _committed(face: _Face, call: Callable[[], T]) -> T:
+    rt = face._orch._rt
+    if rt.committer is None:
+        return call()
+    if not rt.opened:
+        await _on_thread(rt.open)
+    with rt.committer.deferred() as seqs:
+        result = call()
+    await rt.committer.wait_kept_async(seqs)
+    return result
+
+
+async def _threaded(_face: _Face, call: Callable[[], T]) -> T:
+    return await _on_thread(call)
+
+
+class AsyncOrchestrator(_Face):
     """
     The orchestrator for coroutines: what could block is done on another thread.
 
@@ -91,30 +163,29 @@ class AsyncOrchestrator:
     """
 
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
-        self._orch = orchestrator
+        self._orch = self._of = orchestrator
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
             raise no_attribute(self, name)
 
-    async def _committed(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call *call*; what must be kept is waited for without blocking the loop."""
-        committer = self._orch._rt.committer
-        if committer is None:
-            return call(*args, **kwargs)
-        if not self._orch._rt.opened:
-            await _on_thread(self._orch._rt.open)
-        with committer.deferred() as seqs:
-            result = call(*args, **kwargs)
-        await committer.wait_kept_async(seqs)
-        return result
-
-    async def _asked(self, call: Callable[..., T], *args: Any) -> T:
-        """Call *call*, which may have to look into the journal."""
-        if self._orch._rt.committer is None:
-            return call(*args)
-        return await _on_thread(call, *args)
+    cancel_task = committed(TaskOrchestrator.cancel_task)
+    suspend_task = committed(TaskOrchestrator.suspend_task)
+    resume_task = committed(TaskOrchestrator.resume_task)
+    set_priority = committed(TaskOrchestrator.set_priority)
+    decide = committed(TaskOrchestrator.decide)
+    emit = committed(TaskOrchestrator.emit)
+    rerun_task = committed(TaskOrchestrator.rerun_task)
+    change_tasks = asked(TaskOrchestrator.change_tasks)
+    expire_tasks = committed(TaskOrchestrator.expire_tasks)
+    handle = asked(TaskOrchestrator.handle)
+    get_task_status = asked(TaskOrchestrator.get_task_status)
+    get_stats = asked(TaskOrchestrator.get_stats)
+    explain = at_once(TaskOrchestrator.explain)
+    stuck = on_thread(TaskOrchestrator.stuck)
+    health = at_once(TaskOrchestrator.health)
+    wait = on_thread(TaskOrchestrator.wait)
 
     @overload
     async def submit(
@@ -133,7 +204,9 @@ class AsyncOrchestrator:
         rt = self._orch._rt
         if rt.committer is not None and rt.knows(fn):
             # No policy of the user's is asked here: only the commit takes time.
-            return await self._committed(self._orch.submit, fn, *args, **kwargs)
+            return await _committed(
+                self, partial(self._orch.submit, fn, *args, **kwargs)
+            )
         return await _on_thread(self._orch.submit, fn, *args, **kwargs)
 
     async def submit_task(
@@ -206,93 +279,17 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.events`: `async for event in orch.aio.events()`."""
         return self._orch.events(task=task, types=types, buffer=buffer)
 
-    async def cancel_task(
-        self, task_id: str, *, reason: str = "cancelled by the user"
-    ) -> bool:
-        """See `TaskOrchestrator.cancel_task`."""
-        return await self._committed(self._orch.cancel_task, task_id, reason=reason)
-
-    async def suspend_task(self, task_id: str) -> bool:
-        """See `TaskOrchestrator.suspend_task`."""
-        return await self._committed(self._orch.suspend_task, task_id)
-
-    async def resume_task(self, task_id: str) -> bool:
-        """See `TaskOrchestrator.resume_task`."""
-        return await self._committed(self._orch.resume_task, task_id)
-
-    async def set_priority(self, task_id: str, priority: int) -> bool:
-        """See `TaskOrchestrator.set_priority`."""
-        return await self._committed(self._orch.set_priority, task_id, priority)
-
-    async def decide(
-        self,
-        task_id: str,
-        verdict: Literal["retry", "fail", "complete"],
-        result: Any = None,
-        reason: str = "",
-    ) -> bool:
-        """See `TaskOrchestrator.decide`."""
-        return await self._committed(
-            self._orch.decide, task_id, verdict, result, reason
-        )
-
-    async def emit(
-        self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
-    ) -> int:
-        """See `TaskOrchestrator.emit`."""
-        return await self._committed(self._orch.emit, name, payload, keep=keep)
-
-    async def rerun_task(
-        self, task_id: str, *, downstream: bool | None = None
-    ) -> TaskHandle[Any]:
-        """See `TaskOrchestrator.rerun_task`."""
-        return await self._committed(
-            self._orch.rerun_task, task_id, downstream=downstream
-        )
-
-    async def change_tasks(
-        self,
-        action: Literal["cancel", "suspend", "resume", "rerun", "set_priority"],
-        **which: Any,
-    ) -> list[str]:
-        """See `TaskOrchestrator.change_tasks`."""
-        return await self._asked(partial(self._orch.change_tasks, action, **which))
-
-    async def expire_tasks(self, older_than: float | timedelta) -> list[str]:
-        """See `TaskOrchestrator.expire_tasks`."""
-        return await self._committed(self._orch.expire_tasks, older_than)
-
-    async def handle(self, task_id: str) -> TaskHandle[Any]:
-        """See `TaskOrchestrator.handle`."""
-        return await self._asked(self._orch.handle, task_id)
-
-    async def get_task_status(self, task_id: str) -> TaskStatus:
-        """See `TaskOrchestrator.get_task_status`."""
-        return await self._asked(self._orch.get_task_status, task_id)
-
     async def tasks(
         self,
         state: TaskFilter | TaskState | str | None = None,
         **fields: Unpack[FilterFields],
     ) -> AsyncIterator[TaskStatus]:
         """See `TaskOrchestrator.tasks`: `async for status in orch.aio.tasks(…)`."""
-        found = await self._asked(partial(self._orch.tasks, state, **fields))
+        found = await _asked(self, partial(self._orch.tasks, state, **fields))
         page: list[TaskStatus]
-        while page := await self._asked(list, islice(found, _PAGE)):
+        while page := await _asked(self, partial(list, islice(found, _PAGE))):
             for status in page:
                 yield status
-
-    async def get_stats(self) -> Stats:
-        """See `TaskOrchestrator.get_stats`."""
-        return await self._asked(self._orch.get_stats)
-
-    async def explain(self, task_id: str, *, estimates: bool = True) -> Explanation:
-        """See `TaskOrchestrator.explain`."""
-        return self._orch.explain(task_id, estimates=estimates)
-
-    async def stuck(self) -> tuple[Stuck, ...]:
-        """See `TaskOrchestrator.stuck`; it is looked for on another thread."""
-        return await _on_thread(self._orch.stuck)
 
     async def simulate(
         self,
@@ -315,24 +312,20 @@ class AsyncOrchestrator:
 
         return await _on_thread(simulate)
 
-    async def health(self) -> Health:
-        """See `TaskOrchestrator.health`."""
-        return self._orch.health()
-
     @property
     def workflows(self) -> AsyncWorkflows:
         """See `TaskOrchestrator.workflows`."""
-        return AsyncWorkflows(self)
+        return AsyncWorkflows(self._orch)
 
     @property
     def resources(self) -> AsyncResources:
         """See `TaskOrchestrator.resources`."""
-        return AsyncResources(self)
+        return AsyncResources(self._orch)
 
     @property
     def agents(self) -> AsyncAgents:
         """See `TaskOrchestrator.agents`."""
-        return AsyncAgents(self)
+        return AsyncAgents(self._orch)
 
     async def start(self) -> None:
         """See `TaskOrchestrator.start`; coroutines run on the running loop."""
@@ -341,13 +334,6 @@ class AsyncOrchestrator:
             await _on_thread(self._orch.start)
         else:
             self._orch.start()
-
-    async def wait(
-        self,
-        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the contract's name
-    ) -> bool:
-        """See `TaskOrchestrator.wait`."""
-        return await _on_thread(self._orch.wait, timeout)
 
     async def stop(
         self,
@@ -426,43 +412,22 @@ class AsyncWithOptions:
         return _map_calls(rt, submit, iterables, timeout, buffersize)
 
 
-class AsyncWorkflows:
+class AsyncWorkflows(_Face):
     """`orch.workflows` for coroutines. A run is awaitable itself."""
 
-    def __init__(self, aio: AsyncOrchestrator) -> None:
-        self._aio = aio
-        self._manager = aio._orch.workflows
+    def __init__(self, orchestrator: TaskOrchestrator) -> None:
+        self._orch, self._of = orchestrator, orchestrator.workflows
 
-    async def start(
-        self,
-        workflow: Workflow,
-        id: str | None = None,  # noqa: A002 - the contract's name
-        **options: Any,
-    ) -> WorkflowRun:
-        """See `WorkflowManager.start`; slow validators do not block."""
-        start = partial(self._manager.start, workflow, id, **options)
-        return await _on_thread(start)
-
-    async def get(self, run_id: str) -> WorkflowRun:
-        """See `WorkflowManager.get`."""
-        return await self._aio._asked(self._manager.get, run_id)
-
-    async def find(self, pattern: str = "*") -> list[WorkflowRun]:
-        """See `WorkflowManager.find`."""
-        return await self._aio._asked(self._manager.find, pattern)
-
-    async def status(self, run_id: str) -> WorkflowStatus:
-        """See `WorkflowManager.status`."""
-        return await self._aio._asked(self._manager.status, run_id)
-
-    async def cancel(self, run_id: str, *, reason: str | None = None) -> bool:
-        """See `WorkflowManager.cancel`."""
-        cancel = partial(self._manager.cancel, reason=reason)
-        return await self._aio._asked(cancel, run_id)
-
-    async def pause(self, run_id: str) -> bool:
-        """See `WorkflowManager.pause`."""
-        return await self._aio._asked(self._manager.pause, run_id)
+    start = on_thread(WorkflowManager.start)
+    get = asked(WorkflowManager.get)
+    find = asked(WorkflowManager.find)
+    status = asked(WorkflowManager.status)
+    cancel = asked(WorkflowManager.cancel)
+    pause = asked(WorkflowManager.pause)
+    resume = asked(WorkflowManager.resume)
+    approve = asked(WorkflowManager.approve)
+    reject = asked(WorkflowManager.reject)
+    restart = asked(WorkflowManager.restart)
 
     async def wait_paused(
         self,
@@ -473,96 +438,34 @@ class AsyncWorkflows:
         run = await self.get(run_id)
         return await _on_thread(run.wait_paused, timeout)
 
-    async def resume(self, run_id: str) -> bool:
-        """See `WorkflowManager.resume`."""
-        return await self._aio._asked(self._manager.resume, run_id)
 
-    async def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
-        """See `WorkflowManager.approve`."""
-        approve = partial(self._manager.approve, run_id, gate, by=by, note=note)
-        return await self._aio._asked(approve)
-
-    async def reject(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
-        """See `WorkflowManager.reject`."""
-        reject = partial(self._manager.reject, run_id, gate, by=by, note=note)
-        return await self._aio._asked(reject)
-
-    async def restart(self, run_id: str) -> WorkflowRun:
-        """See `WorkflowManager.restart`."""
-        return await self._aio._asked(self._manager.restart, run_id)
-
-
-class AsyncAgents:
+class AsyncAgents(_Face):
     """`orch.agents` for coroutines."""
 
-    def __init__(self, aio: AsyncOrchestrator) -> None:
-        self._aio = aio
-        self._manager = aio._orch.agents
+    def __init__(self, orchestrator: TaskOrchestrator) -> None:
+        self._orch, self._of = orchestrator, orchestrator.agents
 
-    async def join(self, agent: Agent, executor: AttemptExecutor[Any]) -> None:
-        """See `AgentManager.join`."""
-        await self._aio._asked(self._manager.join, agent, executor)
-
-    async def beat(
-        self, name: str, attempts: Iterable[tuple[str, int]]
-    ) -> list[tuple[str, int]]:
-        """See `AgentManager.beat`."""
-        return await self._aio._asked(self._manager.beat, name, attempts)
-
-    async def leave(self, name: str, unbegun: Collection[tuple[str, int]] = ()) -> bool:
-        """See `AgentManager.leave`."""
-        return await self._aio._asked(self._manager.leave, name, unbegun)
-
-    async def is_lost(self, name: str) -> bool:
-        """See `AgentManager.is_lost`."""
-        return await self._aio._asked(self._manager.is_lost, name)
-
-    async def keep(self) -> None:
-        """See `AgentManager.keep`."""
-        await self._aio._asked(self._manager.keep)
-
-    async def bring_late(
-        self,
-        task_id: str,
-        fence: tuple[int, int],
-        value: Any = None,
-        error: BaseException | None = None,
-        *,
-        agent: str,
-    ) -> bool:
-        """See `AgentManager.bring_late`."""
-        late = partial(self._manager.bring_late, value=value, error=error, agent=agent)
-        return await self._aio._asked(late, task_id, fence)
+    join = asked(AgentManager.join)
+    beat = asked(AgentManager.beat)
+    leave = asked(AgentManager.leave)
+    is_lost = asked(AgentManager.is_lost)
+    keep = asked(AgentManager.keep)
+    bring_late = asked(AgentManager.bring_late)
 
 
-class AsyncResources:
+class AsyncResources(_Face):
     """`orch.resources` for coroutines."""
 
-    def __init__(self, aio: AsyncOrchestrator) -> None:
-        self._aio = aio
-        self._manager = aio._orch.resources
+    def __init__(self, orchestrator: TaskOrchestrator) -> None:
+        self._orch, self._of = orchestrator, orchestrator.resources
 
-    async def resize(self, resources: Resources | Mapping[str, float]) -> None:
-        """See `ResourceManager.resize`."""
-        await self._aio._asked(self._manager.resize, resources)
-
-    async def set_quotas(self, *quotas: Quota) -> None:
-        """See `ResourceManager.set_quotas`."""
-        await self._aio._asked(self._manager.set_quotas, *quotas)
-
-    async def quotas(self) -> list[QuotaUsage]:
-        """See `ResourceManager.quotas`."""
-        return await self._aio._asked(self._manager.quotas)
-
-    async def set_saturation(
-        self, threshold: float, relief: float | None = None
-    ) -> None:
-        """See `ResourceManager.set_saturation`."""
-        await self._aio._asked(self._manager.set_saturation, threshold, relief)
-
-    async def usage(self, *, holders: bool = False) -> Mapping[str, PoolUsage]:
-        """See `ResourceManager.usage`."""
-        return await self._aio._asked(partial(self._manager.usage, holders=holders))
+    resize = asked(ResourceManager.resize)
+    set_quotas = asked(ResourceManager.set_quotas)
+    quotas = asked(ResourceManager.quotas)
+    set_saturation = asked(ResourceManager.set_saturation)
+    usage = asked(ResourceManager.usage)
+    release = asked(ResourceManager.release)
+    allocations = asked(ResourceManager.allocations)
 
     async def allocate(
         self,
@@ -577,7 +480,7 @@ class AsyncResources:
 
         Cancelled while it waits, it takes nothing.
         """
-        manager = self._manager
+        manager = self._orch.resources
         claim = manager._claim(resources, owner, id)
         granting = asyncio.ensure_future(_on_thread(manager._obtain, claim, timeout))
         try:
@@ -586,23 +489,6 @@ class AsyncResources:
             claim.cargo.end()
             granting.add_done_callback(_release_unwanted)
             raise
-
-    async def release(
-        self, allocation: HeldResources | str, *, owner: str | None = None
-    ) -> None:
-        """See `ResourceManager.release`."""
-        release = partial(self._manager.release, allocation, owner=owner)
-        await self._aio._asked(release)
-
-    async def allocations(
-        self,
-        *,
-        owner: str | None = None,
-        older_than: float | timedelta | None = None,
-    ) -> list[HeldResources]:
-        """See `ResourceManager.allocations`."""
-        ask = partial(self._manager.allocations, owner=owner, older_than=older_than)
-        return await self._aio._asked(ask)
 
 
 def _release_unwanted(granting: asyncio.Future[HeldResources]) -> None:

@@ -19,6 +19,10 @@ from typing import (
     overload,
 )
 
+from taskorch._ahead import map_calls
+from taskorch._contexts import TaskContext
+from taskorch._following import EventStream
+from taskorch._handles import TaskHandle
 from taskorch._limits import (
     FOLLOWED_EVENTS,
     KEEP_EVENTS,
@@ -26,8 +30,50 @@ from taskorch._limits import (
     NS,
     SIGNAL_SECONDS,
 )
+from taskorch._settings import SETTINGS, Settings
 from taskorch._suggesting import no_attribute
+from taskorch._with_options import CallOptions, WithOptions, refuse_options
+from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
+from taskorch.journal import MemoryJournal
+from taskorch.kernel import KernelConfig
+from taskorch.model import (
+    Agent,
+    Explanation,
+    Health,
+    Resources,
+    Stats,
+    StopReport,
+    Stuck,
+    Task,
+    TaskFilter,
+    TaskState,
+    TaskStatus,
+    check_capabilities,
+    check_count,
+    check_event,
+    check_id,
+    check_seconds,
+    to_patience,
+)
+from taskorch.model._show import show
+from taskorch.policies import PriorityQueue
+from taskorch.protocols import Journal
+from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
+from taskorch.runtime._asyncio import asyncio, asyncio_loop
+from taskorch.runtime._attempts import AgentRunner
+from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
+from taskorch.runtime._lifecycle import Lifecycle
+from taskorch.runtime._machine import MEASURED, machine_resources
+from taskorch.runtime._measuring import look_for_meters
+from taskorch.runtime._runtime import Runtime
+from taskorch.runtime._tracing import look_for_sdk
+from taskorch.runtime._translation import (
+    executor_for,
+    is_coroutine_function,
+    refuse_arguments,
+)
+from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -40,60 +86,6 @@ if TYPE_CHECKING:
         ResourceManager,
         WorkflowManager,
         WorkflowRun,
-    )
-    from taskorch._needed import (
-        MEASURED,
-        SETTINGS,
-        Agent,
-        AgentRunner,
-        CallOptions,
-        EventStream,
-        Explanation,
-        Health,
-        InvalidTaskError,
-        InvalidTransitionError,
-        Journal,
-        KernelConfig,
-        Lifecycle,
-        MemoryJournal,
-        PriorityQueue,
-        Resources,
-        Runtime,
-        Settings,
-        Stats,
-        StopReport,
-        Stuck,
-        Task,
-        TaskContext,
-        TaskFilter,
-        TaskHandle,
-        TaskState,
-        TaskStatus,
-        UnknownTaskError,
-        WithOptions,
-        _explaining,
-        _listing,
-        _reports,
-        _stop_signals,
-        asyncio,
-        asyncio_loop,
-        capture,
-        check_capabilities,
-        check_count,
-        check_event,
-        check_id,
-        check_seconds,
-        executor_for,
-        is_coroutine_function,
-        look_for_meters,
-        look_for_sdk,
-        machine_resources,
-        map_calls,
-        parts_of,
-        refuse_arguments,
-        refuse_options,
-        show,
-        to_patience,
     )
     from taskorch._settings import SettingsOptions
     from taskorch._show_progress import Progress
@@ -110,15 +102,6 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 #: `max_concurrency` was not given: it depends on the kind of handler.
 _BY_KIND: Final[Any] = object()
-
-
-def _bind_needed() -> None:
-    """Bind the names of `_needed` here, at the first use by an orchestrator."""
-    if "Runtime" not in globals():
-        from taskorch import _needed  # noqa: PLC0415 - most of the time of an import
-
-        named = vars(_needed).items()
-        globals().update((name, it) for name, it in named if not name.startswith("__"))
 
 
 class SpelledOut:
@@ -193,7 +176,6 @@ class TaskOrchestrator:
     __signature__: Any = SpelledOut()
 
     def __init__(self, **settings: Unpack[SettingsOptions]) -> None:
-        _bind_needed()
         said = Settings.of(TaskOrchestrator, settings, SETTINGS)
         self._stop_timeout = said.stop_timeout
         unknown: tuple[str, ...] = ()

@@ -50,8 +50,9 @@ pickled. None derives from a builtin timeout or cancellation: `TimeoutError` fro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
+from taskorch._suggesting import unknown_option
 from taskorch._visible import visible
 
 __all__ = (
@@ -136,7 +137,51 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
             yield each
 
 
-class TaskorchError(Exception):
+class _Hint:
+    """A text that says what to do; None is the one of the class of the error."""
+
+    def __get__(self, error: object | None, cls: type) -> str:
+        if error is None:
+            raise AttributeError
+        text: str = vars(error)["hint"]
+        return text
+
+    def __set__(self, error: TaskorchError, text: str | None) -> None:
+        vars(error)["hint"] = error.default_hint if text is None else text
+
+
+def _field(*, kw_only: bool = True) -> Any:
+    """For checkers: a field without a default; *kw_only* says how it is given."""
+    del kw_only
+
+
+class _Signature:
+    """The signature of a class of errors, for those who ask: its fields by name."""
+
+    def __get__(self, error: object, cls: type[TaskorchError]) -> Any:
+        from inspect import Parameter, Signature  # noqa: PLC0415 - asked for by few
+
+        if cls.__init__ is not TaskorchError.__init__:
+            own = Signature.from_callable(cls.__init__)
+            return own.replace(parameters=[*own.parameters.values()][1:])
+        named = {"hint": None, "task_id": None, **cls._fields}
+        return Signature(
+            [
+                Parameter("message", Parameter.POSITIONAL_OR_KEYWORD),
+                *(
+                    Parameter(name, Parameter.KEYWORD_ONLY, default=default)
+                    for name, default in named.items()
+                ),
+            ]
+        )
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(_field,))
+class _DescribedError(Exception):
+    """For checkers: the constructor of an error has its annotated names by keyword."""
+
+
+class TaskorchError(_DescribedError):
     """
     The root of all errors of taskorch.
 
@@ -150,18 +195,40 @@ class TaskorchError(Exception):
     code: ClassVar[str] = "error"
     default_hint: ClassVar[str] = ""
 
-    message: str
-    hint: str
-    task_id: str | None
+    message: str = _field(kw_only=False)
+    hint: _Hint = _Hint()
+    task_id: str | None = None
 
-    def __init__(
-        self, message: str, *, hint: str | None = None, task_id: str | None = None
-    ) -> None:
-        super().__init__(message)
-        # Groups have an attribute of this name that says the same and cannot be set.
-        vars(self)["message"] = message
-        self.hint = self.default_hint if hint is None else hint
-        self.task_id = task_id
+    #: What the errors of a class have besides, with the defaults.
+    _fields: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        own = {
+            name: vars(cls)[name]
+            for name, kind in cls.__annotations__.items()
+            if name in vars(cls) and "ClassVar" not in str(kind)
+        }
+        cls._fields = {**cls._fields, **own}
+
+    if not TYPE_CHECKING:
+        __signature__ = _Signature()
+
+        def __init__(
+            self,
+            message: str,
+            *,
+            hint: str | None = None,
+            task_id: str | None = None,
+            **fields: Any,
+        ) -> None:
+            super().__init__(message)
+            for name in fields:
+                if name not in self._fields:
+                    raise unknown_option(type(self).__name__, name, self._fields)
+            # A group has a `message` of its own that says the same and cannot be set.
+            vars(self).update(self._fields, **fields, message=message, task_id=task_id)
+            self.hint = hint
 
     def __str__(self) -> str:
         text = f"{self.message} ({self.hint})" if self.hint else self.message
@@ -205,16 +272,7 @@ class ValidationFailedError(UsageError, ValueError):
     code = "validation_failed"
     default_hint = "mend every finding and submit again"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        findings: tuple[tuple[str, str], ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.findings = findings
+    findings: tuple[tuple[str, str], ...] = ()
 
 
 class DuplicateTaskError(UsageError):
@@ -232,16 +290,7 @@ class DuplicateTaskError(UsageError):
         "run of that one"
     )
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        differences: tuple[tuple[str, str, str, str], ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.differences = differences
+    differences: tuple[tuple[str, str, str, str], ...] = ()
 
 
 class UnknownTaskError(UsageError, LookupError):
@@ -268,18 +317,8 @@ class UnknownCapabilityError(UsageError):
 
     code = "unknown_capability"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        capability: str = "",
-        known: tuple[str, ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.capability = capability
-        self.known = known
+    capability: str = ""
+    known: tuple[str, ...] = ()
 
 
 class UnsatisfiableError(UsageError):
@@ -294,20 +333,9 @@ class UnsatisfiableError(UsageError):
 
     code = "unsatisfiable"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        resource: str = "",
-        need: float = 0.0,
-        most: float = 0.0,
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.resource = resource
-        self.need = need
-        self.most = most
+    resource: str = ""
+    need: float = 0.0
+    most: float = 0.0
 
 
 class ResourcesTakenError(UsageError):
@@ -324,22 +352,10 @@ class ResourcesTakenError(UsageError):
     code = "resources_taken"
     default_hint = "allocate(…, timeout=…) waits for it"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        resource: str = "",
-        need: float = 0.0,
-        free: float = 0.0,
-        holders: tuple[str, ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.resource = resource
-        self.need = need
-        self.free = free
-        self.holders = holders
+    resource: str = ""
+    need: float = 0.0
+    free: float = 0.0
+    holders: tuple[str, ...] = ()
 
 
 class AllocationError(UsageError):
@@ -353,18 +369,8 @@ class AllocationError(UsageError):
 
     code = "allocation"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        allocation_id: str = "",
-        owner: str = "",
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.allocation_id = allocation_id
-        self.owner = owner
+    allocation_id: str = ""
+    owner: str = ""
 
 
 class CycleError(UsageError):
@@ -378,16 +384,7 @@ class CycleError(UsageError):
     code = "cycle"
     default_hint = "remove one of these dependencies"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        cycle: tuple[str, ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.cycle = cycle
+    cycle: tuple[str, ...] = ()
 
 
 class InvalidTransitionError(UsageError):
@@ -400,16 +397,7 @@ class InvalidTransitionError(UsageError):
 
     code = "invalid_transition"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        story: tuple[tuple[str, float], ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.story = story
+    story: tuple[tuple[str, float], ...] = ()
 
 
 class NotRunningError(UsageError, RuntimeError):
@@ -454,16 +442,7 @@ class WouldDeadlockError(UsageError):
     code = "would_deadlock"
     default_hint = "ask for less, or give the waiting task no resources"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        holders: tuple[str, ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.holders = holders
+    holders: tuple[str, ...] = ()
 
 
 class TaskFailure(TaskorchError):  # noqa: N818 - what became of a task, not ours
@@ -483,18 +462,8 @@ class TaskFailedError(TaskFailure):
 
     code = "task_failed"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        type: str = "",  # noqa: A002 - the contract's name
-        traceback: str = "",
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.type = type
-        self.traceback = traceback
+    type: str = ""
+    traceback: str = ""
 
 
 class UnwantedResultError(TaskFailure):
@@ -507,16 +476,7 @@ class UnwantedResultError(TaskFailure):
 
     code = "unwanted_result"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        result: object = None,
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.result = result
+    result: object = None
 
 
 class TaskTimeoutError(TaskFailure):
@@ -541,16 +501,7 @@ class TaskCancelledError(TaskFailure):
 
     code = "task_cancelled"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str = "",
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.reason = reason
+    reason: str = ""
 
 
 class DependencyFailedError(TaskFailure):
@@ -566,16 +517,7 @@ class DependencyFailedError(TaskFailure):
     code = "dependency_failed"
     default_hint = "orch.rerun_task(id) of a root cause unblocks what depends on it"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        root_causes: tuple[str, ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.root_causes = root_causes
+    root_causes: tuple[str, ...] = ()
 
 
 class ProgramFailedError(TaskFailure):
@@ -588,16 +530,7 @@ class ProgramFailedError(TaskFailure):
 
     code = "program_failed"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        result: Any = None,
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.result = result
+    result: Any = None
 
 
 class AttemptLostError(TaskFailure):
@@ -628,16 +561,7 @@ class ComponentError(TaskFailure):
 
     code = "component"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        component: str = "",
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.component = component
+    component: str = ""
 
 
 class GateFailedError(TaskFailure):
@@ -651,16 +575,7 @@ class GateFailedError(TaskFailure):
     code = "gate_failed"
     default_hint = "mend that, and orch.workflows.restart(id) looks again"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        findings: tuple[tuple[str, bool, str], ...] = (),
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.findings = findings
+    findings: tuple[tuple[str, bool, str], ...] = ()
 
 
 class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -744,16 +659,7 @@ class JournalUnavailableError(JournalError):
     code = "journal_unavailable"
     default_hint = "see orch.health(); it goes on by itself once writing works again"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        outcome: str = "unknown",
-        hint: str | None = None,
-        task_id: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint, task_id=task_id)
-        self.outcome = outcome
+    outcome: str = "unknown"
 
 
 class JournalTakenError(JournalError):

@@ -51,7 +51,7 @@ def live(journal: Path, number: int, delay: float | None) -> int | None:
 def main(folder: Path, seed: int, number: int, wanted: int) -> None:
     # Whoever runs the tests may ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in ("asyncio", "taskorch._orchestrator", "taskorch._needed"):
+    for name in ("asyncio", "taskorch._orchestrator"):
         # What every life would load again.
         importlib.import_module(name)
     random = Random(seed)

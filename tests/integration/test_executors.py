@@ -46,9 +46,7 @@ from taskorch.executors._remote import RemoteEnd, end_of
 #: Not `fork`: this process has threads.
 PROCESSES = multiprocessing.get_context("forkserver")
 # What every worker would import for itself.
-PROCESSES.set_forkserver_preload(
-    ["pytest", "taskorch._orchestrator", "taskorch._needed"]
-)
+PROCESSES.set_forkserver_preload(["pytest", "taskorch._orchestrator"])
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="")
 
 

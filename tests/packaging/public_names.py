@@ -29,6 +29,8 @@ def public_names() -> dict[str, object]:
         module = import_module(f"taskorch.{package}")
         for name in dir(module):  # what is loaded when it is asked for, too
             value = getattr(module, name)
+            if name.startswith("_"):
+                continue
             if inspect.isclass(value) and value.__module__.startswith("taskorch."):
                 found[f"{package}.{name}"] = value
     return found

@@ -52,6 +52,7 @@ def test_every_error_class_of_the_module_is_public():
         name
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, BaseException)
+        if not name.startswith("_")
     }
 
     assert defined == set(errors.__all__)

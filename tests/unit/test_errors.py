@@ -1,6 +1,7 @@
 """Errors that are a builtin's relatives behave as these do."""
 
 import copy
+import inspect
 import pickle
 from typing import Any
 
@@ -105,3 +106,16 @@ def test_the_leaves_of_a_group_are_what_it_holds_however_deep():
     assert list(leaves(deep)) == [ONE]
     assert list(leaves(TWO)) == [TWO]
     assert list(leaves(ExceptionGroup("g", [TWO, NESTED, ONE])))[0::3] == [TWO, ONE]
+
+
+def test_a_signature_names_what_an_error_has():
+    names = [*inspect.signature(errors.UnsatisfiableError).parameters]
+
+    assert names == ["message", "hint", "task_id", "resource", "need", "most"]
+    assert errors.UnsatisfiableError("short", need=2.0).most == 0.0
+    assert "failures" in inspect.signature(errors.WorkflowFailedError).parameters
+
+
+def test_what_an_error_has_not_is_refused_with_the_nearest():
+    with pytest.raises(TypeError, match="no option 'cycl': did you mean 'cycle'"):
+        errors.CycleError("a ring", cycl=("a",))

@@ -24,6 +24,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator
+from taskorch.workflows._located import plain
 
 if TYPE_CHECKING:
     import os
@@ -87,7 +88,8 @@ def load(path: str | os.PathLike[str]) -> Pools:
     """
     from taskorch.workflows._yaml import load as load_yaml  # noqa: PLC0415 - optional
 
-    found = load_yaml(Path(path).read_text(encoding="utf-8"))
+    text = Path(path).read_text(encoding="utf-8")
+    found = plain(load_yaml(text, "the resource pools", file=str(path)))
     if not isinstance(found, Mapping) or "resource_pools" not in found:
         names = [str(name) for name in found] if isinstance(found, Mapping) else []
         near = get_close_matches("resource_pools", names)

@@ -39,3 +39,7 @@ def __getattr__(name: str) -> object:
         return found
     msg = f"module 'taskorch.journal' has no attribute {name!r}"
     raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

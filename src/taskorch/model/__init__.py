@@ -6,7 +6,6 @@ Frozen values: what users write down and what they are told.
 3. Durations are seconds (float) here, and whole nanoseconds below.
 """
 
-from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import Performance as Performance
 from taskorch.model._checks import check_capabilities as check_capabilities

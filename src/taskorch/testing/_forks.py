@@ -236,7 +236,7 @@ def serve() -> None:
         say(f"to import it starts threads, which a fork would leave behind: {names}")
         return
     # What every run would load again.
-    importlib.import_module("taskorch._needed")
+    importlib.import_module("taskorch._orchestrator")
     importlib.import_module("asyncio")
     gc.collect()
     gc.freeze()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import attrs
 
 
-@attrs.frozen
-class Place:
+class Place(NamedTuple):
     """A place in a file; lines and columns count from 1."""
 
     file: str
@@ -16,19 +16,60 @@ class Place:
     column: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        where = f"{self.file}:" if self.file else "line "
+        return f"{where}{self.line}:{self.column}"
 
 
-@attrs.frozen
+#: What is wrong with a document, and where.
+Fault = tuple[Place, str]
+
+
+@attrs.define(unsafe_hash=True)
 class Located:
     """
     A value, and the place where it begins.
 
     Attributes:
         value: A scalar; a list of `Located`; or of a mapping the pairs, a tuple of
-            two `Located` each, in which a name may stand twice.
+            two `Located` each, in which a name may stand twice. Once `with_names_once`
+            or a front end has put these together: a dict of names to such pairs.
         place: Where it begins.
     """
 
     value: Any
     place: Place
+
+
+def with_names_once(node: Located, faults: list[Fault]) -> Located:
+    """*node* with dicts for mappings; a name that stands twice goes to *faults*."""
+    if isinstance(node.value, list):
+        return Located([with_names_once(one, faults) for one in node.value], node.place)
+    if not isinstance(node.value, tuple):
+        return node
+    found: dict[str, tuple[Located, Located]] = {}
+    for name, value in node.value:
+        if name.value in found:
+            faults.append((name.place, f"{name.value!r} stands here twice"))
+        else:
+            found[name.value] = name, with_names_once(value, faults)
+    return Located(found, node.place)
+
+
+def plain(node: Located) -> Any:
+    """What *node* says, a value `with_names_once`, without places."""
+    if isinstance(node.value, dict):
+        return {name: plain(value) for name, (_, value) in node.value.items()}
+    if isinstance(node.value, list):
+        return [plain(one) for one in node.value]
+    return node.value
+
+
+def places(node: Located, path: str = "") -> Iterator[tuple[str, Place]]:
+    """The places of all that stands in *node*, by paths such as `tasks.a.args[0]`."""
+    yield path, node.place
+    if isinstance(node.value, dict):
+        for name, (_, value) in node.value.items():
+            yield from places(value, f"{path}.{name}" if path else name)
+    elif isinstance(node.value, list):
+        for index, value in enumerate(node.value):
+            yield from places(value, f"{path}[{index}]")

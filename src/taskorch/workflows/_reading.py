@@ -46,6 +46,7 @@ from taskorch.workflows._documents import (
     Functions,
     plain,
 )
+from taskorch.workflows._located import Place
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import Approval, check_options, checks_of
 from taskorch.workflows._steps import gathered, mapped, reduced
@@ -55,6 +56,8 @@ _DATE: Final = re.compile(
 )
 
 
+#: Of a document that stands in no file.
+_NOWHERE: Final[Mapping[str, Place]] = {}
 #: The options of a phase, by its name.
 Phases: TypeAlias = dict[str, dict[str, Any]]
 #: Tasks, and the phases that they are of.
@@ -62,10 +65,20 @@ Tasks: TypeAlias = list[tuple[Task, str | None]]
 
 
 def read(
-    document: object, functions: Functions, *, programs: bool
+    document: object,
+    functions: Functions,
+    *,
+    programs: bool,
+    places: Mapping[str, Place] = _NOWHERE,
 ) -> tuple[str, Phases, Tasks]:
     """
     The name, the phases and the tasks of a document.
+
+    Args:
+        document: Plain lists and dicts.
+        functions: What tasks call, by the names that the document has for it.
+        programs: Whether it may start programs.
+        places: Where the parts of the document stand in a file, by their paths.
 
     Raises:
         InvalidTaskError: *functions* is no mapping of names to functions.
@@ -77,7 +90,7 @@ def read(
         raise InvalidTaskError(msg)
     reader = DocumentReader(functions, programs=programs)
     name, phases, tasks = reader.workflow(document)
-    reader.refuse("the document of the workflow")
+    reader.refuse("the document of the workflow", places)
     return name, phases, tasks
 
 
@@ -94,17 +107,15 @@ class DocumentReader:
     def _fault(self, path: str, text: str) -> None:
         self.findings.append((path, text))
 
-    def refuse(self, what: str) -> None:
+    def refuse(self, what: str, places: Mapping[str, Place] = _NOWHERE) -> None:
         """
-        Refuse *what*, if anything is wrong with it.
+        Refuse *what*, if anything is wrong with it; *places* are those of its parts.
 
         Raises:
             ValidationFailedError: All faults are named.
         """
         if self.findings:
-            lines = "; ".join(
-                f"{path}: {text}".lstrip(": ") for path, text in self.findings
-            )
+            lines = "; ".join(_line(path, text, places) for path, text in self.findings)
             msg = f"{what} was refused: {lines}"
             hint = "document_schema() in taskorch.workflows says what it may have"
             raise ValidationFailedError(msg, findings=tuple(self.findings), hint=hint)
@@ -497,3 +508,12 @@ _OPTIONS: Final = {
 
 def _message(error: Exception) -> str:
     return error.message if isinstance(error, TaskorchError) else str(error)
+
+
+def _line(path: str, text: str, places: Mapping[str, Place]) -> str:
+    """What is wrong at *path*, with its place, or that of what it should be in."""
+    near = path
+    while places and near not in places:
+        near = near[: max(near.rfind("."), near.rfind("["), 0)]
+    place = f"{places[near]}: " if places else ""
+    return place + f"{path}: {text}".lstrip(": ")

@@ -24,6 +24,7 @@ from taskorch.model import Call, Program, Reference, Task, Wait
 from taskorch.model._show import show
 from taskorch.workflows import (
     _graph,
+    _located,
     _names,
     _pictures,
     _reading,
@@ -488,9 +489,13 @@ class Workflow(Builder[Node]):
             ValidationFailedError: It is not well formed; all faults are named.
             CycleError: Its tasks wait for each other; the shortest ring is named.
         """
-        name, phases, tasks = _reading.read(
-            document, functions or {}, programs=programs
-        )
+        return cls._read(document, functions or {}, programs=programs)
+
+    @classmethod
+    def _read(
+        cls, document: object, functions: Mapping[str, Callable[..., Any]], **how: Any
+    ) -> Workflow:
+        name, phases, tasks = _reading.read(document, functions, **how)
         made = cls(name)
         for phase, options in phases.items():
             made.phase(phase, **options)
@@ -531,7 +536,8 @@ class Workflow(Builder[Node]):
 
         Raises:
             ImportError: PyYAML is not installed.
-            ValidationFailedError: As for `from_dict`.
+            ValidationFailedError: As for `from_dict`, with the line and the column of
+                each fault.
             CycleError: As for `from_dict`.
         """
         try:
@@ -539,7 +545,14 @@ class Workflow(Builder[Node]):
         except ImportError as error:
             msg = "Workflow.from_yaml needs PyYAML: pip install 'taskorch[yaml]'"
             raise ImportError(msg, name="yaml") from error
-        return cls.from_dict(_yaml.load(text), functions, programs=programs)
+        hint = "write a large one as JSON: Workflow.from_dict(json.loads(text))"
+        node = _yaml.load(text, "the workflow", hint=hint)
+        return cls._read(
+            _located.plain(node),
+            functions or {},
+            programs=programs,
+            places=dict(_located.places(node)),
+        )
 
     # -- phases --------------------------------------------------------------------
 

@@ -1,53 +1,41 @@
 """
-YAML 1.2, the part of it that is JSON in other letters.
+YAML 1.2, the part of it that is JSON in other letters: each value with its place.
 
 PyYAML reads 1.1, where `no` is false, `1:30` is ninety and a date is a date; and its
 safe loader follows aliases, by which a small text can mean a huge one, and takes the
-last of two equal keys. None of that here.
+last of two equal keys. None of that here. Reading goes on after a fault, and libyaml
+parses where PyYAML has it: ten thousand files are read in a second or two.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NoReturn
+from collections.abc import Iterator
+from typing import Any, Final
 
 import yaml
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model._show import show
-from taskorch.workflows._located import Located, Place
+from taskorch.workflows._located import Fault, Located, Place, with_names_once
 
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20
 #: How deep a document may be nested: a value of its own may be 50 levels deep.
 MAX_DEPTH: Final = 100
-_TAG: Final = "tag:yaml.org,2002:"
-#: The words that are no text, by what they are: a pattern, and how they can begin.
+#: The words that are no text, by what they are.
 _SCALARS: Final = {
-    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    "float": (
-        (
-            r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-        ),
-        list("-+0123456789."),
+    "null": re.compile(r"(?:~|null|Null|NULL|)\Z"),
+    "bool": re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"),
+    "int": re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"),
+    "float": re.compile(
+        r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
     ),
 }
-#: The patterns alone.
-SCALARS: Final = {
-    name: re.compile(rf"(?:{pattern})\Z") for name, (pattern, _) in _SCALARS.items()
-}
 
 
-def number(kind: str, text: str) -> float:
-    """
-    What *text* says, an `int` or a `float`.
-
-    Raises:
-        ValueError: It has too many digits.
-    """
+def _number(kind: str, text: str) -> float:
     if kind == "float":
         # `.inf` and `.nan` are Python's without the point.
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -55,167 +43,176 @@ def number(kind: str, text: str) -> float:
     return int(text) if base is None else int(text[2:], base)
 
 
-def _refuse(text: str, mark: Any) -> NoReturn:
-    raise yaml.constructor.ConstructorError(None, None, text, mark) from None
-
-
-class Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
-    """Reads the core schema of YAML 1.2, without aliases and tags."""
-
-    # Those of the class above are of YAML 1.1.
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the library's
-
-    #: How deep what is read now is nested.
-    _depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            text = "an alias (*name) stands for other text; write that out"
-            _refuse(text, event.start_mark)
-        if self._depth >= MAX_DEPTH:
-            text = f"it is nested more than {MAX_DEPTH} levels deep here"
-            _refuse(text, event.start_mark)
-        self._depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: dict[str, None] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                _refuse("a name is text", key.start_mark)
-            if key.value in seen:
-                _refuse(f"{key.value!r} stands here twice", key.start_mark)
-            seen[key.value] = None
-        return {
-            # A name is text, whatever else it looks like.
-            key.value: self.construct_object(value, deep=deep)
-            for key, value in node.value
-        }
-
-    def construct_number(self, node: Any) -> float:
-        try:
-            return number(node.tag.removeprefix(_TAG), node.value)
-        except ValueError:
-            text = "this number has too many digits"
-            _refuse(text, node.start_mark)
-
-    def construct_other(self, node: Any) -> Any:
-        _refuse(f"there is no tag {node.tag!r} here", node.start_mark)
-
-    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: Any) -> Any:
-        try:
-            return super().scan_flow_scalar_non_spaces(double, start_mark)
-        except (ValueError, OverflowError):
-            # It stands at the number, behind the backslash and its letter.
-            text = "this escape stands for a character that there is not"
-            _refuse(text, self.get_mark())
-
-
-for _name, (_, _first) in _SCALARS.items():
-    Loader.add_implicit_resolver(f"{_TAG}{_name}", SCALARS[_name], _first)
-Loader.yaml_constructors = {
-    f"{_TAG}null": Loader.construct_yaml_null,
-    f"{_TAG}bool": Loader.construct_yaml_bool,
-    f"{_TAG}int": Loader.construct_number,
-    f"{_TAG}float": Loader.construct_number,
-    f"{_TAG}str": Loader.construct_yaml_str,
-    f"{_TAG}seq": Loader.construct_yaml_seq,
-    f"{_TAG}map": Loader.construct_yaml_map,
-    None: Loader.construct_other,
-}
-
-
-def compose(text: str | bytes, file: str) -> list[Located]:
+def read(text: str | bytes, file: str) -> tuple[list[Located], list[Fault]]:
     """
-    The documents in *text*, with the place of each value.
+    The documents in *text*, and all that is wrong with it.
 
-    A mapping is a list of pairs here, so that a name may stand in it twice: whoever
+    A mapping is a tuple of pairs here, so that a name may stand in it twice: whoever
     reads it says what that means.
 
     Args:
         text: Documents with `---` between them; an empty one is left out.
         file: What the places call it.
-
-    Raises:
-        ValidationFailedError: It is no YAML, or has what is not allowed here; the
-            finding has its place.
     """
+    start = Place(file, 1, 1)
     if len(text) > _MAX_SIZE:
-        problem = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
-        raise _refused(str(Place(file, 1, 1)), problem)
+        what = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
+        return [], [(start, what)]
+    reader = _Reader(file)
+    found: list[Located] = []
     try:
-        loader = Loader(text)
-        found: list[Located] = []
-        while loader.check_node():
-            found.append(_located(loader, loader.get_node(), file))
+        loader = getattr(yaml, "CSafeLoader", _Loader)
+        found = [*reader.documents(iter(yaml.parse(text, loader)))]
+    except _TooDeepError:
+        pass
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = str(error.problem or error.context)
-        raise _refused(str(_place(file, mark)), problem) from None
+        reader.faults.append(_parse_fault(error, text, start))
     except yaml.YAMLError as error:
         # A character that may not be in a text at all.
-        raise _refused(str(Place(file, 1, 1)), " ".join(str(error).split())) from None
+        what = " ".join(str(error).split())
+        reader.faults.append((start, f"this is no YAML: {what}"))
     except (RecursionError, ValueError) as error:
-        raise _refused(str(Place(file, 1, 1)), f"it cannot be read: {error}") from None
-    return [one for one in found if one.value is not None]
+        # A version of YAML with ten thousand digits; a caller who is deep in calls.
+        reader.faults.append((start, f"it cannot be read: {error}"))
+    return found, sorted(reader.faults)
 
 
-def _located(loader: Loader, node: Any, file: str) -> Located:
-    place = _place(file, node.start_mark)
-    if node.tag not in Loader.yaml_constructors:
-        loader.construct_other(node)
-    if isinstance(node, yaml.MappingNode):
-        pairs: list[tuple[Located, Located]] = []
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                _refuse("a name is text", key.start_mark)
-            name = Located(key.value, _place(file, key.start_mark))
-            pairs.append((name, _located(loader, value, file)))
-        return Located(tuple(pairs), place)
-    if isinstance(node, yaml.SequenceNode):
-        return Located([_located(loader, item, file) for item in node.value], place)
-    return Located(loader.construct_object(node), place)
+def _parse_fault(error: Any, text: str | bytes, start: Place) -> Fault:
+    """What the parser says of *text*."""
+    if "nesting depth" in str(error.problem):
+        # libyaml looks ahead for so long that it comes to its own limit first.
+        said = f"this is nested more than {MAX_DEPTH} levels deep"
+    else:
+        parts = (error.context, error.problem)
+        said = f"this is no YAML: {' '.join(str(part) for part in parts if part)}"
+    lines = text.splitlines() or [text]
+    for mark in (error.problem_mark, error.context_mark):
+        # Rather where that began which has no end than behind the last line.
+        if mark is not None and mark.line < len(lines):
+            return start._replace(line=mark.line + 1, column=mark.column + 1), said
+    return start._replace(line=len(lines), column=len(lines[-1]) + 1), said
 
 
-def _place(file: str, mark: Any) -> Place:
-    if mark is None:
-        return Place(file, 1, 1)
-    return Place(file, mark.line + 1, mark.column + 1)
+def read_one(text: str | bytes, file: str) -> tuple[Located, list[Fault]]:
+    """What *text*, one document `with_names_once`, says, and all that is wrong."""
+    found, faults = read(text, file)
+    nodes = [with_names_once(node, faults) for node in found]
+    faults += [(node.place, "a second document begins here") for node in nodes[1:]]
+    return (nodes[0] if nodes else Located(None, Place(file, 1, 1))), sorted(faults)
 
 
-def _refused(where: str, problem: str) -> ValidationFailedError:
-    msg = f"{where}: {problem}"
-    return ValidationFailedError(msg, findings=((where, problem),), hint="")
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
+    """PyYAML's own parser, which raises anything at an escape that is no character."""
+
+    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: Any) -> Any:
+        try:
+            return super().scan_flow_scalar_non_spaces(double, start_mark)
+        except (ValueError, OverflowError):
+            text = "this escape stands for a character that there is not"
+            mark = self.get_mark()
+            raise yaml.scanner.ScannerError(None, None, text, mark) from None
 
 
-def load(text: str | bytes) -> Any:
+class _TooDeepError(Exception):
+    """The rest of a text is not read: it could be as deep as it likes."""
+
+
+class _Reader:
+    """Makes values of the events of the parser, and notes what is wrong with them."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.faults: list[Fault] = []
+
+    def documents(self, events: Iterator[Any]) -> Iterator[Located]:
+        """Those that are not empty."""
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                node = self._node(next(events), events, 0)
+                if node.value is not None:
+                    yield node
+
+    def _node(self, event: Any, events: Iterator[Any], depth: int) -> Located:
+        mark = event.start_mark
+        place = Place(self._file, mark.line + 1, mark.column + 1)
+        if isinstance(event, yaml.AliasEvent):
+            what = f"an alias (*{event.anchor}) stands for other text: write that out"
+            self.faults.append((place, what))
+            return Located(None, place)
+        if event.tag not in (None, "!"):
+            what = f"there is no tag {show(event.tag, 60)} here"
+            self.faults.append((place, what))
+        if depth >= MAX_DEPTH:
+            what = f"this is nested more than {MAX_DEPTH} levels deep"
+            self.faults.append((place, what))
+            raise _TooDeepError
+        if isinstance(event, yaml.ScalarEvent):
+            return Located(self._scalar(event, place), place)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items: list[Located] = []
+            for item in events:
+                if isinstance(item, yaml.SequenceEndEvent):
+                    break
+                items.append(self._node(item, events, depth + 1))
+            return Located(items, place)
+        return Located(tuple(self._pairs(events, depth + 1)), place)
+
+    def _pairs(
+        self, events: Iterator[Any], depth: int
+    ) -> Iterator[tuple[Located, Located]]:
+        for name in events:
+            if isinstance(name, yaml.MappingEndEvent):
+                break
+            key = self._node(name, events, depth)
+            value = self._node(next(events), events, depth)
+            if isinstance(name, yaml.ScalarEvent):
+                # A name is text, whatever else it looks like.
+                yield Located(name.value, key.place), value
+            elif not isinstance(name, yaml.AliasEvent):
+                self.faults.append((key.place, "a name is text"))
+
+    def _scalar(self, event: Any, place: Place) -> object:
+        text: str = event.value
+        if not event.implicit[0]:
+            return text
+        kind = next((k for k, words in _SCALARS.items() if words.match(text)), None)
+        if kind is None:
+            return text
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        try:
+            return _number(kind, text)
+        except ValueError:
+            self.faults.append((place, "this number has too many digits"))
+            return 0
+
+
+def load(text: str | bytes, what: str, *, file: str = "", hint: str = "") -> Located:
     """
-    What *text*, one document, says.
+    What *text*, one document, says: a value `with_names_once`.
+
+    Args:
+        text: The document.
+        what: What messages call it.
+        file: What the places call it; "" is its lines alone.
+        hint: How what is too long is read.
 
     Raises:
         InvalidTaskError: *text* is no text.
-        ValidationFailedError: It is no YAML, or has what is not allowed here.
+        ValidationFailedError: It is no YAML, or has what is not allowed here; the
+            findings are all of it, each with its place.
     """
     given: object = text
     if not isinstance(given, str | bytes):
-        msg = f"the text of a workflow is needed, not {show(given)}"
+        msg = f"the text of {what} is needed, not {show(given)}"
         raise InvalidTaskError(msg, hint="Path(…).read_text() reads a file")
-    if len(text) > _MAX_SIZE:
-        problem = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
-        msg = f"the YAML of the workflow was refused: {problem}"
-        hint = "write a large one as JSON: Workflow.from_dict(json.loads(text))"
-        raise ValidationFailedError(msg, findings=(("", problem),), hint=hint)
-    try:
-        return yaml.load(text, Loader)  # noqa: S506 - a safe one
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-    except (RecursionError, ValueError) as error:
-        # A version of YAML with ten thousand digits; or a caller who is deep in calls
-        # himself.
-        problem = f"it cannot be read: {error}"
-    msg = f"the YAML of the workflow was refused: {problem}"
-    raise ValidationFailedError(msg, findings=(("", problem),), hint="")
+    node, faults = read_one(text, file)
+    if faults:
+        findings = tuple((str(place), said) for place, said in faults)
+        lines = "; ".join(f"{place}: {said}" for place, said in findings)
+        msg = f"the YAML of {what} was refused: {lines}"
+        hint = hint if len(text) > _MAX_SIZE else ""
+        raise ValidationFailedError(msg, findings=findings, hint=hint)
+    return node

@@ -598,7 +598,7 @@ def test_a_file_without_anything_says_nothing(text, write):
         ("a: !!set {x}\n", "1:4", "no tag"),
         ("? [a]\n: 1\n", "1:3", "a name is text"),
         ("[" * 200, "1:101", "more than 100 levels"),
-        ("a: \x07", "1:1", "special characters"),
+        ("a: \x07", "1:1", "characters are not allowed"),
         ("a: " + "9" * 5000, "1:4", "too many digits"),
         ("- a\n", "1:1", "a mapping is needed, not a list"),
         ("a: 1\n# " + "x" * (1 << 20), "1:1", "more than the 1,048,576 bytes"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from tests.frontends.workspace.tools import cli, write
 
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace import Workspace
-from taskorch.frontends.workspace._yaml import FaultsError, read
+from taskorch.workflows._located import Located, plain
+from taskorch.workflows._yaml import read_one
 
 
 def problems(root) -> list[str]:
@@ -118,7 +118,7 @@ def test_files_without_problems_say_so(tmp_path):
         (b"\n---\na: 1\n---\n", "which must be the first one"),
         (b"---\na: 1\n", "1:1: the frontmatter that begins here has no end"),
         (b"---\n" + b"a: 1\n" * 20_000, "has no end: add a line '---' within 65,536"),
-        (b"---\na: [1\n---\n", "3:1: this is no YAML: while parsing a flow sequence"),
+        (b"---\na: [1\n---\n", "2:4: this is no YAML: while parsing a flow sequence"),
         (b"---\n- a\n---\n", "2:1: `name: value` is needed here, not a list"),
         (b"---\na: 1\nb: \xff\n---\n", "3:1: the frontmatter is no UTF-8"),
         ("---\na: 1\n---\n".encode("utf-16"), "1:1: the file is in UTF-16"),
@@ -364,7 +364,7 @@ def test_only_what_changed_is_read_again(tmp_path):
         ("phases: {analysys: {limit: 1}}", "did you mean 'analysis'?"),
         ("phases: [a]", "phases: `name: value` is needed here, not a list"),
         ("phases: {a: {gate: /x}}", "gate: '/x' is no path inside its folder"),
-        ("a: 1\n---\nb: 2", "2:1: a second document begins here"),
+        ("a: 1\n---\nb: 2", "3:1: a second document begins here"),
         ("x: " + "a" * 300_000, "1:1: it has more than 262,144 bytes"),
         (b"\xff", "1:1: it is no UTF-8"),
     ],
@@ -452,6 +452,8 @@ def test_the_help_is_there_without_what_a_command_needs():
 
 def test_without_pyyaml_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.delitem(sys.modules, "taskorch.workflows._yaml", raising=False)
+    monkeypatch.delattr("taskorch.workflows._yaml", raising=False)
     write(tmp_path, {"tasks/a/one.md": "x: 1"})
 
     code, _, err = cli("lint", tmp_path)
@@ -462,8 +464,9 @@ def test_without_pyyaml_it_says_what_to_install(tmp_path, monkeypatch):
 
 @given(st.text(max_size=200))
 def test_whatever_stands_there_is_read_or_refused(text):
-    with contextlib.suppress(FaultsError):
-        read(text)
+    node, faults = read_one(text, "a.md")
+
+    assert faults or isinstance(node, Located)
 
 
 @given(
@@ -476,14 +479,8 @@ def test_whatever_stands_there_is_read_or_refused(text):
 def test_json_is_read_as_what_it_is(value):
     import json
 
-    def plain(node):
-        if isinstance(node.value, dict):
-            return {name: plain(one) for name, one in node.value.items()}
-        if isinstance(node.value, list):
-            return [plain(one) for one in node.value]
-        return node.value
-
     text = json.dumps(value)
     # YAML has no escapes for halves of characters, nor names that are so long.
     assume("\\u" not in text and len(text) < 1000)
-    assert plain(read(text)) == value
+    node, faults = read_one(text, "a.md")
+    assert (plain(node), faults) == (value, [])

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
 from taskorch.frontends.suite._faults import Faults
 from taskorch.frontends.suite._kinds import WHOLE, Entry
@@ -67,7 +67,7 @@ def _documents(path: Path, faults: Faults) -> list[Located]:
     with path.open("rb") as file:
         text = file.read(_MAX_SIZE + 1)
     try:
-        from taskorch.workflows._yaml import compose  # noqa: PLC0415 - optional
+        from taskorch.workflows import _yaml  # noqa: PLC0415 - optional
     except ImportError as error:
         msg = "a suite is written in YAML: pip install 'taskorch[suite]'"
         raise ImportError(msg, name="yaml") from error
@@ -76,14 +76,13 @@ def _documents(path: Path, faults: Faults) -> list[Located]:
         faults.add(where, f"it has more than the {_MAX_SIZE:,} bytes that are read")
         return []
     try:
-        return compose(text.decode("utf-8-sig"), str(path))
+        found, wrong = _yaml.read(text.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         faults.add(where, f"it is no UTF-8 text: byte {error.start:,} is not")
-    except ValidationFailedError as error:
-        for place, what in error.findings:
-            _, line, column = place.rsplit(":", 2)
-            faults.add(Place(str(path), int(line), int(column)), what)
-    return []
+        return []
+    for place, what in wrong:
+        faults.add(place, what)
+    return [] if wrong else found
 
 
 def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:

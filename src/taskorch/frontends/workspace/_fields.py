@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from taskorch._limits import MAX_PRIORITY, PRIORITIES
 from taskorch._vocabulary import OTHER_RESOURCES, nearest
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, UsageError
 from taskorch.frontends.workspace._problems import Problem
-from taskorch.frontends.workspace._yaml import FaultsError, Node, read
 from taskorch.model import to_units
 from taskorch.model._show import show
+from taskorch.workflows._located import Fault, Located, plain
 
 #: A line and a column, from 1.
 Place = tuple[int, int]
@@ -36,7 +36,7 @@ class Fields:
     """
 
     def __init__(
-        self, path: str, node: Node, offset: int, problems: list[Problem]
+        self, path: str, node: Located, offset: int, problems: list[Problem]
     ) -> None:
         self._path = path
         self._offset = offset
@@ -51,11 +51,12 @@ class Fields:
         cls, path: str, text: str, offset: int, problems: list[Problem]
     ) -> Fields | None:
         """The fields of *text*, YAML; None if it cannot be read."""
-        try:
-            node = read(text)
-        except FaultsError as error:
-            for line, column, what in error.faults:
-                problems.append(Problem(path, offset + line + 1, column + 1, what))
+        node, faults = _read(text, path)
+        if faults:
+            problems += [
+                Problem(path, offset + place.line, place.column, what)
+                for place, what in faults
+            ]
             return None
         if node.value is None:
             node.value = {}
@@ -67,11 +68,15 @@ class Fields:
 
     def place(self, name: str) -> Place:
         """Place of the value of the field *name*."""
-        node: Node | None = self._node.value.get(name)
+        node = self._value(name)
         return (self._offset + 1, 1) if node is None else self._place(node)
 
-    def _place(self, node: Node) -> Place:
-        return self._offset + node.line + 1, node.column + 1
+    def _value(self, name: str) -> Located | None:
+        found: tuple[Located, Located] | None = self._node.value.get(name)
+        return None if found is None else found[1]
+
+    def _place(self, node: Located) -> Place:
+        return self._offset + node.place.line, node.place.column
 
     # -- kinds of values -----------------------------------------------------------
 
@@ -173,7 +178,7 @@ class Fields:
                 continue
             if found[name]:
                 note = f"{word}: {name} is said in another word, too"
-                self._note(self._node.value[word], note)
+                self._note(self._node.value[word][1], note)
             found[name] += (self.amount(word) or 0.0) * factor
         return [found[name] for name in names]
 
@@ -225,7 +230,8 @@ class Fields:
 
     def plain(self) -> dict[str, Any]:
         """The mapping as a dict, without places."""
-        return {name: _plain(node) for name, node in self._node.value.items()}
+        found: dict[str, Any] = plain(self._node)
+        return found
 
     # -- what is wrong -------------------------------------------------------------
 
@@ -247,19 +253,19 @@ class Fields:
         """
         known = tuple(sorted(self._names))
         rest: dict[str, frozenset[str]] = {}
-        for name, (line, column) in self._node.names.items():
+        for name, (key, value) in self._node.value.items():
             if name in self._names:
                 continue
-            here = self._offset + line + 1, column + 1
+            here = self._place(key)
             near, stops = _meant(name, known), True
             if near is None:
                 near = _nearest(name.lower(), known)
-            elif self._node.value[name].value in (None, "", [], {}):
+            elif value.value in (None, "", [], {}):
                 near = None
             else:
                 stops = all_of_them or near == "dependencies"
             if near is None and not all_of_them:
-                rest[name] = frozenset(_texts_in(self._node.value[name]))
+                rest[name] = frozenset(_texts_in(value))
                 self.items[name] = here
                 continue
             text = f"there is no {show(name, 60)} here; "
@@ -267,12 +273,12 @@ class Fields:
             self._problems.append(Problem(self._path, *here, text, stops))
         return rest
 
-    def _get(self, name: str) -> Node | None:
+    def _get(self, name: str) -> Located | None:
         self._names.add(name)
-        node: Node | None = self._node.value.get(name)
+        node = self._value(name)
         return None if node is None or node.value is None else node
 
-    def _texts(self, name: str) -> list[tuple[str, Node]]:
+    def _texts(self, name: str) -> list[tuple[str, Located]]:
         node = self._get(name)
         if node is None:
             return []
@@ -280,7 +286,7 @@ class Fields:
             self._note(node, f"{name}: a list of texts is needed, not {_said(node)}")
             return []
         items = node.value if isinstance(node.value, list) else [node]
-        found: list[tuple[str, Node]] = []
+        found: list[tuple[str, Located]] = []
         for item in items:
             text = self._text(item, name)
             if text is not None:
@@ -288,7 +294,7 @@ class Fields:
                 self.items[f"{name}/{text}"] = self._place(item)
         return found
 
-    def _text(self, node: Node, name: str) -> str | None:
+    def _text(self, node: Located, name: str) -> str | None:
         value = node.value
         if not isinstance(value, str):
             what = (
@@ -305,7 +311,7 @@ class Fields:
             return None
         return text
 
-    def _note(self, node: Node, text: str) -> None:
+    def _note(self, node: Located, text: str) -> None:
         self._problems.append(Problem(self._path, *self._place(node), text))
 
 
@@ -345,14 +351,24 @@ def _meant(name: str, known: Iterable[str]) -> str | None:
     return next((ours for ours in fit if ours in known), None)
 
 
-def _texts_in(node: Node) -> Iterator[str]:
+def _texts_in(node: Located) -> Iterator[str]:
     """All texts in a value, however deep."""
     if isinstance(node.value, str):
         yield node.value
     elif isinstance(node.value, list | dict):
-        found = node.value.values() if isinstance(node.value, dict) else node.value
-        for each in found:
-            yield from _texts_in(each)
+        for each in node.value if isinstance(node.value, list) else node.value.values():
+            yield from _texts_in(each if isinstance(each, Located) else each[1])
+
+
+def _read(text: str, path: str) -> tuple[Located, list[Fault]]:
+    """What *text*, one document, says, and all that is wrong with it."""
+    try:
+        from taskorch.workflows import _yaml  # noqa: PLC0415 - it needs an extra
+    except ImportError as error:
+        msg = "task files need PyYAML, which is not installed"
+        hint = "pip install 'taskorch[cli]'"
+        raise UsageError(msg, hint=hint) from error
+    return _yaml.read_one(text, path)
 
 
 def path_problem(text: str) -> str | None:
@@ -368,15 +384,7 @@ def path_problem(text: str) -> str | None:
     return None
 
 
-def _plain(node: Node) -> Any:
-    if isinstance(node.value, dict):
-        return {name: _plain(one) for name, one in node.value.items()}
-    if isinstance(node.value, list):
-        return [_plain(one) for one in node.value]
-    return node.value
-
-
-def _said(node: Node) -> str:
+def _said(node: Located) -> str:
     """What stands there, for a message."""
     if isinstance(node.value, dict):
         return "a mapping"
