@@ -38,7 +38,12 @@ from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
     from taskorch._following import EventStream
-    from taskorch._managers import DriverManager, HeldResources, WorkflowRun
+    from taskorch._managers import (
+        DriverManager,
+        HeldResources,
+        ScheduleManager,
+        WorkflowRun,
+    )
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch.events import Event
     from taskorch.model import (
@@ -328,6 +333,11 @@ class AsyncOrchestrator:
     def resources(self) -> AsyncResources:
         """See `TaskOrchestrator.resources`."""
         return AsyncResources(self)
+
+    @property
+    def schedules(self) -> ScheduleManager:
+        """See `TaskOrchestrator.schedules`: with a journal, changes wait for it."""
+        return self._orch.schedules
 
     @property
     def drivers(self) -> DriverManager:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         AgentManager,
         DriverManager,
         ResourceManager,
+        ScheduleManager,
         WorkflowManager,
         WorkflowRun,
     )
@@ -993,6 +994,45 @@ class TaskOrchestrator:
             self._rt.driven = DriverManager(self._rt, self)
         return cast("DriverManager", self._rt.driven)
 
+    @property
+    def schedules(self) -> ScheduleManager:
+        """What is made again and again, at times of cron or at distances."""
+        if self._rt.schedules is None:
+            from taskorch._managers import _schedules  # noqa: PLC0415 - when needed
+
+            host = _schedules.RuntimeHost(self._rt, self)
+            self._rt.schedules = _schedules.schedules_of(host)
+        return cast("ScheduleManager", self._rt.schedules)
+
+    def schedule(
+        self,
+        when: str | float | timedelta,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """
+        Decorate a function that is called again and again: see `orch.schedules.add`.
+
+            @orch.schedule("0 3 * * *", zone="Europe/Berlin")
+            def backup(): ...
+
+        Args:
+            when: Its times.
+            name: The name of the schedule; None is that of the function.
+            options: `zone`, `catch_up`, `overlap`, `jitter`, `start` and `end`.
+
+        Raises:
+            InvalidTaskError: An argument cannot be, or the times never come.
+        """
+
+        def add(fn: F) -> F:
+            called = getattr(fn, "__name__", "") if name is None else name
+            self.schedules.add(called, when, fn, **options)
+            return fn
+
+        return add
+
     # -- life ----------------------------------------------------------------------
 
     def start(self) -> None:
@@ -1010,7 +1050,9 @@ class TaskOrchestrator:
         look_for_meters(self._rt, meter_provider)
 
     def _restore_limits(self) -> None:
-        """Before anything begins: phases of earlier lives may have limits."""
+        """Before anything begins: what earlier lives have left to those above."""
+        if self._rt.kernel.schedules:
+            self.schedules.list()
         if any("/" in task_id for task_id in self._rt.kernel.tasks):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 

@@ -24,6 +24,9 @@ from taskorch.events import (
     OrchestratorStarted,
     PoolsChanged,
     QuotasChanged,
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleSkipped,
     ResourcesAllocated,
     ResourcesReleased,
     SlotLeaked,
@@ -440,6 +443,18 @@ def given_back(m):
     m.end("t")
 
 
+def scheduled(m):
+    kernel = m.kernel
+    kernel.change_schedule("nightly", "{}", 5, m.now)
+    kernel.fire_schedule("nightly", 10, "nightly/1", "clock", m.now)
+    kernel.fire_schedule("nightly", 40, "nightly/2", "trigger", m.now)
+    kernel.skip_schedule("nightly", 20, 2, "it was paused", m.now)
+    kernel.skip_schedule("gone", 20, 2, "it was paused", m.now)
+    kernel.change_schedule("weekly", "{}", 5, m.now)
+    kernel.change_schedule("weekly", "", 5, m.now)
+    assert kernel.schedules == {"nightly": ("{}", 20)}
+
+
 STORIES = {
     TaskSubmitted: [submit_with_everything],
     TaskStarted: [submit_with_everything],
@@ -471,6 +486,9 @@ STORIES = {
     ResourcesAllocated: [taken_by_hand, given_back],
     ResourcesReleased: [given_back],
     QuotasChanged: [bounded, bounded_otherwise],
+    ScheduleChanged: [scheduled],
+    ScheduleFired: [scheduled],
+    ScheduleSkipped: [scheduled],
     PoolsChanged: [less_than_is_held, other_pools],
     OrchestratorStarted: [lambda m: (wait_inside(m), restart(m))],
 }

@@ -17,7 +17,7 @@ from taskorch.events import Event, signal_name
 from taskorch.kernel import PolicyFault
 from taskorch.model import check_id
 from taskorch.model._show import show
-from taskorch.protocols import Driver  # noqa: TC001 - as attrs asks for it
+from taskorch.protocols import Driver
 from taskorch.protocols._driver import commands_of
 from taskorch.runtime._clock import wall
 from taskorch.runtime._interrupts import defers_interrupts
@@ -26,7 +26,6 @@ from taskorch.runtime._work import NEVER
 
 if TYPE_CHECKING:
     from taskorch.model import Explanation, Stats, TaskState, TaskStatus
-
     from taskorch.runtime._runtime import Runtime
 
 #: The longest time between two questions, in s: the system's clock may be set, or the
@@ -222,6 +221,10 @@ class DriverManager:
             raise InvalidTaskError(msg, hint=f"there are {', '.join(self.list())}")
         self._rouse(found)
 
+    def say(self, name: str, error: Exception) -> None:
+        """Say what went wrong with a driver, as what its commands raise is said."""
+        self._fault(f"driver {name}", error)
+
     def begin(self) -> None:
         """Begin to ask, once the orchestrator runs."""
         with self._lock:
@@ -318,7 +321,12 @@ class SimulatedDrivers:
         if name not in self._driven:
             msg = f"there is no driver {show(name)}"
             raise InvalidTaskError(msg, hint=f"there are {', '.join(self.list())}")
+        self._driven[name].woken = True
         self._at(self._driven[name], 0)
+
+    def say(self, name: str, error: Exception) -> None:
+        """Say what went wrong with a driver, as what its commands raise is said."""
+        self._fault(f"driver {name}", error)
 
     def begin(self) -> None:
         """A life begins: all drivers are as they were added."""

@@ -832,6 +832,58 @@ class QuotasChanged(Event):
 
 
 @frozen
+class ScheduleChanged(Event):
+    """
+    A schedule was added, changed, paused, resumed or removed.
+
+    Attributes:
+        name: The name of the schedule.
+        document: What it is, as JSON; "" if it was removed.
+        done_ns: Up to when its slots are done, in ns since the epoch.
+    """
+
+    name: str
+    document: str
+    done_ns: int
+
+
+@frozen
+class ScheduleFired(Event):
+    """
+    A slot of a schedule has come, and has its task.
+
+    Attributes:
+        name: The name of the schedule.
+        slot_ns: The time of the slot, in ns since the epoch.
+        task_id: The id of its task, or of its run of a workflow.
+        by: `clock`, `trigger` or `backfill`.
+    """
+
+    name: str
+    slot_ns: int
+    task_id: str
+    by: str = "clock"
+
+
+@frozen
+class ScheduleSkipped(Event):
+    """
+    Slots of a schedule have come, and get no task.
+
+    Attributes:
+        name: The name of the schedule.
+        slot_ns: The time of the last of them, in ns since the epoch.
+        count: How many they are.
+        reason: Why they get none.
+    """
+
+    name: str
+    slot_ns: int
+    count: int
+    reason: str
+
+
+@frozen
 class ResourcesAllocated(Event):
     """
     Resources were allocated from the pools by hand.
@@ -1050,6 +1102,9 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     QuotaExceeded,
     QuotaRelieved,
     QuotasChanged,
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleSkipped,
     ResourcesAllocated,
     ResourcesReleased,
     ComponentFailed,

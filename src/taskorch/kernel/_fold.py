@@ -30,6 +30,9 @@ from taskorch.events import (
     OrchestratorStarted,
     PoolsChanged,
     QuotasChanged,
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleSkipped,
     ResourcesAllocated,
     ResourcesReleased,
     SlotRecovered,
@@ -52,6 +55,7 @@ from taskorch.kernel import (
     _queue,
     _quick,
     _quotas,
+    _schedules,
     _tick,
     _waits,
 )
@@ -298,6 +302,9 @@ _MADE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentReturned: _back,
     PoolsChanged: _pools.changed,
     QuotasChanged: _quotas.changed,
+    ScheduleChanged: _schedules.changed,
+    ScheduleFired: _schedules.fired,
+    ScheduleSkipped: _schedules.skipped,
     ResourcesAllocated: _allocations.allocated,
     ResourcesReleased: _allocations.released,
     OrchestratorStarted: _epoch,
@@ -442,6 +449,8 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             f"pool {name}": (pool.used, pool.total)
             for name, pool in kernel.pools.items()
         }
+        for name, told in kernel.schedules.items():
+            said[f"schedule {name}"] = told
         for whose, rate in kernel.rates.items():
             limits = rate.per_second, rate.total
             said[f"rate of {whose}"] = (*limits, rate.spent, rate.at_ns)

@@ -27,6 +27,7 @@ from taskorch.kernel import (
     _queue,
     _quick,
     _quotas,
+    _schedules,
     _tick,
 )
 from taskorch.kernel._methods import bind
@@ -98,6 +99,11 @@ class Kernel(KernelState):
     withdraw: Final = _allocations.withdraw
     serve_claims: Final = _allocations.serve
     release_allocation: Final = _allocations.release
+
+    # What is known of schedules after a restart.
+    change_schedule: Final = _schedules.change
+    fire_schedule: Final = _schedules.fire
+    skip_schedule: Final = _schedules.skip
 
     # The state of the driver itself.
     pause: Final = _driving.pause

@@ -140,6 +140,7 @@ class Runtime:
         "run_id",
         "runners",
         "saturation",
+        "schedules",
         "signals",
         "spans",
         "started",
@@ -271,6 +272,8 @@ class Runtime:
         self.lifecycle: Any = None
         #: Maps that have an end, and may have more to submit, by their `id()`.
         self.maps: dict[int, Any] = {}
+        #: What is made again and again, once it was asked for.
+        self.schedules: Any = None
         #: What asks drivers, once there are some.
         self.driven: Any = None
         #: The manager of workflows, once it was needed.

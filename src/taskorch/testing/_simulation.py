@@ -15,9 +15,11 @@ from taskorch._limits import (
     NS,
 )
 from taskorch._managers import (
+    ScheduleManager,
     SimulatedDrivers,
     WorkflowManager,
     _limits,
+    _schedules,
     manager_of,
 )
 from taskorch._orchestrator import SpelledOut
@@ -323,6 +325,7 @@ class Simulation:
         )
         setup = Setup(parts, config, pools.units, seed)
         self.world: _Watched = _Watched(setup, self.nature, check)
+        self._schedules: ScheduleManager | None = None
         self.dice.clock = self._clock
         self.dice.tell = self.world.log.append
 
@@ -634,6 +637,13 @@ class Simulation:
             NotRunningError: The orchestrator is dead at the moment.
         """
         return manager_of(self._life())
+
+    @property
+    def schedules(self) -> ScheduleManager:
+        """What is made again and again, as `orch.schedules`."""
+        if self._schedules is None:
+            self._schedules = _schedules.schedules_of(_schedules.SimulationHost(self))
+        return self._schedules
 
     @property
     def drivers(self) -> SimulatedDrivers:
