@@ -189,10 +189,8 @@ def test_a_workflow_is_run_once_a_slot_and_not_while_the_last_goes_on():
     sim.run(until=5.5 * HOUR)
 
     runs = list(dict.fromkeys(name.partition("/")[0] for name in made(sim)))
-    assert runs == ["etl-2026-01-01T0100Z", "etl-2026-01-01T0400Z"] or runs == [
-        "etl-2026-01-01T0100Z",
-        "etl-2026-01-01T0500Z",
-    ]
+    # What it did when the orchestrator died begins anew.
+    assert runs == ["etl-2026-01-01T0100Z", "etl-2026-01-01T0400Z"]
     with pytest.raises(InvalidTaskError, match="overlap='queue' is for tasks"):
         sim.schedules.add("q", "0 * * * *", wf, overlap="queue")
 

@@ -18,6 +18,6 @@ from taskorch._managers._manager import WorkflowManager as WorkflowManager
 from taskorch._managers._manager import manager_of as manager_of
 from taskorch._managers._resources import HeldResources as HeldResources
 from taskorch._managers._resources import ResourceManager as ResourceManager
+from taskorch._managers._run import WorkflowRun as WorkflowRun
 from taskorch._managers._schedules import ScheduleManager as ScheduleManager
 from taskorch._managers._schedules import ScheduleStatus as ScheduleStatus
-from taskorch._managers._run import WorkflowRun as WorkflowRun

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 
@@ -50,6 +50,8 @@ _BACK: Final = 3 * 3_600 * NS
 _MOST: Final = 10_000
 #: Seconds until a slot that was refused is tried again.
 _AGAIN: Final = 30
+#: What a document says of what is made.
+_MADE: Final = ("task", "workflow")
 #: How long the name of a slot may be.
 _LENGTHS: Final = (16, 18, 25)
 #: Slots in one backfill.
@@ -168,6 +170,15 @@ class _Entry:
         return isinstance(self.work, Workflow)
 
 
+_Told: TypeAlias = list[tuple[_Entry, int, str, str]]
+_Entries: TypeAlias = list[_Entry]
+_Statuses: TypeAlias = list[ScheduleStatus]
+_Ids: TypeAlias = list[str]
+_Slots: TypeAlias = list[int]
+_Moments: TypeAlias = list[datetime]
+_Heap: TypeAlias = list[tuple[int, int, str]]
+
+
 class ScheduleManager:
     """
     `orch.schedules`: what is made again and again, at times of cron or at distances.
@@ -183,13 +194,13 @@ class ScheduleManager:
         self._entries: dict[str, _Entry] | None = None
         #: Of this life's code: what each makes.
         self._works: dict[str, Task | Workflow] = {}
-        self._heap: list[tuple[int, int, str]] = []
+        self._heap: _Heap = []
         self._number = 0
         self._lock = threading.RLock()
 
     # -- saying what there is ------------------------------------------------------
 
-    def add(  # noqa: PLR0913 - what there is to say of a schedule
+    def add(
         self,
         name: str,
         when: str | float | timedelta,
@@ -324,7 +335,7 @@ class ScheduleManager:
         Raises:
             UnknownTaskError: There is no such schedule.
         """
-        if not isinstance(reason, str) or not reason:
+        if not (reason and isinstance(reason, str)):
             msg = f"a reason is a text, not {show(reason)}"
             raise InvalidTaskError(msg)
         with self._lock:
@@ -381,7 +392,7 @@ class ScheduleManager:
         name: str,
         since: datetime | str | float,
         until: datetime | str | float,
-    ) -> list[str]:
+    ) -> _Ids:
         """
         Make what would have been made from *since* to *until*, one after the other.
 
@@ -414,7 +425,7 @@ class ScheduleManager:
                 if len(slots) > _BACKFILL:
                     msg = f"more than {_BACKFILL:,} slots are between the two"
                     raise InvalidTaskError(msg, hint="backfill in parts")
-            made: list[str] = []
+            made: _Ids = []
             for slot in slots:
                 self._make(entry, slot, made[-1:])
                 made.append(entry.definition.slot_id(slot))
@@ -428,7 +439,7 @@ class ScheduleManager:
 
     # -- asking --------------------------------------------------------------------
 
-    def next(self, name: str, count: int = 1) -> list[datetime]:
+    def next(self, name: str, count: int = 1) -> _Moments:
         """
         Return the next slots, in the zone of the schedule, jitter left out.
 
@@ -440,7 +451,7 @@ class ScheduleManager:
         with self._lock:
             entry = self._entry(name)
             since = max(self._host.wall(), entry.done_ns)
-            found: list[datetime] = []
+            found: _Moments = []
             for slot in _slots(entry, since, None):
                 found.append(_moment(slot, entry))
                 if len(found) == count:
@@ -482,7 +493,7 @@ class ScheduleManager:
                 document=said.document(),
             )
 
-    def list(self) -> list[ScheduleStatus]:
+    def list(self) -> _Statuses:
         """Return all schedules, in the order of their names."""
         with self._lock:
             return [self.status(name) for name in sorted(self._known())]
@@ -521,7 +532,7 @@ class ScheduleManager:
             called = {"code": str(next(iter(said.get("task", said).values()), "?"))}
             plain = {k: v for k, v in said.items() if k not in ("task", "workflow")}
             definition, _ = read_definition(name, {**plain, **called})
-            made = {k: said[k] for k in ("task", "workflow") if k in said}
+            made: dict[str, Any] = {k: said[k] for k in _MADE if k in said}
             definition = attrs.evolve(definition, work=made)
         work = self._works.get(name, work)
         return _Entry(definition, work, definition.times(), done_ns)
@@ -590,7 +601,7 @@ class ScheduleManager:
             if not self._host.is_over(made_id, is_run=entry.is_run)
         ]
 
-    def due(self, now: int) -> tuple[list[_Entry], int | None]:
+    def due(self, now: int) -> tuple[_Entries, int | None]:
         """What is due by *now*, of the system's clock; and when something is next."""
         with self._lock:
             entries = self._known()
@@ -601,13 +612,13 @@ class ScheduleManager:
                 # It may have been changed since.
                 if entry is not None and entry.due_ns == due and entry.slot_ns:
                     found[name] = entry
-            return list(found.values()), heap[0][0] if heap else None
+            return [*found.values()], heap[0][0] if heap else None
 
-    def carry_out(self, entries: list[_Entry], now: int) -> None:
+    def carry_out(self, entries: _Entries, now: int) -> None:
         """Make what is due of *entries*, or say why not, and plan what is next."""
         with self._lock:
             known = self._known()
-            together: list[tuple[_Entry, int, str, str]] = []
+            together: _Told = []
             for entry in entries:
                 if known.get(entry.definition.name) is entry:
                     try:
@@ -616,7 +627,7 @@ class ScheduleManager:
                         self._refused(entry, error, now)
             self._submit(together, now)
 
-    def _due_of(self, entry: _Entry, now: int) -> list[tuple[_Entry, int, str, str]]:
+    def _due_of(self, entry: _Entry, now: int) -> _Told:
         """What is to be submitted with others; all else of *entry* is done here."""
         said = entry.definition
         if said.paused:
@@ -625,47 +636,37 @@ class ScheduleManager:
         if entry.work is None:
             entry.trouble = _nobody_said(said)
             return []
-        missed, last = _missed(entry, now)
-        if not missed:
-            self._plan(entry)
-            return []
-        slots = missed[:-1] + [last] if said.catch_up != "all" else missed
-        if said.catch_up != "all":
-            kept = (
-                [last]
-                if said.catch_up == "last"
-                or now - last <= (_LATE + int(said.jitter * NS))
-                else []
-            )
-            count = len(slots) - len(kept)
-            if count:
-                before = slots[-1 - len(kept)]
-                self._skip(entry, before, count, "nobody was here when they came")
-            slots = kept
-        if not slots:
-            self._plan(entry)
-            return []
+        slots = self._caught_up(entry, now)
         self._forget_ended(entry)
-        if entry.made and len(missed) == 1 and said.overlap == "skip":
-            why = f"{entry.made[-1]} has not ended"
-            self._skip(entry, slots[-1], len(slots), why)
-            self._plan(entry)
-            return []
-        if entry.made and said.overlap == "skip" and said.catch_up != "all":
-            self._skip(entry, slots[-1], 1, f"{entry.made[-1]} has not ended")
-            self._plan(entry)
-            return []
-        if entry.made and said.overlap == "cancel":
+        if slots and entry.made and said.overlap == "skip" and len(slots) == 1:
+            self._skip(entry, slots[0], 1, f"{entry.made[-1]} has not ended")
+            slots = []
+        if slots and entry.made and said.overlap == "cancel":
             self._cancel(entry)
         if len(slots) == 1 and not entry.made and not entry.is_run:
             return [(entry, slots[0], said.slot_id(slots[0]), "clock")]
-        told = []
+        told: _Told = []
         for slot in slots:
             self._make(entry, slot, entry.made[-1:])
             told.append((entry, slot, said.slot_id(slot), "clock"))
-        self._tell(told)
+        if told:
+            self._tell(told)
         self._plan(entry)
         return []
+
+    def _caught_up(self, entry: _Entry, now: int) -> _Slots:
+        """The slots that are due and are to be made; the others are skipped."""
+        said = entry.definition
+        slots, last = _missed(entry, now)
+        if not slots or said.catch_up == "all":
+            return slots
+        latest = last + _LATE + int(said.jitter * NS)
+        kept = [last] if said.catch_up == "last" or now <= latest else []
+        count = len(slots) - len(kept)
+        if count:
+            before = slots[count - 1] if kept else last
+            self._skip(entry, before, count, "nobody was here when they came")
+        return kept
 
     def _cancel(self, entry: _Entry) -> None:
         why = f"the next slot of {entry.definition.name} has come"
@@ -689,7 +690,7 @@ class ScheduleManager:
                 self._host.orch.submit_task(_task_of(work, made_id, tuple(after)))
         entry.made.append(made_id)
 
-    def _tell(self, told: list[tuple[_Entry, int, str, str]]) -> None:
+    def _tell(self, told: _Told) -> None:
         """Note which slots have their tasks."""
 
         def change(kernel: Kernel, now: int) -> None:
@@ -702,7 +703,7 @@ class ScheduleManager:
                 entry.done_ns = max(entry.done_ns, slot)
                 entry.trouble = ""
 
-    def _submit(self, together: list[tuple[_Entry, int, str, str]], now: int) -> None:
+    def _submit(self, together: _Told, now: int) -> None:
         """Submit what is due of many, at once if it can be."""
         tasks = [
             _task_of(entry.work, made_id, ())

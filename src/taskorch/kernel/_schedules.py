@@ -1,8 +1,8 @@
 """
-Schedules, as far as they must be known after a restart: what they are, how far they came.
+Schedules, as far as the next life must know them: what they are, how far they came.
 
-When a slot comes is for whoever drives the kernel; that it runs once is by the id of its
-task. Here nothing decides.
+When a slot comes is for whoever drives the kernel; that it runs once is by the id of
+its task. Here nothing decides.
 """
 
 from __future__ import annotations

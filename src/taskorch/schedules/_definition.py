@@ -90,7 +90,7 @@ class Definition:
         return json.dumps(self.document(), ensure_ascii=False, sort_keys=True)
 
 
-def define(  # noqa: PLR0913 - what there is to say of a schedule
+def define(
     name: str,
     when: object,
     what: object,
@@ -211,8 +211,8 @@ def _work_of(name: str, what: object) -> Task | Workflow:
     if isinstance(what, Task):
         for option in ("id", "idempotency_key", "not_before", "deadline"):
             if getattr(what, option) is not None:
-                msg = f"schedule {name!r}: each slot has a task of its own, so it has "
-                raise InvalidTaskError(f"{msg}no {option}")
+                msg = f"schedule {name!r}: its task has no {option} (each slot has one)"
+                raise InvalidTaskError(msg)
         return what
     if callable(what):
         return Task.call(what)
@@ -250,7 +250,8 @@ def _named(work: Task | Workflow) -> dict[str, Callable[..., Any]]:
     for task in tasks:
         if isinstance(task.payload, Call):
             called = [task.payload.fn, *task.payload.args]
-            for fn in (getattr(each, "fn", each) for each in called):
+            found: list[Any] = [getattr(each, "fn", each) for each in called]
+            for fn in found:
                 name = (
                     f"{getattr(fn, '__module__', '')}:{getattr(fn, '__qualname__', '')}"
                 )

@@ -69,7 +69,7 @@ class Times:
             raise InvalidTaskError(msg, hint=f"there are {', '.join(ALIASES)}")
         try:
             found = self._class(self._expression, datetime(2024, 1, 1, tzinfo=UTC))
-        except Exception as error:
+        except _error() as error:
             raise self._wrong(str(error)) from None
         if next(found, None) is None:
             msg = f"{show(self.text)} never comes"
@@ -105,7 +105,7 @@ class Times:
         else:
             slots = coming[1]
         for slot in slots:
-            found = round(slot.timestamp()) * NS
+            found: int = round(slot.timestamp()) * NS
             # At the change of clocks, or after the jump of a zone, it may stand still.
             if found > ns:
                 self._coming = found, slots
@@ -119,7 +119,7 @@ class Times:
             return self._start_ns + steps * self._every if steps >= 0 else None
         moment = self._moment(ns) + timedelta(seconds=1)
         for slot in self._class(self._expression, moment, reverse=True):
-            found = round(slot.timestamp()) * NS
+            found: int = round(slot.timestamp()) * NS
             if found <= ns:
                 return found
         return None
@@ -198,8 +198,8 @@ def moment_ns(what: str, value: object, zone: tzinfo) -> int | None:
         return round(value.timestamp() * 1_000) * (NS // 1_000)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value * NS)
-    msg = f"{what} is a datetime, an ISO text or seconds since the epoch"
-    raise InvalidTaskError(f"{msg}, not {show(value)}")
+    msg = f"{what} is a datetime, an ISO text or seconds, not {show(value)}"
+    raise InvalidTaskError(msg)
 
 
 def slot_name(ns: int) -> str:
@@ -208,6 +208,13 @@ def slot_name(ns: int) -> str:
     if ns % NS:
         return at.strftime("%Y-%m-%dT%H%M%S") + f".{ns % NS // 1000:06d}Z"
     return at.strftime("%Y-%m-%dT%H%M%SZ" if at.second else "%Y-%m-%dT%H%MZ")
+
+
+def _error() -> type[Exception]:
+    from cronsim import CronSimError  # noqa: PLC0415 - an extra
+
+    error: type[Exception] = CronSimError
+    return error
 
 
 def _cron() -> Any:
