@@ -255,8 +255,9 @@ def _named(work: Task | Workflow) -> dict[str, Callable[..., Any]]:
                 name = (
                     f"{getattr(fn, '__module__', '')}:{getattr(fn, '__qualname__', '')}"
                 )
-                if callable(fn) and everywhere.get(name) is fn:
-                    named[name] = fn
+                found_fn = everywhere.get(name)
+                if found_fn is not None and found_fn is fn:
+                    named[name] = found_fn
     return named
 
 
