@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from taskorch._managers import (
         DriverManager,
         HeldResources,
+        MemoManager,
         ScheduleManager,
         WorkflowRun,
     )
@@ -333,6 +334,11 @@ class AsyncOrchestrator:
     def resources(self) -> AsyncResources:
         """See `TaskOrchestrator.resources`."""
         return AsyncResources(self)
+
+    @property
+    def memo(self) -> MemoManager:
+        """See `TaskOrchestrator.memo`: with a journal, `clear` waits for it."""
+        return self._orch.memo
 
     @property
     def schedules(self) -> ScheduleManager:

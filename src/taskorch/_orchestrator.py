@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from taskorch._managers import (
         AgentManager,
         DriverManager,
+        MemoManager,
         ResourceManager,
         ScheduleManager,
         WorkflowManager,
@@ -993,6 +994,13 @@ class TaskOrchestrator:
 
             self._rt.driven = DriverManager(self._rt, self)
         return cast("DriverManager", self._rt.driven)
+
+    @property
+    def memo(self) -> MemoManager:
+        """Forgets the results that like tasks would have: see `Cache`."""
+        from taskorch._managers import MemoManager  # noqa: PLC0415 - when needed
+
+        return MemoManager(self._rt)
 
     @property
     def schedules(self) -> ScheduleManager:

@@ -26,6 +26,8 @@ from taskorch.events import (
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
+    ResultRemembered,
+    ResultsForgotten,
     ScheduleChanged,
     ScheduleFired,
     ScheduleSkipped,
@@ -455,6 +457,17 @@ def scheduled(m):
     assert kernel.schedules == {"nightly": ("{}", 20)}
 
 
+def remembered(m):
+    kernel = m.kernel
+    pending(m)
+    for key in ("k1", "k2", "k1"):
+        kernel.remember_result("t", "job", key, (("x", "1"),), "the first", m.now)
+    kernel.reuse_result("t", "k1", "s", "it is fresh", m.now)
+    kernel.forget_results(["k2", "none"], m.now)
+    kernel.forget_results(["none"], m.now)
+    assert list(kernel.remembered) == ["k1"]
+
+
 STORIES = {
     TaskSubmitted: [submit_with_everything],
     TaskStarted: [submit_with_everything],
@@ -486,6 +499,8 @@ STORIES = {
     ResourcesAllocated: [taken_by_hand, given_back],
     ResourcesReleased: [given_back],
     QuotasChanged: [bounded, bounded_otherwise],
+    ResultRemembered: [remembered],
+    ResultsForgotten: [remembered],
     ScheduleChanged: [scheduled],
     ScheduleFired: [scheduled],
     ScheduleSkipped: [scheduled],

@@ -16,6 +16,7 @@ from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowCont
 from taskorch._managers._inside import WorkflowContext as WorkflowContext
 from taskorch._managers._manager import WorkflowManager as WorkflowManager
 from taskorch._managers._manager import manager_of as manager_of
+from taskorch._managers._memo import MemoManager as MemoManager
 from taskorch._managers._resources import HeldResources as HeldResources
 from taskorch._managers._resources import ResourceManager as ResourceManager
 from taskorch._managers._run import WorkflowRun as WorkflowRun

@@ -832,6 +832,53 @@ class QuotasChanged(Event):
 
 
 @frozen
+class ResultRemembered(TaskEvent):
+    """
+    A task is about to make a result that like tasks will have, too.
+
+    Attributes:
+        kind: The type of the task.
+        key: What like tasks have in common, as a digest.
+        parts: The names of its arguments, each with a digest of its value.
+        reason: Why there was no such result: which argument differs from the nearest,
+            or that it has expired.
+    """
+
+    kind: str
+    key: str
+    parts: tuple[tuple[str, str], ...]
+    reason: str
+
+
+@frozen
+class ResultReused(TaskEvent):
+    """
+    A task is not made, since a like one has its result.
+
+    Attributes:
+        key: What they have in common, as a digest.
+        source_id: The id of that task.
+        reason: How old the result is, or that it was waited for.
+    """
+
+    key: str
+    source_id: str
+    reason: str
+
+
+@frozen
+class ResultsForgotten(Event):
+    """
+    Results are not remembered any more: like tasks are made again.
+
+    Attributes:
+        keys: The keys of these results.
+    """
+
+    keys: tuple[str, ...]
+
+
+@frozen
 class ScheduleChanged(Event):
     """
     A schedule was added, changed, paused, resumed or removed.
@@ -1102,6 +1149,9 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     QuotaExceeded,
     QuotaRelieved,
     QuotasChanged,
+    ResultRemembered,
+    ResultReused,
+    ResultsForgotten,
     ScheduleChanged,
     ScheduleFired,
     ScheduleSkipped,

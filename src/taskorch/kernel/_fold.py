@@ -32,6 +32,8 @@ from taskorch.events import (
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
+    ResultRemembered,
+    ResultsForgotten,
     ScheduleChanged,
     ScheduleFired,
     ScheduleSkipped,
@@ -55,6 +57,7 @@ from taskorch.kernel import (
     _queue,
     _quick,
     _quotas,
+    _remembered,
     _schedules,
     _tick,
     _waits,
@@ -302,6 +305,8 @@ _MADE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentReturned: _back,
     PoolsChanged: _pools.changed,
     QuotasChanged: _quotas.changed,
+    ResultRemembered: _remembered.remembered,
+    ResultsForgotten: _remembered.forgotten,
     ScheduleChanged: _schedules.changed,
     ScheduleFired: _schedules.fired,
     ScheduleSkipped: _schedules.skipped,
@@ -451,6 +456,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
         }
         for name, told in kernel.schedules.items():
             said[f"schedule {name}"] = told
+        said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():
             limits = rate.per_second, rate.total
             said[f"rate of {whose}"] = (*limits, rate.spent, rate.at_ns)

@@ -27,6 +27,7 @@ from taskorch.kernel import (
     _queue,
     _quick,
     _quotas,
+    _remembered,
     _schedules,
     _tick,
 )
@@ -104,6 +105,11 @@ class Kernel(KernelState):
     change_schedule: Final = _schedules.change
     fire_schedule: Final = _schedules.fire
     skip_schedule: Final = _schedules.skip
+
+    # Whose result is that of a like task.
+    remember_result: Final = _remembered.remember
+    reuse_result: Final = _remembered.reuse
+    forget_results: Final = _remembered.forget
 
     # The state of the driver itself.
     pause: Final = _driving.pause

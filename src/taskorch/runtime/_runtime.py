@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
+from functools import cached_property
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -55,6 +56,7 @@ from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
 from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._memo import Memo
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._orphans import hold_orphans, release_if_back
 from taskorch.runtime._publisher import Publisher
@@ -588,6 +590,18 @@ class Runtime:
         if self.publisher.receivers:
             self.publisher.put(items)
         items.clear()
+
+    @cached_property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
+
+        def recall(task_id: str) -> None:
+            self.recall((task_id,))
+
+        def step(change: Callable[[Kernel, int], None], keep: bool) -> None:
+            self.step(lambda now: change(self.kernel, now), keep=keep)
+
+        return Memo(self, None if self.committer is None else recall, step)
 
     # -- tasks ---------------------------------------------------------------------
 

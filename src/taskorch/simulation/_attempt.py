@@ -12,6 +12,7 @@ from taskorch.model import Program, Task
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT, AttemptContext, context_of
+from taskorch.runtime._memo import is_cached
 from taskorch.runtime._work import Work, task_of
 from taskorch.simulation import _agents
 from taskorch.simulation._run import Fence
@@ -108,7 +109,11 @@ class SimulatedAttempt:
         self, *, elsewhere: bool = False
     ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
         del elsewhere
-        return resolved(self._work)
+        called = resolved(self._work)
+        if not is_cached(self._work):
+            return called
+        memo = self._life.memo
+        return memo.wrapped(self.row, self._work, called, elsewhere=True)
 
     def variables(self) -> Context:
         variables = self._work._ctx.copy()
