@@ -238,6 +238,8 @@ class TaskOrchestrator:
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
+        #: Documents of schedules that are added at the start.
+        self._configured: Mapping[str, Any] = {}
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
 
@@ -270,7 +272,10 @@ class TaskOrchestrator:
         """
         from taskorch._configuration import read_configuration  # noqa: PLC0415 - when asked for
 
-        return cls(**read_configuration(path, profile).arguments(arguments))
+        found = read_configuration(path, profile)
+        orch = cls(**found.arguments(arguments))
+        orch._configured = found.schedules
+        return orch
 
     if not TYPE_CHECKING:
 
@@ -1059,8 +1064,8 @@ class TaskOrchestrator:
 
     def _restore_limits(self) -> None:
         """Before anything begins: what earlier lives have left to those above."""
-        if self._rt.kernel.schedules:
-            self.schedules.list()
+        if self._rt.kernel.schedules or self._configured:
+            self.schedules.restore(self._configured)
         if any("/" in task_id for task_id in self._rt.kernel.tasks):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 

@@ -498,6 +498,17 @@ class ScheduleManager:
         with self._lock:
             return [self.status(name) for name in sorted(self._known())]
 
+    def restore(self, documents: Mapping[str, Any]) -> None:
+        """
+        Go on with what earlier lives have left, and add those that a file says.
+
+        Raises:
+            InvalidTaskError: One of *documents* is not well formed.
+        """
+        self.list()
+        for name, said in documents.items():
+            self.add_document(name, said, Importable())
+
     def explain(self, name: str) -> str:
         """
         When its next slot comes, and why none comes now.

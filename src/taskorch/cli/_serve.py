@@ -34,9 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
     parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE.py",
+        help="a file that makes an orchestrator: it is started, with its schedules, "
+        "and can be asked over HTTP",
+    )
+    parser.add_argument(
         "--config",
         nargs="+",
-        required=True,
         type=Path,
         metavar="FILE",
         help="the files of the configuration of a suite",
@@ -72,6 +79,13 @@ def _port(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if (args.file is None) == (args.config is None):
+        msg = "serve: a FILE.py that makes an orchestrator, or --config of a suite"
+        raise InvalidTaskError(msg, hint="taskorch serve app.py")
+    if args.file is not None:
+        from taskorch.cli._serve_file import serve_file  # noqa: PLC0415 - for it alone
+
+        return serve_file(args)
     # They are of extras, and take their time: help and completion do without.
     from taskorch.frontends.service import new_token, serve  # noqa: PLC0415
     from taskorch.frontends.service._suites import (  # noqa: PLC0415

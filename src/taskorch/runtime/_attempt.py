@@ -172,7 +172,7 @@ class Attempt:
         *,
         elsewhere: bool,
     ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
-        """What is called in the place of *called*, if a like task may have its result."""
+        """What is called for *called*, if a like task may have its result."""
         if not is_cached(self._work):
             return called
         wrapped = self._rt.memo.wrapped

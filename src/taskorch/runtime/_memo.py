@@ -14,7 +14,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -210,7 +210,8 @@ def identity(fn: Any, depth: int = 0, version: str = "") -> bytes:
     if not found.free:
         return found.text
     said = [found.text]
-    for name, cell in zip(found.free, fn.__closure__ or (), strict=True):
+    cells: Any = getattr(fn, "__closure__", None) or ()
+    for name, cell in zip(found.free, cells, strict=True):
         try:
             value = cell.cell_contents
             same = value is fn
@@ -267,9 +268,11 @@ def key_of(
     if len(args) > len(names):
         given[known.rest] = args[len(names) :]
     parts: list[tuple[str, bytes]] = [("(function)", said)]
-    for name in sorted(given):
-        if name not in cache.ignore:
-            parts.append((name, _part(fn, name, given[name])))
+    parts += [
+        (name, _part(fn, name, given[name]))
+        for name in sorted(given)
+        if name not in cache.ignore
+    ]
     return _key(kind, parts)
 
 
@@ -310,6 +313,14 @@ class Found:
     is_running: bool
 
 
+class Step(Protocol):
+    """Makes a change of the kernel."""
+
+    def __call__(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
+        """Make *change*; with *keep*, return once it is kept."""
+        ...
+
+
 class Memo:
     """
     Looks for the results of like tasks, in one life of an orchestrator.
@@ -325,7 +336,7 @@ class Memo:
         self,
         host: Any,
         recall: Callable[[str], None] | None,
-        step: Callable[[Callable[[Kernel, int], None], bool], None],
+        step: Step,
         *,
         waits: bool = True,
     ) -> None:
@@ -442,7 +453,7 @@ class Memo:
                     )
                 self._say(row.id, f"miss: {why}")
 
-        self._step(change, False)
+        self._step(change, keep=False)
         return found[0] if found else None
 
     def _find(
@@ -528,7 +539,7 @@ class Memo:
                     gone.append(key)
             kernel.forget_results(gone, now)
 
-        self._step(change, True)
+        self._step(change, keep=True)
         return len(gone)
 
 
@@ -539,9 +550,11 @@ def _key_of_handler(kind: str, cache: Cache, handler: Any, payload: Any) -> Key:
     else:
         given = {"payload": payload}
     parts = [("(function)", said)]
-    for name in sorted(given):
-        if name not in cache.ignore:
-            parts.append((name, _part(handler, name, given[name])))
+    parts += [
+        (name, _part(handler, name, given[name]))
+        for name in sorted(given)
+        if name not in cache.ignore
+    ]
     return _key(kind, parts)
 
 

@@ -598,7 +598,7 @@ class Runtime:
         def recall(task_id: str) -> None:
             self.recall((task_id,))
 
-        def step(change: Callable[[Kernel, int], None], keep: bool) -> None:
+        def step(change: Callable[[Kernel, int], None], *, keep: bool) -> None:
             self.step(lambda now: change(self.kernel, now), keep=keep)
 
         return Memo(self, None if self.committer is None else recall, step)

@@ -12,7 +12,7 @@ from taskorch.model import Program, Task
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT, AttemptContext, context_of
-from taskorch.runtime._memo import is_cached
+from taskorch.runtime._memo import Memo, is_cached
 from taskorch.runtime._work import Work, task_of
 from taskorch.simulation import _agents
 from taskorch.simulation._run import Fence
@@ -29,6 +29,11 @@ class AttemptLife(Protocol):
     @property
     def world(self) -> _agents.AgentWorld:
         """The world, which has the agents."""
+        ...
+
+    @property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
         ...
 
     def now(self) -> int:
@@ -112,8 +117,7 @@ class SimulatedAttempt:
         called = resolved(self._work)
         if not is_cached(self._work):
             return called
-        memo = self._life.memo
-        return memo.wrapped(self.row, self._work, called, elsewhere=True)
+        return self._life.memo.wrapped(self.row, self._work, called, elsewhere=True)
 
     def variables(self) -> Context:
         variables = self._work._ctx.copy()

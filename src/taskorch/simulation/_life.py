@@ -195,7 +195,10 @@ class Life(Hosting):
         self.memo: Memo = Memo(self, None, self._note_for_memo, waits=False)
         self._host(world, self.in_process.holdable)
 
-    def _note_for_memo(self, change: Callable[[Kernel, int], None], _: bool) -> None:
+    def _note_for_memo(
+        self, change: Callable[[Kernel, int], None], *, keep: bool
+    ) -> None:
+        del keep
         change(self.kernel, self.now())
 
     def publish(self) -> None:
