@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--program",
-        nargs="+",
+        nargs=argparse.REMAINDER,
         metavar="WORD",
         help="of `add`, the last option: the program that is run, and its arguments",
     )
@@ -164,7 +164,7 @@ def _add(args: argparse.Namespace, there: Any) -> int:
     if isinstance(there, Client):
         msg = "a service takes no new schedules: its program adds them"
         raise InvalidTaskError(msg, hint="orch.schedules.add(…), or taskorch.toml")
-    if args.when is None or args.program is None:
+    if args.when is None or not args.program:
         msg = "schedules add: when, and what?"
         raise InvalidTaskError(msg, hint="--when '0 3 * * *' --program backup.sh")
     options = ("when", "zone", "catch_up", "overlap", "jitter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -246,18 +247,16 @@ def _named(work: Task | Workflow) -> dict[str, Callable[..., Any]]:
     """The functions that are called, by where they are imported from."""
     tasks = [work] if isinstance(work, Task) else work.tasks("run")
     named: dict[str, Callable[..., Any]] = {}
-    everywhere = Importable()
     for task in tasks:
         if isinstance(task.payload, Call):
             called = [task.payload.fn, *task.payload.args]
             found: list[Any] = [getattr(each, "fn", each) for each in called]
             for fn in found:
-                name = (
-                    f"{getattr(fn, '__module__', '')}:{getattr(fn, '__qualname__', '')}"
-                )
-                found_fn = everywhere.get(name)
-                if found_fn is not None and found_fn is fn:
-                    named[name] = found_fn
+                module = getattr(fn, "__module__", None)
+                path = getattr(fn, "__qualname__", None)
+                # One that is just being decorated is not in its module yet.
+                if callable(fn) and path and module in sys.modules and "<" not in path:
+                    named[f"{module}:{path}"] = fn
     return named
 
 

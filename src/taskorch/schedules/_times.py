@@ -26,6 +26,14 @@ _EVERY: Final = re.compile(r"every\s+(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: The shortest distance of two slots, in s.
 _LEAST: Final = 0.001
+#: A time of no zone, in which cron's arithmetic is done.
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001
+_NO: Final = timedelta(0)
+_SECOND: Final = timedelta(seconds=1)
+#: In this time, clocks are set once at the most, in s.
+_WEEK: Final = 7 * 86_400
+#: How far back the last slot is looked for, in s.
+_BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
 _FIELDS: Final = "minute hour day-of-month month day-of-week"
 
 
@@ -51,13 +59,20 @@ class Times:
         self._start_ns = start_ns
         self._every: int = 0
         self._class: Any = None
-        #: The slots from some time on, and that time.
-        self._coming: tuple[int, Iterator[datetime]] | None = None
+        #: The slots from some time on, and that time, where clocks are never set.
+        self._coming: tuple[datetime, Iterator[datetime]] | None = None
         match = _EVERY.fullmatch(self.text)
         if match is not None:
             self._every = int(float(match[1]) * _UNITS[match[2]] * NS)
             return
         self._expression = ALIASES.get(self.text.lower(), self.text)
+        fields = self._expression.split()
+        #: As Debian's cron tells them apart: those without a star go by the wall.
+        self._is_fixed: bool = (
+            len(fields) == 5  # noqa: PLR2004 - without seconds
+            and not fields[0].startswith("*")
+            and not fields[1].startswith("*")
+        )
         self._class = _cron()
         self._check()
 
@@ -98,34 +113,102 @@ class Times:
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
             return self._start_ns + max(steps, 0) * self._every
-        coming = self._coming
-        self._coming = None
-        if coming is None or coming[0] != ns:
-            slots = iter(self._class(self._expression, self._moment(ns)))
-        else:
-            slots = coming[1]
-        for slot in slots:
-            found: int = round(slot.timestamp()) * NS
-            # At the change of clocks, or after the jump of a zone, it may stand still.
-            if found > ns:
-                self._coming = found, slots
-                return found
-        return None
+        after = self._first_showing if self._is_fixed else self._each_showing
+        second = after(ns // NS)
+        return None if second is None else second * NS
 
     def until(self, ns: int) -> int | None:
         """The last slot that is not after *ns*; None: there is none."""
         if self._every:
             steps = (ns - self._start_ns) // self._every
             return self._start_ns + steps * self._every if steps >= 0 else None
-        moment = self._moment(ns) + timedelta(seconds=1)
-        for slot in self._class(self._expression, moment, reverse=True):
-            found: int = round(slot.timestamp()) * NS
-            if found <= ns:
-                return found
+        for seconds in _BACK:
+            last, slot = None, self.after(ns - seconds * NS)
+            while slot is not None and slot <= ns:
+                last, slot = slot, self.after(slot)
+            if last is not None:
+                return last
         return None
 
-    def _moment(self, ns: int) -> datetime:
-        return datetime.fromtimestamp(ns // NS, self.zone)
+    def _each_showing(self, second: int) -> int | None:
+        """The next moment at which the clock shows one of the times: cron's stars."""
+        offset = self._offset(second)
+        wall = _utc(second) + offset
+        while True:
+            shown = self._naive_after(wall)
+            if shown is None:
+                return None
+            found = _second(shown - offset)
+            change = self._change(second, found, offset)
+            if change is None:
+                return found
+            # The clock is set before that: it is looked at anew from there.
+            second, offset = change, self._offset(change)
+            wall = _utc(second) + offset - _SECOND
+
+    def _first_showing(self, second: int) -> int | None:
+        """
+        The next time of a job that comes at a certain time of the day.
+
+        What the clock shows twice counts once; what it leaves out comes as it is set.
+        """
+        wall = _utc(second) + self._offset(second)
+        while True:
+            shown = self._naive_after(wall)
+            if shown is None:
+                return None
+            wall = shown
+            # Of two moments that show it, this is the first.
+            found = _second(
+                shown - (shown.replace(tzinfo=self.zone).utcoffset() or _NO)
+            )
+            offset = self._offset(found)
+            if _utc(found) + offset != shown:
+                # It is left out: with the offset of before, it is after the change.
+                before = self._offset(found - 86_400)
+                change = self._change(found - 86_400, found + 86_400, before)
+                found = found if change is None else change
+            if found > second:
+                return found
+
+    def _naive_after(self, wall: datetime) -> datetime | None:
+        """What cron says comes after *wall*, where clocks are never set."""
+        coming, self._coming = self._coming, None
+        if coming is None or coming[0] != wall:
+            slots = iter(self._class(self._expression, wall))
+        else:
+            slots = coming[1]
+        found: datetime | None = next(slots, None)
+        if found is not None:
+            self._coming = found, slots
+        return found
+
+    def _offset(self, second: int) -> timedelta:
+        """How far the clock of the zone is ahead of UTC."""
+        return datetime.fromtimestamp(second, self.zone).utcoffset() or _NO
+
+    def _change(self, since: int, until: int, offset: timedelta) -> int | None:
+        """The first moment after *since*, up to *until*, with another offset."""
+        while since < until:
+            step = min(until, since + _WEEK)
+            if self._offset(step) != offset:
+                while since + 1 < step:
+                    middle = (since + step) // 2
+                    if self._offset(middle) == offset:
+                        since = middle
+                    else:
+                        step = middle
+                return step
+            since = step
+        return None
+
+
+def _utc(second: int) -> datetime:
+    return _EPOCH + timedelta(seconds=second)
+
+
+def _second(moment: datetime) -> int:
+    return (moment - _EPOCH) // _SECOND
 
 
 def text_of(when: object) -> str:
