@@ -39,7 +39,12 @@ from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
     from taskorch._following import EventStream
-    from taskorch._managers import HeldResources
+    from taskorch._managers import (
+        DriverManager,
+        HeldResources,
+        MemoManager,
+        ScheduleManager,
+    )
     from taskorch.events import Event
     from taskorch.model import (
         FilterFields,
@@ -321,6 +326,21 @@ class AsyncOrchestrator(_Face):
     def resources(self) -> AsyncResources:
         """See `TaskOrchestrator.resources`."""
         return AsyncResources(self._orch)
+
+    @property
+    def memo(self) -> MemoManager:
+        """See `TaskOrchestrator.memo`: with a journal, `clear` waits for it."""
+        return self._orch.memo
+
+    @property
+    def schedules(self) -> ScheduleManager:
+        """See `TaskOrchestrator.schedules`: with a journal, changes wait for it."""
+        return self._orch.schedules
+
+    @property
+    def drivers(self) -> DriverManager:
+        """See `TaskOrchestrator.drivers`: none of it waits."""
+        return self._orch.drivers
 
     @property
     def agents(self) -> AsyncAgents:

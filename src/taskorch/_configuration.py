@@ -42,6 +42,8 @@ _OF_A_SERVICE: Final = re.compile(
     r"TASKORCH_(\w+_)?(SERVICE_HOST|(SERVICE_)?PORT(_\w+)?)"
 )
 _PROFILES: Final = "profiles"
+#: What is made again and again, by name.
+_SCHEDULES: Final = "schedules"
 #: One of these is where a statement ends that has several lines.
 _CLOSING: Final = ("]", "}", '"""', "'''")
 #: What stands for None, which TOML has not.
@@ -110,11 +112,13 @@ class Configuration:
         file: Where the file is; None: there is none.
         profile: Which profile was chosen.
         settings: Those that are set, by their names.
+        schedules: The documents of schedules, by their names.
     """
 
     file: Path | None
     profile: str | None
     settings: Mapping[str, Setting]
+    schedules: Mapping[str, Any] = attrs.Factory(dict)
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of an orchestrator: those that are *given* come first."""
@@ -164,7 +168,9 @@ def read_configuration(
         raise InvalidTaskError(msg, hint=f"write [{_PROFILES}.{profile}] in {_FILE}")
     for setting in _of_variables(variables):
         found[setting.name] = setting
-    return Configuration(None if file is None else file.path, profile, found)
+    if file is None:
+        return Configuration(None, profile, found)
+    return Configuration(file.path, profile, found, file.schedules())
 
 
 def as_variable(name: str, written: Written) -> str:
@@ -288,6 +294,7 @@ class _File:
         """The settings of the file, and those of *profile* over them."""
         table = dict(self.table or {})
         profiles = table.pop(_PROFILES, {})
+        table.pop(_SCHEDULES, None)
         found = self._settings(table, ())
         if not isinstance(profiles, dict):
             msg = f"{self.where(_PROFILES)}: {_PROFILES} is a table of tables"
@@ -306,6 +313,15 @@ class _File:
             msg = f"{_in_short(self.path)} has no profile {profile!r}"
             raise InvalidTaskError(msg, hint=_meant(profile, by_name))
         return found | by_name[profile]
+
+    def schedules(self) -> dict[str, Any]:
+        """What is made again and again."""
+        said = (self.table or {}).get(_SCHEDULES, {})
+        if not isinstance(said, dict):
+            msg = f"{self.where(_SCHEDULES)}: {_SCHEDULES} is a table of tables"
+            hint = f"write [{self._header(_SCHEDULES)}.nightly]"
+            raise InvalidTaskError(msg, hint=hint)
+        return said
 
     def _settings(
         self, table: Mapping[str, Any], at: tuple[str, ...]

@@ -83,7 +83,10 @@ if TYPE_CHECKING:
     from taskorch._aio import AsyncOrchestrator
     from taskorch._managers import (
         AgentManager,
+        DriverManager,
+        MemoManager,
         ResourceManager,
+        ScheduleManager,
         WorkflowManager,
         WorkflowRun,
     )
@@ -218,6 +221,8 @@ class TaskOrchestrator:
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
+        #: Documents of schedules that are added at the start.
+        self._configured: Mapping[str, Any] = {}
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
 
@@ -250,7 +255,10 @@ class TaskOrchestrator:
         """
         from taskorch._configuration import read_configuration  # noqa: PLC0415 - when asked for
 
-        return cls(**read_configuration(path, profile).arguments(arguments))
+        found = read_configuration(path, profile)
+        orch = cls(**found.arguments(arguments))
+        orch._configured = found.schedules
+        return orch
 
     if not TYPE_CHECKING:
 
@@ -966,6 +974,61 @@ class TaskOrchestrator:
 
         return AgentManager(self._rt)
 
+    @property
+    def drivers(self) -> DriverManager:
+        """Parts that are asked by time what is to be done: `protocols.Driver`."""
+        if self._rt.driven is None:
+            from taskorch._managers import DriverManager  # noqa: PLC0415 - when needed
+
+            self._rt.driven = DriverManager(self._rt, self)
+        return cast("DriverManager", self._rt.driven)
+
+    @property
+    def memo(self) -> MemoManager:
+        """Forgets the results that like tasks would have: see `Cache`."""
+        from taskorch._managers import MemoManager  # noqa: PLC0415 - when needed
+
+        return MemoManager(self._rt)
+
+    @property
+    def schedules(self) -> ScheduleManager:
+        """What is made again and again, at times of cron or at distances."""
+        if self._rt.schedules is None:
+            from taskorch._managers import _schedules  # noqa: PLC0415 - when needed
+
+            host = _schedules.RuntimeHost(self._rt, self)
+            self._rt.schedules = _schedules.schedules_of(host)
+        return cast("ScheduleManager", self._rt.schedules)
+
+    def schedule(
+        self,
+        when: str | float | timedelta,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Callable[[F], F]:
+        """
+        Decorate a function that is called again and again: see `orch.schedules.add`.
+
+            @orch.schedule("0 3 * * *", zone="Europe/Berlin")
+            def backup(): ...
+
+        Args:
+            when: Its times.
+            name: The name of the schedule; None is that of the function.
+            options: `zone`, `catch_up`, `overlap`, `jitter`, `start` and `end`.
+
+        Raises:
+            InvalidTaskError: An argument cannot be, or the times never come.
+        """
+
+        def add(fn: F) -> F:
+            called = getattr(fn, "__name__", "") if name is None else name
+            self.schedules.add(called, when, fn, **options)
+            return fn
+
+        return add
+
     # -- life ----------------------------------------------------------------------
 
     def start(self) -> None:
@@ -983,7 +1046,9 @@ class TaskOrchestrator:
         look_for_meters(self._rt, meter_provider)
 
     def _restore_limits(self) -> None:
-        """Before anything begins: phases of earlier lives may have limits."""
+        """Before anything begins: what earlier lives have left to those above."""
+        if self._rt.kernel.schedules or self._configured:
+            self.schedules.restore(self._configured)
         if any("/" in task_id for task_id in self._rt.kernel.tasks):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 

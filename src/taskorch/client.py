@@ -333,6 +333,36 @@ class Client:
             said["keep"] = check_seconds("keep", keep)
         return int(self._ask("POST", "/events", said)["released"])
 
+    # -- what is made again and again ----------------------------------------------
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """All schedules."""
+        found: list[dict[str, Any]] = self._ask("GET", "/schedules")["schedules"]
+        return found
+
+    def schedule(self, name: str, count: int = 5) -> dict[str, Any]:
+        """A schedule, with its next slots in `coming`."""
+        path = f"/schedules/{quote(name, safe='')}"
+        return self._ask("GET", path, query={"count": str(count)})
+
+    def change_schedule(self, name: str, verb: str, said: object = None) -> bool:
+        """Pause, resume or remove a schedule; whether that has changed anything."""
+        path = f"/schedules/{quote(name, safe='')}/{verb}"
+        return bool(self._ask("POST", path, said)["changed"])
+
+    def trigger_schedule(self, name: str) -> list[str]:
+        """See `orch.schedules.trigger`: the id, in a list."""
+        path = f"/schedules/{quote(name, safe='')}/trigger"
+        found: list[str] = self._ask("POST", path)["ids"]
+        return found
+
+    def backfill_schedule(self, name: str, since: str, until: str) -> list[str]:
+        """See `orch.schedules.backfill`."""
+        path = f"/schedules/{quote(name, safe='')}/backfill"
+        said = {"since": since, "until": until}
+        found: list[str] = self._ask("POST", path, said)["ids"]
+        return found
+
     def _change(self, task_id: str, path: str, said: object = None) -> bool:
         return bool(self._of_task("POST", task_id, path, said)["changed"])
 

@@ -25,6 +25,11 @@ from taskorch.events import (
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
+    ResultRemembered,
+    ResultsForgotten,
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleSkipped,
     SlotLeaked,
     SlotRecovered,
     TaskBlocked,
@@ -439,6 +444,29 @@ def given_back(m):
     m.end("t")
 
 
+def scheduled(m):
+    kernel = m.kernel
+    kernel.change_schedule("nightly", "{}", 5, m.now)
+    kernel.fire_schedule("nightly", 10, "nightly/1", "clock", m.now)
+    kernel.fire_schedule("nightly", 40, "nightly/2", "trigger", m.now)
+    kernel.skip_schedule("nightly", 20, 2, "it was paused", m.now)
+    kernel.skip_schedule("gone", 20, 2, "it was paused", m.now)
+    kernel.change_schedule("weekly", "{}", 5, m.now)
+    kernel.change_schedule("weekly", "", 5, m.now)
+    assert kernel.schedules == {"nightly": ("{}", 20)}
+
+
+def remembered(m):
+    kernel = m.kernel
+    pending(m)
+    for key in ("k1", "k2", "k1"):
+        kernel.remember_result("t", "job", key, (("x", "1"),), "the first", m.now)
+    kernel.reuse_result("t", "k1", "s", "it is fresh", m.now)
+    kernel.forget_results(["k2", "none"], m.now)
+    kernel.forget_results(["none"], m.now)
+    assert list(kernel.remembered) == ["k1"]
+
+
 STORIES = {
     TaskSubmitted: [submit_with_everything],
     TaskStarted: [submit_with_everything],
@@ -470,6 +498,11 @@ STORIES = {
     ResourcesAllocated: [taken_by_hand, given_back],
     ResourcesReleased: [given_back],
     QuotasChanged: [bounded, bounded_otherwise],
+    ResultRemembered: [remembered],
+    ResultsForgotten: [remembered],
+    ScheduleChanged: [scheduled],
+    ScheduleFired: [scheduled],
+    ScheduleSkipped: [scheduled],
     PoolsChanged: [less_than_is_held, other_pools],
     OrchestratorStarted: [lambda m: (wait_inside(m), restart(m))],
 }

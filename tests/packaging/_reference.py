@@ -98,6 +98,7 @@ _FORMS = {
     "duration_or_zero": "seconds, 0 or more, or a timedelta",
     "moment": "seconds, more than 0, a timedelta or an aware datetime",
     "moment_or_zero": "seconds, 0 or more, a timedelta or an aware datetime",
+    "cache": "a `Cache`, or `True`",
     "flag": "`True` or `False`",
     "values": "a mapping of names to values",
 }

@@ -54,9 +54,16 @@ COMMANDS: Final = {
             "emit": "say that an event has come",
         }.items()
     },
+    "schedules": (
+        "show and change what is made again and again",
+        "taskorch.cli._schedules",
+    ),
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
     "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
-    "serve": ("run a test suite when somebody asks over HTTP", "taskorch.cli._serve"),
+    "serve": (
+        "run what a file makes, or a test suite, over HTTP",
+        "taskorch.cli._serve",
+    ),
     "agent": ("do the work of an orchestrator elsewhere", "taskorch.cli._agent"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
     "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),

@@ -34,14 +34,21 @@ _PORT: Final = 8080
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE.py",
+        help="a file that makes an orchestrator: it is started, with its schedules, "
+        "and can be asked over HTTP",
+    )
+    parser.add_argument(
         "--journal",
         type=Path,
         metavar="FILE",
         help="a journal, to look at: also while its owner runs",
     )
-    what.add_argument(
+    parser.add_argument(
         "--config",
         nargs="+",
         type=Path,
@@ -79,6 +86,13 @@ def _port(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if sum(each is not None for each in (args.file, args.config, args.journal)) != 1:
+        msg = "serve one of these: FILE.py, --journal of a run, or --config of a suite"
+        raise InvalidTaskError(msg, hint="taskorch serve app.py")
+    if args.file is not None:
+        from taskorch.cli._serve_file import serve_file  # noqa: PLC0415 - for it alone
+
+        return serve_file(args)
     return _serve_suite(args) if args.journal is None else _serve_journal(args)
 
 
@@ -90,7 +104,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             msg = f"--{name.replace('_', '-')} is for a suite, and not for a journal"
             raise InvalidTaskError(msg)
-    token, made = _token(args)
+    token, made = token_of(args)
     app = recorded_app(JournalReader(args.journal), token=token)
     asked = threading.Event()
     with (
@@ -98,13 +112,14 @@ def _serve_journal(args: argparse.Namespace) -> int:
         serve(app, port=_PORT if args.port is None else args.port) as server,
     ):
         server.token = token if made else None
-        print(f"{args.journal}: {server.page}", flush=True)
+        print(f"{args.journal}: {server.url}")
+        print(f"page: {server.page}", flush=True)
         while not asked.wait(SLICE):
             pass
     return OK
 
 
-def _token(args: argparse.Namespace) -> tuple[str | None, bool]:
+def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
     """The token that is needed, or None, and whether it was made here."""
     from taskorch.frontends.service import new_token  # noqa: PLC0415
 
@@ -135,7 +150,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
     # Whether it can be written is said now, and not by the first run.
     tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
     runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)))
-    token, made = _token(args)
+    token, made = token_of(args)
     watch = suite.monitoring
     port = watch.api_port if args.port is None else args.port
     metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port

@@ -42,6 +42,12 @@ from taskorch.events._catalogue import QuotasChanged as QuotasChanged
 from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed
 from taskorch.events._catalogue import ResourcesAllocated as ResourcesAllocated
 from taskorch.events._catalogue import ResourcesReleased as ResourcesReleased
+from taskorch.events._catalogue import ResultRemembered as ResultRemembered
+from taskorch.events._catalogue import ResultReused as ResultReused
+from taskorch.events._catalogue import ResultsForgotten as ResultsForgotten
+from taskorch.events._catalogue import ScheduleChanged as ScheduleChanged
+from taskorch.events._catalogue import ScheduleFired as ScheduleFired
+from taskorch.events._catalogue import ScheduleSkipped as ScheduleSkipped
 from taskorch.events._catalogue import SlotLeaked as SlotLeaked
 from taskorch.events._catalogue import SlotRecovered as SlotRecovered
 from taskorch.events._catalogue import StatsReported as StatsReported

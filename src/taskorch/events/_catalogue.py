@@ -828,6 +828,105 @@ class QuotasChanged(Event):
 
 
 @frozen
+class ResultRemembered(TaskEvent):
+    """
+    A task is about to make a result that like tasks will have, too.
+
+    Attributes:
+        kind: The type of the task.
+        key: What like tasks have in common, as a digest.
+        parts: The names of its arguments, each with a digest of its value.
+        reason: Why there was no such result: which argument differs from the nearest,
+            or that it has expired.
+    """
+
+    kind: str
+    key: str
+    parts: tuple[tuple[str, str], ...]
+    reason: str
+
+
+@frozen
+class ResultReused(TaskEvent):
+    """
+    A task is not made, since a like one has its result.
+
+    Attributes:
+        key: What they have in common, as a digest.
+        source_id: The id of that task.
+        reason: How old the result is, or that it was waited for.
+    """
+
+    key: str
+    source_id: str
+    reason: str
+
+
+@frozen
+class ResultsForgotten(Event):
+    """
+    Results are not remembered any more: like tasks are made again.
+
+    Attributes:
+        keys: The keys of these results.
+    """
+
+    keys: tuple[str, ...]
+
+
+@frozen
+class ScheduleChanged(Event):
+    """
+    A schedule was added, changed, paused, resumed or removed.
+
+    Attributes:
+        name: The name of the schedule.
+        document: What it is, as JSON; "" if it was removed.
+        done_ns: Up to when its slots are done, in ns since the epoch.
+    """
+
+    name: str
+    document: str
+    done_ns: int
+
+
+@frozen
+class ScheduleFired(Event):
+    """
+    A slot of a schedule has come, and has its task.
+
+    Attributes:
+        name: The name of the schedule.
+        slot_ns: The time of the slot, in ns since the epoch.
+        task_id: The id of its task, or of its run of a workflow.
+        by: `clock`, `trigger` or `backfill`.
+    """
+
+    name: str
+    slot_ns: int
+    task_id: str
+    by: str = "clock"
+
+
+@frozen
+class ScheduleSkipped(Event):
+    """
+    Slots of a schedule have come, and get no task.
+
+    Attributes:
+        name: The name of the schedule.
+        slot_ns: The time of the last of them, in ns since the epoch.
+        slots: How many they are.
+        reason: Why they get none.
+    """
+
+    name: str
+    slot_ns: int
+    slots: int
+    reason: str
+
+
+@frozen
 class ResourcesAllocated(Event):
     """
     Resources were allocated from the pools by hand.
@@ -1046,6 +1145,12 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     QuotaExceeded,
     QuotaRelieved,
     QuotasChanged,
+    ResultRemembered,
+    ResultReused,
+    ResultsForgotten,
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleSkipped,
     ResourcesAllocated,
     ResourcesReleased,
     ComponentFailed,

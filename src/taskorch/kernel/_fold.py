@@ -28,6 +28,11 @@ from taskorch.events import (
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
+    ResultRemembered,
+    ResultsForgotten,
+    ScheduleChanged,
+    ScheduleFired,
+    ScheduleSkipped,
     SlotRecovered,
     TaskCompleted,
     TaskParentsAdded,
@@ -46,6 +51,8 @@ from taskorch.kernel import (
     _queue,
     _quick,
     _quotas,
+    _remembered,
+    _schedules,
     _tick,
     _waits,
 )
@@ -273,6 +280,11 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentReturned: _back,
     PoolsChanged: _pools.changed,
     QuotasChanged: _quotas.changed,
+    ResultRemembered: _remembered.remembered,
+    ResultsForgotten: _remembered.forgotten,
+    ScheduleChanged: _schedules.changed,
+    ScheduleFired: _schedules.fired,
+    ScheduleSkipped: _schedules.skipped,
     ResourcesAllocated: _allocations.allocated,
     ResourcesReleased: _allocations.released,
     OrchestratorStarted: _epoch,
@@ -417,6 +429,9 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             f"pool {name}": (pool.used, pool.total)
             for name, pool in kernel.pools.items()
         }
+        for name, told in kernel.schedules.items():
+            said[f"schedule {name}"] = told
+        said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():
             limits = rate.per_second, rate.total
             said[f"rate of {whose}"] = (*limits, rate.spent, rate.at_ns)

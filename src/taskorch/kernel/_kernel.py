@@ -27,6 +27,8 @@ from taskorch.kernel import (
     _queue,
     _quick,
     _quotas,
+    _remembered,
+    _schedules,
     _tick,
 )
 from taskorch.kernel._methods import bind
@@ -98,6 +100,16 @@ class Kernel(KernelState):
     withdraw: Final = _allocations.withdraw
     serve_claims: Final = _allocations.serve
     release_allocation: Final = _allocations.release
+
+    # What is known of schedules after a restart.
+    change_schedule: Final = _schedules.change
+    fire_schedule: Final = _schedules.fire
+    skip_schedule: Final = _schedules.skip
+
+    # Whose result is that of a like task.
+    remember_result: Final = _remembered.remember
+    reuse_result: Final = _remembered.reuse
+    forget_results: Final = _remembered.forget
 
     # The state of the driver itself.
     pause: Final = _driving.pause

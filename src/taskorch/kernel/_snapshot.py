@@ -95,6 +95,11 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [row.id, row.owner, _units_out(row.units), row.since_ns]
             for row in kernel.allocations.values()
         ],
+        "remembered": [
+            [key, task_id, kind, [list(part) for part in parts], at_ns]
+            for key, (task_id, kind, parts, at_ns) in kernel.remembered.items()
+        ],
+        "schedules": [[name, *told] for name, told in kernel.schedules.items()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
@@ -208,6 +213,12 @@ class Restoration:
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _quotas.apply(kernel, quotas, state["at_ns"])
+        # Older snapshots know nothing of these two.
+        for key, task_id, kind, parts, at_ns in state.get("remembered", ()):
+            made = tuple((name, digest) for name, digest in parts)
+            kernel.remembered[key] = task_id, kind, made, at_ns
+        for name, document, done_ns in state.get("schedules", ()):
+            kernel.schedules[name] = document, done_ns
         for name, owner, units, since_ns in state["allocations"]:
             _allocations.grant(kernel, name, owner, _units_in(units), since_ns)
 

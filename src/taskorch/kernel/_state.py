@@ -277,6 +277,7 @@ class KernelState:
         "queued",
         "quotas",
         "rates",
+        "remembered",
         "rescanned_at",
         "reservation_shrank",
         "reserved",
@@ -289,6 +290,7 @@ class KernelState:
         "returning",
         "rigid",
         "running",
+        "schedules",
         "seq",
         "served",
         "share_no",
@@ -371,6 +373,12 @@ class KernelState:
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
+        #: The schedules: of each its document, and up to when it is done, in ns.
+        self.schedules: dict[str, tuple[str, int]] = {}
+        #: By keys, whose result it is: the task, its type, its arguments, since when.
+        self.remembered: dict[
+            str, tuple[str, str, tuple[tuple[str, str], ...], int]
+        ] = {}
         #: The quotas: of each that has one, its pools, and what each of them bounds.
         self.quotas: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
         #: The runs of workflows that have one.

@@ -8,6 +8,7 @@ Frozen values: what users write down and what they are told.
 
 from taskorch.model._agent import Agent as Agent
 from taskorch.model._agent import Performance as Performance
+from taskorch.model._cache import Cache as Cache
 from taskorch.model._checks import check_capabilities as check_capabilities
 from taskorch.model._checks import check_count as check_count
 from taskorch.model._checks import check_fraction as check_fraction

@@ -34,6 +34,7 @@ Form: TypeAlias = Literal[
     "moment_or_zero",
     "flag",
     "values",
+    "cache",
 ]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
 #: How tasks are looked for by an option: its value is the one that is given, matches a

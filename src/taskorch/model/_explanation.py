@@ -170,6 +170,8 @@ class Explanation:
             brought is in `TaskStatus.late_results`.
         where: The line of the latest failure, as in `flow.py:12 in work`, if known.
         stale: Why it is stale (see `TaskStatus.stale`), and what to call; or "".
+        cache: Of a task with a `Cache`: whether it has the result of a like task, or
+            why not, as in `miss: argument 'path' differs from that of job-3`; or "".
     """
 
     task_id: str
@@ -190,6 +192,7 @@ class Explanation:
     order: str = ""
     where: str = ""
     stale: str = ""
+    cache: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -219,6 +222,8 @@ class Explanation:
         lines = [self._first_line()]
         if self.stale:
             lines.append(in_a_line(self.stale))
+        if self.cache:
+            lines.append(f"Remembered results: {in_a_line(self.cache)}.")
         if self.order:
             lines.append(f"{self.order}.")
         if self.state is not TaskState.COMPLETED:

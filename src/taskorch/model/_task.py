@@ -23,6 +23,7 @@ from taskorch._frozen import draft_of
 from taskorch._suggesting import suggesting
 from taskorch._visible import masked
 from taskorch.errors import InvalidTaskError
+from taskorch.model._cache import Cache, to_cache
 from taskorch.model._describe import described, option
 from taskorch.model._joins import Join, OnParentFailure
 from taskorch.model._options import declared
@@ -129,6 +130,7 @@ class _Shared(TypedDict, total=False):
     idempotent: bool
     metadata: Mapping[str, Any] | None
     owner: str | None
+    cache: Cache | bool | None
 
 
 class FunctionOptions(_Shared, total=False):
@@ -207,6 +209,7 @@ class Task(Generic[T]):
         metadata: Anything that the user wants to find again; a router may read it.
         owner: For whom it is done: a person, a team, a tenant. With `FairShareQueue`,
             owners share what there is.
+        cache: A `Cache`, or True: its result is that of a like task, if there is one.
     """
 
     #: Among the arguments of another task: see `taskorch._references`.
@@ -286,6 +289,9 @@ class Task(Generic[T]):
     )
     owner: str | None = attrs.field(
         default=None, kw_only=True, metadata=option("name", kind=True, match="equal")
+    )
+    cache: Cache | None = attrs.field(
+        default=None, kw_only=True, converter=to_cache, metadata=option("cache")
     )
     # The id under which this object was last submitted, so that `after=[task]` finds
     # a task that was given no id.

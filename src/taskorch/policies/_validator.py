@@ -16,10 +16,13 @@ from taskorch.model import (
     ON_PARENT_FAILURE,
     OPTIONS,
     AtLeast,
+    Cache,
     Call,
+    Program,
     Resources,
     RetryPolicy,
     Task,
+    Wait,
     check_seconds,
     id_problem,
     is_plain,
@@ -142,6 +145,9 @@ def findings_of(task: object) -> list[Finding]:
     if isinstance(task.payload, Call):
         call = task.payload
         found += _call_findings(call.fn, call.args, call.kwargs, call.executor)
+    if task.cache is not None and isinstance(task.payload, Program | Wait):
+        remedy = "a function that runs the program has a result to remember"
+        found.append(Finding("cache", f"it is for calls and for agents; {remedy}"))
     if task.deadline is not None and task.not_before is not None:
         found += _order_findings(task.deadline, task.not_before)
     return found
@@ -198,6 +204,12 @@ def _retry_problem(value: object) -> str | None:
         return None
     example = "RetryPolicy(max_attempts=3)"
     return f"a RetryPolicy is needed, as in {example}, not {_show(value)}"
+
+
+def _cache_problem(value: object) -> str | None:
+    if value is None or isinstance(value, Cache):
+        return None
+    return f"a Cache is needed, as in Cache(expires=3600), not {_show(value)}"
 
 
 def _join_problem(value: object) -> str | None:
@@ -299,6 +311,7 @@ _ONE: Final[dict[Form, Callable[[object], str | None]]] = {
     "moment_or_zero": partial(_moment_problem, zero=True),
     "flag": _flag_problem,
     "values": _values_problem,
+    "cache": _cache_problem,
 }
 
 

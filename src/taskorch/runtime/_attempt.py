@@ -21,6 +21,7 @@ from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._context import CURRENT, call_with, context_of
 from taskorch.runtime._driver import Driver, Finishes
+from taskorch.runtime._memo import Memo, is_cached
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import ResourceExhaustion
@@ -65,6 +66,11 @@ class AttemptHost(Driver, Finishes, Traced, Protocol):
     notices: Notices
     publisher: Publisher
     room: ResourceExhaustion
+
+    @property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
+        ...
 
     @property
     def attempts(self) -> Begins:
@@ -153,12 +159,24 @@ class Attempt:
     ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
         work = self._work
         if work._executor is not None:
-            return resolved(work)
+            return self._remembered(resolved(work), elsewhere=elsewhere)
         task, context = task_of(self._row), context_of(work, self.number)
         handler = self._rt.attempts.runner_of(self._row).handler
         if elsewhere:
             return handler, (_portable(task, work), context.remote()), {}
-        return handler, (task, context), {}
+        return self._remembered((handler, (task, context), {}), elsewhere=False)
+
+    def _remembered(
+        self,
+        called: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]],
+        *,
+        elsewhere: bool,
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        """What is called for *called*, if a like task may have its result."""
+        if not is_cached(self._work):
+            return called
+        wrapped = self._rt.memo.wrapped
+        return wrapped(self._row, self._work, called, elsewhere=elsewhere)
 
     def variables(self) -> Context:
         variables = variables_of(self._rt, *self)

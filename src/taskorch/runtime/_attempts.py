@@ -45,6 +45,7 @@ from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._machine import whole_cores
+from taskorch.runtime._memo import Memo, is_cached
 from taskorch.runtime._tracing import Traced, variables_of
 from taskorch.runtime._waiting import Waiting
 from taskorch.runtime._work import Control, Work, control_of, forget_above, task_of
@@ -105,6 +106,11 @@ class AttemptsHost(Driver, Traced, Protocol):
     run_id: str
     threads: WorkerThreads
     waiting: Waiting
+
+    @property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
+        ...
 
 
 class Attempts:
@@ -246,8 +252,13 @@ class Attempts:
         try:
             if work._executor is not None:
                 fn, args, kwargs = resolved(work)
+                if is_cached(work):
+                    return self._rt.memo.call(row, work, fn, args, kwargs)
                 return fn(*args, **kwargs)
             runner = self.runner_of(row)
+            if is_cached(work) and not runner.program:
+                handed = task_of(row), context
+                return self._rt.memo.call(row, work, runner.handler, handed, {})
             value = runner.handler(task_of(row), context)
             if not runner.program:
                 return value

@@ -13,6 +13,7 @@ from taskorch.model import TERMINAL, Blocker, Explanation, Remedy, Stuck
 from taskorch.model._places import place_of
 from taskorch.runtime._earlier import earlier_of
 from taskorch.runtime._late import describe_late
+from taskorch.runtime._memo import is_cached
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness
@@ -81,7 +82,10 @@ def explanation(
     if cause is not None:
         latest = runtime.directory.reruns.latest(stem_of(cause.had))
         found = attrs.evolve(found, stale=why_stale(found, cause, latest))
-    return attrs.evolve(found, late=describe_late(work), where=where)
+    cache = ""
+    if work is not None and is_cached(work):
+        cache = runtime.memo.said.get(row.id, "")
+    return attrs.evolve(found, late=describe_late(work), where=where, cache=cache)
 
 
 def why_stale(found: Explanation, cause: Cause, latest: str) -> str:

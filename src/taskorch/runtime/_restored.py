@@ -11,7 +11,7 @@ from taskorch.model import Call, Missing, Program, Task, call_type
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._attempt import GONE
 from taskorch.runtime._translation import executor_for
-from taskorch.runtime._work import NO_VARIABLES, Work
+from taskorch.runtime._work import NO_VARIABLES, Work, note_cache
 
 
 class MakesWork(Protocol):
@@ -54,4 +54,5 @@ def work_of(owner: MakesWork, task: Task) -> Work:
         executor = owner.executors["program"] if is_program else None
         work = owner.new_work(None, (), {}, executor, NO_VARIABLES)
     work._task = task
+    note_cache(work)
     return work

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
+from functools import cached_property
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -56,6 +57,7 @@ from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
 from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._memo import Memo
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._orphans import hold_orphans, release_if_back
 from taskorch.runtime._publisher import Publisher
@@ -112,6 +114,7 @@ class Runtime:
         "deciders",
         "directory",
         "draining",
+        "driven",
         "epoch",
         "executors",
         "fault",
@@ -140,6 +143,7 @@ class Runtime:
         "run_id",
         "runners",
         "saturation",
+        "schedules",
         "signals",
         "spans",
         "started",
@@ -271,6 +275,10 @@ class Runtime:
         self.lifecycle: Any = None
         #: Maps that have an end, and may have more to submit, by their `id()`.
         self.maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        #: What is made again and again, once it was asked for.
+        self.schedules: Any = None
+        #: What asks drivers, once there are some.
+        self.driven: Any = None
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
@@ -584,6 +592,18 @@ class Runtime:
             self.publisher.put(items)
         items.clear()
 
+    @cached_property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
+
+        def recall(task_id: str) -> None:
+            self.recall((task_id,))
+
+        def step(change: Callable[[Kernel, int], None], *, keep: bool) -> None:
+            self.step(lambda now: change(self.kernel, now), keep=keep)
+
+        return Memo(self, None if self.committer is None else recall, step)
+
     # -- tasks ---------------------------------------------------------------------
 
     @property
@@ -702,6 +722,8 @@ class Runtime:
                 self.kernel.unpause()
 
         self.step(change)
+        if self.driven is not None:
+            self.driven.begin()
 
     def report(self) -> None:
         """Monitoring: say how things stand, to those who listen."""

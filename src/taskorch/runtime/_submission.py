@@ -78,6 +78,7 @@ from taskorch.runtime._work import (
     extra_of,
     failed_earlier,
     names_above,
+    note_cache,
     note_given,
     place_under,
     task_of,
@@ -222,6 +223,7 @@ class Submission:
         else:
             work = rt.new_work(None, (), {}, None, context)
         work._task = task
+        note_cache(work)
         entry = Entry(task, work, bucket, refs)
         if rt.committer is not None:
             # Refused here, or never: handles become the ids that they have then.
@@ -560,6 +562,7 @@ class Submission:
         if work is None or work._task is None or change is None:
             return
         work._task = with_options(work._task, entry.given)
+        note_cache(work)
         if rt.committer is not None:
             rt.committer.documents[work] = entry.document
         rt.kernel.change_options(change, now)
@@ -594,6 +597,7 @@ class Submission:
             args, kwargs = task.payload.args, task.payload.kwargs
         work = rt.new_work(old._fn, args, kwargs, old._executor, old._ctx)
         work._task = task
+        note_cache(work)
         if old._extra is not None and old._extra.trace is not None:
             extra_of(work).trace = old._extra.trace
         place_under(work, {parent._row.id: parent for parent in newest.values()})

@@ -261,6 +261,13 @@ def extra_of(work: Work) -> Extra:
     return extra
 
 
+def note_cache(work: Work) -> None:
+    """What may have the result of a like task does not take the quickest way."""
+    task = work._task
+    if task is not None and task.cache is not None:
+        extra_of(work)
+
+
 def after_of(work: Work) -> tuple[str, ...]:
     """The ids by which the submission of *work* named its parents."""
     after = work._after

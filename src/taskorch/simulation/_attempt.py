@@ -12,6 +12,7 @@ from taskorch.model import Program, Task
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT, AttemptContext, context_of
+from taskorch.runtime._memo import Memo, is_cached
 from taskorch.runtime._work import Work, task_of
 from taskorch.simulation import _agents
 from taskorch.simulation._run import Fence
@@ -28,6 +29,11 @@ class AttemptLife(Protocol):
     @property
     def world(self) -> _agents.AgentWorld:
         """The world, which has the agents."""
+        ...
+
+    @property
+    def memo(self) -> Memo:
+        """Looks for the results of like tasks."""
         ...
 
     def now(self) -> int:
@@ -108,7 +114,10 @@ class SimulatedAttempt:
         self, *, elsewhere: bool = False
     ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
         del elsewhere
-        return resolved(self._work)
+        called = resolved(self._work)
+        if not is_cached(self._work):
+            return called
+        return self._life.memo.wrapped(self.row, self._work, called, elsewhere=True)
 
     def variables(self) -> Context:
         variables = self._work._ctx.copy()

@@ -61,6 +61,7 @@ from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import Policies, PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._folding import Folding
+from taskorch.runtime._memo import Memo
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import (
     Emitted,
@@ -189,7 +190,14 @@ class Life(Hosting):
         self.opened_at: int = -1
         self.committed: int = 0
         self.folding: Folding = Folding(self)
+        self.memo: Memo = Memo(self, None, self._note_for_memo, waits=False)
         self._host(world, self.in_process.holdable)
+
+    def _note_for_memo(
+        self, change: Callable[[Kernel, int], None], *, keep: bool
+    ) -> None:
+        del keep
+        change(self.kernel, self.now())
 
     def publish(self) -> None:
         """Facts are handed over at the end of each step."""

@@ -17,7 +17,15 @@ from typing import Any, Final
 import attrs
 
 from taskorch._limits import MAX_PRIORITY
-from taskorch.model import OPTIONS, Agent, Resources, RetryPolicy, Task, id_problem
+from taskorch.model import (
+    OPTIONS,
+    Agent,
+    Cache,
+    Resources,
+    RetryPolicy,
+    Task,
+    id_problem,
+)
 from taskorch.model._describe import Form, Option
 
 try:
@@ -262,6 +270,7 @@ def _drawn(option: Option) -> Strategy[Any]:
         "retry": st.just(RetryPolicy()) | retry_policies(),
         # The usual one comes first: there a failing example shrinks to.
         "flag": st.sampled_from((option.default, not option.default)),
+        "cache": _NOTHING | st.just(Cache()),
         "name": _NOTHING | st.sampled_from(("ann", "bob")),
     }
     return table.get(form, _NOTHING)

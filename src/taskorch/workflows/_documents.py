@@ -39,6 +39,8 @@ RETRY: Final = (
 )
 #: What a wait for an event may say.
 WAIT: Final = ("wait_for", "timeout", "default")
+#: What may be said of remembering results.
+CACHE: Final = ("expires", "version", "ignore")
 #: What a phase may say of itself.
 PHASE: Final = ("max_parallel", "gate", "gate_timeout", "on_failure")
 #: Options of a task that say when it goes on.

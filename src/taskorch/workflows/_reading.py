@@ -17,6 +17,7 @@ from taskorch.model import (
     OPTIONS,
     RAISE,
     AtLeast,
+    Cache,
     Call,
     Elastic,
     Program,
@@ -35,6 +36,7 @@ from taskorch.model._options import Declared, declared
 from taskorch.model._show import show
 from taskorch.workflows._documents import (
     AT_LEAST,
+    CACHE,
     ELASTIC,
     JOINING,
     MAX_SHOWN,
@@ -399,6 +401,15 @@ class DocumentReader:
         known = {name: said[name] for name in said if name in RETRY}
         return self._made(path, RetryPolicy, known) or NO_RETRY
 
+    def cache(self, path: str, value: object) -> Cache | None:
+        if isinstance(value, bool):
+            return Cache() if value else None
+        said = self._mapping(path, value)
+        self._refuse_others(path, said, CACHE)
+        known = {name: said[name] for name in said if name in CACHE}
+        made: Cache | None = self._made(path, Cache, known)
+        return made
+
     def seconds(self, path: str, value: object, *, zero: bool = False) -> float | None:
         try:
             return check_seconds("it", value, zero=zero)
@@ -497,6 +508,7 @@ _READ: Final[dict[Form, Callable[[DocumentReader, str, object], Any]]] = {
     "retry": DocumentReader.retry,
     "flag": DocumentReader.flag,
     "values": DocumentReader.values,
+    "cache": DocumentReader.cache,
 }
 #: The options that a task of a workflow may have, beside its type.
 _OPTIONS: Final = {

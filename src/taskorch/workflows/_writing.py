@@ -17,6 +17,7 @@ from taskorch.model import (
     OPTIONS,
     RAISE,
     AtLeast,
+    Cache,
     Call,
     Elastic,
     Join,
@@ -264,6 +265,17 @@ def _written_moment(value: float | datetime) -> float | str:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
+def _written_cache(cache: Cache) -> dict[str, Any] | bool:
+    said: dict[str, Any] = {}
+    if cache.expires is not None:
+        said["expires"] = cache.expires
+    if cache.version:
+        said["version"] = cache.version
+    if cache.ignore:
+        said["ignore"] = sorted(cache.ignore)
+    return said or True
+
+
 def _written_retry(policy: RetryPolicy) -> dict[str, Any]:
     if not isinstance(policy.wait, str):
         msg = "retry.wait is a strategy of its own"
@@ -392,6 +404,7 @@ _WRITE: Final[dict[Form, Callable[[Any], Any]]] = {
     "names": sorted,
     "resources": _written_resources,
     "retry": _written_retry,
+    "cache": _written_cache,
 }
 #: Of each option but those of one task, and its type.
 _WRITTEN: Final = {

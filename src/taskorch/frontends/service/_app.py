@@ -38,6 +38,7 @@ from taskorch.frontends.service._problems import (
     on_http_error,
     on_problem,
 )
+from taskorch.frontends.service._schedules import Schedules
 from taskorch.frontends.service._submissions import Submissions
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.frontends.service._values import answer
@@ -128,6 +129,7 @@ def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
         *Numbers(orch).operations(),
         *Tasks(orch).operations(),
         *Workflows(orch).operations(),
+        *Schedules(orch).operations(),
         *Events(orch, feed).operations(),
     ]
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch.model import OPTIONS, Resources, RetryPolicy, Task
+from taskorch.model import OPTIONS, Cache, Resources, RetryPolicy, Task
 from taskorch.model._describe import Form
 from taskorch.protocols import Finding, Validator, Verdict
 from taskorch.testing.laws._case import (
@@ -61,6 +61,7 @@ _OF_FORM: Final[dict[Form, tuple[Any, ...]]] = {
     "key": ("", 5, None, "key-1"),
     "flag": ("yes", True, False),
     "name": ("", 5, None, "ann", "bob"),
+    "cache": ("yes", None, Cache(), Cache(expires=5)),
     "values": (5, None, {}, {"a": 1}),
 }
 #: And of each field.

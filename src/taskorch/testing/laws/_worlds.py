@@ -13,6 +13,7 @@ from taskorch._limits import MAX_AMOUNT, MAX_PRIORITY
 from taskorch.model import (
     NO_RESOURCES,
     OPTIONS,
+    Cache,
     Performance,
     Resources,
     RetryPolicy,
@@ -261,6 +262,7 @@ _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
     "key": lambda random: random.choice((None, None, f"key-{random.getrandbits(16)}")),
     "flag": lambda random: random.randrange(3) > 0,
     "name": _one_of(None, None, "ann", "bob"),
+    "cache": _one_of(None, None, Cache(), Cache(expires=60.0)),
     "values": lambda random: random.choice((None, {}, _some_fields(random))),
 }
 

@@ -1,0 +1,156 @@
+"""What is made again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._managers import ScheduleManager, ScheduleStatus
+from taskorch.frontends.service._bodies import read_object, refuse
+from taskorch.frontends.service._operations import (
+    CHANGED,
+    OBJECT,
+    TEXT,
+    Current,
+    Operation,
+    asked,
+    changed,
+    listed,
+    named,
+    number,
+    told,
+)
+from taskorch.frontends.service._values import answer
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_PAUSE: Final = asked(reason={"type": "string", "minLength": 1})
+_BACKFILL: Final = asked("since", "until", since=TEXT, until=TEXT)
+_IDS: Final = told(ids=listed(TEXT))
+_MOST: Final = 1_000
+
+
+class Schedules:
+    """
+    The operations on schedules.
+
+    Args:
+        orch: Who has them.
+    """
+
+    def __init__(self, orch: Current) -> None:
+        self._orch = orch
+
+    def operations(self) -> list[Operation]:
+        """The operations on schedules."""
+        every, one = "/api/v1/schedules", "/api/v1/schedules/{name}"
+        return [
+            Operation(
+                *("GET", every, "find_schedules", "All schedules."),
+                self._list,
+                answer=told(schedules=listed(OBJECT)),
+            ),
+            Operation(
+                *("GET", one, "schedule_status", "When a schedule comes next."),
+                self._status,
+                query={"count": {"type": "integer"}},
+                refuses=(404,),
+            ),
+            Operation(
+                *("POST", f"{one}/pause", "pause_schedule"),
+                "Make nothing for the slots that come.",
+                self._pause,
+                body=_PAUSE,
+                is_body_needed=False,
+                answer=CHANGED,
+                refuses=(404, 422),
+            ),
+            *(
+                Operation(
+                    *("POST", f"{one}/{verb}", f"{verb}_schedule", words),
+                    partial(changed, self._one(change), "name"),
+                    answer=CHANGED,
+                    refuses=(404,),
+                )
+                for verb, words, change in (
+                    ("resume", "Let a schedule go on.", ScheduleManager.resume),
+                    ("remove", "Remove a schedule.", ScheduleManager.remove),
+                )
+            ),
+            Operation(
+                *("POST", f"{one}/trigger", "trigger_schedule"),
+                "Make now what a schedule makes.",
+                self._trigger,
+                status=202,
+                answer=_IDS,
+                refuses=(404, 422),
+            ),
+            Operation(
+                *("POST", f"{one}/backfill", "backfill_schedule"),
+                "Make what would have been made.",
+                self._backfill,
+                body=_BACKFILL,
+                status=202,
+                answer=_IDS,
+                refuses=(404, 422),
+            ),
+        ]
+
+    def _manager(self) -> ScheduleManager:
+        return self._orch().schedules
+
+    def _one(
+        self, change: Callable[[ScheduleManager, str], bool]
+    ) -> Callable[[str], bool]:
+        return lambda name: change(self._manager(), name)
+
+    async def _list(self, _: Request) -> Response:
+        found = await run_in_threadpool(self._manager().list)
+        return answer({"schedules": [document_of(each) for each in found]})
+
+    async def _status(self, request: Request) -> Response:
+        name, manager = named(request, "name"), self._manager()
+        count = number(request.query_params, "count", 1, _MOST, 5)
+        status = await run_in_threadpool(manager.status, name)
+        coming = await run_in_threadpool(manager.next, name, count)
+        said = document_of(status)
+        return answer({**said, "coming": [moment.isoformat() for moment in coming]})
+
+    async def _pause(self, request: Request) -> Response:
+        said = await read_object(request, _PAUSE, is_needed=False)
+        reason = said.get("reason", "paused over HTTP")
+        pause = partial(self._manager().pause, named(request, "name"), reason)
+        return answer({"changed": await run_in_threadpool(pause)})
+
+    async def _trigger(self, request: Request) -> Response:
+        made = await run_in_threadpool(self._manager().trigger, named(request, "name"))
+        return answer({"ids": [made]}, 202)
+
+    async def _backfill(self, request: Request) -> Response:
+        said = await read_object(request, _BACKFILL)
+        for name, value in said.items():
+            if not isinstance(value, str):
+                refuse(name, "a moment is needed, such as 2026-11-25T03:00")
+        fill = partial(self._manager().backfill, named(request, "name"), **said)
+        return answer({"ids": await run_in_threadpool(fill)}, 202)
+
+
+def document_of(status: ScheduleStatus) -> dict[str, Any]:
+    """A schedule as JSON has it."""
+    coming = status.next
+    return {
+        "name": status.name,
+        "makes": status.makes,
+        "next": None if coming is None else coming.isoformat(),
+        "done": status.done.isoformat(),
+        "running": list(status.running),
+        "paused": status.paused,
+        "trouble": status.trouble,
+        "definition": status.document,
+        "text": str(status),
+    }

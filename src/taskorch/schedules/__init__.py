@@ -1,0 +1,16 @@
+"""
+Schedules: when something is made again and again, and what.
+
+1. Cron is read by cronsim, which follows Debian's at the changes of clocks; zones are
+   those of `zoneinfo`.
+2. A slot is named by its time in UTC, and its task by the slot: so it cannot run twice.
+3. Here is no clock. What asks, and makes the tasks, is `orch.schedules`.
+"""
+
+from taskorch.schedules._definition import Definition as Definition
+from taskorch.schedules._definition import Importable as Importable
+from taskorch.schedules._definition import define as define
+from taskorch.schedules._definition import read_definition as read_definition
+from taskorch.schedules._times import Times as Times
+from taskorch.schedules._times import moment_ns as moment_ns
+from taskorch.schedules._times import slot_name as slot_name

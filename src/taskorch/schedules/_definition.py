@@ -1,0 +1,274 @@
+"""What a schedule is, as a value and as a document."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from importlib import import_module
+from typing import Any, Final
+
+import attrs
+
+from taskorch._limits import NS
+from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
+from taskorch.model import Call, Task, check_seconds, id_problem
+from taskorch.model._show import show
+from taskorch.schedules._times import Times, moment_ns, slot_name, text_of, zone_of
+from taskorch.workflows import Workflow
+from taskorch.workflows._task_documents import tasks_of
+from taskorch.workflows._writing import write_task
+
+CATCH_UP: Final = ("last", "all", "none")
+OVERLAP: Final = ("skip", "queue", "cancel")
+#: What a document of a schedule may say.
+KEYS: Final = (
+    *("when", "zone", "catch_up", "overlap", "jitter", "start", "end"),
+    *("paused", "task", "workflow", "code"),
+)
+
+
+@attrs.frozen
+class Definition:
+    """A schedule: what is made when."""
+
+    name: str
+    #: The text of its times.
+    when: str
+    zone: str = "UTC"
+    catch_up: str = "last"
+    overlap: str = "skip"
+    #: Seconds, within which each slot is put off by chance, the same each time.
+    jitter: float = 0.0
+    #: No slot is before, in ns.
+    start_ns: int | None = None
+    #: No slot is after, in ns.
+    end_ns: int | None = None
+    #: Why it is paused; "": it is not.
+    paused: str = ""
+    #: What is made: the document of a task or of a workflow, or how the code that adds
+    #: it calls it.
+    work: Mapping[str, Any] = attrs.Factory(dict)
+
+    def times(self) -> Times:
+        """Its slots."""
+        return Times(self.when, self.zone, self.start_ns or 0)
+
+    def put_off_ns(self, slot_ns: int) -> int:
+        """How long after its time a slot comes, in ns."""
+        if not self.jitter:
+            return 0
+        drawn = zlib.crc32(f"{self.name}/{slot_ns}".encode()) / 2**32
+        return int(drawn * self.jitter * NS)
+
+    def slot_id(self, slot_ns: int) -> str:
+        """The id of what is made for a slot."""
+        between = "-" if "workflow" in self.work else "/"
+        return f"{self.name}{between}{slot_name(slot_ns)}"
+
+    def timing(self) -> tuple[object, ...]:
+        """All that says when its slots are."""
+        return self.when, self.zone, self.start_ns, self.end_ns
+
+    def document(self) -> dict[str, Any]:
+        """It as a document of the kind that JSON keeps."""
+        said: dict[str, Any] = {"when": self.when, "zone": self.zone}
+        said["catch_up"], said["overlap"] = self.catch_up, self.overlap
+        if self.jitter:
+            said["jitter"] = self.jitter
+        if self.start_ns is not None:
+            said["start"] = self.start_ns / NS
+        if self.end_ns is not None:
+            said["end"] = self.end_ns / NS
+        if self.paused:
+            said["paused"] = self.paused
+        return {**said, **self.work}
+
+    def text(self) -> str:
+        """It as JSON."""
+        return json.dumps(self.document(), ensure_ascii=False, sort_keys=True)
+
+
+def define(
+    name: str,
+    when: object,
+    what: object,
+    *,
+    zone: str = "UTC",
+    catch_up: str = "last",
+    overlap: str = "skip",
+    jitter: float | timedelta = 0.0,
+    start: object = None,
+    end: object = None,
+) -> tuple[Definition, Task | Workflow]:
+    """
+    A schedule, and what it makes.
+
+    Raises:
+        InvalidTaskError: One of them cannot be.
+        ImportError: cronsim is not installed.
+    """
+    problem = id_problem(name)
+    if problem is None and "/" in name:
+        problem = f"{show(name)} has a slash"
+    if problem is not None:
+        msg = f"the name of a schedule: {problem}"
+        raise InvalidTaskError(msg, hint="one word: slots are called name/time")
+    _check_of("catch_up", catch_up, CATCH_UP)
+    _check_of("overlap", overlap, OVERLAP)
+    work = _work_of(name, what)
+    if overlap == "queue" and isinstance(work, Workflow):
+        msg = (
+            "overlap='queue' is for tasks: a run of a workflow cannot wait for another"
+        )
+        raise InvalidTaskError(msg, hint="overlap='skip' or 'cancel'")
+    place = zone_of(zone)
+    start_ns, end_ns = moment_ns("start", start, place), moment_ns("end", end, place)
+    if start_ns is not None and end_ns is not None and end_ns < start_ns:
+        msg = f"schedule {name!r} ends before it starts"
+        raise InvalidTaskError(msg)
+    definition = Definition(
+        name,
+        text_of(when),
+        zone,
+        catch_up,
+        overlap,
+        check_seconds("jitter", jitter),
+        start_ns,
+        end_ns,
+        work=_written(work),
+    )
+    definition.times()
+    return definition, work
+
+
+def read_definition(
+    name: str,
+    said: object,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    *,
+    programs: bool = True,
+) -> tuple[Definition, Task | Workflow | None]:
+    """
+    A schedule of a document, and what it makes: None, if only code can say that.
+
+    Raises:
+        InvalidTaskError: It is not well formed.
+        UsageError: What it makes is not.
+    """
+    if not isinstance(said, Mapping):
+        msg = f"schedule {name!r}: a mapping is needed, not {show(said)}"
+        raise InvalidTaskError(msg, hint="when: '0 3 * * *', and a task")
+    for key in said:
+        if key not in KEYS:
+            msg = f"schedule {name!r}: there is no key {show(key)}"
+            raise InvalidTaskError(msg, hint=f"there are {', '.join(KEYS)}")
+    if "when" not in said:
+        msg = f"schedule {name!r} does not say when"
+        raise InvalidTaskError(msg, hint="when: '0 3 * * *', or 'every 15m'")
+    made = [key for key in ("task", "workflow", "code") if key in said]
+    if len(made) != 1:
+        msg = f"schedule {name!r} makes a task or a workflow: one of the two"
+        raise InvalidTaskError(msg, hint="task: {call: 'module:function'}")
+    work: Task | Workflow | None = None
+    names = {} if functions is None else functions
+    if made == ["task"]:
+        try:
+            (work,) = tasks_of([said["task"]], names, programs=programs, handle=_nobody)
+        except ValidationFailedError as error:
+            msg = f"schedule {name!r}: {error}"
+            raise InvalidTaskError(msg) from None
+    elif made == ["workflow"]:
+        work = Workflow.from_dict(said["workflow"], functions)
+    options = {
+        key: said[key]
+        for key in ("zone", "catch_up", "overlap", "jitter", "start", "end")
+        if key in said
+    }
+    definition, _ = define(name, said["when"], work or Task("code"), **options)
+    paused = said.get("paused", "")
+    if not isinstance(paused, str):
+        msg = f"schedule {name!r}: paused is a text that says why, not {show(paused)}"
+        raise InvalidTaskError(msg)
+    return attrs.evolve(definition, paused=paused, work={made[0]: said[made[0]]}), work
+
+
+def _nobody(task_id: str) -> Any:
+    msg = f"there is no task {task_id!r} whose result could be had"
+    raise InvalidTaskError(msg)
+
+
+def _check_of(what: str, value: object, values: tuple[str, ...]) -> None:
+    if value not in values:
+        msg = f"{what} is one of {', '.join(map(repr, values))}, not {show(value)}"
+        raise InvalidTaskError(msg)
+
+
+def _work_of(name: str, what: object) -> Task | Workflow:
+    if isinstance(what, Workflow):
+        return what
+    if isinstance(what, Task):
+        for option in ("id", "idempotency_key", "not_before", "deadline"):
+            if getattr(what, option) is not None:
+                msg = f"schedule {name!r}: its task has no {option} (each slot has one)"
+                raise InvalidTaskError(msg)
+        return what
+    if callable(what):
+        return Task.call(what)
+    msg = f"a schedule makes a Task, a Workflow or a call, not {show(what)}"
+    raise InvalidTaskError(msg)
+
+
+class Importable(Mapping[str, Callable[..., Any]]):
+    """Functions by where they are imported from, `module:name`."""
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        module, _, path = name.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in path.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError, ValueError):
+            raise KeyError(name) from None
+        if not path or not callable(found):
+            raise KeyError(name)
+        return found  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _named(work: Task | Workflow) -> dict[str, Callable[..., Any]]:
+    """The functions that are called, by where they are imported from."""
+    tasks = [work] if isinstance(work, Task) else work.tasks("run")
+    named: dict[str, Callable[..., Any]] = {}
+    for task in tasks:
+        if isinstance(task.payload, Call):
+            called = [task.payload.fn, *task.payload.args]
+            found: list[Any] = [getattr(each, "fn", each) for each in called]
+            for fn in found:
+                module = getattr(fn, "__module__", None)
+                path = getattr(fn, "__qualname__", None)
+                # One that is just being decorated is not in its module yet.
+                if callable(fn) and path and module in sys.modules and "<" not in path:
+                    named[f"{module}:{path}"] = fn
+    return named
+
+
+def _written(work: Task | Workflow) -> dict[str, Any]:
+    """The document of what is made; if there is none, what the code calls it."""
+    try:
+        if isinstance(work, Workflow):
+            said: dict[str, Any] = {"workflow": work.to_dict(_named(work))}
+        else:
+            said = {"task": write_task(work, work.after, _named(work))}
+        json.dumps(said)
+    except (UsageError, TypeError, ValueError):
+        name = work.name if isinstance(work, Workflow) else work.type
+        return {"code": str(name)}
+    return said

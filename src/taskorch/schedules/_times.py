@@ -1,0 +1,312 @@
+"""When the slots of a schedule are: by cron's rules, or at equal distances."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from difflib import get_close_matches
+from typing import Any, Final
+
+from taskorch._limits import NS
+from taskorch.errors import InvalidTaskError
+from taskorch.model._show import show
+
+#: Names for what is often said.
+ALIASES: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+_EVERY: Final = re.compile(r"every\s+(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+#: The shortest distance of two slots, in s.
+_LEAST: Final = 0.001
+#: A time of no zone, in which cron's arithmetic is done.
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001
+_NO: Final = timedelta(0)
+_SECOND: Final = timedelta(seconds=1)
+#: In this time, clocks are set once at the most, in s.
+_WEEK: Final = 7 * 86_400
+#: How far back the last slot is looked for, in s.
+_BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
+_FIELDS: Final = "minute hour day-of-month month day-of-week"
+
+
+class Times:
+    """
+    The slots of a schedule, in ns since the epoch.
+
+    Args:
+        when: Five fields of cron, six with seconds before them, one of the names
+            `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`; `"every 15m"`; or a
+            distance, in seconds or as a timedelta.
+        zone: The name of the zone in which cron's fields are read.
+        start_ns: When the first of equal distances begins.
+
+    Raises:
+        InvalidTaskError: It is no such text, it never comes, or there is no such zone.
+        ImportError: cronsim is not installed.
+    """
+
+    def __init__(self, when: object, zone: str = "UTC", start_ns: int = 0) -> None:
+        self.zone: tzinfo = zone_of(zone)
+        self.text: str = text_of(when)
+        self._start_ns = start_ns
+        self._every: int = 0
+        self._class: Any = None
+        #: The slots from some time on, and that time, where clocks are never set.
+        self._coming: tuple[datetime, Iterator[datetime]] | None = None
+        match = _EVERY.fullmatch(self.text)
+        if match is not None:
+            self._every = int(float(match[1]) * _UNITS[match[2]] * NS)
+            return
+        self._expression = ALIASES.get(self.text.lower(), self.text)
+        fields = self._expression.split()
+        #: As Debian's cron tells them apart: those without a star go by the wall.
+        self._is_fixed: bool = (
+            len(fields) == 5  # noqa: PLR2004 - without seconds
+            and not fields[0].startswith("*")
+            and not fields[1].startswith("*")
+        )
+        self._class = _cron()
+        self._check()
+
+    def _check(self) -> None:
+        if self._expression.startswith("@"):
+            msg = f"there is no {show(self._expression)}"
+            if self._expression.lower() == "@reboot":
+                msg = "'@reboot' is no time: submit the task when the program begins"
+            raise InvalidTaskError(msg, hint=f"there are {', '.join(ALIASES)}")
+        try:
+            found = self._class(self._expression, datetime(2024, 1, 1, tzinfo=UTC))
+        except _error() as error:
+            raise self._wrong(str(error)) from None
+        if next(found, None) is None:
+            msg = f"{show(self.text)} never comes"
+            raise InvalidTaskError(msg, hint="no year has such a day")
+
+    def _wrong(self, why: str) -> InvalidTaskError:
+        fields = self.text.split()
+        if len(fields) not in (5, 6):
+            msg = f"{show(self.text)} is no time of cron: it has {len(fields)} fields"
+            return InvalidTaskError(
+                msg, hint=f"the five are {_FIELDS}, as in '0 3 * * *'; or 'every 15m'"
+            )
+        if why == "Bad day-of-month" and fields[-3].isdigit():
+            day = int(fields[-3])
+            if 1 <= day <= 31:  # noqa: PLR2004 - days of a month
+                msg = f"{show(self.text)} never comes: no such month has a day {day}"
+                return InvalidTaskError(msg, hint="'L' is the last day of a month")
+        where = why.removeprefix("Bad ")
+        msg = f"{show(self.text)} is no time of cron: the {where} cannot be read"
+        return InvalidTaskError(
+            msg, hint=f"the five are {_FIELDS}, as in '0 3 * * 1-5'"
+        )
+
+    def after(self, ns: int) -> int | None:
+        """The first slot after *ns*; None: there is none."""
+        if self._every:
+            steps = (ns - self._start_ns) // self._every + 1
+            return self._start_ns + max(steps, 0) * self._every
+        after = self._first_showing if self._is_fixed else self._each_showing
+        second = after(ns // NS)
+        return None if second is None else second * NS
+
+    def until(self, ns: int) -> int | None:
+        """The last slot that is not after *ns*; None: there is none."""
+        if self._every:
+            steps = (ns - self._start_ns) // self._every
+            return self._start_ns + steps * self._every if steps >= 0 else None
+        for seconds in _BACK:
+            last, slot = None, self.after(ns - seconds * NS)
+            while slot is not None and slot <= ns:
+                last, slot = slot, self.after(slot)
+            if last is not None:
+                return last
+        return None
+
+    def _each_showing(self, second: int) -> int | None:
+        """The next moment at which the clock shows one of the times: cron's stars."""
+        offset = self._offset(second)
+        wall = _utc(second) + offset
+        while True:
+            shown = self._naive_after(wall)
+            if shown is None:
+                return None
+            found = _second(shown - offset)
+            change = self._change(second, found, offset)
+            if change is None:
+                return found
+            # The clock is set before that: it is looked at anew from there.
+            second, offset = change, self._offset(change)
+            wall = _utc(second) + offset - _SECOND
+
+    def _first_showing(self, second: int) -> int | None:
+        """
+        The next time of a job that comes at a certain time of the day.
+
+        What the clock shows twice counts once; what it leaves out comes as it is set.
+        """
+        wall = _utc(second) + self._offset(second)
+        while True:
+            shown = self._naive_after(wall)
+            if shown is None:
+                return None
+            wall = shown
+            # Of two moments that show it, this is the first.
+            found = _second(
+                shown - (shown.replace(tzinfo=self.zone).utcoffset() or _NO)
+            )
+            offset = self._offset(found)
+            if _utc(found) + offset != shown:
+                # It is left out: with the offset of before, it is after the change.
+                before = self._offset(found - 86_400)
+                change = self._change(found - 86_400, found + 86_400, before)
+                found = found if change is None else change
+            if found > second:
+                return found
+
+    def _naive_after(self, wall: datetime) -> datetime | None:
+        """What cron says comes after *wall*, where clocks are never set."""
+        coming, self._coming = self._coming, None
+        if coming is None or coming[0] != wall:
+            slots = iter(self._class(self._expression, wall))
+        else:
+            slots = coming[1]
+        found: datetime | None = next(slots, None)
+        if found is not None:
+            self._coming = found, slots
+        return found
+
+    def _offset(self, second: int) -> timedelta:
+        """How far the clock of the zone is ahead of UTC."""
+        return datetime.fromtimestamp(second, self.zone).utcoffset() or _NO
+
+    def _change(self, since: int, until: int, offset: timedelta) -> int | None:
+        """The first moment after *since*, up to *until*, with another offset."""
+        while since < until:
+            step = min(until, since + _WEEK)
+            if self._offset(step) != offset:
+                while since + 1 < step:
+                    middle = (since + step) // 2
+                    if self._offset(middle) == offset:
+                        since = middle
+                    else:
+                        step = middle
+                return step
+            since = step
+        return None
+
+
+def _utc(second: int) -> datetime:
+    return _EPOCH + timedelta(seconds=second)
+
+
+def _second(moment: datetime) -> int:
+    return (moment - _EPOCH) // _SECOND
+
+
+def text_of(when: object) -> str:
+    """
+    What is said of when, as a text.
+
+    Raises:
+        InvalidTaskError: It is neither a text nor a distance.
+    """
+    if isinstance(when, timedelta):
+        when = when.total_seconds()
+    if isinstance(when, int | float) and not isinstance(when, bool):
+        if not _LEAST <= when < 1e9:  # noqa: PLR2004 - some thirty years; NaN is neither
+            msg = f"slots are at least {_LEAST:g} s apart, and not {show(when)} s"
+            raise InvalidTaskError(msg)
+        return f"every {when:.3f}".rstrip("0").rstrip(".") + "s"
+    if not isinstance(when, str):
+        msg = f"a schedule has a time of cron or a distance, not {show(when)}"
+        raise InvalidTaskError(msg, hint="'0 3 * * *', 'every 15m', or a timedelta")
+    text = " ".join(when.split())
+    match = _EVERY.fullmatch(text)
+    if match is not None and float(match[1]) * _UNITS[match[2]] < _LEAST:
+        msg = f"slots are at least {_LEAST:g} s apart, and not {show(text)}"
+        raise InvalidTaskError(msg)
+    return text
+
+
+def zone_of(name: object) -> tzinfo:
+    """
+    The zone of a name.
+
+    Raises:
+        InvalidTaskError: There is no such zone.
+    """
+    if name == "UTC":
+        return UTC
+    # Read from files, and by those alone who have schedules.
+    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415
+
+    try:
+        if isinstance(name, str):
+            return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        near = get_close_matches(str(name), sorted(available_timezones()), 1)
+        hint = f"did you mean {near[0]!r}?" if near else "such as 'Europe/Berlin'"
+        msg = f"there is no zone {show(name)}"
+        raise InvalidTaskError(msg, hint=hint) from None
+    msg = f"a zone is named by a text, not {show(name)}"
+    raise InvalidTaskError(msg, hint="such as 'Europe/Berlin'")
+
+
+def moment_ns(what: str, value: object, zone: tzinfo) -> int | None:
+    """
+    A moment in ns since the epoch; None stays None.
+
+    Raises:
+        InvalidTaskError: It is neither a datetime, an ISO text nor seconds.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            msg = f"{what} is a moment such as '2026-11-25T03:00', not {show(value)}"
+            raise InvalidTaskError(msg) from None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            value = value.replace(tzinfo=zone)
+        return round(value.timestamp() * 1_000) * (NS // 1_000)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return int(value * NS)
+    msg = f"{what} is a datetime, an ISO text or seconds, not {show(value)}"
+    raise InvalidTaskError(msg)
+
+
+def slot_name(ns: int) -> str:
+    """What a slot is called in the ids of its tasks: its time, in UTC."""
+    at = datetime.fromtimestamp(ns // NS, UTC)
+    if ns % NS:
+        return at.strftime("%Y-%m-%dT%H%M%S") + f".{ns % NS // 1000:06d}Z"
+    return at.strftime("%Y-%m-%dT%H%M%SZ" if at.second else "%Y-%m-%dT%H%MZ")
+
+
+def _error() -> type[Exception]:
+    from cronsim import CronSimError  # noqa: PLC0415 - an extra
+
+    error: type[Exception] = CronSimError
+    return error
+
+
+def _cron() -> Any:
+    try:
+        from cronsim import CronSim  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        msg = (
+            "times of cron need cronsim: pip install 'taskorch[cron]'; "
+            "distances, such as 'every 1h', do without"
+        )
+        raise ImportError(msg) from error
+    return CronSim

@@ -1,0 +1,254 @@
+"""What is made again and again, in virtual time, which begins on 2026-01-01."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from taskorch import Task, TaskState, Workflow
+from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.events import ScheduleFired, ScheduleSkipped
+from taskorch.testing import Simulation
+
+HOUR = 3_600.0
+pytest.importorskip("cronsim")
+
+
+def simulation(seconds=1.0):
+    sim = Simulation()
+    sim.agent("able", capabilities=["job", "step"], max_concurrency=None)
+    sim.work("job", seconds)
+    return sim
+
+
+def made(sim):
+    return [a.task_id for a in sim.attempts]
+
+
+def skipped(sim):
+    return [
+        (event.slots, event.reason)
+        for event in sim.events
+        if isinstance(event, ScheduleSkipped)
+    ]
+
+
+def test_a_slot_of_cron_and_one_of_a_distance_has_a_task_of_its_name():
+    sim = simulation()
+    sim.schedules.add("nightly", "0 3 * * *", Task("job"), zone="Europe/Berlin")
+    sim.schedules.add("often", timedelta(hours=12), Task("job"))
+
+    sim.run(until=25 * HOUR)
+
+    assert made(sim) == [
+        "nightly/2026-01-01T0200Z",
+        "often/2026-01-01T1200Z",
+        "often/2026-01-02T0000Z",
+    ]
+    fired = [event for event in sim.events if isinstance(event, ScheduleFired)]
+    assert [event.task_id for event in fired] == made(sim)
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "hours"),
+    [("last", [1, 5, 6]), ("all", [1, 2, 3, 4, 5, 6]), ("none", [1, 6])],
+)
+def test_what_was_missed_while_nobody_was_here_is_caught_up_with_as_said(
+    catch_up, hours
+):
+    sim = simulation()
+    sim.schedules.add("h", "0 * * * *", Task("job"), catch_up=catch_up)
+    sim.run(until=1.5 * HOUR)
+    sim.crash(downtime=4 * HOUR)
+
+    sim.run(until=6.5 * HOUR)
+
+    assert made(sim) == [f"h/2026-01-01T{hour:02}00Z" for hour in hours]
+    missing = 6 - len(hours)
+    assert sum(count for count, _ in skipped(sim)) == missing
+
+
+def test_a_crash_at_any_moment_neither_doubles_a_slot_nor_loses_one():
+    for fact in range(8, 40):
+        for stage in ("made", "sent", "kept", "told"):
+            sim = simulation()
+            sim.schedules.add("h", "0 * * * *", Task("job"), catch_up="all")
+            sim.crash_at(fact, stage, downtime=10.0)
+            sim.run(until=5.5 * HOUR)
+            tasks = [status.task_id for status in sim.tasks("completed")]
+            assert tasks == [f"h/2026-01-01T{hour:02}00Z" for hour in range(1, 6)]
+
+
+def test_overlap_skips_queues_or_cancels():
+    for overlap, states in {
+        "skip": ["completed", "completed"],
+        "queue": ["completed", "completed", "running", "pending"],
+        "cancel": ["cancelled", "cancelled", "cancelled", "running"],
+    }.items():
+        sim = simulation(seconds=1.5 * HOUR)
+        sim.schedules.add("h", "0 * * * *", Task("job"), overlap=overlap)
+        sim.run(until=4.8 * HOUR)
+        assert [str(status.state) for status in sim.tasks()] == states
+        if overlap == "skip":
+            assert skipped(sim) == [
+                (1, "h/2026-01-01T0100Z has not ended"),
+                (1, "h/2026-01-01T0300Z has not ended"),
+            ]
+
+
+def test_what_is_paused_makes_nothing_and_says_what_it_has_skipped():
+    sim = simulation()
+    sim.schedules.add("h", "0 * * * *", Task("job"))
+    sim.run(until=1.5 * HOUR)
+    assert sim.schedules.pause("h", "the disk is full")
+    assert not sim.schedules.pause("h")
+    sim.run(until=3.5 * HOUR)
+    assert "It is paused: the disk is full." in sim.schedules.explain("h")
+    sim.crash(downtime=60)
+    sim.run(until=4.5 * HOUR)
+    assert sim.schedules.resume("h")
+    assert not sim.schedules.resume("h")
+    sim.run(until=5.5 * HOUR)
+
+    assert made(sim) == ["h/2026-01-01T0100Z", "h/2026-01-01T0500Z"]
+    assert skipped(sim) == [(3, "it was paused: the disk is full")]
+
+
+def test_an_edit_keeps_what_was_done_and_says_what_it_passes_over():
+    sim = simulation()
+    sim.schedules.add("h", "0 * * * *", Task("job"), catch_up="all")
+    sim.run(until=1.5 * HOUR)
+    sim.schedules.add("h", "30 * * * *", Task("job"), catch_up="all")
+    sim.run(until=3 * HOUR)
+
+    assert made(sim) == ["h/2026-01-01T0100Z", "h/2026-01-01T0230Z"]
+
+
+def test_trigger_backfill_next_list_and_remove():
+    sim = simulation()
+    status = sim.schedules.add("h", "0 * * * *", Task("job"), zone="Asia/Tokyo")
+    assert status.next == datetime(2026, 1, 1, 1, tzinfo=UTC)
+    assert [at.hour for at in sim.schedules.next("h", 3)] == [10, 11, 12]
+    assert sim.schedules.trigger("h") == "h/2026-01-01T0000Z"
+    filled = sim.schedules.backfill("h", "2025-12-31T20:00Z", "2025-12-31T22:00Z")
+    sim.run(until=10)
+    assert filled == [f"h/2025-12-31T{hour}00Z" for hour in (20, 21, 22)]
+    assert [a.start for a in sim.attempts] == [0.0, 0.0, 1.0, 2.0]
+    # What is filled once more has its tasks already.
+    again = sim.schedules.backfill("h", "2025-12-31T20:00Z", "2025-12-31T22:00Z")
+    sim.run(until=20)
+    assert again == filled
+    assert len(made(sim)) == 4
+    assert [status.name for status in sim.schedules.list()] == ["h"]
+    assert sim.schedules.remove("h")
+    assert not sim.schedules.remove("h")
+    sim.run(until=3 * HOUR)
+    assert len(made(sim)) == 4
+    with pytest.raises(UnknownTaskError, match="no schedule 'h'"):
+        sim.schedules.status("h")
+
+
+def test_jitter_puts_off_each_slot_within_its_seconds_and_always_alike():
+    starts = []
+    for _ in range(2):
+        sim = simulation()
+        for number in range(20):
+            sim.schedules.add(f"s{number}", "0 1 * * *", Task("job"), jitter=600)
+        sim.run(until=2 * HOUR)
+        starts.append([a.start for a in sim.attempts])
+    assert starts[0] == starts[1]
+    assert len(set(starts[0])) > 15
+    assert all(HOUR <= start < HOUR + 600 for start in starts[0])
+
+
+def test_start_and_end_bound_the_slots():
+    sim = simulation()
+    sim.schedules.add(
+        "h",
+        "0 * * * *",
+        Task("job"),
+        start="2026-01-01T02:00",
+        end=datetime(2026, 1, 1, 4, tzinfo=UTC),
+    )
+    sim.run(until=10 * HOUR)
+    assert [a.start / HOUR for a in sim.attempts] == [2, 3, 4]
+    assert sim.schedules.status("h").next is None
+    assert "no slot any more" in sim.schedules.explain("h")
+
+
+def test_a_workflow_is_run_once_a_slot_and_not_while_the_last_goes_on():
+    sim = simulation()
+    sim.work("step", 1.2 * HOUR)
+    wf = Workflow("etl")
+    first = wf.add(Task("step", id="a"))
+    wf.add(Task("step", id="b", after=[first]))
+    sim.schedules.add("etl", "0 * * * *", wf)
+    sim.run(until=2 * HOUR)
+    sim.crash(downtime=60)
+    sim.run(until=5.5 * HOUR)
+
+    runs = list(dict.fromkeys(name.partition("/")[0] for name in made(sim)))
+    # What it did when the orchestrator died begins anew.
+    assert runs == ["etl-2026-01-01T0100Z", "etl-2026-01-01T0500Z"]
+    with pytest.raises(InvalidTaskError, match="overlap='queue' is for tasks"):
+        sim.schedules.add("q", "0 * * * *", wf, overlap="queue")
+
+
+def test_what_is_refused_is_tried_again_and_said():
+    sim = Simulation()
+    sim.schedules.add("h", "0 1 * * *", Task("job"))
+    sim.run(until=HOUR + 1)
+    assert "was refused, and is tried again" in sim.schedules.explain("h")
+    sim.agent("able", capabilities=["job"])
+    sim.run(until=HOUR + 100)
+    assert [str(s.state) for s in sim.tasks()] == [str(TaskState.COMPLETED)]
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("0 0 30 2 *", "never comes"),
+        ("0 0 31 4,6 *", "never comes"),
+        ("61 * * * *", "the minute cannot be read"),
+        ("* * * *", "it has 4 fields"),
+        ("@reboot", "submit the task when the program begins"),
+        ("@never", "there is no"),
+        (0, "at least"),
+        (float("nan"), "at least"),
+        (True, "not True"),
+        ("every 0s", "at least"),
+    ],
+)
+def test_what_can_never_come_is_refused_at_once(when, said):
+    with pytest.raises(InvalidTaskError, match=said):
+        simulation().schedules.add("x", when, Task("job"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"zone": "Europe/Berlim"}, "did you mean 'Europe/Berlin'"),
+        ({"zone": 1}, "a zone is named by a text"),
+        ({"catch_up": "some"}, "catch_up is one of"),
+        ({"overlap": "both"}, "overlap is one of"),
+        ({"jitter": -1}, "jitter"),
+        ({"start": "soon"}, "start is a moment"),
+        ({"start": []}, "start is a datetime"),
+        ({"start": 5, "end": 4}, "ends before it starts"),
+    ],
+)
+def test_bad_options_are_refused(options, said):
+    with pytest.raises(InvalidTaskError, match=said):
+        simulation().schedules.add("x", "0 3 * * *", Task("job"), **options)
+
+
+def test_bad_names_and_works_are_refused():
+    schedules = simulation().schedules
+    for name in ("a/b", "", "a b"):
+        with pytest.raises(InvalidTaskError, match="name of a schedule"):
+            schedules.add(name, "0 3 * * *", Task("job"))
+    with pytest.raises(InvalidTaskError, match="no id"):
+        schedules.add("x", "0 3 * * *", Task("job", id="t"))
+    with pytest.raises(InvalidTaskError, match="makes a Task"):
+        schedules.add("x", "0 3 * * *", 5)
