@@ -38,7 +38,7 @@ from taskorch.runtime._work import capture
 
 if TYPE_CHECKING:
     from taskorch._following import EventStream
-    from taskorch._managers import HeldResources, WorkflowRun
+    from taskorch._managers import DriverManager, HeldResources, WorkflowRun
     from taskorch._orchestrator import TaskOrchestrator
     from taskorch.events import Event
     from taskorch.model import (
@@ -328,6 +328,11 @@ class AsyncOrchestrator:
     def resources(self) -> AsyncResources:
         """See `TaskOrchestrator.resources`."""
         return AsyncResources(self)
+
+    @property
+    def drivers(self) -> DriverManager:
+        """See `TaskOrchestrator.drivers`: none of it waits."""
+        return self._orch.drivers
 
     @property
     def agents(self) -> AsyncAgents:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from taskorch._aio import AsyncOrchestrator
     from taskorch._managers import (
         AgentManager,
+        DriverManager,
         ResourceManager,
         WorkflowManager,
         WorkflowRun,
@@ -982,6 +983,15 @@ class TaskOrchestrator:
         from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
 
         return AgentManager(self._rt)
+
+    @property
+    def drivers(self) -> DriverManager:
+        """Parts that are asked by time what is to be done: `protocols.Driver`."""
+        if self._rt.driven is None:
+            from taskorch._managers import DriverManager  # noqa: PLC0415 - when needed
+
+            self._rt.driven = DriverManager(self._rt, self)
+        return cast("DriverManager", self._rt.driven)
 
     # -- life ----------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 """
-The managers behind the orchestrator: `orch.workflows`, `orch.resources`, `orch.agents`.
+The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 
 1. A run is its tasks: their ids are that of the run, a slash, and their ids in the
    workflow. What is kept of a run beside them is convenience, and can be found again.
@@ -10,6 +10,8 @@ The managers behind the orchestrator: `orch.workflows`, `orch.resources`, `orch.
 """
 
 from taskorch._managers._agents import AgentManager as AgentManager
+from taskorch._managers._drivers import DriverManager as DriverManager
+from taskorch._managers._drivers import SimulatedDrivers as SimulatedDrivers
 from taskorch._managers._inside import AsyncWorkflowContext as AsyncWorkflowContext
 from taskorch._managers._inside import WorkflowContext as WorkflowContext
 from taskorch._managers._manager import WorkflowManager as WorkflowManager

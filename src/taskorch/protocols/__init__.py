@@ -1,5 +1,5 @@
 """
-The contracts: seven that decide, what they are given and answer, and four that serve.
+The contracts: seven decide, four serve, and one is asked by time.
 
 1. One file a protocol; its laws stand in its docstring, numbered.
 2. A policy is asked one question and answers with a value that carries its reason.
@@ -20,6 +20,17 @@ from taskorch.protocols._context import Context as Context
 from taskorch.protocols._context import OwnerView as OwnerView
 from taskorch.protocols._context import PoolView as PoolView
 from taskorch.protocols._context import StateView as StateView
+from taskorch.protocols._driver import AddAgent as AddAgent
+from taskorch.protocols._driver import Cancel as Cancel
+from taskorch.protocols._driver import ChangePools as ChangePools
+from taskorch.protocols._driver import Command as Command
+from taskorch.protocols._driver import Driver as Driver
+from taskorch.protocols._driver import DriverView as DriverView
+from taskorch.protocols._driver import RemoveAgent as RemoveAgent
+from taskorch.protocols._driver import Resume as Resume
+from taskorch.protocols._driver import SetPriority as SetPriority
+from taskorch.protocols._driver import Submit as Submit
+from taskorch.protocols._driver import Suspend as Suspend
 from taskorch.protocols._durable_journal import DurableJournal as DurableJournal
 from taskorch.protocols._durable_journal import Group as Group
 from taskorch.protocols._executor import Executor as Executor

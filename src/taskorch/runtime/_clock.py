@@ -28,3 +28,8 @@ class MonotonicClock:
 
         #: The time in ns.
         self.now_ns = now_ns
+
+
+def wall() -> float:
+    """Seconds since the epoch, as the system's clock shows them now."""
+    return time.time()

@@ -493,6 +493,8 @@ class Lifecycle:
 
     def _end_threads(self) -> None:
         rt = self._rt
+        if rt.driven is not None:
+            self._wait(rt.driven.close, _MARGIN)
         self._wait(rt.attempts.close, _PROGRAM_MARGIN)
         with rt.lock:
             # After a fault, a step may have been left with a thread in its hand.

@@ -111,6 +111,7 @@ class Runtime:
         "deciders",
         "directory",
         "draining",
+        "driven",
         "epoch",
         "executors",
         "fault",
@@ -270,6 +271,8 @@ class Runtime:
         self.lifecycle: Any = None
         #: Maps that have an end, and may have more to submit, by their `id()`.
         self.maps: dict[int, Any] = {}
+        #: What asks drivers, once there are some.
+        self.driven: Any = None
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
@@ -696,6 +699,8 @@ class Runtime:
                 self.kernel.unpause()
 
         self.step(change)
+        if self.driven is not None:
+            self.driven.begin()
 
     def report(self) -> None:
         """Monitoring: say how things stand, to those who listen."""

@@ -14,11 +14,17 @@ from taskorch._limits import (
     KEEP_EVENTS,
     NS,
 )
-from taskorch._managers import WorkflowManager, _limits, manager_of
+from taskorch._managers import (
+    SimulatedDrivers,
+    WorkflowManager,
+    _limits,
+    manager_of,
+)
 from taskorch._orchestrator import SpelledOut
 from taskorch._settings import SIMULATED, Settings, SimulatedSettings
 from taskorch.errors import (
     InvalidTaskError,
+    UnknownAgentError,
     UnknownTaskError,
     UsageError,
 )
@@ -135,6 +141,7 @@ class _Watched(World):
         self.runs: dict[Fence, Run] = {}
         #: What is kept: tasks, with whether they are idempotent, and attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
+        self.drivers: SimulatedDrivers | None = None
         self.observer: Observer | None = None if isinstance(check, bool) else check
         if check is True:
             self.observer = Watch(
@@ -195,6 +202,8 @@ class _Watched(World):
         """See `World.stepped`."""
         if items:
             self.log += [item[0] for item in items]
+            if self.drivers is not None:
+                self.drivers.told({item[0][CLS] for item in items})
         if self.observer is not None:
             for fact, _ in items:
                 if fact[CLS] is TaskRetrying or fact[CLS] is TaskFailed:
@@ -229,6 +238,8 @@ class _Watched(World):
         if self.observer is not None:
             self.observer.recovered(life.kernel, life.now())
         _limits.restore(cast("Runtime", life))
+        if self.drivers is not None:
+            self.drivers.begin()
 
     def refused(self, ids: Sequence[str], error: UsageError) -> None:
         """See `World.refused`."""
@@ -327,6 +338,7 @@ class Simulation:
         request: Resources | None = None,
         speed: float = 1.0,
         lease: float | None = None,
+        executor: str = "auto",
     ) -> Agent:
         """
         An agent joins.
@@ -340,10 +352,12 @@ class Simulation:
             speed: Work takes its seconds divided by this.
             lease: Seconds after which it counts as lost if nothing is heard of it;
                 None: it lives in the process of the orchestrator.
+            executor: Not used: nothing is really run.
 
         Raises:
             InvalidTaskError: The name is taken, or an argument is not what it says.
         """
+        del executor
         check_resources("capacity", capacity)
         check_resources("request", request)
         if max_concurrency is not None:
@@ -361,6 +375,23 @@ class Simulation:
         )
         self.world.add_agent(info, speed)
         return info
+
+    def remove_agent(self, name: str) -> bool:
+        """
+        An agent goes for good: what it has is made again; False if it is not there.
+
+        Raises:
+            UnknownAgentError: There is none of this name.
+        """
+        if name not in self.world.agents:
+            msg = f"there is no agent {name!r}"
+            raise UnknownAgentError(msg)
+
+        def act() -> bool:
+            life = self._life()
+            return life.kernel.leave(name, (), life.now())
+
+        return self.world.do(act)
 
     def work(self, type: str, what: What) -> None:  # noqa: A002 - as Task calls it
         """
@@ -486,11 +517,11 @@ class Simulation:
         """
         return self.world.submit(tasks)
 
-    def cancel_task(self, task_id: str) -> bool:
-        """Cancel a task; False if it has ended."""
+    def cancel_task(self, task_id: str, *, reason: str = _BY_USER) -> bool:
+        """Cancel a task, for a *reason*; False if it has ended."""
         return self._control(
             task_id,
-            lambda life, row, now: life.kernel.cancel(row, now, _BY_USER),
+            lambda life, row, now: life.kernel.cancel(row, now, reason),
         )
 
     def suspend_task(self, task_id: str) -> bool:
@@ -603,6 +634,17 @@ class Simulation:
             NotRunningError: The orchestrator is dead at the moment.
         """
         return manager_of(self._life())
+
+    @property
+    def drivers(self) -> SimulatedDrivers:
+        """
+        Parts that are asked by time what is to be done, as `orch.drivers`.
+
+        After a crash they are as they were added.
+        """
+        if self.world.drivers is None:
+            self.world.drivers = SimulatedDrivers(self)
+        return self.world.drivers
 
     # -- asking --------------------------------------------------------------------
 

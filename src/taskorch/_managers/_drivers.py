@@ -1,0 +1,364 @@
+"""What is asked by time: `orch.drivers`, and that of a simulation."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch._limits import NS
+from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
+from taskorch.events import Event, signal_name
+from taskorch.kernel import PolicyFault
+from taskorch.model import check_id
+from taskorch.model._show import show
+from taskorch.protocols import Driver  # noqa: TC001 - as attrs asks for it
+from taskorch.protocols._driver import commands_of
+from taskorch.runtime._clock import wall
+from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._timer import begin_thread
+from taskorch.runtime._work import NEVER
+
+if TYPE_CHECKING:
+    from taskorch.model import Explanation, Stats, TaskState, TaskStatus
+
+    from taskorch.runtime._runtime import Runtime
+
+#: The longest time between two questions, in s: the system's clock may be set, or the
+#: machine sleep, and no clock of ours says so.
+_LONGEST: Final = 60.0
+#: The least, in ns: a driver that names a time that is past is not asked without end.
+_LEAST: Final = NS // 1_000
+#: Seconds until a driver that has failed is asked again: more each time.
+_AGAIN: Final = (1, 2, 5, 15, 60)
+
+
+class View:
+    """What a driver sees: see `taskorch.protocols.DriverView`."""
+
+    def __init__(self, orchestrator: Any, clock: Callable[[], float]) -> None:
+        self._orch = orchestrator
+        self._clock = clock
+
+    @property
+    def wall(self) -> float:
+        """Seconds since the epoch that the system's clock shows."""
+        return self._clock()
+
+    def tasks(self, *args: Any, **fields: Any) -> Iterable[TaskStatus]:
+        """See `TaskOrchestrator.tasks`."""
+        return self._orch.tasks(*args, **fields)  # type: ignore[no-any-return]
+
+    def get_task_status(self, task_id: str) -> TaskStatus:
+        """See `TaskOrchestrator.get_task_status`."""
+        return self._orch.get_task_status(task_id)  # type: ignore[no-any-return]
+
+    def get_stats(self) -> Stats:
+        """See `TaskOrchestrator.get_stats`."""
+        return self._orch.get_stats()  # type: ignore[no-any-return]
+
+    def explain(self, task_id: str) -> Explanation:
+        """See `TaskOrchestrator.explain`."""
+        return self._orch.explain(task_id)  # type: ignore[no-any-return]
+
+    def state_of(self, task_id: str) -> TaskState | None:
+        """The state of a task, or None if it is not known."""
+        try:
+            return self.get_task_status(task_id).state
+        except UnknownTaskError:
+            return None
+
+
+@attrs.define(eq=False)
+class Driven:
+    """A driver, and when it is asked next."""
+
+    driver: Driver
+    name: str
+    watches: tuple[type[Event], ...]
+    due: int = 0
+    #: How often it has failed in a row.
+    failures: int = 0
+    #: Something that it watches has happened since it was asked.
+    woken: bool = False
+
+    def ask(
+        self, orchestrator: Any, view: View, now: int, fault: Callable[..., None]
+    ) -> None:
+        """
+        Ask what is to be done, do it, and note when to ask again.
+
+        What goes wrong is said to *fault*, with the name of the driver.
+
+        Raises:
+            NotRunningError: The orchestrator stops, or has died.
+        """
+        self.woken = False
+        try:
+            commands, when = commands_of(self.driver.tick(view, now / NS))
+            due = NEVER if when is None or when == math.inf else int(when * NS)
+        except NotRunningError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is the user's, and never fatal
+            self._failed(now, error, fault)
+            return
+        self.due = max(due, now + _LEAST)
+        refused = False
+        for command in commands:
+            try:
+                command.apply(orchestrator)
+            except NotRunningError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the others are carried out
+                refused = True
+                fault(f"driver {self.name}", error)
+        if not refused:
+            self.failures = 0
+
+    def _failed(self, now: int, error: Exception, fault: Callable[..., None]) -> None:
+        seconds = _AGAIN[min(self.failures, len(_AGAIN) - 1)]
+        self.failures += 1
+        self.due = now + seconds * NS
+        fault(f"driver {self.name}", error)
+
+
+def driven(driver: Any, names: Iterable[str]) -> Driven:
+    """
+    A driver that was checked.
+
+    Raises:
+        InvalidTaskError: It is none, or there is one of its name.
+    """
+    if not callable(getattr(driver, "tick", None)) or isinstance(driver, type):
+        msg = f"a driver has a name and a method tick(view, now), not {show(driver)}"
+        raise InvalidTaskError(msg, hint="see taskorch.protocols.Driver")
+    name = check_id(driver.name if hasattr(driver, "name") else "")
+    if name in names:
+        msg = f"there is a driver {name!r} already"
+        raise InvalidTaskError(msg, hint="remove it first, or give this another name")
+    watches = tuple(getattr(driver, "watches", ()))
+    for cls in watches:
+        if not (isinstance(cls, type) and issubclass(cls, Event)):
+            msg = f"driver {name!r} watches classes of events, not {show(cls)}"
+            raise InvalidTaskError(msg, hint="see taskorch.events")
+    return Driven(driver, name, watches)
+
+
+class DriverManager:
+    """
+    `orch.drivers`: parts that are asked by time what is to be done.
+
+    They are asked on one thread of their own while the orchestrator runs, and not any
+    more once it is about to stop. `orch.wait()` does not wait for what they may do
+    later. A driver that fails, and a command that is refused, is said as the event
+    `ComponentFailed` and in `orch.health()`; it is asked again after a while.
+    """
+
+    def __init__(self, runtime: Any, orchestrator: Any) -> None:
+        self._rt: Runtime = runtime
+        self._orch = orchestrator
+        self._view = View(orchestrator, wall)
+        self._driven: dict[str, Driven] = {}
+        self._receivers: dict[str, Callable[[Event], None]] = {}
+        #: Guards the two; nothing else is done under it.
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    @defers_interrupts
+    def add(self, driver: Driver) -> None:
+        """
+        Add a driver; it is asked at once, or as soon as the orchestrator runs.
+
+        Raises:
+            InvalidTaskError: It is no driver, or there is one of its name.
+        """
+        with self._lock:
+            added = driven(driver, self._driven)
+            self._driven[added.name] = added
+
+        def woken(_event: Event) -> None:
+            self._rouse(added)
+
+        self._receivers[added.name] = woken
+        for cls in added.watches:
+            getattr(self._rt.signals, signal_name(cls)).connect(woken)
+        if self._rt.started:
+            self.begin()
+
+    def remove(self, name: str) -> bool:
+        """Ask a driver no more; False if there is none of this name."""
+        with self._lock:
+            gone = self._driven.pop(name, None)
+            receiver = self._receivers.pop(name, None)
+        if gone is None:
+            return False
+        for cls in gone.watches:
+            getattr(self._rt.signals, signal_name(cls)).disconnect(receiver)
+        return True
+
+    def list(self) -> list[str]:
+        """Return the names of all drivers, in the order in which they were added."""
+        with self._lock:
+            return [*self._driven]
+
+    def wake(self, name: str) -> None:
+        """
+        Ask a driver now.
+
+        Raises:
+            InvalidTaskError: There is none of this name.
+        """
+        with self._lock:
+            found = self._driven.get(name)
+        if found is None:
+            msg = f"there is no driver {show(name)}"
+            raise InvalidTaskError(msg, hint=f"there are {', '.join(self.list())}")
+        self._rouse(found)
+
+    def begin(self) -> None:
+        """Begin to ask, once the orchestrator runs."""
+        with self._lock:
+            if self._thread is None and self._driven and not self._closing:
+                self._thread = begin_thread(self._loop, f"{self._rt.name}-drivers")
+        self._wake.set()
+
+    def close(self, timeout: float = 0.0) -> None:
+        """Ask no more, and wait for what is under way."""
+        self._closing = True
+        self._wake.set()
+        thread = self._thread
+        if timeout and thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _rouse(self, found: Driven) -> None:
+        found.woken = True
+        self._wake.set()
+
+    def _loop(self) -> None:
+        with suppress(NotRunningError):
+            while not self._closing:
+                self._wake.clear()
+                with self._lock:
+                    every = list(self._driven.values())
+                for each in every:
+                    now = self._rt.now()
+                    if self._is_over():
+                        return
+                    if each.woken or each.due <= now:
+                        each.ask(self._orch, self._view, now, self._fault)
+                due = min((each.due for each in every), default=NEVER)
+                left = (due - self._rt.now()) / NS
+                if left > 0:
+                    self._wake.wait(min(left, _LONGEST))
+
+    def _is_over(self) -> bool:
+        return self._closing or self._rt.draining or self._rt.closed
+
+    def _fault(self, component: str, error: Exception) -> None:
+        rt = self._rt
+        fault = PolicyFault(component, error)
+        with suppress(NotRunningError):
+            rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
+
+
+class SimulatedDrivers:
+    """
+    The drivers of a simulation, in virtual time.
+
+    Each life of the orchestrator begins with drivers as they were added, as a program
+    that starts anew would make them.
+    """
+
+    def __init__(self, simulation: Any) -> None:
+        self._sim = simulation
+        #: As they were added: none of these is asked.
+        self._added: dict[str, Driver] = {}
+        self._driven: dict[str, Driven] = {}
+        self._view = View(simulation, self._seconds)
+
+    def _seconds(self) -> float:
+        now: int = self._sim.world.living().now()
+        return now / NS
+
+    def add(self, driver: Driver) -> None:
+        """
+        Add a driver; it is asked at once.
+
+        Raises:
+            InvalidTaskError: It is no driver, or there is one of its name.
+        """
+        found = driven(driver, self._added)
+        self._driven[found.name] = found
+        self._added[found.name] = deepcopy(driver)
+        self._at(found, 0)
+
+    def remove(self, name: str) -> bool:
+        """Ask a driver no more; False if there is none of this name."""
+        self._driven.pop(name, None)
+        return self._added.pop(name, None) is not None
+
+    def list(self) -> list[str]:
+        """Return the names of all drivers, in the order in which they were added."""
+        return [*self._added]
+
+    def wake(self, name: str) -> None:
+        """
+        Ask a driver now.
+
+        Raises:
+            InvalidTaskError: There is none of this name.
+        """
+        if name not in self._driven:
+            msg = f"there is no driver {show(name)}"
+            raise InvalidTaskError(msg, hint=f"there are {', '.join(self.list())}")
+        self._at(self._driven[name], 0)
+
+    def begin(self) -> None:
+        """A life begins: all drivers are as they were added."""
+        self._driven = {
+            name: driven(deepcopy(driver), ()) for name, driver in self._added.items()
+        }
+        for each in self._driven.values():
+            self._at(each, 0)
+
+    def told(self, classes: set[type[Event]]) -> None:
+        """Events of these classes have happened."""
+        for each in self._driven.values():
+            if not each.woken and not classes.isdisjoint(each.watches):
+                each.woken = True
+                self._at(each, 0)
+
+    def _at(self, each: Driven, due: int) -> None:
+        """Ask *each* at *due*, on the clock of the process."""
+        world = self._sim.world
+        if due == NEVER:
+            return
+        shift = world.life.shift_ns if world.life is not None else 0
+        when = max(due - shift, world.timeline.now)
+        world.timeline.at(when, self._ask, each, idle=True)
+
+    def _ask(self, each: Driven) -> None:
+        life = self._sim.world.life
+        if life is None or self._driven.get(each.name) is not each:
+            return
+        now = life.now()
+        if each.due > now and not each.woken and each.due:
+            return
+        before = each.due
+        with suppress(NotRunningError):
+            each.ask(self._sim, self._view, now, self._fault)
+        if each.due != before:
+            self._at(each, each.due)
+
+    def _fault(self, component: str, error: Exception) -> None:
+        life = self._sim.world.life
+        if life is not None:
+            fault = PolicyFault(component, error)
+            life.kernel.note_fault(None, fault, life.now())

@@ -1,0 +1,119 @@
+"""What is asked by time, by a real clock."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from taskorch import Task, TaskOrchestrator, TaskState
+from taskorch.errors import InvalidTaskError
+from taskorch.events import ComponentFailed, TaskCompleted
+from taskorch.model import Agent
+from taskorch.protocols import AddAgent, Cancel, ChangePools, Submit
+
+
+class Counting:
+    """Submits tasks, one each time it is asked, every hundredth of a second."""
+
+    name = "counting"
+    watches = ()
+
+    def __init__(self, most=3, every=0.01):
+        self.most = most
+        self.every = every
+        self.asked = 0
+        self.enough = threading.Event()
+
+    def tick(self, view, now):
+        self.asked += 1
+        if self.asked >= self.most:
+            self.enough.set()
+            return [], None
+        task = Task.call(abs, -self.asked, id=f"n/{self.asked}")
+        return [Submit(task)], now + self.every
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_driver_is_asked_while_the_orchestrator_runs(durable, tmp_path):
+    driver = Counting()
+    orch = TaskOrchestrator(journal=tmp_path / "j.db" if durable else None)
+    orch.drivers.add(driver)
+    assert not driver.asked
+    with orch:
+        assert driver.enough.wait(60)
+        orch.wait()
+        assert [status.task_id for status in orch.tasks("completed")] == ["n/1", "n/2"]
+    asked = driver.asked
+    assert orch.drivers.list() == ["counting"]
+    assert driver.asked == asked
+
+
+def test_an_event_wakes_it_and_so_does_a_word():
+    class Echo:
+        name = "echo"
+        watches = (TaskCompleted,)
+        seen = threading.Event()
+
+        def tick(self, view, now):
+            assert view.wall > 0
+            assert view.state_of("nobody") is None
+            assert str(view.get_stats())
+            if view.state_of("first") is TaskState.COMPLETED:
+                assert "completed" in str(view.explain("first"))
+                self.seen.set()
+            return [], None
+
+    echo = Echo()
+    with TaskOrchestrator() as orch:
+        orch.drivers.add(echo)
+        orch.submit_task(Task.call(abs, 1, id="first"))
+        assert echo.seen.wait(60)
+        echo.seen.clear()
+        orch.drivers.wake("echo")
+        assert echo.seen.wait(60)
+        assert orch.drivers.remove("echo")
+        assert not orch.drivers.remove("echo")
+        with pytest.raises(InvalidTaskError, match="no driver"):
+            orch.drivers.wake("echo")
+
+
+def test_a_driver_that_fails_is_said_in_an_event_and_in_health_and_stops_nothing():
+    class Bad:
+        name = "bad"
+
+        def tick(self, view, now):
+            return [Cancel("nobody", "no reason")], None
+
+    said = threading.Event()
+    with TaskOrchestrator() as orch:
+        events = []
+        orch.signals.component_failed.connect(lambda e: (events.append(e), said.set()))
+        orch.drivers.add(Bad())
+        assert said.wait(60)
+        assert orch.submit(abs, -2).result() == 2
+        assert isinstance(events[0], ComponentFailed)
+        assert events[0].component == "driver bad"
+        assert "driver bad" in str(orch.health())
+
+
+def test_commands_change_pools_and_add_agents():
+    class Once:
+        name = "once"
+
+        def tick(self, view, now):
+            agent = Agent("helper", ("t", "paint"), 1)
+            add = AddAgent(agent, lambda task, context: "painted")
+            return [
+                ChangePools({"seats": 3}),
+                add,
+                Submit(Task("t", id="t", requires=["paint"])),
+            ], None
+
+    with TaskOrchestrator(resources={"cpu": 1}) as orch:
+        done = threading.Event()
+        orch.signals.task_completed.connect(lambda event: done.set())
+        orch.drivers.add(Once())
+        assert done.wait(60)
+        assert orch.handle("t").result() == "painted"
+        assert orch.resources.usage()["seats"].total == 3
