@@ -5,3 +5,9 @@ from taskorch.recovery._classes import FailureClass as FailureClass
 from taskorch.recovery._classes import Rule as Rule
 from taskorch.recovery._classes import class_of as class_of
 from taskorch.recovery._classes import classify as classify
+from taskorch.recovery._handler import RecoveryHandler as RecoveryHandler
+from taskorch.recovery._matrix import Avoid as Avoid
+from taskorch.recovery._matrix import Grow as Grow
+from taskorch.recovery._matrix import Reset as Reset
+from taskorch.recovery._matrix import Row as Row
+from taskorch.recovery._matrix import Times as Times
