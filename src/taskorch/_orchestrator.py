@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from taskorch._show_progress import Progress
     from taskorch.events import Event
     from taskorch.model import FilterFields, TaskOptions
+    from taskorch.recovery import RecoveryHandler
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -483,6 +484,57 @@ class TaskOrchestrator:
             )
         where = executor_for(handler, executor, self._rt.executors)
         return AgentRunner(name, handler, where)
+
+    def recover(self, failure: str, *, level: int = 1) -> Callable[[F], F]:
+        """
+        Decorate `recover(task, failure, context)`: what is tried after a failure.
+
+        It runs where the attempt ran (on a thread beside it, if that was no thread of
+        ours), while the attempt goes on, with its timeout. It has one try in each
+        attempt. If it returns `"retry"`, the attempt is run again; on anything else,
+        and if it raises, the attempt has failed, and the retry handler says what
+        follows. `TaskStatus.recovery_attempts` and the event `RecoveryAttempted` tell.
+
+        Args:
+            failure: The class of failures: see `taskorch.recovery.classify`.
+            level: 1 is inside the failed attempt; 2 is before the next one, to reset
+                what it runs in: then nothing follows from what it returns.
+
+        Raises:
+            InvalidTaskError: There is no such class or level, or there is one already.
+        """
+        from taskorch.recovery import class_of  # noqa: PLC0415 - when needed
+        from taskorch.runtime._strategies import Strategies  # noqa: PLC0415 - as above
+
+        kind = class_of(failure)
+        if level not in (1, 2):
+            msg = f"level is 1 or 2, not {show(level)}"
+            raise InvalidTaskError(msg, hint="on level 3, a person is asked")
+
+        def add(strategy: F) -> F:
+            if self._rt.strategies is None:
+                self._rt.strategies = Strategies(self._rt)
+            self._rt.strategies.add(kind, strategy, level)
+            return strategy
+
+        return add
+
+    @property
+    def recovery(self) -> RecoveryHandler:
+        """
+        The recovery handler that it was given as its retry handler.
+
+        Raises:
+            InvalidTaskError: It was given another one.
+        """
+        from taskorch.recovery import RecoveryHandler  # noqa: PLC0415 - when needed
+
+        handler = self._rt.deciders.parts.retry_handler
+        if not isinstance(handler, RecoveryHandler):
+            msg = f"its retry handler is {show(handler)}, which has no matrix"
+            hint = "TaskOrchestrator(retry_handler=RecoveryHandler())"
+            raise InvalidTaskError(msg, hint=hint)
+        return handler
 
     # -- control -------------------------------------------------------------------
 

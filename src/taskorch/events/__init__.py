@@ -40,6 +40,7 @@ from taskorch.events._catalogue import QuotaExceeded as QuotaExceeded
 from taskorch.events._catalogue import QuotaRelieved as QuotaRelieved
 from taskorch.events._catalogue import QuotasChanged as QuotasChanged
 from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed
+from taskorch.events._catalogue import RecoveryAttempted as RecoveryAttempted
 from taskorch.events._catalogue import ResourcesAllocated as ResourcesAllocated
 from taskorch.events._catalogue import ResourcesReleased as ResourcesReleased
 from taskorch.events._catalogue import SlotLeaked as SlotLeaked

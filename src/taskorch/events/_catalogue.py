@@ -676,6 +676,29 @@ class TaskProgressed(TaskEvent):
 
 
 @frozen
+class RecoveryAttempted(TaskEvent):
+    """
+    A failed attempt was to be mended where it ran: see `TaskOrchestrator.recover`.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        level: 1 inside the failed attempt; 2 before the next one.
+        kind: The class of the failure, such as `import_error`.
+        action: The name of the function that tried.
+        result: `retry` (the attempt is run again), `escalate` (it counts as failed),
+            `done` (of level 2) or `failed` (the function itself raised).
+        message: What it raised, or is wrong with its answer.
+    """
+
+    attempt: int
+    level: int
+    kind: str
+    action: str
+    result: str
+    message: str = ""
+
+
+@frozen
 class TaskCheckpointed(TaskEvent):
     """
     A running task left a state for its next attempt.
@@ -1062,6 +1085,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     SlotLeaked,
     SlotRecovered,
     TaskProgressed,
+    RecoveryAttempted,
     TaskCheckpointed,
     EventEmitted,
     AgentJoined,

@@ -196,8 +196,8 @@ def _of_error(error: BaseException, output: str) -> FailureClass | None:
         text = f"{error.traceback}\n{error.type}: {error.message}\n{output}"
         named = getattr(builtins, error.type.rpartition(".")[2], None)
         if isinstance(named, type) and issubclass(named, OSError):
-            return _of_errno(_errno_in(error.message), text) or _of_type(named, text)
-        found = _of_names([error.type], text)
+            return _of_errno(_errno_in(error.message)) or _of_type(named, text)
+        found = _of_names([error.type])
         if found is None and isinstance(named, type):
             found = _of_type(named, text)
         return found or _of_text(text)
@@ -241,22 +241,26 @@ def _of_one(error: BaseException) -> FailureClass | None:
         found = _of_one(reason)
         if found is not None and found.name != "system_error":
             return found
-    if isinstance(error, OSError) and type(error).__module__ != "urllib.error":
-        found = _of_errno(error.errno, message)
+    names = list(_names_of(error))
+    # The numbers of these are none of the system's.
+    own = isinstance(error, OSError) and not _OWN_NUMBERS.intersection(names)
+    if own and type(error).__module__ != "urllib.error":
+        found = _of_errno(error.errno)
         if found is not None:
             return found
-    if isinstance(error, TimeoutError) and _is_of_network(error):
+    if isinstance(error, TimeoutError) and (
+        message == "timed out" or _is_of_network(error)
+    ):
+        # In the words of a socket.
         return FailureClass("network_error", "a timeout of a connection")
-    names = list(_names_of(error))
-    return _of_names(names, message) or _of_type(type(error), message)
+    return _of_names(names) or _of_type(type(error), message)
 
 
-def _of_names(names: Iterable[str], message: str) -> FailureClass | None:
+def _of_names(names: Iterable[str]) -> FailureClass | None:
     for name in names:
         found = _BY_NAME.get(name.rpartition(".")[2])
         if found is not None:
             return FailureClass(found, name)
-    del message
     return None
 
 
@@ -276,11 +280,10 @@ def _of_type(cls: type, message: str) -> FailureClass | None:
     return None
 
 
-def _of_errno(number: int | None, message: str) -> FailureClass | None:
+def _of_errno(number: int | None) -> FailureClass | None:
     found = None if number is None else _BY_ERRNO.get(number)
     if found is None or number is None:
         return None
-    del message
     return FailureClass(found, errno.errorcode[number])
 
 
@@ -406,7 +409,7 @@ def _of_text(text: str) -> FailureClass | None:
     if last is not None:
         name, message = last[1].rpartition(".")[2], last[2] or ""
         number = _errno_in(message)
-        found = _of_errno(number, message) or _of_names([name], message)
+        found = _of_errno(number) or _of_names([name])
         cls = getattr(builtins, name, None)
         if found is None and isinstance(cls, type) and issubclass(cls, BaseException):
             found = _of_type(cls, message)
@@ -444,6 +447,7 @@ _TWO_NUMBERS: Final = re.compile(
     re.IGNORECASE,
 )
 _STATUSES: Final = (400, 599)
+_OWN_NUMBERS: Final = frozenset({"SSLError", "gaierror", "herror"})
 _NETWORKING: Final = frozenset(
     {"socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "httpcore"}
     | {"ftplib", "smtplib", "imaplib", "poplib", "telnetlib", "aiohttp", "anyio"}

@@ -626,7 +626,7 @@ class PolicyDeciders:
             elapsed_ns / NS,
             extra.last_delay_ns / NS,
             "" if row.agent is None else row.agent.name,
-            kind_of(error),
+            self.kind_of(error),
             usage,
         )
         answer = self._ask(
@@ -643,6 +643,14 @@ class PolicyDeciders:
         kind, ask = str(answer.kind or failure.kind), str(answer.ask)
         spec, changed = _changed_by(answer, self.task_of(row), row.bucket.spec)
         return Again(answer.retry, delay, answer.reason, kind, spec, ask, changed)
+
+    def kind_of(self, error: BaseException) -> str:
+        """What kind of failure *error* is, by rules of the retry handler's first."""
+        # Loaded with the first failure.
+        from taskorch.recovery import classify  # noqa: PLC0415
+
+        rules = getattr(self.parts.retry_handler, "classes", ())
+        return classify(error, rules=rules).name
 
     def changed(self, row: TaskRow, answer: Again) -> None:
         """See `Deciders.changed`."""
@@ -822,14 +830,6 @@ def _is_from_outside(error: BaseException) -> bool:
     if current_thread() is not main_thread():
         return False
     return isinstance(error, INTERRUPTS) or is_of_handler(error)
-
-
-def kind_of(error: BaseException) -> str:
-    """What kind of failure *error* is."""
-    # Loaded with the first failure.
-    from taskorch.recovery import classify  # noqa: PLC0415
-
-    return classify(error).name
 
 
 def _changed_by(

@@ -16,6 +16,7 @@ from taskorch.events import (
     EventEmitted,
     Fact,
     LateResultIgnored,
+    RecoveryAttempted,
     TaskCheckpointed,
     TaskCompleted,
     TaskFailed,
@@ -44,7 +45,9 @@ _AFTER: Final = place_of(TaskSubmitted, "after")
 _IS_NAMED: Final = place_of(TaskSubmitted, "named")
 _TRACE: Final = place_of(TaskSubmitted, "trace")
 #: Facts that change nothing but what is kept beside a task.
-_BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed, TaskRetrying})
+_BESIDE: Final = frozenset(
+    {LateResultIgnored, RecoveryAttempted, TaskCheckpointed, TaskRetrying}
+)
 
 
 class FoldingHost(MakesWork, Keeps, Protocol):
@@ -123,6 +126,9 @@ class Folding:
             return
         if fact[CLS] is LateResultIgnored:
             recall_late(row.cargo, make(fact), document)
+        elif fact[CLS] is RecoveryAttempted:
+            extra = extra_of(row.cargo)
+            extra.recoveries = (*extra.recoveries, fact[TASK_ID + 1 :])
         elif fact[CLS] is TaskRetrying:
             if document is not None:
                 recall_earlier(row.cargo, make(fact), document)

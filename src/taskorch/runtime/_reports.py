@@ -21,6 +21,7 @@ from taskorch.model import (
     HistoryEntry,
     ProgramResult,
     QueueStats,
+    RecoveryAttempt,
     Resources,
     RetryStats,
     StateStats,
@@ -122,6 +123,10 @@ def status_of(
         late_results=late_of(work),
         owner=row.bucket.spec.owner,
         earlier_errors=earlier_of(work),
+        recovery_attempts=tuple(
+            RecoveryAttempt(*fields)
+            for fields in (() if work._extra is None else work._extra.recoveries)
+        ),
         stopping=extra.stop_reason if extra is not None and extra.stop else "",
         stale=(staleness or Staleness(runtime)).cause(work) is not None,
     )

@@ -143,6 +143,7 @@ class Runtime:
         "signals",
         "spans",
         "started",
+        "strategies",
         "submission",
         "takes_up",
         "threads",
@@ -273,6 +274,8 @@ class Runtime:
         self.maps: dict[int, Any] = {}
         #: What asks drivers, once there are some.
         self.driven: Any = None
+        #: What agents try themselves when an attempt has failed, once there is some.
+        self.strategies: Any = None
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.

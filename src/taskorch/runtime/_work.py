@@ -124,12 +124,15 @@ class Extra:
         "is_watched",
         "late",
         "progress",
+        "recoveries",
         "trace",
         "turned",
     )
 
     def __init__(self) -> None:
         self.progress: Any = None
+        #: What was tried to mend its attempts: the fields of `RecoveryAttempted`.
+        self.recoveries: tuple[tuple[Any, ...], ...] = ()
         self.checkpoint: Any = None
         #: Nobody needs to hear how it ends.
         self.is_watched = False
