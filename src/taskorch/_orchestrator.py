@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from taskorch._show_progress import Progress
     from taskorch.events import Event
     from taskorch.model import FilterFields, TaskOptions
-    from taskorch.recovery import RecoveryHandler
+    from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -665,6 +665,37 @@ class TaskOrchestrator:
 
         return self._control(task_id, act)
 
+    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
+        """
+        Start nothing new, or only while fewer than *most* attempts run.
+
+        What runs goes on. It holds until `release_starts`, or until the orchestrator
+        stops; `explain` says so.
+
+        Args:
+            reason: Why.
+            by: Who holds them: each releases its own, and the strictest counts.
+            most: How many may run at once; 0: nothing starts.
+
+        Raises:
+            InvalidTaskError: *most* is no whole number from 0.
+        """
+        check_count("most", most, least=0)
+        who, why = str(by), str(reason).rstrip(".") or "no reason given"
+        rt = self._rt
+        rt.step(lambda _: rt.kernel.hold_starts(who, most, why))
+
+    def note_event(self, event: type[Event], *fields: Any) -> None:
+        """Record *event*, which is about no task, with its *fields* after the time."""
+        rt = self._rt
+        rt.step(lambda now: rt.kernel.note(event, now, *fields))
+
+    def release_starts(self, by: str = "user") -> bool:
+        """Start again what *by* has held back; False if nothing was."""
+        rt = self._rt
+        released: bool = rt.step(lambda _: rt.kernel.release_starts(str(by)))
+        return released
+
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
     ) -> int:
@@ -1035,6 +1066,31 @@ class TaskOrchestrator:
         from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
 
         return AgentManager(self._rt)
+
+    @property
+    def alerts(self) -> Alerts:
+        """
+        Rules over what is measured, with actions that are undone.
+
+        With its first use the four of `taskorch.recovery.default_rules` are watched.
+        """
+        if self._rt.alerts is None:
+            from taskorch.recovery import Alerts  # noqa: PLC0415 - when needed
+
+            self._rt.alerts = Alerts(machine=True)
+            self.drivers.add(self._rt.alerts)
+        return cast("Alerts", self._rt.alerts)
+
+    def metrics(self) -> dict[str, Any]:
+        """
+        What is measured, by its names: of the system, of types of tasks, of agents.
+
+        Each name is in `taskorch.recovery.METRICS`, with its unit. What nobody has
+        measured is None.
+        """
+        from taskorch.recovery import metrics_of  # noqa: PLC0415 - when needed
+
+        return metrics_of(self)
 
     @property
     def drivers(self) -> DriverManager:

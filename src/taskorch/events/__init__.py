@@ -16,6 +16,8 @@ from taskorch.events._catalogue import VIEWS as VIEWS
 from taskorch.events._catalogue import AgentJoined as AgentJoined
 from taskorch.events._catalogue import AgentLost as AgentLost
 from taskorch.events._catalogue import AgentReturned as AgentReturned
+from taskorch.events._catalogue import AlertCleared as AlertCleared
+from taskorch.events._catalogue import AlertRaised as AlertRaised
 from taskorch.events._catalogue import AllocationChanged as AllocationChanged
 from taskorch.events._catalogue import AttemptReturned as AttemptReturned
 from taskorch.events._catalogue import AttemptStopping as AttemptStopping

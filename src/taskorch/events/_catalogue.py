@@ -730,6 +730,43 @@ class EventEmitted(Event):
     until_ns: int = 0
 
 
+# -- alerts ------------------------------------------------------------------------
+
+
+@frozen
+class AlertRaised(Event):
+    """
+    The condition of an alert has held for as long as it must.
+
+    Attributes:
+        name: The name of its rule.
+        severity: `info`, `warning` or `critical`.
+        action: What is done about it, in a word; "" is nothing.
+        message: What was measured.
+    """
+
+    name: str
+    severity: str
+    action: str
+    message: str
+
+
+@frozen
+class AlertCleared(Event):
+    """
+    An alert is over, and what was done about it is undone.
+
+    Attributes:
+        name: The name of its rule.
+        seconds: How long it lasted.
+        message: What was measured.
+    """
+
+    name: str
+    seconds: float
+    message: str
+
+
 # -- agents, parts and receivers ---------------------------------------------------
 
 
@@ -1088,6 +1125,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     RecoveryAttempted,
     TaskCheckpointed,
     EventEmitted,
+    AlertRaised,
+    AlertCleared,
     AgentJoined,
     AgentLost,
     AgentReturned,

@@ -243,8 +243,10 @@ def _of_one(error: BaseException) -> FailureClass | None:
             return found
     names = list(_names_of(error))
     # The numbers of these are none of the system's.
-    own = isinstance(error, OSError) and not _OWN_NUMBERS.intersection(names)
-    if own and type(error).__module__ != "urllib.error":
+    is_own = type(error).__module__ == "urllib.error" or _OWN_NUMBERS.intersection(
+        names
+    )
+    if isinstance(error, OSError) and not is_own:
         found = _of_errno(error.errno)
         if found is not None:
             return found

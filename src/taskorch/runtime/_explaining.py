@@ -109,6 +109,12 @@ def _paused(runtime: Runtime) -> Blocker:
         detail = f"Nothing starts while the journal cannot be written: {why}."
         words = "Let the journal be written again: that is tried all the time."
         return Blocker("journal", detail, remedies=(Remedy("journal", words),))
+    holds = runtime.kernel.holds
+    if holds and not runtime.kernel.stopped:
+        who, why = next((who, why) for who, (most, why) in holds.items() if not most)
+        words = f"It ends by itself, or call orch.release_starts({who!r})."
+        release = Remedy("release_starts", words, name=who)
+        return Blocker("starts_held", f"Starts are held: {why}.", remedies=(release,))
     return _NOT_STARTED
 
 

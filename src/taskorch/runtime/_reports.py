@@ -198,7 +198,9 @@ def _totals(runtime: Runtime) -> Stats:
             kernel.retries_exhausted,
         ),
         resources=ReadOnly(kernel.pool_stats()),
-        agents=ReadOnly({name: _agent(agent) for name, agent in kernel.agents.items()}),
+        agents=ReadOnly(
+            {name: _agent(agent, now) for name, agent in kernel.agents.items()}
+        ),
         types=ReadOnly({}),
         failures=ReadOnly(dict(kernel.causes)),
         leaked=len(kernel.leaked),
@@ -206,7 +208,8 @@ def _totals(runtime: Runtime) -> Stats:
     )
 
 
-def _agent(agent: AgentRow) -> AgentStats:
+def _agent(agent: AgentRow, now: int) -> AgentStats:
+    silent = max(0, now - agent.heard_ns) / NS if agent.lease_ns else None
     return AgentStats(
         running=agent.running,
         max_concurrency=agent.info.max_concurrency,
@@ -218,6 +221,8 @@ def _agent(agent: AgentRow) -> AgentStats:
             {name: record.performance() for name, record in agent.records.items()}
         ),
         leaked=agent.leaked,
+        lost=agent.lost,
+        silent=silent,
     )
 
 

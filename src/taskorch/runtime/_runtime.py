@@ -102,6 +102,7 @@ class Runtime:
         "_random",
         "_report",
         "_seed",
+        "alerts",
         "attempts",
         "begins",
         "closed",
@@ -274,6 +275,8 @@ class Runtime:
         self.maps: dict[int, Any] = {}
         #: What asks drivers, once there are some.
         self.driven: Any = None
+        #: The rules over what is measured, once they are watched.
+        self.alerts: Any = None
         #: What agents try themselves when an attempt has failed, once there is some.
         self.strategies: Any = None
         #: The manager of workflows, once it was needed.

@@ -32,18 +32,22 @@ def _nobody_listens():
 
 
 def _reset_by_peer():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname()) as client:
-            there, _ = server.accept()
-            there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            there.close()
-            client.recv(1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        there, _ = server.accept()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        there.close()
+        client.recv(1)
 
 
 def _silent_server():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(server.getsockname(), timeout=0.01) as client:
-            client.recv(1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), timeout=0.01) as client,
+    ):
+        client.recv(1)
 
 
 def _not_tls():
@@ -98,7 +102,7 @@ RAISED = {
         lambda _: importlib.metadata.version("there-is-no-such-package"),
     ],
     "permission_error": [
-        lambda path: _refused(path),
+        lambda path: _refused(path),  # noqa: PLW0108 - it stands below
         lambda _: _errno(PermissionError, 1),
         lambda _: _errno(OSError, 30),
         lambda _: _status(403),
@@ -130,7 +134,7 @@ RAISED = {
     ],
     "logic_error": [
         lambda _: {}["k"],
-        lambda _: [][1],
+        lambda _: [][1],  # noqa: PLE0643
         lambda _: None.attribute,
         lambda _: int("x"),
         lambda _: len(5),
