@@ -1077,9 +1077,18 @@ class TaskOrchestrator:
         if self._rt.alerts is None:
             from taskorch.recovery import Alerts  # noqa: PLC0415 - when needed
 
-            self._rt.alerts = Alerts(machine=True)
-            self.drivers.add(self._rt.alerts)
+            self.watch_alerts(Alerts(machine=True))
         return cast("Alerts", self._rt.alerts)
+
+    def watch_alerts(self, alerts: Alerts) -> None:
+        """
+        Watch *alerts* from now on: they are `orch.alerts`.
+
+        Raises:
+            InvalidTaskError: Others are watched already.
+        """
+        self.drivers.add(alerts)
+        self._rt.alerts = alerts
 
     def metrics(self) -> dict[str, Any]:
         """

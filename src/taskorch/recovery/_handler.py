@@ -194,6 +194,9 @@ class RecoveryHandler:
             actions = "; ".join(row.actions)
             ask = f"{kind}: {why}" + (f". Recommended: {actions}" if actions else "")
             return RetryDecision(retry=False, reason=why, ask=ask, kind=kind)
+        if row.orchestrator is None and own is not None and not self.escalate:
+            # Where nobody is asked, what a task says itself is what there is.
+            return attrs.evolve(own, kind=kind)
         if is_used_up or row.orchestrator is None:
             said = f"attempt {attempts:,} of {self.max_retries + 1:,} was the last"
             said = own.reason if own is not None and is_used_up else said
