@@ -39,7 +39,7 @@ from taskorch.runtime._identity import changed_task
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import Emitted, Work, extra_of, set_result, turn
+from taskorch.runtime._work import Emitted, Work, extra_of, set_result, tried, turn
 
 _AFTER: Final = place_of(TaskSubmitted, "after")
 _IS_NAMED: Final = place_of(TaskSubmitted, "named")
@@ -128,7 +128,7 @@ class Folding:
             recall_late(row.cargo, make(fact), document)
         elif fact[CLS] is RecoveryAttempted:
             extra = extra_of(row.cargo)
-            extra.recoveries = (*extra.recoveries, fact[TASK_ID + 1 :])
+            extra.recoveries = (*extra.recoveries, tried(make(fact)))
         elif fact[CLS] is TaskRetrying:
             if document is not None:
                 recall_earlier(row.cargo, make(fact), document)

@@ -21,7 +21,6 @@ from taskorch.model import (
     HistoryEntry,
     ProgramResult,
     QueueStats,
-    RecoveryAttempt,
     Resources,
     RetryStats,
     StateStats,
@@ -123,10 +122,7 @@ def status_of(
         late_results=late_of(work),
         owner=row.bucket.spec.owner,
         earlier_errors=earlier_of(work),
-        recovery_attempts=tuple(
-            RecoveryAttempt(*fields)
-            for fields in (() if work._extra is None else work._extra.recoveries)
-        ),
+        recovery_attempts=() if work._extra is None else work._extra.recoveries,
         stopping=extra.stop_reason if extra is not None and extra.stop else "",
         stale=(staleness or Staleness(runtime)).cause(work) is not None,
     )

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.events import RecoveryAttempted
 from taskorch.kernel import TaskRow, describe, row_extra
+from taskorch.model import RecoveryAttempt
 from taskorch.model._show import show
 from taskorch.protocols import Failure
 from taskorch.runtime._context import context_of
@@ -207,7 +208,8 @@ class Strategies:
             elif answer not in ("retry", "escalate", True, False, None):
                 message = f"it answered {show(answer)}, neither 'retry' nor 'escalate'"
         rt, fact = self._rt, (number, level, kind, name, result, message)
-        extra_of(work).recoveries = (*extra_of(work).recoveries, fact)[-_MOST:]
+        known = extra_of(work).recoveries
+        extra_of(work).recoveries = (*known, RecoveryAttempt(*fact))[-_MOST:]
 
         def note(now: int) -> None:
             rt.kernel.note(RecoveryAttempted, now, row.id, *fact, cargo=work)
