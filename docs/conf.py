@@ -64,6 +64,7 @@ PACKAGES = {
     "taskorch.frontends.service": "To serve an orchestrator",
     "taskorch.frontends.agent": "An agent of a service",
     "taskorch.logs": "Logs",
+    "taskorch.recovery": "Failures, what follows them, and alerts",
     "taskorch.telemetry": "Telemetry",
     "taskorch.testing": "Testing",
     "taskorch.testing.laws": "Laws",

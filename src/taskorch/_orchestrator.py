@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from taskorch.events import Event
     from taskorch.frontends.service import Server
     from taskorch.model import FilterFields, TaskOptions
+    from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -474,6 +475,57 @@ class TaskOrchestrator:
         where = executor_for(handler, executor, self._rt.executors)
         return AgentRunner(name, handler, where)
 
+    def recover(self, failure: str, *, level: int = 1) -> Callable[[F], F]:
+        """
+        Decorate `recover(task, failure, context)`: what is tried after a failure.
+
+        It runs where the attempt ran (on a thread beside it, if that was no thread of
+        ours), while the attempt goes on, with its timeout. It has one try in each
+        attempt. If it returns `"retry"`, the attempt is run again; on anything else,
+        and if it raises, the attempt has failed, and the retry handler says what
+        follows. `TaskStatus.recovery_attempts` and the event `RecoveryAttempted` tell.
+
+        Args:
+            failure: The class of failures: see `taskorch.recovery.classify`.
+            level: 1 is inside the failed attempt; 2 is before the next one, to reset
+                what it runs in: then nothing follows from what it returns.
+
+        Raises:
+            InvalidTaskError: There is no such class or level, or there is one already.
+        """
+        from taskorch.recovery import class_of  # noqa: PLC0415 - when needed
+        from taskorch.runtime._strategies import Strategies  # noqa: PLC0415 - as above
+
+        kind = class_of(failure)
+        if level not in (1, 2):
+            msg = f"level is 1 or 2, not {show(level)}"
+            raise InvalidTaskError(msg, hint="on level 3, a person is asked")
+
+        def add(strategy: F) -> F:
+            if self._rt.strategies is None:
+                self._rt.strategies = Strategies(self._rt)
+            self._rt.strategies.add(kind, strategy, level)
+            return strategy
+
+        return add
+
+    @property
+    def recovery(self) -> RecoveryHandler:
+        """
+        The recovery handler that it was given as its retry handler.
+
+        Raises:
+            InvalidTaskError: It was given another one.
+        """
+        from taskorch.recovery import RecoveryHandler  # noqa: PLC0415 - when needed
+
+        handler = self._rt.deciders.parts.retry_handler
+        if not isinstance(handler, RecoveryHandler):
+            msg = f"its retry handler is {show(handler)}, which has no matrix"
+            hint = "TaskOrchestrator(retry_handler=RecoveryHandler())"
+            raise InvalidTaskError(msg, hint=hint)
+        return handler
+
     # -- control -------------------------------------------------------------------
 
     def cancel_task(
@@ -602,6 +654,37 @@ class TaskOrchestrator:
             return self._rt.kernel.decide(row, verdict, now, reason)
 
         return self._control(task_id, act)
+
+    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
+        """
+        Start nothing new, or only while fewer than *most* attempts run.
+
+        What runs goes on. It holds until `release_starts`, or until the orchestrator
+        stops; `explain` says so.
+
+        Args:
+            reason: Why.
+            by: Who holds them: each releases its own, and the strictest counts.
+            most: How many may run at once; 0: nothing starts.
+
+        Raises:
+            InvalidTaskError: *most* is no whole number from 0.
+        """
+        check_count("most", most, least=0)
+        who, why = str(by), str(reason).rstrip(".") or "no reason given"
+        rt = self._rt
+        rt.step(lambda _: rt.kernel.hold_starts(who, most, why))
+
+    def note_event(self, event: type[Event], *fields: Any) -> None:
+        """Record *event*, which is about no task, with its *fields* after the time."""
+        rt = self._rt
+        rt.step(lambda now: rt.kernel.note(event, now, *fields))
+
+    def release_starts(self, by: str = "user") -> bool:
+        """Start again what *by* has held back; False if nothing was."""
+        rt = self._rt
+        released: bool = rt.step(lambda _: rt.kernel.release_starts(str(by)))
+        return released
 
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
@@ -973,6 +1056,40 @@ class TaskOrchestrator:
         from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
 
         return AgentManager(self._rt)
+
+    @property
+    def alerts(self) -> Alerts:
+        """
+        Rules over what is measured, with actions that are undone.
+
+        With its first use the four of `taskorch.recovery.default_rules` are watched.
+        """
+        if self._rt.alerts is None:
+            from taskorch.recovery import Alerts  # noqa: PLC0415 - when needed
+
+            self.watch_alerts(Alerts(machine=True))
+        return cast("Alerts", self._rt.alerts)
+
+    def watch_alerts(self, alerts: Alerts) -> None:
+        """
+        Watch *alerts* from now on: they are `orch.alerts`.
+
+        Raises:
+            InvalidTaskError: Others are watched already.
+        """
+        self.drivers.add(alerts)
+        self._rt.alerts = alerts
+
+    def metrics(self) -> dict[str, Any]:
+        """
+        What is measured, by its names: of the system, of types of tasks, of agents.
+
+        Each name is in `taskorch.recovery.METRICS`, with its unit. What nobody has
+        measured is None.
+        """
+        from taskorch.recovery import metrics_of  # noqa: PLC0415 - when needed
+
+        return metrics_of(self)
 
     @property
     def drivers(self) -> DriverManager:

@@ -18,6 +18,7 @@ PACKAGES = (
     "policies",
     "protocols",
     "reading",
+    "recovery",
     "workflows",
 )
 

@@ -16,6 +16,8 @@ from taskorch.events._catalogue import VIEWS as VIEWS
 from taskorch.events._catalogue import AgentJoined as AgentJoined
 from taskorch.events._catalogue import AgentLost as AgentLost
 from taskorch.events._catalogue import AgentReturned as AgentReturned
+from taskorch.events._catalogue import AlertCleared as AlertCleared
+from taskorch.events._catalogue import AlertRaised as AlertRaised
 from taskorch.events._catalogue import AllocationChanged as AllocationChanged
 from taskorch.events._catalogue import AttemptReturned as AttemptReturned
 from taskorch.events._catalogue import AttemptStopping as AttemptStopping
@@ -40,6 +42,7 @@ from taskorch.events._catalogue import QuotaExceeded as QuotaExceeded
 from taskorch.events._catalogue import QuotaRelieved as QuotaRelieved
 from taskorch.events._catalogue import QuotasChanged as QuotasChanged
 from taskorch.events._catalogue import ReceiverFailed as ReceiverFailed
+from taskorch.events._catalogue import RecoveryAttempted as RecoveryAttempted
 from taskorch.events._catalogue import ResourcesAllocated as ResourcesAllocated
 from taskorch.events._catalogue import ResourcesReleased as ResourcesReleased
 from taskorch.events._catalogue import ResultRemembered as ResultRemembered

@@ -211,6 +211,8 @@ class TaskCompleted(TaskEvent):
         cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
             `decision`.
         reason: And why; or why it was not suspended before, though it was to be.
+        usage: What the attempt was seen to use, in millionths: `memory_mb` at its
+            peak, and `cpu_seconds`; nothing where nobody measured it.
     """
 
     attempt: int
@@ -218,6 +220,7 @@ class TaskCompleted(TaskEvent):
     latency_ns: int
     cause: str = ""
     reason: str = ""
+    usage: Units = ()
     _load: Callable[[], object] | None = beside(
         alias="load", default=None, kw_only=True
     )
@@ -268,6 +271,9 @@ class TaskFailed(TaskEvent):
         charged: Whether the last attempt counts against the retry policy.
         root_causes: Ids of the tasks where the failure began, if that was with what it
             needs.
+        usage: As of `TaskCompleted`, of the last attempt.
+        failure_class: What kind of failure it was, such as `memory_error`; "" where
+            no attempt of its own failed.
     """
 
     attempt: int
@@ -278,12 +284,16 @@ class TaskFailed(TaskEvent):
     reason: str = ""
     charged: bool = False
     root_causes: tuple[str, ...] = ()
+    usage: Units = ()
+    failure_class: str = ""
 
 
 @frozen
 class TaskRetrying(TaskEvent):
     """
     An attempt failed, and there will be another.
+
+    If people are asked first, `TaskBlocked` follows, and they say whether.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -297,6 +307,8 @@ class TaskRetrying(TaskEvent):
         delay_ns: Until the next attempt may start.
         charged: False if the attempt was lost through no fault of the task's.
         reason: Why.
+        usage: As of `TaskCompleted`.
+        failure_class: As of `TaskFailed`.
     """
 
     attempt: int
@@ -307,6 +319,8 @@ class TaskRetrying(TaskEvent):
     delay_ns: int
     charged: bool
     reason: str = ""
+    usage: Units = ()
+    failure_class: str = ""
 
     @property
     def delay(self) -> float:
@@ -325,7 +339,8 @@ class TaskBlocked(TaskEvent):
         reason: Why.
         cause: `dependency`; or what became of the attempt that a person must judge:
             `lost`, `missing` or `interrupted`; or `join`: a person must say whether it
-            may go on; or `event`: it waits for one from outside.
+            may go on; or `event`: it waits for one from outside; or `asked`: the retry
+            handler asks a person, and the reason is the question.
         error_type: The class of the error.
         message: What the error says.
     """
@@ -439,7 +454,10 @@ class TaskReprioritised(TaskEvent):
 @frozen
 class TaskOptionsChanged(TaskEvent):
     """
-    The task was submitted again with other options: these hold from now on.
+    The task has other options: these hold from now on.
+
+    It was submitted again with them, or the retry handler chose them for its next
+    attempts.
 
     Attributes:
         changed: The names of the options that are others.
@@ -454,6 +472,8 @@ class TaskOptionsChanged(TaskEvent):
         deadline_ns: To have ended by this time, in ns since the epoch; None is never.
         owner: For whom it is done.
         elastic: As of `TaskSubmitted`.
+        avoid: Agents that it does not go to as long as there is another.
+        reason: Why the retry handler chose them; "" if it was submitted with them.
     """
 
     changed: tuple[str, ...]
@@ -467,6 +487,8 @@ class TaskOptionsChanged(TaskEvent):
     deadline_ns: int | None = None
     owner: str | None = None
     elastic: tuple[Units, int, str] | None = None
+    avoid: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @frozen
@@ -649,6 +671,29 @@ class TaskProgressed(TaskEvent):
 
 
 @frozen
+class RecoveryAttempted(TaskEvent):
+    """
+    A failed attempt was to be mended where it ran: see `TaskOrchestrator.recover`.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        level: 1 inside the failed attempt; 2 before the next one.
+        kind: The class of the failure, such as `import_error`.
+        action: The name of the function that tried.
+        result: `retry` (the attempt is run again), `escalate` (it counts as failed),
+            `done` (of level 2) or `failed` (the function itself raised).
+        message: What it raised, or is wrong with its answer.
+    """
+
+    attempt: int
+    level: int
+    kind: str
+    action: str
+    result: str
+    message: str = ""
+
+
+@frozen
 class TaskCheckpointed(TaskEvent):
     """
     A running task left a state for its next attempt.
@@ -678,6 +723,43 @@ class EventEmitted(Event):
     name: str
     let_go: int
     until_ns: int = 0
+
+
+# -- alerts ------------------------------------------------------------------------
+
+
+@frozen
+class AlertRaised(Event):
+    """
+    The condition of an alert has held for as long as it must.
+
+    Attributes:
+        name: The name of its rule.
+        severity: `info`, `warning` or `critical`.
+        action: What is done about it, in a word; "" is nothing.
+        message: What was measured.
+    """
+
+    name: str
+    severity: str
+    action: str
+    message: str
+
+
+@frozen
+class AlertCleared(Event):
+    """
+    An alert is over, and what was done about it is undone.
+
+    Attributes:
+        name: The name of its rule.
+        seconds: How long it lasted.
+        message: What was measured.
+    """
+
+    name: str
+    seconds: float
+    message: str
 
 
 # -- agents, parts and receivers ---------------------------------------------------
@@ -1134,8 +1216,11 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     SlotLeaked,
     SlotRecovered,
     TaskProgressed,
+    RecoveryAttempted,
     TaskCheckpointed,
     EventEmitted,
+    AlertRaised,
+    AlertCleared,
     AgentJoined,
     AgentLost,
     AgentReturned,

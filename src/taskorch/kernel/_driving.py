@@ -22,17 +22,41 @@ _ALL: Final = 2**63
 
 def pause(kernel: KernelState) -> None:
     """Start nothing until `unpause`."""
-    kernel.paused = True
+    kernel.stopped = True
+    _settle(kernel)
 
 
 def unpause(kernel: KernelState) -> None:
-    """What can start does, from the next `dispatch` on."""
-    kernel.paused = False
+    """What can start does, from the next `dispatch` on, unless starts are held."""
+    kernel.stopped = False
+    _settle(kernel)
 
 
 def limit(kernel: KernelState, slots: int) -> None:
     """Bound the running attempts by *slots*, and by the configured concurrency."""
-    kernel.concurrency = min(slots, kernel.config.concurrency)
+    kernel.room = min(slots, kernel.config.concurrency)
+    _settle(kernel)
+
+
+def hold_starts(kernel: KernelState, who: str, most: int, reason: str) -> None:
+    """Start nothing new while *most* run, until *who* says `release_starts`."""
+    kernel.holds[who] = most, reason
+    _settle(kernel)
+
+
+def release_starts(kernel: KernelState, who: str) -> bool:
+    """*who* holds nothing any more; False if they did not."""
+    found = kernel.holds.pop(who, None)
+    _settle(kernel)
+    return found is not None
+
+
+def _settle(kernel: KernelState) -> None:
+    """Work out how many may run, and whether anything starts."""
+    caps = [most for most, _ in kernel.holds.values()]
+    # Where nothing is to start, attempts that wait to go on still do.
+    kernel.paused = kernel.stopped or 0 in caps
+    kernel.concurrency = min([kernel.room, *filter(None, caps)])
 
 
 def stop_attempt(kernel: KernelState, row: TaskRow) -> None:
@@ -71,7 +95,7 @@ def fail_everything(
 
     What the state says cannot be trusted after that, the counters least of all.
     """
-    kernel.paused = True
+    pause(kernel)
     kernel.starts.clear()
     kernel.active = kernel.delayed = 0
     for row in rows:

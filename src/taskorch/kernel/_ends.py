@@ -14,20 +14,34 @@ from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._rows import TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TaskState
+from taskorch.model import TaskState, Units
 
 #: `(type, message, cause)` of a failure.
 Error = tuple[str, str, str]
 
 
+#: What an attempt was seen to use, and what kind of failure ended it.
+Measured = tuple[Units, str]
+NOT_MEASURED: Measured = ((), "")
+
+
 def complete(
-    kernel: KernelState, row: TaskRow, now: int, cause: str = "", reason: str = ""
+    kernel: KernelState,
+    row: TaskRow,
+    now: int,
+    cause: str = "",
+    reason: str = "",
+    usage: Units = (),
 ) -> None:
-    """*row* ended well: by *cause*, if no attempt ended it, and for *reason*."""
+    """
+    *row* ended well: by *cause*, if no attempt ended it, and for *reason*.
+
+    Its attempt was seen to use *usage*.
+    """
     name = "" if row.agent is None else row.agent.name
     latency = now - row.started_ns if row.state is TaskState.RUNNING else 0
     if kernel.tell_completed:
-        fields = row.id, row.attempt, name, latency, cause, reason
+        fields = row.id, row.attempt, name, latency, cause, reason, usage
         kernel.note(TaskCompleted, now, *fields, cargo=row.cargo)
     else:
         kernel.seq += 1
@@ -43,6 +57,7 @@ def fail(
     *,
     charged: bool = False,
     roots: tuple[str, ...] = (),
+    measured: Measured = NOT_MEASURED,
 ) -> None:
     """
     *row* ends badly, for good; for *reason* it is not tried again.
@@ -51,7 +66,7 @@ def fail(
     with *roots* if its terms end it because of its parents.
     """
     agent = None if row.agent is None else row.agent.name
-    fields = row.attempt, agent, *error, reason, charged, roots
+    fields = row.attempt, agent, *error, reason, charged, roots, *measured
     tell(kernel, TaskFailed, row, now, *fields)
 
 

@@ -115,6 +115,8 @@ class Kernel(KernelState):
     pause: Final = _driving.pause
     unpause: Final = _driving.unpause
     limit: Final = _driving.limit
+    hold_starts: Final = _driving.hold_starts
+    release_starts: Final = _driving.release_starts
     stop_attempt: Final = _driving.stop_attempt
     own_fact: Final = _driving.own_fact
     keep_finished: Final = _driving.keep_finished

@@ -259,6 +259,7 @@ class KernelState:
         "growing",
         "hand_over",
         "holders",
+        "holds",
         "keep",
         "last",
         "leaked",
@@ -289,6 +290,7 @@ class KernelState:
         "retrying",
         "returning",
         "rigid",
+        "room",
         "running",
         "schedules",
         "seq",
@@ -298,6 +300,7 @@ class KernelState:
         "sink",
         "stale_entries",
         "starts",
+        "stopped",
         "submissions",
         "suspended",
         "tasks",
@@ -357,7 +360,13 @@ class KernelState:
         #: Whether a submission needs nobody's consent: see `consider`.
         self.plain: bool = False
         #: Nothing starts before the driver is ready, or while it drains to stop.
+        self.stopped: bool = True
+        #: Who holds starts back: while how many run, and why; 0 is all starts.
+        self.holds: dict[str, tuple[int, str]] = {}
+        #: Whether nothing starts, for either reason.
         self.paused: bool = True
+        #: How many attempts the system has room for.
+        self.room: int = config.concurrency
 
         self.tasks: dict[str, TaskRow] = {}
         #: How many there were at once, since it was made smaller.

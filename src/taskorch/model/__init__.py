@@ -65,6 +65,7 @@ from taskorch.model._stats import StopReport as StopReport
 from taskorch.model._stats import TypeStats as TypeStats
 from taskorch.model._stats import Unfinished as Unfinished
 from taskorch.model._status import HistoryEntry as HistoryEntry
+from taskorch.model._status import RecoveryAttempt as RecoveryAttempt
 from taskorch.model._status import TaskStatus as TaskStatus
 from taskorch.model._task import LOCAL as LOCAL
 from taskorch.model._task import NO_RESOURCES as NO_RESOURCES

@@ -130,6 +130,8 @@ class AgentStats:
         capacity: What it has; None names nothing.
         performance: By type of task.
         leaked: Slots held by work that would not stop.
+        lost: Whether it gets no work until it is heard of again.
+        silent: Seconds since its last sign of life; None: it need not give any.
     """
 
     running: int
@@ -140,6 +142,8 @@ class AgentStats:
     capacity: Resources | None
     performance: Mapping[str, Performance]
     leaked: int
+    lost: bool = False
+    silent: float | None = None
 
 
 @frozen

@@ -40,6 +40,28 @@ class HistoryEntry:
 
 
 @frozen
+class RecoveryAttempt:
+    """
+    What was tried to mend a failed attempt, where it ran.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        level: 1 inside the failed attempt; 2 before the next one.
+        kind: The class of the failure.
+        action: The name of the function that tried.
+        result: `retry`, `escalate`, `done` or `failed`.
+        message: What it raised, or is wrong with its answer.
+    """
+
+    attempt: int
+    level: int
+    kind: str
+    action: str
+    result: str
+    message: str = ""
+
+
+@frozen
 class TaskStatus:
     """
     The state of a task at one moment, with its history.
@@ -70,6 +92,7 @@ class TaskStatus:
         owner: For whom it is done.
         earlier_errors: What attempts raised that were followed by another, by their
             numbers: the latest ten. Their tracebacks are texts.
+        recovery_attempts: What was tried to mend its attempts, where they ran.
         stopping: Why its attempt, which runs on, was asked to stop: it was cancelled or
             suspended, or its time is over; or "". A function stops at a checkpoint.
         stale: Whether a task that it depends on, however indirectly, was run again
@@ -99,6 +122,7 @@ class TaskStatus:
     earlier_errors: Mapping[int, BaseException] = ReadOnly({})
     stale: bool = False
     stopping: str = ""
+    recovery_attempts: tuple[RecoveryAttempt, ...] = ()
 
     __repr__ = shown
 
@@ -145,6 +169,7 @@ class TaskStatus:
                 for number, error in self.earlier_errors.items()
             },
             "history": [fields_of(entry) for entry in self.history],
+            "recovery_attempts": [fields_of(each) for each in self.recovery_attempts],
             "duration": self.duration,
             "log_path": None if self.log_path is None else str(self.log_path),
         }

@@ -58,7 +58,7 @@ class BackoffRetryHandler:
     def decide(self, failure: Failure, context: Context) -> RetryDecision:
         """What follows *failure*."""
         policy, attempts = failure.task.retry, failure.attempts
-        if _is_permanent(failure.error):
+        if is_permanent(failure.error):
             return _PERMANENT
         most = f"{policy.max_attempts:,}"
         if attempts >= policy.max_attempts:
@@ -137,7 +137,7 @@ class TenacityRetryHandler:
         if failure.task.retry != NO_RETRY:
             return self._own.decide(failure, context)
         error, attempts = failure.error, failure.attempts
-        if _is_permanent(error):
+        if is_permanent(error):
             return _PERMANENT
         if attempts >= MAX_ATTEMPTS:
             return _no(f"{attempts:,} attempts are enough for anything")
@@ -182,7 +182,7 @@ def _check_strategy(name: str, value: object, *, optional: bool = False) -> None
         raise InvalidTaskError(msg)
 
 
-def _is_permanent(error: BaseException) -> bool:
+def is_permanent(error: BaseException) -> bool:
     """Whether *error* is `Permanent`, or a group that holds one."""
     return any(isinstance(leaf, Permanent) for leaf in leaves(error))
 

@@ -66,6 +66,8 @@ class AttemptHost(Driver, Finishes, Traced, Protocol):
     notices: Notices
     publisher: Publisher
     room: ResourceExhaustion
+    #: What agents try themselves when an attempt has failed; None: nothing.
+    strategies: Any
 
     @property
     def memo(self) -> Memo:
@@ -211,6 +213,9 @@ class Attempt:
         if isinstance(value, RemoteEnd):
             value, error = end_of(value, self.task_id)
         rt = self._rt
+        mends = rt.strategies
+        if error is not None and mends is not None and mends.takes(*self, error):
+            return
         name = rt.attempts.name_of(self.executor)
         if name and isinstance(error, concurrent.futures.BrokenExecutor):
             rt.notices.executor_broke(name, error)

@@ -104,6 +104,8 @@ class AttemptsHost(Driver, Traced, Protocol):
     loops: LoopHost
     runners: dict[str, AgentRunner]
     run_id: str
+    #: What agents try themselves when an attempt has failed; None: nothing.
+    strategies: Any
     threads: WorkerThreads
     waiting: Waiting
 
@@ -235,6 +237,8 @@ class Attempts:
             Whether the work goes on elsewhere, the value, and the error.
         """
         context = context_of(work, number)
+        if number > 1 and self._rt.strategies is not None:
+            self._rt.strategies.reset(row, number, work)
         if context.cancelled:
             return False, None, AttemptInterrupted("stopped before it began")
         try:

@@ -97,6 +97,8 @@ class CallHost(_intake.IntakeHost, _returned.ReturnHost, Keeps, Protocol):
     attempts: Attempts
     closed: bool
     draining: bool
+    #: What agents try themselves when an attempt has failed; None: nothing.
+    strategies: Any
     executors: Mapping[str, AttemptExecutor[Any]]
     #: What calls come to, by the names of their functions.
     known_calls: dict[str, KnownCall]
@@ -379,6 +381,10 @@ def run(  # noqa: C901, PLR0912, PLR0915 - the hot path, written out
         handed, value, error = rt.attempts.perform(row, attempt, work)
         if handed:
             # A program now runs for it: the thread is free, the slot is not.
+            return _next(rt, worker, None)
+    if error is not None and rt.strategies is not None:
+        handed, value, error = rt.strategies.mend(row, attempt, work, error)
+        if handed:
             return _next(rt, worker, None)
     if type(value) is CoroutineType:
         value, error = None, unawaited(value, row.id)

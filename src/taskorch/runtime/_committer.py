@@ -254,7 +254,9 @@ class Committer:
                 document = None
                 # What ends the task in the same step has it: see `bring_late`.
                 if cls in _DOCUMENTED and not (
-                    cls is TaskRetrying and work._row.state in TERMINAL
+                    (cls is TaskRetrying and work._row.state in TERMINAL)
+                    # The retry handler's choice, which the fact has itself.
+                    or (cls is TaskOptionsChanged and fact.reason)
                 ):
                     document = documents.pop(work, None)
                 keep(fact, document)

@@ -113,6 +113,13 @@ def _paused(runtime: Runtime) -> Blocker:
         detail = f"Nothing starts while the journal cannot be written: {why}."
         words = "Let the journal be written again: that is tried all the time."
         return Blocker("journal", detail, remedies=(Remedy("journal", words),))
+    holds = runtime.kernel.holds.items()
+    all_held = [(who, why) for who, (most, why) in holds if not most]
+    if all_held and not runtime.kernel.stopped:
+        who, why = all_held[0]
+        words = f"It ends by itself, or call orch.release_starts({who!r})."
+        release = Remedy("release_starts", words, name=who)
+        return Blocker("starts_held", f"Starts are held: {why}.", remedies=(release,))
     return _NOT_STARTED
 
 

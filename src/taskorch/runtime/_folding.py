@@ -14,6 +14,7 @@ from taskorch.events import (
     EventEmitted,
     Fact,
     LateResultIgnored,
+    RecoveryAttempted,
     TaskCheckpointed,
     TaskCompleted,
     TaskFailed,
@@ -30,14 +31,16 @@ from taskorch.runtime._committer import Keeps
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._earlier import recall_earlier
-from taskorch.runtime._identity import with_options
+from taskorch.runtime._identity import changed_task
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import Emitted, Work, extra_of, set_result, turn
+from taskorch.runtime._work import Emitted, Work, extra_of, set_result, tried, turn
 
 #: Facts that change nothing but what is kept beside a task.
-_BESIDE: Final = frozenset({LateResultIgnored, TaskCheckpointed, TaskRetrying})
+_BESIDE: Final = frozenset(
+    {LateResultIgnored, RecoveryAttempted, TaskCheckpointed, TaskRetrying}
+)
 
 
 class FoldingHost(MakesWork, Keeps, Protocol):
@@ -84,7 +87,7 @@ class Folding:
             kernel.tasks[fact.task_id].cargo._error = error_of_document(fact, document)
         elif cls is TaskOptionsChanged:
             work = kernel.tasks[fact.task_id].cargo
-            work._task = with_options(work._task, document)
+            work._task = changed_task(work._task, fact, document)
         elif cls is TaskParentsAdded:
             extra_of(kernel.tasks[fact.task_id].cargo).added += fact.after
         elif cls is TaskRepointed:
@@ -114,6 +117,9 @@ class Folding:
             return
         if type(fact) is LateResultIgnored:
             recall_late(row.cargo, fact, document)
+        elif type(fact) is RecoveryAttempted:
+            extra = extra_of(row.cargo)
+            extra.recoveries = (*extra.recoveries, tried(fact))
         elif type(fact) is TaskRetrying:
             if document is not None:
                 recall_earlier(row.cargo, fact, document)

@@ -122,6 +122,7 @@ def status_of(
         late_results=late_of(work),
         owner=row.bucket.spec.owner,
         earlier_errors=earlier_of(work),
+        recovery_attempts=() if work._extra is None else work._extra.recoveries,
         stopping=extra.stop_reason if extra is not None and extra.stop else "",
         stale=(staleness or Staleness(runtime)).cause(work) is not None,
     )
@@ -193,7 +194,9 @@ def _totals(runtime: Runtime) -> Stats:
             kernel.retries_exhausted,
         ),
         resources=ReadOnly(kernel.pool_stats()),
-        agents=ReadOnly({name: _agent(agent) for name, agent in kernel.agents.items()}),
+        agents=ReadOnly(
+            {name: _agent(agent, now) for name, agent in kernel.agents.items()}
+        ),
         types=ReadOnly({}),
         failures=ReadOnly(dict(kernel.causes)),
         leaked=len(kernel.leaked),
@@ -201,7 +204,8 @@ def _totals(runtime: Runtime) -> Stats:
     )
 
 
-def _agent(agent: AgentRow) -> AgentStats:
+def _agent(agent: AgentRow, now: int) -> AgentStats:
+    silent = max(0, now - agent.heard_ns) / NS if agent.lease_ns else None
     return AgentStats(
         running=agent.running,
         max_concurrency=agent.info.max_concurrency,
@@ -213,6 +217,8 @@ def _agent(agent: AgentRow) -> AgentStats:
             {name: record.performance() for name, record in agent.records.items()}
         ),
         leaked=agent.leaked,
+        lost=agent.lost,
+        silent=silent,
     )
 
 

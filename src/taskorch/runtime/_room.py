@@ -59,7 +59,7 @@ class ResourceExhaustion:
             described = (type(error).__name__, why)
             rt.kernel.end_attempt(row, attempt, "unstarted", now, None, described)
             detach_control(work, attempt)
-            rt.kernel.limit(min(rt.kernel.concurrency, rt.kernel.running))
+            rt.kernel.limit(min(rt.kernel.room, rt.kernel.running))
             is_new, self._why = not self._why, why
             if is_new:
                 self._pause = _FIRST_PAUSE
@@ -79,11 +79,11 @@ class ResourceExhaustion:
             return False
         kernel = self._rt.kernel
         most = kernel.config.concurrency
-        if kernel.concurrency >= most:
+        if kernel.room >= most:
             # All that wanted to has begun since the last look.
             self._why, self.due = "", NEVER
             return True
-        kernel.limit(kernel.concurrency + self._step)
+        kernel.limit(kernel.room + self._step)
         self._step *= 2
         self.due = now + self._pause
         return False
@@ -94,7 +94,7 @@ class ResourceExhaustion:
             return None
         kernel = self._rt.kernel
         said = (
-            f"the system has room for {kernel.concurrency} attempts at once, of "
+            f"the system has room for {kernel.room} attempts at once, of "
             f"{kernel.config.concurrency}: {self._why}; {_HINT}"
         )
         return HealthCheck("room", "degraded", said)

@@ -105,6 +105,7 @@ class Runtime:
         "_random",
         "_report",
         "_seed",
+        "alerts",
         "attempts",
         "begins",
         "closed",
@@ -147,6 +148,7 @@ class Runtime:
         "signals",
         "spans",
         "started",
+        "strategies",
         "submission",
         "takes_up",
         "threads",
@@ -279,6 +281,10 @@ class Runtime:
         self.schedules: Any = None
         #: What asks drivers, once there are some.
         self.driven: Any = None
+        #: The rules over what is measured, once they are watched.
+        self.alerts: Any = None
+        #: What agents try themselves when an attempt has failed, once there is some.
+        self.strategies: Any = None
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.

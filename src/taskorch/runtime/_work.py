@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+import attrs
+
 from taskorch._limits import NS
 from taskorch.errors import (
     ComponentError,
@@ -19,10 +21,12 @@ from taskorch.errors import (
     TaskFailedError,
     TaskFailure,
 )
+from taskorch.events import RecoveryAttempted
 from taskorch.kernel import SKIPPED, Stop, TaskRow, is_waiting
 from taskorch.model import (
     TERMINAL,
     Missing,
+    RecoveryAttempt,
     Task,
     TaskState,
     Wait,
@@ -124,12 +128,15 @@ class Extra:
         "is_watched",
         "late",
         "progress",
+        "recoveries",
         "trace",
         "turned",
     )
 
     def __init__(self) -> None:
         self.progress: Any = None
+        #: What was tried to mend its attempts.
+        self.recoveries: tuple[RecoveryAttempt, ...] = ()
         self.checkpoint: Any = None
         #: Nobody needs to hear how it ends.
         self.is_watched = False
@@ -144,6 +151,12 @@ class Extra:
         self.added: tuple[str, ...] = ()
         #: Of parents that were run again while it waited, the next run, by the one.
         self.turned: Mapping[str, str] = NOTHING_TURNED
+
+
+def tried(event: RecoveryAttempted) -> RecoveryAttempt:
+    """What *event* tells was tried to mend an attempt."""
+    names = attrs.fields_dict(RecoveryAttempt)
+    return RecoveryAttempt(*(getattr(event, name) for name in names))
 
 
 class Emitted:

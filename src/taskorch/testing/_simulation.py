@@ -626,6 +626,20 @@ class Simulation:
         """
         return manager_of(self._life())
 
+    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
+        """See `TaskOrchestrator.hold_starts`."""
+        self.world.do(lambda: self._life().kernel.hold_starts(by, most, reason))
+
+    def release_starts(self, by: str = "user") -> bool:
+        """See `TaskOrchestrator.release_starts`."""
+        released: bool = self.world.do(lambda: self._life().kernel.release_starts(by))
+        return released
+
+    def note_event(self, event: type[Event], *fields: Any) -> None:
+        """Record *event*, which is about no task, with its *fields* after the time."""
+        life = self._life()
+        self.world.do(lambda: life.kernel.note(event, life.now(), *fields))
+
     @property
     def schedules(self) -> ScheduleManager:
         """What is made again and again, as `orch.schedules`."""

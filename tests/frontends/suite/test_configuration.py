@@ -318,7 +318,6 @@ def test_what_nothing_acts_on_is_named_with_its_place_and_why():
     assert {what.partition(": ")[0] for _, what in found} == {
         *("agent_pool.min_agents", "agent_pool.agent_timeout"),
         *("agent_pool.scale_up_threshold", "agent_pool.scale_down_threshold"),
-        *("monitoring.metrics_interval", "monitoring.health_check_interval"),
         "recovery.human_notification_webhook",
         *(f"resource_allocation.{n}_tests.disk_mb" for n in CLASSES),
     }

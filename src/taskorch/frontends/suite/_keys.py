@@ -17,6 +17,7 @@ from taskorch.frontends.suite._kinds import (
     Size,
     Text,
 )
+from taskorch.recovery import ACTIONS
 
 
 def _one_of(*words: str) -> Choice:
@@ -108,6 +109,22 @@ _FAILURES: Final = {
     "escalation_threshold": _SOME,
 }
 
+_ALERT: Final = Named(
+    {
+        "when": Text(),
+        "until": Text(),
+        "over": _TIMEOUT,
+        "least": _SOME,
+        "wait": _SECONDS,
+        "hold": _SECONDS,
+        "severity": _one_of("info", "warning", "critical"),
+        "action": _one_of(*ACTIONS),
+        "per": _one_of("system", "agent"),
+    },
+    needed=["when"],
+    synonyms={"for": "wait", "condition": "when"},
+)
+
 #: All of a configuration.
 CONFIGURATION: Final = Named(
     {
@@ -156,6 +173,7 @@ CONFIGURATION: Final = Named(
                 "log_retention_days": Number(is_above=True),
             }
         ),
+        "alerts": Named(others=Either(_one_of("off"), _ALERT)),
         "phases": Named(others=_PHASE),
         "templates": Named(others=_TEMPLATE),
     }

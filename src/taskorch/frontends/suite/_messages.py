@@ -181,7 +181,7 @@ def failure(
     error_type: str,
     message: str,
     failed: Sequence[Mapping[str, Any]],
-    attempts: Sequence[tuple[int, str, float]],
+    attempts: Sequence[tuple[int, str, str, float]],
     is_escalated: bool,
     actions: Sequence[str],
 ) -> dict[str, Any]:
@@ -204,11 +204,11 @@ def failure(
         "recovery_attempts": [
             {
                 "attempt": attempt,
-                "action": "automatic_retry",
+                "action": action,
                 "result": result,
                 "timestamp": stamp(when),
             }
-            for attempt, result, when in attempts
+            for attempt, action, result, when in attempts
         ],
         "escalation_required": is_escalated,
         "recommended_actions": list(actions),

@@ -11,6 +11,7 @@ import attrs
 
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.model import NO_RESOURCES, Resources
+from taskorch.recovery import AlertRule
 
 #: How the tasks of a phase follow each other.
 Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]
@@ -191,6 +192,9 @@ class Suite:
         limits: The fleet of agents.
         retries: What follows a failure.
         monitoring: What is watched and kept.
+        recovery: Whether what follows a failure depends on what kind it is.
+        alerts: The rules that differ from the usual four, by name; None of one: it is
+            not watched. None: there are no alerts at all.
         missing: What must be added before it can be run, with places.
         without_effect: What it says that nothing acts on, and why, with places.
     """
@@ -202,6 +206,10 @@ class Suite:
     limits: Limits = Limits()
     retries: Retries = Retries()
     monitoring: Monitoring = Monitoring()
+    recovery: bool = False
+    alerts: Mapping[str, AlertRule | None] | None = attrs.field(
+        default=None, hash=False
+    )
     missing: tuple[tuple[str, str], ...] = ()
     without_effect: tuple[tuple[str, str], ...] = ()
 

@@ -15,6 +15,7 @@ from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
 from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
+from taskorch.recovery import AlertRule
 from taskorch.workflows._located import Located, Place
 
 #: Bytes of a file: more than people write by hand.
@@ -118,9 +119,24 @@ def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
         monitoring=Monitoring(
             **watch, **_taken(recovery, "human_notification_webhook")
         ),
+        recovery=bool(recovery.nodes),
+        alerts=_alerts(said["alerts"], faults) if "alerts" in whole.nodes else None,
         missing=missing,
         without_effect=notes.findings,
     )
+
+
+def _alerts(said: Entry, faults: Faults) -> dict[str, AlertRule | None]:
+    found: dict[str, AlertRule | None] = {}
+    for name, fields in said.values.items():
+        if not isinstance(fields, Entry):
+            found[name] = None
+            continue
+        try:
+            found[name] = AlertRule.of(name, **fields.values)
+        except InvalidTaskError as error:
+            faults.add(fields.place, f"alerts.{name}: {error}")
+    return found
 
 
 def _section(whole: Entry, name: str) -> Entry:

@@ -49,6 +49,7 @@ from taskorch.frontends.suite._translation import (
     orchestrator_of,
     workflow_of,
 )
+from taskorch.frontends.suite._watching import watch
 from taskorch.model import TERMINAL
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows import WorkflowReport
@@ -153,6 +154,7 @@ def run(
     following = _Following(orchestrator, suite, place, tell)
     try:
         with orchestrator:
+            watch(orchestrator, suite, place)
             begun(orchestrator, suite)
             # What an earlier life has left begins with them.
             add_agents(orchestrator, suite, agent, elsewhere=elsewhere)

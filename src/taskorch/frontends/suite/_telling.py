@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.events import (
+    RecoveryAttempted,
     TaskCancelled,
     TaskCompleted,
     TaskEvent,
@@ -75,13 +76,14 @@ class Teller:
         self._lock = threading.Lock()
         # A run that goes on counts on.
         self._number = sum(1 for _ in self.messages.read())
-        self._failed: dict[str, list[tuple[int, str, float]]] = {}
+        self._failed: dict[str, list[tuple[int, str, str, float]]] = {}
         self._cpu: dict[str, tuple[float, float]] = {}
         signals = orchestrator.signals
         for signal, receive in (
             (signals.task_started, self._started),
             (signals.task_progressed, self._progressed),
             (signals.task_retrying, self._retrying),
+            (signals.recovery_attempted, self._recovering),
             (signals.task_completed, self._ended),
             (signals.task_failed, self._ended),
             (signals.task_cancelled, self._ended),
@@ -143,6 +145,13 @@ class Teller:
         self._cpu[task.id] = event.at, said["cpu_seconds"]
         agent = self._agent(event)
         self._send(_messages.progress(self._next(), event.at, agent, task.id, said))
+
+    def _recovering(self, event: RecoveryAttempted) -> None:
+        task = self._task(event)
+        if task is not None:
+            # Whether that helped is told by what follows.
+            tried = (event.attempt, event.action, "failed", event.at)
+            self._failed.setdefault(task.id, []).append(tried)
 
     def _retrying(self, event: TaskRetrying) -> None:
         task = self._task(event)
@@ -246,7 +255,7 @@ class Teller:
         failed = [t for t in found.get("tests", ()) if t["outcome"] in BAD]
         kind = _error_type(event.error_type, failed)
         if event.attempt > 1:
-            attempts.append((event.attempt, "failed", event.at))
+            attempts.append((event.attempt, "automatic_retry", "failed", event.at))
         threshold = self._suite.retries.escalation_threshold
         is_escalated = is_final and (threshold is None or event.attempt >= threshold)
         self._send(

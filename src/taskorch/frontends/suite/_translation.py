@@ -20,6 +20,7 @@ from taskorch.frontends.suite._model import (
 from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.model import Resources, RetryPolicy, Task
+from taskorch.recovery import RecoveryHandler
 from taskorch.runtime._machine import machine_resources
 from taskorch.workflows import Phase, Workflow
 
@@ -211,11 +212,25 @@ def orchestrator_of(
     if elsewhere:
         concurrency = _ELSEWHERE
         options["registry"] = OthersFirst(own)
+    if suite.recovery:
+        options.setdefault("retry_handler", _recovery_of(suite))
     return TaskOrchestrator(
         resources=pools_of(suite),
         concurrency=concurrency,
         grace=suite.retries.grace,
         **options,
+    )
+
+
+def _recovery_of(suite: Suite) -> RecoveryHandler:
+    """What follows failures: nobody is asked, and tests are run again as it says."""
+    retries = suite.retries
+    return RecoveryHandler(
+        max_retries=retries.max_retries,
+        retry_delay_seconds=retries.delay,
+        escalation_threshold=retries.escalation_threshold or 1,
+        webhook=suite.monitoring.human_notification_webhook,
+        escalate=False,
     )
 
 

@@ -8,15 +8,12 @@ from typing import Final
 from taskorch.frontends.suite._faults import Faults, near
 from taskorch.frontends.suite._kinds import Entry
 
-_WHEN_ASKED: Final = "it is looked at when somebody asks, by GET"
 _ALWAYS_THERE: Final = "agents are there until a run ends: max_agents says how many"
 #: By section and name, why it has none.
 _NEVER: Final[Mapping[tuple[str, str], str]] = {
     ("agent_pool", "scale_up_threshold"): _ALWAYS_THERE,
     ("agent_pool", "scale_down_threshold"): _ALWAYS_THERE,
     ("agent_pool", "agent_timeout"): "an agent says it itself: taskorch agent --lease",
-    ("monitoring", "metrics_interval"): f"{_WHEN_ASKED} /metrics",
-    ("monitoring", "health_check_interval"): f"{_WHEN_ASKED} /api/v1/health",
     ("recovery", "human_notification_webhook"): (
         "nobody is notified: failures stand in the report and in logs/messages.jsonl"
     ),

@@ -409,7 +409,13 @@ class Start:
         ends = max(missing, 1 + len(self._returning) + kernel.running - limit)
         held = self._holders_of(None, ends)
         remedies = _free(None, ends, held)
-        if limit < kernel.config.concurrency:
+        if limit < kernel.room:
+            # The one that allows the least.
+            who, (_, why) = min(kernel.holds.items(), key=_most_of)
+            detail = f"No more than {limit} run at once: {why}."
+            words = f"It ends by itself, or call orch.release_starts({who!r})."
+            remedies += (Remedy("release_starts", words, name=who),)
+        elif limit < kernel.config.concurrency:
             # To allow more would change nothing.
             detail = (
                 f"The system has room for {limit} attempts at once, of "
@@ -609,3 +615,8 @@ def _enlarge(name: str, units: int) -> Remedy:
 
 def _names(held: Held) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name, _ in held[:NAMED]))
+
+
+def _most_of(held: tuple[str, tuple[int, str]]) -> int:
+    """How many may run while this holds starts back; one that holds all is last."""
+    return held[1][0] or 1 << 30

@@ -16,6 +16,7 @@ import attrs
 
 from taskorch.errors import ComponentError, InvalidTaskError, UsageError
 from taskorch.kernel import (
+    Again,
     AttemptOutcome,
     Bucket,
     Kernel,
@@ -31,7 +32,7 @@ from taskorch.kernel import (
     is_alive,
     latest_finish_first,
 )
-from taskorch.model import TERMINAL, TaskState, Units
+from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.runtime._deciders import Policies, PolicyDeciders
 from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
@@ -85,13 +86,22 @@ class _Deciders(PolicyDeciders):
     """Deciders of a runtime, which know the simulated durations of tasks."""
 
     def __init__(self, parts: Policies, plan: Plan, chance: Chance) -> None:
-        super().__init__(parts, lambda row: plan.task(row.cargo))
+        #: Tasks that have other options since an attempt of theirs failed.
+        self._changed: dict[int, Task] = {}
+        super().__init__(
+            parts, lambda row: self._changed.get(row.cargo) or plan.task(row.cargo)
+        )
         self._expected = chance.expected
 
     def expected(self, row: TaskRow) -> int | None:
         """See `Deciders.expected`."""
         place: int = row.cargo
         return self._expected[place]
+
+    def changed(self, row: TaskRow, answer: Again) -> None:
+        """See `Deciders.changed`."""
+        if answer.cargo is not None:
+            self._changed[row.cargo] = answer.cargo
 
 
 class _Run:

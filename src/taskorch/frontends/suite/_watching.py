@@ -1,0 +1,90 @@
+"""What is measured and looked at while a suite runs, as often as it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import attrs
+
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._model import Suite
+from taskorch.model._plain import plain
+from taskorch.protocols import Command, DriverView
+from taskorch.recovery import Alerts, default_rules, metrics_of
+
+if TYPE_CHECKING:
+    from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.events import Event
+
+#: Both are looked at more often only if somebody says so.
+_FILES: Final = {"metrics": "metrics.jsonl", "health": "health.jsonl"}
+
+
+@attrs.frozen
+class _Write:
+    """Write down the metrics, or the health, of this moment."""
+
+    what: str
+    lines: JsonLines
+    now: float
+
+    def apply(self, orchestrator: Any, /) -> object:
+        """Do it."""
+        if self.what == "metrics":
+            said: Mapping[str, Any] = metrics_of(orchestrator)
+        else:
+            said = orchestrator.health().to_dict()
+        at = datetime.fromtimestamp(self.now, UTC).isoformat().replace("+00:00", "Z")
+        self.lines.write({"timestamp": at, **plain(said)})
+        return None
+
+
+class Watching:
+    """The driver that writes the files of the folder of the logs."""
+
+    name: ClassVar[str] = "suite"
+    watches: ClassVar[tuple[type[Event], ...]] = ()
+
+    def __init__(self, suite: Suite, folder: RunFolder) -> None:
+        watch = suite.monitoring
+        limits = watch.log_rotation_size, watch.log_retention_days
+        self._every = {
+            "metrics": watch.metrics_interval,
+            "health": watch.health_check_interval,
+        }
+        self._lines = {
+            what: JsonLines(folder.logs / name, *limits)
+            for what, name in _FILES.items()
+        }
+        self._due = dict.fromkeys(_FILES, 0.0)
+
+    def tick(
+        self, view: DriverView, now: float
+    ) -> tuple[Iterable[Command], float | None]:
+        """See `Driver.tick`."""
+        del view
+        said: list[Command] = []
+        for what, due in self._due.items():
+            if due <= now:
+                said.append(_Write(what, self._lines[what], now))
+                self._due[what] = now + self._every[what]
+        return said, min(self._due.values())
+
+
+def watch(orchestrator: TaskOrchestrator, suite: Suite, folder: RunFolder) -> None:
+    """Have *orchestrator* measured, and its alerts watched, as *suite* says."""
+    orchestrator.drivers.add(Watching(suite, folder))
+    if suite.alerts is None:
+        return
+    rules = {rule.name: rule for rule in default_rules()}
+    for name, rule in suite.alerts.items():
+        if rule is None:
+            rules.pop(name, None)
+        else:
+            rules[name] = rule
+    interval = suite.monitoring.metrics_interval
+    alerts = Alerts(interval=interval, rules=rules.values(), machine=True)
+    orchestrator.watch_alerts(alerts)

@@ -1,0 +1,612 @@
+"""Alerts: rules over what is measured, with actions that act, and are undone."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+import attrs
+
+from taskorch._frozen import frozen
+from taskorch._suggesting import suggesting
+from taskorch._vocabulary import nearest
+from taskorch.errors import InvalidTaskError
+from taskorch.events import AlertCleared, AlertRaised, Event
+from taskorch.model import Stats, check_seconds
+from taskorch.protocols import Command, DriverView, RemoveAgent
+from taskorch.recovery._conditions import Condition, Measured
+from taskorch.recovery._metrics import from_stats, of_machine
+
+_LOG: Final = logging.getLogger("taskorch.alerts")
+
+Severity: TypeAlias = Literal["info", "warning", "critical"]
+#: `ok`; `pending`: its condition holds, and not for long enough yet; `firing`; or
+#: `no data`: nobody has measured what it asks for.
+State: TypeAlias = Literal["ok", "pending", "firing", "no data"]
+#: Called with the orchestrator and the alert; what it returns is called, likewise, to
+#: undo it.
+Act: TypeAlias = Callable[[Any, "Alert"], Any]
+
+ACTIONS: Final = (
+    "pause_new_tasks",
+    "reduce_parallel_tasks",
+    "reassign_tasks",
+    "investigate_bottlenecks",
+)
+#: What rules may name; those of `METRICS` that are one number, and these.
+_OF_SYSTEM: Final = (
+    "failure_rate",
+    "memory_usage",
+    "cpu_usage",
+    "avg_execution_time",
+    "baseline_execution_time",
+    "queue_age",
+    "running",
+    "active_agents_count",
+    "total_memory_usage",
+    "total_cpu_utilization",
+    "task_queue_length",
+    "completed_tasks_count",
+    "failed_tasks_count",
+    "machine_memory_usage",
+    "machine_cpu_load",
+)
+_OF_AGENT: Final = ("last_heartbeat", "error_rate", "running", "failed", "completed")
+#: Seconds without data after which a rule that holds all starts lets one at a time
+#: through: nothing could be measured otherwise, and nothing would ever clear it.
+_PROBE: Final = 60.0
+
+
+@suggesting
+@attrs.frozen
+class AlertRule:
+    """
+    When an alert is raised, when it is over, and what is done meanwhile.
+
+    Attributes:
+        name: Its name.
+        when: The condition, as text over what is measured (`failure_rate > 0.2`), or a
+            function of it.
+        until: The condition under which it is over; None: once `when` does not hold.
+        over: Seconds over which rates are measured.
+        least: Of how many ended attempts a rate is worth something.
+        wait: Seconds for which `when` must hold first.
+        hold: Seconds for which `until` must hold before it is over.
+        severity: `info`, `warning` or `critical`.
+        action: `pause_new_tasks`, `reduce_parallel_tasks`, `reassign_tasks`,
+            `investigate_bottlenecks`, or a function of the orchestrator and the alert,
+            which returns another to undo it; None: it is told, and nothing is done.
+        per: `system`, or `agent`: each agent has an alert of its own.
+
+    Raises:
+        InvalidTaskError: A value is out of its range, or a condition cannot be read.
+    """
+
+    name: str
+    when: Condition
+    until: Condition | None = None
+    over: float = 300.0
+    least: int = 10
+    wait: float = 0.0
+    hold: float = 60.0
+    severity: Severity = "warning"
+    action: str | Act | None = None
+    per: Literal["system", "agent"] = "system"
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        when: str | Callable[[Any], object],
+        until: str | Callable[[Any], object] | None = None,
+        **fields: Any,
+    ) -> AlertRule:
+        """Make one, with conditions as text or as functions."""
+        made = cls(name, Condition("", None, bool), **fields)
+        known = _OF_AGENT if made.per == "agent" else _OF_SYSTEM
+        _among("severity", made.severity, ("info", "warning", "critical"))
+        _among("per", made.per, ("system", "agent"))
+        if not callable(made.action) and made.action is not None:
+            _among("action", made.action, ACTIONS)
+        if made.action == "reassign_tasks" and made.per != "agent":
+            msg = f"alert {name!r}: reassign_tasks is done to an agent"
+            raise InvalidTaskError(msg, hint="per='agent'")
+        for field in ("over", "wait", "hold"):
+            check_seconds(field, getattr(made, field))
+        return attrs.evolve(
+            made,
+            when=Condition.of(when, known, "when"),
+            until=None if until is None else Condition.of(until, known, "until"),
+        )
+
+
+def _among(what: str, value: object, known: Iterable[str]) -> None:
+    names = tuple(known)
+    if value not in names:
+        near = nearest(str(value), names)
+        msg = f"{what}: {value!r} is none of {', '.join(names)}"
+        raise InvalidTaskError(msg, hint=near and f"did you mean {near!r}?")
+
+
+def default_rules() -> tuple[AlertRule, ...]:
+    """The four that are watched if nothing else is said."""
+    return (
+        AlertRule.of(
+            "high_failure_rate",
+            "failure_rate > 0.2",
+            "failure_rate < 0.1",
+            severity="critical",
+            action="pause_new_tasks",
+        ),
+        AlertRule.of(
+            "memory_exhaustion",
+            "memory_usage > 0.9",
+            "memory_usage < 0.8",
+            action="reduce_parallel_tasks",
+        ),
+        AlertRule.of(
+            "agent_unresponsive",
+            "last_heartbeat > 120",
+            severity="critical",
+            action="reassign_tasks",
+            per="agent",
+            hold=0.0,
+        ),
+        AlertRule.of(
+            "performance_degradation",
+            "avg_execution_time > baseline_execution_time * 2",
+            "avg_execution_time < baseline_execution_time * 1.5",
+            action="investigate_bottlenecks",
+        ),
+    )
+
+
+@frozen
+class Alert:
+    """
+    How a rule stands, for the system or for one agent.
+
+    Attributes:
+        name: The name of the rule.
+        subject: The agent; "" for the system.
+        state: `ok`, `pending`, `firing` or `no data`.
+        since: Since when, in seconds since the epoch.
+        severity: That of the rule.
+        action: What is done about it while it fires, in a word.
+        message: What was measured when that began.
+        has_data: Whether there is data now: one that fires goes on without.
+        report: What slowed things down, if that was asked for.
+    """
+
+    name: str
+    subject: str
+    state: State
+    since: float
+    severity: Severity
+    action: str
+    message: str = ""
+    has_data: bool = True
+    report: str = ""
+
+
+@attrs.define(eq=False)
+class _Watched:
+    """What is remembered of a rule for one subject."""
+
+    state: State = "ok"
+    since: float = 0.0
+    message: str = ""
+    has_data: bool = True
+    report: str = ""
+    #: Since when `until` holds, of one that fires; and since when there is no data.
+    over_since: float | None = None
+    blind_since: float | None = None
+    probing: bool = False
+    #: What its action returned, to undo it.
+    undo: Act | None = None
+
+
+# -- commands ----------------------------------------------------------------------
+
+
+@frozen
+class _Hold:
+    """Hold starts back while *most* run."""
+
+    who: str
+    most: int
+    reason: str
+
+    def apply(self, orchestrator: Any, /) -> object:
+        """Do it."""
+        return orchestrator.hold_starts(self.reason, by=self.who, most=self.most)
+
+
+@frozen
+class _Release:
+    who: str
+
+    def apply(self, orchestrator: Any, /) -> object:
+        """Do it."""
+        return orchestrator.release_starts(self.who)
+
+
+@frozen
+class _Tell:
+    """Record a fact, and log it."""
+
+    event: type[Event]
+    fields: tuple[Any, ...]
+
+    def apply(self, orchestrator: Any, /) -> object:
+        """Do it."""
+        name, *_, message = self.fields
+        is_over = self.event is AlertCleared
+        _LOG.log(
+            logging.INFO if is_over else logging.WARNING,
+            "alert %s is over (%s)" if is_over else "alert %s: %s",
+            name,
+            message,
+        )
+        return orchestrator.note_event(self.event, *self.fields)
+
+
+@frozen
+class _Call:
+    """Call a function of the user's; what it returns undoes it."""
+
+    function: Act
+    alert: Alert
+    watched: _Watched | None
+
+    def apply(self, orchestrator: Any, /) -> object:
+        """Do it."""
+        undo = self.function(orchestrator, self.alert)
+        if self.watched is not None:
+            self.watched.undo = undo if callable(undo) else None
+        return undo
+
+
+# -- the driver --------------------------------------------------------------------
+
+
+class Alerts:
+    """
+    A driver that watches rules: `orch.alerts`, or `simulation.drivers.add(Alerts())`.
+
+    All is measured at fixed times, on the orchestrator's clock. What an alert has done
+    is undone once it is over, and once its rule is removed; in a new life nothing is
+    held, and what is still so is found again. An alert that fires does not end because
+    data is missing.
+
+    Args:
+        interval: Seconds between two measurements.
+        rules: The rules; None is `default_rules()`.
+        machine: Whether memory and processors of this machine are looked at too.
+    """
+
+    name: ClassVar[str] = "alerts"
+    watches: ClassVar[tuple[type[Event], ...]] = ()
+
+    def __init__(
+        self,
+        *,
+        interval: float = 10.0,
+        rules: Iterable[AlertRule] | None = None,
+        machine: bool = False,
+    ) -> None:
+        self.interval = check_seconds("interval", interval, zero=False)
+        self.machine = machine
+        found = default_rules() if rules is None else tuple(rules)
+        self._rules: dict[str, AlertRule] = {rule.name: rule for rule in found}
+        self._watched: dict[tuple[str, str], _Watched] = {}
+        #: Of rules that were removed or replaced.
+        self._left: list[tuple[AlertRule, str, _Watched]] = []
+        #: `(time, attempts that completed, and that failed)`, of the latest looks.
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=10_000)
+
+    def rule(
+        self,
+        name: str,
+        *,
+        when: str | Callable[[Any], object],
+        until: str | Callable[[Any], object] | None = None,
+        **fields: Any,
+    ) -> AlertRule:
+        """
+        Watch a rule, in the place of one of this name if there is one.
+
+        Args:
+            name: Its name.
+            when: Its condition.
+            until: When it is over.
+            fields: The other fields of `AlertRule`; `for` is `wait`.
+
+        Raises:
+            InvalidTaskError: It is not well formed.
+        """
+        if "for" in fields:
+            fields["wait"] = fields.pop("for")
+        made = AlertRule.of(name, when, until, **fields)
+        self.remove(name)
+        self._rules[name] = made
+        return made
+
+    def remove(self, name: str) -> bool:
+        """Watch a rule no more, and undo what it did; False if there is none."""
+        rule = self._rules.pop(name, None)
+        if rule is None:
+            return False
+        for key in [key for key in self._watched if key[0] == name]:
+            self._left.append((rule, key[1], self._watched.pop(key)))
+        return True
+
+    def list(self) -> tuple[Alert, ...]:
+        """How all rules stand."""
+        found = [
+            self._alert(self._rules[name], subject, watched)
+            for (name, subject), watched in list(self._watched.items())
+            if name in self._rules
+        ]
+        known = {alert.name for alert in found}
+        return (
+            *found,
+            *(
+                self._alert(rule, "", _Watched(state="no data", has_data=False))
+                for name, rule in list(self._rules.items())
+                if name not in known
+            ),
+        )
+
+    def firing(self) -> tuple[Alert, ...]:
+        """Those that fire."""
+        return tuple(alert for alert in self.list() if alert.state == "firing")
+
+    def tick(
+        self, view: DriverView, now: float
+    ) -> tuple[Iterable[Command], float | None]:
+        """See `Driver.tick`."""
+        stats = view.get_stats()
+        said: list[Command] = []
+        for rule, subject, watched in self._left:
+            if watched.state == "firing":
+                said += self._end(rule, subject, watched, now, "its rule is gone")
+        self._left.clear()
+        completed = sum(agent.completed for agent in stats.agents.values())
+        failed = sum(agent.failed for agent in stats.agents.values())
+        self._samples.append((now, completed, failed))
+        general = self._of_system(stats)
+        agents = _of_agents(stats)
+        for rule in list(self._rules.values()):
+            if rule.per == "agent":
+                every: Mapping[str, Measured] = agents
+            else:
+                rate = self._failure_rate(rule, now)
+                every = {"": {**general, "failure_rate": rate}}
+            for name, subject in [*self._watched]:
+                if name == rule.name and subject not in every:
+                    watched = self._watched.pop((name, subject))
+                    if watched.state == "firing":
+                        said += self._end(rule, subject, watched, now, "it has left")
+            for subject, measured in every.items():
+                said += self._look(rule, subject, measured, stats, now)
+        return said, now + self.interval
+
+    # -- measuring -----------------------------------------------------------------
+
+    def _failure_rate(self, rule: AlertRule, now: float) -> float | None:
+        """Of the attempts that ended within the rule's time, the share that failed."""
+        first = next((s for s in self._samples if s[0] >= now - rule.over), None)
+        if first is None:
+            return None
+        _, completed, failed = self._samples[-1]
+        good, bad = max(0, completed - first[1]), max(0, failed - first[2])
+        if good + bad < max(1, rule.least):
+            return None
+        return bad / (good + bad)
+
+    def _of_system(self, stats: Stats) -> dict[str, Any]:
+        found = from_stats(stats)
+        machine = of_machine() if self.machine else {}
+        memory = found["total_memory_usage"]
+        average, baseline = _times(stats)
+        return {
+            **{name: found[name] for name in _OF_SYSTEM if name in found},
+            **machine,
+            "memory_usage": machine.get("machine_memory_usage")
+            if memory is None
+            else memory,
+            "cpu_usage": found["total_cpu_utilization"],
+            "avg_execution_time": average,
+            "baseline_execution_time": baseline,
+            "queue_age": stats.queue.oldest or 0.0,
+            "running": stats.queue.processing,
+        }
+
+    # -- deciding ------------------------------------------------------------------
+
+    def _look(
+        self,
+        rule: AlertRule,
+        subject: str,
+        measured: Measured,
+        stats: Stats,
+        now: float,
+    ) -> Iterable[Command]:
+        key = rule.name, subject
+        watched = self._watched.setdefault(key, _Watched(since=now))
+        holds = rule.when.holds(measured)
+        watched.has_data = holds is not None
+        if watched.state == "firing":
+            yield from self._while_firing(rule, subject, watched, measured, holds, now)
+            return
+        state: State = "no data" if holds is None else "pending" if holds else "ok"
+        if state != watched.state:
+            watched.state, watched.since = state, now
+        if state == "pending" and now - watched.since >= rule.wait:
+            watched.state, watched.since = "firing", now
+            watched.message = rule.when.shown(measured)
+            watched.over_since = watched.blind_since = None
+            watched.probing = False
+            yield from self._begin(rule, subject, watched, stats)
+
+    def _while_firing(
+        self,
+        rule: AlertRule,
+        subject: str,
+        watched: _Watched,
+        measured: Measured,
+        holds: bool | None,
+        now: float,
+    ) -> Iterable[Command]:
+        is_over = rule.until.holds(measured) if rule.until is not None else None
+        if rule.until is None and holds is not None:
+            is_over = not holds
+        if is_over is None:
+            # What is not known anymore is not over.
+            watched.over_since = None
+            if watched.blind_since is None:
+                watched.blind_since = now
+            yield from self._probe(rule, subject, watched, now)
+            return
+        watched.blind_since = None
+        if watched.probing and holds:
+            watched.probing = False
+            if rule.action == "pause_new_tasks":
+                reason = f"alert {rule.name}: {rule.when.shown(measured)}"
+                yield _Hold(_who(rule, subject), 0, reason)
+        if not is_over:
+            watched.over_since = None
+            return
+        if watched.over_since is None:
+            watched.over_since = now
+        if now - watched.over_since >= rule.hold:
+            message = (rule.until or rule.when).shown(measured)
+            yield from self._end(rule, subject, watched, now, message)
+
+    def _probe(
+        self, rule: AlertRule, subject: str, watched: _Watched, now: float
+    ) -> Iterable[Command]:
+        """Let one at a time through, if all that could be measured is held."""
+        since = watched.blind_since
+        if rule.action != "pause_new_tasks" or watched.probing or since is None:
+            return
+        if now - since >= _PROBE:
+            watched.probing = True
+            reason = f"alert {rule.name}: one at a time is tried: {watched.message}"
+            yield _Hold(_who(rule, subject), 1, reason)
+
+    def _begin(
+        self, rule: AlertRule, subject: str, watched: _Watched, stats: Stats
+    ) -> Iterable[Command]:
+        action, who = rule.action, _who(rule, subject)
+        about = f"{subject}: " if subject else ""
+        reason = f"alert {rule.name}: {watched.message}"
+        message = f"{about}{watched.message}"
+        if action == "investigate_bottlenecks":
+            watched.report = bottlenecks(stats)
+            message = f"{message}\n{watched.report}"
+        yield _Tell(AlertRaised, (rule.name, rule.severity, _word(action), message))
+        if action == "pause_new_tasks":
+            yield _Hold(who, 0, reason)
+        elif action == "reduce_parallel_tasks":
+            yield _Hold(who, max(1, stats.queue.processing // 2), reason)
+        elif action == "reassign_tasks":
+            yield RemoveAgent(subject)
+        elif callable(action):
+            yield _Call(action, self._alert(rule, subject, watched), watched)
+
+    def _end(
+        self, rule: AlertRule, subject: str, watched: _Watched, now: float, message: str
+    ) -> Iterable[Command]:
+        seconds = now - watched.since
+        watched.state, watched.since, watched.message = "ok", now, ""
+        watched.report = ""
+        about = f"{subject}: " if subject else ""
+        yield _Tell(AlertCleared, (rule.name, seconds, f"{about}{message}"))
+        if rule.action in ("pause_new_tasks", "reduce_parallel_tasks"):
+            yield _Release(_who(rule, subject))
+        elif watched.undo is not None:
+            undo, watched.undo = watched.undo, None
+            yield _Call(undo, self._alert(rule, subject, watched), None)
+
+    def _alert(self, rule: AlertRule, subject: str, watched: _Watched) -> Alert:
+        return Alert(
+            rule.name,
+            subject,
+            watched.state,
+            watched.since,
+            rule.severity,
+            _word(rule.action),
+            watched.message,
+            watched.has_data,
+            watched.report,
+        )
+
+
+def _word(action: str | Act | None) -> str:
+    if callable(action):
+        return str(getattr(action, "__name__", "a function"))
+    return action or ""
+
+
+def _who(rule: AlertRule, subject: str) -> str:
+    return f"alert {rule.name}{f' of {subject}' if subject else ''}"
+
+
+def _of_agents(stats: Stats) -> dict[str, Measured]:
+    return {
+        name: {
+            "last_heartbeat": None if agent.lost else agent.silent,
+            "error_rate": agent.failed / (agent.completed + agent.failed)
+            if agent.completed + agent.failed
+            else None,
+            "running": agent.running,
+            "failed": agent.failed,
+            "completed": agent.completed,
+        }
+        for name, agent in stats.agents.items()
+    }
+
+
+def _times(stats: Stats) -> tuple[float | None, float | None]:
+    """How long attempts take lately, and the median of many, for the same mixture."""
+    lately = usual = 0.0
+    count = 0
+    for agent in stats.agents.values():
+        for name, done in agent.performance.items():
+            durations = stats.types[name].running if name in stats.types else None
+            if done.latency is not None and durations is not None:
+                lately += done.completed * done.latency
+                usual += done.completed * durations.p50
+                count += done.completed
+    return (lately / count, usual / count) if count else (None, None)
+
+
+def bottlenecks(stats: Stats) -> str:
+    """What slows things down, in a few lines, the worst first."""
+    lines: list[str] = []
+    slow: list[tuple[float, str]] = []
+    for agent_name, agent in stats.agents.items():
+        for name, done in agent.performance.items():
+            durations = stats.types[name].running if name in stats.types else None
+            if done.latency is None or durations is None or not durations.p50:
+                continue
+            ratio = done.latency / durations.p50
+            text = (
+                f"{name} on {agent_name} takes {done.latency:.3g} s lately, "
+                f"{ratio:.1f} times the median of {durations.p50:.3g} s"
+            )
+            slow.append((ratio, text))
+    lines += [text for _, text in sorted(slow, reverse=True)[:5]]
+    full = [
+        f"{name}: {pool.used:.4g} of {pool.total:.4g} is held"
+        for name, pool in stats.resources.items()
+        if pool.total and pool.used / pool.total > 0.9  # noqa: PLR2004 - nearly all
+    ]
+    lines += full[:5]
+    oldest = stats.queue.oldest or 0.0
+    lines.append(f"{stats.queue.queued:,} wait, the oldest for {oldest:.3g} s")
+    return "\n".join(lines)

@@ -1,0 +1,390 @@
+"""The RetryHandler that looks up what follows a failure in a matrix."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import attrs
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model import (
+    LOCAL,
+    NO_RETRY,
+    Task,
+    check_seconds,
+)
+from taskorch.policies import BackoffRetryHandler
+from taskorch.policies._retry import is_permanent
+from taskorch.protocols import Context, Failure, RetryDecision
+from taskorch.recovery._classes import Rule, classify
+from taskorch.recovery._matrix import (
+    Avoid,
+    Grow,
+    Matrix,
+    Reset,
+    Row,
+    default_matrix,
+    grown,
+    names_of,
+    read_action,
+)
+from taskorch.workflows._located import plain, with_names_once
+
+#: Of how many tasks the first timeout is remembered, and the latest failures.
+_MOST: Final = 10_000
+#: Other tasks that fail in the same way within so many seconds make it widespread.
+_WIDESPREAD: Final = 3
+_WINDOW: Final = 300.0
+#: The longest delay that a backoff comes to, in seconds.
+_LONGEST: Final = 3_600.0
+#: What sections of a configuration say, and how it is called here.
+_SECTIONS: Final = ("failure_handling", "recovery")
+_KEYS: Final[Mapping[str, str]] = {
+    "max_retries": "max_retries",
+    "retry_delay": "retry_delay_seconds",
+    "retry_delay_seconds": "retry_delay_seconds",
+    "escalation_threshold": "escalation_threshold",
+    "timeout_grace_period": "timeout_grace_period",
+    "human_notification_webhook": "webhook",
+}
+_MORE_KEYS: Final = (*_KEYS, "matrix", "classes")
+
+
+class RecoveryHandler:
+    """
+    The RetryHandler that decides by what kind of failure it was.
+
+    `orch.recover` adds what agents try themselves, inside an attempt; this says what
+    follows once an attempt has failed all the same: another attempt that asks for
+    more, or on another agent, or a question to a person. A task that asks for no
+    resources or has no timeout does not get more of them. One with a `RetryPolicy` of
+    its own has the attempts and the delays of that. `Permanent` ends a task at once.
+
+    Args:
+        max_retries: How often a task is tried again that says nothing itself.
+        retry_delay_seconds: Before each of these attempts.
+        escalation_threshold: After how many failed attempts a person is asked, where
+            the matrix says `persistent`, `twice` or `widespread`.
+        timeout_grace_period: Seconds that an attempt which is out of time has to end;
+            None: what the orchestrator's `grace` says.
+        webhook: Where people are told; see `orch.notify`.
+        matrix: What differs from the usual matrix, by class: a `Row` each.
+        classes: Rules of yours for what kind of failure it is; they come first.
+        escalate: Whether people are asked at all; if not, the task fails instead.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_retries: int = 2,
+        retry_delay_seconds: float = 30.0,
+        escalation_threshold: int = 3,
+        timeout_grace_period: float | None = None,
+        webhook: str | None = None,
+        matrix: Mapping[str, Row] | None = None,
+        classes: Iterable[Rule] = (),
+        escalate: bool = True,
+    ) -> None:
+        _check_count("max_retries", max_retries, least=0)
+        _check_count("escalation_threshold", escalation_threshold, least=1)
+        self.max_retries = max_retries
+        self.retry_delay_seconds = check_seconds(
+            "retry_delay_seconds", retry_delay_seconds
+        )
+        self.escalation_threshold = escalation_threshold
+        self.timeout_grace_period = timeout_grace_period
+        if timeout_grace_period is not None:
+            check_seconds("timeout_grace_period", timeout_grace_period)
+        self.webhook = webhook
+        self.escalate = escalate
+        #: What follows, by class of failures: it may be changed at any time.
+        self.matrix: Matrix = default_matrix()
+        for name, row in (matrix or {}).items():
+            self.matrix[name] = row
+        self.classes: tuple[Rule, ...] = tuple(classes)
+        #: Sections of a configuration that are for others.
+        self.not_read: tuple[str, ...] = ()
+        self._own = BackoffRetryHandler()
+        #: The first timeout of tasks that have been given more.
+        self._first: dict[str, float] = {}
+        #: `(time, class, task)` of the latest failures.
+        self._latest: deque[tuple[float, str, str]] = deque(maxlen=_MOST)
+
+    @classmethod
+    def from_yaml(
+        cls, *paths: str | os.PathLike[str], **changes: Any
+    ) -> RecoveryHandler:
+        """
+        Make one as `failure_handling` and `recovery` of a configuration say.
+
+        What is said in both must agree. `recovery` may also have `matrix`, with rows by
+        class, and `classes`, a list of rules. Other sections are for others: their
+        names are in `not_read`.
+
+        Args:
+            paths: The files.
+            changes: Arguments that come before what the files say.
+
+        Raises:
+            OSError: A file cannot be read.
+            ImportError: PyYAML is not installed.
+            InvalidTaskError: Something in it is wrong; the message says where.
+        """
+        if not paths:
+            msg = "no file of a configuration is named"
+            hint = "RecoveryHandler.from_yaml('orchestrator_config.yaml')"
+            raise InvalidTaskError(msg, hint=hint)
+        arguments: dict[str, Any] = {}
+        others: dict[str, None] = {}
+        places: dict[str, str] = {}
+        for path in paths:
+            for name, section in _sections(Path(path)):
+                if name not in _SECTIONS:
+                    others[name] = None
+                    continue
+                where = f"{path}: {name}"
+                if section is None:
+                    continue
+                if not isinstance(section, dict):
+                    msg = f"{where}: it has entries, and is no {section!r}"
+                    raise InvalidTaskError(msg)
+                for key, value in _arguments_of(where, section):
+                    if key in arguments and arguments[key] != value:
+                        msg = (
+                            f"{where}: {key} is {value!r}, and {arguments[key]!r} in "
+                            f"{places[key]}"
+                        )
+                        raise InvalidTaskError(msg)
+                    arguments[key], places[key] = value, where
+        try:
+            made = cls(**{**arguments, **changes})
+        except InvalidTaskError as error:
+            where = ", ".join(map(str, paths))
+            msg = f"{where}: {error.message}"
+            raise InvalidTaskError(msg, hint=error.hint) from error
+        made.not_read = tuple(others)
+        return made
+
+    def classify(self, failure: Failure) -> str:
+        """The class of *failure*: by a rule of yours, or as it was told."""
+        if self.classes or not failure.kind:
+            return classify(failure.error, rules=self.classes).name
+        return failure.kind
+
+    def decide(self, failure: Failure, context: Context) -> RetryDecision:
+        """What follows *failure*."""
+        kind = self.classify(failure)
+        row = self.matrix[kind]
+        attempts, task = failure.attempts, failure.task
+        self._latest.append((context.now, kind, task.id or ""))
+        is_final = is_permanent(failure.error)
+        own = None
+        if is_final or task.retry != NO_RETRY:
+            own = self._own.decide(failure, context)
+        is_used_up = attempts > self.max_retries if own is None else not own.retry
+        why = self._why_ask(row, failure, kind, context.now, is_used_up=is_used_up)
+        if why and self.escalate and not is_final:
+            actions = "; ".join(row.actions)
+            ask = f"{kind}: {why}" + (f". Recommended: {actions}" if actions else "")
+            return RetryDecision(retry=False, reason=why, ask=ask, kind=kind)
+        if row.orchestrator is None and own is not None and not self.escalate:
+            # Where nobody is asked, what a task says itself is what there is.
+            return attrs.evolve(own, kind=kind)
+        if is_used_up or row.orchestrator is None:
+            said = f"attempt {attempts:,} of {self.max_retries + 1:,} was the last"
+            said = own.reason if own is not None and is_used_up else said
+            if not is_used_up:
+                said = "the matrix has no other attempt for it"
+            return RetryDecision(retry=False, reason=f"{kind}: {said}", kind=kind)
+        delay = self.retry_delay_seconds if own is None else own.delay
+        return self._again(failure, context, kind, row.orchestrator, delay)
+
+    def _why_ask(
+        self, row: Row, failure: Failure, kind: str, now: float, *, is_used_up: bool
+    ) -> str:
+        """Why a person is asked now, or ""."""
+        attempts = failure.attempts
+        enough = attempts >= self.escalation_threshold
+        if row.human == "always":
+            return "a person always decides about it"
+        if row.human == "persistent" and enough:
+            return f"{attempts:,} attempts have failed"
+        if row.human == "twice":
+            first = self._first.get(failure.task.id or "")
+            now_has = failure.task.timeout
+            if first is not None and now_has is not None and now_has >= 2 * first:
+                return f"it has exceeded {now_has:g} s, twice its timeout of {first:g}"
+            if enough and is_used_up:
+                return f"{attempts:,} attempts have failed"
+        if row.human == "widespread" and is_used_up:
+            tasks = {
+                name
+                for at, what, name in self._latest
+                if what == kind and at > now - _WINDOW
+            }
+            if len(tasks) >= _WIDESPREAD:
+                return f"{len(tasks):,} tasks have failed so within {_WINDOW:g} s"
+        return ""
+
+    def _again(
+        self,
+        failure: Failure,
+        context: Context,
+        kind: str,
+        action: Grow | Avoid | Reset,
+        delay: float,
+    ) -> RetryDecision:
+        task, attempts = failure.task, failure.attempts
+        avoid: tuple[str, ...] = (failure.agent,) if failure.agent else ()
+        resources = timeout = None
+        if isinstance(action, Grow):
+            longest = None
+            if task.timeout is not None and self.matrix[kind].human == "twice":
+                longest = 2 * self._first.get(task.id or "", task.timeout)
+            resources, timeout, words = grown(
+                action, task.resources, task.timeout, _bounds(failure, context), longest
+            )
+            if timeout is not None and task.timeout is not None:
+                self._remember(task.id or "", task.timeout)
+            if resources is not None or timeout is not None:
+                # On the agent that is large enough, whichever that is.
+                avoid = ()
+            said = ", ".join(words) or "there is nothing to give it more of"
+        elif isinstance(action, Reset):
+            said = "its environment is reset first, or it goes to another agent"
+        else:
+            delay = min(_LONGEST, delay * action.backoff ** (attempts - 1))
+            said = f"not on {failure.agent} if there is another agent"
+        return RetryDecision(
+            retry=True,
+            delay=delay,
+            reason=f"{kind}: {said}; attempt {attempts + 1:,} in {delay:g} s",
+            resources=resources,
+            timeout=timeout,
+            avoid=avoid,
+            kind=kind,
+        )
+
+    def _remember(self, task_id: str, timeout: float) -> None:
+        self._first.setdefault(task_id, timeout)
+        while len(self._first) > _MOST:
+            del self._first[next(iter(self._first))]
+
+    def __repr__(self) -> str:
+        return (
+            f"RecoveryHandler(max_retries={self.max_retries}, "
+            f"retry_delay_seconds={self.retry_delay_seconds:g}, "
+            f"escalation_threshold={self.escalation_threshold})"
+        )
+
+
+def _bounds(
+    failure: Failure, context: Context
+) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """By agent that can do the task, the most that there is of each resource."""
+    pools = {name: pool.total for name, pool in context.view.pools().items()}
+    task = failure.task
+    for agent in context.view.agents():
+        if agent.is_lost or not (
+            agent.name == failure.agent or _can_do(task, agent.capabilities)
+        ):
+            continue
+        has: dict[str, float] = dict(pools)
+        for name, amount in (agent.capacity or {}).items():
+            has[name] = min(amount, has.get(name, math.inf))
+        yield agent.name, has
+
+
+def _can_do(task: Task, capabilities: Collection[str]) -> bool:
+    needs = task.requires
+    if needs is None:
+        if isinstance(task.payload, LOCAL):
+            return False
+        needs = (task.type,)
+    return set(needs) <= set(capabilities)
+
+
+# -- reading ------------------------------------------------------------------------
+
+
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        msg = f"{name} is a whole number from {least}, not {value!r}"
+        raise InvalidTaskError(msg)
+
+
+def _sections(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        from taskorch.workflows._yaml import read  # noqa: PLC0415 - it needs that
+    except ImportError as error:
+        msg = "a configuration is written in YAML: pip install 'taskorch[yaml]'"
+        raise ImportError(msg, name="yaml") from error
+    nodes, faults = read(path.read_bytes(), str(path))
+    named = [with_names_once(node, faults) for node in nodes]
+    if faults:
+        msg = "; ".join(f"{place}: {text}" for place, text in faults)
+        raise InvalidTaskError(msg)
+    for document in map(plain, named):
+        if not isinstance(document, dict):
+            msg = f"{path}: it has sections, and is no {type(document).__name__}"
+            raise InvalidTaskError(msg)
+        yield from cast("dict[str, Any]", document).items()
+
+
+def _arguments_of(where: str, section: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    names_of(_MORE_KEYS, section, where)
+    for key, value in section.items():
+        if key == "matrix":
+            yield "matrix", _matrix_of(f"{where}.matrix", value)
+        elif key == "classes":
+            yield "classes", _rules_of(f"{where}.classes", value)
+        else:
+            yield _KEYS[key], value
+
+
+def _matrix_of(where: str, said: Any) -> dict[str, Row]:
+    if not isinstance(said, dict):
+        msg = f"{where}: it has a row for each class, and is no {said!r}"
+        raise InvalidTaskError(msg)
+    found: dict[str, Row] = {}
+    usual = default_matrix()
+    for name, fields in cast("dict[str, Any]", said).items():
+        place = f"{where}.{name}"
+        row = usual[name]
+        if not isinstance(fields, dict):
+            msg = f"{place}: it has entries, and is no {fields!r}"
+            raise InvalidTaskError(msg)
+        names_of(("agent", "orchestrator", "human", "actions"), fields, place)
+        changes = dict(cast("dict[str, Any]", fields))
+        if "orchestrator" in changes:
+            changes["orchestrator"] = read_action(place, changes["orchestrator"])
+        if "actions" in changes:
+            changes["actions"] = tuple(changes["actions"])
+        found[name] = attrs.evolve(row, **changes)
+    return found
+
+
+def _rules_of(where: str, said: Any) -> tuple[Rule, ...]:
+    if not isinstance(said, list):
+        msg = f"{where}: it is a list of rules, and no {said!r}"
+        raise InvalidTaskError(msg)
+    found: list[Rule] = []
+    for number, fields in enumerate(said, 1):
+        place = f"{where}[{number}]"
+        if not isinstance(fields, dict):
+            msg = f"{place}: a rule has entries, and is no {fields!r}"
+            raise InvalidTaskError(msg)
+        names_of(("name", "error", "text", "exit_code"), fields, place)
+        values = dict(cast("dict[str, Any]", fields))
+        codes = values.get("exit_code", ())
+        values["exit_code"] = tuple(codes) if isinstance(codes, list) else codes
+        found.append(Rule(values.pop("name", ""), **values))
+    return tuple(found)

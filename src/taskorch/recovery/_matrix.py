@@ -1,0 +1,330 @@
+"""
+What follows a failure of each class: the three levels, as data.
+
+1. On the agent, inside the attempt: functions that `orch.recover` decorates.
+2. By the orchestrator, with the next attempt: a `Grow`, an `Avoid` or a `Reset`.
+3. A person is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
+
+import attrs
+
+from taskorch._suggesting import suggesting
+from taskorch._vocabulary import OTHER_RESOURCES, nearest
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Resources
+from taskorch.recovery._classes import CLASSES, class_of
+
+#: When a person is asked: never, as soon as it fails, once the retries are used up,
+#: once its timeout is twice what it was, or once other tasks fail in the same way.
+Human: TypeAlias = Literal["never", "always", "persistent", "twice", "widespread"]
+
+
+@suggesting
+@attrs.frozen
+class Times:
+    """
+    So many times as much, and no more than `most`.
+
+    Attributes:
+        factor: How many times, from 1.
+        most: The most that comes of it; None: only what there is bounds it.
+    """
+
+    factor: float
+    most: float | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        said: tuple[tuple[str, object], ...] = (
+            ("factor", self.factor),
+            ("most", self.most),
+        )
+        for name, value in said:
+            if value is None and name == "most":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                msg = f"{name} is a number, not {value!r}"
+                raise InvalidTaskError(msg)
+            if not math.isfinite(value) or value < (1 if name == "factor" else 0):
+                msg = f"{name} is {value!r}: so there would be less than before"
+                raise InvalidTaskError(msg)
+
+    def of(self, amount: float) -> float:
+        """What *amount* becomes: never less than it is."""
+        more = amount * self.factor
+        return max(amount, more if self.most is None else min(more, self.most))
+
+
+@attrs.frozen(init=False)
+class Grow:
+    """
+    The next attempt asks for more, of what the task asks for, and has more time.
+
+    Args:
+        timeout: How many times as long it may take.
+        factors: By the names of resources, how many times as much: a number, or a
+            `Times`.
+
+    Raises:
+        InvalidTaskError: One is no number from 1.
+    """
+
+    timeout: Times | None
+    factors: Mapping[str, Times]
+
+    def __init__(
+        self, *, timeout: float | Times | None = None, **factors: float | Times
+    ) -> None:
+        times: dict[str, Times] = {}
+        for word, factor in factors.items():
+            name, unit = OTHER_RESOURCES.get(word, (word, 1))
+            found = _times(factor)
+            most = None if found.most is None else found.most * unit
+            times[name] = Times(found.factor, most=most)
+        self.__attrs_init__(None if timeout is None else _times(timeout), times)
+
+
+@attrs.frozen
+class Avoid:
+    """
+    The next attempt goes to another agent, as long as there is one.
+
+    Attributes:
+        backoff: How many times as long each delay is as the one before.
+    """
+
+    backoff: float = 1.0
+
+
+@attrs.frozen
+class Reset:
+    """
+    What `orch.recover(…, level=2)` decorates is called, and then there is another try.
+
+    Where nothing was decorated, the next attempt goes to another agent.
+    """
+
+
+#: What the orchestrator does.
+Action: TypeAlias = Grow | Avoid | Reset
+
+
+def _times(factor: float | Times) -> Times:
+    return factor if isinstance(factor, Times) else Times(factor)
+
+
+@suggesting
+@attrs.define
+class Row:
+    """
+    A row of the matrix; it may be changed at any time, and holds from then on.
+
+    Attributes:
+        agent: What the agent is advised to do, in words; None: nothing of its own.
+        orchestrator: What the orchestrator does with the next attempt; None: there is
+            none.
+        human: When a person is asked: `never`, `always` (instead of another attempt),
+            `persistent` (once the retries are used up), `twice` (once its timeout is
+            twice what it was, or the retries are used up) or `widespread` (once the
+            retries are used up, if three tasks or more have failed so within five
+            minutes).
+        actions: What a person is recommended to do.
+    """
+
+    agent: str | None = None
+    orchestrator: Action | None = attrs.field(default=None)
+    human: Human = attrs.field(default="never")
+    actions: tuple[str, ...] = ()
+
+    @human.validator
+    def _check_human(self, _: Any, value: object) -> None:
+        if value not in get_args(Human):
+            near = nearest(str(value), get_args(Human))
+            msg = f"human: {value!r} is none of {', '.join(get_args(Human))}"
+            raise InvalidTaskError(msg, hint=near or "human='always'")
+
+    @orchestrator.validator
+    def _check_orchestrator(self, _: Any, value: object) -> None:
+        if value is not None and not isinstance(value, Grow | Avoid | Reset):
+            msg = f"orchestrator: {value!r} is no Grow, Avoid or Reset"
+            raise InvalidTaskError(msg)
+
+
+class Matrix(dict[str, Row]):
+    """The rows by the names of the classes, or by other words for them."""
+
+    def __getitem__(self, word: str) -> Row:
+        return super().__getitem__(class_of(word))
+
+    def __setitem__(self, word: str, row: Row) -> None:
+        given: object = row
+        if not isinstance(given, Row):
+            msg = f"matrix[{word!r}] is a Row, not {row!r}"
+            raise InvalidTaskError(msg)
+        super().__setitem__(class_of(word), row)
+
+
+def default_matrix() -> Matrix:
+    """The recovery decision matrix that holds if nothing else is said."""
+    found = Matrix()
+    for name, row in _DEFAULT.items():
+        found[name] = attrs.evolve(row)
+    return found
+
+
+_MORE: Final = Grow(memory_mb=2, cpu=Times(2, most=4), timeout=1.5)
+_DEFAULT: Final[Mapping[str, Row]] = {
+    "import_error": Row(
+        "reinstall dependencies",
+        Reset(),
+        "never",
+        ("Install what is missing where the task runs",),
+    ),
+    "permission_error": Row(
+        "fix permissions",
+        Avoid(),
+        "never",
+        ("See who owns the file, and who runs the task",),
+    ),
+    "memory_error": Row(
+        "reduce the dataset",
+        _MORE,
+        "persistent",
+        ("Give it more memory_mb", "Give it less to do at once"),
+    ),
+    "timeout_error": Row(
+        "extend the timeout",
+        Grow(timeout=1.5, cpu=Times(2, most=4)),
+        "twice",
+        ("See where it hangs", "Give it more time"),
+    ),
+    "calculation_error": Row(
+        None,
+        None,
+        "always",
+        ("Review the precision of the calculation", "Compare with a tolerance"),
+    ),
+    "logic_error": Row(
+        None,
+        None,
+        "always",
+        ("Read the traceback, and mend the code or the input",),
+    ),
+    "system_error": Row(
+        None, Avoid(), "persistent", ("Look at the machine of its agent",)
+    ),
+    "network_error": Row(
+        "retry with backoff",
+        Avoid(backoff=2),
+        "widespread",
+        ("See whether the service can be reached",),
+    ),
+    "unknown": Row(None, Avoid(), "persistent", ("Read the log of the task",)),
+}
+assert set(_DEFAULT) == set(CLASSES)  # noqa: S101 - each class has its row
+
+
+def grown(
+    action: Grow,
+    resources: Resources,
+    timeout: float | None,
+    bounds: Iterable[tuple[str, Mapping[str, float]]],
+    longest: float | None = None,
+) -> tuple[Resources | None, float | None, list[str]]:
+    """
+    What a task asks for next, that has asked for *resources* and *timeout*.
+
+    Args:
+        action: How much more.
+        resources: What it asked for.
+        timeout: What it was given, in seconds.
+        bounds: By agent that can do it, the most that there is of each resource.
+        longest: The most that the timeout may become.
+
+    Returns:
+        The resources and the timeout that are others, and what is to be said.
+    """
+    asked = dict(resources.items())
+    wanted: dict[str, float] = {}
+    words: list[str] = []
+    agents = list(bounds)
+    for name, amount in asked.items():
+        times = action.factors.get(name)
+        if times is None:
+            continue
+        more = times.of(amount)
+        most = max((has.get(name, math.inf) for _, has in agents), default=math.inf)
+        if more > most:
+            largest = next(agent for agent, has in agents if has.get(name) == most)
+            words.append(
+                f"{name} {amount:g} → {most:g}, all that the largest agent, "
+                f"{largest}, has"
+                if most > amount
+                else f"{name} stays {amount:g}: no agent has more"
+            )
+            more = max(amount, most)
+        elif more > amount:
+            words.append(f"{name} {amount:g} → {more:g}")
+        if more > amount:
+            wanted[name] = more
+    longer = None
+    if action.timeout is not None and timeout is not None:
+        longer = action.timeout.of(timeout)
+        if longest is not None:
+            longer = min(longer, longest)
+        if longer > timeout:
+            words.append(f"timeout {timeout:g} → {longer:g} s")
+        else:
+            longer = None
+    changed = Resources(**{**asked, **wanted}) if wanted else None
+    return changed, longer, words
+
+
+def read_action(place: str, said: object) -> Action | None:
+    """
+    The action that *said*, from a document, means.
+
+    Raises:
+        InvalidTaskError: It means none; the message names the *place*.
+    """
+    if said is None:
+        return None
+    if said in ("avoid", "reset"):
+        return Avoid() if said == "avoid" else Reset()
+    if isinstance(said, Mapping):
+        fields = cast("Mapping[str, Any]", said)
+        if set(fields) == {"grow"} and isinstance(fields["grow"], Mapping):
+            factors = {
+                name: Times(each["times"], most=each.get("most"))
+                if isinstance(each, Mapping)
+                else each
+                for name, each in fields["grow"].items()
+            }
+            return Grow(**factors)
+        if set(fields) == {"avoid"} and isinstance(fields["avoid"], Mapping):
+            return Avoid(**fields["avoid"])
+    msg = f"{place}: {said!r} is no action"
+    hint = "avoid, reset, {avoid: {backoff: 2}} or {grow: {memory_mb: 2, timeout: 1.5}}"
+    raise InvalidTaskError(msg, hint=hint)
+
+
+def names_of(known: Collection[str], given: Iterable[object], place: str) -> None:
+    """
+    Refuse a name that is not *known*.
+
+    Raises:
+        InvalidTaskError: One is not; the message names the *place* and the nearest.
+    """
+    for name in given:
+        if name not in known:
+            near = nearest(str(name), known)
+            msg = f"{place}: there is no {name!r}"
+            hint = (
+                f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
+            )
+            raise InvalidTaskError(msg, hint=hint)

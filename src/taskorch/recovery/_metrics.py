@@ -1,0 +1,138 @@
+"""What is measured, by its names: of the system, of types of tasks, of agents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from taskorch.model import AgentStats, Stats, TypeStats
+
+#: The names, with their units and what they are.
+METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "orchestrator_status": ("", "ok, degraded or failed"),
+        "active_agents_count": ("{agent}", "Agents that are not lost."),
+        "total_memory_usage": ("1", "Share of the memory_mb that is held."),
+        "total_cpu_utilization": ("1", "Share of the cpu that is held."),
+        "task_queue_length": ("{task}", "Tasks that wait for room."),
+        "completed_tasks_count": ("{task}", "Tasks that have completed."),
+        "failed_tasks_count": ("{task}", "Tasks that have failed."),
+        "task_execution_time": ("s", "Median of the latest attempts, by type."),
+        "task_success_rate": ("1", "Of what has ended, what completed, by type."),
+        "resource_utilization_per_task": ("1", "What is held, for each that runs."),
+        "test_coverage_percentage": ("%", "Latest of a test suite, by type."),
+        "performance_benchmarks": ("s", "95 % of the latest are not longer, by type."),
+        "agent_health_status": ("", "ok or lost, by agent."),
+        "agent_resource_usage": ("1", "What its tasks hold of it, by agent."),
+        "agent_task_history": ("{attempt}", "Attempts that have ended, by agent."),
+        "agent_error_rate": ("1", "Of these, what ended badly, by agent."),
+        "agent_communication_latency": ("s", "Since its last sign of life, by agent."),
+    }
+)
+
+
+def metrics_of(orchestrator: Any) -> dict[str, Any]:
+    """What is measured of *orchestrator*, by the names of `METRICS`."""
+    found = from_stats(orchestrator.get_stats())
+    found["orchestrator_status"] = orchestrator.health().status
+    coverage: dict[str, float] = {}
+    for status in orchestrator.tasks(state="completed"):
+        result: Any = status.result
+        said = result.get("coverage_percentage") if isinstance(result, dict) else None
+        if isinstance(said, int | float):
+            coverage[status.type] = float(said)
+    found["test_coverage_percentage"] = coverage
+    return {name: found[name] for name in METRICS}
+
+
+def from_stats(stats: Stats) -> dict[str, Any]:
+    """What the statistics say, by the names of `METRICS`; the rest is empty."""
+    types, agents = stats.types, stats.agents
+    running = sum(agent.running for agent in agents.values())
+    return {
+        "orchestrator_status": None,
+        "active_agents_count": sum(not agent.lost for agent in agents.values()),
+        "total_memory_usage": _held(stats, "memory_mb"),
+        "total_cpu_utilization": _held(stats, "cpu"),
+        "task_queue_length": stats.queue.queued,
+        "completed_tasks_count": stats.state_machine.completed,
+        "failed_tasks_count": stats.state_machine.failed,
+        "task_execution_time": {
+            name: one.running.p50 for name, one in types.items() if one.running
+        },
+        "task_success_rate": {
+            name: one.completed / _ended(one)
+            for name, one in types.items()
+            if _ended(one)
+        },
+        "resource_utilization_per_task": {
+            name: pool.used / running
+            for name, pool in stats.resources.items()
+            if running and not name.startswith("quota:")
+        },
+        "test_coverage_percentage": {},
+        "performance_benchmarks": {
+            name: one.running.p95 for name, one in types.items() if one.running
+        },
+        "agent_health_status": {
+            name: "lost" if agent.lost else "ok" for name, agent in agents.items()
+        },
+        "agent_resource_usage": {name: _used(agent) for name, agent in agents.items()},
+        "agent_task_history": {
+            name: {"completed": agent.completed, "failed": agent.failed}
+            for name, agent in agents.items()
+        },
+        "agent_error_rate": {
+            name: agent.failed / (agent.completed + agent.failed)
+            for name, agent in agents.items()
+            if agent.completed + agent.failed
+        },
+        "agent_communication_latency": {
+            name: agent.silent
+            for name, agent in agents.items()
+            if agent.silent is not None
+        },
+    }
+
+
+def _ended(one: TypeStats) -> int:
+    return one.completed + one.failed
+
+
+def _held(stats: Stats, name: str) -> float | None:
+    pool = stats.resources.get(name)
+    return None if pool is None or not pool.total else pool.used / pool.total
+
+
+def _used(agent: AgentStats) -> dict[str, float]:
+    """Shares of what *agent* has: of its capacity, and of its slots."""
+    found = {
+        name: agent.used.get(name, 0.0) / total
+        for name, total in (agent.capacity or {}).items()
+        if total
+    }
+    if agent.max_concurrency:
+        found["slots"] = agent.running / agent.max_concurrency
+    return found
+
+
+def of_machine() -> dict[str, float]:
+    """Shares of the memory and the processors of this machine that are in use."""
+    found: dict[str, float] = {}
+    # What nobody says is no data.
+    with suppress(OSError, ValueError, KeyError, IndexError):
+        lines = dict(
+            line.split(":", 1)
+            for line in Path("/proc/meminfo").read_text("ascii").splitlines()
+        )
+        total, free = (
+            float(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable")
+        )
+        found["machine_memory_usage"] = 1 - free / total
+    with suppress(OSError):
+        found["machine_cpu_load"] = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return found

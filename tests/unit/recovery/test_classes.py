@@ -1,0 +1,353 @@
+"""What kind of failure it is, over failures that are really made."""
+
+import asyncio
+import concurrent.futures
+import importlib
+import json
+import math
+import os
+import queue
+import resource
+import socket
+import sqlite3
+import ssl
+import statistics
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from decimal import Decimal
+
+import pytest
+
+from taskorch import Permanent, Task, TaskOrchestrator
+from taskorch.errors import InvalidTaskError, ProgramFailedError, TaskFailedError
+from taskorch.recovery import CLASSES, FailureClass, Rule, class_of, classify
+
+
+def _nobody_listens():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def _reset_by_peer():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        there, _ = server.accept()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        there.close()
+        client.recv(1)
+
+
+def _silent_server():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname(), timeout=0.01) as client,
+    ):
+        client.recv(1)
+
+
+def _not_tls():
+    one, other = socket.socketpair()
+    with one, other:
+        other.sendall(b"this is no handshake\n" * 10)
+        ssl.create_default_context().wrap_socket(one, server_hostname="localhost")
+
+
+def _too_large(tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limit[1]))
+    held = []
+    try:
+        while True:
+            held.append((tmp_path / "f").open("w"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        for file in held:
+            file.close()
+
+
+def _cycle(depth=0):
+    return _cycle(depth + 1) + 1
+
+
+async def _waits():
+    async with asyncio.timeout(0.001):
+        await asyncio.sleep(60)
+
+
+def _group():
+    try:
+        int("x")
+    except ValueError as error:
+        raise ExceptionGroup("both", [error, KeyError("k")]) from None
+
+
+def _close_to(one, other):
+    assert one == other, f"Expected {one}, got {other}"
+
+
+def _is_sorted(values):
+    assert values == sorted(values), "they are not in order"
+
+
+RAISED = {
+    "import_error": [
+        lambda _: importlib.import_module("there_is_no_such_module"),
+        lambda _: exec("from math import there_is_no_such_name"),
+        lambda _: exec("import json.nothing"),
+        lambda _: importlib.metadata.version("there-is-no-such-package"),
+    ],
+    "permission_error": [
+        lambda path: _refused(path),  # noqa: PLW0108 - it stands below
+        lambda _: _errno(PermissionError, 1),
+        lambda _: _errno(OSError, 30),
+        lambda _: _status(403),
+    ],
+    "memory_error": [
+        lambda _: bytearray(1 << 60),
+        lambda _: [0] * (1 << 58),
+        lambda _: _errno(OSError, 12),
+    ],
+    "timeout_error": [
+        lambda _: asyncio.run(_waits()),
+        lambda _: concurrent.futures.Future().result(timeout=0.001),
+        lambda _: subprocess.run(
+            [sys.executable, "-c", "input()"],
+            timeout=0.01,
+            stdin=subprocess.PIPE,
+            check=True,
+        ),
+        lambda _: asyncio.run(asyncio.wait_for(asyncio.sleep(60), 0.001)),
+    ],
+    "calculation_error": [
+        lambda _: 1 / 0,
+        lambda _: math.exp(1e9),
+        lambda _: math.sqrt(-1),
+        lambda _: Decimal(1) / Decimal(0),
+        lambda _: statistics.mean([]),
+        lambda _: _close_to(2083.33, 2083.34),
+        lambda _: 10**400 * 1.0,
+    ],
+    "logic_error": [
+        lambda _: {}["k"],
+        lambda _: [][1],  # noqa: PLE0643
+        lambda _: None.attribute,
+        lambda _: int("x"),
+        lambda _: len(5),
+        lambda _: json.loads("{"),
+        lambda _: exec("x = (", {}),
+        lambda _: exec("undefined_name", {}),
+        lambda _: _is_sorted([2, 1]),
+        lambda _: _cycle(),
+        lambda _: _group(),
+        lambda _: b"\xff".decode(),
+        lambda _: next(iter(())),
+    ],
+    "system_error": [
+        _too_large,
+        lambda path: (path / "is missing").read_text(),
+        lambda path: path.read_text(),
+        lambda _: os.kill(2**22 + 5, 0),
+        lambda _: _errno(OSError, 28),
+        lambda _: _locked(),
+        lambda _: os.wait(),
+    ],
+    "network_error": [
+        lambda _: socket.create_connection(("127.0.0.1", _nobody_listens())),
+        lambda _: _reset_by_peer(),
+        lambda _: _silent_server(),
+        lambda _: _not_tls(),
+        lambda _: socket.getaddrinfo("there-is-no-such-host.invalid", 80),
+        lambda _: urllib.request.urlopen(
+            f"http://127.0.0.1:{_nobody_listens()}", timeout=5
+        ),
+        lambda _: _status(503),
+    ],
+    "unknown": [
+        lambda _: _raise(RuntimeError("it went wrong")),
+        lambda _: _raise(Exception()),
+        lambda _: queue.Queue().get_nowait(),
+        lambda _: _raise(Permanent("enough")),
+    ],
+}
+
+
+def _raise(error):
+    raise error
+
+
+def _errno(cls, number):
+    raise cls(number, os.strerror(number))
+
+
+def _refused(path):
+    """A folder that nobody may write to; root may all the same."""
+    folder = path / "closed"
+    folder.mkdir(mode=0o500)
+    try:
+        (folder / "x").write_text("")
+    finally:
+        folder.chmod(0o700)
+    raise PermissionError(13, "we are root")
+
+
+def _locked():
+    one = sqlite3.connect("file:locked?mode=memory&cache=shared", uri=True)
+    other = sqlite3.connect("file:locked?mode=memory&cache=shared", uri=True)
+    try:
+        one.execute("create table t (x)")
+        one.execute("begin exclusive")
+        one.execute("insert into t values (1)")
+        other.execute("pragma busy_timeout = 0")
+        other.execute("select * from t")
+    finally:
+        one.close()
+        other.close()
+
+
+def _status(code):
+    raise urllib.error.HTTPError("http://x", code, "no", None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [(name, n) for name, made in RAISED.items() for n in range(len(made))],
+)
+def test_what_is_raised(name, number, tmp_path):
+    """Each failure is made, and is of its class; in another process too."""
+    with pytest.raises(BaseException) as caught:
+        RAISED[name][number](tmp_path)
+    error = caught.value
+    found = classify(error)
+    assert found.name == name, found
+    assert (found.evidence == "") == (name == "unknown")
+    if not isinstance(error, BaseExceptionGroup):
+        # As a journal, or another process, tells of it.
+        told = TaskFailedError(f"task t raised {error}", type=type(error).__name__)
+        assert classify(told).name in (name, "unknown", "timeout_error", "system_error")
+
+
+def _python(code):
+    return [sys.executable, "-c", code]
+
+
+PROGRAMS = {
+    "import_error": [
+        _python("import there_is_no_such_module"),
+        ["sh", "-c", "there-is-no-such-program-here"],
+        ["there-is-no-such-program-here"],
+    ],
+    "permission_error": [
+        _python("exit(77)"),
+        ["sh", "-c", "echo 'cp: cannot open x: Permission denied' >&2; exit 1"],
+    ],
+    "memory_error": [
+        _python("bytearray(1 << 60)"),
+        _python("import os; os.kill(os.getpid(), 9)"),
+        ["sh", "-c", "exit 137"],
+        ["sh", "-c", "echo 'terminate called: std::bad_alloc' >&2; exit 1"],
+    ],
+    "timeout_error": [
+        ["timeout", "0.01", "sleep", "9"],
+        _python("import os; os.kill(os.getpid(), 24)"),
+    ],
+    "calculation_error": [
+        _python("1 / 0"),
+        _python("import os; os.kill(os.getpid(), 8)"),
+    ],
+    "logic_error": [
+        _python("{}['k']"),
+        _python("assert [1] == [2]"),
+        _python("print('fixing ImportError: no module named x'); {}['k']"),
+        _python("print('\\x1b[31mMemoryError\\x1b[0m, says a log'); None.x"),
+    ],
+    "system_error": [
+        _python("import os; os.abort()"),
+        _python("import os; os.kill(os.getpid(), 15)"),
+        ["sh", "-c", "echo 'write: No space left on device' >&2; exit 1"],
+    ],
+    "network_error": [
+        _python("import socket; socket.create_connection(('127.0.0.1', 1))"),
+        ["sh", "-c", "echo 'curl: (6) Could not resolve host: x' >&2; exit 6"],
+    ],
+    "unknown": [["false"], ["sh", "-c", "echo hello; exit 3"]],
+}
+
+
+def test_how_programs_end():
+    """By signal, exit code and the end of what they wrote."""
+    with TaskOrchestrator() as orch:
+        handles = [
+            (name, args, orch.submit_task(Task.program(args)))
+            for name, every in PROGRAMS.items()
+            for args in every
+        ]
+        orch.wait()
+        wrong = []
+        for name, args, handle in handles:
+            with pytest.raises(ProgramFailedError) as caught:
+                handle.result()
+            found = classify(caught.value)
+            if found.name != name:
+                wrong.append((args, name, str(found)))
+    assert wrong == []
+
+
+def test_a_timeout_of_ours():
+    """It is one whatever the work said meanwhile."""
+    with TaskOrchestrator() as orch:
+        task = Task.program(["sh", "-c", "echo MemoryError; sleep 60"], timeout=0.5)
+        error = orch.submit_task(task).exception()
+    assert classify(error) == FailureClass("timeout", "its own timeout")
+
+
+def test_rules_of_the_user_come_first():
+    """By class, text, exit code or a predicate."""
+    error = KeyError("no quota left")
+    for rule in (
+        Rule("resource_exhaustion", text="no quota"),
+        Rule("memory", error="LookupError"),
+        Rule("memory_error", when=lambda raised: raised.args == ("no quota left",)),
+    ):
+        assert classify(error, rules=[rule]).name == "memory_error"
+        assert classify(ValueError(), rules=[rule]).name == "logic_error"
+    with TaskOrchestrator() as orch:
+        failed = orch.submit_task(Task.program(["sh", "-c", "exit 3"])).exception()
+    assert (
+        classify(failed, rules=[Rule("network", exit_code=3)]).name == "network_error"
+    )
+
+
+def test_other_words_for_classes():
+    """Those of the matrix, and those that people use."""
+    assert {class_of(name) for name in CLASSES} == set(CLASSES)
+    assert class_of("timeout") == class_of("Timeout Error") == "timeout_error"
+    assert class_of("resource_exhaustion") == "memory_error"
+    assert FailureClass("network").transient
+    with pytest.raises(InvalidTaskError, match="'memorry_error' is no class") as caught:
+        class_of("memorry_error")
+    assert "memory_error" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "does not say of which"),
+        ({"text": "("}, "text="),
+    ],
+)
+def test_a_rule_that_is_wrong(fields, words):
+    """It is refused where it is made."""
+    with pytest.raises(InvalidTaskError, match=words):
+        Rule("memory", **fields)
+
+
+def test_ten_megabytes_of_text():
+    """The end counts, and it takes no time that matters."""
+    text = "Error: " * 1_500_000 + "\nMemoryError: no more"
+    assert classify(RuntimeError("x"), output=text).name == "memory_error"
+    assert classify(RuntimeError(text)).name == "memory_error"
