@@ -156,6 +156,8 @@ class EndAttempt:
     error: BaseException | None = None
     #: The life of the orchestrator that began it; None is this one.
     epoch: int | None = None
+    #: What it was seen to use.
+    usage: Units = ()
 
 
 @attrs.frozen
@@ -230,7 +232,8 @@ def apply(kernel: Kernel, command: Command, now: int) -> None:  # noqa: C901, PL
             _submit(kernel, command, now)
         case EndAttempt():
             fence = command.epoch, command.task_id, command.attempt
-            kernel.end_reported(fence, command.outcome, now, command.error)
+            how = command.outcome, now, command.error, command.usage
+            kernel.end_reported(fence, *how)
         case CancelTask():
             kernel.cancel(kernel.row(command.task_id), now, command.reason)
         case SuspendTask():

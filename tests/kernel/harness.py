@@ -30,6 +30,7 @@ from tests.kernel.commands import (
 from taskorch.events import CATALOGUE, Event
 from taskorch.kernel import (
     LOCAL,
+    Again,
     AgentRow,
     Effect,
     Kernel,
@@ -106,6 +107,9 @@ class Policies:
         #: Delays before the next attempts, by task; an empty list fails.
         self.delays: dict[str, list[int]] = {}
         self.elapsed: list[int] = []
+        #: What the retry handler answers next, by task; and what was changed by it.
+        self.chosen: dict[str, Again] = {}
+        self.changes: list[tuple[str, Any]] = []
         #: Transitions that are vetoed: `(task id, after)`.
         self.vetoes: dict[tuple[str, TaskState], str] = {}
         self.refuses: Callable[[TaskRow, AgentRow], str | None] = lambda row, agent: (
@@ -188,13 +192,18 @@ class Policies:
         cause: str,
         elapsed_ns: int,
         now: int,
-    ) -> tuple[bool, int, str]:
+    ) -> Again:
         self._ask("retry_handler")
         self.elapsed.append(elapsed_ns)
+        if row.id in self.chosen:
+            return self.chosen.pop(row.id)
         delays = self.delays.get(row.id, [])
         if not delays:
-            return False, 0, "no more attempts"
-        return True, delays.pop(0), "once more"
+            return Again(retry=False, reason="no more attempts")
+        return Again(retry=True, delay_ns=delays.pop(0), reason="once more")
+
+    def changed(self, row: TaskRow, answer: Again) -> None:
+        self.changes.append((row.id, answer.cargo))
 
     def join(self, row: TaskRow, states: dict[str, TaskState], now: int) -> bool:
         self._ask("join")
@@ -339,11 +348,12 @@ class Machine:
         *,
         attempt: int | None = None,
         error: BaseException | None = None,
+        usage: Units = (),
     ) -> list[str]:
         """An attempt ends; ids of what starts."""
         number = self.row(task_id).attempt if attempt is None else attempt
         row = self.kernel.tasks.get(task_id)
-        if outcome == "completed" and row is not None:
+        if outcome == "completed" and row is not None and not usage:
             # As the runtime does it.
             self.kernel.tick(self.now)
             self.kernel.complete(row, number, self.now)
@@ -351,7 +361,7 @@ class Machine:
             return self.do()
         if outcome in ("failed", "lost") and error is None:
             error = ValueError("it went wrong")
-        return self.do(EndAttempt(task_id, number, outcome, error))
+        return self.do(EndAttempt(task_id, number, outcome, error, usage=usage))
 
     def fail(self, task_id: str) -> list[str]:
         """An attempt fails."""

@@ -1,5 +1,6 @@
 """The end of an attempt: results, failures, retries, and work that would not stop."""
 
+import attrs
 import pytest
 from tests.kernel.commands import DecideTask, EndAttempt
 from tests.kernel.harness import SEC, Machine, Policies, S
@@ -13,10 +14,11 @@ from taskorch.events import (
     TaskBlocked,
     TaskCompleted,
     TaskFailed,
+    TaskOptionsChanged,
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import ReturnSlot, StopAttempt
+from taskorch.kernel import Again, ReturnSlot, StopAttempt
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
@@ -285,7 +287,8 @@ def test_a_lost_attempt_is_not_charged():
     machine.submit("t")
     assert machine.end("t", "lost") == ["t"]
     assert machine.extra("t").charged == 0
-    assert machine.told(TaskRetrying)[0][-2:] == (False, "its worker died")
+    (told,) = machine.told(TaskRetrying)
+    assert told[-4:] == (False, "its worker died", (), "system_error")
     machine.end("t")
     assert machine.kernel.retries_recovered == 0
 
@@ -848,3 +851,110 @@ def test_what_was_gone_before_it_began_runs_by_decision():
     assert machine.settle() == []
     assert machine.state("t") is S.BLOCKED
     assert machine.decide("t", "retry") == ["t"]
+
+
+# -- what the retry handler chooses --------------------------------------------------
+
+
+def test_the_next_attempt_may_be_like_another():
+    """More of what it was short of, more time, and another agent."""
+    machine = Machine(pools=Resources(cpu=4))
+    for name in ("near", "far"):
+        machine.agent(name, "x")
+    machine.submit("t", requires=("x",), resources=Resources(cpu=1))
+    first = machine.row("t").agent.name
+    spec = attrs.evolve(
+        machine.row("t").bucket.spec,
+        resources=Resources(cpu=2).units,
+        timeout_ns=SEC,
+        avoid=(first,),
+    )
+    machine.policies.chosen["t"] = Again(
+        retry=True, reason="it was short", kind="memory_error", spec=spec, cargo="new"
+    )
+    assert machine.fail("t") == ["t"]
+    row = machine.row("t")
+    assert row.alloc == Resources(cpu=2).units
+    assert row.agent.name != first
+    assert machine.extra("t").limit_ns == SEC
+    assert machine.extra("t").failure_class == "memory_error"
+    assert machine.policies.changes == [("t", "new")]
+    (told,) = machine.told(TaskOptionsChanged)
+    assert told[1] == ("resources", "timeout", "avoid")
+    assert told[-2:] == ((first,), "it was short")
+
+
+def test_an_agent_is_avoided_as_long_as_there_is_another():
+    """If all that there are were to be avoided, nothing would be left to do it."""
+    machine = Machine()
+    machine.agent("near", "x")
+    machine.submit("t", requires=("x",))
+    spec = attrs.evolve(machine.row("t").bucket.spec, avoid=("near",))
+    machine.policies.chosen["t"] = Again(retry=True, spec=spec)
+    assert machine.fail("t") == ["t"]
+    assert machine.row("t").agent.name == "near"
+    machine.policies.chosen["t"] = Again(retry=True, spec=spec)
+    assert machine.fail("t") == ["t"]
+    (told,) = machine.told(TaskOptionsChanged)
+    assert told[-1] == "the retry handler chose them"
+
+
+@pytest.mark.parametrize("reason", ["more", ""])
+def test_more_than_there_is_changes_nothing(reason):
+    """It is tried again as it was, and that is said."""
+    machine = Machine(pools=Resources(cpu=4))
+    machine.submit("t", resources=Resources(cpu=1))
+    spec = attrs.evolve(machine.row("t").bucket.spec, resources=Resources(cpu=8).units)
+    machine.policies.chosen["t"] = Again(retry=True, reason=reason, spec=spec)
+    assert machine.fail("t") == ["t"]
+    assert machine.row("t").alloc == Resources(cpu=1).units
+    (told,) = machine.told(TaskRetrying)
+    words = "it keeps what it had, since no agent that can do it has more cpu than 4"
+    assert told[8] == (f"{reason}; {words}" if reason else words)
+    assert machine.told(TaskOptionsChanged) == []
+
+
+def test_a_person_is_asked():
+    """The task is held, what waits for it waits on, and the attempt is charged."""
+    machine = Machine()
+    machine.submit("t")
+    machine.submit("below", after=["t"])
+    machine.policies.chosen["t"] = Again(
+        retry=False, reason="no rule", kind="logic_error", ask="What now?"
+    )
+    machine.end("t", "failed", error=KeyError("k"), usage=Resources(memory_mb=9).units)
+    assert machine.state("t") is S.BLOCKED
+    assert machine.state("below") is S.PENDING
+    assert machine.error("t") == ("KeyError", "'k'", "asked")
+    assert machine.extra("t").charged == 1
+    assert machine.kernel.agents["local"].failed == 1
+    (told,) = machine.told(TaskRetrying)
+    assert told[-2:] == (Resources(memory_mb=9).units, "logic_error")
+    assert machine.why("t").blockers[0].detail.count("What now?") == 1
+    machine.do(DecideTask("t", "retry"))
+    machine.end("t")
+    assert machine.state("below") is S.RUNNING
+
+
+def test_a_person_is_asked_about_a_task_that_was_to_be_suspended():
+    """It is held all the same."""
+    machine = Machine()
+    machine.submit("t")
+    machine.kernel.suspend(machine.row("t"), machine.now, holdable=False)
+    machine.policies.chosen["t"] = Again(retry=False, ask="What now?")
+    machine.end("t", "failed", error=KeyError("k"))
+    assert machine.state("t") is S.BLOCKED
+
+
+def test_what_an_attempt_has_used():
+    """It is told with its end, however it ends."""
+    machine = Machine()
+    used = Resources(memory_mb=7).units
+    for name in ("good", "bad"):
+        machine.submit(name)
+    machine.end("good", usage=used)
+    machine.end("bad", "failed", error=KeyError("k"), usage=used)
+    assert machine.told(TaskCompleted) == [("good", 1, "local", 0, "", "", used)]
+    (told,) = machine.told(TaskFailed)
+    assert told[-2:] == ((), used)
+    assert machine.extra("bad").usage == used

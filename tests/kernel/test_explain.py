@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from tests.kernel.commands import CancelTask, SubmitTask
 from tests.kernel.harness import SEC, Machine, Policies, S
 
-from taskorch.kernel import Spec, Terms, _explain, explain
+from taskorch.kernel import Again, Spec, Terms, _explain, explain
 from taskorch.kernel._rows import Awaited
 from taskorch.model import Blocker, Remedy, Resources, Stuck
 from taskorch.model._explanation import in_words, some
@@ -468,9 +469,8 @@ def test_the_retry_policy_is_not_blamed_for_another_end() -> None:
 class Silent(Policies):
     """Its retry handler gives no reason."""
 
-    def retry(self, *asked: Any) -> tuple[bool, int, str]:
-        again, delay, _ = super().retry(*asked)
-        return again, delay, ""
+    def retry(self, *asked: Any) -> Again:
+        return attrs.evolve(super().retry(*asked), reason="")
 
 
 def test_a_retry_and_an_end_without_a_reason() -> None:

@@ -197,7 +197,7 @@ def test_an_attempt_that_is_not_named_is_missing():
     assert m.told(TaskRetrying) == [
         (
             *("t", 1, "far", "AttemptLostError", why, "missing", 0),
-            *(False, "its agent does not know of it"),
+            *(False, "its agent does not know of it", (), "system_error"),
         )
     ]
     assert not far(m).lost

@@ -42,6 +42,7 @@ from taskorch.events import (
     TaskRetrying,
 )
 from taskorch.kernel import (
+    Again,
     AgentRow,
     Kernel,
     KernelConfig,
@@ -136,11 +137,15 @@ class Rules:
         cause: str,
         elapsed_ns: int,
         now: int,
-    ) -> tuple[bool, int, str]:
+    ) -> Again:
         """Up to so many attempts."""
         del error, cause, elapsed_ns, now
         charged = 1 + (0 if row.extra is None else row.extra.charged)
-        return charged < self.scope.attempts, self.scope.delay_ns, ""
+        return Again(charged < self.scope.attempts, self.scope.delay_ns)
+
+    def changed(self, row: TaskRow, answer: Again) -> None:
+        """Not told: nothing is changed."""
+        raise NotImplementedError
 
     def allocate(
         self, row: TaskRow, agent: AgentRow, request: Units, now: int

@@ -39,6 +39,7 @@ from tests.simulation import kernel_bugs as bugs
 from taskorch.errors import InternalError, InvalidTransitionError
 from taskorch.events import CATALOGUE
 from taskorch.kernel import (
+    Again,
     Kernel,
     TaskRow,
     check_invariants,
@@ -314,9 +315,9 @@ class Rules(Policies):
         cause: str,
         elapsed_ns: int,
         now: int,
-    ) -> tuple[bool, int, str]:
+    ) -> Again:
         charged = 1 + (0 if row.extra is None else row.extra.charged)
-        return charged < FAILURES, DELAY, ""
+        return Again(charged < FAILURES, DELAY)
 
 
 class Both(RuleBasedStateMachine):

@@ -194,6 +194,8 @@ class TaskCompleted(TaskEvent):
         cause: What ended it, if no attempt did: `event`, `timeout` (of a wait) or
             `decision`.
         reason: And why; or why it was not suspended before, though it was to be.
+        usage: What the attempt was seen to use, in millionths: `memory_mb` at its
+            peak, and `cpu_seconds`; nothing where nobody measured it.
     """
 
     attempt: int
@@ -201,6 +203,7 @@ class TaskCompleted(TaskEvent):
     latency_ns: int
     cause: str = ""
     reason: str = ""
+    usage: Units = ()
     _load: Callable[[], object] = attrs.field(
         default=_no_result, alias="load", eq=False, repr=False, kw_only=True
     )
@@ -242,6 +245,7 @@ def completion(fact: Fact, load: Callable[[], object]) -> TaskCompleted:
     event.agent_id = agent_id
     event.latency_ns = latency_ns
     event.cause = event.reason = ""
+    event.usage = ()
     event._load = load  # noqa: SLF001 - of this very class
     event.__class__ = TaskCompleted
     made: TaskCompleted = event
@@ -272,6 +276,9 @@ class TaskFailed(TaskEvent):
         charged: Whether the last attempt counts against the retry policy.
         root_causes: Ids of the tasks where the failure began, if that was with what it
             needs.
+        usage: As of `TaskCompleted`, of the last attempt.
+        failure_class: What kind of failure it was, such as `memory_error`; "" where
+            no attempt of its own failed.
     """
 
     attempt: int
@@ -282,12 +289,16 @@ class TaskFailed(TaskEvent):
     reason: str = ""
     charged: bool = False
     root_causes: tuple[str, ...] = ()
+    usage: Units = ()
+    failure_class: str = ""
 
 
 @frozen
 class TaskRetrying(TaskEvent):
     """
     An attempt failed, and there will be another.
+
+    If people are asked first, `TaskBlocked` follows, and they say whether.
 
     Attributes:
         attempt: The number of the attempt, from 1.
@@ -301,6 +312,8 @@ class TaskRetrying(TaskEvent):
         delay_ns: Until the next attempt may start.
         charged: False if the attempt was lost through no fault of the task's.
         reason: Why.
+        usage: As of `TaskCompleted`.
+        failure_class: As of `TaskFailed`.
     """
 
     attempt: int
@@ -311,6 +324,8 @@ class TaskRetrying(TaskEvent):
     delay_ns: int
     charged: bool
     reason: str = ""
+    usage: Units = ()
+    failure_class: str = ""
 
     @property
     def delay(self) -> float:
@@ -329,7 +344,8 @@ class TaskBlocked(TaskEvent):
         reason: Why.
         cause: `dependency`; or what became of the attempt that a person must judge:
             `lost`, `missing` or `interrupted`; or `join`: a person must say whether it
-            may go on; or `event`: it waits for one from outside.
+            may go on; or `event`: it waits for one from outside; or `asked`: the retry
+            handler asks a person, and the reason is the question.
         error_type: The class of the error.
         message: What the error says.
     """
@@ -443,7 +459,10 @@ class TaskReprioritised(TaskEvent):
 @frozen
 class TaskOptionsChanged(TaskEvent):
     """
-    The task was submitted again with other options: these hold from now on.
+    The task has other options: these hold from now on.
+
+    It was submitted again with them, or the retry handler chose them for its next
+    attempts.
 
     Attributes:
         changed: The names of the options that are others.
@@ -458,6 +477,8 @@ class TaskOptionsChanged(TaskEvent):
         deadline_ns: To have ended by this time, in ns since the epoch; None is never.
         owner: For whom it is done.
         elastic: As of `TaskSubmitted`.
+        avoid: Agents that it does not go to as long as there is another.
+        reason: Why the retry handler chose them; "" if it was submitted with them.
     """
 
     changed: tuple[str, ...]
@@ -471,6 +492,8 @@ class TaskOptionsChanged(TaskEvent):
     deadline_ns: int | None = None
     owner: str | None = None
     elastic: tuple[Units, int, str] | None = None
+    avoid: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @frozen

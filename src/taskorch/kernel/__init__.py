@@ -21,6 +21,7 @@ from taskorch.kernel._books import pool_shortage as pool_shortage
 from taskorch.kernel._books import shortage as shortage
 from taskorch.kernel._books import wanted as wanted
 from taskorch.kernel._control import is_unresolvable as is_unresolvable
+from taskorch.kernel._deciders import Again as Again
 from taskorch.kernel._deciders import Deciders as Deciders
 from taskorch.kernel._deciders import PolicyFault as PolicyFault
 from taskorch.kernel._deciders import PolicyGone as PolicyGone

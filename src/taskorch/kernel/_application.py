@@ -238,6 +238,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
         extra.crashes += 1
     if event.cause != "stopped":
         extra.error = (event.error_type, event.message, event.cause)
+        extra.failure_class, extra.usage = event.failure_class, event.usage
     _free(kernel, row)
     extra.stop = ""
     kernel.move(row, _S.RETRYING, now, event.reason)
@@ -388,6 +389,7 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
         extra.crashes += 1
     _free(kernel, row)
     extra.error = (event.error_type, message, cause)
+    extra.failure_class, extra.usage = event.failure_class, event.usage
     extra.stop = ""
     pass_on(extra, event.root_causes)
     type_row = row.bucket.type_row
@@ -718,6 +720,7 @@ def options_changed(
         event.idempotent,
         event.owner,
         cast("Elasticity | None", event.elastic),
+        avoid=event.avoid,
     )
     extra.priority = event.priority
     replace(kernel, row, event.key, _queue.bucket_of(kernel, spec))
@@ -729,7 +732,8 @@ def options_changed(
         if event.deadline_ns is not None:
             _timers.arm(kernel, event.deadline_ns, _timers.DEADLINE, row)
     changed = ", ".join(event.changed)
-    remember(row, row.state, event.at_ns, f"options changed: {changed}")
+    why = f" ({event.reason})" if event.reason else ""
+    remember(row, row.state, event.at_ns, f"options changed: {changed}{why}")
 
 
 def replace(

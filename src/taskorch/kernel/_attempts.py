@@ -18,11 +18,12 @@ from taskorch.events import (
     LateResultIgnored,
     SlotLeaked,
     SlotRecovered,
+    TaskOptionsChanged,
     TaskResumed,
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import _books, _ends, _joins
+from taskorch.kernel import _books, _ends, _joins, _queue
 from taskorch.kernel._application import (
     GONE,
     agent_of,
@@ -30,13 +31,20 @@ from taskorch.kernel._application import (
     is_stronger,
     tell,
 )
-from taskorch.kernel._deciders import PolicyFault
+from taskorch.kernel._deciders import Again, PolicyFault
 from taskorch.kernel._effects import ReturnSlot, StopAttempt
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._rows import LEFT_RUNNING, AttemptOutcome, Leak, Stop, TaskRow
+from taskorch.kernel._rows import (
+    LEFT_RUNNING,
+    AttemptOutcome,
+    Leak,
+    Spec,
+    Stop,
+    TaskRow,
+)
 from taskorch.kernel._state import KernelState
-from taskorch.model import TaskState
+from taskorch.model import TaskState, Units
 
 #: Outcomes of what never began: how long its task steps aside, and what is told. Where
 #: the system had no room for one, others may have more luck.
@@ -44,6 +52,16 @@ _UNBEGUN: Final = {
     "unstarted": (NS // 4, "the system had no room for it"),
     "returned": (0, "its agent gave it back before it began"),
 }
+
+#: The kind of a failure of which nobody is asked, by its cause.
+_KIND: Final = {
+    "deadline": "timeout_error",
+    "lost": "system_error",
+    "missing": "system_error",
+    "poisoned": "system_error",
+}
+#: The cause of a blockade: the retry handler asks a person.
+ASKED: Final = "asked"
 
 _RUNNING: Final = TaskState.RUNNING
 _SUSPENDED: Final = TaskState.SUSPENDED
@@ -68,12 +86,13 @@ def end(
     now: int,
     error: BaseException | None = None,
     described: tuple[str, str] = ("", ""),
+    usage: Units = (),
 ) -> bool:
     """
     An attempt has ended; whether that counts.
 
     What it raised is handed to the retry handler, and not kept: only its type and its
-    message, which are *described*.
+    message, which are *described*. It was seen to use *usage*.
     """
     extra = row_extra(row)
     if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
@@ -86,23 +105,23 @@ def end(
     if extra.stop == "cancel":
         _ends.cancel(kernel, row, extra.stop_reason, now)
     elif extra.stop in ("timeout", "deadline"):
-        _timed_out(kernel, row, now)
+        _timed_out(kernel, row, now, usage)
     elif outcome == "completed":
         why = _UNSUSPENDED if extra.suspending else ""
-        _ends.complete(kernel, row, now, reason=why)
+        _ends.complete(kernel, row, now, reason=why, usage=usage)
     elif extra.stop == "suspend" and outcome == "stopped":
         tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
     elif outcome == "stopped":
         # The attempt stopped as asked, but the task had been resumed meanwhile.
         why = "it was resumed meanwhile"
-        _retry(kernel, row, (*described, "stopped"), 0, why, now, charged=False)
+        _retry_uncharged(kernel, row, (*described, "stopped"), 0, why, now)
     elif outcome in _UNBEGUN:
         delay, why = _UNBEGUN[outcome]
-        _retry(kernel, row, (*described, outcome), delay, why, now, charged=False)
+        _retry_uncharged(kernel, row, (*described, outcome), delay, why, now)
     elif outcome in _GONE:
         _gone(kernel, row, (*described, outcome), now)
     else:
-        _after_failure(kernel, row, error, (*described, "error"), now)
+        _after_failure(kernel, row, error, (*described, "error"), now, usage)
     _joins.decide(kernel, now)
     return True
 
@@ -113,6 +132,7 @@ def end_reported(
     outcome: AttemptOutcome,
     now: int,
     error: BaseException | None = None,
+    usage: Units = (),
 ) -> None:
     """
     End the attempt that *fence* names: see `end`.
@@ -130,7 +150,7 @@ def end_reported(
     described = ("", "")
     if error is not None:
         described = (type(error).__name__, describe(error).partition(": ")[2])
-    end(kernel, row, attempt, outcome, now, error, described)
+    end(kernel, row, attempt, outcome, now, error, described, usage)
 
 
 def _late(
@@ -161,14 +181,14 @@ def _after_failure(
     raised: BaseException | None,
     error: _ends.Error,
     now: int,
+    usage: Units,
 ) -> None:
-    """Retry or fail; the attempt is charged."""
-    row_extra(row).error = error
+    """Retry, ask a person or fail; the attempt is charged."""
+    extra = row_extra(row)
+    extra.error, extra.usage = error, usage
     elapsed = now - began_ns(row)
     try:
-        again, delay, reason = kernel.deciders.retry(
-            row, raised, error[2], elapsed, now
-        )
+        answer = kernel.deciders.retry(row, raised, error[2], elapsed, now)
     except PolicyFault as fault:
         note_fault(kernel, row.id, fault, now)
         message = (
@@ -176,15 +196,33 @@ def _after_failure(
             f"{describe(fault.error)}"
         )
         error = ("ComponentError", message, "component")
-        _ends.fail(kernel, row, error, now, charged=True)
+        _ends.fail(kernel, row, error, now, charged=True, measured=(usage, ""))
         return
-    if again:
-        _retry(kernel, row, error, delay, reason, now, charged=True)
-    else:
-        _ends.fail(kernel, row, error, now, reason, charged=True)
+    measured, reason = (usage, answer.kind), answer.reason
+    if not (answer.retry or answer.ask):
+        _ends.fail(kernel, row, error, now, reason, charged=True, measured=measured)
+        return
+    spec = answer.spec
+    if spec is not None and spec.resources != row.bucket.spec.resources:
+        refusal = _too_much(kernel, row, spec)
+        if refusal:
+            reason = "; ".join(filter(None, (reason, refusal)))
+            spec = None
+    delay = answer.delay_ns
+    if answer.ask:
+        delay, reason = 0, reason or "a person is asked"
+        if extra.suspending:
+            tell(kernel, TaskResumed, row, now, False, reason)  # noqa: FBT003
+    _again(kernel, row, error, delay, reason, now, charged=True, measured=measured)
+    if spec is not None:
+        _change(kernel, row, answer, spec, now)
+    if answer.ask:
+        _ends.hold(kernel, row, (error[0], error[1], ASKED), now, answer.ask)
+    elif extra.suspending:
+        tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
 
 
-def _retry(
+def _again(
     kernel: KernelState,
     row: TaskRow,
     error: _ends.Error,
@@ -193,32 +231,90 @@ def _retry(
     now: int,
     *,
     charged: bool,
+    measured: _ends.Measured,
 ) -> None:
-    tell(
-        kernel,
-        TaskRetrying,
-        row,
-        now,
-        row.attempt,
-        agent_of(row).name,
-        *error,
-        delay,
-        charged,
-        reason,
-    )
+    """There is another attempt, unless another fact follows that says otherwise."""
+    fields = row.attempt, agent_of(row).name, *error, delay, charged, reason
+    tell(kernel, TaskRetrying, row, now, *fields, *_ends.said(*measured))
+
+
+def _retry_uncharged(
+    kernel: KernelState,
+    row: TaskRow,
+    error: _ends.Error,
+    delay: int,
+    reason: str,
+    now: int,
+) -> None:
+    measured = (), _KIND.get(error[2], "")
+    _again(kernel, row, error, delay, reason, now, charged=False, measured=measured)
     if row_extra(row).suspending:
         tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
 
 
-def _timed_out(kernel: KernelState, row: TaskRow, now: int) -> None:
+def _too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
+    """Why *row* keeps the resources that it had, or "" if it need not."""
+    bucket = _queue.bucket_of(kernel, spec)
+    short = [_books.too_small(kernel, bucket, agent) for agent in row.bucket.matching]
+    if None in short:
+        return ""
+    most = max([what[2] for what in short if what is not None], default=0)
+    name = next((what[0] for what in short if what is not None), "it")
+    return (
+        "it keeps what it had, since no agent that can do it has more "
+        f"{name} than {most / 1e6:g}"
+    )
+
+
+def _change(
+    kernel: KernelState, row: TaskRow, answer: Again, spec: Spec, now: int
+) -> None:
+    """*row* is like *spec* from its next attempt."""
+    before = row.bucket.spec
+    changed = [
+        name
+        for name, one, other in (
+            ("resources", before.resources, spec.resources),
+            ("timeout", before.timeout_ns, spec.timeout_ns),
+            ("avoid", before.avoid, spec.avoid),
+        )
+        if one != other
+    ]
+    if not changed:
+        return
+    extra = row_extra(row)
+    tell(
+        kernel,
+        TaskOptionsChanged,
+        row,
+        now,
+        tuple(changed),
+        extra.priority,
+        row.key,
+        spec.requires,
+        spec.resources,
+        spec.timeout_ns,
+        spec.idempotent,
+        None,
+        extra.deadline_ns,
+        spec.owner,
+        spec.elastic,
+        spec.avoid,
+        answer.reason or "the retry handler chose them",
+    )
+    kernel.deciders.changed(row, answer)
+
+
+def _timed_out(kernel: KernelState, row: TaskRow, now: int, usage: Units = ()) -> None:
     extra = row_extra(row)
     if extra.stop == "deadline":
         error = ("TaskTimeoutError", "the deadline has passed", "deadline")
-        _ends.fail(kernel, row, error, now)
+        _ends.fail(kernel, row, error, now, measured=(usage, _KIND["deadline"]))
         return
     seconds = extra.limit_ns / 1e9
     message = f"attempt {row.attempt} ran longer than its timeout of {seconds:g} s"
-    _after_failure(kernel, row, None, ("TaskTimeoutError", message, "timeout"), now)
+    error = ("TaskTimeoutError", message, "timeout")
+    _after_failure(kernel, row, None, error, now, usage)
 
 
 def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> None:
@@ -228,14 +324,15 @@ def _gone(kernel: KernelState, row: TaskRow, error: _ends.Error, now: int) -> No
     crashes = row_extra(row).crashes + 1
     if outcome == "lost" and crashes >= kernel.config.poison_attempts:
         message = f"{crashes} attempts killed their worker; the last: {message}"
-        _ends.fail(kernel, row, (kind, message, "poisoned"), now)
+        measured = (), _KIND["poisoned"]
+        _ends.fail(kernel, row, (kind, message, "poisoned"), now, measured=measured)
     elif outcome == GONE:
         _ends.hold(kernel, row, error, now)
     elif not row.bucket.spec.idempotent:
         reason = f"{what}, and it is not safe to run twice: decide()"
         _ends.hold(kernel, row, error, now, reason)
     else:
-        _retry(kernel, row, error, 0, what, now, charged=False)
+        _retry_uncharged(kernel, row, error, 0, what, now)
 
 
 # -- stopping ----------------------------------------------------------------------

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from taskorch.kernel._rows import AgentRow, Share, TaskRow
+import attrs
+
+from taskorch.kernel._rows import AgentRow, Share, Spec, TaskRow
 from taskorch.model import Elasticity, TaskState, Units
 
 
@@ -31,6 +33,23 @@ class PolicyFault(Exception):  # noqa: N818 - not an error of the caller's
 
 class PolicyGone(PolicyFault):
     """What the answer needs was there in an earlier life only."""
+
+
+@attrs.frozen
+class Again:
+    """What follows a failed attempt."""
+
+    retry: bool
+    delay_ns: int = 0
+    reason: str = ""
+    #: What kind of failure it was, or "".
+    kind: str = ""
+    #: What the next attempts are to be like; None: as the last.
+    spec: Spec | None = None
+    #: The question to a person, who decides instead; "": nobody is asked.
+    ask: str = ""
+    #: The driver's own: what goes with the spec.
+    cargo: Any = None
 
 
 class Deciders(Protocol):
@@ -95,8 +114,12 @@ class Deciders(Protocol):
         cause: str,
         elapsed_ns: int,
         now: int,
-    ) -> tuple[bool, int, str]:
-        """Whether to retry what has failed, but is not charged yet; when, and why."""
+    ) -> Again:
+        """What follows a failure that is not charged yet."""
+        ...
+
+    def changed(self, row: TaskRow, answer: Again) -> None:
+        """The task has the spec of *answer* from now on."""
         ...
 
     def allocate(

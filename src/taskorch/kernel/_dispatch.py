@@ -55,6 +55,10 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
         for agent in bucket.matching
         if not agent.lost and _books.too_small(kernel, bucket, agent) is None
     ]
+    avoid = bucket.spec.avoid
+    if avoid:
+        others = [agent for agent in bucket.agents if agent.name not in avoid]
+        bucket.agents = others or bucket.agents
     bucket.route = bucket.quota_route = None
     if kernel.points is not None and kernel.points.hit("match.forget"):
         reusable = False

@@ -7,6 +7,8 @@ calls `_joins.decide` once all is in order.
 
 from __future__ import annotations
 
+from typing import Any
+
 from taskorch.events import TaskBlocked, TaskCancelled, TaskCompleted, TaskFailed
 from taskorch.kernel import _application
 from taskorch.kernel._application import tell
@@ -14,20 +16,44 @@ from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._faults import describe, note_fault
 from taskorch.kernel._rows import TaskRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TaskState
+from taskorch.model import TaskState, Units
 
 #: `(type, message, cause)` of a failure.
 Error = tuple[str, str, str]
 
 
+#: What an attempt was seen to use, and what kind of failure ended it.
+Measured = tuple[Units, str]
+NOT_MEASURED: Measured = ((), "")
+
+
+def said(*fields: Any) -> tuple[Any, ...]:
+    """*fields* up to the last that is not empty: what a fact ends with."""
+    found = fields
+    while found and not found[-1]:
+        found = found[:-1]
+    return found
+
+
 def complete(
-    kernel: KernelState, row: TaskRow, now: int, cause: str = "", reason: str = ""
+    kernel: KernelState,
+    row: TaskRow,
+    now: int,
+    cause: str = "",
+    reason: str = "",
+    usage: Units = (),
 ) -> None:
-    """*row* ended well: by *cause*, if no attempt ended it, and for *reason*."""
+    """
+    *row* ended well: by *cause*, if no attempt ended it, and for *reason*.
+
+    Its attempt was seen to use *usage*.
+    """
     name = "" if row.agent is None else row.agent.name
     latency = now - row.started_ns if row.state is TaskState.RUNNING else 0
     if kernel.tell_completed:
-        because = (cause, reason) if cause or reason else ()
+        because = said(cause, reason, usage)
+        if len(because) == 1:
+            because = cause, ""
         fields = (row.id, row.attempt, name, latency, *because)
         kernel.note(TaskCompleted, now, *fields, cargo=row.cargo)
     else:
@@ -44,6 +70,7 @@ def fail(
     *,
     charged: bool = False,
     roots: tuple[str, ...] = (),
+    measured: Measured = NOT_MEASURED,
 ) -> None:
     """
     *row* ends badly, for good; for *reason* it is not tried again.
@@ -52,7 +79,6 @@ def fail(
     with *roots* if its terms end it because of its parents.
     """
     agent = None if row.agent is None else row.agent.name
-    because = (roots,) if roots else ()
     tell(
         kernel,
         TaskFailed,
@@ -63,7 +89,7 @@ def fail(
         *error,
         reason,
         charged,
-        *because,
+        *said(roots, *measured),
     )
 
 

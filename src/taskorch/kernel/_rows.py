@@ -77,6 +77,8 @@ class Spec:
     elastic: Elasticity | None = None
     #: The run that they are of, if that has a quota: it follows from their ids.
     workflow: str | None = None
+    #: Agents that its tasks do not go to, as long as there is another.
+    avoid: tuple[str, ...] = ()
 
 
 class TaskRow:
@@ -245,6 +247,7 @@ class RowExtra:
         "decision",
         "due_ns",
         "error",
+        "failure_class",
         "first_ns",
         "first_roots",
         "held",
@@ -261,6 +264,7 @@ class RowExtra:
         "stop_reason",
         "suspending",
         "timer",
+        "usage",
         "veto",
         "yielded",
     )
@@ -286,6 +290,9 @@ class RowExtra:
         self.decision: bool = False
         #: `(type, message, cause)` of the latest failure.
         self.error: tuple[str, str, str] | None = None
+        #: What kind of failure that was, or ""; and what the attempt was seen to use.
+        self.failure_class: str = ""
+        self.usage: Units = ()
         #: When its first attempt began.
         self.first_ns: int = 0
         self.last_delay_ns: int = 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol, runtime_checkable
 
 from taskorch._frozen import frozen
-from taskorch.model import Task
+from taskorch.model import NO_RESOURCES, Elastic, Resources, Task
 from taskorch.protocols._context import Context
 
 
@@ -21,6 +22,10 @@ class Failure:
         elapsed: Seconds from the start of the first attempt to now.
         last_delay: The delay before this attempt in seconds; 0 before the first.
         agent: The agent that ran the attempt.
+        kind: What kind of failure it is, such as `memory_error`: see
+            `taskorch.recovery.classify`.
+        usage: What the attempt was seen to use: `memory_mb` at its peak, and
+            `cpu_seconds`; nothing where nobody measured it.
     """
 
     task: Task
@@ -29,6 +34,8 @@ class Failure:
     elapsed: float
     last_delay: float
     agent: str
+    kind: str = ""
+    usage: Resources = NO_RESOURCES
 
 
 @frozen
@@ -40,11 +47,26 @@ class RetryDecision:
         retry: Whether there is another attempt.
         delay: Seconds until the next attempt may start.
         reason: Why; the event and `explain` show it.
+        resources: What the next attempts ask for; None: what the last did. More than
+            any agent that could do the task has is not applied, and that is said.
+        timeout: Seconds that each of the next attempts may take; None: as before.
+        avoid: Agents that the next attempts do not go to, besides those that were named
+            before, as long as there is another.
+        ask: A question to a person. The task is held, and what waits for it waits on,
+            until `orch.decide` says what becomes of it. It is asked instead of another
+            attempt: `retry` is False.
+        kind: What kind of failure it was, if the handler knows better than
+            `Failure.kind`.
     """
 
     retry: bool
     delay: float = 0.0
     reason: str = ""
+    resources: Resources | Elastic | None = None
+    timeout: float | None = None
+    avoid: Collection[str] = ()
+    ask: str = ""
+    kind: str = ""
 
 
 @runtime_checkable

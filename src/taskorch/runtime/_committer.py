@@ -44,6 +44,7 @@ from taskorch.events import (
     TaskStarted,
     TaskSubmitted,
     TaskUnblocked,
+    place_of,
 )
 from taskorch.kernel import TaskRow, take_snapshot
 from taskorch.model import TERMINAL, TaskState
@@ -96,6 +97,10 @@ _DOCUMENTED: Final = frozenset(
         LateResultIgnored,
     }
 )
+
+
+#: Where a change of options says why the retry handler has made it.
+_CHOSEN: Final = place_of(TaskOptionsChanged, "reason")
 
 
 class Keeps(Protocol):
@@ -255,7 +260,9 @@ class Committer:
                 document = None
                 # What ends the task in the same step has it: see `bring_late`.
                 if cls in _DOCUMENTED and not (
-                    cls is TaskRetrying and work._row.state in TERMINAL
+                    (cls is TaskRetrying and work._row.state in TERMINAL)
+                    # The retry handler's choice, which the fact has itself.
+                    or (cls is TaskOptionsChanged and len(fact) > _CHOSEN)
                 ):
                     document = documents.pop(work, None)
                 keep(fact, document)

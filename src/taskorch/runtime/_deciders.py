@@ -30,6 +30,7 @@ from taskorch.errors import (
 )
 from taskorch.kernel import (
     LOCAL,
+    Again,
     AgentRow,
     DecisionContext,
     Kernel,
@@ -37,7 +38,9 @@ from taskorch.kernel import (
     PolicyGone,
     Share,
     ShareView,
+    Spec,
     TaskRow,
+    row_extra,
     shortage,
 )
 from taskorch.model import (
@@ -50,6 +53,7 @@ from taskorch.model import (
     TaskState,
     Units,
     check_seconds,
+    elasticity_of,
 )
 from taskorch.model._show import show, with_article
 from taskorch.policies import (
@@ -607,18 +611,23 @@ class PolicyDeciders:
         cause: str,  # noqa: ARG002 - it stands in the row's error, too
         elapsed_ns: int,
         now: int,
-    ) -> tuple[bool, int, str]:
+    ) -> Again:
         """See `Deciders.retry`."""
         if isinstance(error, UnkeptResultError) and error.task_id == row.id:
-            return False, 0, "what it returned cannot be kept"
-        extra = row.extra
+            return Again(retry=False, reason="what it returned cannot be kept")
+        extra = row_extra(row)
+        task = self._task_for("retry_handler", row)
+        error = failure_of(row) if error is None else error
+        usage = Resources.from_units(extra.usage) if extra.usage else NO_RESOURCES
         failure = Failure(
-            self._task_for("retry_handler", row),
-            failure_of(row) if error is None else error,
-            1 if extra is None else extra.charged + 1,
+            task,
+            error,
+            extra.charged + 1,
             elapsed_ns / NS,
-            0.0 if extra is None else extra.last_delay_ns / NS,
+            extra.last_delay_ns / NS,
             "" if row.agent is None else row.agent.name,
+            kind_of(error),
+            usage,
         )
         answer = self._ask(
             "retry_handler",
@@ -628,8 +637,17 @@ class PolicyDeciders:
             failure,
         )
         _check_flag("retry_handler", "retry", answer.retry)
+        if answer.ask and answer.retry:
+            _refuse("retry_handler", "it asks a person, and there is another attempt")
         delay = int(check_seconds("delay", answer.delay) * NS)
-        return answer.retry, delay, answer.reason
+        kind, ask = str(answer.kind or failure.kind), str(answer.ask)
+        spec, changed = _changed_by(answer, self.task_of(row), row.bucket.spec)
+        return Again(answer.retry, delay, answer.reason, kind, spec, ask, changed)
+
+    def changed(self, row: TaskRow, answer: Again) -> None:
+        """See `Deciders.changed`."""
+        if answer.cargo is not None:
+            row.cargo._task = answer.cargo
 
     def least(self, request: Units, elastic: Elasticity) -> Units:
         """See `Deciders.least`."""
@@ -804,6 +822,42 @@ def _is_from_outside(error: BaseException) -> bool:
     if current_thread() is not main_thread():
         return False
     return isinstance(error, INTERRUPTS) or is_of_handler(error)
+
+
+def kind_of(error: BaseException) -> str:
+    """What kind of failure *error* is."""
+    # Loaded with the first failure.
+    from taskorch.recovery import classify  # noqa: PLC0415
+
+    return classify(error).name
+
+
+def _changed_by(
+    answer: RetryDecision, task: Task, spec: Spec
+) -> tuple[Spec | None, Task | None]:
+    """What *answer* makes of *task* and its *spec*, if it changes them."""
+    resources, timeout, avoid = answer.resources, answer.timeout, answer.avoid
+    if isinstance(avoid, str):
+        _refuse("retry_handler", f"avoid is a list of agents, not {show(avoid)}")
+    if resources is None and timeout is None and not avoid:
+        return None, None
+    changes: dict[str, Any] = {}
+    if resources is not None:
+        if not isinstance(resources, Resources | Elastic):
+            _refuse("retry_handler", f"resources: {show(resources)} are none")
+        changes["resources"] = resources
+    if timeout is not None:
+        changes["timeout"] = check_seconds("timeout", timeout, zero=False)
+    changed = attrs.evolve(task, **changes)
+    spec = attrs.evolve(
+        spec,
+        resources=changed.resources.units,
+        elastic=elasticity_of(changed.resources),
+        avoid=tuple(sorted({*spec.avoid, *avoid})),
+    )
+    if timeout is not None:
+        spec = attrs.evolve(spec, timeout_ns=max(1, int(timeout * NS)))
+    return spec, changed if changes else None
 
 
 def failure_of(row: TaskRow) -> BaseException:

@@ -34,7 +34,7 @@ from taskorch.runtime._committer import Keeps
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._earlier import recall_earlier
-from taskorch.runtime._identity import with_options
+from taskorch.runtime._identity import changed_task
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
@@ -92,7 +92,7 @@ class Folding:
             )
         elif cls is TaskOptionsChanged:
             work = kernel.tasks[fact[TASK_ID]].cargo
-            work._task = with_options(work._task, document)
+            work._task = changed_task(work._task, make(fact), document)
         elif cls is TaskParentsAdded:
             extra_of(kernel.tasks[fact[TASK_ID]].cargo).added += make(fact).after
         elif cls is TaskRepointed:

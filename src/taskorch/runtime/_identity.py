@@ -12,13 +12,24 @@ from contextlib import suppress
 from functools import lru_cache
 from operator import attrgetter
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.errors import DuplicateTaskError
+from taskorch.events import TaskOptionsChanged
 from taskorch.kernel import DIGEST_BITS
-from taskorch.model import OPTIONS, Call, Missing, Program, Reference, Task
+from taskorch.model import (
+    OPTIONS,
+    Call,
+    Elasticity,
+    Missing,
+    Program,
+    Reference,
+    Task,
+    requested,
+)
 from taskorch.model._numbers import pythons
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
@@ -133,6 +144,15 @@ def changed_options(
 def with_options(task: Task, given: Task) -> Task:
     """*task* with the options of *given*."""
     return attrs.evolve(task, **{name: getattr(given, name) for name in _CHANGING})
+
+
+def changed_task(task: Task, event: TaskOptionsChanged, given: Task | None) -> Task:
+    """*task* after *event*: with the options of *given*, or those that were chosen."""
+    if given is not None:
+        return with_options(task, given)
+    timeout = None if event.timeout_ns is None else event.timeout_ns / NS
+    resources = requested(event.resources, cast("Elasticity | None", event.elastic))
+    return attrs.evolve(task, resources=resources, timeout=timeout)
 
 
 # -- identity ----------------------------------------------------------------------

@@ -39,7 +39,7 @@ from taskorch.protocols import DurableJournal
 from taskorch.runtime._committer import Keeps
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._earlier import recall_earlier
-from taskorch.runtime._identity import with_options
+from taskorch.runtime._identity import changed_task
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._reruns import number_of
 from taskorch.runtime._restored import MakesWork, work_of
@@ -183,7 +183,7 @@ def _recollect(work: Work, fact: Fact, document: Any) -> None:
     elif cls is TaskParentsAdded:
         extra_of(work).added += event.after
     elif cls is TaskOptionsChanged:
-        work._task = with_options(task_of(row), document)
+        work._task = changed_task(task_of(row), event, document)
         row_extra(row).priority = event.priority
         remember(row, row.state, now, f"options changed: {', '.join(event.changed)}")
     elif cls is LateResultIgnored:

@@ -1167,7 +1167,8 @@ def _seems_free(kernel: Kernel, row: TaskRow) -> bool:
 
 def _like(event: TaskSubmitted | TaskOptionsChanged) -> tuple[Any, ...]:
     needs = event.requires, event.resources, event.elastic
-    return (*needs, event.timeout_ns, event.idempotent, event.owner)
+    avoid = getattr(event, "avoid", ())
+    return (*needs, event.timeout_ns, event.idempotent, event.owner, avoid)
 
 
 def _subjects(who: _Seen | str) -> list[tuple[str, str]]:

@@ -291,7 +291,7 @@ def _held(row: TaskRow, extra: RowExtra) -> Blocker:
 
 def why_held(row: TaskRow) -> str:
     """Why a person must decide about *row*."""
-    return moves_of(row)[-1][2].removesuffix(": decide()")
+    return moves_of(row)[-1][2].removesuffix(": decide()").rstrip(".")
 
 
 def _terminal(kernel: KernelState, row: TaskRow) -> Blocker:

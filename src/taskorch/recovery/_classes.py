@@ -1,0 +1,686 @@
+"""
+What kind of failure it was, from what was raised, how a program ended, what it said.
+
+Strong evidence comes first: a user's rules, our own stop, a kill for want of memory,
+the class of what was raised; the words of a program's output come before its exit
+status, which mostly is 1 whatever went wrong. What nothing speaks for is `unknown`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import re
+import signal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import attrs
+
+from taskorch._suggesting import suggesting
+from taskorch._vocabulary import nearest
+from taskorch.errors import (
+    AttemptLostError,
+    InvalidTaskError,
+    ProgramFailedError,
+    TaskFailedError,
+    TaskTimeoutError,
+    leaves,
+)
+from taskorch.model import ProgramResult
+
+#: Whether the same once more may succeed, for each class of failures.
+CLASSES: Final[Mapping[str, bool]] = MappingProxyType(
+    {
+        "import_error": False,
+        "permission_error": False,
+        "memory_error": False,
+        "timeout_error": True,
+        "calculation_error": False,
+        "logic_error": False,
+        "system_error": True,
+        "network_error": True,
+        "unknown": True,
+    }
+)
+#: Other words for them.
+_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **{name.removesuffix("_error"): name for name in CLASSES},
+        "resource_exhaustion": "memory_error",
+        "out_of_memory": "memory_error",
+        "oom": "memory_error",
+        "agent_failure": "system_error",
+        "unknown_error": "unknown",
+    }
+)
+
+#: Characters of a text that are read: the end of it, where the last error stands.
+_MOST_TEXT: Final = 20_000
+#: Exceptions that are looked at behind another.
+_MOST_CAUSES: Final = 5
+
+
+def class_of(word: str) -> str:
+    """
+    The name of the class that *word* means: itself, or one of its other words.
+
+    Raises:
+        InvalidTaskError: It means none.
+    """
+    plain = str(word).strip().lower().replace(" ", "_").replace("-", "_")
+    name = plain if plain in CLASSES else _ALIASES.get(plain)
+    if name is None:
+        near = nearest(plain, (*CLASSES, *_ALIASES))
+        msg = f"{word!r} is no class of failures"
+        raise InvalidTaskError(msg, hint=f"{near or 'one of ' + ', '.join(CLASSES)}")
+    return name
+
+
+@suggesting
+@attrs.frozen
+class FailureClass:
+    """
+    What kind of failure it was.
+
+    Attributes:
+        name: `import_error`, `permission_error`, `memory_error`, `timeout_error`,
+            `calculation_error`, `logic_error`, `system_error`, `network_error` or
+            `unknown`.
+        evidence: What speaks for it, in a few words.
+        sure: Whether that leaves little doubt.
+    """
+
+    name: str = attrs.field(converter=class_of)
+    evidence: str = ""
+    sure: bool = True
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same once more may succeed."""
+        return CLASSES[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.evidence})" if self.evidence else self.name
+
+
+@suggesting
+@attrs.frozen
+class Rule:
+    """
+    A rule of the user's: failures of this kind belong to the class *name*.
+
+    All that is given must hold.
+
+    Attributes:
+        name: The class, or another word for it.
+        error: The name of the class of what was raised, or of one of its bases.
+        text: A regular expression, searched for in the message and the output.
+        exit_code: Exit codes of programs; negative: signals.
+        when: Whether it is one, by the exception itself.
+
+    Raises:
+        InvalidTaskError: There is no such class, nothing is given, or the text is no
+            regular expression.
+    """
+
+    name: str = attrs.field(converter=class_of)
+    error: str | None = attrs.field(default=None, kw_only=True)
+    text: str | None = attrs.field(default=None, kw_only=True)
+    exit_code: Collection[int] = attrs.field(default=(), kw_only=True)
+    when: Callable[[BaseException], object] | None = attrs.field(
+        default=None, kw_only=True
+    )
+
+    def __attrs_post_init__(self) -> None:
+        codes: object = self.exit_code
+        if isinstance(codes, int):
+            object.__setattr__(self, "exit_code", (codes,))
+        if not (self.error or self.text or self.exit_code or self.when):
+            msg = f"the rule for {self.name} does not say of which failures"
+            raise InvalidTaskError(msg, hint="give error=, text=, exit_code= or when=")
+        try:
+            re.compile(self.text or "")
+        except (re.error, TypeError) as wrong:
+            msg = f"the rule for {self.name}: text={self.text!r}: {wrong}"
+            raise InvalidTaskError(msg) from wrong
+
+    def holds(self, error: BaseException, text: Callable[[], str]) -> bool:
+        """Whether it holds of *error*, whose message and output are *text*."""
+        result = _result_of(error)
+        code = None if result is None else result.exit_code
+        return (
+            (not self.error or self.error in _names_of(error))
+            and (not self.exit_code or code in self.exit_code)
+            and (self.text is None or bool(re.search(self.text, text())))
+            and (self.when is None or bool(self.when(error)))
+        )
+
+
+def classify(
+    error: BaseException, output: str = "", rules: Iterable[Rule] = ()
+) -> FailureClass:
+    """
+    What kind of failure *error* is.
+
+    Args:
+        error: What an attempt raised, or the error of a program or of a timeout.
+        output: What was written besides, if the error does not have it.
+        rules: The user's own, which come first.
+    """
+
+    def text() -> str:
+        return _text_of(error, output)
+
+    for rule in rules:
+        if rule.holds(error, text):
+            return FailureClass(rule.name, "a rule of yours")
+    found = _of_error(error, output)
+    return FailureClass("unknown", sure=False) if found is None else found
+
+
+# -- what was raised ---------------------------------------------------------------
+
+
+def _of_error(error: BaseException, output: str) -> FailureClass | None:
+    if isinstance(error, TaskTimeoutError):
+        return FailureClass("timeout_error", "its own timeout")
+    if isinstance(error, AttemptLostError):
+        return FailureClass("system_error", "its worker died")
+    if isinstance(error, ProgramFailedError):
+        return _of_program(error, output)
+    if isinstance(error, BaseExceptionGroup):
+        return _of_group(error, output)
+    if isinstance(error, TaskFailedError):
+        text = f"{error.traceback}\n{error.type}: {error.message}\n{output}"
+        named = getattr(builtins, error.type.rpartition(".")[2], None)
+        if isinstance(named, type) and issubclass(named, OSError):
+            return _of_errno(_errno_in(error.message), text) or _of_type(named, text)
+        found = _of_names([error.type], text)
+        if found is None and isinstance(named, type):
+            found = _of_type(named, text)
+        return found or _of_text(text)
+    found = None
+    for link in _chain(error):
+        found = _of_one(link)
+        if found is not None:
+            break
+    return found or _of_text(f"{_message_of(error)}\n{output}")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """*error*, and what it was raised from."""
+    link: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__
+
+
+def _of_group(
+    error: BaseExceptionGroup[BaseException], output: str
+) -> FailureClass | None:
+    found = {one.name: one for one in map(classify, leaves(error))}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return None if output == "" else _of_text(output)
+
+
+def _of_one(error: BaseException) -> FailureClass | None:
+    message = _message_of(error)
+    status = _status_of(error)
+    if status is not None:
+        found = _of_status(status)
+        if found is not None:
+            return found
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, BaseException) and reason is not error:
+        # As `urllib` raises what went wrong below it.
+        found = _of_one(reason)
+        if found is not None and found.name != "system_error":
+            return found
+    if isinstance(error, OSError) and type(error).__module__ != "urllib.error":
+        found = _of_errno(error.errno, message)
+        if found is not None:
+            return found
+    if isinstance(error, TimeoutError) and _is_of_network(error):
+        return FailureClass("network_error", "a timeout of a connection")
+    names = list(_names_of(error))
+    return _of_names(names, message) or _of_type(type(error), message)
+
+
+def _of_names(names: Iterable[str], message: str) -> FailureClass | None:
+    for name in names:
+        found = _BY_NAME.get(name.rpartition(".")[2])
+        if found is not None:
+            return FailureClass(found, name)
+    del message
+    return None
+
+
+def _of_type(cls: type, message: str) -> FailureClass | None:
+    name = cls.__name__
+    if issubclass(cls, AssertionError):
+        if _differ_in_numbers(message):
+            return FailureClass("calculation_error", f"{name} between two numbers")
+        return FailureClass("logic_error", name)
+    if issubclass(cls, ValueError) and re.search(_MATHS, message):
+        return FailureClass("calculation_error", f"{name} of mathematics")
+    if issubclass(cls, BlockingIOError):
+        return FailureClass("system_error", name)
+    for base, found in _BY_TYPE:
+        if issubclass(cls, base):
+            return FailureClass(found, name, sure=base not in _WIDE)
+    return None
+
+
+def _of_errno(number: int | None, message: str) -> FailureClass | None:
+    found = None if number is None else _BY_ERRNO.get(number)
+    if found is None or number is None:
+        return None
+    del message
+    return FailureClass(found, errno.errorcode[number])
+
+
+def _of_status(status: int) -> FailureClass | None:
+    """The class of a status of HTTP, if it is one of a failure."""
+    evidence = f"status {status} of HTTP"
+    if status in (401, 403, 407):
+        return FailureClass("permission_error", evidence)
+    if status in (408, 425, 429) or 500 <= status <= 599:  # noqa: PLR2004 - RFC 9110
+        return FailureClass("network_error", evidence)
+    if 400 <= status <= 499:  # noqa: PLR2004 - RFC 9110
+        return FailureClass("logic_error", evidence)
+    return None
+
+
+def _status_of(error: BaseException) -> int | None:
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status_code", "status", "code"):
+            value = getattr(holder, name, None)
+            if type(value) is int and _STATUSES[0] <= value <= _STATUSES[1]:
+                return value
+    return None
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Whether *error* was raised by a module that talks over a network."""
+    trace = error.__traceback__
+    last = ""
+    while trace is not None:
+        last = trace.tb_frame.f_globals.get("__name__", "") or ""
+        trace = trace.tb_next
+    return last.partition(".")[0] in _NETWORKING
+
+
+def _names_of(error: BaseException) -> Iterator[str]:
+    if isinstance(error, TaskFailedError):
+        yield error.type
+    for cls in type(error).__mro__:
+        yield cls.__name__
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a message is not worth a failure
+        return ""
+    return text[-_MOST_TEXT:]
+
+
+def _errno_in(text: str) -> int | None:
+    found = re.search(r"\[Errno (\d{1,4})\]", text[-_MOST_TEXT:])
+    return None if found is None else int(found[1])
+
+
+def _differ_in_numbers(message: str) -> bool:
+    """Whether an assertion compares two numbers, as far as its *message* says."""
+    found = _TWO_NUMBERS.search(message[:_MOST_TEXT])
+    if found is None:
+        return False
+    one, other = (found[1], found[2]) if found[1] else (found[3], found[4])
+    return any("." in number or "e" in number.lower() for number in (one, other))
+
+
+# -- programs ----------------------------------------------------------------------
+
+
+def _result_of(error: BaseException) -> ProgramResult | None:
+    result = getattr(error, "result", None)
+    return result if isinstance(result, ProgramResult) else None
+
+
+def _text_of(error: BaseException, output: str) -> str:
+    """The message of *error*, and all that it knows of what was written."""
+    result = _result_of(error)
+    told = "" if result is None else f"{result.stdout_tail}\n{result.stderr_tail}"
+    trace = error.traceback if isinstance(error, TaskFailedError) else ""
+    return f"{_message_of(error)}\n{trace}\n{told}\n{output}"
+
+
+def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
+    result = _result_of(error)
+    if result is None:
+        # It could not be started.
+        cause = error.__cause__
+        missing = "No such file" in error.message or isinstance(
+            cause, FileNotFoundError
+        )
+        if missing or "not found" in error.message:
+            return FailureClass("import_error", "there is no such program")
+        found = None if cause is None else _of_one(cause)
+        return found or _of_text(error.message)
+    if result.oom_killed:
+        return FailureClass("memory_error", "Linux killed it for want of memory")
+    code = result.exit_code
+    number = -code if code < 0 else code - 128 if code > 128 else 0  # noqa: PLR2004
+    if number in _CERTAIN_SIGNALS or code in _CERTAIN_CODES:
+        return _of_exit(code, number)
+    for text in (result.stderr_tail, result.stdout_tail, output):
+        found = _of_text(text)
+        if found is not None:
+            return found
+    return _of_exit(code, number)
+
+
+def _of_exit(code: int, number: int) -> FailureClass | None:
+    found = _BY_SIGNAL.get(number)
+    if found is not None:
+        # Others send signals, too.
+        return FailureClass(found, signal.Signals(number).name, sure=code < 0)
+    found = _BY_CODE.get(code)
+    return None if found is None else FailureClass(found, f"exit code {code}")
+
+
+# -- text --------------------------------------------------------------------------
+
+
+def _of_text(text: str) -> FailureClass | None:
+    """What the last error in *text* is, or the last words that speak for a class."""
+    tail = _ESCAPE.sub("", text[-_MOST_TEXT:])
+    last: re.Match[str] | None = None
+    for match in _RAISED.finditer(tail):
+        last = match
+    if last is not None:
+        name, message = last[1].rpartition(".")[2], last[2] or ""
+        number = _errno_in(message)
+        found = _of_errno(number, message) or _of_names([name], message)
+        cls = getattr(builtins, name, None)
+        if found is None and isinstance(cls, type) and issubclass(cls, BaseException):
+            found = _of_type(cls, message)
+        if found is not None:
+            return attrs.evolve(found, evidence=f"{name} in the output")
+    best, place = None, -1
+    for name, words in _WORDS:
+        for match in words.finditer(tail):
+            if match.start() > place:
+                best, place = FailureClass(name, _shown(match[0]), sure=False), 0
+                place = match.start()
+    return best
+
+
+def _shown(words: str) -> str:
+    return f"“{words.strip()[:60]}” in the output"
+
+
+# -- the tables --------------------------------------------------------------------
+
+_ESCAPE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+#: The line with which a traceback ends, of pytest's too, which begins with an E.
+_RAISED: Final = re.compile(
+    r"^(?:E {1,8})?((?:[A-Za-z_]\w{0,80}\.){0,8}[A-Z]\w{0,80}"
+    r"(?:Error|Exception|Exit|Interrupt|Timeout|Expired|Warning|Failure)?)"
+    r"(?:: (.{0,500}))?$",
+    re.MULTILINE,
+)
+_MATHS: Final = r"math domain error|math range error|expected a (?:non|positive)"
+_NUMBER: Final = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
+#: `expected 1.5, got 1.4`, `assert 1.5 == 1.4`, `1.5 != 1.4 within 7 places`.
+_TWO_NUMBERS: Final = re.compile(
+    rf"expected:? {_NUMBER}\D{{1,40}}?{_NUMBER}|{_NUMBER} (?:==|!=|is not|vs\.?) "
+    rf"(?:approx\()?{_NUMBER}",
+    re.IGNORECASE,
+)
+_STATUSES: Final = (400, 599)
+_NETWORKING: Final = frozenset(
+    {"socket", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "httpcore"}
+    | {"ftplib", "smtplib", "imaplib", "poplib", "telnetlib", "aiohttp", "anyio"}
+)
+
+#: By the name of the class of what was raised, where its base says less.
+_BY_NAME: Final[Mapping[str, str]] = {
+    "ModuleNotFoundError": "import_error",
+    "ImportError": "import_error",
+    "DistributionNotFound": "import_error",
+    "PackageNotFoundError": "import_error",
+    "VersionConflict": "import_error",
+    "PermissionError": "permission_error",
+    "PermissionDenied": "permission_error",
+    "AccessDenied": "permission_error",
+    "AuthenticationError": "permission_error",
+    "MemoryError": "memory_error",
+    "OutOfMemoryError": "memory_error",
+    "_ArrayMemoryError": "memory_error",
+    "TimeoutExpired": "timeout_error",
+    "ReadTimeout": "network_error",
+    "ConnectTimeout": "network_error",
+    "PoolTimeout": "network_error",
+    "TaskTimeoutError": "timeout_error",
+    "SoftTimeLimitExceeded": "timeout_error",
+    "gaierror": "network_error",
+    "herror": "network_error",
+    "SSLError": "network_error",
+    "SSLCertVerificationError": "network_error",
+    "URLError": "network_error",
+    "HTTPException": "network_error",
+    "RemoteDisconnected": "network_error",
+    "IncompleteRead": "network_error",
+    "ProtocolError": "network_error",
+    "RemoteProtocolError": "network_error",
+    "MaxRetryError": "network_error",
+    "NewConnectionError": "network_error",
+    "NetworkError": "network_error",
+    "ConnectError": "network_error",
+    "TransportError": "network_error",
+    "IncompleteReadError": "network_error",
+    "EOFError": "system_error",
+    "LinAlgError": "calculation_error",
+    "StatisticsError": "calculation_error",
+    "BrokenProcessPool": "system_error",
+    "BrokenExecutor": "system_error",
+    "BrokenThreadPool": "system_error",
+    "AttemptLostError": "system_error",
+    "OperationalError": "system_error",
+    "CalledProcessError": "unknown",
+    "CriteriaNotMetError": "logic_error",
+    "UnwantedResultError": "logic_error",
+    "ComponentError": "logic_error",
+}
+#: By the class of what was raised, the narrower first.
+_BY_TYPE: Final[tuple[tuple[type, str], ...]] = (
+    (ImportError, "import_error"),
+    (PermissionError, "permission_error"),
+    (MemoryError, "memory_error"),
+    (ConnectionError, "network_error"),
+    (TimeoutError, "timeout_error"),
+    (ArithmeticError, "calculation_error"),
+    (RecursionError, "logic_error"),
+    (NotImplementedError, "logic_error"),
+    (OSError, "system_error"),
+    (SystemError, "system_error"),
+    (SystemExit, "system_error"),
+    (KeyboardInterrupt, "system_error"),
+    (SyntaxError, "logic_error"),
+    (NameError, "logic_error"),
+    (AttributeError, "logic_error"),
+    (LookupError, "logic_error"),
+    (TypeError, "logic_error"),
+    (ValueError, "logic_error"),
+    (AssertionError, "logic_error"),
+    (StopIteration, "logic_error"),
+    (StopAsyncIteration, "logic_error"),
+    (BufferError, "logic_error"),
+)
+#: Classes that are raised for much.
+_WIDE: Final = (OSError, ValueError, TypeError, SystemExit)
+
+
+def _errnos(name: str, words: str) -> Iterator[tuple[int, str]]:
+    for word in words.split():
+        number: Any = getattr(errno, word, None)
+        if number is not None:
+            yield number, name
+
+
+_BY_ERRNO: Final[Mapping[int, str]] = dict(
+    [
+        *_errnos("permission_error", "EACCES EPERM EROFS"),
+        *_errnos("memory_error", "ENOMEM"),
+        *_errnos(
+            "network_error",
+            "ECONNREFUSED ECONNRESET ECONNABORTED ENETUNREACH ENETDOWN ENETRESET "
+            "EHOSTUNREACH EHOSTDOWN ETIMEDOUT EADDRNOTAVAIL EADDRINUSE ENOTCONN "
+            "ESHUTDOWN EPROTO",
+        ),
+        *_errnos(
+            "system_error",
+            "ENOSPC EDQUOT EMFILE ENFILE EIO EAGAIN EBUSY ETXTBSY EDEADLK ENXIO "
+            "ENODEV ESTALE ENOLCK ECHILD ESRCH",
+        ),
+    ]
+)
+#: Numbers of signals: of those whose sender has little choice.
+_BY_SIGNAL: Final[Mapping[int, str]] = {
+    signal.SIGKILL: "memory_error",
+    signal.SIGXCPU: "timeout_error",
+    signal.SIGALRM: "timeout_error",
+    signal.SIGFPE: "calculation_error",
+    signal.SIGXFSZ: "system_error",
+    signal.SIGSEGV: "system_error",
+    signal.SIGBUS: "system_error",
+    signal.SIGILL: "system_error",
+    signal.SIGABRT: "system_error",
+    signal.SIGTERM: "system_error",
+    signal.SIGHUP: "system_error",
+    signal.SIGINT: "system_error",
+    signal.SIGQUIT: "system_error",
+    signal.SIGPIPE: "system_error",
+    signal.SIGSYS: "permission_error",
+}
+_CERTAIN_SIGNALS: Final = frozenset({signal.SIGKILL, signal.SIGXCPU, signal.SIGFPE})
+#: Of `timeout` and of shells; the others are those of `sysexits.h`.
+_BY_CODE: Final[Mapping[int, str]] = {
+    124: "timeout_error",
+    126: "permission_error",
+    127: "import_error",
+    64: "logic_error",
+    65: "logic_error",
+    68: "network_error",
+    69: "network_error",
+    70: "logic_error",
+    71: "system_error",
+    74: "system_error",
+    75: "system_error",
+    76: "network_error",
+    77: "permission_error",
+}
+_CERTAIN_CODES: Final = frozenset({124, 126, 127})
+
+
+def _words(name: str, *patterns: str) -> tuple[str, re.Pattern[str]]:
+    return name, re.compile("|".join(patterns), re.IGNORECASE)
+
+
+#: By words of the output. Of all that are found, the last count.
+_WORDS: Final = (
+    _words(
+        "import_error",
+        r"no module named",
+        r"cannot import name",
+        r"could not find a version that satisfies",
+        r"no matching distribution found",
+        r"command not found",
+        r"error while loading shared libraries",
+        r"cannot open shared object file",
+        r"cannot find module",
+        r"cannot find package",
+        r"unresolved import",
+        r"unable to locate package",
+    ),
+    _words(
+        "permission_error",
+        r"permission denied",
+        r"operation not permitted",
+        r"access (?:is |was )?denied",
+        r"read-only file system",
+        r"\b(?:401 unauthorized|403 forbidden)\b",
+        r"authentication failed",
+    ),
+    _words(
+        "memory_error",
+        r"out of memory",
+        r"cannot allocate memory",
+        r"std::bad_alloc",
+        r"oom-?kill",
+        r"java heap space",
+        r"unable to allocate",
+        r"gc overhead limit exceeded",
+        r"memory (?:limit|exhausted|allocation failed)",
+    ),
+    _words(
+        "network_error",
+        r"connection (?:refused|reset|aborted|closed|timed out)",
+        r"could not resolve host",
+        r"name or service not known",
+        r"temporary failure in name resolution",
+        r"network is unreachable",
+        r"no route to host",
+        r"tls handshake",
+        r"ssl(?:v3)?[_ :]\S{0,40} ?error",
+        r"certificate verify failed",
+        r"\b(?:502 bad gateway|503 service unavailable|504 gateway time-?out)\b",
+        r"remote end hung up",
+        r"broken pipe",
+    ),
+    _words(
+        "timeout_error",
+        r"timed? ?out",
+        r"deadline exceeded",
+        r"time limit exceeded",
+    ),
+    _words(
+        "calculation_error",
+        r"division by zero",
+        r"floating point exception",
+        r"math (?:domain|range) error",
+        r"singular matrix",
+        r"numerical (?:overflow|instability)",
+    ),
+    _words(
+        "system_error",
+        r"no space left on device",
+        r"disk quota exceeded",
+        r"too many open files",
+        r"input/output error",
+        r"resource temporarily unavailable",
+        r"can(?:'t|not) start new thread",
+        r"cannot fork",
+        r"device or resource busy",
+        r"segmentation fault",
+        r"bus error",
+        r"database is locked",
+        r"internal error",
+    ),
+    _words(
+        "logic_error",
+        r"assert(?:ion)? .{0,200}failed",
+        r"syntax error",
+        r"undefined reference",
+        r"undefined (?:variable|symbol)",
+        r"is not defined",
+        r"panicked at",
+        r"null ?pointer",
+    ),
+)
