@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         TaskStatus,
     )
     from taskorch.protocols import AttemptExecutor
+    from taskorch.runtime._questions import OpenQuestion
     from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -234,6 +235,25 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.decide`."""
         return await self._committed(
             self._orch.decide, task_id, verdict, result, reason
+        )
+
+    async def questions(self) -> list[OpenQuestion]:
+        """See `TaskOrchestrator.questions`."""
+        return await self._asked(self._orch.questions)
+
+    async def answer(
+        self,
+        task_id: str,
+        choice: str,
+        *,
+        by: str,
+        note: str = "",
+        changes: dict[str, Any] | None = None,
+    ) -> bool:
+        """See `TaskOrchestrator.answer`."""
+        said = {"by": by, "note": note, "changes": changes}
+        return await self._asked(
+            partial(self._orch.answer, task_id, choice, **said)  # type: ignore[arg-type]
         )
 
     async def emit(

@@ -56,6 +56,7 @@ from taskorch.runtime._machine import machine_resources as machine_resources
 from taskorch.runtime._measuring import look_for_meters as look_for_meters
 from taskorch.runtime._questions import OpenQuestion as OpenQuestion
 from taskorch.runtime._questions import answer as answer
+from taskorch.runtime._questions import approval_of as approval_of
 from taskorch.runtime._questions import open_questions as open_questions
 from taskorch.runtime._questions import refuse_bypass as refuse_bypass
 from taskorch.runtime._runtime import Runtime as Runtime

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         _reports,
         _stop_signals,
         answer,
+        approval_of,
         asyncio,
         asyncio_loop,
         capture,
@@ -623,7 +624,7 @@ class TaskOrchestrator:
 
         See `Task.question`. An approval of a phase is one, too.
         """
-        return open_questions(self._rt)
+        return open_questions(self._rt, self.answer)
 
     def answer(
         self,
@@ -651,6 +652,10 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
+        asked = approval_of(self._rt, task_id)
+        if asked is not None and choice in ("approve", "reject"):
+            decide = getattr(self.workflows, choice)
+            return bool(decide(*asked, by=by, note=note))
         return answer(self._rt, task_id, choice, by, note, changes)
 
     def emit(

@@ -75,8 +75,9 @@ class Question(Wait):
 
     def __attrs_post_init__(self) -> None:
         Wait.__attrs_post_init__(self)
-        if not isinstance(self.text, str) or not self.text.strip():
-            msg = f"a question is a text, not {show(self.text)}"
+        text: object = self.text
+        if not isinstance(text, str) or not text.strip():
+            msg = f"a question is a text, not {show(text)}"
             raise InvalidTaskError(msg)
         if len(self.text) > _MAX_TEXT or not self.text.isprintable():
             msg = f"a question is one line of at most {_MAX_TEXT} characters"
@@ -195,7 +196,7 @@ def to_question(
         raise InvalidTaskError(msg, hint="deadline= takes a datetime")
     return Question(
         f"{ANSWER_TO}{text}" if event is None else event,
-        due,  # type: ignore[arg-type]
+        due,
         otherwise,
         text,
         choices,
@@ -204,7 +205,7 @@ def to_question(
         quorum,
         excluded,
         asked_by,
-        remind,  # type: ignore[arg-type]
+        remind,
         details,
     )
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.kernel import TaskRow, awaits, moves_of
-from taskorch.model import TERMINAL, Answer, Question, question_of
+from taskorch.model import TERMINAL, Answer, Question, TaskState, question_of
 from taskorch.model._explanation import some
 from taskorch.model._plain import plain
 from taskorch.model._question import check_answerer
 from taskorch.model._show import show
+from taskorch.model._wait import asked_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -50,28 +51,32 @@ class OpenQuestion:
     due: float | None
     votes: tuple[tuple[str, str], ...]
     details: Any
-    _rt: Any = attrs.field(repr=False, eq=False)
+    _answer: Callable[..., bool] = attrs.field(repr=False, eq=False)
 
     def answer(
         self, choice: str, *, by: str, note: str = "", changes: Any = None
     ) -> bool:
         """Answer it: see `TaskOrchestrator.answer`."""
-        return answer(self._rt, self.id, choice, by, note, changes)
+        return self._answer(self.id, choice, by=by, note=note, changes=changes)
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""
-        said = attrs.asdict(self, filter=lambda field, _: field.name != "_rt")
+        said = attrs.asdict(self, filter=lambda field, _: field.name != "_answer")
         found: dict[str, Any] = plain(said)
         return found
 
 
-def open_questions(rt: Runtime) -> list[OpenQuestion]:
-    """The questions that wait for an answer, those that wait longest first."""
+def open_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion]:
+    """
+    The questions that wait for an answer, those that wait longest first.
+
+    Each is answered by *reply*, which takes its id first.
+    """
 
     def look(_: int) -> list[OpenQuestion]:
         rows = [row for rows in rt.kernel.awaited.values() for row in rows]
         found = [(row, _question(row)) for row in rows]
-        return [_opened(rt, row, question) for row, question in found if question]
+        return [_opened(row, question, reply) for row, question in found if question]
 
     found: list[OpenQuestion] = rt.step(look)
     return sorted(found, key=lambda question: question.asked_at)
@@ -82,7 +87,9 @@ def _question(row: TaskRow) -> Question | None:
     return None if task is None else question_of(task.payload)
 
 
-def _opened(rt: Runtime, row: TaskRow, question: Question) -> OpenQuestion:
+def _opened(
+    row: TaskRow, question: Question, reply: Callable[..., bool]
+) -> OpenQuestion:
     extra, terms = row.extra, None if row.links is None else row.links.terms
     return OpenQuestion(
         row.id,
@@ -95,7 +102,7 @@ def _opened(rt: Runtime, row: TaskRow, question: Question) -> OpenQuestion:
         extra.due_ns / _NS if extra is not None and extra.due_ns else None,
         () if terms is None else terms.votes,
         question.details,
-        rt,
+        reply,
     )
 
 
@@ -142,6 +149,14 @@ def answer(
     return done
 
 
+def approval_of(rt: Runtime, task_id: str) -> tuple[str, str] | None:
+    """The run and the phase whose approval the task is; None: it is none."""
+    row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))
+    question = None if row is None else _question(row)
+    event = None if question is None else question.event
+    return None if event is None else asked_of(event)
+
+
 def check(by: object, note: object, changes: object = None) -> None:
     """
     Refuse what is no name, no note, or are no changes.
@@ -170,7 +185,7 @@ def vote(
     changes: Any,
     now: int,
     *,
-    outcomes: dict[str, tuple[str, Any, str]] | None = None,
+    outcome: Callable[[tuple[str, ...]], tuple[str, Any, str]] | None = None,
 ) -> bool | AnswerRefusedError:
     """
     Under the lock: count an answer to *question*, which *row* is.
@@ -184,8 +199,8 @@ def vote(
         note: What they wrote.
         changes: What they want changed.
         now: The time in ns.
-        outcomes: What follows from a choice, instead of what usually does: the verdict,
-            the result, and the words for it.
+        outcome: What follows from the choice, given who made it, instead of what
+            usually does: the verdict, the result, and the words for it.
 
     Returns:
         Whether that decided it; or why it was refused.
@@ -199,9 +214,10 @@ def vote(
     chosen = question.outcome(votes)
     said, verdict, result = "", "", None
     if chosen is not None:
-        verdict, result, said = (outcomes or {}).get(chosen) or _outcome(
-            question, chosen, votes, note, changes
-        )
+        verdict, result, said = _outcome(question, chosen, votes, note, changes)
+        if outcome is not None:
+            names = [name for name, made in votes if made == chosen]
+            verdict, result, said = outcome(tuple(names))
     if verdict == "complete":
         keep_value(rt, row.cargo, result)
     rt.kernel.answer(row, (by, choice, note, changes), verdict, now, said)
@@ -231,7 +247,7 @@ def _why_refused(
         return f"{show(choice)} is none of {some(question.options)}"
     if row.state in TERMINAL or rt.is_left(row):
         return f"it comes too late: {_end_of(row)}"
-    if not awaits(row):
+    if not awaits(row) or row.state is not TaskState.BLOCKED:
         return f"it is not asked yet: the task is {row.state}"
     before = [chosen for name, chosen in _votes(row) if name == by]
     return f"{by} has answered before: {before[0]!r}" if before else ""
