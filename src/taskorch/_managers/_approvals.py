@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskorch._managers._members import blockers
 from taskorch.errors import (
     AnswerRefusedError,
-    InvalidTransitionError,
     UnknownTaskError,
 )
-from taskorch.model import TERMINAL, TaskState, question_of
+from taskorch.model import TERMINAL, question_of
 from taskorch.model._explanation import some
 from taskorch.runtime._questions import check, vote
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
@@ -54,22 +52,16 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
         name = " and ".join(who)
         said = f"{'approved' if passed else 'rejected'} by {name}"
         if passed or on_failure == "continue":
-            return "complete", verdict_of(phase, name, note, passed=passed), said
+            verdict = verdict_of(phase, name, note, passed=passed)
+            return "complete", verdict, said
         return "fail", None, f"{said}: {note}" if note else said
 
     def end(now: int) -> bool | AnswerRefusedError:
-        is_early = row.state is not TaskState.BLOCKED or blockers(row)
         is_over = run._rt.is_left(row) or row.state in TERMINAL
         done = vote(
             *(run._rt, row, question, choice, by, note, None, now), outcome=outcomes
         )
-        if is_over:
-            return False
-        if is_early:
-            msg = f"{row.id} is {row.state}: nobody is asked for it yet"
-            hint = "its phase has not come to its gate"
-            raise InvalidTransitionError(msg, hint=hint, task_id=row.id)
-        return done
+        return False if is_over else done
 
     done = run._rt.step(end, keep=True)
     if isinstance(done, AnswerRefusedError):
