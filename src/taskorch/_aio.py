@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         TaskStatus,
     )
     from taskorch.protocols import AttemptExecutor
+    from taskorch.runtime._escalations import Escalation
     from taskorch.runtime._questions import OpenQuestion
     from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
@@ -240,6 +241,10 @@ class AsyncOrchestrator:
     async def questions(self) -> list[OpenQuestion]:
         """See `TaskOrchestrator.questions`."""
         return await self._asked(self._orch.questions)
+
+    async def escalations(self) -> list[Escalation]:
+        """See `TaskOrchestrator.escalations`."""
+        return await self._asked(self._orch.escalations)
 
     async def answer(
         self,

@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from taskorch._show_progress import Progress
     from taskorch.events import Event
     from taskorch.model import FilterFields, TaskOptions
+    from taskorch.runtime._escalations import Escalation
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -624,7 +625,22 @@ class TaskOrchestrator:
 
         See `Task.question`. An approval of a phase is one, too.
         """
-        return open_questions(self._rt, self.answer)
+        asked = open_questions(self._rt, self.answer)
+        return [*asked, *(each.as_question() for each in self.escalations())]
+
+    def escalations(self) -> list[Escalation]:
+        """
+        The failures about which a person is asked, one for each cause.
+
+        Those tasks are held, and what waits for them waits on. An escalation is
+        answered for all its tasks by `answer`, or by `orch.answer` with its id:
+        `"retry"`, whose `changes` are resources and a `timeout` for the next attempts;
+        `"skip"` completes them with None; `"abort"` fails them; `"complete"` takes
+        `changes={"result": …}` for their result.
+        """
+        from taskorch.runtime._escalations import escalations  # noqa: PLC0415 - when asked
+
+        return escalations(self._rt, self.answer)
 
     def answer(
         self,
@@ -652,6 +668,10 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
+        if str(task_id).startswith("escalation/"):
+            from taskorch.runtime import _escalations  # noqa: PLC0415 - rare
+
+            return _escalations.answer(self._rt, task_id, choice, by, note, changes)
         asked = approval_of(self._rt, task_id)
         if asked is not None and choice in ("approve", "reject"):
             decide = getattr(self.workflows, choice)

@@ -315,6 +315,11 @@ class Client:
         found: list[dict[str, Any]] = self._ask("GET", "/questions")["questions"]
         return found
 
+    def escalations(self) -> list[dict[str, Any]]:
+        """The escalations: see `TaskOrchestrator.escalations`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/escalations")["escalations"]
+        return found
+
     def answer(
         self,
         task_id: str,

@@ -128,8 +128,8 @@ BUGS = {
     ),
     "timers of tasks that wait are cleaned up": (
         _timers.is_alive,
-        "return extra.due_ns == when",
-        "return extra.due_ns == when and row.state is TaskState.RETRYING",
+        "return when == (extra.due_ns if kind == DUE else _next_reminder(row))",
+        "return when == extra.due_ns and row.state is TaskState.RETRYING",
     ),
     "who waits for a slot is not woken": (
         _parking.wake,

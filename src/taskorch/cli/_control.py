@@ -104,7 +104,9 @@ def _run(args: argparse.Namespace) -> int:
         code = OK
         for name in args.tasks:
             task_id, changed = _changed(args, there, name)
-            state = _state(there, task_id) if args.verb != "approve" else None
+            # Neither a phase nor an escalation is a task.
+            is_task = args.verb != "approve" and not name.startswith("escalation/")
+            state = _state(there, task_id) if is_task else None
             if state is not None:
                 states.add(state)
             # Another answer may be needed before one decides.

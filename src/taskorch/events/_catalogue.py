@@ -1277,6 +1277,8 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
         if of.cause == "event" and of.reason.startswith(_ASKS):
             text = of.reason.removeprefix(_ASKS)
             found = QuestionAsked(of.seq, of.at_ns, of.task_id, text)
+        elif of.cause == "asked":
+            found = QuestionAsked(of.seq, of.at_ns, of.task_id, of.reason)
     elif of.why in ("timeout", "deadline"):
         found = TaskTimedOut(of.seq, of.at_ns, of.task_id, of.attempt, of.why)
     return found

@@ -543,9 +543,10 @@ def reminded(kernel: KernelState, row: TaskRow, event: QuestionReminded) -> None
 
 
 def answered(_: KernelState, row: TaskRow, event: QuestionAnswered) -> None:
-    """Somebody has answered the question that *row* is."""
-    terms, _wait = terms_of_wait(row)
-    terms.votes += ((event.by, event.choice),)
+    """Somebody has answered the question that *row* is, or is held for."""
+    if _dependencies.awaits(row):
+        terms, _wait = terms_of_wait(row)
+        terms.votes += ((event.by, event.choice),)
     remember(row, row.state, event.at_ns, f"{event.choice!r} by {event.by}")
 
 

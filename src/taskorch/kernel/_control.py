@@ -39,7 +39,11 @@ from taskorch.model import TERMINAL, TaskState
 
 _S: Final = TaskState
 #: The state into which a verdict brings what waits.
-VERDICTS: Final = {"complete": _S.COMPLETED, "fail": _S.FAILED}
+VERDICTS: Final = {
+    "complete": _S.COMPLETED,
+    "fail": _S.FAILED,
+    "retry": _S.QUEUED,
+}
 _BY_USER: Final = "suspended by the user"
 #: A function cannot be stopped where it stands.
 _AT_CHECKPOINT: Final = (

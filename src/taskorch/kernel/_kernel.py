@@ -65,6 +65,8 @@ class Kernel(KernelState):
     reclaim_slot: Final = _attempts.reclaim_slot
     forgo_slot: Final = _attempts.forgo_slot
     give_up: Final = _attempts.give_up
+    too_much: Final = _attempts.too_much
+    change_held: Final = _attempts.change
     adjust: Final = _grants.adjust
 
     # Control by the user.

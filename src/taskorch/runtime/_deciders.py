@@ -641,7 +641,7 @@ class PolicyDeciders:
             _refuse("retry_handler", "it asks a person, and there is another attempt")
         delay = int(check_seconds("delay", answer.delay) * NS)
         kind, ask = str(answer.kind or failure.kind), str(answer.ask)
-        spec, changed = _changed_by(answer, self.task_of(row), row.bucket.spec)
+        spec, changed = changed_by(answer, self.task_of(row), row.bucket.spec)
         return Again(answer.retry, delay, answer.reason, kind, spec, ask, changed)
 
     def changed(self, row: TaskRow, answer: Again) -> None:
@@ -832,7 +832,7 @@ def kind_of(error: BaseException) -> str:
     return classify(error).name
 
 
-def _changed_by(
+def changed_by(
     answer: RetryDecision, task: Task, spec: Spec
 ) -> tuple[Spec | None, Task | None]:
     """What *answer* makes of *task* and its *spec*, if it changes them."""

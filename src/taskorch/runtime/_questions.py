@@ -248,7 +248,7 @@ def _why_refused(
     if row.state in TERMINAL or rt.is_left(row):
         return f"it comes too late: {_end_of(row)}"
     if not awaits(row) or row.state is not TaskState.BLOCKED:
-        return f"it is not asked yet: the task is {row.state}"
+        return f"nobody is asked for it yet: it is {row.state}"
     before = [chosen for name, chosen in _votes(row) if name == by]
     return f"{by} has answered before: {before[0]!r}" if before else ""
 

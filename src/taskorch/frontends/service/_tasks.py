@@ -110,6 +110,11 @@ _QUESTIONS: Final = {
     "required": ["questions"],
     "properties": {"questions": {"type": "array", "items": {"type": "object"}}},
 }
+_ESCALATIONS: Final = {
+    "type": "object",
+    "required": ["escalations"],
+    "properties": {"escalations": {"type": "array", "items": {"type": "object"}}},
+}
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
 
 
@@ -219,6 +224,12 @@ class Tasks:
                 self._questions,
                 answer=_QUESTIONS,
             ),
+            Operation(
+                *("GET", "/api/v1/escalations", "escalations"),
+                "The failures about which a person is asked.",
+                self._escalations,
+                answer=_ESCALATIONS,
+            ),
         ]
 
     def _one(
@@ -308,6 +319,10 @@ class Tasks:
     async def _questions(self, _: Request) -> Response:
         found = await run_in_threadpool(self._orch().questions)
         return answer({"questions": [question.to_dict() for question in found]})
+
+    async def _escalations(self, _: Request) -> Response:
+        found = await run_in_threadpool(self._orch().escalations)
+        return answer({"escalations": [each.to_dict() for each in found]})
 
 
 def _asked_for(query: Mapping[str, str]) -> TaskFilter:
