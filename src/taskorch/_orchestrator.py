@@ -100,6 +100,7 @@ if TYPE_CHECKING:
         submit_rest,
         to_patience,
     )
+    from taskorch._notifying import Notifier
     from taskorch._settings import SettingsOptions
     from taskorch._show_progress import Progress
     from taskorch.events import Event
@@ -677,6 +678,49 @@ class TaskOrchestrator:
             decide = getattr(self.workflows, choice)
             return bool(decide(*asked, by=by, note=note))
         return answer(self._rt, task_id, choice, by, note, changes)
+
+    def notify(
+        self,
+        url: str,
+        *,
+        secret: str | bytes | None = None,
+        allow_private: bool = False,
+        timeout: float | timedelta = 10.0,
+        attempts: int = 5,
+    ) -> Notifier:
+        """
+        Tell a receiver of questions, of reminders, and of escalations.
+
+        What is open already is told as the orchestrator starts, or now. One that is
+        dead or slow holds up nothing: `health()` says what it did not get.
+
+        Args:
+            url: A webhook, `https://…`, which gets JSON by POST; or a URL of Apprise,
+                such as `mailto://…`, with the extra `notify`.
+            secret: What a webhook is signed with: see
+                `docs/howto/questions.md`.
+            allow_private: Whether a webhook may be on this machine, or in a private
+                network.
+            timeout: Seconds that one attempt at a webhook may take.
+            attempts: How often one message is tried, longer and longer apart.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed, or the address private.
+        """
+        from taskorch._notifying import notifier  # noqa: PLC0415 - when needed
+
+        made = notifier(
+            self,
+            url,
+            secret=secret,
+            allow_private=allow_private,
+            timeout=timeout,
+            attempts=attempts,
+        )
+        self._rt.health_checks.append(made.check)
+        if self._rt.started:
+            made._started(None)
+        return made
 
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS

@@ -16,6 +16,7 @@ import attrs
 
 from taskorch._frozen import draft_of, frozen
 from taskorch.model import Agent, Health, Stats, TypeStats, Units
+from taskorch.model._wait import ANSWER_TO, asked_of
 
 #: `(event class, sequence number, time in ns, …)`: the fields of the class in order.
 Fact: TypeAlias = tuple[Any, ...]
@@ -693,13 +694,17 @@ class TaskCheckpointed(TaskEvent):
 @frozen
 class QuestionAsked(TaskEvent):
     """
-    A question is open from now on; a view of `TaskBlocked`.
+    People are asked from now on; a view of `TaskBlocked`.
+
+    By a question, by the approval of a phase, or about a failure.
 
     Attributes:
         text: What is asked.
+        failure: Whether it is about a failure: see `TaskOrchestrator.escalations`.
     """
 
     text: str
+    failure: bool = False
 
 
 @frozen
@@ -1251,8 +1256,17 @@ def _submission(fact: Fact) -> TaskSubmitted:
     return made
 
 
-#: How the reason begins for which a question is blocked, once it is asked.
-_ASKS: Final = "it waits for answer to "
+def _asked(blocked: TaskBlocked) -> str:
+    """What people are asked from now on; empty if they are not."""
+    if blocked.cause == "asked":
+        return blocked.reason
+    name = blocked.reason.removeprefix("it waits for ")
+    if blocked.cause != "event" or name == blocked.reason:
+        return ""
+    asked = asked_of(name)
+    if asked is not None:
+        return f"approve {asked[1]} of {asked[0]}?"
+    return name.removeprefix(ANSWER_TO) if name.startswith(ANSWER_TO) else ""
 
 
 def view_of(cls: type[Event], fact: Fact) -> Event | None:
@@ -1274,11 +1288,10 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
             of.seq, of.at_ns, of.task_id, of.attempt, of.agent_id, of.reason
         )
     elif cls is QuestionAsked:
-        if of.cause == "event" and of.reason.startswith(_ASKS):
-            text = of.reason.removeprefix(_ASKS)
-            found = QuestionAsked(of.seq, of.at_ns, of.task_id, text)
-        elif of.cause == "asked":
-            found = QuestionAsked(of.seq, of.at_ns, of.task_id, of.reason)
+        text = _asked(of)
+        if text:
+            failure = of.cause == "asked"
+            found = QuestionAsked(of.seq, of.at_ns, of.task_id, text, failure)
     elif of.why in ("timeout", "deadline"):
         found = TaskTimedOut(of.seq, of.at_ns, of.task_id, of.attempt, of.why)
     return found

@@ -17,9 +17,7 @@ import attrs
 
 from taskorch._vocabulary import nearest
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
-from taskorch.kernel import Spec, TaskRow, moves_of
-from taskorch.kernel._attempts import ASKED
-from taskorch.kernel._deciders import Again
+from taskorch.kernel import ASKED, Again, Spec, TaskRow, moves_of
 from taskorch.model import TERMINAL, Resources, Task, TaskState
 from taskorch.model._plain import plain
 from taskorch.model._show import show
