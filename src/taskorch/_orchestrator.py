@@ -50,7 +50,7 @@ from taskorch.model import (
     TaskStatus,
     check_capabilities,
     check_count,
-    check_event,
+    check_emitted,
     check_id,
     check_seconds,
     to_patience,
@@ -66,6 +66,13 @@ from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import MEASURED, machine_resources
 from taskorch.runtime._measuring import look_for_meters
+from taskorch.runtime._questions import (
+    OpenQuestion,
+    answer,
+    approval_of,
+    open_questions,
+    refuse_bypass,
+)
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._tracing import look_for_sdk
 from taskorch.runtime._translation import (
@@ -90,12 +97,14 @@ if TYPE_CHECKING:
         WorkflowManager,
         WorkflowRun,
     )
+    from taskorch._notifying import Notifier
     from taskorch._settings import SettingsOptions
     from taskorch._show_progress import Progress
     from taskorch.events import Event
     from taskorch.frontends.service import Server
     from taskorch.model import FilterFields, TaskOptions
     from taskorch.recovery import Alerts, RecoveryHandler
+    from taskorch.runtime._escalations import Escalation
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -646,6 +655,7 @@ class TaskOrchestrator:
             document = committer.journal.document(result)
 
         def act(row: Any, now: int) -> bool:
+            refuse_bypass(row, verdict)
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result
                 row.cargo._error = None
@@ -686,6 +696,108 @@ class TaskOrchestrator:
         released: bool = rt.step(lambda _: rt.kernel.release_starts(str(by)))
         return released
 
+    def questions(self) -> list[OpenQuestion]:
+        """
+        The questions that wait for an answer now, those that wait longest first.
+
+        See `Task.question`. An approval of a phase is one, too.
+        """
+        asked = open_questions(self._rt, self.answer)
+        return [*asked, *(each.as_question() for each in self.escalations())]
+
+    def escalations(self) -> list[Escalation]:
+        """
+        The failures about which a person is asked, one for each cause.
+
+        Those tasks are held, and what waits for them waits on. An escalation is
+        answered for all its tasks by `answer`, or by `orch.answer` with its id:
+        `"retry"`, whose `changes` are resources and a `timeout` for the next attempts;
+        `"skip"` completes them with None; `"abort"` fails them; `"complete"` takes
+        `changes={"result": …}` for their result.
+        """
+        from taskorch.runtime._escalations import escalations  # noqa: PLC0415 - when asked
+
+        return escalations(self._rt, self.answer)
+
+    def answer(
+        self,
+        task_id: str,
+        choice: str,
+        *,
+        by: str,
+        note: str = "",
+        changes: dict[str, Any] | None = None,
+    ) -> bool:
+        """
+        Answer a question; whether that decided it.
+
+        Args:
+            task_id: The id of its task.
+            choice: One of its options.
+            by: Who answers.
+            note: What they have to say; it stands in the history.
+            changes: What they want changed, as JSON has it: part of the `Answer`.
+
+        Raises:
+            AnswerRefusedError: It does not count: it comes too early, too late or
+                twice, or *by* may not answer. The events of the task say so, too.
+            UnknownTaskError: No task has this id.
+            InvalidTaskError: An argument is not well formed, or the task is no
+                question.
+        """
+        if str(task_id).startswith("escalation/"):
+            from taskorch.runtime import _escalations  # noqa: PLC0415 - rare
+
+            return _escalations.answer(self._rt, task_id, choice, by, note, changes)
+        asked = approval_of(self._rt, task_id)
+        if asked is not None and choice in ("approve", "reject"):
+            decide = getattr(self.workflows, choice)
+            return bool(decide(*asked, by=by, note=note))
+        return answer(self._rt, task_id, choice, by, note, changes)
+
+    def notify(
+        self,
+        url: str,
+        *,
+        secret: str | bytes | None = None,
+        allow_private: bool = False,
+        timeout: float | timedelta = 10.0,
+        attempts: int = 5,
+    ) -> Notifier:
+        """
+        Tell a receiver of questions, of reminders, and of escalations.
+
+        What is open already is told as the orchestrator starts, or now. One that is
+        dead or slow holds up nothing: `health()` says what it did not get.
+
+        Args:
+            url: A webhook, `https://…`, which gets JSON by POST; or a URL of Apprise,
+                such as `mailto://…`, with the extra `notify`.
+            secret: What a webhook is signed with: see
+                `docs/howto/questions.md`.
+            allow_private: Whether a webhook may be on this machine, or in a private
+                network.
+            timeout: Seconds that one attempt at a webhook may take.
+            attempts: How often one message is tried, longer and longer apart.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed, or the address private.
+        """
+        from taskorch._notifying import notifier  # noqa: PLC0415 - when needed
+
+        made = notifier(
+            self,
+            url,
+            secret=secret,
+            allow_private=allow_private,
+            timeout=timeout,
+            attempts=attempts,
+        )
+        self._rt.health_checks.append(made.check)
+        if self._rt.started:
+            made._started(None)
+        return made
+
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
     ) -> int:
@@ -710,7 +822,7 @@ class TaskOrchestrator:
                 journal cannot keep *payload*.
             NotRunningError: The orchestrator has stopped.
         """
-        check_event(name)
+        check_emitted(name)
         keep_ns = int(check_seconds("keep", keep) * NS)
         return self._rt.emit(name, payload, keep_ns)
 

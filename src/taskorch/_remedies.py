@@ -32,6 +32,7 @@ _TASK_COMMANDS: Final = {
     "suspend_task": "suspend",
 }
 _TASK_REQUESTS: Final = {
+    "answer": 'POST {}/answer {{"choice": "CHOICE", "by": "NAME"}}',
     "cancel_task": "POST {}/cancel",
     "explain": "GET {}/explanation",
     "handle": "GET {}/result",
@@ -75,6 +76,10 @@ def _command(journal: str, verb: str, args: list[str]) -> str | None:
         return f"taskorch {_TASK_COMMANDS[verb]} {place} {first}"
     if verb == "decide":
         return f"taskorch decide {place} {first} {_verdict(args)}"
+    if verb == "answer":
+        return f"taskorch answer {place} {first} CHOICE --by NAME"
+    if verb == "questions":
+        return f"taskorch questions {place}"
     if verb == "workflows.approve":
         return f"taskorch approve {place} {'/'.join(args)} --by NAME"
     if verb == "emit":
@@ -106,7 +111,7 @@ def _request(verb: str, args: list[str]) -> str | None:
         return f'POST {path}/events {{"name": "{name}"}}'
     if verb == "tasks":
         return f"GET {path}/tasks{f'?state={first}' if args else ''}"
-    return f"GET {path}/health" if verb == "health" else None
+    return f"GET {path}/{verb}" if verb in ("health", "questions") else None
 
 
 def _verdict(args: list[str]) -> str:

@@ -310,6 +310,31 @@ class Client:
         said = {"verdict": verdict, "result": result, "reason": reason}
         return self._change(task_id, "/decision", said)
 
+    def questions(self) -> list[dict[str, Any]]:
+        """The questions that wait: see `TaskOrchestrator.questions`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/questions")["questions"]
+        return found
+
+    def escalations(self) -> list[dict[str, Any]]:
+        """The escalations: see `TaskOrchestrator.escalations`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/escalations")["escalations"]
+        return found
+
+    def answer(
+        self,
+        task_id: str,
+        choice: str,
+        *,
+        by: str,
+        note: str = "",
+        changes: dict[str, Any] | None = None,
+    ) -> bool:
+        """See `TaskOrchestrator.answer`."""
+        said = {"choice": choice, "by": by, "note": note}
+        if changes is not None:
+            said["changes"] = changes  # type: ignore[assignment]
+        return bool(self._of_task("POST", task_id, "/answer", said)["decided"])
+
     def rerun_task(
         self, task_id: str, *, downstream: bool | None = None
     ) -> RemoteHandle:

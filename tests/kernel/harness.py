@@ -314,13 +314,14 @@ class Machine:
         join: str | int = "all",
         on_failure: str = "block",
         wait: tuple[str | None, int | None, bool] | None = None,
+        remind: int = 0,
         **spec: Any,
     ) -> list[str]:
         """Submit a task; ids of what starts."""
         spec.setdefault("type", "call")
         terms = None
         if wait is not None or (join, on_failure) != USUAL:
-            terms = Terms(join, on_failure, wait=wait)
+            terms = Terms(join, on_failure, wait=wait, remind_ns=remind)
         if "resources" in spec:
             spec["elastic"] = elasticity_of(spec["resources"])
             spec["resources"] = spec["resources"].units
@@ -407,6 +408,14 @@ class Machine:
 
     def decide(self, task_id: str, verdict: str, reason: str = "") -> list[str]:
         return self.do(DecideTask(task_id, verdict, reason))
+
+    def answer(
+        self, task_id: str, by: str, choice: str, verdict: str = ""
+    ) -> list[str]:
+        """Somebody answers a question; ids of what starts."""
+        vote = (by, choice, "", None)
+        self.kernel.answer(self.row(task_id), vote, verdict, self.now)
+        return self.settle()
 
     def emit(self, name: str, cargo: Any = None, keep: int = 0) -> list[str]:
         """An event comes from outside; ids of what starts."""

@@ -16,12 +16,15 @@ from taskorch.events import (
     AgentLost,
     AgentReturned,
     AllocationChanged,
+    AnswerRefused,
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
     EventEmitted,
     OrchestratorStarted,
     PoolsChanged,
+    QuestionAnswered,
+    QuestionReminded,
     QuotasChanged,
     ResourcesAllocated,
     ResourcesReleased,
@@ -369,6 +372,21 @@ def early_event(m):
     m.submit("u", wait=("stop", SEC, False))
 
 
+def question(m):
+    m.submit("q", wait=("answer to go?", 9 * SEC, False), remind=SEC)
+    m.submit("t", after=["q"])
+    m.after(2 * SEC)
+    m.answer("q", "ada", "yes")
+    m.kernel.refuse_answer(m.row("q"), "ada", "yes", "twice", m.now)
+    m.answer("q", "bob", "yes", "complete")
+    m.after(2 * SEC)
+
+
+def unanswered(m):
+    m.submit("q", wait=("answer to go?", 3 * SEC, False), remind=SEC)
+    m.after(4 * SEC)
+
+
 def recall(m):
     m.submit("p")
     m.submit("t", after=["p"], join="finished", not_before=m.now + SEC)
@@ -485,6 +503,9 @@ STORIES = {
     TaskOptionsChanged: [other_options],
     TaskRepointed: [mend_by_rerun],
     TaskParentsAdded: [more_to_wait_for],
+    QuestionAnswered: [question],
+    AnswerRefused: [question],
+    QuestionReminded: [question, unanswered],
     EventEmitted: [early_event],
     AttemptStopping: [hold_and_time_out, leak],
     AttemptWaiting: [wait_inside],
@@ -1010,7 +1031,12 @@ def test_each_fact_about_a_task_is_applied():
         events.TaskReady,
         events.TaskRejected,
     }
-    views = {events.TaskValidated, events.TaskRouted, events.TaskTimedOut}
+    views = {
+        events.TaskValidated,
+        events.TaskRouted,
+        events.TaskTimedOut,
+        events.QuestionAsked,
+    }
     about_tasks = {c for c in events.CATALOGUE if issubclass(c, events.TaskEvent)}
     assert about_tasks - APPLY.keys() == of_their_own | of_no_state | views
     for cls, apply in APPLY.items():

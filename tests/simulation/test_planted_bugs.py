@@ -128,8 +128,8 @@ BUGS = {
     ),
     "timers of tasks that wait are cleaned up": (
         _timers.is_alive,
-        "return extra.due_ns == when",
-        "return extra.due_ns == when and row.state is TaskState.RETRYING",
+        "return when == (extra.due_ns if kind == DUE else _next_reminder(row))",
+        "return when == extra.due_ns and row.state is TaskState.RETRYING",
     ),
     "who waits for a slot is not woken": (
         _parking.wake,
@@ -262,8 +262,8 @@ BUGS_OF_RUNS = {
     ),
     "a rejected phase that goes on is approved": (
         _approvals.decide,
-        "verdict = verdict_of(phase, by, note, passed=passed)",
-        "verdict = verdict_of(phase, by, note, passed=True)",
+        "verdict = verdict_of(phase, name, note, passed=passed)",
+        "verdict = verdict_of(phase, name, note, passed=True)",
     ),
     "a rejection completes an approval": (
         _approvals.decide,
@@ -271,19 +271,14 @@ BUGS_OF_RUNS = {
         'if passed or on_failure != "stop":',
     ),
     "an approval after a rejection is an error": (
-        _approvals._end_approval,
-        "if rt.is_left(row) or row.state in TERMINAL:",
-        "if rt.is_left(row) or row.state is TaskState.COMPLETED:",
+        _approvals.decide,
+        "run._rt.is_left(row) or row.state in TERMINAL",
+        "run._rt.is_left(row) or str(row.state) == 'completed'",
     ),
     "an approval after a rejection says that it has decided": (
-        _approvals._end_approval,
-        "return False",
-        "return row.state is TaskState.FAILED",
-    ),
-    "what is decided may be decided before it is asked": (
-        _approvals._end_approval,
-        "if row.state is not TaskState.BLOCKED or blockers(row):",
-        "if row.state is TaskState.SUSPENDED:",
+        _approvals.decide,
+        "return False if is_over",
+        "return str(row.state) == 'failed' if is_over",
     ),
     "of a phase that goes on, what ended counts as completed": (
         _progress._phase,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskorch._managers._members import blockers
-from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
-from taskorch.model import TERMINAL, TaskState
+from taskorch.errors import (
+    AnswerRefusedError,
+    UnknownTaskError,
+)
+from taskorch.model import TERMINAL, question_of
 from taskorch.model._explanation import some
-from taskorch.model._show import show
+from taskorch.runtime._questions import check, vote
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:
-    from taskorch._handles import TaskHandle
     from taskorch._managers._run import WorkflowRun
 
 
@@ -22,10 +23,11 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
 
     Raises:
         UnknownTaskError: There is no such approval.
-        InvalidTransitionError: The phase has not come to it yet.
+        InvalidTransitionError: The phase has not come to it yet; or *by* may not, or
+            has answered before, which is an AnswerRefusedError.
         InvalidTaskError: *by* or *note* is not well formed.
     """
-    _check(by, note)
+    check(by, note)
     phase = phase_of(str(gate))
     work = run.handles.get(approval_of(phase))
     if work is None:
@@ -38,42 +40,30 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
             else "wf.phase(name, gate=Approval())"
         )
         raise UnknownTaskError(msg, hint=hint)
-    said = f"{'approved' if passed else 'rejected'} by {by}"
+    row, task = work._row, work._task
+    question = None if task is None else question_of(task.payload)
+    if question is None:
+        msg = f"{row.id} is no approval any more"
+        raise UnknownTaskError(msg)
     _, on_failure = run._gates.get(gate_of(phase), (None, "stop"))
-    if passed or on_failure == "continue":
-        verdict = verdict_of(phase, by, note, passed=passed)
-        return _end_approval(run, work, "complete", verdict, said)
-    return _end_approval(run, work, "fail", None, f"{said}: {note}" if note else said)
+    choice = "approve" if passed else "reject"
 
+    def outcomes(who: tuple[str, ...]) -> tuple[str, Any, str]:
+        name = " and ".join(who)
+        said = f"{'approved' if passed else 'rejected'} by {name}"
+        if passed or on_failure == "continue":
+            verdict = verdict_of(phase, name, note, passed=passed)
+            return "complete", verdict, said
+        return "fail", None, f"{said}: {note}" if note else said
 
-def _check(by: object, note: object) -> None:
-    for what, text in (("by", by), ("note", note)):
-        if not isinstance(text, str) or not text.isprintable():
-            msg = f"{what}: a text that can be printed is needed, not {show(text)}"
-            raise InvalidTaskError(msg)
-    if not by or ":" in str(by):
-        msg = f"by: the name of somebody is needed, without a colon, not {show(by)}"
-        raise InvalidTaskError(msg)
+    def end(now: int) -> bool | AnswerRefusedError:
+        is_over = run._rt.is_left(row) or row.state in TERMINAL
+        done = vote(
+            *(run._rt, row, question, choice, by, note, None, now), outcome=outcomes
+        )
+        return False if is_over else done
 
-
-def _end_approval(
-    run: WorkflowRun, work: TaskHandle[Any], how: str, result: Any, reason: str
-) -> bool:
-    rt, row = run._rt, work._row
-    committer = rt.committer
-    document = None if committer is None else committer.journal.document(result)
-
-    def end(now: int) -> bool:
-        if rt.is_left(row) or row.state in TERMINAL:
-            return False
-        if row.state is not TaskState.BLOCKED or blockers(row):
-            msg = f"{row.id} is {row.state}: nobody is asked for it yet"
-            hint = "its phase has not come to its gate"
-            raise InvalidTransitionError(msg, hint=hint, task_id=row.id)
-        if how == "complete":
-            work._value = result
-            if committer is not None:
-                committer.documents[work] = document
-        return rt.kernel.decide(row, how, now, reason)
-
-    return bool(rt.step(end, keep=True))
+    done = run._rt.step(end, keep=True)
+    if isinstance(done, AnswerRefusedError):
+        raise done
+    return bool(done)

@@ -51,6 +51,8 @@ COMMANDS: Final = {
             "resume": "let tasks go on that were put aside",
             "decide": "decide on a task that waits for that",
             "approve": "approve a phase of a workflow",
+            "questions": "show which questions wait for an answer",
+            "answer": "answer a question",
             "emit": "say that an event has come",
         }.items()
     },

@@ -1,5 +1,5 @@
 """
-`taskorch rerun`, `cancel`, `suspend`, `resume`, `decide`, `approve` and `emit`.
+`taskorch rerun`, `cancel`, `suspend`, `decide`, `approve`, `answer` and the like.
 
 They change tasks of a journal that nobody uses, or those of a service. In a journal
 nothing is run by that: the program does it that has this journal.
@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from taskorch._configuration import TOKEN_VARIABLE
@@ -48,6 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         parser.add_argument("--by", metavar="NAME", required=True, help="who approves")
         parser.add_argument("--note", metavar="TEXT", default="", help="kept with it")
+    elif verb == "answer":
+        parser.add_argument("tasks", metavar="TASK", nargs=1, help="its id")
+        parser.add_argument("choice", metavar="CHOICE", help="one of its options")
+        parser.add_argument("--by", metavar="NAME", required=True, help="who answers")
+        parser.add_argument("--note", metavar="TEXT", default="", help="kept with it")
+        parser.add_argument(
+            "--changes", metavar="JSON", type=_json, help="what is to be changed"
+        )
+    elif verb == "questions":
+        pass
     elif verb == "decide":
         parser.add_argument("tasks", metavar="TASK", nargs=1, help="its id")
         parser.add_argument(
@@ -86,14 +97,20 @@ def _run(args: argparse.Namespace) -> int:
             words = f"{line(args.event)}: {count:,} tasks go on"
             _tell(args, told, words.replace("1 tasks go", "1 task goes"))
             return OK
+        if args.verb == "questions":
+            _show_questions(args, there)
+            return OK
         states: set[TaskState] = set()
         code = OK
         for name in args.tasks:
             task_id, changed = _changed(args, there, name)
-            state = _state(there, task_id) if args.verb != "approve" else None
+            # Neither a phase nor an escalation is a task.
+            is_task = args.verb != "approve" and not name.startswith("escalation/")
+            state = _state(there, task_id) if is_task else None
             if state is not None:
                 states.add(state)
-            code = code if changed else FAILED
+            # Another answer may be needed before one decides.
+            code = code if changed or args.verb == "answer" else FAILED
             told = {"task": task_id, "changed": changed, "state": state}
             _tell(args, told, _words(args.verb, task_id, state, changed=changed))
     if not is_service and code == OK and not args.json and (states & {*_PASSING}):
@@ -112,6 +129,8 @@ def _words(verb: str, task_id: str, state: TaskState | None, *, changed: bool) -
     if state is None:
         return f"{line(task_id)} {'is' if changed else 'had been'} decided on"
     text = f"{line(task_id)} is {coloured(state.value)}"
+    if verb == "answer":
+        return text if changed else f"{text}: it needs more answers to be decided"
     if not changed:
         return f"{text}: there is nothing to {verb}"
     if verb in ("cancel", "suspend") and state is TaskState.RUNNING:
@@ -126,10 +145,42 @@ def _changed(args: argparse.Namespace, there: Any, name: str) -> tuple[str, bool
     if args.verb == "decide":
         verdict: Literal["retry", "fail", "complete"] = args.verdict
         return name, there.decide(name, verdict, args.result, args.reason)
+    if args.verb == "answer":
+        said = {"by": args.by, "note": args.note, "changes": args.changes}
+        return name, there.answer(name, args.choice, **said)
     if args.verb == "approve":
         return name, _approve(there, name, by=args.by, note=args.note)
     change: Callable[[str], bool] = getattr(there, f"{args.verb}_task")
     return name, change(name)
+
+
+def _show_questions(args: argparse.Namespace, there: Any) -> None:
+    is_remote = isinstance(there, Client)
+    found = [q if is_remote else q.to_dict() for q in there.questions()]
+    if args.json:
+        print_json({"questions": found})
+        return
+    for asked in found:
+        print(f"{line(asked['id'])}: {line(asked['text'])}")
+        said = [f"choices: {', '.join(asked['options'])}"]
+        if asked["who"] is not None:
+            said.append(f"who may answer: {', '.join(asked['who'])}")
+        if asked["not_by"]:
+            said.append(f"who may not: {', '.join(asked['not_by'])}")
+        if asked["quorum"] > 1:
+            said.append(f"must agree: {asked['quorum']}")
+        if asked["due"] is not None:
+            said.append(f"due: {datetime.fromtimestamp(asked['due'], UTC):%F %T} UTC")
+        said += [f"{by} said: {choice}" for by, choice in asked["votes"]]
+        for each in said:
+            print(f"  {line(each)}")
+        if asked["details"] is not None:
+            print(f"  details: {line(json.dumps(asked['details']))}")
+    if not found:
+        print("No question waits for an answer.")
+    else:
+        name = line(args.journal)
+        print(f"taskorch answer {name} {line(found[0]['id'])} CHOICE --by NAME")
 
 
 def _approve(there: Any, name: str, **said: str) -> bool:

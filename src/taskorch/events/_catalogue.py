@@ -15,6 +15,7 @@ import attrs
 
 from taskorch.events._fact import FieldsForAttrs, beside, defaults_of, frozen
 from taskorch.model import Agent, Health, Stats, TypeStats, Units
+from taskorch.model._wait import ANSWER_TO, asked_of
 
 #: Where every fact has its class, its number and its time, and one about a task its id.
 CLS: Final = 0
@@ -114,7 +115,7 @@ class TaskSubmitted(TaskEvent):
         on_parent_failure: What follows if that cannot be any more: `block`, `skip`,
             `fail` or `run`.
         wait: It is a wait: for what event, for how many ns, and whether there is a
-            default.
+            default; of a question with reminders, after how many ns each comes.
         trace: The span in which it was submitted, as a `traceparent` of W3C Trace
             Context: its attempts belong to that trace, in later lives too.
         owner: For whom it is done.
@@ -137,7 +138,7 @@ class TaskSubmitted(TaskEvent):
     named: bool = False
     join: str | int = "all"
     on_parent_failure: str = "block"
-    wait: tuple[str | None, int | None, bool] | None = None
+    wait: tuple[Any, ...] | None = None
     trace: str | None = None
     owner: str | None = None
     elastic: tuple[Units, int, str] | None = None
@@ -705,6 +706,71 @@ class TaskCheckpointed(TaskEvent):
     attempt: int
 
 
+# -- questions ---------------------------------------------------------------------
+
+
+@frozen
+class QuestionAsked(TaskEvent):
+    """
+    People are asked from now on; a view of `TaskBlocked`.
+
+    By a question, by the approval of a phase, or about a failure.
+
+    Attributes:
+        text: What is asked.
+        failure: Whether it is about a failure: see `TaskOrchestrator.escalations`.
+    """
+
+    text: str
+    failure: bool = False
+
+
+@frozen
+class QuestionAnswered(TaskEvent):
+    """
+    Somebody has answered a question; what has come of it is in the fact that follows.
+
+    Attributes:
+        by: Who.
+        choice: What they chose.
+        note: What they wrote.
+        changes: What they want changed, as JSON has it.
+    """
+
+    by: str
+    choice: str
+    note: str = ""
+    changes: Any = None
+
+
+@frozen
+class AnswerRefused(TaskEvent):
+    """
+    An answer to a question did not count.
+
+    Attributes:
+        by: Whose.
+        choice: What they chose.
+        why: Why not.
+    """
+
+    by: str
+    choice: str
+    why: str
+
+
+@frozen
+class QuestionReminded(TaskEvent):
+    """
+    A question is still open, and it is time to say so again.
+
+    Attributes:
+        times: How often that has been said.
+    """
+
+    times: int
+
+
 # -- from outside ------------------------------------------------------------------
 
 
@@ -1218,6 +1284,10 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskProgressed,
     RecoveryAttempted,
     TaskCheckpointed,
+    QuestionAsked,
+    QuestionAnswered,
+    AnswerRefused,
+    QuestionReminded,
     EventEmitted,
     AlertRaised,
     AlertCleared,
@@ -1289,6 +1359,19 @@ def details_of(event: Event) -> dict[str, Any]:
     }
 
 
+def _asked(blocked: TaskBlocked) -> str:
+    """What people are asked from now on; empty if they are not."""
+    if blocked.cause == "asked":
+        return blocked.reason
+    name = blocked.reason.removeprefix("it waits for ")
+    if blocked.cause != "event" or name == blocked.reason:
+        return ""
+    asked = asked_of(name)
+    if asked is not None:
+        return f"approve {asked[1]} of {asked[0]}?"
+    return name.removeprefix(ANSWER_TO) if name.startswith(ANSWER_TO) else ""
+
+
 def view_of(cls: type[Event], fact: Fact) -> Event | None:
     """
     The event of class *cls* that *fact* contains, or None.
@@ -1307,6 +1390,11 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
         found = TaskRouted(
             of.seq, of.at_ns, of.task_id, of.attempt, of.agent_id, of.reason
         )
+    elif cls is QuestionAsked:
+        text = _asked(of)
+        if text:
+            failure = of.cause == "asked"
+            found = QuestionAsked(of.seq, of.at_ns, of.task_id, text, failure)
     elif of.why in ("timeout", "deadline"):
         found = TaskTimedOut(of.seq, of.at_ns, of.task_id, of.attempt, of.why)
     return found
@@ -1318,4 +1406,5 @@ VIEWS: Final[dict[type[Event], tuple[type[Event], ...]]] = {
     TaskSubmitted: (TaskSubmitted, TaskValidated),
     TaskStarted: (TaskRouted, TaskStarted),
     AttemptStopping: (AttemptStopping, TaskTimedOut),
+    TaskBlocked: (TaskBlocked, QuestionAsked),
 }

@@ -17,6 +17,7 @@ from taskorch.journal._scripts import OtherScriptError, main_named
 from taskorch.model import (
     Agent,
     AgentStats,
+    Answer,
     AtLeast,
     Cache,
     Call,
@@ -29,6 +30,7 @@ from taskorch.model import (
     PoolStats,
     Program,
     ProgramResult,
+    Question,
     QueueStats,
     Reference,
     Resources,
@@ -57,6 +59,7 @@ VALUES: Final[dict[str, type[Any]]] = {
     for cls in (
         Agent,
         AgentStats,
+        Answer,
         AtLeast,
         Cache,
         Call,
@@ -67,6 +70,7 @@ VALUES: Final[dict[str, type[Any]]] = {
         PoolStats,
         Program,
         ProgramResult,
+        Question,
         QueueStats,
         Reference,
         RetryPolicy,

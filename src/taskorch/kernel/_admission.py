@@ -50,7 +50,11 @@ def terms_of(fact: TaskSubmitted) -> Terms | None:
     # The words are checked where a task is made.
     join: Any = fact.join
     on_failure: Any = fact.on_parent_failure
-    return Terms(join, on_failure, wait=fact.wait)
+    if fact.wait is None:
+        return Terms(join, on_failure)
+    event, timeout, completes, *remind = fact.wait
+    wait = event, timeout, completes
+    return Terms(join, on_failure, wait=wait, remind_ns=remind[0] if remind else 0)
 
 
 def submit(
@@ -244,11 +248,14 @@ def tell_of_submission(
     spec = row.bucket.spec
     join: str | int = "all"
     on_failure = "block"
-    wait = rerun_of = not_before_ns = deadline_ns = None
+    wait: tuple[Any, ...] | None = None
+    rerun_of = not_before_ns = deadline_ns = None
     if admitted is not None:
         terms = admitted.terms
         if terms is not None:
             join, on_failure, wait = terms.join, terms.on_failure, terms.wait
+            if wait is not None and terms.remind_ns:
+                wait = *wait, terms.remind_ns
         parents = admitted.parents
         rerun_of = None if admitted.rerun_of is None else admitted.rerun_of.id
         not_before_ns = admitted.not_before_ns

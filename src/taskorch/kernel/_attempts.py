@@ -204,7 +204,7 @@ def _after_failure(
         return
     spec = answer.spec
     if spec is not None and spec.resources != row.bucket.spec.resources:
-        refusal = _too_much(kernel, row, spec)
+        refusal = too_much(kernel, row, spec)
         if refusal:
             reason = "; ".join(filter(None, (reason, refusal)))
             spec = None
@@ -215,7 +215,7 @@ def _after_failure(
             tell(kernel, TaskResumed, row, now, False, reason)  # noqa: FBT003
     _again(kernel, row, error, delay, reason, now, charged=True, measured=measured)
     if spec is not None:
-        _change(kernel, row, answer, spec, now)
+        change(kernel, row, answer, spec, now)
     if answer.ask:
         _ends.hold(kernel, row, (error[0], error[1], ASKED), now, answer.ask)
     elif extra.suspending:
@@ -252,11 +252,11 @@ def _retry_uncharged(
         tell(kernel, TaskSuspended, row, now, False)  # noqa: FBT003
 
 
-def _too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
+def too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
     """Why *row* keeps the resources that it had, or "" if it need not."""
     bucket = _queue.bucket_of(kernel, spec)
     short = [_books.too_small(kernel, bucket, agent) for agent in row.bucket.matching]
-    if None in short:
+    if None in short or not short:
         return ""
     most = max([what[2] for what in short if what is not None], default=0)
     name = next((what[0] for what in short if what is not None), "it")
@@ -266,7 +266,7 @@ def _too_much(kernel: KernelState, row: TaskRow, spec: Spec) -> str:
     )
 
 
-def _change(
+def change(
     kernel: KernelState, row: TaskRow, answer: Again, spec: Spec, now: int
 ) -> None:
     """*row* is like *spec* from its next attempt."""

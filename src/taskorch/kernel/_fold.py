@@ -21,6 +21,7 @@ from taskorch.events import (
     AgentJoined,
     AgentLost,
     AgentReturned,
+    AnswerRefused,
     EventEmitted,
     Fact,
     OrchestratorStarted,
@@ -215,6 +216,9 @@ def _about_task(kernel: KernelState, fact: Any) -> None:
     if type(fact) is SlotRecovered:
         # The task may have left memory.
         row = kernel.leaked[fact.task_id, fact.attempt].row
+    elif type(fact) is AnswerRefused and fact.task_id not in kernel.tasks:
+        # This life may keep fewer finished tasks than the one that told it.
+        return
     else:
         row = kernel.tasks[fact.task_id]
     APPLY[type(fact)](kernel, row, fact)

@@ -67,6 +67,8 @@ class Kernel(KernelState):
     reclaim_slot: Final = _attempts.reclaim_slot
     forgo_slot: Final = _attempts.forgo_slot
     give_up: Final = _attempts.give_up
+    too_much: Final = _attempts.too_much
+    change_held: Final = _attempts.change
     adjust: Final = _grants.adjust
 
     # Control by the user.
@@ -75,6 +77,8 @@ class Kernel(KernelState):
     resume: Final = _control.resume
     set_priority: Final = _control.set_priority
     decide: Final = _control.decide
+    answer: Final = _control.answer
+    refuse_answer: Final = _control.refuse_answer
     emit: Final = _control.emit
     expire: Final = _control.expire
     miss: Final = _control.miss

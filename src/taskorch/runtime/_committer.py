@@ -256,7 +256,7 @@ class Committer:
                 if cls in _DOCUMENTED and not (
                     (cls is TaskRetrying and work._row.state in TERMINAL)
                     # The retry handler's choice, which the fact has itself.
-                    or (cls is TaskOptionsChanged and fact.reason)
+                    or (isinstance(fact, TaskOptionsChanged) and fact.reason)
                 ):
                     document = documents.pop(work, None)
                 keep(fact, document)

@@ -641,7 +641,7 @@ class PolicyDeciders:
             _refuse("retry_handler", "it asks a person, and there is another attempt")
         delay = int(check_seconds("delay", answer.delay) * NS)
         kind, ask = str(answer.kind or failure.kind), str(answer.ask)
-        spec, changed = _changed_by(answer, self.task_of(row), row.bucket.spec)
+        spec, changed = changed_by(answer, self.task_of(row), row.bucket.spec)
         return Again(answer.retry, delay, answer.reason, kind, spec, ask, changed)
 
     def kind_of(self, error: BaseException) -> str:
@@ -832,7 +832,7 @@ def _is_from_outside(error: BaseException) -> bool:
     return isinstance(error, INTERRUPTS) or is_of_handler(error)
 
 
-def _changed_by(
+def changed_by(
     answer: RetryDecision, task: Task, spec: Spec
 ) -> tuple[Spec | None, Task | None]:
     """What *answer* makes of *task* and its *spec*, if it changes them."""

@@ -328,6 +328,7 @@ def health(runtime: Runtime) -> Health:
         *blocked(runtime),
         *held_for_long(runtime),
         *notices.checks(),
+        *(tell() for tell in runtime.health_checks),
     ]
     order = ("ok", "degraded", "failed")
     worst = max((check.status for check in checks), key=order.index)

@@ -38,7 +38,7 @@ from taskorch.kernel import (
     TaskRow,
     describe,
 )
-from taskorch.model import TERMINAL, Agent, TaskState, Units
+from taskorch.model import TERMINAL, Agent, HealthCheck, TaskState, Units
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _calls, _checkpoints, _end, _intake, _listening, _opening
 from taskorch.runtime._attempts import AgentRunner, Attempts, tidy
@@ -289,6 +289,8 @@ class Runtime:
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
         self.fault: InternalError | JournalError | None = None
+        #: What else has a say in the health: what notifies.
+        self.health_checks: list[Callable[[], HealthCheck]] = []
         self.started = False
         #: Makes spans, if there is an SDK for them.
         self.spans: Spans | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
@@ -14,6 +14,7 @@ from taskorch.model import (
     NO_RESOURCES,
     RAISE,
     Call,
+    Question,
     Resources,
     Task,
     Wait,
@@ -21,6 +22,7 @@ from taskorch.model import (
     check_seconds,
     to_seconds,
 )
+from taskorch.model._question import to_question
 from taskorch.model._show import show
 from taskorch.model._wait import APPROVAL_OF
 from taskorch.workflows import _steps
@@ -59,13 +61,41 @@ class Approval:
     Args:
         timeout: Seconds after which nobody having approved means no; None waits for
             ever.
+        who: Who may approve or reject, by their names; None is anybody.
+        quorum: How many must approve. One who rejects is enough.
+        not_by: Who may not.
+        remind: Seconds between two reminders; None: there are none.
     """
 
     timeout: float | None = attrs.field(default=None, converter=to_seconds)
+    who: Iterable[str] | None = attrs.field(default=None, kw_only=True)
+    quorum: int = attrs.field(default=1, kw_only=True)
+    not_by: Iterable[str] = attrs.field(default=(), kw_only=True)
+    remind: float | None = attrs.field(default=None, kw_only=True, converter=to_seconds)
 
     def __attrs_post_init__(self) -> None:
         if self.timeout is not None:
             check_seconds("timeout", self.timeout, zero=False)
+        self.question("it")
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether it says more than how long it waits."""
+        rules = self.who, self.quorum, self.not_by, self.remind
+        return rules != (None, 1, (), None)
+
+    def question(self, phase: str, default: Any = RAISE) -> Question:
+        """The question that it is, about *phase*."""
+        asked = to_question(
+            f"approve {phase}?",
+            who=self.who,
+            quorum=self.quorum,
+            not_by=self.not_by,
+            due=self.timeout,
+            remind=self.remind,
+            event=f"{APPROVAL_OF}{phase}",
+        )
+        return attrs.evolve(asked, default=default)
 
 
 #: What must hold for a gate to open: a file must exist, a function of the results of
@@ -160,11 +190,13 @@ class PhaseRules:
             note = f"nobody has approved within {approval.timeout:g} s"
             default = verdict_of(self.name, "nobody", note, passed=False)
         skips = self.on_failure == "skip" or self.can_be_skipped
-        return Task.wait_for(
-            f"{APPROVAL_OF}{self.name}",
-            timeout=approval.timeout,
-            default=default,
-            type="approval",
+        # Without rules it stays the payload that it was: journals have it.
+        payload = Wait(f"{APPROVAL_OF}{self.name}", approval.timeout, default)
+        if approval.has_rules:
+            payload = approval.question(self.name, default)
+        return Task(
+            "approval",
+            payload,
             id=approval_of(self.name),
             after=[gate_of(self.name)],
             on_parent_failure="skip" if skips else "block",

@@ -22,6 +22,7 @@ from taskorch.model import (
     Elastic,
     Join,
     Program,
+    Question,
     Reference,
     Resources,
     RetryPolicy,
@@ -111,6 +112,9 @@ def _written_phase(phase: PhaseRules, functions: Functions) -> dict[str, Any]:
     checks: list[dict[str, Any]] = []
     for check in phase.checks:
         if isinstance(check, Approval):
+            if check.has_rules:
+                msg = "an approval with rules of its own cannot be said in a document"
+                raise _UnsayableError(msg)
             checks.append({"approval": check.timeout})
         elif callable(check):
             with _refusing(f"phase {phase.name!r} cannot be written down"):
@@ -177,11 +181,7 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
         said = _written_program(payload)
         usual = "program"
     elif isinstance(payload, Wait):
-        said = {"wait_for": payload.event}
-        if payload.timeout is not None:
-            said["timeout"] = payload.timeout
-        if payload.default is not RAISE:
-            said["default"] = _value("default", payload.default)
+        said = _written_wait(payload)
         usual = "wait"
     else:
         said = {"type": task.type}
@@ -195,6 +195,18 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
     if others:
         said["after"] = others
     return said | _usual_despite(task, noted) | _written_options(task)
+
+
+def _written_wait(payload: Wait) -> dict[str, Any]:
+    if isinstance(payload, Question):
+        msg = "a question cannot be said in a document"
+        raise _UnsayableError(msg)
+    said: dict[str, Any] = {"wait_for": payload.event}
+    if payload.timeout is not None:
+        said["timeout"] = payload.timeout
+    if payload.default is not RAISE:
+        said["default"] = _value("default", payload.default)
+    return said
 
 
 def _declared_of(payload: object) -> TaskOptions:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: What an error is for HTTP, by its code; another of the caller's making is 422.
 _STATUS: Final[Mapping[str, int]] = {
     "allocation": 409,
+    "answer_refused": 409,
     "duplicate_task": 409,
     "invalid_transition": 409,
     "journal_unavailable": 503,

@@ -93,6 +93,28 @@ _DECISION: Final = asked(
     result=ANYTHING,
     reason=TEXT,
 )
+_ANSWER: Final = asked(
+    *("choice", "by"),
+    choice=TEXT,
+    by={**TEXT, "pattern": "^[!-9;-~]([ -9;-~]*[!-9;-~])?$"},
+    note={**TEXT, "pattern": "^[ -~]*$"},
+    changes={"type": ["object", "null"]},
+)
+_DECIDED: Final = {
+    "type": "object",
+    "required": ["decided"],
+    "properties": {"decided": {"type": "boolean"}},
+}
+_QUESTIONS: Final = {
+    "type": "object",
+    "required": ["questions"],
+    "properties": {"questions": {"type": "array", "items": {"type": "object"}}},
+}
+_ESCALATIONS: Final = {
+    "type": "object",
+    "required": ["escalations"],
+    "properties": {"escalations": {"type": "array", "items": {"type": "object"}}},
+}
 _STATUS: Final = {"type": "object", "required": ["task_id", "state"]}
 
 
@@ -189,6 +211,25 @@ class Tasks:
                 answer=CHANGED,
                 refuses=(404, 409, 422),
             ),
+            Operation(
+                *("POST", f"{one}/answer", "answer", "Answer a question."),
+                self._answer,
+                body=_ANSWER,
+                answer=_DECIDED,
+                refuses=(404, 409, 422),
+            ),
+            Operation(
+                *("GET", "/api/v1/questions", "questions"),
+                "The questions that wait for an answer.",
+                self._questions,
+                answer=_QUESTIONS,
+            ),
+            Operation(
+                *("GET", "/api/v1/escalations", "escalations"),
+                "The failures about which a person is asked.",
+                self._escalations,
+                answer=_ESCALATIONS,
+            ),
         ]
 
     def _one(
@@ -269,6 +310,19 @@ class Tasks:
         said = await read_object(request, _DECISION)
         change = partial(self._orch().decide, named(request, "task_id"), **said)
         return answer({"changed": await run_in_threadpool(change)})
+
+    async def _answer(self, request: Request) -> Response:
+        said = await read_object(request, _ANSWER)
+        reply = partial(self._orch().answer, named(request, "task_id"), **said)
+        return answer({"decided": await run_in_threadpool(reply)})
+
+    async def _questions(self, _: Request) -> Response:
+        found = await run_in_threadpool(self._orch().questions)
+        return answer({"questions": [question.to_dict() for question in found]})
+
+    async def _escalations(self, _: Request) -> Response:
+        found = await run_in_threadpool(self._orch().escalations)
+        return answer({"escalations": [each.to_dict() for each in found]})
 
 
 def _asked_for(query: Mapping[str, str]) -> TaskFilter:

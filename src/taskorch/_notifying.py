@@ -1,0 +1,428 @@
+"""
+Notification: who is told that people are asked something, and how.
+
+A receiver has a thread and a bounded queue of its own, so one that is slow or dead
+holds up nothing. What it did not get is said by the health of the orchestrator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import ipaddress
+import json
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from urllib.parse import SplitResult, urlsplit
+
+from taskorch._limits import NS
+from taskorch.errors import InvalidTaskError
+from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked
+from taskorch.model import HealthCheck, check_count, check_seconds
+from taskorch.model._show import show
+from taskorch.runtime._escalations import cause_of
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+#: Messages that wait for one receiver; more are not sent, and are counted.
+_MAX_WAITING: Final = 1_000
+#: Causes, and numbers of messages, that are remembered.
+_MAX_KNOWN: Final = 10_000
+#: Seconds before the second attempt to send; each time twice as many, up to a minute.
+_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
+_REDIRECTS: Final = range(300, 400)
+_PASSING: Final = (408, 425, 429)
+_SERVERS_FAULT: Final = 500
+_GOOD: Final = range(200, 300)
+_LEAST_SECRET: Final = 16
+
+
+#: Sends a message, whose number is the same in every attempt, at a time.
+Send: TypeAlias = Callable[[dict[str, Any], str, float], None]
+
+
+class _RefusedError(Exception):
+    """A message will never be taken: another attempt is of no use."""
+
+
+class Notifier:
+    """
+    A receiver of notifications: see `TaskOrchestrator.notify`.
+
+    Attributes:
+        name: Where it is, without what may be secret.
+        delivered: Messages that it has taken.
+        lost: Messages that it has not taken after all attempts.
+        trouble: Why the latest was not taken; empty if it was.
+    """
+
+    def __init__(
+        self,
+        orch: Any,
+        name: str,
+        send: Send,
+        attempts: int,
+    ) -> None:
+        self.name: str = name
+        self.delivered: int = 0
+        self.lost: int = 0
+        self.trouble: str = ""
+        self._orch = orch
+        self._send = send
+        self._attempts = attempts
+        self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(_MAX_WAITING)
+        self._closed = threading.Event()
+        #: The causes of failures that were told, with the first task of each.
+        self._told: dict[tuple[str, str], str] = {}
+        #: The numbers of messages, each of which is sent once.
+        self._numbers: dict[str, str] = {}
+        self._thread = threading.Thread(
+            target=self._run, name=f"taskorch-notify-{name}", daemon=True
+        )
+        signals = orch.signals
+        signals.task_blocked.connect(self._blocked)
+        signals.question_asked.connect(self._asked)
+        signals.question_reminded.connect(self._reminded)
+        signals.orchestrator_stopped.connect(self._stopped)
+        signals.orchestrator_started.connect(self._started)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        trouble = f", {self.trouble}" if self.trouble else ""
+        return f"<Notifier {self.name}: {self.delivered} delivered{trouble}>"
+
+    def close(self) -> None:
+        """Tell it nothing any more."""
+        self._closed.set()
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)
+
+    def check(self) -> HealthCheck:
+        """How it is, as a part of `health()`."""
+        if not self.trouble and not self.lost:
+            return HealthCheck("notification", "ok")
+        lost = f"{self.lost} not delivered" if self.lost else "not delivered yet"
+        why = f": {self.trouble}" if self.trouble else ""
+        return HealthCheck("notification", "degraded", f"{self.name}: {lost}{why}")
+
+    def _now(self) -> float:
+        return float(self._orch._rt.now()) / NS
+
+    # -- what is to be told ----------------------------------------------------------
+
+    def _started(self, _: object) -> None:
+        self._put("open", "")
+
+    def _stopped(self, _: object) -> None:
+        self.close()
+
+    def _asked(self, event: QuestionAsked) -> None:
+        if not event.failure:
+            self._put("question", event.task_id)
+
+    def _reminded(self, event: QuestionReminded) -> None:
+        self._put("reminder", event.task_id)
+
+    def _blocked(self, event: TaskBlocked) -> None:
+        """A task is held: told once for each cause, as long as that is open."""
+        if event.cause != "asked":
+            return
+        cause = cause_of(event.task_id, event.error_type, event.message)
+        first = self._told.get(cause)
+        if first is not None:
+            with suppress(Exception):
+                if self._orch.get_task_status(first).state == "blocked":
+                    return
+        _remember(self._told, cause, event.task_id)
+        self._put("escalation", event.task_id)
+
+    def _put(self, what: str, task_id: str) -> None:
+        try:
+            self._waiting.put_nowait((what, task_id))
+        except queue.Full:
+            self.lost += 1
+
+    def _messages(self, what: str, task_id: str) -> list[dict[str, Any]]:
+        """The messages about what is still open."""
+        escalations = [each.to_dict() for each in self._orch.escalations()]
+        asked = [each.to_dict() for each in self._orch.questions()]
+        asked = [each for each in asked if not each["id"].startswith("escalation/")]
+        if what == "escalation":
+            asked = []
+            escalations = [each for each in escalations if task_id in each["tasks"]]
+        elif what != "open":
+            escalations = []
+            asked = [each for each in asked if each["id"] == task_id]
+        kind = "question" if what == "open" else what
+        return [{"message_type": "escalation", **each} for each in escalations] + [
+            {"message_type": kind, **each} for each in asked
+        ]
+
+    # -- telling it ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            found = self._waiting.get()
+            if found is None:
+                return
+            try:
+                messages = self._messages(*found)
+            except Exception as error:  # noqa: BLE001 - nothing of it ends the thread
+                self.trouble = _said(error)
+                continue
+            for message in messages:
+                self._deliver(message)
+
+    def _deliver(self, message: dict[str, Any]) -> None:
+        what = message["message_type"], message.get("id", message.get("escalation_id"))
+        since = message.get("asked_at", message.get("timestamp"))
+        if what[0] == "reminder":
+            since = self._now()
+        said = json.dumps([*what, since]).encode()
+        number = hashlib.sha256(said).hexdigest()[:32]
+        if number in self._numbers:
+            return
+        _remember(self._numbers, number, "")
+        message = {"message_id": number, **message}
+        now = datetime.fromtimestamp(self._now(), UTC)
+        message.setdefault("timestamp", now.isoformat())
+        pause = _PAUSE
+        for attempt in range(self._attempts):
+            if attempt and self._closed.wait(pause):
+                break
+            pause = min(2 * pause, _LONGEST_PAUSE) if attempt else pause
+            try:
+                self._send(message, number, self._now())
+            except _RefusedError as error:
+                self.trouble = _said(error)
+                break
+            except Exception as error:  # noqa: BLE001 - the receiver is not ours
+                self.trouble = _said(error)
+            else:
+                self.delivered += 1
+                self.trouble = ""
+                return
+        self.lost += 1
+
+
+def _remember(known: dict[Any, str], key: Any, value: str) -> None:
+    """Put *key* into *known*, from which the oldest leaves if there are too many."""
+    known[key] = value
+    if len(known) > _MAX_KNOWN:
+        del known[next(iter(known))]
+
+
+def _said(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return "".join(c if c.isprintable() else " " for c in text[:200])
+
+
+def notifier(
+    orch: Any,
+    url: str,
+    *,
+    secret: str | bytes | None,
+    allow_private: bool,
+    timeout: float | timedelta,
+    attempts: int,
+) -> Notifier:
+    """
+    A receiver at *url*, whose arguments are those of `TaskOrchestrator.notify`.
+
+    Raises:
+        InvalidTaskError: An argument is not well formed.
+    """
+    check_count("attempts", attempts, least=1)
+    seconds = check_seconds("timeout", timeout, zero=False)
+    given: object = url
+    if not isinstance(given, str) or "://" not in url:
+        msg = f"a receiver is a URL, not {show(url)}"
+        raise InvalidTaskError(msg, hint="https://alerts.example.com/hook")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        if secret is not None:
+            msg = f"secret: it signs a webhook, and {parts.scheme}:// is none"
+            raise InvalidTaskError(msg)
+        return Notifier(orch, f"{parts.scheme}://…", _by_apprise(url), attempts)
+    hook = Webhook(parts, _key(secret), seconds, allow_private=allow_private)
+    return Notifier(orch, hook.name, hook.send, attempts)
+
+
+def _key(secret: str | bytes | None) -> bytes | None:
+    if secret is None:
+        return None
+    key = secret.encode() if isinstance(secret, str) else secret
+    given: object = key
+    if not isinstance(given, bytes) or len(key) < _LEAST_SECRET:
+        msg = f"secret: a text of at least {_LEAST_SECRET} characters is needed"
+        raise InvalidTaskError(msg, hint="secrets.token_urlsafe(32) makes one")
+    return key
+
+
+class Webhook:
+    """
+    Sends messages by POST, as JSON; follows no redirect.
+
+    With a key, `X-Taskorch-Signature` is `sha256=` and the HMAC, in hexadecimal, of the
+    text of `X-Taskorch-Timestamp`, a full stop, and the body.
+    """
+
+    def __init__(
+        self,
+        parts: SplitResult,
+        key: bytes | None,
+        timeout: float,
+        *,
+        allow_private: bool,
+    ) -> None:
+        host = parts.hostname
+        if not host or parts.username is not None or parts.fragment:
+            msg = "a webhook has a host, and neither a user nor a fragment"
+            raise InvalidTaskError(msg, hint="https://alerts.example.com/hook")
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            msg = f"{show(parts.netloc)} has no port that there is"
+            raise InvalidTaskError(msg) from None
+        self._host, self._port, self._key = host, port, key
+        self._is_safe = parts.scheme == "https"
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._timeout = timeout
+        self._allow_private = allow_private
+        #: Neither a path nor a query: they may be secret.
+        self.name: str = f"{parts.scheme}://{host}:{port}"
+        if not allow_private:
+            try:
+                ipaddress.ip_address(host)
+            except ValueError:
+                if host == "localhost" or host.endswith(".localhost"):
+                    raise _private(host) from None
+            else:
+                self._check(host)
+
+    def _check(self, address: str) -> None:
+        found = ipaddress.ip_address(address.partition("%")[0])
+        mapped = getattr(found, "ipv4_mapped", None)
+        found = found if mapped is None else mapped
+        if not self._allow_private and (not found.is_global or found.is_multicast):
+            raise _private(address)
+
+    def send(self, message: dict[str, Any], number: str, at: float) -> None:
+        """
+        Send *message*, whose number is the same in every attempt, *at* this time.
+
+        Raises:
+            _RefusedError: It will never be taken.
+            OSError: It was not taken now.
+        """
+        body = json.dumps(message, ensure_ascii=True).encode()
+        now = str(int(at))
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "taskorch",
+            "X-Taskorch-Delivery": number,
+            "X-Taskorch-Timestamp": now,
+        }
+        if self._key is not None:
+            signed = hmac.new(self._key, f"{now}.".encode() + body, hashlib.sha256)
+            headers["X-Taskorch-Signature"] = f"sha256={signed.hexdigest()}"
+        connection = http.client.HTTPConnection(self._host, self._port)
+        # Whoever answers a byte a minute is done with at the same time.
+        sock = self._connect()
+        # A wrapped socket takes the place of the first one.
+        other = sock.dup()
+        guard = threading.Timer(self._timeout, _cut, (other,))
+        guard.daemon = True
+        guard.start()
+        try:
+            connection.sock = self._wrapped(sock)
+            connection.request("POST", self._path, body, headers)
+            status = connection.getresponse().status
+        except http.client.HTTPException as error:
+            msg = f"it answers no HTTP: {_said(error)}"
+            raise OSError(msg) from error
+        finally:
+            guard.cancel()
+            connection.close()
+            other.close()
+            sock.close()
+        if status in _GOOD:
+            return
+        msg = f"it answers {status}"
+        if status in _REDIRECTS:
+            msg += ", and a redirect is not followed"
+        if status in _PASSING or status >= _SERVERS_FAULT:
+            raise OSError(msg)
+        raise _RefusedError(msg)
+
+    def _connect(self) -> socket.socket:
+        """A connection to an address that was looked at: its name may change."""
+        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        try:
+            for *_, place in found:
+                self._check(str(place[0]))
+        except InvalidTaskError as error:
+            raise _RefusedError(error.message) from None
+        failure: OSError | None = None
+        for family, kind, protocol, _, place in found:
+            sock = socket.socket(family, kind, protocol)
+            sock.settimeout(self._timeout)
+            try:
+                sock.connect(place)
+            except OSError as error:
+                sock.close()
+                failure = error
+            else:
+                return sock
+        raise failure or OSError(f"{self._host} has no address")
+
+    def _wrapped(self, sock: socket.socket) -> socket.socket:
+        if not self._is_safe:
+            return sock
+        context = ssl.create_default_context()
+        return context.wrap_socket(sock, server_hostname=self._host)
+
+
+def _cut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _private(host: str) -> InvalidTaskError:
+    msg = f"{host} is no public address, and a webhook might reach inside"
+    hint = "allow_private=True allows it"
+    return InvalidTaskError(msg, hint=hint)
+
+
+def _by_apprise(url: str) -> Send:
+    try:
+        import apprise  # noqa: PLC0415 - an extra
+    except ImportError:
+        scheme = url.partition("://")[0]
+        msg = f"{scheme}:// needs apprise, which is not installed"
+        raise InvalidTaskError(msg, hint='pip install "taskorch[notify]"') from None
+    sender = apprise.Apprise()
+    if not sender.add(url):
+        scheme = url.partition("://")[0]
+        msg = f"apprise does not take this URL of {scheme}://"
+        raise InvalidTaskError(msg, hint="its documentation says what it needs")
+
+    def send(message: dict[str, Any], _: str, _at: float) -> None:
+        title = str(message.get("question", message.get("text", "")))
+        kind = message["message_type"]
+        body = json.dumps(message, indent=1)
+        if not cast("bool", sender.notify(body=body, title=f"{kind}: {title}")):
+            msg = "apprise could not deliver it"
+            raise OSError(msg)
+
+    return send

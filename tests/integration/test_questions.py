@@ -1,0 +1,187 @@
+"""Questions: tasks that wait for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.integration.tools import PATIENCE, Recorder, in_loop
+
+from taskorch import (
+    InvalidTaskError,
+    Task,
+    TaskFailedError,
+    TaskOrchestrator,
+    TaskTimeoutError,
+    Workflow,
+)
+from taskorch.errors import AnswerRefusedError
+from taskorch.model import Answer
+from taskorch.workflows import Approval
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Longer than any test lasts.
+LONG = 60.0
+
+
+def ask(**options: Any) -> Task[Answer]:
+    return Task.question("deploy?", id="ask", **options)
+
+
+def test_what_comes_after_a_question_starts_once_enough_have_agreed(
+    tmp_path: Path,
+) -> None:
+    """A restart between two answers forgets neither of them."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(ask(who=("ada", "bob", "cy"), quorum=2, details={"v": 1}))
+        orch.submit_task(Task.call(int, id="deploy", after=["ask"]))
+        (question,) = orch.questions()
+        assert (question.id, question.text, question.details) == (
+            *("ask", "deploy?"),
+            {"v": 1},
+        )
+        assert not question.answer("approve", by="ada")
+        assert "'approve' by ada" in str(orch.explain("ask"))
+        orch.stop(timeout=0)
+    with TaskOrchestrator(journal=path) as orch:
+        assert orch.questions()[0].votes == (("ada", "approve"),)
+        with pytest.raises(AnswerRefusedError, match="has answered before"):
+            orch.answer("ask", "approve", by="ada")
+        assert orch.answer("ask", "approve", by="bob", note="ok", changes={"at": 5})
+        assert orch.handle("deploy").result(PATIENCE) == 0
+        said = orch.handle("ask").result(PATIENCE)
+        assert said == Answer("approve", ("ada", "bob"), "ok", {"at": 5})
+        assert orch.questions() == []
+
+
+@pytest.mark.parametrize(
+    ("by", "choice", "why"),
+    [
+        ("zed", "approve", "none of those who may: ada, bob"),
+        ("cy", "approve", "cy asks, and may not answer it"),
+        ("ada", "maybe", "none of approve and reject"),
+    ],
+)
+def test_an_answer_that_does_not_count_stands_in_the_history(
+    by: str, choice: str, why: str
+) -> None:
+    with TaskOrchestrator() as orch:
+        told = Recorder(orch, "answer_refused")
+        asked = ask(who=("ada", "bob", "cy"), owner="cy", not_by="requester")
+        orch.submit_task(asked)
+        with pytest.raises(AnswerRefusedError, match=why):
+            orch.answer("ask", choice, by=by)
+        assert orch.wait(PATIENCE)
+        assert [(e.by, e.choice) for e in told.events] == [(by, choice)]
+        assert why in orch.get_task_status("ask").history[-1].detail
+        assert len(orch.questions()) == 1
+
+
+def test_an_answer_comes_too_early_and_too_late() -> None:
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.wait_for("built", id="build"))
+        handle = orch.submit_task(ask(after=["build"]))
+        with pytest.raises(AnswerRefusedError, match="nobody is asked for it yet"):
+            orch.answer("ask", "approve", by="ada")
+        orch.emit("built")
+        assert orch.answer("ask", "reject", by="ada", note="not on Friday")
+        with pytest.raises(AnswerRefusedError, match=r"too late.*not on Friday"):
+            orch.answer("ask", "approve", by="bob")
+        with pytest.raises(TaskFailedError, match="'reject' by ada: not on Friday"):
+            handle.result(PATIENCE)
+
+
+def test_the_end_of_its_time_is_no_no() -> None:
+    with TaskOrchestrator() as orch:
+        nobody = orch.submit_task(Task.question("a?", due=0.01))
+        otherwise = orch.submit_task(
+            Task.question("b?", options=("go", "stay"), due=0.01, default="stay")
+        )
+        with pytest.raises(TaskTimeoutError):
+            nobody.result(PATIENCE)
+        said = otherwise.result(PATIENCE)
+        assert (said.choice, said.by, said.timed_out) == ("stay", (), True)
+
+
+def test_a_question_that_nobody_can_decide_any_more_fails() -> None:
+    with TaskOrchestrator() as orch:
+        handle = orch.submit_task(
+            ask(options=("left", "right"), who=("ada", "bob"), quorum=2)
+        )
+        assert not orch.answer("ask", "left", by="ada")
+        assert orch.answer("ask", "right", by="bob")
+        with pytest.raises(TaskFailedError, match="no choice can have 2"):
+            handle.result(PATIENCE)
+
+
+def test_it_is_brought_to_mind_until_it_is_answered() -> None:
+    with TaskOrchestrator() as orch:
+        told = Recorder(orch, "question_asked", "question_reminded")
+        orch.submit_task(ask(remind=0.01))
+        told.wait_for(3)
+        asked, first, second = told.events[:3]
+        assert asked.text == "deploy?"
+        assert (first.times, second.times) == (1, 2)
+        assert orch.answer("ask", "approve", by="ada")
+
+
+def test_nobody_gets_round_the_rules() -> None:
+    with TaskOrchestrator() as orch:
+        orch.submit_task(ask(quorum=2))
+        with pytest.raises(InvalidTaskError, match="not everybody may complete it"):
+            orch.decide("ask", "complete")
+        with pytest.raises(InvalidTaskError, match="people answer a question"):
+            orch.emit("answer to deploy?")
+        assert orch.cancel_task("ask")
+        with pytest.raises(InvalidTaskError, match="is no question"):
+            orch.answer(orch.submit(int).task_id, "approve", by="ada")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"options": ()},
+        {"quorum": 0},
+        {"quorum": 2, "who": "ada"},
+        {"who": ("ada",), "not_by": ("ada",)},
+        {"not_by": "requester"},
+        {"no": ("never",)},
+        {"default": "reject", "due": 5},
+        {"default": "maybe", "due": 5},
+        {"default": "approve"},
+        {"due": "tomorrow"},
+        {"remind": 0},
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidTaskError):
+        ask(**wrong)
+
+
+def test_an_approval_has_the_rules_of_a_question() -> None:
+    with TaskOrchestrator() as orch:
+        wf = Workflow("release")
+        gate = Approval(who=("ada", "bob", "cy"), quorum=2, not_by="cy")
+        wf.phase("build", gate=gate).task(int, id="a")
+        wf.phase("ship").task(int, id="b")
+        run = orch.workflows.start(wf, id="r1")
+        assert orch.wait(PATIENCE)
+        with pytest.raises(AnswerRefusedError, match="cy may not"):
+            orch.workflows.approve("r1", "build", by="cy")
+        assert not orch.workflows.approve("r1", "build", by="ada")
+        (question,) = orch.questions()
+        assert question.votes == (("ada", "approve"),)
+        assert question.answer("approve", by="bob")
+        assert run.result(PATIENCE)["b"] == 0
+
+
+@in_loop
+async def test_in_a_coroutine() -> None:
+    async with TaskOrchestrator() as orch:
+        handle = orch.submit_task(ask())
+        (question,) = await orch.aio.questions()
+        assert await orch.aio.answer(question.id, "approve", by="ada")
+        assert (await handle).by == ("ada",)
