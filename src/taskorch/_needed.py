@@ -32,6 +32,7 @@ from taskorch.model import Task as Task
 from taskorch.model import TaskFilter as TaskFilter
 from taskorch.model import TaskState as TaskState
 from taskorch.model import TaskStatus as TaskStatus
+from taskorch.model import check_breaker as check_breaker
 from taskorch.model import check_capabilities as check_capabilities
 from taskorch.model import check_count as check_count
 from taskorch.model import check_event as check_event

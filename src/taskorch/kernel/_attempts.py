@@ -22,7 +22,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import _books, _ends, _joins
+from taskorch.kernel import _books, _breakers, _ends, _joins
 from taskorch.kernel._application import (
     GONE,
     agent_of,
@@ -75,7 +75,7 @@ def end(
     What it raised is handed to the retry handler, and not kept: only its type and its
     message, which are *described*.
     """
-    extra = row_extra(row)
+    extra, agent = row_extra(row), row.agent
     if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
         # The program was killed, or had ended by itself, before it could be held.
         why = "it ended while it was suspended"
@@ -103,6 +103,8 @@ def end(
         _gone(kernel, row, (*described, outcome), now)
     else:
         _after_failure(kernel, row, error, (*described, "error"), now)
+    if agent is not None and agent.info.breaker is not None:
+        _breakers.judge(kernel, agent, row, now)
     _joins.decide(kernel, now)
     return True
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from taskorch.events import TaskStarted
-from taskorch.kernel import _backfill, _books, _ends, _joins, _parking, _rates, _soft
+from taskorch.kernel import (
+    _backfill,
+    _books,
+    _breakers,
+    _ends,
+    _joins,
+    _parking,
+    _rates,
+    _soft,
+)
 from taskorch.kernel._application import begin
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._history import row_extra
@@ -53,7 +62,8 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     bucket.agents = [
         agent
         for agent in bucket.matching
-        if not agent.lost and _books.too_small(kernel, bucket, agent) is None
+        if not _breakers.shut_out(agent, bucket.spec.requires)
+        and _books.too_small(kernel, bucket, agent) is None
     ]
     bucket.route = bucket.quota_route = None
     if kernel.points is not None and kernel.points.hit("match.forget"):
@@ -89,8 +99,13 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
             return
         room = with_room(kernel, bucket)
         failing: list[AgentRow] = []
+        if row.extra is not None and row.extra.failed_on:
+            failing = [
+                agent for agent in room if _breakers.avoided(bucket, row, agent, now)
+            ]
+            room = [agent for agent in room if agent not in failing]
         if kernel.config.waits_for_better and room and len(room) < len(bucket.agents):
-            failing = [a for a in room if better_than(bucket, a) is not None]
+            failing += [a for a in room if better_than(bucket, a) is not None]
             room = [agent for agent in room if agent not in failing]
         rate = _rates.short_of(kernel, bucket, now) if bucket.rates and room else None
         if rate is None:
@@ -260,6 +275,7 @@ def _try(
                 and bucket.share is None
                 and kernel.under_way is None
                 and not agent.lease_ns
+                and agent.info.breaker is None
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
             ):

@@ -23,7 +23,11 @@ from taskorch.events import (
     SEQ,
     TASK_ID,
     AgentJoined,
+    AgentDraining,
     AgentLost,
+    AgentProbed,
+    AgentRestored,
+    AgentTripped,
     AgentReturned,
     EventEmitted,
     Fact,
@@ -42,6 +46,7 @@ from taskorch.events import (
     place_of,
 )
 from taskorch.kernel import (
+    _breakers,
     _admission,
     _allocations,
     _attempts,
@@ -279,6 +284,26 @@ def _back(kernel: KernelState, event: AgentReturned, now: int) -> None:
     _leases.heard(kernel, kernel.agents[event.agent_id], now)
 
 
+def _tripped(kernel: KernelState, event: AgentTripped, now: int) -> None:
+    agent = kernel.agents[event.agent_id]
+    _breakers.opened(kernel, agent, event.capability, event.until_ns, now)
+
+
+def _probed(kernel: KernelState, event: AgentProbed, now: int) -> None:
+    agent = kernel.agents[event.agent_id]
+    _breakers.half_opened(kernel, agent, event.capability, now)
+
+
+def _restored(kernel: KernelState, event: AgentRestored, now: int) -> None:
+    agent = kernel.agents[event.agent_id]
+    _breakers.closed(kernel, agent, event.capability, now)
+
+
+def _draining(kernel: KernelState, event: AgentDraining, _: int) -> None:
+    why = event.reason if event.draining else ""
+    _breakers.drained(kernel, kernel.agents[event.agent_id], why)
+
+
 def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
     kernel.epoch = event.epoch
 
@@ -296,6 +321,10 @@ _MADE: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentJoined: _joined,
     AgentLost: _lost,
     AgentReturned: _back,
+    AgentTripped: _tripped,
+    AgentProbed: _probed,
+    AgentRestored: _restored,
+    AgentDraining: _draining,
     PoolsChanged: _pools.changed,
     QuotasChanged: _quotas.changed,
     ResourcesAllocated: _allocations.allocated,
@@ -460,6 +489,11 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             said[f"agent {name}"] = (
                 agent.info,
                 agent.lost,
+                agent.draining,
+                {
+                    capability: (one.state, one.since_ns, one.until_ns, one.trips)
+                    for capability, one in agent.breakers.items()
+                },
                 agent.running,
                 agent.completed,
                 agent.failed,

@@ -21,6 +21,7 @@ from taskorch.kernel import (
     _faults,
     _grants,
     _latest_finish,
+    _breakers,
     _leases,
     _options,
     _pools,
@@ -85,6 +86,7 @@ class Kernel(KernelState):
     note_fault: Final = _faults.note_fault
     beat: Final = _leases.beat
     leave: Final = _leases.leave
+    drain: Final = _breakers.drain
     excuse: Final = _leases.excuse
     tick: Final = _tick.tick
     evict: Final = _application.evict

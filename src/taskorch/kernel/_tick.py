@@ -7,6 +7,7 @@ from heapq import heappop
 from taskorch.events import TaskDue
 from taskorch.kernel import (
     _attempts,
+    _breakers,
     _control,
     _dependencies,
     _joins,
@@ -32,7 +33,10 @@ def tick(kernel: KernelState, now: int) -> None:
 
 def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
-    if isinstance(row, AgentRow):
+    if kind == _timers.BREAKER:
+        assert isinstance(row, AgentRow)  # noqa: S101 - it is theirs
+        _breakers.probe(kernel, row, now)
+    elif isinstance(row, AgentRow):
         _leases.check(kernel, row, now)
     elif isinstance(row, RetainedEvent):
         _waits.forget(kernel, row)

@@ -30,6 +30,8 @@ LEASE: Final = 5
 RETAINED: Final = 6
 #: A token is free again for which a bucket waits.
 TOKEN: Final = 7
+#: A breaker of an agent has been open for its time.
+BREAKER: Final = 8
 
 
 def arm(
@@ -49,6 +51,12 @@ def arm(
 def is_alive(timer: Timer) -> bool:
     """Whether *timer* still means something."""
     when, _, kind, row, attempt = timer
+    if kind == BREAKER:
+        assert isinstance(row, AgentRow)  # noqa: S101 - it is theirs
+        return any(
+            one.until_ns == when and one.state == "open"
+            for one in row.breakers.values()
+        )
     if isinstance(row, AgentRow):
         return row.lease_due_ns == when and not row.lost
     if isinstance(row, (RetainedEvent, RateRow)):

@@ -8,7 +8,9 @@ Frozen values: what users write down and what they are told.
 
 from taskorch._at_need import everything as __lazy_modules__  # noqa: F401
 from taskorch.model._agent import Agent as Agent
+from taskorch.model._agent import Breaker as Breaker
 from taskorch.model._agent import Performance as Performance
+from taskorch.model._agent import check_breaker as check_breaker
 from taskorch.model._checks import check_capabilities as check_capabilities
 from taskorch.model._checks import check_count as check_count
 from taskorch.model._checks import check_fraction as check_fraction

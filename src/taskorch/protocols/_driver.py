@@ -241,6 +241,7 @@ class AddAgent:
             capacity=info.capacity,
             request=info.request,
             executor=self.executor,
+            breaker=info.breaker,
         )
         return add(self.handler) if callable(add) else add
 

@@ -649,7 +649,7 @@ class Runtime:
             # The kernel knows those of earlier lives, too.
             known = self.kernel.agents.get(info.name)
             # One of another process may be back, once it counts as lost.
-            join(is_back=info.lease is not None and known is not None and known.lost)
+            join(is_back=known is not None and known.lost)
             self.kernel.add_agent(info, now)
             if self.kernel.blocked and self.committer is not None:
                 for row in list(self.kernel.tasks.values()):

@@ -48,6 +48,7 @@ from taskorch.kernel import Kernel, KernelConfig
 from taskorch.kernel import explain as explain_row
 from taskorch.model import (
     Agent,
+    Breaker,
     Explanation,
     FilterFields,
     Resources,
@@ -56,6 +57,7 @@ from taskorch.model import (
     TaskFilter,
     TaskState,
     TaskStatus,
+    check_breaker,
     check_count,
     check_event,
     check_id,
@@ -339,6 +341,8 @@ class Simulation:
         speed: float = 1.0,
         lease: float | None = None,
         executor: str = "auto",
+        breaker: Breaker | None = None,
+        work: What | None = None,
     ) -> Agent:
         """
         An agent joins.
@@ -353,6 +357,8 @@ class Simulation:
             lease: Seconds after which it counts as lost if nothing is heard of it;
                 None: it lives in the process of the orchestrator.
             executor: Not used: nothing is really run.
+            breaker: When it gets no more work because it fails; None: it always does.
+            work: What all work comes to there, as for `work`; None: as elsewhere.
 
         Raises:
             InvalidTaskError: The name is taken, or an argument is not what it says.
@@ -372,8 +378,12 @@ class Simulation:
             capacity,
             request or Resources(),
             lease,
+            check_breaker(breaker),
         )
+        what = None if work is None else as_what(work)
         self.world.add_agent(info, speed)
+        if what is not None:
+            self.world.by_agent[info.name] = what
         return info
 
     def remove_agent(self, name: str) -> bool:
