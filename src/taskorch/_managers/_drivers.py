@@ -17,7 +17,7 @@ from taskorch.events import Event, signal_name
 from taskorch.kernel import PolicyFault
 from taskorch.model import check_id
 from taskorch.model._show import show
-from taskorch.protocols import Driver  # noqa: TC001 - as attrs asks for it
+from taskorch.protocols import Driver
 from taskorch.protocols._driver import commands_of
 from taskorch.runtime._clock import wall
 from taskorch.runtime._interrupts import defers_interrupts
@@ -26,7 +26,6 @@ from taskorch.runtime._work import NEVER
 
 if TYPE_CHECKING:
     from taskorch.model import Explanation, Stats, TaskState, TaskStatus
-
     from taskorch.runtime._runtime import Runtime
 
 #: The longest time between two questions, in s: the system's clock may be set, or the

@@ -38,8 +38,8 @@ from taskorch.events import (
     make,
 )
 from taskorch.kernel import (
-    _breakers,
     _books,
+    _breakers,
     _dependencies,
     _parking,
     _queue,

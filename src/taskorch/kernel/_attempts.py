@@ -103,8 +103,7 @@ def end(
         _gone(kernel, row, (*described, outcome), now)
     else:
         _after_failure(kernel, row, error, (*described, "error"), now)
-    if agent is not None and agent.info.breaker is not None:
-        _breakers.judge(kernel, agent, row, now)
+    _breakers.judge(kernel, agent, row, now)
     _joins.decide(kernel, now)
     return True
 

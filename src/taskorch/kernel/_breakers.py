@@ -15,7 +15,7 @@ import attrs
 
 from taskorch._limits import NS
 from taskorch.events import AgentDraining, AgentProbed, AgentRestored, AgentTripped
-from taskorch.kernel import _queue, _timers
+from taskorch.kernel import _books, _queue, _timers
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import (
     AgentRow,
@@ -25,7 +25,7 @@ from taskorch.kernel._rows import (
     TaskRow,
 )
 from taskorch.kernel._state import KernelState
-from taskorch.model import Breaker
+from taskorch.model import Breaker, TaskState
 
 #: How many times as long as at first a breaker is open at the most.
 _LONGEST: Final = 16
@@ -71,6 +71,21 @@ def _is_full(agent: AgentRow, one: BreakerRow) -> bool:
     breaker = agent.info.breaker
     most = 1 if breaker is None else breaker.probes
     return one.state == "half-open" and len(one.probes) + one.passed >= most
+
+
+def for_now(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
+    """The agents that get no task of *bucket*, and will by themselves: by probes."""
+    return [
+        agent
+        for agent in bucket.matching
+        if agent.breakers
+        and agent not in bucket.agents
+        and all(
+            one.why.startswith("breaker")
+            for one in shut_out(agent, bucket.spec.requires)
+        )
+        and _books.too_small(kernel, bucket, agent) is None
+    ]
 
 
 # -- what attempts do to it ----------------------------------------------------------
@@ -128,11 +143,11 @@ def avoided(bucket: Bucket, row: TaskRow, agent: AgentRow, now: int) -> bool:
 # -- what it decides -----------------------------------------------------------------
 
 
-def judge(kernel: KernelState, agent: AgentRow, row: TaskRow, now: int) -> None:
-    """An attempt of *row* has ended on *agent*: open or close breakers, if it is time."""
-    breaker = agent.info.breaker
-    if breaker is None or not agent.ends:
+def judge(kernel: KernelState, agent: AgentRow | None, row: TaskRow, now: int) -> None:
+    """An attempt of *row* has ended on *agent*: open or close breakers."""
+    if agent is None or agent.info.breaker is None or not agent.ends:
         return
+    breaker = agent.info.breaker
     end = agent.ends[-1]
     if end[2] != row.id or end[0] != now:
         # It ended in a way that says nothing about the agent.
@@ -315,8 +330,7 @@ def restore(kernel: KernelState, agent: AgentRow, told: Iterable[Any]) -> None:
                 row: None
                 for row in kernel.tasks.values()
                 if row.agent is agent
-                and row.alloc is not None
-                and row.state.name == "RUNNING"
+                and row.state is TaskState.RUNNING
                 and row.started_ns >= since_ns
                 and (not name or name in (row.bucket.spec.requires or ()))
             }

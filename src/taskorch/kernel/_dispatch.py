@@ -98,15 +98,8 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
                 _backfill.blocked(kernel, row)
             return
         room = with_room(kernel, bucket)
-        failing: list[AgentRow] = []
-        if row.extra is not None and row.extra.failed_on:
-            failing = [
-                agent for agent in room if _breakers.avoided(bucket, row, agent, now)
-            ]
-            room = [agent for agent in room if agent not in failing]
-        if kernel.config.waits_for_better and room and len(room) < len(bucket.agents):
-            failing += [a for a in room if better_than(bucket, a) is not None]
-            room = [agent for agent in room if agent not in failing]
+        failing = _failing(kernel, bucket, row, room, now)
+        room = [agent for agent in room if agent not in failing]
         rate = _rates.short_of(kernel, bucket, now) if bucket.rates and room else None
         if rate is None:
             _start_or_park(kernel, bucket, row, room, failing, now)
@@ -143,6 +136,18 @@ def _start_or_park(
         refusal = _try(kernel, bucket, row, candidates, now)
     if refusal is not None:
         _park(kernel, bucket, row, room, refusal, failing)
+
+
+def _failing(
+    kernel: KernelState, bucket: Bucket, row: TaskRow, room: list[AgentRow], now: int
+) -> list[AgentRow]:
+    """Of the agents with *room*, those to which *row* prefers to wait for others."""
+    found: list[AgentRow] = []
+    if row.extra is not None and row.extra.failed_on:
+        found = [a for a in room if _breakers.avoided(bucket, row, a, now)]
+    if kernel.config.waits_for_better and room and len(room) < len(bucket.agents):
+        found += [a for a in room if better_than(bucket, a) is not None]
+    return found
 
 
 def _start_within_quotas(

@@ -36,9 +36,9 @@ from taskorch.events import (
     place_of,
 )
 from taskorch.kernel import (
-    _breakers,
     _allocations,
     _application,
+    _breakers,
     _dependencies,
     _quotas,
 )

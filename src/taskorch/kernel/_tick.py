@@ -33,11 +33,9 @@ def tick(kernel: KernelState, now: int) -> None:
 
 def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
-    if kind == _timers.BREAKER:
-        assert isinstance(row, AgentRow)  # noqa: S101 - it is theirs
-        _breakers.probe(kernel, row, now)
-    elif isinstance(row, AgentRow):
-        _leases.check(kernel, row, now)
+    if isinstance(row, AgentRow):
+        act = _leases.check if kind == _timers.LEASE else _breakers.probe
+        act(kernel, row, now)
     elif isinstance(row, RetainedEvent):
         _waits.forget(kernel, row)
     elif isinstance(row, RateRow):

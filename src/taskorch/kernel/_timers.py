@@ -51,14 +51,11 @@ def arm(
 def is_alive(timer: Timer) -> bool:
     """Whether *timer* still means something."""
     when, _, kind, row, attempt = timer
-    if kind == BREAKER:
-        assert isinstance(row, AgentRow)  # noqa: S101 - it is theirs
-        return any(
-            one.until_ns == when and one.state == "open"
-            for one in row.breakers.values()
-        )
     if isinstance(row, AgentRow):
-        return row.lease_due_ns == when and not row.lost
+        breakers = row.breakers.values() if kind == BREAKER else ()
+        return (kind == LEASE and row.lease_due_ns == when and not row.lost) or any(
+            one.state == "open" and one.until_ns == when for one in breakers
+        )
     if isinstance(row, (RetainedEvent, RateRow)):
         return row.until_ns == when
     if kind == EXPIRE:

@@ -9,7 +9,7 @@ from typing import Final
 
 from taskorch._frozen import frozen
 from taskorch._limits import NS
-from taskorch.kernel import _breakers, _backfill, _books
+from taskorch.kernel import _backfill, _books, _breakers
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, better_than, in_pools, match, vetoed
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
@@ -100,7 +100,8 @@ class Start:
         found = [self._paused] if kernel.paused else []
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, self._row, self._now)
-        agents = bucket.agents or bucket.matching
+        agents = [*bucket.agents, *_breakers.for_now(kernel, bucket)]
+        agents = agents or bucket.matching
         # Before the allocator is asked what it would say if more were free.
         kept = _backfill.reservation(kernel, self._now)
         if kept is not None:
