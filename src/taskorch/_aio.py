@@ -10,6 +10,7 @@ from collections.abc import (
     Coroutine,
     Iterable,
     Mapping,
+    Sequence,
 )
 from datetime import timedelta
 from functools import partial
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from taskorch.events import Event
     from taskorch.model import (
         Agent,
+        AgentHealth,
+        AgentInstance,
+        AgentMatch,
+        AgentTemplate,
         Explanation,
         FilterFields,
         Health,
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
         Quota,
         QuotaUsage,
         Resources,
+        ScalingDecision,
         Stats,
         StopReport,
         Stuck,
@@ -59,6 +65,7 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
     )
+    from taskorch.policies import AgentPool
     from taskorch.protocols import AttemptExecutor
     from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
@@ -503,6 +510,78 @@ class AsyncAgents:
     def __init__(self, aio: AsyncOrchestrator) -> None:
         self._aio = aio
         self._manager = aio._orch.agents
+
+    async def template(self, name: str, **options: Any) -> AgentTemplate:
+        """See `AgentManager.template`."""
+        return await self._aio._asked(partial(self._manager.template, **options), name)
+
+    async def spawn(
+        self,
+        type: str,  # noqa: A002 - as templates have it
+        config: Mapping[str, Any] | None = None,
+    ) -> AgentInstance:
+        """See `AgentManager.spawn`."""
+        return await self._aio._asked(self._manager.spawn, type, config)
+
+    async def terminate(self, agent_id: str, grace: float = 30.0) -> None:
+        """See `AgentManager.terminate`."""
+        await self._aio._asked(self._manager.terminate, agent_id, grace)
+
+    async def drain(
+        self, agent_id: str, reason: str = "it is drained", *, on: bool = True
+    ) -> bool:
+        """See `AgentManager.drain`."""
+        return await self._aio._asked(
+            partial(self._manager.drain, on=on), agent_id, reason
+        )
+
+    async def list(self) -> Sequence[AgentInstance]:
+        """See `AgentManager.list`."""
+        return await self._aio._asked(self._manager.list)
+
+    async def get(self, agent_id: str) -> AgentInstance:
+        """See `AgentManager.get`."""
+        return await self._aio._asked(self._manager.get, agent_id)
+
+    async def health(
+        self, agent_id: str | None = None
+    ) -> AgentHealth | dict[str, AgentHealth]:
+        """See `AgentManager.health`."""
+        ask: Any = self._manager.health
+        found: AgentHealth | dict[str, AgentHealth]
+        found = await self._aio._asked(ask, agent_id)
+        return found
+
+    async def match(
+        self,
+        requirements: Iterable[str],
+        *,
+        type: str | None = None,  # noqa: A002 - as tasks have it
+    ) -> tuple[AgentMatch, ...]:
+        """See `AgentManager.match`."""
+        ask = partial(self._manager.match, type=type)
+        return await self._aio._asked(ask, requirements)
+
+    async def pool(
+        self,
+        type: str,  # noqa: A002 - as templates have it
+        **numbers: Any,
+    ) -> AgentPool:
+        """See `AgentManager.pool`."""
+        return await self._aio._asked(partial(self._manager.pool, **numbers), type)
+
+    async def provision_new_agent(
+        self, requirements: Iterable[str]
+    ) -> AgentInstance | None:
+        """See `AgentManager.provision_new_agent`."""
+        return await self._aio._asked(self._manager.provision_new_agent, requirements)
+
+    async def explain_scaling(
+        self,
+        type: str | None = None,  # noqa: A002 - as templates have it
+    ) -> tuple[ScalingDecision, ...]:
+        """See `AgentManager.explain_scaling`."""
+        return await self._aio._asked(self._manager.explain_scaling, type)
 
     async def join(self, agent: Agent, executor: AttemptExecutor[Any]) -> None:
         """See `AgentManager.join`."""

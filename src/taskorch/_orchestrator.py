@@ -983,10 +983,10 @@ class TaskOrchestrator:
 
     @property
     def agents(self) -> AgentManager:
-        """Lets agents of other processes join, and hears of them."""
+        """Spawns agents, says how they do, and lets those elsewhere join."""
         from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
 
-        return AgentManager(self._rt)
+        return AgentManager(self._rt, self)
 
     @property
     def drivers(self) -> DriverManager:

@@ -260,11 +260,11 @@ def probe(kernel: KernelState, agent: AgentRow, now: int) -> None:
 def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
     """Agent *name* gets no new work, and *why*; "": it does. Whether that is new."""
     agent = kernel.agents[name]
-    if bool(agent.draining) == bool(why):
-        return False
-    kernel.note(AgentDraining, now, name, bool(why), why)
-    drained(kernel, agent, why)
-    return True
+    before = agent.draining
+    if before != why:
+        kernel.note(AgentDraining, now, name, bool(why), why)
+        drained(kernel, agent, why)
+    return bool(before) != bool(why)
 
 
 # -- what the facts say --------------------------------------------------------------

@@ -32,6 +32,8 @@ from taskorch.model import (
 
 #: Pools whose names begin so are those of quotas.
 QUOTA: Final = "quota:"
+#: Why an agent is drained that is to leave: it is not any more if it joins anew.
+GOING: Final = "it is to go"
 #: The built-in agent, which runs plain functions and programs.
 LOCAL: Final = "local"
 

@@ -26,6 +26,14 @@ from taskorch.model._explanation import Remedy as Remedy
 from taskorch.model._explanation import Stuck as Stuck
 from taskorch.model._filter import FILTERS as FILTERS
 from taskorch.model._filter import TaskFilter as TaskFilter
+from taskorch.model._fleet import AGENT_KINDS as AGENT_KINDS
+from taskorch.model._fleet import AgentHealth as AgentHealth
+from taskorch.model._fleet import AgentInstance as AgentInstance
+from taskorch.model._fleet import AgentMatch as AgentMatch
+from taskorch.model._fleet import AgentTemplate as AgentTemplate
+from taskorch.model._fleet import Capability as Capability
+from taskorch.model._fleet import ScalingDecision as ScalingDecision
+from taskorch.model._fleet import level_names as level_names
 from taskorch.model._ids import check_id as check_id
 from taskorch.model._ids import id_problem as id_problem
 from taskorch.model._joins import JOINS as JOINS

@@ -112,6 +112,7 @@ class Runtime:
         "directory",
         "draining",
         "driven",
+        "fleet",
         "epoch",
         "executors",
         "fault",
@@ -273,6 +274,8 @@ class Runtime:
         self.maps: dict[int, Any] = {}
         #: What asks drivers, once there are some.
         self.driven: Any = None
+        #: Agents that are spawned, once there are any.
+        self.fleet: Any = None
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.

@@ -403,6 +403,45 @@ class Simulation:
 
         return self.world.do(act)
 
+    def drain_agent(self, name: str, reason: str = "it is to go") -> bool:
+        """
+        An agent gets no new work; False if it has got none already.
+
+        Raises:
+            UnknownAgentError: There is none of this name.
+        """
+        if name not in self.world.agents:
+            msg = f"there is no agent {name!r}"
+            raise UnknownAgentError(msg)
+
+        def act() -> bool:
+            life = self._life()
+            return life.kernel.drain(name, reason, life.now())
+
+        return self.world.do(act)
+
+    def terminate(self, name: str) -> bool:
+        """
+        An agent gets no new work, and goes for good when it has none.
+
+        Raises:
+            UnknownAgentError: There is none of this name.
+        """
+        drained = self.drain_agent(name)
+
+        def look() -> None:
+            life = self.world.life
+            if life is None or life.kernel.agents[name].lost:
+                return
+            if life.kernel.agents[name].running:
+                self.at(self._clock() + 1.0, look)
+            else:
+                self.world.do(lambda: life.kernel.leave(name, (), life.now()))
+                self.world.agents.pop(name, None)
+
+        look()
+        return drained
+
     def work(self, type: str, what: What) -> None:  # noqa: A002 - as Task calls it
         """
         Say what the work of a type of task comes to.
