@@ -97,6 +97,11 @@ class View:
         fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
         return [] if fleet is None else list(fleet.starting(template))
 
+    def given_up(self, template: str) -> str:
+        """Why agents of a template are not spawned any more, or ""."""
+        fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
+        return "" if fleet is None else str(fleet.given_up.get(template, ""))
+
     @contextmanager
     def _kernel(self) -> Iterator[Any]:
         """The kernel, which nobody changes meanwhile."""

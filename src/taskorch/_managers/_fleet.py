@@ -364,10 +364,15 @@ class Fleet:
     def all(self) -> list[AgentInstance]:
         """All agents, in the order in which they came, those that start last."""
         with self._rt.lock:
-            rows = list(self._rt.kernel.agents.values())
+            every = self._rt.kernel.agents.values()
+            rows = [row for row in every if not (row.lost and row.draining == GOING)]
             found = [self._instance(row.name, row) for row in rows]
         names = {row.name for row in rows}
-        late = [one for one in list(self.spawned.values()) if one.id not in names]
+        late = [
+            one
+            for one in list(self.spawned.values())
+            if one.id not in names and one.id not in self._rt.kernel.agents
+        ]
         return found + [self._instance(one.id, None) for one in late]
 
     def instance(self, agent_id: str) -> AgentInstance:

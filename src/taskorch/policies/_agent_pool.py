@@ -25,6 +25,10 @@ from taskorch.model._show import show
 _KEPT: Final = 100
 #: Seconds over which arrivals are counted.
 _WINDOW: Final = 60.0
+#: So many looks long tasks must find no slot before that counts.
+_PRESSED: Final = 3
+#: What is less than this part more, or less, is no reason for a change.
+_TOLERANCE: Final = 0.1
 
 
 @frozen
@@ -95,17 +99,26 @@ class Terminate:
         return (orchestrator if agents is None else agents).terminate(self.agent_id)
 
 
+def _rate(first: PoolSample, last: PoolSample) -> float:
+    """Attempts that came in a second between two samples."""
+    seconds = last.at - first.at
+    return (last.arrived - first.arrived) / seconds if seconds > 0 else 0.0
+
+
 class AgentPool:
     """
     A driver: keeps as many agents of a template as there is work for.
 
     The load is the demand divided by the slots there are. The demand is what comes in a
     second times what one takes, and the part of those that wait that is to be done in
-    the settling time; while no latency is known, it is all that runs and waits. If the
-    load is above `scale_up_threshold`, there are at once as many agents as bring it
-    there. If it is below `scale_down_threshold`, there are as few, but no fewer than
-    were wished for at any time in the settling time: a short lull ends nobody. Between
-    the two nothing changes.
+    the settling time; while no latency is known, it is all that runs and waits. If
+    tasks find no slot for three looks, what has come since then counts, and else what
+    has come in the latest minute.
+
+    If the load is above `scale_up_threshold`, there are as many agents as bring it
+    there, if that is a tenth more at least. If it is below `scale_down_threshold`,
+    there are as few, but no fewer than were wished for at any time in the settling
+    time: a short lull ends nobody. Between the two nothing changes.
 
     Args:
         template: The type of its agents.
@@ -159,7 +172,8 @@ class AgentPool:
         self.interval = check_seconds("interval", interval, zero=False)
         self._slots = template.max_concurrency
         self._names = frozenset(level_names(template.capabilities))
-        self._samples: deque[PoolSample] = deque(maxlen=256)
+        self._samples: deque[PoolSample] = deque()
+        self._began: float | None = None
         #: What was wished for, and when.
         self._wishes: deque[tuple[float, int]] = deque(maxlen=4096)
         self.decisions: deque[ScalingDecision] = deque(maxlen=_KEPT)
@@ -178,18 +192,32 @@ class AgentPool:
         """Slots that the work needs, by the latest of *samples*, oldest first."""
         seen = list(samples)
         last = seen[-1]
-        before = [s for s in seen[:-1] if last.at - s.at <= _WINDOW]
-        if last.latency is None or not before:
-            return float(last.running + last.waiting)
-        # The time in which arrivals were seen: of a step up, the part after it.
-        rates = [
-            (last.arrived - s.arrived) / (last.at - s.at)
-            for s in (before[0], before[-1])
-            if last.at > s.at
-        ]
-        rate = max(rates, default=0.0)
+        now = float(last.running + last.waiting)
+        if last.latency is None or len(seen) == 1:
+            return now
         backlog = last.waiting * last.latency / max(self.settle, last.latency)
-        return max(rate * last.latency + backlog, min(last.running, 1))
+        since = self._pressed_since(seen)
+        if since is not None and last.agents:
+            # More than there are slots: what counts is what has come since then.
+            if last.at - since.at < _PRESSED * self.interval:
+                return last.agents * self._slots * self.scale_up_threshold
+            return _rate(since, last) * last.latency + backlog
+        start = next(s for s in seen if last.at - s.at <= _WINDOW or s is last)
+        steady = _rate(start, last) * last.latency + backlog
+        load = now / max(1, last.agents * self._slots)
+        if load > self.scale_up_threshold:
+            # Chance alone may fill them for a while: the longest look counts.
+            return _rate(seen[0], last) * last.latency + backlog
+        return max(steady if last.agents else now, float(last.running))
+
+    def _pressed_since(self, seen: list[PoolSample]) -> PoolSample | None:
+        """The first of the latest samples in which all tasks did not find a slot."""
+        found = None
+        for sample in reversed(seen):
+            if sample.running + sample.waiting <= sample.agents * self._slots:
+                return found and sample
+            found = sample
+        return found
 
     def desired(self, samples: Iterable[PoolSample], now: float) -> tuple[int, str]:
         """
@@ -222,8 +250,10 @@ class AgentPool:
         if last.agents > self.max_agents:
             return self.max_agents, f"more than max_agents; {words}"
         if load > self.scale_up_threshold:
-            if least <= last.agents:
+            if last.agents >= self.max_agents:
                 return last.agents, f"{words}, and there are max_agents"
+            if least <= last.agents * (1 + _TOLERANCE):
+                return last.agents, f"{words}: within {_TOLERANCE:.0%}"
             return least, f"{words}: above {self.scale_up_threshold:g}"
         if load < self.scale_down_threshold and least < last.agents:
             return least, f"{words}: below {self.scale_down_threshold:g}"
@@ -239,23 +269,33 @@ class AgentPool:
         there = [agent for agent in mine if not agent.is_draining]
         starting = view.starting(self.template.name)
         sample = self._sample(view, mine, len(there) + len(starting), now)
-        if self._samples and self._samples[-1].at > now:
-            self._samples.clear()
         self._samples.append(sample)
+        while now - self._samples[0].at > max(self.settle, _WINDOW):
+            self._samples.popleft()
         wish, why = self.desired(self._samples, now)
         while self._wishes and self._wishes[0][0] < now - self.settle:
             self._wishes.popleft()
         self._wishes.append((now, wish))
+        if self._began is None:
+            self._began = now
         before, after = sample.agents, wish
         if wish < before:
+            # While the load still falls, what was wished for is not where it comes to.
+            late = [each for at, each in self._wishes if now - at <= self.settle / 2]
             highest = max(each for _, each in self._wishes)
-            if highest > before or not self._has_settled(now):
-                highest = before
-            after = min(before, max(wish, highest))
+            after = max(late) if highest < before else before
+            if now - self._began < self.settle:
+                after = before
             why = f"{why}, for {self.settle:g} s"
+        commands: list[Any] = []
+        given_up = view.given_up(self.template.name)
+        if given_up and after > before:
+            after, why = before, f"no more are spawned: {given_up}"
+            if not self.decisions or self.decisions[-1].reason != why:
+                self._note(now, before, after, why)
+            return [], now + self.interval
         if after != before:
             self._note(now, before, after, why)
-        commands: list[Any] = []
         taken = {agent.name for agent in mine} | set(starting)
         number = 1
         while before < after:
@@ -268,12 +308,6 @@ class AgentPool:
         rest = sorted(there[::-1], key=lambda agent: agent.running)
         commands += [Terminate(agent.name) for agent in rest[: before - after]]
         return commands, now + self.interval
-
-    def _has_settled(self, now: float) -> bool:
-        """Whether it has looked on for the settling time."""
-        return now - self._samples[0].at >= self.settle or (
-            len(self._samples) == self._samples.maxlen
-        )
 
     def _sample(
         self, view: Any, mine: list[Any], agents: int, now: float

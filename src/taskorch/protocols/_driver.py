@@ -74,6 +74,10 @@ class DriverView(Protocol):
         """Ids of agents of a template that were started and have not joined yet."""
         ...
 
+    def given_up(self, template: str) -> str:
+        """Why agents of a template are not spawned any more, or ""."""
+        ...
+
 
 class Command(Protocol):
     """
