@@ -22,6 +22,7 @@ from typing import (
     Final,
     Literal,
     ParamSpec,
+    TypeAlias,
     TypeVar,
     Unpack,
     overload,
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Tasks and numbers of attempts: a method `list` hides the class.
+_Attempts: TypeAlias = list[tuple[str, int]]
 #: Statuses that are handed over at once.
 _PAGE: Final = 200
 
@@ -587,9 +590,7 @@ class AsyncAgents:
         """See `AgentManager.join`."""
         await self._aio._asked(self._manager.join, agent, executor)
 
-    async def beat(
-        self, name: str, attempts: Iterable[tuple[str, int]]
-    ) -> list[tuple[str, int]]:
+    async def beat(self, name: str, attempts: Iterable[tuple[str, int]]) -> _Attempts:
         """See `AgentManager.beat`."""
         return await self._aio._asked(self._manager.beat, name, attempts)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from taskorch._managers._fleet import Fleet, levels_of
 from taskorch._visible import said
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ("AgentManager",)
 
+#: Tasks and numbers of attempts: `AgentManager.list` hides the class of that name.
+_Attempts: TypeAlias = list[tuple[str, int]]
 #: Stands for a breaker that was not given.
 _DEFAULT_BREAKER: Final = Breaker()
 
@@ -53,8 +55,8 @@ class AgentManager:
     """
     `orch.agents`: spawns agents, says how they do, and lets others join by leases.
 
-    An agent in another process, or on another machine, joins by itself. Whoever speaks with such an agent is its executor, and says here what is heard of
-    it. One that is silent for its lease is lost: what it had is made again, and what it
+    An agent in another process, or on another machine, joins by itself. Whoever speaks
+    with such an agent is its executor, and says here what is heard of it. One that is silent for its lease is lost: what it had is made again, and what it
     brings of that later is kept, and does not count.
     """
 
@@ -187,7 +189,7 @@ class AgentManager:
         drained: bool = rt.step(lambda now: rt.kernel.drain(agent_id, why, now))
         return drained
 
-    def list(self) -> list[AgentInstance]:
+    def list(self) -> Sequence[AgentInstance]:
         """Return all agents, in the order in which they came."""
         return self._fleet.all()
 
@@ -274,9 +276,7 @@ class AgentManager:
         fleet.pools[type] = pool
         return pool
 
-    def provision_new_agent(
-        self, requirements: Iterable[str]
-    ) -> AgentInstance | None:
+    def provision_new_agent(self, requirements: Iterable[str]) -> AgentInstance | None:
         """
         Spawn an agent that has what is required, if none is there that has.
 
@@ -294,7 +294,8 @@ class AgentManager:
         return fleet.provision(levels_of(wanted))
 
     def explain_scaling(
-        self, type: str | None = None  # noqa: A002 - as templates have it
+        self,
+        type: str | None = None,  # noqa: A002 - as templates have it
     ) -> tuple[ScalingDecision, ...]:
         """
         The latest decisions of the pools, or of one, oldest first: what, and why.
@@ -357,9 +358,7 @@ class AgentManager:
             raise InvalidTaskError(msg)
         self._rt.add_agent(agent, AgentRunner(agent.name, _no_handler, executor))
 
-    def beat(
-        self, name: str, attempts: Iterable[tuple[str, int]]
-    ) -> list[tuple[str, int]]:
+    def beat(self, name: str, attempts: Iterable[tuple[str, int]]) -> _Attempts:
         """
         An agent is heard of.
 
@@ -379,7 +378,7 @@ class AgentManager:
         self._check(name)
         named = list(attempts)
 
-        def change(now: int) -> list[tuple[str, int]]:
+        def change(now: int) -> _Attempts:
             there = named
             if rt.committer is not None:
                 # It cannot know of what waits until its start is kept.
@@ -392,7 +391,7 @@ class AgentManager:
             return rt.kernel.beat(name, there, now)
 
         asked = frozenset(named)
-        abandoned: list[tuple[str, int]] = rt.step(change)
+        abandoned: _Attempts = rt.step(change)
         return [attempt for attempt in abandoned if attempt in asked]
 
     def leave(self, name: str, unbegun: Collection[tuple[str, int]] = ()) -> bool:

@@ -25,8 +25,8 @@ from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import NEVER
 
 if TYPE_CHECKING:
-    from taskorch.kernel import AgentView
     from taskorch.model import Explanation, Stats, TaskState, TaskStatus
+    from taskorch.protocols import AgentView
     from taskorch.runtime._runtime import Runtime
 
 #: The longest time between two questions, in s: the system's clock may be set, or the

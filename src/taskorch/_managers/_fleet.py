@@ -150,7 +150,9 @@ class Fleet:
         able = [
             template
             for template in self.templates.values()
-            if all(template.capabilities.get(n, 0) >= level for n, level in wanted.items())
+            if all(
+                template.capabilities.get(n, 0) >= level for n, level in wanted.items()
+            )
         ]
         words = ", ".join(Capability(name, level) for name, level in wanted.items())
         why = f"no template has {words}"
@@ -158,14 +160,18 @@ class Fleet:
         name = ""
         for template in able:
             name = template.name
-            mine = [one for one in self.all() if one.type == name and one.status != "lost"]
+            mine = [
+                one for one in self.all() if one.type == name and one.status != "lost"
+            ]
             pool = self.pools.get(name)
             if pool is not None and len(mine) >= pool.max_agents:
                 why = f"{words} is needed, and there are {len(mine)} agents of {name}, "
                 why += "which is max_agents"
                 continue
             if name in self.given_up:
-                why = f"{words} is needed, and {name} is given up: {self.given_up[name]}"
+                why = (
+                    f"{words} is needed, and {name} is given up: {self.given_up[name]}"
+                )
                 continue
             why = f"no agent has {words}, and those of {name} have"
             spawned = self.instance(self.spawn(name, {}).id)
@@ -409,7 +415,9 @@ class Fleet:
 
     def _health(self, agent_id: str, row: AgentRow | None) -> AgentHealth:
         if row is None:
-            return AgentHealth(agent_id, "starting", False, ("it has not joined yet",))
+            return AgentHealth(
+                agent_id, "starting", healthy=False, reasons=("it has not joined yet",)
+            )
         every = [one.why for one in shut_out(row, row.info.capabilities)]
         quarantined = any(why.startswith("breaker") for why in every)
         status: Any = "busy" if row.running else "idle"
@@ -436,7 +444,9 @@ class Fleet:
         )
 
     def match(
-        self, requirements: Iterable[str], type: str | None = None  # noqa: A002
+        self,
+        requirements: Iterable[str],
+        type: str | None = None,  # noqa: A002
     ) -> list[AgentMatch]:
         """All agents: those that have what is required first, the best first."""
         if isinstance(requirements, str):
@@ -485,7 +495,8 @@ class _Look:
 
     def apply(self, orchestrator: Any, /) -> object:
         del orchestrator
-        return self.fleet.look()
+        self.fleet.look()
+        return None
 
 
 def levels_of(names: Any) -> dict[str, int]:

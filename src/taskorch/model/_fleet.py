@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
 
@@ -41,7 +41,7 @@ class Capability(str):
 
     __slots__ = ()
 
-    def __new__(cls, name: str, level: int = 1) -> Capability:
+    def __new__(cls, name: str, level: int = 1) -> Self:
         """Make the name of both."""
         if not is_name(name) or ":" in name:
             msg = f"a capability is a name without a colon, not {show(name)}"
@@ -74,12 +74,10 @@ def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
     Raises:
         InvalidTaskError: A name or a level cannot be.
     """
-    names = [
-        str(Capability(name, level))
-        for name, most in levels.items()
-        if _check_level(name, most) is None
-        for level in range(1, most + 1)
-    ]
+    names: list[str] = []
+    for name, most in levels.items():
+        _check_level(name, most)
+        names += [str(Capability(name, level)) for level in range(1, most + 1)]
     return tuple(sorted(names))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Iterable
+from itertools import count, islice
 from typing import Any, Final
-
 
 from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
@@ -97,6 +97,17 @@ class Terminate:
         """Do it."""
         agents = getattr(orchestrator, "agents", None)
         return (orchestrator if agents is None else agents).terminate(self.agent_id)
+
+
+def _in_order(samples: Iterable[PoolSample], now: float) -> list[PoolSample]:
+    """*samples* up to *now*, without those that are later than the next."""
+    seen: list[PoolSample] = []
+    for sample in samples:
+        while seen and seen[-1].at > sample.at:
+            seen.pop()
+        if sample.at <= now:
+            seen.append(sample)
+    return seen
 
 
 def _rate(first: PoolSample, last: PoolSample) -> float:
@@ -228,12 +239,7 @@ class AgentPool:
             now: Seconds, on the clock of the samples. One that is later than this, or
                 than the next, is left out: a clock went back.
         """
-        seen: list[PoolSample] = []
-        for sample in samples:
-            while seen and seen[-1].at > sample.at:
-                seen.pop()
-            if sample.at <= now:
-                seen.append(sample)
+        seen = _in_order(samples, now)
         if not seen:
             return self.min_agents, "nothing was seen yet"
         last, demand = seen[-1], self.demand(seen)
@@ -250,14 +256,17 @@ class AgentPool:
         if last.agents > self.max_agents:
             return self.max_agents, f"more than max_agents; {words}"
         if load > self.scale_up_threshold:
-            if last.agents >= self.max_agents:
-                return last.agents, f"{words}, and there are max_agents"
-            if least <= last.agents * (1 + _TOLERANCE):
-                return last.agents, f"{words}: within {_TOLERANCE:.0%}"
-            return least, f"{words}: above {self.scale_up_threshold:g}"
+            return self._more(last.agents, least, words)
         if load < self.scale_down_threshold and least < last.agents:
             return least, f"{words}: below {self.scale_down_threshold:g}"
         return last.agents, words
+
+    def _more(self, there: int, least: int, words: str) -> tuple[int, str]:
+        if there == self.max_agents:
+            return there, f"{words}, and there are max_agents"
+        if least <= there * (1 + _TOLERANCE):
+            return there, f"{words}: within {_TOLERANCE:.0%}"
+        return least, f"{words}: above {self.scale_up_threshold:g}"
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
         """See `taskorch.protocols.Driver`."""
@@ -273,41 +282,45 @@ class AgentPool:
         while now - self._samples[0].at > max(self.settle, _WINDOW):
             self._samples.popleft()
         wish, why = self.desired(self._samples, now)
+        before = sample.agents
+        after, why = self._settled(before, wish, why, now)
+        given_up = view.given_up(self.template.name)
+        if given_up and after > before:
+            why = f"no more are spawned: {given_up}"
+            if not self.decisions or self.decisions[-1].reason != why:
+                self._note(now, before, before, why)
+            return [], now + self.interval
+        if after != before:
+            self._note(now, before, after, why)
+        taken = {agent.name for agent in mine} | set(starting)
+        numbers = count(1)
+        free = (f"{self.template.name}-{number}" for number in numbers)
+        names = (name for name in free if name not in taken)
+        spawned = islice(names, max(0, after - before))
+        commands: list[Any] = [Spawn(self.template, name) for name in spawned]
+        # Those that run least go first; of equals, the latest.
+        there.reverse()
+        there.sort(key=lambda agent: agent.running)
+        gone = there[: max(0, before - after)]
+        return [*commands, *(Terminate(agent.name) for agent in gone)], (
+            now + self.interval
+        )
+
+    def _settled(self, before: int, wish: int, why: str, now: float) -> tuple[int, str]:
+        """How many there are to be, where fewer are wished for at the moment."""
         while self._wishes and self._wishes[0][0] < now - self.settle:
             self._wishes.popleft()
         self._wishes.append((now, wish))
         if self._began is None:
             self._began = now
-        before, after = sample.agents, wish
-        if wish < before:
-            # While the load still falls, what was wished for is not where it comes to.
-            late = [each for at, each in self._wishes if now - at <= self.settle / 2]
-            highest = max(each for _, each in self._wishes)
-            after = max(late) if highest < before else before
-            if now - self._began < self.settle:
-                after = before
-            why = f"{why}, for {self.settle:g} s"
-        commands: list[Any] = []
-        given_up = view.given_up(self.template.name)
-        if given_up and after > before:
-            after, why = before, f"no more are spawned: {given_up}"
-            if not self.decisions or self.decisions[-1].reason != why:
-                self._note(now, before, after, why)
-            return [], now + self.interval
-        if after != before:
-            self._note(now, before, after, why)
-        taken = {agent.name for agent in mine} | set(starting)
-        number = 1
-        while before < after:
-            name = f"{self.template.name}-{number}"
-            if name not in taken:
-                commands.append(Spawn(self.template, name))
-                before += 1
-            number += 1
-        # Those that run least go first; of equals, the latest.
-        rest = sorted(there[::-1], key=lambda agent: agent.running)
-        commands += [Terminate(agent.name) for agent in rest[: before - after]]
-        return commands, now + self.interval
+        if wish >= before:
+            return wish, why
+        highest = max(each for _, each in self._wishes)
+        if highest >= before or now - self._began < self.settle:
+            return before, why
+        # While the load still falls, what was wished for is not where it comes to.
+        late = [each for at, each in self._wishes if now - at <= self.settle / 2]
+        return max(late), f"{why}, for {self.settle:g} s"
 
     def _sample(
         self, view: Any, mine: list[Any], agents: int, now: float
@@ -354,5 +367,3 @@ class AgentPool:
             f"AgentPool({self.template.name!r}, min_agents={self.min_agents}, "
             f"max_agents={self.max_agents})"
         )
-
-

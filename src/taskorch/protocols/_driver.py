@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from taskorch.events import Event
     from taskorch.model import Explanation, Stats, TaskStatus
+    from taskorch.protocols._context import AgentView
 
 
 class DriverView(Protocol):

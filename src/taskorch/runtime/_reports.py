@@ -11,7 +11,15 @@ import attrs
 from taskorch._limits import FAULT_SECONDS, NS
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
-from taskorch.kernel import GOING, AgentRow, TaskRow, awaits, moves_of, past_of, without_quotas
+from taskorch.kernel import (
+    GOING,
+    AgentRow,
+    TaskRow,
+    awaits,
+    moves_of,
+    past_of,
+    without_quotas,
+)
 from taskorch.model import (
     TERMINAL,
     AgentStats,
