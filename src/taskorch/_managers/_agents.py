@@ -56,8 +56,9 @@ class AgentManager:
     `orch.agents`: spawns agents, says how they do, and lets others join by leases.
 
     An agent in another process, or on another machine, joins by itself. Whoever speaks
-    with such an agent is its executor, and says here what is heard of it. One that is silent for its lease is lost: what it had is made again, and what it
-    brings of that later is kept, and does not count.
+    with such an agent is its executor, and says here what is heard of it. One that is
+    silent for its lease is lost: what it had is made again, and what it brings of that
+    later is kept, and does not count.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ from taskorch.model import (
     Capability,
     Resources,
     ScalingDecision,
+    Task,
     check_breaker,
     check_count,
     check_id,
@@ -253,6 +254,27 @@ class Fleet:
         fault = PolicyFault(f"agents of {name}", error)
         with suppress(NotRunningError):
             rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
+            question = Task.question(
+                f"Agents of {name} keep failing: {why}. Spawn them again?",
+                options=("spawn", "leave it"),
+                no=(),
+                metadata={"template": name},
+            )
+            self._orch.submit_task(question).add_done_callback(
+                lambda handle: self._answered(name, handle)
+            )
+
+    def _answered(self, name: str, handle: Any) -> None:
+        """Spawn agents of a template again, if that was the answer."""
+        if handle.exception(0) is None and handle.result(0).choice == "spawn":
+            with self._lock:
+                self.given_up.pop(name, None)
+                self._failures.pop(name, None)
+                mine = [o.id for o in self.spawned.values() if o.template.name == name]
+            for agent_id in mine:
+                row = self._rt.kernel.agents.get(agent_id)
+                if row is not None and row.draining not in ("", GOING):
+                    self._rt.step(lambda now: self._rt.kernel.drain(row.name, "", now))
 
     # -- the end -------------------------------------------------------------------
 
