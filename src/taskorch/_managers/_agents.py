@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
-from taskorch._managers._fleet import Fleet, levels_of
 from taskorch._visible import said
 from taskorch.errors import (
     InvalidTaskError,
@@ -31,6 +30,7 @@ from taskorch.model import (
     check_count,
     check_id,
     check_seconds,
+    levels_of,
 )
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
@@ -39,6 +39,7 @@ from taskorch.runtime._documents import document_of_end
 from taskorch.runtime._late import keep_late
 
 if TYPE_CHECKING:
+    from taskorch._managers._fleet import Fleet
     from taskorch.kernel import TaskRow
     from taskorch.policies import AgentPool
     from taskorch.runtime._runtime import Runtime
@@ -325,6 +326,8 @@ class AgentManager:
     def _fleet(self) -> Fleet:
         rt = self._rt
         if rt.fleet is None:
+            from taskorch._managers._fleet import Fleet  # noqa: PLC0415 - when needed
+
             rt.fleet = Fleet(rt, self._orch)
         fleet: Fleet = rt.fleet
         return fleet

@@ -32,6 +32,7 @@ from taskorch.model import (
     check_id,
     check_seconds,
     level_names,
+    levels_of,
 )
 from taskorch.model._show import show
 
@@ -519,28 +520,6 @@ class _Look:
         del orchestrator
         self.fleet.look()
         return None
-
-
-def levels_of(names: Any) -> dict[str, int]:
-    """
-    Names of capabilities with their levels, as names or as a mapping.
-
-    Raises:
-        InvalidTaskError: They are none.
-    """
-    if isinstance(names, Mapping):
-        for name, level in names.items():
-            Capability(name, level)
-        return dict(names)
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        msg = f"capabilities are names, or levels by names, not {show(names)}"
-        raise InvalidTaskError(msg, hint="capabilities={'test': 3}")
-    found: dict[str, int] = {}
-    for each in names:
-        name, _, level = str(each).partition(":")
-        number = int(level) if level.isdecimal() else 1
-        found[name] = max(found.get(name, 1), number)
-    return found
 
 
 def _of_itself(row: AgentRow) -> AgentTemplate:

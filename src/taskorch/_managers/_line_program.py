@@ -16,18 +16,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import IO, Any, Final
 
-from taskorch.errors import AttemptLostError, TaskorchError
+from taskorch.errors import AgentProgramError, AttemptLostError
 
 #: The longest line that is read, in bytes.
 _LONGEST: Final = 16 << 20
 #: Seconds between two looks at whether the attempt is cancelled.
 _LOOK: Final = 0.05
-
-
-class LineError(TaskorchError):
-    """What the program of an agent answered was an error, or no answer."""
-
-    code = "line_error"
 
 
 class LineProgram:
@@ -64,7 +58,7 @@ class LineProgram:
         Do *task*.
 
         Raises:
-            LineError: It answered with an error, or with what is none.
+            AgentProgramError: It answered with an error, or with what is none.
             AttemptLostError: It ended.
         """
         with self._lock:
@@ -79,7 +73,7 @@ class LineProgram:
                 line = json.dumps(said, allow_nan=False).encode() + b"\n"
             except (TypeError, ValueError) as error:
                 msg = f"the payload of task {context.task_id} is no JSON: {error}"
-                raise LineError(msg, hint="give it plain values") from None
+                raise AgentProgramError(msg, hint="give it plain values") from None
             try:
                 assert process.stdin is not None  # noqa: S101 - it is a pipe
                 process.stdin.write(line)
@@ -96,7 +90,7 @@ class LineProgram:
                 if context.cancelled:
                     self.stop()
                     msg = f"agent {self._id} was stopped"
-                    raise LineError(msg) from None
+                    raise AgentProgramError(msg) from None
                 continue
             if line is None:
                 self._lost(process)
@@ -109,14 +103,14 @@ class LineProgram:
                 self.stop()
                 text = (line or b"")[:80].decode(errors="backslashreplace")
                 msg = f"agent {self._id} answered with {text!r}, not a line of JSON"
-                raise LineError(msg, hint='{"id": …, "result": …}, on one line')
+                raise AgentProgramError(msg, hint='{"id": …, "result": …}, on one line')
             if said["id"] != context.task_id:
                 # An answer to what does not count any more.
                 continue
             if "progress" in said:
                 context.progress(said["progress"])
             elif "error" in said:
-                raise LineError(str(said["error"])[:2000])
+                raise AgentProgramError(str(said["error"])[:2000])
             else:
                 return said.get("result")
 
@@ -135,7 +129,9 @@ class LineProgram:
             why = f"{self._command[0]!r} cannot be started: {error.strerror or error}"
             self._ended(why)
             msg = f"agent {self._id}: {why}"
-            raise LineError(msg, hint="mend start=[…] of its template") from None
+            raise AgentProgramError(
+                msg, hint="mend start=[…] of its template"
+            ) from None
         self._process = process
         self._lines = queue.SimpleQueue()
         assert process.stdout is not None  # noqa: S101 - it is a pipe

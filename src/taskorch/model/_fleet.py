@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
@@ -79,6 +79,28 @@ def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
         _check_level(name, most)
         names += [str(Capability(name, level)) for level in range(1, most + 1)]
     return tuple(sorted(names))
+
+
+def levels_of(names: Any) -> dict[str, int]:
+    """
+    Names of capabilities with their levels, as names or as a mapping.
+
+    Raises:
+        InvalidTaskError: They are none.
+    """
+    if isinstance(names, Mapping):
+        for name, level in names.items():
+            Capability(name, level)
+        return dict(names)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        msg = f"capabilities are names, or levels by names, not {show(names)}"
+        raise InvalidTaskError(msg, hint="capabilities={'test': 3}")
+    found: dict[str, int] = {}
+    for each in names:
+        name, _, level = str(each).partition(":")
+        number = int(level) if level.isdecimal() else 1
+        found[name] = max(found.get(name, 1), number)
+    return found
 
 
 @frozen
