@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 #: A template whose agents fail so often in so many seconds is given up.
 _MOST_FAILURES: Final = 5
 _PERIOD: Final = 60.0
+_GIVEN_UP: Final = "what is given up is"
 #: Seconds between two looks at processes.
 _LOOK: Final = 0.2
 #: What `spawn` may say anew.
@@ -228,7 +229,7 @@ class Fleet:
     def _ended(self, one: Spawned, why: str) -> None:
         """The program of an agent has ended; one that does it too often is drained."""
         if self.fault(one.template.name, why):
-            why = self.given_up[one.template.name]
+            why = f"{_GIVEN_UP} {one.template.name}: {why}"
             with suppress(NotRunningError):
                 self._rt.step(lambda now: self._rt.kernel.drain(one.id, why, now))
 
@@ -271,11 +272,16 @@ class Fleet:
             with self._lock:
                 self.given_up.pop(name, None)
                 self._failures.pop(name, None)
-                mine = [o.id for o in self.spawned.values() if o.template.name == name]
-            for agent_id in mine:
-                row = self._rt.kernel.agents.get(agent_id)
-                if row is not None and row.draining not in ("", GOING):
-                    self._rt.step(lambda now: self._rt.kernel.drain(row.name, "", now))
+                mine = [one.id for one in self.spawned.values()]
+
+            def restore(now: int) -> None:
+                kernel = self._rt.kernel
+                for agent_id in mine:
+                    row = kernel.agents.get(agent_id)
+                    if row is not None and row.draining.startswith(_GIVEN_UP):
+                        kernel.drain(agent_id, "", now)
+
+            self._rt.step(restore)
 
     # -- the end -------------------------------------------------------------------
 
