@@ -468,6 +468,17 @@ class AsyncAgents(_Face):
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch, self._of = orchestrator, orchestrator.agents
 
+    template = asked(AgentManager.template)
+    spawn = asked(AgentManager.spawn)
+    terminate = asked(AgentManager.terminate)
+    drain = asked(AgentManager.drain)
+    list = asked(AgentManager.list)
+    get = asked(AgentManager.get)
+    health = asked(AgentManager.health)
+    match = asked(AgentManager.match)
+    pool = asked(AgentManager.pool)
+    provision_new_agent = asked(AgentManager.provision_new_agent)
+    explain_scaling = asked(AgentManager.explain_scaling)
     join = asked(AgentManager.join)
     beat = asked(AgentManager.beat)
     leave = asked(AgentManager.leave)

@@ -48,6 +48,7 @@ from taskorch.model import (
     TaskFilter,
     TaskState,
     TaskStatus,
+    check_breaker,
     check_capabilities,
     check_count,
     check_emitted,
@@ -102,7 +103,7 @@ if TYPE_CHECKING:
     from taskorch._show_progress import Progress
     from taskorch.events import Event
     from taskorch.frontends.service import Server
-    from taskorch.model import FilterFields, TaskOptions
+    from taskorch.model import Breaker, FilterFields, TaskOptions
     from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.runtime._escalations import Escalation
     from taskorch.signals import Signals
@@ -430,6 +431,7 @@ class TaskOrchestrator:
         capacity: Resources | Mapping[str, float] | None = None,
         request: Resources | Mapping[str, float] | None = None,
         executor: str = "auto",
+        breaker: Breaker | None = None,
     ) -> Callable[[F], F]:
         """
         Decorate `handler(task, context)` as an agent.
@@ -444,6 +446,7 @@ class TaskOrchestrator:
             request: What a task takes on it that does not say itself.
             executor: `"auto"`, `"thread"`, `"asyncio"`, `"process"`, `"program"` (the
                 handler returns a `Program`), or a name in `executors`.
+            breaker: When it gets no more work because it fails; None: it always does.
 
         Raises:
             InvalidTaskError: The name is taken, or an argument is out of its range;
@@ -453,6 +456,7 @@ class TaskOrchestrator:
         names = check_capabilities(capabilities)
         has = None if capacity is None else Resources.of(capacity, "capacity")
         takes = Resources.of({} if request is None else request, "request")
+        check_breaker(breaker)
         if max_concurrency is not _BY_KIND and max_concurrency is not None:
             check_count("max_concurrency", max_concurrency, least=1)
 
@@ -465,7 +469,7 @@ class TaskOrchestrator:
                 limit = None if is_coroutine_function(handler) else 1
             runner = self._runner(name, handler, executor)
             refuse_arguments(name, handler)
-            info = Agent(name, names, limit, has, takes)
+            info = Agent(name, names, limit, has, takes, breaker=breaker)
             self._rt.add_agent(info, runner)
             return handler
 
@@ -1164,10 +1168,10 @@ class TaskOrchestrator:
 
     @property
     def agents(self) -> AgentManager:
-        """Lets agents of other processes join, and hears of them."""
+        """Spawns agents, says how they do, and lets those elsewhere join."""
         from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
 
-        return AgentManager(self._rt)
+        return AgentManager(self._rt, self)
 
     @property
     def alerts(self) -> Alerts:

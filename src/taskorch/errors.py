@@ -544,6 +544,16 @@ class ProgramFailedError(TaskFailure):
     result: Any = None
 
 
+class AgentProgramError(TaskFailure):
+    """
+    The program of an agent could not be started, or said no, or gave no answer.
+
+    It is that of an agent whose template has `executor="lines"`.
+    """
+
+    code = "agent_program"
+
+
 class AttemptLostError(TaskFailure):
     """The worker that ran an attempt died under it."""
 

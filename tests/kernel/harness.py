@@ -276,7 +276,7 @@ class Machine:
 
     def check_start(self, row: TaskRow) -> None:
         assert row.state is S.RUNNING
-        assert row.bucket.agents_version < 0 or row.agent in row.bucket.agents
+        assert row.bucket.agents_version < 0 or row.agent in row.bucket.matching
 
     def settle(self) -> list[str]:
         """Let start what can start."""

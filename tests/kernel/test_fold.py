@@ -12,9 +12,13 @@ from taskorch import events
 from taskorch.errors import UsageError
 from taskorch.events import (
     CATALOGUE,
+    AgentDraining,
     AgentJoined,
     AgentLost,
+    AgentProbed,
+    AgentRestored,
     AgentReturned,
+    AgentTripped,
     AllocationChanged,
     AnswerRefused,
     AttemptReturned,
@@ -55,7 +59,7 @@ from taskorch.events import (
 )
 from taskorch.kernel import Spec, TaskRow, check_invariants, differences, fold
 from taskorch.kernel._application import APPLY
-from taskorch.model import Elastic, Quota, Resources
+from taskorch.model import Breaker, Elastic, Quota, Resources
 
 GRACE = 10 * SEC
 
@@ -485,6 +489,37 @@ def remembered(m):
     assert list(kernel.remembered) == ["k1"]
 
 
+def tripped(m):
+    """An agent of two has failed twice."""
+    for name in "bc":
+        m.agent(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
+    m.submit_all("u", "v", "w", requires=("z",))
+    for name in "uvw":
+        if m.state(name) is S.RUNNING and m.agent_of(name) == "b":
+            m.fail(name)
+
+
+def probed(m):
+    tripped(m)
+    m.submit("x", requires=("z",))
+    m.after(SEC)
+    assert m.agent_of("x") == "b"
+
+
+def mended(m):
+    probed(m)
+    m.end("x")
+
+
+def drained(m):
+    m.kernel.drain("a", "for repair", m.now)
+    m.settle()
+    m.submit("t", requires=("x",))
+    assert m.kinds("t") == ["agent"]
+    m.kernel.drain("a", "", m.now)
+    m.settle()
+
+
 STORIES = {
     TaskSubmitted: [submit_with_everything],
     TaskStarted: [submit_with_everything],
@@ -516,6 +551,10 @@ STORIES = {
     AgentJoined: [anew],
     AgentLost: [away, anew],
     AgentReturned: [back],
+    AgentTripped: [tripped],
+    AgentProbed: [probed],
+    AgentRestored: [mended],
+    AgentDraining: [drained],
     ResourcesAllocated: [taken_by_hand, given_back],
     ResourcesReleased: [given_back],
     QuotasChanged: [bounded, bounded_otherwise],

@@ -42,7 +42,7 @@ from taskorch.kernel import (
 )
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._timers import LEASE, RETAINED, is_alive
-from taskorch.model import TERMINAL, Agent, Resources
+from taskorch.model import TERMINAL, Agent, Breaker, Resources
 from taskorch.testing import explore
 
 # -- what a driver does --------------------------------------------------------------
@@ -650,6 +650,7 @@ def test_agents_are_as_they_joined():
             capacity=Resources(cpu=2.5, gpu=1),
             request=Resources(cpu=0.1),
             lease=0.1,
+            breaker=Breaker(failures=3),
         ),
         Agent("poor", capacity=Resources(), max_concurrency=1),
     ]

@@ -250,6 +250,7 @@ task, by a checkpoint, when its attempt is to stop. Neither is an error of ours.
 """
 
 _REMEDIES = {
+    "AgentProgramError": "the message has what it said; see `start` of its template",
     "AllocationError": "`orch.resources.allocations()` lists those that are there",
     "AnswerRefusedError": "the message says why: who may answer, and until when",
     "AttemptLostError": "give the task a `RetryPolicy`; the message says how the worker ended",

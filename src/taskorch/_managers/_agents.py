@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from taskorch._visible import said
 from taskorch.errors import (
@@ -16,13 +16,21 @@ from taskorch.events import LateResultIgnored
 from taskorch.kernel import past_of
 from taskorch.model import (
     Agent,
+    AgentHealth,
+    AgentInstance,
+    AgentMatch,
+    AgentTemplate,
+    Breaker,
     Program,
     ProgramResult,
+    Resources,
+    ScalingDecision,
     TaskState,
     check_capabilities,
     check_count,
     check_id,
     check_seconds,
+    levels_of,
 )
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
@@ -31,27 +39,300 @@ from taskorch.runtime._documents import document_of_end
 from taskorch.runtime._late import keep_late
 
 if TYPE_CHECKING:
+    from taskorch._managers._fleet import Fleet
     from taskorch.kernel import TaskRow
+    from taskorch.policies import AgentPool
     from taskorch.runtime._runtime import Runtime
 
 __all__ = ("AgentManager",)
 
+#: Tasks and numbers of attempts: `AgentManager.list` hides the class of that name.
+_Attempts: TypeAlias = list[tuple[str, int]]
+#: Stands for a breaker that was not given.
+_DEFAULT_BREAKER: Final = Breaker()
+
 
 class AgentManager:
     """
-    `orch.agents`: agents in other processes or on other machines, which have leases.
+    `orch.agents`: spawns agents, says how they do, and lets others join by leases.
 
-    Whoever speaks with such an agent is its executor, and says here what is heard of
-    it. One that is silent for its lease is lost: what it had is made again, and what it
-    brings of that later is kept, and does not count.
+    An agent in another process, or on another machine, joins by itself. Whoever speaks
+    with such an agent is its executor, and says here what is heard of it. One that is
+    silent for its lease is lost: what it had is made again, and what it brings of that
+    later is kept, and does not count.
     """
 
     def __init__(
         self,
         # Any: the public type does not drag the runtime along.
         runtime: Any,
+        orchestrator: Any = None,
     ) -> None:
         self._rt: Runtime = runtime
+        self._orch = orchestrator
+
+    # -- agents that are spawned here ----------------------------------------------
+
+    def template(
+        self,
+        name: str,
+        *,
+        kind: str = "utility",
+        executor: str = "auto",
+        capabilities: Mapping[str, int] | Iterable[str] = (),
+        affinities: Mapping[str, float] | None = None,
+        handler: Callable[..., Any] | None = None,
+        start: Iterable[str] = (),
+        max_concurrency: int | None = 1,
+        capacity: Resources | Mapping[str, float] | None = None,
+        request: Resources | Mapping[str, float] | None = None,
+        breaker: Breaker | None = _DEFAULT_BREAKER,
+        spawn_timeout: float = 30.0,
+    ) -> AgentTemplate:
+        """
+        Say how agents of a type are made; `spawn` makes them. See `AgentTemplate`.
+
+        One of the same name is replaced, for those that are spawned later.
+
+        Args:
+            name: The type.
+            kind: `code`, `test`, `review`, `utility` or `hybrid`.
+            executor: As for `orch.agent`; or `lines` or `service`.
+            capabilities: What they can do, as names, or each with its level.
+            affinities: Types of tasks that they are better for, each with a weight.
+            handler: `handler(task, context)`, if no command does the work.
+            start: The command, if one does; `{id}` in it is the id of the agent.
+            max_concurrency: Attempts that each runs at once; None is without limit.
+            capacity: What each has; None names nothing.
+            request: What a task takes on it that does not say itself.
+            breaker: When one gets no more work because it fails; not given, as
+                `Breaker()` says; None: it always does.
+            spawn_timeout: Seconds in which one that is started has to join.
+
+        Raises:
+            InvalidTaskError: An argument is not what it says, or two contradict.
+        """
+        if isinstance(start, str):
+            msg = f"template {name!r}: start is a list of arguments, not one text"
+            raise InvalidTaskError(msg, hint=f"start={start.split()}")
+        made = AgentTemplate(
+            name,
+            kind,
+            executor,
+            levels_of(capabilities),
+            dict(affinities or {}),
+            handler,
+            tuple(start),
+            max_concurrency,
+            None if capacity is None else Resources.of(capacity, "capacity"),
+            None if request is None else Resources.of(request, "request"),
+            Breaker() if breaker is _DEFAULT_BREAKER else breaker,
+            spawn_timeout,
+        )
+        return self._fleet.template(made)
+
+    def spawn(
+        self,
+        type: str,  # noqa: A002 - as templates have it
+        config: Mapping[str, Any] | None = None,
+    ) -> AgentInstance:
+        """
+        Start an agent of a template.
+
+        Args:
+            type: The name of the template.
+            config: What is other than there: `id`, `max_concurrency`, `capabilities`,
+                `capacity`, `request`. Not given an id, it is the type and a number.
+
+        Raises:
+            InvalidTaskError: There is no such template, or it was given up because its
+                agents fail; or the id is taken, a key is unknown, or the command cannot
+                be started.
+        """
+        return self._fleet.instance(self._fleet.spawn(type, config or {}).id)
+
+    def terminate(self, agent_id: str, grace: float = 30.0) -> None:
+        """
+        Let an agent go: it gets no new work, and leaves when it has none.
+
+        After *grace* seconds it leaves in any case: what it has not ended begins anew
+        elsewhere, unless it must not run twice.
+
+        Raises:
+            UnknownAgentError: There is none of this id.
+        """
+        check_seconds("grace", grace)
+        self._fleet.terminate(agent_id, grace)
+
+    def drain(
+        self, agent_id: str, reason: str = "it is drained", *, on: bool = True
+    ) -> bool:
+        """
+        Let an agent end what it has begun, and give it nothing new; or let it again.
+
+        A restart knows it, if there is a journal.
+
+        Args:
+            agent_id: Its id.
+            reason: Why: `explain` says it.
+            on: False: it gets work again.
+
+        Returns:
+            Whether that is new.
+
+        Raises:
+            UnknownAgentError: There is none of this id, or it has not joined yet.
+        """
+        rt = self._rt
+        if self._fleet.row(agent_id) is None:
+            msg = f"agent {agent_id!r} has not joined yet"
+            raise UnknownAgentError(msg, hint="orch.agents.terminate(…) ends it")
+        why = (str(reason).strip() or "it is drained") if on else ""
+        drained: bool = rt.step(lambda now: rt.kernel.drain(agent_id, why, now))
+        return drained
+
+    def list(self) -> Sequence[AgentInstance]:
+        """Return all agents, in the order in which they came."""
+        return self._fleet.all()
+
+    def get(self, agent_id: str) -> AgentInstance:
+        """
+        One agent, as it is now.
+
+        Raises:
+            UnknownAgentError: There is none of this id.
+        """
+        return self._fleet.instance(agent_id)
+
+    @overload
+    def health(self, agent_id: None = None) -> dict[str, AgentHealth]: ...
+
+    @overload
+    def health(self, agent_id: str) -> AgentHealth: ...
+
+    def health(
+        self, agent_id: str | None = None
+    ) -> AgentHealth | dict[str, AgentHealth]:
+        """
+        How an agent does; or all of them, by id.
+
+        Raises:
+            UnknownAgentError: There is none of this id.
+        """
+        if agent_id is not None:
+            return self._fleet.instance(agent_id).health
+        return {one.id: one.health for one in self._fleet.all()}
+
+    def match(
+        self,
+        requirements: Iterable[str],
+        *,
+        type: str | None = None,  # noqa: A002 - as tasks have it
+    ) -> tuple[AgentMatch, ...]:
+        """
+        All agents, with those first that have what is required and get work.
+
+        Args:
+            requirements: Capabilities: `[Capability("test", level=2)]`, or names.
+            type: A type of task, for which affinities count.
+
+        Returns:
+            The best first: by affinity, success and free slots; then those that do not
+            match. Each says why it stands there.
+        """
+        return tuple(self._fleet.match(requirements, type))
+
+    # -- pools of agents -----------------------------------------------------------
+
+    def pool(
+        self,
+        type: str,  # noqa: A002 - as templates have it
+        *,
+        min_agents: int = 0,
+        max_agents: int = 1,
+        scale_up_threshold: float = 0.8,
+        scale_down_threshold: float = 0.3,
+        settle: float = 300.0,
+        interval: float = 10.0,
+    ) -> AgentPool:
+        """
+        Keep as many agents of a template as there is work for: see `AgentPool`.
+
+        Raises:
+            InvalidTaskError: There is no such template, or a pool of it already; or the
+                numbers contradict each other.
+        """
+        from taskorch.policies import AgentPool  # noqa: PLC0415 - when needed
+
+        fleet = self._fleet
+        pool = AgentPool(
+            fleet.template_named(type),
+            min_agents=min_agents,
+            max_agents=max_agents,
+            scale_up_threshold=scale_up_threshold,
+            scale_down_threshold=scale_down_threshold,
+            settle=settle,
+            interval=interval,
+        )
+        self._orch.drivers.add(pool)
+        fleet.pools[type] = pool
+        return pool
+
+    def provision_new_agent(self, requirements: Iterable[str]) -> AgentInstance | None:
+        """
+        Spawn an agent that has what is required, if none is there that has.
+
+        A pool does it by itself, for tasks that wait (`unknown_capability="wait"`).
+
+        Returns:
+            The agent that is there, or was spawned; None: no template could have it,
+            or its pool is as large as it may be. `explain_scaling` says which.
+        """
+        fleet = self._fleet
+        wanted = [requirements] if isinstance(requirements, str) else [*requirements]
+        for one in fleet.match(wanted):
+            if one.matches:
+                return one.agent
+        return fleet.provision(levels_of(wanted))
+
+    def explain_scaling(
+        self,
+        type: str | None = None,  # noqa: A002 - as templates have it
+    ) -> tuple[ScalingDecision, ...]:
+        """
+        The latest decisions of the pools, or of one, oldest first: what, and why.
+
+        Args:
+            type: The template of a pool; None is all.
+
+        Raises:
+            InvalidTaskError: There is no pool of this template.
+        """
+        fleet = self._fleet
+        if type is not None and type not in fleet.pools:
+            msg = f"there is no pool of agents {show(type)}"
+            raise InvalidTaskError(msg, hint=f"there are {[*fleet.pools]}")
+        found = [
+            each
+            for name, pool in list(fleet.pools.items())
+            if type in (None, name)
+            for each in list(pool.decisions)
+        ]
+        if type is None:
+            found += fleet.provisions
+        return tuple(sorted(found, key=lambda each: each.at))
+
+    @property
+    def _fleet(self) -> Fleet:
+        rt = self._rt
+        if rt.fleet is None:
+            from taskorch._managers._fleet import Fleet  # noqa: PLC0415 - when needed
+
+            rt.fleet = Fleet(rt, self._orch)
+        fleet: Fleet = rt.fleet
+        return fleet
+
+    # -- agents that join by themselves --------------------------------------------
 
     def join(self, agent: Agent, executor: AttemptExecutor[Any]) -> None:
         """
@@ -81,9 +362,7 @@ class AgentManager:
             raise InvalidTaskError(msg)
         self._rt.add_agent(agent, AgentRunner(agent.name, _no_handler, executor))
 
-    def beat(
-        self, name: str, attempts: Iterable[tuple[str, int]]
-    ) -> list[tuple[str, int]]:
+    def beat(self, name: str, attempts: Iterable[tuple[str, int]]) -> _Attempts:
         """
         An agent is heard of.
 
@@ -103,7 +382,7 @@ class AgentManager:
         self._check(name)
         named = list(attempts)
 
-        def change(now: int) -> list[tuple[str, int]]:
+        def change(now: int) -> _Attempts:
             there = named
             if rt.committer is not None:
                 # It cannot know of what waits until its start is kept.
@@ -116,7 +395,7 @@ class AgentManager:
             return rt.kernel.beat(name, there, now)
 
         asked = frozenset(named)
-        abandoned: list[tuple[str, int]] = rt.step(change)
+        abandoned: _Attempts = rt.step(change)
         return [attempt for attempt in abandoned if attempt in asked]
 
     def leave(self, name: str, unbegun: Collection[tuple[str, int]] = ()) -> bool:

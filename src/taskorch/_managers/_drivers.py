@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,7 @@ from taskorch.runtime._work import NEVER
 
 if TYPE_CHECKING:
     from taskorch.model import Explanation, Stats, TaskState, TaskStatus
+    from taskorch.protocols import AgentView
     from taskorch.runtime._runtime import Runtime
 
 #: The longest time between two questions, in s: the system's clock may be set, or the
@@ -64,6 +65,52 @@ class View:
     def explain(self, task_id: str) -> Explanation:
         """See `TaskOrchestrator.explain`."""
         return self._orch.explain(task_id)  # type: ignore[no-any-return]
+
+    def agents(self) -> list[AgentView]:
+        """All agents that have ever joined, also those that are lost."""
+        with self._kernel() as kernel:
+            return [row.view for row in kernel.agents.values()]
+
+    def waiting(self) -> dict[tuple[str, ...] | None, int]:
+        """Queued tasks, by the capabilities that they require."""
+        found: dict[tuple[str, ...] | None, int] = {}
+        with self._kernel() as kernel:
+            for spec, bucket in kernel.buckets.items():
+                if bucket.size:
+                    found[spec.requires] = found.get(spec.requires, 0) + bucket.size
+        return found
+
+    def agent_totals(self, prefix: str) -> tuple[int, float | None]:
+        """Of agents whose names begin so: attempts that have ended, and the latency."""
+        ended, weight, sum_ns = 0, 0, 0.0
+        with self._kernel() as kernel:
+            for name, row in kernel.agents.items():
+                if name.startswith(prefix):
+                    ended += row.completed + row.failed
+                    for record in row.records.values():
+                        weight += record.completed
+                        sum_ns += record.completed * record.latency_ns
+        return ended, sum_ns / weight / NS if weight else None
+
+    def starting(self, template: str) -> list[str]:
+        """Ids of agents of a template that were started and have not joined yet."""
+        fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
+        return [] if fleet is None else list(fleet.starting(template))
+
+    def given_up(self, template: str) -> str:
+        """Why agents of a template are not spawned any more, or ""."""
+        fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
+        return "" if fleet is None else str(fleet.given_up.get(template, ""))
+
+    @contextmanager
+    def _kernel(self) -> Iterator[Any]:
+        """The kernel, which nobody changes meanwhile."""
+        runtime = getattr(self._orch, "_rt", None)
+        if runtime is None:
+            yield self._orch.world.living().kernel
+            return
+        with runtime.lock:
+            yield runtime.kernel
 
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task, or None if it is not known."""

@@ -13,9 +13,13 @@ from taskorch.events._catalogue import SEQ as SEQ
 from taskorch.events._catalogue import SIGNALS as SIGNALS
 from taskorch.events._catalogue import TASK_ID as TASK_ID
 from taskorch.events._catalogue import VIEWS as VIEWS
+from taskorch.events._catalogue import AgentDraining as AgentDraining
 from taskorch.events._catalogue import AgentJoined as AgentJoined
 from taskorch.events._catalogue import AgentLost as AgentLost
+from taskorch.events._catalogue import AgentProbed as AgentProbed
+from taskorch.events._catalogue import AgentRestored as AgentRestored
 from taskorch.events._catalogue import AgentReturned as AgentReturned
+from taskorch.events._catalogue import AgentTripped as AgentTripped
 from taskorch.events._catalogue import AlertCleared as AlertCleared
 from taskorch.events._catalogue import AlertRaised as AlertRaised
 from taskorch.events._catalogue import AllocationChanged as AllocationChanged

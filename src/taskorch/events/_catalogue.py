@@ -870,6 +870,70 @@ class AgentReturned(Event):
 
 
 @frozen
+class AgentTripped(Event):
+    """
+    A breaker of an agent has opened: it gets no work of that kind for a while.
+
+    Attributes:
+        agent_id: The agent.
+        capability: For which capability; "" is for all that it does.
+        until_ns: When the first probe may go there, in ns since the epoch.
+        reason: Why.
+    """
+
+    agent_id: str
+    capability: str
+    until_ns: int
+    reason: str
+
+
+@frozen
+class AgentProbed(Event):
+    """
+    A breaker of an agent is half-open: some attempts are let through, as probes.
+
+    Attributes:
+        agent_id: The agent.
+        capability: For which capability; "" is for all that it does.
+    """
+
+    agent_id: str
+    capability: str
+
+
+@frozen
+class AgentRestored(Event):
+    """
+    A breaker of an agent is closed again: it gets work as before.
+
+    Attributes:
+        agent_id: The agent.
+        capability: For which capability; "" is for all that it does.
+        reason: Why.
+    """
+
+    agent_id: str
+    capability: str
+    reason: str
+
+
+@frozen
+class AgentDraining(Event):
+    """
+    An agent is to end what it has begun and gets nothing new, or gets work again.
+
+    Attributes:
+        agent_id: The agent.
+        draining: False: it gets work again.
+        reason: Why.
+    """
+
+    agent_id: str
+    draining: bool
+    reason: str
+
+
+@frozen
 class PoolsChanged(Event):
     """
     Pools were added, removed or changed in size.
@@ -1294,6 +1358,10 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     AgentJoined,
     AgentLost,
     AgentReturned,
+    AgentTripped,
+    AgentProbed,
+    AgentRestored,
+    AgentDraining,
     PoolsChanged,
     PoolSaturated,
     PoolRelieved,

@@ -21,6 +21,7 @@ from taskorch.kernel._attempts import ASKED as ASKED
 from taskorch.kernel._books import pool_shortage as pool_shortage
 from taskorch.kernel._books import shortage as shortage
 from taskorch.kernel._books import wanted as wanted
+from taskorch.kernel._breakers import shut_out as shut_out
 from taskorch.kernel._control import is_unresolvable as is_unresolvable
 from taskorch.kernel._deciders import Again as Again
 from taskorch.kernel._deciders import Deciders as Deciders
@@ -62,6 +63,7 @@ from taskorch.kernel._latest_finish import latest_finish_first as latest_finish_
 from taskorch.kernel._options import Change as Change
 from taskorch.kernel._quotas import limits_of as limits_of
 from taskorch.kernel._quotas import meaning_of as meaning_of
+from taskorch.kernel._rows import GOING as GOING
 from taskorch.kernel._rows import LEFT_RUNNING as LEFT_RUNNING
 from taskorch.kernel._rows import LOCAL as LOCAL
 from taskorch.kernel._rows import QUOTA as QUOTA

@@ -40,7 +40,15 @@ from taskorch.events import (
     TaskUnblocked,
     make,
 )
-from taskorch.kernel import _books, _dependencies, _parking, _queue, _rates, _timers
+from taskorch.kernel import (
+    _books,
+    _breakers,
+    _dependencies,
+    _parking,
+    _queue,
+    _rates,
+    _timers,
+)
 from taskorch.kernel._history import remember, row_extra
 from taskorch.kernel._rows import (
     DEPENDENCY,
@@ -128,6 +136,7 @@ def begin(
         row.extra is not None
         or row.bucket.spec.timeout_ns is not None
         or agent.lease_ns
+        or agent.info.breaker is not None
     ):
         watch(kernel, row, agent, now)
 
@@ -138,6 +147,8 @@ def watch(kernel: KernelState, row: TaskRow, agent: AgentRow, now: int) -> None:
     extra = row_extra(row)
     if agent.lease_ns:
         agent.seen[row] = now
+    if agent.breakers:
+        _breakers.began(kernel, agent, row)
     if extra.past is not None:
         extra.past.append((_S.RUNNING, now, agent.name))
     if timeout is not None:
@@ -189,6 +200,8 @@ def _take_away(kernel: KernelState, row: TaskRow) -> tuple[Units, int, Share | N
     extra.first_ns = began_ns(row)
     if agent.seen:
         agent.seen.pop(row, None)
+    if agent.breakers:
+        _breakers.let_go(kernel, agent, row)
     # An attempt that waits for another task has given its slot back, and holds its
     # resources.
     slots = 0 if extra.yielded else 1
@@ -218,9 +231,11 @@ def _give_back(
     _queue.ask_again(kernel)
 
 
-def _failed_on_agent(kernel: KernelState, row: TaskRow) -> None:
+def _failed_on_agent(kernel: KernelState, row: TaskRow, now: int) -> None:
     """Count a failed attempt of *row* in the record of its agent."""
     agent = agent_of(row)
+    if agent.info.breaker is not None:
+        _breakers.ended(agent, row, now, failed=True)
     agent.failed += 1
     kernel.record(agent, row.bucket.spec.type).failed += 1
 
@@ -233,7 +248,7 @@ def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
         extra.charged += 1
         extra.last_delay_ns = event.delay_ns
         kernel.retries_scheduled += 1
-        _failed_on_agent(kernel, row)
+        _failed_on_agent(kernel, row, now)
     if event.cause == "lost":
         extra.crashes += 1
     if event.cause != "stopped":
@@ -342,6 +357,8 @@ def complete(
     """*row* ended well."""
     extra = row_extra(row)
     ran = row.state is _S.RUNNING
+    if ran and agent_of(row).info.breaker is not None:
+        _breakers.ended(agent_of(row), row, now, failed=False)
     _free(kernel, row)
     extra.stop = ""
     extra.suspending = extra.decision = False
@@ -380,7 +397,7 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
     if row.state is _S.QUEUED:
         _queue.remove(kernel, row)
     if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
-        _failed_on_agent(kernel, row)
+        _failed_on_agent(kernel, row, event.at_ns)
     if event.charged:
         extra.charged += 1
         if extra.charged > 1 and cause != "component":

@@ -23,7 +23,7 @@ from taskorch.events import (
     TaskRetrying,
     TaskSuspended,
 )
-from taskorch.kernel import _books, _ends, _joins, _queue
+from taskorch.kernel import _books, _breakers, _ends, _joins, _queue
 from taskorch.kernel._application import (
     GONE,
     agent_of,
@@ -94,7 +94,7 @@ def end(
     What it raised is handed to the retry handler, and not kept: only its type and its
     message, which are *described*. It was seen to use *usage*.
     """
-    extra = row_extra(row)
+    extra, agent = row_extra(row), row.agent
     if row.attempt == attempt and row.state is _SUSPENDED and extra.held:
         # The program was killed, or had ended by itself, before it could be held.
         why = "it ended while it was suspended"
@@ -122,6 +122,7 @@ def end(
         _gone(kernel, row, (*described, outcome), now)
     else:
         _after_failure(kernel, row, error, (*described, "error"), now, usage)
+    _breakers.judge(kernel, agent, row, now)
     _joins.decide(kernel, now)
     return True
 

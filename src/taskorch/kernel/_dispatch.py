@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from taskorch.events import TaskStarted
-from taskorch.kernel import _backfill, _books, _ends, _joins, _parking, _rates, _soft
+from taskorch.kernel import (
+    _backfill,
+    _books,
+    _breakers,
+    _ends,
+    _joins,
+    _parking,
+    _rates,
+    _soft,
+)
 from taskorch.kernel._application import begin
 from taskorch.kernel._deciders import PolicyFault
 from taskorch.kernel._history import row_extra
@@ -53,7 +62,8 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     bucket.agents = [
         agent
         for agent in bucket.matching
-        if not agent.lost and _books.too_small(kernel, bucket, agent) is None
+        if not _breakers.shut_out(agent, bucket.spec.requires)
+        and _books.too_small(kernel, bucket, agent) is None
     ]
     avoid = bucket.spec.avoid
     if avoid:
@@ -92,10 +102,8 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
                 _backfill.blocked(kernel, row)
             return
         room = with_room(kernel, bucket)
-        failing: list[AgentRow] = []
-        if kernel.config.waits_for_better and room and len(room) < len(bucket.agents):
-            failing = [a for a in room if better_than(bucket, a) is not None]
-            room = [agent for agent in room if agent not in failing]
+        failing = _failing(kernel, bucket, row, room, now)
+        room = [agent for agent in room if agent not in failing]
         rate = _rates.short_of(kernel, bucket, now) if bucket.rates and room else None
         if rate is None:
             _start_or_park(kernel, bucket, row, room, failing, now)
@@ -132,6 +140,18 @@ def _start_or_park(
         refusal = _try(kernel, bucket, row, candidates, now)
     if refusal is not None:
         _park(kernel, bucket, row, room, refusal, failing)
+
+
+def _failing(
+    kernel: KernelState, bucket: Bucket, row: TaskRow, room: list[AgentRow], now: int
+) -> list[AgentRow]:
+    """Of the agents with *room*, those to which *row* prefers to wait for others."""
+    found: list[AgentRow] = []
+    if row.extra is not None and row.extra.failed_on:
+        found = [a for a in room if _breakers.avoided(bucket, row, a, now)]
+    if kernel.config.waits_for_better and room and len(room) < len(bucket.agents):
+        found += [a for a in room if better_than(bucket, a) is not None]
+    return found
 
 
 def _start_within_quotas(
@@ -264,6 +284,7 @@ def _try(
                 and bucket.share is None
                 and kernel.under_way is None
                 and not agent.lease_ns
+                and agent.info.breaker is None
                 and len(bucket.agents) == 1
                 and bucket.agents_version >= 0
             ):

@@ -18,9 +18,13 @@ from operator import attrgetter
 from typing import Any, Final
 
 from taskorch.events import (
+    AgentDraining,
     AgentJoined,
     AgentLost,
+    AgentProbed,
+    AgentRestored,
     AgentReturned,
+    AgentTripped,
     AnswerRefused,
     EventEmitted,
     Fact,
@@ -45,6 +49,7 @@ from taskorch.kernel import (
     _admission,
     _allocations,
     _attempts,
+    _breakers,
     _dependencies,
     _edges,
     _leases,
@@ -265,6 +270,26 @@ def _back(kernel: KernelState, event: AgentReturned, now: int) -> None:
     _leases.heard(kernel, kernel.agents[event.agent_id], now)
 
 
+def _tripped(kernel: KernelState, event: AgentTripped, now: int) -> None:
+    agent = kernel.agents[event.agent_id]
+    _breakers.opened(kernel, agent, event.capability, event.until_ns, now)
+
+
+def _probed(kernel: KernelState, event: AgentProbed, now: int) -> None:
+    agent = kernel.agents[event.agent_id]
+    _breakers.half_opened(kernel, agent, event.capability, now)
+
+
+def _restored(kernel: KernelState, event: AgentRestored, now: int) -> None:
+    agent = kernel.agents[event.agent_id]
+    _breakers.closed(kernel, agent, event.capability, now)
+
+
+def _draining(kernel: KernelState, event: AgentDraining, _: int) -> None:
+    why = event.reason if event.draining else ""
+    _breakers.drained(kernel, kernel.agents[event.agent_id], why)
+
+
 def _epoch(kernel: KernelState, event: OrchestratorStarted, _: int) -> None:
     kernel.epoch = event.epoch
 
@@ -282,6 +307,10 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     AgentJoined: _joined,
     AgentLost: _lost,
     AgentReturned: _back,
+    AgentTripped: _tripped,
+    AgentProbed: _probed,
+    AgentRestored: _restored,
+    AgentDraining: _draining,
     PoolsChanged: _pools.changed,
     QuotasChanged: _quotas.changed,
     ResultRemembered: _remembered.remembered,
@@ -454,6 +483,11 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
             said[f"agent {name}"] = (
                 agent.info,
                 agent.lost,
+                agent.draining,
+                {
+                    capability: (one.state, one.since_ns, one.until_ns, one.trips)
+                    for capability, one in agent.breakers.items()
+                },
                 agent.running,
                 agent.completed,
                 agent.failed,

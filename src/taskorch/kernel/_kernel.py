@@ -14,6 +14,7 @@ from taskorch.kernel import (
     _allocations,
     _application,
     _attempts,
+    _breakers,
     _control,
     _dispatch,
     _driving,
@@ -91,6 +92,7 @@ class Kernel(KernelState):
     note_fault: Final = _faults.note_fault
     beat: Final = _leases.beat
     leave: Final = _leases.leave
+    drain: Final = _breakers.drain
     excuse: Final = _leases.excuse
     tick: Final = _tick.tick
     evict: Final = _application.evict

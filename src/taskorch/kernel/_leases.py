@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from taskorch.events import AgentJoined, AgentLost, AgentReturned
 from taskorch.kernel import _attempts, _queue, _timers
 from taskorch.kernel._application import is_under_way
-from taskorch.kernel._rows import AgentRow, AttemptOutcome, TaskRow
+from taskorch.kernel._rows import GOING, AgentRow, AttemptOutcome, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import Agent
 
@@ -32,6 +32,8 @@ def add(kernel: KernelState, info: Agent, now: int) -> AgentRow:
         lose(kernel, row, now, "it has started anew")
     kernel.note(AgentJoined, now, info)
     row.describe(info)
+    if row.draining == GOING:
+        row.draining = ""
     heard(kernel, row, now)
     return row
 

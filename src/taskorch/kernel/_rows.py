@@ -32,6 +32,8 @@ from taskorch.model import (
 
 #: Pools whose names begin so are those of quotas.
 QUOTA: Final = "quota:"
+#: Why an agent is drained that is to leave: it is not any more if it joins anew.
+GOING: Final = "it is to go"
 #: The built-in agent, which runs plain functions and programs.
 LOCAL: Final = "local"
 
@@ -247,6 +249,7 @@ class RowExtra:
         "decision",
         "due_ns",
         "error",
+        "failed_on",
         "failure_class",
         "first_ns",
         "first_roots",
@@ -293,6 +296,8 @@ class RowExtra:
         #: What kind of failure that was, or ""; and what the attempt was seen to use.
         self.failure_class: str = ""
         self.usage: Units = ()
+        #: The agents with a breaker on which it has failed.
+        self.failed_on: tuple[str, ...] = ()
         #: When its first attempt began.
         self.first_ns: int = 0
         self.last_delay_ns: int = 0
@@ -371,12 +376,38 @@ class Record:
         return Performance(self.completed, self.failed, latency)
 
 
+#: An end of an attempt: when, whether it was a failure, of what task, which required
+#: what.
+AttemptEnd: TypeAlias = tuple[int, bool, str, tuple[str, ...]]
+
+
+class BreakerRow:
+    """One breaker of an agent, for a capability or (as "") for all that it does."""
+
+    __slots__ = ("passed", "probes", "since_ns", "state", "trips", "until_ns")
+
+    def __init__(self) -> None:
+        self.state: Literal["closed", "open", "half-open"] = "closed"
+        #: Since when: what began before does not count.
+        self.since_ns: int = 0
+        #: When it is half-open, if it is open.
+        self.until_ns: int = 0
+        #: How often it has opened since it was last closed.
+        self.trips: int = 0
+        #: The attempts that are under way as probes, and how many have ended well.
+        self.probes: dict[TaskRow, None] = {}
+        self.passed: int = 0
+
+
 class AgentRow:
     """The state of one agent."""
 
     __slots__ = (
+        "breakers",
         "capacity",
         "completed",
+        "draining",
+        "ends",
         "failed",
         "heard_ns",
         "info",
@@ -402,6 +433,12 @@ class AgentRow:
         self.used: dict[str, int] = {}
         #: It takes no work until it is heard of again.
         self.lost: bool = False
+        #: Why it gets nothing new though it is there, or "".
+        self.draining: str = ""
+        #: Its breakers that have ever opened, by capability.
+        self.breakers: dict[str, BreakerRow] = {}
+        #: The latest ends of attempts there, if it has a breaker.
+        self.ends: deque[AttemptEnd] = deque(maxlen=SAMPLE_SIZE)
         #: The latest sign of life.
         self.heard_ns: int = 0
         #: When to check whether its lease is over; 0 is never.
@@ -960,6 +997,11 @@ class AgentView:
     def is_lost(self) -> bool:
         """Whether the agent is lost, and gets no work."""
         return self._row.lost
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the agent ends what it has begun, and gets nothing new."""
+        return bool(self._row.draining)
 
     def performance(self, task_type: str) -> Performance:
         """How well it has done at tasks of *task_type*."""

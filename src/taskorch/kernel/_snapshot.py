@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
+import attrs
+
 from taskorch.errors import InternalError
 from taskorch.events import (
     TASK_ID,
@@ -28,12 +30,18 @@ from taskorch.events import (
     TaskSubmitted,
     TaskUnblocked,
 )
-from taskorch.kernel import _allocations, _application, _dependencies, _quotas
+from taskorch.kernel import (
+    _allocations,
+    _application,
+    _breakers,
+    _dependencies,
+    _quotas,
+)
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
 from taskorch.kernel._history import row_extra
 from taskorch.kernel._rows import AgentRow, PoolRow, Record, TaskRow, TypeRow
 from taskorch.kernel._state import KernelState
-from taskorch.model import TERMINAL, Agent, Resources, TaskState, Units
+from taskorch.model import TERMINAL, Agent, Breaker, Resources, TaskState, Units
 
 #: Rises when what a snapshot consists of changes.
 _SCHEMA: Final = 4
@@ -116,7 +124,13 @@ def _agent_out(agent: AgentRow) -> dict[str, Any]:
         "capacity": None if info.capacity is None else _units_out(info.capacity.units),
         "request": _units_out(info.request.units),
         "lease": info.lease,
+        "breaker": None if info.breaker is None else attrs.asdict(info.breaker),
         "lost": agent.lost,
+        "draining": agent.draining,
+        "breakers": [
+            [name, one.state, one.since_ns, one.until_ns, one.trips, one.passed]
+            for name, one in agent.breakers.items()
+        ],
         "completed": agent.completed,
         "failed": agent.failed,
         "records": {
@@ -137,6 +151,8 @@ def _agent_in(told: dict[str, Any]) -> Agent:
         capacity=capacity,
         request=Resources.from_units(_units_in(told["request"])),
         lease=told["lease"],
+        # There were none before this.
+        breaker=Breaker(**told["breaker"]) if told.get("breaker") else None,
     )
 
 
@@ -207,6 +223,7 @@ class Restoration:
         for told in state["agents"]:
             agent = kernel.agents[told["name"]] = AgentRow(_agent_in(told))
             agent.lost = told["lost"]
+            agent.draining = told.get("draining", "")
             kernel.agents_version += 1
         for name in state["types"]:
             kernel.types[name] = TypeRow()
@@ -331,7 +348,9 @@ class Restoration:
         for name in _SUMS:
             setattr(kernel, name, counters[name])
         for told in state["agents"]:
-            _count_agent(kernel.agents[told["name"]], told)
+            agent = kernel.agents[told["name"]]
+            _count_agent(agent, told)
+            _breakers.restore(kernel, agent, told.get("breakers", ()))
         for name, told in state["types"].items():
             _count_type(kernel.types[name], told)
         # Of what began before there was a quota, no fact that was folded says that.

@@ -7,6 +7,7 @@ from heapq import heappop
 from taskorch.events import QuestionReminded, TaskDue
 from taskorch.kernel import (
     _attempts,
+    _breakers,
     _control,
     _dependencies,
     _joins,
@@ -33,7 +34,8 @@ def tick(kernel: KernelState, now: int) -> None:
 def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
     _, _, kind, row, _ = timer
     if isinstance(row, AgentRow):
-        _leases.check(kernel, row, now)
+        act = _leases.check if kind == _timers.LEASE else _breakers.probe
+        act(kernel, row, now)
     elif isinstance(row, RetainedEvent):
         _waits.forget(kernel, row)
     elif isinstance(row, RateRow):

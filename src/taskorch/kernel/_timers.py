@@ -37,6 +37,8 @@ LEASE: Final = 5
 RETAINED: Final = 6
 #: A token is free again for which a bucket waits.
 TOKEN: Final = 7
+#: A breaker of an agent has been open for its time.
+BREAKER: Final = 9
 #: A question is still open.
 REMIND: Final = 8
 
@@ -59,7 +61,10 @@ def is_alive(timer: Timer) -> bool:
     """Whether *timer* still means something."""
     when, _, kind, row, attempt = timer
     if isinstance(row, AgentRow):
-        return row.lease_due_ns == when and not row.lost
+        breakers = row.breakers.values() if kind == BREAKER else ()
+        return (kind == LEASE and row.lease_due_ns == when and not row.lost) or any(
+            one.state == "open" and one.until_ns == when for one in breakers
+        )
     if isinstance(row, (RetainedEvent, RateRow)):
         return row.until_ns == when
     if kind == EXPIRE:

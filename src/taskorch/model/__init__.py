@@ -7,7 +7,9 @@ Frozen values: what users write down and what they are told.
 """
 
 from taskorch.model._agent import Agent as Agent
+from taskorch.model._agent import Breaker as Breaker
 from taskorch.model._agent import Performance as Performance
+from taskorch.model._agent import check_breaker as check_breaker
 from taskorch.model._cache import Cache as Cache
 from taskorch.model._checks import check_capabilities as check_capabilities
 from taskorch.model._checks import check_count as check_count
@@ -24,6 +26,15 @@ from taskorch.model._explanation import Remedy as Remedy
 from taskorch.model._explanation import Stuck as Stuck
 from taskorch.model._filter import FILTERS as FILTERS
 from taskorch.model._filter import TaskFilter as TaskFilter
+from taskorch.model._fleet import AGENT_KINDS as AGENT_KINDS
+from taskorch.model._fleet import AgentHealth as AgentHealth
+from taskorch.model._fleet import AgentInstance as AgentInstance
+from taskorch.model._fleet import AgentMatch as AgentMatch
+from taskorch.model._fleet import AgentTemplate as AgentTemplate
+from taskorch.model._fleet import Capability as Capability
+from taskorch.model._fleet import ScalingDecision as ScalingDecision
+from taskorch.model._fleet import level_names as level_names
+from taskorch.model._fleet import levels_of as levels_of
 from taskorch.model._ids import check_id as check_id
 from taskorch.model._ids import id_problem as id_problem
 from taskorch.model._joins import JOINS as JOINS

@@ -5,8 +5,11 @@ from __future__ import annotations
 import attrs
 
 from taskorch._frozen import frozen
+from taskorch.errors import InvalidTaskError
+from taskorch.model._checks import check_count, check_fraction
 from taskorch.model._resources import Resources
-from taskorch.model._show import shown
+from taskorch.model._retry_policy import check_seconds
+from taskorch.model._show import show, shown
 from taskorch.model._task import NO_RESOURCES
 
 
@@ -16,6 +19,59 @@ def _as_said(capacity: Resources | None) -> Resources | None:
         return capacity
     none_of = [(name, 0) for name in capacity.zeros]
     return Resources.from_units(tuple(sorted([*capacity.units, *none_of])))
+
+
+@frozen
+class Breaker:
+    """
+    When an agent that fails gets no more work, and for how long.
+
+    It counts the latest ends of attempts on the agent, and, for one with several
+    capabilities, those for each capability. It opens if enough different tasks have
+    failed there, most of what ended there failed, and most of the other agents do
+    better: what fails everywhere is the fault of the tasks. Once it has been open for
+    its time it is half-open: so many attempts are let through, as probes. If all end
+    well it is closed; if one fails, it is open for twice as long, up to 16 times.
+
+    Attributes:
+        failures: So many different tasks must have failed.
+        within: In so many seconds.
+        open: Seconds until the first probe.
+        probes: Attempts at once while it is half-open, and that must end well.
+        rate: The least share of the ends in that time that are failures, from 0 to 1.
+        most_open: The most of the agents (with that capability) that are without work
+            because of breakers at once, as a share from 0 to 1: of one agent, none is.
+    """
+
+    failures: int = 5
+    within: float = 60.0
+    open: float = 30.0
+    probes: int = 1
+    rate: float = 0.5
+    most_open: float = 0.5
+
+    __repr__ = shown
+
+
+def check_breaker(breaker: Breaker | None) -> Breaker | None:
+    """
+    Return *breaker* if it can work.
+
+    Raises:
+        InvalidTaskError: It is none, or a value is out of its range.
+    """
+    if breaker is None:
+        return None
+    if not isinstance(breaker, Breaker):
+        msg = f"breaker: a Breaker is needed, not {show(breaker)}"
+        raise InvalidTaskError(msg, hint="Breaker(failures=5, open=30)")
+    check_count("breaker: failures", breaker.failures, least=1)
+    check_count("breaker: probes", breaker.probes, least=1)
+    check_seconds("breaker: within", breaker.within, zero=False)
+    check_seconds("breaker: open", breaker.open, zero=False)
+    check_fraction("breaker: rate", breaker.rate)
+    check_fraction("breaker: most_open", breaker.most_open)
+    return breaker
 
 
 @frozen
@@ -35,6 +91,7 @@ class Agent:
         request: What a task takes on it that does not say itself.
         lease: Seconds without a sign of life after which it counts as lost; None: it
             lives in our own process, and dies with us.
+        breaker: When it gets no more work because it fails; None: it always does.
     """
 
     name: str
@@ -43,6 +100,7 @@ class Agent:
     capacity: Resources | None = attrs.field(default=None, converter=_as_said)
     request: Resources = NO_RESOURCES
     lease: float | None = None
+    breaker: Breaker | None = None
 
     __repr__ = shown
 

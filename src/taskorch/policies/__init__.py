@@ -15,6 +15,8 @@ The policies that come with the library: a default for each protocol, and a seco
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from taskorch.policies._agent_pool import AgentPool as AgentPool
+from taskorch.policies._agent_pool import PoolSample as PoolSample
 from taskorch.policies._allocator import PoolAllocator as PoolAllocator
 from taskorch.policies._queue import FifoQueue as FifoQueue
 from taskorch.policies._queue import PriorityQueue as PriorityQueue

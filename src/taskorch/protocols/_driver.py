@@ -8,7 +8,7 @@ of agents) runs in a simulation as it is, in virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from taskorch._frozen import frozen
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from taskorch.events import Event
     from taskorch.model import Explanation, Stats, TaskStatus
+    from taskorch.protocols._context import AgentView
 
 
 class DriverView(Protocol):
@@ -56,6 +57,26 @@ class DriverView(Protocol):
 
     def state_of(self, task_id: str) -> TaskState | None:
         """The state of a task, or None if it is not known."""
+        ...
+
+    def agents(self) -> Sequence[AgentView]:
+        """All agents that have ever joined, also those that are lost."""
+        ...
+
+    def waiting(self) -> Mapping[tuple[str, ...] | None, int]:
+        """Queued tasks, by the capabilities that they require."""
+        ...
+
+    def agent_totals(self, prefix: str) -> tuple[int, float | None]:
+        """Of agents whose names begin so: attempts that have ended, and the latency."""
+        ...
+
+    def starting(self, template: str) -> Sequence[str]:
+        """Ids of agents of a template that were started and have not joined yet."""
+        ...
+
+    def given_up(self, template: str) -> str:
+        """Why agents of a template are not spawned any more, or ""."""
         ...
 
 
@@ -241,6 +262,7 @@ class AddAgent:
             capacity=info.capacity,
             request=info.request,
             executor=self.executor,
+            breaker=info.breaker,
         )
         return add(self.handler) if callable(add) else add
 

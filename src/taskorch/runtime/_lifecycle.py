@@ -498,6 +498,8 @@ class Lifecycle:
         rt = self._rt
         if rt.driven is not None:
             self._wait(rt.driven.close, _MARGIN)
+        if rt.fleet is not None:
+            rt.fleet.end_soon()
         self._wait(rt.attempts.close, _PROGRAM_MARGIN)
         with rt.lock:
             # After a fault, a step may have been left with a thread in its hand.

@@ -11,7 +11,15 @@ import attrs
 from taskorch._limits import FAULT_SECONDS, NS
 from taskorch.errors import ProgramFailedError, UnknownTaskError
 from taskorch.events import HealthReported, PerformanceReported, StatsReported
-from taskorch.kernel import AgentRow, TaskRow, awaits, moves_of, past_of, without_quotas
+from taskorch.kernel import (
+    GOING,
+    AgentRow,
+    TaskRow,
+    awaits,
+    moves_of,
+    past_of,
+    without_quotas,
+)
 from taskorch.model import (
     TERMINAL,
     AgentStats,
@@ -263,7 +271,9 @@ def _queue(runtime: Runtime) -> HealthCheck:
 
 def _agents(runtime: Runtime) -> HealthCheck:
     """Whether all agents are there that were."""
-    agents = list(runtime.kernel.agents.values())
+    every = runtime.kernel.agents.values()
+    # Those that were to go are not missed.
+    agents = [agent for agent in every if not (agent.lost and agent.draining == GOING)]
     lost = [agent.name for agent in agents if agent.lost]
     if not lost:
         return HealthCheck("agents", "ok")

@@ -119,6 +119,7 @@ class Runtime:
         "epoch",
         "executors",
         "fault",
+        "fleet",
         "halted",
         "has_unresolvable",
         "joining",
@@ -285,6 +286,8 @@ class Runtime:
         self.alerts: Any = None
         #: What agents try themselves when an attempt has failed, once there is some.
         self.strategies: Any = None
+        #: Agents that are spawned, once there are any.
+        self.fleet: Any = None
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
@@ -680,7 +683,7 @@ class Runtime:
             # The kernel knows those of earlier lives, too.
             known = self.kernel.agents.get(info.name)
             # One of another process may be back, once it counts as lost.
-            join(is_back=info.lease is not None and known is not None and known.lost)
+            join(is_back=known is not None and known.lost)
             self.kernel.add_agent(info, now)
             if self.kernel.blocked and self.committer is not None:
                 for row in list(self.kernel.tasks.values()):

@@ -25,7 +25,7 @@ class AgentWorld(Protocol):
     nature: Nature
     agents: dict[str, InProcessAgent | RemoteAgent]
 
-    def outcome(self, task: Task, fence: Fence) -> Outcome:
+    def outcome(self, task: Task, fence: Fence, agent: str = "") -> Outcome:
         """What becomes of an attempt."""
         ...
 
@@ -112,7 +112,9 @@ class RemoteAgent:
         self._seen[fence] = None
         world = self.world
         now = world.timeline.now
-        run = Run(self.info.name, fence, world.outcome(task, fence), now)
+        run = Run(
+            self.info.name, fence, world.outcome(task, fence, self.info.name), now
+        )
         run.lease_ns = _BEATS * self._beat_ns
         self.runs[fence] = run
         world.began(run)

@@ -49,7 +49,7 @@ class InProcess(AttemptExecutor[_Run]):
         agent = world.agents[row.agent.name]
         assert isinstance(agent, InProcessAgent)  # noqa: S101 - see Life
         now = timeline.now
-        outcome = world.outcome(row.cargo._task, attempt.full_fence)
+        outcome = world.outcome(row.cargo._task, attempt.full_fence, row.agent.name)
         run = _Run(row.agent.name, attempt, outcome, now)
         self.runs[row.id, attempt.number] = run
         world.began(run)

@@ -93,6 +93,8 @@ class World:
         self.id_parts: tuple[str, Iterator[int]] = ("task-", count(1))
         #: What is known of the work, by type and by task.
         self.by_type: dict[str, What] = {}
+        #: What all work comes to on an agent, where that is said.
+        self.by_agent: dict[str, What] = {}
         self.by_id: dict[str, What] = {}
         #: What callers were told: a task was accepted (None), or ended so.
         self.acknowledged: dict[str, TaskState | None] = {}
@@ -139,10 +141,10 @@ class World:
 
     # -- the work ------------------------------------------------------------------
 
-    def outcome(self, task: Task, fence: Fence) -> Outcome:
-        """What becomes of an attempt at *task*."""
-        what: What | None = None
-        if self.by_id:
+    def outcome(self, task: Task, fence: Fence, agent: str = "") -> Outcome:
+        """What becomes of an attempt at *task*, on this agent."""
+        what = self.by_agent.get(agent)
+        if what is None and self.by_id:
             what = self.by_id.get(fence[1])
             if what is None:
                 what = self.by_id.get(fence[1].partition("~")[0])

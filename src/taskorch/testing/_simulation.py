@@ -43,6 +43,7 @@ from taskorch.kernel import Kernel, KernelConfig
 from taskorch.kernel import explain as explain_row
 from taskorch.model import (
     Agent,
+    Breaker,
     Explanation,
     FilterFields,
     Resources,
@@ -51,6 +52,7 @@ from taskorch.model import (
     TaskFilter,
     TaskState,
     TaskStatus,
+    check_breaker,
     check_count,
     check_event,
     check_id,
@@ -330,6 +332,8 @@ class Simulation:
         speed: float = 1.0,
         lease: float | None = None,
         executor: str = "auto",
+        breaker: Breaker | None = None,
+        work: What | None = None,
     ) -> Agent:
         """
         An agent joins.
@@ -344,6 +348,8 @@ class Simulation:
             lease: Seconds after which it counts as lost if nothing is heard of it;
                 None: it lives in the process of the orchestrator.
             executor: Not used: nothing is really run.
+            breaker: When it gets no more work because it fails; None: it always does.
+            work: What all work comes to there, as for `work`; None: as elsewhere.
 
         Raises:
             InvalidTaskError: The name is taken, or an argument is not what it says.
@@ -363,8 +369,12 @@ class Simulation:
             capacity,
             request or Resources(),
             lease,
+            check_breaker(breaker),
         )
+        what = None if work is None else as_what(work)
         self.world.add_agent(info, speed)
+        if what is not None:
+            self.world.by_agent[info.name] = what
         return info
 
     def remove_agent(self, name: str) -> bool:
@@ -383,6 +393,45 @@ class Simulation:
             return life.kernel.leave(name, (), life.now())
 
         return self.world.do(act)
+
+    def drain_agent(self, name: str, reason: str = "it is to go") -> bool:
+        """
+        An agent gets no new work; False if it has got none already.
+
+        Raises:
+            UnknownAgentError: There is none of this name.
+        """
+        if name not in self.world.agents:
+            msg = f"there is no agent {name!r}"
+            raise UnknownAgentError(msg)
+
+        def act() -> bool:
+            life = self._life()
+            return life.kernel.drain(name, reason, life.now())
+
+        return self.world.do(act)
+
+    def terminate(self, name: str) -> bool:
+        """
+        An agent gets no new work, and goes for good when it has none.
+
+        Raises:
+            UnknownAgentError: There is none of this name.
+        """
+        drained = self.drain_agent(name)
+
+        def look() -> None:
+            life = self.world.life
+            if life is None or life.kernel.agents[name].lost:
+                return
+            if life.kernel.agents[name].running:
+                self.at(self._clock() + 1.0, look)
+            else:
+                self.world.do(lambda: life.kernel.leave(name, (), life.now()))
+                self.world.agents.pop(name, None)
+
+        look()
+        return drained
 
     def work(self, type: str, what: What) -> None:  # noqa: A002 - as Task calls it
         """

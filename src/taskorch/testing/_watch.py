@@ -41,9 +41,13 @@ from typing import Any, Final, TypeAlias
 
 from taskorch.errors import InternalError
 from taskorch.events import (
+    AgentDraining,
     AgentJoined,
     AgentLost,
+    AgentProbed,
+    AgentRestored,
     AgentReturned,
+    AgentTripped,
     AllocationChanged,
     AttemptReturned,
     AttemptStopping,
@@ -842,6 +846,10 @@ _RARE: Final[dict[type[Event], Callable[[_Books, Any], None]]] = {
     AgentJoined: _Books.change_agent,
     AgentLost: _Books.change_agent,
     AgentReturned: _Books.change_agent,
+    AgentTripped: _Books.change_agent,
+    AgentProbed: _Books.change_agent,
+    AgentRestored: _Books.change_agent,
+    AgentDraining: _Books.change_agent,
     PoolsChanged: _Books.change_pools,
     QuotasChanged: _Books.change_quotas,
     ResourcesAllocated: _Books.allocate,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from taskorch.kernel import _breakers
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting, least
 from taskorch.kernel._explain._holders import NAMED
 from taskorch.kernel._joins import holds
@@ -195,7 +196,9 @@ def _mending(
 def _is_hopeless(kernel: KernelState, row: TaskRow) -> bool:
     """Whether no agent can do *row*, as far as is known now."""
     bucket = row.bucket
-    return bucket.agents_version == kernel.agents_version and not bucket.agents
+    if bucket.agents_version != kernel.agents_version or bucket.agents:
+        return False
+    return not _breakers.for_now(kernel, bucket)
 
 
 def reruns(

@@ -9,7 +9,7 @@ from typing import Final
 
 from taskorch._frozen import frozen
 from taskorch._limits import NS
-from taskorch.kernel import _backfill, _books
+from taskorch.kernel import _backfill, _books, _breakers
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, better_than, in_pools, match, vetoed
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
@@ -100,7 +100,8 @@ class Start:
         found = [self._paused] if kernel.paused else []
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, self._row, self._now)
-        agents = bucket.agents or bucket.matching
+        agents = [*bucket.agents, *_breakers.for_now(kernel, bucket)]
+        agents = agents or bucket.matching
         # Before the allocator is asked what it would say if more were free.
         kept = _backfill.reservation(kernel, self._now)
         if kept is not None:
@@ -200,8 +201,11 @@ class Start:
     def _not_free(self, agent: AgentRow) -> list[_Short]:
         """Whether *agent* is there, has a slot, and is to have the task at all."""
         found: list[_Short] = []
-        if agent.lost:
-            found.append(_Short(partial(self._lost, agent), hopeless=True))
+        for one in _breakers.shut_out(agent, self._bucket.spec.requires):
+            hopeless = one.why in ("lost", "draining")
+            found.append(_Short(partial(self._shut, agent, one), hopeless=hopeless))
+        if _breakers.avoided(self._bucket, self._row, agent, self._now):
+            found.append(_Short(partial(self._failed_there, agent)))
         free = agent.limit - agent.running - self._ahead[agent]
         if free < 1:
             found.append(_Short(partial(self._busy, agent, 1 - free)))
@@ -433,14 +437,49 @@ class Start:
             "slot", detail, "concurrency", 1, 0, names, agent=agent, remedies=remedies
         )
 
-    def _lost(self, agent: AgentRow) -> Blocker:
+    def _shut(self, agent: AgentRow, shut: _breakers.ShutOut) -> Blocker:
+        """*agent* gets no such work."""
         name = agent.name
-        words = f"Agent {name} must give a sign of life, or join again."
-        back = Remedy("agent_back", words, name=name)
-        detail = f"Agent {name} is lost: it is to be heard of again first."
+        until = None
+        if shut.why == "lost":
+            detail = f"Agent {name} is lost: it is to be heard of again first."
+            words = f"Agent {name} must give a sign of life, or join again."
+            back = Remedy("agent_back", words, name=name)
+        elif shut.why == "draining":
+            detail = f"Agent {name} gets no new work: {agent.draining}."
+            words = f"Let it have work again: orch.agents.drain({name!r}, on=False)."
+            back = Remedy("agent_back", words, name=name)
+        else:
+            what = f" for {shut.capability}" if shut.capability else ""
+            if shut.why == "breaker open":
+                until = max(0, shut.until_ns - self._now) / NS
+                detail = (
+                    f"The breaker of agent {name}{what} is open, because what it does "
+                    f"fails: the next probe is in {in_words(until)}."
+                )
+            else:
+                detail = (
+                    f"The breaker of agent {name}{what} is half-open, and all its "
+                    "probes are under way."
+                )
+            words = f"Wait for a probe on {name} that ends well."
+            back = Remedy("wait", words, seconds=until)
         return Blocker(
-            "agent", detail, name, agent=name, remedies=(back, *self._others())
+            "agent",
+            detail,
+            name,
+            until=until,
+            agent=name,
+            remedies=(back, *self._others()),
         )
+
+    def _failed_there(self, agent: AgentRow) -> Blocker:
+        """It has failed on *agent*, where most fails, and waits for another one."""
+        name = agent.name
+        detail = (
+            f"It has failed on agent {name}, as most does there: others come first."
+        )
+        return Blocker("agent", detail, name, agent=name, remedies=self._others())
 
     def _busy(self, agent: AgentRow, missing: int) -> Blocker:
         """*agent* lacks so many slots."""

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from taskorch._frozen import frozen
-from taskorch.kernel import _books
+from taskorch.kernel import _books, _breakers
 from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
@@ -215,7 +215,8 @@ class Search:
         if bucket.agents_version != kernel.agents_version:
             match(kernel, bucket, row, self._now)
         cause = None
-        if not bucket.agents or self._is_beyond_quota(bucket):
+        agents = bucket.agents or _breakers.for_now(kernel, bucket)
+        if not agents or (bucket.agents and self._is_beyond_quota(bucket)):
             found = Start(kernel, row, self._now).impossible()
             detail = " ".join(dict.fromkeys(blocker.detail for blocker in found))
             remedies = tuple(dict.fromkeys(r for b in found for r in b.remedies))

@@ -1,0 +1,564 @@
+"""The agents that are spawned: templates, processes, and what became of them."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch._limits import NS
+from taskorch._managers._line_program import LineProgram, end_group
+from taskorch.errors import InvalidTaskError, NotRunningError, UnknownAgentError
+from taskorch.kernel import GOING, AgentRow, PolicyFault, shut_out
+from taskorch.model import (
+    AGENT_KINDS,
+    AgentHealth,
+    AgentInstance,
+    AgentMatch,
+    AgentTemplate,
+    Capability,
+    Resources,
+    ScalingDecision,
+    Task,
+    check_breaker,
+    check_count,
+    check_id,
+    check_seconds,
+    level_names,
+    levels_of,
+)
+from taskorch.model._show import show
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+#: A template whose agents fail so often in so many seconds is given up.
+_MOST_FAILURES: Final = 5
+_PERIOD: Final = 60.0
+_GIVEN_UP: Final = "what is given up is"
+#: Seconds between two looks at processes.
+_LOOK: Final = 0.2
+#: What `spawn` may say anew.
+_CONFIG: Final = ("id", "max_concurrency", "capabilities", "capacity", "request")
+_WITH_HANDLER: Final = ("auto", "thread", "asyncio", "process", "program")
+_WITH_COMMAND: Final = ("lines", "service")
+
+
+@attrs.define(eq=False)
+class Spawned:
+    """An agent that was spawned here."""
+
+    id: str
+    template: AgentTemplate
+    since: float
+    process: subprocess.Popen[bytes] | None = None
+    lines: LineProgram | None = None
+    #: It has joined.
+    joined: bool = False
+    #: When it is to go, whatever it runs.
+    until: float | None = None
+    #: Why there is none, if it has failed.
+    failed: str = ""
+
+
+class Fleet:
+    """All that `orch.agents` knows of agents that it spawns."""
+
+    def __init__(self, runtime: Any, orchestrator: Any) -> None:
+        self._rt: Runtime = runtime
+        self._orch = orchestrator
+        self._lock = threading.RLock()
+        self.templates: dict[str, AgentTemplate] = {}
+        self.spawned: dict[str, Spawned] = {}
+        self.given_up: dict[str, str] = {}
+        self.pools: dict[str, Any] = {}
+        #: What was decided when an agent was to be provided for what is required.
+        self.provisions: deque[ScalingDecision] = deque(maxlen=100)
+        self._failures: dict[str, deque[float]] = {}
+        self._looks = False
+
+    # -- templates -----------------------------------------------------------------
+
+    def template(self, template: AgentTemplate) -> AgentTemplate:
+        """Keep a template that was checked; one of its name is replaced."""
+        _check(template)
+        with self._lock:
+            self.templates[template.name] = template
+            self.given_up.pop(template.name, None)
+            self._failures.pop(template.name, None)
+        return template
+
+    def template_named(self, name: str) -> AgentTemplate:
+        """The template of this name."""
+        found = self.templates.get(name)
+        if found is None:
+            near = get_close_matches(str(name), self.templates, 1)
+            msg = f"there is no template of agents {show(name)}"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else "orch.agents.template(name, …) makes one"
+            )
+            raise InvalidTaskError(msg, hint=hint)
+        return found
+
+    # -- spawning ------------------------------------------------------------------
+
+    def spawn(self, name: str, config: Mapping[str, Any]) -> Spawned:
+        """Start an agent."""
+        template = self.template_named(name)
+        if name in self.given_up:
+            msg = f"agents of {name!r} are not spawned: {self.given_up[name]}"
+            hint = f"mend it, and say orch.agents.template({name!r}, …) anew"
+            raise InvalidTaskError(msg, hint=hint)
+        known = dict(config)
+        for key in known:
+            if key not in _CONFIG:
+                near = get_close_matches(str(key), _CONFIG, 1)
+                msg = f"spawn({name!r}): {key!r} is no key of a configuration"
+                hint = f"did you mean {near[0]!r}?" if near else ", ".join(_CONFIG)
+                raise InvalidTaskError(msg, hint=hint)
+        agent_id = known.pop("id", None)
+        for key in ("capacity", "request"):
+            if known.get(key) is not None:
+                known[key] = Resources.of(known[key], key)
+        if "capabilities" in known:
+            known["capabilities"] = levels_of(known["capabilities"])
+        template = attrs.evolve(template, **known)
+        _check(template)
+        with self._lock:
+            if agent_id is None:
+                agent_id = self._free_id(name)
+            if check_id(agent_id) in self.spawned or self._is_there(agent_id):
+                msg = f"there is an agent {agent_id!r} already"
+                raise InvalidTaskError(msg, hint="give it another id, or none")
+            one = Spawned(agent_id, template, time.monotonic())
+            self.spawned[agent_id] = one
+        try:
+            self._start(one)
+        except BaseException:
+            self.spawned.pop(agent_id, None)
+            raise
+        return one
+
+    def provision(self, wanted: Mapping[str, int]) -> AgentInstance | None:
+        """Spawn an agent with these levels, or say why there is none."""
+        able = [
+            template
+            for template in self.templates.values()
+            if all(
+                template.capabilities.get(n, 0) >= level for n, level in wanted.items()
+            )
+        ]
+        words = ", ".join(Capability(name, level) for name, level in wanted.items())
+        why = f"no template has {words}"
+        spawned: AgentInstance | None = None
+        name = ""
+        for template in able:
+            name = template.name
+            mine = [
+                one for one in self.all() if one.type == name and one.status != "lost"
+            ]
+            pool = self.pools.get(name)
+            if pool is not None and len(mine) >= pool.max_agents:
+                why = f"{words} is needed, and there are {len(mine)} agents of {name}, "
+                why += "which is max_agents"
+                continue
+            if name in self.given_up:
+                why = (
+                    f"{words} is needed, and {name} is given up: {self.given_up[name]}"
+                )
+                continue
+            why = f"no agent has {words}, and those of {name} have"
+            spawned = self.instance(self.spawn(name, {}).id)
+            break
+        now = self._rt.now() / NS
+        many = 0 if spawned is None else 1
+        self.provisions.append(ScalingDecision(now, name, 0, many, why, 0.0))
+        return spawned
+
+    def _free_id(self, name: str) -> str:
+        number = 1
+        while (found := f"{name}-{number}") in self.spawned or self._is_there(found):
+            number += 1
+        return found
+
+    def _is_there(self, agent_id: str) -> bool:
+        row = self._rt.kernel.agents.get(agent_id)
+        return row is not None and not row.lost
+
+    def _start(self, one: Spawned) -> None:
+        template = one.template
+        if template.executor == "service":
+            command = [part.replace("{id}", one.id) for part in template.start]
+            try:
+                one.process = subprocess.Popen(  # noqa: S603 - as the template says
+                    command, stdin=subprocess.DEVNULL, start_new_session=True
+                )
+            except OSError as error:
+                why = f"{command[0]!r} cannot be started: {error.strerror or error}"
+                self.fault(template.name, why)
+                msg = f"agent {one.id}: {why}"
+                raise InvalidTaskError(msg, hint="mend start=[…]") from None
+            self._look_on()
+            return
+        handler, executor = template.handler, template.executor
+        if executor == "lines":
+            handler = one.lines = LineProgram(
+                one.id, template.start, lambda why: self._ended(one, why)
+            )
+            executor = "thread"
+        self._orch.agent(
+            one.id,
+            capabilities=level_names(template.capabilities),
+            max_concurrency=template.max_concurrency,
+            capacity=template.capacity,
+            request=template.request,
+            executor=executor,
+            breaker=template.breaker,
+        )(handler)
+        one.joined = True
+
+    def _ended(self, one: Spawned, why: str) -> None:
+        """The program of an agent has ended; one that does it too often is drained."""
+        if self.fault(one.template.name, why):
+            why = f"{_GIVEN_UP} {one.template.name}: {why}"
+            with suppress(NotRunningError):
+                self._rt.step(lambda now: self._rt.kernel.drain(one.id, why, now))
+
+    def fault(self, name: str, why: str) -> bool:
+        """Agents of a template fail; whether it is given up, which is said once."""
+        with self._lock:
+            now = time.monotonic()
+            times = self._failures.setdefault(name, deque(maxlen=_MOST_FAILURES))
+            times.append(now)
+            if len(times) < _MOST_FAILURES or now - times[0] > _PERIOD:
+                return False
+            if name in self.given_up:
+                return True
+            self.given_up[name] = (
+                f"{_MOST_FAILURES} have failed in {_PERIOD:g} s; the last: {why}"
+            )
+        self._tell(name, self.given_up[name])
+        return True
+
+    def _tell(self, name: str, why: str) -> None:
+        """Say that a template is given up, and ask what is to be done, if one can."""
+        rt = self._rt
+        error = RuntimeError(f"it is given up: {why}")
+        fault = PolicyFault(f"agents of {name}", error)
+        with suppress(NotRunningError):
+            rt.step(lambda now: rt.kernel.note_fault(None, fault, now))
+            question = Task.question(
+                f"Agents of {name} keep failing: {why}. Spawn them again?",
+                options=("spawn", "leave it"),
+                no=(),
+                metadata={"template": name},
+            )
+            self._orch.submit_task(question).add_done_callback(
+                lambda handle: self._answered(name, handle)
+            )
+
+    def _answered(self, name: str, handle: Any) -> None:
+        """Spawn agents of a template again, if that was the answer."""
+        if handle.exception(0) is None and handle.result(0).choice == "spawn":
+            with self._lock:
+                self.given_up.pop(name, None)
+                self._failures.pop(name, None)
+                mine = [one.id for one in self.spawned.values()]
+
+            def restore(now: int) -> None:
+                kernel = self._rt.kernel
+                for agent_id in mine:
+                    row = kernel.agents.get(agent_id)
+                    if row is not None and row.draining.startswith(_GIVEN_UP):
+                        kernel.drain(agent_id, "", now)
+
+            self._rt.step(restore)
+
+    # -- the end -------------------------------------------------------------------
+
+    def terminate(self, agent_id: str, grace: float) -> None:
+        """Let an agent go: at once, or when its work has ended."""
+        row = self.row(agent_id)
+        one = self.spawned.get(agent_id)
+        if row is None:
+            assert one is not None  # noqa: S101 - see `row`
+            self._forget(one)
+            return
+        self._rt.step(lambda now: self._rt.kernel.drain(agent_id, GOING, now))
+        if one is None:
+            one = self.spawned[agent_id] = Spawned(
+                agent_id, _of_itself(row), time.monotonic(), joined=True
+            )
+        one.until = time.monotonic() + grace
+        self.look()
+        if agent_id in self.spawned:
+            self._look_on()
+
+    def _forget(self, one: Spawned) -> None:
+        with self._lock:
+            self.spawned.pop(one.id, None)
+        if one.process is not None:
+            end_group(one.process, soft=one.process.poll() is None)
+        if one.lines is not None:
+            one.lines.stop()
+
+    def end_soon(self) -> None:
+        """The orchestrator stops: end what was started for it."""
+        for one in list(self.spawned.values()):
+            if one.process is not None or one.lines is not None:
+                self._forget(one)
+
+    # -- looking on ----------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Of the driver."""
+        return "agents"
+
+    def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
+        """See `taskorch.protocols.Driver`."""
+        del view
+        needed = any(
+            one.until is not None or one.process is not None
+            for one in list(self.spawned.values())
+        )
+        return ([_Look(self)], now + _LOOK) if needed else ([], None)
+
+    def _look_on(self) -> None:
+        drivers = self._orch.drivers
+        with self._lock:
+            if not self._looks:
+                self._looks = True
+                drivers.add(self)
+        drivers.wake(self.name)
+
+    def look(self) -> None:
+        """See what has become of those that start, run and go."""
+        for one in list(self.spawned.values()):
+            row = self._rt.kernel.agents.get(one.id)
+            here = row is not None and not row.lost
+            over = time.monotonic()
+            if one.until is not None:
+                if not here or row is None or not row.running or over >= one.until:
+                    self._go(one, row)
+                continue
+            process = one.process
+            if process is None:
+                continue
+            if process.poll() is not None:
+                why = f"its process ended with {process.returncode}"
+                self._failed(one, row, why)
+            elif here:
+                one.joined = True
+            elif not one.joined and over - one.since > one.template.spawn_timeout:
+                why = f"it has not joined in {one.template.spawn_timeout:g} s"
+                self._failed(one, row, why)
+
+    def _failed(self, one: Spawned, row: AgentRow | None, why: str) -> None:
+        self._forget(one)
+        if row is not None and not row.lost:
+            self._leave(one.id)
+        self.fault(one.template.name, why)
+
+    def _go(self, one: Spawned, row: AgentRow | None) -> None:
+        if row is not None and not row.lost:
+            self._leave(one.id)
+        self._forget(one)
+
+    def _leave(self, agent_id: str) -> None:
+        rt = self._rt
+        rt.step(lambda now: rt.kernel.leave(agent_id, (), now))
+
+    # -- what is seen --------------------------------------------------------------
+
+    def starting(self, template: str) -> Iterator[str]:
+        """Ids of agents of a template that have not joined yet."""
+        for one in list(self.spawned.values()):
+            if one.template.name == template and not one.joined:
+                yield one.id
+
+    def row(self, agent_id: str) -> AgentRow | None:
+        """What the kernel knows of an agent; None: it starts."""
+        row = self._rt.kernel.agents.get(agent_id)
+        if row is None and agent_id not in self.spawned:
+            near = get_close_matches(str(agent_id), self._rt.kernel.agents, 1)
+            msg = f"there is no agent {show(agent_id)}"
+            hint = f"did you mean {near[0]!r}?" if near else "see orch.agents.list()"
+            raise UnknownAgentError(msg, hint=hint)
+        return row
+
+    def all(self) -> list[AgentInstance]:
+        """All agents, in the order in which they came, those that start last."""
+        with self._rt.lock:
+            every = self._rt.kernel.agents.values()
+            rows = [row for row in every if not (row.lost and row.draining == GOING)]
+            found = [self._instance(row.name, row) for row in rows]
+        names = {row.name for row in rows}
+        late = [
+            one
+            for one in list(self.spawned.values())
+            if one.id not in names and one.id not in self._rt.kernel.agents
+        ]
+        return found + [self._instance(one.id, None) for one in late]
+
+    def instance(self, agent_id: str) -> AgentInstance:
+        """One agent."""
+        row = self.row(agent_id)
+        with self._rt.lock:
+            return self._instance(agent_id, row)
+
+    def _instance(self, agent_id: str, row: AgentRow | None) -> AgentInstance:
+        one = self.spawned.get(agent_id)
+        template = None if one is None else one.template
+        health = self._health(agent_id, row)
+        pid = None
+        if one is not None and one.process is not None:
+            pid = one.process.pid
+        elif one is not None and one.lines is not None:
+            pid = one.lines.pid
+        names = row.info.capabilities if row is not None else ()
+        if template is not None and row is None:
+            names = level_names(template.capabilities)
+        is_ours = template is not None and template.name in self.templates
+        return AgentInstance(
+            agent_id,
+            template.name if template is not None and is_ours else None,
+            "utility" if template is None else template.kind,
+            levels_of(names),
+            health.status,
+            health,
+            Resources() if row is None else row.view.used,
+            0 if row is None else row.running,
+            None if row is None else row.info.max_concurrency,
+            pid,
+        )
+
+    def _health(self, agent_id: str, row: AgentRow | None) -> AgentHealth:
+        if row is None:
+            return AgentHealth(
+                agent_id, "starting", healthy=False, reasons=("it has not joined yet",)
+            )
+        every = [one.why for one in shut_out(row, row.info.capabilities)]
+        quarantined = any(why.startswith("breaker") for why in every)
+        status: Any = "busy" if row.running else "idle"
+        if row.lost:
+            status = "lost"
+        elif row.draining:
+            status = "draining"
+        elif quarantined:
+            status = "quarantined"
+        ended = row.completed + row.failed
+        records = row.records.values()
+        done = sum(record.completed for record in records)
+        total_ns = sum(record.completed * record.latency_ns for record in records)
+        age = (self._rt.now() - row.heard_ns) / NS if row.lease_ns else None
+        return AgentHealth(
+            agent_id,
+            status,
+            not shut_out(row, ()),
+            tuple(every),
+            age,
+            row.completed / ended if ended else None,
+            total_ns / done / NS if done else None,
+            {name: one.state for name, one in row.breakers.items()},
+        )
+
+    def match(
+        self,
+        requirements: Iterable[str],
+        type: str | None = None,  # noqa: A002
+    ) -> list[AgentMatch]:
+        """All agents: those that have what is required first, the best first."""
+        if isinstance(requirements, str):
+            requirements = [requirements]
+        wanted = levels_of(requirements)
+        found = []
+        for agent in self.all():
+            if agent.id == "local":
+                continue
+            has = agent.capabilities
+            lacks = [
+                f"it has no {name}"
+                if name not in has
+                else f"its {name} is of level {has[name]}, and {level} is needed"
+                for name, level in wanted.items()
+                if has.get(name, 0) < level
+            ]
+            row = self._rt.kernel.agents.get(agent.id)
+            if row is None:
+                lacks.append("it has not joined yet")
+            else:
+                names = tuple(wanted)
+                lacks += [f"it is {s.why}" for s in shut_out(row, names)]
+            one = self.spawned.get(agent.id)
+            weights: Mapping[str, float] = {}
+            if one is not None:
+                weights = one.template.affinities
+            liking = weights.get(type, 0.0) if type is not None else 0.0
+            rate = agent.health.success_rate
+            success = 0.5 if rate is None else rate
+            load = 0.0 if not agent.slots else min(1.0, agent.workload / agent.slots)
+            score = liking + success * (1 - load)
+            words = "; ".join(lacks) or (
+                f"success {success:.2f}, {agent.workload} running"
+                + (f", affinity {liking:g}" if liking else "")
+            )
+            found.append(AgentMatch(agent, not lacks, words, score))
+        return sorted(found, key=lambda one: (not one.matches, -one.score))
+
+
+@attrs.frozen
+class _Look:
+    """Command: look at the processes."""
+
+    fleet: Fleet
+
+    def apply(self, orchestrator: Any, /) -> object:
+        del orchestrator
+        self.fleet.look()
+        return None
+
+
+def _of_itself(row: AgentRow) -> AgentTemplate:
+    """What stands for the template of an agent that came by itself."""
+    return AgentTemplate("", capabilities=levels_of(row.info.capabilities))
+
+
+def _check(template: AgentTemplate) -> None:
+    name = check_id(template.name)
+    if template.kind not in AGENT_KINDS:
+        near = get_close_matches(str(template.kind), AGENT_KINDS, 1)
+        msg = f"template {name!r}: kind {show(template.kind)} is none of the kinds"
+        hint = f"did you mean {near[0]!r}?" if near else ", ".join(AGENT_KINDS)
+        raise InvalidTaskError(msg, hint=hint)
+    if template.executor in _WITH_COMMAND:
+        start: object = template.start
+        if not start or isinstance(start, str):
+            msg = f"template {name!r}: executor={template.executor!r} needs a command"
+            raise InvalidTaskError(msg, hint='start=["sh", "agent.sh"]')
+        if template.handler is not None:
+            msg = f"template {name!r}: a command does the work, and no handler"
+            raise InvalidTaskError(msg, hint="leave out the one or the other")
+        if template.executor == "lines" and template.max_concurrency != 1:
+            msg = f"template {name!r}: a program of lines does one task at a time"
+            raise InvalidTaskError(msg, hint="max_concurrency=1, and spawn more")
+    elif template.start:
+        msg = f"template {name!r}: start has no effect with {template.executor!r}"
+        raise InvalidTaskError(msg, hint=f"executor is one of {_WITH_COMMAND}")
+    elif not callable(template.handler):
+        msg = f"template {name!r}: a handler is needed, not {show(template.handler)}"
+        raise InvalidTaskError(msg, hint="handler=a function of (task, context)")
+    level_names(template.capabilities)
+    check_breaker(template.breaker)
+    check_seconds("spawn_timeout", template.spawn_timeout, zero=False)
+    if template.max_concurrency is not None:
+        check_count("max_concurrency", template.max_concurrency, least=1)

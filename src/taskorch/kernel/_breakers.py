@@ -1,0 +1,336 @@
+"""
+Why an agent gets no work: one list of reasons, for matching and for explain.
+
+A breaker is one of them, for all that an agent does or for one of its capabilities:
+closed, open until a time, half-open with a number of probes. A change of it is a fact.
+The ends that it counts follow from the facts of the attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from taskorch._limits import NS
+from taskorch.events import AgentDraining, AgentProbed, AgentRestored, AgentTripped
+from taskorch.kernel import _books, _queue, _timers
+from taskorch.kernel._history import row_extra
+from taskorch.kernel._rows import (
+    AgentRow,
+    AttemptEnd,
+    BreakerRow,
+    Bucket,
+    TaskRow,
+)
+from taskorch.kernel._state import KernelState
+from taskorch.model import Breaker, TaskState
+
+#: How many times as long as at first a breaker is open at the most.
+_LONGEST: Final = 16
+
+Why: TypeAlias = Literal["lost", "draining", "breaker open", "breaker half-open"]
+
+
+@attrs.frozen
+class ShutOut:
+    """A reason why an agent gets no work, or none that needs a capability."""
+
+    why: Why
+    #: Of a breaker: for which capability; "" is for all.
+    capability: str = ""
+    #: Of an open one: when it is half-open.
+    until_ns: int = 0
+
+
+def shut_out(agent: AgentRow, requires: tuple[str, ...] | None) -> list[ShutOut]:
+    """All reasons why *agent* gets no task that *requires* these."""
+    found = []
+    if agent.lost:
+        found.append(ShutOut("lost"))
+    if agent.draining:
+        found.append(ShutOut("draining"))
+    if agent.breakers:
+        found += _by_breakers(agent, requires or ())
+    return found
+
+
+def _by_breakers(agent: AgentRow, requires: tuple[str, ...]) -> Iterator[ShutOut]:
+    for name, one in agent.breakers.items():
+        if name and name not in requires:
+            continue
+        if one.state == "open":
+            yield ShutOut("breaker open", name, one.until_ns)
+        elif _is_full(agent, one):
+            yield ShutOut("breaker half-open", name)
+
+
+def _is_full(agent: AgentRow, one: BreakerRow) -> bool:
+    """Whether a half-open breaker lets no more through for now."""
+    breaker = agent.info.breaker
+    most = 1 if breaker is None else breaker.probes
+    return one.state == "half-open" and len(one.probes) + one.passed >= most
+
+
+def for_now(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
+    """The agents that get no task of *bucket*, and will by themselves: by probes."""
+    return [
+        agent
+        for agent in bucket.matching
+        if agent.breakers
+        and agent not in bucket.agents
+        and all(
+            one.why.startswith("breaker")
+            for one in shut_out(agent, bucket.spec.requires)
+        )
+        and _books.too_small(kernel, bucket, agent) is None
+    ]
+
+
+# -- what attempts do to it ----------------------------------------------------------
+
+
+def began(kernel: KernelState, agent: AgentRow, row: TaskRow) -> None:
+    """An attempt of *row* begins on *agent*: perhaps as a probe."""
+    requires = row.bucket.spec.requires or ()
+    for name, one in agent.breakers.items():
+        if one.state == "half-open" and (not name or name in requires):
+            one.probes[row] = None
+            if _is_full(agent, one):
+                _changed(kernel)
+
+
+def let_go(kernel: KernelState, agent: AgentRow, row: TaskRow) -> None:
+    """An attempt of *row* is not under way on *agent* any more."""
+    for one in agent.breakers.values():
+        if row in one.probes:
+            del one.probes[row]
+            _changed(kernel)
+
+
+def ended(agent: AgentRow, row: TaskRow, now: int, *, failed: bool) -> None:
+    """An attempt of *row* ends on *agent*, which has a breaker, well or badly."""
+    requires = row.bucket.spec.requires or ()
+    if failed:
+        extra = row_extra(row)
+        if agent.name not in extra.failed_on:
+            extra.failed_on = (*extra.failed_on, agent.name)
+    else:
+        for one in agent.breakers.values():
+            if row in one.probes:
+                one.passed += 1
+    agent.ends.append((now, failed, row.id, requires))
+
+
+def avoided(bucket: Bucket, row: TaskRow, agent: AgentRow, now: int) -> bool:
+    """
+    Whether *row*, which has failed on *agent*, waits for another one instead.
+
+    It does if most of what ended on *agent* failed, and another agent may take it.
+    """
+    failed_on = () if row.extra is None else row.extra.failed_on
+    if agent.name not in failed_on or agent.info.breaker is None:
+        return False
+    if not _mostly_fails(agent, "", now):
+        return False
+    return any(
+        other.limit > other.leaked and other.name not in failed_on
+        for other in bucket.agents
+    )
+
+
+# -- what it decides -----------------------------------------------------------------
+
+
+def judge(kernel: KernelState, agent: AgentRow | None, row: TaskRow, now: int) -> None:
+    """An attempt of *row* has ended on *agent*: open or close breakers."""
+    if agent is None or agent.info.breaker is None or not agent.ends:
+        return
+    breaker = agent.info.breaker
+    end = agent.ends[-1]
+    if end[2] != row.id or end[0] != now:
+        # It ended in a way that says nothing about the agent.
+        return
+    began_ns = row.started_ns
+    for name in _kinds(agent, end[3]):
+        one = agent.breakers.get(name)
+        if one is None or one.state == "closed":
+            if end[1] and (one is None or began_ns >= one.since_ns):
+                _consider(kernel, agent, name, now)
+        elif one.state == "half-open" and began_ns >= one.since_ns:
+            if end[1]:
+                _trip(kernel, agent, name, "a probe has failed", now)
+            elif one.passed >= breaker.probes:
+                why = f"{one.passed} of {breaker.probes} probes ended well"
+                kernel.note(AgentRestored, now, agent.name, name, why)
+                closed(kernel, agent, name, now)
+
+
+def _kinds(agent: AgentRow, requires: Iterable[str]) -> list[str]:
+    """The breakers that an end counts for: those of capabilities, and of the whole."""
+    if len(agent.info.capabilities) < 2:  # noqa: PLR2004 - there is nothing to tell apart
+        return [""]
+    return [*(name for name in requires if name in agent.info.capabilities), ""]
+
+
+def _counted(agent: AgentRow, name: str, now: int) -> list[AttemptEnd]:
+    """The ends on *agent* that its breaker for *name* looks at."""
+    breaker = agent.info.breaker
+    if breaker is None:
+        return []
+    one = agent.breakers.get(name)
+    since = now - int(breaker.within * NS)
+    if one is not None:
+        since = max(since, one.since_ns)
+    return [
+        end for end in agent.ends if end[0] >= since and (not name or name in end[3])
+    ]
+
+
+def _mostly_fails(agent: AgentRow, name: str, now: int) -> bool:
+    """Whether, of what ended on *agent* lately, so much failed that it is to open."""
+    ends = _counted(agent, name, now)
+    breaker = agent.info.breaker
+    if breaker is None or not ends:
+        return False
+    return sum(end[1] for end in ends) >= max(breaker.rate * len(ends), 1)
+
+
+def _consider(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
+    """Open the breaker of *agent* for *name*, if that is due."""
+    breaker = agent.info.breaker or Breaker()
+    ends = [end for end in _counted(agent, name, now) if end[1]]
+    tasks = {end[2] for end in ends}
+    if len(tasks) < breaker.failures or not _mostly_fails(agent, name, now):
+        return
+    if not name and len(agent.info.capabilities) > 1 and len({e[3] for e in ends}) < 2:  # noqa: PLR2004
+        # All of one kind: that is for the breaker of a capability.
+        return
+    peers = [
+        other
+        for other in kernel.agents.values()
+        if other.info.breaker is not None
+        and not other.lost
+        and (name in other.info.capabilities if name else _are_alike(agent, other))
+    ]
+    seen = [
+        other for other in peers if other is not agent and _counted(other, name, now)
+    ]
+    if 2 * sum(_mostly_fails(other, name, now) for other in seen) > len(seen):
+        # It fails on most of them: that is the fault of the tasks.
+        return
+    shut = sum(_is_shut(other, name) for other in peers)
+    if shut + 1 > breaker.most_open * len(peers):
+        return
+    why = f"{len(tasks)} tasks have failed there in {breaker.within:g} s"
+    _trip(kernel, agent, name, why, now)
+
+
+def _are_alike(agent: AgentRow, other: AgentRow) -> bool:
+    """Whether *other* could do something that *agent* does."""
+    return not set(agent.info.capabilities).isdisjoint(other.info.capabilities)
+
+
+def _is_shut(agent: AgentRow, name: str) -> bool:
+    """Whether a breaker keeps *agent* from (most of) the work for *name*."""
+    return any(
+        one.state != "closed" and (not key or key == name)
+        for key, one in agent.breakers.items()
+    )
+
+
+def _trip(kernel: KernelState, agent: AgentRow, name: str, why: str, now: int) -> None:
+    breaker = agent.info.breaker or Breaker()
+    one = agent.breakers.get(name)
+    times = 1 if one is None else min(_LONGEST, 1 << min(one.trips, 10))
+    until = now + int(breaker.open * NS) * times
+    kernel.note(AgentTripped, now, agent.name, name, until, why)
+    opened(kernel, agent, name, until, now)
+
+
+def probe(kernel: KernelState, agent: AgentRow, now: int) -> None:
+    """Breakers of *agent* have been open for their time."""
+    for name, one in list(agent.breakers.items()):
+        if one.state == "open" and one.until_ns <= now:
+            kernel.note(AgentProbed, now, agent.name, name)
+            half_opened(kernel, agent, name, now)
+
+
+def drain(kernel: KernelState, name: str, why: str, now: int) -> bool:
+    """Agent *name* gets no new work, and *why*; "": it does. Whether that is new."""
+    agent = kernel.agents[name]
+    before = agent.draining
+    if before != why:
+        kernel.note(AgentDraining, now, name, bool(why), why)
+        drained(kernel, agent, why)
+    return bool(before) != bool(why)
+
+
+# -- what the facts say --------------------------------------------------------------
+
+
+def opened(
+    kernel: KernelState, agent: AgentRow, name: str, until_ns: int, now: int
+) -> None:
+    """The breaker of *agent* for *name* is open."""
+    one = agent.breakers.setdefault(name, BreakerRow())
+    one.trips += 1
+    one.until_ns = until_ns
+    _turn(kernel, one, "open", now)
+    _timers.arm(kernel, until_ns, _timers.BREAKER, agent)
+
+
+def half_opened(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
+    """The breaker of *agent* for *name* lets probes through."""
+    _turn(kernel, agent.breakers[name], "half-open", now)
+
+
+def closed(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
+    """The breaker of *agent* for *name* lets everything through."""
+    one = agent.breakers[name]
+    one.trips = 0
+    _turn(kernel, one, "closed", now)
+
+
+def drained(kernel: KernelState, agent: AgentRow, why: str) -> None:
+    """*agent* gets no new work, and *why*; "": it does."""
+    agent.draining = why
+    _changed(kernel)
+
+
+def _turn(
+    kernel: KernelState,
+    one: BreakerRow,
+    state: Literal["closed", "open", "half-open"],
+    now: int,
+) -> None:
+    one.state = state
+    one.since_ns = now
+    one.passed = 0
+    one.probes = {}
+    _changed(kernel)
+
+
+def _changed(kernel: KernelState) -> None:
+    kernel.agents_version += 1
+    _queue.unpark_all(kernel)
+
+
+def restore(kernel: KernelState, agent: AgentRow, told: Iterable[Any]) -> None:
+    """Set the breakers of *agent* as a snapshot tells them; its attempts are known."""
+    for name, state, since_ns, until_ns, trips, passed in told:
+        one = agent.breakers[name] = BreakerRow()
+        one.state, one.since_ns, one.until_ns = state, since_ns, until_ns
+        one.trips, one.passed = trips, passed
+        if state == "open":
+            _timers.arm(kernel, until_ns, _timers.BREAKER, agent)
+        elif state == "half-open":
+            one.probes = {
+                row: None
+                for row in kernel.tasks.values()
+                if row.agent is agent
+                and row.state is TaskState.RUNNING
+                and row.started_ns >= since_ns
+                and (not name or name in (row.bucket.spec.requires or ()))
+            }

@@ -1,0 +1,252 @@
+"""Agents that are spawned: how they are made, and what is seen of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, Self, TypeAlias
+
+import attrs
+
+from taskorch._frozen import frozen
+from taskorch.errors import InvalidTaskError
+from taskorch.model._agent import Agent, Breaker
+from taskorch.model._checks import check_count, is_name
+from taskorch.model._resources import Resources
+from taskorch.model._show import show, shown
+
+#: The kinds of agents: what they are for.
+AGENT_KINDS: Final = ("code", "test", "review", "utility", "hybrid")
+#: The highest level of a capability: each level below it is a name of its own.
+MAX_LEVEL: Final = 100
+
+AgentState: TypeAlias = Literal[
+    "starting", "idle", "busy", "draining", "quarantined", "lost", "failed"
+]
+
+
+class Capability(str):
+    """
+    Something that an agent can do, and how well: `Capability("test", level=2)`.
+
+    It is the name that a task requires: `Task(…, requires=[Capability("test", 2)])` is
+    for agents whose level of it is 2 or higher.
+
+    Args:
+        name: What it is.
+        level: From 1 to 100; 1 is the name alone.
+
+    Raises:
+        InvalidTaskError: It is no name, or the level is out of its range.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, name: str, level: int = 1) -> Self:
+        """Make the name of both."""
+        if not is_name(name) or ":" in name:
+            msg = f"a capability is a name without a colon, not {show(name)}"
+            raise InvalidTaskError(msg)
+        _check_level(name, level)
+        return super().__new__(cls, name if level == 1 else f"{name}:{level}")
+
+    @property
+    def name(self) -> str:
+        """What it is, without its level."""
+        return self.partition(":")[0]
+
+    @property
+    def level(self) -> int:
+        """The level, from 1."""
+        return int(self.partition(":")[2] or 1)
+
+
+def _check_level(name: str, level: object) -> None:
+    check_count(f"capability {name}: level", level, least=1)
+    if isinstance(level, int) and level > MAX_LEVEL:
+        msg = f"capability {name}: level is at most {MAX_LEVEL}, not {level}"
+        raise InvalidTaskError(msg)
+
+
+def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
+    """
+    The names that an agent with these *levels* has: one for each level up to its own.
+
+    Raises:
+        InvalidTaskError: A name or a level cannot be.
+    """
+    names: list[str] = []
+    for name, most in levels.items():
+        _check_level(name, most)
+        names += [str(Capability(name, level)) for level in range(1, most + 1)]
+    return tuple(sorted(names))
+
+
+def levels_of(names: Any) -> dict[str, int]:
+    """
+    Names of capabilities with their levels, as names or as a mapping.
+
+    Raises:
+        InvalidTaskError: They are none.
+    """
+    if isinstance(names, Mapping):
+        for name, level in names.items():
+            Capability(name, level)
+        return dict(names)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        msg = f"capabilities are names, or levels by names, not {show(names)}"
+        raise InvalidTaskError(msg, hint="capabilities={'test': 3}")
+    found: dict[str, int] = {}
+    for each in names:
+        name, _, level = str(each).partition(":")
+        number = int(level) if level.isdecimal() else 1
+        found[name] = max(found.get(name, 1), number)
+    return found
+
+
+@frozen
+class AgentTemplate:
+    """
+    How agents of a type are made: `orch.agents.template(…)`.
+
+    Attributes:
+        name: The type of agent.
+        kind: `code`, `test`, `review`, `utility` or `hybrid`.
+        executor: `auto`, `thread`, `asyncio`, `process` or `program`, as for
+            `orch.agent`; `lines`: one program for each agent, which reads tasks and
+            writes answers, a line of JSON each; `service`: a command that joins by
+            HTTP, such as `taskorch agent`.
+        capabilities: What they can do, each with its level, from 1.
+        affinities: Types of tasks that they are better for than others, each with a
+            weight: among agents that match, `match` names the highest first.
+        handler: `handler(task, context)`, unless the executor is `lines` or `service`.
+        start: The command, of those two; `{id}` in it is the id of the agent.
+        max_concurrency: Attempts that each runs at once.
+        capacity: What each has; None names nothing.
+        request: What a task takes on it that does not say itself.
+        breaker: When one gets no more work because it fails.
+        spawn_timeout: Seconds in which one that is started has to join.
+    """
+
+    name: str
+    kind: str = "utility"
+    executor: str = "auto"
+    capabilities: Mapping[str, int] = attrs.field(factory=dict)
+    affinities: Mapping[str, float] = attrs.field(factory=dict)
+    handler: Any = None
+    start: tuple[str, ...] = ()
+    max_concurrency: int | None = 1
+    capacity: Resources | None = None
+    request: Resources | None = None
+    breaker: Breaker | None = attrs.field(factory=Breaker)
+    spawn_timeout: float = 30.0
+
+    __repr__ = shown
+
+    def agent(self, agent_id: str) -> Agent:
+        """An agent of this type, by this id, as it joins."""
+        return Agent(
+            agent_id,
+            level_names(self.capabilities),
+            self.max_concurrency,
+            self.capacity,
+            self.request or Resources(),
+            breaker=self.breaker,
+        )
+
+
+@frozen
+class AgentHealth:
+    """
+    How an agent does: `orch.agents.health("agent_007")`.
+
+    Attributes:
+        id: Its id.
+        status: `idle`, `busy`, `draining`, `quarantined` (a breaker is open, or only
+            lets probes through), `lost`, `starting` or `failed`.
+        healthy: Whether it gets work.
+        reasons: Why it gets none, or none of some kind.
+        heartbeat_age: Seconds since its last sign of life; None: it lives with us.
+        success_rate: The share of its attempts that ended well; None before the first.
+        latency: Of those that ended well, the moving average, in seconds.
+        breakers: The state of each breaker that has ever opened, by capability; "" is
+            for all that it does.
+    """
+
+    id: str
+    status: AgentState
+    healthy: bool
+    reasons: tuple[str, ...] = ()
+    heartbeat_age: float | None = None
+    success_rate: float | None = None
+    latency: float | None = None
+    breakers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@frozen
+class AgentInstance:
+    """
+    An agent, as it is at one instant.
+
+    Attributes:
+        id: Its id.
+        type: The template that it was spawned from; None: it came by itself.
+        kind: `code`, `test`, `review`, `utility` or `hybrid`.
+        capabilities: What it can do, each with its level.
+        status: As in its health.
+        health: How it does.
+        allocation: What its attempts hold of its capacity.
+        workload: Attempts that it runs.
+        slots: Attempts that it runs at once at the most; None is without limit.
+        pid: The process that was started for it, if there is one.
+    """
+
+    id: str
+    type: str | None
+    kind: str
+    capabilities: Mapping[str, int]
+    status: AgentState
+    health: AgentHealth
+    allocation: Resources
+    workload: int
+    slots: int | None
+    pid: int | None = None
+
+
+@frozen
+class AgentMatch:
+    """
+    Whether an agent has what is required: `orch.agents.match(…)`.
+
+    Attributes:
+        agent: The agent.
+        matches: Whether it has all of it, and gets work.
+        reason: Why it stands where it does, or why it does not match.
+        score: The highest comes first.
+    """
+
+    agent: AgentInstance
+    matches: bool
+    reason: str
+    score: float = 0.0
+
+
+@frozen
+class ScalingDecision:
+    """
+    What a pool of agents decided, and why: `orch.agents.explain_scaling()`.
+
+    Attributes:
+        at: When, in seconds since the epoch.
+        pool: The name of the pool.
+        before: Agents there were.
+        after: Agents there are to be.
+        reason: Why, in words, with the samples that it goes by.
+        load: The share of the slots that are, or would be, in use.
+    """
+
+    at: float
+    pool: str
+    before: int
+    after: int
+    reason: str
+    load: float

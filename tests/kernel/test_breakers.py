@@ -1,0 +1,219 @@
+"""Breakers: an agent that fails gets no work for a while, and then a few probes."""
+
+import pytest
+from tests.kernel.harness import SEC, S, Twin
+
+from taskorch.events import AgentProbed, AgentRestored, AgentTripped
+from taskorch.kernel import Search
+from taskorch.model import Breaker, Resources
+
+BREAKER = Breaker(failures=2, within=60, open=30, probes=1)
+
+
+def machine(*names, breaker=BREAKER, can=("x",), slots=1, **config):
+    made = Twin(pools=Resources(cpu=4), **config)
+    for name in names or ("a", "b"):
+        made.agent(name, *can, max_concurrency=slots, breaker=breaker)
+    return made
+
+
+def fail_on(m, agent, count, requires=("x",)):
+    """So many tasks fail on *agent*; what starts elsewhere meanwhile goes on."""
+    done = 0
+    for number in range(50):
+        if done == count:
+            return
+        name = f"{agent}-{requires}-{len(m.kernel.tasks)}-{number}"
+        m.submit(name, requires=requires)
+        if m.state(name) is S.RUNNING and m.agent_of(name) == agent:
+            m.fail(name)
+            done += 1
+    raise AssertionError(m.names())
+
+
+def state(m, agent, capability=""):
+    one = m.kernel.agents[agent].breakers.get(capability)
+    return "closed" if one is None else one.state
+
+
+def tripped(**config):
+    m = machine(**config)
+    fail_on(m, "a", 2)
+    assert state(m, "a") == "open"
+    return m
+
+
+def test_it_opens_and_says_so():
+    m = tripped()
+    [(agent, capability, until, why)] = m.told(AgentTripped)
+    assert (agent, capability) == ("a", "")
+    assert until == m.now + 30 * SEC
+    assert why == "2 tasks have failed there in 60 s"
+    m.submit_all("t", "u", requires=("x",))
+    waits = next(name for name in "tu" if m.state(name) is S.QUEUED)
+    details = [blocker.detail for blocker in m.why(waits).blockers]
+    assert any("breaker of agent a is open" in detail for detail in details)
+
+
+def test_a_probe_that_ends_well_closes_it():
+    m = tripped()
+    m.after(30 * SEC)
+    assert m.told(AgentProbed) == [("a", "")]
+    for name in m.running():
+        m.end(name)
+    m.submit_all("p", "q", requires=("x",))
+    probe = next(name for name in "pq" if m.agent_of(name) == "a")
+    m.end(probe)
+    assert m.told(AgentRestored) == [("a", "", "1 of 1 probes ended well")]
+    assert state(m, "a") == "closed"
+
+
+def test_only_so_many_probes_are_let_through():
+    m = machine(slots=None, breaker=Breaker(failures=2, open=30, probes=2))
+    fail_on(m, "a", 2)
+    m.after(30 * SEC)
+    names = [f"t{number}" for number in range(9)]
+    m.submit_all(*names, requires=("x",))
+    probes = [name for name in names if m.agent_of(name) == "a"]
+    assert len(probes) == 2
+    # One that says nothing about the agent makes room for another.
+    m.cancel(probes[0])
+    m.end(probes[0], "stopped")
+    m.submit_all("more", "yet", requires=("x",))
+    assert "a" in (m.agent_of("more"), m.agent_of("yet"))
+    m.end(probes[1])
+    assert state(m, "a") == "half-open"
+
+
+def test_a_probe_that_fails_opens_it_for_longer():
+    m = tripped()
+    for wait in (60, 120):
+        m.after((wait // 2) * SEC)
+        fail_on(m, "a", 1)
+        *_, (_, _, until, why) = m.told(AgentTripped)
+        assert until == m.now + wait * SEC
+        assert why == "a probe has failed"
+
+
+def test_what_began_before_does_not_count():
+    m = machine(slots=None)
+    names = [f"t{number}" for number in range(8)]
+    m.submit_all(*names, requires=("x",))
+    there = [name for name in names if m.agent_of(name) == "a"]
+    m.fail(there[0])
+    m.fail(there[1])
+    assert state(m, "a") == "open"
+    m.after(30 * SEC)
+    # Neither a failure nor a success of before is a probe.
+    m.fail(there[2])
+    m.end(there[3])
+    assert state(m, "a") == "half-open"
+
+
+def test_a_task_that_fails_everywhere_opens_none():
+    m = machine("a", "b", "c")
+    for round_ in range(6):
+        names = [f"t{round_}-{number}" for number in range(3)]
+        m.submit_all(*names, requires=("x",))
+        for name in names:
+            m.fail(name)
+    # The first to fail for the second time may be thought to be alone with that.
+    assert len(m.told(AgentTripped)) <= 1
+
+
+def test_one_task_alone_opens_none():
+    m = machine(slots=None)
+    m.policies.delays["t"] = [0] * 5
+    m.submit("t", requires=("x",))
+    for _ in range(6):
+        m.fail("t")
+    assert m.told(AgentTripped) == []
+
+
+def test_at_most_a_part_is_open():
+    """Of three, one; a single one never."""
+    m = machine("a", "b", "c")
+    fail_on(m, "a", 2)
+    for name in m.running():
+        m.end(name)
+    fail_on(m, "b", 4)
+    assert [state(m, name) for name in "abc"] == ["open", "closed", "closed"]
+    alone = machine("a")
+    fail_on(alone, "a", 5)
+    assert state(alone, "a") == "closed"
+
+
+def test_one_capability_alone():
+    m = machine(can=("x", "y"))
+    fail_on(m, "a", 2, ("y",))
+    assert (state(m, "a", "y"), state(m, "a")) == ("open", "closed")
+    for name in m.running():
+        m.end(name)
+    m.submit_all("p", "q", requires=("x",))
+    assert {m.agent_of("p"), m.agent_of("q")} == {"a", "b"}
+
+
+def test_all_that_it_can():
+    m = machine(can=("x", "y"))
+    fail_on(m, "a", 1, ("y",))
+    fail_on(m, "a", 1, ("x",))
+    assert state(m, "a") == "open"
+
+
+def test_a_restart_knows_it():
+    m = tripped()
+    m.restart()
+    m.reopen()
+    assert state(m, "a") == "open"
+    m.submit_all("t", "u", "v", requires=("x",))
+    assert all(m.row(n).agent is None or m.agent_of(n) == "b" for n in "tuv")
+    m.after(30 * SEC)
+    assert state(m, "a") == "half-open"
+
+
+def test_a_retry_goes_elsewhere():
+    """Where most fails, a task that has failed waits for another agent."""
+    m = machine()
+    m.submit_all("t", "u", requires=("x",))
+    first = m.agent_of("t")
+    m.policies.delays["t"] = [0]
+    m.fail("t")
+    assert m.state("t") is S.QUEUED
+    details = [blocker.detail for blocker in m.why("t").blockers]
+    assert any(f"has failed on agent {first}" in detail for detail in details)
+    m.end("u")
+    assert m.agent_of("t") != first
+
+
+def test_no_agent_but_its_probes_come():
+    """A task for which there is none but that agent waits, and is not stuck."""
+    m = tripped()
+    m.agent("b2", "x", breaker=BREAKER)
+    m.agent("c", "y", max_concurrency=1)
+    for name in ("b", "b2"):
+        m.kernel.drain(name, "repair", m.now)
+    m.settle()
+    m.submit("t", requires=("x",))
+    assert m.state("t") is S.QUEUED
+    search = Search(m.kernel, m.now, {})
+    assert list(search.slices()) is not None
+    assert search.groups == ()
+    m.after(30 * SEC)
+    assert m.agent_of("t") == "a"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_draining(on):
+    m = machine("a")
+    assert m.kernel.drain("a", "repair", m.now)
+    assert not m.kernel.drain("a", "again", m.now)
+    if not on:
+        m.kernel.drain("a", "", m.now)
+    m.settle()
+    m.submit("t", requires=("x",))
+    assert (m.state("t") is S.QUEUED) == on
+    if on:
+        assert "no new work: repair" in m.why("t").blockers[0].detail
+        m.restart()
+        m.reopen()
+        assert m.state("t") is S.QUEUED
