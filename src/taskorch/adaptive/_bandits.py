@@ -229,13 +229,12 @@ class LinUCB(_Counting):
             twice = 2.0 * one
             squares.extend([twice * other for other in given[place + 1 :]])
         best, arm, alpha = -1e300, 0, self._alpha
-        place = 0
-        for weights, inverse in zip(self._weights, self._inverses, strict=True):
+        both = zip(self._weights, self._inverses, strict=True)
+        for place, (weights, inverse) in enumerate(both):
             doubt = sum(map(mul, inverse, squares))
             bound = sum(map(mul, weights, given)) + alpha * sqrt(max(0.0, doubt))
             if bound > best:
                 best, arm = bound, place
-            place += 1
         return _one(len(self._weights), arm)
 
     def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
@@ -304,9 +303,9 @@ def make_bandit(
     """The bandit of this name."""
     if name == LinUCB.name:
         return LinUCB(arms, features, memory=memory, **options)
-    return {UCB1.name: UCB1, Thompson.name: Thompson}[name](
-        arms, memory=memory, **options
-    )
+    if name == Thompson.name:
+        return Thompson(arms, memory=memory, **options)
+    return UCB1(arms, memory=memory, **options)
 
 
 ALGORITHMS = (UCB1.name, Thompson.name, LinUCB.name)

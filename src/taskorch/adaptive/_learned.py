@@ -53,6 +53,12 @@ _SLOTS: Final = 4
 #: How much the latest latency counts in the usual latency of a type.
 _LATEST: Final = 0.05
 
+#: What each kind of arm can do.
+_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
+    "router": ("route",),
+    "queue": ("order", "admit"),
+    "allocator": ("allocate",),
+}
 #: Causes of a failure for which the choice may be to blame.
 _OWN_FAULTS: Final = ("error", "timeout", "deadline")
 
@@ -135,7 +141,7 @@ class Learned:
     """
     A TaskRouter, TaskQueue or ResourceAllocator that learns which of its *arms* to ask.
 
-    All arms are routers, or queues, or allocators, and each does what it does by
+    All arms are routers, or queues, or allocators (or numbers, for `pick`), and each does what it does by
     itself; which is asked for a task is decided by a bandit, from the rewards of
     earlier tasks. It becomes part of one orchestrator, hears its events, and keeps what
     it has learnt in its journal, if there is one: as events of the name `snapshots`,
@@ -362,6 +368,24 @@ class Learned:
             features += slots
         return "", tuple(features)
 
+    def pick(self, subject: str, kind: str, random: Random) -> Any:
+        """
+        Where the arms are plain values, one of them, for *subject*.
+
+        Args:
+            subject: The id of what it is for, by which `give` rewards it.
+            kind: Its type, for the context.
+            random: What chance is drawn from.
+        """
+        arm, _ = self._choose(Task(kind, id=subject), random)
+        self.choice_of(subject, 1)
+        return self.arms[arm]
+
+    def give(self, subject: str, value: float) -> None:
+        """Reward what was picked for *subject*, from -1 to 1: the first word counts."""
+        with self._lock:
+            self._learn(subject, 1, value)
+
     # -- learning ------------------------------------------------------------------
 
     def attach(self, orchestrator: Any) -> None:
@@ -549,17 +573,17 @@ def _estimate(pairs: Sequence[tuple[float, float]]) -> Value:
 
 
 def _kind(arms: Sequence[Any]) -> str:
-    for kind, methods in (
-        ("router", ("route",)),
-        ("queue", ("order", "admit")),
-        ("allocator", ("allocate",)),
-    ):
-        has = [all(callable(getattr(a, m, None)) for m in methods) for a in arms]
-        if all(has) and not all(isinstance(arm, Learned) for arm in arms):
-            break
-    else:
+    if all(isinstance(arm, int | float) for arm in arms):
+        return "value"
+    found = [
+        kind
+        for kind, methods in _METHODS.items()
+        if all(callable(getattr(arm, name, None)) for arm in arms for name in methods)
+    ]
+    if len(found) != 1:
         msg = "arms are all routers, all queues, or all allocators"
         raise InvalidTaskError(msg, hint="see taskorch.protocols")
+    kind = found[0]
     if kind == "queue" and any(
         callable(getattr(arm, "standing", None)) or getattr(arm, "backfill", False)
         for arm in arms
@@ -578,6 +602,8 @@ def _names(arms: Sequence[Any]) -> tuple[str, ...]:
     found: list[str] = []
     for arm in arms:
         name = str(getattr(arm, "name", "") or type(arm).__name__)
+        if isinstance(arm, int | float):
+            name = f"{arm:g}"
         found.append(name if name not in found else f"{name}~{found.count(name) + 1}")
         while found.count(found[-1]) > 1:
             found[-1] += "'"
