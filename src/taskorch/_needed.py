@@ -39,6 +39,7 @@ from taskorch.model import check_event as check_event
 from taskorch.model import check_id as check_id
 from taskorch.model import check_seconds as check_seconds
 from taskorch.model import to_patience as to_patience
+from taskorch.model._checks import is_number as is_number
 from taskorch.model._show import show as show
 from taskorch.policies import PriorityQueue as PriorityQueue
 from taskorch.protocols import AttemptExecutor as AttemptExecutor

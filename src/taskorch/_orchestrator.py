@@ -85,6 +85,7 @@ if TYPE_CHECKING:
         check_seconds,
         executor_for,
         is_coroutine_function,
+        is_number,
         look_for_meters,
         look_for_sdk,
         machine_resources,
@@ -647,14 +648,12 @@ class TaskOrchestrator:
             InvalidTaskError: *value* is no number from -1 to 1; *attempt* is none from
                 1; or *source* is no text.
         """
-        # A NaN is in no range.
-        if isinstance(value, bool) or not (
-            isinstance(value, int | float) and -1 <= value <= 1
-        ):
+        if not is_number(value, -1, 1):
             msg = f"a reward is a number from -1 to 1, not {show(value)}"
             raise InvalidTaskError(msg, hint="divide it by the largest that there is")
-        if not isinstance(source, str) or not source:
-            msg = f"the source of a reward is a text, not {show(source)}"
+        _check_reason(source)
+        if not source:
+            msg = "the source of a reward has a name, and is not empty"
             raise InvalidTaskError(msg)
         if attempt is not None:
             check_count("attempt", attempt, least=1)

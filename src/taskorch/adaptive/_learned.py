@@ -141,11 +141,11 @@ class Learned:
     """
     A TaskRouter, TaskQueue or ResourceAllocator that learns which of its *arms* to ask.
 
-    All arms are routers, or queues, or allocators (or numbers, for `pick`), and each does what it does by
-    itself; which is asked for a task is decided by a bandit, from the rewards of
-    earlier tasks. It becomes part of one orchestrator, hears its events, and keeps what
-    it has learnt in its journal, if there is one: as events of the name `snapshots`,
-    each hundred rewards, from which a later life goes on.
+    All arms are routers, or queues, or allocators, or numbers for `pick`, and each does
+    what it does by itself; which is asked for a task is decided by a bandit, from the
+    rewards of earlier tasks. It becomes part of one orchestrator, hears its events, and
+    has its journal keep what it has learnt, each hundred rewards, as an event from
+    which a later life goes on.
 
     `TaskStarted.choice` says which arm was chosen and how probable that was; the reason
     of a route or an allocation says it, too, so `explain` does.

@@ -93,7 +93,7 @@ class Capabilities:
 
 
 def can_compress() -> bool:
-    """Whether zstd is there: from Python 3.14, or with `pip install taskorch[channel]`."""
+    """Whether zstd is there: from Python 3.14, or with `taskorch[channel]`."""
     return _zstd is not None
 
 
@@ -219,7 +219,8 @@ class Channel:
             if self._writer is None:
                 self._writer = _zstd.ZstdCompressor(level=_LEVEL)
             flush = _zstd.ZstdCompressor.FLUSH_BLOCK
-            return bytes([_STREAM]) + self._writer.compress(plain, flush)
+            packed: bytes = self._writer.compress(plain, flush)
+            return bytes([_STREAM]) + packed
         name = self._current
         if name and name in self.offered.dictionaries:
             body = _zstd.compress(
@@ -296,13 +297,17 @@ class Channel:
         return -sum(one / total * log2(one / total) for one in counts) if total else 0.0
 
 
-if _zstd is not None:
-    # Without what a message of ours need not say: sizes and the id of a dictionary.
-    _OPTIONS: Final[Any] = {
-        _zstd.CompressionParameter.compression_level: _LEVEL,
-        _zstd.CompressionParameter.content_size_flag: 0,
-        _zstd.CompressionParameter.checksum_flag: 0,
-        _zstd.CompressionParameter.dict_id_flag: 0,
+def _options() -> dict[Any, int]:
+    """Without what a message of ours need not say: sizes and the id of a dictionary."""
+    if _zstd is None:  # pragma: no cover - see above
+        return {}
+    names = _zstd.CompressionParameter
+    return {
+        names.compression_level: _LEVEL,
+        names.content_size_flag: 0,
+        names.checksum_flag: 0,
+        names.dict_id_flag: 0,
     }
-else:  # pragma: no cover - see above
-    _OPTIONS = {}
+
+
+_OPTIONS: Final = _options()

@@ -258,9 +258,9 @@ class PolicyDeciders:
         #: Of the policies that learn, what says which arm they have chosen for a task.
         self._choosers: tuple[Callable[[str, int], tuple[str, float] | None], ...] = (
             tuple(
-                part.choice_of
+                choice_of
                 for part in (parts.queue, parts.router, parts.allocator)
-                if callable(getattr(part, "choice_of", None))
+                if callable(choice_of := getattr(part, "choice_of", None))
             )
         )
         self.learns: bool = bool(self._choosers)

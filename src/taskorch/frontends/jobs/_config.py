@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.model._checks import is_number
 from taskorch.model._show import show
 
 #: What each transition may do, in the words of the configuration.
@@ -86,6 +88,7 @@ class _Number:
     is_whole: bool = True
 
 
+_PATH: Final = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _TEXT: Final = object()
 _TEXTS: Final = object()
 _AMOUNTS: Final = object()
@@ -205,6 +208,12 @@ class Config:
                 f"default_threads_per_tadpole is {usual}, above "
                 f"max_threads_per_tadpole, {most}"
             )
+        path = self.get("job_intake_pipeline.api_endpoint", "/commands")
+        if not _PATH.fullmatch(path) or path.startswith("/api/"):
+            faults.append(
+                f"job_intake_pipeline.api_endpoint is a path such as /commands, not "
+                f"{show(path)}"
+            )
         both = set(self.required) & set(self.optional)
         if both:
             faults.append(f"payload_contract: {', '.join(both)} is in both lists")
@@ -280,7 +289,7 @@ def _check(path: str, said: object, known: Any, faults: list[str]) -> None:  # n
             )
     elif isinstance(known, _Number):
         if not is_number(said, known.least, known.most) or (
-            known.is_whole and said != int(said)  # type: ignore[call-overload]
+            known.is_whole and said != int(said)
         ):
             faults.append(
                 f"{where}: a {'whole ' * known.is_whole}number from {known.least:g} "
@@ -307,15 +316,6 @@ def _check(path: str, said: object, known: Any, faults: list[str]) -> None:  # n
             for one in said
             if one not in known.known
         )
-
-
-def is_number(value: object, least: float, most: float) -> bool:
-    """Whether *value* is a number in this range; a NaN is in none."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and least <= value <= most
-    )
 
 
 def nearest(name: str, known: Any) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.jobs._config import Config, is_number, nearest
+from taskorch.frontends.jobs._config import Config, nearest
+from taskorch.model._checks import is_number
 from taskorch.model._ids import check_id
 from taskorch.model._show import show
 
@@ -149,9 +150,11 @@ def _faults_of(body: Mapping[str, Any]) -> list[str]:
                 raise InvalidTaskError(msg)  # noqa: TRY301 - one handler for both
         except InvalidTaskError as error:
             faults.append(f"job_id: {error}")
-    for name in ("objective", "worker_id"):
-        if name in body and not (isinstance(body[name], str) and body[name]):
-            faults.append(f"{name} is a text, not {show(body[name])}")
+    faults += [
+        f"{name} is a text, not {show(body[name])}"
+        for name in ("objective", "worker_id")
+        if name in body and not (isinstance(body[name], str) and body[name])
+    ]
     count = body.get("tadpole_count", 1)
     if not is_number(count, 1, MOST_UNITS) or not isinstance(count, int):
         faults.append(

@@ -37,10 +37,17 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.frontends.channel import Channel, train
-from taskorch.frontends.jobs._config import ACTIONS, METRICS, TRIGGERS, Config, nearest
+from taskorch.frontends.jobs._config import (
+    ACTIONS,
+    METRICS,
+    TRIGGERS,
+    Config,
+    nearest,
+)
 from taskorch.frontends.jobs._contract import Job, job_of, schema_of
 from taskorch.frontends.jobs._unit import Unit
-from taskorch.model import Elastic, Resources, Task
+from taskorch.model import Elastic, Resources, Task, TaskState, TaskStatus
+from taskorch.model._checks import is_number
 from taskorch.model._ids import check_id
 from taskorch.model._show import show
 from taskorch.policies import (
@@ -53,8 +60,6 @@ from taskorch.workflows import Workflow
 
 if TYPE_CHECKING:
     import os
-
-    from taskorch._settings import SettingsOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LOG: Final = logging.getLogger(__name__)
@@ -295,6 +300,19 @@ class JobSystem:
         }
         return {**usual, **self.config.get(path, {})}
 
+    @property
+    def endpoint(self) -> str:
+        """The path at which a service takes commands."""
+        return str(self.config.get("job_intake_pipeline.api_endpoint", "/commands"))
+
+    def told(self) -> dict[str, Any]:
+        """What was learnt, and the metrics, as JSON has it."""
+        found = {
+            name: [attrs.asdict(one) for one in learnings]
+            for name, learnings in self.learned().items()
+        }
+        return {"learned": found, "metrics": self.metrics(), "hooks": self.hooks()}
+
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of what `assign_job` takes."""
         return schema_of(self.config)
@@ -346,14 +364,18 @@ class JobSystem:
             total = self.config.get(f"resource_pools.{name}_total")
             if total:
                 pools[name] = float(total)
-        given: SettingsOptions = {"concurrency": threads, **settings}  # type: ignore[typeddict-item]
+        given: dict[str, Any] = {"concurrency": threads, **settings}
+        given |= {"queue": self._queue, "allocator": self._allocator}
+        given["resources"] = pools
         adapts = "self_improvement.reward_processing.adaptation_targets"
         if self.config.has(adapts, "specialization_selection"):
             given["router"] = self._router
-        orch = TaskOrchestrator(
-            queue=self._queue, allocator=self._allocator, resources=pools, **given
-        )
-        self._orch = orch
+        self._orch = orch = TaskOrchestrator(**given)
+        self._join(orch)
+        return orch
+
+    def _join(self, orch: TaskOrchestrator) -> None:
+        """Add the agents, and hear what happens."""
         for name, objective in self._objectives.items():
             for kind, function in objective.handlers.items():
                 self._add_agent(name, kind, function)
@@ -367,12 +389,13 @@ class JobSystem:
         for signal in (
             *("task_started", "task_completed", "task_failed", "task_retrying"),
             *("task_cancelled", "allocation_changed", "pool_saturated"),
-            *("pool_relieved", "task_blocked", "orchestrator_started"),
+            "pool_relieved",
         ):
             getattr(orch.signals, signal).connect(self._hear)
         for part in (self._threads, self._weights):
             part.attach(orch)
-        return orch
+        # Restored at the start, as its own parts that learn.
+        orch._learners += [self._threads, self._weights]  # noqa: SLF001
 
     def _add_agent(
         self, name: str, kind: str, function: Callable[[Unit, Job], Any]
@@ -579,12 +602,17 @@ class JobSystem:
         if job.worker_id is not None:
             requires.append(f"worker:{job.worker_id}")
         body = job.to_dict()
-        delay = self._throttle()
+        delay: float = self._throttle()
         flow = Workflow("job")
         for index in range(units):
-            settings = {"units": units, "threads": record.threads}
-            settings["weight"] = record.weight
-            known = {"job": {"body": body, **settings}} if not index else {}
+            known: dict[str, Any] = {}
+            if not index:
+                known["job"] = {
+                    "body": body,
+                    "units": units,
+                    "threads": record.threads,
+                    "weight": record.weight,
+                }
             task = Task(
                 job.objective,
                 {"job": body, "unit": index, "units": units},
@@ -592,14 +620,13 @@ class JobSystem:
                 requires=requires,
                 resources=resources,
                 expected=job.expected_duration_seconds,
-                not_before=delay * (index + 1) or None,
+                not_before=delay * (index + 1) if delay else None,
                 metadata={"job_id": job.job_id, **record.score, **known},
             )
             flow.add(task)
         run = self._running.workflows.start(flow, id=_PREFIX + job.job_id)
         first = f"{run.workflow_id}/{_uuid4(f'{job.job_id}/0')}"
-        status = self._running.get_task_status(first)
-        record.submitted_ns = int(status.submitted.timestamp() * 1e9)
+        record.submitted_ns = _submitted_ns(self._running.get_task_status(first))
 
     def _throttle(self) -> float:
         """Seconds between the starts of units: none below the threshold."""
@@ -625,7 +652,7 @@ class JobSystem:
         job = job_of(kept["body"], self.config)
         score = {name: status.metadata.get(name, 0.0) for name in _WORTH}
         record = _Record(job, kept["units"], kept["threads"], kept["weight"], score)
-        record.submitted_ns = int(status.submitted.timestamp() * 1e9)
+        record.submitted_ns = _submitted_ns(status)
         record.state = self._state(job_id)
         record.completed = {
             self._task_id(job_id, index)
@@ -646,8 +673,8 @@ class JobSystem:
             return str(status.state)
         if status.state in ("cancelled", "blocked"):
             return "failed"
-        states = status.counts
-        begun = any(states.get(one) for one in ("running", "completed", "retrying"))
+        states = (TaskState.RUNNING, TaskState.COMPLETED, TaskState.RETRYING)
+        begun = any(status.counts.get(one) for one in states)
         return "running" if begun else "queued"
 
     def status(self, job_id: str) -> dict[str, Any]:
@@ -715,9 +742,7 @@ class JobSystem:
             if record is None:
                 msg = f"no job has the id {job_id!r}"
                 raise UnknownTaskError(msg, task_id=str(job_id))
-            if isinstance(value, bool) or not (
-                isinstance(value, int | float) and -1 <= value <= 1
-            ):
+            if not is_number(value, -1, 1):
                 msg = f"a reward is a number from -1 to 1, not {show(value)}"
                 raise InvalidTaskError(msg)
             if self._state(job_id) not in ("completed", "failed"):
@@ -762,15 +787,9 @@ class JobSystem:
     def _hear(self, event: Event) -> None:
         if isinstance(event, PoolSaturated | PoolRelieved):
             self._pressed(event)
-        elif isinstance(event, TaskEvent):
-            if event.task_id.startswith(_PREFIX):
-                self._of_unit(event, event.task_id.partition("/")[0][len(_PREFIX) :])
-        else:
-            self._restore()
-
-    def _restore(self) -> None:
-        for part in (self._threads, self._weights):
-            part.restore(self._running._kept_event)  # noqa: SLF001 - as its parts
+        elif isinstance(event, TaskEvent) and event.task_id.startswith(_PREFIX):
+            run_id = event.task_id.partition("/")[0]
+            self._of_unit(event, run_id.removeprefix(_PREFIX))
 
     def _pressed(self, event: PoolSaturated | PoolRelieved) -> None:
         is_saturated = isinstance(event, PoolSaturated)
@@ -899,7 +918,7 @@ class JobSystem:
         if function is not None:
             try:
                 function(told)
-            except Exception:
+            except Exception:  # noqa: BLE001 - it is not ours, and is told of
                 _LOG.exception("the hook %s has failed", hook)
 
     def ledger(self) -> list[dict[str, Any]]:
@@ -925,13 +944,8 @@ class JobSystem:
         self._weights.save()
         kept = "self_improvement.metadata_capture.persistence_targets"
         if self.config.has(kept, _DIARY):
-            told = {
-                name: [attrs.asdict(one) for one in found]
-                for name, found in self.learned().items()
-            }
-            entry = {"learned": told, "metrics": self.metrics()}
             try:
-                self._running.emit(_DIARY, entry, keep=_TEN_YEARS)
+                self._running.emit(_DIARY, self.told(), keep=_TEN_YEARS)
             except Exception as error:  # noqa: BLE001 - a diary is no work
                 _LOG.warning("the diary is not kept: %s", error)
 
@@ -1016,6 +1030,10 @@ def _ratio(part: float, whole: float) -> float | None:
 def _uuid4(name: str) -> str:
     """A UUID of version 4 that is the same for the same name, in later lives too."""
     return str(UUID(bytes=hashlib.sha256(name.encode()).digest()[:16], version=4))
+
+
+def _submitted_ns(status: TaskStatus) -> int:
+    return 0 if status.submitted is None else int(status.submitted.timestamp() * 1e9)
 
 
 def _median(found: Any) -> float | None:

@@ -28,6 +28,7 @@ from taskorch.frontends.service._guard import (
     sends_body,
 )
 from taskorch.frontends.service._health import Numbers, probes
+from taskorch.frontends.service._jobs import Commands
 from taskorch.frontends.service._openapi import description
 from taskorch.frontends.service._operations import Current, Operation, check
 from taskorch.frontends.service._problems import (
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Scope
 
+    from taskorch.frontends.jobs import JobSystem
+
 
 def create_app(
     orch: TaskOrchestrator,
@@ -59,6 +62,7 @@ def create_app(
     journal: JournalReader | None = None,
     agents: bool = False,
     artifacts: str | os.PathLike[str] | None = None,
+    jobs: JobSystem | None = None,
 ) -> Starlette:
     """
     Make an ASGI app through which other programs use an orchestrator.
@@ -82,6 +86,8 @@ def create_app(
             and believed what came of them.
         artifacts: The folder for the files that these send, where they can be asked
             for; None takes none.
+        jobs: Adaptive jobs, whose orchestrator this is: commands that assign them are
+            taken at the path that their configuration names, `/commands`.
 
     Raises:
         InvalidTaskError: The token is too short, or *hosts* is no collection.
@@ -102,6 +108,7 @@ def create_app(
             *existing(lambda: orch, lambda: feed),
             *(there.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
+            *(() if jobs is None else Commands(jobs).operations()),
         ],
         token=token,
         hosts=hosts,
