@@ -118,3 +118,59 @@ def test_the_entropy_is_that_of_what_was_sent():
     assert here.entropy == 0
     here.send("aaaa")
     assert 0 < here.entropy < 2
+
+
+def test_messages_over_http_are_frames_where_both_sides_can_read_them():
+    one, other = channel.Wire(), channel.Wire()
+    said = json.dumps(
+        {"task_id": "a", "attempt": 1, "results": [{"fence": 3}]} | {"x": "y" * 50}
+    ).encode()
+    for offered in (
+        None,
+        "",
+        "application/json",
+        "*/*",
+        f"{channel.MEDIA};dictionary=0",
+    ):
+        assert one.packed(said, offered) == (said, "application/json")
+    body, kind = one.packed(said, other.offer)
+    assert other.unpacked(body, kind, 10_000) == said
+    assert other.unpacked(said, "application/json", 10) == said
+    if channel.can_compress():
+        assert kind == channel.MEDIA
+        assert len(body) < len(said)
+        with pytest.raises(FrameError, match="larger than 20"):
+            other.unpacked(body, kind, 20)
+
+
+@needs_zstd
+def test_agents_and_their_service_talk_in_frames():
+    from taskorch import Task, TaskOrchestrator
+    from taskorch.frontends.agent._line import Address, Line
+    from taskorch.frontends.service import create_app, serve
+
+    orch = TaskOrchestrator(unknown_capability="wait")
+    app = create_app(orch, token=None, agents=True)
+    with orch, serve(app, port=0) as server:
+        handle = orch.submit_task(Task("x", "z" * 1_000, requires=["x"]))
+        line = Line(Address(server.url, "ann", "s" * 32))
+        hello = {
+            "protocol": 1,
+            "session": "s" * 32,
+            "capabilities": ["x"],
+            "max_concurrency": 1,
+            "lease": 15,
+        }
+        line.say("hello", hello, 30)
+        assert channel.MEDIA in line._offered
+        found = line.say("claim", {"wait": 10, "most": 1}, 30)
+        assert "z" * 1_000 in json.dumps(found)
+        # One that cannot read frames after all is sent JSON from then on.
+        line._offered = line._wire.offer
+        line._wire.packed = lambda plain, offered: (
+            (b"\x82bad", channel.MEDIA) if offered else (plain, "application/json")
+        )
+        line.say("leave", {}, 30)
+        assert line._is_plain
+        line.close()
+        handle.cancel()

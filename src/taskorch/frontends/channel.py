@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from hashlib import sha256
 from math import log2
 from threading import Lock
@@ -22,6 +23,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.events import CATALOGUE
 
 try:  # pragma: no cover - which of the two is there depends on the interpreter
     from compression import zstd as _zstd  # type: ignore[import-not-found,unused-ignore]
@@ -43,13 +45,10 @@ _DICTIONARY: Final = 4_096
 _ID_BYTES: Final = 4
 #: Dictionaries that are kept, so that frames under way can be read.
 _KEPT: Final = 4
-#: Fields of an envelope: only these, and no payload, are what a dictionary is made of.
-ENVELOPE: Final = frozenset(
-    {
-        *("agent_id", "at_ns", "attempt", "event", "job_id", "kind", "latency_ns"),
-        *("objective", "seq", "state", "task_id", "type", "unit", "schema", "reason"),
-    }
-)
+#: Fields that stand around what users have said, beside those of events.
+_AROUND: Final = ("event", "job_id", "kind", "objective", "state", "unit", "schema")
+#: Fields of events with words of users, or of their programs.
+_THEIRS: Final = frozenset({"value", "message", "findings", "stats", "key", "owner"})
 _LEVEL: Final = 3
 
 
@@ -116,8 +115,16 @@ def train(messages: Iterable[Mapping[str, Any]]) -> bytes:
     return found
 
 
+@cache
+def envelope_fields() -> frozenset[str]:
+    """Fields of an envelope: only these are what a dictionary is made of."""
+    names = {field.name for cls in CATALOGUE for field in attrs.fields(cls)}
+    return frozenset(names - _THEIRS).union(_AROUND)
+
+
 def _envelope(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in message.items() if name in ENVELOPE}
+    known = envelope_fields()
+    return {name: value for name, value in message.items() if name in known}
 
 
 def _dumps(value: Any) -> bytes:
@@ -146,6 +153,7 @@ class Channel:
         self._lock = Lock()
         self._streams = streams and _zstd is not None
         self._dictionaries: dict[str, Any] = {}
+        self._makers: dict[str, Any] = {}
         self._current = ""
         self._bytes: Counter[int] = Counter()
         self.sent_messages = 0
@@ -169,11 +177,15 @@ class Channel:
         with self._lock:
             self.offered = offered
 
-    def learn(self, content: bytes) -> str:
+    def learn(self, content: bytes, *, is_raw: bool = False) -> str:
         """
         Take a dictionary; frames use it once the other side has it, too.
 
         Older ones stay for a while, for what is under way.
+
+        Args:
+            content: What `train` has made.
+            is_raw: It is text that occurs in messages, and no more.
 
         Returns:
             Its id, or "" if there is nothing to take.
@@ -181,7 +193,7 @@ class Channel:
         if not content or _zstd is None:
             return ""
         name = dictionary_id(content)
-        found = _zstd.ZstdDict(content)
+        found = _zstd.ZstdDict(content, is_raw=is_raw)
         with self._lock:
             self._dictionaries[name] = found
             self._current = name
@@ -204,6 +216,10 @@ class Channel:
         if len(plain) > MOST_BYTES:
             msg = f"a message has {MOST_BYTES:,} bytes at the most, not {len(plain):,}"
             raise InvalidTaskError(msg)
+        return self.pack(plain)
+
+    def pack(self, plain: bytes) -> bytes:
+        """The frame of what is JSON already."""
         with self._lock:
             frame = self._packed(plain)
             self.sent_messages += 1
@@ -223,9 +239,13 @@ class Channel:
             return bytes([_STREAM]) + packed
         name = self._current
         if name and name in self.offered.dictionaries:
-            body = _zstd.compress(
-                plain, options=_OPTIONS, zstd_dict=self._dictionaries[name]
-            )
+            maker = self._makers.get(name)
+            if maker is None:
+                # What it has made of the dictionary serves for every message.
+                known = self._dictionaries[name].as_digested_dict
+                maker = _zstd.ZstdCompressor(options=_OPTIONS, zstd_dict=known)
+                self._makers = {name: maker}
+            body = maker.compress(plain, maker.FLUSH_FRAME)
             frame = bytes([_LEARNT]) + bytes.fromhex(name) + body
         else:
             frame = bytes([_PACKED]) + _zstd.compress(plain, options=_OPTIONS)
@@ -238,6 +258,21 @@ class Channel:
         Raises:
             FrameError: It cannot be read; what it would unpack to is bounded.
         """
+        plain = self.unpack(frame)
+        try:
+            return json.loads(plain.decode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError) as error:
+            msg = f"the frame is no message: {error}"
+            raise FrameError(msg) from error
+
+    def unpack(self, frame: bytes, most: int | None = None) -> bytes:
+        """
+        The JSON of *frame*, of at most so many bytes.
+
+        Raises:
+            FrameError: It cannot be read.
+        """
+        most = MOST_BYTES if most is None else most
         if not frame:
             msg = "the frame is empty"
             raise FrameError(msg)
@@ -247,27 +282,23 @@ class Channel:
                 msg = "the frame is compressed, and zstd is not there"
                 raise FrameError(msg, hint="pip install 'taskorch[channel]'")
             try:
-                plain = self._unpacked(kind, frame)
+                plain = self._unpacked(kind, frame, most)
             except (_zstd.ZstdError, EOFError, ValueError) as error:
                 msg = f"the frame is damaged: {error}"
                 raise FrameError(msg) from error
         else:
             plain = frame
-        if len(plain) > MOST_BYTES:
-            msg = f"the message is larger than {MOST_BYTES:,} bytes"
+        if len(plain) > most:
+            msg = f"the message is larger than {most:,} bytes"
             raise FrameError(msg)
-        try:
-            return json.loads(plain.decode("utf-8", "surrogatepass"))
-        except (ValueError, RecursionError) as error:
-            msg = f"the frame is no message: {error}"
-            raise FrameError(msg) from error
+        return plain
 
-    def _unpacked(self, kind: int, frame: bytes) -> bytes:
+    def _unpacked(self, kind: int, frame: bytes, most: int) -> bytes:
         if kind == _STREAM:
             with self._lock:
                 if self._reader is None:
                     self._reader = _zstd.ZstdDecompressor()
-                found: bytes = self._reader.decompress(frame[1:], MOST_BYTES + 1)
+                found: bytes = self._reader.decompress(frame[1:], most + 1)
             return found
         known, start = None, 1
         if kind == _LEARNT:
@@ -282,8 +313,8 @@ class Channel:
                 )
         one = _zstd.ZstdDecompressor(zstd_dict=known)
         # Bounded: no more is ever unpacked than a message may have.
-        unpacked: bytes = one.decompress(frame[start:], MOST_BYTES + 1)
-        if len(unpacked) <= MOST_BYTES and not one.eof:
+        unpacked: bytes = one.decompress(frame[start:], most + 1)
+        if len(unpacked) <= most and not one.eof:
             msg = "it ends before its end"
             raise ValueError(msg)
         return unpacked
@@ -311,3 +342,68 @@ def _options() -> dict[Any, int]:
 
 
 _OPTIONS: Final = _options()
+
+
+#: What the messages of agents are made of, in the order of their frequency: the last
+#: comes first. Both sides have it, or another version of it, which the handshake says.
+_WIRE_WORDS: Final = (
+    *("title", "version", "protocol", "error", "traceback", "frames", "lines", "size"),
+    *("agent_id", "capabilities", "max_concurrency", "capacity", "request", "lease"),
+    *("artifact", "offset", "final", "content", "wait", "more", "stops", "running"),
+    *("progress", "message", "cause", "stdout", "stderr", "exit_code", "duration"),
+    *("value", "kind", "ended", "results", "orders", "completed", "failed", "attempts"),
+    *("metadata", "timeout", "payload", "type", "outcome", "result", "fence"),
+    *("attempt", "task_id"),
+)
+
+
+class Wire:
+    """
+    Messages over HTTP, each by itself: as frames, if the other side offers that.
+
+    A request says in `Accept` what its sender can read; an answer says the same in
+    `Accept-Post`. Whoever has not said it is sent JSON.
+    """
+
+    def __init__(self) -> None:
+        self._reader = Channel()
+        content = "".join(f'{{"{word}":[{{"' for word in _WIRE_WORDS).encode()
+        self._id = self._reader.learn(content, is_raw=True)
+        self._content = content
+
+    @property
+    def offer(self) -> str:
+        """What this side can read, for a header."""
+        if not self._id:
+            return "application/json"
+        return f"{MEDIA};dictionary={self._id}, application/json"
+
+    def packed(self, plain: bytes, offered: str | None) -> tuple[bytes, str]:
+        """*plain*, JSON, as who has *offered* can read it; and its content type."""
+        if offered and self._id and self._is_offered(offered):
+            there = Capabilities(("zstd", "json"), (self._id,))
+            channel = Channel(there)
+            channel.learn(self._content, is_raw=True)
+            frame = channel.pack(plain)
+            if frame is not plain:
+                return frame, MEDIA
+        return plain, "application/json"
+
+    def _is_offered(self, offered: str) -> bool:
+        return f"{MEDIA};dictionary={self._id}" in offered.replace(" ", "")
+
+    def unpacked(self, body: bytes, content_type: str | None, most: int) -> bytes:
+        """
+        The JSON of a *body*.
+
+        Raises:
+            FrameError: It is a frame that cannot be read.
+        """
+        if not is_framed(content_type):
+            return body
+        return self._reader.unpack(body, most)
+
+
+def is_framed(content_type: str | None) -> bool:
+    """Whether a body of this content type is a frame."""
+    return (content_type or "").partition(";")[0].strip().lower() == MEDIA
