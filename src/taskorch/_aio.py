@@ -179,6 +179,7 @@ class AsyncOrchestrator(_Face):
     suspend_task = committed(TaskOrchestrator.suspend_task)
     resume_task = committed(TaskOrchestrator.resume_task)
     set_priority = committed(TaskOrchestrator.set_priority)
+    reward_task = committed(TaskOrchestrator.reward_task)
     decide = committed(TaskOrchestrator.decide)
     emit = committed(TaskOrchestrator.emit)
     rerun_task = committed(TaskOrchestrator.rerun_task)

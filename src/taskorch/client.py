@@ -388,6 +388,20 @@ class Client:
         found: list[str] = self._ask("POST", path, said)["ids"]
         return found
 
+    def command(
+        self, action: str, *, endpoint: str = "/commands", **fields: Any
+    ) -> dict[str, Any]:
+        """
+        Send a command of adaptive jobs: `client.command("assign_job", job_id=…, …)`.
+
+        Args:
+            action: `assign_job`, `job_status`, `reward_job` or `learned`.
+            endpoint: The path that the configuration of the jobs names.
+            fields: What belongs to it.
+        """
+        said = {"action": action, "payload": fields}
+        return self._ask("POST", endpoint, said, base="")
+
     def _change(self, task_id: str, path: str, said: object = None) -> bool:
         return bool(self._of_task("POST", task_id, path, said)["changed"])
 
@@ -406,6 +420,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         wait: float = 0.0,
+        base: str = "/api/v1",
     ) -> dict[str, Any]:
         headers = {"Accept": "application/json"}
         if self._token is not None:
@@ -418,7 +433,7 @@ class Client:
             except (TypeError, ValueError) as error:
                 msg = f"it cannot be said in JSON: {error}"
                 raise InvalidTaskError(msg) from None
-        target = f"{self._path}/api/v1{path}"
+        target = f"{self._path}{base}{path}"
         if query:
             target += f"?{urlencode(query)}"
         try:

@@ -68,6 +68,7 @@ COMMANDS: Final = {
     ),
     "agent": ("do the work of an orchestrator elsewhere", "taskorch.cli._agent"),
     "workspace": ("run a folder of task files", "taskorch.cli._workspace"),
+    "jobs": ("run adaptive jobs, and ask for them", "taskorch.cli._jobs"),
     "doctor": ("look for trouble on this machine", "taskorch.cli._doctor"),
     "completion": ("write what completes commands", "taskorch.cli._completion"),
 }

@@ -192,12 +192,15 @@ class TaskStarted(TaskEvent):
         agent_id: The agent.
         allocation: What it holds of the pools, in millionths.
         reason: Why this agent.
+        choice: What a policy that learns has chosen for it: the name of the arm, and
+            how probable it was that this one would be chosen; None: nobody learns.
     """
 
     attempt: int
     agent_id: str
     allocation: Units = ()
     reason: str = ""
+    choice: tuple[str, float] | None = None
 
 
 @frozen
@@ -769,6 +772,22 @@ class QuestionReminded(TaskEvent):
     """
 
     times: int
+
+
+@frozen
+class TaskRewarded(TaskEvent):
+    """
+    Somebody said how good an attempt was; it changes nothing for the task.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        value: From -1 to 1.
+        source: Who says so.
+    """
+
+    attempt: int
+    value: float
+    source: str
 
 
 # -- from outside ------------------------------------------------------------------
@@ -1352,6 +1371,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     QuestionAnswered,
     AnswerRefused,
     QuestionReminded,
+    TaskRewarded,
     EventEmitted,
     AlertRaised,
     AlertCleared,

@@ -354,6 +354,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The fact of a start, for those who listen."""
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
     assert row.agent is not None  # noqa: S101 - it has just started
+    choice = kernel.deciders.choice(row) if kernel.learns else None
     fact = TaskStarted(
         kernel.seq,
         now,
@@ -362,6 +363,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
         row.agent.name,
         row.alloc,
         row.reason,
+        choice,
     )
     kernel.sink.append((fact, row.cargo))
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import attrs
 
 from taskorch.errors import InvalidTaskError
+from taskorch.frontends.channel import FrameError, Wire
 from taskorch.model._show import show
 
 _OK: Final = 200
@@ -20,6 +21,8 @@ _OK: Final = 200
 _PASSING: Final = (408, 425, 429, *range(500, 600))
 #: Statuses of what is refused for what it says.
 _OF_CONTENT: Final = (400, 413, 422)
+#: Statuses of a service that cannot read a frame after all.
+_NOT_UNDERSTOOD: Final = (400, 415)
 #: Of an answer, as many bytes are read.
 _MOST: Final = 64 << 20
 
@@ -110,6 +113,11 @@ class Line:
         self._address = address
         self._connection: http.client.HTTPConnection | None = None
         self._is_cut = False
+        self._wire = Wire()
+        #: What the service can read, as it has said; and whether it is sent JSON all
+        #: the same.
+        self._offered: str | None = None
+        self._is_plain = False
 
     def say(self, verb: str, said: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """
@@ -119,15 +127,19 @@ class Line:
             Unreachable: There was no answer.
             Refusal: It was refused.
         """
-        headers = {"Content-Type": "application/json"}
+        body, kind = self._wire.packed(json.dumps(said).encode(), self._offered)
+        headers = {"Content-Type": kind, "Accept": self._wire.offer}
         if verb != "hello":
             headers["Taskorch-Session"] = self._address.session
         if self._address.token is not None:
             headers["Authorization"] = f"Bearer {self._address.token}"
-        body = json.dumps(said).encode()
         is_used = self._connection is not None
         try:
             status, text = self._exchange(verb, body, headers, seconds)
+            if status in _NOT_UNDERSTOOD and kind != "application/json":
+                # In doubt it is JSON, from now on.
+                self._offered, self._is_plain = None, True
+                return self.say(verb, said, seconds)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if not is_used or self._is_cut or isinstance(error, TimeoutError):
@@ -160,6 +172,13 @@ class Line:
         connection.request("POST", self._address.path(verb), body, dict(headers))
         response = connection.getresponse()
         text = response.read(_MOST)
+        offered = response.getheader("Accept-Post")
+        if offered and not self._is_plain:
+            self._offered = offered
+        with suppress(FrameError):
+            # What cannot be read is no JSON, either.
+            kind = response.getheader("Content-Type")
+            text = self._wire.unpacked(text, kind, _MOST)
         if response.will_close:
             self.close()
         return response.status, text

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache, partial
+from functools import cache, partial, wraps
 from importlib.resources import files
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -27,7 +27,7 @@ from taskorch.frontends.service._agent_messages import (
     text,
 )
 from taskorch.frontends.service._artifacts import Artifacts
-from taskorch.frontends.service._bodies import read_object, refuse
+from taskorch.frontends.service._bodies import WIRE, read_object, refuse
 from taskorch.frontends.service._operations import Operation, named, ref
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._sessions import Session
@@ -70,12 +70,31 @@ def schemas() -> Mapping[str, Any]:
     return parts
 
 
+def _framed(
+    do: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Answer in frames who can read them, and say that they may come."""
+
+    @wraps(do)
+    async def answered(request: Request) -> Response:
+        response = await do(request)
+        body, kind = WIRE.packed(bytes(response.body), request.headers.get("accept"))
+        if kind != "application/json":
+            response.body = body
+            response.headers["content-length"] = str(len(body))
+            response.headers["content-type"] = kind
+        response.headers["accept-post"] = WIRE.offer
+        return response
+
+    return answered
+
+
 def _operation(
     verb: str, words: str, do: Callable[[Request], Awaitable[Response]], told: str
 ) -> Operation:
     return Operation(
         *("POST", f"/api/v1/agents/{{agent_id}}/{verb}", f"agent_{verb}", words),
-        do,
+        _framed(do),
         header={} if verb == "hello" else _HEADER,
         needs=() if verb == "hello" else (SESSION,),
         body=ref(f"Agent{verb.capitalize()}"),

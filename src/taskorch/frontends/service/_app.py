@@ -29,6 +29,7 @@ from taskorch.frontends.service._guard import (
     sends_body,
 )
 from taskorch.frontends.service._health import Numbers, probes
+from taskorch.frontends.service._jobs import Commands
 from taskorch.frontends.service._openapi import description
 from taskorch.frontends.service._operations import Current, Operation, check
 from taskorch.frontends.service._page import Page
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Scope
 
+    from taskorch.frontends.jobs import JobSystem
+
 
 def create_app(
     orch: TaskOrchestrator,
@@ -63,6 +66,7 @@ def create_app(
     agents: bool = False,
     artifacts: str | os.PathLike[str] | None = None,
     page: bool = False,
+    jobs: JobSystem | None = None,
 ) -> Starlette:
     """
     Make an ASGI app through which other programs use an orchestrator.
@@ -88,6 +92,8 @@ def create_app(
             for; None takes none.
         page: Whether `GET /` is the page that shows the orchestrator in a browser. The
             page itself is given to all; what it shows needs the token.
+        jobs: Adaptive jobs, whose orchestrator this is: commands that assign them are
+            taken at the path that their configuration names, `/commands`.
 
     Raises:
         InvalidTaskError: The token is too short, or *hosts* is no collection.
@@ -112,6 +118,7 @@ def create_app(
             *(there.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
             *(() if shown is None else shown.operations()),
+            *(() if jobs is None else Commands(jobs).operations()),
         ],
         token=token,
         hosts=hosts,

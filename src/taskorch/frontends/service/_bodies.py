@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
+from taskorch.frontends.channel import FrameError, Wire
 from taskorch.frontends.service._problems import Problem
 from taskorch.workflows._documents import object_of, refuse_constant
 
@@ -16,6 +17,8 @@ from taskorch.workflows._documents import object_of, refuse_constant
 MAX_BODY: Final = 1 << 20
 _MAX_DEPTH: Final = 60
 RECEIPT_SECONDS: Final = 10.0
+#: What reads bodies that are frames, and writes answers to who can read them.
+WIRE: Final = Wire()
 
 
 async def read(request: Request) -> Any:
@@ -38,7 +41,15 @@ async def read(request: Request) -> Any:
         ) from None
     except ClientDisconnect:
         raise Problem(400, "no_body", "the body has not come to its end") from None
-    return loads(bytes(body)) if body else None
+    if not body:
+        return None
+    try:
+        plain = WIRE.unpacked(
+            bytes(body), request.headers.get("content-type"), MAX_BODY
+        )
+    except FrameError as error:
+        raise Problem(400, "bad_frame", str(error)) from None
+    return loads(plain)
 
 
 async def read_object(

@@ -22,6 +22,7 @@ from starlette.datastructures import Headers
 
 from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
+from taskorch.frontends.channel import is_framed
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
 from taskorch.frontends.service._problems import Problem
 from taskorch.model._show import show
@@ -304,4 +305,6 @@ def sends_body(headers: Headers) -> bool:
 def _is_json(kind: str) -> bool:
     name, _, options = kind.partition(";")
     charset = options.strip().lower().removeprefix("charset=").strip('"')
-    return name.strip().lower() == "application/json" and charset in ("", "utf-8")
+    return is_framed(name) or (
+        name.strip().lower() == "application/json" and charset in ("", "utf-8")
+    )

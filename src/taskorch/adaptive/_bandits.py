@@ -1,0 +1,311 @@
+"""
+Bandits: which of a few arms is pulled next, by the rewards of earlier pulls.
+
+A reward is a number from 0 to 1. Chance comes from a generator that is handed in, and
+all that is learnt is plain numbers in lists, for a snapshot in JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log, sqrt
+from operator import mul
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from random import Random
+
+
+class Bandit(Protocol):
+    """Protocol: chooses among arms, and learns from rewards from 0 to 1."""
+
+    #: The name by which it is asked for.
+    name: ClassVar[str]
+
+    def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
+        """How probable each arm is to be pulled now; the sum is 1."""
+        ...
+
+    def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
+        """Arm *arm* was pulled, and this came of it."""
+        ...
+
+    def means(self) -> list[tuple[float, float]]:
+        """Of each arm how many pulls are remembered, and their mean reward."""
+        ...
+
+    def state(self) -> list[list[float]]:
+        """What was learnt, one list for each arm."""
+        ...
+
+    def restore(self, arm: int, numbers: Sequence[float]) -> None:
+        """Take what was learnt of one arm from a state."""
+        ...
+
+
+class _Counting:
+    """How often each arm was pulled, and what came of it, of late."""
+
+    def __init__(self, arms: int, *, memory: int | None = None) -> None:
+        # Each pull makes all earlier ones count a little less.
+        self._keep: float = 1.0 if memory is None else 1.0 - 1.0 / memory
+        self.counts: list[float] = [0.0] * arms
+        self.sums: list[float] = [0.0] * arms
+
+    def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
+        """See `Bandit.learn`."""
+        del features
+        if self._keep < 1:
+            keep = self._keep
+            self.counts = [count * keep for count in self.counts]
+            self.sums = [total * keep for total in self.sums]
+        self.counts[arm] += 1
+        self.sums[arm] += reward
+
+    def means(self) -> list[tuple[float, float]]:
+        """See `Bandit.means`."""
+        return [
+            (count, total / count if count else 0.0)
+            for count, total in zip(self.counts, self.sums, strict=True)
+        ]
+
+    def state(self) -> list[list[float]]:
+        """See `Bandit.state`."""
+        return [list(pair) for pair in zip(self.counts, self.sums, strict=True)]
+
+    def restore(self, arm: int, numbers: Sequence[float]) -> None:
+        """See `Bandit.restore`."""
+        self.counts[arm], self.sums[arm] = map(float, numbers)
+
+
+def _one(arms: int, arm: int) -> list[float]:
+    chances = [0.0] * arms
+    chances[arm] = 1.0
+    return chances
+
+
+class UCB1(_Counting):
+    """
+    Pulls the arm whose reward could be the highest, as far as is known.
+
+    Source: P. Auer, N. Cesa-Bianchi and P. Fischer, *Finite-time Analysis of the
+    Multiarmed Bandit Problem*, Machine Learning 47, 2002.
+
+    Args:
+        arms: How many there are.
+        memory: About how many pulls are remembered; None is all of them.
+        width: How many standard deviations wide the doubt about an arm is, squared;
+            the paper has 2.
+    """
+
+    name: ClassVar[str] = "ucb1"
+
+    def __init__(
+        self, arms: int, *, memory: int | None = None, width: float = 2.0
+    ) -> None:
+        super().__init__(arms, memory=memory)
+        self._width = width
+
+    def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
+        """See `Bandit.chances`: one arm is certain."""
+        del features, random
+        counts, sums = self.counts, self.sums
+        best, arm = -1.0, 0
+        doubt = self._width * log(max(2.0, sum(counts)))
+        for place, count in enumerate(counts):
+            if count < 0.5:  # noqa: PLR2004 - never pulled, or hardly remembered
+                return _one(len(counts), place)
+            bound = sums[place] / count + sqrt(doubt / count)
+            if bound > best:
+                best, arm = bound, place
+        return _one(len(counts), arm)
+
+
+class Thompson(_Counting):
+    """
+    Pulls each arm as often as it is likely to be the best.
+
+    How likely that is, is found by drawing from a beta distribution of each arm, a few
+    times, and again when enough was learnt since; so the probability of a pull is
+    known exactly, as off-policy estimates need it.
+
+    Source: S. Agrawal and N. Goyal, *Analysis of Thompson Sampling for the Multi-armed
+    Bandit Problem*, COLT 2012.
+
+    Args:
+        arms: How many there are.
+        memory: About how many pulls are remembered; None is all of them.
+        draws: How often is drawn to find the probabilities.
+    """
+
+    name: ClassVar[str] = "thompson"
+
+    def __init__(
+        self, arms: int, *, memory: int | None = None, draws: int = 16
+    ) -> None:
+        super().__init__(arms, memory=memory)
+        self._draws = draws
+        self._chances: list[float] | None = None
+        self._learnt = 0
+
+    def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
+        """See `Bandit.chances`."""
+        del features
+        found = self._chances
+        if found is None or self._learnt > sum(self.counts) / 32:
+            shapes = [
+                (1 + total, 1 + count - total)
+                for count, total in zip(self.counts, self.sums, strict=True)
+            ]
+            wins = [0] * len(shapes)
+            for _ in range(self._draws):
+                drawn = [
+                    random.betavariate(max(a, 0.01), max(b, 0.01)) for a, b in shapes
+                ]
+                wins[drawn.index(max(drawn))] += 1
+            found = self._chances = [won / self._draws for won in wins]
+            self._learnt = 0
+        return found
+
+    def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
+        """See `Bandit.learn`."""
+        super().learn(arm, features, reward)
+        self._learnt += 1
+
+    def restore(self, arm: int, numbers: Sequence[float]) -> None:
+        """See `Bandit.restore`."""
+        super().restore(arm, numbers)
+        self._chances = None
+
+
+class LinUCB(_Counting):
+    """
+    As UCB1, with a reward that is linear in the features of what is done.
+
+    Source: L. Li, W. Chu, J. Langford and R. Schapire, *A Contextual-Bandit Approach to
+    Personalized News Article Recommendation*, WWW 2010; the disjoint model.
+
+    Args:
+        arms: How many there are.
+        features: How many numbers describe what is done.
+        memory: About how many pulls are remembered; None is all of them.
+        alpha: How many standard deviations wide the doubt about an arm is.
+    """
+
+    name: ClassVar[str] = "linucb"
+
+    def __init__(
+        self,
+        arms: int,
+        features: int,
+        *,
+        memory: int | None = None,
+        alpha: float = 0.7,
+    ) -> None:
+        super().__init__(arms, memory=memory)
+        self._size = features + 1
+        self._alpha = alpha
+        #: Of each arm the inverse of its matrix: the upper triangle, row after row.
+        self._inverses: list[list[float]] = []
+        self._sums_of_features: list[list[float]] = []
+        self._weights: list[list[float]] = []
+        for _ in range(arms):
+            self._inverses.append(self._identity())
+            self._sums_of_features.append([0.0] * self._size)
+            self._weights.append([0.0] * self._size)
+
+    def _identity(self) -> list[float]:
+        size = range(self._size)
+        return [1.0 if i == j else 0.0 for i in size for j in size if j >= i]
+
+    def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
+        """See `Bandit.chances`: one arm is certain."""
+        del random
+        given = (1.0, *features)
+        # What each entry of the triangle counts for: those off the diagonal twice.
+        squares: list[float] = []
+        for place, one in enumerate(given):
+            squares.append(one * one)
+            twice = 2.0 * one
+            squares.extend([twice * other for other in given[place + 1 :]])
+        best, arm, alpha = -1e300, 0, self._alpha
+        both = zip(self._weights, self._inverses, strict=True)
+        for place, (weights, inverse) in enumerate(both):
+            doubt = sum(map(mul, inverse, squares))
+            bound = sum(map(mul, weights, given)) + alpha * sqrt(max(0.0, doubt))
+            if bound > best:
+                best, arm = bound, place
+        return _one(len(self._weights), arm)
+
+    def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
+        """See `Bandit.learn`."""
+        super().learn(arm, features, reward)
+        given = (1.0, *features)
+        size, flat = self._size, self._inverses[arm]
+        keep = self._keep
+        # What is forgotten makes the doubt grow, but not beyond that of the beginning.
+        if keep < 1 and max(flat) < 1:
+            flat = [entry / keep for entry in flat]
+        full = self._full(flat)
+        moved = [sum(map(mul, row, given)) for row in full]
+        scale = 1.0 + sum(map(mul, moved, given))
+        self._inverses[arm] = [
+            full[i][j] - moved[i] * moved[j] / scale
+            for i in range(size)
+            for j in range(i, size)
+        ]
+        sums = self._sums_of_features[arm]
+        self._sums_of_features[arm] = sums = [
+            keep * total + reward * one for total, one in zip(sums, given, strict=True)
+        ]
+        full = self._full(self._inverses[arm])
+        self._weights[arm] = [sum(map(mul, row, sums)) for row in full]
+
+    def _full(self, flat: Sequence[float]) -> list[list[float]]:
+        size = self._size
+        rows = [[0.0] * size for _ in range(size)]
+        entries = iter(flat)
+        for i in range(size):
+            for j in range(i, size):
+                rows[i][j] = rows[j][i] = next(entries)
+        return rows
+
+    def state(self) -> list[list[float]]:
+        """See `Bandit.state`."""
+        parts = zip(
+            super().state(), self._inverses, self._sums_of_features, strict=True
+        )
+        return [[*counts, *inverse, *sums] for counts, inverse, sums in parts]
+
+    def restore(self, arm: int, numbers: Sequence[float]) -> None:
+        """
+        See `Bandit.restore`.
+
+        Raises:
+            ValueError: It is of another number of features.
+        """
+        size = self._size
+        entries = size * (size + 1) // 2
+        if len(numbers) != 2 + entries + size:
+            msg = "it was learnt of another number of features"
+            raise ValueError(msg)
+        super().restore(arm, numbers[:2])
+        self._inverses[arm] = [float(entry) for entry in numbers[2 : 2 + entries]]
+        self._sums_of_features[arm] = [float(one) for one in numbers[2 + entries :]]
+        full = self._full(self._inverses[arm])
+        sums = self._sums_of_features[arm]
+        self._weights[arm] = [sum(map(mul, row, sums)) for row in full]
+
+
+def make_bandit(
+    name: str, arms: int, features: int, memory: int | None, options: dict[str, Any]
+) -> Bandit:
+    """The bandit of this name."""
+    if name == LinUCB.name:
+        return LinUCB(arms, features, memory=memory, **options)
+    if name == Thompson.name:
+        return Thompson(arms, memory=memory, **options)
+    return UCB1(arms, memory=memory, **options)
+
+
+ALGORITHMS = (UCB1.name, Thompson.name, LinUCB.name)

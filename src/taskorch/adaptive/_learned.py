@@ -1,0 +1,624 @@
+"""A policy that learns which of several policies does best."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import log, sqrt
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Literal
+from zlib import crc32
+
+import attrs
+
+from taskorch.adaptive._bandits import ALGORITHMS, Bandit, make_bandit
+from taskorch.errors import InvalidTaskError
+from taskorch.events import (
+    Event,
+    TaskCancelled,
+    TaskCompleted,
+    TaskFailed,
+    TaskRetrying,
+    TaskRewarded,
+    TaskStarted,
+    TaskSubmitted,
+)
+from taskorch.model import Task, check_count, check_fraction
+from taskorch.model._show import show
+from taskorch.protocols import (
+    Admission,
+    AgentView,
+    Allocation,
+    AllocationRequest,
+    Context,
+    Order,
+    PoolView,
+    Route,
+)
+
+if TYPE_CHECKING:
+    from random import Random
+
+_LOG: Final = logging.getLogger(__name__)
+#: Of snapshots; it rises when what they say changes.
+_VERSION: Final = 1
+#: The name under which the journal keeps snapshots, as the adaptive jobs call it.
+SNAPSHOTS: Final = "population_state.judgement_snapshots"
+_TEN_YEARS: Final = 10 * 365 * 86_400.0
+#: Attempts whose reward is waited for, at the most: the oldest are forgotten.
+_AWAITED: Final = 10_000
+#: Places among the features for each text in the context of a LinUCB.
+_SLOTS: Final = 4
+#: How much the latest latency counts in the usual latency of a type.
+_LATEST: Final = 0.05
+
+#: What each kind of arm can do.
+_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
+    "router": ("route",),
+    "queue": ("order", "admit"),
+    "allocator": ("allocate",),
+}
+#: Causes of a failure for which the choice may be to blame.
+_OWN_FAULTS: Final = ("error", "timeout", "deadline")
+
+#: What was chosen: the context, the features, the arm and its probability.
+_Choice = tuple[str, tuple[float, ...], int, float]
+
+
+@attrs.frozen
+class Learning:
+    """
+    What was learnt of one arm in one context.
+
+    Attributes:
+        context: The context, as text; "" where there is none.
+        arm: The name of the arm.
+        pulls: How many rewards are remembered; older ones count less.
+        mean: Their mean, from -1 to 1.
+    """
+
+    context: str
+    arm: str
+    pulls: float
+    mean: float
+
+
+@attrs.frozen
+class Value:
+    """
+    What would have come of one arm, if it had been chosen always.
+
+    Attributes:
+        mean: The mean reward, from -1 to 1.
+        low: The lower end of an interval that covers it in 95 of 100 cases.
+        high: Its upper end.
+        attempts: How many attempts the estimate rests on.
+    """
+
+    mean: float
+    low: float
+    high: float
+    attempts: int
+
+
+class Outcomes:
+    """
+    Rewards that follow from what becomes of attempts: a projection of events.
+
+    A failure is worth -1. A completion is worth (usual - latency) / (usual + latency),
+    where the usual latency is that of the type of late: 0 as usual, 1/3 in half the
+    time, near -1 where it takes far longer.
+    """
+
+    def __init__(self) -> None:
+        self._types: dict[str, str] = {}
+        self._usual: dict[str, float] = {}
+
+    def reward(self, event: Event) -> tuple[str, int, float] | None:
+        """The task, the attempt and its reward, if *event* says so."""
+        if isinstance(event, TaskSubmitted):
+            self._types[event.task_id] = event.type
+        elif isinstance(event, TaskCompleted):
+            kind = self._types.pop(event.task_id, "")
+            latency = max(event.latency, 1e-9)
+            usual = self._usual.get(kind, latency)
+            self._usual[kind] = usual + _LATEST * (latency - usual)
+            return event.task_id, event.attempt, (usual - latency) / (usual + latency)
+        elif isinstance(event, TaskRetrying):
+            # One that was lost through no fault of the task's says nothing.
+            return (event.task_id, event.attempt, -1.0) if event.charged else None
+        elif isinstance(event, TaskFailed):
+            self._types.pop(event.task_id, None)
+            is_own = event.attempt and event.cause in _OWN_FAULTS
+            return (event.task_id, event.attempt, -1.0) if is_own else None
+        elif isinstance(event, TaskCancelled):
+            self._types.pop(event.task_id, None)
+        return None
+
+
+class Learned:
+    """
+    A TaskRouter, TaskQueue or ResourceAllocator that learns which of its *arms* to ask.
+
+    All arms are routers, or queues, or allocators, or numbers for `pick`, and each does
+    what it does by itself; which is asked for a task is decided by a bandit, from the
+    rewards of earlier tasks. It becomes part of one orchestrator, hears its events, and
+    has its journal keep what it has learnt, each hundred rewards, as an event from
+    which a later life goes on.
+
+    `TaskStarted.choice` says which arm was chosen and how probable that was; the reason
+    of a route or an allocation says it, too, so `explain` does.
+
+    Args:
+        arms: The policies, at least two.
+        algorithm: `"ucb1"`, `"thompson"` or `"linucb"`.
+        context: Names of what a task is told apart by: `"type"`, `"priority"`,
+            `"owner"`, or what is in its metadata. UCB1 and Thompson learn for each
+            combination by itself; a number counts by its power of two.
+        baseline: Which of the arms is the static default, from 0.
+        floor: An arm other than the baseline is only chosen while the rewards so far,
+            counted from the worst that there can be, are at least those of the
+            baseline less this part of them. 1 is without a floor.
+        explore: How often an arm is drawn at random, within the floor.
+        memory: About how many rewards are remembered, for what changes; None is all.
+        reward: `"outcome"`: what becomes of an attempt, and how soon, is its reward;
+            `"given"`: only what `reward_task` says.
+        sources: Whose rewards count; None is everybody's.
+        name: Tells it from other parts that learn, in journals and reasons.
+        options: More arguments of the bandit.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range, or the arms are not alike.
+    """
+
+    def __init__(
+        self,
+        arms: Iterable[Any],
+        *,
+        algorithm: Literal["ucb1", "thompson", "linucb"] = "ucb1",
+        context: Iterable[str] = (),
+        baseline: int = 0,
+        floor: float = 0.05,
+        explore: float = 0.02,
+        memory: int | None = 1_000,
+        reward: Literal["outcome", "given"] = "outcome",
+        sources: Iterable[str] | None = None,
+        name: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.arms: tuple[Any, ...] = tuple(arms)
+        if len(self.arms) < 2:  # noqa: PLR2004 - there is something to choose
+            msg = f"arms: two policies at least, not {len(self.arms)}"
+            raise InvalidTaskError(msg)
+        self.kind: str = _kind(self.arms)
+        if algorithm not in ALGORITHMS:
+            msg = f"algorithm is {show(algorithm)}, not one of {', '.join(ALGORITHMS)}"
+            raise InvalidTaskError(msg)
+        if reward not in ("outcome", "given"):
+            msg = f"reward is 'outcome' or 'given', not {show(reward)}"
+            raise InvalidTaskError(msg)
+        check_fraction("floor", floor)
+        check_fraction("explore", explore)
+        check_count("baseline", baseline, least=0)
+        if baseline >= len(self.arms):
+            msg = f"baseline is the number of an arm, below {len(self.arms)}"
+            raise InvalidTaskError(msg)
+        if memory is not None:
+            check_count("memory", memory, least=2)
+        self.context: tuple[str, ...] = tuple(context)
+        self.algorithm, self.baseline, self.floor = algorithm, baseline, floor
+        self.explore, self.memory, self.rewarded_by = explore, memory, reward
+        self.sources = None if sources is None else frozenset(sources)
+        self.name: str = name or self.kind
+        self._options = dict(options or {})
+        self.names: tuple[str, ...] = _names(self.arms)
+        #: As what reads arms would have it of them.
+        if self.kind == "allocator":
+            self.rigid: bool = all(getattr(arm, "rigid", False) for arm in self.arms)
+            self.chunks: Mapping[str, float] = dict(
+                getattr(self.arms[0], "chunks", None) or {}
+            )
+        self.waits_for_better: bool = False
+        self._lock = Lock()
+        self._orch: Any = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._bandits: dict[str, Bandit] = {}
+        #: What was chosen for tasks that have not begun, and for attempts.
+        self._chosen: OrderedDict[str, _Choice] = OrderedDict()
+        self._begun: OrderedDict[tuple[str, int], _Choice] = OrderedDict()
+        self._outcomes = Outcomes()
+        self._rewards = 0
+        self._unlearnt = 0
+        #: The sum of rewards from 0 to 1, and of those of the baseline; and how many.
+        self._gained = self._baseline_gained = 0.0
+        self._counted = self._baseline_counted = 0.0
+
+    # -- choosing ------------------------------------------------------------------
+
+    def route(
+        self, task: Task, candidates: Sequence[AgentView], context: Context
+    ) -> Route:
+        """The agent that the router chosen for *task* names."""
+        if len(candidates) == 1:
+            return Route(candidates[0].name, "the only candidate", reusable=Learned)
+        arm, why = self._choose(task, context.random)
+        found: Route = self.arms[arm].route(task, candidates, context)
+        return Route(found.agent, f"{found.reason}; {why}")
+
+    def order(self, task: Task, context: Context) -> Order:
+        """The place that the queue chosen for *task* gives it: a time."""
+        arm, _ = self._choose(task, context.random)
+        found: Order = self.arms[arm].order(task, context)
+        if found.aging is None:
+            return Order(found.key)
+        return Order(context.now - task.priority * found.aging)
+
+    def admit(self, task: Task, context: Context) -> Admission:
+        """Whether the baseline admits *task*."""
+        found: Admission = self.arms[self.baseline].admit(task, context)
+        return attrs.evolve(found, reusable=False)
+
+    def allocate(
+        self,
+        request: AllocationRequest,
+        pools: Mapping[str, PoolView],
+        context: Context,
+    ) -> Allocation:
+        """What the allocator chosen for the task grants."""
+        if not request.resources.units:
+            found: Allocation = self.arms[self.baseline].allocate(
+                request, pools, context
+            )
+            return Allocation(found.granted, found.reason)
+        arm, why = self._choose(request.task, context.random)
+        found = self.arms[arm].allocate(request, pools, context)
+        return Allocation(found.granted, f"{found.reason}; {why}")
+
+    def _choose(self, task: Task, random: Random) -> tuple[int, str]:
+        """The arm for *task*, the same until it begins, and why."""
+        task_id = task.id or ""
+        with self._lock:
+            choice = self._chosen.get(task_id)
+            if choice is None:
+                key, features = self._context_of(task)
+                arm, chance = self._pull(key, features, task, random)
+                choice = self._chosen[task_id] = key, features, arm, chance
+                _bound(self._chosen)
+            key, _, arm, chance = choice
+            pulls, mean = self._bandit(key).means()[arm]
+        told = f"mean reward {mean * 2 - 1:.2f} of {pulls:.0f}" if pulls else "untried"
+        return arm, f"by {self.names[arm]} ({told}, chance {chance:.2f})"
+
+    def _pull(
+        self, key: str, features: tuple[float, ...], task: Task, random: Random
+    ) -> tuple[int, float]:
+        bandit = self._bandit(key)
+        means, count = bandit.means(), len(self.arms)
+        if task.idempotent is False:
+            # What cannot be repeated is no subject of experiments.
+            best = max(range(count), key=lambda arm: (means[arm][1], -arm))
+            tried = means[best][0] > 0 and self._is_above_floor(means, best)
+            return (best if tried else self.baseline), 1.0
+        chances = [
+            chance * (1 - self.explore) + self.explore / count
+            for chance in bandit.chances(features, random)
+        ]
+        # What the floor forbids is done by the baseline.
+        allowed = [
+            arm == self.baseline or self._is_above_floor(means, arm)
+            for arm in range(count)
+        ]
+        kept = [
+            chance if is_allowed else 0.0
+            for chance, is_allowed in zip(chances, allowed, strict=True)
+        ]
+        kept[self.baseline] += sum(chances) - sum(kept)
+        drawn, last = random.random(), self.baseline
+        for arm, chance in enumerate(kept):
+            drawn -= chance
+            if chance and drawn < 0:
+                last = arm
+                break
+        return last, min(1.0, kept[last])
+
+    def _is_above_floor(self, means: Sequence[tuple[float, float]], arm: int) -> bool:
+        """Whether *arm* can be pulled, and the rewards stay above the floor."""
+        if self.floor >= 1:
+            return True
+        if not self._baseline_counted:
+            return False
+        usual = self._baseline_gained / self._baseline_counted
+        pulls, mean = means[arm]
+        low = 0.0
+        if pulls:
+            low = max(0.0, mean - sqrt(log(self._counted + 2) / (2 * pulls)))
+        # Those under way may yet bring nothing.
+        under_way = len(self._begun) + 1
+        gained = self._gained + low + usual * (1 - self.floor) * (under_way - 1)
+        return gained >= (1 - self.floor) * usual * (self._counted + under_way)
+
+    def _bandit(self, key: str) -> Bandit:
+        bandit = self._bandits.get(key)
+        if bandit is None:
+            size = len(self.context) * _SLOTS
+            bandit = self._bandits[key] = make_bandit(
+                self.algorithm, len(self.arms), size, self.memory, self._options
+            )
+        return bandit
+
+    def _context_of(self, task: Task) -> tuple[str, tuple[float, ...]]:
+        """The context of *task*: the key of its bandit, and its features."""
+        if not self.context:
+            return "", ()
+        metadata = task.metadata or {}
+        own = {"type": task.type, "priority": task.priority, "owner": task.owner}
+        values = [own.get(name, metadata.get(name)) for name in self.context]
+        if self.algorithm != "linucb":
+            return ", ".join(map(_bucket, values)), ()
+        features: list[float] = []
+        for value in values:
+            slots = [0.0] * _SLOTS
+            if isinstance(value, int | float):
+                slots[0] = value / (1 + abs(value))
+            elif value is not None:
+                slots[crc32(str(value).encode()) % _SLOTS] = 1.0
+            features += slots
+        return "", tuple(features)
+
+    def pick(self, subject: str, kind: str, random: Random) -> Any:
+        """
+        Where the arms are plain values, one of them, for *subject*.
+
+        Args:
+            subject: The id of what it is for, by which `give` rewards it.
+            kind: Its type, for the context.
+            random: What chance is drawn from.
+        """
+        arm, _ = self._choose(Task(kind, id=subject), random)
+        self.choice_of(subject, 1)
+        return self.arms[arm]
+
+    def give(self, subject: str, value: float) -> None:
+        """Reward what was picked for *subject*, from -1 to 1: the first word counts."""
+        with self._lock:
+            self._learn(subject, 1, value)
+
+    # -- learning ------------------------------------------------------------------
+
+    def attach(self, orchestrator: Any) -> None:
+        """
+        Called by the orchestrator of which it becomes a part: hear its events.
+
+        Raises:
+            InvalidTaskError: It is part of another one already.
+        """
+        if self._orch is not None:
+            msg = f"{self!r} learns for another orchestrator already"
+            raise InvalidTaskError(msg, hint="make a Learned for each")
+        self._orch = orchestrator
+        signals = orchestrator.signals
+        names = ["task_retrying", "task_failed", "task_cancelled", "task_rewarded"]
+        # Of starts nothing is learnt; who hears of them has choices told.
+        names += ["task_submitted", "task_started", "task_completed"]
+        for name in names:
+            getattr(signals, name).connect(self.hear)
+
+    def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
+        """Called as an attempt begins: the arm that was chosen, and its probability."""
+        with self._lock:
+            choice = self._chosen.pop(task_id, None)
+            if choice is None:
+                return None
+            self._begun[task_id, attempt] = choice
+            _bound(self._begun)
+        return f"{self.name}:{self.names[choice[2]]}", choice[3]
+
+    def hear(self, event: Event) -> None:
+        """Learn from *event*, if it says how good an attempt was."""
+        is_due = False
+        with self._lock:
+            if isinstance(event, TaskRewarded):
+                if self.sources is None or event.source in self.sources:
+                    self._learn(event.task_id, event.attempt, event.value)
+            else:
+                found = self._outcomes.reward(event)
+                if found is not None and self.rewarded_by == "outcome":
+                    self._learn(*found)
+                elif isinstance(event, TaskRetrying) and not event.charged:
+                    self._begun.pop((event.task_id, event.attempt), None)
+                elif isinstance(event, TaskCancelled | TaskFailed):
+                    self._chosen.pop(event.task_id, None)
+            is_due = self._unlearnt >= 100  # noqa: PLR2004 - one fact for a hundred
+        if is_due:
+            self.save()
+
+    def _learn(self, task_id: str, attempt: int, value: float) -> None:
+        # The first word counts: a second one finds nothing.
+        choice = self._begun.pop((task_id, attempt), None)
+        if choice is None:
+            return
+        key, features, arm, _ = choice
+        reward = (value + 1) / 2
+        self._bandit(key).learn(arm, features, reward)
+        self._rewards += 1
+        self._unlearnt += 1
+        self._gained += reward
+        self._counted += 1
+        if arm == self.baseline:
+            self._baseline_gained += reward
+            self._baseline_counted += 1
+
+    # -- what was learnt -----------------------------------------------------------
+
+    def learned(self) -> tuple[Learning, ...]:
+        """What was learnt of each arm in each context."""
+        with self._lock:
+            return tuple(
+                Learning(key, self.names[arm], round(pulls, 3), round(mean * 2 - 1, 4))
+                for key, bandit in self._bandits.items()
+                for arm, (pulls, mean) in enumerate(bandit.means())
+                if pulls
+            )
+
+    def reset(self) -> None:
+        """Forget all that was learnt; the journal keeps that it was forgotten."""
+        with self._lock:
+            self._clear()
+        self.save()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What was learnt, as JSON has it."""
+        with self._lock:
+            self._unlearnt = 0
+            return {
+                "version": _VERSION,
+                "algorithm": self.algorithm,
+                "context": list(self.context),
+                "arms": list(self.names),
+                "rewards": self._rewards,
+                "gained": [self._gained, self._counted],
+                "baseline": [self._baseline_gained, self._baseline_counted],
+                "learnt": {
+                    key: bandit.state() for key, bandit in self._bandits.items()
+                },
+            }
+
+    def save(self) -> None:
+        """Have the journal keep a snapshot, for the next life."""
+        if self._orch is not None:
+            try:
+                self._orch.emit(
+                    f"{SNAPSHOTS}/{self.name}", self.snapshot(), keep=_TEN_YEARS
+                )
+            except Exception as error:  # noqa: BLE001 - what was learnt is no work
+                _LOG.warning("what %s has learnt is not kept: %s", self.name, error)
+
+    def restore(self, kept: Callable[[str], Any]) -> None:
+        """
+        Called at the start: go on with what an earlier life has learnt.
+
+        Arms are known again by their names: one that is gone is forgotten, a new one is
+        untried. What was learnt otherwise (by another version, algorithm or context) is
+        left out, with a warning.
+        """
+        found = kept(f"{SNAPSHOTS}/{self.name}")
+        if found is None:
+            return
+        try:
+            same = found["version"], found["algorithm"], list(found["context"])
+            if same != (_VERSION, self.algorithm, list(self.context)):
+                told = f"it is of version, algorithm and context {same}"
+                raise ValueError(told)  # noqa: TRY301 - one warning for all
+            with self._lock:
+                self._take(found)
+        except (LookupError, TypeError, ValueError) as error:
+            with self._lock:
+                self._clear()
+            _LOG.warning("what %s had learnt is left out: %s", self.name, error)
+
+    def _take(self, found: Mapping[str, Any]) -> None:
+        for key, states in found["learnt"].items():
+            for name, numbers in zip(found["arms"], states, strict=True):
+                if name in self.names:
+                    self._bandit(key).restore(self.names.index(name), numbers)
+        self._rewards = int(found["rewards"])
+        if self.names[self.baseline] in found["arms"]:
+            self._gained, self._counted = found["gained"]
+            self._baseline_gained, self._baseline_counted = found["baseline"]
+
+    def evaluate(self, events: Iterable[Event]) -> dict[str, Value]:
+        """
+        What would have come of each arm, chosen always: from the facts of a journal.
+
+        An estimate by the method of self-normalised inverse propensities: a reward
+        counts the more, the less probable its choice was. Rewards are those that it
+        learns from. An arm that was never chosen is not named.
+
+        Args:
+            events: Such as `JournalReader(path).happened()`.
+        """
+        outcomes = Outcomes()
+        chosen: dict[tuple[str, int], tuple[str, float]] = {}
+        pairs: dict[str, list[tuple[float, float]]] = {}
+        for event in events:
+            if isinstance(event, TaskStarted) and event.choice is not None:
+                chosen[event.task_id, event.attempt] = event.choice
+            found = outcomes.reward(event)
+            if isinstance(event, TaskRewarded):
+                found = event.task_id, event.attempt, event.value
+            elif self.rewarded_by == "given":
+                found = None
+            choice = None if found is None else chosen.pop(found[:2], None)
+            if found is not None and choice is not None:
+                for arm in choice[0].split(" + "):
+                    whose, _, name = arm.partition(":")
+                    if whose == self.name:
+                        weight = 1 / max(choice[1], 1e-6)
+                        pairs.setdefault(name, []).append((weight, found[2]))
+        return {name: _estimate(found) for name, found in pairs.items()}
+
+    def __repr__(self) -> str:
+        return f"Learned({', '.join(self.names)}; {self.algorithm})"
+
+
+def _estimate(pairs: Sequence[tuple[float, float]]) -> Value:
+    weights = sum(weight for weight, _ in pairs)
+    mean = sum(weight * value for weight, value in pairs) / weights
+    spread = sum((weight * (value - mean)) ** 2 for weight, value in pairs)
+    wide = 1.96 * sqrt(spread) / weights
+    return Value(mean, max(-1.0, mean - wide), min(1.0, mean + wide), len(pairs))
+
+
+def _kind(arms: Sequence[Any]) -> str:
+    if all(isinstance(arm, int | float) for arm in arms):
+        return "value"
+    found = [
+        kind
+        for kind, methods in _METHODS.items()
+        if all(callable(getattr(arm, name, None)) for arm in arms for name in methods)
+    ]
+    if len(found) != 1:
+        msg = "arms are all routers, all queues, or all allocators"
+        raise InvalidTaskError(msg, hint="see taskorch.protocols")
+    kind = found[0]
+    if kind == "queue" and any(
+        callable(getattr(arm, "standing", None)) or getattr(arm, "backfill", False)
+        for arm in arms
+    ):
+        msg = "a queue with standing() or backfill orders all tasks: it is no arm"
+        raise InvalidTaskError(msg)
+    if kind == "allocator":
+        chunks = [dict(getattr(arm, "chunks", None) or {}) for arm in arms]
+        if any(found != chunks[0] for found in chunks):
+            msg = "allocators that are arms have the same chunks"
+            raise InvalidTaskError(msg)
+    return kind
+
+
+def _names(arms: Sequence[Any]) -> tuple[str, ...]:
+    found: list[str] = []
+    for arm in arms:
+        name = str(getattr(arm, "name", "") or type(arm).__name__)
+        if isinstance(arm, int | float):
+            name = f"{arm:g}"
+        found.append(name if name not in found else f"{name}~{found.count(name) + 1}")
+        while found.count(found[-1]) > 1:
+            found[-1] += "'"
+    return tuple(found)
+
+
+def _bucket(value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not -1e300 < value < 1e300:  # noqa: PLR2004 - infinite, or NaN
+            return "?"
+        size = 1 << max(0, int(abs(value))).bit_length()
+        return f"<{size}" if value >= 0 else f">-{size}"
+    return str(value)
+
+
+def _bound(found: OrderedDict[Any, Any]) -> None:
+    if len(found) > _AWAITED:
+        found.popitem(last=False)

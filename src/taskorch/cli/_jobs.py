@@ -1,0 +1,188 @@
+"""`taskorch jobs`: adaptive jobs, here or of a service."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskorch._configuration import TOKEN_VARIABLE
+from taskorch._limits import SIGNAL_SECONDS
+from taskorch.cli import FAILED, OK
+from taskorch.cli._terminal import add_json, coloured, on_signals, print_json
+from taskorch.client import Client
+from taskorch.errors import InvalidTaskError
+from taskorch.runtime._interrupts import SLICE
+
+if TYPE_CHECKING:
+    from taskorch.frontends.jobs import JobSystem
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the commands."""
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], purpose: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        command.set_defaults(run=run)
+        return command
+
+    run = add("run", _run, "run jobs that files describe, or serve those that come")
+    run.add_argument("config", metavar="CONFIG", help="the configuration, in YAML")
+    run.add_argument("jobs", metavar="JOB", nargs="*", help="jobs, a JSON file each")
+    run.add_argument(
+        "--objective",
+        action="append",
+        default=[],
+        metavar="NAME=MODULE:FUNCTION",
+        help="what does the units of an objective, as function(unit, job); may be "
+        "given again",
+    )
+    run.add_argument("--journal", metavar="FILE", help="keeps jobs, and what is learnt")
+    run.add_argument(
+        "--port", type=int, metavar="N", help="take commands over HTTP; 0: a free port"
+    )
+    add_json(run)
+    for name, act, purpose in (
+        ("status", _status, "show how far a job of a service is"),
+        ("assign", _assign, "assign a job to a service"),
+        ("reward", _reward, "say how good a job of a service was"),
+    ):
+        command = add(name, act, purpose)
+        command.add_argument(
+            "url",
+            metavar="URL",
+            help=f"http://127.0.0.1:8080; its token is in {TOKEN_VARIABLE}",
+        )
+        if name == "assign":
+            command.add_argument("job", metavar="JOB", help="a JSON file; - is stdin")
+        else:
+            command.add_argument("job", metavar="JOB", help="its id")
+        if name == "reward":
+            command.add_argument("value", type=float, help="from -1 to 1")
+            command.add_argument("--source", default="user", help="who says so")
+        add_json(command)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from taskorch.frontends.jobs import JobSystem  # noqa: PLC0415 - help does without
+
+    jobs = JobSystem.from_yaml(args.config)
+    for said in args.objective:
+        name, _, place = said.partition("=")
+        jobs.objective(name)(_function(place))
+    bodies = [_read(path) for path in args.jobs]
+    if args.port is None and not bodies:
+        msg = "there is no job to run"
+        raise InvalidTaskError(msg, hint="name files of jobs, or --port")
+    settings = {} if args.journal is None else {"journal": args.journal}
+    with jobs.orchestrator(**settings) as orch:
+        for body in bodies:
+            jobs.assign_job(body)
+        if args.port is not None:
+            _serve(jobs, orch, args.port)
+        orch.wait()
+        found = [jobs.status(body["job_id"]) for body in bodies]
+    for status in found:
+        _tell(status, args)
+    return OK if all(one["state"] == "completed" for one in found) else FAILED
+
+
+def _serve(jobs: JobSystem, orch: Any, port: int) -> None:
+    from taskorch.frontends.service import create_app, new_token, serve  # noqa: PLC0415
+
+    given = os.environ.pop(TOKEN_VARIABLE, None)
+    token = given or new_token()
+    asked = threading.Event()
+    with (
+        on_signals(lambda *_: asked.set(), signal.SIGTERM),
+        serve(create_app(orch, token=token, jobs=jobs), port=port) as server,
+    ):
+        print(f"jobs: {server.url}{jobs.endpoint}")
+        if given is None:
+            print(f"token: {token}")
+        for hook, bound in jobs.hooks().items():
+            print(f"hook {hook}: {bound}")
+        sys.stdout.flush()
+        while not asked.wait(SLICE):
+            pass
+        orch.stop(drain=True, timeout=SIGNAL_SECONDS)
+
+
+def _function(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = f"--objective: there is no function {place!r}: {error}"
+        raise InvalidTaskError(msg, hint="--objective NAME=MODULE:FUNCTION") from error
+    finally:
+        sys.path.pop(0)
+    if not callable(found):
+        msg = f"--objective: {place} is no function"
+        raise InvalidTaskError(msg)
+    made: Callable[..., Any] = found
+    return made
+
+
+def _read(path: str) -> Any:
+    text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        msg = f"{path} is no JSON: {error}"
+        raise InvalidTaskError(msg) from error
+    if not isinstance(found, dict):
+        msg = f"{path}: a job is a JSON object"
+        raise InvalidTaskError(msg)
+    return found
+
+
+def _client(args: argparse.Namespace) -> Client:
+    return Client(args.url, token=os.environ.get(TOKEN_VARIABLE))
+
+
+def _status(args: argparse.Namespace) -> int:
+    status = _client(args).command("job_status", job_id=args.job)
+    _tell(status, args)
+    return FAILED if status["state"] == "failed" else OK
+
+
+def _assign(args: argparse.Namespace) -> int:
+    _tell(_client(args).command("assign_job", **_read(args.job)), args)
+    return OK
+
+
+def _reward(args: argparse.Namespace) -> int:
+    fields = {"job_id": args.job, "value": args.value, "source": args.source}
+    found = _client(args).command("reward_job", **fields)
+    if args.json:
+        print_json(found)
+    else:
+        print("rewarded" if found["changed"] else f"{args.source} has said so before")
+    return OK
+
+
+def _tell(status: dict[str, Any], args: argparse.Namespace) -> None:
+    if args.json:
+        print_json(status)
+        return
+    units = list(status["units"].values())
+    ended = units.count("completed")
+    print(
+        f"{status['job_id']}: {coloured(status['state'])}, {ended} of {len(units)} "
+        f"units, {status['threads']} threads each"
+    )
+    for name, value in status["metrics"].items():
+        if value is not None:
+            print(f"  {name}: {value:.4g}")

@@ -1,0 +1,1042 @@
+"""Jobs as a configuration describes them, done by an orchestrator that learns."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import UUID
+
+import attrs
+
+from taskorch._contexts import TaskContext
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.adaptive import Learned, Learning
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTaskError,
+    InvalidTransitionError,
+    UnknownTaskError,
+)
+from taskorch.events import (
+    AllocationChanged,
+    Event,
+    PoolRelieved,
+    PoolSaturated,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskRetrying,
+    TaskStarted,
+)
+from taskorch.frontends.channel import Channel, train
+from taskorch.frontends.jobs._config import (
+    ACTIONS,
+    METRICS,
+    TRIGGERS,
+    Config,
+    nearest,
+)
+from taskorch.frontends.jobs._contract import Job, job_of, schema_of
+from taskorch.frontends.jobs._unit import Unit
+from taskorch.model import Elastic, Resources, Task, TaskState, TaskStatus
+from taskorch.model._checks import is_number
+from taskorch.model._ids import check_id
+from taskorch.model._show import show
+from taskorch.policies import (
+    LeastLoadedRouter,
+    PerformanceRouter,
+    ProportionalAllocator,
+    ScoreQueue,
+)
+from taskorch.workflows import Workflow
+from taskorch.workflows._located import plain
+
+if TYPE_CHECKING:
+    import os
+
+F = TypeVar("F", bound=Callable[..., Any])
+_LOG: Final = logging.getLogger(__name__)
+_PREFIX: Final = "job-"
+#: Ends of units between two cycles of each kind.
+_CYCLES: Final = {"micro": 4, "macro": 32, "meta": 256}
+#: What each objective of the score is worth, in seconds of waiting.
+_WORTH: Final = {
+    "reward_signal": 600.0,
+    "objective_complexity": -60.0,
+    "resource_pressure": -120.0,
+}
+#: Seconds of an attempt that count as half of the greatest complexity.
+_HALF: Final = 60.0
+#: How much more units there are under pressure, with each saturation, and at the most.
+_MORE: Final = 0.25
+_KEPT: Final = 10_000
+_TEN_YEARS: Final = 10 * 365 * 86_400.0
+_DIARY: Final = "agent_state.metadata_diary"
+
+
+@attrs.define
+class _Record:
+    job: Job
+    units: int
+    threads: int
+    weight: float
+    score: Mapping[str, float]
+    submitted_ns: int = 0
+    ended_ns: int = 0
+    state: str = "queued"
+    completed: set[str] = attrs.Factory(set)
+    recoveries: int = 0
+    #: Compute units times seconds: of attempts that completed, and of all.
+    useful: float = 0.0
+    spent: float = 0.0
+    busy: float = 0.0
+    granted: float = 0.0
+    rewards: dict[str, float] = attrs.Factory(dict)
+
+
+@attrs.define
+class _Objective:
+    handlers: dict[str, Callable[[Unit, Job], Any]] = attrs.Factory(dict)
+    complexity: float | None = None
+    counts_own: bool = False
+
+
+class JobSystem:
+    """
+    The jobs that a configuration describes.
+
+    Args:
+        document: The configuration, as YAML has it.
+
+    Raises:
+        InvalidTaskError: It has faults; the message names all of them.
+    """
+
+    def __init__(self, document: object) -> None:
+        self.config = Config(document)
+        self._lock = RLock()
+        self._objectives: dict[str, _Objective] = {}
+        self._hooks: dict[str, Callable[..., Any]] = {}
+        self._records: dict[str, _Record] = {}
+        self._begun: dict[tuple[str, int], tuple[int, float]] = {}
+        self._readers: dict[str, list[Callable[[dict[str, Any]], Any]]] = {}
+        self._ledger: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._latencies: deque[float] = deque(maxlen=_KEPT)
+        self._envelopes: deque[dict[str, Any]] = deque(maxlen=2_000)
+        self._saturated: set[str] = set()
+        self._ends = 0
+        self._random = Random()  # noqa: S311 - no secret
+        self._orch: TaskOrchestrator | None = None
+        self._make_parts()
+        packed = (
+            self.config.get(
+                "tadpole_execution.spawning_rules.communication_mode",
+                "binary_symbolic_protocol",
+            )
+            != "json"
+        )
+        #: The two ends of the channel between units and the orchestrator.
+        self._there = Channel()
+        self._here = Channel(self._there.capabilities if packed else None)
+        self._compresses = packed and (
+            self.config.get(
+                "tadpole_execution.communication_encoding.compression",
+                "dictionary_learning",
+            )
+            == "dictionary_learning"
+        )
+
+    def _make_parts(self) -> None:
+        config = self.config
+        chunks = {**config.chunks, "threads": 1}
+        if config.get("resource_pools.thread_pool") is None and not config.chunks:
+            chunks = {"threads": 1}
+        self._allocator = ProportionalAllocator(chunks)
+        scored = "job_intake_pipeline.classification_engine.scoring_inputs"
+        self._queue = ScoreQueue(
+            {n: worth for n, worth in _WORTH.items() if config.has(scored, n)}
+        )
+        usual = config.threads
+        most = self._most_threads
+        threads = sorted({max(1, usual // 2), usual, min(most, 2 * usual)})
+        self._threads = Learned(
+            threads if len(threads) > 1 else [usual, most + usual],
+            baseline=threads.index(usual) if len(threads) > 1 else 0,
+            context=("type",),
+            reward="given",
+            name="thread_pool_configuration",
+            floor=0.05,
+        )
+        self._weights = Learned(
+            [1.0, 2.0, 0.5],
+            context=("type",),
+            reward="given",
+            name="resource_allocation_weights",
+        )
+        self._router = Learned(
+            [LeastLoadedRouter(), PerformanceRouter()],
+            context=("type",),
+            name="specialization_selection",
+        )
+
+    @property
+    def _most_threads(self) -> int:
+        path = "tadpole_execution.multithreading.max_threads_per_tadpole"
+        return int(self.config.get(path, 16))
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str]) -> JobSystem:
+        """
+        The jobs that a YAML file describes.
+
+        Raises:
+            ImportError: PyYAML is not installed: `pip install 'taskorch[yaml]'`.
+            InvalidTaskError: It has faults; the message names all of them.
+            ValidationFailedError: The file is no YAML.
+            OSError: It cannot be read.
+        """
+        from taskorch.workflows._yaml import load  # noqa: PLC0415 - optional
+
+        text = Path(path).read_text(encoding="utf-8")
+        return cls(plain(load(text, "adaptive jobs", file=str(path))))
+
+    # -- what is registered --------------------------------------------------------
+
+    def objective(
+        self,
+        name: str,
+        *,
+        specialization: str | None = None,
+        complexity: float | None = None,
+        own_rewards: bool = False,
+    ) -> Callable[[F], F]:
+        """
+        Decorate `function(unit, job)` as what does the units of an objective.
+
+        Args:
+            name: The objective.
+            specialization: Which kind of unit does it so; None is the default one.
+                With several, which does a unit is learnt.
+            complexity: From 0 to 1; None is estimated from how long units took.
+            own_rewards: Whether a reward that a unit gives itself counts.
+
+        Raises:
+            InvalidTaskError: The name is none, or that specialisation has a function.
+        """
+        check_id(name)
+        default = "tadpole_execution.spawning_rules.default_specialization"
+        kind = specialization or self.config.get(default, "generalist")
+        check_id(kind)
+        if complexity is not None and not 0 <= complexity <= 1:
+            msg = f"a complexity is a number from 0 to 1, not {show(complexity)}"
+            raise InvalidTaskError(msg)
+
+        def add(function: F) -> F:
+            found = self._objectives.setdefault(name, _Objective())
+            if kind in found.handlers:
+                msg = f"the objective {name} has a function as {kind} already"
+                raise InvalidTaskError(msg)
+            found.handlers[kind] = function
+            found.complexity = (
+                complexity if complexity is not None else found.complexity
+            )
+            found.counts_own = found.counts_own or own_rewards
+            if self._orch is not None:
+                self._add_agent(name, kind, function)
+            return function
+
+        return add
+
+    def hook(self, name: str, function: Callable[..., Any]) -> None:
+        """
+        Bind a function to one of the hooks that the configuration names.
+
+        `pre_spawn_judgement(job)` is asked before units are made: what is no True and
+        no None refuses the job, and a text says why. All others are called with one
+        mapping: `learning_feedback_pipeline` with each reward, `metadata_pipeline` with
+        the metrics of each job that ends, `message_bus_infrastructure` with all that
+        is published, `meta_feedback` with what units tell.
+
+        Raises:
+            InvalidTaskError: The configuration names no such hook.
+        """
+        if name not in self.config.hooks:
+            msg = f"{name} is no hook of this configuration"
+            raise InvalidTaskError(msg + nearest(name, self.config.hooks))
+        self._hooks[name] = function
+
+    def hooks(self) -> dict[str, str]:
+        """Each hook as the configuration names it, and whether it is `bound`."""
+        return {
+            written: "bound" if name in self._hooks else "unbound"
+            for name, written in self.config.hooks.items()
+        }
+
+    def subscribe(self, topic: str, reader: Callable[[dict[str, Any]], Any]) -> None:
+        """
+        Have *reader* called with each message that is published to *topic*.
+
+        Raises:
+            InvalidTaskError: The configuration names no such topic.
+        """
+        topics = self._topics.values()
+        if topic not in topics:
+            msg = f"{topic} is no topic{nearest(topic, topics)}"
+            raise InvalidTaskError(msg, hint=f"there are {', '.join(topics)}")
+        self._readers.setdefault(topic, []).append(reader)
+
+    @property
+    def _topics(self) -> dict[str, str]:
+        path = "job_lifecycle.telemetry_topics"
+        usual = {
+            "job_events": "control_plane.job_events",
+            "resource_updates": "control_plane.resource_updates",
+        }
+        return {**usual, **self.config.get(path, {})}
+
+    @property
+    def endpoint(self) -> str:
+        """The path at which a service takes commands."""
+        return str(self.config.get("job_intake_pipeline.api_endpoint", "/commands"))
+
+    def told(self) -> dict[str, Any]:
+        """What was learnt, and the metrics, as JSON has it."""
+        found = {
+            name: [attrs.asdict(one) for one in learnings]
+            for name, learnings in self.learned().items()
+        }
+        return {"learned": found, "metrics": self.metrics(), "hooks": self.hooks()}
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of what `assign_job` takes."""
+        return schema_of(self.config)
+
+    def lifecycle(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Each transition, what triggers it, and what is done then."""
+        path = "job_lifecycle.state_transitions"
+        return [
+            (
+                name,
+                TRIGGERS[name],
+                tuple(
+                    a for a in actions if self.config.has(f"{path}.{name}.actions", a)
+                ),
+            )
+            for name, actions in ACTIONS.items()
+        ]
+
+    def _does(self, transition: str, action: str) -> bool:
+        path = f"job_lifecycle.state_transitions.{transition}.actions"
+        return self.config.has(path, action)
+
+    # -- the orchestrator ----------------------------------------------------------
+
+    def orchestrator(self, **settings: Any) -> TaskOrchestrator:
+        """
+        The orchestrator of these jobs, not started.
+
+        Args:
+            settings: Those of TaskOrchestrator, but for the queue, the router, the
+                allocator and the resources, which the configuration says.
+
+        Raises:
+            InvalidTransitionError: There is one already.
+            InvalidTaskError: A setting is not right.
+        """
+        if self._orch is not None:
+            msg = "these jobs have an orchestrator already"
+            raise InvalidTransitionError(msg, hint="make another JobSystem")
+        for name in ("queue", "router", "allocator", "resources"):
+            if name in settings:
+                msg = f"{name}: the configuration says it"
+                raise InvalidTaskError(msg)
+        if "seed" in settings:
+            self._random.seed(settings["seed"])
+        threads = int(self.config.get("resource_pools.thread_pool.max_threads", 128))
+        pools = {"threads": float(threads)}
+        for name in ("compute_units", "memory_mb", "bandwidth_mbps"):
+            total = self.config.get(f"resource_pools.{name}_total")
+            if total:
+                pools[name] = float(total)
+        given: dict[str, Any] = {"concurrency": threads, **settings}
+        given |= {"queue": self._queue, "allocator": self._allocator}
+        given["resources"] = pools
+        adapts = "self_improvement.reward_processing.adaptation_targets"
+        if self.config.has(adapts, "specialization_selection"):
+            given["router"] = self._router
+        self._orch = orch = TaskOrchestrator(**given)
+        self._join(orch)
+        return orch
+
+    def _join(self, orch: TaskOrchestrator) -> None:
+        """Add the agents, and hear what happens."""
+        for name, objective in self._objectives.items():
+            for kind, function in objective.handlers.items():
+                self._add_agent(name, kind, function)
+        threshold = self.config.get(
+            "job_intake_pipeline.classification_engine.escalation_policy"
+            ".saturation_threshold",
+            0.85,
+        )
+        orch.resources.set_saturation(threshold)
+        self._threshold = float(threshold)
+        for signal in (
+            *("task_started", "task_completed", "task_failed", "task_retrying"),
+            *("task_cancelled", "allocation_changed", "pool_saturated"),
+            "pool_relieved",
+        ):
+            getattr(orch.signals, signal).connect(self._hear)
+        for part in (self._threads, self._weights):
+            part.attach(orch)
+        # Restored at the start, as its own parts that learn.
+        orch._learners += [self._threads, self._weights]  # noqa: SLF001
+
+    def _add_agent(
+        self, name: str, kind: str, function: Callable[[Unit, Job], Any]
+    ) -> None:
+        def handler(task: Task[Any], context: TaskContext) -> Any:
+            return self._run_unit(name, function, task, context)
+
+        capabilities = {f"objective:{name}", f"worker:{kind}"}
+        self._running.agent(
+            f"{kind}.{name}",
+            capabilities=capabilities,
+            max_concurrency=None,
+            executor="thread",
+        )(handler)
+
+    @property
+    def _running(self) -> TaskOrchestrator:
+        if self._orch is None:
+            msg = "these jobs have no orchestrator yet"
+            raise InvalidTransitionError(msg, hint="with jobs.orchestrator(): …")
+        return self._orch
+
+    # -- units ---------------------------------------------------------------------
+
+    def _run_unit(
+        self,
+        name: str,
+        function: Callable[[Unit, Job], Any],
+        task: Task[Any],
+        context: TaskContext,
+    ) -> Any:
+        payload = task.payload
+        job = job_of(payload["job"], self.config)
+        unit = Unit(
+            context,
+            payload["unit"],
+            payload["units"],
+            self._most_threads,
+            self._here_to_there(),
+            self._heard,
+        )
+        try:
+            result = function(unit, job)
+        finally:
+            unit.threads.close()
+            with self._lock:
+                record = self._records.get(job.job_id)
+                if record is not None:
+                    record.busy += unit.threads.busy_seconds
+                    record.granted += unit.threads.granted_seconds
+        own = self._objectives[name].counts_own
+        if unit.own_reward is not None and own:
+            self._give(job.job_id, unit.own_reward, f"unit {unit.id}")
+        return result
+
+    def _here_to_there(self) -> Channel:
+        return _Joined(self._here, self._there)
+
+    def _heard(self, unit: Unit, message: Any) -> None:
+        unit.context.progress(message)
+        told = {"kind": "told", "unit": unit.id, "message": message}
+        self._call("meta_feedback", told)
+        if isinstance(message, Mapping):
+            with self._lock:
+                self._envelopes.append({**message})
+
+    # -- jobs ----------------------------------------------------------------------
+
+    def assign_job(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Take a job. Its id is its identity: the same body again is the same job.
+
+        Args:
+            body: See `schema`.
+
+        Returns:
+            Its status.
+
+        Raises:
+            InvalidTaskError: The body has faults; the message names all of them. Or
+                there is no such objective or worker.
+            DuplicateTaskError: The id is that of a job with another body.
+            InvalidTaskError: `pre_spawn_judgement` refused it.
+        """
+        job = job_of(body, self.config)
+        self._check_known(job)
+        with self._lock:
+            known = self._found(job.job_id)
+            if known is not None:
+                self._refuse_another(known.job, job)
+                return self.status(job.job_id)
+            self._judge(job)
+            record = self._made(job)
+            self._records[job.job_id] = record
+            try:
+                self._spawn(record)
+            except BaseException:
+                del self._records[job.job_id]
+                raise
+        if job.reward_signal and "reward_signal" in body:
+            # What it is worth is known before it begins: it counts once it has ended.
+            record.rewards.setdefault("job_payload.reward_signal", job.reward_signal)
+        return self.status(job.job_id)
+
+    def _check_known(self, job: Job) -> None:
+        faults = []
+        if job.objective not in self._objectives:
+            near = nearest(job.objective, self._objectives)
+            faults.append(f"the objective {job.objective} is not registered{near}")
+        elif job.worker_id is not None:
+            kinds = self._objectives[job.objective].handlers
+            if job.worker_id not in kinds:
+                near = nearest(job.worker_id, kinds)
+                faults.append(f"worker_id: nobody is {job.worker_id}{near}")
+        if faults:
+            hint = "@jobs.objective(name) registers a function"
+            raise InvalidTaskError("; ".join(faults), hint=hint)
+
+    @staticmethod
+    def _refuse_another(known: Job, job: Job) -> None:
+        one, other = known.to_dict(), job.to_dict()
+        names = dict.fromkeys([*one, *other])
+        differs = [name for name in names if one.get(name) != other.get(name)]
+        if differs:
+            msg = f"job {job.job_id} is known with another {', '.join(differs)}"
+            raise DuplicateTaskError(msg, task_id=_PREFIX + job.job_id)
+
+    def _judge(self, job: Job) -> None:
+        judge = self._hooks.get("pre_spawn_judgement")
+        if judge is None:
+            return
+        verdict = judge(job)
+        if verdict is not None and verdict is not True:
+            why = verdict if isinstance(verdict, str) and verdict else "no reason given"
+            msg = f"pre_spawn_judgement refused job {job.job_id}: {why}"
+            raise InvalidTaskError(msg, hint="the hook decides what may be spawned")
+
+    def _made(self, job: Job) -> _Record:
+        adapts = "self_improvement.reward_processing.adaptation_targets"
+        has = self.config.has
+        threads, weight = self.config.threads, 1.0
+        if has(adapts, "thread_pool_configuration"):
+            picked = self._threads.pick(job.job_id, job.objective, self._random)
+            threads = int(min(picked, self._most_threads))
+        if has(adapts, "resource_allocation_weights"):
+            picked = self._weights.pick(job.job_id, job.objective, self._random)
+            weight = float(picked)
+        units = job.tadpole_count
+        if self._saturated:
+            path = "job_intake_pipeline.classification_engine.escalation_policy"
+            path += ".mitigation_actions"
+            if has(path, "spawn_additional_tadpoles"):
+                # More and smaller units fit into what is left.
+                units += max(1, math.ceil(units * _MORE))
+            if has(path, "rebalance_thread_pools"):
+                threads = max(1, threads // 2)
+        return _Record(job, units, threads, weight, self._score(job))
+
+    def _score(self, job: Job) -> dict[str, float]:
+        return {
+            "reward_signal": (job.reward_signal + 1) / 2,
+            "objective_complexity": self._complexity(job),
+            "resource_pressure": self.pressure(),
+        }
+
+    def _complexity(self, job: Job) -> float:
+        """From 0 to 1: as was said, or as long as its units take."""
+        said = self._objectives[job.objective].complexity
+        if said is not None:
+            return said
+        seconds = job.expected_duration_seconds
+        if seconds is None:
+            types = self._running.get_stats().types
+            found = types.get(job.objective)
+            seconds = None if found is None else _median(found)
+        return 0.0 if seconds is None else seconds / (seconds + _HALF)
+
+    def pressure(self) -> float:
+        """How full the fullest pool is, from 0 to 1."""
+        usage = self._running.resources.usage()
+        parts = [pool.used / pool.total for pool in usage.values() if pool.total]
+        return min(1.0, max(parts, default=0.0))
+
+    def _spawn(self, record: _Record) -> None:
+        job, units = record.job, record.units
+        chunks = self.config.chunks
+        amounts: dict[str, float] = {"threads": float(record.threads)}
+        least: dict[str, float] = {"threads": 1.0}
+        for name in ("compute_units", "memory_mb", "bandwidth_mbps"):
+            whole, chunk = getattr(job, name), chunks.get(name, 0)
+            if whole and self.config.get(f"resource_pools.{name}_total"):
+                part = whole / units
+                amounts[name] = math.ceil(part / chunk) * chunk if chunk else part
+                if chunk:
+                    least[name] = chunk
+        fallback = "resource_pools.allocation_algorithm.fallback_policy"
+        resources = Elastic(
+            Resources.of(amounts, "requested_resources"),
+            min=least,
+            weight=record.weight,
+            fallback=self.config.get(fallback, "best_effort"),
+        )
+        requires = [f"objective:{job.objective}"]
+        if job.worker_id is not None:
+            requires.append(f"worker:{job.worker_id}")
+        body = job.to_dict()
+        delay: float = self._throttle()
+        flow = Workflow("job")
+        for index in range(units):
+            known: dict[str, Any] = {}
+            if not index:
+                known["job"] = {
+                    "body": body,
+                    "units": units,
+                    "threads": record.threads,
+                    "weight": record.weight,
+                }
+            task = Task(
+                job.objective,
+                {"job": body, "unit": index, "units": units},
+                id=_uuid4(f"{job.job_id}/{index}"),
+                requires=requires,
+                resources=resources,
+                expected=job.expected_duration_seconds,
+                not_before=delay * (index + 1) if delay else None,
+                metadata={"job_id": job.job_id, **record.score, **known},
+            )
+            flow.add(task)
+        run = self._running.workflows.start(flow, id=_PREFIX + job.job_id)
+        first = f"{run.workflow_id}/{_uuid4(f'{job.job_id}/0')}"
+        record.submitted_ns = _submitted_ns(self._running.get_task_status(first))
+
+    def _throttle(self) -> float:
+        """Seconds between the starts of units: none below the threshold."""
+        path = "resource_pools.thread_pool.adaptive_throttling"
+        if self.config.get(path, "disabled") != "enabled":
+            return 0.0
+        above = self.pressure() - self._threshold
+        return max(0.0, above / max(1e-6, 1 - self._threshold))
+
+    def _found(self, job_id: str) -> _Record | None:
+        """The record of a job, of an earlier life as well; None: it is not known."""
+        record = self._records.get(job_id)
+        if record is not None or self._orch is None:
+            return record
+        first = f"{_PREFIX}{job_id}/{_uuid4(f'{job_id}/0')}"
+        try:
+            status = self._orch.get_task_status(first)
+        except UnknownTaskError:
+            return None
+        kept = (status.metadata or {}).get("job")
+        if kept is None:
+            return None
+        job = job_of(kept["body"], self.config)
+        score = {name: status.metadata.get(name, 0.0) for name in _WORTH}
+        record = _Record(job, kept["units"], kept["threads"], kept["weight"], score)
+        record.submitted_ns = _submitted_ns(status)
+        record.state = self._state(job_id)
+        record.completed = {
+            self._task_id(job_id, index)
+            for index in range(record.units)
+            if self._orch.get_task_status(self._task_id(job_id, index)).state
+            == "completed"
+        }
+        self._records[job_id] = record
+        return record
+
+    @staticmethod
+    def _task_id(job_id: str, index: int) -> str:
+        return f"{_PREFIX}{job_id}/{_uuid4(f'{job_id}/{index}')}"
+
+    def _state(self, job_id: str) -> str:
+        status = self._running.workflows.status(_PREFIX + job_id)
+        if status.state in ("completed", "failed"):
+            return str(status.state)
+        if status.state in ("cancelled", "blocked"):
+            return "failed"
+        states = (TaskState.RUNNING, TaskState.COMPLETED, TaskState.RETRYING)
+        begun = any(status.counts.get(one) for one in states)
+        return "running" if begun else "queued"
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        """
+        How far a job is: its state, its units, its score and its metrics.
+
+        Raises:
+            UnknownTaskError: There is no such job.
+        """
+        with self._lock:
+            record = self._found(job_id)
+            if record is None:
+                msg = f"no job has the id {job_id!r}"
+                raise UnknownTaskError(msg, task_id=str(job_id))
+            status = self._running.workflows.status(_PREFIX + job_id)
+            return {
+                "job_id": job_id,
+                "objective": record.job.objective,
+                "state": self._state(job_id),
+                "units": {str(k): str(v) for k, v in status.tasks.items()},
+                "threads": record.threads,
+                "weight": record.weight,
+                "score": dict(record.score),
+                "recoveries": record.recoveries,
+                "rewards": dict(record.rewards),
+                "metrics": self._metrics_of(record),
+            }
+
+    def result(self, job_id: str, timeout: float | None = None) -> list[Any]:
+        """
+        Wait for a job: what its units returned, in their order.
+
+        Raises:
+            UnknownTaskError: There is no such job.
+            Exception: What a unit raised.
+        """
+        with self._lock:
+            record = self._found(job_id)
+        if record is None:
+            msg = f"no job has the id {job_id!r}"
+            raise UnknownTaskError(msg, task_id=str(job_id))
+        return [
+            self._running.handle(self._task_id(job_id, index)).result(timeout)
+            for index in range(record.units)
+        ]
+
+    # -- reward and learning -------------------------------------------------------
+
+    def reward(self, job_id: str, value: float, *, source: str = "user") -> bool:
+        """
+        Say how good a job was; False if that source has said so before.
+
+        Args:
+            job_id: The job.
+            value: From -1 to 1.
+            source: Who says so: the first word of each counts.
+
+        Raises:
+            UnknownTaskError: There is no such job.
+            InvalidTaskError: *value* is no number from -1 to 1, or *source* no text.
+            InvalidTransitionError: The job has not ended.
+        """
+        with self._lock:
+            record = self._found(job_id)
+            if record is None:
+                msg = f"no job has the id {job_id!r}"
+                raise UnknownTaskError(msg, task_id=str(job_id))
+            if not is_number(value, -1, 1):
+                msg = f"a reward is a number from -1 to 1, not {show(value)}"
+                raise InvalidTaskError(msg)
+            if self._state(job_id) not in ("completed", "failed"):
+                msg = f"job {job_id} has not ended: it cannot be rewarded yet"
+                raise InvalidTransitionError(msg)
+        return self._give(job_id, float(value), source)
+
+    def _give(self, job_id: str, value: float, source: str) -> bool:
+        with self._lock:
+            record = self._records[job_id]
+            if source in record.rewards:
+                return False
+            record.rewards[source] = value
+        for index in range(record.units):
+            self._running.reward_task(
+                self._task_id(job_id, index), value, source=source
+            )
+        self._learn(job_id, value, source)
+        return True
+
+    def _learn(self, job_id: str, value: float, source: str) -> None:
+        for part in (self._threads, self._weights):
+            part.give(job_id, value)
+        told = {"kind": "reward", "job_id": job_id, "value": value, "source": source}
+        self._call("learning_feedback_pipeline", told)
+
+    def learned(self) -> dict[str, tuple[Learning, ...]]:
+        """What was learnt, for each target of adaptation."""
+        return {part.name: part.learned() for part in self._learners}
+
+    @property
+    def _learners(self) -> tuple[Learned, ...]:
+        return self._weights, self._router, self._threads
+
+    def reset(self) -> None:
+        """Forget all that was learnt."""
+        for part in self._learners:
+            part.reset()
+
+    # -- what happens --------------------------------------------------------------
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, PoolSaturated | PoolRelieved):
+            self._pressed(event)
+        elif isinstance(event, TaskEvent) and event.task_id.startswith(_PREFIX):
+            run_id = event.task_id.partition("/")[0]
+            self._of_unit(event, run_id.removeprefix(_PREFIX))
+
+    def _pressed(self, event: PoolSaturated | PoolRelieved) -> None:
+        is_saturated = isinstance(event, PoolSaturated)
+        with self._lock:
+            if is_saturated:
+                self._saturated.add(event.pool)
+            else:
+                self._saturated.discard(event.pool)
+        self._update(
+            "saturated" if is_saturated else "relieved",
+            event,
+            pool=event.pool,
+            used=event.used / 1e6,
+            total=event.total / 1e6,
+        )
+
+    def _of_unit(self, event: TaskEvent, job_id: str) -> None:
+        with self._lock:
+            record = self._found(job_id)
+        if record is None:
+            return
+        if isinstance(event, TaskStarted):
+            held = {name: units / 1e6 for name, units in event.allocation}
+            with self._lock:
+                key = event.task_id, event.attempt
+                self._begun[key] = event.at_ns, held.get("compute_units", 1.0)
+            if record.state != "running":
+                record.state = "running"
+                if self._does("queued_to_running", "publish_start_event"):
+                    self._publish("job_events", "started", job_id, event)
+            self._update("granted", event, unit=event.task_id, resources=held)
+        elif isinstance(event, AllocationChanged):
+            held = {name: units / 1e6 for name, units in event.after}
+            self._update("changed", event, unit=event.task_id, resources=held)
+        elif isinstance(event, TaskCompleted):
+            self._over(record, event, is_useful=True)
+            record.completed.add(event.task_id.partition("~")[0])
+            if len(record.completed) >= record.units:
+                self._completed(record, event)
+        elif isinstance(event, TaskRetrying | TaskFailed | TaskCancelled):
+            self._over(record, event, is_useful=False)
+            if not isinstance(event, TaskRetrying):
+                self._failed(record, event)
+
+    def _over(self, record: _Record, event: Any, *, is_useful: bool) -> None:
+        attempt = getattr(event, "attempt", 0)
+        with self._lock:
+            found = self._begun.pop((event.task_id, attempt), None)
+            if found is None:
+                return
+            spent = (event.at_ns - found[0]) / 1e9 * found[1]
+            record.spent += spent
+            record.useful += spent if is_useful else 0.0
+            self._envelopes.append(
+                {
+                    "event": type(event).__name__,
+                    "seq": event.seq,
+                    "at_ns": event.at_ns,
+                    "task_id": event.task_id,
+                    "attempt": attempt,
+                    "job_id": record.job.job_id,
+                    "objective": record.job.objective,
+                }
+            )
+            self._ends += 1
+            due = [name for name, ends in _CYCLES.items() if not self._ends % ends]
+        self._update("released", event, unit=event.task_id, resources={})
+        for name in due:
+            getattr(self, f"_{name}_cycle")()
+
+    def _completed(self, record: _Record, event: TaskCompleted) -> None:
+        if record.state == "completed":
+            return
+        record.state, record.ended_ns = "completed", event.at_ns
+        job_id = record.job.job_id
+        metrics = self._metrics_of(record)
+        if self._does("running_to_completed", "record_metrics"):
+            with self._lock:
+                self._latencies.append((record.ended_ns - record.submitted_ns) / 1e9)
+        self._publish("job_events", "completed", job_id, event, metrics=metrics)
+        if self._does("running_to_completed", "notify_judgement_system"):
+            told = {"kind": "completed", "job_id": job_id, **metrics}
+            self._call("metadata_pipeline", told)
+        if self._does("running_to_completed", "update_worker_improvement_metrics"):
+            signal = record.rewards.get("job_payload.reward_signal")
+            if signal is not None:
+                self._learn(job_id, signal, "job_payload.reward_signal")
+
+    def _failed(self, record: _Record, event: Any) -> None:
+        if record.state == "failed":
+            return
+        record.state, record.ended_ns = "failed", event.at_ns
+        job_id = record.job.job_id
+        if self._does("running_to_failed", "publish_failure_event"):
+            why = getattr(event, "message", "") or getattr(event, "reason", "")
+            self._publish("job_events", "failed", job_id, event, why=why)
+        recovers = self._does("running_to_failed", "schedule_recovery_attempt")
+        if not recovers or record.recoveries or isinstance(event, TaskCancelled):
+            self._learn(job_id, -1.0, "failure")
+            return
+        record.recoveries += 1
+        try:
+            self._running.workflows.restart(_PREFIX + job_id)
+        except Exception as error:  # noqa: BLE001 - told: the job stays failed
+            _LOG.warning("job %s is not recovered: %s", job_id, error)
+
+    def _publish(
+        self, topic: str, what: str, job_id: str, event: Event, **more: Any
+    ) -> None:
+        message = {"event": what, "job_id": job_id, "at": event.at, **more}
+        self._send(self._topics[topic], message)
+
+    def _update(self, what: str, event: Event, **more: Any) -> None:
+        message = {"event": what, "seq": event.seq, "at": event.at, **more}
+        with self._lock:
+            self._ledger.append(message)
+        self._send(self._topics["resource_updates"], message)
+
+    def _send(self, topic: str, message: dict[str, Any]) -> None:
+        for reader in self._readers.get(topic, ()):
+            reader(message)
+        self._call("message_bus_infrastructure", {"topic": topic, **message})
+
+    def _call(self, hook: str, told: dict[str, Any]) -> None:
+        function = self._hooks.get(hook)
+        if function is not None:
+            try:
+                function(told)
+            except Exception:  # noqa: BLE001 - it is not ours, and is told of
+                _LOG.exception("the hook %s has failed", hook)
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """What was granted, changed and released, and when: the latest 10,000."""
+        with self._lock:
+            return list(self._ledger)
+
+    # -- the three cycles ----------------------------------------------------------
+
+    def _cycle(self, name: str, does: str) -> bool:
+        path = f"self_improvement.optimisation_hooks.{name}"
+        return bool(self.config.get(path, does) == does)
+
+    def _micro_cycle(self) -> None:
+        """Thread weights: what was learnt of them is kept."""
+        if self._cycle("micro_cycle", "adjust_thread_weights"):
+            self._threads.save()
+
+    def _macro_cycle(self) -> None:
+        """Reallocation: what was learnt is kept, and written into the diary."""
+        if not self._cycle("macro_cycle", "reallocate_resources"):
+            return
+        self._weights.save()
+        kept = "self_improvement.metadata_capture.persistence_targets"
+        if self.config.has(kept, _DIARY):
+            try:
+                self._running.emit(_DIARY, self.told(), keep=_TEN_YEARS)
+            except Exception as error:  # noqa: BLE001 - a diary is no work
+                _LOG.warning("the diary is not kept: %s", error)
+
+    def _meta_cycle(self) -> None:
+        """The protocol: a new dictionary, which both ends agree on."""
+        if not self._cycle("meta_cycle", "evolve_symbolic_protocol"):
+            return
+        if self._compresses:
+            with self._lock:
+                samples = list(self._envelopes)
+            content = train(samples)
+            if content:
+                self._there.learn(content)
+                self._here.learn(content)
+                self._here.agree(self._there.capabilities)
+
+    # -- metrics -------------------------------------------------------------------
+
+    def _metrics_of(self, record: _Record) -> dict[str, float | None]:
+        latency = None
+        if record.ended_ns:
+            latency = (record.ended_ns - record.submitted_ns) / 1e9
+        found = {
+            "job_latency_seconds": latency,
+            "compute_efficiency_ratio": _ratio(record.useful, record.spent),
+            "thread_utilisation": _ratio(record.busy, record.granted),
+            "binary_channel_entropy": self._here.entropy or None,
+        }
+        return self._collected(found)
+
+    def metrics(self) -> dict[str, float | None]:
+        """
+        The metrics of all jobs of this life together; None: nothing was measured.
+
+        `job_latency_seconds` is the mean from assignment to completion;
+        `compute_efficiency_ratio` the compute-unit seconds of attempts that completed,
+        of those of all; `thread_utilisation` the seconds that threads of units have
+        worked, of those that they were granted; `binary_channel_entropy` the bits for
+        each byte of what units told.
+        """
+        with self._lock:
+            records = list(self._records.values())
+            latencies = list(self._latencies)
+
+        def total(name: str) -> float:
+            return math.fsum(getattr(record, name) for record in records)
+
+        return self._collected(
+            {
+                "job_latency_seconds": _ratio(math.fsum(latencies), len(latencies)),
+                "compute_efficiency_ratio": _ratio(total("useful"), total("spent")),
+                "thread_utilisation": _ratio(total("busy"), total("granted")),
+                "binary_channel_entropy": self._here.entropy or None,
+            }
+        )
+
+    def _collected(self, found: dict[str, float | None]) -> dict[str, float | None]:
+        path = "self_improvement.metadata_capture.metrics_collected"
+        return {name: found[name] for name in METRICS if self.config.has(path, name)}
+
+
+class _Joined(Channel):
+    """Both ends of a channel in one process: what one sends the other receives."""
+
+    def __init__(self, here: Channel, there: Channel) -> None:
+        super().__init__()
+        self._sends, self._receives = here, there
+
+    def send(self, message: Any) -> bytes:
+        """See `Channel.send`."""
+        return self._sends.send(message)
+
+    def receive(self, frame: bytes) -> Any:
+        """See `Channel.receive`."""
+        return self._receives.receive(frame)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _uuid4(name: str) -> str:
+    """A UUID of version 4 that is the same for the same name, in later lives too."""
+    return str(UUID(bytes=hashlib.sha256(name.encode()).digest()[:16], version=4))
+
+
+def _submitted_ns(status: TaskStatus) -> int:
+    return 0 if status.submitted is None else int(status.submitted.timestamp() * 1e9)
+
+
+def _median(found: Any) -> float | None:
+    return None if found.running is None else float(found.running.p50)

@@ -1,0 +1,108 @@
+"""Commands of adaptive jobs: one path, to which an action is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.service._bodies import read, refuse
+from taskorch.frontends.service._operations import TEXT, Operation
+from taskorch.frontends.service._values import answer
+from taskorch.model._show import show
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from taskorch.frontends.jobs import JobSystem
+
+_ACTIONS: Final = ("assign_job", "job_status", "reward_job", "learned")
+
+
+class Commands:
+    """
+    The operation that takes commands of jobs.
+
+    Args:
+        jobs: Who does them.
+    """
+
+    def __init__(self, jobs: JobSystem) -> None:
+        self._jobs = jobs
+
+    def operations(self) -> list[Operation]:
+        """The one operation there is."""
+        job = self._jobs.schema()
+        body = {
+            "type": "object",
+            "required": ["action"],
+            "properties": {
+                **job["properties"],
+                "action": {"enum": list(_ACTIONS)},
+                "payload": {"type": "object"},
+                "value": {"type": "number", "minimum": -1, "maximum": 1},
+                "source": TEXT,
+            },
+        }
+        return [
+            Operation(
+                *("POST", self._jobs.endpoint, "command"),
+                "Assign a job, ask for its status, reward it, or ask what was learnt.",
+                self._take,
+                body=body,
+                status=202,
+                refuses=(404, 409, 422),
+            )
+        ]
+
+    async def _take(self, request: Request) -> Response:
+        said = await read(request)
+        if not isinstance(said, dict):
+            refuse("", "a JSON object is needed")
+        action = said.pop("action", None)
+        if action not in _ACTIONS:
+            near = get_close_matches(str(action), _ACTIONS, 1, 0.5)
+            meant = f": did you mean {near[0]}?" if near else ""
+            refuse(
+                "action", f"there is {', '.join(_ACTIONS)}, not {show(action)}{meant}"
+            )
+        # What belongs to the action stands beside it, or in `payload`.
+        fields = said
+        if "payload" in said:
+            fields = said["payload"]
+            if len(said) > 1 or not isinstance(fields, dict):
+                refuse("payload", "an object is needed, and nothing beside it")
+        doing: Mapping[str, Callable[[dict[str, Any]], Any]] = {
+            "assign_job": self._jobs.assign_job,
+            "job_status": self._status,
+            "reward_job": self._reward,
+            "learned": lambda _: self._jobs.told(),
+        }
+        found = await run_in_threadpool(doing[action], fields)
+        return answer(found, 202)
+
+    def _status(self, fields: dict[str, Any]) -> Any:
+        _check(fields, ("job_id",))
+        return self._jobs.status(fields["job_id"])
+
+    def _reward(self, fields: dict[str, Any]) -> Any:
+        _check(fields, ("job_id", "value"), ("source",))
+        source = fields.get("source", "user")
+        found = self._jobs.reward(fields["job_id"], fields["value"], source=source)
+        return {"changed": found}
+
+
+def _check(
+    fields: Mapping[str, Any], needed: tuple[str, ...], more: tuple[str, ...] = ()
+) -> None:
+    faults = [f"{name} is needed" for name in needed if name not in fields]
+    known = (*needed, *more)
+    faults += [f"{name} is not known" for name in fields if name not in known]
+    if "job_id" in fields and not isinstance(fields["job_id"], str):
+        faults.append(f"job_id is a text, not {show(fields['job_id'])}")
+    if faults:
+        raise InvalidTaskError("; ".join(faults))

@@ -1,0 +1,76 @@
+"""Jobs over HTTP and from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.frontends.jobs.test_jobs import EXAMPLE, body, counting
+
+from taskorch.cli import main
+from taskorch.client import Client, ServiceError
+from taskorch.errors import DuplicateTaskError, InvalidTaskError, UnknownTaskError
+from taskorch.frontends.service import create_app, new_token, serve
+
+
+def test_a_service_takes_commands(tmp_path, monkeypatch, capsys):
+    jobs = counting()
+    token = new_token()
+    monkeypatch.setenv("TASKORCH_TOKEN", token)
+    with (
+        jobs.orchestrator() as orch,
+        serve(create_app(orch, token=token, jobs=jobs), port=0) as server,
+    ):
+        client = Client(server.url, token=token)
+        assert client.command("assign_job", **body())["job_id"] == "j1"
+        jobs.result("j1")
+        assert client.command("assign_job", **body())["state"] == "completed"
+        with pytest.raises(DuplicateTaskError, match="another tadpole_count"):
+            client.command("assign_job", **body(tadpole_count=2))
+        with pytest.raises(InvalidTaskError, match="did you mean objective"):
+            client.command("assign_job", **body(objektive=1))
+        with pytest.raises(UnknownTaskError):
+            client.command("job_status", job_id="nobody")
+        with pytest.raises(InvalidTaskError, match="job_id is needed; value is needed"):
+            client.command("reward_job")
+        with pytest.raises(InvalidTaskError, match="is a text"):
+            client.command("job_status", job_id=4, more=1)
+        for said in ({"action": "asign_job"}, {}, {"action": "learned", "payload": 1}):
+            with pytest.raises((InvalidTaskError, ServiceError)):
+                client._ask("POST", "/commands", said, base="")
+        assert client.command("reward_job", job_id="j1", value=1)["changed"]
+        assert "learned" in client.command("learned")
+
+        job = tmp_path / "job.json"
+        job.write_text(json.dumps(body("j2")))
+        assert main(["jobs", "assign", server.url, str(job)]) == 0
+        jobs.result("j2")
+        orch.wait()
+        assert main(["jobs", "status", server.url, "j2"]) == 0
+        assert main(["jobs", "status", server.url, "j2", "--json"]) == 0
+        assert main(["jobs", "reward", server.url, "j2", "0.5"]) == 0
+        assert main(["jobs", "reward", server.url, "j2", "0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "j2: completed, 4 of 4 units" in out
+    assert "has said so before" in out
+
+
+def test_jobs_are_run_from_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "counts_words.py").write_text(
+        "def count(unit, job):\n    return len(unit.share(job.metadata['words']))\n"
+    )
+    (tmp_path / "job.json").write_text(json.dumps(body()))
+    run = ["jobs", "run", str(EXAMPLE), "job.json", "--objective"]
+    kept = ["--journal", "jobs.db"]
+    assert main([*run, "count=counts_words:count", *kept]) == 0
+    assert main([*run, "count=counts_words:count", *kept, "--json"]) == 0
+    assert "j1: completed, 4 of 4 units, 4 threads each" in capsys.readouterr().out
+    for wrong, why in [
+        ([*run, "count=counts_words:nothing"], "there is no function"),
+        ([*run, "count=counts_words:__name__"], "is no function"),
+        (["jobs", "run", str(EXAMPLE)], "no job to run"),
+        (["jobs", "run", str(EXAMPLE), "counts_words.py"], "is no JSON"),
+    ]:
+        assert main(wrong) == 2
+        assert why in capsys.readouterr().err

@@ -1,0 +1,244 @@
+"""Jobs as a configuration describes them: every line of it acts, or is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from taskorch.errors import (
+    DuplicateTaskError,
+    InvalidTaskError,
+    InvalidTransitionError,
+    UnknownTaskError,
+)
+from taskorch.frontends.jobs import JobSystem
+from taskorch.frontends.jobs._config import REQUIRED
+
+EXAMPLE = Path(__file__).with_name("adaptive.yaml")
+
+
+def body(job_id="j1", **more):
+    asked = {"compute_units": 8, "memory_mb": 1024, "bandwidth_mbps": 400}
+    return {
+        "job_id": job_id,
+        "objective": "count",
+        "tadpole_count": 4,
+        "requested_resources": asked,
+        "metadata": {"words": ["a", "bb", "ccc", "dddd", "eeeee"]},
+        **more,
+    }
+
+
+def counting(document=None):
+    jobs = JobSystem(document or yaml.safe_load(EXAMPLE.read_text(encoding="utf-8")))
+
+    @jobs.objective("count")
+    def count(unit, job):
+        found = sum(unit.threads.map(len, unit.share(job.metadata["words"])))
+        unit.tell({"done": found})
+        unit.checkpoint()
+        return found
+
+    return jobs
+
+
+def test_a_job_is_done_by_units_that_share_it():
+    jobs = counting()
+    told, published = [], []
+    jobs.hook("meta_feedback", told.append)
+    jobs.hook("metadata_pipeline", published.append)
+    jobs.subscribe("control_plane.job_events", published.append)
+    with jobs.orchestrator(seed=1) as orch:
+        assert jobs.assign_job(body(reward_signal=0.5))["objective"] == "count"
+        assert sum(jobs.result("j1")) == 15
+        orch.wait()
+        status = jobs.status("j1")
+        assert status["state"] == "completed"
+        assert len(status["units"]) == 4
+        assert all(unit[14] == "4" for unit in status["units"])
+        assert {one["message"]["done"] for one in told} <= {1, 2, 3, 4, 6}
+        kinds = [one.get("event") or one.get("kind") for one in published]
+        assert kinds == ["started", "completed", "completed"]
+        metrics = status["metrics"]
+        assert metrics["job_latency_seconds"] > 0
+        assert metrics["compute_efficiency_ratio"] == 1
+        assert 0 <= metrics["thread_utilisation"] <= 1
+        assert 0 < metrics["binary_channel_entropy"] <= 8
+        held = [one["resources"] for one in jobs.ledger() if one["event"] == "granted"]
+        assert all(one["bandwidth_mbps"] == 100 for one in held)
+        assert jobs.learned()["thread_pool_configuration"][0].mean == 0.5
+        jobs.reset()
+        assert jobs.learned()["thread_pool_configuration"] == ()
+
+
+def test_the_id_of_a_job_is_its_identity_in_later_lives_too(tmp_path):
+    path = tmp_path / "jobs.db"
+    jobs = counting()
+    with jobs.orchestrator(journal=path):
+        jobs.assign_job(body())
+        jobs.result("j1")
+    again = counting()
+    with again.orchestrator(journal=path) as orch:
+        assert again.assign_job(body())["state"] == "completed"
+        assert sum(again.result("j1")) == 15
+        with pytest.raises(DuplicateTaskError, match="tadpole_count"):
+            again.assign_job(body(tadpole_count=5))
+        assert again.reward("j1", 0.25)
+        assert not again.reward("j1", 0.75)
+        assert again.reward("j1", 0.75, source="another")
+        for bad in (2, float("nan"), True, "1"):
+            with pytest.raises(InvalidTaskError, match="-1 to 1"):
+                again.reward("j1", bad)
+        orch.wait()
+        for ask in (again.status, again.result, lambda job: again.reward(job, 1)):
+            with pytest.raises(UnknownTaskError):
+                ask("nobody")
+
+
+def test_a_job_that_fails_is_run_again_once():
+    jobs = JobSystem({})
+    tried = []
+
+    @jobs.objective("fail")
+    def fail(unit, job):
+        tried.append(unit.id)
+        if len(tried) < job.metadata["from"]:
+            msg = "not yet"
+            raise ValueError(msg)
+        return len(tried)
+
+    failed = []
+    jobs.subscribe("control_plane.job_events", failed.append)
+    with jobs.orchestrator() as orch:
+        one = {**body(objective="fail", tadpole_count=1), "metadata": {"from": 2}}
+        jobs.assign_job(one)
+        orch.wait()
+        assert jobs.status("j1")["state"] == "completed"
+        assert jobs.status("j1")["recoveries"] == 1
+        assert [one["event"] for one in failed if one["event"] == "failed"]
+        jobs.assign_job({**one, "job_id": "j2", "metadata": {"from": 99}})
+        orch.wait()
+        assert jobs.status("j2")["state"] == "failed"
+    assert len(tried) == 4
+
+
+def test_all_faults_of_a_job_are_told_at_once():
+    jobs = counting()
+    with jobs.orchestrator():
+        with pytest.raises(InvalidTaskError) as caught:
+            jobs.assign_job({"job_id": "a/b", "objektive": "count"})
+        for part in (*REQUIRED[1:], "did you mean objective", "no / may be"):
+            assert part in str(caught.value)
+        for bad, part in [
+            ({"tadpole_count": 10**9}, "1 to 10,000"),
+            ({"tadpole_count": 0}, "1 to 10,000"),
+            ({"reward_signal": float("nan")}, "-1 to 1"),
+            ({"expected_duration_seconds": 0}, "above 0"),
+            ({"requested_resources": {"compute_unit": 1}}, "mean compute_units"),
+            ({"requested_resources": 4}, "a mapping"),
+            ({"metadata": 4}, "a mapping"),
+            ({"objective": "cuont"}, "did you mean count"),
+            ({"worker_id": "generalst"}, "did you mean generalist"),
+        ]:
+            with pytest.raises(InvalidTaskError, match=part):
+                jobs.assign_job(body(**bad))
+        huge = {"compute_units": 300, "memory_mb": 1, "bandwidth_mbps": 1}
+        with pytest.raises(InvalidTaskError, match="there is 256"):
+            jobs.assign_job(body(requested_resources=huge))
+        with pytest.raises(InvalidTaskError, match="a mapping"):
+            jobs.assign_job([])
+
+
+def test_a_hook_may_refuse_a_job_and_hooks_are_listed():
+    jobs = counting()
+    assert set(jobs.hooks().values()) == {"unbound"}
+    jobs.hook("pre_spawn_judgement", lambda job: f"no {job.job_id} today")
+    assert list(jobs.hooks().values()).count("bound") == 1
+    with jobs.orchestrator():
+        with pytest.raises(InvalidTaskError, match="no j1 today"):
+            jobs.assign_job(body())
+        with pytest.raises(UnknownTaskError):
+            jobs.status("j1")
+    with pytest.raises(InvalidTaskError, match="did you mean metadata_pipeline"):
+        jobs.hook("metadata_pipelin", print)
+    with pytest.raises(InvalidTaskError, match="is no topic"):
+        jobs.subscribe("job_events", print)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"resource_pool": {}}, "resource_pool is not known: did you mean"),
+        ({"resource_pools": {"compute_units_total": 0}}, "from 1"),
+        ({"resource_pools": []}, "a mapping is needed"),
+        ({"resource_pools": {"thread_pool": {"adaptive_throttling": "on"}}}, "enabled"),
+        (
+            {
+                "resource_pools": {
+                    "compute_units_total": 1,
+                    "allocation_algorithm": {"min_chunk": {"compute_units": 2}},
+                }
+            },
+            "more than there is",
+        ),
+        ({"job_lifecycle": {"states": ["queued", "finished"]}}, "finished is not"),
+        (
+            {
+                "job_lifecycle": {
+                    "state_transitions": {
+                        "queued_to_running": {"actions": ["spawn_tadpole"]}
+                    }
+                }
+            },
+            "did you mean spawn_tadpoles",
+        ),
+        (
+            {
+                "tadpole_execution": {
+                    "multithreading": {
+                        "default_threads_per_tadpole": 8,
+                        "max_threads_per_tadpole": 4,
+                    }
+                }
+            },
+            "above max_threads_per_tadpole",
+        ),
+        ([], "a mapping is needed"),
+    ],
+)
+def test_what_does_not_act_is_refused_by_name(change, part):
+    with pytest.raises(InvalidTaskError, match=part):
+        JobSystem(change)
+
+
+def test_under_pressure_there_are_more_units_with_fewer_threads():
+    jobs = counting()
+    with jobs.orchestrator() as orch:
+        usage = orch.resources.usage()
+        part = int(usage["compute_units"].total * 0.9)
+        with orch.resources.allocate({"compute_units": part}, owner="somebody"):
+            orch.wait()
+            assert jobs.pressure() > 0.85
+            status = jobs.assign_job(body("pressed"))
+            assert len(status["units"]) == 5
+            assert status["threads"] == 2
+        jobs.result("pressed")
+        orch.wait()
+        assert len(jobs.assign_job(body("relieved"))["units"]) == 4
+
+
+def test_a_system_has_one_orchestrator():
+    jobs = counting()
+    with pytest.raises(InvalidTransitionError, match="no orchestrator"):
+        jobs.assign_job(body())
+    with pytest.raises(InvalidTaskError, match="queue: the configuration"):
+        jobs.orchestrator(queue=None)
+    jobs.orchestrator()
+    with pytest.raises(InvalidTransitionError, match="already"):
+        jobs.orchestrator()
+    with pytest.raises(InvalidTaskError, match="already"):
+        jobs.objective("count")(print)
+    assert jobs.schema()["properties"]["tadpole_count"]["minimum"] == 1
+    assert jobs.lifecycle()[0][1] == "resource_allocation_success"

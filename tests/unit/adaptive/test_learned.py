@@ -1,0 +1,213 @@
+"""A policy that learns which of its arms does best, and keeps what it has learnt."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from taskorch import Task, TaskOrchestrator
+from taskorch.adaptive import UCB1, Learned, LinUCB, Thompson
+from taskorch.errors import InvalidTaskError
+from taskorch.events import TaskStarted
+from taskorch.policies import (
+    FifoQueue,
+    LeastLoadedRouter,
+    PerformanceRouter,
+    PriorityQueue,
+    ProportionalAllocator,
+)
+from taskorch.protocols import Route
+from taskorch.reading import JournalReader
+
+
+class Always:
+    def __init__(self, name):
+        self.name = name
+
+    def route(self, task, candidates, context):
+        names = [agent.name for agent in candidates]
+        return Route(self.name if self.name in names else names[0], "always")
+
+
+def run(learned, tasks, journal=None, **options):
+    orch = TaskOrchestrator(router=learned, journal=journal, seed=7, **options)
+
+    @orch.agent("good", capabilities={"work"})
+    def good(task, context):
+        return 1
+
+    @orch.agent("bad", capabilities={"work"})
+    def bad(task, context):
+        raise ValueError("no")
+
+    with orch:
+        handles = []
+        for number in range(tasks):
+            one = orch.submit_task(Task("work", number, requires=["work"]))
+            handles.append(one)
+            one.exception()
+            orch.wait()
+    return [handle.exception() is None for handle in handles]
+
+
+def test_it_comes_to_ask_the_arm_that_does_best():
+    learned = Learned([Always("bad"), Always("good")], floor=1, explore=0)
+    came = run(learned, 60)
+    assert sum(came[30:]) > 20
+    means = {one.arm: one.mean for one in learned.learned()}
+    assert means["good"] > means["bad"] == -1
+
+
+def test_what_was_learnt_is_kept_and_forgotten(tmp_path):
+    path = tmp_path / "runs.db"
+    learned = Learned([Always("bad"), Always("good")], floor=1, explore=0)
+    run(learned, 101, journal=path)
+    again = Learned([Always("good"), Always("new")], floor=1)
+    with TaskOrchestrator(journal=path, router=again):
+        kept = {one.arm: one for one in again.learned()}
+        assert kept.keys() == {"good"}
+        assert kept["good"].pulls > 50
+        again.reset()
+        assert again.learned() == ()
+    third = Learned([Always("good"), Always("new")])
+    with TaskOrchestrator(journal=path, router=third):
+        assert third.learned() == ()
+
+
+def test_a_journal_says_what_other_arms_would_have_come_to(tmp_path):
+    path = tmp_path / "runs.db"
+    learned = Learned([Always("bad"), Always("good")], floor=1, explore=0.5)
+    run(learned, 60, journal=path)
+    events = list(JournalReader(path).happened())
+    assert all(
+        e.choice[0] in {"router:good", "router:bad"} and 0 < e.choice[1] <= 1
+        for e in events
+        if isinstance(e, TaskStarted)
+    )
+    values = learned.evaluate(events)
+    assert values["bad"].mean == -1
+    assert values["good"].low > -1
+    assert values["good"].low <= values["good"].mean <= values["good"].high
+
+
+def test_what_cannot_be_repeated_is_no_subject_of_experiments():
+    learned = Learned([Always("good"), Always("bad")], floor=1, explore=1)
+    orch = TaskOrchestrator(router=learned)
+    for name in ("good", "bad"):
+        orch.agent(name, capabilities={"work"})(lambda task, context: task.payload)
+    with orch:
+        for number in range(20):
+            task = Task("work", number, requires=["work"], idempotent=False)
+            handle = orch.submit_task(task)
+            handle.result()
+            assert orch.get_task_status(handle.task_id).agent_id == "good"
+
+
+@pytest.mark.parametrize("algorithm", ["ucb1", "thompson", "linucb"])
+@pytest.mark.parametrize(
+    ("part", "arms"),
+    [
+        ("router", (LeastLoadedRouter(), PerformanceRouter())),
+        ("queue", (PriorityQueue(), FifoQueue())),
+        ("allocator", (ProportionalAllocator(), ProportionalAllocator())),
+    ],
+)
+def test_it_is_a_router_a_queue_or_an_allocator(part, arms, algorithm):
+    learned = Learned(arms, algorithm=algorithm, context=("type", "size"))
+    with TaskOrchestrator(resources={"cpu": 4}, **{part: learned}) as orch:
+        for number in range(20):
+            call = Task.call(len, "ab", resources={"cpu": 1}, metadata={"size": number})
+            assert orch.submit_task(call).result() == 2
+        orch.wait()
+        if part != "router":  # there is one agent only
+            assert learned.learned()
+    with pytest.raises(InvalidTaskError, match="another orchestrator"):
+        TaskOrchestrator(**{part: learned})
+
+
+def test_only_given_rewards_count_if_that_is_said():
+    learned = Learned([PriorityQueue(), FifoQueue()], reward="given", sources=["judge"])
+    with TaskOrchestrator(queue=learned) as orch:
+        handle = orch.submit(len, "ab")
+        handle.result()
+        orch.reward_task(handle.task_id, 1.0, source="the unit itself")
+        orch.wait()
+        assert learned.learned() == ()
+        orch.reward_task(handle.task_id, 0.5, source="judge")
+        orch.reward_task(handle.task_id, -0.5, source="judge")
+        orch.wait()
+        (one,) = learned.learned()
+        assert (one.pulls, one.mean) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"arms": [FifoQueue()]},
+        {"arms": [FifoQueue(), LeastLoadedRouter()]},
+        {"arms": [FifoQueue(), FifoQueue(backfill=True)]},
+        {"arms": [ProportionalAllocator(), ProportionalAllocator({"cpu": 2})]},
+        {"algorithm": "guess"},
+        {"reward": "none"},
+        {"floor": 2},
+        {"explore": -1},
+        {"baseline": 2},
+        {"memory": 1},
+    ],
+)
+def test_what_is_out_of_range_is_refused(bad):
+    with pytest.raises(InvalidTaskError):
+        Learned(**{"arms": [FifoQueue(), PriorityQueue()], **bad})
+
+
+# -- the bandits -------------------------------------------------------------------
+
+
+def regret(bandit, means, pulls, seed):
+    chance = random.Random(seed)
+    lost = 0.0
+    for _ in range(pulls):
+        chances = bandit.chances((), chance)
+        arm = chance.choices(range(len(means)), chances)[0]
+        lost += max(means) - means[arm]
+        bandit.learn(arm, (), float(chance.random() < means[arm]))
+    return lost
+
+
+@pytest.mark.parametrize("make", [UCB1, Thompson])
+def test_a_bandit_loses_less_than_chance(make):
+    means = [0.2, 0.4, 0.9]
+    lost = sum(regret(make(3), means, 300, seed) for seed in range(10)) / 10
+    assert lost < 300 * (0.9 - 0.5) / 2
+
+
+def test_a_linear_bandit_tells_contexts_apart():
+    bandit, chance = LinUCB(2, 2, memory=200), random.Random(3)
+    right = 0
+    for number in range(400):
+        x = (1.0, 0.0) if chance.random() < 0.5 else (0.0, 1.0)
+        arm = bandit.chances(x, chance).index(1.0)
+        is_right = arm == (0 if x[0] else 1)
+        right += is_right and number >= 200
+        bandit.learn(arm, x, float(is_right))
+    assert right > 180
+    again = LinUCB(2, 2)
+    for arm, numbers in enumerate(bandit.state()):
+        again.restore(arm, numbers)
+    assert again.chances((1.0, 0.0), chance) == [1.0, 0.0]
+    with pytest.raises(ValueError, match="another number"):
+        again.restore(0, [1.0])
+
+
+def test_the_floor_holds_while_an_arm_is_no_better():
+    """At most the stated part is lost to finding out, and a little at the start."""
+    learned = Learned([Always("a"), Always("b")], floor=0.05, explore=0.0)
+    chance, gained = random.Random(5), 0.0
+    for number in range(2_000):
+        arm, _ = learned._choose(Task("x", id=f"t{number}"), chance)
+        learned.choice_of(f"t{number}", 1)
+        value = 0.5 if arm == 0 else -1.0
+        gained += (value + 1) / 2
+        learned._learn(f"t{number}", 1, value)
+    assert gained >= 0.95 * 2_000 * 0.75
