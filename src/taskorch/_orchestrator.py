@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
 from types import TracebackType
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from taskorch._show_progress import Progress
     from taskorch.events import Event
     from taskorch.model import FilterFields, TaskOptions
+    from taskorch.planning import ExecutionPlan, Planner
     from taskorch.signals import Signals
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -235,6 +237,7 @@ class TaskOrchestrator:
         )
         self._lifecycle = Lifecycle(self._rt)
         self._aio: AsyncOrchestrator | None = None
+        self._planner: Planner | None = None
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
 
@@ -877,7 +880,7 @@ class TaskOrchestrator:
 
     def simulate(
         self,
-        workflow: Workflow | Iterable[Task],
+        workflow: Workflow | ExecutionPlan | Iterable[Task],
         durations: Durations = None,
         *,
         failures: Failures = None,
@@ -894,7 +897,8 @@ class TaskOrchestrator:
         asked.
 
         Args:
-            workflow: The plan. Of a workflow, ids are those in the workflow.
+            workflow: The plan. Of a workflow, ids are those in the workflow. One of
+                `orch.planner` says how long its tasks take, where *durations* do not.
             durations: How long attempts take: seconds for all; a function of a `Task`,
                 or of a `Task` and a `random.Random` to draw from, that gives seconds; a
                 mapping of ids or types to either. `"history"`, which is also what
@@ -915,7 +919,13 @@ class TaskOrchestrator:
         from taskorch.simulation._plans._simulate import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        return simulate(self._rt, workflow, durations, failures, draws, seed)
+        work: object = workflow
+        if "taskorch.planning" in sys.modules:
+            from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
+
+            if isinstance(workflow, ExecutionPlan):
+                work = workflow.workflow
+        return simulate(self._rt, work, durations, failures, draws, seed)
 
     def events(
         self,
@@ -982,6 +992,15 @@ class TaskOrchestrator:
         from taskorch._managers import AgentManager  # noqa: PLC0415 - when needed
 
         return AgentManager(self._rt)
+
+    @property
+    def planner(self) -> Planner:
+        """Makes plans of requests: estimated, and in a good order."""
+        if self._planner is None:
+            from taskorch.planning import Planner  # noqa: PLC0415 - when needed
+
+            self._planner = Planner(self._rt)
+        return self._planner
 
     # -- life ----------------------------------------------------------------------
 
