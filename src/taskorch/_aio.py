@@ -63,6 +63,12 @@ if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
+    from taskorch.planning import (
+        ExecutionPlan,
+        Given,
+        ResourceEstimate,
+        ValidationResult,
+    )
     from taskorch.workflows import Workflow, WorkflowStatus
 
 P = ParamSpec("P")
@@ -296,7 +302,7 @@ class AsyncOrchestrator:
 
     async def simulate(
         self,
-        workflow: Workflow | Iterable[Task],
+        workflow: Workflow | ExecutionPlan | Iterable[Task],
         durations: Durations = None,
         *,
         failures: Failures = None,
@@ -323,6 +329,11 @@ class AsyncOrchestrator:
     def workflows(self) -> AsyncWorkflows:
         """See `TaskOrchestrator.workflows`."""
         return AsyncWorkflows(self)
+
+    @property
+    def planner(self) -> AsyncPlanner:
+        """See `TaskOrchestrator.planner`."""
+        return AsyncPlanner(self)
 
     @property
     def resources(self) -> AsyncResources:
@@ -426,6 +437,32 @@ class AsyncWithOptions:
         return _map_calls(rt, submit, iterables, timeout, buffersize)
 
 
+class AsyncPlanner:
+    """`orch.planner` for coroutines: plans are made on another thread."""
+
+    def __init__(self, aio: AsyncOrchestrator) -> None:
+        self._planner = aio._orch.planner
+
+    async def plan(self, request: Given, *, cache: bool = True) -> ExecutionPlan:
+        """See `Planner.plan`."""
+        return await _on_thread(partial(self._planner.plan, request, cache=cache))
+
+    async def validate(self, plan: ExecutionPlan) -> ValidationResult:
+        """See `Planner.validate`."""
+        return await _on_thread(partial(self._planner.validate, plan))
+
+    async def optimize(
+        self, plan: ExecutionPlan, *, seconds: float = 1.0, **options: Any
+    ) -> ExecutionPlan:
+        """See `Planner.optimize`."""
+        optimize = partial(self._planner.optimize, plan, seconds=seconds, **options)
+        return await _on_thread(optimize)
+
+    async def estimate(self, plan: ExecutionPlan) -> ResourceEstimate:
+        """See `Planner.estimate`."""
+        return await _on_thread(partial(self._planner.estimate, plan))
+
+
 class AsyncWorkflows:
     """`orch.workflows` for coroutines. A run is awaitable itself."""
 
@@ -435,7 +472,7 @@ class AsyncWorkflows:
 
     async def start(
         self,
-        workflow: Workflow,
+        workflow: Workflow | ExecutionPlan,
         id: str | None = None,  # noqa: A002 - the contract's name
         **options: Any,
     ) -> WorkflowRun:

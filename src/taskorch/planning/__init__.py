@@ -13,6 +13,9 @@ Planning: from a request to a workflow that is estimated and in a good order.
 from taskorch.planning._domain import Decomposition as Decomposition
 from taskorch.planning._domain import Domain as Domain
 from taskorch.planning._estimates import Estimator as Estimator
+from taskorch.planning._gtpyhop import GtpyhopDomain as GtpyhopDomain
+from taskorch.planning._hddl import HddlProblem as HddlProblem
+from taskorch.planning._hddl import read_hddl as read_hddl
 from taskorch.planning._learning import Bandit as Bandit
 from taskorch.planning._learning import Chosen as Chosen
 from taskorch.planning._learning import off_policy as off_policy
@@ -25,6 +28,7 @@ from taskorch.planning._schemas import plan_schema as plan_schema
 from taskorch.planning._schemas import request_schema as request_schema
 from taskorch.planning._stages import DependencyResolver as DependencyResolver
 from taskorch.planning._stages import Draft as Draft
+from taskorch.planning._stages import Given as Given
 from taskorch.planning._stages import InterferenceResolver as InterferenceResolver
 from taskorch.planning._stages import LibraryDecomposer as LibraryDecomposer
 from taskorch.planning._stages import PlanOptimizer as PlanOptimizer

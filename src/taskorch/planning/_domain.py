@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from time import monotonic
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -181,7 +182,8 @@ class Domain:
         Decorate `fn(state, *args)`, which gives the tasks by which *task* is done.
 
         A task is a tuple of a name and its arguments. None means that the method does
-        not fit; an empty list, that there is nothing to do.
+        not fit; an empty list, that there is nothing to do. A generator yields several
+        such lists, each of which is a way of its own.
 
         Args:
             task: What it does. `"achieve"` and the name of a variable, as in
@@ -420,6 +422,13 @@ class _Search:
         tries.append(tried)
         self._tried.append(tried)
         tasks = _asked(f"method {method.name!r}", method.decompose, state, task[1:])
+        if isinstance(tasks, Iterator):
+            # Several ways by one method, such as one for each value of a variable.
+            tries.pop()
+            self._tried.pop()
+            every = (_known(method, n, way) for n, way in enumerate(tasks, 1))
+            stack[-1] = state, todo, path, (chain(every, methods), tries)
+            return
         if tasks is None or tasks is False:
             tried.failure = "it does not fit what holds there"
             self.last = f"no method fits {said(task)}"
@@ -455,6 +464,12 @@ class _Search:
             f"{said(each.task)} by {each.name}: {each.failure or 'went on'}"
             for each in self._tried[-_SHOWN:]
         )
+
+
+def _known(method: Method, number: int, tasks: Any) -> Method:
+    """One of the ways that a method has."""
+    name = f"{method.name}#{number}"
+    return Method(name, method.task, lambda *_: tasks, method.cost)
 
 
 def _achieved() -> None:

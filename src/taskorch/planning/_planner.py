@@ -22,7 +22,6 @@ from taskorch.planning._estimates import Estimator
 from taskorch.planning._learning import Bandit, Chosen
 from taskorch.planning._patterns import Proposal, Template, proposals
 from taskorch.planning._problems import (
-    PINNED,
     changed,
     critical_path,
     dependencies_of,
@@ -70,6 +69,7 @@ from taskorch.planning._values import (
     TaskRequest,
     ValidationResult,
 )
+from taskorch.policies._router import PINNED
 from taskorch.runtime._work import after_of, task_of
 from taskorch.simulation._plans._chance import history_of
 from taskorch.simulation._plans._plan import Means, means_of

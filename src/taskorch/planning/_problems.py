@@ -27,13 +27,12 @@ from taskorch.planning._values import (
     PlannedTask,
     ResourceRequirement,
 )
+from taskorch.policies._router import PINNED
 from taskorch.simulation._plans._plan import Means
 from taskorch.workflows import Workflow
 
 #: Time units of a second.
 _UNIT: Final = 1_000
-#: Where a task says which agent is to do it.
-PINNED: Final = "taskorch.agent"
 _SCALE: Final = 1_000_000
 #: Beyond that many constraints, one conflict is found, and not the smallest.
 _MANY: Final = 12

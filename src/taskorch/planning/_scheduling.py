@@ -274,7 +274,8 @@ def improve(
     seed: int = 0,
     *,
     rules: Sequence[str] | None = None,
-    patience: int | None = None,
+    begin: Schedule | None = None,
+    stop: Callable[[], bool] = bool,
 ) -> tuple[Schedule, int]:
     """
     The best schedule that is found in so many seconds, and the lower bound.
@@ -284,7 +285,8 @@ def improve(
         seconds: How long is looked.
         seed: Repeats what is drawn.
         rules: By which rules it begins; None is by all.
-        patience: Tries without an improvement after which it ends; None: not for that.
+        begin: A schedule to begin with, instead.
+        stop: Says whether somebody else has found what cannot be better.
     """
     end = monotonic() + seconds
     children = problem.children()
@@ -299,7 +301,9 @@ def improve(
             return True
         return False
 
-    for name in rules or RULES:
+    if begin is not None:
+        best, how = (begin.starts, begin.ends), begin.how
+    for name in () if begin is not None else rules or RULES:
         order = topological(problem.parents, RULES[name](problem))
         for found in (serial(problem, order), parallel(problem, order)):
             take(found, name)
@@ -310,9 +314,7 @@ def improve(
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
     tries = stale = 0
     current = best
-    while max(best[1], default=0) > bound and monotonic() < end:
-        if patience is not None and stale >= patience:
-            break
+    while max(best[1], default=0) > bound and monotonic() < end and not stop():
         tries += 1
         found = _redrawn(problem, children, current, random, wide=stale > _STALE)
         span = max(found[1])

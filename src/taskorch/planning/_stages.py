@@ -8,6 +8,7 @@ validate it.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
@@ -388,11 +389,29 @@ class SearchOptimizer:
         asks = asks and seconds * (1 - self._OWN) >= _solver.LEAST_SECONDS
         own = seconds * self._OWN if asks else seconds
         best, bound = improve(problem, own, seed, rules=rules)
-        if asks and best.makespan > bound:
-            found = _solver.solve(problem, seconds - own, best, seed)
-            if found is not None and found.makespan < best.makespan:
-                best = found
-        return best, bound
+        if not asks or best.makespan <= bound:
+            return best, bound
+        # The solver runs beside us, on another core if there is one: what it does not
+        # find in time, we may.
+        found: list[Schedule] = []
+        done = threading.Event()
+
+        def solve() -> None:
+            try:
+                answer = _solver.solve(problem, seconds - own, best, seed)
+                found.extend([] if answer is None else [answer[0]])
+                if answer is not None and answer[1]:
+                    done.set()
+            finally:
+                ended.set()
+
+        ended = threading.Event()
+        threading.Thread(target=solve, name="taskorch-solver", daemon=True).start()
+        ours, _ = improve(
+            problem, seconds - own, seed + 1, begin=best, stop=done.is_set
+        )
+        ended.wait(seconds + 1)
+        return min([ours, *found], key=lambda each: each.makespan), bound
 
 
 # -- validating --------------------------------------------------------------------

@@ -30,6 +30,7 @@ from taskorch.frontends.service._guard import (
 from taskorch.frontends.service._health import Numbers, probes
 from taskorch.frontends.service._openapi import description
 from taskorch.frontends.service._operations import Current, Operation, check
+from taskorch.frontends.service._plans import Plans
 from taskorch.frontends.service._problems import (
     Problem,
     on_fault,
@@ -99,6 +100,7 @@ def create_app(
         [
             *probes(orch),
             *brought.operations(),
+            *Plans(orch, functions or {}, programs=programs).operations(),
             *existing(lambda: orch, lambda: feed),
             *(there.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
