@@ -230,6 +230,21 @@ class AsyncOrchestrator:
         """See `TaskOrchestrator.set_priority`."""
         return await self._committed(self._orch.set_priority, task_id, priority)
 
+    async def reward_task(
+        self,
+        task_id: str,
+        value: float,
+        *,
+        attempt: int | None = None,
+        source: str = "user",
+    ) -> bool:
+        """See `TaskOrchestrator.reward_task`."""
+        return await self._committed(
+            partial(self._orch.reward_task, attempt=attempt, source=source),
+            task_id,
+            value,
+        )
+
     async def decide(
         self,
         task_id: str,

@@ -19,6 +19,7 @@ from taskorch._with_options import refuse_options as refuse_options
 from taskorch.errors import InvalidTaskError as InvalidTaskError
 from taskorch.errors import InvalidTransitionError as InvalidTransitionError
 from taskorch.errors import UnknownTaskError as UnknownTaskError
+from taskorch.events import TaskRewarded as TaskRewarded
 from taskorch.journal import MemoryJournal as MemoryJournal
 from taskorch.kernel import KernelConfig as KernelConfig
 from taskorch.model import Agent as Agent

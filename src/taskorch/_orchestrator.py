@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         TaskContext,
         TaskFilter,
         TaskHandle,
+        TaskRewarded,
         TaskState,
         TaskStatus,
         UnknownTaskError,
@@ -236,6 +237,14 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
+        #: The parts that learn from what becomes of tasks.
+        self._learners = [
+            part
+            for part in (parts.queue, parts.router, parts.allocator)
+            if callable(getattr(part, "choice_of", None))
+        ]
+        for part in self._learners:
+            cast("Any", part).attach(self)
         self._aio: AsyncOrchestrator | None = None
         self._planner: Planner | None = None
         self._providers = said.tracer_provider, said.meter_provider
@@ -614,6 +623,58 @@ class TaskOrchestrator:
             return self._rt.kernel.decide(row, verdict, now, reason)
 
         return self._control(task_id, act)
+
+    def reward_task(
+        self,
+        task_id: str,
+        value: float,
+        *,
+        attempt: int | None = None,
+        source: str = "user",
+    ) -> bool:
+        """
+        Say how good an attempt at a task was; False if there was no such attempt.
+
+        It changes nothing for the task. What learns, such as
+        `taskorch.adaptive.Learned`, hears it, and the journal keeps it.
+
+        Args:
+            task_id: The task; it may have ended long ago.
+            value: From -1, as bad as can be, to 1.
+            attempt: Which attempt, from 1; None is the latest.
+            source: Who says so: the first word of each source counts.
+
+        Raises:
+            UnknownTaskError: No task has this id; or it has left memory, and there is
+                no journal that has it.
+            InvalidTaskError: *value* is no number from -1 to 1; *attempt* is none from
+                1; or *source* is no text.
+        """
+        # A NaN is in no range.
+        if isinstance(value, bool) or not (
+            isinstance(value, int | float) and -1 <= value <= 1
+        ):
+            msg = f"a reward is a number from -1 to 1, not {show(value)}"
+            raise InvalidTaskError(msg, hint="divide it by the largest that there is")
+        if not isinstance(source, str) or not source:
+            msg = f"the source of a reward is a text, not {show(source)}"
+            raise InvalidTaskError(msg)
+        if attempt is not None:
+            check_count("attempt", attempt, least=1)
+        rt = self._rt
+        # One that has left memory is read from the journal, if there is one.
+        work = self.handle(task_id)
+        row = work._row
+
+        def change(now: int) -> bool:
+            number = row.attempt if attempt is None else attempt
+            if not 1 <= number <= row.attempt:
+                return False
+            fields = row.id, number, float(value), source
+            rt.kernel.note(TaskRewarded, now, *fields, cargo=work)
+            return True
+
+        return bool(rt.step(change, keep=True))
 
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
@@ -1020,10 +1081,17 @@ class TaskOrchestrator:
 
     def _restore_limits(self) -> None:
         """Before anything begins: phases of earlier lives may have limits."""
+        for part in self._learners:
+            cast("Any", part).restore(self._kept_event)
         if any("/" in task_id for task_id in self._rt.kernel.tasks):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 
             _limits.restore(self._rt)
+
+    def _kept_event(self, name: str) -> Any:
+        """The payload of the latest event *name* that is kept, or None."""
+        kept = self._rt.kernel.retained.get(name)
+        return None if kept is None else kept.cargo.value
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """

@@ -63,6 +63,7 @@ from taskorch.events._catalogue import TaskRepointed as TaskRepointed
 from taskorch.events._catalogue import TaskReprioritised as TaskReprioritised
 from taskorch.events._catalogue import TaskResumed as TaskResumed
 from taskorch.events._catalogue import TaskRetrying as TaskRetrying
+from taskorch.events._catalogue import TaskRewarded as TaskRewarded
 from taskorch.events._catalogue import TaskRouted as TaskRouted
 from taskorch.events._catalogue import TaskStarted as TaskStarted
 from taskorch.events._catalogue import TaskSubmitted as TaskSubmitted

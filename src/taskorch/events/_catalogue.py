@@ -166,12 +166,15 @@ class TaskStarted(TaskEvent):
         agent_id: The agent.
         allocation: What it holds of the pools, in millionths.
         reason: Why this agent.
+        choice: What a policy that learns has chosen for it: the name of the arm, and
+            how probable it was that this one would be chosen; None: nobody learns.
     """
 
     attempt: int
     agent_id: str
     allocation: Units = ()
     reason: str = ""
+    choice: tuple[str, float] | None = None
 
 
 #: Fields of the fact that a task has completed, if an attempt ended it.
@@ -664,6 +667,22 @@ class TaskCheckpointed(TaskEvent):
     attempt: int
 
 
+@frozen
+class TaskRewarded(TaskEvent):
+    """
+    Somebody said how good an attempt was; it changes nothing for the task.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        value: From -1 to 1.
+        source: Who says so.
+    """
+
+    attempt: int
+    value: float
+    source: str
+
+
 # -- from outside ------------------------------------------------------------------
 
 
@@ -1040,6 +1059,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     SlotRecovered,
     TaskProgressed,
     TaskCheckpointed,
+    TaskRewarded,
     EventEmitted,
     AgentJoined,
     AgentLost,
@@ -1125,6 +1145,7 @@ def make(fact: Fact) -> Any:
             event.allocation,
             event.reason,
         ) = fact
+        event.choice = None
         event.__class__ = TaskStarted
         return event
     return cls(*fact[SEQ:])

@@ -512,8 +512,8 @@ def _submitted(fact: Fact) -> str | None:
 
 
 def _started(fact: Fact) -> str | None:
-    _, _, _, task_id, attempt, agent, allocation, reason = fact
-    if type(attempt) is not int:
+    _, _, _, task_id, attempt, agent, allocation, reason, *choice = fact
+    if choice or type(attempt) is not int:
         return None
     held = dumps(allocation) if allocation else "[]"
     return f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{held},{_quoted(reason)}]"

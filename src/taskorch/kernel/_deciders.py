@@ -37,7 +37,8 @@ class Deciders(Protocol):
     """Protocol: the policies, as the kernel asks them. All raise PolicyFault."""
 
     # It may have a true attribute `rigid`, as a ResourceAllocator may; `ranks`, if the
-    # queue says which owner is served first; and `backfills`, if it has `backfill`.
+    # queue says which owner is served first; `backfills`, if it has `backfill`; and
+    # `learns`, if a policy has `choice_of`.
 
     #: Nanoseconds that one level of priority is worth, if that is the whole rule.
     aging_ns: int | None
@@ -119,6 +120,10 @@ class Deciders(Protocol):
             least: Of an elastic request, what it cannot do without.
             held: Of one that runs, what it holds of the pools.
         """
+        ...
+
+    def choice(self, row: TaskRow) -> tuple[str, float] | None:
+        """The arm that was chosen for the attempt that begins; asked if it `learns`."""
         ...
 
     def expected(self, row: TaskRow) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from taskorch.events import TaskStarted
+from taskorch.events import Fact, TaskStarted
 from taskorch.kernel import _backfill, _books, _ends, _joins, _parking, _rates, _soft
 from taskorch.kernel._application import begin
 from taskorch.kernel._deciders import PolicyFault
@@ -329,7 +329,7 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
     """The fact of a start, for those who listen."""
     assert kernel.sink is not None  # noqa: S101 - set with tell_started
     assert row.agent is not None  # noqa: S101 - it has just started
-    fact = (
+    fact: Fact = (
         TaskStarted,
         kernel.seq,
         now,
@@ -339,6 +339,10 @@ def tell_of_start(kernel: KernelState, row: TaskRow, now: int) -> None:
         row.alloc,
         row.reason,
     )
+    if kernel.learns:
+        choice = kernel.deciders.choice(row)
+        if choice is not None:
+            fact += (choice,)
     kernel.sink.append((fact, row.cargo))
 
 

@@ -212,7 +212,8 @@ def parent_of(kernel: KernelState, task_id: str, now: int) -> TaskRow:
 
 
 def _started(kernel: KernelState, fact: Fact, _cargo: Any) -> None:
-    _, _, now, task_id, attempt, agent, alloc, reason = fact
+    # What was learnt changes nothing here.
+    _, _, now, task_id, attempt, agent, alloc, reason, *_ = fact
     row = kernel.tasks[task_id]
     _queue.dequeue(kernel, row)
     row.attempt = attempt - 1

@@ -262,6 +262,7 @@ class KernelState:
         "keep",
         "last",
         "leaked",
+        "learns",
         "most_buckets",
         "most_tasks",
         "most_timers",
@@ -332,6 +333,8 @@ class KernelState:
         self.watched: bool = deciders.watches is None or bool(deciders.watches)
         #: Whether the allocator grants what fits, whole, and nothing else: then it is
         #: asked only about what fits.
+        #: Whether a policy learns, and says what it has chosen for each attempt.
+        self.learns: bool = bool(getattr(deciders, "learns", False))
         self.rigid: bool = bool(getattr(deciders, "rigid", False))
         #: The owners, if the queue says which of them is served first.
         self.shares: dict[str | None, Share] | None = (

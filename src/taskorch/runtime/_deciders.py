@@ -255,6 +255,15 @@ class PolicyDeciders:
         self.ranks: bool = callable(getattr(parts.queue, "standing", None))
         #: Whether later tasks may pass one that cannot start, and never put it off.
         self.backfills: bool = bool(getattr(parts.queue, "backfill", False))
+        #: Of the policies that learn, what says which arm they have chosen for a task.
+        self._choosers: tuple[Callable[[str, int], tuple[str, float] | None], ...] = (
+            tuple(
+                part.choice_of
+                for part in (parts.queue, parts.router, parts.allocator)
+                if callable(getattr(part, "choice_of", None))
+            )
+        )
+        self.learns: bool = bool(self._choosers)
         #: Of each method, what counts as `reusable` in its answers.
         self._trusted: dict[str, frozenset[Reuse]] = {
             method: trusted(getattr(parts, component), method)
@@ -530,6 +539,18 @@ class PolicyDeciders:
         if math.isnan(answer):
             _refuse("queue", "a standing is a number, not NaN")
         return answer
+
+    def choice(self, row: TaskRow) -> tuple[str, float] | None:
+        """See `Deciders.choice`; of several that learn, all by one name."""
+        try:
+            found = [choose(row.id, row.attempt) for choose in self._choosers]
+            said = [choice for choice in found if choice is not None]
+            if not said:
+                return None
+            arms = " + ".join(str(arm) for arm, _ in said)
+            return arms, math.prod(float(probable) for _, probable in said)
+        except Exception:  # noqa: BLE001 - the attempt has begun: it goes on without
+            return None
 
     def expected(self, row: TaskRow) -> int | None:
         """See `Deciders.expected`."""

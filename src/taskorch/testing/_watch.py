@@ -362,7 +362,7 @@ class _Books:
         self.touched[task_id] = None
 
     def begin(self, fact: Fact) -> None:
-        _, _, now, task_id, attempt, agent, alloc, _ = fact
+        _, _, now, task_id, attempt, agent, alloc, *_ = fact
         seen = self.tasks[task_id]
         if seen.ended is not None:
             law = "cancelled" if seen.ended is _S.CANCELLED else "terminal"
