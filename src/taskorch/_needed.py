@@ -35,7 +35,7 @@ from taskorch.model import TaskState as TaskState
 from taskorch.model import TaskStatus as TaskStatus
 from taskorch.model import check_capabilities as check_capabilities
 from taskorch.model import check_count as check_count
-from taskorch.model import check_event as check_event
+from taskorch.model import check_emitted as check_emitted
 from taskorch.model import check_id as check_id
 from taskorch.model import check_seconds as check_seconds
 from taskorch.model import to_patience as to_patience
@@ -55,6 +55,10 @@ from taskorch.runtime._lifecycle import Lifecycle as Lifecycle
 from taskorch.runtime._machine import MEASURED as MEASURED
 from taskorch.runtime._machine import machine_resources as machine_resources
 from taskorch.runtime._measuring import look_for_meters as look_for_meters
+from taskorch.runtime._questions import OpenQuestion as OpenQuestion
+from taskorch.runtime._questions import answer as answer
+from taskorch.runtime._questions import open_questions as open_questions
+from taskorch.runtime._questions import refuse_bypass as refuse_bypass
 from taskorch.runtime._runtime import Runtime as Runtime
 from taskorch.runtime._tracing import look_for_sdk as look_for_sdk
 from taskorch.runtime._translation import executor_for as executor_for

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         KernelConfig,
         Lifecycle,
         MemoryJournal,
+        OpenQuestion,
         PriorityQueue,
         Resources,
         Runtime,
@@ -76,12 +77,13 @@ if TYPE_CHECKING:
         _listing,
         _reports,
         _stop_signals,
+        answer,
         asyncio,
         asyncio_loop,
         capture,
         check_capabilities,
         check_count,
-        check_event,
+        check_emitted,
         check_id,
         check_seconds,
         executor_for,
@@ -90,8 +92,10 @@ if TYPE_CHECKING:
         look_for_sdk,
         machine_resources,
         map_calls,
+        open_questions,
         parts_of,
         refuse_arguments,
+        refuse_bypass,
         refuse_options,
         show,
         submit_rest,
@@ -615,6 +619,7 @@ class TaskOrchestrator:
             document = committer.journal.document(result)
 
         def act(row: Any, now: int) -> bool:
+            refuse_bypass(row, verdict)
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result
                 row.cargo._error = None
@@ -676,6 +681,42 @@ class TaskOrchestrator:
 
         return bool(rt.step(change, keep=True))
 
+    def questions(self) -> list[OpenQuestion]:
+        """
+        The questions that wait for an answer now, those that wait longest first.
+
+        See `Task.question`. An approval of a phase is one, too.
+        """
+        return open_questions(self._rt)
+
+    def answer(
+        self,
+        task_id: str,
+        choice: str,
+        *,
+        by: str,
+        note: str = "",
+        changes: dict[str, Any] | None = None,
+    ) -> bool:
+        """
+        Answer a question; whether that decided it.
+
+        Args:
+            task_id: The id of its task.
+            choice: One of its options.
+            by: Who answers.
+            note: What they have to say; it stands in the history.
+            changes: What they want changed, as JSON has it: part of the `Answer`.
+
+        Raises:
+            AnswerRefusedError: It does not count: it comes too early, too late or
+                twice, or *by* may not answer. The events of the task say so, too.
+            UnknownTaskError: No task has this id.
+            InvalidTaskError: An argument is not well formed, or the task is no
+                question.
+        """
+        return answer(self._rt, task_id, choice, by, note, changes)
+
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta = KEEP_EVENTS
     ) -> int:
@@ -700,7 +741,7 @@ class TaskOrchestrator:
                 journal cannot keep *payload*.
             NotRunningError: The orchestrator has stopped.
         """
-        check_event(name)
+        check_emitted(name)
         keep_ns = int(check_seconds("keep", keep) * NS)
         return self._rt.emit(name, payload, keep_ns)
 

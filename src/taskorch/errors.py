@@ -441,6 +441,17 @@ class InvalidTransitionError(UsageError):
         self.story = story
 
 
+class AnswerRefusedError(InvalidTransitionError):
+    """
+    An answer to a question does not count.
+
+    It comes too early, too late or twice, or by somebody who may not answer. The events
+    of the task have it, as an `AnswerRefused`.
+    """
+
+    code = "answer_refused"
+
+
 class NotRunningError(UsageError, RuntimeError):
     """
     The orchestrator has not been started, or it has stopped.

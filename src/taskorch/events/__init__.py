@@ -17,6 +17,7 @@ from taskorch.events._catalogue import AgentJoined as AgentJoined
 from taskorch.events._catalogue import AgentLost as AgentLost
 from taskorch.events._catalogue import AgentReturned as AgentReturned
 from taskorch.events._catalogue import AllocationChanged as AllocationChanged
+from taskorch.events._catalogue import AnswerRefused as AnswerRefused
 from taskorch.events._catalogue import AttemptReturned as AttemptReturned
 from taskorch.events._catalogue import AttemptStopping as AttemptStopping
 from taskorch.events._catalogue import AttemptWaiting as AttemptWaiting
@@ -36,6 +37,9 @@ from taskorch.events._catalogue import PolicySlow as PolicySlow
 from taskorch.events._catalogue import PoolRelieved as PoolRelieved
 from taskorch.events._catalogue import PoolSaturated as PoolSaturated
 from taskorch.events._catalogue import PoolsChanged as PoolsChanged
+from taskorch.events._catalogue import QuestionAnswered as QuestionAnswered
+from taskorch.events._catalogue import QuestionAsked as QuestionAsked
+from taskorch.events._catalogue import QuestionReminded as QuestionReminded
 from taskorch.events._catalogue import QuotaExceeded as QuotaExceeded
 from taskorch.events._catalogue import QuotaRelieved as QuotaRelieved
 from taskorch.events._catalogue import QuotasChanged as QuotasChanged

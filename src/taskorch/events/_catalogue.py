@@ -89,7 +89,7 @@ class TaskSubmitted(TaskEvent):
         on_parent_failure: What follows if that cannot be any more: `block`, `skip`,
             `fail` or `run`.
         wait: It is a wait: for what event, for how many ns, and whether there is a
-            default.
+            default; of a question with reminders, after how many ns each comes.
         trace: The span in which it was submitted, as a `traceparent` of W3C Trace
             Context: its attempts belong to that trace, in later lives too.
         owner: For whom it is done.
@@ -112,7 +112,7 @@ class TaskSubmitted(TaskEvent):
     named: bool = False
     join: str | int = "all"
     on_parent_failure: str = "block"
-    wait: tuple[str | None, int | None, bool] | None = None
+    wait: tuple[Any, ...] | None = None
     trace: str | None = None
     owner: str | None = None
     elastic: tuple[Units, int, str] | None = None
@@ -683,6 +683,67 @@ class TaskRewarded(TaskEvent):
     source: str
 
 
+# -- questions ---------------------------------------------------------------------
+
+
+@frozen
+class QuestionAsked(TaskEvent):
+    """
+    A question is open from now on; a view of `TaskBlocked`.
+
+    Attributes:
+        text: What is asked.
+    """
+
+    text: str
+
+
+@frozen
+class QuestionAnswered(TaskEvent):
+    """
+    Somebody has answered a question; what has come of it is in the fact that follows.
+
+    Attributes:
+        by: Who.
+        choice: What they chose.
+        note: What they wrote.
+        changes: What they want changed, as JSON has it.
+    """
+
+    by: str
+    choice: str
+    note: str = ""
+    changes: Any = None
+
+
+@frozen
+class AnswerRefused(TaskEvent):
+    """
+    An answer to a question did not count.
+
+    Attributes:
+        by: Whose.
+        choice: What they chose.
+        why: Why not.
+    """
+
+    by: str
+    choice: str
+    why: str
+
+
+@frozen
+class QuestionReminded(TaskEvent):
+    """
+    A question is still open, and it is time to say so again.
+
+    Attributes:
+        times: How often that has been said.
+    """
+
+    times: int
+
+
 # -- from outside ------------------------------------------------------------------
 
 
@@ -1060,6 +1121,10 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskProgressed,
     TaskCheckpointed,
     TaskRewarded,
+    QuestionAsked,
+    QuestionAnswered,
+    AnswerRefused,
+    QuestionReminded,
     EventEmitted,
     AgentJoined,
     AgentLost,
@@ -1184,6 +1249,10 @@ def _submission(fact: Fact) -> TaskSubmitted:
     return made
 
 
+#: How the reason begins for which a question is blocked, once it is asked.
+_ASKS: Final = "it waits for answer to "
+
+
 def view_of(cls: type[Event], fact: Fact) -> Event | None:
     """
     The event of class *cls* that *fact* contains, or None.
@@ -1202,6 +1271,10 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
         found = TaskRouted(
             of.seq, of.at_ns, of.task_id, of.attempt, of.agent_id, of.reason
         )
+    elif cls is QuestionAsked:
+        if of.cause == "event" and of.reason.startswith(_ASKS):
+            text = of.reason.removeprefix(_ASKS)
+            found = QuestionAsked(of.seq, of.at_ns, of.task_id, text)
     elif of.why in ("timeout", "deadline"):
         found = TaskTimedOut(of.seq, of.at_ns, of.task_id, of.attempt, of.why)
     return found
@@ -1213,4 +1286,5 @@ VIEWS: Final[dict[type[Event], tuple[type[Event], ...]]] = {
     TaskSubmitted: (TaskSubmitted, TaskValidated),
     TaskStarted: (TaskRouted, TaskStarted),
     AttemptStopping: (AttemptStopping, TaskTimedOut),
+    TaskBlocked: (TaskBlocked, QuestionAsked),
 }

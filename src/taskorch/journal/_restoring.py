@@ -17,6 +17,7 @@ from taskorch.journal._scripts import OtherScriptError, main_named
 from taskorch.model import (
     Agent,
     AgentStats,
+    Answer,
     AtLeast,
     Call,
     Durations,
@@ -28,6 +29,7 @@ from taskorch.model import (
     PoolStats,
     Program,
     ProgramResult,
+    Question,
     QueueStats,
     Reference,
     Resources,
@@ -56,6 +58,7 @@ VALUES: Final[dict[str, type[Any]]] = {
     for cls in (
         Agent,
         AgentStats,
+        Answer,
         AtLeast,
         Call,
         Durations,
@@ -65,6 +68,7 @@ VALUES: Final[dict[str, type[Any]]] = {
         PoolStats,
         Program,
         ProgramResult,
+        Question,
         QueueStats,
         Reference,
         RetryPolicy,

@@ -51,7 +51,10 @@ def encode_terms(terms: Terms | None) -> tuple[Any, ...]:
     """*terms* as fields of `TaskSubmitted`; `decode_terms` is the inverse."""
     if terms is None:
         return ()
-    wait = () if terms.wait is None else (terms.wait,)
+    wait: tuple[Any, ...] = ()
+    if terms.wait is not None:
+        remind = (terms.remind_ns,) if terms.remind_ns else ()
+        wait = ((*terms.wait, *remind),)
     return terms.join, terms.on_failure, *wait
 
 
@@ -64,7 +67,11 @@ def decode_terms(fields: Sequence[Any]) -> Terms | None:
     wait = more[0] if more else None
     if join == "all" and on_failure == "block" and wait is None:
         return None
-    return Terms(join, on_failure, wait=wait)
+    if wait is None:
+        return Terms(join, on_failure)
+    event, timeout, completes, *remind = wait
+    wait = event, timeout, completes
+    return Terms(join, on_failure, wait=wait, remind_ns=remind[0] if remind else 0)
 
 
 def submit(

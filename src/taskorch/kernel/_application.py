@@ -16,10 +16,13 @@ from typing import Any, Final, cast
 
 from taskorch.events import (
     AllocationChanged,
+    AnswerRefused,
     AttemptReturned,
     AttemptStopping,
     AttemptWaiting,
     Event,
+    QuestionAnswered,
+    QuestionReminded,
     SlotLeaked,
     SlotRecovered,
     TaskBlocked,
@@ -521,6 +524,33 @@ def _await(kernel: KernelState, row: TaskRow, reason: str, now: int) -> None:
         extra.due_ns = now + timeout
         kernel.delayed += 1
         _timers.arm(kernel, extra.due_ns, _timers.DUE, row)
+    _arm_reminder(kernel, row, terms, now)
+
+
+def _arm_reminder(kernel: KernelState, row: TaskRow, terms: Terms, now: int) -> None:
+    if terms.remind_ns:
+        terms.remind_at_ns = now + terms.remind_ns
+        _timers.arm(kernel, terms.remind_at_ns, _timers.REMIND, row)
+
+
+def reminded(kernel: KernelState, row: TaskRow, event: QuestionReminded) -> None:
+    """The question that *row* is was brought to mind: the next time comes."""
+    terms, _ = terms_of_wait(row)
+    terms.reminded = event.times
+    _arm_reminder(kernel, row, terms, event.at_ns)
+
+
+def answered(_: KernelState, row: TaskRow, event: QuestionAnswered) -> None:
+    """Somebody has answered the question that *row* is."""
+    terms, _wait = terms_of_wait(row)
+    terms.votes += ((event.by, event.choice),)
+    remember(row, row.state, event.at_ns, f"{event.choice!r} by {event.by}")
+
+
+def answer_refused(_: KernelState, row: TaskRow, event: AnswerRefused) -> None:
+    """An answer to the question that *row* is, or was, does not count."""
+    said = f"{event.choice!r} by {event.by} does not count: {event.why}"
+    remember(row, row.state, event.at_ns, said)
 
 
 def terms_of_wait(row: TaskRow) -> tuple[Terms, Awaited]:
@@ -720,6 +750,9 @@ def replace(
 #: By the class of the fact.
 APPLY: Final[dict[type[Event], Callable[..., None]]] = {
     AllocationChanged: allocation_changed,
+    AnswerRefused: answer_refused,
+    QuestionAnswered: answered,
+    QuestionReminded: reminded,
     AttemptReturned: returned,
     AttemptStopping: stopping,
     AttemptWaiting: waiting,

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from taskorch.errors import InvalidTransitionError
 from taskorch.events import (
+    AnswerRefused,
     AttemptStopping,
     EventEmitted,
+    QuestionAnswered,
     TaskReprioritised,
     TaskResumed,
     TaskSuspended,
@@ -36,6 +38,8 @@ from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
 
 _S: Final = TaskState
+#: The state into which a verdict brings what waits.
+VERDICTS: Final = {"complete": _S.COMPLETED, "fail": _S.FAILED}
 _BY_USER: Final = "suspended by the user"
 #: A function cannot be stopped where it stands.
 _AT_CHECKPOINT: Final = (
@@ -265,6 +269,36 @@ def decide(
     _joins.decide(kernel, now)
     _queue.ask_again(kernel)
     return True
+
+
+def answer(
+    kernel: KernelState,
+    row: TaskRow,
+    vote: tuple[str, str, str, Any],
+    verdict: str,
+    now: int,
+    reason: str = "",
+) -> None:
+    """
+    Record the *vote* of somebody on *row*, a question: `(by, choice, note, changes)`.
+
+    If it decides, the *verdict* is that of `decide`; else it is empty.
+
+    Raises:
+        InvalidTransitionError: The state machine forbids what follows.
+    """
+    if verdict:
+        _ask(kernel, row, VERDICTS[verdict], "decided", now)
+    tell(kernel, QuestionAnswered, row, now, *vote)
+    if verdict:
+        decide(kernel, row, verdict, now, reason)
+
+
+def refuse_answer(
+    kernel: KernelState, row: TaskRow, by: str, choice: str, why: str, now: int
+) -> None:
+    """Record that an answer to *row*, a question, does not count."""
+    tell(kernel, AnswerRefused, row, now, by, choice, why)
 
 
 def emit(kernel: KernelState, name: str, cargo: Any, keep_ns: int, now: int) -> int:

@@ -25,6 +25,7 @@ from taskorch.events import (
     AgentJoined,
     AgentLost,
     AgentReturned,
+    AnswerRefused,
     EventEmitted,
     Fact,
     OrchestratorStarted,
@@ -234,6 +235,9 @@ def _about_task(kernel: KernelState, fact: Fact) -> None:
     if fact[CLS] is SlotRecovered:
         # The task may have left memory.
         row = kernel.leaked[event.task_id, event.attempt].row
+    elif fact[CLS] is AnswerRefused and event.task_id not in kernel.tasks:
+        # This life may keep fewer finished tasks than the one that told it.
+        return
     else:
         row = kernel.tasks[event.task_id]
     APPLY[fact[CLS]](kernel, row, event)

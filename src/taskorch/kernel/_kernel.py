@@ -73,6 +73,8 @@ class Kernel(KernelState):
     resume: Final = _control.resume
     set_priority: Final = _control.set_priority
     decide: Final = _control.decide
+    answer: Final = _control.answer
+    refuse_answer: Final = _control.refuse_answer
     emit: Final = _control.emit
     expire: Final = _control.expire
     miss: Final = _control.miss

@@ -180,6 +180,13 @@ class Terms:
     wait: Awaited | None = None
     #: It waits for its event now; perhaps suspended.
     awaits: bool = False
+    #: Of a question: ns between two reminders, or 0; how many there were; and when the
+    #: next one is due, in ns.
+    remind_ns: int = 0
+    reminded: int = 0
+    remind_at_ns: int = 0
+    #: Of a question: the answers that count so far, each `(by, choice)`.
+    votes: tuple[tuple[str, str], ...] = ()
 
 
 class RetainedEvent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import heappop
 
-from taskorch.events import TaskDue
+from taskorch.events import QuestionReminded, TaskDue
 from taskorch.kernel import (
     _attempts,
     _control,
@@ -15,7 +15,7 @@ from taskorch.kernel import (
     _timers,
     _waits,
 )
-from taskorch.kernel._application import tell
+from taskorch.kernel._application import tell, terms_of_wait
 from taskorch.kernel._rows import AgentRow, RateRow, RetainedEvent, Timer
 from taskorch.kernel._state import KernelState
 
@@ -47,6 +47,9 @@ def _fire(kernel: KernelState, timer: Timer, now: int) -> None:
         if _dependencies.awaits(row):
             _waits.time_out(kernel, row, now)
         _joins.decide(kernel, now)
+    elif kind == _timers.REMIND:
+        terms, _ = terms_of_wait(row)
+        tell(kernel, QuestionReminded, row, now, terms.reminded + 1)
     elif kind == _timers.DEADLINE:
         _control.miss_deadline(kernel, row, now)
     else:

@@ -10,7 +10,14 @@ from __future__ import annotations
 from heapq import heapify, heappush
 from typing import Final
 
-from taskorch.kernel._rows import AgentRow, RateRow, RetainedEvent, Timed, Timer
+from taskorch.kernel._rows import (
+    AgentRow,
+    RateRow,
+    RetainedEvent,
+    TaskRow,
+    Timed,
+    Timer,
+)
 from taskorch.kernel._state import FEW_TIMERS, KernelState
 from taskorch.model import TERMINAL, TaskState
 
@@ -30,6 +37,8 @@ LEASE: Final = 5
 RETAINED: Final = 6
 #: A token is free again for which a bucket waits.
 TOKEN: Final = 7
+#: A question is still open.
+REMIND: Final = 8
 
 
 def arm(
@@ -63,7 +72,13 @@ def is_alive(timer: Timer) -> bool:
         if row.attempt != attempt or row.state is not TaskState.RUNNING:
             return False
         return extra.timer == when if kind == TIMEOUT else extra.stop != ""
-    if kind == DUE:
+    if kind in (DUE, REMIND):
         # What ends a delay sets `due_ns` to 0; what puts it off sets another time.
-        return extra.due_ns == when
+        return when == (extra.due_ns if kind == DUE else _next_reminder(row))
     return row.state not in TERMINAL and extra.deadline_ns == when
+
+
+def _next_reminder(row: TaskRow) -> int:
+    """When the question that *row* is comes to mind again; 0: it has ended."""
+    terms = None if row.links is None else row.links.terms
+    return terms.remind_at_ns if terms is not None and terms.awaits else 0

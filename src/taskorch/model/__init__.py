@@ -36,6 +36,9 @@ from taskorch.model._program import DEFAULT_ENV as DEFAULT_ENV
 from taskorch.model._program import InheritEnv as InheritEnv
 from taskorch.model._program import Program as Program
 from taskorch.model._program import ProgramResult as ProgramResult
+from taskorch.model._question import Answer as Answer
+from taskorch.model._question import Question as Question
+from taskorch.model._question import question_of as question_of
 from taskorch.model._quota import BURST as BURST
 from taskorch.model._quota import SOFT as SOFT
 from taskorch.model._quota import STARTS as STARTS
@@ -85,4 +88,5 @@ from taskorch.model._usage import PoolUsage as PoolUsage
 from taskorch.model._usage import QuotaUsage as QuotaUsage
 from taskorch.model._wait import RAISE as RAISE
 from taskorch.model._wait import Wait as Wait
+from taskorch.model._wait import check_emitted as check_emitted
 from taskorch.model._wait import check_event as check_event

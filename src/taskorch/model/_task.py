@@ -27,6 +27,7 @@ from taskorch.model._describe import described, option
 from taskorch.model._joins import Join, OnParentFailure
 from taskorch.model._options import declared
 from taskorch.model._program import DEFAULT_ENV, InheritEnv, Program
+from taskorch.model._question import Answer, to_question
 from taskorch.model._resources import Resources
 from taskorch.model._retry_policy import RetryPolicy, to_limit, to_seconds
 from taskorch.model._show import shown
@@ -383,6 +384,68 @@ class Task(Generic[T]):
         """
         task_options.setdefault("type", "wait")
         return cls(payload=Wait(event, timeout, default), **task_options)
+
+    @classmethod
+    def question(
+        cls,
+        text: str,
+        *,
+        options: Iterable[str] = ("approve", "reject"),
+        no: Iterable[str] | None = None,
+        who: Iterable[str] | None = None,
+        quorum: int = 1,
+        not_by: Iterable[str] = (),
+        asked_by: str | None = None,
+        due: float | timedelta | None = None,
+        default: str | None = None,
+        remind: float | timedelta | None = None,
+        details: Any = None,
+        **task_options: Unpack[UntimedOptions],
+    ) -> Task[Answer]:
+        """
+        A task that asks people, and completes with their `Answer`.
+
+        It holds no thread and no slot. It is asked once its dependencies let it, and is
+        BLOCKED from then on, until `orch.answer(id, choice, by=…)` decides it. A no
+        fails it, with a TaskFailedError; the end of its time does, too, with a
+        TaskTimeoutError.
+
+        Args:
+            text: What is asked, in a line.
+            options: The choices.
+            no: Those of them by which it fails; None: `reject` and `no`, if there. A
+                no of one person stands at once, whatever the quorum is.
+            who: Who may answer, by their names; None is anybody.
+            quorum: How many people must make the same choice.
+            not_by: Who may not answer; `"requester"` stands for who asks.
+            asked_by: Who asks; None is its `owner`.
+            due: Seconds, or a timedelta, from when it is asked; None is for ever.
+            default: The choice with which it completes when that time is over. Not
+                given, it fails then.
+            remind: Seconds, or a timedelta, between two reminders, which are events:
+                `QuestionReminded`.
+            details: What helps to decide, as JSON has it.
+            task_options: The keyword arguments of `Task`, but for its `timeout`;
+                `type` is `"question"`.
+
+        Raises:
+            InvalidTaskError: The arguments are no such, or make no sense together.
+        """
+        task_options.setdefault("type", "question")
+        payload = to_question(
+            text,
+            options=options,
+            no=no,
+            who=who,
+            quorum=quorum,
+            not_by=not_by,
+            asked_by=task_options.get("owner") if asked_by is None else asked_by,
+            due=due,
+            default=default,
+            remind=remind,
+            details=details,
+        )
+        return cls(payload=payload, **task_options)  # type: ignore[return-value]
 
     @classmethod
     def program(

@@ -41,6 +41,8 @@ def check_event(name: object) -> str:
     return name
 
 
+#: How the events begin that stand for answers to questions.
+ANSWER_TO: Final = "answer to "
 #: How the events begin that stand for approvals; then come the run and the phase.
 APPROVAL_OF: Final = "approval of "
 
@@ -49,6 +51,20 @@ def asked_of(event: str) -> tuple[str, str] | None:
     """The run and the phase whose approval *event* stands for, if it is such."""
     run_id, slash, phase = event.removeprefix(APPROVAL_OF).partition("/")
     return (run_id, phase) if event.startswith(APPROVAL_OF) and slash else None
+
+
+def check_emitted(name: object) -> str:
+    """
+    Refuse what is no name of an event that may be emitted.
+
+    Raises:
+        InvalidTaskError: It is none, or is for people to answer.
+    """
+    checked = check_event(name)
+    if checked.startswith(ANSWER_TO):
+        msg = f"{show(name)} is no event: people answer a question"
+        raise InvalidTaskError(msg, hint="orch.answer(id, choice, by=…)")
+    return checked
 
 
 @frozen

@@ -210,7 +210,7 @@ class Plain:
                     if committer is not None and is_usual(task):
                         write = committer.call_documents(task.type, fn)
             else:
-                if type(payload) is Wait:
+                if isinstance(payload, Wait):
                     return False
                 args, kwargs, refers = (), NO_KWARGS, ()
                 fn = write = None

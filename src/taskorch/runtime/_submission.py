@@ -439,7 +439,7 @@ class Submission:
             if (
                 task.join != "all"
                 or task.on_parent_failure != "block"
-                or type(task.payload) is Wait
+                or isinstance(task.payload, Wait)
             ):
                 entry.terms = terms_of(task, len(works))
         # Most batches have no dependencies.

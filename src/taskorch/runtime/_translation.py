@@ -26,6 +26,7 @@ from taskorch.model import (
     RAISE,
     AtLeast,
     Call,
+    Question,
     Reference,
     Task,
     Wait,
@@ -202,14 +203,16 @@ def terms_of(task: Task, parents: int) -> Terms | None:
 def unchecked_terms(task: Task) -> Terms | None:
     asked = "asked" if callable(task.join) else task.join
     join = asked.count if isinstance(asked, AtLeast) else asked
-    wait = None
+    wait, remind = None, 0
     payload = task.payload
     if isinstance(payload, Wait):
         timeout = None if payload.timeout is None else int(payload.timeout * NS)
         wait = (payload.event, timeout, payload.default is not RAISE)
+        if isinstance(payload, Question) and payload.remind is not None:
+            remind = max(1, int(payload.remind * NS))
     elif join == "all" and task.on_parent_failure == "block":
         return None
-    return Terms(join, task.on_parent_failure, wait=wait)
+    return Terms(join, task.on_parent_failure, wait=wait, remind_ns=remind)
 
 
 def spec_of(task: Task) -> Spec:

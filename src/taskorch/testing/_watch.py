@@ -199,7 +199,7 @@ class _Seen:
         self.join: str | int = event.join
         self.on_failure: str = event.on_parent_failure
         #: For what event it waits, and how long, if it is a wait.
-        self.wait: tuple[str | None, int | None, bool] | None = event.wait
+        self.wait: tuple[Any, ...] | None = event.wait
         #: Its join, where it is not the usual one, has held.
         self.joined: bool = False
         #: A dependency of it failed, and it waits for a re-run of that.

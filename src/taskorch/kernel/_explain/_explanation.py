@@ -12,7 +12,7 @@ from typing import Final
 
 from taskorch._limits import NS
 from taskorch.kernel import _soft
-from taskorch.kernel._application import GONE
+from taskorch.kernel._application import GONE, terms_of_wait
 from taskorch.kernel._backfill import reservation
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits
@@ -40,7 +40,7 @@ from taskorch.model import (
     Units,
 )
 from taskorch.model._explanation import in_words, some
-from taskorch.model._wait import asked_of
+from taskorch.model._wait import ANSWER_TO, asked_of
 
 _S: Final = TaskState
 #: Tasks through which a failure is followed up where all are asked about.
@@ -226,11 +226,10 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
         return []
     left = None if timeout is None else timeout / NS
     remedies: list[Remedy] = []
-    asked = None if name is None else asked_of(name)
     if name is None:
         detail = "It waits for its time only"
-    elif asked is not None:
-        detail = "It waits for somebody to approve"
+    elif is_for_people(name):
+        detail = _asks(row, name)
     else:
         detail = f"It waits for the event {name!r}"
         remedies.append(Remedy("emit", f"Call orch.emit({name!r}, …).", name=name))
@@ -241,9 +240,7 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
             words = f"Wait for {in_words(left)}."
             remedies.append(Remedy("wait", words, seconds=left))
     if awaits(row):
-        words = f"Call orch.decide({row.id!r}, 'complete')."
-        if asked is not None:
-            words = approve(*asked)
+        words = call_of_answer(row.id, name)
         remedies.append(Remedy("decide", words, (row.id,)))
     found = tuple(remedies)
     return [Blocker("event", f"{detail}.", name or "", until=left, remedies=found)]
@@ -252,6 +249,33 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
 def approve(run_id: str, phase: str) -> str:
     """The call that approves *phase* of a run, as text."""
     return f"Call orch.workflows.approve({run_id!r}, {phase!r}, by=…)."
+
+
+def is_for_people(name: str) -> bool:
+    """Whether the event *name* stands for what people say."""
+    return name.startswith(ANSWER_TO) or asked_of(name) is not None
+
+
+def _asks(row: TaskRow, name: str) -> str:
+    """What *row*, a question or an approval, asks, and what was answered so far."""
+    asks = "It waits for somebody to approve"
+    if name.startswith(ANSWER_TO):
+        asks = f"It asks: {name.removeprefix(ANSWER_TO)}"
+    votes = terms_of_wait(row)[0].votes
+    if not votes:
+        return asks
+    said = ", ".join(f"{choice!r} by {by}" for by, choice in votes)
+    return f"{asks} ({said}, and that does not decide it yet)"
+
+
+def call_of_answer(task_id: str, name: str | None) -> str:
+    """The call that ends the wait of a task for the event *name*, as text."""
+    asked = None if name is None else asked_of(name)
+    if asked is not None:
+        return approve(*asked)
+    if name is not None and name.startswith(ANSWER_TO):
+        return f"Call orch.answer({task_id!r}, CHOICE, by=…)."
+    return f"Call orch.decide({task_id!r}, 'complete')."
 
 
 def _held(row: TaskRow, extra: RowExtra) -> Blocker:

@@ -14,7 +14,11 @@ from taskorch.kernel._application import is_under_way
 from taskorch.kernel._control import is_unresolvable
 from taskorch.kernel._dependencies import awaits, is_broken, is_waiting, least
 from taskorch.kernel._dispatch import match
-from taskorch.kernel._explain._explanation import approve, why_held
+from taskorch.kernel._explain._explanation import (
+    call_of_answer,
+    is_for_people,
+    why_held,
+)
 from taskorch.kernel._explain._holders import (
     Share,
     leaked_shares,
@@ -27,7 +31,7 @@ from taskorch.kernel._rows import AgentRow, Bucket, RowExtra, TaskRow, of_quotas
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, Remedy, Stuck, TaskState
 from taskorch.model._explanation import some
-from taskorch.model._wait import asked_of
+from taskorch.model._wait import ANSWER_TO
 
 _S: Final = TaskState
 #: Tasks that are looked at in one slice.
@@ -397,10 +401,12 @@ def _resume(ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
 
 
 def _emit(name: str, ids: tuple[str, ...]) -> tuple[str, tuple[Remedy, ...]]:
-    asked = asked_of(name)
-    if asked is not None:
-        remedy = Remedy("decide", approve(*asked), ids)
-        return "They wait for somebody to approve.", (remedy,)
+    if is_for_people(name):
+        words = f"{call_of_answer(ids[0], name)[:-1]}{_and_so_on(ids)}."
+        asks = "They wait for somebody to approve."
+        if name.startswith(ANSWER_TO):
+            asks = f"They ask: {name.removeprefix(ANSWER_TO)}"
+        return asks, (Remedy("decide", words, ids),)
     remedy = Remedy("emit", f"Call orch.emit({name!r}, …).", name=name)
     return f"They wait for the event {name!r}.", (remedy,)
 

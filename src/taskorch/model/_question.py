@@ -1,0 +1,240 @@
+"""A question to people, as a task, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+import attrs
+
+from taskorch._frozen import frozen
+from taskorch.errors import InvalidTaskError
+from taskorch.model._checks import is_name
+from taskorch.model._retry_policy import check_seconds, to_seconds
+from taskorch.model._show import show, shown
+from taskorch.model._wait import ANSWER_TO, RAISE, Wait, asked_of
+
+#: The longest text of a question, and the longest choice and name, in characters.
+_MAX_TEXT: Final = 400
+_MAX_NAME: Final = 200
+#: Choices that mean no, unless a question says which of its own do.
+_NO: Final = ("reject", "no")
+#: Stands in `not_by` for whoever the question is asked by or for.
+REQUESTER: Final = "requester"
+
+
+@frozen
+class Answer:
+    """
+    What came of a question: the result of its task.
+
+    Attributes:
+        choice: What was chosen.
+        by: Who chose it, in the order of their answers; nobody if its time was over.
+        note: What the last of them wrote.
+        changes: What they want changed: as the last of them said it.
+        timed_out: Whether it is the default, since nobody decided in time.
+    """
+
+    choice: str
+    by: tuple[str, ...] = ()
+    note: str = ""
+    changes: Mapping[str, Any] | None = None
+    timed_out: bool = False
+
+
+@frozen
+class Question(Wait):
+    """
+    A question to people, as the payload of a task: see `Task.question`.
+
+    Attributes:
+        text: What is asked.
+        options: The choices.
+        no: Those of them by which the task fails.
+        who: Who may answer; None is anybody.
+        quorum: How many must choose the same.
+        not_by: Who may not.
+        asked_by: Who asks.
+        remind: Seconds between two reminders; None: there are none.
+        details: What helps to decide, as JSON has it.
+    """
+
+    text: str = ""
+    options: tuple[str, ...] = ("approve", "reject")
+    no: tuple[str, ...] = ("reject",)
+    who: tuple[str, ...] | None = None
+    quorum: int = 1
+    not_by: tuple[str, ...] = ()
+    asked_by: str | None = None
+    remind: float | None = attrs.field(default=None, converter=to_seconds)
+    details: Any = None
+
+    __repr__ = shown
+
+    def __attrs_post_init__(self) -> None:
+        Wait.__attrs_post_init__(self)
+        if not isinstance(self.text, str) or not self.text.strip():
+            msg = f"a question is a text, not {show(self.text)}"
+            raise InvalidTaskError(msg)
+        if len(self.text) > _MAX_TEXT or not self.text.isprintable():
+            msg = f"a question is one line of at most {_MAX_TEXT} characters"
+            raise InvalidTaskError(msg, hint="what is longer goes into details=")
+        if not self.options:
+            msg = "options: a question needs at least one choice"
+            raise InvalidTaskError(msg)
+        for choice in self.no:
+            if choice not in self.options:
+                msg = f"no: {show(choice)} is none of {', '.join(self.options)}"
+                raise InvalidTaskError(msg)
+        quorum: object = self.quorum
+        if type(quorum) is not int or quorum < 1:
+            msg = f"quorum: a number of people from 1 is needed, not {show(quorum)}"
+            raise InvalidTaskError(msg)
+        if self.who is not None and len(self.may_answer) < self.quorum:
+            may = ", ".join(self.may_answer) or "nobody"
+            msg = f"quorum: {self.quorum} must agree, and {may} may answer"
+            raise InvalidTaskError(msg, hint="name more of them in who=")
+        if self.remind is not None:
+            check_seconds("remind", self.remind, zero=False)
+
+    @property
+    def may_answer(self) -> tuple[str, ...]:
+        """Those of `who` that may answer; nobody if anybody may."""
+        return tuple(name for name in self.who or () if name not in self.not_by)
+
+    def why_not(self, by: str) -> str:
+        """Why *by* may not answer; empty if they may."""
+        if by in self.not_by:
+            asks = " asks, and" if by == self.asked_by else ""
+            return f"{by}{asks} may not answer it"
+        if self.who is not None and by not in self.who:
+            return f"{by} is none of those who may: {', '.join(self.may_answer)}"
+        return ""
+
+    def outcome(self, votes: Iterable[tuple[str, str]]) -> str | None:
+        """
+        The choice that stands after *votes*, each of `(by, choice)`.
+
+        A no stands at once, any other choice once `quorum` people have made it.
+
+        Returns:
+            None if none does yet; an empty text if none ever can.
+        """
+        counts = dict.fromkeys(self.options, 0)
+        voters = set()
+        for by, choice in votes:
+            counts[choice] = counts.get(choice, 0) + 1
+            voters.add(by)
+            if choice in self.no or counts[choice] >= self.quorum:
+                return choice
+        if self.who is None:
+            return None
+        left = sum(name not in voters for name in self.may_answer)
+        can = any(choice in self.no for choice in self.options) and left
+        return None if can or max(counts.values()) + left >= self.quorum else ""
+
+
+def question_of(payload: object) -> Question | None:
+    """The question that *payload* is, or an approval of a phase; None: it is none."""
+    if isinstance(payload, Question):
+        return payload
+    if not isinstance(payload, Wait) or payload.event is None:
+        return None
+    asked = asked_of(payload.event)
+    if asked is None:
+        return None
+    text = f"approve {asked[1]} of {asked[0]}?"[:_MAX_TEXT]
+    return Question(payload.event, payload.timeout, payload.default, text)
+
+
+def to_question(
+    text: str,
+    *,
+    options: Iterable[str] = ("approve", "reject"),
+    no: Iterable[str] | None = None,
+    who: Iterable[str] | None = None,
+    quorum: int = 1,
+    not_by: Iterable[str] = (),
+    asked_by: str | None = None,
+    due: float | timedelta | None = None,
+    default: str | None = None,
+    remind: float | timedelta | None = None,
+    details: Any = None,
+    event: str | None = None,
+) -> Question:
+    """
+    The question with these arguments, which are those of `Task.question`.
+
+    Raises:
+        InvalidTaskError: They are no such, or make no sense together.
+    """
+    choices = _names("options", options)
+    noes = tuple(c for c in choices if c in _NO) if no is None else _names("no", no)
+    if asked_by is not None:
+        check_answerer("asked_by", asked_by)
+    excluded = _names("not_by", not_by)
+    if REQUESTER in excluded:
+        if asked_by is None:
+            msg = f"not_by: nobody is named as the {REQUESTER}"
+            raise InvalidTaskError(msg, hint="say who asks: asked_by=, or owner=")
+        excluded = tuple(asked_by if n == REQUESTER else n for n in excluded)
+    otherwise: Any = RAISE
+    if default is not None:
+        if default not in choices:
+            msg = f"default: {show(default)} is none of {', '.join(choices)}"
+            raise InvalidTaskError(msg)
+        if default in noes:
+            msg = f"default: by {default!r} the task fails, as it does without"
+            hint = "leave default= out: a failure then says that the time was over"
+            raise InvalidTaskError(msg, hint=hint)
+        otherwise = Answer(default, note="nobody decided in time", timed_out=True)
+    if due is not None and not isinstance(due, int | float | timedelta):
+        msg = f"due: seconds from when it is asked, or a timedelta, not {show(due)}"
+        raise InvalidTaskError(msg, hint="deadline= takes a datetime")
+    return Question(
+        f"{ANSWER_TO}{text}" if event is None else event,
+        due,  # type: ignore[arg-type]
+        otherwise,
+        text,
+        choices,
+        noes,
+        None if who is None else _names("who", who),
+        quorum,
+        excluded,
+        asked_by,
+        remind,  # type: ignore[arg-type]
+        details,
+    )
+
+
+def _names(what: str, given: object) -> tuple[str, ...]:
+    """*given* as names, each once; one text is one name."""
+    if isinstance(given, str):
+        given = (given,)
+    if not isinstance(given, Iterable):
+        msg = f"{what}: names are needed, not {show(given)}"
+        raise InvalidTaskError(msg)
+    names = tuple(dict.fromkeys(given))
+    for name in names:
+        if not is_name(name) or len(name) > _MAX_NAME:
+            msg = f"{what}: a text that can be printed is needed, not {show(name)}"
+            raise InvalidTaskError(msg)
+    return names
+
+
+def check_answerer(what: str, name: object) -> str:
+    """
+    Refuse what is no name of somebody.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    if not isinstance(name, str) or not name.isprintable():
+        msg = f"{what}: a text that can be printed is needed, not {show(name)}"
+        raise InvalidTaskError(msg)
+    if not name or ":" in name:
+        msg = f"{what}: the name of somebody is needed, without a colon, not "
+        raise InvalidTaskError(msg + show(name))
+    return name
