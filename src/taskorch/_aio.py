@@ -59,16 +59,16 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
     )
-    from taskorch.protocols import AttemptExecutor
-    from taskorch.runtime._runtime import Runtime
-    from taskorch.simulation._plans._chance import Durations, Failures
-    from taskorch.simulation._plans._report import SimulationReport
     from taskorch.planning import (
         ExecutionPlan,
         Given,
         ResourceEstimate,
         ValidationResult,
     )
+    from taskorch.protocols import AttemptExecutor
+    from taskorch.runtime._runtime import Runtime
+    from taskorch.simulation._plans._chance import Durations, Failures
+    from taskorch.simulation._plans._report import SimulationReport
     from taskorch.workflows import Workflow, WorkflowStatus
 
 P = ParamSpec("P")

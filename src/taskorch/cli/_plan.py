@@ -18,6 +18,7 @@ from taskorch.planning import (
     Domain,
     ExecutionPlan,
     TaskRequest,
+    ValidationResult,
     plan_schema,
     request_schema,
 )
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "request",
         nargs="?",
         metavar="REQUEST",
-        help="a request in a file of JSON, or in words; - reads it; none if FILE has it",
+        help="in a file of JSON, or in words; - reads it; none if FILE has it",
     )
     parser.add_argument(
         "-m", dest="is_module", action="store_true", help="FILE is a module"
@@ -68,23 +69,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.target in schemas:
         print_json(schemas[args.target]())
         return OK
-    names: dict[str, Any] = functions_of(args.functions)
-    given: Any = args.request
-    orch: TaskOrchestrator | None = None
-    if args.is_module or not args.target.endswith(".json"):
-        found = module_of(args.target, is_module=args.is_module)
-        names |= {name: one for name, one in found.items() if callable(one)}
-        orch = _orchestrator(found, args)
-        if given is None:
-            given = _of_file(found, args.target)
-        elif given == "-" or given.endswith(".json"):
-            given = _document(given)
-    else:
-        if given is not None:
-            msg = "a request in JSON is planned by itself: name one file"
-            raise InvalidTaskError(msg, hint="taskorch plan FILE.py REQUEST")
-        given = _document(args.target)
-    orch = orch or _bare(args)
+    names = functions_of(args.functions)
+    orch, given = _read(args, names)
     planner = orch.planner
     if isinstance(given, dict) and "workflow" in given:
         plan = ExecutionPlan.from_dict(given, names, programs=True)
@@ -92,21 +78,53 @@ def _run(args: argparse.Namespace) -> int:
         plan = planner.plan(given)
     if args.optimize is not None:
         plan = planner.optimize(plan, seconds=args.optimize)
-    by_name = {name: one for name, one in names.items() if name.isidentifier()}
-    if args.output is not None:
-        text = json.dumps(plan.to_dict(by_name), indent=2, ensure_ascii=False)
-        Path(args.output).write_text(text + "\n", encoding="utf-8")
     verdict = planner.validate(plan) if args.validate else None
-    if args.json:
-        document = plan.to_dict(by_name)
-        if verdict is not None:
-            document = {"plan": document, "validation": verdict.to_dict()}
-        print_json(document)
-    else:
+    _tell(args, plan, verdict, names)
+    return OK if verdict is None or verdict.ok else FAILED
+
+
+def _read(
+    args: argparse.Namespace, names: dict[str, Any]
+) -> tuple[TaskOrchestrator, Any]:
+    """Who plans, and what; the functions of the file are added to *names*."""
+    given: Any = args.request
+    if not args.is_module and args.target.endswith(".json"):
+        if given is not None:
+            msg = "a request in JSON is planned by itself: name one file"
+            raise InvalidTaskError(msg, hint="taskorch plan FILE.py REQUEST")
+        return _bare(args), _document(args.target)
+    found = module_of(args.target, is_module=args.is_module)
+    names |= {
+        name: one
+        for name, one in found.items()
+        if callable(one) and not isinstance(one, type)
+    }
+    if given is None:
+        given = _of_file(found, args.target)
+    elif given == "-" or given.endswith(".json"):
+        given = _document(given)
+    return _orchestrator(found, args), given
+
+
+def _tell(
+    args: argparse.Namespace,
+    plan: ExecutionPlan,
+    verdict: ValidationResult | None,
+    names: dict[str, Any],
+) -> None:
+    """Write the plan where it was asked for."""
+    if args.output is not None:
+        text = json.dumps(plan.to_dict(names), indent=2, ensure_ascii=False)
+        Path(args.output).write_text(text + "\n", encoding="utf-8")
+    if not args.json:
         print(plan.explain())
         if verdict is not None:
             print(verdict)
-    return OK if verdict is None or verdict.ok else FAILED
+        return
+    document = plan.to_dict(names)
+    if verdict is not None:
+        document = {"plan": document, "validation": verdict.to_dict()}
+    print_json(document)
 
 
 def _bare(args: argparse.Namespace) -> TaskOrchestrator:

@@ -106,10 +106,12 @@ def module_of(where: str, *, is_module: bool) -> dict[str, Any]:
         InvalidTaskError: It cannot be imported.
     """
     if not is_module:
-        return vars(_import_file(Path(where)))
+        found: dict[str, Any] = vars(_import_file(Path(where)))
+        return found
     sys.path.insert(0, "")
     with _importing(where):
-        return vars(importlib.import_module(where))
+        module = importlib.import_module(where)
+    return vars(module)
 
 
 def functions_of(module: str | None) -> dict[str, Any]:

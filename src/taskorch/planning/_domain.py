@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import attrs
 
 from taskorch.errors import InvalidTaskError, PlanningError
-from taskorch.model import Resources
+from taskorch.model import NO_RESOURCES, Resources
 from taskorch.model._show import show
 from taskorch.planning._state import State, Watched
 from taskorch.planning._values import Choice
@@ -29,7 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: A task of a domain: its name and its arguments.
 Step: TypeAlias = tuple[Any, ...]
 
-#: The first word of a task that reaches values of variables: `(ACHIEVE, {name: value})`.
+#: A task that reaches values of variables: `("achieve", {name: value})`.
 ACHIEVE: Final = "achieve"
 #: Steps of a search, and seconds, before it is given up.
 MAX_STEPS: Final = 200_000
@@ -58,7 +58,7 @@ class Operator:
     run: Callable[..., Any] | None = None
     duration: Any = None
     cost: Any = 0.0
-    resources: Resources = Resources()
+    resources: Resources = NO_RESOURCES
     requires: tuple[str, ...] | None = None
 
 
@@ -102,11 +102,20 @@ class Decomposition:
 class _Try:
     """A method that is tried for a task, and why it has failed, if it has."""
 
-    __slots__ = ("failure", "name", "others", "task")
+    __slots__ = ("above", "failure", "mark", "name", "others", "task")
 
-    def __init__(self, task: Step, name: str, others: list[_Try]) -> None:
+    def __init__(
+        self,
+        task: Step,
+        name: str,
+        others: list[_Try],
+        above: _Try | None,
+        mark: int,
+    ) -> None:
         self.task, self.name = task, name
         self.failure: str | None = None
+        #: By which method the task came up, and what held then.
+        self.above, self.mark = above, mark
         #: All that are tried for the same task at the same place, in order.
         self.others = others
 
@@ -126,6 +135,8 @@ class Domain:
         self.name: str = check_name("the name of a domain", name)
         self.operators: dict[str, Operator] = {}
         self.methods: dict[str, list[Method]] = {}
+        #: Whether what is False is the same as what has no value.
+        self.closed: bool = False
         #: How often each method was chosen, by its name.
         self.used: dict[str, int] = {}
 
@@ -304,29 +315,33 @@ class _Search:
         """
         # What is left to do, and the path so far, are chains of pairs: a place of the
         # search shares all but its last link with the one before.
-        todo: Any = (task, None)
-        stack: list[Any] = [(state, todo, None, None)]
+        # A state goes with a mark, a number that is the same for equal states.
+        todo: Any = (task, None, None)
+        stack: list[Any] = [((state, 0), todo, None, None)]
         steps = 0
         while stack:
             steps += 1
             if steps > self._most or (steps % 256 == 0 and monotonic() > self._end):
                 raise self._given_up(steps, stack[-1][1])
-            state, todo, path, options = stack.pop()
+            marked, todo, path, options = stack.pop()
             if todo is None:
                 yield _decomposition(path)
                 self.last = "its constraints do not hold of what was found"
                 continue
-            (task, rest) = todo
+            task, rest, _above = todo
             if options is None:
                 operator = self._operator(task)
                 if operator is not None:
-                    step = self._apply(operator, task, state)
+                    step = self._apply(operator, task, marked)
                     if step is not None:
                         after, made = step
                         stack.append((after, rest, (made, path), None))
                     continue
-                options = iter(self._methods(task, state)), []
-            self._next_method(stack, state, todo, path, options)
+                if self._comes_back(todo, marked[1]):
+                    self.last = f"{said(task)} comes to itself, and nothing has changed"
+                    continue
+                options = iter(self._methods(task, marked[0])), []
+            self._next_method(stack, marked, todo, path, options)
 
     def _operator(self, task: Any) -> Operator | None:
         if not isinstance(task, tuple) or not task or not isinstance(task[0], str):
@@ -342,9 +357,28 @@ class _Search:
             raise PlanningError(msg, hint="add an operator or a method of that name")
         return None
 
+    def _comes_back(self, todo: Any, mark: int) -> bool:
+        """Whether a task came up for its own sake, in a state like this one."""
+        task, _rest, above = todo
+        while above is not None:
+            if above.mark == mark and above.task == task:
+                return True
+            above = above.above
+        return False
+
+    def _mark(self, state: State, mark: int, writes: Mapping[Any, Any]) -> int:
+        """The mark of the state after *writes*, of which nothing was made yet."""
+        for name, value in writes.items():
+            for each in (state.get(name, _achieved), value):
+                if each is _achieved or (self._domain.closed and each is False):
+                    continue
+                mark ^= hash((name, repr(each)))
+        return mark
+
     def _apply(
-        self, operator: Operator, task: Step, state: State
-    ) -> tuple[State, PlannedStep] | None:
+        self, operator: Operator, task: Step, marked: tuple[State, int]
+    ) -> tuple[tuple[State, int], PlannedStep] | None:
+        state, mark = marked
         watched = Watched(state)
         who = f"operator {operator.name!r}"
         after = _asked(who, operator.apply, watched, task[1:])
@@ -363,7 +397,8 @@ class _Search:
             frozenset(watched.reads),
             frozenset(after.writes),
         )
-        return state.changed(after.writes), made
+        mark = self._mark(state, mark, after.writes)
+        return (state.changed(after.writes), mark), made
 
     def _methods(self, task: Step, state: State) -> Sequence[Method]:
         if task[0] == ACHIEVE:
@@ -405,10 +440,16 @@ class _Search:
         return found
 
     def _next_method(
-        self, stack: list[Any], state: State, todo: Any, path: Any, options: Any
+        self,
+        stack: list[Any],
+        marked: tuple[State, int],
+        todo: Any,
+        path: Any,
+        options: Any,
     ) -> None:
         """Try the next method of a task, and keep what else there is for later."""
-        task, rest = todo
+        task, rest, above = todo
+        state, mark = marked
         methods, tries = options
         if tries and tries[-1].failure is None:
             tries[-1].failure = self.last or "what came after it could not be done"
@@ -417,8 +458,8 @@ class _Search:
             if not tries:
                 self.last = self.last or f"nothing does {said(task)}"
             return
-        stack.append((state, todo, path, options))
-        tried = _Try(task, method.name, tries)
+        stack.append((marked, todo, path, options))
+        tried = _Try(task, method.name, tries, above, mark)
         tries.append(tried)
         self._tried.append(tried)
         tasks = _asked(f"method {method.name!r}", method.decompose, state, task[1:])
@@ -427,7 +468,7 @@ class _Search:
             tries.pop()
             self._tried.pop()
             every = (_known(method, n, way) for n, way in enumerate(tasks, 1))
-            stack[-1] = state, todo, path, (chain(every, methods), tries)
+            stack[-1] = marked, todo, path, (chain(every, methods), tries)
             return
         if tasks is None or tasks is False:
             tried.failure = "it does not fit what holds there"
@@ -439,8 +480,8 @@ class _Search:
             )
             raise PlanningError(msg, hint="return [(name, argument, …), …], or None")
         for each in reversed(tasks):
-            rest = (each, rest)
-        stack.append((state, rest, (tried, path), None))
+            rest = (each, rest, tried)
+        stack.append((marked, rest, (tried, path), None))
 
     def _given_up(self, steps: int, todo: Any) -> PlanningError:
         ahead = said(todo[0]) if todo is not None else "the end"

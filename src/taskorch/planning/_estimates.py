@@ -25,6 +25,8 @@ _UNKNOWN: Final = 1.0
 #: Measurements before a slope over the size is believed, and how correlated they are.
 _ENOUGH: Final = 8
 _CORRELATED: Final = 0.5
+#: Below this, all sizes or all amounts are the same.
+_FLAT: Final = 1e-9
 #: The latest errors that are looked at for a drift; what share of them is on one side.
 _LATEST: Final = 12
 _ONE_SIDE: Final = 11
@@ -88,7 +90,7 @@ class _Type:
         xx = math.fsum((x - mean_x) ** 2 for x, _ in points)
         xy = math.fsum((x - mean_x) * (y - mean_y) for x, y in points)
         yy = math.fsum((y - mean_y) ** 2 for _, y in points)
-        if xx < 1e-9 or yy < 1e-12 or xy < _CORRELATED * math.sqrt(xx * yy):  # noqa: PLR2004
+        if min(xx, yy) < _FLAT or xy < _CORRELATED * math.sqrt(xx * yy):
             return level
         # Pulled towards no slope, by as much as one measurement says.
         slope = xy / (xx + xx / len(points))
@@ -169,12 +171,7 @@ class Estimator:
         for what, amount in amounts:
             if amount is None:
                 continue
-            if (
-                isinstance(amount, bool)
-                or not isinstance(amount, int | float)
-                or not math.isfinite(amount)
-                or amount <= 0
-            ):
+            if not _is_amount(amount):
                 self.refused += 1
                 continue
             known = self._types.setdefault((what, type), _Type())
@@ -186,10 +183,16 @@ class Estimator:
             known.add(size, float(amount))
         return good
 
-    def duration(self, type: str, payload: Any = None) -> Quantity:  # noqa: A002
-        """Seconds that a task of *type* takes; of an unknown type, those of the like."""
+    def duration(
+        self,
+        type: str,  # noqa: A002 - the name that tasks have for it
+        payload: Any = None,
+    ) -> Quantity:
+        """Seconds that a task of *type* takes, or else one that is named like it."""
         found = self._estimate("seconds", type, payload)
-        return found or Quantity(_UNKNOWN, 10 * _UNKNOWN, "a guess: nothing is known")
+        if found is None:
+            return Quantity(_UNKNOWN, 10 * _UNKNOWN, "a guess: nothing is known")
+        return found
 
     def known(self, type: str) -> Quantity | None:  # noqa: A002
         """Seconds that a task of *type* takes, if one of just that type was measured."""
@@ -258,6 +261,13 @@ class Estimator:
             if known is not None:
                 parts.append(f"{name}:{known.drifts}:{len(known.points).bit_length()}")
         return ",".join(parts)
+
+
+def _is_amount(value: object) -> bool:
+    """Whether it is a positive number, and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < math.inf
 
 
 def _words(name: str) -> set[str]:

@@ -92,11 +92,11 @@ def _state_class(hop: Any) -> Any:
         """A state of which a copy shares all but the tables of its variables."""
 
         def copy(self, new_name: str | None = None) -> Any:
-            made = type(self).__new__(type(self))
+            made: Any = type(self).__new__(type(self))
             for name, value in vars(self).items():
                 # Tables, and what else can be changed in place, one level deep.
                 copied = isinstance(value, dict | list | set)
-                vars(made)[name] = value.copy() if copied else value
+                setattr(made, name, value.copy() if copied else value)
             made.__name__ = new_name or self.__name__
             return made
 
@@ -235,7 +235,7 @@ class GtpyhopDomain:
 
     def _steps(self, state: Any, plan: Sequence[Any]) -> tuple[PlannedStep, ...]:
         """The actions of a plan, with what each reads and writes."""
-        made = []
+        made: list[PlannedStep] = []
         for name, *args in plan:
             fn = self._domain._action_dict[name]
             notes = _Notes()

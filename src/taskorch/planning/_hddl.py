@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -132,7 +132,9 @@ class _World:
 # -- reading -----------------------------------------------------------------------
 
 
-def read_hddl(domain: str, problem: str) -> HddlProblem:
+def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
+    domain: str, problem: str
+) -> HddlProblem:
     """
     A problem of HDDL.
 
@@ -145,6 +147,7 @@ def read_hddl(domain: str, problem: str) -> HddlProblem:
     """
     world = _World()
     made = Domain("hddl")
+    made.closed = True
     actions: dict[str, _Action] = {}
     tasks: dict[str, int] = {}
     methods: list[tuple[str, dict[str, Any]]] = []
@@ -291,7 +294,7 @@ def _subtasks(
             found[f"#{number}"] = each
     names = list(found)
     if ordered:
-        return found, list(zip(names, names[1:], strict=False))
+        return found, list(pairwise(names))
     pairs = []
     for each in _parts(members.get(":ordering", [])):
         word, *two = each
@@ -329,8 +332,9 @@ def _holds(
     if word == "not":
         return not _holds(rest[0], bound, has, world)
     if word == "imply":
-        first, then = (_holds(each, bound, has, world) for each in rest)
-        return then or not first
+        return any(
+            _holds(each, bound, has, world) for each in (["not", rest[0]], rest[1])
+        )
     if word == "=":
         first, then = _ground(rest, bound)
         return first == then

@@ -1,4 +1,4 @@
-"""Choices that are learnt: a bandit whose arms keep a floor, and what it would be worth."""
+"""Choices that are learnt: a bandit whose arms keep a floor, and what it is worth."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.errors import InvalidTaskError, PlanningError
-from taskorch.model import Task, TaskStatus
+from taskorch.errors import PlanningError
+from taskorch.model import Task, TaskStatus, check_count
 from taskorch.model._show import show
 from taskorch.planning._values import TaskRequest
 from taskorch.workflows import Workflow
@@ -126,9 +126,7 @@ def proposals(
     Raises:
         InvalidTaskError: *least* is below 2: once is no pattern.
     """
-    if isinstance(least, bool) or not isinstance(least, int) or least < 2:  # noqa: PLR2004
-        msg = f"least is a number from 2 on, not {show(least)}"
-        raise InvalidTaskError(msg)
+    check_count("least", least, least=2)
     kinds = {s.task_id: s.type for s in statuses if "/" in s.task_id}
     above = {name: [up for up in after(name) if up in kinds] for name in kinds}
     found: dict[Any, set[str]] = {}
@@ -142,8 +140,8 @@ def proposals(
     for name in shapes:
         for up in above[name]:
             if up in shapes:
-                runs = len(found[shapes[name]])
-                inner[shapes[up]] = max(inner.get(shapes[up], 0), runs)
+                often = len(found[shapes[name]])
+                inner[shapes[up]] = max(inner.get(shapes[up], 0), often)
     made = []
     for (types, waits), runs in found.items():
         if len(runs) >= least and inner.get((types, waits), 0) < len(runs):

@@ -6,19 +6,20 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
 from taskorch._limits import NS
 from taskorch.errors import InvalidTaskError, PlanningError, TaskorchError
-from taskorch.model import Task, TaskState, check_seconds
+from taskorch.model import Task, TaskFilter, TaskState, check_seconds
 from taskorch.model._show import show
 from taskorch.planning._domain import Domain, _code
 from taskorch.planning._estimates import Estimator
+from taskorch.planning._gtpyhop import GtpyhopDomain
 from taskorch.planning._learning import Bandit, Chosen
 from taskorch.planning._patterns import Proposal, Template, proposals
 from taskorch.planning._problems import (
@@ -70,6 +71,7 @@ from taskorch.planning._values import (
     ValidationResult,
 )
 from taskorch.policies._router import PINNED
+from taskorch.runtime import _listing
 from taskorch.runtime._work import after_of, task_of
 from taskorch.simulation._plans._chance import history_of
 from taskorch.simulation._plans._plan import Means, means_of
@@ -117,7 +119,7 @@ class Planner:
         #: What tasks take, from what was measured.
         self.estimator: Estimator = Estimator()
         #: The domains and the templates by their names.
-        self.domains: dict[str, Domain] = {}
+        self.domains: dict[str, Domain | GtpyhopDomain] = {}
         self.templates: dict[str, Template] = {}
         #: Whether rules and methods are chosen by what came of them.
         self.learns: bool = False
@@ -131,13 +133,15 @@ class Planner:
         )
         #: Of each type, the end of the latest measurement that was taken in.
         self._learnt: dict[str, int] = {}
+        #: Questions about proposals that nobody has answered yet.
+        self._asked: list[tuple[Any, Proposal, str | None]] = []
         self._lock = threading.RLock()
 
     # -- what is known -------------------------------------------------------------
 
-    def domain(self, name: str | Domain) -> Domain:
+    def domain(self, name: str | Domain | GtpyhopDomain) -> Any:
         """The domain *name*, which is made if there is none; or take one in."""
-        if isinstance(name, Domain):
+        if isinstance(name, Domain | GtpyhopDomain):
             self.domains[name.name] = name
             return name
         if name not in self.domains:
@@ -205,6 +209,8 @@ class Planner:
             PlanningError: No plan meets it: `conflict` has the fewest constraints that
                 cannot hold together, `trace` what was tried.
         """
+        with self._lock:
+            self._take_answers()
         asked = self.parser.parse(request, self.types())
         if not isinstance(asked, TaskRequest):
             msg = f"the parser gave {show(asked)}: a TaskRequest is needed"
@@ -453,7 +459,7 @@ class Planner:
         found += self._broken(plan, report, ended=ended)
         return found, report.makespan if ended else None
 
-    def _broken(
+    def _broken(  # noqa: C901 - a case a constraint
         self, plan: ExecutionPlan, report: Any, *, ended: bool
     ) -> Iterator[PlanFinding]:
         """The constraints that do not hold in the simulator."""
@@ -679,7 +685,6 @@ class Planner:
                         self.estimator.observe(kind, length / NS)
             return
         fresh: list[tuple[int, int, str]] = []
-        payloads: dict[tuple[int, int, str], Any] = {}
         with rt.lock:
             for kind, row in rt.kernel.types.items():
                 since = self._learnt.get(kind, 0)
@@ -687,20 +692,25 @@ class Planner:
                     if ended <= since:
                         break
                     fresh.append((ended, started, kind))
-            if not fresh:
-                return
-            kinds = {kind for _, _, kind in fresh}
-            for each in rt.kernel.tasks.values():
-                kind = each.bucket.spec.type
-                if each.state is TaskState.COMPLETED and kind in kinds:
-                    task = task_of(each)
-                    if isinstance(task, Task):
-                        key = each.ended_ns, each.started_ns, kind
-                        payloads[key] = task.payload
+            payloads = self._payloads(fresh)
         for key in sorted(fresh):
             ended, started, kind = key
             self.estimator.observe(kind, (ended - started) / NS, payloads.get(key))
             self._learnt[kind] = max(self._learnt.get(kind, 0), ended)
+
+    def _payloads(
+        self, fresh: Sequence[tuple[int, int, str]]
+    ) -> dict[tuple[int, int, str], Any]:
+        """Under the lock: what these tasks were about, as far as it is in memory."""
+        if not fresh:
+            return {}
+        wanted = set(fresh)
+        found: dict[tuple[int, int, str], Any] = {}
+        for row in self._rt.kernel.tasks.values():
+            key = row.ended_ns, row.started_ns, row.bucket.spec.type
+            if row.state is TaskState.COMPLETED and key in wanted:
+                found[key] = task_of(row).payload
+        return found
 
     def propose(self, *, least: int = 3) -> list[Proposal]:
         """
@@ -709,8 +719,6 @@ class Planner:
         Raises:
             InvalidTaskError: *least* is below 2.
         """
-        from taskorch.runtime import _listing  # noqa: PLC0415 - when needed
-
         rt = self._rt
         rt.look_up()
         with rt.lock:
@@ -719,14 +727,54 @@ class Planner:
                 for row in rt.kernel.tasks.values()
                 if "/" in row.id
             }
-        statuses = _listing.tasks(rt)
+        statuses = list(_listing.listed(rt, TaskFilter()))
         return proposals(statuses, lambda name: above.get(name, ()), least=least)
+
+    def ask(
+        self,
+        proposal: Proposal,
+        name: str | None = None,
+        *,
+        who: Iterable[str] | None = None,
+    ) -> str:
+        """
+        Ask people whether a proposal shall be a template; it is, once they approve.
+
+        Args:
+            proposal: The proposal.
+            name: The type of the requests of which it makes plans.
+            who: Who may answer; None is anybody.
+
+        Returns:
+            The id of the question, for `orch.answer`.
+
+        Raises:
+            UsageError: An argument is not well formed, or the orchestrator has stopped.
+        """
+        _check_proposal(proposal)
+        asked = Task.question(
+            f"Shall {proposal} be a template?",
+            who=who,
+            details={"types": list(proposal.types), "runs": proposal.runs},
+        )
+        (handle,) = self._rt.submit_tasks((asked,))
+        with self._lock:
+            self._asked.append((handle, proposal, name))
+        return cast("Any", handle).task_id
+
+    def _take_answers(self) -> None:
+        """Make templates of the proposals that were approved since."""
+        left = []
+        for handle, proposal, name in self._asked:
+            if not handle.done():
+                left.append((handle, proposal, name))
+            elif handle.status.state is TaskState.COMPLETED:
+                self.accept(proposal, name)
+        self._asked = left
 
     def accept(self, proposal: Proposal, name: str | None = None) -> Template:
         """Make a template of a proposal, for requests of the type *name*."""
-        if not isinstance(proposal, Proposal):
-            msg = f"a Proposal is accepted, not {show(proposal)}"
-            raise InvalidTaskError(msg, hint="orch.planner.propose() has them")
+        _check_proposal(proposal)
         made = proposal.template(name)
         self.templates[made.name] = made
         return made
@@ -890,7 +938,8 @@ def _context_of(problem: Problem) -> str:
     ]
     tight = max(work, default=0) > 0.7 * max(sum(problem.durations) / 4, 1)
     size = "small" if count < 50 else "medium" if count < 200 else "large"  # noqa: PLR2004
-    return f"{size}/{'dense' if edges > 2 * count else 'loose'}/{'tight' if tight else 'free'}"
+    width = "dense" if edges > 2 * count else "loose"
+    return f"{size}/{width}/{'tight' if tight else 'free'}"
 
 
 def _check_schedule(problem: Problem, found: object) -> None:
@@ -920,6 +969,12 @@ def _check_speeds(speeds: object) -> None:
         if not isinstance(speed, int | float) or not 0 < speed < math.inf:
             msg = f"the speed of {show(name)} is a number above 0, not {show(speed)}"
             raise InvalidTaskError(msg)
+
+
+def _check_proposal(proposal: object) -> None:
+    if not isinstance(proposal, Proposal):
+        msg = f"a Proposal is accepted, not {show(proposal)}"
+        raise InvalidTaskError(msg, hint="orch.planner.propose() has them")
 
 
 def _check_plan(plan: object) -> None:

@@ -128,7 +128,7 @@ def lower_bound(problem: Problem) -> int:
     return bound
 
 
-def serial(
+def serial(  # noqa: C901, PLR0912 - the loop that all time goes into
     problem: Problem,
     order: Sequence[int],
     parents: Sequence[Sequence[int]] | None = None,
@@ -183,7 +183,9 @@ def serial(
     return starts, ends
 
 
-def parallel(problem: Problem, order: Sequence[int]) -> tuple[list[int], list[int]]:
+def parallel(  # noqa: C901, PLR0912 - the loop that much time goes into
+    problem: Problem, order: Sequence[int]
+) -> tuple[list[int], list[int]]:
     """
     Starts and ends if whatever fits begins, the first in this order first.
 
@@ -206,7 +208,7 @@ def parallel(problem: Problem, order: Sequence[int]) -> tuple[list[int], list[in
     now = 0
     while ready or running:
         left: list[int] = []
-        for place, at in enumerate(ready):
+        for at in ready:
             number = order[at]
             need = demands[number]
             if all(free[r] >= a for r, a in enumerate(need)):
@@ -268,7 +270,7 @@ RULES: Final[dict[str, Callable[[Problem], list[float]]]] = {
 }
 
 
-def improve(
+def improve(  # noqa: C901 - one loop, in order
     problem: Problem,
     seconds: float,
     seed: int = 0,

@@ -19,6 +19,7 @@ from taskorch.model import Task
 from taskorch.model._show import show
 from taskorch.planning import _solver
 from taskorch.planning._domain import Decomposition, Domain, interference
+from taskorch.planning._gtpyhop import GtpyhopDomain
 from taskorch.planning._scheduling import (
     Problem,
     Schedule,
@@ -181,10 +182,11 @@ class RuleParser:
             hint = f"known are {', '.join(known) or 'none'}"
             raise PlanningError(msg.strip(), hint=hint)
         constraints: list[Constraint] = []
-        for amount, unit in _TIME.findall(low):
-            constraints.append(Deadline(float(amount) * _SECONDS[unit]))
-        for amount in _COST.findall(low):
-            constraints.append(MaxCost(float(amount)))
+        constraints += [
+            Deadline(float(amount) * _SECONDS[unit])
+            for amount, unit in _TIME.findall(low)
+        ]
+        constraints += [MaxCost(float(amount)) for amount in _COST.findall(low)]
         urgent = re.search(r"\burgent(ly)?\b|\bhigh priority\b", low)
         idle = re.search(r"\blow priority\b|\bno hurry\b", low)
         context = dict(re.findall(r"\b([A-Za-z_]\w*)=([^\s,;]+)", text))
@@ -247,7 +249,7 @@ class LibraryDecomposer:
         raise PlanningError(msg, hint=hint)
 
     def _by_domain(
-        self, domain: Domain, request: TaskRequest
+        self, domain: Domain | GtpyhopDomain, request: TaskRequest
     ) -> Iterator[Decomposition]:
         context = request.context
         extra = context.keys() - {"args", "state"}

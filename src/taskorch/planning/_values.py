@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
 from taskorch._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError, ValidationFailedError
-from taskorch.model import Resources, check_seconds
+from taskorch.model import NO_RESOURCES, Resources, check_seconds
 from taskorch.model._show import show
 from taskorch.workflows import Workflow
 from taskorch.workflows._names import guess
@@ -20,6 +20,8 @@ from taskorch.workflows._names import guess
 Document: TypeAlias = dict[str, Any]
 #: What stands for the version of the format of requests and plans.
 FORMAT: Final = 1
+_REQUEST: Final = "the request"
+_PLAN: Final = "the plan"
 
 
 class Quantity(float):
@@ -36,7 +38,7 @@ class Quantity(float):
 
     def __new__(
         cls, p50: float, p90: float | None = None, source: str = "said"
-    ) -> Quantity:
+    ) -> Self:
         """A quantity; without *p90* it is taken to be exact."""
         made = super().__new__(cls, p50)
         made.p90 = float(p50 if p90 is None else max(p50, p90))
@@ -48,8 +50,8 @@ class Quantity(float):
         """What it is at most half of the time."""
         return float(self)
 
-    def __getnewargs__(self) -> tuple[float, float, str]:
-        return float(self), self.p90, self.source
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Quantity, (float(self), self.p90, self.source)
 
 
 # -- constraints -------------------------------------------------------------------
@@ -129,7 +131,7 @@ KINDS: Final[Mapping[str, type[Any]]] = {
 # -- the request -------------------------------------------------------------------
 
 
-def _constraints(found: Iterable[Any]) -> tuple[Constraint, ...]:
+def _constraints(found: object) -> tuple[Constraint, ...]:
     if isinstance(found, str | Mapping) or not isinstance(found, Iterable):
         msg = f"constraints are a list, not {show(found)}"
         raise InvalidTaskError(msg, hint="constraints=[Deadline(3600), MaxCost(20)]")
@@ -143,7 +145,7 @@ def _constraints(found: Iterable[Any]) -> tuple[Constraint, ...]:
     return made
 
 
-def _names(found: Iterable[str]) -> tuple[str, ...]:
+def _names(found: object) -> tuple[str, ...]:
     if isinstance(found, str) or not isinstance(found, Iterable):
         msg = f"requirements are a list of capabilities, not {show(found)}"
         raise InvalidTaskError(msg, hint="requirements=['python']")
@@ -155,11 +157,11 @@ def _names(found: Iterable[str]) -> tuple[str, ...]:
     return made
 
 
-def _context(found: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _context(found: object) -> Mapping[str, Any]:
     if found is not None and not isinstance(found, Mapping):
         msg = f"the context of a request is a mapping, not {show(found)}"
         raise InvalidTaskError(msg)
-    return MappingProxyType(dict(found or {}))
+    return MappingProxyType({} if found is None else dict(found))
 
 
 @attrs.frozen
@@ -199,8 +201,9 @@ class TaskRequest:
 
     def __attrs_post_init__(self) -> None:
         if type(self.priority) is not int or abs(self.priority) > MAX_PRIORITY:
-            msg = f"a priority is an integer within ±{MAX_PRIORITY:,}"
-            raise InvalidTaskError(f"{msg}, not {show(self.priority)}")
+            msg = f"a priority is an integer within ±{MAX_PRIORITY:,}, "
+            msg += f"not {show(self.priority)}"
+            raise InvalidTaskError(msg)
         if isinstance(self.deadline, datetime):
             if self.deadline.tzinfo is None:
                 msg = "a deadline is seconds, or a datetime with a time zone"
@@ -220,7 +223,7 @@ class TaskRequest:
             ValidationFailedError: It is not well formed; all faults are named.
         """
         known = [field.name for field in attrs.fields(cls)]
-        found, faults = _members(document, "request", known, needed=("id", "type"))
+        found, faults = _members(document, _REQUEST, known, needed=("id", "type"))
         constraints: list[Constraint] = []
         listed = found.pop("constraints", [])
         if not isinstance(listed, list):
@@ -244,7 +247,7 @@ class TaskRequest:
             except InvalidTaskError as error:
                 faults.append(("request", error.message))
         if made is None:
-            raise refusal("the request", faults)
+            raise refusal(_REQUEST, faults)
         return made
 
     def to_dict(self) -> Document:
@@ -296,7 +299,8 @@ def _members(
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """What an object says, by our names, and what is wrong with its names."""
     if not isinstance(document, Mapping):
-        raise refusal(f"the {what}", [(what, f"an object, not {show(document)}")])
+        fault = f"an object is needed, not {show(document)}"
+        raise refusal(what, [(what, fault)])
     by_theirs = {camel(name): name for name in known}
     faults = [
         (str(name), f"there is no such member{guess(str(name), list(by_theirs))}")
@@ -345,7 +349,7 @@ class PlannedTask:
     type: str
     duration: Quantity
     cost: float = 0.0
-    resources: Resources = Resources()
+    resources: Resources = NO_RESOURCES
     memory_mb: Quantity | None = None
     agent: str | None = None
     after: tuple[str, ...] = ()
@@ -459,9 +463,11 @@ class ExecutionPlan:
     def explain(self) -> str:
         """Why it is as it is: what was chosen, what was rejected, and what binds."""
         lines = [
-            f"Plan {self.id}: {len(self.tasks)} tasks, "
-            f"{float(self.estimated_duration):g} s (9 times in 10 at most "
-            f"{self.estimated_duration.p90:g} s), cost {self.estimated_cost:g}.",
+            (
+                f"Plan {self.id}: {len(self.tasks)} tasks, "
+                f"{float(self.estimated_duration):g} s (9 times in 10 at most "
+                f"{self.estimated_duration.p90:g} s), cost {self.estimated_cost:g}."
+            ),
             f"Critical path: {' → '.join(self.critical_path)}.",
             f"Order: {self.optimizer}. Cache: {self.cache}.",
         ]
@@ -541,21 +547,21 @@ class ExecutionPlan:
                 dependencies are not those of its workflow.
         """
         needed = ("id", "request", "tasks", "dependencies", "workflow")
-        known = (*needed, "format", "resource_requirements", "estimated_duration")
-        known = (*known, "estimated_duration_p90", "estimated_cost", "critical_path")
-        known = (*known, "binding", "optimizer", "lower_bound", "explanation")
-        found, faults = _members(document, "plan", known, needed)
+        known = [*needed, "format", "resource_requirements", "estimated_duration"]
+        known += ["estimated_duration_p90", "estimated_cost", "critical_path"]
+        known += ["binding", "optimizer", "lower_bound", "explanation"]
+        found, faults = _members(document, _PLAN, known, needed)
         if found.get("format", FORMAT) != FORMAT:
             faults.append(("format", f"this taskorch reads format {FORMAT}"))
         if faults:
-            raise refusal("the plan", faults)
+            raise refusal(_PLAN, faults)
         workflow = Workflow.from_dict(found["workflow"], functions, programs=programs)
         try:
             return _plan_of(cls, found, workflow)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             if isinstance(error, ValidationFailedError):
                 raise
-            raise refusal("the plan", [("plan", str(error))]) from error
+            raise refusal(_PLAN, [("plan", str(error))]) from error
 
 
 def _plan_of(
@@ -574,7 +580,7 @@ def _plan_of(
         odd = [f"{up} → {name}" for name, up in sorted(said ^ edges)]
         faults.append(("dependencies", f"not those of the workflow: {', '.join(odd)}"))
     if faults:
-        raise refusal("the plan", faults)
+        raise refusal(_PLAN, faults)
     seconds = float(found.get("estimated_duration", 0.0))
     return cls(
         id=found["id"],
