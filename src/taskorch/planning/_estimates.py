@@ -141,6 +141,8 @@ class Estimator:
 
     def __init__(self) -> None:
         self._types: dict[tuple[str, str], _Type] = {}
+        #: In which respects anything was measured.
+        self._measured: set[str] = set()
         #: Measurements that are none: negative, NaN, infinite.
         self.refused = 0
         self._held = 0
@@ -175,6 +177,7 @@ class Estimator:
                 self.refused += 1
                 continue
             known = self._types.setdefault((what, type), _Type())
+            self._measured.add(what)
             if what == "seconds":
                 good = True
                 if len(known.points) > 1:
@@ -195,7 +198,7 @@ class Estimator:
         return found
 
     def known(self, type: str) -> Quantity | None:  # noqa: A002
-        """Seconds that a task of *type* takes, if one of just that type was measured."""
+        """Seconds that a task of *type* takes, if one of that type was measured."""
         if ("seconds", type) not in self._types:
             return None
         return self._estimate("seconds", type, None)
@@ -209,6 +212,8 @@ class Estimator:
         return self._estimate("cost", type, payload)
 
     def _estimate(self, what: str, kind: str, payload: Any) -> Quantity | None:
+        if what not in self._measured:
+            return None
         known = self._types.get((what, kind))
         size = math.log1p(size_of(payload))
         if known is not None:
@@ -216,9 +221,8 @@ class Estimator:
             source = f"history of {count} run{'s' * (count != 1)}"
             if known.drifts:
                 source += " since it drifted"
-            return Quantity(
-                known.quantile(size, 0.5), known.quantile(size, 0.9), source
-            )
+            half, high = (round(known.quantile(size, share), 9) for share in (0.5, 0.9))
+            return Quantity(half, high, source)
         near = self._similar(what, kind)
         if not near:
             return None

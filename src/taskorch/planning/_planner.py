@@ -240,8 +240,10 @@ class Planner:
         found = self.decomposer.decompose(request)
         for number, each in enumerate(found):
             draft = self._with_request(self.resolver.resolve(each, request), request)
-            draft = _ordered(draft, constraints, self._tasks(draft))
             tasks = self._tasks(draft)
+            ordered = _ordered(draft, constraints, tasks)
+            if ordered is not draft:
+                draft, tasks = ordered, self._tasks(ordered)
             problem, _ = problem_of(
                 tasks, draft.workflow, means, constraints=constraints
             )
@@ -557,8 +559,9 @@ class Planner:
             span = found.makespan
             self.rules.reward(chosen, min(1.0, bound / span) if span else 1.0)
         else:
-            found, bound = optimizer.optimize(problem, max(0.0, seconds), seed)
-        _check_schedule(problem, found)
+            answer: Any = optimizer.optimize(problem, seconds, seed)
+            _check_schedule(problem, answer)
+            found, bound = answer
         if monotonic() > end + 10:
             how = f"{found.how}, {monotonic() - end:.0f} s too late"
             found = attrs.evolve(found, how=how)
@@ -638,7 +641,7 @@ class Planner:
 
     def estimate(self, plan: ExecutionPlan) -> ResourceEstimate:
         """
-        What a plan takes: by what is known now, which may be more than when it was made.
+        What a plan takes, and how right such estimates were so far.
 
         Raises:
             InvalidTaskError: It is no plan.
@@ -760,7 +763,7 @@ class Planner:
         (handle,) = self._rt.submit_tasks((asked,))
         with self._lock:
             self._asked.append((handle, proposal, name))
-        return cast("Any", handle).task_id
+        return str(cast("Any", handle).task_id)
 
     def _take_answers(self) -> None:
         """Make templates of the proposals that were approved since."""
@@ -942,16 +945,17 @@ def _context_of(problem: Problem) -> str:
     return f"{size}/{width}/{'tight' if tight else 'free'}"
 
 
-def _check_schedule(problem: Problem, found: object) -> None:
+def _check_schedule(problem: Problem, answer: object) -> None:
     """
     Look at what an optimizer gave: one of the user's may be wrong.
 
     Raises:
         PlanningError: It is no schedule of all tasks.
     """
+    found = answer[0] if isinstance(answer, tuple) and len(answer) == 2 else None  # noqa: PLR2004 - two
     if not isinstance(found, Schedule) or len(found.starts) != len(problem):
-        msg = f"the optimizer gave {show(found)}: a Schedule of all tasks is needed"
-        raise PlanningError(msg)
+        msg = f"the optimizer gave {show(answer)}: a Schedule of all tasks, and a bound"
+        raise PlanningError(msg, hint="mend the optimizer")
     for number, above in enumerate(problem.parents):
         for parent in above:
             if found.starts[number] < found.ends[parent]:

@@ -117,22 +117,25 @@ def _lengths(
     speeds: Mapping[str, float] | None,
 ) -> tuple[list[dict[int, int]] | None, tuple[str, ...]]:
     """How long each takes on each agent, if that differs; and their names."""
+    every = [
+        _factors(task.type, agents or (), means, speeds)
+        for task, agents in zip(tasks, able, strict=True)
+    ]
+    if all(len(set(factors.values())) <= 1 for factors in every):
+        return None, ()
     slots: list[str] = []
     for agent in means.agents:
-        slots += [agent.name] * min(agent.max_concurrency or len(tasks), len(tasks))
-    differs = False
-    found: list[dict[int, int]] = []
-    for task, duration, agents in zip(tasks, durations, able, strict=True):
-        factors = _factors(task.type, agents or (), means, speeds)
-        differs = differs or len(set(factors.values())) > 1
-        found.append(
-            {
-                number: max(round(duration * factors[name]), int(duration > 0))
-                for number, name in enumerate(slots)
-                if name in factors
-            }
-        )
-    return (found, tuple(slots)) if differs else (None, tuple(slots))
+        most = min(agent.max_concurrency or len(tasks), means.config.concurrency)
+        slots += [agent.name] * min(most, len(tasks))
+    found = [
+        {
+            number: max(round(duration * factors[name]), int(duration > 0))
+            for number, name in enumerate(slots)
+            if name in factors
+        }
+        for duration, factors in zip(durations, every, strict=True)
+    ]
+    return found, tuple(slots)
 
 
 def _factors(
