@@ -56,6 +56,12 @@ if TYPE_CHECKING:
         TaskState,
         TaskStatus,
     )
+    from taskorch.planning import (
+        ExecutionPlan,
+        Given,
+        ResourceEstimate,
+        ValidationResult,
+    )
     from taskorch.runtime._runtime import Runtime
     from taskorch.simulation._plans._chance import Durations, Failures
     from taskorch.simulation._plans._report import SimulationReport
@@ -302,7 +308,7 @@ class AsyncOrchestrator(_Face):
 
     async def simulate(
         self,
-        workflow: Workflow | Iterable[Task],
+        workflow: Workflow | ExecutionPlan | Iterable[Task],
         durations: Durations = None,
         *,
         failures: Failures = None,
@@ -325,6 +331,11 @@ class AsyncOrchestrator(_Face):
     def workflows(self) -> AsyncWorkflows:
         """See `TaskOrchestrator.workflows`."""
         return AsyncWorkflows(self._orch)
+
+    @property
+    def planner(self) -> AsyncPlanner:
+        """See `TaskOrchestrator.planner`."""
+        return AsyncPlanner(self._orch)
 
     @property
     def resources(self) -> AsyncResources:
@@ -434,6 +445,32 @@ class AsyncWithOptions:
             return rt.submit_tasks(make(calls))
 
         return _map_calls(rt, submit, iterables, timeout, buffersize)
+
+
+class AsyncPlanner:
+    """`orch.planner` for coroutines: plans are made on another thread."""
+
+    def __init__(self, orchestrator: TaskOrchestrator) -> None:
+        self._planner = orchestrator.planner
+
+    async def plan(self, request: Given, *, cache: bool = True) -> ExecutionPlan:
+        """See `Planner.plan`."""
+        return await _on_thread(partial(self._planner.plan, request, cache=cache))
+
+    async def validate(self, plan: ExecutionPlan) -> ValidationResult:
+        """See `Planner.validate`."""
+        return await _on_thread(partial(self._planner.validate, plan))
+
+    async def optimize(
+        self, plan: ExecutionPlan, *, seconds: float = 1.0, **options: Any
+    ) -> ExecutionPlan:
+        """See `Planner.optimize`."""
+        optimize = partial(self._planner.optimize, plan, seconds=seconds, **options)
+        return await _on_thread(optimize)
+
+    async def estimate(self, plan: ExecutionPlan) -> ResourceEstimate:
+        """See `Planner.estimate`."""
+        return await _on_thread(partial(self._planner.estimate, plan))
 
 
 class AsyncWorkflows(_Face):

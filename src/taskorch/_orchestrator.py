@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
 from importlib import import_module
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from taskorch.events import Event
     from taskorch.frontends.service import Server
     from taskorch.model import Breaker, FilterFields, TaskOptions
+    from taskorch.planning import ExecutionPlan, Planner
     from taskorch.recovery import Alerts, RecoveryHandler
     from taskorch.runtime._escalations import Escalation
     from taskorch.signals import Signals
@@ -244,6 +246,7 @@ class TaskOrchestrator:
         self._aio: AsyncOrchestrator | None = None
         #: Documents of schedules that are added at the start.
         self._configured: Mapping[str, Any] = {}
+        self._planner: Planner | None = None
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
 
@@ -1127,7 +1130,7 @@ class TaskOrchestrator:
 
     def simulate(
         self,
-        workflow: Workflow | Iterable[Task],
+        workflow: Workflow | ExecutionPlan | Iterable[Task],
         durations: Durations = None,
         *,
         failures: Failures = None,
@@ -1144,7 +1147,8 @@ class TaskOrchestrator:
         asked.
 
         Args:
-            workflow: The plan. Of a workflow, ids are those in the workflow.
+            workflow: The plan. Of a workflow, ids are those in the workflow. One of
+                `orch.planner` says how long its tasks take, where *durations* do not.
             durations: How long attempts take: seconds for all; a function of a `Task`,
                 or of a `Task` and a `random.Random` to draw from, that gives seconds; a
                 mapping of ids or types to either. `"history"`, which is also what
@@ -1165,7 +1169,13 @@ class TaskOrchestrator:
         from taskorch.simulation._plans._simulate import simulate  # noqa: PLC0415 - when needed
 
         self._rt.deciders.refuse_reentry()
-        return simulate(self._rt, workflow, durations, failures, draws, seed)
+        work: object = workflow
+        if "taskorch.planning" in sys.modules:
+            from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
+
+            if isinstance(workflow, ExecutionPlan):
+                work = workflow.workflow
+        return simulate(self._rt, work, durations, failures, draws, seed)
 
     def events(
         self,
@@ -1321,6 +1331,15 @@ class TaskOrchestrator:
             return fn
 
         return add
+
+    @property
+    def planner(self) -> Planner:
+        """Makes plans of requests: estimated, and in a good order."""
+        if self._planner is None:
+            from taskorch.planning import Planner  # noqa: PLC0415 - when needed
+
+            self._planner = Planner(self._rt)
+        return self._planner
 
     # -- life ----------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ Every error that taskorch raises, in one tree.
     │   ├── ResourcesTakenError       too little is free now; .resource, .holders
     │   ├── AllocationError           it is released already, or somebody else's
     │   ├── CycleError                dependencies in a ring; .cycle
+    │   ├── PlanningError             no plan meets the request; .conflict, .trace
     │   ├── InvalidTransitionError    not from this state; .story
     │   ├── NotRunningError           (RuntimeError) not started yet, or stopped
     │   ├── QueueFullError            admission refused; .reason
@@ -72,6 +73,7 @@ __all__ = (
     "JournalUnavailableError",
     "NotRunningError",
     "Permanent",
+    "PlanningError",
     "ProgramFailedError",
     "QueueFullError",
     "ReentryError",
@@ -385,6 +387,33 @@ class CycleError(UsageError):
     default_hint = "remove one of these dependencies"
 
     cycle: tuple[str, ...] = ()
+
+
+class PlanningError(UsageError):
+    """
+    No plan meets a request.
+
+    Attributes:
+        conflict: The fewest of its constraints that cannot hold together, in words;
+            empty if it is not for them.
+        trace: What was tried, and where each attempt ended.
+    """
+
+    code = "no_plan"
+    default_hint = "change the request, or say more of how it can be done"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        conflict: tuple[str, ...] = (),
+        trace: tuple[str, ...] = (),
+        hint: str | None = None,
+        task_id: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, task_id=task_id)
+        self.conflict = conflict
+        self.trace = trace
 
 
 class InvalidTransitionError(UsageError):

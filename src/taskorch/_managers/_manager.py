@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +44,7 @@ from taskorch.workflows._names import check_name
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
+    from taskorch.planning import ExecutionPlan
     from taskorch.runtime._context import AttemptContext
     from taskorch.runtime._runtime import Runtime
     from taskorch.runtime._work import Work
@@ -95,7 +97,7 @@ class WorkflowManager:
 
     def start(
         self,
-        workflow: Workflow,
+        workflow: Workflow | ExecutionPlan,
         id: str | None = None,  # noqa: A002 - the contract's name
         *,
         max_added: int = MAX_ADDED,
@@ -104,7 +106,7 @@ class WorkflowManager:
         Run a workflow: all its tasks are submitted, or none.
 
         Args:
-            workflow: The workflow, as it is now.
+            workflow: The workflow, as it is now; or a plan of `orch.planner`.
             id: The id of the run: the same workflow under the same id is the same run,
                 in a later life of a durable orchestrator too. Options of its tasks may
                 be others (see `submit_task`), and tasks that are new to it join the
@@ -118,6 +120,11 @@ class WorkflowManager:
             UsageError: A task was refused: see `submit_tasks`.
         """
         rt = self._rt
+        if not isinstance(workflow, Workflow) and "taskorch.planning" in sys.modules:
+            from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
+
+            if isinstance(workflow, ExecutionPlan):
+                workflow = workflow.workflow
         if not isinstance(workflow, Workflow):
             msg = f"a Workflow is started, not {show(workflow)}"
             raise InvalidTaskError(msg, hint="orch.submit_tasks takes single tasks")

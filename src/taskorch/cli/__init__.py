@@ -40,6 +40,7 @@ INTERRUPTED: Final = 130
 COMMANDS: Final = {
     "run": ("run a workflow or tasks that a file defines", "taskorch.cli._run"),
     "simulate": ("say how long that would take", "taskorch.cli._simulate"),
+    "plan": ("plan what a request asks for", "taskorch.cli._plan"),
     "inspect": ("show what is in a journal", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
     **{

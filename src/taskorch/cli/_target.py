@@ -87,13 +87,7 @@ def load(args: argparse.Namespace) -> Target:
     if not args.is_module and Path(text).suffix in _DOCUMENTS:
         return Target(_read_document(Path(text), args.functions), None)
     where, _, name = text.partition(":")
-    if args.is_module:
-        sys.path.insert(0, "")
-        with _importing(where):
-            module = importlib.import_module(where)
-    else:
-        module = _import_file(Path(where))
-    names = vars(module)
+    names = module_of(where, is_module=args.is_module)
     found = [one for one in names.values() if isinstance(one, TaskOrchestrator)]
     orchestrators = list({id(one): one for one in found}.values())
     if len(orchestrators) > 1:
@@ -102,6 +96,30 @@ def load(args: argparse.Namespace) -> Target:
     return Target(
         _workflow(names, name, where), orchestrators[0] if orchestrators else None
     )
+
+
+def module_of(where: str, *, is_module: bool) -> dict[str, Any]:
+    """
+    What a file of Python, or a module, defines.
+
+    Raises:
+        InvalidTaskError: It cannot be imported.
+    """
+    if not is_module:
+        found: dict[str, Any] = vars(_import_file(Path(where)))
+        return found
+    sys.path.insert(0, "")
+    with _importing(where):
+        module = importlib.import_module(where)
+    return vars(module)
+
+
+def functions_of(module: str | None) -> dict[str, Any]:
+    """The functions that a module has for documents; None has none."""
+    if module is None:
+        return {}
+    found = module_of(module, is_module=True)
+    return {name: value for name, value in found.items() if callable(value)}
 
 
 def _import_file(path: Path) -> Any:
@@ -218,12 +236,7 @@ def _made_of(value: Any, name: str) -> Workflow | None:
 
 
 def _read_document(path: Path, functions: str | None) -> Workflow:
-    names: dict[str, Any] = {}
-    if functions is not None:
-        sys.path.insert(0, "")
-        with _importing(functions):
-            found = vars(importlib.import_module(functions))
-        names = {name: value for name, value in found.items() if callable(value)}
+    names = functions_of(functions)
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":
         with _naming(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from taskorch.model import check_fraction
 from taskorch.policies._words import count, seconds, share
@@ -11,6 +11,9 @@ from taskorch.protocols import AgentView, Context, Route
 
 if TYPE_CHECKING:
     from taskorch.model import Performance, Task
+
+#: Where the metadata of a task says which agent is to do it, if it can.
+PINNED: Final = "taskorch.agent"
 
 
 class PerformanceRouter:
@@ -39,6 +42,9 @@ class PerformanceRouter:
     free one, if the success rate there is more than four times as high; `explain` says
     so (`waits_for_better`).
 
+    Where the metadata of a task names a candidate under `"taskorch.agent"`, as a plan
+    does, it is that one.
+
     Source: epsilon-greedy action selection and, for the unknown latency, optimistic
     initial values; R. S. Sutton and A. G. Barto, *Reinforcement Learning: An
     Introduction*, 2nd ed., 2018, sections 2.2 and 2.6.
@@ -65,6 +71,9 @@ class PerformanceRouter:
             name = candidates[0].name
             return Route(name, "the only candidate", reusable=PerformanceRouter)
         total = count(len(candidates), "agent")
+        pinned = task.metadata.get(PINNED) if task.metadata else None
+        if any(agent.name == pinned for agent in candidates):
+            return Route(str(pinned), f"the plan's choice of {total}")
         # A draw that is not needed would change all later ones of the same seed.
         if self.exploration and context.random.random() < self.exploration:
             agent = candidates[context.random.randrange(len(candidates))]

@@ -33,6 +33,7 @@ from taskorch.frontends.service._jobs import Commands
 from taskorch.frontends.service._openapi import description
 from taskorch.frontends.service._operations import Current, Operation, check
 from taskorch.frontends.service._page import Page
+from taskorch.frontends.service._plans import Plans
 from taskorch.frontends.service._problems import (
     Problem,
     on_fault,
@@ -114,6 +115,7 @@ def create_app(
         [
             *probes(orch),
             *brought.operations(),
+            *Plans(orch, functions or {}, programs=programs).operations(),
             *existing(lambda: orch, lambda: feed),
             *(there.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),

@@ -146,7 +146,7 @@ class Submissions:
 
     def _begin(self, found: Any, run_id: Any, key: str | None) -> WorkflowRun:
         if not self._programs:
-            _refuse_files(found)
+            refuse_files(found)
         workflow = Workflow.from_dict(found, self._functions, programs=self._programs)
         if run_id is None and key is not None:
             made = hashlib.sha256(key.encode()).hexdigest()[:24]
@@ -173,7 +173,7 @@ def _key_of(request: Request) -> str | None:
     return keys[0]
 
 
-def _refuse_files(found: Any) -> None:
+def refuse_files(found: Any) -> None:
     """A gate that looks for a file says what files there are."""
     phases = found.get("phases") if isinstance(found, dict) else None
     for name, phase in phases.items() if isinstance(phases, dict) else ():

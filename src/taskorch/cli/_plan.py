@@ -1,0 +1,173 @@
+"""`taskorch plan`: from a request to a plan, without running it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from taskorch._configuration import read_configuration
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.cli import FAILED, OK
+from taskorch.cli._target import add_limits, functions_of, limits_of, module_of
+from taskorch.cli._terminal import add_json, print_json, seconds
+from taskorch.errors import InvalidTaskError
+from taskorch.planning import (
+    Domain,
+    ExecutionPlan,
+    TaskRequest,
+    ValidationResult,
+    plan_schema,
+    request_schema,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "target",
+        metavar="FILE",
+        help="FILE.py, which defines domains, or an orchestrator whose planner has "
+        "domains and templates; or a request or a plan in FILE.json; or "
+        "`schema:request` and `schema:plan`, the formats of these",
+    )
+    parser.add_argument(
+        "request",
+        nargs="?",
+        metavar="REQUEST",
+        help="in a file of JSON, or in words; - reads it; none if FILE has it",
+    )
+    parser.add_argument(
+        "-m", dest="is_module", action="store_true", help="FILE is a module"
+    )
+    parser.add_argument(
+        "--functions",
+        metavar="MODULE",
+        help="of a plan: the module with the functions that it calls",
+    )
+    parser.add_argument(
+        "--optimize",
+        type=seconds,
+        metavar="TIME",
+        help="look so long for a better order: 5s",
+    )
+    parser.add_argument(
+        "--validate", action="store_true", help="say whether it can be carried out"
+    )
+    parser.add_argument(
+        "--output", metavar="PATH", help="write the plan there, as JSON"
+    )
+    add_limits(parser)
+    add_json(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    schemas = {"schema:request": request_schema, "schema:plan": plan_schema}
+    if args.target in schemas:
+        print_json(schemas[args.target]())
+        return OK
+    names = functions_of(args.functions)
+    orch, given = _read(args, names)
+    planner = orch.planner
+    if isinstance(given, dict) and "workflow" in given:
+        plan = ExecutionPlan.from_dict(given, names, programs=True)
+    else:
+        plan = planner.plan(given)
+    if args.optimize is not None:
+        plan = planner.optimize(plan, seconds=args.optimize)
+    verdict = planner.validate(plan) if args.validate else None
+    _tell(args, plan, verdict, names)
+    return OK if verdict is None or verdict.ok else FAILED
+
+
+def _read(
+    args: argparse.Namespace, names: dict[str, Any]
+) -> tuple[TaskOrchestrator, Any]:
+    """Who plans, and what; the functions of the file are added to *names*."""
+    given: Any = args.request
+    if not args.is_module and args.target.endswith(".json"):
+        if given is not None:
+            msg = "a request in JSON is planned by itself: name one file"
+            raise InvalidTaskError(msg, hint="taskorch plan FILE.py REQUEST")
+        return _bare(args), _document(args.target)
+    found = module_of(args.target, is_module=args.is_module)
+    names |= {
+        name: one
+        for name, one in found.items()
+        if callable(one) and not isinstance(one, type)
+    }
+    if given is None:
+        given = _of_file(found, args.target)
+    elif given == "-" or given.endswith(".json"):
+        given = _document(given)
+    return _orchestrator(found, args), given
+
+
+def _tell(
+    args: argparse.Namespace,
+    plan: ExecutionPlan,
+    verdict: ValidationResult | None,
+    names: dict[str, Any],
+) -> None:
+    """Write the plan where it was asked for."""
+    if args.output is not None:
+        text = json.dumps(plan.to_dict(names), indent=2, ensure_ascii=False)
+        Path(args.output).write_text(text + "\n", encoding="utf-8")
+    if not args.json:
+        print(plan.explain())
+        if verdict is not None:
+            print(verdict)
+        return
+    document = plan.to_dict(names)
+    if verdict is not None:
+        document = {"plan": document, "validation": verdict.to_dict()}
+    print_json(document)
+
+
+def _bare(args: argparse.Namespace) -> TaskOrchestrator:
+    options = limits_of(args)
+    options["journal"] = None
+    return TaskOrchestrator(**read_configuration().arguments(options))
+
+
+def _orchestrator(found: dict[str, Any], args: argparse.Namespace) -> TaskOrchestrator:
+    there = {id(o): o for o in found.values() if isinstance(o, TaskOrchestrator)}
+    if len(there) > 1:
+        msg = f"{args.target} defines {len(there)} orchestrators"
+        raise InvalidTaskError(msg, hint="define one in a file")
+    if there and limits_of(args):
+        msg = f"{args.target} defines an orchestrator, which has limits of its own"
+        raise InvalidTaskError(msg, hint="leave out --concurrency and --resources")
+    orch = next(iter(there.values())) if there else _bare(args)
+    for one in found.values():
+        if isinstance(one, Domain):
+            orch.planner.domain(one)
+    return orch
+
+
+def _of_file(found: dict[str, Any], where: str) -> TaskRequest:
+    requests = {id(one): one for one in found.values() if isinstance(one, TaskRequest)}
+    if len(requests) != 1:
+        msg = f"{where} defines {len(requests)} requests"
+        raise InvalidTaskError(msg, hint=f"say which: taskorch plan {where} REQUEST")
+    return next(iter(requests.values()))
+
+
+def _document(name: str) -> Any:
+    """
+    What a file of JSON says.
+
+    Raises:
+        InvalidTaskError: It is no JSON.
+    """
+    text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        if name == "-":
+            return text
+        msg = f"{name} is no JSON: {error}"
+        raise InvalidTaskError(msg, hint="mend it there") from error

@@ -1,0 +1,172 @@
+"""Plans of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import TaskorchError
+from taskorch.frontends.service._bodies import read_object, refuse
+from taskorch.frontends.service._operations import (
+    OBJECT,
+    RUN,
+    TEXT,
+    Operation,
+    asked,
+    told,
+)
+from taskorch.frontends.service._problems import problem_of
+from taskorch.frontends.service._submissions import refuse_files
+from taskorch.frontends.service._values import answer
+from taskorch.model import check_seconds
+from taskorch.planning import ExecutionPlan
+from taskorch.planning._schemas import plan_schema, request_schema
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+#: Seconds that a search may take for somebody who asks over HTTP.
+_MOST: Final = 60
+_SECONDS: Final = {"type": "number", "minimum": 0, "maximum": _MOST}
+_WANTED: Final = {"anyOf": [OBJECT, TEXT]}
+_PLAN: Final = asked("request", request=_WANTED, seconds=_SECONDS)
+_CHECK: Final = asked("plan", plan=OBJECT)
+_IMPROVE: Final = asked("plan", plan=OBJECT, seconds=_SECONDS)
+_START: Final = asked("plan", plan=OBJECT, id=TEXT)
+
+
+class Plans:
+    """
+    The operations on plans: each is told whole, and none is kept here.
+
+    With *programs*, their tasks may start programs.
+    """
+
+    def __init__(
+        self,
+        orch: TaskOrchestrator,
+        functions: Mapping[str, Callable[..., Any]],
+        *,
+        programs: bool,
+    ) -> None:
+        self._orch = orch
+        self._functions = functions
+        self._programs = programs
+
+    def operations(self) -> list[Operation]:
+        """The operations on plans."""
+        every = "/api/v1/plans"
+        told_plan = told(id=TEXT, tasks={"type": "array"})
+        return [
+            Operation(
+                *("POST", every, "make_plan"),
+                "Plan a request, in words or as an object; nothing is started.",
+                partial(self._made, _PLAN, self._plan),
+                body=_PLAN,
+                answer=told_plan,
+                refuses=(422,),
+            ),
+            Operation(
+                *("POST", f"{every}/validate", "validate_plan"),
+                "Whether a plan can be carried out.",
+                partial(self._made, _CHECK, self._validate),
+                body=_CHECK,
+                answer=told(ok={"type": "boolean"}, findings={"type": "array"}),
+                refuses=(422,),
+            ),
+            Operation(
+                *("POST", f"{every}/optimize", "optimize_plan"),
+                "The plan in a better order.",
+                partial(self._made, _IMPROVE, self._optimize),
+                body=_IMPROVE,
+                answer=told_plan,
+                refuses=(422,),
+            ),
+            Operation(
+                *("POST", f"{every}/estimate", "estimate_plan"),
+                "What a plan takes.",
+                partial(self._made, _CHECK, self._estimate),
+                body=_CHECK,
+                answer=told(estimatedDuration={"type": "number"}),
+                refuses=(422,),
+            ),
+            Operation(
+                *("POST", f"{every}/start", "start_plan", "Run a plan."),
+                partial(self._made, _START, self._start, 202),
+                body=_START,
+                status=202,
+                answer=RUN,
+                refuses=(409, 422),
+            ),
+            Operation(
+                *("GET", f"{every}/schemas", "plan_schemas"),
+                "The JSON Schemas of requests and plans.",
+                _schemas,
+                answer=told(request=OBJECT, plan=OBJECT),
+            ),
+        ]
+
+    async def _made(
+        self,
+        body: Mapping[str, Any],
+        act: Callable[[dict[str, Any]], dict[str, Any]],
+        *rest: Any,
+    ) -> Response:
+        *status, request = rest
+        said = await read_object(request, body)
+        if "seconds" in said:
+            said["seconds"] = _seconds(said["seconds"])
+        return answer(await run_in_threadpool(act, said), *status)
+
+    def _plan(self, said: dict[str, Any]) -> dict[str, Any]:
+        wanted = said["request"]
+        if not isinstance(wanted, dict | str):
+            refuse("request", "an object or a text is needed")
+        planner = self._orch.planner
+        plan = planner.plan(wanted)
+        if said.get("seconds"):
+            plan = planner.optimize(plan, seconds=said["seconds"])
+        return plan.to_dict(self._functions)
+
+    def _read(self, said: dict[str, Any]) -> ExecutionPlan:
+        found = said["plan"]
+        if not isinstance(found, dict):
+            refuse("plan", "an object is needed")
+        if not self._programs:
+            refuse_files(found.get("workflow"))
+        return ExecutionPlan.from_dict(found, self._functions, programs=self._programs)
+
+    def _validate(self, said: dict[str, Any]) -> dict[str, Any]:
+        return self._orch.planner.validate(self._read(said)).to_dict()
+
+    def _optimize(self, said: dict[str, Any]) -> dict[str, Any]:
+        plan = self._orch.planner.optimize(
+            self._read(said), seconds=said.get("seconds", 1.0)
+        )
+        return plan.to_dict(self._functions)
+
+    def _estimate(self, said: dict[str, Any]) -> dict[str, Any]:
+        return self._orch.planner.estimate(self._read(said)).to_dict()
+
+    def _start(self, said: dict[str, Any]) -> dict[str, Any]:
+        run = self._orch.workflows.start(self._read(said), said.get("id"))
+        return {"workflow_id": run.workflow_id}
+
+
+async def _schemas(_request: Request) -> Response:
+    return answer({"request": request_schema(), "plan": plan_schema()})
+
+
+def _seconds(value: Any) -> float:
+    try:
+        found = check_seconds("seconds", value)
+    except TaskorchError as error:
+        raise problem_of(error, 422) from None
+    if found > _MOST:
+        refuse("seconds", f"at most {_MOST}")
+    return found

@@ -1,0 +1,616 @@
+"""
+Hierarchical task networks: how what is to be done becomes steps.
+
+Operators are steps, methods say by which other tasks a task is done. The search tries
+methods in the order of their costs and turns back where a step cannot be done; it does
+not recurse. After D. Nau and others, *SHOP2: an HTN planning system*, Journal of
+Artificial Intelligence Research 20, 2003; the order between steps that is kept is the
+one that what they read and write needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from time import monotonic
+from typing import Any, Final, TypeAlias, TypeVar
+
+import attrs
+
+from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.model import NO_RESOURCES, Resources
+from taskorch.model._show import show
+from taskorch.planning._state import State, Watched
+from taskorch.planning._values import Choice
+from taskorch.workflows._names import check_name, guess
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: A task of a domain: its name and its arguments.
+Step: TypeAlias = tuple[Any, ...]
+
+#: A task that reaches values of variables: `("achieve", {name: value})`.
+ACHIEVE: Final = "achieve"
+#: Steps of a search, and seconds, before it is given up.
+MAX_STEPS: Final = 200_000
+MAX_SECONDS: Final = 30.0
+#: Lines of a trace.
+_SHOWN: Final = 8
+
+
+@attrs.frozen(eq=False)
+class Operator:
+    """
+    A step that somebody can do.
+
+    Attributes:
+        name: Its name, and the type of its tasks.
+        apply: `apply(state, *args)` gives the state after it, or None if it cannot be.
+        run: What its task calls with the arguments; None: an agent does it.
+        duration: Seconds, or a function of the arguments; None: what history says.
+        cost: A number, or a function of the arguments.
+        resources: What it holds.
+        requires: Capabilities of its agent; None: its name.
+    """
+
+    name: str
+    apply: Callable[..., Any]
+    run: Callable[..., Any] | None = None
+    duration: Any = None
+    cost: Any = 0.0
+    resources: Resources = NO_RESOURCES
+    requires: tuple[str, ...] | None = None
+
+
+@attrs.frozen(eq=False)
+class Method:
+    """
+    One way in which a task can be done.
+
+    Attributes:
+        name: Its name.
+        task: What it does.
+        decompose: `decompose(state, *args)` gives the tasks, in order; None if it does
+            not fit.
+        cost: Those that cost less are tried first.
+    """
+
+    name: str
+    task: str
+    decompose: Callable[..., Any]
+    cost: float = 0.0
+
+
+@attrs.frozen(eq=False)
+class PlannedStep:
+    """A step that was chosen, and what it reads and writes."""
+
+    operator: Operator
+    args: tuple[Any, ...]
+    reads: frozenset[Any]
+    writes: frozenset[Any]
+
+
+@attrs.frozen(eq=False)
+class Decomposition:
+    """Steps in an order in which they can be done, and why these."""
+
+    steps: tuple[PlannedStep, ...]
+    choices: tuple[Choice, ...]
+
+
+class _Try:
+    """A method that is tried for a task, and why it has failed, if it has."""
+
+    __slots__ = ("above", "failure", "mark", "name", "others", "task")
+
+    def __init__(
+        self,
+        task: Step,
+        name: str,
+        others: list[_Try],
+        above: _Try | None,
+        mark: int,
+    ) -> None:
+        self.task, self.name = task, name
+        self.failure: str | None = None
+        #: By which method the task came up, and what held then.
+        self.above, self.mark = above, mark
+        #: All that are tried for the same task at the same place, in order.
+        self.others = others
+
+
+class Domain:
+    """
+    What can be done, and how: operators and methods by their names.
+
+    Args:
+        name: Its name.
+
+    Raises:
+        InvalidTaskError: *name* is no safe word.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name: str = check_name("the name of a domain", name)
+        self.operators: dict[str, Operator] = {}
+        self.methods: dict[str, list[Method]] = {}
+        #: Whether what is False is the same as what has no value.
+        self.closed: bool = False
+        #: How often each method was chosen, by its name.
+        self.used: dict[str, int] = {}
+
+    # -- building ------------------------------------------------------------------
+
+    def operator(
+        self,
+        fn: F | None = None,
+        *,
+        name: str | None = None,
+        run: Callable[..., Any] | None = None,
+        duration: Any = None,
+        cost: Any = 0.0,
+        resources: Resources | Mapping[str, float] | None = None,
+        requires: Iterable[str] | None = None,
+    ) -> Any:
+        """
+        Decorate `fn(state, *args)`, which gives the state after the step, or None.
+
+        Args:
+            fn: The function.
+            name: The name of the step; None is that of the function.
+            run: What its task calls with the arguments of the step; None: its task is
+                of the type *name*, with the list of arguments for its payload, and an
+                agent does it.
+            duration: Seconds, or a function of the arguments; None: what is known.
+            cost: What it costs, or a function of the arguments.
+            resources: What its task holds.
+            requires: Capabilities of the agent.
+
+        Raises:
+            InvalidTaskError: The name is taken.
+        """
+
+        def add(found: F) -> F:
+            known = name or found.__name__
+            self._refuse_taken(known, is_method=False)
+            if run is not None and not callable(run):
+                msg = f"operator {known!r}: run= is a function, not {show(run)}"
+                raise InvalidTaskError(msg)
+            has = Resources() if resources is None else Resources.of(resources)
+            needs = None if requires is None else tuple(requires)
+            self.operators[known] = Operator(
+                known, found, run, duration, cost, has, needs
+            )
+            return found
+
+        return add if fn is None else add(fn)
+
+    def method(
+        self, task: str, *, name: str | None = None, cost: float = 0.0
+    ) -> Callable[[F], F]:
+        """
+        Decorate `fn(state, *args)`, which gives the tasks by which *task* is done.
+
+        A task is a tuple of a name and its arguments. None means that the method does
+        not fit; an empty list, that there is nothing to do. A generator yields several
+        such lists, each of which is a way of its own.
+
+        Args:
+            task: What it does. `"achieve"` and the name of a variable, as in
+                `d.method("achieve built")`, is how that variable gets a value.
+            name: Its name; None is that of the function.
+            cost: Those that cost less are tried first.
+
+        Raises:
+            InvalidTaskError: An operator has this name.
+        """
+
+        def add(found: F) -> F:
+            self._refuse_taken(task, is_method=True)
+            known = self.methods.setdefault(task, [])
+            known.append(Method(name or found.__name__, task, found, cost))
+            known.sort(key=lambda each: each.cost)
+            return found
+
+        return add
+
+    def _refuse_taken(self, name: str, *, is_method: bool) -> None:
+        if name in self.operators or (not is_method and name in self.methods):
+            msg = f"domain {self.name!r} has a task {name!r} already"
+            raise InvalidTaskError(msg, hint="choose another name")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of all that it can do."""
+        return (*self.operators, *self.methods)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Methods that were in no plan yet: nobody knows whether they are right."""
+        every = [each.name for known in self.methods.values() for each in known]
+        return tuple(name for name in every if name not in self.used)
+
+    @property
+    def version(self) -> str:
+        """What changes when the code of an operator or of a method changes."""
+        made = hashlib.sha256()
+        for known in self.operators.values():
+            made.update(_code(known.apply, known.run, known.duration, known.cost))
+            made.update(repr((known.name, known.resources, known.requires)).encode())
+        for methods in self.methods.values():
+            for each in methods:
+                made.update(repr((each.task, each.name, each.cost)).encode())
+                made.update(_code(each.decompose))
+        return made.hexdigest()[:16]
+
+    # -- planning ------------------------------------------------------------------
+
+    def decompositions(
+        self,
+        task: Step,
+        state: Mapping[Any, Any] | None = None,
+        *,
+        max_steps: int = MAX_STEPS,
+        max_seconds: float = MAX_SECONDS,
+        prefer: Callable[[str, Sequence[str]], str | None] | None = None,
+    ) -> Iterator[Decomposition]:
+        """
+        The ways in which *task* can be done, by the order of the methods.
+
+        Args:
+            task: The name and the arguments.
+            state: What holds before.
+            max_steps: Steps of the search before it is given up.
+            max_seconds: Seconds before it is given up.
+            prefer: Says which of the methods of a task is tried first.
+
+        Raises:
+            PlanningError: There is none, or the search has been given up: `trace` says
+                where.
+        """
+        search = _Search(self, prefer, max_steps, monotonic() + max_seconds)
+        found = False
+        for each in search.run(task, State(state)):
+            found = True
+            for choice in each.choices:
+                self.used[choice.chosen] = self.used.get(choice.chosen, 0) + 1
+            yield each
+        if not found:
+            msg = f"{said(task)} cannot be done: {search.last or 'nothing was tried'}"
+            raise PlanningError(
+                msg, trace=search.trace(), hint="see error.trace: what was tried"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Domain {self.name!r}: {len(self.operators)} operators, "
+            f"{sum(map(len, self.methods.values()))} methods>"
+        )
+
+
+class _Search:
+    """One search: a stack of what is left to do, and of what else could be tried."""
+
+    def __init__(
+        self,
+        domain: Domain,
+        prefer: Callable[[str, Sequence[str]], str | None] | None,
+        most: int,
+        end: float,
+    ) -> None:
+        self._domain = domain
+        self._prefer = prefer
+        self._most, self._end = most, end
+        #: The latest dead end, in words.
+        self.last: str | None = None
+        self._tried: list[_Try] = []
+
+    def run(self, task: Step, state: State) -> Iterator[Decomposition]:
+        """
+        All decompositions.
+
+        Raises:
+            PlanningError: It has been given up; or a function does what it must not.
+        """
+        # What is left to do, and the path so far, are chains of pairs: a place of the
+        # search shares all but its last link with the one before.
+        # A state goes with a mark, a number that is the same for equal states.
+        todo: Any = (task, None, None)
+        stack: list[Any] = [((state, 0), todo, None, None)]
+        steps = 0
+        while stack:
+            steps += 1
+            if steps > self._most or (steps % 256 == 0 and monotonic() > self._end):
+                raise self._given_up(steps, stack[-1][1])
+            marked, todo, path, options = stack.pop()
+            if todo is None:
+                yield _decomposition(path)
+                self.last = "its constraints do not hold of what was found"
+                continue
+            task, rest, _above = todo
+            if options is None:
+                operator = self._operator(task)
+                if operator is not None:
+                    step = self._apply(operator, task, marked)
+                    if step is not None:
+                        after, made = step
+                        stack.append((after, rest, (made, path), None))
+                    continue
+                if self._comes_back(todo, marked[1]):
+                    self.last = f"{said(task)} comes to itself, and nothing has changed"
+                    continue
+                options = iter(self._methods(task, marked[0])), []
+            self._next_method(stack, marked, todo, path, options)
+
+    def _operator(self, task: Any) -> Operator | None:
+        if not isinstance(task, tuple) or not task or not isinstance(task[0], str):
+            msg = f"{show(task)} is no task: a tuple of a name and its arguments"
+            raise PlanningError(msg, hint='return [("build", part), …]')
+        name = task[0]
+        domain = self._domain
+        if name in domain.operators:
+            return domain.operators[name]
+        if name not in domain.methods and name != ACHIEVE:
+            msg = f"domain {domain.name!r} has no task {name!r}"
+            msg += guess(name, domain.tasks)
+            raise PlanningError(msg, hint="add an operator or a method of that name")
+        return None
+
+    def _comes_back(self, todo: Any, mark: int) -> bool:
+        """Whether a task came up for its own sake, in a state like this one."""
+        task, _rest, above = todo
+        while above is not None:
+            if above.mark == mark and above.task == task:
+                return True
+            above = above.above
+        return False
+
+    def _mark(self, state: State, mark: int, writes: Mapping[Any, Any]) -> int:
+        """The mark of the state after *writes*, of which nothing was made yet."""
+        for name, value in writes.items():
+            for each in (state.get(name, _achieved), value):
+                if each is _achieved or (self._domain.closed and each is False):
+                    continue
+                mark ^= hash((name, repr(each)))
+        return mark
+
+    def _apply(
+        self, operator: Operator, task: Step, marked: tuple[State, int]
+    ) -> tuple[tuple[State, int], PlannedStep] | None:
+        state, mark = marked
+        watched = Watched(state)
+        who = f"operator {operator.name!r}"
+        after = _asked(who, operator.apply, watched, task[1:])
+        watched.check(who)
+        if after is None or after is False:
+            self.last = f"{said(task)} cannot be done where it was tried"
+            for each in self._tried[-1:]:
+                each.failure = each.failure or self.last
+            return None
+        if not isinstance(after, Watched):
+            msg = f"{who} gave {show(after)}: a state is needed, or None"
+            raise PlanningError(msg, hint="return state.set(name, value)")
+        made = PlannedStep(
+            operator,
+            tuple(task[1:]),
+            frozenset(watched.reads),
+            frozenset(after.writes),
+        )
+        mark = self._mark(state, mark, after.writes)
+        return (state.changed(after.writes), mark), made
+
+    def _methods(self, task: Step, state: State) -> Sequence[Method]:
+        if task[0] == ACHIEVE:
+            return self._achieving(task, state)
+        known = self._domain.methods[task[0]]
+        if self._prefer is None or len(known) < 2:  # noqa: PLR2004 - nothing to prefer
+            return known
+        first = self._prefer(task[0], [each.name for each in known])
+        return sorted(known, key=lambda each: each.name != first)
+
+    def _achieving(self, task: Step, state: State) -> Sequence[Method]:
+        """Ways to reach the goals: one after another, each by the methods for it."""
+        goals = task[1] if len(task) == 2 else None  # noqa: PLR2004 - name and goals
+        if not isinstance(goals, Mapping):
+            msg = f"{said(task)}: goals are a mapping of variables to values"
+            raise PlanningError(msg, hint='("achieve", {("built", "a"): True})')
+        left = {n: v for n, v in goals.items() if state.get(n, _achieved) != v}
+        if not left:
+            return [Method("holds already", ACHIEVE, lambda _state, _goals: [])]
+        found: list[Method] = []
+        for name, value in left.items():
+            kind = name[0] if isinstance(name, tuple) and name else name
+            for each in self._domain.methods.get(f"{ACHIEVE} {kind}", ()):
+
+                def by(
+                    state: State,
+                    goals: Any,
+                    each: Method = each,
+                    name: Any = name,
+                    value: Any = value,
+                ) -> Any:
+                    tasks = each.decompose(state, name, value)
+                    return None if tasks is None else [*tasks, (ACHIEVE, goals)]
+
+                found.append(Method(each.name, ACHIEVE, by, each.cost))
+        if not found:
+            missing = ", ".join(repr(name) for name in left)
+            self.last = f"no method reaches {missing}"
+        return found
+
+    def _next_method(
+        self,
+        stack: list[Any],
+        marked: tuple[State, int],
+        todo: Any,
+        path: Any,
+        options: Any,
+    ) -> None:
+        """Try the next method of a task, and keep what else there is for later."""
+        task, rest, above = todo
+        state, mark = marked
+        methods, tries = options
+        if tries and tries[-1].failure is None:
+            tries[-1].failure = self.last or "what came after it could not be done"
+        method = next(methods, None)
+        if method is None:
+            if not tries:
+                self.last = self.last or f"nothing does {said(task)}"
+            return
+        stack.append((marked, todo, path, options))
+        tried = _Try(task, method.name, tries, above, mark)
+        tries.append(tried)
+        self._tried.append(tried)
+        tasks = _asked(f"method {method.name!r}", method.decompose, state, task[1:])
+        if isinstance(tasks, Iterator):
+            # Several ways by one method, such as one for each value of a variable.
+            tries.pop()
+            self._tried.pop()
+            every = (_known(method, n, way) for n, way in enumerate(tasks, 1))
+            stack[-1] = marked, todo, path, (chain(every, methods), tries)
+            return
+        if tasks is None or tasks is False:
+            tried.failure = "it does not fit what holds there"
+            self.last = f"no method fits {said(task)}"
+            return
+        if not isinstance(tasks, list | tuple):
+            msg = (
+                f"method {method.name!r} gave {show(tasks)}: a list of tasks is needed"
+            )
+            raise PlanningError(msg, hint="return [(name, argument, …), …], or None")
+        for each in reversed(tasks):
+            rest = (each, rest, tried)
+        stack.append((marked, rest, (tried, path), None))
+
+    def _given_up(self, steps: int, todo: Any) -> PlanningError:
+        ahead = said(todo[0]) if todo is not None else "the end"
+        msg = f"the search was given up after {steps:,} steps, at {ahead}"
+        often: dict[str, int] = {}
+        for each in self._tried[-1_000:]:
+            often[each.name] = often.get(each.name, 0) + 1
+        if often:
+            name, count = max(often.items(), key=lambda item: item[1])
+            msg += f"; of the latest {sum(often.values())} methods, {count} were {name}"
+        return PlanningError(
+            msg,
+            trace=self.trace(),
+            hint="a method that comes to itself must change something first; "
+            "or allow more: max_steps=, max_seconds=",
+        )
+
+    def trace(self) -> tuple[str, ...]:
+        """The latest methods that were tried, and where each ended."""
+        return tuple(
+            f"{said(each.task)} by {each.name}: {each.failure or 'went on'}"
+            for each in self._tried[-_SHOWN:]
+        )
+
+
+def _known(method: Method, number: int, tasks: Any) -> Method:
+    """One of the ways that a method has."""
+    name = f"{method.name}#{number}"
+    return Method(name, method.task, lambda *_: tasks, method.cost)
+
+
+def _achieved() -> None:
+    """Stands for a variable that has no value."""
+
+
+def said(task: Any) -> str:
+    """A task, as people write it: `build('a')`."""
+    if not isinstance(task, tuple) or not task:
+        return show(task)
+    return f"{task[0]}({', '.join(show(each) for each in task[1:])})"
+
+
+def _asked(who: str, fn: Callable[..., Any], state: State, args: Any) -> Any:
+    try:
+        return fn(state, *args)
+    except PlanningError:
+        raise
+    except Exception as error:
+        msg = f"{who} failed for {', '.join(map(show, args)) or 'no arguments'}: "
+        msg += f"{type(error).__name__}: {error}"
+        raise PlanningError(msg, hint="mend the function") from error
+
+
+def _decomposition(path: Any) -> Decomposition:
+    steps: list[PlannedStep] = []
+    choices: list[Choice] = []
+    while path is not None:
+        found, path = path
+        if isinstance(found, PlannedStep):
+            steps.append(found)
+            continue
+        place = found.others.index(found)
+        rejected = tuple(
+            (other.name, other.failure or "another was found first")
+            for other in found.others[:place]
+        )
+        choices.append(Choice(said(found.task), found.name, rejected))
+    return Decomposition(tuple(reversed(steps)), tuple(reversed(choices)))
+
+
+def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
+    """
+    Of each step, the earlier ones that it must wait for, and why.
+
+    It waits for who wrote what it reads or writes, and, before it writes, for who read
+    that. What follows from others is left out.
+    """
+    wrote: dict[Any, int] = {}
+    read: dict[Any, list[int]] = {}
+    found: list[dict[int, str]] = []
+    above: list[set[int]] = []
+    for number, step in enumerate(steps):
+        needs: dict[int, str] = {}
+        for name in sorted(step.reads | step.writes, key=repr):
+            if name in wrote:
+                verb = "reads" if name in step.reads else "writes"
+                needs.setdefault(wrote[name], f"{verb} {show(name)}")
+        for name in sorted(step.writes, key=repr):
+            for other in read.get(name, ()):
+                if other != number:
+                    needs.setdefault(other, f"writes {show(name)}, which it reads")
+        for name in step.writes:
+            wrote[name] = number
+            read[name] = []
+        for name in step.reads:
+            read.setdefault(name, []).append(number)
+        implied = {up for other in needs for up in above[other]}
+        kept = {other: why for other, why in needs.items() if other not in implied}
+        found.append(kept)
+        above.append(implied | set(kept))
+    return found
+
+
+def _code(*functions: Any) -> bytes:
+    """What is different if the code of a function is."""
+    found = b""
+    for each in functions:
+        code = getattr(each, "__code__", None)
+        if code is None:
+            found += repr(
+                each if isinstance(each, int | float) else type(each)
+            ).encode()
+            continue
+        left = [code]
+        while left:
+            code = left.pop()
+            found += code.co_code + repr(code.co_names).encode()
+            for constant in code.co_consts:
+                if hasattr(constant, "co_code"):
+                    left.append(constant)
+                else:
+                    found += repr(constant).encode()
+        defaults = (
+            getattr(each, "__defaults__", None),
+            getattr(each, "__closure__", None),
+        )
+        cells = (
+            [cell.cell_contents for cell in defaults[1] or ()] if defaults[1] else []
+        )
+        plain = [c for c in cells if isinstance(c, str | int | float | tuple | bool)]
+        found += repr((defaults[0], plain)).encode()
+    return found

@@ -1,0 +1,279 @@
+"""
+How long tasks take, what memory they need and what they cost: from what was measured.
+
+Of each type there is one line, on a logarithmic scale, over the size of the payload;
+with few measurements it is flat. The quantiles come from how far it was off before
+(conformal prediction: V. Vovk and others, *Algorithmic Learning in a Random World*,
+2005), and so are right however the errors are distributed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from statistics import median
+from typing import Any, Final
+
+from taskorch.model import Call, Program
+from taskorch.planning._values import Quantity
+
+#: Measurements of a type that are kept, and what a type is thought to take of which
+#: nothing at all is known.
+_KEPT: Final = 500
+_UNKNOWN: Final = 1.0
+#: Measurements before a slope over the size is believed, and how correlated they are.
+_ENOUGH: Final = 8
+_CORRELATED: Final = 0.5
+#: Below this, all sizes or all amounts are the same.
+_FLAT: Final = 1e-9
+#: The latest errors that are looked at for a drift; what share of them is on one side.
+_LATEST: Final = 12
+_ONE_SIDE: Final = 11
+#: By how much, on the logarithmic scale, they must be off for that.
+_OFF: Final = 0.25
+#: How much wider than what was measured a guess from few of them is.
+_WIDE: Final = 2.0
+
+
+def size_of(payload: Any) -> float:
+    """
+    The size of a payload: the sum of its numbers, and of the lengths of the rest.
+
+    Under names such as `size` and `bytes` only those numbers count.
+    """
+    if isinstance(payload, Call):
+        payload = [*payload.args, dict(payload.kwargs)]
+    elif isinstance(payload, Program):
+        payload = list(payload.args)
+    total, named = 0.0, 0.0
+    left = [("", payload)]
+    seen = 0
+    while left and seen < 10_000:  # noqa: PLR2004 - a payload may be large
+        name, value = left.pop()
+        seen += 1
+        if isinstance(value, bool) or value is None:
+            continue
+        if isinstance(value, int | float):
+            amount = abs(float(value)) if math.isfinite(value) else 0.0
+            total += amount
+            if any(word in name.lower() for word in ("size", "bytes", "rows", "count")):
+                named += amount
+        elif isinstance(value, Mapping):
+            left += [(str(key), each) for key, each in value.items()]
+        elif isinstance(value, list | tuple | set):
+            total += len(value)
+            left += [(name, each) for each in value]
+        elif isinstance(value, str | bytes):
+            total += len(value)
+    return named or total
+
+
+class _Type:
+    """What is known of one type of task, in one respect."""
+
+    def __init__(self) -> None:
+        #: The logarithms of size and amount, the latest last.
+        self.points: deque[tuple[float, float]] = deque(maxlen=_KEPT)
+        #: How far what was foretold was off, on that scale.
+        self.errors: deque[float] = deque(maxlen=_KEPT)
+        self.drifts = 0
+
+    def middle(self, size: float) -> float:
+        """The logarithm of what is thought to be taken at this size."""
+        points = self.points
+        level = median([y for _, y in points])
+        if len(points) < _ENOUGH:
+            return level
+        mean_x = math.fsum(x for x, _ in points) / len(points)
+        mean_y = math.fsum(y for _, y in points) / len(points)
+        xx = math.fsum((x - mean_x) ** 2 for x, _ in points)
+        xy = math.fsum((x - mean_x) * (y - mean_y) for x, y in points)
+        yy = math.fsum((y - mean_y) ** 2 for _, y in points)
+        if min(xx, yy) < _FLAT or xy < _CORRELATED * math.sqrt(xx * yy):
+            return level
+        # Pulled towards no slope, by as much as one measurement says.
+        slope = xy / (xx + xx / len(points))
+        low, high = min(x for x, _ in points), max(x for x, _ in points)
+        near = min(max(size, low - 1), high + 1)
+        return median([y - slope * x for x, y in points]) + slope * near
+
+    def quantile(self, size: float, share: float) -> float:
+        """What is at most taken in this share of the cases."""
+        errors = sorted(self.errors)
+        middle = self.middle(size)
+        if not errors:
+            width = _WIDE if len(self.points) <= 1 else _WIDE / 2
+            return math.exp(middle + width * (share - 0.5))
+        # Of n errors the next one is at most the k-th with k/(n+1).
+        place = math.ceil(share * (len(errors) + 1)) - 1
+        if place < len(errors):
+            return math.exp(middle + errors[place])
+        spread = errors[-1] - errors[0]
+        return math.exp(middle + errors[-1] + spread / len(errors))
+
+    def add(self, size: float, amount: float) -> None:
+        """Take in a measurement; if all are off of late, what was before is left."""
+        y = math.log(amount)
+        if self.points:
+            self.errors.append(y - self.middle(size))
+        self.points.append((size, y))
+        latest = list(self.errors)[-_LATEST:]
+        if len(latest) < _LATEST or len(self.errors) < 2 * _LATEST:
+            return
+        off = sum(error > 0 for error in latest)
+        center = median(latest)
+        if max(off, _LATEST - off) >= _ONE_SIDE and abs(center) > _OFF:
+            self.drifts += 1
+            kept = list(self.points)[-_LATEST:]
+            self.points = deque(kept, maxlen=_KEPT)
+            level = median([y for _, y in kept])
+            self.errors = deque([y - level for _, y in kept], maxlen=_KEPT)
+
+
+class Estimator:
+    """
+    What tasks of a type take, learnt from what others of the type took.
+
+    It is told by `observe`, or reads what an orchestrator has measured. What is not a
+    positive number that is finite is left out, and counted in `refused`.
+    """
+
+    def __init__(self) -> None:
+        self._types: dict[tuple[str, str], _Type] = {}
+        #: In which respects anything was measured.
+        self._measured: set[str] = set()
+        #: Measurements that are none: negative, NaN, infinite.
+        self.refused = 0
+        self._held = 0
+        self._foretold = 0
+
+    def observe(
+        self,
+        type: str,  # noqa: A002 - the name that tasks have for it
+        seconds: float,
+        payload: Any = None,
+        *,
+        memory_mb: float | None = None,
+        cost: float | None = None,
+    ) -> bool:
+        """
+        Take in what a task took; False if *seconds* is no duration.
+
+        Args:
+            type: Its type.
+            seconds: How long it ran.
+            payload: What it was about: its size counts.
+            memory_mb: What it needed at its peak, if that is known.
+            cost: What it cost, if that is known.
+        """
+        size = math.log1p(size_of(payload))
+        good = False
+        amounts = (("seconds", seconds), ("memory_mb", memory_mb), ("cost", cost))
+        for what, amount in amounts:
+            if amount is None:
+                continue
+            if not _is_amount(amount):
+                self.refused += 1
+                continue
+            known = self._types.setdefault((what, type), _Type())
+            self._measured.add(what)
+            if what == "seconds":
+                good = True
+                if len(known.points) > 1:
+                    self._foretold += 1
+                    self._held += amount <= known.quantile(size, 0.9)
+            known.add(size, float(amount))
+        return good
+
+    def duration(
+        self,
+        type: str,  # noqa: A002 - the name that tasks have for it
+        payload: Any = None,
+    ) -> Quantity:
+        """Seconds that a task of *type* takes, or else one that is named like it."""
+        found = self._estimate("seconds", type, payload)
+        if found is None:
+            return Quantity(_UNKNOWN, 10 * _UNKNOWN, "a guess: nothing is known")
+        return found
+
+    def known(self, type: str) -> Quantity | None:  # noqa: A002
+        """Seconds that a task of *type* takes, if one of that type was measured."""
+        if ("seconds", type) not in self._types:
+            return None
+        return self._estimate("seconds", type, None)
+
+    def memory(self, type: str, payload: Any = None) -> Quantity | None:  # noqa: A002
+        """MB that a task of *type* needs at its peak; None: nothing is known."""
+        return self._estimate("memory_mb", type, payload)
+
+    def cost(self, type: str, payload: Any = None) -> Quantity | None:  # noqa: A002
+        """What a task of *type* costs; None: nothing is known."""
+        return self._estimate("cost", type, payload)
+
+    def _estimate(self, what: str, kind: str, payload: Any) -> Quantity | None:
+        if what not in self._measured:
+            return None
+        known = self._types.get((what, kind))
+        size = math.log1p(size_of(payload))
+        if known is not None:
+            count = len(known.points)
+            source = f"history of {count} run{'s' * (count != 1)}"
+            if known.drifts:
+                source += " since it drifted"
+            half, high = (round(known.quantile(size, share), 9) for share in (0.5, 0.9))
+            return Quantity(half, high, source)
+        near = self._similar(what, kind)
+        if not near:
+            return None
+        halves = [self._types[what, name].quantile(size, 0.5) for name in near]
+        highs = [self._types[what, name].quantile(size, 0.9) for name in near]
+        source = f"as {', '.join(near)}, which it is named like"
+        return Quantity(median(halves), _WIDE * max(highs), source)
+
+    def _similar(self, what: str, kind: str) -> list[str]:
+        """The types whose names share most words with *kind*."""
+        words = _words(kind)
+        scores = {
+            name: len(words & _words(name)) / len(words | _words(name))
+            for known, name in self._types
+            if known == what
+        }
+        best = max(scores.values(), default=0.0)
+        return sorted(n for n, score in scores.items() if best and score == best)[:3]
+
+    @property
+    def calibration(self) -> tuple[float | None, int]:
+        """Which share of durations was at most the P90 foretold, and of how many."""
+        share = self._held / self._foretold if self._foretold else None
+        return share, self._foretold
+
+    @property
+    def drifted(self) -> Mapping[str, int]:
+        """Types whose durations have changed at once, and how often."""
+        return {
+            name: known.drifts
+            for (what, name), known in self._types.items()
+            if what == "seconds" and known.drifts
+        }
+
+    def version(self, types: Iterable[str]) -> str:
+        """What changes when another plan may be better: a drift, or the first runs."""
+        parts = []
+        for name in sorted(set(types)):
+            known = self._types.get(("seconds", name))
+            if known is not None:
+                parts.append(f"{name}:{known.drifts}:{len(known.points).bit_length()}")
+        return ",".join(parts)
+
+
+def _is_amount(value: object) -> bool:
+    """Whether it is a positive number, and finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < math.inf
+
+
+def _words(name: str) -> set[str]:
+    text = "".join(c if c.isalnum() else " " for c in name)
+    return {word.lower() for word in text.split() if not word.isdigit()} or {name}

@@ -1,0 +1,485 @@
+"""
+Domains and problems in HDDL, the language of the planning competition's HTN tracks.
+
+Read is what D. Höller and others describe (*HDDL: an extension to PDDL for expressing
+hierarchical planning problems*, AAAI 2020), but for numbers, durations and constraints
+on states. A plan is a line of steps; subtasks that are not ordered are tried in each
+order, one after another and never interleaved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise, product
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.planning._domain import Decomposition, Domain
+from taskorch.planning._state import State
+from taskorch.workflows._names import guess
+
+Form: TypeAlias = "str | list[Form]"
+Binding: TypeAlias = dict[str, str]
+_TOKEN: Final = re.compile(r"[()]|[^\s()]+")
+#: The task of a problem, by which all it asks for is done.
+TOP: Final = "__top"
+
+
+@attrs.frozen(eq=False)
+class HddlProblem:
+    """
+    A problem: a domain, what holds at first, and what is to be done.
+
+    Attributes:
+        domain: The domain, with the task `"__top"` for all that is to be done.
+        name: Its name.
+        state: What holds at first: the atoms, each True.
+        goal: What must hold at the end, besides; None: nothing.
+        actions: What each action needs and changes, for `check`.
+    """
+
+    domain: Domain
+    name: str
+    state: Mapping[Any, Any]
+    goal: Any
+    actions: Mapping[str, _Action]
+    world: _World
+
+    def solve(self, **limits: Any) -> Decomposition:
+        """
+        Steps that do it, and reach the goal.
+
+        Raises:
+            PlanningError: There are none.
+        """
+        for found in self.domain.decompositions((TOP,), self.state, **limits):
+            if not self.check([(s.operator.name, *s.args) for s in found.steps]):
+                return found
+        msg = f"problem {self.name!r}: what was found does not reach its goal"
+        raise PlanningError(msg)
+
+    def check(self, steps: Iterable[Sequence[str]]) -> list[str]:
+        """
+        What is wrong with a plan: steps that cannot be done, and a goal that is missed.
+
+        It goes by the text of the actions and by a plain set of atoms, and shares
+        nothing with the search. Whether the tasks allow these steps is not looked at.
+        """
+        atoms: set[tuple[str, ...]] = set(self.state)
+        faults: list[str] = []
+        for number, (name, *args) in enumerate(steps, 1):
+            action = self.actions.get(name)
+            where = f"step {number}, ({' '.join([name, *args])})"
+            if action is None or len(args) != len(action.parameters):
+                faults.append(f"{where}: there is no such action")
+                continue
+            bound = {v: a for (v, _), a in zip(action.parameters, args, strict=True)}
+            for (variable, kind), value in zip(action.parameters, args, strict=True):
+                if value not in self.world.of(kind):
+                    faults.append(f"{where}: {variable} is a {kind}, not {value}")
+            if not _holds(action.needs, bound, atoms.__contains__, self.world):
+                faults.append(f"{where}: what it needs does not hold")
+            added, gone = _effects(action.effect, bound, atoms.__contains__, self.world)
+            atoms = (atoms - gone) | added
+        if self.goal and not _holds(self.goal, {}, atoms.__contains__, self.world):
+            faults.append("at the end, the goal does not hold")
+        return faults
+
+
+@attrs.frozen(eq=False)
+class _Action:
+    parameters: tuple[tuple[str, str], ...]
+    needs: Any
+    effect: Any
+
+
+class _World:
+    """Types, and the objects of each."""
+
+    def __init__(self) -> None:
+        self.above: dict[str, str] = {}
+        self.objects: dict[str, str] = {}
+        self._of: dict[str, dict[str, None]] = {}
+
+    def add(self, typed: Iterable[tuple[str, str]]) -> None:
+        """Take in objects."""
+        self.objects.update(typed)
+        self._of.clear()
+
+    def of(self, kind: str) -> Mapping[str, None]:
+        """The objects of a type, or of one below it."""
+        found = self._of.get(kind)
+        if found is None:
+            found = {
+                name: None for name, own in self.objects.items() if self._is(own, kind)
+            }
+            self._of[kind] = found
+        return found
+
+    def _is(self, own: str | None, kind: str) -> bool:
+        seen = set()
+        while own is not None and own not in seen:
+            if own == kind:
+                return True
+            seen.add(own)
+            own = self.above.get(own)
+        return kind == "object"
+
+
+# -- reading -----------------------------------------------------------------------
+
+
+def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
+    domain: str, problem: str
+) -> HddlProblem:
+    """
+    A problem of HDDL.
+
+    Args:
+        domain: The text of the domain.
+        problem: The text of the problem.
+
+    Raises:
+        InvalidTaskError: A text is not well formed, or says what is not read.
+    """
+    world = _World()
+    made = Domain("hddl")
+    made.closed = True
+    actions: dict[str, _Action] = {}
+    tasks: dict[str, int] = {}
+    methods: list[tuple[str, dict[str, Any]]] = []
+    for name, *rest in _sections(_form(domain, "the domain")):
+        if name == ":types":
+            for kind, above in _typed(rest):
+                world.above[kind] = above
+        elif name == ":constants":
+            world.add(_typed(rest))
+        elif name == ":task":
+            tasks[_name(rest)] = len(_typed(_members(rest[1:]).get(":parameters", [])))
+        elif name == ":action":
+            members = _members(rest[1:])
+            action = _Action(
+                tuple(_typed(members.get(":parameters", []))),
+                members.get(":precondition", []),
+                members.get(":effect", []),
+            )
+            actions[_name(rest)] = action
+            made.operator(_applying(action, world), name=_name(rest))
+        elif name == ":method":
+            methods.append((_name(rest), _members(rest[1:])))
+        elif name not in ("domain", ":requirements", ":predicates"):
+            msg = f"the domain has {name}, which is not read"
+            raise InvalidTaskError(msg, hint="leave out numbers and constraints")
+    atoms: dict[Any, bool] = {}
+    goal: Any = None
+    title, top = "problem", None
+    for name, *rest in _sections(_form(problem, "the problem")):
+        if name == "problem":
+            title = _name(rest)
+        elif name == ":objects":
+            world.add(_typed(rest))
+        elif name == ":init":
+            atoms = {tuple(map(str, atom)): True for atom in rest}
+        elif name == ":goal":
+            goal = rest[0] if rest else None
+        elif name in (":htn", ":htn-tihn"):
+            top = _members(rest)
+        elif name not in (":domain", ":requirements"):
+            msg = f"the problem has {name}, which is not read"
+            raise InvalidTaskError(msg)
+    if top is None:
+        msg = "the problem has no :htn, and so nothing to do"
+        raise InvalidTaskError(msg)
+    known = [*tasks, *actions]
+    top = {**top, ":task": [TOP]}
+    for name, members in [*methods, ("top", top)]:
+        task = members.get(":task")
+        if not isinstance(task, list) or not task:
+            msg = f"method {name} says no :task"
+            raise InvalidTaskError(msg)
+        for sub in _subtasks(members)[0].values():
+            if sub[0] not in known:
+                msg = f"method {name} has {sub[0]}, which is no task and no action"
+                raise InvalidTaskError(msg + guess(str(sub[0]), known))
+        made.method(str(task[0]), name=name)(_decomposing(members, world))
+    return HddlProblem(made, title, atoms, goal, actions, world)
+
+
+def _form(text: str, what: str) -> Form:
+    """
+    A text as nested lists of words.
+
+    Raises:
+        InvalidTaskError: Its brackets do not fit.
+    """
+    stack: list[list[Form]] = [[]]
+    plain = re.sub(r";[^\n]*", "", text).lower()
+    for token in _TOKEN.findall(plain):
+        if token == "(":  # noqa: S105 - a bracket
+            stack.append([])
+        elif token == ")":  # noqa: S105 - a bracket
+            if len(stack) == 1:
+                msg = f"{what} closes a bracket that was not opened"
+                raise InvalidTaskError(msg)
+            done = stack.pop()
+            stack[-1].append(done)
+        else:
+            stack[-1].append(token)
+    if len(stack) > 1 or len(stack[0]) != 1:
+        msg = f"{what} is no single form: {len(stack) - 1} brackets are left open"
+        raise InvalidTaskError(msg, hint="count the brackets")
+    return stack[0][0]
+
+
+def _sections(form: Form) -> Iterator[list[Any]]:
+    if not isinstance(form, list) or form[:1] != ["define"]:
+        msg = "a text of HDDL begins with (define"
+        raise InvalidTaskError(msg)
+    for each in form[1:]:
+        if not isinstance(each, list) or not each or not isinstance(each[0], str):
+            msg = f"{each} is no section"
+            raise InvalidTaskError(msg)
+        yield each
+
+
+def _name(rest: Sequence[Any]) -> str:
+    if not rest or not isinstance(rest[0], str):
+        msg = "something has no name"
+        raise InvalidTaskError(msg)
+    return rest[0]
+
+
+def _members(words: Sequence[Any]) -> dict[str, Any]:
+    """What stands after each keyword."""
+    found: dict[str, Any] = {}
+    for number in range(0, len(words) - 1, 2):
+        found[str(words[number])] = words[number + 1]
+    return found
+
+
+def _typed(words: Sequence[Any]) -> list[tuple[str, str]]:
+    """Names with their types: `a b - block c`."""
+    found: list[tuple[str, str]] = []
+    names: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word == "-":
+            kind = next(left, "object")
+            found += [(name, str(kind)) for name in names]
+            names = []
+        else:
+            names.append(str(word))
+    return found + [(name, "object") for name in names]
+
+
+def _subtasks(
+    members: Mapping[str, Any],
+) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
+    """The subtasks of a method by their labels, and which comes before which."""
+    ordered = next(
+        (m for m in (":ordered-subtasks", ":ordered-tasks") if m in members), None
+    )
+    form = members[ordered] if ordered else None
+    if form is None:
+        form = members.get(":subtasks", members.get(":tasks", []))
+    listed = _parts(form)
+    found: dict[str, list[str]] = {}
+    for number, each in enumerate(listed):
+        if len(each) == 2 and isinstance(each[1], list):  # noqa: PLR2004 - with a label
+            found[str(each[0])] = each[1]
+        else:
+            found[f"#{number}"] = each
+    names = list(found)
+    if ordered:
+        return found, list(pairwise(names))
+    pairs = []
+    for each in _parts(members.get(":ordering", [])):
+        word, *two = each
+        if word != "<" or len(two) != 2 or not {*two} <= {*names}:  # noqa: PLR2004
+            msg = f"{each} is no order of subtasks"
+            raise InvalidTaskError(msg)
+        pairs.append((two[0], two[1]))
+    return found, pairs
+
+
+def _parts(form: Any) -> list[list[Any]]:
+    if not form:
+        return []
+    return list(form[1:]) if form[0] == "and" else [form]
+
+
+# -- meaning -----------------------------------------------------------------------
+
+
+def _ground(atom: Sequence[Any], bound: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(bound.get(word, word) for word in atom)
+
+
+def _holds(
+    form: Any, bound: Binding, has: Callable[[Any], bool], world: _World
+) -> bool:
+    """Whether a condition holds, where *has* says which atoms do."""
+    if not form:
+        return True
+    word, *rest = form
+    if word == "and":
+        return all(_holds(each, bound, has, world) for each in rest)
+    if word == "or":
+        return any(_holds(each, bound, has, world) for each in rest)
+    if word == "not":
+        return not _holds(rest[0], bound, has, world)
+    if word == "imply":
+        return any(
+            _holds(each, bound, has, world) for each in (["not", rest[0]], rest[1])
+        )
+    if word == "=":
+        first, then = _ground(rest, bound)
+        return first == then
+    if word in ("forall", "exists"):
+        every = (
+            _holds(rest[1], bound | more, has, world)
+            for more in _values(rest[0], world)
+        )
+        return all(every) if word == "forall" else any(every)
+    return has(_ground(form, bound))
+
+
+def _values(words: Sequence[Any], world: _World) -> Iterator[Binding]:
+    typed = _typed(words)
+    for found in product(*(world.of(kind) for _, kind in typed)):
+        yield {name: value for (name, _), value in zip(typed, found, strict=True)}
+
+
+def _effects(
+    form: Any, bound: Binding, has: Callable[[Any], bool], world: _World
+) -> tuple[set[Any], set[Any]]:
+    """The atoms that an effect adds, and those that it takes away."""
+    if not form:
+        return set(), set()
+    word, *rest = form
+    if word == "not":
+        return set(), {_ground(rest[0], bound)}
+    parts: list[tuple[Any, Binding]] = []
+    if word == "and":
+        parts = [(each, bound) for each in rest]
+    elif word == "when":
+        parts = [(rest[1], bound)] if _holds(rest[0], bound, has, world) else []
+    elif word == "forall":
+        parts = [(rest[1], bound | more) for more in _values(rest[0], world)]
+    else:
+        return {_ground(form, bound)}, set()
+    added: set[Any] = set()
+    gone: set[Any] = set()
+    for each, known in parts:
+        more, less = _effects(each, known, has, world)
+        added |= more
+        gone |= less
+    return added, gone
+
+
+def _applying(action: _Action, world: _World) -> Callable[..., State | None]:
+    def apply(state: State, *args: str) -> State | None:
+        if len(args) != len(action.parameters):
+            return None
+        bound: Binding = {}
+        for (name, kind), value in zip(action.parameters, args, strict=True):
+            if value not in world.of(kind):
+                return None
+            bound[name] = value
+
+        def has(atom: Any) -> bool:
+            return bool(state.get(atom, False))
+
+        if not _holds(action.needs, bound, has, world):
+            return None
+        added, gone = _effects(action.effect, bound, has, world)
+        changes = dict.fromkeys(sorted(gone), False)
+        return state.changed(changes | dict.fromkeys(sorted(added), True))
+
+    return apply
+
+
+def _decomposing(members: Mapping[str, Any], world: _World) -> Callable[..., Any]:
+    """The method of a section: it yields a way for each value of its variables."""
+    given = members[":task"][1:]
+    kinds = dict(_typed(members.get(":parameters", [])))
+    needs = _parts(members.get(":precondition", []))
+    needs += _parts(members.get(":constraints", []))
+    subtasks, before = _subtasks(members)
+    free = [name for name in kinds if name not in given]
+    used = [{w for w in _words(need) if w in kinds} for need in needs]
+
+    def decompose(state: State, *args: str) -> Iterator[list[tuple[str, ...]]]:
+        def has(atom: Any) -> bool:
+            return bool(state.get(atom, False))
+
+        bound = dict(zip(given, args, strict=False))
+        for name, value in bound.items():
+            if name in kinds and value not in world.of(kinds[name]):
+                return
+        for found in _bindings(free, kinds, bound, needs, used, has, world):
+            for order in _orders(list(subtasks), before):
+                yield [_ground(subtasks[label], found) for label in order]
+
+    return decompose
+
+
+def _words(form: Any) -> Iterator[str]:
+    stack = [form]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, list):
+            stack += each
+        else:
+            yield each
+
+
+def _bindings(
+    free: Sequence[str],
+    kinds: Mapping[str, str],
+    bound: Binding,
+    needs: Sequence[Any],
+    used: Sequence[set[str]],
+    has: Callable[[Any], bool],
+    world: _World,
+) -> Iterator[Binding]:
+    """Values of the free variables for which all conditions hold."""
+    stack: list[tuple[int, Binding]] = [(0, bound)]
+    while stack:
+        place, known = stack.pop()
+        names = {*known}
+        last = free[place - 1] if place else None
+        if not all(
+            _holds(need, known, has, world)
+            for need, words in zip(needs, used, strict=True)
+            if words <= names and (last is None or last in words)
+        ):
+            continue
+        if place == len(free):
+            yield known
+            continue
+        name = free[place]
+        values = list(world.of(kinds[name]))
+        stack += [(place + 1, {**known, name: value}) for value in reversed(values)]
+
+
+def _orders(
+    names: Sequence[str], before: Sequence[tuple[str, str]]
+) -> Iterator[list[str]]:
+    """The orders of subtasks that are allowed, first the one in which they stand."""
+    stack: list[list[str]] = [[]]
+    while stack:
+        done = stack.pop()
+        if len(done) == len(names):
+            yield done
+            continue
+        ready = [
+            name
+            for name in names
+            if name not in done
+            and all(first in done for first, then in before if then == name)
+        ]
+        stack += [[*done, name] for name in reversed(ready)]

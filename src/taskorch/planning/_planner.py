@@ -1,0 +1,987 @@
+"""`orch.planner`: from a request to a plan that is right, estimated and in order."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import attrs
+
+from taskorch._limits import NS
+from taskorch.errors import InvalidTaskError, PlanningError, TaskorchError
+from taskorch.model import Task, TaskFilter, TaskState, check_seconds
+from taskorch.model._show import show
+from taskorch.planning._domain import Domain, _code
+from taskorch.planning._estimates import Estimator
+from taskorch.planning._gtpyhop import GtpyhopDomain
+from taskorch.planning._learning import Bandit, Chosen
+from taskorch.planning._patterns import Proposal, Template, proposals
+from taskorch.planning._problems import (
+    changed,
+    critical_path,
+    dependencies_of,
+    failing,
+    named_by,
+    needs_of,
+    order_edges,
+    problem_of,
+    requirements_of,
+    smallest_conflict,
+)
+from taskorch.planning._scheduling import (
+    RULES,
+    Problem,
+    Schedule,
+    parallel,
+    topological,
+)
+from taskorch.planning._stages import (
+    DependencyResolver,
+    Draft,
+    Given,
+    InterferenceResolver,
+    LibraryDecomposer,
+    PlanOptimizer,
+    PlanValidator,
+    RequestParser,
+    RuleParser,
+    SearchOptimizer,
+    SimulatedValidator,
+    TaskDecomposer,
+)
+from taskorch.planning._values import (
+    Before,
+    Choice,
+    Constraint,
+    Deadline,
+    ExecutionPlan,
+    MaxCost,
+    MaxPeak,
+    PlanFinding,
+    PlannedTask,
+    Quantity,
+    ResourceEstimate,
+    TaskRequest,
+    ValidationResult,
+)
+from taskorch.policies._router import PINNED
+from taskorch.runtime import _listing
+from taskorch.runtime._work import after_of, task_of
+from taskorch.simulation._plans._chance import history_of
+from taskorch.simulation._plans._plan import Means, means_of
+from taskorch.simulation._plans._simulate import simulate
+from taskorch.workflows import Workflow
+from taskorch.workflows._names import guess
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
+
+#: Plans that are kept.
+_KEPT: Final = 256
+#: Decompositions of which one must meet the constraints.
+_TRIED: Final = 64
+#: Of a normal distribution, how far the P90 is from the median.
+_Z90: Final = 1.2816
+#: When a limit is near: this share of it is taken.
+_NEAR: Final = 0.8
+_DEFAULT_RULE: Final = next(iter(RULES))
+
+
+class Planner:
+    """
+    Makes plans of requests, and says what they take.
+
+    It has five stages, each of which can be replaced by an object with its one method:
+    `parser`, `decomposer`, `resolver`, `optimizer`, `validator`.
+
+    Args:
+        runtime: The orchestrator's.
+    """
+
+    def __init__(
+        self,
+        # Any: the public type does not drag the runtime along.
+        runtime: Any,
+    ) -> None:
+        self._rt: Runtime = runtime
+        #: The stages.
+        self.parser: RequestParser = RuleParser()
+        self.decomposer: TaskDecomposer = LibraryDecomposer(self)
+        self.resolver: DependencyResolver = InterferenceResolver()
+        self.optimizer: PlanOptimizer = SearchOptimizer()
+        self.validator: PlanValidator = SimulatedValidator(self)
+        #: What tasks take, from what was measured.
+        self.estimator: Estimator = Estimator()
+        #: The domains and the templates by their names.
+        self.domains: dict[str, Domain | GtpyhopDomain] = {}
+        self.templates: dict[str, Template] = {}
+        #: Whether rules and methods are chosen by what came of them.
+        self.learns: bool = False
+        #: What was learnt of the rules of order.
+        self.rules: Bandit = Bandit(list(RULES))
+        self._methods: dict[tuple[str, tuple[str, ...]], Bandit] = {}
+        self._pending: list[tuple[Bandit, Chosen]] = []
+        self._chosen: OrderedDict[str, list[tuple[Bandit, Chosen]]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[dict[str, str], ExecutionPlan]] = (
+            OrderedDict()
+        )
+        #: Of each type, the end of the latest measurement that was taken in.
+        self._learnt: dict[str, int] = {}
+        #: Questions about proposals that nobody has answered yet.
+        self._asked: list[tuple[Any, Proposal, str | None]] = []
+        self._lock = threading.RLock()
+
+    # -- what is known -------------------------------------------------------------
+
+    def domain(self, name: str | Domain | GtpyhopDomain) -> Any:
+        """The domain *name*, which is made if there is none; or take one in."""
+        if isinstance(name, Domain | GtpyhopDomain):
+            self.domains[name.name] = name
+            return name
+        if name not in self.domains:
+            self.domains[name] = Domain(name)
+        return self.domains[name]
+
+    def template(
+        self, name: str, *, version: str = "1"
+    ) -> Callable[[Callable[..., Workflow]], Callable[..., Workflow]]:
+        """
+        Decorate a function that makes the workflow of requests of the type *name*.
+
+        Args:
+            name: The type. One that is known is replaced if the version is another.
+            version: The version.
+
+        Raises:
+            InvalidTaskError: There is one of this name and version.
+        """
+
+        def add(build: Callable[..., Workflow]) -> Callable[..., Workflow]:
+            if not callable(build):
+                msg = f"a template is a function, not {show(build)}"
+                raise InvalidTaskError(msg)
+            known = self.templates.get(name)
+            if known is not None and known.version == version:
+                msg = f"there is a template {name!r} of version {version} already"
+                raise InvalidTaskError(msg, hint="say another version=")
+            self.templates[name] = Template(name, version, build)
+            return build
+
+        return add
+
+    def types(self) -> tuple[str, ...]:
+        """The types of requests that can be planned."""
+        found = [name for domain in self.domains.values() for name in domain.tasks]
+        agents = means_of(self._rt).agents
+        found += [*self.templates, *(c for a in agents for c in sorted(a.capabilities))]
+        return tuple(dict.fromkeys(found))
+
+    def prefer(self, task: str, methods: Sequence[str]) -> str | None:
+        """Which method of a task is tried first; None: as they stand."""
+        if not self.learns:
+            return None
+        key = task, tuple(methods)
+        bandit = self._methods.setdefault(
+            key, Bandit(methods, floor=min(0.05, 0.5 / len(methods)))
+        )
+        chosen = bandit.choose(task)
+        self._pending.append((bandit, chosen))
+        return chosen.arm
+
+    # -- planning ------------------------------------------------------------------
+
+    def plan(self, request: Given, *, cache: bool = True) -> ExecutionPlan:
+        """
+        The plan of a request; nothing is started.
+
+        Args:
+            request: A `TaskRequest`, a document of one, or a text.
+            cache: Whether a plan that was made for the same may be given again.
+
+        Raises:
+            UsageError: The request is not well formed.
+            PlanningError: No plan meets it: `conflict` has the fewest constraints that
+                cannot hold together, `trace` what was tried.
+        """
+        with self._lock:
+            self._take_answers()
+        asked = self.parser.parse(request, self.types())
+        if not isinstance(asked, TaskRequest):
+            msg = f"the parser gave {show(asked)}: a TaskRequest is needed"
+            raise PlanningError(msg)
+        with self._lock:
+            self._learn()
+            means = means_of(self._rt)
+            self._refuse_past(asked)
+            self._refuse_unknown(asked, means)
+            key, why = self._key(asked), "not asked"
+            if cache:
+                found, why = self._cached(key, asked)
+                if found is not None:
+                    return found
+            self._pending = []
+            plan = self._made(asked, means)
+            plan = attrs.evolve(plan, cache=why)
+            if self._pending:
+                self._chosen[plan.id] = self._pending
+            self._keep(key, plan)
+            return plan
+
+    def _made(self, request: TaskRequest, means: Means) -> ExecutionPlan:
+        constraints = _constraints(request, self._rt.now())
+        conflict: tuple[tuple[Constraint, ...], str] | None = None
+        rejected: list[str] = []
+        found = self.decomposer.decompose(request)
+        for number, each in enumerate(found):
+            draft = self._with_request(self.resolver.resolve(each, request), request)
+            tasks = self._tasks(draft)
+            ordered = _ordered(draft, constraints, tasks)
+            if ordered is not draft:
+                draft, tasks = ordered, self._tasks(ordered)
+            problem, _ = problem_of(
+                tasks, draft.workflow, means, constraints=constraints
+            )
+            why = failing(constraints, tasks, problem)
+            if why is None:
+                if rejected:
+                    choice = draft.choices
+                    first = [(f"way {n + 1}", said) for n, said in enumerate(rejected)]
+                    choice = (
+                        Choice(request.type, f"way {number + 1}", tuple(first)),
+                        *choice,
+                    )
+                    draft = attrs.evolve(draft, choices=choice)
+                return self._plan_of(request, draft, tasks, problem, constraints)
+            rejected.append(why)
+            one = smallest_conflict(constraints, tasks, problem)
+            if one is not None and (conflict is None or len(one[0]) < len(conflict[0])):
+                conflict = one
+            if number + 1 >= _TRIED:
+                break
+        if conflict is None:
+            msg = f"the decomposer found no way to do {request.type!r}"
+            raise PlanningError(msg)
+        names = tuple(str(each) for each in conflict[0])
+        said = " and ".join(names) or "what it needs"
+        verb = "cannot hold together" if len(names) > 1 else "cannot hold"
+        msg = f"request {request.id!r}: {said} {verb}: {conflict[1]}"
+        raise PlanningError(msg, conflict=names, trace=tuple(rejected[:8]))
+
+    def _refuse_past(self, request: TaskRequest) -> None:
+        deadline = request.deadline
+        if isinstance(deadline, datetime):
+            left = deadline.timestamp() - self._rt.now() / NS
+            if left <= 0:
+                msg = f"the deadline of request {request.id!r} was {-left:.0f} s ago"
+                raise PlanningError(
+                    msg, conflict=("the deadline",), hint="say a later one"
+                )
+
+    def _refuse_unknown(self, request: TaskRequest, means: Means) -> None:
+        """
+        Refuse what no agent has, where there are agents.
+
+        Raises:
+            PlanningError: A requirement is unknown.
+        """
+        known = sorted({c for agent in means.agents for c in agent.capabilities})
+        missing = [need for need in request.requirements if need not in known]
+        if missing and known:
+            near = guess(missing[0], known)
+            msg = f"no agent has what request {request.id!r} requires: "
+            msg += f"{', '.join(map(repr, missing))}{near}"
+            raise PlanningError(
+                msg,
+                conflict=tuple(f"the requirement {need}" for need in missing),
+                hint=f"agents have {', '.join(known)}",
+            )
+
+    def _with_request(self, draft: Draft, request: TaskRequest) -> Draft:
+        """What a request says of all its tasks."""
+        if not isinstance(draft, Draft):
+            msg = f"the resolver gave {show(draft)}: a Draft is needed"
+            raise PlanningError(msg)
+        options: dict[str, dict[str, Any]] = {}
+        for name in draft.workflow:
+            task = draft.workflow[name].task
+            said: dict[str, Any] = {}
+            if request.priority:
+                said["priority"] = task.priority + request.priority
+            needs = needs_of(task)
+            if request.requirements and needs is not None:
+                said["requires"] = tuple(sorted(needs | {*request.requirements}))
+            if request.deadline is not None and task.deadline is None:
+                said["deadline"] = request.deadline
+            if said:
+                options[name] = said
+        if not options:
+            return draft
+        return attrs.evolve(draft, workflow=changed(draft.workflow, options))
+
+    def _tasks(self, draft: Draft) -> list[PlannedTask]:
+        made = []
+        for name, above in draft.workflow.dependencies.items():
+            task = draft.workflow[name].task
+            cost = draft.costs.get(name)
+            known = None if cost else self.estimator.cost(task.type, task.payload)
+            made.append(
+                PlannedTask(
+                    id=name,
+                    type=task.type,
+                    duration=self._duration(task),
+                    cost=float(known if known is not None else cost or 0.0),
+                    resources=task.resources,
+                    memory_mb=self.estimator.memory(task.type, task.payload),
+                    agent=(task.metadata or {}).get(PINNED),
+                    after=above,
+                )
+            )
+        return made
+
+    def _duration(self, task: Task) -> Quantity:
+        if task.expected is not None:
+            known = self.estimator.known(task.type)
+            wide = known.p90 / float(known) if known else 1.0
+            return Quantity(task.expected, task.expected * wide, "said")
+        return self.estimator.duration(task.type, task.payload)
+
+    def _plan_of(
+        self,
+        request: TaskRequest,
+        draft: Draft,
+        tasks: Sequence[PlannedTask],
+        problem: Problem,
+        constraints: Sequence[Constraint],
+    ) -> ExecutionPlan:
+        order = topological(problem.parents, RULES[_DEFAULT_RULE](problem))
+        starts, ends = parallel(problem, order)
+        options: dict[str, dict[str, Any]] = {
+            task.id: {"expected": float(task.duration)}
+            for task in tasks
+            if draft.workflow[task.id].task.expected is None
+        }
+        plan = ExecutionPlan(
+            id=request.id,
+            request=request,
+            workflow=changed(draft.workflow, options),
+            tasks=tuple(tasks[n] for n in order),
+            dependencies=dependencies_of(draft.workflow, draft.reasons),
+            resource_requirements=requirements_of(problem, starts, tasks),
+            estimated_duration=Quantity(max(ends, default=0) / 1000),
+            estimated_cost=round(math.fsum(task.cost for task in tasks), 9),
+            critical_path=critical_path(problem, tasks),
+            choices=draft.choices,
+        )
+        return self._timed(plan, constraints)
+
+    def _timed(
+        self, plan: ExecutionPlan, constraints: Sequence[Constraint], least: float = 0.0
+    ) -> ExecutionPlan:
+        """*plan* with what the simulator says of its duration, and what binds."""
+        seconds = float(plan.estimated_duration)
+        report = self._simulated(plan)
+        if report is not None and not report.never and not report.failed:
+            seconds = max(report.makespan, least)
+        by_id = {task.id: task.duration for task in plan.tasks}
+        spread = math.fsum(
+            ((by_id[name].p90 - float(by_id[name])) / _Z90) ** 2
+            for name in plan.critical_path
+        )
+        high = seconds + _Z90 * math.sqrt(spread)
+        duration = Quantity(seconds, high, "simulated")
+        plan = attrs.evolve(plan, estimated_duration=duration)
+        return attrs.evolve(plan, binding=_binding(plan, constraints))
+
+    def _simulated(self, plan: ExecutionPlan) -> Any:
+        try:
+            return simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
+        except TaskorchError:
+            return None
+
+    # -- the rest of what the seed asks --------------------------------------------
+
+    def validate(self, plan: ExecutionPlan) -> ValidationResult:
+        """
+        Whether a plan can be carried out here and now: the simulator says so.
+
+        Raises:
+            InvalidTaskError: It is no plan.
+        """
+        _check_plan(plan)
+        return self.validator.validate(plan)
+
+    def look(self, plan: ExecutionPlan) -> tuple[list[PlanFinding], float | None]:
+        """What is wrong with a plan, and how long it takes in the simulator."""
+        found: list[PlanFinding] = []
+        try:
+            self._refuse_past(plan.request)
+        except PlanningError as error:
+            found.append(PlanFinding("deadline_past", error.message, "the request"))
+        means = means_of(self._rt)
+        known = {agent.name for agent in means.agents}
+        gone = sorted({t.agent for t in plan.tasks if t.agent} - known)
+        found += [
+            PlanFinding(
+                "agent_gone",
+                f"agent {name} is not there: the router chooses another",
+                "pins of the plan",
+                is_fatal=False,
+            )
+            for name in gone
+        ]
+        if plan.request.requirements and all(
+            needs_of(plan.workflow[name].task) is None for name in plan.workflow
+        ):
+            text = "its requirements do nothing: its tasks are calls and programs"
+            found.append(PlanFinding("no_effect", text, "requirements", is_fatal=False))
+        try:
+            report = simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
+        except TaskorchError as error:
+            found.append(PlanFinding(error.code, error.message, error.hint or ""))
+            return found, None
+        found += [
+            PlanFinding("never", f"{name} would never run", why)
+            for name, why in report.never.items()
+        ]
+        found += [
+            PlanFinding("failed", f"{name} would fail", why)
+            for name, why in report.failed.items()
+        ]
+        found += [
+            PlanFinding("assumed", text, "the simulator", is_fatal=False)
+            for text in report.assumed
+        ]
+        ended = not report.never and not report.failed
+        found += self._broken(plan, report, ended=ended)
+        return found, report.makespan if ended else None
+
+    def _broken(  # noqa: C901 - a case a constraint
+        self, plan: ExecutionPlan, report: Any, *, ended: bool
+    ) -> Iterator[PlanFinding]:
+        """The constraints that do not hold in the simulator."""
+        ends = {one.task_id: one.end for one in report.schedule}
+        starts: dict[str, float] = {}
+        for one in report.schedule:
+            starts.setdefault(one.task_id, one.start)
+        for each in _constraints(plan.request, self._rt.now()):
+            said = str(each)
+            if isinstance(each, Deadline) and ended:
+                if report.makespan > each.seconds + 1e-9:
+                    text = f"it takes {report.makespan:g} s, and misses {said}"
+                    cause = f"critical path: {' → '.join(plan.critical_path)}"
+                    yield PlanFinding("deadline", text, cause)
+            elif isinstance(each, MaxCost):
+                if plan.estimated_cost > each.amount + 1e-9:
+                    text = f"it costs {plan.estimated_cost:g}, and breaks {said}"
+                    yield PlanFinding("cost", text, "the costs of its tasks")
+            elif isinstance(each, MaxPeak):
+                peak = report.peak.resources.get(each.resource, 0.0)
+                if peak > each.amount + 1e-6:
+                    text = f"{peak:g} {each.resource} are in use at once"
+                    yield PlanFinding(
+                        "peak", f"{text}: it breaks {said}", "optimize puts it in order"
+                    )
+            elif isinstance(each, Before):
+                late = [
+                    (a, b)
+                    for a in named_by(plan.tasks, each.first)
+                    for b in named_by(plan.tasks, each.then)
+                    if a != b and starts.get(b, 0.0) < ends.get(a, 0.0) - 1e-9
+                ]
+                for first, then in late[:3]:
+                    text = f"{then} would begin before {first} has ended"
+                    yield PlanFinding("before", text, said)
+
+    def optimize(
+        self,
+        plan: ExecutionPlan,
+        *,
+        seconds: float = 1.0,
+        seed: int = 0,
+        speeds: Mapping[str, float] | None = None,
+        waits: bool = True,
+    ) -> ExecutionPlan:
+        """
+        The plan in a better order; never worse than it was.
+
+        What comes of it is an order, by priorities and by waits, and which agent is to
+        do what, where they differ: no times, so that a wrong estimate costs little.
+
+        Args:
+            plan: The plan.
+            seconds: How long is looked for a better one.
+            seed: Repeats what is drawn.
+            speeds: By agent, how fast it is, where the usual is 1; None: as measured.
+            waits: Whether a task may be let wait for another that it does not need,
+                where the order of priorities does not suffice. If that one fails for
+                good, the other stays blocked until somebody runs it again or decides.
+
+        Raises:
+            InvalidTaskError: An argument is not well formed.
+        """
+        _check_plan(plan)
+        seconds = check_seconds("seconds", seconds)
+        if seconds > 3600:  # noqa: PLR2004 - an hour
+            msg = f"seconds is at most 3,600, not {seconds:g}"
+            raise InvalidTaskError(msg)
+        _check_speeds(speeds)
+        if not plan.tasks:
+            return plan
+        means = means_of(self._rt)
+        constraints = _constraints(plan.request, self._rt.now())
+        problem, agents = problem_of(
+            plan.tasks, plan.workflow, means, constraints=constraints, speeds=speeds
+        )
+        if failing((), plan.tasks, problem) is not None or not _fits(problem):
+            return attrs.evolve(plan, optimizer="as it was: it does not fit here")
+        best, bound = self._search(problem, seconds, seed)
+        best.agents[:] = best.agents or [None] * len(problem)
+        return self._better(
+            plan, problem, best, bound, agents, constraints, waits=waits
+        )
+
+    def _search(
+        self, problem: Problem, seconds: float, seed: int
+    ) -> tuple[Schedule, int]:
+        end = monotonic() + seconds
+        chosen = None
+        optimizer = self.optimizer
+        if self.learns and isinstance(optimizer, SearchOptimizer):
+            context = _context_of(problem)
+            chosen = self.rules.choose(context)
+            found, bound = optimizer.optimize(problem, seconds, seed, [chosen.arm])
+            span = found.makespan
+            self.rules.reward(chosen, min(1.0, bound / span) if span else 1.0)
+        else:
+            answer: Any = optimizer.optimize(problem, seconds, seed)
+            _check_schedule(problem, answer)
+            found, bound = answer
+        if monotonic() > end + 10:
+            how = f"{found.how}, {monotonic() - end:.0f} s too late"
+            found = attrs.evolve(found, how=how)
+        return found, bound
+
+    def _better(
+        self,
+        plan: ExecutionPlan,
+        problem: Problem,
+        best: Schedule,
+        bound: int,
+        agents: tuple[str, ...],
+        constraints: Sequence[Constraint],
+        *,
+        waits: bool,
+    ) -> ExecutionPlan:
+        tasks = plan.tasks
+        order = best.order()
+        edges = []
+        if waits and problem.lengths is None:
+            edges = [
+                (tasks[first].id, tasks[then].id)
+                for first, then in order_edges(problem, best)
+            ]
+        base = plan.request.priority
+        options: dict[str, dict[str, Any]] = {}
+        planned = []
+        for place, number in enumerate(order):
+            task = tasks[number]
+            own = plan.workflow[task.id].task
+            priority = base + len(order) - 1 - place
+            options[task.id] = {"priority": min(priority, 1_000_000)}
+            slot = best.agents[number]
+            agent = task.agent if slot is None else agents[slot]
+            if agent is not None:
+                options[task.id]["metadata"] = {**(own.metadata or {}), PINNED: agent}
+            planned.append(attrs.evolve(task, agent=agent))
+        reasons = {(d.task, d.needs): d.reason for d in plan.dependencies}
+        reasons |= {(then, first): "the order" for first, then in edges}
+        workflow = changed(plan.workflow, options, edges)
+        for number, task in enumerate(planned):
+            above = workflow[task.id].after
+            planned[number] = attrs.evolve(task, after=above)
+        made = attrs.evolve(
+            plan,
+            workflow=workflow,
+            tasks=tuple(planned),
+            dependencies=dependencies_of(workflow, reasons),
+            resource_requirements=requirements_of(problem, best.starts, tasks),
+            estimated_duration=Quantity(best.makespan / 1000),
+            optimizer=best.how,
+            lower_bound=bound / 1000,
+        )
+        differ = problem.lengths is not None
+        made = self._timed(made, constraints, best.makespan / 1000 if differ else 0.0)
+        if differ:
+            # The simulator knows no agents that differ: the schedule says it.
+            duration = Quantity(
+                best.makespan / 1000, made.estimated_duration.p90, "scheduled"
+            )
+            return attrs.evolve(made, estimated_duration=duration)
+        was = self._timed(plan, constraints)
+        gained = float(made.estimated_duration) < float(was.estimated_duration) - 1e-9
+        if gained or self._mends(plan, made):
+            return made
+        how = f"{plan.optimizer}; nothing better was found"
+        if bound / 1000 >= float(was.estimated_duration) - 1e-9:
+            how = f"{plan.optimizer}: as good as can be"
+        return attrs.evolve(was, optimizer=how, lower_bound=bound / 1000)
+
+    def _mends(self, plan: ExecutionPlan, made: ExecutionPlan) -> bool:
+        """Whether constraints hold of *made* that do not hold of *plan*."""
+        if not any(isinstance(c, MaxPeak) for c in plan.request.constraints):
+            return False
+        before = sum(each.is_fatal for each in self.look(plan)[0])
+        return sum(each.is_fatal for each in self.look(made)[0]) < before
+
+    def estimate(self, plan: ExecutionPlan) -> ResourceEstimate:
+        """
+        What a plan takes, and how right such estimates were so far.
+
+        Raises:
+            InvalidTaskError: It is no plan.
+        """
+        _check_plan(plan)
+        with self._lock:
+            self._learn()
+            share, count = self.estimator.calibration
+        memory = [task.memory_mb for task in plan.tasks if task.memory_mb is not None]
+        return ResourceEstimate(
+            duration=plan.estimated_duration,
+            cost=plan.estimated_cost,
+            memory_mb=max(memory, key=lambda each: each.p90, default=None),
+            requirements=plan.resource_requirements,
+            tasks=plan.tasks,
+            calibration=share,
+            calibrated=count,
+        )
+
+    # -- learning ------------------------------------------------------------------
+
+    def reward(self, plan: ExecutionPlan, seconds: float) -> None:
+        """
+        Say how long a plan really took: its methods are chosen by that from then on.
+
+        Raises:
+            InvalidTaskError: It is no plan, or *seconds* no duration.
+        """
+        _check_plan(plan)
+        seconds = check_seconds("seconds", seconds, zero=False)
+        foretold = float(plan.estimated_duration)
+        value = foretold / (foretold + seconds) if foretold else 0.5
+        for bandit, chosen in self._chosen.pop(plan.id, ()):
+            bandit.reward(chosen, value)
+
+    def _learn(self) -> None:
+        """Take in what was measured since."""
+        rt = self._rt
+        if not rt.opened and rt.committer is not None:
+            if not self._learnt:
+                for kind, lengths in history_of(rt).items():
+                    self._learnt[kind] = 0
+                    for length in lengths:
+                        self.estimator.observe(kind, length / NS)
+            return
+        fresh: list[tuple[int, int, str]] = []
+        with rt.lock:
+            for kind, row in rt.kernel.types.items():
+                since = self._learnt.get(kind, 0)
+                for *_, started, ended in reversed(row.samples):
+                    if ended <= since:
+                        break
+                    fresh.append((ended, started, kind))
+            payloads = self._payloads(fresh)
+        for key in sorted(fresh):
+            ended, started, kind = key
+            self.estimator.observe(kind, (ended - started) / NS, payloads.get(key))
+            self._learnt[kind] = max(self._learnt.get(kind, 0), ended)
+
+    def _payloads(
+        self, fresh: Sequence[tuple[int, int, str]]
+    ) -> dict[tuple[int, int, str], Any]:
+        """Under the lock: what these tasks were about, as far as it is in memory."""
+        if not fresh:
+            return {}
+        wanted = set(fresh)
+        found: dict[tuple[int, int, str], Any] = {}
+        for row in self._rt.kernel.tasks.values():
+            key = row.ended_ns, row.started_ns, row.bucket.spec.type
+            if row.state is TaskState.COMPLETED and key in wanted:
+                found[key] = task_of(row).payload
+        return found
+
+    def propose(self, *, least: int = 3) -> list[Proposal]:
+        """
+        Parts of the runs in memory that came back at least so often, the largest first.
+
+        Raises:
+            InvalidTaskError: *least* is below 2.
+        """
+        rt = self._rt
+        rt.look_up()
+        with rt.lock:
+            above = {
+                row.id: after_of(row.cargo)
+                for row in rt.kernel.tasks.values()
+                if "/" in row.id
+            }
+        statuses = list(_listing.listed(rt, TaskFilter()))
+        return proposals(statuses, lambda name: above.get(name, ()), least=least)
+
+    def ask(
+        self,
+        proposal: Proposal,
+        name: str | None = None,
+        *,
+        who: Iterable[str] | None = None,
+    ) -> str:
+        """
+        Ask people whether a proposal shall be a template; it is, once they approve.
+
+        Args:
+            proposal: The proposal.
+            name: The type of the requests of which it makes plans.
+            who: Who may answer; None is anybody.
+
+        Returns:
+            The id of the question, for `orch.answer`.
+
+        Raises:
+            UsageError: An argument is not well formed, or the orchestrator has stopped.
+        """
+        _check_proposal(proposal)
+        asked = Task.question(
+            f"Shall {proposal} be a template?",
+            who=who,
+            details={"types": list(proposal.types), "runs": proposal.runs},
+        )
+        (handle,) = self._rt.submit_tasks((asked,))
+        with self._lock:
+            self._asked.append((handle, proposal, name))
+        return str(cast("Any", handle).task_id)
+
+    def _take_answers(self) -> None:
+        """Make templates of the proposals that were approved since."""
+        left = []
+        for handle, proposal, name in self._asked:
+            if not handle.done():
+                left.append((handle, proposal, name))
+            elif handle.status.state is TaskState.COMPLETED:
+                self.accept(proposal, name)
+        self._asked = left
+
+    def accept(self, proposal: Proposal, name: str | None = None) -> Template:
+        """Make a template of a proposal, for requests of the type *name*."""
+        _check_proposal(proposal)
+        made = proposal.template(name)
+        self.templates[made.name] = made
+        return made
+
+    # -- the cache -----------------------------------------------------------------
+
+    def _key(self, request: TaskRequest) -> str:
+        """What is the same for requests of which the plans are alike."""
+        deadline = request.deadline
+        said = (
+            request.type,
+            request.requirements,
+            request.constraints,
+            request.priority,
+            _shown(request.context),
+            deadline if deadline is None else str(deadline),
+        )
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    def _version(self, request: TaskRequest, types: Sequence[str]) -> dict[str, str]:
+        """By cause, what makes a plan another although the request is the same."""
+        means = means_of(self._rt)
+        found = {
+            "the pools have changed": repr((means.pools, means.config.concurrency)),
+            "the agents have changed": repr(
+                [
+                    (a.name, sorted(a.capabilities), a.max_concurrency)
+                    for a in means.agents
+                ]
+            ),
+            "what tasks take has changed": self.estimator.version(types),
+        }
+        for domain in self.domains.values():
+            if request.type in domain.tasks:
+                found["the code of its domain has changed"] = domain.version
+        template = self.templates.get(request.type)
+        if template is not None:
+            code = hashlib.sha256(_code(template.build)).hexdigest()
+            found["its template has changed"] = f"{template.version}/{code}"
+        stages = (self.decomposer, self.resolver)
+        found["a stage was replaced"] = repr([id(each) for each in stages])
+        return found
+
+    def _cached(
+        self, key: str, request: TaskRequest
+    ) -> tuple[ExecutionPlan | None, str]:
+        known = self._cache.get(key)
+        if known is None:
+            return None, "missed: no such request was planned yet"
+        version, plan = known
+        now = self._version(request, [task.type for task in plan.tasks])
+        for cause, value in version.items():
+            if now.get(cause) != value:
+                del self._cache[key]
+                return None, f"missed: {cause}"
+        self._cache.move_to_end(key)
+        return attrs.evolve(plan, id=request.id, request=request, cache="hit"), "hit"
+
+    def _keep(self, key: str, plan: ExecutionPlan) -> None:
+        types = [task.type for task in plan.tasks]
+        self._cache[key] = self._version(plan.request, types), plan
+        while len(self._cache) > _KEPT:
+            self._cache.popitem(last=False)
+        while len(self._chosen) > _KEPT:
+            self._chosen.popitem(last=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Planner: {len(self.domains)} domains, {len(self.templates)} templates, "
+            f"{len(self._cache)} plans>"
+        )
+
+
+def _shown(value: Any) -> str:
+    """A text that is the same for what is equal, whatever the order of its names."""
+    if isinstance(value, Mapping):
+        items = sorted((_shown(k), _shown(v)) for k, v in value.items())
+        return f"{{{items}}}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_shown, value))}]"
+    return repr(value)
+
+
+def _constraints(request: TaskRequest, now: int) -> tuple[Constraint, ...]:
+    """Those of a request, with its deadline as one of them."""
+    deadline = request.deadline
+    if deadline is None:
+        return request.constraints
+    if isinstance(deadline, datetime):
+        deadline = max(0.0, deadline.timestamp() - now / NS)
+    return (*request.constraints, Deadline(float(deadline)))
+
+
+def _ordered(
+    draft: Draft, constraints: Sequence[Constraint], tasks: Sequence[PlannedTask]
+) -> Draft:
+    """The draft in which what must come first does, unless that is a ring."""
+    edges = []
+    reasons = dict(draft.reasons)
+    for each in constraints:
+        if isinstance(each, Before):
+            firsts, thens = named_by(tasks, each.first), named_by(tasks, each.then)
+            for name, found in ((each.first, firsts), (each.then, thens)):
+                if not found:
+                    known = [task.id for task in tasks]
+                    msg = f"{each}: the plan has no task {name!r}{guess(name, known)}"
+                    raise PlanningError(msg, conflict=(str(each),))
+            for first in firsts:
+                for then in thens:
+                    if first != then:
+                        edges.append((first, then))
+                        reasons.setdefault((then, first), f"the constraint {each}")
+    if not edges:
+        return draft
+    try:
+        workflow = changed(draft.workflow, {}, edges)
+    except TaskorchError:
+        # What conflicts is named later.
+        return draft
+    return attrs.evolve(draft, workflow=workflow, reasons=reasons)
+
+
+def _binding(plan: ExecutionPlan, constraints: Sequence[Constraint]) -> str | None:
+    """The constraint of which the largest share is taken, if it is near."""
+    peaks = {each.resource: each.peak for each in plan.resource_requirements}
+    shares = []
+    for each in constraints:
+        used = limit = 0.0
+        if isinstance(each, Deadline):
+            used, limit = float(plan.estimated_duration), each.seconds
+        elif isinstance(each, MaxCost):
+            used, limit = plan.estimated_cost, each.amount
+        elif isinstance(each, MaxPeak):
+            used, limit = peaks.get(each.resource, 0.0), each.amount
+        if limit:
+            shares.append((used / limit, f"{each}: {used:g} is taken"))
+    share, text = max(shares, default=(0.0, ""))
+    return text if share >= _NEAR else None
+
+
+def _fits(problem: Problem) -> bool:
+    """Whether each task can run alone."""
+    return all(
+        amount <= capacity
+        for need in problem.demands
+        for amount, capacity in zip(need, problem.capacities, strict=True)
+    )
+
+
+def _context_of(problem: Problem) -> str:
+    """Size, width and tightness, roughly: where another rule may be best."""
+    count = len(problem)
+    edges = sum(map(len, problem.parents))
+    work = [
+        sum(
+            d * need[r]
+            for d, need in zip(problem.durations, problem.demands, strict=True)
+        )
+        / (problem.capacities[r] or 1)
+        for r in range(len(problem.capacities))
+    ]
+    tight = max(work, default=0) > 0.7 * max(sum(problem.durations) / 4, 1)
+    size = "small" if count < 50 else "medium" if count < 200 else "large"  # noqa: PLR2004
+    width = "dense" if edges > 2 * count else "loose"
+    return f"{size}/{width}/{'tight' if tight else 'free'}"
+
+
+def _check_schedule(problem: Problem, answer: object) -> None:
+    """
+    Look at what an optimizer gave: one of the user's may be wrong.
+
+    Raises:
+        PlanningError: It is no schedule of all tasks.
+    """
+    found = answer[0] if isinstance(answer, tuple) and len(answer) == 2 else None  # noqa: PLR2004 - two
+    if not isinstance(found, Schedule) or len(found.starts) != len(problem):
+        msg = f"the optimizer gave {show(answer)}: a Schedule of all tasks, and a bound"
+        raise PlanningError(msg, hint="mend the optimizer")
+    for number, above in enumerate(problem.parents):
+        for parent in above:
+            if found.starts[number] < found.ends[parent]:
+                msg = "the optimizer let a task begin before what it waits for"
+                raise PlanningError(msg, hint="mend the optimizer")
+
+
+def _check_speeds(speeds: object) -> None:
+    if speeds is None:
+        return
+    if not isinstance(speeds, Mapping):
+        msg = f"speeds is a mapping of agents to numbers, not {show(speeds)}"
+        raise InvalidTaskError(msg)
+    for name, speed in speeds.items():
+        if not isinstance(speed, int | float) or not 0 < speed < math.inf:
+            msg = f"the speed of {show(name)} is a number above 0, not {show(speed)}"
+            raise InvalidTaskError(msg)
+
+
+def _check_proposal(proposal: object) -> None:
+    if not isinstance(proposal, Proposal):
+        msg = f"a Proposal is accepted, not {show(proposal)}"
+        raise InvalidTaskError(msg, hint="orch.planner.propose() has them")
+
+
+def _check_plan(plan: object) -> None:
+    if not isinstance(plan, ExecutionPlan):
+        msg = f"an ExecutionPlan is needed, not {show(plan)}"
+        raise InvalidTaskError(msg, hint="orch.planner.plan(request) makes one")

@@ -1,0 +1,348 @@
+"""From the tasks of a plan to a problem of order, and from its answer to a workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from itertools import combinations
+from typing import Any, Final
+
+import attrs
+
+from taskorch.model import LOCAL, Agent, Task
+from taskorch.planning._scheduling import (
+    Problem,
+    Schedule,
+    parallel,
+    tails,
+    topological,
+)
+from taskorch.planning._values import (
+    Before,
+    Constraint,
+    Deadline,
+    Dependency,
+    MaxCost,
+    MaxPeak,
+    PlannedTask,
+    ResourceRequirement,
+)
+from taskorch.simulation._plans._plan import Means
+from taskorch.workflows import Workflow
+
+#: Time units of a second.
+_UNIT: Final = 1_000
+_SCALE: Final = 1_000_000
+#: Beyond that many constraints, one conflict is found, and not the smallest.
+_MANY: Final = 12
+
+
+def ticks(seconds: float) -> int:
+    """Seconds in the time units of a problem."""
+    return round(seconds * _UNIT)
+
+
+def needs_of(task: Task) -> frozenset[str] | None:
+    """Capabilities that the agent of a task must have; None: no agent does it."""
+    if isinstance(task.payload, LOCAL):
+        return None
+    return frozenset((task.type,) if task.requires is None else task.requires)
+
+
+def problem_of(
+    tasks: Sequence[PlannedTask],
+    workflow: Workflow,
+    means: Means,
+    *,
+    constraints: Iterable[Constraint] = (),
+    speeds: Mapping[str, float] | None = None,
+) -> tuple[Problem, tuple[str, ...]]:
+    """
+    The problem of the order of *tasks*, and the names of the agents in it.
+
+    Args:
+        tasks: What is known of them.
+        workflow: The tasks themselves.
+        means: What there is.
+        constraints: Those of peaks narrow what there is.
+        speeds: By agent, how fast it is, where the usual is 1.
+    """
+    place = {task.id: number for number, task in enumerate(tasks)}
+    durations = [ticks(float(task.duration)) for task in tasks]
+    parents = [[place[up] for up in task.after if up in place] for task in tasks]
+    pools = dict(means.pools)
+    for each in constraints:
+        if isinstance(each, MaxPeak):
+            most = round(each.amount * _SCALE)
+            pools[each.resource] = min(pools.get(each.resource, most), most)
+    names = [n for n in pools if any(n in task.resources for task in tasks)]
+    needs = [needs_of(workflow[task.id].task) for task in tasks]
+    able = [
+        None if need is None else tuple(a for a in means.agents if need <= _can(a))
+        for need in needs
+    ]
+    lengths, agents = _lengths(tasks, durations, able, means, speeds)
+    groups: dict[tuple[str, ...], int] = {}
+    for found in able:
+        if found and all(a.max_concurrency is not None for a in found):
+            key = tuple(a.name for a in found)
+            groups[key] = sum(a.max_concurrency or 0 for a in found)
+    demands, capacities = [], [means.config.concurrency]
+    capacities += [pools[name] for name in names] + list(groups.values())
+    for task, found in zip(tasks, able, strict=True):
+        units = dict(task.resources.units)
+        key = tuple(a.name for a in found or ())
+        demands.append(
+            [
+                1,
+                *(min(units.get(name, 0), pools[name]) for name in names),
+                *(int(key == group) for group in groups),
+            ]
+        )
+    if lengths is not None and names:
+        # What is shared besides decides: agents are left to the router.
+        lengths = None
+    return Problem(durations, parents, demands, capacities, lengths), agents
+
+
+def _can(agent: Agent) -> frozenset[str]:
+    return frozenset(agent.capabilities)
+
+
+def _lengths(
+    tasks: Sequence[PlannedTask],
+    durations: Sequence[int],
+    able: Sequence[tuple[Agent, ...] | None],
+    means: Means,
+    speeds: Mapping[str, float] | None,
+) -> tuple[list[dict[int, int]] | None, tuple[str, ...]]:
+    """How long each takes on each agent, if that differs; and their names."""
+    every = [
+        _factors(task.type, agents or (), means, speeds)
+        for task, agents in zip(tasks, able, strict=True)
+    ]
+    if all(len(set(factors.values())) <= 1 for factors in every):
+        return None, ()
+    slots: list[str] = []
+    for agent in means.agents:
+        most = min(agent.max_concurrency or len(tasks), means.config.concurrency)
+        slots += [agent.name] * min(most, len(tasks))
+    found = [
+        {
+            number: max(round(duration * factors[name]), int(duration > 0))
+            for number, name in enumerate(slots)
+            if name in factors
+        }
+        for duration, factors in zip(durations, every, strict=True)
+    ]
+    return found, tuple(slots)
+
+
+def _factors(
+    kind: str,
+    agents: Sequence[Agent],
+    means: Means,
+    speeds: Mapping[str, float] | None,
+) -> dict[str, float]:
+    """By agent, how much longer it takes than the usual."""
+    if speeds is not None:
+        return {agent.name: 1 / speeds.get(agent.name, 1.0) for agent in agents}
+    known = {
+        agent.name: record[2]
+        for agent in agents
+        if (record := means.records.get(agent.name, {}).get(kind)) and record[2] > 0
+    }
+    if not known:
+        return {agent.name: 1.0 for agent in agents}
+    mean = sum(known.values()) / len(known)
+    return {agent.name: known.get(agent.name, mean) / mean for agent in agents}
+
+
+# -- what holds of an order --------------------------------------------------------
+
+
+def critical_path(problem: Problem, tasks: Sequence[PlannedTask]) -> tuple[str, ...]:
+    """Ids of the chain that takes longest."""
+    if not tasks:
+        return ()
+    ways, children = tails(problem), problem.children()
+    roots = [n for n in range(len(tasks)) if not problem.parents[n]]
+    number = max(roots, key=lambda n: ways[n])
+    path = [tasks[number].id]
+    while children[number]:
+        number = max(children[number], key=lambda n: ways[n])
+        path.append(tasks[number].id)
+    return tuple(path)
+
+
+def requirements_of(
+    problem: Problem,
+    starts: Sequence[int],
+    tasks: Sequence[PlannedTask],
+) -> tuple[ResourceRequirement, ...]:
+    """Peak and total of each resource, if tasks start then."""
+    found = []
+    names = dict.fromkeys(name for task in tasks for name in task.resources)
+    for name in names:
+        moments: list[tuple[int, float]] = []
+        total = 0.0
+        for number, task in enumerate(tasks):
+            amount = task.resources.get(name, 0.0)
+            if amount:
+                end = starts[number] + problem.durations[number]
+                moments += [(starts[number], amount), (end, -amount)]
+                total += amount * float(task.duration)
+        peak = used = 0.0
+        for _, change in sorted(moments):
+            used += change
+            peak = max(peak, used)
+        found.append(ResourceRequirement(name, round(peak, 6), round(total, 6)))
+    return tuple(found)
+
+
+def order_edges(problem: Problem, schedule: Schedule) -> list[tuple[int, int]]:
+    """
+    The fewest waits that are looked for by which an order gives this schedule.
+
+    Whatever fits begins, the first in order first, and that may be too early for what
+    comes then. Each wait is for a task that ends in the schedule before the other
+    begins, so there is no ring.
+    """
+    order = schedule.order()
+    parents = [list(above) for above in problem.parents]
+    added: list[tuple[int, int]] = []
+    for _ in range(2 * len(problem) + 8):
+        tried = attrs.evolve(problem, parents=parents)
+        starts, ends = parallel(tried, order)
+        if max(ends, default=0) <= schedule.makespan:
+            return added
+        early = [
+            n for n in range(len(problem)) if starts[n] < schedule.starts[n] and ends[n]
+        ]
+        early.sort(key=lambda n: (starts[n], schedule.starts[n]))
+        for number in early:
+            before = [
+                n
+                for n in range(len(problem))
+                if starts[number] < schedule.ends[n] <= schedule.starts[number]
+                and n not in parents[number]
+                and problem.durations[n]
+            ]
+            if before:
+                last = max(before, key=lambda n: schedule.ends[n])
+                parents[number].append(last)
+                added.append((last, number))
+                break
+        else:
+            break
+    tried = attrs.evolve(problem, parents=parents)
+    _, ends = parallel(tried, order)
+    return added if max(ends, default=0) <= schedule.makespan else []
+
+
+def changed(
+    workflow: Workflow,
+    options: Mapping[str, Mapping[str, Any]],
+    edges: Iterable[tuple[str, str]] = (),
+) -> Workflow:
+    """*workflow* with other *options* of its tasks, and more that they wait for."""
+    made = copy(workflow)
+    made._share()
+    made._tasks = {
+        name: attrs.evolve(task, **options[name]) if name in options else task
+        for name, task in workflow._tasks.items()
+    }
+    made._added, made._awaited = {}, {n: [*w] for n, w in workflow._awaited.items()}
+    made._counts, made._graph, made._needed = dict(workflow._counts), None, None
+    for first, then in edges:
+        made.chain(first, then)
+    return made
+
+
+def dependencies_of(
+    workflow: Workflow, reasons: Mapping[tuple[str, str], str]
+) -> tuple[Dependency, ...]:
+    """What waits for what, and why."""
+    return tuple(
+        Dependency(name, up, reasons.get((name, up), "needed"))
+        for name, above in workflow.dependencies.items()
+        for up in above
+    )
+
+
+# -- constraints -------------------------------------------------------------------
+
+
+def named_by(tasks: Iterable[PlannedTask], name: str) -> list[str]:
+    """Ids of the tasks that *name* means: one by its id, or those of a type."""
+    return [task.id for task in tasks if name in (task.id, task.type)]
+
+
+def failing(  # noqa: C901, PLR0912 - a case a constraint
+    constraints: Sequence[Constraint], tasks: Sequence[PlannedTask], problem: Problem
+) -> str | None:
+    """
+    Why these *constraints* cannot hold together of these tasks; None: they may.
+
+    Only what is sure counts: bounds, and rings.
+    """
+    place = {task.id: number for number, task in enumerate(tasks)}
+    parents = [list(above) for above in problem.parents]
+    for each in constraints:
+        if isinstance(each, Before):
+            for then in named_by(tasks, each.then):
+                for first in named_by(tasks, each.first):
+                    if first != then:
+                        parents[place[then]].append(place[first])
+    ordered = attrs.evolve(problem, parents=parents)
+    ways = tails(ordered)
+    if _has_ring(parents):
+        return "tasks would wait for each other"
+    shortest = max(ways, default=0)
+    why = "its longest chain takes"
+    for each in constraints:
+        if isinstance(each, MaxPeak):
+            for task in tasks:
+                if task.resources.get(each.resource, 0.0) > each.amount:
+                    amount = task.resources[each.resource]
+                    return f"{task.id} alone needs {amount:g} {each.resource}"
+            work = sum(
+                float(t.duration) * t.resources.get(each.resource, 0.0) for t in tasks
+            )
+            least = ticks(work / each.amount) if each.amount and work else 0
+            if least > shortest:
+                shortest, why = least, f"{each.resource} alone takes"
+    limits = [each.seconds for each in constraints if isinstance(each, Deadline)]
+    if limits and shortest > ticks(min(limits)):
+        return f"{why} {shortest / _UNIT:g} s"
+    cost = sum(task.cost for task in tasks)
+    limits = [each.amount for each in constraints if isinstance(each, MaxCost)]
+    if limits and cost > min(limits) + 1e-9:
+        return f"its tasks cost {cost:g}"
+    return None
+
+
+def _has_ring(parents: Sequence[Sequence[int]]) -> bool:
+    return len(topological(parents, [0.0] * len(parents))) < len(parents)
+
+
+def smallest_conflict(
+    constraints: Sequence[Constraint], tasks: Sequence[PlannedTask], problem: Problem
+) -> tuple[tuple[Constraint, ...], str] | None:
+    """The fewest of *constraints* that cannot hold together, and why; None: all can."""
+    why = failing(constraints, tasks, problem)
+    if why is None:
+        return None
+    if len(constraints) <= _MANY:
+        for size in range(len(constraints) + 1):
+            for found in combinations(constraints, size):
+                said = failing(found, tasks, problem)
+                if said is not None:
+                    return found, said
+    kept = list(constraints)
+    for each in constraints:
+        less = [other for other in kept if other is not each]
+        said = failing(less, tasks, problem)
+        if said is not None:
+            kept, why = less, said
+    return tuple(kept), why

@@ -1,0 +1,449 @@
+"""
+In which order tasks should begin, and which agent should do each.
+
+Resources are shared by schedule generation (R. Kolisch, *Serial and parallel
+resource-constrained project scheduling methods revisited*, European Journal of
+Operational Research 90, 1996), made better by double justification (V. Valls, F.
+Ballestín and S. Quintanilla, *Justification and RCPSP: a technique that pays*, the same
+165, 2005) and by drawing the order anew within a window of the best schedule. Agents
+that differ are chosen by the earliest end (HEFT: H. Topcuoglu, S. Hariri and M. Wu,
+IEEE Transactions on Parallel and Distributed Systems 13, 2002).
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Callable, Sequence
+from random import Random
+from time import monotonic
+from typing import Final
+
+import attrs
+
+#: Without an improvement for so many tries, what is drawn anew is all of it.
+_STALE: Final = 200
+
+
+@attrs.frozen(eq=False)
+class Problem:
+    """
+    Tasks to be put in order, by their numbers.
+
+    Attributes:
+        durations: Of each task, a whole number of time units.
+        parents: Of each task, those that it waits for.
+        demands: Of each task, what it holds of each resource.
+        capacities: What there is of each resource.
+        lengths: Of each task, how long it takes on each agent that can do it; empty: no
+            agent is asked. None: there are no agents that differ.
+    """
+
+    durations: Sequence[int]
+    parents: Sequence[Sequence[int]]
+    demands: Sequence[Sequence[int]]
+    capacities: Sequence[int]
+    lengths: Sequence[dict[int, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.durations)
+
+    def children(self) -> list[list[int]]:
+        """Of each task, those that wait for it."""
+        found: list[list[int]] = [[] for _ in self.durations]
+        for number, above in enumerate(self.parents):
+            for parent in above:
+                found[parent].append(number)
+        return found
+
+
+@attrs.frozen(eq=False)
+class Schedule:
+    """When each task begins and ends, and by whom it is done."""
+
+    starts: list[int]
+    ends: list[int]
+    agents: list[int | None]
+    #: Seconds were too few to improve it, or it cannot be better.
+    how: str = ""
+
+    @property
+    def makespan(self) -> int:
+        """When all have ended."""
+        return max(self.ends, default=0)
+
+    def order(self) -> list[int]:
+        """The tasks as they begin; of those that begin at once, the first to end."""
+        return sorted(
+            range(len(self.starts)), key=lambda n: (self.starts[n], self.ends[n], n)
+        )
+
+
+def topological(parents: Sequence[Sequence[int]], keys: Sequence[float]) -> list[int]:
+    """The tasks by their keys, each after those that it waits for."""
+    waiting = [len(set(above)) for above in parents]
+    children: list[list[int]] = [[] for _ in parents]
+    for number, above in enumerate(parents):
+        for parent in set(above):
+            children[parent].append(number)
+    return _by_keys(waiting, children, keys)
+
+
+def _by_keys(
+    waiting: list[int], children: Sequence[Sequence[int]], keys: Sequence[float]
+) -> list[int]:
+    heap = [(keys[n], n) for n, count in enumerate(waiting) if not count]
+    heapq.heapify(heap)
+    order = []
+    while heap:
+        number = heapq.heappop(heap)[1]
+        order.append(number)
+        for child in children[number]:
+            waiting[child] -= 1
+            if not waiting[child]:
+                heapq.heappush(heap, (keys[child], child))
+    return order
+
+
+def tails(problem: Problem) -> list[int]:
+    """Of each task, its own time and the longest way after it."""
+    found = [0] * len(problem)
+    children = problem.children()
+    for number in reversed(topological(problem.parents, [0.0] * len(problem))):
+        longest = max((found[child] for child in children[number]), default=0)
+        found[number] = problem.durations[number] + longest
+    return found
+
+
+def lower_bound(problem: Problem) -> int:
+    """What no schedule beats: the longest way, and each resource in full use."""
+    bound = max(tails(problem), default=0)
+    for place, capacity in enumerate(problem.capacities):
+        work = sum(
+            d * need[place]
+            for d, need in zip(problem.durations, problem.demands, strict=True)
+        )
+        if capacity:
+            bound = max(bound, -(-work // capacity))
+    return bound
+
+
+def serial(  # noqa: C901, PLR0912 - the loop that all time goes into
+    problem: Problem,
+    order: Sequence[int],
+    parents: Sequence[Sequence[int]] | None = None,
+) -> tuple[list[int], list[int]]:
+    """Starts and ends if each, in this order, begins as early as it can."""
+    above = problem.parents if parents is None else parents
+    durations, demands = problem.durations, problem.demands
+    starts, ends = [0] * len(durations), [0] * len(durations)
+    # What is free from each moment on, until the next.
+    times: list[int] = [0]
+    free: list[list[int]] = [list(problem.capacities)]
+    for number in order:
+        begin = 0
+        for parent in above[number]:
+            begin = max(begin, ends[parent])
+        length = durations[number]
+        need = [(r, a) for r, a in enumerate(demands[number]) if a]
+        if not length or not need:
+            starts[number], ends[number] = begin, begin + length
+            continue
+        first = bisect_left(times, begin)
+        if first == len(times) or times[first] != begin:
+            first -= 1
+        start, place = begin, first
+        while True:
+            end = start + length
+            # Up to the end there must be enough at every moment.
+            while place < len(times) and times[place] < end:
+                have = free[place]
+                for resource, amount in need:
+                    if have[resource] < amount:
+                        break
+                else:
+                    place += 1
+                    continue
+                place += 1
+                start, first = times[place], place
+                end = start + length
+            break
+        if times[first] != start:
+            first += 1
+            times.insert(first, start)
+            free.insert(first, free[first - 1].copy())
+        last = bisect_left(times, end, first)
+        if last == len(times) or times[last] != end:
+            times.insert(last, end)
+            free.insert(last, free[last - 1].copy())
+        for have in free[first:last]:
+            for resource, amount in need:
+                have[resource] -= amount
+        starts[number], ends[number] = start, end
+    return starts, ends
+
+
+def parallel(  # noqa: C901, PLR0912 - the loop that much time goes into
+    problem: Problem, order: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """
+    Starts and ends if whatever fits begins, the first in this order first.
+
+    That is what an orchestrator does that is given the order and nothing more.
+    """
+    count = len(problem)
+    rank = [0] * count
+    for place, number in enumerate(order):
+        rank[number] = place
+    durations, demands = problem.durations, problem.demands
+    waiting = [len(set(above)) for above in problem.parents]
+    children: list[list[int]] = [[] for _ in range(count)]
+    for number, above in enumerate(problem.parents):
+        for parent in set(above):
+            children[parent].append(number)
+    starts, ends = [0] * count, [0] * count
+    free = list(problem.capacities)
+    ready = sorted(rank[n] for n in range(count) if not waiting[n])
+    running: list[tuple[int, int]] = []
+    now = 0
+    while ready or running:
+        left: list[int] = []
+        for at in ready:
+            number = order[at]
+            need = demands[number]
+            if all(free[r] >= a for r, a in enumerate(need)):
+                for r, a in enumerate(need):
+                    free[r] -= a
+                starts[number], ends[number] = now, now + durations[number]
+                heapq.heappush(running, (ends[number], number))
+            else:
+                left.append(at)
+        ready = left
+        if not running:
+            break
+        now = running[0][0]
+        while running and running[0][0] == now:
+            number = heapq.heappop(running)[1]
+            for r, a in enumerate(demands[number]):
+                free[r] += a
+            for child in children[number]:
+                waiting[child] -= 1
+                if not waiting[child]:
+                    insort(ready, rank[child])
+    return starts, ends
+
+
+def justified(
+    problem: Problem, children: Sequence[Sequence[int]], ends: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """The schedule pushed to the right as far as it goes, and then to the left."""
+    numbers = range(len(problem))
+    # Backwards in time, each as late as it can: those that end last come first.
+    back = sorted(numbers, key=lambda n: (-ends[n], n))
+    back = topological(children, _places(back))
+    late, _ = serial(problem, back, children)
+    forth = sorted(numbers, key=lambda n: (-(late[n] + problem.durations[n]), n))
+    forth = topological(problem.parents, _places(forth))
+    return serial(problem, forth)
+
+
+def _places(order: Sequence[int]) -> list[float]:
+    found = [0.0] * len(order)
+    for place, number in enumerate(order):
+        found[number] = place
+    return found
+
+
+#: Rules by which tasks are put in order, and by which the search begins.
+RULES: Final[dict[str, Callable[[Problem], list[float]]]] = {
+    "longest way first": lambda p: [-float(t) for t in tails(p)],
+    "latest start first": lambda p: [
+        d - float(t) for t, d in zip(tails(p), p.durations, strict=True)
+    ],
+    "most work first": lambda p: [
+        -float(d * (1 + sum(need)))
+        for d, need in zip(p.durations, p.demands, strict=True)
+    ],
+    "most successors first": lambda p: [-float(len(c)) for c in p.children()],
+    "shortest first": lambda p: [float(d) for d in p.durations],
+    "as they were written": lambda p: [float(n) for n in range(len(p))],
+}
+
+
+def improve(  # noqa: C901 - one loop, in order
+    problem: Problem,
+    seconds: float,
+    seed: int = 0,
+    *,
+    rules: Sequence[str] | None = None,
+    begin: Schedule | None = None,
+    stop: Callable[[], bool] = bool,
+) -> tuple[Schedule, int]:
+    """
+    The best schedule that is found in so many seconds, and the lower bound.
+
+    Args:
+        problem: What is to be put in order.
+        seconds: How long is looked.
+        seed: Repeats what is drawn.
+        rules: By which rules it begins; None is by all.
+        begin: A schedule to begin with, instead.
+        stop: Says whether somebody else has found what cannot be better.
+    """
+    end = monotonic() + seconds
+    children = problem.children()
+    bound = lower_bound(problem)
+    best: tuple[list[int], list[int]] | None = None
+    how = ""
+
+    def take(found: tuple[list[int], list[int]], name: str) -> bool:
+        nonlocal best, how
+        if best is None or max(found[1], default=0) < max(best[1], default=0):
+            best, how = found, name
+            return True
+        return False
+
+    if begin is not None:
+        best, how = (begin.starts, begin.ends), begin.how
+    for name in () if begin is not None else rules or RULES:
+        order = topological(problem.parents, RULES[name](problem))
+        for found in (serial(problem, order), parallel(problem, order)):
+            take(found, name)
+            take(justified(problem, children, found[1]), f"{name}, justified")
+        if monotonic() > end:
+            break
+    assert best is not None  # noqa: S101 - there is a rule at least
+    random = Random(seed)  # noqa: S311 - for chance, not for secrets
+    tries = stale = 0
+    current = best
+    while max(best[1], default=0) > bound and monotonic() < end and not stop():
+        tries += 1
+        found = _redrawn(problem, children, current, random, wide=stale > _STALE)
+        span = max(found[1])
+        if span <= max(current[1]) or random.random() < 0.02:  # noqa: PLR2004
+            current = found
+        if take(found, f"redrawn, after {tries} tries"):
+            stale = 0
+        else:
+            stale += 1
+            if stale % (2 * _STALE) == 0:
+                current = best
+    if max(best[1], default=0) <= bound:
+        how += ": as good as can be"
+    return Schedule(*best, agents=[None] * len(problem), how=how), bound
+
+
+def _redrawn(
+    problem: Problem,
+    children: Sequence[Sequence[int]],
+    best: tuple[list[int], list[int]],
+    random: Random,
+    *,
+    wide: bool,
+) -> tuple[list[int], list[int]]:
+    """A schedule like *best*, with the order within a part of it drawn anew."""
+    starts, ends = best
+    span = max(ends)
+    noise = span * random.choice((0.05, 0.1, 0.2, 0.4))
+    low, high = 0.0, float(span)
+    if not wide and random.random() < 0.5:  # noqa: PLR2004 - half of the tries
+        low = random.random() * span
+        high = low + span * (0.2 + 0.3 * random.random())
+    keys = [
+        start + random.uniform(-noise, noise) if low <= start <= high else float(start)
+        for start in starts
+    ]
+    found = serial(problem, topological(problem.parents, keys))
+    return justified(problem, children, found[1])
+
+
+# -- agents that differ ------------------------------------------------------------
+
+
+def heft(problem: Problem) -> Schedule:
+    """Each task, the most urgent first, where it ends first."""
+    return _placed(problem, _ranks(problem), {})
+
+
+def _ranks(problem: Problem) -> list[float]:
+    assert problem.lengths is not None  # noqa: S101 - asked if agents differ
+    mean = [
+        sum(lengths.values()) / len(lengths) if lengths else float(duration)
+        for lengths, duration in zip(problem.lengths, problem.durations, strict=True)
+    ]
+    found = [0.0] * len(problem)
+    children = problem.children()
+    for number in reversed(topological(problem.parents, [0.0] * len(problem))):
+        after = max((found[child] for child in children[number]), default=0.0)
+        found[number] = mean[number] + after
+    return found
+
+
+def _placed(
+    problem: Problem, ranks: Sequence[float], pinned: dict[int, int]
+) -> Schedule:
+    assert problem.lengths is not None  # noqa: S101 - asked if agents differ
+    count = len(problem)
+    order = topological(problem.parents, [-rank for rank in ranks])
+    starts, ends = [0] * count, [0] * count
+    agents: list[int | None] = [None] * count
+    busy: dict[int, list[tuple[int, int]]] = {}
+    for number in order:
+        ready = max((ends[parent] for parent in problem.parents[number]), default=0)
+        lengths = problem.lengths[number]
+        if not lengths:
+            starts[number], ends[number] = ready, ready + problem.durations[number]
+            continue
+        if number in pinned:
+            lengths = {pinned[number]: lengths[pinned[number]]}
+        end, start, agent = min(
+            (_gap(busy.get(agent, []), ready, length) + length, -length, agent)
+            for agent, length in lengths.items()
+        )
+        start = end + start
+        insort(busy.setdefault(agent, []), (start, end))
+        starts[number], ends[number], agents[number] = start, end, agent
+    return Schedule(starts, ends, agents, "by the earliest end of each (HEFT)")
+
+
+def _gap(busy: Sequence[tuple[int, int]], ready: int, length: int) -> int:
+    """When an agent has so much time, from *ready* on."""
+    start = ready
+    for begin, end in busy:
+        if start + length <= begin:
+            break
+        start = max(start, end)
+    return start
+
+
+def improve_agents(
+    problem: Problem, seconds: float, seed: int = 0
+) -> tuple[Schedule, int]:
+    """The best that is found for agents that differ, and the lower bound."""
+    assert problem.lengths is not None  # noqa: S101 - asked if agents differ
+    end = monotonic() + seconds
+    ranks = _ranks(problem)
+    best = heft(problem)
+    fastest = [
+        min(lengths.values()) if lengths else duration
+        for lengths, duration in zip(problem.lengths, problem.durations, strict=True)
+    ]
+    bound = max(tails(attrs.evolve(problem, durations=fastest)), default=0)
+    random = Random(seed)  # noqa: S311 - for chance, not for secrets
+    top = max(ranks, default=0.0)
+    current, current_ranks, pinned = best, ranks, dict[int, int]()
+    movable = [n for n, lengths in enumerate(problem.lengths) if len(lengths) > 1]
+    tries = 0
+    while best.makespan > bound and monotonic() < end:
+        tries += 1
+        noise = top * random.choice((0.02, 0.05, 0.1, 0.3))
+        tried = [rank + random.uniform(-noise, noise) for rank in current_ranks]
+        pins = {n: a for n, a in pinned.items() if random.random() < 0.8}  # noqa: PLR2004
+        for number in random.sample(movable, min(len(movable), random.randint(0, 3))):
+            pins[number] = random.choice(list(problem.lengths[number]))
+        found = _placed(problem, tried, pins)
+        if found.makespan <= current.makespan:
+            current, current_ranks, pinned = found, tried, pins
+        if found.makespan < best.makespan:
+            best = attrs.evolve(found, how=f"redrawn from HEFT, after {tries} tries")
+    return best, bound

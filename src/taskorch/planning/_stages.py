@@ -1,0 +1,453 @@
+"""
+The five stages of planning, each a protocol of one method, and ours for each.
+
+Parse what is given, decompose it, resolve what waits for what, put it in order, and
+validate it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+
+import attrs
+
+from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.model import Task
+from taskorch.model._show import show
+from taskorch.planning import _solver
+from taskorch.planning._domain import Decomposition, Domain, interference
+from taskorch.planning._gtpyhop import GtpyhopDomain
+from taskorch.planning._scheduling import (
+    Problem,
+    Schedule,
+    improve,
+    improve_agents,
+)
+from taskorch.planning._values import (
+    Choice,
+    Constraint,
+    Deadline,
+    ExecutionPlan,
+    MaxCost,
+    TaskRequest,
+    ValidationResult,
+)
+from taskorch.workflows import Workflow
+from taskorch.workflows._names import guess
+
+#: What it is found out of: a request, a document of one, or a text.
+Given: TypeAlias = TaskRequest | Mapping[str, Any] | str
+
+
+@attrs.frozen(eq=False)
+class Draft:
+    """
+    A workflow, and what is known of where it comes from.
+
+    Attributes:
+        workflow: The tasks.
+        reasons: Why a task waits for another, by both of their ids.
+        costs: What tasks cost, by their ids.
+        choices: Why it is as it is.
+    """
+
+    workflow: Workflow
+    reasons: Mapping[tuple[str, str], str] = attrs.field(factory=dict)
+    costs: Mapping[str, float] = attrs.field(factory=dict)
+    choices: tuple[Choice, ...] = ()
+
+
+@runtime_checkable
+class RequestParser(Protocol):
+    """Says what is meant by what was given."""
+
+    def parse(self, given: Given, known: Sequence[str]) -> TaskRequest:
+        """
+        The request in *given*; *known* are the types that can be planned.
+
+        Raises:
+            UsageError: There is none.
+        """
+        ...
+
+
+@runtime_checkable
+class TaskDecomposer(Protocol):
+    """Says by which tasks a request is done."""
+
+    def decompose(
+        self, request: TaskRequest
+    ) -> Iterable[Decomposition | Workflow | Draft]:
+        """
+        The ways in which it can be done, the best first.
+
+        Raises:
+            PlanningError: There is none.
+        """
+        ...
+
+
+@runtime_checkable
+class DependencyResolver(Protocol):
+    """Says what waits for what."""
+
+    def resolve(self, found: Any, request: TaskRequest) -> Draft:
+        """The tasks of what was decomposed, with what they wait for."""
+        ...
+
+
+@runtime_checkable
+class PlanOptimizer(Protocol):
+    """Puts tasks in order."""
+
+    def optimize(
+        self, problem: Problem, seconds: float, seed: int
+    ) -> tuple[Schedule, int]:
+        """A schedule, and what none can beat."""
+        ...
+
+
+@runtime_checkable
+class PlanValidator(Protocol):
+    """Says whether a plan can be carried out."""
+
+    def validate(self, plan: ExecutionPlan) -> ValidationResult:
+        """What is wrong with it."""
+        ...
+
+
+# -- parsing -----------------------------------------------------------------------
+
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_TIME: Final = re.compile(
+    r"\b(?:within|in under|at most|no more than)\s+(\d+(?:\.\d+)?)\s*"
+    r"(second|minute|hour|day)s?\b"
+)
+_COST: Final = re.compile(
+    r"\b(?:at most|no more than|for up to)\s+(?:\$\s*)?(\d+(?:\.\d+)?)"
+    r"(?:\s*(?:dollars|euros|units of cost|cost)\b|(?=\s*$))"
+)
+_MAX_TEXT: Final = 10_000
+
+
+class RuleParser:
+    """
+    The RequestParser that goes by rules.
+
+    Of a text it takes the one type that is named in it, a time ("within 2 hours"), a
+    cost ("at most 20 cost"), the words urgent and low priority, and `name=value` for
+    the context. All else is description: nothing in a text is carried out, imported or
+    looked up, whatever it says.
+    """
+
+    def parse(self, given: Given, known: Sequence[str]) -> TaskRequest:
+        """
+        The request in *given*.
+
+        Raises:
+            UsageError: A document is not well formed, or a text names no type that is
+                known, or several.
+        """
+        if isinstance(given, TaskRequest):
+            return given
+        if isinstance(given, Mapping):
+            return TaskRequest.from_dict(given)
+        if not isinstance(given, str):
+            msg = f"a TaskRequest, a mapping or a text is planned, not {show(given)}"
+            raise InvalidTaskError(msg)
+        if len(given) > _MAX_TEXT:
+            msg = f"a text of a request has at most {_MAX_TEXT:,} characters"
+            raise InvalidTaskError(msg)
+        return self._of_text(given, known)
+
+    def _of_text(self, text: str, known: Sequence[str]) -> TaskRequest:
+        low = text.lower()
+        # Of names of which one is in another, the longer is meant.
+        found = [
+            name
+            for name in known
+            if re.search(rf"(?<![\w-]){re.escape(_plain(name))}(?![\w-])", _plain(low))
+        ]
+        found = [
+            n
+            for n in found
+            if not any(n != o and _plain(n) in _plain(o) for o in found)
+        ]
+        if len(found) != 1:
+            what = "names several: " + ", ".join(found) if found else "names none of"
+            msg = f"the text {what} {'' if found else 'the types that can be planned'}"
+            hint = f"known are {', '.join(known) or 'none'}"
+            raise PlanningError(msg.strip(), hint=hint)
+        constraints: list[Constraint] = []
+        constraints += [
+            Deadline(float(amount) * _SECONDS[unit])
+            for amount, unit in _TIME.findall(low)
+        ]
+        constraints += [MaxCost(float(amount)) for amount in _COST.findall(low)]
+        urgent = re.search(r"\burgent(ly)?\b|\bhigh priority\b", low)
+        idle = re.search(r"\blow priority\b|\bno hurry\b", low)
+        context = dict(re.findall(r"\b([A-Za-z_]\w*)=([^\s,;]+)", text))
+        return TaskRequest(
+            id=re.sub(r"[^A-Za-z0-9_-]+", "-", found[0]).strip("-") or "request",
+            type=found[0],
+            description=text,
+            constraints=constraints,
+            priority=10 if urgent else -10 if idle else 0,
+            context=context,
+        )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.lower())
+
+
+# -- decomposing -------------------------------------------------------------------
+
+
+class LibraryDecomposer:
+    """
+    The TaskDecomposer that looks in domains, then in templates, then at agents.
+
+    Args:
+        library: What has `domains`, `templates`, `agent_types()` and `prefer`.
+    """
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+
+    def decompose(
+        self, request: TaskRequest
+    ) -> Iterator[Decomposition | Workflow | Draft]:
+        """
+        What a request of this type is done by.
+
+        Raises:
+            PlanningError: Nobody knows how to do it.
+        """
+        library = self._library
+        for domain in library.domains.values():
+            if request.type in domain.tasks:
+                yield from self._by_domain(domain, request)
+                return
+        template = library.templates.get(request.type)
+        if template is not None:
+            yield template.make(request)
+            return
+        known = library.types()
+        if request.type in known:
+            made = Workflow(_word(request.id))
+            args = request.context.get("args")
+            payload = dict(request.context) if args is None else args
+            made.add(Task(request.type, payload, id=_word(request.type)))
+            yield made
+            return
+        msg = f"nobody knows how to do {request.type!r}{guess(request.type, known)}"
+        hint = f"known are {', '.join(known) or 'none'}: make a domain, or a template"
+        raise PlanningError(msg, hint=hint)
+
+    def _by_domain(
+        self, domain: Domain | GtpyhopDomain, request: TaskRequest
+    ) -> Iterator[Decomposition]:
+        context = request.context
+        extra = context.keys() - {"args", "state"}
+        if extra:
+            msg = "the context of a task of a domain has args and state, not "
+            raise InvalidTaskError(msg + ", ".join(sorted(map(repr, extra))))
+        args = context.get("args", ())
+        if isinstance(args, str) or not isinstance(args, Sequence):
+            msg = f"context['args'] is a list of arguments, not {show(args)}"
+            raise InvalidTaskError(msg)
+        state = context.get("state", {})
+        if not isinstance(state, Mapping):
+            msg = f"context['state'] is a mapping, not {show(state)}"
+            raise InvalidTaskError(msg)
+        return domain.decompositions(
+            (request.type, *map(_frozen, args)),
+            {_frozen(name): value for name, value in state.items()},
+            prefer=self._library.prefer,
+        )
+
+
+def _frozen(value: Any) -> Any:
+    """What JSON has lists for: arguments are compared, and stand in names."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _thawed(value: Any) -> Any:
+    """Tuples as lists: what a task is given can be written down."""
+    return [*map(_thawed, value)] if isinstance(value, tuple) else value
+
+
+def _word(name: str) -> str:
+    made = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
+    return made or "plan"
+
+
+# -- resolving ---------------------------------------------------------------------
+
+
+class InterferenceResolver:
+    """The DependencyResolver that lets wait what reads for what writes."""
+
+    def resolve(self, found: Any, request: TaskRequest) -> Draft:
+        """
+        The tasks of *found*, a decomposition, a workflow or a draft.
+
+        Raises:
+            PlanningError: It is none of these.
+        """
+        if isinstance(found, Draft):
+            return found
+        if isinstance(found, Workflow):
+            return Draft(found)
+        if not isinstance(found, Decomposition):
+            msg = f"a decomposer gave {show(found)}: no decomposition and no workflow"
+            raise PlanningError(msg)
+        workflow = Workflow(_word(request.id))
+        ids: list[str] = []
+        reasons: dict[tuple[str, str], str] = {}
+        costs: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for step, needs in zip(found.steps, interference(found.steps), strict=True):
+            operator = step.operator
+            stem = _word("-".join([operator.name, *_words(step.args)]))[:60]
+            counts[stem] = counts.get(stem, 0) + 1
+            name = stem if counts[stem] == 1 else f"{stem}-{counts[stem]}"
+            options: dict[str, Any] = {
+                "id": name,
+                "type": operator.name,
+                "after": [ids[other] for other in needs],
+                "resources": operator.resources,
+                "requires": operator.requires,
+                "expected": _amount(operator.duration, step.args, operator.name),
+            }
+            if operator.run is None:
+                workflow.add(Task(payload=_thawed(step.args), **options))
+            else:
+                del options["requires"]
+                workflow.add(Task.call(operator.run, *_thawed(step.args), **options))
+            reasons |= {(name, ids[other]): why for other, why in needs.items()}
+            costs[name] = _amount(operator.cost, step.args, operator.name) or 0.0
+            ids.append(name)
+        return Draft(workflow, reasons, costs, found.choices)
+
+
+def _words(args: Iterable[Any]) -> list[str]:
+    return [str(a) for a in args if isinstance(a, str | int) and str(a)]
+
+
+def _amount(said: Any, args: tuple[Any, ...], who: str) -> float | None:
+    try:
+        value = said(*args) if callable(said) else said
+    except Exception as error:
+        msg = f"operator {who!r}: its duration or cost failed: {error}"
+        raise PlanningError(msg, hint="mend the function") from error
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        msg = f"operator {who!r}: a duration or a cost is a number, not {show(value)}"
+        raise PlanningError(msg)
+    return float(value)
+
+
+# -- putting in order --------------------------------------------------------------
+
+
+class SearchOptimizer:
+    """
+    The PlanOptimizer that searches by itself, and asks CP-SAT if that is installed.
+
+    Args:
+        solver: Whether CP-SAT is asked; None is where `ortools` is installed.
+
+    Raises:
+        PlanningError: *solver* is True, and it is not installed.
+    """
+
+    #: The share of the time that it searches by itself before it asks.
+    _OWN = 0.3
+
+    def __init__(self, *, solver: bool | None = None) -> None:
+        if solver and not _solver.is_there():
+            msg = "CP-SAT needs ortools, which is not installed"
+            hint = "pip install 'taskorch[planner]'; there is none for Python 3.15 yet"
+            raise PlanningError(msg, hint=hint)
+        self.solver = solver
+
+    def optimize(
+        self,
+        problem: Problem,
+        seconds: float,
+        seed: int,
+        rules: Sequence[str] | None = None,
+    ) -> tuple[Schedule, int]:
+        """The best that is found in so many seconds, and what none can beat."""
+        if problem.lengths is not None:
+            return improve_agents(problem, seconds, seed)
+        asks = _solver.is_there() if self.solver is None else self.solver
+        asks = asks and seconds * (1 - self._OWN) >= _solver.LEAST_SECONDS
+        own = seconds * self._OWN if asks else seconds
+        best, bound = improve(problem, own, seed, rules=rules)
+        if not asks or best.makespan <= bound:
+            return best, bound
+        # The solver runs beside us, on another core if there is one: what it does not
+        # find in time, we may.
+        found: list[Schedule] = []
+        done = threading.Event()
+
+        def solve() -> None:
+            try:
+                answer = _solver.solve(problem, seconds - own, best, seed)
+                found.extend([] if answer is None else [answer[0]])
+                if answer is not None and answer[1]:
+                    done.set()
+            finally:
+                ended.set()
+
+        ended = threading.Event()
+        threading.Thread(target=solve, name="taskorch-solver", daemon=True).start()
+        ours, _ = improve(
+            problem, seconds - own, seed + 1, begin=best, stop=done.is_set
+        )
+        ended.wait(seconds + 1)
+        return min([ours, *found], key=lambda each: each.makespan), bound
+
+
+# -- validating --------------------------------------------------------------------
+
+
+class SimulatedValidator:
+    """
+    The PlanValidator that carries a plan out in virtual time.
+
+    Args:
+        planner: Who made it: it simulates, and knows what there is.
+    """
+
+    def __init__(self, planner: Any) -> None:
+        self._planner = planner
+
+    def validate(self, plan: ExecutionPlan) -> ValidationResult:
+        """What is wrong with it here and now, with the cause of each."""
+        findings, makespan = self._planner.look(plan)
+        ok = not any(each.is_fatal for each in findings)
+        return ValidationResult(ok, tuple(findings), makespan)
+
+
+__all__ = (
+    "DependencyResolver",
+    "Draft",
+    "Given",
+    "InterferenceResolver",
+    "LibraryDecomposer",
+    "PlanOptimizer",
+    "PlanValidator",
+    "RequestParser",
+    "RuleParser",
+    "SearchOptimizer",
+    "SimulatedValidator",
+    "TaskDecomposer",
+)

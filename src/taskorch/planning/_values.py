@@ -1,0 +1,752 @@
+"""What is asked of the planner and what it answers: frozen values, and their JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, Self, TypeAlias
+
+import attrs
+
+from taskorch._limits import MAX_PRIORITY
+from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.model import NO_RESOURCES, Resources, check_seconds
+from taskorch.model._show import show
+from taskorch.workflows import Workflow
+from taskorch.workflows._names import guess
+
+Document: TypeAlias = dict[str, Any]
+#: What stands for the version of the format of requests and plans.
+FORMAT: Final = 1
+_REQUEST: Final = "the request"
+_PLAN: Final = "the plan"
+
+
+class Quantity(float):
+    """
+    An amount that is not known for sure: as a number it is its median.
+
+    Attributes:
+        p90: What it is at most nine times in ten.
+        source: What it rests on, in words.
+    """
+
+    p90: float
+    source: str
+
+    def __new__(
+        cls, p50: float, p90: float | None = None, source: str = "said"
+    ) -> Self:
+        """A quantity; without *p90* it is taken to be exact."""
+        made = super().__new__(cls, p50)
+        made.p90 = float(p50 if p90 is None else max(p50, p90))
+        made.source = source
+        return made
+
+    @property
+    def p50(self) -> float:
+        """What it is at most half of the time."""
+        return float(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Quantity, (float(self), self.p90, self.source)
+
+
+# -- constraints -------------------------------------------------------------------
+
+
+def _positive(name: str) -> Callable[[Any, Any, Any], None]:
+    def check(_self: Any, _field: Any, value: Any) -> None:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not math.isfinite(value) or value < 0:
+            msg = f"{name} is a number from 0 on, not {show(value)}"
+            raise InvalidTaskError(msg)
+
+    return check
+
+
+def _text(name: str) -> Callable[[Any, Any, Any], None]:
+    def check(_self: Any, _field: Any, value: Any) -> None:
+        if not isinstance(value, str) or not value:
+            msg = f"{name} is a text that is not empty, not {show(value)}"
+            raise InvalidTaskError(msg)
+
+    return check
+
+
+@attrs.frozen
+class Deadline:
+    """The plan must have ended so many *seconds* after it begins."""
+
+    seconds: float = attrs.field(validator=_positive("the seconds of a deadline"))
+
+    def __str__(self) -> str:
+        return f"the deadline of {self.seconds:g} s"
+
+
+@attrs.frozen
+class MaxCost:
+    """All tasks together cost at most *amount*."""
+
+    amount: float = attrs.field(validator=_positive("the amount of a cost"))
+
+    def __str__(self) -> str:
+        return f"the cost of at most {self.amount:g}"
+
+
+@attrs.frozen
+class MaxPeak:
+    """At no time is more than *amount* of *resource* in use."""
+
+    resource: str = attrs.field(validator=_text("a resource"))
+    amount: float = attrs.field(validator=_positive("the amount of a resource"))
+
+    def __str__(self) -> str:
+        return f"at most {self.amount:g} {self.resource} at once"
+
+
+@attrs.frozen
+class Before:
+    """What *first* names, an id or a type, ends before what *then* names begins."""
+
+    first: str = attrs.field(validator=_text("what comes first"))
+    then: str = attrs.field(validator=_text("what comes then"))
+
+    def __str__(self) -> str:
+        return f"{self.first} before {self.then}"
+
+
+Constraint: TypeAlias = Deadline | MaxCost | MaxPeak | Before
+#: The kinds of constraints in JSON.
+KINDS: Final[Mapping[str, type[Any]]] = {
+    "deadline": Deadline,
+    "maxCost": MaxCost,
+    "maxPeak": MaxPeak,
+    "before": Before,
+}
+
+
+# -- the request -------------------------------------------------------------------
+
+
+def _constraints(found: object) -> tuple[Constraint, ...]:
+    if isinstance(found, str | Mapping) or not isinstance(found, Iterable):
+        msg = f"constraints are a list, not {show(found)}"
+        raise InvalidTaskError(msg, hint="constraints=[Deadline(3600), MaxCost(20)]")
+    made = tuple(found)
+    for each in made:
+        if not isinstance(each, Deadline | MaxCost | MaxPeak | Before):
+            msg = f"{show(each)} is no constraint"
+            raise InvalidTaskError(
+                msg, hint="there are Deadline, MaxCost, MaxPeak and Before"
+            )
+    return made
+
+
+def _names(found: object) -> tuple[str, ...]:
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        msg = f"requirements are a list of capabilities, not {show(found)}"
+        raise InvalidTaskError(msg, hint="requirements=['python']")
+    made = tuple(found)
+    for each in made:
+        if not isinstance(each, str) or not each:
+            msg = f"a requirement is the name of a capability, not {show(each)}"
+            raise InvalidTaskError(msg)
+    return made
+
+
+def _context(found: object) -> Mapping[str, Any]:
+    if found is not None and not isinstance(found, Mapping):
+        msg = f"the context of a request is a mapping, not {show(found)}"
+        raise InvalidTaskError(msg)
+    return MappingProxyType({} if found is None else dict(found))
+
+
+@attrs.frozen
+class TaskRequest:
+    """
+    What somebody wants done, before it is known by which tasks.
+
+    Attributes:
+        id: Its name; it names the plan, too.
+        type: What is to be done: a task of a domain, a template, or the type of one
+            task.
+        description: For people.
+        requirements: Capabilities that an agent must have for each of its tasks.
+        constraints: What must hold of the plan: `Deadline`, `MaxCost`, `MaxPeak`,
+            `Before`.
+        priority: That of its tasks.
+        deadline: When it must have ended: seconds from its start, or an aware datetime.
+        context: `args` are the arguments of what is to be done, `state` is what holds
+            before; a template takes the other members by their names.
+
+    Raises:
+        InvalidTaskError: A field is not well formed.
+    """
+
+    id: str = attrs.field(validator=_text("the id of a request"))
+    type: str = attrs.field(validator=_text("the type of a request"))
+    description: str = ""
+    requirements: tuple[str, ...] = attrs.field(default=(), converter=_names)
+    constraints: tuple[Constraint, ...] = attrs.field(
+        default=(), converter=_constraints
+    )
+    priority: int = 0
+    deadline: float | datetime | None = None
+    context: Mapping[str, Any] = attrs.field(
+        default=None, converter=_context, hash=False
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.priority) is not int or abs(self.priority) > MAX_PRIORITY:
+            msg = f"a priority is an integer within ±{MAX_PRIORITY:,}, "
+            msg += f"not {show(self.priority)}"
+            raise InvalidTaskError(msg)
+        if isinstance(self.deadline, datetime):
+            if self.deadline.tzinfo is None:
+                msg = "a deadline is seconds, or a datetime with a time zone"
+                raise InvalidTaskError(msg)
+        elif self.deadline is not None:
+            check_seconds("deadline", self.deadline)
+        if not isinstance(self.description, str):
+            msg = f"a description is a text, not {show(self.description)}"
+            raise InvalidTaskError(msg)
+
+    @classmethod
+    def from_dict(cls, document: object) -> TaskRequest:
+        """
+        The request that a document says, as `to_dict` makes one.
+
+        Raises:
+            ValidationFailedError: It is not well formed; all faults are named.
+        """
+        known = [field.name for field in attrs.fields(cls)]
+        found, faults = _members(document, _REQUEST, known, needed=("id", "type"))
+        constraints: list[Constraint] = []
+        listed = found.pop("constraints", [])
+        if not isinstance(listed, list):
+            faults.append(("constraints", f"a list is needed, not {show(listed)}"))
+            listed = []
+        for number, each in enumerate(listed):
+            path = f"constraints[{number}]"
+            try:
+                constraints.append(_constraint(each))
+            except (InvalidTaskError, TypeError) as error:
+                faults.append((path, getattr(error, "message", str(error))))
+        if isinstance(found.get("deadline"), str):
+            try:
+                found["deadline"] = datetime.fromisoformat(found["deadline"])
+            except ValueError:
+                faults.append(("deadline", "no date in ISO 8601, and no seconds"))
+        made: TaskRequest | None = None
+        if not faults:
+            try:
+                made = cls(**found, constraints=constraints)
+            except InvalidTaskError as error:
+                faults.append(("request", error.message))
+        if made is None:
+            raise refusal(_REQUEST, faults)
+        return made
+
+    def to_dict(self) -> Document:
+        """The request as JSON has it, by `request_schema`."""
+        deadline = self.deadline
+        if isinstance(deadline, datetime):
+            deadline = deadline.isoformat()  # type: ignore[assignment]
+        made: Document = {
+            "id": self.id,
+            "type": self.type,
+            "description": self.description,
+            "requirements": list(self.requirements),
+            "constraints": [constraint_to_dict(each) for each in self.constraints],
+            "priority": self.priority,
+        }
+        if deadline is not None:
+            made["deadline"] = deadline
+        if self.context:
+            made["context"] = dict(self.context)
+        return made
+
+
+def constraint_to_dict(constraint: Constraint) -> Document:
+    """A constraint as JSON has it."""
+    kind = next(name for name, cls in KINDS.items() if isinstance(constraint, cls))
+    return {"kind": kind, **attrs.asdict(constraint)}
+
+
+def _constraint(document: object) -> Constraint:
+    if not isinstance(document, Mapping):
+        msg = f"a constraint is an object with a kind, not {show(document)}"
+        raise InvalidTaskError(msg)
+    said = dict(document)
+    kind = said.pop("kind", None)
+    cls = KINDS.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        msg = f"there is no kind {show(kind)}{guess(str(kind), list(KINDS))}"
+        raise InvalidTaskError(msg, hint=f"there are {', '.join(KINDS)}")
+    known = [field.name for field in attrs.fields(cls)]
+    if sorted(said) != sorted(known):
+        msg = f"a {kind} has {' and '.join(known)}, not {', '.join(said) or 'nothing'}"
+        raise InvalidTaskError(msg)
+    made: Constraint = cls(**said)
+    return made
+
+
+def _members(
+    document: object, what: str, known: Iterable[str], needed: Iterable[str]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What an object says, by our names, and what is wrong with its names."""
+    if not isinstance(document, Mapping):
+        fault = f"an object is needed, not {show(document)}"
+        raise refusal(what, [(what, fault)])
+    by_theirs = {camel(name): name for name in known}
+    faults = [
+        (str(name), f"there is no such member{guess(str(name), list(by_theirs))}")
+        for name in document
+        if name not in by_theirs
+    ]
+    faults += [(name, "is missing") for name in needed if name not in document]
+    found = {by_theirs[n]: v for n, v in document.items() if n in by_theirs}
+    return found, faults
+
+
+def camel(name: str) -> str:
+    """*name* as JSON has it: `estimated_cost` is `estimatedCost`."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def refusal(what: str, faults: list[tuple[str, str]]) -> ValidationFailedError:
+    """The error that says all that is wrong with a document."""
+    said = "; ".join(f"{path}: {message}" for path, message in faults)
+    return ValidationFailedError(
+        f"{what} is not well formed: {said}", findings=tuple(faults)
+    )
+
+
+# -- the plan ----------------------------------------------------------------------
+
+
+@attrs.frozen
+class PlannedTask:
+    """
+    A task of a plan, and what it is thought to take.
+
+    Attributes:
+        id: Its id in the plan.
+        type: Its type.
+        duration: Seconds.
+        cost: In the unit of the costs that were said.
+        resources: What it holds while it runs.
+        memory_mb: What it is thought to need of memory, if that is known.
+        agent: The agent that is to do it, if it can; None: whoever the router says.
+        after: Ids of the tasks that it waits for.
+    """
+
+    id: str
+    type: str
+    duration: Quantity
+    cost: float = 0.0
+    resources: Resources = NO_RESOURCES
+    memory_mb: Quantity | None = None
+    agent: str | None = None
+    after: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Dependency:
+    """
+    A task that waits for another.
+
+    Attributes:
+        task: The id of the one that waits.
+        needs: The id of the one that it waits for.
+        reason: Why: what it reads, a constraint, or the order that was chosen.
+    """
+
+    task: str
+    needs: str
+    reason: str = "needed"
+
+
+@attrs.frozen
+class ResourceRequirement:
+    """
+    How much of a resource a plan takes.
+
+    Attributes:
+        resource: Its name.
+        peak: The most that is in use at once.
+        total: Amount times seconds, over the whole plan.
+    """
+
+    resource: str
+    peak: float
+    total: float
+
+
+@attrs.frozen
+class Choice:
+    """
+    Why it came to a part of a plan.
+
+    Attributes:
+        task: What was to be decided.
+        chosen: What was chosen.
+        rejected: What else was tried or could have been, each with the reason.
+    """
+
+    task: str
+    chosen: str
+    rejected: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        said = f"{self.task}: {self.chosen}"
+        for name, why in self.rejected:
+            said += f"\n  not {name}: {why}"
+        return said
+
+
+@attrs.frozen(eq=False)
+class ExecutionPlan:
+    """
+    A workflow that has not been started, and what is known of it beforehand.
+
+    `orch.workflows.start(plan)` runs it, `orch.simulate(plan)` carries it out in
+    virtual time. It says an order and, where they differ, agents; never times.
+
+    Attributes:
+        id: Its name: that of the request.
+        request: What was asked for.
+        workflow: The tasks, and what they wait for.
+        tasks: What is known of each, in the order in which they are to begin.
+        dependencies: What waits for what, and why.
+        resource_requirements: How much of each resource it takes.
+        estimated_duration: Seconds until it has ended; as a number the median.
+        estimated_cost: The sum of the costs of its tasks.
+        critical_path: Ids of the chain of tasks that takes longest.
+        binding: The constraint that leaves the least room, in words; None: no one
+            is near.
+        choices: Why it is as it is: see `explain`.
+        cache: Whether it was taken from the cache, or why it was not.
+        optimizer: What has put its tasks in order.
+        lower_bound: Seconds that no order can beat; None: nobody has looked.
+    """
+
+    id: str
+    request: TaskRequest
+    workflow: Workflow
+    tasks: tuple[PlannedTask, ...]
+    dependencies: tuple[Dependency, ...]
+    resource_requirements: tuple[ResourceRequirement, ...]
+    estimated_duration: Quantity
+    estimated_cost: float
+    critical_path: tuple[str, ...] = ()
+    binding: str | None = None
+    choices: tuple[Choice, ...] = ()
+    cache: str = "not asked"
+    optimizer: str = "by latest finish times"
+    lower_bound: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its workflow."""
+        return self.workflow.name
+
+    @property
+    def durations(self) -> Mapping[str, float]:
+        """Of each task, by its id, the median of its duration in seconds."""
+        return {task.id: float(task.duration) for task in self.tasks}
+
+    def explain(self) -> str:
+        """Why it is as it is: what was chosen, what was rejected, and what binds."""
+        lines = [
+            (
+                f"Plan {self.id}: {len(self.tasks)} tasks, "
+                f"{float(self.estimated_duration):g} s (9 times in 10 at most "
+                f"{self.estimated_duration.p90:g} s), cost {self.estimated_cost:g}."
+            ),
+            f"Critical path: {' → '.join(self.critical_path)}.",
+            f"Order: {self.optimizer}. Cache: {self.cache}.",
+        ]
+        if self.binding:
+            lines.append(f"What binds most: {self.binding}.")
+        lines += [str(choice) for choice in self.choices]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def __repr__(self) -> str:
+        return (
+            f"<ExecutionPlan {self.id!r}: {len(self.tasks)} tasks, "
+            f"{float(self.estimated_duration):g} s>"
+        )
+
+    def to_dict(
+        self, functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> Document:
+        """
+        The plan as JSON has it, by `plan_schema`.
+
+        Args:
+            functions: The names of the functions that its tasks call.
+
+        Raises:
+            InvalidTaskError: A task has what JSON cannot say.
+        """
+        return {
+            "format": FORMAT,
+            "id": self.id,
+            "request": self.request.to_dict(),
+            "tasks": [_task_to_dict(task) for task in self.tasks],
+            "dependencies": [attrs.asdict(each) for each in self.dependencies],
+            "resourceRequirements": [
+                attrs.asdict(each) for each in self.resource_requirements
+            ],
+            "estimatedDuration": float(self.estimated_duration),
+            "estimatedDurationP90": self.estimated_duration.p90,
+            "estimatedCost": self.estimated_cost,
+            "criticalPath": list(self.critical_path),
+            "binding": self.binding,
+            "optimizer": self.optimizer,
+            "lowerBound": self.lower_bound,
+            "explanation": [
+                {
+                    "task": each.task,
+                    "chosen": each.chosen,
+                    "rejected": [
+                        {"name": name, "reason": why} for name, why in each.rejected
+                    ],
+                }
+                for each in self.choices
+            ],
+            "workflow": self.workflow.to_dict(functions),
+        }
+
+    @classmethod
+    def from_dict(
+        cls,
+        document: object,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        programs: bool = False,
+    ) -> ExecutionPlan:
+        """
+        The plan that a document says, as `to_dict` makes one.
+
+        Args:
+            document: The document.
+            functions: What its tasks may call, by name.
+            programs: Whether they may start programs.
+
+        Raises:
+            ValidationFailedError: It is not well formed, or its tasks and its
+                dependencies are not those of its workflow.
+        """
+        needed = ("id", "request", "tasks", "dependencies", "workflow")
+        known = [*needed, "format", "resource_requirements", "estimated_duration"]
+        known += ["estimated_duration_p90", "estimated_cost", "critical_path"]
+        known += ["binding", "optimizer", "lower_bound", "explanation"]
+        found, faults = _members(document, _PLAN, known, needed)
+        if found.get("format", FORMAT) != FORMAT:
+            faults.append(("format", f"this taskorch reads format {FORMAT}"))
+        if faults:
+            raise refusal(_PLAN, faults)
+        workflow = Workflow.from_dict(found["workflow"], functions, programs=programs)
+        try:
+            return _plan_of(cls, found, workflow)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            if isinstance(error, ValidationFailedError):
+                raise
+            raise refusal(_PLAN, [("plan", str(error))]) from error
+
+
+def _plan_of(
+    cls: type[ExecutionPlan], found: Mapping[str, Any], workflow: Workflow
+) -> ExecutionPlan:
+    edges = {
+        (name, up) for name, above in workflow.dependencies.items() for up in above
+    }
+    said = {(each["task"], each["needs"]) for each in found["dependencies"]}
+    ids = [each["id"] for each in found["tasks"]]
+    faults = []
+    if sorted(ids) != sorted(workflow):
+        odd = sorted(set(ids) ^ set(workflow)) or ids
+        faults.append(("tasks", f"not those of the workflow: {', '.join(odd)}"))
+    if said != edges:
+        odd = [f"{up} → {name}" for name, up in sorted(said ^ edges)]
+        faults.append(("dependencies", f"not those of the workflow: {', '.join(odd)}"))
+    if faults:
+        raise refusal(_PLAN, faults)
+    seconds = float(found.get("estimated_duration", 0.0))
+    return cls(
+        id=found["id"],
+        request=TaskRequest.from_dict(found["request"]),
+        workflow=workflow,
+        tasks=tuple(_task_from_dict(e, workflow) for e in found["tasks"]),
+        dependencies=tuple(Dependency(**each) for each in found["dependencies"]),
+        resource_requirements=tuple(
+            ResourceRequirement(**each)
+            for each in found.get("resource_requirements", ())
+        ),
+        estimated_duration=Quantity(seconds, found.get("estimated_duration_p90")),
+        estimated_cost=float(found.get("estimated_cost", 0.0)),
+        critical_path=tuple(found.get("critical_path", ())),
+        binding=found.get("binding"),
+        choices=tuple(
+            Choice(
+                each["task"],
+                each["chosen"],
+                tuple((one["name"], one["reason"]) for one in each["rejected"]),
+            )
+            for each in found.get("explanation", ())
+        ),
+        cache="read from a document",
+        optimizer=found.get("optimizer", "as it was written"),
+        lower_bound=found.get("lower_bound"),
+    )
+
+
+def _task_to_dict(task: PlannedTask) -> Document:
+    made: Document = {
+        "id": task.id,
+        "type": task.type,
+        "estimatedDuration": float(task.duration),
+        "estimatedDurationP90": task.duration.p90,
+        "source": task.duration.source,
+        "estimatedCost": task.cost,
+        "resources": dict(task.resources),
+    }
+    if task.memory_mb is not None:
+        made["estimatedMemoryMb"] = float(task.memory_mb)
+        made["estimatedMemoryMbP90"] = task.memory_mb.p90
+    if task.agent is not None:
+        made["agent"] = task.agent
+    return made
+
+
+def _task_from_dict(document: Mapping[str, Any], workflow: Workflow) -> PlannedTask:
+    name = document["id"]
+    node = workflow[name]
+    memory = document.get("estimatedMemoryMb")
+    return PlannedTask(
+        id=name,
+        type=node.task.type,
+        duration=Quantity(
+            float(document["estimatedDuration"]),
+            document.get("estimatedDurationP90"),
+            document.get("source", "said"),
+        ),
+        cost=float(document.get("estimatedCost", 0.0)),
+        resources=node.task.resources,
+        memory_mb=None
+        if memory is None
+        else Quantity(memory, document.get("estimatedMemoryMbP90")),
+        agent=document.get("agent"),
+        after=node.after,
+    )
+
+
+# -- what is said of a plan --------------------------------------------------------
+
+
+@attrs.frozen
+class PlanFinding:
+    """
+    Something that is wrong with a plan, or that its reader should know.
+
+    Attributes:
+        code: A stable word.
+        message: What it is.
+        cause: Where it comes from.
+        is_fatal: Whether the plan cannot be carried out for that.
+    """
+
+    code: str
+    message: str
+    cause: str = ""
+    is_fatal: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.cause})" if self.cause else self.message
+
+
+@attrs.frozen
+class ValidationResult:
+    """
+    Whether a plan can be carried out here, by the simulator.
+
+    Attributes:
+        ok: Whether nothing is wrong with it.
+        findings: What is, and what should be known.
+        makespan: Seconds that it takes in the simulator; None: it does not end.
+    """
+
+    ok: bool
+    findings: tuple[PlanFinding, ...] = ()
+    makespan: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        said = ["The plan holds." if self.ok else "The plan does not hold."]
+        return "\n".join([*said, *map(str, self.findings)])
+
+    def to_dict(self) -> Document:
+        """The result as JSON has it."""
+        return {
+            "ok": self.ok,
+            "makespan": self.makespan,
+            "findings": [
+                {
+                    "code": each.code,
+                    "message": each.message,
+                    "cause": each.cause,
+                    "isFatal": each.is_fatal,
+                }
+                for each in self.findings
+            ],
+        }
+
+
+@attrs.frozen
+class ResourceEstimate:
+    """
+    What a plan is thought to take.
+
+    Attributes:
+        duration: Seconds of all of it.
+        cost: Of all of it.
+        memory_mb: Of the task that needs most; None: nothing is known.
+        requirements: Peak and total of each resource.
+        tasks: What is known of each task.
+        calibration: Of the durations that were foretold so far and have been measured
+            since, which share was at most its P90; None: none yet.
+        calibrated: How many these were.
+    """
+
+    duration: Quantity
+    cost: float
+    memory_mb: Quantity | None
+    requirements: tuple[ResourceRequirement, ...]
+    tasks: tuple[PlannedTask, ...]
+    calibration: float | None
+    calibrated: int
+
+    def to_dict(self) -> Document:
+        """The estimate as JSON has it."""
+        memory = self.memory_mb
+        return {
+            "estimatedDuration": float(self.duration),
+            "estimatedDurationP90": self.duration.p90,
+            "estimatedCost": self.cost,
+            "estimatedMemoryMb": None if memory is None else float(memory),
+            "resourceRequirements": [attrs.asdict(each) for each in self.requirements],
+            "tasks": [_task_to_dict(each) for each in self.tasks],
+            "calibration": self.calibration,
+            "calibrated": self.calibrated,
+        }
