@@ -407,7 +407,8 @@ def test_the_quick_ways_do_what_their_definitions_do(options, commands):
 
 def test_a_batch_comes_behind_what_has_left_the_queue():
     """The last in order is cancelled, and nothing has started since."""
-    pair = Pair((Kernel, Defined), USUAL | {"specs": [Spec("p")]})
+    options = {"specs": [Spec("p")], "keep": 0, "concurrency": 1, "told": ()}
+    pair = Pair((Kernel, Defined), USUAL | options)
     pair.do("submit", 0, 0, 3)
     for parents in (3, 43):
         pair.do("submit", 0, parents, 0)
