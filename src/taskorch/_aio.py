@@ -181,26 +181,26 @@ class AsyncOrchestrator(_Face):
         def __getattr__(self, name: str) -> Any:
             raise no_attribute(self, name)
 
-    cancel_task = committed(TaskOrchestrator.cancel_task)
-    suspend_task = committed(TaskOrchestrator.suspend_task)
-    resume_task = committed(TaskOrchestrator.resume_task)
-    set_priority = committed(TaskOrchestrator.set_priority)
-    reward_task = committed(TaskOrchestrator.reward_task)
-    decide = committed(TaskOrchestrator.decide)
-    emit = committed(TaskOrchestrator.emit)
-    rerun_task = committed(TaskOrchestrator.rerun_task)
-    change_tasks = asked(TaskOrchestrator.change_tasks)
-    expire_tasks = committed(TaskOrchestrator.expire_tasks)
-    questions = asked(TaskOrchestrator.questions)
-    escalations = asked(TaskOrchestrator.escalations)
-    answer = asked(TaskOrchestrator.answer)
-    handle = asked(TaskOrchestrator.handle)
-    get_task_status = asked(TaskOrchestrator.get_task_status)
-    get_stats = asked(TaskOrchestrator.get_stats)
-    explain = at_once(TaskOrchestrator.explain)
-    stuck = on_thread(TaskOrchestrator.stuck)
-    health = at_once(TaskOrchestrator.health)
-    wait = on_thread(TaskOrchestrator.wait)
+    cancel_task: Final = committed(TaskOrchestrator.cancel_task)
+    suspend_task: Final = committed(TaskOrchestrator.suspend_task)
+    resume_task: Final = committed(TaskOrchestrator.resume_task)
+    set_priority: Final = committed(TaskOrchestrator.set_priority)
+    reward_task: Final = committed(TaskOrchestrator.reward_task)
+    decide: Final = committed(TaskOrchestrator.decide)
+    emit: Final = committed(TaskOrchestrator.emit)
+    rerun_task: Final = committed(TaskOrchestrator.rerun_task)
+    change_tasks: Final = asked(TaskOrchestrator.change_tasks)
+    expire_tasks: Final = committed(TaskOrchestrator.expire_tasks)
+    questions: Final = asked(TaskOrchestrator.questions)
+    escalations: Final = asked(TaskOrchestrator.escalations)
+    answer: Final = asked(TaskOrchestrator.answer)
+    handle: Final = asked(TaskOrchestrator.handle)
+    get_task_status: Final = asked(TaskOrchestrator.get_task_status)
+    get_stats: Final = asked(TaskOrchestrator.get_stats)
+    explain: Final = at_once(TaskOrchestrator.explain)
+    stuck: Final = on_thread(TaskOrchestrator.stuck)
+    health: Final = at_once(TaskOrchestrator.health)
+    wait: Final = on_thread(TaskOrchestrator.wait)
 
     @overload
     async def submit(
@@ -479,16 +479,16 @@ class AsyncWorkflows(_Face):
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch, self._of = orchestrator, orchestrator.workflows
 
-    start = on_thread(WorkflowManager.start)
-    get = asked(WorkflowManager.get)
-    find = asked(WorkflowManager.find)
-    status = asked(WorkflowManager.status)
-    cancel = asked(WorkflowManager.cancel)
-    pause = asked(WorkflowManager.pause)
-    resume = asked(WorkflowManager.resume)
-    approve = asked(WorkflowManager.approve)
-    reject = asked(WorkflowManager.reject)
-    restart = asked(WorkflowManager.restart)
+    start: Final = on_thread(WorkflowManager.start)
+    get: Final = asked(WorkflowManager.get)
+    find: Final = asked(WorkflowManager.find)
+    status: Final = asked(WorkflowManager.status)
+    cancel: Final = asked(WorkflowManager.cancel)
+    pause: Final = asked(WorkflowManager.pause)
+    resume: Final = asked(WorkflowManager.resume)
+    approve: Final = asked(WorkflowManager.approve)
+    reject: Final = asked(WorkflowManager.reject)
+    restart: Final = asked(WorkflowManager.restart)
 
     async def wait_paused(
         self,
@@ -506,23 +506,23 @@ class AsyncAgents(_Face):
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch, self._of = orchestrator, orchestrator.agents
 
-    template = asked(AgentManager.template)
-    spawn = asked(AgentManager.spawn)
-    terminate = asked(AgentManager.terminate)
-    drain = asked(AgentManager.drain)
-    list = asked(AgentManager.list)
-    get = asked(AgentManager.get)
-    health = asked(AgentManager.health)
-    match = asked(AgentManager.match)
-    pool = asked(AgentManager.pool)
-    provision_new_agent = asked(AgentManager.provision_new_agent)
-    explain_scaling = asked(AgentManager.explain_scaling)
-    join = asked(AgentManager.join)
-    beat = asked(AgentManager.beat)
-    leave = asked(AgentManager.leave)
-    is_lost = asked(AgentManager.is_lost)
-    keep = asked(AgentManager.keep)
-    bring_late = asked(AgentManager.bring_late)
+    template: Final = asked(AgentManager.template)
+    spawn: Final = asked(AgentManager.spawn)
+    terminate: Final = asked(AgentManager.terminate)
+    drain: Final = asked(AgentManager.drain)
+    list: Final = asked(AgentManager.list)
+    get: Final = asked(AgentManager.get)
+    health: Final = asked(AgentManager.health)
+    match: Final = asked(AgentManager.match)
+    pool: Final = asked(AgentManager.pool)
+    provision_new_agent: Final = asked(AgentManager.provision_new_agent)
+    explain_scaling: Final = asked(AgentManager.explain_scaling)
+    join: Final = asked(AgentManager.join)
+    beat: Final = asked(AgentManager.beat)
+    leave: Final = asked(AgentManager.leave)
+    is_lost: Final = asked(AgentManager.is_lost)
+    keep: Final = asked(AgentManager.keep)
+    bring_late: Final = asked(AgentManager.bring_late)
 
 
 class AsyncResources(_Face):
@@ -531,13 +531,13 @@ class AsyncResources(_Face):
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._orch, self._of = orchestrator, orchestrator.resources
 
-    resize = asked(ResourceManager.resize)
-    set_quotas = asked(ResourceManager.set_quotas)
-    quotas = asked(ResourceManager.quotas)
-    set_saturation = asked(ResourceManager.set_saturation)
-    usage = asked(ResourceManager.usage)
-    release = asked(ResourceManager.release)
-    allocations = asked(ResourceManager.allocations)
+    resize: Final = asked(ResourceManager.resize)
+    set_quotas: Final = asked(ResourceManager.set_quotas)
+    quotas: Final = asked(ResourceManager.quotas)
+    set_saturation: Final = asked(ResourceManager.set_saturation)
+    usage: Final = asked(ResourceManager.usage)
+    release: Final = asked(ResourceManager.release)
+    allocations: Final = asked(ResourceManager.allocations)
 
     async def allocate(
         self,

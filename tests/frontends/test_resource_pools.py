@@ -91,7 +91,7 @@ def test_totals_alone_will_do():
         ({"cpu": 4}, "cpu is not known here: did you mean cpu_total"),
         ({"thread_pol": {}}, "not known here: did you mean thread_pool"),
         ({"thread_pool": 3}, "thread_pool: a mapping"),
-        ({"thread_pool": {"most": 3}}, "thread_pool: most is not known"),
+        ({"thread_pool": {"most": 3}}, r"thread_pool\.most: most is not known"),
         (
             {"thread_pool": {"adaptive_throttling": "enabled"}},
             "adaptive_throttling is 'enabled', and disabled is known",
@@ -122,3 +122,27 @@ def test_a_file_without_the_block_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(InvalidTaskError, match="no block resource_pools"):
             resource_pools.load(path)
+
+
+def test_all_that_is_wrong_in_a_file_is_told_with_its_place(tmp_path):
+    path = tmp_path / "pools.yaml"
+    path.write_text(
+        """\
+resource_pools:
+  cpu_total: 4
+  thread_pol: {}
+  thread_pool:
+    adaptive_throttling: on
+  allocation_algorithm: {min_chunk: {cpu: 8}}
+"""
+    )
+    with pytest.raises(InvalidTaskError) as caught:
+        resource_pools.load(path)
+
+    told = caught.value.message.split("; ")
+    assert [line.split(": ")[0] for line in told] == [
+        f"{path}:5:26",
+        f"{path}:3:15",
+        f"{path}:6:43",
+    ]
+    assert "did you mean thread_pool?" in told[1]

@@ -24,7 +24,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator
-from taskorch.workflows._located import plain
+from taskorch.workflows._located import Place, places, plain, with_place
 
 if TYPE_CHECKING:
     import os
@@ -82,21 +82,23 @@ def load(path: str | os.PathLike[str]) -> Pools:
 
     Raises:
         ImportError: PyYAML is not installed: `pip install 'taskorch[yaml]'`.
-        InvalidTaskError: There is no such block, or it is not well formed.
+        InvalidTaskError: There is no such block, or it is not well formed: all that
+            is wrong is named, with its line and column.
         ValidationFailedError: The file is no YAML.
         OSError: It cannot be read.
     """
     from taskorch.workflows._yaml import load as load_yaml  # noqa: PLC0415 - optional
 
     text = Path(path).read_text(encoding="utf-8")
-    found = plain(load_yaml(text, "the resource pools", file=str(path)))
+    node = load_yaml(text, "the resource pools", file=str(path))
+    found = plain(node)
     if not isinstance(found, Mapping) or "resource_pools" not in found:
         names = [str(name) for name in found] if isinstance(found, Mapping) else []
         near = get_close_matches("resource_pools", names)
         there = f", and there is {near[0]}" if near else ""
         msg = f"{path}: there is no block resource_pools{there}"
         raise InvalidTaskError(msg)
-    pools = parse(found["resource_pools"])
+    pools = _parse(found["resource_pools"], dict(places(node)))
     others = {name: said for name, said in found.items() if name != "resource_pools"}
     idle = {name: _INSTEAD.get(name, _NOTHING) for name in _parts(others)}
     pools = attrs.evolve(pools, without_effect={**idle, **pools.without_effect})
@@ -118,68 +120,96 @@ def parse(block: Mapping[str, Any]) -> Pools:
     What the block `resource_pools` says, as YAML or JSON has it.
 
     Raises:
-        InvalidTaskError: It is not well formed; the message names the key.
+        InvalidTaskError: It is not well formed; the message names all that is wrong.
     """
-    where = "resource_pools"
-    left = _mapping(where, block)
-    amounts = {
-        name.removesuffix(_TOTAL): left.pop(name)
-        for name in list(left)
-        if name.endswith(_TOTAL)
-    }
-    if "thread_pool" in left:
+    return _parse(block, {})
+
+
+def _parse(block: object, there: Mapping[str, Place]) -> Pools:
+    """What the *block* says; *there* are the places of what stands in its file."""
+    reader = _Reader()
+    pools = reader.pools(block)
+    if reader.faults:
+        lines = (with_place(path, text, there) for path, text in reader.faults)
+        raise InvalidTaskError("; ".join(lines))
+    return pools
+
+
+class _Reader:
+    """Reads a block, and notes all that is wrong with it, by its path."""
+
+    def __init__(self) -> None:
+        self.faults: list[tuple[str, str]] = []
+
+    def pools(self, block: object) -> Pools:
+        where = "resource_pools"
+        left = self._mapping(where, block)
+        amounts = {
+            name.removesuffix(_TOTAL): left.pop(name)
+            for name in list(left)
+            if name.endswith(_TOTAL)
+        }
         inner = f"{where}.thread_pool"
-        threads = _mapping(inner, left.pop("thread_pool"))
+        threads = self._mapping(inner, left.pop("thread_pool", {}))
         if "max_threads" in threads:
             amounts["threads"] = threads.pop("max_threads")
         for name, known in _THREADS.items():
-            _one_of(f"{inner}.{name}", threads.pop(name, known[0]), known)
-        _refuse_rest(inner, threads, ("max_threads", *_THREADS))
-    chunks: Mapping[str, float] | None = None
-    fallback = _FALLBACKS[0]
-    idle: dict[str, str] = {}
-    if "allocation_algorithm" in left:
+            self._one_of(f"{inner}.{name}", threads.pop(name, known[0]), known)
+        self._refuse_rest(inner, threads, ("max_threads", *_THREADS))
         inner = f"{where}.allocation_algorithm"
-        algorithm = _mapping(inner, left.pop("allocation_algorithm"))
-        fallback = algorithm.pop("fallback_policy", fallback)
-        _one_of(f"{inner}.fallback_policy", fallback, _FALLBACKS)
-        if "audit_logging" in algorithm:
-            del algorithm["audit_logging"]
-            idle[f"{inner}.audit_logging"] = _INSTEAD[f"{inner}.audit_logging"]
+        algorithm = self._mapping(inner, left.pop("allocation_algorithm", {}))
+        fallback = algorithm.pop("fallback_policy", _FALLBACKS[0])
+        self._one_of(f"{inner}.fallback_policy", fallback, _FALLBACKS)
+        unheard = f"{inner}.audit_logging"
+        says_so = algorithm.pop("audit_logging", None) is not None
+        idle = {unheard: _INSTEAD[unheard]} if says_so else {}
+        chunks = None
         if "min_chunk" in algorithm:
-            chunks = _mapping(f"{inner}.min_chunk", algorithm.pop("min_chunk"))
+            chunks = self._mapping(f"{inner}.min_chunk", algorithm.pop("min_chunk"))
         names = ("fallback_policy", "min_chunk", "audit_logging")
-        _refuse_rest(inner, algorithm, names)
-    sections = ("thread_pool", "allocation_algorithm")
-    _refuse_rest(where, left, (*sections, *(name + _TOTAL for name in left)))
-    resources = Resources.of(amounts, where)
-    for name, size in Resources.of(chunks or {}, "min_chunk").items():
-        if size > resources[name]:
-            msg = (
-                f"min_chunk: a chunk of {name} is {size:g}, and there is "
-                f"{resources[name]:g}"
-            )
-            raise InvalidTaskError(msg)
-    return Pools(resources, ProportionalAllocator(chunks), fallback, idle)
+        self._refuse_rest(inner, algorithm, names)
+        sections = ("thread_pool", "allocation_algorithm")
+        self._refuse_rest(where, left, (*sections, *(name + _TOTAL for name in left)))
+        resources = self._amounts(where, amounts)
+        least = self._amounts(f"{inner}.min_chunk", chunks or {})
+        for name, size in least.items():
+            if size > resources.get(name, 0.0):
+                there = f"{resources.get(name, 0.0):g}"
+                text = f"a chunk of {name} is {size:g}, and there is {there}"
+                self.faults.append((f"{inner}.min_chunk.{name}", text))
+        if self.faults:
+            return Pools(resources, ProportionalAllocator())
+        try:
+            allocator = ProportionalAllocator(chunks)
+        except InvalidTaskError as error:
+            self.faults.append((f"{inner}.min_chunk", error.message))
+            allocator = ProportionalAllocator()
+        return Pools(resources, allocator, fallback, idle)
 
+    def _amounts(self, where: str, said: Mapping[str, Any]) -> Resources:
+        try:
+            return Resources.of(said, where)
+        except InvalidTaskError as error:
+            self.faults.append((where, error.message.removeprefix(f"{where}: ")))
+            return Resources()
 
-def _mapping(where: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        msg = f"{where}: a mapping is needed, not {show(value)}"
-        raise InvalidTaskError(msg)
-    return {str(name): each for name, each in value.items()}
+    def _mapping(self, where: str, value: object) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            self.faults.append((where, f"a mapping is needed, not {show(value)}"))
+            return {}
+        return {str(name): each for name, each in value.items()}
 
+    def _one_of(self, where: str, value: object, known: tuple[str, ...]) -> None:
+        if value not in known:
+            name, words = where.rpartition(".")[2], " or ".join(known)
+            text = f"{name} is {show(value)}, and {words} is known"
+            self.faults.append((where, text))
 
-def _one_of(where: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        msg = f"{where} is {show(value)}, and {' or '.join(known)} is known"
-        raise InvalidTaskError(msg)
-
-
-def _refuse_rest(where: str, left: Mapping[str, Any], known: Iterable[str]) -> None:
-    if left:
+    def _refuse_rest(
+        self, where: str, left: Mapping[str, Any], known: Iterable[str]
+    ) -> None:
         names = tuple(known)
-        near = [n for name in left for n in get_close_matches(name, names, 1, 0.5)]
-        meant = f": did you mean {', '.join(near)}?" if near else ""
-        msg = f"{where}: {', '.join(left)} is not known here{meant}"
-        raise InvalidTaskError(msg)
+        for name in left:
+            near = get_close_matches(name, names, 1, 0.5)
+            meant = f": did you mean {near[0]}?" if near else ""
+            self.faults.append((f"{where}.{name}", f"{name} is not known here{meant}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import attrs
@@ -73,3 +73,12 @@ def places(node: Located, path: str = "") -> Iterator[tuple[str, Place]]:
     elif isinstance(node.value, list):
         for index, value in enumerate(node.value):
             yield from places(value, f"{path}[{index}]")
+
+
+def with_place(path: str, text: str, places: Mapping[str, Place]) -> str:
+    """What is wrong at *path*, with its place, or that of what it should be in."""
+    near = path
+    while places and near not in places:
+        near = near[: max(near.rfind("."), near.rfind("["), 0)]
+    place = f"{places[near]}: " if places else ""
+    return place + f"{path}: {text}".lstrip(": ")

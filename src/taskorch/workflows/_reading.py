@@ -48,7 +48,7 @@ from taskorch.workflows._documents import (
     Functions,
     plain,
 )
-from taskorch.workflows._located import Place
+from taskorch.workflows._located import Place, with_place
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import Approval, check_options, checks_of
 from taskorch.workflows._steps import gathered, mapped, reduced
@@ -117,7 +117,9 @@ class DocumentReader:
             ValidationFailedError: All faults are named.
         """
         if self.findings:
-            lines = "; ".join(_line(path, text, places) for path, text in self.findings)
+            lines = "; ".join(
+                with_place(path, text, places) for path, text in self.findings
+            )
             msg = f"{what} was refused: {lines}"
             hint = "document_schema() in taskorch.workflows says what it may have"
             raise ValidationFailedError(msg, findings=tuple(self.findings), hint=hint)
@@ -520,12 +522,3 @@ _OPTIONS: Final = {
 
 def _message(error: Exception) -> str:
     return error.message if isinstance(error, TaskorchError) else str(error)
-
-
-def _line(path: str, text: str, places: Mapping[str, Place]) -> str:
-    """What is wrong at *path*, with its place, or that of what it should be in."""
-    near = path
-    while places and near not in places:
-        near = near[: max(near.rfind("."), near.rfind("["), 0)]
-    place = f"{places[near]}: " if places else ""
-    return place + f"{path}: {text}".lstrip(": ")

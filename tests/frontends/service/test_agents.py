@@ -747,3 +747,47 @@ def test_the_service_ends_while_agents_wait():
         assert service.get("/livez")
     thread.join(60)
     assert answers == [{"orders": [], "stop": []}]
+
+
+# -- all that is wrong with a message --------------------------------------------------
+
+
+def findings(told):
+    return {one["path"]: one["message"] for one in told["findings"]}
+
+
+def test_all_that_is_wrong_with_a_message_is_told_at_once():
+    """Each with its path and the nearest right word."""
+    said = {"session": 3, "leese": 1, "lease": 0, "capabilities": ["a", True, ""]}
+    with fleet() as (_, agent):
+        told = agent.say("hello", said, 422)
+
+    assert findings(told) == {
+        "leese": "it is not known here: did you mean 'lease'?",
+        "protocol": "it is missing",
+        "session": "a text of 16 to 200 characters is needed, not 3",
+        "lease": "seconds are needed, from 0.5 to 3,600, not 0",
+        "capabilities[1]": "a text of 1 to 1,000 characters is needed, not true",
+        "capabilities[2]": "a text of 1 to 1,000 characters is needed, not one of 0",
+    }
+
+
+def test_what_is_deep_in_a_message_is_told_by_its_path():
+    ended = {"attempt": "x", "outcome": "failed"}
+    results = [
+        {"attempt": 1, "outcome": "done"},
+        {**ended, "error": {"type": "E", "massage": ""}},
+        {**ended, "program": {"exit_code": True}},
+        {**ended, "program": []},
+    ]
+    with fleet() as (_, agent):
+        told = agent.say("complete", {"results": results, "most": 1.5}, 422)
+
+    assert findings(told) == {
+        "results[0].attempt": "a text of at most 1,000 characters is needed, not 1",
+        "results[0].outcome": "completed, failed or stopped is needed, not 'done'",
+        "results[1].error.massage": "it is not known here: did you mean 'message'?",
+        "results[2].program.exit_code": "a whole number is needed, not true",
+        "results[3].program": "null or an object is needed, not []",
+        "most": "a whole number from 0 to 10,000 is needed, not 1.5",
+    }

@@ -101,3 +101,21 @@ def test_a_client_that_leaves_in_the_middle_of_a_body_submits_nothing(service):
     with service.socket() as found:
         found.sendall(sent + b'{"type": "echo"}')
     assert service.get(TASKS)["tasks"] == []
+
+
+def findings(service, path, body):
+    found = service.post(f"/api/v1/{path}", body)
+    assert found.status == 422, found.said
+    return {one["path"]: one["message"] for one in found.said["findings"]}
+
+
+def test_a_value_that_an_operation_does_not_take_is_told_with_what_it_takes(service):
+    service.post(TASKS, {"type": "echo", "id": "x"})
+
+    assert findings(service, "tasks/x/priority", {"priority": "high"})["priority"]
+    assert findings(service, "tasks/x/rerun", {"downstream": "yes"}) == {
+        "downstream": "true or false or null is needed, not 'yes'"
+    }
+    assert findings(service, "tasks/batch", {"tasks": {}}) == {
+        "tasks": "a list is needed, not {}"
+    }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
 from taskorch.frontends.channel import FrameError, Wire
+from taskorch.frontends.service._checking import findings_of
 from taskorch.frontends.service._problems import Problem
 from taskorch.workflows._documents import object_of, refuse_constant
 
@@ -19,6 +21,9 @@ _MAX_DEPTH: Final = 60
 RECEIPT_SECONDS: Final = 10.0
 #: What reads bodies that are frames, and writes answers to who can read them.
 WIRE: Final = Wire()
+#: Of one body.
+_MOST_FINDINGS: Final = 50
+_NO_PARTS: Final[Mapping[str, Any]] = {}
 
 
 async def read(request: Request) -> Any:
@@ -53,29 +58,32 @@ async def read(request: Request) -> Any:
 
 
 async def read_object(
-    request: Request, schema: Mapping[str, Any], *, is_needed: bool = True
+    request: Request,
+    schema: Mapping[str, Any],
+    *,
+    is_needed: bool = True,
+    parts: Mapping[str, Any] = _NO_PARTS,
 ) -> dict[str, Any]:
     """
     The members of the object that is the body of *request*.
 
-    Only their names are checked: by the description of the body, its *schema*. If it is
-    not *is_needed*, none says nothing.
+    Args:
+        request: The request.
+        schema: The description of the body, by which it is checked.
+        is_needed: Whether there must be one; if not, none says nothing.
+        parts: What the description refers to and is to be checked, by name.
 
     Raises:
-        Problem: It is none, or has others, or lacks one.
+        Problem: It is none, or not as described: all that is wrong is told.
     """
     said = await read(request)
-    known, needed = schema["properties"], schema.get("required", ())
     if said is None and not is_needed:
         return {}
     if not isinstance(said, dict):
         refuse("", "a JSON object is needed")
-    for name in said:
-        if name not in known:
-            refuse(name, f"it is not known here: there are {', '.join(known)}")
-    for name in needed:
-        if name not in said:
-            refuse(name, "it is missing")
+    found = list(islice(findings_of(schema, said, parts), _MOST_FINDINGS))
+    if found:
+        refuse_all(found)
     return said
 
 
@@ -112,9 +120,15 @@ def loads(body: bytes) -> Any:
 
 def refuse(path: str, text: str) -> NoReturn:
     """Refuse, by a `Problem`, what stands at *path* in a request."""
-    said = f"{path}: {text}" if path else text
-    findings = [{"path": path, "message": text}]
-    raise Problem(422, "invalid_request", said, more={"findings": findings})
+    refuse_all([(path, text)])
+
+
+def refuse_all(found: Iterable[tuple[str, str]]) -> NoReturn:
+    """Refuse, by a `Problem`, a request in which this was *found*."""
+    findings = [{"path": path, "message": text} for path, text in found]
+    said = "; ".join(f"{one['path']}: {one['message']}" for one in findings)
+    more = {"findings": findings}
+    raise Problem(422, "invalid_request", said.removeprefix(": "), more=more)
 
 
 def too_long() -> Problem:

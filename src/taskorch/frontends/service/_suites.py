@@ -590,17 +590,12 @@ class _Api:
 
 def requested(suite: Suite, said: Mapping[str, Any]) -> RunRequest:
     """
-    The run that a request asks for.
+    The run that a request asks for, once it was checked by its description.
 
     Raises:
         Problem: It makes no sense.
     """
-    for name in ("failed", "fresh"):
-        if not isinstance(said.get(name, False), bool):
-            refuse(name, "true or false is needed")
     name = said.get("suite_name", suite.name)
-    if not isinstance(name, str) or not name:
-        refuse("suite_name", "a text is needed")
     # Of a suite that has no name of its own, none is wrong.
     if suite.name != Suite().name and name not in names_of(suite):
         refuse("suite_name", f"there are {' and '.join(names_of(suite))}")
@@ -628,11 +623,9 @@ def _positive(path: str, value: object) -> float:
         refuse(path, error.message.removeprefix(f"{path}: "))
 
 
-def _with_phases(suite: Suite, names: object) -> Suite:
+def _with_phases(suite: Suite, names: list[str]) -> Suite:
     path = "phases"
     known = [phase.name for phase in suite.phases]
-    if not isinstance(names, list) or not names:
-        refuse(path, "a list of names is needed")
     for i, name in enumerate(names):
         if name not in known:
             text = f"there is no such phase: there are {', '.join(known)}"
@@ -648,15 +641,10 @@ def _with_phases(suite: Suite, names: object) -> Suite:
     return attrs.evolve(suite, phases=chosen)
 
 
-def _with_limits(suite: Suite, limits: object) -> Suite:
-    path = "resource_limits"
-    if not isinstance(limits, dict):
-        refuse(path, "names and numbers are needed")
+def _with_limits(suite: Suite, limits: Mapping[str, float]) -> Suite:
     amounts = dict(suite.limits.resources)
     for name, value in limits.items():
         path = f"resource_limits.{name}"
-        if name not in _LIMITS:
-            refuse(path, f"there are {', '.join(_LIMITS)}")
         amount = _positive(path, value)
         if name == "max_memory_gb":
             amount *= _MB_OF_GB
