@@ -135,6 +135,8 @@ def test_nobody_gets_round_the_rules() -> None:
             orch.decide("ask", "complete")
         with pytest.raises(InvalidTaskError, match="people answer a question"):
             orch.emit("answer to deploy?")
+        with pytest.raises(InvalidTaskError, match="people answer a question"):
+            orch.emit("approval of release/build")
         assert orch.cancel_task("ask")
         with pytest.raises(InvalidTaskError, match="is no question"):
             orch.answer(orch.submit(int).task_id, "approve", by="ada")
