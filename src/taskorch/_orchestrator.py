@@ -762,7 +762,8 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
         """
-        if str(task_id).startswith("escalation/"):
+        is_task = task_id in self._rt.kernel.tasks
+        if str(task_id).startswith("escalation/") and not is_task:
             from taskorch.runtime import _escalations  # noqa: PLC0415 - rare
 
             return _escalations.answer(self._rt, task_id, choice, by, note, changes)

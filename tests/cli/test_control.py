@@ -183,3 +183,29 @@ def test_a_service_is_asked_likewise_and_its_hints_are_requests(
         code, _, err = taskorch(capsys, "resume", url, "nobody")
         assert code == 2
         assert "no task has the id 'nobody'" in err
+
+
+def test_a_question_is_shown_and_answered(tmp_path, capsys):
+    path = tmp_path / "asked.db"
+    with TaskOrchestrator(journal=path) as orch:
+        ask = {"who": ("ada", "bob"), "quorum": 2, "details": {"version": "1.2"}}
+        orch.submit_task(Task.question("deploy?", id="ask", **ask))
+        orch.submit_task(Task.call(ship, id="ship", after=["ask"]))
+        orch.stop(timeout=0)
+
+    code, out, _ = taskorch(capsys, "questions", path)
+    assert code == 0
+    assert "ask: deploy?" in out
+    assert "version: 1.2" in out
+    words = ("answer", path, "ask", "approve", "--by")
+    assert taskorch(capsys, *words, "zed")[0] == 2
+    code, out, _ = taskorch(capsys, *words, "ada")
+    assert (code, "needs more answers" in out) == (0, True)
+    assert "CHOICE --by NAME" in taskorch(capsys, "explain", path, "ask")[1]
+    assert taskorch(capsys, *words, "bob", "--note", "go")[0] == 0
+    assert state(path, "ask") == "completed"
+    assert "No question" in taskorch(capsys, "questions", path)[1]
+    run_again = TaskOrchestrator(journal=path)
+    with run_again as orch:
+        assert orch.handle("ship").result(30) == "shipped"
+    forget(tmp_path)

@@ -135,6 +135,8 @@ def test_nobody_gets_round_the_rules() -> None:
             orch.decide("ask", "complete")
         with pytest.raises(InvalidTaskError, match="people answer a question"):
             orch.emit("answer to deploy?")
+        with pytest.raises(InvalidTaskError, match="people answer a question"):
+            orch.emit("approval of release/build")
         assert orch.cancel_task("ask")
         with pytest.raises(InvalidTaskError, match="is no question"):
             orch.answer(orch.submit(int).task_id, "approve", by="ada")
@@ -154,6 +156,10 @@ def test_nobody_gets_round_the_rules() -> None:
         {"default": "approve"},
         {"due": "tomorrow"},
         {"remind": 0},
+        {"who": 5},
+        {"who": ("ada", "")},
+        {"asked_by": "a:da"},
+        {"asked_by": "a\nda"},
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
@@ -161,8 +167,33 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
         ask(**wrong)
 
 
+@pytest.mark.parametrize("text", ["", " ", 5, "two\nlines", "x" * 401])
+def test_what_is_no_question_is_refused(text: Any) -> None:
+    with pytest.raises(InvalidTaskError):
+        Task.question(text)
+
+
+def test_an_answer_that_is_not_well_formed_is_refused() -> None:
+    with TaskOrchestrator() as orch:
+        orch.submit_task(ask())
+        wrong: list[dict[str, Any]] = [
+            {"by": ""},
+            {"by": 5},
+            {"by": "ada", "note": "a\x1b[0m"},
+            {"by": "ada", "changes": {"a": {1, 2}}},
+            {"by": "ada", "changes": [1]},
+        ]
+        for each in wrong:
+            with pytest.raises(InvalidTaskError):
+                orch.answer("ask", "approve", **each)
+        with pytest.raises(InvalidTaskError):
+            orch.answer("ask", 5, by="ada")  # type: ignore[arg-type]
+        assert orch.questions()[0].answer("approve", by="ada", changes={"a": [1]})
+
+
 def test_an_approval_has_the_rules_of_a_question() -> None:
     with TaskOrchestrator() as orch:
+        told = Recorder(orch, "question_asked")
         wf = Workflow("release")
         gate = Approval(who=("ada", "bob", "cy"), quorum=2, not_by="cy")
         wf.phase("build", gate=gate).task(int, id="a")
@@ -176,6 +207,7 @@ def test_an_approval_has_the_rules_of_a_question() -> None:
         assert question.votes == (("ada", "approve"),)
         assert question.answer("approve", by="bob")
         assert run.result(PATIENCE)["b"] == 0
+        assert [event.text for event in told.events] == ["approve build of r1?"]
 
 
 @in_loop

@@ -27,6 +27,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.model import TaskState
+from taskorch.model._explanation import some
 from taskorch.reading import JournalReader
 
 _VERDICTS: Final = ("retry", "fail", "complete")
@@ -161,26 +162,41 @@ def _show_questions(args: argparse.Namespace, there: Any) -> None:
         print_json({"questions": found})
         return
     for asked in found:
-        print(f"{line(asked['id'])}: {line(asked['text'])}")
-        said = [f"choices: {', '.join(asked['options'])}"]
-        if asked["who"] is not None:
-            said.append(f"who may answer: {', '.join(asked['who'])}")
-        if asked["not_by"]:
-            said.append(f"who may not: {', '.join(asked['not_by'])}")
-        if asked["quorum"] > 1:
-            said.append(f"must agree: {asked['quorum']}")
-        if asked["due"] is not None:
-            said.append(f"due: {datetime.fromtimestamp(asked['due'], UTC):%F %T} UTC")
-        said += [f"{by} said: {choice}" for by, choice in asked["votes"]]
-        for each in said:
-            print(f"  {line(each)}")
-        if asked["details"] is not None:
-            print(f"  details: {line(json.dumps(asked['details']))}")
+        _show_question(asked)
     if not found:
         print("No question waits for an answer.")
     else:
         name = line(args.journal)
         print(f"taskorch answer {name} {line(found[0]['id'])} CHOICE --by NAME")
+
+
+def _show_question(asked: dict[str, Any]) -> None:
+    print(f"{line(asked['id'])}: {line(asked['text'])}")
+    due, details = asked["due"], asked["details"]
+    if not isinstance(details, dict):
+        details = {} if details is None else {"details": details}
+    said = {
+        "choices": asked["options"],
+        "who may answer": asked["who"],
+        "who may not": asked["not_by"],
+        "must agree": asked["quorum"] if asked["quorum"] > 1 else None,
+        "due": due and f"{datetime.fromtimestamp(due, UTC):%F %T} UTC",
+        **{f"{by} said": choice for by, choice in asked["votes"]},
+        **{n: v for n, v in details.items() if n not in ("question", "escalation_id")},
+    }
+    for name, value in said.items():
+        if value not in (None, [], ""):
+            print(f"  {line(name)}: {line(_short(value))}")
+
+
+def _short(value: Any) -> str:
+    """*value* in a line: of many texts, the first."""
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return some(value)
+    if isinstance(value, dict):
+        plain = {k: v for k, v in value.items() if not isinstance(v, list | dict)}
+        return ", ".join(f"{name} {each}" for name, each in plain.items())
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _approve(there: Any, name: str, **said: str) -> bool:

@@ -61,7 +61,7 @@ def check_emitted(name: object) -> str:
         InvalidTaskError: It is none, or is for people to answer.
     """
     checked = check_event(name)
-    if checked.startswith(ANSWER_TO):
+    if checked.startswith(ANSWER_TO) or asked_of(checked) is not None:
         msg = f"{show(name)} is no event: people answer a question"
         raise InvalidTaskError(msg, hint="orch.answer(id, choice, by=…)")
     return checked

@@ -514,3 +514,19 @@ def test_a_durable_orchestrator_has_kept_what_it_has_acknowledged(tmp_path):
     ) as service:
         assert service.result(task_id)["result"] == 1
         assert pages(service, "limit=1") == [[task_id]]
+
+
+def test_people_are_asked_and_answer_over_http(service):
+    ask = Task.question("deploy?", id="night/ask", who="ada", details={"v": 1})
+    service.orch.submit_task(ask)
+
+    (asked,) = service.get("/api/v1/questions")["questions"]
+    assert (asked["id"], asked["text"]) == ("night/ask", "deploy?")
+    where = f"{TASKS}/night%2Fask/answer"
+    refused = service.post(where, {"choice": "approve", "by": "bob"})
+    assert (refused.status, refused.said["code"]) == (409, "answer_refused")
+    answer = service.post(where, {"choice": "approve", "by": "ada", "note": "go"})
+    assert answer.said == {"decided": True}
+    result = service.get(f"{TASKS}/night%2Fask/result")["result"]
+    assert (result["choice"], result["by"]) == ("approve", ["ada"])
+    assert service.get("/api/v1/escalations") == {"escalations": []}

@@ -41,9 +41,9 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._values import answer, document
-from taskorch.model import FILTERS, TaskFilter, TaskState, TaskStatus
+from taskorch.model import FILTERS, Answer, TaskFilter, TaskState, TaskStatus
 from taskorch.model._places import place_of
-from taskorch.model._plain import plain
+from taskorch.model._plain import plain, taken_apart
 from taskorch.runtime._documents import told_trace
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class Tasks:
         said = {
             "task_id": status.task_id,
             "state": status.state.value,
-            "result": plain(status.result),
+            "result": plain(_result(status.result)),
             "error": None if error is None else _error(error),
         }
         return answer(said, 200 if status.is_terminal else 202)
@@ -323,6 +323,11 @@ class Tasks:
     async def _escalations(self, _: Request) -> Response:
         found = await run_in_threadpool(self._orch().escalations)
         return answer({"escalations": [each.to_dict() for each in found]})
+
+
+def _result(value: object) -> object:
+    """A result as JSON can say it: what people have answered is its fields."""
+    return taken_apart(value) if isinstance(value, Answer) else value
 
 
 def _asked_for(query: Mapping[str, str]) -> TaskFilter:
