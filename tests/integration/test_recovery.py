@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from taskorch import Permanent, Resources, RetryPolicy, Task, TaskOrchestrator
-from taskorch.errors import InvalidTaskError, TaskTimeoutError
+from taskorch.errors import InvalidTaskError
 from taskorch.events import RecoveryAttempted, TaskOptionsChanged
 from taskorch.model import TaskState
 from taskorch.recovery import Avoid, Grow, RecoveryHandler, Reset, Row, Rule, Times
@@ -288,18 +288,15 @@ def test_a_recovery_that_is_none_is_refused():
 
 
 def test_what_was_chosen_outlives_the_process(tmp_path):
-    """The next life goes on with what the last has chosen."""
-    own = handler(matrix={"timeout": Row(orchestrator=Grow(timeout=10))})
-    with TaskOrchestrator(
-        retry_handler=own, journal=tmp_path / "j", grace=0.01
-    ) as orch:
-        orch.submit_task(Task.program(["sleep", "600"], id="t", timeout=0.2))
-        while "timeout 0.2 → 2 s" not in str(orch.explain("t")):
-            orch.wait(timeout=0.01)
-    with TaskOrchestrator(journal=tmp_path / "j", grace=0.01) as orch:
-        error = orch.handle("t").exception(timeout=60)
-        assert isinstance(error, TaskTimeoutError)
-        assert "its timeout of 2 s" in str(error)
+    """The next life knows what the last has chosen."""
+    rows = {"timeout": Row(orchestrator=Grow(timeout=5))}
+    own = handler(max_retries=1, matrix=rows)
+    with TaskOrchestrator(retry_handler=own, journal=tmp_path / "j") as orch:
+        task = Task.program(["sleep", "600"], id="t", timeout=0.1)
+        assert "its timeout of 0.5 s" in str(orch.submit_task(task).exception(60))
+    with TaskOrchestrator(journal=tmp_path / "j") as orch:
+        again = orch.rerun_task("t")
+        assert "its timeout of 0.5 s" in str(again.exception(60))
 
 
 def test_times_that_are_none_are_refused():
