@@ -605,3 +605,27 @@ def test_what_was_queued_for_too_long_says_for_how_long():
         "it was queued for 7.5 s",
         "expired",
     )
+
+
+def test_starts_that_are_held():
+    """Nothing new starts, or only so many run; each who holds them lets go himself."""
+    m = Machine(concurrency=4)
+    kernel = m.kernel
+    kernel.unpause()
+    kernel.hold_starts("ann", 0, "too much fails")
+    m.submit("a")
+    assert m.state("a") is S.QUEUED
+    kernel.hold_starts("ben", 1, "memory is short")
+    assert kernel.release_starts("ann")
+    assert not kernel.release_starts("ann")
+    assert m.do() == ["a"]
+    m.submit("b")
+    (blocker,) = m.why("b").blockers
+    assert "No more than 1 run at once: memory is short." in blocker.detail
+    assert blocker.remedies[-1].kind == "release_starts"
+    kernel.limit(1)
+    assert kernel.release_starts("ben")
+    (blocker,) = m.why("b").blockers
+    assert "The system has room for 1" in blocker.detail
+    kernel.limit(4)
+    assert m.do() == ["b"]

@@ -156,7 +156,7 @@ class RecoveryHandler:
                 if not isinstance(section, dict):
                     msg = f"{where}: it has entries, and is no {section!r}"
                     raise InvalidTaskError(msg)
-                for key, value in _arguments_of(where, section):
+                for key, value in _said_in(where, section):
                     if key in arguments and arguments[key] != value:
                         msg = (
                             f"{where}: {key} is {value!r}, and {arguments[key]!r} in "
@@ -337,6 +337,16 @@ def _sections(path: Path) -> Iterator[tuple[str, Any]]:
             msg = f"{path}: it has sections, and is no {type(document).__name__}"
             raise InvalidTaskError(msg)
         yield from cast("dict[str, Any]", document).items()
+
+
+def _said_in(where: str, section: dict[str, Any]) -> list[tuple[str, Any]]:
+    try:
+        return list(_arguments_of(where, section))
+    except InvalidTaskError as error:
+        if where in error.message:
+            raise
+        msg = f"{where}: {error.message}"
+        raise InvalidTaskError(msg, hint=error.hint) from error
 
 
 def _arguments_of(where: str, section: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
@@ -78,14 +77,14 @@ class Strategies:
         if not callable(given) or inspect.iscoroutinefunction(strategy):
             msg = f"a recovery is a plain function, not {show(strategy)}"
             raise InvalidTaskError(msg, hint="def recover(task, failure, context): …")
-        with suppress(ValueError):
-            # Of some that are written in C nobody knows.
-            signature = inspect.signature(strategy)
-            try:
-                signature.bind(None, None, None)
-            except TypeError as error:
-                msg = f"{show(strategy)} is called with task, failure, context: {error}"
-                raise InvalidTaskError(msg) from error
+        try:
+            inspect.signature(strategy).bind(None, None, None)
+        except TypeError as error:
+            msg = f"{show(strategy)} is called with task, failure, context: {error}"
+            raise InvalidTaskError(msg) from error
+        except ValueError:
+            # It is written in C, and nobody knows.
+            pass
         if (level, kind) in self._known:
             msg = f"there is a recovery from {kind} on level {level} already"
             raise InvalidTaskError(msg, hint="let one function do both")

@@ -1,0 +1,308 @@
+"""Failures are mended where they happen, tried again with more, or shown to a person."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from taskorch import Permanent, Resources, RetryPolicy, Task, TaskOrchestrator
+from taskorch.errors import InvalidTaskError
+from taskorch.events import RecoveryAttempted, TaskOptionsChanged
+from taskorch.model import TaskState
+from taskorch.recovery import Avoid, Grow, RecoveryHandler, Reset, Row, Rule, Times
+
+CONFIG = """
+failure_handling:
+  max_retries: 2
+  retry_delay_seconds: 30
+  escalation_threshold: 3
+  timeout_grace_period: 60
+---
+agent_pool: {min_agents: 3}
+recovery:
+  max_retries: 2
+  retry_delay: 30
+  escalation_threshold: 3
+  human_notification_webhook: "https://alerts.company.com/webhook"
+"""
+
+
+def handler(**options):
+    return RecoveryHandler(**{"retry_delay_seconds": 0.0, **options})
+
+
+def fails(error):
+    def run():
+        raise error
+
+    return run
+
+
+def needs(flag):
+    if not Path(flag).exists():
+        raise ModuleNotFoundError("No module named 'x'")
+    return "mended"
+
+
+async def needs_too(flag):
+    return needs(flag)
+
+
+def gone():
+    raise ImportError("gone")
+
+
+def closed():
+    raise PermissionError(13, "no")
+
+
+def settled(orch, *ids, patience=60.0):
+    """Wait until tasks have ended, or wait for a person."""
+    end = time.monotonic() + patience
+    over = {*filter(lambda state: state.is_terminal, TaskState), TaskState.BLOCKED}
+    while time.monotonic() < end:
+        found = [orch.get_task_status(task_id) for task_id in ids]
+        if all(status.state in over for status in found):
+            return found[0] if len(found) == 1 else found
+        orch.wait(timeout=0.01)
+    raise AssertionError(found)
+
+
+def test_a_configuration_is_read_as_it_stands(tmp_path):
+    """Both of its sections count; the others are named."""
+    path = tmp_path / "orchestrator_config.yaml"
+    path.write_text(CONFIG)
+    made = RecoveryHandler.from_yaml(path)
+    assert (made.max_retries, made.retry_delay_seconds) == (2, 30)
+    assert (made.escalation_threshold, made.timeout_grace_period) == (3, 60)
+    assert made.webhook == "https://alerts.company.com/webhook"
+    assert made.not_read == ("agent_pool",)
+    path.write_text(
+        "recovery:\n"
+        "  matrix: {network: {orchestrator: {avoid: {backoff: 3}}, human: never},\n"
+        "    memory: {orchestrator: {grow: {memory_mb: {times: 3, most: 900}}}}}\n"
+        "  classes: [{name: memory, text: 'no quota'}, {name: logic, exit_code: [3]}]\n"
+    )
+    made = RecoveryHandler.from_yaml(path, max_retries=1)
+    assert made.matrix["network_error"] == Row(
+        "retry with backoff",
+        Avoid(backoff=3),
+        "never",
+        ("See whether the service can be reached",),
+    )
+    assert made.matrix["memory"].orchestrator == Grow(memory_mb=Times(3, most=900))
+    assert [rule.name for rule in made.classes] == ["memory_error", "logic_error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("recovery: {max_retrys: 1}", "did you mean 'max_retries'"),
+        ("recovery: {max_retries: -1}", "whole number from 0"),
+        ("recovery: {max_retries: 1}\nfailure_handling: {max_retries: 2}", "and 1 in"),
+        ("recovery: 5", "has entries"),
+        ("[1, 2]", "has sections"),
+        ("recovery: {matrix: {memori: {}}}", "no class of failures"),
+        ("recovery: {matrix: {memory: {human: sometimes}}}", "none of never"),
+        ("recovery: {matrix: {memory: {orchestrator: more}}}", "is no action"),
+        ("recovery: {matrix: 3}", "a row for each class"),
+        ("recovery: {classes: 3}", "a list of rules"),
+        ("recovery: {classes: [{name: memory}]}", "does not say of which"),
+        ("recovery: {", "c.yaml"),
+    ],
+)
+def test_a_configuration_that_is_wrong_says_where(tmp_path, text, words):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidTaskError) as caught:
+        RecoveryHandler.from_yaml(path)
+    assert words in str(caught.value)
+    assert "c.yaml" in str(caught.value)
+
+
+def test_more_memory_up_to_what_there_is_and_then_a_person():
+    """Cores up to four, a longer timeout, and what cannot grow further is said."""
+    with TaskOrchestrator(
+        retry_handler=handler(), resources=Resources(memory_mb=300, cpu=8)
+    ) as orch:
+        seen = []
+        orch.signals.task_options_changed.connect(seen.append)
+        asks = Resources(memory_mb=100, cpu=3)
+        task = Task.call(fails(MemoryError()), id="t", resources=asks, timeout=60)
+        orch.submit_task(task)
+        below = orch.submit_task(Task.call(print, id="below", after=["t"]))
+        settled(orch, "t")
+        said = str(orch.explain("t"))
+        assert "cpu 3 → 4, memory_mb 100 → 200, timeout 60 → 90 s" in said
+        assert "memory_mb 200 → 300, all that the largest agent, local, has" in said
+        assert "A person must decide: memory_error: 3 attempts have failed" in said
+        assert orch.get_task_status("below").state is TaskState.PENDING
+        orch.decide("t", "complete")
+        below.result(60)
+        orch.wait()
+    assert [event.resources for event in seen] == [
+        Resources(memory_mb=200, cpu=4).units,
+        Resources(memory_mb=300, cpu=4).units,
+    ]
+    assert all(isinstance(event, TaskOptionsChanged) for event in seen)
+
+
+def test_a_hung_task_gets_twice_its_time_at_the_most_and_then_a_person():
+    with TaskOrchestrator(retry_handler=handler(), grace=0.01) as orch:
+        task = Task.program(["sleep", "60"], id="t", timeout=0.2)
+        orch.submit_task(task)
+        status = settled(orch, "t")
+        assert status.attempts == 3
+        assert "it has exceeded 0.4 s, twice its timeout of 0.2" in str(
+            orch.explain("t")
+        )
+
+
+def test_another_agent_is_asked():
+    """The one that failed is avoided, as long as there is another."""
+    with TaskOrchestrator(retry_handler=handler()) as orch:
+        by = []
+
+        def agent(name):
+            def work(_task, _context):
+                by.append(name)
+                if len(by) < 3:
+                    raise OSError(5, "input/output error")
+                return "done"
+
+            orch.agent(name, capabilities=["job"])(work)
+
+        for name in ("one", "two", "three"):
+            agent(name)
+        assert orch.submit_task(Task("job", id="t")).result(60) == "done"
+    assert len(set(by)) == 3
+
+
+def test_what_a_person_always_decides():
+    """A wrong result is not tried again, unless nobody is to be asked."""
+    with TaskOrchestrator(retry_handler=handler()) as orch:
+        orch.submit_task(
+            Task.call(fails(AssertionError("expected 1.5, got 1.4")), id="t")
+        )
+        status = settled(orch, "t")
+        assert (status.state, status.attempts) == (TaskState.BLOCKED, 1)
+        assert "calculation_error" in str(orch.explain("t"))
+        assert orch.decide("t", "fail")
+        orch.submit_task(Task.call(fails(Permanent("enough")), id="p"))
+        assert settled(orch, "p").state is TaskState.FAILED
+    quiet = handler(escalate=False)
+    with TaskOrchestrator(retry_handler=quiet) as orch:
+        own = RetryPolicy(3, base=0)
+        orch.submit_task(Task.call(fails(KeyError("k")), id="t", retry=own))
+        status = settled(orch, "t")
+        assert (status.state, status.attempts) == (TaskState.FAILED, 3)
+        orch.submit_task(Task.call(fails(KeyError("k")), id="u"))
+        assert settled(orch, "u").attempts == 1
+
+
+def test_a_network_that_fails_for_many_is_one_for_people():
+    with TaskOrchestrator(retry_handler=handler(max_retries=0)) as orch:
+        ids = ("a", "b", "c")
+        for name in ids:
+            orch.submit_task(Task.call(fails(ConnectionError()), id=name))
+            settled(orch, name)
+        states = [orch.get_task_status(name).state.value for name in ids]
+        assert states == ["failed", "failed", "blocked"]
+
+
+def test_rules_and_rows_of_ones_own():
+    """They come before the usual ones, and may change while it runs."""
+    own = handler(classes=[Rule("network", text="odd words")])
+    with TaskOrchestrator(retry_handler=own) as orch:
+        assert orch.recovery is own
+        own.matrix["network_error"] = Row(orchestrator=None, human="always")
+        orch.submit_task(Task.call(fails(ValueError("odd words")), id="t"))
+        settled(orch, "t")
+        assert "network_error: a person always decides" in str(orch.explain("t"))
+    with pytest.raises(InvalidTaskError, match="has no matrix"):
+        _ = TaskOrchestrator().recovery
+
+
+def test_agents_mend_what_they_can(tmp_path):
+    """Functions, coroutines and programs; once in each attempt, and it is told."""
+    flag = tmp_path / "flag"
+    with TaskOrchestrator(retry_handler=handler(), journal=tmp_path / "j") as orch:
+        told = []
+        orch.signals.recovery_attempted.connect(told.append)
+
+        @orch.recover("import_error")
+        def fix(task, failure, context):
+            assert failure.kind == "import_error"
+            assert context.task_id == task.id
+            flag.write_text("")
+            return "retry"
+
+        @orch.recover("permission")
+        def breaks(task, failure, context):
+            raise RuntimeError("cannot")
+
+        @orch.recover("permission", level=2)
+        def reset(task, failure, context):
+            return "ignored"
+
+        for name, work in (("call", needs), ("async", needs_too)):
+            task = Task.call(work, str(flag), id=name)
+            assert orch.submit_task(task).result(60) == "mended"
+            flag.unlink()
+        script = f"test -e {flag} || {{ echo No module named z >&2; exit 1; }}"
+        program = orch.submit_task(Task.program(["sh", "-c", script], id="program"))
+        assert program.result(60).exit_code == 0
+        for name in ("call", "async", "program"):
+            (tried,) = orch.get_task_status(name).recovery_attempts
+            assert (tried.attempt, tried.action, tried.result) == (1, "fix", "retry")
+        orch.submit_task(Task.call(gone, id="never"))
+        status = settled(orch, "never")
+        assert [t.attempt for t in status.recovery_attempts] == [1, 2, 3]
+        orch.submit_task(Task.call(closed, id="closed"))
+        status = settled(orch, "closed")
+        assert [(t.level, t.result) for t in status.recovery_attempts] == [
+            *((1, "failed"), (2, "done"), (1, "failed"), (2, "done"), (1, "failed")),
+        ]
+        orch.wait()
+    assert {type(event) for event in told} == {RecoveryAttempted}
+    with TaskOrchestrator(journal=tmp_path / "j") as orch:
+        status = orch.get_task_status("never")
+        assert [t.attempt for t in status.recovery_attempts] == [1, 2, 3]
+
+
+def test_a_recovery_that_is_none_is_refused():
+    with TaskOrchestrator() as orch:
+        with pytest.raises(InvalidTaskError, match="no class of failures"):
+            orch.recover("importt")
+        with pytest.raises(InvalidTaskError, match="level is 1 or 2"):
+            orch.recover("import", level=3)
+        with pytest.raises(InvalidTaskError, match="called with task"):
+            orch.recover("import")(lambda: None)
+        with pytest.raises(InvalidTaskError, match="a plain function"):
+            orch.recover("import")(None)
+        orch.recover("import")(lambda *_: None)
+        with pytest.raises(InvalidTaskError, match="already"):
+            orch.recover("import_error")(lambda *_: None)
+
+
+def test_what_was_chosen_outlives_the_process(tmp_path):
+    """The next life knows what the last has chosen."""
+    rows = {"timeout": Row(orchestrator=Grow(timeout=5))}
+    own = handler(max_retries=1, matrix=rows)
+    with TaskOrchestrator(retry_handler=own, journal=tmp_path / "j") as orch:
+        task = Task.program(["sleep", "600"], id="t", timeout=0.1)
+        assert "its timeout of 0.5 s" in str(orch.submit_task(task).exception(60))
+    with TaskOrchestrator(journal=tmp_path / "j") as orch:
+        again = orch.rerun_task("t")
+        assert "its timeout of 0.5 s" in str(again.exception(60))
+
+
+def test_times_that_are_none_are_refused():
+    for wrong in (0.5, "2", True, float("nan")):
+        with pytest.raises(InvalidTaskError):
+            Grow(memory_mb=wrong)
+    with pytest.raises(InvalidTaskError, match="no Grow"):
+        Row(orchestrator="more")
+    assert Row(orchestrator=Reset()).human == "never"

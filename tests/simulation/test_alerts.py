@@ -1,0 +1,181 @@
+"""Alerts that act and are undone, in virtual time."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from taskorch import Task, TaskState
+from taskorch.errors import InvalidTaskError
+from taskorch.events import AlertCleared, AlertRaised
+from taskorch.model import Resources
+from taskorch.protocols import RemoveAgent
+from taskorch.recovery import AlertRule, Alerts
+from taskorch.testing import Outcome, Simulation
+
+BEGINNING = 1_767_225_600.0
+
+
+def told(sim):
+    return [
+        (event.at - BEGINNING, event.name)
+        for event in sim.events
+        if isinstance(event, AlertRaised | AlertCleared)
+    ]
+
+
+def test_starts_are_held_while_too_much_fails_and_nothing_flaps():
+    """Twice an hour in which half of all fails: two alerts, and few failures."""
+    sim = Simulation(seed=3)
+    sim.agent("able", capabilities=("job",), max_concurrency=4)
+    bad = ((3_600, 7_200), (14_400, 18_000))
+
+    def work(_task, _attempt, random):
+        is_bad = any(begin <= sim.now < end for begin, end in bad)
+        error = ConnectionError("down") if is_bad and random.random() < 0.5 else None
+        return Outcome(20.0, error=error)
+
+    sim.work("job", work)
+    sim.drivers.add(Alerts())
+    for number in range(2_160):
+        sim.submit_task(Task("job", id=f"j{number}", not_before=number * 10.0))
+
+    sim.run(until=8 * 3_600)
+
+    assert [name for _, name in told(sim)] == ["high_failure_rate"] * 4
+    raised, cleared, again, over = (at for at, _ in told(sim))
+    assert 3_600 < raised < 4_000
+    assert 7_200 < cleared < 8_000
+    assert 14_400 < again < 15_000
+    assert 18_000 < over < 19_000
+    states = [status.state for status in sim.tasks()]
+    assert states.count(TaskState.FAILED) < 200
+    assert states.count(TaskState.COMPLETED) == 2_160 - states.count(TaskState.FAILED)
+
+
+def test_fewer_run_while_memory_is_short():
+    sim = Simulation(seed=1, resources=Resources(memory_mb=100))
+    sim.agent("able", capabilities=("job",), max_concurrency=None)
+    sim.work("job", lambda *_: 100.0)
+    sim.drivers.add(Alerts())
+    for number in range(40):
+        needs = Resources(memory_mb=10)
+        sim.submit_task(Task("job", id=f"j{number}", resources=needs))
+    running = []
+    for _ in range(60):
+        sim.run(until=sim.now + 20)
+        running.append(len(sim.tasks("running")))
+    assert max(running) == 10
+    assert 5 in running
+    assert running[-1] == 0
+    raised = [name for _, name in told(sim)]
+    assert raised[:2] == ["memory_exhaustion"] * 2
+
+
+def test_what_a_silent_agent_had_goes_to_others():
+    """Each agent has an alert of its own, which is over once it has gone."""
+    sim = Simulation(seed=1)
+    sim.agent("far", capabilities=("job",))
+    view = _View(sim)
+    alerts = Alerts()
+
+    def tick(now, **changes):
+        stats = sim.get_stats()
+        view.stats = attrs.evolve(
+            stats, agents={"far": attrs.evolve(stats.agents["far"], **changes)}
+        )
+        return list(alerts.tick(view, now)[0])
+
+    assert tick(0.0, silent=5.0) == []
+    told, remove = tick(10.0, silent=130.0)
+    assert told.fields[0] == "agent_unresponsive"
+    assert remove == RemoveAgent("far")
+    (alert,) = alerts.firing()
+    assert (alert.subject, alert.severity) == ("far", "critical")
+    assert tick(20.0, silent=None, lost=True) == []
+    assert [alert.has_data for alert in alerts.firing()] == [False]
+    assert [type(each).__name__ for each in tick(30.0, silent=1.0)] == ["_Tell"]
+    assert alerts.firing() == ()
+
+
+def test_waiting_holding_and_no_data():
+    """A condition must last; an end must last; what is not known is a state."""
+    values = {"at": 0.0}
+
+    def value(measured):
+        del measured
+        now = values["at"]
+        if 10 <= now < 13 or 20 <= now < 40:
+            return True
+        return None if 45 <= now < 60 else False
+
+    done = []
+
+    def act(_orchestrator, alert):
+        done.append(("act", alert.name))
+        return lambda _orch, _alert: done.append(("undo", alert.name))
+
+    alerts = Alerts(
+        rules=[AlertRule.of("mine", value, wait=5, hold=10, action=act)], interval=1
+    )
+    sim = Simulation(seed=1)
+    seen = {}
+    for second in range(90):
+        values["at"] = float(second)
+        commands, when = alerts.tick(_View(sim), second)
+        assert when == second + 1
+        for command in commands:
+            if hasattr(command, "function"):
+                command.apply(None)
+        (alert,) = alerts.list()
+        seen[second] = (alert.state, alert.has_data)
+    assert seen[5] == ("ok", True)
+    assert seen[11] == ("pending", True)
+    assert seen[15] == ("ok", True)
+    assert seen[26] == seen[42] == ("firing", True)
+    assert seen[50] == ("firing", False)
+    assert seen[75] == ("ok", True)
+    assert done == [("act", "mine"), ("undo", "mine")]
+
+
+class _View:
+    def __init__(self, sim):
+        self._sim = sim
+        self.stats = None
+
+    def get_stats(self):
+        return self._sim.get_stats() if self.stats is None else self.stats
+
+
+def test_a_rule_that_goes_undoes_what_it_did():
+    alerts = Alerts(
+        rules=[AlertRule.of("mine", "running >= 0", action="pause_new_tasks")]
+    )
+    sim = Simulation(seed=1)
+    list(alerts.tick(_View(sim), 0.0)[0])
+    assert [alert.name for alert in alerts.firing()] == ["mine"]
+    assert alerts.remove("mine")
+    assert not alerts.remove("mine")
+    commands, _ = alerts.tick(_View(sim), 1.0)
+    assert {type(command).__name__ for command in commands} == {"_Tell", "_Release"}
+    assert alerts.rule("other", when="task_queue_length > 3", **{"for": 5}).wait == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"when": "failure_rat > 1"}, "did you mean 'failure_rate'"),
+        ({"when": "__import__('os')"}, "names and numbers"),
+        ({"when": "1 +"}, "cannot be read"),
+        ({"when": 3}, "is no condition"),
+        ({"when": "running > 1", "action": "pause"}, "none of pause_new_tasks"),
+        ({"when": "running > 1", "action": "reassign_tasks"}, "per='agent'"),
+        ({"when": "running > 1", "severity": "bad"}, "none of info"),
+        ({"when": "running > 1", "hold": -1}, "hold"),
+        ({"when": "running > 1", "per": "task"}, "none of system"),
+    ],
+)
+def test_a_rule_that_is_wrong_is_refused(fields, words):
+    with pytest.raises(InvalidTaskError) as caught:
+        Alerts().rule("mine", **fields)
+    assert words in str(caught.value)
