@@ -213,7 +213,7 @@ def test_draining(on):
     m.submit("t", requires=("x",))
     assert (m.state("t") is S.QUEUED) == on
     if on:
-        assert "no new work: repair" in m.why("t").blockers[0].detail
+        assert "no new work: again" in m.why("t").blockers[0].detail
         m.restart()
         m.reopen()
         assert m.state("t") is S.QUEUED

@@ -1,0 +1,148 @@
+"""Pools of agents and breakers, in virtual time."""
+
+import pytest
+
+from taskorch import RetryPolicy, Task
+from taskorch.errors import InvalidTaskError
+from taskorch.model import AgentTemplate, Breaker
+from taskorch.policies import AgentPool, PoolSample
+from taskorch.testing import Faults, Outcome, Simulation
+
+WORKER = AgentTemplate("worker", capabilities={"x": 1}, handler=print)
+RETRY = RetryPolicy(max_attempts=3, wait="fixed", base=0)
+
+
+def desired(*samples, now=None, **numbers):
+    pool = AgentPool(WORKER, min_agents=1, max_agents=10, **numbers)
+    return pool.desired(samples, samples[-1].at if now is None else now)
+
+
+@pytest.mark.parametrize(
+    ("sample", "agents", "words"),
+    [
+        (PoolSample(0, 0, 0, 0), 1, "fewer than min_agents"),
+        (PoolSample(0, 0, 0, 4), 5, "fewer than min_agents"),
+        (PoolSample(0, 12, 0, 0), 10, "more than max_agents"),
+        (PoolSample(0, 4, 4, 0), 5, "above 0.8"),
+        (PoolSample(0, 4, 3, 0), 4, "load 0.75"),
+        (PoolSample(0, 4, 4, 90), 10, "above 0.8"),
+        (PoolSample(0, 10, 10, 90), 10, "there are max_agents"),
+        (PoolSample(0, 10, 2, 0), 3, "below 0.3"),
+        (PoolSample(0, 1, 0, 0), 1, "load 0.00"),
+    ],
+)
+def test_how_many_are_wished_for(sample, agents, words):
+    wish, why = desired(sample)
+    assert wish == agents
+    assert words in why
+
+
+def test_a_clock_that_goes_back():
+    late, early = PoolSample(9, 4, 4, 9), PoolSample(5, 4, 2, 0)
+    assert desired(late, early)[0] == 4
+    assert desired(late, now=5) == (1, "nothing was seen yet")
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"min_agents": 3, "max_agents": 2},
+        {"scale_up_threshold": 0.3, "scale_down_threshold": 0.3},
+        {"scale_up_threshold": 2},
+        {"interval": 0},
+        {"settle": -1},
+        {"max_agents": 0},
+    ],
+)
+def test_numbers_that_cannot_be(numbers):
+    with pytest.raises(InvalidTaskError):
+        AgentPool(WORKER, **numbers)
+
+
+def test_a_template_without_limit_needs_no_pool():
+    endless = AgentTemplate("worker", handler=print, max_concurrency=None)
+    with pytest.raises(InvalidTaskError, match="one is enough"):
+        AgentPool(endless)
+    with pytest.raises(InvalidTaskError, match="AgentTemplate"):
+        AgentPool("worker")
+
+
+def wave(hours=4):
+    """Two tasks at once for an hour, twenty for another."""
+    sim = Simulation(7, concurrency=500, unknown_capability="wait", check=False)
+    sim.work("t", 60)
+    pool = AgentPool(WORKER, min_agents=1, max_agents=99, settle=120)
+    sim.drivers.add(pool)
+    at = 0.0
+    while at < hours * 3600:
+        sim.at(at, lambda: sim.submit_task(Task("t", requires=["x"])))
+        at += 3 if at // 3600 % 2 else 30
+    sim.run(hours * 3600)
+    return pool.decisions
+
+
+def test_a_square_wave_does_not_make_it_flap():
+    decisions = wave()
+    ups = [one for one in decisions if one.after >= 20]
+    downs = [one for one in decisions if one.after < one.before]
+    assert (len(ups), len(downs)) == (2, 1)
+    assert all(one.after <= 40 for one in ups)
+    assert downs[0].after <= 4
+
+
+def test_a_short_lull_ends_nobody():
+    sim = Simulation(1, unknown_capability="wait")
+    sim.work("t", 10)
+    pool = AgentPool(WORKER, max_agents=5, settle=60)
+    sim.drivers.add(pool)
+    tasks = [Task("t", requires=["x"]) for _ in range(5)]
+    sim.submit_tasks(tasks)
+    sim.at(50, lambda: sim.submit_tasks([Task("t", requires=["x"]) for _ in range(5)]))
+    sim.run(60)
+    assert [one.after >= one.before for one in pool.decisions] == [True]
+    sim.run(300)
+    assert pool.decisions[-1].after == 0
+
+
+def black_hole(breaker, slots, bad=(1,), tasks=500, seed=1, **options):
+    sim = Simulation(seed, concurrency=32, **options)
+    for number in range(8):
+        work = Outcome(0.001, error=OSError("no disk")) if number in bad else 0.05
+        sim.agent(
+            f"a{number}",
+            capabilities=["x"],
+            max_concurrency=slots,
+            breaker=breaker,
+            work=work,
+        )
+    sim.submit_tasks([Task("t", requires=["x"], retry=RETRY) for _ in range(tasks)])
+    sim.run()
+    stats = sim.get_stats()
+    wasted = sum(agent.failed for agent in stats.agents.values())
+    return stats.state_machine.failed, wasted
+
+
+@pytest.mark.parametrize("slots", [1, 4, None])
+def test_a_black_hole(slots):
+    """Without a breaker it takes more, and some tasks fail."""
+    failed, wasted = black_hole(Breaker(), slots)
+    assert (failed, wasted <= 6) == (0, True)
+
+
+def test_two_black_holes():
+    failed, wasted = black_hole(Breaker(), 4, bad=(1, 5))
+    assert failed == 0
+    assert wasted <= 25
+
+
+def test_what_fails_everywhere_opens_none():
+    assert black_hole(Breaker(), 1, bad=range(8), tasks=50) == (50, 150)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_breakers_hold_the_guarantees_under_faults(seed):
+    """The orchestrator dies, messages are lost: every step is checked."""
+    failed, _ = black_hole(
+        Breaker(failures=2, open=0.2), 2, tasks=60, seed=seed, faults=Faults()
+    )
+    assert failed <= 60
