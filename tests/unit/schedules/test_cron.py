@@ -284,7 +284,7 @@ def check(when, zone, since, years, dice):
             break
         found.append(slot // NS)
         at = slot
-        if dice.random() < 0.02:  # noqa: PLR2004 - a restart: nothing is remembered
+        if dice.random() < 0.02:  # a restart: nothing is remembered
             times = Times(when, zone)
             # Somebody asks later, but before the next minute.
             at += dice.choice((0, 1, NS, 17 * NS))
