@@ -21,15 +21,22 @@ from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._context import CURRENT, call_with, context_of
 from taskorch.runtime._driver import Driver, Finishes
-from taskorch.runtime._memo import Memo, is_cached
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._room import ResourceExhaustion
 from taskorch.runtime._tracing import Traced, in_trace, trace_of, variables_of
-from taskorch.runtime._work import Work, after_of, control_of, task_of, why_unresolvable
+from taskorch.runtime._work import (
+    Work,
+    after_of,
+    control_of,
+    is_cached,
+    task_of,
+    why_unresolvable,
+)
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
+    from taskorch.runtime._memo import Memo
 
 
 class Runner(Protocol):

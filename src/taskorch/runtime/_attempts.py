@@ -9,7 +9,7 @@ from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
@@ -45,10 +45,19 @@ from taskorch.runtime._effects import EffectQueue
 from taskorch.runtime._interrupts import INTERRUPTS
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._machine import whole_cores
-from taskorch.runtime._memo import Memo, is_cached
 from taskorch.runtime._tracing import Traced, variables_of
 from taskorch.runtime._waiting import Waiting
-from taskorch.runtime._work import Control, Work, control_of, forget_above, task_of
+from taskorch.runtime._work import (
+    Control,
+    Work,
+    control_of,
+    forget_above,
+    is_cached,
+    task_of,
+)
+
+if TYPE_CHECKING:
+    from taskorch.runtime._memo import Memo
 
 _LOG: Final = logging.getLogger(__name__)
 #: What a thread returns whose work goes on elsewhere.

@@ -13,10 +13,10 @@ from taskorch.model import TERMINAL, Blocker, Explanation, Remedy, Stuck
 from taskorch.model._places import place_of
 from taskorch.runtime._earlier import earlier_of
 from taskorch.runtime._late import describe_late
-from taskorch.runtime._memo import is_cached
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Staleness
+from taskorch.runtime._work import is_cached
 
 if TYPE_CHECKING:
     from taskorch.kernel import Waits

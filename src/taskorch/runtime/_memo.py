@@ -296,12 +296,6 @@ def _part(fn: Any, name: str, value: Any) -> bytes:
         raise InvalidTaskError(msg, hint=hint) from None
 
 
-def is_cached(work: Work) -> bool:
-    """Whether the result of *work* may be that of a like task."""
-    task = work._task
-    return task is not None and task.cache is not None
-
-
 # -- who has the result ----------------------------------------------------------------
 
 

@@ -57,7 +57,6 @@ from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
 from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.runtime._loops import LoopHost
-from taskorch.runtime._memo import Memo
 from taskorch.runtime._notices import Notices
 from taskorch.runtime._orphans import hold_orphans, release_if_back
 from taskorch.runtime._publisher import Publisher
@@ -80,6 +79,7 @@ from taskorch.runtime._work import (
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
+    from taskorch.runtime._memo import Memo
     from taskorch.telemetry._metrics import Metrics
     from taskorch.telemetry._spans import Spans
 
@@ -606,6 +606,7 @@ class Runtime:
     @cached_property
     def memo(self) -> Memo:
         """Looks for the results of like tasks."""
+        from taskorch.runtime._memo import Memo  # noqa: PLC0415 - few remember results
 
         def recall(task_id: str) -> None:
             self.recall((task_id,))

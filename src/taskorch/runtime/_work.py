@@ -274,10 +274,15 @@ def extra_of(work: Work) -> Extra:
     return extra
 
 
+def is_cached(work: Work) -> bool:
+    """Whether the result of *work* may be that of a like task."""
+    task = work._task
+    return task is not None and task.cache is not None
+
+
 def note_cache(work: Work) -> None:
     """What may have the result of a like task does not take the quickest way."""
-    task = work._task
-    if task is not None and task.cache is not None:
+    if is_cached(work):
         extra_of(work)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Context
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from taskorch.errors import UsageError
 from taskorch.kernel import AttemptOutcome, Kernel, TaskRow
@@ -12,11 +12,13 @@ from taskorch.model import Program, Task
 from taskorch.runtime._arguments import resolved
 from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT, AttemptContext, context_of
-from taskorch.runtime._memo import Memo, is_cached
-from taskorch.runtime._work import Work, task_of
+from taskorch.runtime._work import Work, is_cached, task_of
 from taskorch.simulation import _agents
 from taskorch.simulation._run import Fence
 from taskorch.simulation._timeline import Timeline
+
+if TYPE_CHECKING:
+    from taskorch.runtime._memo import Memo
 
 
 class AttemptLife(Protocol):
