@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given, settings
@@ -115,7 +115,7 @@ def test_of_agents_that_differ_it_is_never_worse_than_heft(problem):
         busy.setdefault(agent, []).append((found.starts[n], found.ends[n]))
     for spans in busy.values():
         spans.sort()
-        assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
 def planned(solver):

@@ -205,7 +205,6 @@ class Domain:
         Raises:
             InvalidTaskError: An operator has this name.
         """
-
         self._refuse_taken(task, is_method=True)
 
         def add(found: F) -> F:
