@@ -61,7 +61,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_request_is_planned_and_the_plan_is_read_again(folder, capsys):
-    words = "plan planned.py request.json --optimize 50ms --validate --output p.json"
+    words = "plan planned.py request.json --optimize 0.1s --validate --output p.json"
     assert main(words.split()) == 0
     said = capsys.readouterr().out
     assert "Plan r1: 3 tasks, 35 s" in said
