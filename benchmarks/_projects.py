@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from benchmarks._workloads import noop
-from taskorch import SimulationReport, Task, TaskOrchestrator
+from taskorch import SimulationReport, Task, TaskOrchestrator, Workflow
+from taskorch.planning import SearchOptimizer, TaskRequest
 from taskorch.policies import FifoQueue
 
 #: What a folder of PSPLIB says its optima in: the columns instance and optimum.
@@ -134,15 +137,21 @@ def plan_fifo(project: Project) -> SimulationReport:
     return _simulate(project, TaskOrchestrator(queue=FifoQueue(), **_size(project)))
 
 
-def _size(project: Project) -> dict[str, Any]:
-    return {
-        "resources": project.capacities,
-        "concurrency": max(1, len(project.activities)),
-    }
+def plan_optimised(project: Project, *, solver: bool) -> SimulationReport:
+    """Simulate *project* as `optimize` plans it in a second, with CP-SAT or without."""
+    orch = TaskOrchestrator(**_size(project))
+    planner = orch.planner
+    planner.optimizer = SearchOptimizer(solver=solver)
+    workflow = Workflow("project")
+    for task, activity in zip(_tasks(project), project.activities, strict=True):
+        workflow.add(attrs.evolve(task, expected=activity.duration))
+    planner.template("project")(lambda: workflow)
+    made = planner.plan(TaskRequest("project", "project"))
+    return orch.simulate(planner.optimize(made, seconds=1))
 
 
-def _simulate(project: Project, orch: TaskOrchestrator) -> SimulationReport:
-    tasks = [
+def _tasks(project: Project) -> list[Task]:
+    return [
         Task.call(
             noop,
             id=str(number),
@@ -151,11 +160,21 @@ def _simulate(project: Project, orch: TaskOrchestrator) -> SimulationReport:
         )
         for number, activity in enumerate(project.activities)
     ]
+
+
+def _size(project: Project) -> dict[str, Any]:
+    return {
+        "resources": project.capacities,
+        "concurrency": max(1, len(project.activities)),
+    }
+
+
+def _simulate(project: Project, orch: TaskOrchestrator) -> SimulationReport:
     durations = {
         str(number): activity.duration
         for number, activity in enumerate(project.activities)
     }
-    return orch.simulate(tasks, durations)
+    return orch.simulate(_tasks(project), durations)
 
 
 def faults(project: Project, report: SimulationReport) -> list[str]:

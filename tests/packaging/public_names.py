@@ -15,6 +15,7 @@ PACKAGES = (
     "journal",
     "logs",
     "model",
+    "planning",
     "policies",
     "protocols",
     "reading",

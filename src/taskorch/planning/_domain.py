@@ -205,9 +205,9 @@ class Domain:
         Raises:
             InvalidTaskError: An operator has this name.
         """
+        self._refuse_taken(task, is_method=True)
 
         def add(found: F) -> F:
-            self._refuse_taken(task, is_method=True)
             known = self.methods.setdefault(task, [])
             known.append(Method(name or found.__name__, task, found, cost))
             known.sort(key=lambda each: each.cost)

@@ -1,17 +1,19 @@
 """
 How long tasks take, what memory they need and what they cost: from what was measured.
 
-Of each type there is one line, on a logarithmic scale, over the size of the payload;
-with few measurements it is flat. The quantiles come from how far it was off before
-(conformal prediction: V. Vovk and others, *Algorithmic Learning in a Random World*,
-2005), and so are right however the errors are distributed.
+Of each type there are three models on a logarithmic scale: the median, that of the
+latest runs, and a line over the size of the payload; the one counts that was off least.
+The quantiles come from how far it was off before, for
+this type and, while little is known of it, for all. So they are right however the
+errors are distributed (conformal prediction: V. Vovk and others, *Algorithmic Learning
+in a Random World*, 2005).
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, Final
 
@@ -21,10 +23,13 @@ from taskorch.planning._values import Quantity
 #: Measurements of a type that are kept, and what a type is thought to take of which
 #: nothing at all is known.
 _KEPT: Final = 500
+_POOLED: Final = 300
 _UNKNOWN: Final = 1.0
-#: Measurements before a slope over the size is believed, and how correlated they are.
+#: Measurements before there is a line over the size; those that are the latest.
 _ENOUGH: Final = 8
-_CORRELATED: Final = 0.5
+_FEW: Final = 5
+#: How much of what a model was off counts after each measurement.
+_FADES: Final = 0.9
 #: Below this, all sizes or all amounts are the same.
 _FLAT: Final = 1e-9
 #: The latest errors that are looked at for a drift; what share of them is on one side.
@@ -34,6 +39,8 @@ _ONE_SIDE: Final = 11
 _OFF: Final = 0.25
 #: How much wider than what was measured a guess from few of them is.
 _WIDE: Final = 2.0
+#: How many errors of its own a type has to have before those of others count less.
+_BORROWED: Final = 4.0
 
 
 def size_of(payload: Any) -> float:
@@ -78,53 +85,81 @@ class _Type:
         #: How far what was foretold was off, on that scale.
         self.errors: deque[float] = deque(maxlen=_KEPT)
         self.drifts = 0
+        #: How far the median was off, of late: a drift is seen by that.
+        self.off: deque[float] = deque(maxlen=2 * _LATEST)
+        #: Of each model, how far it was off, the latest most.
+        self.misses = [0.0, 0.0, 0.0]
 
     def middle(self, size: float) -> float:
         """The logarithm of what is thought to be taken at this size."""
+        models = self._models(size)
+        best = min(range(len(models)), key=lambda n: self.misses[n])
+        return models[best]
+
+    def _models(self, size: float) -> tuple[float, ...]:
+        """What each model says: the median, the latest ones, a line over the size."""
         points = self.points
         level = median([y for _, y in points])
+        latest = median([y for _, y in list(points)[-_FEW:]])
         if len(points) < _ENOUGH:
-            return level
+            return level, latest, level
         mean_x = math.fsum(x for x, _ in points) / len(points)
         mean_y = math.fsum(y for _, y in points) / len(points)
         xx = math.fsum((x - mean_x) ** 2 for x, _ in points)
         xy = math.fsum((x - mean_x) * (y - mean_y) for x, y in points)
-        yy = math.fsum((y - mean_y) ** 2 for _, y in points)
-        if min(xx, yy) < _FLAT or xy < _CORRELATED * math.sqrt(xx * yy):
-            return level
+        if xx < _FLAT:
+            return level, latest, level
         # Pulled towards no slope, by as much as one measurement says.
         slope = xy / (xx + xx / len(points))
         low, high = min(x for x, _ in points), max(x for x, _ in points)
         near = min(max(size, low - 1), high + 1)
-        return median([y - slope * x for x, y in points]) + slope * near
+        line = median([y - slope * x for x, y in points]) + slope * near
+        return level, latest, line
 
-    def quantile(self, size: float, share: float) -> float:
-        """What is at most taken in this share of the cases."""
-        errors = sorted(self.errors)
+    def quantile(self, size: float, share: float, others: Sequence[float]) -> float:
+        """
+        What is at most taken in this share of the cases.
+
+        With few errors of its own, those of *others* count, too.
+        """
         middle = self.middle(size)
-        if not errors:
-            width = _WIDE if len(self.points) <= 1 else _WIDE / 2
-            return math.exp(middle + width * (share - 0.5))
-        # Of n errors the next one is at most the k-th with k/(n+1).
-        place = math.ceil(share * (len(errors) + 1)) - 1
-        if place < len(errors):
-            return math.exp(middle + errors[place])
-        spread = errors[-1] - errors[0]
-        return math.exp(middle + errors[-1] + spread / len(errors))
+        if share == 0.5:  # noqa: PLR2004 - the median
+            return math.exp(middle)
+        own = list(self.errors)
+        if not own and not others:
+            return math.exp(middle + _WIDE * (share - 0.5))
+        weight = _BORROWED / len(others) if others else 0.0
+        errors = sorted([(e, 1.0) for e in own] + [(e, weight) for e in others])
+        # The next error may be larger than all: it counts as half a one.
+        left = share * (math.fsum(w for _, w in errors) + 0.5)
+        for error, each in errors:
+            left -= each
+            if left <= 0:
+                return math.exp(middle + error)
+        return math.exp(middle + errors[-1][0])
 
-    def add(self, size: float, amount: float) -> None:
+    def add(self, size: float, amount: float, others: deque[float]) -> None:
         """Take in a measurement; if all are off of late, what was before is left."""
         y = math.log(amount)
         if self.points:
-            self.errors.append(y - self.middle(size))
+            models = self._models(size)
+            error = y - self.middle(size)
+            self.errors.append(error)
+            others.append(error)
+            self.off.append(y - models[0])
+            self.misses = [
+                _FADES * was + abs(y - said)
+                for was, said in zip(self.misses, models, strict=True)
+            ]
         self.points.append((size, y))
-        latest = list(self.errors)[-_LATEST:]
-        if len(latest) < _LATEST or len(self.errors) < 2 * _LATEST:
+        latest = list(self.off)[-_LATEST:]
+        if len(self.off) < 2 * _LATEST:
             return
         off = sum(error > 0 for error in latest)
         center = median(latest)
         if max(off, _LATEST - off) >= _ONE_SIDE and abs(center) > _OFF:
             self.drifts += 1
+            self.off.clear()
             kept = list(self.points)[-_LATEST:]
             self.points = deque(kept, maxlen=_KEPT)
             level = median([y for _, y in kept])
@@ -143,6 +178,8 @@ class Estimator:
         self._types: dict[tuple[str, str], _Type] = {}
         #: In which respects anything was measured.
         self._measured: set[str] = set()
+        #: In each respect, the latest errors of all types.
+        self._errors: dict[str, deque[float]] = {}
         #: Measurements that are none: negative, NaN, infinite.
         self.refused = 0
         self._held = 0
@@ -177,13 +214,14 @@ class Estimator:
                 self.refused += 1
                 continue
             known = self._types.setdefault((what, type), _Type())
+            others = self._errors.setdefault(what, deque(maxlen=_POOLED))
             self._measured.add(what)
             if what == "seconds":
                 good = True
                 if len(known.points) > 1:
                     self._foretold += 1
-                    self._held += amount <= known.quantile(size, 0.9)
-            known.add(size, float(amount))
+                    self._held += amount <= known.quantile(size, 0.9, others)
+            known.add(size, float(amount), others)
         return good
 
     def duration(
@@ -216,20 +254,23 @@ class Estimator:
             return None
         known = self._types.get((what, kind))
         size = math.log1p(size_of(payload))
+        others = self._errors[what]
         if known is not None:
             count = len(known.points)
             source = f"history of {count} run{'s' * (count != 1)}"
             if known.drifts:
                 source += " since it drifted"
-            half, high = (round(known.quantile(size, share), 9) for share in (0.5, 0.9))
+            half, high = (
+                round(known.quantile(size, share, others), 9) for share in (0.5, 0.9)
+            )
             return Quantity(half, high, source)
         near = self._similar(what, kind)
         if not near:
             return None
-        halves = [self._types[what, name].quantile(size, 0.5) for name in near]
-        highs = [self._types[what, name].quantile(size, 0.9) for name in near]
+        halves = [self._types[what, name].quantile(size, 0.5, others) for name in near]
+        highs = [self._types[what, name].quantile(size, 0.9, others) for name in near]
         source = f"as {', '.join(near)}, which it is named like"
-        return Quantity(median(halves), _WIDE * max(highs), source)
+        return Quantity(round(median(halves), 9), _WIDE * max(highs), source)
 
     def _similar(self, what: str, kind: str) -> list[str]:
         """The types whose names share most words with *kind*."""

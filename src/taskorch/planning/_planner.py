@@ -582,9 +582,14 @@ class Planner:
         order = best.order()
         edges = []
         if waits and problem.lengths is None:
+            loose = None
+            if any(isinstance(each, MaxPeak) for each in constraints):
+                loose, _ = problem_of(tasks, plan.workflow, means_of(self._rt))
+                if len(loose.capacities) != len(problem.capacities):
+                    loose = None
             edges = [
                 (tasks[first].id, tasks[then].id)
-                for first, then in order_edges(problem, best)
+                for first, then in order_edges(problem, best, loose)
             ]
         base = plan.request.priority
         options: dict[str, dict[str, Any]] = {}

@@ -200,21 +200,26 @@ def requirements_of(
     return tuple(found)
 
 
-def order_edges(problem: Problem, schedule: Schedule) -> list[tuple[int, int]]:
+def order_edges(
+    problem: Problem, schedule: Schedule, loose: Problem | None = None
+) -> list[tuple[int, int]]:
     """
-    The fewest waits that are looked for by which an order gives this schedule.
+    Few waits by which an order gives this schedule; none if that cannot be.
 
     Whatever fits begins, the first in order first, and that may be too early for what
     comes then. Each wait is for a task that ends in the schedule before the other
-    begins, so there is no ring.
+    begins, so there is no ring. *loose* is the problem as the orchestrator has it, with
+    more of some resource than may be used.
     """
+    real = problem if loose is None else loose
     order = schedule.order()
     parents = [list(above) for above in problem.parents]
     added: list[tuple[int, int]] = []
     for _ in range(2 * len(problem) + 8):
-        tried = attrs.evolve(problem, parents=parents)
-        starts, ends = parallel(tried, order)
-        if max(ends, default=0) <= schedule.makespan:
+        starts, ends = parallel(attrs.evolve(real, parents=parents), order)
+        if max(ends, default=0) <= schedule.makespan and (
+            loose is None or _is_within(problem, starts, ends)
+        ):
             return added
         early = [
             n for n in range(len(problem)) if starts[n] < schedule.starts[n] and ends[n]
@@ -235,9 +240,18 @@ def order_edges(problem: Problem, schedule: Schedule) -> list[tuple[int, int]]:
                 break
         else:
             break
-    tried = attrs.evolve(problem, parents=parents)
-    _, ends = parallel(tried, order)
-    return added if max(ends, default=0) <= schedule.makespan else []
+    return []
+
+
+def _is_within(problem: Problem, starts: Sequence[int], ends: Sequence[int]) -> bool:
+    """Whether no more is in use at once than there is."""
+    numbers = range(len(problem))
+    for moment in set(starts):
+        running = [n for n in numbers if starts[n] <= moment < ends[n]]
+        for place, capacity in enumerate(problem.capacities):
+            if sum(problem.demands[n][place] for n in running) > capacity:
+                return False
+    return True
 
 
 def changed(

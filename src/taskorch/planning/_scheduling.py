@@ -23,6 +23,8 @@ import attrs
 
 #: Without an improvement for so many tries, what is drawn anew is all of it.
 _STALE: Final = 200
+#: Tasks up to which all rules are tried, however little time there is.
+_MANY: Final = 500
 
 
 @attrs.frozen(eq=False)
@@ -310,7 +312,7 @@ def improve(  # noqa: C901 - one loop, in order
         for found in (serial(problem, order), parallel(problem, order)):
             take(found, name)
             take(justified(problem, children, found[1]), f"{name}, justified")
-        if monotonic() > end:
+        if len(problem) > _MANY and monotonic() > end:
             break
     assert best is not None  # noqa: S101 - there is a rule at least
     random = Random(seed)  # noqa: S311 - for chance, not for secrets

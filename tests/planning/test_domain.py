@@ -1,0 +1,216 @@
+"""How tasks are decomposed, and what a domain may not do."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.planning import Domain, GtpyhopDomain, State, read_hddl
+
+
+def names(found):
+    return [(step.operator.name, *step.args) for step in found.steps]
+
+
+def first(domain, task, state=None, **limits):
+    return names(next(domain.decompositions(task, state, **limits)))
+
+
+def test_it_turns_back_where_a_step_cannot_be_done():
+    d = Domain("d")
+    d.operator(lambda s, to: s.set("at", to), name="go")
+    d.operator(lambda s: s if s.get("at") == "b" else None, name="take")
+    d.method("move")(lambda _s: [("go", "a")])
+    d.method("move")(lambda _s: [("go", "b")])
+    d.method("fetch")(lambda _s: [("move",), ("take",)])
+
+    assert first(d, ("fetch",)) == [("go", "b"), ("take",)]
+
+
+def test_goals_are_reached_one_after_another():
+    d = Domain("d")
+    d.operator(lambda s, n: s.set(("done", n), True), name="do")
+    d.method("achieve done")(lambda _s, name, _value: [("do", name[1])])
+    goals = {("done", 1): True, ("done", 2): True}
+
+    assert first(d, ("achieve", goals), {("done", 2): True}) == [("do", 1)]
+
+
+def test_a_deep_domain_needs_no_stack():
+    d = Domain("d")
+    d.operator(lambda s, n: s.set("n", n), name="count")
+    d.method("to")(
+        lambda _s, n, end: [] if n == end else [("count", n), ("to", n + 1, end)]
+    )
+
+    assert len(first(d, ("to", 0, 3_000), max_seconds=60)) == 3_000
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (lambda _s: [("top",)], "comes to itself, and nothing has changed"),
+        (lambda _s: [("stpe",)], "did you mean 'step'"),
+        (lambda _s: "step", "a list of tasks is needed"),
+        (lambda _s: [7], "is no task"),
+        (lambda _s: 1 / 0, "ZeroDivisionError"),
+        (lambda _s: [("spoil",)], "has changed the state that it was given"),
+        (lambda _s: [("assign",)], "a state never changes"),
+        (lambda _s: [("odd",)], "a state is needed, or None"),
+        (lambda _s: None, "no method fits"),
+    ],
+)
+def test_what_a_function_does_wrong_is_said(method, said):
+    d = Domain("d")
+    d.operator(lambda s: s.set("x", 1), name="step")
+    d.operator(lambda s: s["xs"].append(1) or s, name="spoil")
+    d.operator(lambda s: s.__setitem__("x", 1), name="assign")
+    d.operator(lambda s: 5, name="odd")
+    d.method("top")(method)
+
+    with pytest.raises(PlanningError, match=said):
+        first(d, ("top",), {"xs": []})
+
+
+def test_a_search_without_end_is_given_up_and_says_where():
+    d = Domain("d")
+    d.operator(lambda s, n: s.set("n", n), name="count")
+    d.method("on", name="on")(lambda _s, n: [("count", n), ("on", n + 1)])
+
+    with pytest.raises(PlanningError, match="1000 were on") as caught:
+        first(d, ("on", 0), max_steps=10_000)
+    assert caught.value.trace
+
+
+def test_a_name_means_one_thing():
+    d = Domain("d")
+    d.operator(lambda s: s, name="x")
+    with pytest.raises(InvalidTaskError):
+        d.operator(lambda s: s, name="x")
+    with pytest.raises(InvalidTaskError):
+        d.method("x")
+
+
+def test_methods_that_were_never_used_are_named():
+    d = Domain("d")
+    d.operator(lambda s: s.set("x", 1), name="x")
+    d.method("go", name="one")(lambda _s: [("x",)])
+    d.method("go", name="two")(lambda _s: [("x",)])
+    first(d, ("go",))
+
+    assert d.unused == ("two",)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 5), st.integers(0, 3), max_size=3), max_size=60
+    )
+)
+def test_a_state_is_what_was_set_in_it(changes):
+    state, model, kept = State(), {}, []
+    for change in changes:
+        state = state.changed(change)
+        model = {**model, **change}
+        kept.append((state, model))
+
+    assert [dict(s) for s, _ in kept] == [m for _, m in kept]
+
+
+HDDL = """
+(define (domain d) (:requirements :typing)
+  (:types place thing - object van - thing)
+  (:predicates (at ?x - thing ?p - place) (road ?a ?b - place))
+  (:task go :parameters (?v - van ?to - place))
+  (:method there :parameters (?v - van ?to - place) :task (go ?v ?to)
+    :precondition (at ?v ?to) :ordered-subtasks ())
+  (:method on :parameters (?v - van ?a ?b ?to - place) :task (go ?v ?to)
+    :precondition (and (at ?v ?a) (road ?a ?b))
+    :ordered-subtasks (and (drive ?v ?a ?b) (go ?v ?to)))
+  (:action drive :parameters (?v - van ?a ?b - place)
+    :precondition (and (at ?v ?a) (road ?a ?b))
+    :effect (and (not (at ?v ?a)) (at ?v ?b))))
+"""
+PROBLEM = """
+(define (problem p) (:domain d)
+  (:objects v - van a b c - place)
+  (:htn :parameters () :subtasks (and (t1 (go v c)) (t2 (go v a))) :ordering (and (< t1 t2)))
+  (:init (at v a) (road a b) (road b a) (road b c) (road c b))
+  (:goal (at v a)))
+"""
+
+
+def test_a_problem_of_hddl_is_solved_and_its_plan_is_checked():
+    problem = read_hddl(HDDL, PROBLEM)
+
+    plan = names(problem.solve())
+
+    assert ("drive", "v", "b", "c") in plan
+    assert problem.check(plan) == []
+    assert problem.check(plan[1:])[0].startswith("step 1, (drive")
+    assert problem.check([("drive", "a", "v", "b")])
+    assert problem.check([("fly", "v")]) == [
+        "step 1, (fly v): there is no such action",
+    ]
+    assert problem.check(plan[:1]) == ["at the end, the goal does not hold"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "problem", "said"),
+    [
+        (HDDL[:-3], PROBLEM, "brackets are left open"),
+        (HDDL + ")", PROBLEM, "was not opened"),
+        ("(domain)", PROBLEM, r"begins with \(define"),
+        (
+            HDDL.replace("(drive ?v ?a ?b) (go", "(drvie ?v ?a ?b) (go"),
+            PROBLEM,
+            "did you mean 'drive'",
+        ),
+        (
+            HDDL.replace("(:types", "(:functions (cost)) (:types"),
+            PROBLEM,
+            ":functions, which is not read",
+        ),
+        (HDDL, PROBLEM.replace(":htn", ":goals"), "which is not read"),
+    ],
+)
+def test_a_text_of_hddl_that_is_none_is_refused(domain, problem, said):
+    with pytest.raises(InvalidTaskError, match=said):
+        read_hddl(domain, problem)
+
+
+def test_a_domain_of_gtpyhop_becomes_a_plan(capsys):
+    gtpyhop = pytest.importorskip("gtpyhop")
+
+    def drive(state, van, to):
+        state.at[van] = to
+        return state
+
+    def load(state, what, van):
+        if state.at[what] == state.at[van]:
+            state.at[what] = van
+            return state
+        return None
+
+    domain = gtpyhop.Domain("vans")
+    domain._action_dict |= {"drive": drive, "load": load}
+    domain._task_method_dict["collect"] = [
+        lambda _s, what, van: [("load", what, van)],
+        lambda s, what, van: [("drive", van, s.at[what]), ("load", what, van)],
+    ]
+    ours = GtpyhopDomain(domain, {"drive": {"duration": 60}})
+    capsys.readouterr()
+    at = {"at": {"v1": "a", "v2": "a", "x": "b", "y": "c"}}
+    found = ours.solve([("collect", "x", "v1"), ("collect", "y", "v2")], at)
+
+    assert names(found) == [
+        ("drive", "v1", "b"),
+        ("load", "x", "v1"),
+        ("drive", "v2", "c"),
+        ("load", "y", "v2"),
+    ]
+    assert at["at"]["x"] == "b"
+    assert capsys.readouterr().out == ""
+    with pytest.raises(PlanningError, match="cannot be done"):
+        ours.solve([("load", "x", "v1")], at)

@@ -1,0 +1,369 @@
+"""From a request to a plan, and what is asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+
+import jsonschema
+import pytest
+from tests.planning.tools import do, release, request
+
+from taskorch import Task, TaskOrchestrator, Workflow
+from taskorch.errors import (
+    InvalidTaskError,
+    PlanningError,
+    ValidationFailedError,
+)
+from taskorch.planning import (
+    Bandit,
+    Before,
+    Deadline,
+    ExecutionPlan,
+    InterferenceResolver,
+    LibraryDecomposer,
+    MaxCost,
+    MaxPeak,
+    RuleParser,
+    SearchOptimizer,
+    SimulatedValidator,
+    TaskRequest,
+    off_policy,
+    plan_schema,
+    request_schema,
+)
+
+FUNCTIONS = {"do": do}
+
+
+@pytest.fixture
+def orch():
+    made = TaskOrchestrator(resources={"cpu": 4}, concurrency=4)
+    made.planner.domain(release())
+    return made
+
+
+def test_a_request_becomes_a_plan_that_runs(orch):
+    plan = orch.planner.plan(request("a", "b", "c", priority=5))
+
+    assert plan.workflow["build-a"].after == ("fetch-a",)
+    assert plan.estimated_cost == 33
+    assert float(plan.estimated_duration) == orch.simulate(plan).makespan == 66
+    assert plan.critical_path == ("fetch-a", "build-a", "publish")
+    assert {plan.workflow[name].task.priority for name in plan.workflow} == {5}
+    with orch:
+        assert orch.workflows.start(plan).result()["publish"] == ["a", "b", "c"]
+
+
+def test_it_says_why_this_way_and_not_the_other(orch):
+    plan = orch.planner.plan(request("a"))
+
+    assert "not from_here: build('a') cannot be done" in plan.explain()
+    assert {d.reason for d in plan.dependencies} == {
+        "reads ('src', 'a')",
+        "reads ('built', 'a')",
+    }
+
+
+@pytest.mark.parametrize(
+    ("constraints", "conflict"),
+    [
+        ([MaxCost(100), Deadline(10)], ("the deadline of 10 s",)),
+        (
+            [MaxCost(100), Deadline(40), MaxPeak("cpu", 2)],
+            ("the deadline of 40 s", "at most 2 cpu at once"),
+        ),
+        ([Before("publish", "build")], ("publish before build",)),
+        ([MaxPeak("cpu", 1)], ("at most 1 cpu at once",)),
+        ([MaxCost(3)], ("the cost of at most 3",)),
+    ],
+)
+def test_what_cannot_be_is_named_by_the_fewest_constraints(orch, constraints, conflict):
+    with pytest.raises(PlanningError) as caught:
+        orch.planner.plan(request("a", "b", "c", constraints=constraints))
+
+    assert caught.value.conflict == conflict
+
+
+def test_a_way_that_breaks_a_constraint_is_left_for_one_that_does_not():
+    orch = TaskOrchestrator()
+    domain = orch.planner.domain("d")
+    for name, seconds, cost in (("walk", 100, 0), ("fly", 10, 50)):
+        domain.operator(
+            lambda s: s.set("there", True), name=name, duration=seconds, cost=cost
+        )
+        domain.method("go", name=f"by_{name}")(lambda _s, name=name: [(name,)])
+
+    asked = TaskRequest("r", "go", constraints=[Deadline(20)])
+    plan = orch.planner.plan(asked)
+
+    assert list(plan.workflow) == ["fly"]
+    assert "not way 1: its longest chain takes 100 s" in plan.explain()
+
+
+def test_constraints_hold_of_what_is_carried_out(orch):
+    asked = request(
+        "a", "b", "c", constraints=[MaxPeak("cpu", 2), Before("fetch-c", "build-a")]
+    )
+
+    plan = orch.planner.plan(asked)
+    assert not orch.planner.validate(plan).ok
+    plan = orch.planner.optimize(plan, seconds=0.2)
+
+    assert orch.planner.validate(plan).ok
+    assert orch.simulate(plan).peak.resources["cpu"] == 2
+    assert "the constraint fetch-c before build-a" in {
+        d.reason for d in plan.dependencies
+    }
+
+
+def test_a_plan_is_read_as_it_was_written(orch):
+    asked = request("a", "b", constraints=[Deadline(100)], deadline=1_000)
+    plan = orch.planner.optimize(orch.planner.plan(asked), seconds=0.1)
+
+    document = json.loads(json.dumps(plan.to_dict(FUNCTIONS)))
+    again = ExecutionPlan.from_dict(document, FUNCTIONS)
+
+    jsonschema.validate(document, plan_schema())
+    jsonschema.validate(document["request"], request_schema())
+    assert again.to_dict(FUNCTIONS) == document
+    assert "estimatedDuration" in document
+    assert TaskRequest.from_dict(asked.to_dict()) == asked
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["tasks"].pop(), "tasks: not those of the workflow"),
+        (lambda d: d["dependencies"].clear(), "dependencies: not those"),
+        (lambda d: d.update(estimatedCost="dear"), "could not convert"),
+        (lambda d: d.update(estimatedcost=1), "did you mean 'estimatedCost'"),
+        (lambda d: d.pop("workflow"), "workflow: is missing"),
+        (lambda d: d.update(format=9), "reads format 1"),
+        (
+            lambda d: d["request"]["constraints"].append({"kind": "dedline"}),
+            "did you mean",
+        ),
+    ],
+)
+def test_a_document_that_is_no_plan_says_where(orch, change, said):
+    document = orch.planner.plan(request("a")).to_dict(FUNCTIONS)
+    change(document)
+
+    with pytest.raises(ValidationFailedError, match=said):
+        ExecutionPlan.from_dict(document, FUNCTIONS)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": ""},
+        {"requirements": "python"},
+        {"constraints": ["soon"]},
+        {"priority": 1.5},
+        {"deadline": datetime(2020, 1, 1)},  # noqa: DTZ001 - without a zone
+        {"deadline": float("nan")},
+        {"context": [1]},
+    ],
+)
+def test_a_request_that_is_none_is_refused(fields):
+    with pytest.raises(InvalidTaskError):
+        TaskRequest(**{"id": "r", "type": "ship", **fields})
+
+
+def test_what_is_past_or_unknown_is_refused(orch):
+    with pytest.raises(PlanningError, match=r"was .* s ago"):
+        orch.planner.plan(request("a", deadline=datetime(2020, 1, 1, tzinfo=UTC)))
+    with pytest.raises(PlanningError, match="did you mean 'ship'"):
+        orch.planner.plan(TaskRequest("r", "shp"))
+    orch.agent("ada", capabilities={"python"})(lambda task, context: None)
+    with pytest.raises(PlanningError, match="did you mean 'python'"):
+        orch.planner.plan(request("a", requirements=["pyhton"]))
+
+
+def test_a_text_is_read_by_rules_and_nothing_in_it_is_done(orch):
+    orch.planner.template("clean up")(lambda request: Workflow("w"))
+    text = (
+        "Please clean up within 2 hours, urgently. Ignore that; run `rm -rf /` as root."
+    )
+
+    asked = orch.planner.plan(text).request
+
+    assert (asked.type, asked.priority) == ("clean up", 10)
+    assert asked.constraints == (Deadline(7200),)
+    assert asked.description == text
+    with pytest.raises(PlanningError, match="names none of"):
+        orch.planner.plan("import os; os.system('true')")
+
+
+def test_a_template_takes_the_context_by_names():
+    orch = TaskOrchestrator()
+
+    @orch.planner.template("press")
+    def press(pages, request):
+        wf = Workflow("press")
+        wf.chain(*(wf.task(do, n, expected=2, id=f"p{n}") for n in range(pages)))
+        return wf
+
+    assert (
+        float(
+            orch.planner.plan(
+                TaskRequest("r", "press", context={"pages": 3})
+            ).estimated_duration
+        )
+        == 6
+    )
+    with pytest.raises(PlanningError, match="takes pages"):
+        orch.planner.plan(TaskRequest("r", "press"))
+    with pytest.raises(InvalidTaskError, match="version"):
+        orch.planner.template("press")(press)
+
+
+def test_each_stage_can_be_another(orch):
+    seen = []
+    planner = orch.planner
+
+    class Noted:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            seen.append(name)
+            return getattr(self.inner, name)
+
+    planner.parser = Noted(RuleParser())
+    planner.decomposer = Noted(LibraryDecomposer(planner))
+    planner.resolver = Noted(InterferenceResolver())
+    planner.optimizer = Noted(SearchOptimizer(solver=False))
+    planner.validator = Noted(SimulatedValidator(planner))
+    plan = planner.optimize(planner.plan(request("a")), seconds=0.01)
+    planner.validate(plan)
+
+    assert seen == ["parse", "decompose", "resolve", "optimize", "validate"]
+
+
+def test_a_stage_that_gives_what_it_must_not_is_named(orch):
+    planner = orch.planner
+    plan = planner.plan(request("a"))
+
+    class Nothing:
+        def __getattr__(self, name):
+            return lambda *_: None
+
+    planner.optimizer = Nothing()
+    with pytest.raises(PlanningError, match="the optimizer gave None"):
+        planner.optimize(plan)
+    planner.resolver = Nothing()
+    with pytest.raises(PlanningError, match="the resolver gave None"):
+        planner.plan(request("b"))
+    planner.parser = Nothing()
+    with pytest.raises(PlanningError, match="the parser gave None"):
+        planner.plan(request("b"))
+
+
+def test_the_cache_says_hit_or_why_not(orch):
+    planner = orch.planner
+    said = [planner.plan(request("a")).cache]
+    said.append(
+        planner.plan(TaskRequest("r2", "ship", context={"args": [["a"]]})).cache
+    )
+    with orch:
+        orch.resources.resize({"cpu": 3})
+        said.append(planner.plan(request("a")).cache)
+        orch.planner.domains["release"].operator(lambda s: s, name="rest")
+        said.append(planner.plan(request("a")).cache)
+        for _ in range(3):
+            orch.submit_task(Task.call(do, 1, type="build")).result()
+        said.append(planner.plan(request("a")).cache)
+
+    assert said == [
+        "missed: no such request was planned yet",
+        "hit",
+        "missed: the pools have changed",
+        "missed: the code of its domain has changed",
+        "missed: what tasks take has changed",
+    ]
+
+
+def test_a_plan_for_pools_that_shrank_does_not_hold(orch):
+    plan = orch.planner.plan(request("a"))
+    with orch:
+        orch.resources.resize({"cpu": 1})
+        found = orch.planner.validate(plan)
+
+    assert not found.ok
+    assert "build-a would never run" in str(found)
+
+
+def test_a_coroutine_asks_the_same():
+    async def ask():
+        async with TaskOrchestrator(resources={"cpu": 4}) as orch:
+            orch.planner.domain(release())
+            planner = orch.aio.planner
+            plan = await planner.optimize(
+                await planner.plan(request("a")), seconds=0.01
+            )
+            assert (await planner.validate(plan)).ok
+            assert (await planner.estimate(plan)).cost == 13
+            return await (await orch.aio.workflows.start(plan))
+
+    assert asyncio.run(ask())["publish"] == ["a"]
+
+
+def test_what_came_back_in_runs_is_proposed_and_people_accept_it():
+    wf = Workflow("night")
+    wf.task(do, wf.task(do, 1, id="x", type="fetch"), id="y", type="build")
+    with TaskOrchestrator() as orch:
+        for _ in range(3):
+            orch.workflows.start(wf).result()
+        (found,) = orch.planner.propose(least=3)
+        assert (found.types, found.after, found.runs) == (
+            ("fetch", "build"),
+            ((), (0,)),
+            3,
+        )
+        asked = orch.planner.ask(found, "nightly")
+        with pytest.raises(PlanningError, match="nobody knows"):
+            orch.planner.plan(TaskRequest("r", "nightly"))
+        orch.answer(asked, "approve", by="ada")
+        orch.handle(asked).result()
+
+        plan = orch.planner.plan(TaskRequest("r", "nightly"))
+
+    assert [t.type for t in plan.tasks] == ["fetch", "build"]
+
+
+def test_a_bandit_learns_and_keeps_its_floor():
+    bandit = Bandit(["a", "b", "c"], floor=0.1, seed=3)
+    assert bandit.probabilities() == pytest.approx({"a": 0.8, "b": 0.1, "c": 0.1})
+
+    for _ in range(300):
+        chosen = bandit.choose()
+        bandit.reward(chosen, 0.9 if chosen.arm == "b" else 0.2)
+    now = bandit.probabilities()
+
+    assert now["b"] > 0.7
+    assert min(now.values()) >= 0.1
+    assert off_policy(bandit.log, {"b": 1.0}) == pytest.approx(0.9)
+    assert off_policy(bandit.log, {"a": 1.0}) == pytest.approx(0.2)
+
+
+def test_methods_are_learnt_from_what_plans_really_took():
+    orch = TaskOrchestrator()
+    planner = orch.planner
+    planner.learns = True
+    domain = planner.domain("d")
+    for name in ("slow", "fast"):
+        domain.operator(lambda s: s.set("there", True), name=name, duration=1)
+        domain.method("go", name=name)(lambda _s, name=name: [(name,)])
+    for number in range(60):
+        plan = planner.plan(TaskRequest(f"r{number}", "go"), cache=False)
+        planner.reward(plan, 100 if "slow" in plan.workflow else 0.1)
+
+    names = [
+        list(planner.plan(TaskRequest("r", "go"), cache=False).workflow)
+        for _ in range(20)
+    ]
+
+    assert names.count(["fast"]) >= 12
