@@ -12,6 +12,7 @@ MODULES = (
     "memory",
     "backlog",
     "elastic",
+    "adaptive",
     "workflows",
     "explain",
     "published",

@@ -208,3 +208,13 @@ def test_their_page_leads_to_every_example():
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     names = [path.name for path in EXAMPLES.iterdir() if path.suffix == ".py"]
     assert [name for name in names if f"]({name})" not in page] == []
+
+
+@pytest.mark.slow
+def test_adaptive_shows_what_was_learnt_when():
+    lines = output_of("adaptive.py")
+
+    assert lines[0] == "waiting"
+    assert lines[31] == "counting"
+    assert any(line.startswith("2 threads:") for line in lines)
+    assert "thread_utilisation=" in lines[-1]

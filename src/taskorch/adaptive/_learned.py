@@ -46,6 +46,8 @@ _VERSION: Final = 1
 #: The name under which the journal keeps snapshots, as the adaptive jobs call it.
 SNAPSHOTS: Final = "population_state.judgement_snapshots"
 _TEN_YEARS: Final = 10 * 365 * 86_400.0
+#: How wide the doubt of a UCB1 is, where arms are policies.
+_WIDTH: Final = 0.1
 #: Attempts whose reward is waited for, at the most: the oldest are forgotten.
 _AWAITED: Final = 10_000
 #: Places among the features for each text in the context of a LinUCB.
@@ -166,7 +168,9 @@ class Learned:
             `"given"`: only what `reward_task` says.
         sources: Whose rewards count; None is everybody's.
         name: Tells it from other parts that learn, in journals and reasons.
-        options: More arguments of the bandit.
+        options: More arguments of the bandit. UCB1 has a `width` of 0.1 here, and not
+            of 2 as in the paper: arms that are policies differ by little, and all of
+            them do the work.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or the arms are not alike.
@@ -212,6 +216,8 @@ class Learned:
         self.sources = None if sources is None else frozenset(sources)
         self.name: str = name or self.kind
         self._options = dict(options or {})
+        if algorithm == "ucb1":
+            self._options.setdefault("width", _WIDTH)
         self.names: tuple[str, ...] = _names(self.arms)
         #: As what reads arms would have it of them.
         if self.kind == "allocator":

@@ -115,12 +115,17 @@ class JobSystem:
 
     Args:
         document: The configuration, as YAML has it.
+        floor: Of what the static choices come to, the part that learning may cost.
+        memory: About how many rewards are remembered: fewer follow changes sooner.
 
     Raises:
         InvalidTaskError: It has faults; the message names all of them.
     """
 
-    def __init__(self, document: object) -> None:
+    def __init__(
+        self, document: object, *, floor: float = 0.05, memory: int = 200
+    ) -> None:
+        self._learns: dict[str, Any] = {"floor": floor, "memory": memory}
         self.config = Config(document)
         self._lock = RLock()
         self._objectives: dict[str, _Objective] = {}
@@ -173,18 +178,20 @@ class JobSystem:
             context=("type",),
             reward="given",
             name="thread_pool_configuration",
-            floor=0.05,
+            **self._learns,
         )
         self._weights = Learned(
             [1.0, 2.0, 0.5],
             context=("type",),
             reward="given",
             name="resource_allocation_weights",
+            **self._learns,
         )
         self._router = Learned(
             [LeastLoadedRouter(), PerformanceRouter()],
             context=("type",),
             name="specialization_selection",
+            **self._learns,
         )
 
     @property
@@ -193,9 +200,11 @@ class JobSystem:
         return int(self.config.get(path, 16))
 
     @classmethod
-    def from_yaml(cls, path: str | os.PathLike[str]) -> JobSystem:
+    def from_yaml(
+        cls, path: str | os.PathLike[str], *, floor: float = 0.05, memory: int = 200
+    ) -> JobSystem:
         """
-        The jobs that a YAML file describes.
+        The jobs that a YAML file describes; for the rest see the class.
 
         Raises:
             ImportError: PyYAML is not installed: `pip install 'taskorch[yaml]'`.
@@ -206,7 +215,8 @@ class JobSystem:
         from taskorch.workflows._yaml import load  # noqa: PLC0415 - optional
 
         text = Path(path).read_text(encoding="utf-8")
-        return cls(plain(load(text, "adaptive jobs", file=str(path))))
+        document = plain(load(text, "adaptive jobs", file=str(path)))
+        return cls(document, floor=floor, memory=memory)
 
     # -- what is registered --------------------------------------------------------
 
