@@ -1112,3 +1112,16 @@ def test_for_whose_trace_a_task_was_submitted_is_no_matter_of_the_kernels(join):
         fold(machine.kernel, fact, object())
         made.append(machine.kernel)
     assert differences(*made) == []
+
+
+def test_an_answer_that_was_refused_of_a_task_that_has_left_memory_since():
+    """A later life may keep fewer tasks that have ended."""
+    machine = Machine()
+    machine.submit("q", wait=("answer to go?", None, False))
+    machine.answer("q", "ada", "yes", "complete")
+    machine.kernel.refuse_answer(machine.row("q"), "bob", "yes", "late", machine.now)
+    assert machine.row("q").id == "q"
+    machine.kernel.config = attrs.evolve(machine.kernel.config, keep_finished=0)
+    kernel = machine.folded()
+    assert "q" not in kernel.tasks
+    assert kernel.seq == machine.kernel.seq
