@@ -26,6 +26,7 @@ from taskorch.model import (
     Resources,
     ScalingDecision,
     TaskState,
+    check_breaker,
     check_capabilities,
     check_count,
     check_id,
@@ -360,6 +361,9 @@ class AgentManager:
         if not isinstance(executor, AttemptExecutor):
             msg = f"an AttemptExecutor is needed, not {show(executor)}"
             raise InvalidTaskError(msg)
+        check_breaker(agent.breaker)
+        if self._rt.fleet is not None:
+            agent = self._rt.fleet.joining(agent)
         self._rt.add_agent(agent, AgentRunner(agent.name, _no_handler, executor))
 
     def beat(self, name: str, attempts: Iterable[tuple[str, int]]) -> _Attempts:

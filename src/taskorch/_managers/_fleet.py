@@ -19,6 +19,7 @@ from taskorch.errors import InvalidTaskError, NotRunningError, UnknownAgentError
 from taskorch.kernel import GOING, AgentRow, PolicyFault, shut_out
 from taskorch.model import (
     AGENT_KINDS,
+    Agent,
     AgentHealth,
     AgentInstance,
     AgentMatch,
@@ -225,6 +226,19 @@ class Fleet:
             breaker=template.breaker,
         )(handler)
         one.joined = True
+
+    def joining(self, agent: Agent) -> Agent:
+        """An agent that joins, with the breaker of its template if it has one."""
+        one = self.spawned.get(agent.name)
+        if one is None or one.process is None:
+            return agent
+        lacks = {*level_names(one.template.capabilities)} - {*agent.capabilities}
+        if lacks:
+            why = f"it has joined without {', '.join(sorted(lacks))}"
+            self.fault(one.template.name, why)
+            msg = f"agent {agent.name!r} is not as its template says: {why}"
+            raise InvalidTaskError(msg, hint="name them in the command, with --can")
+        return attrs.evolve(agent, breaker=agent.breaker or one.template.breaker)
 
     def _ended(self, one: Spawned, why: str) -> None:
         """The program of an agent has ended; one that does it too often is drained."""

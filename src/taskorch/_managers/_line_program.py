@@ -96,10 +96,9 @@ class LineProgram:
                 self._lost(process)
             try:
                 said = json.loads(line or b"")
-                is_answer = isinstance(said, dict) and "id" in said
             except ValueError:
-                is_answer = False
-            if not is_answer or len(line or b"") >= _LONGEST:
+                said = None
+            if not isinstance(said, dict) or "id" not in said:
                 self.stop()
                 text = (line or b"")[:80].decode(errors="backslashreplace")
                 msg = f"agent {self._id} answered with {text!r}, not a line of JSON"
