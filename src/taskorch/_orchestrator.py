@@ -213,11 +213,16 @@ class TaskOrchestrator:
             retry_handler=said.retry_handler,
             allocator=said.allocator,
         )
+        grace = said.grace
+        if "grace" not in settings:
+            # A recovery handler may have been told.
+            own = getattr(parts.retry_handler, "timeout_grace_period", None)
+            grace = grace if own is None else own
         self._rt = Runtime(
             parts=parts,
             config=KernelConfig(
                 concurrency=said.concurrency,
-                grace_ns=int(said.grace * NS),
+                grace_ns=int(grace * NS),
                 keep_finished=said.keep_finished,
                 refuse_unknown=said.unknown_capability == "refuse",
                 unknown=unknown,

@@ -329,6 +329,9 @@ class ProgramResult:
         log_error: Why the log is missing or ends early; None if all is well.
         oom_killed: Whether Linux has killed it, or a part of it, for want of memory, as
             far as the count of our cgroup proves that. False proves nothing.
+        memory_mb: The most memory that it had at once, or a child that it waited for;
+            None: nobody knows, as where that is less than our own.
+        cpu_seconds: Seconds of processors that it took; None: nobody knows.
     """
 
     args: tuple[str | bytes, ...]
@@ -341,5 +344,7 @@ class ProgramResult:
     truncated_bytes: int = 0
     log_error: str | None = None
     oom_killed: bool = False
+    memory_mb: float | None = None
+    cpu_seconds: float | None = None
 
     __repr__ = shown

@@ -70,8 +70,8 @@ class RecoveryHandler:
         retry_delay_seconds: Before each of these attempts.
         escalation_threshold: After how many failed attempts a person is asked, where
             the matrix says `persistent`, `twice` or `widespread`.
-        timeout_grace_period: Seconds that an attempt which is out of time has to end;
-            None: what the orchestrator's `grace` says.
+        timeout_grace_period: Seconds that an attempt which is out of time has to end,
+            if the orchestrator is given no `grace`.
         webhook: Where people are told; see `orch.notify`.
         matrix: What differs from the usual matrix, by class: a `Row` each.
         classes: Rules of yours for what kind of failure it is; they come first.

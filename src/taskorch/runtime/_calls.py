@@ -32,8 +32,10 @@ from taskorch.model import (
     NO_RETRY,
     TERMINAL,
     Call,
+    ProgramResult,
     Task,
     TaskState,
+    Units,
     call_type,
     task_of_call,
 )
@@ -576,6 +578,15 @@ def _rest(rt: CallHost, worker: Worker) -> None:
         rt._idle.append(worker)
 
 
+def usage_of(result: object) -> Units:
+    """What a program was seen to use, as far as *result* is its."""
+    if type(result) is not ProgramResult:
+        return ()
+    said = (("cpu_seconds", result.cpu_seconds), ("memory_mb", result.memory_mb))
+    # In millionths, as all that the kernel knows.
+    return tuple([(name, int(much * 1e6)) for name, much in said if much is not None])
+
+
 def end_badly(
     rt: CallHost, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
 ) -> None:
@@ -600,7 +611,8 @@ def end_badly(
     ):
         work._error = seen
     # A retry policy names what is raised, not what it is wrapped in for callers.
-    counts = rt.kernel.end_attempt(row, attempt, outcome, now, error, described)
+    used = usage_of(getattr(error, "result", None))
+    counts = rt.kernel.end_attempt(row, attempt, outcome, now, error, described, used)
     if outcome == "failed":
         if not counts:
             keep_late(work, attempt, seen, described[0])
@@ -639,7 +651,14 @@ def finish(  # noqa: C901, PLR0912 - one call less for each
             if error is None:
                 if row.attempt == attempt and row.state not in TERMINAL:
                     work._value = value
-                if not rt.kernel.complete(row, attempt, now):
+                used = usage_of(value)
+                if used:
+                    counts = rt.kernel.end_attempt(
+                        row, attempt, "completed", now, usage=used
+                    )
+                else:
+                    counts = rt.kernel.complete(row, attempt, now)
+                if not counts:
                     keep_late(work, attempt, value)
             else:
                 end_badly(rt, row, attempt, work, error, now)

@@ -123,6 +123,74 @@ def _oldest(stats: Stats) -> Iterator[_Told]:
     yield {}, stats.queue.oldest or 0.0
 
 
+def _active_agents(stats: Stats) -> Iterator[_Told]:
+    yield {}, sum(not agent.lost for agent in stats.agents.values())
+
+
+def _share_of(name: str) -> Callable[[Stats], Iterator[_Told]]:
+    """The share of the pool *name* that is held, if there is one."""
+
+    def ask(stats: Stats) -> Iterator[_Told]:
+        pool = stats.resources.get(name)
+        if pool is not None and pool.total:
+            yield {}, pool.used / pool.total
+
+    return ask
+
+
+def _queue_length(stats: Stats) -> Iterator[_Told]:
+    yield {}, stats.queue.queued
+
+
+def _completed(stats: Stats) -> Iterator[_Told]:
+    yield {}, stats.state_machine.completed
+
+
+def _failed(stats: Stats) -> Iterator[_Told]:
+    yield {}, stats.state_machine.failed
+
+
+def _by_type(stats: Stats) -> dict[str, list[float]]:
+    """Of each type: attempts that completed, that failed, and their seconds in all."""
+    found: dict[str, list[float]] = {}
+    for agent in stats.agents.values():
+        for name, done in agent.performance.items():
+            sums = found.setdefault(name, [0.0, 0.0, 0.0])
+            sums[0] += done.completed
+            sums[1] += done.failed
+            sums[2] += done.completed * (done.latency or 0.0)
+    return found
+
+
+def _execution_time(stats: Stats) -> Iterator[_Told]:
+    for name, (completed, _, seconds) in _by_type(stats).items():
+        if completed:
+            yield {names.TASK_NAME: name}, seconds / completed
+
+
+def _success_rate(stats: Stats) -> Iterator[_Told]:
+    for name, (completed, failed, _) in _by_type(stats).items():
+        if completed + failed:
+            yield {names.TASK_NAME: name}, completed / (completed + failed)
+
+
+def _agent_health(stats: Stats) -> Iterator[_Told]:
+    for name, agent in stats.agents.items():
+        yield {names.AGENT: name}, int(not agent.lost)
+
+
+def _agent_errors(stats: Stats) -> Iterator[_Told]:
+    for name, agent in stats.agents.items():
+        if agent.completed + agent.failed:
+            yield {names.AGENT: name}, agent.failed / (agent.completed + agent.failed)
+
+
+def _agent_silence(stats: Stats) -> Iterator[_Told]:
+    for name, agent in stats.agents.items():
+        if agent.silent is not None:
+            yield {names.AGENT: name}, agent.silent
+
+
 #: What is asked for at a collection: its name, unit, what it is, and what says it.
 COUNTERS: Final = (
     ("taskorch.tasks.ended", "{task}", "Tasks that have ended.", _tasks_ended),
@@ -137,7 +205,20 @@ LEVELS: Final = (
     ("taskorch.agent.usage", "{attempt}", "Attempts that an agent runs.", _agent_usage),
     ("taskorch.agent.limit", "{attempt}", "The most of them.", _agent_limit),
     ("taskorch.slots.leaked", "{slot}", "Held by what would not stop.", _leaked),
+    # Under the names that `orch.metrics()` has for them.
+    ("active_agents_count", "{agent}", "Agents that are not lost.", _active_agents),
+    ("total_memory_usage", "1", "Of memory_mb, what is held.", _share_of("memory_mb")),
+    ("total_cpu_utilization", "1", "Of cpu, what is held.", _share_of("cpu")),
+    ("task_queue_length", "{task}", "Tasks that wait for room.", _queue_length),
+    ("completed_tasks_count", "{task}", "Tasks that have completed.", _completed),
+    ("failed_tasks_count", "{task}", "Tasks that have failed.", _failed),
+    ("task_execution_time", "{second}", "Of attempts, lately.", _execution_time),
+    ("task_success_rate", "1", "Of attempts, what completed.", _success_rate),
+    ("agent_health_status", "1", "1, or 0: the agent is lost.", _agent_health),
+    ("agent_error_rate", "1", "Of its attempts, what failed.", _agent_errors),
+    ("agent_communication_latency", "{second}", "Since it was heard.", _agent_silence),
 )
+_UNITS_OF_ONE: Final = ("1", "{second}")
 AGE: Final = (
     "taskorch.queue.age",
     "s",
@@ -160,10 +241,14 @@ class _Process:
         self._known: dict[str, dict[str, None]] = {}
         for name, unit, words, ask in COUNTERS:
             meter.create_observable_counter(name, [self._asking(ask, sum)], unit, words)
-        for name, unit, words, ask in LEVELS:
-            meter.create_observable_up_down_counter(
-                name, [self._asking(ask, sum)], unit, words
-            )
+        for name, unit, words, tell in LEVELS:
+            # Shares and times of several orchestrators have no sum.
+            if unit in _UNITS_OF_ONE and not name.startswith("taskorch."):
+                asked = [self._asking(tell, max)]
+                meter.create_observable_gauge(name, asked, unit, words)
+                continue
+            asked = [self._asking(tell, sum)]
+            meter.create_observable_up_down_counter(name, asked, unit, words)
         name, unit, words, ask = AGE
         meter.create_observable_gauge(name, [self._asking(ask, max)], unit, words)
         self.attempts = _histogram(

@@ -33,6 +33,7 @@ from taskorch.executors._programs._spawn import (
     environment,
     exit_code_of,
     explain,
+    reap,
     spawn,
 )
 from taskorch.model import Program, ProgramResult
@@ -113,6 +114,8 @@ class ProgramRun:
         self._on_over = on_over
         self._phase = _Phase.WAITING
         self._child: Child | None = None
+        #: The memory and the seconds of processors that it took, once it has ended.
+        self._used: tuple[float | None, float | None] = (None, None)
         self._pidfd = -1
         self._log = OutputLog(common.max_log_bytes)
         self._pid_file = PidFile(program.pid_file)
@@ -329,7 +332,7 @@ class ProgramRun:
         # In this order: nobody may signal the number when it is free.
         self._common.guard.remove(child.pid)
         self.process.release()
-        child.wait()
+        self._used = reap(child)
         # A program that ends by itself may leave something outside its group; one that
         # is ended may not.
         family = self._family(everywhere=self.process.kill_at is not None)
@@ -366,6 +369,8 @@ class ProgramRun:
             truncated_bytes=self._log.dropped,
             log_error=self._log.error,
             oom_killed=self._oom_killed,
+            memory_mb=self._used[0],
+            cpu_seconds=self._used[1],
         )
         self._finish(ProgramEnd(result, None, self._was_asked))
 

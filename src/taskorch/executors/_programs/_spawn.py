@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -97,6 +98,29 @@ def exit_code_of(process: subprocess.Popen[bytes]) -> int | None:
     if info is None:
         return None
     return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
+
+
+def reap(process: subprocess.Popen[bytes]) -> tuple[float | None, float | None]:
+    """
+    Let the system forget *process*, which has ended.
+
+    Returns:
+        The most memory that it had at once, or a child that it waited for, in MB; and
+        the seconds of processors that they took. None where nobody knows: somebody else
+        has reaped it, or its memory is not above ours, from which it was forked.
+    """
+    if process.returncode is not None:
+        return None, None
+    try:
+        _, status, used = os.wait4(process.pid, 0)
+    except ChildProcessError:
+        process.wait()
+        return None, None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = used.ru_maxrss / unit if used.ru_maxrss > ours else None
+    return memory, used.ru_utime + used.ru_stime
 
 
 def spawn(program: Program, env: Mapping[str, str], stdin: Input | None) -> Child:
