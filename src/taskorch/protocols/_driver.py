@@ -8,15 +8,20 @@ of agents) runs in a simulation as it is, in virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from taskorch._frozen import frozen
 from taskorch.model import Agent, Resources, Task, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from taskorch.events import Event
     from taskorch.model import Explanation, Stats, TaskStatus
     from taskorch.protocols._context import AgentView

@@ -139,6 +139,7 @@ OPTIONS: dict[str, Any] = {
     "idempotent": False,
     "metadata": {"a": 1},
     "owner": "me",
+    "cache": True,
 }
 
 
