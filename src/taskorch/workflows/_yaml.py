@@ -110,7 +110,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
         except (ValueError, OverflowError):
             text = "this escape stands for a character that there is not"
             mark = self.get_mark()
-            raise yaml.scanner.ScannerError(None, None, text, mark) from None
+            raise yaml.MarkedYAMLError(None, None, text, mark) from None
 
 
 class _TooDeepError(Exception):
