@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final, Self, TypeAlias
 
 import attrs
@@ -13,6 +12,7 @@ import attrs
 from taskorch._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import NO_RESOURCES, Resources, check_seconds
+from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.workflows import Workflow
 from taskorch.workflows._names import guess
@@ -161,7 +161,7 @@ def _context(found: object) -> Mapping[str, Any]:
     if found is not None and not isinstance(found, Mapping):
         msg = f"the context of a request is a mapping, not {show(found)}"
         raise InvalidTaskError(msg)
-    return MappingProxyType({} if found is None else dict(found))
+    return ReadOnly({} if found is None else dict(found))
 
 
 @attrs.frozen
