@@ -78,7 +78,12 @@ def _text(name: str) -> Callable[[Any, Any, Any], None]:
 
 @attrs.frozen
 class Deadline:
-    """The plan must have ended so many *seconds* after it begins."""
+    """
+    The plan must have ended in time.
+
+    Attributes:
+        seconds: So many after it begins.
+    """
 
     seconds: float = attrs.field(validator=_positive("the seconds of a deadline"))
 
@@ -88,7 +93,12 @@ class Deadline:
 
 @attrs.frozen
 class MaxCost:
-    """All tasks together cost at most *amount*."""
+    """
+    All tasks together cost no more.
+
+    Attributes:
+        amount: At the most, in the unit of the costs that were said.
+    """
 
     amount: float = attrs.field(validator=_positive("the amount of a cost"))
 
@@ -98,7 +108,13 @@ class MaxCost:
 
 @attrs.frozen
 class MaxPeak:
-    """At no time is more than *amount* of *resource* in use."""
+    """
+    At no time is more of a resource in use.
+
+    Attributes:
+        resource: Its name.
+        amount: At the most.
+    """
 
     resource: str = attrs.field(validator=_text("a resource"))
     amount: float = attrs.field(validator=_positive("the amount of a resource"))
@@ -109,7 +125,13 @@ class MaxPeak:
 
 @attrs.frozen
 class Before:
-    """What *first* names, an id or a type, ends before what *then* names begins."""
+    """
+    Tasks end before others begin.
+
+    Attributes:
+        first: An id or a type: these end before.
+        then: An id or a type: these begin after.
+    """
 
     first: str = attrs.field(validator=_text("what comes first"))
     then: str = attrs.field(validator=_text("what comes then"))
