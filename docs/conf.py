@@ -59,6 +59,7 @@ PACKAGES = {
     "taskorch.signals": "Signals",
     "taskorch.errors": "Errors",
     "taskorch.journal": "Journals",
+    "taskorch.planning": "Plans of requests",
     "taskorch.reading": "Journals, read by others",
     "taskorch.client": "An orchestrator that is served",
     "taskorch.frontends.service": "To serve an orchestrator",

@@ -93,7 +93,13 @@ class PlannedStep:
 
 @attrs.frozen(eq=False)
 class Decomposition:
-    """Steps in an order in which they can be done, and why these."""
+    """
+    Steps in an order in which they can be done, and why these.
+
+    Attributes:
+        steps: The steps.
+        choices: Which methods were chosen, and what was rejected.
+    """
 
     steps: tuple[PlannedStep, ...]
     choices: tuple[Choice, ...]

@@ -39,6 +39,7 @@ class HddlProblem:
         state: What holds at first: the atoms, each True.
         goal: What must hold at the end, besides; None: nothing.
         actions: What each action needs and changes, for `check`.
+        world: The types, and the objects of each.
     """
 
     domain: Domain

@@ -61,12 +61,19 @@ class Problem:
 
 @attrs.frozen(eq=False)
 class Schedule:
-    """When each task begins and ends, and by whom it is done."""
+    """
+    When each task begins and ends, and by whom it is done.
+
+    Attributes:
+        starts: Of each task, its begin.
+        ends: Of each task, its end.
+        agents: Of each task, the number of its agent; None: of no one.
+        how: How it was found, in words.
+    """
 
     starts: list[int]
     ends: list[int]
     agents: list[int | None]
-    #: Seconds were too few to improve it, or it cannot be better.
     how: str = ""
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final, Self, TypeAlias
 
 import attrs
@@ -13,6 +12,7 @@ import attrs
 from taskorch._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import NO_RESOURCES, Resources, check_seconds
+from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.workflows import Workflow
 from taskorch.workflows._names import guess
@@ -78,7 +78,12 @@ def _text(name: str) -> Callable[[Any, Any, Any], None]:
 
 @attrs.frozen
 class Deadline:
-    """The plan must have ended so many *seconds* after it begins."""
+    """
+    The plan must have ended in time.
+
+    Attributes:
+        seconds: So many after it begins.
+    """
 
     seconds: float = attrs.field(validator=_positive("the seconds of a deadline"))
 
@@ -88,7 +93,12 @@ class Deadline:
 
 @attrs.frozen
 class MaxCost:
-    """All tasks together cost at most *amount*."""
+    """
+    All tasks together cost no more.
+
+    Attributes:
+        amount: At the most, in the unit of the costs that were said.
+    """
 
     amount: float = attrs.field(validator=_positive("the amount of a cost"))
 
@@ -98,7 +108,13 @@ class MaxCost:
 
 @attrs.frozen
 class MaxPeak:
-    """At no time is more than *amount* of *resource* in use."""
+    """
+    At no time is more of a resource in use.
+
+    Attributes:
+        resource: Its name.
+        amount: At the most.
+    """
 
     resource: str = attrs.field(validator=_text("a resource"))
     amount: float = attrs.field(validator=_positive("the amount of a resource"))
@@ -109,7 +125,13 @@ class MaxPeak:
 
 @attrs.frozen
 class Before:
-    """What *first* names, an id or a type, ends before what *then* names begins."""
+    """
+    Tasks end before others begin.
+
+    Attributes:
+        first: An id or a type: these end before.
+        then: An id or a type: these begin after.
+    """
 
     first: str = attrs.field(validator=_text("what comes first"))
     then: str = attrs.field(validator=_text("what comes then"))
@@ -161,7 +183,7 @@ def _context(found: object) -> Mapping[str, Any]:
     if found is not None and not isinstance(found, Mapping):
         msg = f"the context of a request is a mapping, not {show(found)}"
         raise InvalidTaskError(msg)
-    return MappingProxyType({} if found is None else dict(found))
+    return ReadOnly({} if found is None else dict(found))
 
 
 @attrs.frozen
