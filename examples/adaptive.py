@@ -68,9 +68,9 @@ def main() -> None:
     with jobs.orchestrator(seed=3) as orch:
         for number in range(JOBS):
             began = time.perf_counter()
-            job_id = f"night-{number}"
+            name = f"night-{number}"
             body = {
-                "job_id": job_id,
+                "job_id": name,
                 "objective": "index-documents",
                 "tadpole_count": UNITS,
                 "requested_resources": {
@@ -81,11 +81,11 @@ def main() -> None:
                 "metadata": {"wait": 0.01 if number < JOBS // 2 else 0.0},
             }
             threads = jobs.assign_job(body)["threads"]
-            jobs.result(job_id)
+            jobs.result(name)
             seconds = time.perf_counter() - began
             orch.wait()
             value = max(-1.0, min(1.0, 1 - 10 * seconds - 0.05 * threads))
-            jobs.reward(job_id, value)
+            jobs.reward(name, value)
             orch.wait()
             chosen.append(threads)
             if number in {0, JOBS // 2}:

@@ -6,13 +6,15 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from time import perf_counter
+from typing import Any
 
 from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._registry import Run, case
 from taskorch import TaskOrchestrator
 from taskorch.adaptive import UCB1, LinUCB, Thompson
 from taskorch.frontends.channel import Capabilities, Channel, can_compress, train
-from taskorch.frontends.jobs import JobSystem
+from taskorch.frontends.jobs import Job, JobSystem
+from taskorch.frontends.jobs import Unit as Unit_
 
 _ARMS = 10
 _PULLS = 500
@@ -22,7 +24,7 @@ _ROWS: dict[str, tuple[Callable[[random.Random], list[float]], float]] = {
     "half": (lambda r: [r.random() / 2 for _ in range(_ARMS)], 68.09),
     "beta(1,8)": (lambda r: [r.betavariate(1, 8) for _ in range(_ARMS)], 69.61),
     "reverse": (lambda r: [r.betavariate(8, 1) for _ in range(_ARMS)], 36.12),
-    "hard": (lambda r: [0.51] + [0.5] * (_ARMS - 1), 4.49),
+    "hard": (lambda r: r.sample([0.51] + [0.5] * (_ARMS - 1), _ARMS), 4.49),
 }
 
 
@@ -85,7 +87,7 @@ def first_unit(run: Run) -> Iterator[Row]:
     begun: list[float] = []
 
     @jobs.objective("note")
-    def note(unit, job):
+    def note(unit: Unit_, job: Job) -> None:
         begun.append(perf_counter())
 
     asked = {"compute_units": 0, "memory_mb": 0, "bandwidth_mbps": 0}
@@ -115,11 +117,13 @@ def messages(run: Run) -> Iterator[Row]:
         return
     import msgpack
 
-    from taskorch.frontends.channel import _zstd
+    from taskorch.frontends import channel
 
     events = _events(run.size(4_000, quick=500))
     half = len(events) // 2
-    packed = sum(len(_zstd.compress(msgpack.packb(e), 3)) for e in events[half:])
+    packed = sum(
+        len(channel._zstd.compress(msgpack.packb(e), 3)) for e in events[half:]
+    )
     here = Channel(Capabilities(("zstd",)))
     name = here.learn(train(events[:half:4]))
     here.agree(Capabilities(("zstd",), (name,)))
@@ -147,7 +151,7 @@ def _events(calls: int) -> list[dict[str, object]]:
     orch = TaskOrchestrator(concurrency=4)
     kinds = ("task_submitted", "task_routed", "task_started", "task_completed")
 
-    def note(event) -> None:
+    def note(event: Any) -> None:
         names = [field.name for field in event.__attrs_attrs__]
         said = {n: getattr(event, n) for n in names if n != "_load"}
         found.append(json.loads(json.dumps({"event": type(event).__name__, **said})))

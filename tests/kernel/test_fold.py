@@ -3,6 +3,7 @@
 from contextlib import suppress
 from inspect import signature
 
+import attrs
 import pytest
 from tests.kernel.commands import ChangePools, EndAttempt
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S, Twin, unlike

@@ -91,6 +91,11 @@ class Capabilities:
         return cls((*texts("codings"), "json"), texts("dictionaries"))
 
 
+def _needed() -> Any:
+    """What compresses, which is there."""
+    return _zstd
+
+
 def can_compress() -> bool:
     """Whether zstd is there: from Python 3.14, or with `taskorch[channel]`."""
     return _zstd is not None
@@ -297,7 +302,7 @@ class Channel:
         if kind == _STREAM:
             with self._lock:
                 if self._reader is None:
-                    self._reader = _zstd.ZstdDecompressor()
+                    self._reader = _needed().ZstdDecompressor()
                 found: bytes = self._reader.decompress(frame[1:], most + 1)
             return found
         known, start = None, 1
@@ -311,7 +316,7 @@ class Channel:
                 raise FrameError(
                     msg, hint="agree on what both sides have, or send JSON"
                 )
-        one = _zstd.ZstdDecompressor(zstd_dict=known)
+        one = _needed().ZstdDecompressor(zstd_dict=known)
         # Bounded: no more is ever unpacked than a message may have.
         unpacked: bytes = one.decompress(frame[start:], most + 1)
         if len(unpacked) <= most and not one.eof:

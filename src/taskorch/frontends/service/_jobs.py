@@ -82,7 +82,8 @@ class Commands:
             "reward_job": self._reward,
             "learned": lambda _: self._jobs.told(),
         }
-        found = await run_in_threadpool(doing[action], fields)
+        do: Callable[[dict[str, Any]], Any] = doing[action]
+        found = await run_in_threadpool(lambda: do(fields))
         return answer(found, 202)
 
     def _status(self, fields: dict[str, Any]) -> Any:
