@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -287,8 +287,8 @@ class Alerts:
         machine: Whether memory and processors of this machine are looked at too.
     """
 
-    name: ClassVar[str] = "alerts"
-    watches: ClassVar[tuple[type[Event], ...]] = ()
+    name: str = "alerts"
+    watches: Collection[type[Event]] = ()
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ class RecoveryHandler:
             the matrix says `persistent`, `twice` or `widespread`.
         timeout_grace_period: Seconds that an attempt which is out of time has to end,
             if the orchestrator is given no `grace`.
-        webhook: Where people are told; see `orch.notify`.
+        webhook: Where people are told, by whoever notifies them; kept here only.
         matrix: What differs from the usual matrix, by class: a `Row` each.
         classes: Rules of yours for what kind of failure it is; they come first.
         escalate: Whether people are asked at all; if not, the task fails instead.

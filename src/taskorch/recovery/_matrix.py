@@ -86,7 +86,10 @@ class Grow:
             found = _times(factor)
             most = None if found.most is None else found.most * unit
             times[name] = Times(found.factor, most=most)
-        self.__attrs_init__(None if timeout is None else _times(timeout), times)
+        object.__setattr__(
+            self, "timeout", None if timeout is None else _times(timeout)
+        )
+        object.__setattr__(self, "factors", times)
 
 
 @attrs.frozen
@@ -118,6 +121,19 @@ def _times(factor: float | Times) -> Times:
     return factor if isinstance(factor, Times) else Times(factor)
 
 
+def _check_human(_row: Any, _field: Any, value: object) -> None:
+    if value not in get_args(Human):
+        near = nearest(str(value), get_args(Human))
+        msg = f"human: {value!r} is none of {', '.join(get_args(Human))}"
+        raise InvalidTaskError(msg, hint=near or "human='always'")
+
+
+def _check_orchestrator(_row: Any, _field: Any, value: object) -> None:
+    if value is not None and not isinstance(value, Grow | Avoid | Reset):
+        msg = f"orchestrator: {value!r} is no Grow, Avoid or Reset"
+        raise InvalidTaskError(msg)
+
+
 @suggesting
 @attrs.define
 class Row:
@@ -137,22 +153,11 @@ class Row:
     """
 
     agent: str | None = None
-    orchestrator: Action | None = attrs.field(default=None)
-    human: Human = attrs.field(default="never")
+    orchestrator: Action | None = attrs.field(
+        default=None, validator=_check_orchestrator
+    )
+    human: Human = attrs.field(default="never", validator=_check_human)
     actions: tuple[str, ...] = ()
-
-    @human.validator
-    def _check_human(self, _: Any, value: object) -> None:
-        if value not in get_args(Human):
-            near = nearest(str(value), get_args(Human))
-            msg = f"human: {value!r} is none of {', '.join(get_args(Human))}"
-            raise InvalidTaskError(msg, hint=near or "human='always'")
-
-    @orchestrator.validator
-    def _check_orchestrator(self, _: Any, value: object) -> None:
-        if value is not None and not isinstance(value, Grow | Avoid | Reset):
-            msg = f"orchestrator: {value!r} is no Grow, Avoid or Reset"
-            raise InvalidTaskError(msg)
 
 
 class Matrix(dict[str, Row]):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -45,8 +45,8 @@ class _Write:
 class Watching:
     """The driver that writes the files of the folder of the logs."""
 
-    name: ClassVar[str] = "suite"
-    watches: ClassVar[tuple[type[Event], ...]] = ()
+    name: str = "suite"
+    watches: Collection[type[Event]] = ()
 
     def __init__(self, suite: Suite, folder: RunFolder) -> None:
         watch = suite.monitoring
