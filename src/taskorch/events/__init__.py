@@ -1,9 +1,11 @@
 """
-Facts: what has happened, each a frozen class.
+Facts: what has happened, each an object of a class of its own.
 
 1. Named in the past tense, subject first; the signal has the same name in snake case.
 2. Fields are plain values: ids, numbers, words; never a payload or a result.
-3. A class changes by adding fields with defaults, and then its `schema` rises.
+3. A class changes by adding fields with defaults behind the others, and then its
+   `schema` rises.
+4. An object is a tuple that begins with its class, and cannot be changed.
 """
 
 from taskorch.events._catalogue import AT_NS as AT_NS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from taskorch.events import make
 from taskorch.protocols import DurableJournal, Entry, Journal
 
 
@@ -28,7 +29,8 @@ class BareJournal(DurableJournal):
         self._journal.append(epoch, group)
 
     def read(self, after: int = 0) -> Iterator[Entry]:
-        return self._journal.read(after)
+        # It may give back plain tuples, which are equal to facts.
+        return ((make(fact), value) for fact, value in self._journal.read(after))
 
     def close(self) -> None:
         self._journal.close()
