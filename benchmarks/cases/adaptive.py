@@ -115,7 +115,7 @@ def messages(run: Run) -> Iterator[Row]:
     """Events of a run, the second half, with what was learnt from the first."""
     if not can_compress():
         return
-    import msgpack
+    import msgpack  # pyright: ignore[reportMissingImports]
 
     from taskorch.frontends import channel
 

@@ -56,7 +56,7 @@ class Cache:
 
     expires: float | None = attrs.field(default=None, converter=_seconds)
     version: str = attrs.field(default="", converter=_text)
-    ignore: frozenset[str] = attrs.field(default=(), converter=_names)
+    ignore: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
 
 
 def to_cache(value: Any) -> Any:

@@ -150,7 +150,7 @@ class Domain:
 
     def operator(
         self,
-        fn: F | None = None,
+        fn: Callable[..., Any] | None = None,
         *,
         name: str | None = None,
         run: Callable[..., Any] | None = None,

@@ -83,7 +83,7 @@ def explanation(
         latest = runtime.directory.reruns.latest(stem_of(cause.had))
         found = attrs.evolve(found, stale=why_stale(found, cause, latest))
     cache = ""
-    if work is not None and is_cached(work):
+    if is_cached(work):
         cache = runtime.memo.said.get(row.id, "")
     return attrs.evolve(found, late=describe_late(work), where=where, cache=cache)
 

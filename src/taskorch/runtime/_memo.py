@@ -95,12 +95,13 @@ def document(value: Any, depth: int = 0) -> bytes:  # noqa: C901, PLR0911, PLR09
     return _document_of_fields(value, kind, depth)
 
 
-def _document_of_fields(value: Any, kind: type, depth: int) -> bytes:
+def _document_of_fields(value: Any, kind: Any, depth: int) -> bytes:
     fields = getattr(kind, "__dataclass_fields__", None)
     if fields is None and attrs.has(kind):
         fields = {field.name: field for field in attrs.fields(kind)}
-    if fields is None and hasattr(kind, "_fields") and isinstance(value, tuple):
-        fields = dict.fromkeys(kind._fields)
+    if fields is None and issubclass(kind, tuple):
+        # A plain one is no set of fields.
+        fields = dict.fromkeys(getattr(kind, "_fields", ())) or None
     if fields is not None:
         said = [(name, getattr(value, name)) for name in fields]
         return b"o" + _named(kind) + document(said, depth)

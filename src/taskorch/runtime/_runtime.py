@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
-from functools import cached_property
 from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -288,6 +287,8 @@ class Runtime:
         self.strategies: Any = None
         #: Agents that are spawned, once there are any.
         self.fleet: Any = None
+        #: What looks for the results of like tasks, once there was one to look for.
+        self._memo: Memo | None = None
         #: The manager of workflows, once it was needed.
         self.manager: Any = None
         #: A fault of our own, after which nothing starts.
@@ -603,9 +604,11 @@ class Runtime:
             self.publisher.put(items)
         items.clear()
 
-    @cached_property
+    @property
     def memo(self) -> Memo:
         """Looks for the results of like tasks."""
+        if self._memo is not None:
+            return self._memo
         from taskorch.runtime._memo import Memo  # noqa: PLC0415 - few remember results
 
         def recall(task_id: str) -> None:
@@ -614,7 +617,8 @@ class Runtime:
         def step(change: Callable[[Kernel, int], None], *, keep: bool) -> None:
             self.step(lambda now: change(self.kernel, now), keep=keep)
 
-        return Memo(self, None if self.committer is None else recall, step)
+        self._memo = Memo(self, None if self.committer is None else recall, step)
+        return self._memo
 
     # -- tasks ---------------------------------------------------------------------
 
