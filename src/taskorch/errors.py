@@ -57,7 +57,9 @@ from taskorch._suggesting import unknown_option
 from taskorch._visible import visible
 
 __all__ = (
+    "AgentProgramError",
     "AllocationError",
+    "AnswerRefusedError",
     "AttemptInterrupted",
     "AttemptLostError",
     "ComponentError",

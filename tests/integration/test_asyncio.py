@@ -206,9 +206,8 @@ async def test_aio_has_the_same_names() -> None:
         assert await aio.wait(PATIENCE)
         report = await aio.stop()
         assert report.completed == 4
-    public = {n for n in dir(TaskOrchestrator) if not n.startswith("_")}
-    beside = {"agent", "aio", "from_config", "show_progress", "signals", "stop_on"}
-    assert public - set(dir(type(aio))) - beside == set()
+    # What it has besides is in tests/integration/test_faces.py.
+    assert {"submit", "map", "tasks", "simulate"} <= set(dir(type(aio)))
 
 
 @in_loop

@@ -122,6 +122,7 @@ def test_a_task_that_completes_has_five_events_with_exact_fields() -> None:
             "agent_id": "local",
             "allocation": units,
             "reason": why,
+            "choice": None,
         }
         done = events[4]
         assert (done.attempt, done.agent_id) == (1, "local")
@@ -150,6 +151,8 @@ def test_a_task_that_fails_tells_type_and_message() -> None:
             "message": "it: broke",
             "cause": "error",
             "charged": True,
+            "usage": (),
+            "failure_class": "logic_error",
             "root_causes": (),
         }
 
@@ -178,6 +181,8 @@ def test_a_retry_is_told_with_its_delay() -> None:
             "cause": "error",
             "delay_ns": 10_000_000,
             "charged": True,
+            "usage": (),
+            "failure_class": "logic_error",
         }
         assert retrying.delay == 0.01
         assert "attempt 2 of 2" in retrying.reason

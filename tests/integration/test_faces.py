@@ -13,12 +13,19 @@ from taskorch import TaskOrchestrator
 NOT_ASYNC = {
     "agent",
     "aio",
+    "alerts",
     "check_made",
     "from_config",
+    "note_event",
     "program_of",
+    "recover",
+    "recovery",
+    "schedule",
+    "serve",
     "show_progress",
     "signals",
     "stop_on",
+    "watch_alerts",
 }
 #: On the way to a run, which is an object of its own.
 ONLY_ASYNC = {"wait_paused"}

@@ -255,7 +255,7 @@ class Machine:
         if listening:
             self.kernel.listen(self.sink, frozenset(CATALOGUE))
         self.agent(LOCAL)
-        self.kernel.paused = False
+        self.kernel.unpause()
         #: Every attempt that was started, and every other effect, in order.
         self.started: list[tuple[str, int]] = []
         self.effects: list[Effect] = []
@@ -506,7 +506,7 @@ class Machine:
         """All agents join again, and work goes on; ids of what starts."""
         for agent in list(self.kernel.agents.values()):
             self.kernel.add_agent(agent.info, self.now)
-        self.kernel.paused = False
+        self.kernel.unpause()
         return self.settle()
 
     # -- questions -----------------------------------------------------------------

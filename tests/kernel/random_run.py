@@ -420,7 +420,7 @@ class Run:
         for task_id, attempt in self.out:
             machine.do(EndAttempt(task_id, attempt, "completed", epoch=old.epoch))
         assert states == {name: row.state for name, row in kernel.tasks.items()}
-        kernel.paused = False
+        kernel.unpause()
         self.out.clear()
         machine.started.clear()
         machine.settle()

@@ -435,7 +435,7 @@ def test_what_comes_after_what_keeps_it_now() -> None:
 def test_what_the_system_has_no_room_for() -> None:
     """To allow more attempts would not help."""
     machine = Machine(concurrency=4)
-    machine.kernel.concurrency = 1
+    machine.kernel.limit(1)
     machine.submit("a")
     machine.submit("b")
     blocker = only(machine.why("b"))

@@ -1063,6 +1063,9 @@ def test_each_fact_about_a_task_is_applied():
         events.TaskStarted,
         events.TaskParentsAdded,
         events.TaskRepointed,
+        # Of all results that are remembered.
+        events.ResultRemembered,
+        events.ResultReused,
     }
     of_no_state = {
         events.LateResultIgnored,
@@ -1070,6 +1073,8 @@ def test_each_fact_about_a_task_is_applied():
         events.TaskProgressed,
         events.TaskReady,
         events.TaskRejected,
+        events.RecoveryAttempted,
+        events.TaskRewarded,
     }
     views = {
         events.TaskValidated,

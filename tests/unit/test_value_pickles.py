@@ -15,7 +15,7 @@ import pytest
 from tests.packaging.public_names import public_values
 
 import taskorch
-from taskorch import TaskOrchestrator, model
+from taskorch import TaskOrchestrator, model, recovery
 from taskorch.model import TaskState
 
 PATIENCE = 60.0
@@ -54,19 +54,31 @@ def sample(kind):
     return None
 
 
+#: Of those that cannot be made of just any values.
+OF_THEIR_OWN = {
+    taskorch.Program: lambda cls: cls(["ls"], env={"A": "b"}),
+    model.Call: lambda cls: cls(int, ("1",), {"base": 10}),
+    model.Wait: lambda cls: cls("x", 3.0),
+    model.Quota: lambda cls: cls(type="x", max_parallel=3),
+    model.Question: lambda cls: cls("deploy?"),
+    taskorch.Resources: lambda cls: cls(cpu=1, gpu=2),
+    recovery.FailureClass: lambda cls: cls("logic_error"),
+    recovery.Rule: lambda cls: cls("logic_error", error="ValueError"),
+}
+
+
 def made(cls):
-    if cls is taskorch.Program:
-        return cls(["ls"], env={"A": "b"})
-    if cls is model.Call:
-        return cls(int, ("1",), {"base": 10})
-    if cls is model.Wait:
-        return cls("x", 3.0)
-    if cls is model.Quota:
-        return cls(type="x", max_parallel=3)
-    if cls is taskorch.Resources:
-        return cls(cpu=1, gpu=2)
+    if cls in OF_THEIR_OWN:
+        return OF_THEIR_OWN[cls](cls)
     where = vars(sys.modules[cls.__module__]) | {"Path": Path}
-    hints = typing.get_type_hints(cls.__init__, where)
+    if cls is model.Question:
+        return cls("deploy?")
+    if cls is recovery.FailureClass:
+        return cls("logic_error")
+    if cls is recovery.Rule:
+        return cls("logic_error", error="ValueError")
+    is_fact = issubclass(cls, tuple)
+    hints = typing.get_type_hints(cls if is_fact else cls.__init__, where)
     given = {
         name: sample(hints[name])
         for name, parameter in inspect.signature(cls).parameters.items()

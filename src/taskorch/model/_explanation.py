@@ -37,13 +37,14 @@ class Remedy:
     Attributes:
         kind: `start`, `resume`, `decide`, `rerun`, `complete`, `wait`, `emit`, `free`,
             `release`, `raise_quota`, `raise_concurrency`, `enlarge_pool`, `add_agent`,
-            `agent_back`, `policy` or `journal`.
+            `agent_back`, `policy`, `release_starts` or `journal`.
         detail: One sentence, for people: what to do.
         tasks: `resume`, `decide`: the task. `rerun`: those that are run again, in this
             order. `complete`: those that are to complete. `free`: those whose end is
             enough, allocations by hand among them. `release`: the allocations.
         name: `free`, `enlarge_pool`: the resource, or `slots`. `agent_back`: the agent.
             `policy`: `state_machine`, `allocator` or `join`. `emit`: the event.
+            `release_starts`: who holds them.
         amount: `free`: how much more. `raise_quota`, `raise_concurrency`,
             `enlarge_pool`: the new value.
         seconds: `wait`: for how long.

@@ -105,7 +105,7 @@ class Driver(Protocol):
     """
     Decides by time what is to be done: `orch.drivers.add(driver)`.
 
-    Laws:
+    What the runtime relies on:
         1. `tick` does nothing but answer: it is called again after a crash, and in a
            simulation.
         2. What it must know after a restart, it finds in the view. What it keeps

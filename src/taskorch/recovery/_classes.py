@@ -176,7 +176,10 @@ def classify(
     for rule in rules:
         if rule.holds(error, text):
             return FailureClass(rule.name, "a rule of yours")
-    found = _of_error(error, output)
+    try:
+        found = _of_error(error, output)
+    except BaseException:  # noqa: BLE001 - what an error has is the user's, too
+        found = None
     return FailureClass("unknown", sure=False) if found is None else found
 
 
@@ -330,7 +333,7 @@ def _names_of(error: BaseException) -> Iterator[str]:
 def _message_of(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a message is not worth a failure
+    except BaseException:  # noqa: BLE001 - its __str__ is the user's
         return ""
     return text[-_MOST_TEXT:]
 

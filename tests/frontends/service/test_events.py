@@ -343,6 +343,7 @@ def test_every_fact_is_followed_but_for_reports_and_views():
     assert left_out == {
         "health_reported",
         "performance_reported",
+        "question_asked",
         "stats_reported",
         "task_ready",
         "task_routed",

@@ -62,7 +62,7 @@ def test_a_request_is_planned_improved_checked_and_run(planned):
         ("", {"request": {"id": "r", "type": "pier"}}, "did you mean 'pair'"),
         ("", {"request": {"id": "r", "type": "pair"}}, "takes n"),
         ("", {"request": 7}, "an object or a text"),
-        ("", {"request": "pair", "seconds": 61}, "at most 60"),
+        ("", {"request": "pair", "seconds": 61}, "seconds"),
         ("", {"request": {"idd": "r"}}, "did you mean 'id'"),
         ("/start", {"plan": {"id": "x"}}, "workflow: is missing"),
         ("/validate", {"plan": []}, "an object is needed"),

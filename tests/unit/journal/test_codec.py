@@ -176,7 +176,8 @@ BY_TYPE = {
     ).map(tuple),
     "tuple[Units, int, str] | None": st.none()
     | st.tuples(units, st.integers(1), st.sampled_from(["best_effort", "x"])),
-    "tuple[str | None, int | None, bool] | None": st.none()
+    "tuple[str, float] | None": st.none() | st.tuples(texts, st.floats(0, 1)),
+    "tuple[Any, ...] | None": st.none()
     | st.tuples(st.none() | texts, st.none() | counts, st.booleans()),
 }
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._following import FOLLOWED
-from taskorch.events import Event, signal_name
+from taskorch.events import Event, fields_of, signal_name
 from taskorch.frontends.service._values import document, dumps
 from taskorch.frontends.service._waiter import Waiter
 
@@ -54,7 +54,7 @@ class FeedEvent:
     def document(self) -> dict[str, Any]:
         """The event as JSON can say it."""
         at = self.event.timestamp.isoformat()
-        return {"event": self.name, "at": at, **document(self.event)}
+        return {"event": self.name, "at": at, **document(fields_of(self.event))}
 
     def frame(self, cursor: str) -> bytes:
         """The event as a stream of Server-Sent Events has it."""
