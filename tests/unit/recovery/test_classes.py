@@ -116,9 +116,8 @@ RAISED = {
         lambda _: asyncio.run(_waits()),
         lambda _: concurrent.futures.Future().result(timeout=0.001),
         lambda _: subprocess.run(
-            [sys.executable, "-c", "input()"],
+            [sys.executable, "-c", "import time; time.sleep(60)"],
             timeout=0.01,
-            stdin=subprocess.PIPE,
             check=True,
         ),
         lambda _: asyncio.run(asyncio.wait_for(asyncio.sleep(60), 0.001)),
@@ -154,7 +153,7 @@ RAISED = {
         lambda _: os.kill(2**22 + 5, 0),
         lambda _: _errno(OSError, 28),
         lambda _: _locked(),
-        lambda _: os.wait(),
+        lambda _: os.waitpid(2**22 + 5, 0),
     ],
     "network_error": [
         lambda _: socket.create_connection(("127.0.0.1", _nobody_listens())),
