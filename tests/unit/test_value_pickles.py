@@ -60,7 +60,7 @@ OF_THEIR_OWN = {
     model.Call: lambda cls: cls(int, ("1",), {"base": 10}),
     model.Wait: lambda cls: cls("x", 3.0),
     model.Quota: lambda cls: cls(type="x", max_parallel=3),
-    model.Question: lambda cls: cls(text="deploy?"),
+    model.Question: lambda cls: cls("answer", text="deploy?"),
     taskorch.Resources: lambda cls: cls(cpu=1, gpu=2),
     recovery.FailureClass: lambda cls: cls("logic_error"),
     recovery.Rule: lambda cls: cls("logic_error", error="ValueError"),
