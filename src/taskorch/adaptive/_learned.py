@@ -211,9 +211,15 @@ class Learned:
         if memory is not None:
             check_count("memory", memory, least=2)
         self.context: tuple[str, ...] = tuple(context)
-        self.algorithm, self.baseline, self.floor = algorithm, baseline, floor
-        self.explore, self.memory, self.rewarded_by = explore, memory, reward
-        self.sources = None if sources is None else frozenset(sources)
+        self.algorithm = algorithm
+        self.baseline: int = baseline
+        self.floor: float = floor
+        self.explore: float = explore
+        self.memory: int | None = memory
+        self.rewarded_by = reward
+        self.sources: frozenset[str] | None = (
+            None if sources is None else frozenset(sources)
+        )
         self.name: str = name or self.kind
         self._options = dict(options or {})
         if algorithm == "ucb1":

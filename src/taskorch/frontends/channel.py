@@ -161,10 +161,10 @@ class Channel:
         self._makers: dict[str, Any] = {}
         self._current = ""
         self._bytes: Counter[int] = Counter()
-        self.sent_messages = 0
-        self.sent_bytes = 0
+        self.sent_messages: int = 0
+        self.sent_bytes: int = 0
         #: Messages that were sent as plain JSON.
-        self.plain_messages = 0
+        self.plain_messages: int = 0
         self._writer: Any = None
         self._reader: Any = None
         self.offered: Capabilities = offered or Capabilities()

@@ -71,7 +71,8 @@ class Question(Wait):
     remind: float | None = attrs.field(default=None, converter=to_seconds)
     details: Any = None
 
-    __repr__ = shown
+    def __repr__(self) -> str:
+        return shown(self)
 
     def __attrs_post_init__(self) -> None:
         Wait.__attrs_post_init__(self)

@@ -181,7 +181,7 @@ class Estimator:
         #: In each respect, the latest errors of all types.
         self._errors: dict[str, deque[float]] = {}
         #: Measurements that are none: negative, NaN, infinite.
-        self.refused = 0
+        self.refused: int = 0
         self._held = 0
         self._foretold = 0
 

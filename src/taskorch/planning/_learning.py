@@ -55,7 +55,7 @@ class Bandit:
         if not arms or floor * len(arms) > 1:
             msg = f"{len(arms)} arms cannot have a floor of {floor:g} each"
             raise InvalidTaskError(msg)
-        self.arms = tuple(arms)
+        self.arms: tuple[str, ...] = tuple(arms)
         self.floor = floor
         #: All that was chosen, and what came of it, in order.
         self.log: list[Chosen] = []

@@ -179,8 +179,8 @@ class AgentPool:
         self.max_agents = max_agents
         self.scale_up_threshold = scale_up_threshold
         self.scale_down_threshold = scale_down_threshold
-        self.settle = check_seconds("settle", settle)
-        self.interval = check_seconds("interval", interval, zero=False)
+        self.settle: float = check_seconds("settle", settle)
+        self.interval: float = check_seconds("interval", interval, zero=False)
         self._slots = template.max_concurrency
         self._names = frozenset(level_names(template.capabilities))
         self._samples: deque[PoolSample] = deque()

@@ -297,7 +297,7 @@ class Alerts:
         rules: Iterable[AlertRule] | None = None,
         machine: bool = False,
     ) -> None:
-        self.interval = check_seconds("interval", interval, zero=False)
+        self.interval: float = check_seconds("interval", interval, zero=False)
         self.machine = machine
         found = default_rules() if rules is None else tuple(rules)
         self._rules: dict[str, AlertRule] = {rule.name: rule for rule in found}

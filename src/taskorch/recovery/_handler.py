@@ -96,7 +96,7 @@ class RecoveryHandler:
         _check_count("max_retries", max_retries, least=0)
         _check_count("escalation_threshold", escalation_threshold, least=1)
         self.max_retries = max_retries
-        self.retry_delay_seconds = check_seconds(
+        self.retry_delay_seconds: float = check_seconds(
             "retry_delay_seconds", retry_delay_seconds
         )
         self.escalation_threshold = escalation_threshold

@@ -126,7 +126,7 @@ class JobSystem:
         self, document: object, *, floor: float = 0.05, memory: int = 200
     ) -> None:
         self._learns: dict[str, Any] = {"floor": floor, "memory": memory}
-        self.config = Config(document)
+        self.config: Config = Config(document)
         self._lock = RLock()
         self._objectives: dict[str, _Objective] = {}
         self._hooks: dict[str, Callable[..., Any]] = {}

@@ -30,8 +30,8 @@ class UnitThreads:
         self._most = most
         self._looked = monotonic()
         self._pool: ThreadPoolExecutor | None = None
-        self.busy_seconds = 0.0
-        self.granted_seconds = 0.0
+        self.busy_seconds: float = 0.0
+        self.granted_seconds: float = 0.0
 
     @property
     def granted(self) -> int:
@@ -105,7 +105,7 @@ class Unit:
         self.id: str = context.task_id.rpartition("/")[2].partition("~")[0]
         self.index = index
         self.count = count
-        self.threads = UnitThreads(context, most_threads)
+        self.threads: UnitThreads = UnitThreads(context, most_threads)
         self._channel = channel
         self._heard = heard
         #: What it thinks of itself: see `reward`.
