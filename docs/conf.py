@@ -236,6 +236,13 @@ def change_docstring(_app: Sphinx, what: str, *rest: Any) -> None:
         lines.insert(0, "\\")
 
 
+def is_told_already(
+    _app: Sphinx, _what: str, _name: str, found: object, skip: bool, *_: Any
+) -> bool | None:
+    """Whether to leave out a member: fields of facts, which their classes tell of."""
+    return True if type(found).__name__ == "_tuplegetter" else skip or None
+
+
 def setup(app: Sphinx) -> None:
     """Take part in building."""
     app.connect("builder-inited", write_reference)
@@ -244,5 +251,6 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write_decisions)
     app.connect("source-read", lead)
     app.connect("source-read", add_trees)
+    app.connect("autodoc-skip-member", is_told_already)
     # Before napoleon.
     app.connect("autodoc-process-docstring", change_docstring, priority=400)
