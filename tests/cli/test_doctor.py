@@ -145,27 +145,6 @@ def test_bash_completes(typed, offered, capsys):
     assert done.stdout.split() == [offered]
 
 
-def cpu(code_or_words):
-    """Seconds of CPU time, the least of several."""
-    best = 9e9
-    for _ in range(7):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        env = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
-        subprocess.run(
-            [sys.executable, *code_or_words], capture_output=True, check=True, env=env
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        best = min(best, spent)
-    return best
-
-
-@pytest.mark.slow
-def test_help_costs_less_than_twice_what_argparse_does():
-    """With room for a machine that is busy: it is about one and a half."""
-    assert cpu(["-m", "taskorch", "--help"]) < 2.5 * cpu(["-c", "import argparse"])
-
-
 def test_help_imports_no_command():
     code = "import sys; from taskorch import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nprint([m for m in ('taskorch.model', 'sqlite3', 'attrs', 'taskorch.kernel') if m in sys.modules])"
     done = subprocess.run(
