@@ -1,7 +1,7 @@
 """Breakers: an agent that fails gets no work for a while, and then a few probes."""
 
 import pytest
-from tests.kernel.harness import SEC, S, Twin
+from tests.kernel.harness import SEC, Policies, S, Twin
 
 from taskorch.events import AgentProbed, AgentRestored, AgentTripped
 from taskorch.kernel import Search
@@ -217,3 +217,29 @@ def test_draining(on):
         m.restart()
         m.reopen()
         assert m.state("t") is S.QUEUED
+
+
+def test_a_task_that_failed_on_an_agent_that_mostly_succeeds_may_go_there_again():
+    policies = Policies()
+    policies.delays["wrong"] = [0]
+    m = machine("a", breaker=Breaker(failures=9, within=600), policies=policies)
+    for number in range(6):
+        m.submit(f"t{number}", requires=("x",))
+        m.end(f"t{number}")
+    m.submit("wrong", requires=("x",))
+    m.agent("b", "x", max_concurrency=1, breaker=Breaker(failures=9, within=600))
+    m.submit("beside", requires=("x",))
+    assert m.agent_of("beside") == "b"
+    m.fail("wrong")
+    assert m.agent_of("wrong") == "a"
+
+
+def test_of_two_breakers_of_an_agent_each_has_its_time():
+    breaker = Breaker(failures=1, open=30, most_open=1.0)
+    m = machine("a", can=("x", "y"), breaker=breaker)
+    fail_on(m, "a", 1, ("x",))
+    m.after(10 * SEC)
+    fail_on(m, "a", 1, ("y",))
+    assert (state(m, "a", "x"), state(m, "a", "y")) == ("open", "open")
+    m.after(20 * SEC)
+    assert (state(m, "a", "x"), state(m, "a", "y")) == ("half-open", "open")

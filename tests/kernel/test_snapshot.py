@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.kernel.commands import handle
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
 from tests.kernel.random_run import Run
+from tests.kernel.test_fold import mended, probed, remembered, tripped
 
 from taskorch.errors import InternalError
 from taskorch.events import (
@@ -41,7 +42,7 @@ from taskorch.kernel import (
     without_tasks,
 )
 from taskorch.kernel._history import row_extra
-from taskorch.kernel._timers import LEASE, RETAINED, is_alive
+from taskorch.kernel._timers import BREAKER, LEASE, RETAINED, is_alive
 from taskorch.model import TERMINAL, Agent, Breaker, Resources
 from taskorch.testing import explore
 
@@ -127,7 +128,8 @@ def sums(kernel):
             for when, _, kind, row, attempt in sorted(
                 kernel.timers, key=itemgetter(0, 1)
             )
-            if kind not in (RETAINED, LEASE) and is_alive((when, 0, kind, row, attempt))
+            if kind not in (RETAINED, LEASE, BREAKER)
+            and is_alive((when, 0, kind, row, attempt))
         ],
     )
 
@@ -290,6 +292,15 @@ def with_snapshot(before, after=lambda machine: None, **config):
     full, short = both_ways(machine.kernel, state, facts)
     assert_same_sequel(full, short, machine.now + SEC)
     return machine, state, facts
+
+
+@pytest.mark.parametrize("story", [tripped, probed, mended, remembered])
+def test_what_an_agent_may_get_and_what_is_remembered_is_in_a_snapshot(story):
+    machine, state, facts = with_snapshot(story)
+    short = restored(machine, state, facts)
+    assert take_snapshot(short, machine.now) == take_snapshot(
+        machine.kernel, machine.now
+    )
 
 
 def parents_of(kernel, name):

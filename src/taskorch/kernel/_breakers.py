@@ -176,9 +176,7 @@ def _kinds(agent: AgentRow, requires: Iterable[str]) -> list[str]:
 
 def _counted(agent: AgentRow, name: str, now: int) -> list[AttemptEnd]:
     """The ends on *agent* that its breaker for *name* looks at."""
-    breaker = agent.info.breaker
-    if breaker is None:
-        return []
+    breaker = agent.info.breaker or Breaker()
     one = agent.breakers.get(name)
     since = now - int(breaker.within * NS)
     if one is not None:
@@ -191,9 +189,7 @@ def _counted(agent: AgentRow, name: str, now: int) -> list[AttemptEnd]:
 def _mostly_fails(agent: AgentRow, name: str, now: int) -> bool:
     """Whether, of what ended on *agent* lately, so much failed that it is to open."""
     ends = _counted(agent, name, now)
-    breaker = agent.info.breaker
-    if breaker is None or not ends:
-        return False
+    breaker = agent.info.breaker or Breaker()
     return sum(end[1] for end in ends) >= max(breaker.rate * len(ends), 1)
 
 

@@ -18,9 +18,10 @@ import attrs
 
 from taskorch.errors import InternalError
 from taskorch.events import (
-    TASK_ID,
     EventEmitted,
     Fact,
+    ResultRemembered,
+    TASK_ID,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -310,6 +311,9 @@ class Restoration:
         """
         kernel, cls = self._kernel, type(fact)
         place = self._places.get(fact[TASK_ID])
+        if cls is ResultRemembered:
+            # What is remembered now is in the snapshot; the rest was forgotten since.
+            return
         if cls is EventEmitted:
             fold(kernel, fact, cargo)
         elif place is not None:
