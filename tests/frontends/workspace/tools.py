@@ -80,12 +80,13 @@ class Runs:
 
     def states(self) -> dict[str, str]:
         folder = self.root / "workspace/status"
-        return {
-            str(path.relative_to(folder).with_suffix("")): json.loads(path.read_text())[
-                "status"
-            ]
-            for path in sorted(folder.rglob("*.json"))
-        }
+        found: dict[str, str] = {}
+        for path in sorted(folder.rglob("*.json")):
+            # A runner may take one away as they are read.
+            with contextlib.suppress(FileNotFoundError):
+                name = str(path.relative_to(folder).with_suffix(""))
+                found[name] = json.loads(path.read_text())["status"]
+        return found
 
     def began(self) -> list[str]:
         """The tasks that began, in that order."""
