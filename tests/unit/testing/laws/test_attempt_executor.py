@@ -58,7 +58,8 @@ def threads() -> Iterator[AttemptExecutor[Any]]:
     crashes: list[BaseException] = []
     workers = WorkerThreads("law", run, threading.local(), 4, crashes.append)
     yield workers
-    workers.join(PATIENCE)
+    for thread in workers.ending():
+        thread.join(PATIENCE)
     assert crashes == []
 
 
