@@ -131,8 +131,9 @@ def join(thread: threading.Thread, timeout: float) -> None:
     """
     Wait for the end of *thread*, at most *timeout* seconds; an interrupt ends the wait.
 
-    One that comes in Python's own join may leave the thread's lock as if it ran still
-    (CPython until 3.12), and so it is between two waits that one is raised.
+    Until CPython 3.12, an interrupt that is raised inside `Thread.join` may leave the
+    lock of the thread held, or release it twice. So *thread* is waited for a moment at
+    a time, and an interrupt is raised between two of these waits.
     """
     end = monotonic() + timeout
     while not _ends_soon(thread, end) and monotonic() < end:

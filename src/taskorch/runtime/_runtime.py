@@ -663,12 +663,12 @@ class Runtime:
             emitted.document = committer.journal.document(value)
         committer.documents[work] = emitted.document
 
-    # -- agents --------------------------------------------------------------------
-
     def submit_rest(self) -> None:
         """Submit what is left of every map, as all work is waited for."""
         for ahead in list(self.maps.values()):
             ahead.fill(whole=True)
+
+    # -- agents --------------------------------------------------------------------
 
     def add_agent(self, info: Agent, runner: AgentRunner) -> None:
         """

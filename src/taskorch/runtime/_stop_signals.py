@@ -159,7 +159,7 @@ def _say_signal(lifecycle: Lifecycle) -> None:
     stop: StopSignal | None = lifecycle.stop_signal
     assert stop is not None  # noqa: S101 - that is why it ends
     if lifecycle.leaves_queue:
-        # First: who reads the message may count on it.
+        # Before the message that says so: its readers rely on it.
         lifecycle.leave_queue()
     what = "what runs" if lifecycle.leaves_queue else "what can still proceed"
     _LOG.warning(

@@ -267,7 +267,7 @@ class TimerThread:
         return pulse
 
     def end(self) -> None:
-        """Have the thread end."""
+        """Tell the thread to end."""
         with self._rt.lock:
             self._closing = True
             if self._thread is not None and self._wake.locked():
