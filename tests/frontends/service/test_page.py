@@ -194,10 +194,21 @@ def opened(browser, service, view="", **options):
 
 
 def text_is(page, selector, text):
-    page.wait_for_function(
-        "([where, text]) => document.querySelector(where)?.textContent === text",
-        arg=[selector, text],
+    eventually(lambda: page.text_content(selector) == text)
+
+
+def rows_are(page, number):
+    # Not by page.wait_for_function, which evaluates texts in the page, as only a page
+    # without our policy of content may.
+    eventually(lambda: page.locator("tbody tr").count() == number)
+
+
+def view_is(page, view):
+    there = (
+        "view => location.hash === `#/${view}` &&"
+        " !document.querySelector('main').textContent.includes('Loading')"
     )
+    eventually(lambda: page.evaluate(there, view))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -218,11 +229,7 @@ def test_nobody_is_shut_out(browser, scheme, width):
         with opened(browser, service, color_scheme=scheme, viewport=size) as page:
             for view in pages:
                 page.goto(f"{service.server.url}/#/{view}")
-                page.wait_for_function(
-                    "view => location.hash === `#/${view}` &&"
-                    " !document.querySelector('main').textContent.includes('Loading')",
-                    arg=view,
-                )
+                view_is(page, view)
                 found = axe.run(page).response["violations"]
                 assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
                 # Nothing is wider than the screen but what scrolls by itself.
@@ -267,10 +274,10 @@ def test_tasks_are_found_and_the_address_says_which(browser):
         with opened(browser, service, "tasks") as page:
             page.fill("#by-id", "few/*")
             page.click("text=Find")
-            page.wait_for_function("document.querySelectorAll('tbody tr').length === 3")
+            rows_are(page, 3)
             assert page.url.endswith("#/tasks?id=few%2F*")
             page.reload()
-            page.wait_for_function("document.querySelectorAll('tbody tr').length === 3")
+            rows_are(page, 3)
             page.click("text=few/1")
             page.wait_for_selector("h1:has-text('few/1')")
 
@@ -287,7 +294,7 @@ def test_hostile_names_are_only_texts(browser):
             service.orch.submit_task(Task("say", name, id=f"t{number}", owner="ada"))
         assert service.orch.wait(PATIENCE)
         with opened(browser, service, "tasks") as page:
-            page.wait_for_function("document.querySelectorAll('tbody tr').length === 3")
+            rows_are(page, 3)
             assert page.locator("main img").count() == 0
             for number in range(3):
                 page.goto(f"{service.server.url}/#/task/t{number}")
