@@ -55,6 +55,17 @@ def test_it_opens_and_says_so():
     assert any("breaker of agent a is open" in detail for detail in details)
 
 
+def test_who_waits_for_a_probe_to_end_is_told_so():
+    m = tripped()
+    m.after(30 * SEC)
+    m.submit_all("p", "q", "r", requires=("x",))
+    waits = next(name for name in "pqr" if m.state(name) is S.QUEUED)
+    said = "The breaker of agent a is half-open, and all its probes are under way."
+    (told,) = (one for one in m.why(waits).blockers if one.detail == said)
+    assert told.until is None
+    assert "Wait for a probe on a that ends well." in str(told.remedies[0])
+
+
 def test_a_probe_that_ends_well_closes_it():
     m = tripped()
     m.after(30 * SEC)

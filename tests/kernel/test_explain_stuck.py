@@ -594,6 +594,14 @@ def test_what_waits_for_an_approval() -> None:
     }
 
 
+def test_what_asks_people() -> None:
+    machine = Machine()
+    machine.submit("q", wait=("answer to Deploy?", None, False), type="question")
+    (group,) = stuck(machine)
+    assert group.detail == "They ask: Deploy?"
+    assert group.remedies[0].tasks == ("q",)
+
+
 def test_one_that_is_stuck_is_enough_where_all_are_waited_for() -> None:
     """Though the other one goes on."""
     machine = Machine()

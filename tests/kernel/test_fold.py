@@ -490,6 +490,15 @@ def remembered(m):
     assert list(kernel.remembered) == ["k1"]
 
 
+def test_of_many_results_the_latest_are_remembered():
+    """Of more than a hundred thousand, the oldest go."""
+    kernel = Machine().kernel
+    for number in range(100_002):
+        kernel.remember_result("t", "job", f"k{number}", (), "the first", 0)
+    assert len(kernel.remembered) == 100_000
+    assert next(iter(kernel.remembered)) == "k2"
+
+
 def tripped(m):
     """An agent of two has failed twice."""
     for name in "bc":

@@ -37,6 +37,48 @@ def test_how_many_are_wished_for(sample, agents, words):
     assert words in why
 
 
+def test_what_is_hardly_more_changes_nothing():
+    pool = AgentPool(WORKER, max_agents=99)
+    wish, why = pool.desired([PoolSample(0, 20, 17, 0)], 0)
+    assert (wish, why.partition(": ")[2].endswith("within 10%")) == (20, True)
+    assert repr(pool) == "AgentPool('worker', min_agents=0, max_agents=99)"
+
+
+def test_where_all_that_was_seen_is_too_much_what_came_since_counts():
+    """Ten come in ten seconds, and each takes five: that fills five slots."""
+    seen = [PoolSample(10 * n, 2, 2, 9, 11 + 10 * n, 5.0) for n in range(4)]
+    backlog = 9 * 5 / 300
+    assert AgentPool(WORKER, max_agents=9).demand(seen) == pytest.approx(5 + backlog)
+
+
+class Nobody:
+    """What a pool sees of a template that was given up."""
+
+    def agents(self):
+        return []
+
+    def waiting(self):
+        return {("x",): 3, ("y",): 9, None: 9}
+
+    def starting(self, _template):
+        return []
+
+    def agent_totals(self, _template):
+        return 0, None
+
+    def given_up(self, _template):
+        return "five have failed"
+
+
+def test_why_none_is_spawned_is_said_once():
+    pool = AgentPool(WORKER, max_agents=9)
+    for now in (0.0, 10.0):
+        assert pool.tick(Nobody(), now) == ([], now + 10)
+    (said,) = pool.decisions
+    assert said.reason == "no more are spawned: five have failed"
+    assert (said.before, said.after) == (0, 0)
+
+
 def test_a_clock_that_goes_back():
     late, early = PoolSample(9, 4, 4, 9), PoolSample(5, 4, 2, 0)
     assert desired(late, early)[0] == 4
