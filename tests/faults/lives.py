@@ -10,6 +10,8 @@ from tests.faults import ledger
 from tests.faults.tools import PATIENCE, is_alive, say
 
 from taskorch import RetryPolicy, Task, TaskOrchestrator, current_context
+from taskorch.events import EventEmitted
+from taskorch.recovery import Alerts
 
 #: Seconds of every timer here.
 DELAY = 0.3
@@ -179,6 +181,19 @@ def calls(orch, handle):
         "expire_tasks": lambda: orch.expire_tasks(0),
         "change_tasks": lambda: orch.change_tasks("cancel"),
         "emit": lambda: orch.emit("go"),
+        "note_event": lambda: orch.note_event(EventEmitted, "go"),
+        "reward_task": lambda: orch.reward_task("done", 1),
+        "answer": lambda: orch.answer("held", "yes", by="ada"),
+        "questions": orch.questions,
+        "escalations": orch.escalations,
+        "hold_starts": lambda: orch.hold_starts("for a while"),
+        "release_starts": orch.release_starts,
+        "notify": lambda: orch.notify("https://example.org/hook", secret="s" * 16),
+        "alerts": lambda: orch.alerts,
+        "watch_alerts": lambda: orch.watch_alerts(Alerts()),
+        "metrics": orch.metrics,
+        "schedule": lambda: orch.schedule("0 3 * * *")(plain),
+        "serve": lambda: orch.serve(port=0),
         "simulate": lambda: orch.simulate([task], 1.0),
         "stuck": orch.stuck,
         "handle": lambda: orch.handle("held"),

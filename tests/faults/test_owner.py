@@ -54,7 +54,8 @@ def test_a_forked_child_can_use_nothing_of_it_and_the_parent_does_not_notice(tmp
     assert refused == set(said)
     # These only lead to what is refused, or make another.
     only = {
-        *("agents", "aio", "from_config", "resources", "show_progress", "signals"),
+        *("agents", "aio", "drivers", "from_config", "memo", "planner", "recover"),
+        *("recovery", "resources", "schedules", "show_progress", "signals"),
         "workflows",
     }
     assert public - set(said) == only

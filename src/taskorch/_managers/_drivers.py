@@ -224,7 +224,9 @@ class DriverManager:
 
         Raises:
             InvalidTaskError: It is no driver, or there is one of its name.
+            NotRunningError: The caller is a child of the process that began it.
         """
+        self._rt.deciders.refuse_forked()
         with self._lock:
             added = driven(driver, self._driven)
             self._driven[added.name] = added

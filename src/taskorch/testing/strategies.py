@@ -20,6 +20,7 @@ from taskorch._limits import MAX_PRIORITY
 from taskorch.model import (
     OPTIONS,
     Agent,
+    Breaker,
     Cache,
     Resources,
     RetryPolicy,
@@ -178,6 +179,13 @@ def agents(**parts: Any) -> Strategy[Agent]:
         "capacity": st.none() | resources(),
         "request": st.just(Resources()) | resources(cpu=1, memory_mb=512),
         "lease": st.none() | _seconds(zero=False),
+        "breaker": st.none()
+        | st.builds(
+            Breaker,
+            failures=st.integers(1, 5),
+            open=_seconds(zero=False),
+            probes=st.integers(1, 3),
+        ),
     }
     return st.builds(Agent, **_fixed("Agent", drawn, parts)).filter(
         lambda agent: agent.capacity is None or agent.request.fits_in(agent.capacity)
