@@ -137,8 +137,8 @@ build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at)
 # and run the pages and the examples, nor those of tests/invariants, which do what the
 # others do, and then look for memory and threads that it left: the newest Python runs
 # those. A few examples of each law reach every line; there are many that may break one.
-# What the tests start as processes of their own (workers, agents of suites, scripts) is not
-# measured; so the bound for all rooms is lower than that for the core.
+# What the tests start as processes of their own is measured only where those end by
+# themselves; so the bound for all rooms is lower than that for the core.
 coverage: $(READY)
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \

@@ -188,3 +188,8 @@ def test_breakers_hold_the_guarantees_under_faults(seed):
         Breaker(failures=2, open=0.2), 2, tasks=60, seed=seed, faults=Faults()
     )
     assert failed <= 60
+
+
+def test_samples_of_a_clock_that_was_set_back_count_no_more():
+    back = [PoolSample(100, 4, 4, 9), PoolSample(10, 4, 0, 0), PoolSample(20, 4, 0, 0)]
+    assert desired(*back, now=100) == desired(*back[1:], now=100)

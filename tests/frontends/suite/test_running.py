@@ -315,7 +315,7 @@ def test_whoever_waits_is_told_why_nothing_new_begins(here, caplog, monkeypatch)
 
 def test_a_task_that_does_not_end_is_killed_after_the_grace_that_is_said(here):
     """And one that does end in that time has it."""
-    more = "failure_handling: {timeout_grace_period: 1.5}\n"
+    more = "failure_handling: {timeout_grace_period: 5}\n"
     more += "resource_allocation: {unit_tests: {timeout_seconds: 1}}\n"
     (here / "suite.yaml").write_text(more + SUITE)
     wait = (
