@@ -18,11 +18,9 @@ T = TypeVar("T", bound=type)
 #: The most fields that a fact has, its class included.
 _MOST: Final = 64
 _ITEMS: Final = tuple(f"item_{place}" for place in range(_MOST))
+_Items: Final = namedtuple("_Items", _ITEMS)  # type: ignore[misc]  # noqa: PYI024 - its getters are all we need
 #: What reads the item at each place: those of a named tuple, which are written in C.
-_GETTERS: Final = tuple(
-    vars(namedtuple("_Items", _ITEMS))[name]  # noqa: PYI024 - its getters are all we need
-    for name in _ITEMS
-)
+_GETTERS: Final = tuple(vars(_Items)[name] for name in _ITEMS)
 
 
 @attrs.frozen

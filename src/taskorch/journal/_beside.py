@@ -11,9 +11,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch.journal._restoring import GoneError
 from taskorch.journal._scripts import HERE
-from taskorch.journal._writing import RefusedError
+from taskorch.journal._values import GoneError, RefusedError
 
 #: What a file is called while it is written.
 _UNDONE: Final = ".new-"

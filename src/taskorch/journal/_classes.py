@@ -22,10 +22,15 @@ import attrs
 
 from taskorch.journal._beside import keep, load
 from taskorch.journal._registered import BY_CLASS, BY_NAME, Pair
-from taskorch.journal._restoring import GoneError, Reader, imported, restore
 from taskorch.journal._scripts import OtherScriptError, main_named, named_module
-from taskorch.journal._values import VALUE_READERS, VALUE_WRITERS
-from taskorch.journal._writing import RefusedError, Writer, plain
+from taskorch.journal._values import (
+    OWN,
+    TOGETHER,
+    GoneError,
+    Kind,
+    RefusedError,
+    imported,
+)
 from taskorch.model._numbers import is_numpys, pythons
 
 #: What to do about a class, in a hint.
@@ -49,26 +54,23 @@ _BASES: Final = (str, int, float, bytes, list, tuple, dict, set, frozenset)
 _shapes: WeakKeyDictionary[type, _Shape | None] = WeakKeyDictionary()
 
 
-def writer_of(cls: type) -> Writer:
+def kind_of(cls: type) -> Kind:
     """
-    What writes instances of *cls*, which JSON and taskorch do not have.
+    How instances of *cls*, which JSON and taskorch do not have, are kept.
 
     Raises:
-        RefusedError: Nothing does.
+        RefusedError: They cannot be restored exactly.
     """
     pair = BY_CLASS.get(cls)
     if pair is not None:
         return _registered(pair)
-    write = VALUE_WRITERS.get(cls)
-    if write is not None:
-        return write
     if issubclass(cls, Enum):
-        return _enum
+        return _ENUM
     if is_numpys(cls):
-        return _number
+        return _NUMBER
     shape = _shape_of(cls)
     if shape is not None:
-        return shape.write
+        return shape.kind
     for base in _BASES:
         if issubclass(cls, base):
             remedy = f"use {base.__name__}(…), or {_register(cls)}"
@@ -89,12 +91,16 @@ def _package(cls: type) -> str:
     return cls.__module__.partition(".")[0]
 
 
-def _number(value: Any, array: type, depth: int) -> Any:
+def _number(value: Any, _array: type) -> Any:
     number = pythons(value)
     if type(number) is type(value):
         why = f"{_a(type(value))} is more exact than a float"
         raise RefusedError(why, "use float(…)")
-    return plain(number, array, depth)
+    return number
+
+
+#: Of numpy: kept as one of Python.
+_NUMBER: Final = Kind("", _number, lambda number: number)
 
 
 def _a(cls: type) -> str:
@@ -149,28 +155,23 @@ def _class_at(path: str) -> Any:
 # -- registered classes ------------------------------------------------------------
 
 
-def _registered(pair: Pair) -> Writer:
-    def write(value: Any, array: type, depth: int) -> Any:
+def _registered(pair: Pair) -> Kind:
+    def apart(value: Any, array: type) -> Any:
         name = pair.name
         if name == f"__main__:{pair.cls.__qualname__}":
             # That of a script, by which it is told from others of its name.
             name = f"{named_module('__main__')}:{pair.cls.__qualname__}"
         if pair.suffix is not None:
-            return {"$file": [name, keep(pair.encode, value, pair.suffix)]}
+            return array([name, keep(pair.encode, value, pair.suffix)])
         try:
-            kept = pair.encode(value)
+            return array([name, pair.encode(value)])
         except Exception as error:
             why = f"encode of {pair.name} raised {type(error).__name__}: {error}"
             raise RefusedError(why, "mend what was registered for it") from error
-        try:
-            return {"$own": [name, plain(kept, array, depth)]}
-        except RefusedError as refused:
-            where = f" at {refused.path}" if refused.path else ""
-            what = f"encode of {pair.name} returned{where} what cannot be kept"
-            why = f"{what}: {refused.why}"
-            raise RefusedError(why, refused.remedy) from None
 
-    return write
+    if pair.suffix is None:
+        return Kind(OWN, apart, _to_registered)
+    return Kind("file", apart, _to_filed)
 
 
 def _pair_named(name: str) -> Pair:
@@ -195,7 +196,7 @@ def _pair_named(name: str) -> Pair:
     return pair
 
 
-def _to_filed(kept: list[Any], _array: type) -> Any:
+def _to_filed(kept: list[Any]) -> Any:
     name, file = kept
     try:
         pair = _pair_named(name)
@@ -207,13 +208,12 @@ def _to_filed(kept: list[Any], _array: type) -> Any:
     return _checked(pair, load(pair.decode, name, file))
 
 
-def _to_registered(kept: list[Any], array: type) -> Any:
-    name, inner = kept
+def _to_registered(kept: list[Any]) -> Any:
+    name, given = kept
     pair = _pair_named(name)
     if pair.suffix is not None:
         why = f"it is in the journal itself: register {name} by register"
         raise GoneError(name, why)
-    given = restore(inner, array)
     try:
         value = pair.decode(given)
     except Exception as error:
@@ -233,16 +233,16 @@ def _checked(pair: Pair, value: Any) -> Any:
 # -- enums -------------------------------------------------------------------------
 
 
-def _enum(value: Enum, _array: type, _depth: int) -> Any:
+def _enum(value: Enum, array: type) -> Any:
     cls = type(value)
     path = _path(cls)
     name = value._name_
     if cls.__members__.get(name) is value:
-        return {"$enum": [path, name]}
+        return array([path, name])
     # A combination of flags has no name of its own.
     names = [each._name_ for each in value] if isinstance(value, Flag) else []
     if isinstance(value, Flag) and _flags(cls, names) == value:
-        return {"$enum": [path, *names]}
+        return array([path, *names])
     why = f"{value!r} is no member of {path}"
     raise RefusedError(why, "use members that have names")
 
@@ -251,7 +251,7 @@ def _flags(cls: Any, names: list[Any]) -> Any:
     return reduce(or_, [cls.__members__[name] for name in names], cls(0))
 
 
-def _to_enum(kept: list[Any], _array: type) -> Any:
+def _to_enum(kept: list[Any]) -> Any:
     path, *names = kept
     cls = _class_at(path)
     if not (isinstance(cls, type) and issubclass(cls, Enum)):
@@ -267,6 +267,9 @@ def _to_enum(kept: list[Any], _array: type) -> Any:
     return _flags(cls, names)
 
 
+_ENUM: Final = Kind("enum", _enum, _to_enum)
+
+
 # -- fields ------------------------------------------------------------------------
 
 
@@ -278,7 +281,7 @@ class _Shape:
     None if it may be left out. The *tag* says what the class is.
     """
 
-    __slots__ = ("_defaults", "_make", "_others", "_slots", "tag")
+    __slots__ = ("_defaults", "_make", "_others", "_slots", "kind")
 
     def __init__(
         self,
@@ -287,7 +290,7 @@ class _Shape:
         defaults: Mapping[str, Any],
         make: Callable[[type, dict[str, Any]], Any],
     ) -> None:
-        self.tag = tag
+        self.kind = Kind(tag, self._apart, _together[tag])
         self._defaults = defaults
         self._make = make
         known = {*defaults, *_PYTHONS}
@@ -307,8 +310,8 @@ class _Shape:
             if isinstance(member, cached_property)
         }
 
-    def write(self, value: Any, array: type, depth: int) -> Any:
-        """The JSON form of an instance: its class and its fields."""
+    def _apart(self, value: Any, array: type) -> Any:
+        # Its class and its fields.
         cls = type(value)
         path = _path(cls)
         self._refuse_more(value, cls)
@@ -326,12 +329,8 @@ class _Shape:
                     why = f"the field {name} of {_a(cls)} has no value"
                     raise RefusedError(why, "set it, or do not hand it over")
                 continue
-            try:
-                made[name] = plain(item, array, depth)
-            except RefusedError as refused:
-                refused.within(name)
-                raise
-        return {f"${self.tag}": [path, made]}
+            made[name] = item
+        return array([path, made])
 
     def _refuse_more(self, value: Any, cls: type) -> None:
         extra = set(getattr(value, "__dict__", ())) - self._others
@@ -341,7 +340,7 @@ class _Shape:
             why = f"{_a(cls)} has attributes that are no fields: {names}"
             raise RefusedError(why, f"make them fields, or {_register(cls)}")
 
-    def read(self, path: str, cls: type, kept: dict[str, Any], array: type) -> Any:
+    def read(self, path: str, cls: type, kept: dict[str, Any]) -> Any:
         """
         The instance of *cls* with these fields.
 
@@ -355,7 +354,7 @@ class _Shape:
         made: dict[str, Any] = {}
         for name, default in defaults.items():
             if name in kept:
-                made[name] = restore(kept[name], array)
+                made[name] = kept[name]
             elif default is _UNSET:
                 why = f"{path} has a field {name!r} since, which has no default"
                 raise GoneError(path, why)
@@ -457,16 +456,16 @@ def _named_tuple(cls: type, fields: dict[str, Any]) -> Any:
     return tuple.__new__(cls, fields.values())
 
 
-def _to_instance(tag: str) -> Reader:
-    def read(kept: list[Any], array: type) -> Any:
+def _to_instance(tag: str) -> Callable[[Any], Any]:
+    def together(kept: list[Any]) -> Any:
         path, fields = kept
         cls = _class_at(path)
         shape = _shape_of(cls) if isinstance(cls, type) else None
-        if shape is None or shape.tag != tag:
+        if shape is None or shape.kind.tag != tag:
             raise GoneError(path, f"{path} is no {_KINDS[tag]} any more")
-        return shape.read(path, cls, fields, array)
+        return shape.read(path, cls, fields)
 
-    return read
+    return together
 
 
 _KINDS: Final = {
@@ -474,11 +473,5 @@ _KINDS: Final = {
     "dataclass": "dataclass",
     "namedtuple": "named tuple",
 }
-#: By the tag, what reads it.
-READERS: Final[dict[str, Reader]] = {
-    "enum": _to_enum,
-    "file": _to_filed,
-    "own": _to_registered,
-    **{tag: _to_instance(tag) for tag in _KINDS},
-    **VALUE_READERS,
-}
+_together: Final = {tag: _to_instance(tag) for tag in _KINDS}
+TOGETHER.update({"enum": _to_enum, "file": _to_filed, OWN: _to_registered, **_together})

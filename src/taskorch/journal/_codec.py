@@ -1,7 +1,7 @@
 """
 Entries as rows of text, and back, exactly.
 
-Each value is written by `_writing`, which looks at all of it. The facts that every task
+Each value is written by `_values`, which looks at all of it. The facts that every task
 has, and the calls of plain functions, are put together here without that: the text is
 the same, and it takes a quarter of the time.
 """
@@ -28,16 +28,17 @@ from taskorch.events import (
     defaults_of,
     make,
 )
-from taskorch.journal._restoring import NEWER, Reader, find_other_readers, restored
 from taskorch.journal._scripts import Beside
-from taskorch.journal._writing import (
+from taskorch.journal._values import (
+    NEWER,
+    Kind,
     RefusedError,
-    Writer,
     dumps,
-    find_other_writers,
     import_path,
+    load_others_with,
     plain,
     refused_result,
+    restored,
 )
 from taskorch.model import Call, Task, plain_but
 from taskorch.protocols import Entry
@@ -57,25 +58,14 @@ _NONE: Final = object()
 _KINDS: Final[dict[str, type[Event]]] = {cls.__name__: cls for cls in CATALOGUE}
 
 
-# -- values that few tasks have ----------------------------------------------------
-#
-# `_classes` is loaded when the first one comes: what it needs takes a while.
+def _load_classes() -> Callable[[type], Kind]:
+    # What it needs takes a while, and few tasks have values of users' classes.
+    from taskorch.journal._classes import kind_of  # noqa: PLC0415
+
+    return kind_of
 
 
-def _rare_writer(cls: type) -> Writer:
-    from taskorch.journal._classes import writer_of  # noqa: PLC0415
-
-    return writer_of(cls)
-
-
-def _rare_reader(tag: str) -> Reader | None:
-    from taskorch.journal._classes import READERS  # noqa: PLC0415
-
-    return READERS.get(tag)
-
-
-find_other_writers(_rare_writer)
-find_other_readers(_rare_reader)
+load_others_with(_load_classes)
 
 
 # -- entries -----------------------------------------------------------------------
@@ -93,14 +83,8 @@ class Rows:
     """
 
     __slots__ = (
-        "_agent",
         "_begun",
         "_early",
-        "_end",
-        "_kind",
-        "_parts",
-        "_reason",
-        "_rest",
         "_values",
         "keys",
     )
@@ -113,15 +97,6 @@ class Rows:
         self._early: list[tuple[int, TaskStarted]] = []
         #: Idempotency keys and the ids of their tasks, in turn.
         self.keys: list[str] = []
-        # Mostly these are the same as in the row before (of a submission its type, key
-        # and priority, of an attempt its agent and reason): their text is made once.
-        self._kind: tuple[Any, Any, Any] = _NONE, _NONE, _NONE
-        self._rest = ""
-        # Where it has parents or a name: what stands before the parents, and after.
-        self._parts = "", ""
-        self._agent: Any = _NONE
-        self._reason: Any = _NONE
-        self._end = "", ""
         for entry in entries:
             if len(entry) == WIDTH:
                 # The row of a group that was taken apart, as a journal that wraps this
@@ -153,12 +128,12 @@ class Rows:
         row = None
         if type(fact) is TaskSubmitted:
             if text is not None and type(text) is not KeyedDocument:
-                row = self._submission(fact, text)
+                row = _submission(fact, text)
         elif begun and (cls is TaskCompleted or _CLASSES[cls][1]):
             start = begun.pop(fact[TASK_ID], None)
             if start is not None:
                 if type(fact) is TaskCompleted:
-                    row = self._attempt(start[1], fact, text)
+                    row = _attempt(start[1], fact, text)
                 if row is None:
                     self._early.append(start)
         if row is not None:
@@ -168,90 +143,6 @@ class Rows:
         self._values += row
         if type(text) is KeyedDocument and cls is TaskSubmitted:
             self.keys += (column(text.key), row[3])
-
-    def _submission(self, fact: TaskSubmitted, text: str) -> Row | None:
-        """The row of a submission about which little is said; None if more is."""
-        try:
-            seq, at_ns, task_id = fact.seq, fact.at_ns, fact.task_id
-            task_type, priority, key = fact.type, fact.priority, fact.key
-            after, is_named = fact.after, fact.named
-            if (
-                _unusual(fact) != _USUAL
-                or not task_id.isascii()
-                or not 0 <= seq < _INT64 > at_ns >= 0
-            ):
-                return None
-            kind = self._kind
-            if (
-                task_type is not kind[0]
-                or key is not kind[1]
-                or priority is not kind[2]
-            ):
-                head = f"{_quoted(task_type)},{priority}"
-                if type(priority) is not int or type(key) is not int or "\\ud" in head:
-                    return None
-                self._kind = task_type, key, priority
-                self._rest = f"{head},{key}]"
-                self._parts = (
-                    f"{head},[",
-                    f"],null,[],null,null,true,{key},null,null,null,",
-                )
-            if after == () and is_named is False:
-                body = f"[1,{_quoted(task_id)},{self._rest}"
-            elif type(after) is tuple and type(is_named) is bool:
-                above = ",".join(map(_quoted, after))
-                if "\\ud" in above:
-                    return None
-                head, middle = self._parts
-                end = "true" if is_named else "false"
-                body = f"[1,{_quoted(task_id)},{head}{above}{middle}{end}]"
-            else:
-                return None
-        except (TypeError, ValueError):
-            # It has other fields than usual, or values that JSON cannot represent.
-            return None
-        return seq, "TaskSubmitted", at_ns, task_id, body, _exact(text)
-
-    def _attempt(
-        self, start: TaskStarted, fact: TaskCompleted, text: str | None
-    ) -> Row | None:
-        """
-        The row of *fact*, a completion, with that of its *start*.
-
-        None if they do not belong together, or look out of the common.
-        """
-        try:
-            _, seq, at_ns, task_id, attempt, agent, latency = fact[:_LATENCY]
-            _, begun, begun_ns, _, number, name, allocation, reason = start[:_REASON]
-            if (
-                number != attempt
-                or name != agent
-                or fact[_LATENCY:] != _NOTHING_MORE
-                or start[_REASON:] != _NO_MORE_WHY
-                or type(attempt) is not int
-                or type(latency) is not int
-                or not task_id.isascii()
-                or not 0 <= begun < seq < _INT64
-                or not 0 <= begun_ns <= at_ns < _INT64
-            ):
-                return None
-            if allocation or agent is not self._agent or reason is not self._reason:
-                held = dumps(allocation) if allocation else "[]"
-                end = _quoted(agent), f"{held},{_quoted(reason)}"
-                if "\\ud" in end[0] or "\\ud" in end[1]:
-                    return None
-                self._end = end
-                self._agent = _NONE if allocation else agent
-                self._reason = reason
-            by, because = self._end
-            body = (
-                f"[1,{_quoted(task_id)},{attempt},{by},{latency},"
-                f"[{begun},{begun_ns},{because}]]"
-            )
-        except (TypeError, ValueError):
-            return None
-        text = "" if text is None else _exact(text)
-        return seq, "TaskCompleted", at_ns, task_id, body, text
 
     def __len__(self) -> int:
         count = len(self._begun) + len(self._early)
@@ -295,6 +186,72 @@ class Rows:
         return [values[place::WIDTH] for place in range(WIDTH)]
 
 
+def _submission(fact: TaskSubmitted, text: str) -> Row | None:
+    """The row of a submission about which little is said; None if more is."""
+    seq, at_ns, task_id = fact.seq, fact.at_ns, fact.task_id
+    # What it says its fields are is not checked when it is made.
+    usual: Any = fact.priority, fact.key, fact.after, fact.named
+    priority, key, after, is_named = usual
+    try:
+        if (
+            _unusual(fact) != _USUAL
+            or type(priority) is not int
+            or type(key) is not int
+            or type(after) is not tuple
+            or type(is_named) is not bool
+            or not task_id.isascii()
+            or not 0 <= seq < _INT64 > at_ns >= 0
+        ):
+            return None
+        head = f"[1,{_quoted(task_id)},{_quoted(fact.type)},{priority}"
+        if after == () and not is_named:
+            body = f"{head},{key}]"
+        else:
+            above, end = ",".join(map(_quoted, after)), "true" if is_named else "false"
+            middle = f"null,[],null,null,true,{key},null,null,null"
+            body = f"{head},[{above}],{middle},{end}]"
+    except (TypeError, ValueError):
+        # It has other fields than usual, or values that JSON cannot represent.
+        return None
+    if "\\ud" in body:
+        return None
+    return seq, "TaskSubmitted", at_ns, task_id, body, _exact(text)
+
+
+def _attempt(start: TaskStarted, fact: TaskCompleted, text: str | None) -> Row | None:
+    """
+    The row of *fact*, a completion, with that of its *start*.
+
+    None if they do not belong together, or look out of the common.
+    """
+    _, seq, at_ns, task_id, attempt, agent, latency = fact[:_LATENCY]
+    _, begun, begun_ns, _, number, name, allocation, reason = start[:_REASON]
+    try:
+        if (
+            number != attempt
+            or name != agent
+            or fact[_LATENCY:] != _NOTHING_MORE
+            or start[_REASON:] != _NO_MORE_WHY
+            or type(attempt) is not int
+            or type(latency) is not int
+            or not task_id.isascii()
+            or not 0 <= begun < seq < _INT64
+            or not 0 <= begun_ns <= at_ns < _INT64
+        ):
+            return None
+        held = dumps(allocation) if allocation else "[]"
+        body = (
+            f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{latency},"
+            f"[{begun},{begun_ns},{held},{_quoted(reason)}]]"
+        )
+    except (TypeError, ValueError):
+        return None
+    if "\\ud" in body:
+        return None
+    text = "" if text is None else _exact(text)
+    return seq, "TaskCompleted", at_ns, task_id, body, text
+
+
 def _place(start: tuple[int, TaskStarted]) -> tuple[int, int]:
     return start[0], start[1][1]
 
@@ -329,17 +286,8 @@ def _encode(fact: Fact, text: str | None) -> Row:
     if not (0 <= seq < _INT64 and 0 <= at_ns < _INT64):
         msg = f"fact {seq} at {at_ns} ns: a number does not fit into 64 bits"
         raise ValueError(msg)
-    kind, is_about_task, quick = _CLASSES[cls]
-    body = None
-    if quick is not None:
-        try:
-            body = quick(fact)
-        except (IndexError, TypeError, ValueError):
-            # Fields are left out, or are none that JSON has.
-            body = None
-    # Escaped surrogates: two that stood alone would come back as one letter.
-    if body is None or "\\ud" in body:
-        body = _careful(cls, fact)
+    kind, is_about_task = _CLASSES[cls]
+    body = _body(cls, fact)
     task_id = fact[TASK_ID] if is_about_task else ""
     if not task_id.isascii():
         task_id = column(task_id)
@@ -463,10 +411,22 @@ def column(name: str) -> str:
 # -- facts -------------------------------------------------------------------------
 
 
-def _careful(cls: type[Event], fact: Fact) -> str:
+def _body(cls: type[Event], fact: Fact) -> str:
+    given = _trimmed(fact)[TASK_ID:]
+    tuples = [value for value in given if type(value) is tuple]
+    if _FLAT.issuperset(map(type, given)) and not any(tuples):
+        try:
+            text = dumps((cls.schema, *given))
+        except ValueError:
+            # A number that JSON has not, or not so long.
+            text = None
+        # Escaped surrogates: two that stood alone would come back as one letter. In a
+        # long text there may be a number that another process refuses to read.
+        if text is not None and len(text) <= _DIGITS and "\\ud" not in text:
+            return text
     fields: list[Any] = [cls.schema]
     names: tuple[str, ...] = cls.__match_args__
-    for name, value in zip(names[2:], _trimmed(fact)[TASK_ID:], strict=False):
+    for name, value in zip(names[2:], given, strict=False):
         try:
             fields.append(plain(value, tuple, 0))
         except RefusedError as refused:
@@ -475,6 +435,10 @@ def _careful(cls: type[Event], fact: Fact) -> str:
     return dumps(fields)
 
 
+#: Of a number, so many are read by every Python that nobody has told otherwise.
+_DIGITS: Final = 4_300
+#: What JSON writes as it is; a tuple is, too, if there is nothing in it.
+_FLAT: Final = frozenset({type(None), bool, int, float, str, tuple})
 #: How a submission goes on and ends if nothing was said: from `after` to `idempotent`,
 #: and from `not_before_ns` on.
 _MIDDLE: Final = ((), None, (), None, None, True)
@@ -525,48 +489,8 @@ def _trimmed(fact: Fact) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _submitted(fact: TaskSubmitted) -> str | None:
-    """JSON of a TaskSubmitted whose key is made of numbers; None for other keys."""
-    key = fact.key
-    parts = key if type(key) is tuple else (key,)
-    if not _NUMBERS.issuperset(map(type, parts)):
-        return None
-    return dumps((TaskSubmitted.schema, *_trimmed(fact)[TASK_ID:]))
-
-
-def _started(fact: TaskStarted) -> str | None:
-    _, _, _, task_id, attempt, agent, allocation, reason = fact[:_REASON]
-    if type(attempt) is not int or not reason or fact[_REASON:] != _NO_MORE_WHY:
-        return None
-    held = dumps(allocation) if allocation else "[]"
-    return f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{held},{_quoted(reason)}]"
-
-
-def _completed(fact: TaskCompleted) -> str | None:
-    _, _, _, task_id, attempt, agent, latency = fact[:_LATENCY]
-    if (
-        type(attempt) is not int
-        or type(latency) is not int
-        or fact[_LATENCY:] != _NOTHING_MORE
-    ):
-        return None
-    return f"[1,{_quoted(task_id)},{attempt},{_quoted(agent)},{latency}]"
-
-
-_NUMBERS: Final = frozenset({type(None), bool, int, float})
-#: The facts that every task has; None is the answer where they look out of the common.
-_QUICK: Final[dict[type[Event], Callable[[Any], str | None]]] = {
-    TaskSubmitted: _submitted,
-    TaskStarted: _started,
-    TaskCompleted: _completed,
-}
-
-
-#: Of a class the name, whether its facts are about a task, and the quick way.
-_CLASSES: Final = {
-    cls: (cls.__name__, issubclass(cls, TaskEvent), _QUICK.get(cls))
-    for cls in CATALOGUE
-}
+#: Of a class the name, and whether its facts are about a task.
+_CLASSES: Final = {cls: (cls.__name__, issubclass(cls, TaskEvent)) for cls in CATALOGUE}
 
 
 # -- documents ---------------------------------------------------------------------

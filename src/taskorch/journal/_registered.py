@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.journal._values import VALUE_WRITERS
-from taskorch.journal._writing import WRITERS, refused_result
+from taskorch.journal._values import is_known, refused_result
 from taskorch.model._show import show
 
 T = TypeVar("T")
@@ -123,7 +122,7 @@ def _register(
             msg = f"{what}: a function is needed, not {show(function)}"
             raise InvalidTaskError(msg)
     path = _path(cls)
-    if cls in WRITERS or cls in VALUE_WRITERS:
+    if is_known(cls):
         msg = f"{path} is kept exactly without being registered"
         raise InvalidTaskError(msg, hint="register classes of your own only")
     name = path if name is None else name

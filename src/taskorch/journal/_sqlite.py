@@ -30,7 +30,7 @@ from taskorch.journal._lock import Lock, began_at, host
 from taskorch.journal._points import reach
 from taskorch.journal._reader import FORM, Reader, checked_texts, snapshot_checksum
 from taskorch.journal._reading import ReadableJournal
-from taskorch.journal._writing import state_text
+from taskorch.journal._values import state_text
 from taskorch.model import Retention, check_count, check_seconds
 from taskorch.protocols import DurableJournal, Entry
 

@@ -32,7 +32,7 @@ from taskorch.events import (
 )
 from taskorch.journal import MemoryJournal, SqliteJournal
 from taskorch.journal._lock import began_at, host, is_there
-from taskorch.journal._restoring import only_looking
+from taskorch.journal._values import only_looking
 from taskorch.kernel import KernelConfig, Restoration, fold, take_snapshot
 from taskorch.model import (
     Agent,

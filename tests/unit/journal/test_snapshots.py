@@ -13,7 +13,7 @@ from taskorch.errors import (
     JournalUnavailableError,
 )
 from taskorch.events import TaskCompleted
-from taskorch.journal import SqliteJournal, _points, _writing
+from taskorch.journal import SqliteJournal, _points, _values
 from taskorch.model import Task
 
 STATE = {"tasks": [{"id": "t", "n": 1.5}], "é": None, "name": "\ud800"}
@@ -186,8 +186,8 @@ def test_a_long_state_is_written_in_parts_and_is_the_same_text():
         "none": [],
         "é": {"a": [1, "\ud800"]},
     }
-    assert _writing.state_text(state) == _writing.dumps(state)
-    assert _writing.state_text({}) == "{}"
+    assert _values.state_text(state) == _values.dumps(state)
+    assert _values.state_text({}) == "{}"
 
 
 # -- points ------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.events import OrchestratorStopped, TaskProgressed
 from taskorch.journal import _classes, _registered, register
 from taskorch.journal._codec import decode, document, encode
-from taskorch.journal._restoring import Missing
+from taskorch.model import Missing, Resources, RetryPolicy
 
 STOPPED = OrchestratorStopped(1, 2)
 T = TypeVar("T")
@@ -32,6 +32,60 @@ T = TypeVar("T")
 
 def back(value: Any) -> Any:
     return decode(encode((STOPPED, value)))[1]
+
+
+# -- what earlier versions wrote ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10**1500, f'{{"$int":"{hex(10**1500)}"}}'),
+        (float("-inf"), '{"$float":"-inf"}'),
+        ("\ud800", '{"$str":"eda080"}'),
+        ([1, (2, [3])], '[1,{"$tuple":[2,[3]]}]'),
+        ({1: 2}, '{"$dict":[[1,2]]}'),
+        ({"$x": (1,)}, '{"$dict":[["$x",{"$tuple":[1]}]]}'),
+        ({1, 2, "a"}, '{"$set":["a",1,2]}'),
+        (
+            frozenset({frozenset({1, (2,)})}),
+            '{"$frozenset":[{"$frozenset":[1,{"$tuple":[2]}]}]}',
+        ),
+        (b"\x00\xff", '{"$bytes":"AP8="}'),
+        (
+            datetime(2026, 1, 2, tzinfo=UTC),
+            '{"$datetime":["2026-01-02T00:00:00+00:00"]}',
+        ),
+        (
+            datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
+            '{"$datetime":["2026-10-25T02:30:00","Europe/Berlin",1]}',
+        ),
+        (date(2026, 1, 2), '{"$date":"2026-01-02"}'),
+        (time(1, 2), '{"$time":["01:02:00"]}'),
+        (timedelta(days=-1, seconds=4), '{"$timedelta":[-1,4,0]}'),
+        (Decimal("1.10"), '{"$decimal":"1.10"}'),
+        (UUID(int=5), '{"$uuid":"00000000-0000-0000-0000-000000000005"}'),
+        (
+            UUID(int=5, is_safe=SafeUUID.safe),
+            '{"$uuid":["00000000-0000-0000-0000-000000000005",0]}',
+        ),
+        (1 + 2j, '{"$complex":[1.0,2.0]}'),
+        (range(1, 9, 2), '{"$range":[1,9,2]}'),
+        (PurePosixPath("/x"), '{"$purepath":["PurePosixPath","/x"]}'),
+        (PurePosixPath("\udc00"), '{"$purepath":["PurePosixPath",{"$str":"edb080"}]}'),
+        (Resources(cpu=1.5), '{"$Resources":[["cpu",1500000]]}'),
+        (
+            RetryPolicy(2, retry_on=(OSError,)),
+            (
+                '{"$RetryPolicy":{"max_attempts":2,"retry_on":{"$tuple":[{"$import":'
+                '"builtins:OSError"}]}}}'
+            ),
+        ),
+    ],
+)
+def test_a_value_has_the_text_that_it_had_in_the_first_journals(value, text):
+    assert document(value) == text
+    assert decode((1, "OrchestratorStopped", 2, "", "[1]", text))[1] == value
 
 
 # -- classes of the user's -----------------------------------------------------------
