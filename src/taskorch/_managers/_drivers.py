@@ -25,7 +25,7 @@ from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import NEVER
 
 if TYPE_CHECKING:
-    from taskorch.model import Explanation, Stats, TaskState, TaskStatus
+    from taskorch.model import AgentTemplate, Explanation, Stats, TaskState, TaskStatus
     from taskorch.protocols import AgentView
     from taskorch.runtime._runtime import Runtime
 
@@ -80,12 +80,12 @@ class View:
                     found[spec.requires] = found.get(spec.requires, 0) + bucket.size
         return found
 
-    def agent_totals(self, prefix: str) -> tuple[int, float | None]:
-        """Of agents whose names begin so: attempts that have ended, and the latency."""
+    def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
+        """Of agents of a template: attempts that have ended, and the latency."""
         ended, weight, sum_ns = 0, 0, 0.0
         with self._kernel() as kernel:
             for name, row in kernel.agents.items():
-                if name.startswith(prefix):
+                if template.has_named(name):
                     ended += row.completed + row.failed
                     for record in row.records.values():
                         weight += record.completed

@@ -136,7 +136,7 @@ class Fleet:
         _check(template)
         with self._lock:
             if agent_id is None:
-                agent_id = self._free_id(name)
+                agent_id = self._free_id(template)
             if check_id(agent_id) in self.spawned or self._is_there(agent_id):
                 msg = f"there is an agent {agent_id!r} already"
                 raise InvalidTaskError(msg, hint="give it another id, or none")
@@ -185,9 +185,11 @@ class Fleet:
         self.provisions.append(ScalingDecision(now, name, 0, many, why, 0.0))
         return spawned
 
-    def _free_id(self, name: str) -> str:
+    def _free_id(self, template: AgentTemplate) -> str:
         number = 1
-        while (found := f"{name}-{number}") in self.spawned or self._is_there(found):
+        while (found := template.id_of(number)) in self.spawned or self._is_there(
+            found
+        ):
             number += 1
         return found
 
@@ -572,6 +574,7 @@ def _check(template: AgentTemplate) -> None:
         msg = f"template {name!r}: a handler is needed, not {show(template.handler)}"
         raise InvalidTaskError(msg, hint="handler=a function of (task, context)")
     level_names(template.capabilities)
+    template.has_named("")
     check_breaker(template.breaker)
     check_seconds("spawn_timeout", template.spawn_timeout, zero=False)
     if template.max_concurrency is not None:

@@ -23,7 +23,7 @@ from taskorch.model import Agent, Resources, Task, TaskState
 
 if TYPE_CHECKING:
     from taskorch.events import Event
-    from taskorch.model import Explanation, Stats, TaskStatus
+    from taskorch.model import AgentTemplate, Explanation, Stats, TaskStatus
     from taskorch.protocols._context import AgentView
 
 
@@ -72,8 +72,8 @@ class DriverView(Protocol):
         """Queued tasks, by the capabilities that they require."""
         ...
 
-    def agent_totals(self, prefix: str) -> tuple[int, float | None]:
-        """Of agents whose names begin so: attempts that have ended, and the latency."""
+    def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
+        """Of agents of a template: attempts that have ended, and the latency."""
         ...
 
     def starting(self, template: str) -> Sequence[str]:
