@@ -118,7 +118,7 @@ def _ids(name: str, names: str) -> re.Pattern[str]:
                 text += "[0-9]+" if field == "number" else re.escape(name)
         pattern = re.compile(text)
         made = [names.format(type=name, number=number) for number in (1, 9_999)]
-    except (LookupError, ValueError, TypeError):
+    except (AttributeError, LookupError, ValueError, TypeError):
         fields, made, pattern = [], [], re.compile("")
     is_fit = sorted({*fields, "type"}) == ["number", "type"]
     if (
