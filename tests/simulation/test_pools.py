@@ -82,6 +82,7 @@ def test_why_none_is_spawned_is_said_once():
 def test_a_clock_that_goes_back():
     late, early = PoolSample(9, 4, 4, 9), PoolSample(5, 4, 2, 0)
     assert desired(late, early)[0] == 4
+    assert desired(late, early, now=20)[0] == 4
     assert desired(late, now=5) == (1, "nothing was seen yet")
 
 
