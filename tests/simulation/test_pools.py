@@ -63,6 +63,9 @@ class Nobody:
     def starting(self, _template):
         return []
 
+    def is_of(self, _agent_id, _template):
+        return True
+
     def agent_totals(self, _template):
         return 0, None
 

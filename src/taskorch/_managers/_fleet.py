@@ -405,8 +405,10 @@ class Fleet:
     def row(self, agent_id: str) -> AgentRow | None:
         """What the kernel knows of an agent; None: it starts."""
         row = self._rt.kernel.agents.get(agent_id)
-        if row is None and agent_id not in self.spawned:
-            near = get_close_matches(str(agent_id), self._rt.kernel.agents, 1)
+        has_gone = row is not None and row.lost and row.draining == GOING
+        if (row is None or has_gone) and agent_id not in self.spawned:
+            there = [one.id for one in self.all()]
+            near = get_close_matches(str(agent_id), there, 1)
             msg = f"there is no agent {show(agent_id)}"
             hint = f"did you mean {near[0]!r}?" if near else "see orch.agents.list()"
             raise UnknownAgentError(msg, hint=hint)

@@ -274,11 +274,8 @@ class AgentPool:
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
         """See `taskorch.protocols.Driver`."""
-        mine = [
-            agent
-            for agent in view.agents()
-            if self.template.has_named(agent.name) and not agent.is_lost
-        ]
+        every = [agent for agent in view.agents() if not agent.is_lost]
+        mine = [agent for agent in every if view.is_of(agent.name, self.template)]
         there = [agent for agent in mine if not agent.is_draining]
         starting = view.starting(self.template.name)
         sample = self._sample(view, mine, len(there) + len(starting), now)
@@ -296,7 +293,7 @@ class AgentPool:
             return [], now + self.interval
         if after != before:
             self._note(now, before, after, why)
-        taken = {agent.name for agent in mine} | set(starting)
+        taken = {agent.name for agent in every} | set(starting)
         numbers = count(1)
         free = (self.template.id_of(number) for number in numbers)
         names = (name for name in free if name not in taken)

@@ -72,6 +72,10 @@ class DriverView(Protocol):
         """Queued tasks, by the capabilities that they require."""
         ...
 
+    def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
+        """Whether an agent is of a template, by an id that this makes."""
+        ...
+
     def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
         """Of agents of a template: attempts that have ended, and the latency."""
         ...
