@@ -24,10 +24,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from taskorch._limits import NS
 from taskorch.errors import InvalidTaskError
-from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked
+from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked, TaskFailed
 from taskorch.model import HealthCheck, check_count, check_seconds
 from taskorch.model._show import show
-from taskorch.runtime._escalations import cause_of
+from taskorch.runtime._escalations import cause_of, failure_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -81,6 +81,9 @@ class Notifier:
         self._send = send
         self._attempts = attempts
         self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(_MAX_WAITING)
+        #: Guards how many wait, or are being sent.
+        self._changed = threading.Condition()
+        self._open = 0
         self._closed = threading.Event()
         #: The causes of failures that were told, with the first task of each.
         self._told: dict[tuple[str, str], str] = {}
@@ -106,6 +109,18 @@ class Notifier:
         self._closed.set()
         with suppress(queue.Full):
             self._waiting.put_nowait(None)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all has been sent or given up; False: not in *timeout* seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._open, timeout)
+
+    def tell_failure(self, event: TaskFailed) -> None:
+        """Tell, once for each cause, of what has failed, and nobody is asked."""
+        cause = cause_of(event.task_id, event.error_type, event.message)
+        if cause not in self._told:
+            _remember(self._told, cause, event.task_id)
+            self._put("failure", event.task_id)
 
     def check(self) -> HealthCheck:
         """How it is, as a part of `health()`."""
@@ -147,13 +162,19 @@ class Notifier:
         self._put("escalation", event.task_id)
 
     def _put(self, what: str, task_id: str) -> None:
-        try:
-            self._waiting.put_nowait((what, task_id))
-        except queue.Full:
-            self.lost += 1
+        with self._changed:
+            try:
+                self._waiting.put_nowait((what, task_id))
+            except queue.Full:
+                self.lost += 1
+            else:
+                self._open += 1
 
     def _messages(self, what: str, task_id: str) -> list[dict[str, Any]]:
-        """The messages about what is still open."""
+        """The messages about what is still open, or has failed."""
+        if what == "failure":
+            found = failure_of(self._orch._rt, task_id)
+            return [] if found is None else [{"message_type": what, **found}]
         escalations = [each.to_dict() for each in self._orch.escalations()]
         asked = [each.to_dict() for each in self._orch.questions()]
         asked = [each for each in asked if not each["id"].startswith("escalation/")]
@@ -176,12 +197,13 @@ class Notifier:
             if found is None:
                 return
             try:
-                messages = self._messages(*found)
+                for message in self._messages(*found):
+                    self._deliver(message)
             except Exception as error:  # noqa: BLE001 - nothing of it ends the thread
                 self.trouble = _said(error)
-                continue
-            for message in messages:
-                self._deliver(message)
+            with self._changed:
+                self._open -= 1
+                self._changed.notify_all()
 
     def _deliver(self, message: dict[str, Any]) -> None:
         what = message["message_type"], message.get("id", message.get("escalation_id"))
@@ -243,6 +265,25 @@ def notifier(
         InvalidTaskError: An argument is not well formed.
     """
     check_count("attempts", attempts, least=1)
+    name, send = sender_of(
+        url, secret=secret, allow_private=allow_private, timeout=timeout
+    )
+    return Notifier(orch, name, send, attempts)
+
+
+def sender_of(
+    url: str,
+    *,
+    secret: str | bytes | None,
+    allow_private: bool,
+    timeout: float | timedelta,
+) -> tuple[str, Send]:
+    """
+    What a receiver is called, and what sends it a message; see `notifier`.
+
+    Raises:
+        InvalidTaskError: An argument is not well formed.
+    """
     seconds = check_seconds("timeout", timeout, zero=False)
     given: object = url
     if not isinstance(given, str) or "://" not in url:
@@ -253,9 +294,9 @@ def notifier(
         if secret is not None:
             msg = f"secret: it signs a webhook, and {parts.scheme}:// is none"
             raise InvalidTaskError(msg)
-        return Notifier(orch, f"{parts.scheme}://…", _by_apprise(url), attempts)
+        return f"{parts.scheme}://…", _by_apprise(url)
     hook = Webhook(parts, _key(secret), seconds, allow_private=allow_private)
-    return Notifier(orch, hook.name, hook.send, attempts)
+    return hook.name, hook.send
 
 
 def _key(secret: str | bytes | None) -> bytes | None:

@@ -388,6 +388,84 @@ class Client:
         found: list[str] = self._ask("POST", path, said)["ids"]
         return found
 
+    # -- agents --------------------------------------------------------------------
+
+    def agents(self) -> list[dict[str, Any]]:
+        """See `orch.agents.list`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/agents")["agents"]
+        return found
+
+    def agent(self, agent_id: str) -> dict[str, Any]:
+        """
+        An agent, with its `health`: see `orch.agents.get`.
+
+        Raises:
+            UnknownAgentError: There is none of this id.
+        """
+        return self._ask("GET", _path_of_agent(agent_id))
+
+    def spawn_agent(
+        self,
+        type: str,  # noqa: A002 - as there
+        config: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """See `orch.agents.spawn`: templates are the service's own."""
+        return self._ask("POST", "/agents", {"type": type, "config": config or {}})
+
+    def drain_agent(
+        self, agent_id: str, reason: str = "it is drained", *, on: bool = True
+    ) -> bool:
+        """See `orch.agents.drain`."""
+        said = {"reason": reason, "on": on}
+        return bool(
+            self._ask("POST", _path_of_agent(agent_id, "/drain"), said)["changed"]
+        )
+
+    def terminate_agent(self, agent_id: str, grace: float = 30.0) -> None:
+        """See `orch.agents.terminate`."""
+        self._ask("POST", _path_of_agent(agent_id, "/terminate"), {"grace": grace})
+
+    def match_agents(
+        self,
+        requirements: Iterable[str],
+        *,
+        type: str | None = None,  # noqa: A002 - as there
+    ) -> list[dict[str, Any]]:
+        """See `orch.agents.match`."""
+        said: dict[str, Any] = {"requirements": [*requirements]}
+        if type is not None:
+            said["type"] = type
+        found: list[dict[str, Any]] = self._ask("POST", "/agent-matches", said)[
+            "matches"
+        ]
+        return found
+
+    def explain_scaling(
+        self,
+        type: str | None = None,  # noqa: A002 - as there
+    ) -> list[dict[str, Any]]:
+        """See `orch.agents.explain_scaling`."""
+        query = {} if type is None else {"type": type}
+        said = self._ask("GET", "/scaling", query=query)
+        found: list[dict[str, Any]] = said["decisions"]
+        return found
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """How each alert stands: see `orch.alerts.list`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/alerts")["alerts"]
+        return found
+
+    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
+        """See `TaskOrchestrator.hold_starts`."""
+        said = {"reason": reason, "by": by, "most": most}
+        self._ask("POST", "/starts/hold", said)
+
+    def release_starts(self, by: str = "user") -> bool:
+        """See `TaskOrchestrator.release_starts`."""
+        return bool(self._ask("POST", "/starts/release", {"by": by})["changed"])
+
+    # -- adaptive jobs -------------------------------------------------------------
+
     def command(
         self, action: str, *, endpoint: str = "/commands", **fields: Any
     ) -> dict[str, Any]:
@@ -453,6 +531,10 @@ class Client:
         if status not in _OK:
             raise _refusal(status, found)
         return found
+
+
+def _path_of_agent(agent_id: str, rest: str = "") -> str:
+    return f"/agents/{quote(agent_id, safe='')}{rest}"
 
 
 def _path(task_id: str, below: str) -> str:

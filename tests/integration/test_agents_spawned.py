@@ -230,3 +230,27 @@ def test_bad_words(orch):
     for act in (agents.terminate, agents.drain, agents.health, agents.get):
         with pytest.raises(UnknownAgentError, match="did you mean 'x-1'"):
             act("x-9")
+
+
+def test_a_pool_has_its_own_agents_alone(orch):
+    """Nothing is taken for one by its name: neither by another template nor by hand."""
+    orch.agents.template("a", capabilities=["a"], handler=do, names="x-{number}")
+    orch.agents.template("b", capabilities=["b"], handler=do)
+    for type_, name in (("b", "x-2"), ("b", "x-3"), ("a", "mine")):
+        orch.agents.spawn(type_, {"id": name})
+    orch.agents.pool("a", min_agents=1, max_agents=2, interval=0.02, settle=0.1)
+    handles = [orch.submit_task(Task("t", n, requires=["a"])) for n in range(20)]
+    assert [handle.result(20) for handle in handles] == list(range(20))
+    until(lambda: orch.agents.explain_scaling()[-1].after == 1)
+    assert {one.id for one in orch.agents.list()} >= {"x-1", "x-2", "x-3", "mine"}
+
+
+def test_one_that_has_gone_is_unknown(orch):
+    orch.agents.template("tester", capabilities=["test"], handler=do)
+    orch.agents.spawn("tester", {"id": "one"})
+    orch.agents.spawn("tester", {"id": "another"})
+    orch.agents.terminate("one")
+    with pytest.raises(UnknownAgentError, match="no agent 'one'"):
+        orch.agents.drain("one")
+    with pytest.raises(UnknownAgentError):
+        orch.agents.health("one")

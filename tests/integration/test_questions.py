@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.integration.tools import PATIENCE, Recorder, in_loop
+from tests.integration.tools import PATIENCE, Recorder, eventually, in_loop
 
 from taskorch import (
     InvalidTaskError,
@@ -13,6 +13,7 @@ from taskorch import (
     TaskFailedError,
     TaskOrchestrator,
     TaskTimeoutError,
+    ValidationFailedError,
     Workflow,
 )
 from taskorch.errors import AnswerRefusedError
@@ -217,3 +218,71 @@ async def test_in_a_coroutine() -> None:
         (question,) = await orch.aio.questions()
         assert await orch.aio.answer(question.id, "approve", by="ada")
         assert (await handle).by == ("ada",)
+
+
+DOCUMENT = """
+workflow: release
+phases:
+  ship: {gate: [{approval: {who: [ada, bob], quorum: 2, timeout: 60, remind: 9}}]}
+tasks:
+  ready:
+    question: deploy?
+    options: [go, "no", later]
+    who: [ada, bob, cy]
+    quorum: 2
+    owner: cy
+    not_by: requester
+    due: 600
+    default: later
+    remind: 60
+    details: {version: "1.2"}
+  ship: {type: t, payload: 1, after: [ready], phase: ship}
+"""
+
+
+def test_a_question_in_a_document() -> None:
+    pytest.importorskip("yaml")
+    workflow = Workflow.from_yaml(DOCUMENT)
+    said = workflow.to_dict()
+    assert said == Workflow.from_dict(said).to_dict()
+    assert said["phases"]["ship"]["gate"] == [
+        {"approval": {"timeout": 60, "who": ["ada", "bob"], "quorum": 2, "remind": 9}}
+    ]
+    asked = said["tasks"]["ready"]
+    assert (asked["not_by"], asked["default"]) == (["cy"], "later")
+    with TaskOrchestrator(unknown_capability="wait") as orch:
+        orch.agent("a", capabilities=["t"])(lambda task, _context: task.payload)
+        run = orch.workflows.start(workflow, id="r")
+        eventually(orch.questions)
+        (question,) = orch.questions()
+        assert (question.text, question.quorum) == ("deploy?", 2)
+        assert question.details == {"version": "1.2"}
+        with pytest.raises(AnswerRefusedError, match="cy"):
+            question.answer("go", by="cy")
+        assert not question.answer("go", by="ada")
+        assert question.answer("go", by="bob")
+        eventually(orch.questions)
+        for name in ("ada", "bob"):
+            assert orch.answer("r/ship/approval", "approve", by=name) == (name == "bob")
+        run.result(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("said", "path", "words"),
+    [
+        ({"question": "x?", "optoins": ["a"]}, "tasks.q", "did you mean 'options'"),
+        ({"question": "x?", "timeout": 3}, "tasks.q.timeout", "due"),
+        ({"question": "x?", "quorum": 0}, "tasks.q.question", "quorum"),
+        ({"question": "", "due": 3}, "tasks.q.question", "a question is a text"),
+        ({"question": "x?", "due": "soon"}, "tasks.q.question", "due: seconds"),
+        ({"question": "x?", "default": "z"}, "tasks.q.question", "default: 'z'"),
+    ],
+)
+def test_a_question_that_a_document_says_wrongly(
+    said: dict[str, Any], path: str, words: str
+) -> None:
+    with pytest.raises(ValidationFailedError) as caught:
+        Workflow.from_dict({"tasks": {"q": said}})
+    ((where, what),) = caught.value.findings
+    assert where == path
+    assert words in what

@@ -63,6 +63,9 @@ class Nobody:
     def starting(self, _template):
         return []
 
+    def is_of(self, _agent_id, _template):
+        return True
+
     def agent_totals(self, _template):
         return 0, None
 
@@ -82,6 +85,7 @@ def test_why_none_is_spawned_is_said_once():
 def test_a_clock_that_goes_back():
     late, early = PoolSample(9, 4, 4, 9), PoolSample(5, 4, 2, 0)
     assert desired(late, early)[0] == 4
+    assert desired(late, early, now=20)[0] == 4
     assert desired(late, now=5) == (1, "nothing was seen yet")
 
 
@@ -99,6 +103,39 @@ def test_a_clock_that_goes_back():
 def test_numbers_that_cannot_be(numbers):
     with pytest.raises(InvalidTaskError):
         AgentPool(WORKER, **numbers)
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "others"),
+    [
+        ("{type}-{number}", ["a-1", "a-12"], ["a-b-1", "a-", "a-1-1", "ab-1", "a-x"]),
+        ("agent_{number:03}", ["agent_001", "agent_1234"], ["agent_", "agents_001"]),
+    ],
+)
+def test_which_agents_are_those_of_a_template(names, given, others):
+    template = AgentTemplate("a", names=names)
+    assert template.id_of(1) == given[0]
+    assert [each for each in given + others if template.has_named(each)] == given
+
+
+@pytest.mark.parametrize(
+    "names", ["agent", "{number}{number}", "{nr}", "{number:>9}", "{", "{number.x}"]
+)
+def test_names_that_make_no_ids(names):
+    with pytest.raises(InvalidTaskError, match="makes no ids"):
+        AgentPool(AgentTemplate("a", names=names))
+
+
+def test_after_a_short_settling_time_none_is_left():
+    """What came before that does not count any more."""
+    sim = Simulation(1, unknown_capability="wait")
+    sim.work("t", 2)
+    pool = AgentPool(WORKER, max_agents=3, interval=0.5, settle=3)
+    sim.drivers.add(pool)
+    for at in range(5):
+        sim.at(at, lambda: sim.submit_task(Task("t", requires=["x"])))
+    sim.run(20)
+    assert pool.decisions[-1].after == 0
 
 
 def test_a_template_without_limit_needs_no_pool():

@@ -89,6 +89,7 @@ class AgentManager:
         request: Resources | Mapping[str, float] | None = None,
         breaker: Breaker | None = _DEFAULT_BREAKER,
         spawn_timeout: float = 30.0,
+        names: str = "{type}-{number}",
     ) -> AgentTemplate:
         """
         Say how agents of a type are made; `spawn` makes them. See `AgentTemplate`.
@@ -109,6 +110,7 @@ class AgentManager:
             breaker: When one gets no more work because it fails; not given, as
                 `Breaker()` says; None: it always does.
             spawn_timeout: Seconds in which one that is started has to join.
+            names: How the ids of those are made that are given none.
 
         Raises:
             InvalidTaskError: An argument is not what it says, or two contradict.
@@ -129,6 +131,7 @@ class AgentManager:
             None if request is None else Resources.of(request, "request"),
             Breaker() if breaker is _DEFAULT_BREAKER else breaker,
             spawn_timeout,
+            names,
         )
         return self._fleet.template(made)
 
@@ -143,7 +146,7 @@ class AgentManager:
         Args:
             type: The name of the template.
             config: What is other than there: `id`, `max_concurrency`, `capabilities`,
-                `capacity`, `request`. Not given an id, it is the type and a number.
+                `capacity`, `request`. Not given an id, it is as `names` says.
 
         Raises:
             InvalidTaskError: There is no such template, or it was given up because its

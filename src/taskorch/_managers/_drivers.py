@@ -25,7 +25,7 @@ from taskorch.runtime._timer import begin_thread
 from taskorch.runtime._work import NEVER
 
 if TYPE_CHECKING:
-    from taskorch.model import Explanation, Stats, TaskState, TaskStatus
+    from taskorch.model import AgentTemplate, Explanation, Stats, TaskState, TaskStatus
     from taskorch.protocols import AgentView
     from taskorch.runtime._runtime import Runtime
 
@@ -80,12 +80,21 @@ class View:
                     found[spec.requires] = found.get(spec.requires, 0) + bucket.size
         return found
 
-    def agent_totals(self, prefix: str) -> tuple[int, float | None]:
-        """Of agents whose names begin so: attempts that have ended, and the latency."""
+    def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
+        """Whether an agent is of a template, by an id that this makes."""
+        if not template.has_named(agent_id):
+            return False
+        fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
+        known = None if fleet is None else fleet.spawned.get(agent_id)
+        # What nobody has spawned here is known by its name alone.
+        return known is None or known.template.name in ("", template.name)
+
+    def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
+        """Of agents of a template: attempts that have ended, and the latency."""
         ended, weight, sum_ns = 0, 0, 0.0
         with self._kernel() as kernel:
             for name, row in kernel.agents.items():
-                if name.startswith(prefix):
+                if self.is_of(name, template):
                     ended += row.completed + row.failed
                     for record in row.records.values():
                         weight += record.completed

@@ -136,7 +136,7 @@ class Fleet:
         _check(template)
         with self._lock:
             if agent_id is None:
-                agent_id = self._free_id(name)
+                agent_id = self._free_id(template)
             if check_id(agent_id) in self.spawned or self._is_there(agent_id):
                 msg = f"there is an agent {agent_id!r} already"
                 raise InvalidTaskError(msg, hint="give it another id, or none")
@@ -185,9 +185,11 @@ class Fleet:
         self.provisions.append(ScalingDecision(now, name, 0, many, why, 0.0))
         return spawned
 
-    def _free_id(self, name: str) -> str:
+    def _free_id(self, template: AgentTemplate) -> str:
         number = 1
-        while (found := f"{name}-{number}") in self.spawned or self._is_there(found):
+        while (found := template.id_of(number)) in self.spawned or self._is_there(
+            found
+        ):
             number += 1
         return found
 
@@ -403,8 +405,10 @@ class Fleet:
     def row(self, agent_id: str) -> AgentRow | None:
         """What the kernel knows of an agent; None: it starts."""
         row = self._rt.kernel.agents.get(agent_id)
-        if row is None and agent_id not in self.spawned:
-            near = get_close_matches(str(agent_id), self._rt.kernel.agents, 1)
+        has_gone = row is not None and row.lost and row.draining == GOING
+        if (row is None or has_gone) and agent_id not in self.spawned:
+            there = [one.id for one in self.all()]
+            near = get_close_matches(str(agent_id), there, 1)
             msg = f"there is no agent {show(agent_id)}"
             hint = f"did you mean {near[0]!r}?" if near else "see orch.agents.list()"
             raise UnknownAgentError(msg, hint=hint)
@@ -572,6 +576,7 @@ def _check(template: AgentTemplate) -> None:
         msg = f"template {name!r}: a handler is needed, not {show(template.handler)}"
         raise InvalidTaskError(msg, hint="handler=a function of (task, context)")
     level_names(template.capabilities)
+    template.has_named("")
     check_breaker(template.breaker)
     check_seconds("spawn_timeout", template.spawn_timeout, zero=False)
     if template.max_concurrency is not None:

@@ -61,6 +61,15 @@ COMMANDS: Final = {
         "show and change what is made again and again",
         "taskorch.cli._schedules",
     ),
+    **{
+        name: (purpose, "taskorch.cli._agents")
+        for name, purpose in {
+            "agents": "show and change the agents of a service",
+            "alerts": "show how the alerts of a service stand",
+            "hold": "let a service start nothing new",
+            "release": "let a service start tasks again",
+        }.items()
+    },
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
     "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
     "serve": (

@@ -66,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lease",
         type=float,
-        default=15.0,
         metavar="S",
-        help="seconds of silence after which others get its work (15)",
+        help="seconds of silence after which others get its work (as the service says: "
+        "15, or the agent_timeout of a suite)",
     )
     parser.add_argument(
         "--drain",
@@ -86,7 +86,8 @@ def _run(args: argparse.Namespace) -> int:
 
     check_id(args.agent_id)
     check_count("--max-concurrency", args.max_concurrency, least=1)
-    check_seconds("--lease", args.lease, zero=False)
+    if args.lease is not None:
+        check_seconds("--lease", args.lease, zero=False)
     check_seconds("--drain", args.drain)
     if "" not in sys.path:
         # The functions that it is to call are mostly those of the working directory.

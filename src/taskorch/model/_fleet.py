@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from string import Formatter
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
@@ -103,6 +106,31 @@ def levels_of(names: Any) -> dict[str, int]:
     return found
 
 
+@lru_cache(maxsize=256)
+def _ids(name: str, names: str) -> re.Pattern[str]:
+    """What matches the ids that *names* makes for the agents of a template."""
+    text, fields = "", []
+    try:
+        for literal, field, _, _ in Formatter().parse(names):
+            text += re.escape(literal)
+            if field is not None:
+                fields.append(field)
+                text += "[0-9]+" if field == "number" else re.escape(name)
+        pattern = re.compile(text)
+        made = [names.format(type=name, number=number) for number in (1, 9_999)]
+    except (AttributeError, LookupError, ValueError, TypeError):
+        fields, made, pattern = [], [], re.compile("")
+    is_fit = sorted({*fields, "type"}) == ["number", "type"]
+    if (
+        not is_fit
+        or fields.count("number") > 1
+        or not all(map(pattern.fullmatch, made))
+    ):
+        msg = f"template {name!r}: names {show(names)} makes no ids"
+        raise InvalidTaskError(msg, hint="names='{type}-{number}'")
+    return pattern
+
+
 @frozen
 class AgentTemplate:
     """
@@ -125,6 +153,8 @@ class AgentTemplate:
         request: What a task takes on it that does not say itself.
         breaker: When one gets no more work because it fails.
         spawn_timeout: Seconds in which one that is started has to join.
+        names: How the ids are made of those that are given none, from `{type}` and
+            `{number}`, such as `agent_{number:03}`.
     """
 
     name: str
@@ -139,8 +169,22 @@ class AgentTemplate:
     request: Resources | None = None
     breaker: Breaker | None = attrs.field(factory=Breaker)
     spawn_timeout: float = 30.0
+    names: str = "{type}-{number}"
 
     __repr__ = shown
+
+    def id_of(self, number: int) -> str:
+        """The id of the agent of this *number*, from 1."""
+        return self.names.format(type=self.name, number=number)
+
+    def has_named(self, agent_id: str) -> bool:
+        """
+        Whether *agent_id* is an id that it makes.
+
+        Raises:
+            InvalidTaskError: `names` makes no ids.
+        """
+        return _ids(self.name, self.names).fullmatch(agent_id) is not None
 
     def agent(self, agent_id: str) -> Agent:
         """An agent of this type, by this id, as it joins."""

@@ -75,14 +75,15 @@ class Question(Wait):
         return shown(self)
 
     def __attrs_post_init__(self) -> None:
-        Wait.__attrs_post_init__(self)
         text: object = self.text
         if not isinstance(text, str) or not text.strip():
             msg = f"a question is a text, not {show(text)}"
             raise InvalidTaskError(msg)
-        if len(self.text) > _MAX_TEXT or not self.text.isprintable():
-            msg = f"a question is one line of at most {_MAX_TEXT} characters"
+        if len(self.text) > _MAX_TEXT or not is_name(self.text):
+            msg = f"a question is one line of at most {_MAX_TEXT} characters, without a "
+            msg += "space at either end"
             raise InvalidTaskError(msg, hint="what is longer goes into details=")
+        Wait.__attrs_post_init__(self)
         if not self.options:
             msg = "options: a question needs at least one choice"
             raise InvalidTaskError(msg)
@@ -147,7 +148,7 @@ def question_of(payload: object) -> Question | None:
     asked = asked_of(payload.event)
     if asked is None:
         return None
-    text = f"approve {asked[1]} of {asked[0]}?"[:_MAX_TEXT]
+    text = f"approve {asked[1]} of {asked[0]}?"[:_MAX_TEXT].rstrip()
     return Question(payload.event, payload.timeout, payload.default, text)
 
 

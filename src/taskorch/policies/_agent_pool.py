@@ -23,7 +23,7 @@ from taskorch.model._show import show
 
 #: Decisions that are remembered.
 _KEPT: Final = 100
-#: Seconds over which arrivals are counted.
+#: Seconds over which arrivals are counted, if the settling time is no less.
 _WINDOW: Final = 60.0
 #: So many looks long tasks must find no slot before that counts.
 _PRESSED: Final = 3
@@ -124,7 +124,7 @@ class AgentPool:
     second times what one takes, and the part of those that wait that is to be done in
     the settling time; while no latency is known, it is all that runs and waits. If
     tasks find no slot for three looks, what has come since then counts, and else what
-    has come in the latest minute.
+    has come in the latest minute, or in the settling time if that is shorter.
 
     If the load is above `scale_up_threshold`, there are as many agents as bring it
     there, if that is a tenth more at least. If it is below `scale_down_threshold`,
@@ -181,7 +181,10 @@ class AgentPool:
         self.scale_down_threshold = scale_down_threshold
         self.settle: float = check_seconds("settle", settle)
         self.interval: float = check_seconds("interval", interval, zero=False)
+        template.has_named("")
         self._slots = template.max_concurrency
+        #: The rates of what comes are those of so many seconds.
+        self._window = min(_WINDOW, max(self.settle, _PRESSED * self.interval))
         self._names = frozenset(level_names(template.capabilities))
         self._samples: deque[PoolSample] = deque()
         self._began: float | None = None
@@ -213,7 +216,8 @@ class AgentPool:
             if last.at - since.at < _PRESSED * self.interval:
                 return last.agents * self._slots * self.scale_up_threshold
             return _rate(since, last) * last.latency + backlog
-        start = next(s for s in seen if last.at - s.at <= _WINDOW or s is last)
+        since_then = last.at - self._window
+        start = next(s for s in seen if s.at >= since_then or s is last)
         steady = _rate(start, last) * last.latency + backlog
         load = now / max(1, last.agents * self._slots)
         if load > self.scale_up_threshold:
@@ -270,16 +274,13 @@ class AgentPool:
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
         """See `taskorch.protocols.Driver`."""
-        mine = [
-            agent
-            for agent in view.agents()
-            if agent.name.startswith(f"{self.template.name}-") and not agent.is_lost
-        ]
+        every = [agent for agent in view.agents() if not agent.is_lost]
+        mine = [agent for agent in every if view.is_of(agent.name, self.template)]
         there = [agent for agent in mine if not agent.is_draining]
         starting = view.starting(self.template.name)
         sample = self._sample(view, mine, len(there) + len(starting), now)
         self._samples.append(sample)
-        while now - self._samples[0].at > max(self.settle, _WINDOW):
+        while now - self._samples[0].at > max(self.settle, self._window):
             self._samples.popleft()
         wish, why = self.desired(self._samples, now)
         before = sample.agents
@@ -292,9 +293,9 @@ class AgentPool:
             return [], now + self.interval
         if after != before:
             self._note(now, before, after, why)
-        taken = {agent.name for agent in mine} | set(starting)
+        taken = {agent.name for agent in every} | set(starting)
         numbers = count(1)
-        free = (f"{self.template.name}-{number}" for number in numbers)
+        free = (self.template.id_of(number) for number in numbers)
         names = (name for name in free if name not in taken)
         spawned = islice(names, max(0, after - before))
         commands: list[Any] = [Spawn(self.template, name) for name in spawned]
@@ -331,7 +332,7 @@ class AgentPool:
             if requires and self._names.issuperset(requires)
         )
         running = sum(agent.running for agent in mine)
-        stats = view.agent_totals(f"{self.template.name}-")
+        stats = view.agent_totals(self.template)
         return PoolSample(
             now,
             agents,

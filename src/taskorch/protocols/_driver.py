@@ -23,7 +23,7 @@ from taskorch.model import Agent, Resources, Task, TaskState
 
 if TYPE_CHECKING:
     from taskorch.events import Event
-    from taskorch.model import Explanation, Stats, TaskStatus
+    from taskorch.model import AgentTemplate, Explanation, Stats, TaskStatus
     from taskorch.protocols._context import AgentView
 
 
@@ -72,8 +72,12 @@ class DriverView(Protocol):
         """Queued tasks, by the capabilities that they require."""
         ...
 
-    def agent_totals(self, prefix: str) -> tuple[int, float | None]:
-        """Of agents whose names begin so: attempts that have ended, and the latency."""
+    def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
+        """Whether an agent is of a template, by an id that this makes."""
+        ...
+
+    def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
+        """Of agents of a template: attempts that have ended, and the latency."""
         ...
 
     def starting(self, template: str) -> Sequence[str]:

@@ -353,14 +353,20 @@ def _arguments_of(where: str, section: dict[str, Any]) -> Iterator[tuple[str, An
     names_of(_MORE_KEYS, section, where)
     for key, value in section.items():
         if key == "matrix":
-            yield "matrix", _matrix_of(f"{where}.matrix", value)
+            yield "matrix", rows_of(f"{where}.matrix", value)
         elif key == "classes":
-            yield "classes", _rules_of(f"{where}.classes", value)
+            yield "classes", rules_of(f"{where}.classes", value)
         else:
             yield _KEYS[key], value
 
 
-def _matrix_of(where: str, said: Any) -> dict[str, Row]:
+def rows_of(where: str, said: Any) -> dict[str, Row]:
+    """
+    The rows of a matrix, by class, as a configuration says them at *where*.
+
+    Raises:
+        InvalidTaskError: Something in it is wrong.
+    """
     if not isinstance(said, dict):
         msg = f"{where}: it has a row for each class, and is no {said!r}"
         raise InvalidTaskError(msg)
@@ -382,7 +388,13 @@ def _matrix_of(where: str, said: Any) -> dict[str, Row]:
     return found
 
 
-def _rules_of(where: str, said: Any) -> tuple[Rule, ...]:
+def rules_of(where: str, said: Any) -> tuple[Rule, ...]:
+    """
+    Rules for what kind of failure it was, as a configuration says them at *where*.
+
+    Raises:
+        InvalidTaskError: Something in it is wrong.
+    """
     if not isinstance(said, list):
         msg = f"{where}: it is a list of rules, and no {said!r}"
         raise InvalidTaskError(msg)

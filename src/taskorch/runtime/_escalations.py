@@ -56,6 +56,7 @@ _ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "network_error": ("Look whether the other side can be reached, then retry",),
 }
 _ALWAYS: Final = ("Skip it, so that what waits for it goes on", "Abort it")
+_WORD: Final = re.compile(r"\w+")
 _VARYING: Final = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
 _NS: Final = 1_000_000_000
 
@@ -129,7 +130,14 @@ class Escalation:
 
 def cause_of(task_id: str, kind: str, message: str) -> tuple[str, str]:
     """What tasks have in common that failed for one cause, to be compared."""
-    return kind, _VARYING.sub("#", message.replace(task_id, "TASK"))
+    said = message.replace(task_id, "TASK")
+    # In a workflow, messages mostly have the id that it has there.
+    name = task_id.rpartition("/")[2]
+    if _WORD.fullmatch(name) is None:
+        said = said.replace(name, "TASK")
+    else:
+        said = _WORD.sub(lambda word: "TASK" if word[0] == name else word[0], said)
+    return kind, _VARYING.sub("#", said)
 
 
 def escalations(rt: Runtime, reply: Callable[..., bool]) -> list[Escalation]:
@@ -140,6 +148,26 @@ def escalations(rt: Runtime, reply: Callable[..., bool]) -> list[Escalation]:
 
     found: list[Escalation] = rt.step(look)
     return sorted(found, key=lambda each: each.timestamp)
+
+
+def failure_of(rt: Runtime, task_id: str) -> dict[str, Any] | None:
+    """What an escalation says, of a task that has failed; None: it has left memory."""
+
+    def refuse(*_: object, **__: object) -> bool:
+        return False
+
+    def look(_: int) -> Escalation | None:
+        row = rt.kernel.tasks.get(task_id)
+        return None if row is None else _made(rt, [row], refuse)
+
+    found: Escalation | None = rt.step(look)
+    if found is None:
+        return None
+    said = found.to_dict()
+    # There is nothing to answer.
+    del said["question"], said["tasks"]
+    actions = [each for each in found.recommended_actions if each not in _ALWAYS]
+    return {**said, "recommended_actions": actions}
 
 
 def _is_asked(row: TaskRow) -> bool:

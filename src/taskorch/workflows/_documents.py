@@ -39,6 +39,13 @@ RETRY: Final = (
 )
 #: What a wait for an event may say.
 WAIT: Final = ("wait_for", "timeout", "default")
+#: What a question may say.
+QUESTION: Final = (
+    *("question", "options", "no", "who", "quorum", "not_by", "asked_by"),
+    *("due", "default", "remind", "details"),
+)
+#: What an approval may say, if it is more than the seconds that it waits.
+APPROVAL: Final = ("timeout", "who", "quorum", "not_by", "remind")
 #: What may be said of remembering results.
 CACHE: Final = ("expires", "version", "ignore")
 #: What a phase may say of itself.

@@ -33,8 +33,10 @@ from taskorch.model import (
 from taskorch.model._describe import Form
 from taskorch.model._joins import JOINS, ON_PARENT_FAILURE
 from taskorch.model._options import Declared, declared
+from taskorch.model._question import to_question
 from taskorch.model._show import show
 from taskorch.workflows._documents import (
+    APPROVAL,
     AT_LEAST,
     CACHE,
     ELASTIC,
@@ -42,6 +44,7 @@ from taskorch.workflows._documents import (
     MAX_SHOWN,
     PHASE,
     PROGRAM,
+    QUESTION,
     RESULT,
     RETRY,
     WAIT,
@@ -197,12 +200,22 @@ class DocumentReader:
             return Path(self._text(f"{path}.file", found["file"]))
         elif "call" in found:
             return self._function(f"{path}.call", found["call"])
+        elif isinstance(found.get("approval"), Mapping):
+            path = f"{path}.approval"
+            rules = self._mapping(path, found["approval"])
+            self._refuse_others(path, rules, APPROVAL)
+            known = {name: rules[name] for name in APPROVAL if name in rules}
+            return self._made(path, Approval, known) or Approval()
         elif found.get("approval") is not None:
             return Approval(self.seconds(f"{path}.approval", found["approval"]))
         return Approval()
 
     def _task(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
-        for kind, whole in (("map", self._map), ("wait_for", self._wait)):
+        for kind, whole in (
+            ("map", self._map),
+            ("wait_for", self._wait),
+            ("question", self._question),
+        ):
             if kind in said:
                 return whole(path, said)
         kinds: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
@@ -295,6 +308,23 @@ class DocumentReader:
             f"{path}.wait_for", partial(Wait, event, timeout, default), {}
         )
         return {"type": "wait", "payload": made, **self._options(path, said, options)}
+
+    def _question(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+        """A question to people; its time is said by `due`."""
+        if "timeout" in said:
+            self._fault(f"{path}.timeout", "a question has due: seconds to answer it")
+        options = [name for name in _OPTIONS if name != "timeout"]
+        self._refuse_others(path, said, (*QUESTION, "type", "timeout", *options))
+        asked = {name: said[name] for name in QUESTION[1:] if name in said}
+        if "details" in asked:
+            asked["details"] = self._plain(f"{path}.details", asked["details"])
+        if asked.get("asked_by") is None:
+            asked["asked_by"] = said.get("owner")
+        made = self._made(
+            f"{path}.question", partial(to_question, said["question"]), asked
+        )
+        found = self._options(path, said, options)
+        return {"type": "question", "payload": made, **found}
 
     def _over(self, path: str, said: Mapping[str, Any]) -> Any:
         if "over" not in said:

@@ -33,6 +33,7 @@ from taskorch.model import (
 )
 from taskorch.model._describe import Form
 from taskorch.model._options import declared
+from taskorch.model._question import to_question
 from taskorch.model._show import show
 from taskorch.workflows._documents import (
     AT_LEAST,
@@ -112,10 +113,7 @@ def _written_phase(phase: PhaseRules, functions: Functions) -> dict[str, Any]:
     checks: list[dict[str, Any]] = []
     for check in phase.checks:
         if isinstance(check, Approval):
-            if check.has_rules:
-                msg = "an approval with rules of its own cannot be said in a document"
-                raise _UnsayableError(msg)
-            checks.append({"approval": check.timeout})
+            checks.append({"approval": _written_approval(check)})
         elif callable(check):
             with _refusing(f"phase {phase.name!r} cannot be written down"):
                 checks.append({"call": _name_of(check, functions)})
@@ -128,6 +126,21 @@ def _written_phase(phase: PhaseRules, functions: Functions) -> dict[str, Any]:
     if phase.on_failure != "stop":
         said["on_failure"] = phase.on_failure
     return said
+
+
+def _written_approval(check: Approval) -> Any:
+    if not check.has_rules:
+        return check.timeout
+    asked = check.question("it")
+    said = {
+        "timeout": check.timeout,
+        "who": None if asked.who is None else list(asked.who),
+        "quorum": check.quorum,
+        "not_by": list(asked.not_by),
+        "remind": check.remind,
+    }
+    usual = {"quorum": 1, "not_by": []}
+    return {name: each for name, each in said.items() if each != usual.get(name)}
 
 
 def write_work(task: Task) -> dict[str, Any]:
@@ -180,6 +193,9 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
     elif isinstance(payload, Program):
         said = _written_program(payload)
         usual = "program"
+    elif isinstance(payload, Question):
+        said = _written_question(payload, task.owner)
+        usual = "question"
     elif isinstance(payload, Wait):
         said = _written_wait(payload)
         usual = "wait"
@@ -198,14 +214,30 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
 
 
 def _written_wait(payload: Wait) -> dict[str, Any]:
-    if isinstance(payload, Question):
-        msg = "a question cannot be said in a document"
-        raise _UnsayableError(msg)
     said: dict[str, Any] = {"wait_for": payload.event}
     if payload.timeout is not None:
         said["timeout"] = payload.timeout
     if payload.default is not RAISE:
         said["default"] = _value("default", payload.default)
+    return said
+
+
+def _written_question(asked: Question, owner: str | None) -> dict[str, Any]:
+    usual = to_question(asked.text, options=asked.options)
+    said: dict[str, Any] = {"question": asked.text}
+    if asked.options != to_question(asked.text).options:
+        said["options"] = list(asked.options)
+    for name in ("no", "who", "quorum", "not_by", "remind", "details"):
+        value = getattr(asked, name)
+        if value != getattr(usual, name):
+            value = list(value) if isinstance(value, tuple) else value
+            said[name] = _value(name, value)
+    if asked.asked_by not in (None, owner):
+        said["asked_by"] = asked.asked_by
+    if asked.timeout is not None:
+        said["due"] = asked.timeout
+    if asked.default is not RAISE:
+        said["default"] = asked.default.choice
     return said
 
 

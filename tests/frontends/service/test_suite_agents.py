@@ -422,6 +422,14 @@ def test_what_was_killed_is_no_verdict_of_the_tests(here):
     assert "was ended by signal 9" in task["error"]
 
 
+def test_an_agent_that_does_not_say_its_lease_has_that_of_the_suite(here):
+    with (here / "suite.yaml").open("a") as file:
+        file.write("agent_pool: {agent_timeout: 77}\n")
+    with served(here) as service:
+        assert Wire(service).hello()["lease"] == 77
+        assert Wire(service, "other").hello(lease=9)["lease"] == 9
+
+
 def test_what_comes_late_changes_nothing(here):
     """Not even what is found of the task: another has done it by then."""
     with served(here) as service:

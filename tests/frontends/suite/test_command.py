@@ -45,7 +45,7 @@ def test_run_says_what_ends_and_how_it_ended(here, capsys):
 
 def test_what_has_no_effect_is_said_by_each_command_and_the_level_acts(here, capsys):
     (here / "more.yaml").write_text(
-        "agent_pool: {scale_up_threshold: 0.8}\n"
+        "resource_allocation: {odd_tests: {cpu_cores: 1}}\n"
         "monitoring: {metrics_interval: 10}\n"
         "orchestrator: {version: '1.2', log_level: WARNING}\n"
     )
@@ -53,11 +53,11 @@ def test_what_has_no_effect_is_said_by_each_command_and_the_level_acts(here, cap
     files = ["suite.yaml", "more.yaml"]
     assert main(["run", *files]) == 1
     out, err = capsys.readouterr()
-    assert err.count("without effect: agent_pool.scale_up_threshold (") == 1
+    assert err.count("without effect: resource_allocation.odd_tests (") == 1
     assert "B          failed" in out
     assert "A          passed" not in out
     assert "mine 1.2 FAILED" in out
-    why = "more.yaml:1:14: agent_pool.scale_up_threshold: agents are there until a run"
+    why = "more.yaml:1:23: resource_allocation.odd_tests: there are no such tasks"
     for words in (["plan", *files], ["report", *files]):
         main(words)
         said = capsys.readouterr().out

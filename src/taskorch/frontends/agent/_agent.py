@@ -61,7 +61,7 @@ class Agent:
         abilities: What it does.
         at_once: Attempts at once.
         lease: Seconds without a sign of life after which the service gives its work to
-            others.
+            others; None: as the service says.
         drain: Seconds that what runs has to end by itself when the agent is to end.
         grace: Seconds that a program has from SIGTERM to SIGKILL.
 
@@ -77,7 +77,7 @@ class Agent:
         token: str | None = None,
         abilities: Abilities | None = None,
         at_once: int = 1,
-        lease: float = 15.0,
+        lease: float | None = None,
         drain: float = 0.0,
         grace: float = 5.0,
     ) -> None:
@@ -86,7 +86,9 @@ class Agent:
         self._address = Address(url, name, session, token)
         self._abilities = Abilities() if abilities is None else abilities
         self._at_once = at_once
-        self._lease = lease
+        #: None: the service says it.
+        self._asked_lease = lease
+        self._lease = 15.0 if lease is None else lease
         self._drain = drain
         self._grace = grace
         self._runner = Runner(
@@ -247,17 +249,16 @@ class Agent:
 
     def _say_hello(self, line: Line) -> None:
         sent = monotonic()
-        welcome = line.say(
-            "hello",
-            {
-                "protocol": _PROTOCOL,
-                "session": self._address.session,
-                "capabilities": self._abilities.capabilities(),
-                "max_concurrency": self._at_once,
-                "lease": self._lease,
-            },
-            _PATIENCE,
-        )
+        said = {
+            "protocol": _PROTOCOL,
+            "session": self._address.session,
+            "capabilities": self._abilities.capabilities(),
+            "max_concurrency": self._at_once,
+        }
+        if self._asked_lease is not None:
+            said["lease"] = self._asked_lease
+        welcome = line.say("hello", said, _PATIENCE)
+        self._lease = float(welcome["lease"])
         self._takes_files = bool(welcome["artifacts"])
         self._heard = max(self._heard, sent)
         self._is_known = True
@@ -331,8 +332,7 @@ class Agent:
     # -- signs of life -------------------------------------------------------------
 
     def _beat(self, line: Line) -> None:
-        every = self._lease / 3
-        while not self._has_ended.wait(every / 2 if self._runs else every):
+        while not self._has_ended.wait(self._lease / (6 if self._runs else 3)):
             self._keep_leases()
             if not self._is_known:
                 continue

@@ -10,7 +10,7 @@ from taskorch.frontends.service._sessions import Result
 from taskorch.model import Agent, Resources, check_capabilities
 
 #: Seconds of a lease, where none is said.
-_LEASE: Final = 15.0
+LEASE: Final = 15.0
 _USUAL_END: Final = {"stdout_tail": "", "stderr_tail": "", "duration": 0.0}
 
 
@@ -21,7 +21,7 @@ def info_of(name: str, said: Mapping[str, Any]) -> Agent:
         check_capabilities(said.get("capabilities", [])),
         said.get("max_concurrency", 1),
         None if capacity is None else Resources.of(capacity, "capacity"),
-        lease=float(said.get("lease", _LEASE)),
+        lease=float(said["lease"]),
     )
 
 

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._visible import visible
 from taskorch.frontends.service._agent_messages import (
+    LEASE,
     info_of,
     names,
     result,
@@ -104,7 +105,8 @@ class Agents:
     The operations of agents.
 
     Files that they send are for *artifacts*, or are not taken. *admit* has one join an
-    orchestrator; without it, nothing but that is done.
+    orchestrator; without it, nothing but that is done. *lease*: seconds of a lease, of
+    one that does not say it.
     """
 
     def __init__(
@@ -112,7 +114,9 @@ class Agents:
         orch: TaskOrchestrator,
         artifacts: Artifacts | None,
         admit: Admit | None = None,
+        lease: float | None = None,
     ) -> None:
+        self._lease = LEASE if lease is None else lease
         self._agents = orch.agents
         self._admit: Admit = orch.agents.join if admit is None else admit
         self._artifacts = artifacts
@@ -173,6 +177,7 @@ class Agents:
     async def _hello(self, request: Request) -> Response:
         said = await read_object(request, schemas()["AgentHello"], parts=schemas())
         secret = secret_of(said["session"])
+        said = {"lease": self._lease, **said}
         info = info_of(named(request, "agent_id"), said)
         await run_in_threadpool(self._join, info, secret)
         assert info.lease is not None  # noqa: S101 - all have one here

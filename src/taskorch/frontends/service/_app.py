@@ -21,6 +21,7 @@ from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed
+from taskorch.frontends.service._fleet import Fleet
 from taskorch.frontends.service._guard import (
     LOOPBACK,
     Guard,
@@ -139,6 +140,7 @@ def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
         *Tasks(orch).operations(),
         *Workflows(orch).operations(),
         *Schedules(orch).operations(),
+        *Fleet(orch).operations(),
         *Events(orch, feed).operations(),
     ]
 

@@ -146,7 +146,12 @@ class SuiteRuns:
         self._thread: threading.Thread | None = None
         #: Whose agents they are between two runs: there they wait, with their leases.
         self._idle = self._between_runs()
-        self.agents = Agents(self._idle, None, partial(_await_run, self._idle))
+        self.agents = Agents(
+            self._idle,
+            None,
+            partial(_await_run, self._idle),
+            suite.monitoring.agent_timeout,
+        )
         #: Of the run that there is, or was last in this life.
         self._orch: TaskOrchestrator | None = None
         self._feed: Feed | None = None

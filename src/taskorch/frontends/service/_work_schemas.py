@@ -19,7 +19,9 @@ from taskorch.workflows._task_documents import OF_RUNS
 #: The kinds of work that name a function.
 _CALLS: Final = ("call", "map", "reduce")
 #: The parts of the schema that are in those of the tasks, or are put otherwise.
-_TAKEN_APART: Final = ("options", "task", "work", "step", "whole", "argument", "item")
+_TAKEN_APART: Final = (
+    *("options", "task", "work", "step", "asked", "whole", "argument", "item"),
+)
 
 
 def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:

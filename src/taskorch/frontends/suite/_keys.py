@@ -8,9 +8,11 @@ from typing import Final
 from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS, PRIORITIES
 from taskorch.frontends.suite import _criteria
 from taskorch.frontends.suite._kinds import (
+    Anything,
     Choice,
     Each,
     Either,
+    Flag,
     Kind,
     Named,
     Number,
@@ -107,6 +109,7 @@ _FAILURES: Final = {
     "max_retries": _RETRIES,
     "retry_delay_seconds": _SECONDS,
     "escalation_threshold": _SOME,
+    "timeout_grace_period": _SECONDS,
 }
 
 _ALERT: Final = Named(
@@ -149,7 +152,7 @@ CONFIGURATION: Final = Named(
             }
         ),
         "failure_handling": Named(
-            {**_FAILURES, "timeout_grace_period": _SECONDS},
+            _FAILURES,
             synonyms={"retry_delay": "retry_delay_seconds"},
         ),
         "agent_pool": Named(
@@ -158,11 +161,19 @@ CONFIGURATION: Final = Named(
                 "max_agents": _SOME,
                 "scale_up_threshold": _SHARE,
                 "scale_down_threshold": _SHARE,
+                "settle_seconds": _SECONDS,
                 "agent_timeout": _TIMEOUT,
             }
         ),
         "recovery": Named(
-            {**_FAILURES, "human_notification_webhook": Text()},
+            {
+                **_FAILURES,
+                "human_notification_webhook": Text(),
+                "webhook_secret_env": Text(),
+                "webhook_may_be_private": Flag(),
+                "matrix": Anything(),
+                "classes": Anything(),
+            },
             synonyms={"retry_delay": "retry_delay_seconds"},
         ),
         "monitoring": Named(

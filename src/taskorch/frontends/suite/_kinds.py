@@ -12,7 +12,7 @@ from taskorch._limits import MAX_AMOUNT
 from taskorch.frontends.suite._faults import Faults
 from taskorch.model import id_problem
 from taskorch.model._checks import is_number
-from taskorch.workflows._located import Located, Place
+from taskorch.workflows._located import Located, Place, plain
 
 _SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?B|[KMGT]IB)?", re.IGNORECASE)
@@ -202,6 +202,26 @@ class Named:
             if key not in nodes:
                 faults.add(node.place, f"{name} has no {key!r}, and needs one")
         return Entry(values, nodes, node.place)
+
+
+class Flag:
+    """`true` or `false`."""
+
+    def read(self, node: Located, name: str, faults: Faults) -> bool | None:
+        """What *node* says."""
+        if not isinstance(node.value, bool):
+            faults.wrong(node, name, "true or false")
+            return None
+        return node.value
+
+
+class Anything:
+    """What is read elsewhere: as plain values."""
+
+    def read(self, node: Located, name: str, faults: Faults) -> Any:
+        """What *node* says."""
+        del name, faults
+        return plain(node)
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ import attrs
 
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.model import NO_RESOURCES, Resources
-from taskorch.recovery import AlertRule
+from taskorch.recovery import AlertRule, Row, Rule
 
 #: How the tasks of a phase follow each other.
 Mode: TypeAlias = Literal["parallel", "sequential_with_parallel_subtasks", "sequential"]
@@ -123,11 +123,20 @@ class Limits:
         min_agents: How many there are at least.
         max_agents: How many there are at most; None: as many as there are cores.
         resources: What all together may reserve; what is not named is not limited.
+        scale_up: The load above which there are to be more of them.
+        scale_down: The load below which there are to be fewer.
+        settle: Seconds for which a lower load has to last.
+        is_pool: Whether there are as many as there is work for, from `min_agents` to
+            `max_agents`; else they are all there from the beginning.
     """
 
     min_agents: int = 1
     max_agents: int | None = None
     resources: Resources = NO_RESOURCES
+    scale_up: float = 0.8
+    scale_down: float = 0.3
+    settle: float = 300.0
+    is_pool: bool = False
 
 
 @attrs.frozen
@@ -158,23 +167,28 @@ class Monitoring:
     Attributes:
         metrics_interval: Between two measurements.
         health_check_interval: Between two looks at an agent.
-        agent_timeout: Without a sign of life, after which an agent is lost.
+        agent_timeout: Without a sign of life, after which an agent is lost that comes
+            from elsewhere and does not say itself; None: as the service has it.
         log_rotation_size: Bytes of a log, after which a new one is begun.
         log_retention_days: For how long an old one is kept.
         log_level: From which level on something is told: INFO is all, WARNING what did
             not succeed.
-        human_notification_webhook: Where people are told.
+        human_notification_webhook: Where people are told of what has failed for good.
+        webhook_secret_env: The variable that has the secret by which it is signed.
+        webhook_may_be_private: Whether it may be in a private network.
         api_port: Of the service.
         metrics_port: Of its metrics.
     """
 
     metrics_interval: float = 10.0
     health_check_interval: float = 30.0
-    agent_timeout: float = 300.0
+    agent_timeout: float | None = None
     log_rotation_size: int = 100_000_000
     log_retention_days: float = 7
     log_level: str = "INFO"
     human_notification_webhook: str | None = None
+    webhook_secret_env: str | None = None
+    webhook_may_be_private: bool = False
     api_port: int = 8080
     metrics_port: int = 9090
 
@@ -193,6 +207,8 @@ class Suite:
         retries: What follows a failure.
         monitoring: What is watched and kept.
         recovery: Whether what follows a failure depends on what kind it is.
+        matrix: What of that differs from the usual, by class of failures.
+        classes: Rules for what kind of failure it is, which come first.
         alerts: The rules that differ from the usual four, by name; None of one: it is
             not watched. None: there are no alerts at all.
         missing: What must be added before it can be run, with places.
@@ -207,6 +223,8 @@ class Suite:
     retries: Retries = Retries()
     monitoring: Monitoring = Monitoring()
     recovery: bool = False
+    matrix: Mapping[str, Row] = attrs.field(factory=dict, hash=False)
+    classes: tuple[Rule, ...] = ()
     alerts: Mapping[str, AlertRule | None] | None = attrs.field(
         default=None, hash=False
     )

@@ -75,7 +75,11 @@ def _head(suite: Suite, parts: Sequence[SuiteTask]) -> str:
     tasks = counted(len(parts) - more, "task")
     if more > 0:
         tasks += f" in {len(parts)} parts"
-    return f"{suite.title}: {tasks}, {counted(len(agents_of(suite)), 'agent')}"
+    many = len(agents_of(suite))
+    agents = counted(many, "agent")
+    if suite.limits.is_pool and suite.limits.min_agents < many:
+        agents = f"{suite.limits.min_agents} to {agents}"
+    return f"{suite.title}: {tasks}, {agents}"
 
 
 def _phase(

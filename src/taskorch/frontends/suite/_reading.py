@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from taskorch._notifying import sender_of
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
 from taskorch.frontends.suite._faults import Faults
@@ -16,8 +18,10 @@ from taskorch.frontends.suite._placeholders import check_templates
 from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
 from taskorch.recovery import AlertRule
+from taskorch.recovery._handler import rows_of, rules_of
 from taskorch.workflows._located import Located, Place
 
+T = TypeVar("T")
 #: Bytes of a file: more than people write by hand.
 _MAX_SIZE: Final = 1 << 20
 #: What two sections of a configuration may both say.
@@ -25,8 +29,11 @@ _SHARED: Final = (
     ("failure_handling", "recovery", "max_retries"),
     ("failure_handling", "recovery", "retry_delay_seconds"),
     ("failure_handling", "recovery", "escalation_threshold"),
+    ("failure_handling", "recovery", "timeout_grace_period"),
     ("agent_limits", "agent_pool", "max_agents"),
 )
+#: What makes the agents as many as there is work for.
+_SCALES: Final = ("scale_up_threshold", "scale_down_threshold", "settle_seconds")
 
 
 def load(*paths: str | os.PathLike[str]) -> Suite:
@@ -114,16 +121,48 @@ def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
             escalation_threshold=_either(
                 failures, recovery, "escalation_threshold", None
             ),
-            grace=failures.get("timeout_grace_period", Retries().grace),
+            grace=_either(failures, recovery, "timeout_grace_period", Retries().grace),
         ),
         monitoring=Monitoring(
-            **watch, **_taken(recovery, "human_notification_webhook")
+            **watch,
+            **_webhook(recovery, faults),
         ),
         recovery=bool(recovery.nodes),
+        matrix=_read_by(rows_of, recovery, "matrix", faults) or {},
+        classes=_read_by(rules_of, recovery, "classes", faults) or (),
         alerts=_alerts(said["alerts"], faults) if "alerts" in whole.nodes else None,
         missing=missing,
         without_effect=notes.findings,
     )
+
+
+def _webhook(recovery: Entry, faults: Faults) -> dict[str, Any]:
+    """Where people are told, which is checked here; nothing is sent."""
+    names = "human_notification_webhook", "webhook_secret_env", "webhook_may_be_private"
+    found = _taken(recovery, *names)
+    hook, is_private = found.get(names[0]), found.get(names[2], False)
+    if hook is not None:
+        try:
+            sender_of(hook, secret=None, allow_private=is_private, timeout=1)
+        except InvalidTaskError as error:
+            hint = "webhook_may_be_private: true allows it"
+            hint = hint if "private" in error.hint else error.hint
+            faults.add(recovery.at(names[0]), f"{names[0]}: {error.message} ({hint})")
+    return found
+
+
+def _read_by(
+    read: Callable[[str, Any], T], said: Entry, name: str, faults: Faults
+) -> T | None:
+    """What *read* makes of a part of `recovery`; None: it is not there, or wrong."""
+    if name not in said.values:
+        return None
+    try:
+        return read(f"recovery.{name}", said.get(name))
+    except InvalidTaskError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        faults.add(said.at(name), f"{error.message}{hint}")
+        return None
 
 
 def _alerts(said: Entry, faults: Faults) -> dict[str, AlertRule | None]:
@@ -165,4 +204,15 @@ def _limits(limits: Entry, pool: Entry, faults: Faults) -> Limits:
     held = {
         ours: limits.get(name) for ours, name in names.items() if name in limits.values
     }
-    return Limits(least, most, Resources(**held))
+    usual = Limits()
+    up = pool.get("scale_up_threshold", usual.scale_up)
+    down = pool.get("scale_down_threshold", usual.scale_down)
+    if down >= up:
+        name = next(name for name in _SCALES[1::-1] if name in pool.values)
+        what = f"scale_down_threshold is {down:g}, and not below scale_up_threshold, "
+        faults.add(pool.at(name), f"{what}{up:g}")
+    settle = pool.get("settle_seconds", usual.settle)
+    # More than one to begin with, and no most: so many there are.
+    is_pool = any(name in pool.values for name in _SCALES)
+    is_pool = is_pool or ("min_agents" in pool.values and most is not None)
+    return Limits(least, most, Resources(**held), up, down, settle, is_pool)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._notifying import Notifier
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._staged import Staged
 from taskorch.errors import (
@@ -21,6 +22,7 @@ from taskorch.errors import (
     WorkflowFailedError,
 )
 from taskorch.events import (
+    AgentLost,
     JournalDegraded,
     JournalRestored,
     TaskCancelled,
@@ -55,6 +57,8 @@ from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows import WorkflowReport
 
 _LOG: Final = logging.getLogger(__name__)
+#: Seconds that notifications have at the end of a run.
+_PATIENCE: Final = 10.0
 #: The id of the run in its journal.
 RUN: Final = "suite"
 
@@ -138,11 +142,16 @@ def run(
         stays = {place.history} if fresh else {place.history, place.collected}
         _put_aside(place, but=stays)
     suite = sharded(suite, place.make())
-    agents: list[Agent] = []
+    agents: dict[str, Agent] = {}
 
     def agent(name: str) -> Agent:
-        agents.append(Agent(name, place, suite.retries.grace))
-        return agents[-1]
+        agents[name] = Agent(name, place, suite.retries.grace)
+        return agents[name]
+
+    def left(event: AgentLost) -> None:
+        gone = agents.pop(event.agent_id, None)
+        if gone is not None:
+            gone.close()
 
     orchestrator = orchestrator_of(
         suite,
@@ -151,18 +160,48 @@ def run(
         rerun_failed=failed,
         **options,
     )
-    following = _Following(orchestrator, suite, place, tell)
+    notifier = _notifier(orchestrator, suite)
+    following = _Following(orchestrator, suite, place, tell, notifier)
     try:
         with orchestrator:
             watch(orchestrator, suite, place)
             begun(orchestrator, suite)
+            orchestrator.signals.agent_lost.connect(left)
             # What an earlier life has left begins with them.
-            add_agents(orchestrator, suite, agent, elsewhere=elsewhere)
-            return _run(orchestrator, suite, place, following)
+            add_agents(
+                orchestrator,
+                suite,
+                agent,
+                elsewhere=elsewhere,
+                is_scaled=suite.limits.is_pool,
+            )
+            report = _run(orchestrator, suite, place, following)
+            if notifier is not None and not notifier.flush(_PATIENCE):
+                why = notifier.trouble or "it does not answer"
+                _LOG.warning("taskorch: %s was not told: %s", notifier.name, why)
+            return report
     finally:
         following.clock.stop()
-        for one in agents:
+        for one in list(agents.values()):
             one.close()
+
+
+def _notifier(orchestrator: TaskOrchestrator, suite: Suite) -> Notifier | None:
+    """Who is told of what has failed for good, if anybody is."""
+    watch = suite.monitoring
+    if watch.human_notification_webhook is None:
+        return None
+    secret = None
+    if watch.webhook_secret_env is not None:
+        secret = os.environ.get(watch.webhook_secret_env)
+        if secret is None:
+            msg = f"webhook_secret_env: there is no variable {watch.webhook_secret_env}"
+            raise InvalidTaskError(msg, hint="set it, or leave the key out")
+    return orchestrator.notify(
+        watch.human_notification_webhook,
+        secret=secret,
+        allow_private=watch.webhook_may_be_private,
+    )
 
 
 def _run(
@@ -263,6 +302,7 @@ class _Following:
         suite: Suite,
         place: RunFolder,
         tell: Callable[[Ended], object],
+        notifier: Notifier | None,
     ) -> None:
         self.timeline = Timeline(place)
         self._tell = tell
@@ -278,7 +318,7 @@ class _Following:
             *(signals.task_failed, signals.task_cancelled),
         ):
             signal.connect(self._heard)
-        self._teller = Teller(orchestrator, suite, RUN, place, self.timeline)
+        self._teller = Teller(orchestrator, suite, RUN, place, self.timeline, notifier)
         self.clock = PhaseClock(orchestrator, suite, RUN, place.phases)
 
     def know(self, report: WorkflowReport) -> None:

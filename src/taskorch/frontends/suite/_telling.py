@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from taskorch._notifying import Notifier
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.events import (
     RecoveryAttempted,
@@ -57,6 +58,7 @@ class Teller:
         run_id: str,
         folder: RunFolder,
         timeline: Timeline,
+        notifier: Notifier | None = None,
     ) -> None:
         watch = suite.monitoring
         limits = (watch.log_rotation_size, watch.log_retention_days)
@@ -68,6 +70,7 @@ class Teller:
         self._suite = suite
         self._folder = folder
         self._timeline = timeline
+        self._notifier = notifier
         self._prefix = f"{run_id}/"
         self._tasks = {part.id: part for part in parts_of(suite)}
         self._wholes = {task.id: task for task in suite.tasks if task.subtasks}
@@ -258,6 +261,9 @@ class Teller:
             attempts.append((event.attempt, "automatic_retry", "failed", event.at))
         threshold = self._suite.retries.escalation_threshold
         is_escalated = is_final and (threshold is None or event.attempt >= threshold)
+        if is_escalated and self._notifier is not None:
+            assert isinstance(event, TaskFailed)  # noqa: S101 - it is final
+            self._notifier.tell_failure(event)
         self._send(
             _messages.failure(
                 self._next(),

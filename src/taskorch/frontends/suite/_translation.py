@@ -18,6 +18,7 @@ from taskorch.frontends.suite._model import (
     template_of,
 )
 from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
+from taskorch.frontends.suite._pool import SuitePool
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.model import Resources, RetryPolicy, Task
 from taskorch.recovery import RecoveryHandler
@@ -28,6 +29,7 @@ from taskorch.workflows import Phase, Workflow
 Handler: TypeAlias = Callable[[Task, TaskContext], Any]
 #: What begins the name of an agent.
 _AGENT: Final = "agent_"
+_NUMBER: Final = "{number:03}"
 #: Attempts at once where others may come: each of these has a limit of its own.
 _ELSEWHERE: Final = 10_000
 #: Attempts that are no tests: gates, and what keeps tasks in order.
@@ -180,7 +182,8 @@ def agents_of(suite: Suite) -> list[str]:
     if most is None:
         most = max(suite.limits.min_agents, math.ceil(machine_resources()["cpu"]))
     parts = len(parts_of(suite))
-    return [f"{_AGENT}{n:03}" for n in range(1, max(1, min(most, parts)) + 1)]
+    many = max(1, min(most, parts))
+    return [f"{_AGENT}{_NUMBER}".format(number=n) for n in range(1, many + 1)]
 
 
 def pools_of(suite: Suite) -> Resources:
@@ -229,7 +232,8 @@ def _recovery_of(suite: Suite) -> RecoveryHandler:
         max_retries=retries.max_retries,
         retry_delay_seconds=retries.delay,
         escalation_threshold=retries.escalation_threshold or 1,
-        webhook=suite.monitoring.human_notification_webhook,
+        matrix=suite.matrix,
+        classes=suite.classes,
         escalate=False,
     )
 
@@ -246,15 +250,30 @@ def add_agents(
     handler_of: Callable[[str], Handler],
     *,
     elsewhere: bool = False,
+    is_scaled: bool = False,
 ) -> None:
     """
     Add the agents of this process to *orchestrator*.
 
     *handler_of* gives what the agent of a name does with a task; *elsewhere* is as it
-    was said to `orchestrator_of`.
+    was said to `orchestrator_of`. *is_scaled*: the fewest at first, and then as many as
+    there is work for; else all that there may be.
     """
     kinds = {phase.kind for phase in suite.phases}
-    for name in own_agents(suite, elsewhere=elsewhere):
+
+    def add(name: str) -> None:
         orchestrator.agent(name, capabilities=kinds, max_concurrency=1)(
             handler_of(name)
         )
+
+    names = own_agents(suite, elsewhere=elsewhere)
+    if not is_scaled:
+        for name in names:
+            add(name)
+        return
+    form = f"{OWN if elsewhere else _AGENT}{_NUMBER}"
+    pool = SuitePool(suite, len(names), form, kinds, add)
+    # Work that is there already needs one from the beginning.
+    for name in names[: pool.min_agents]:
+        add(name)
+    orchestrator.drivers.add(pool)

@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 from taskorch.frontends.suite._faults import Faults, near
 from taskorch.frontends.suite._kinds import Entry
 
-_ALWAYS_THERE: Final = "agents are there until a run ends: max_agents says how many"
-#: By section and name, why it has none.
-_NEVER: Final[Mapping[tuple[str, str], str]] = {
-    ("agent_pool", "scale_up_threshold"): _ALWAYS_THERE,
-    ("agent_pool", "scale_down_threshold"): _ALWAYS_THERE,
-    ("agent_pool", "agent_timeout"): "an agent says it itself: taskorch agent --lease",
-    ("recovery", "human_notification_webhook"): (
-        "nobody is notified: failures stand in the report and in logs/messages.jsonl"
-    ),
-}
-_DISK: Final = "it is told in messages, and bounds nothing"
-
 
 def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
     """Note what *said*, the sections of a configuration, has without effect."""
-    for (section, name), why in _NEVER.items():
-        _note(said[section], section, name, why, notes)
-    pool, limits = said["agent_pool"], said["agent_limits"]
-    if "max_agents" in pool.nodes or "max_agents" in limits.nodes:
-        why = "there are as many as max_agents, if there is work for them"
-        _note(pool, "agent_pool", "min_agents", why, notes)
     failures = ("failure_handling", "recovery")
     if not any(said[section].get("max_retries") for section in failures):
         why = "there are no retries: max_retries says how many"
@@ -44,13 +25,12 @@ def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
 
 
 def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:
-    for kind, granted in allocation.values.items():
+    for kind in allocation.values:
         where = f"resource_allocation.{kind}"
         if definitions.nodes and kind not in definitions.nodes:
             node, _ = allocation.nodes[kind]
             what = f"there are no such tasks: {near(node, definitions.nodes)}"
             notes.add(node.place, f"{where}: {what}")
-        _note(granted, where, "disk_mb", _DISK, notes)
 
 
 def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> None:
@@ -69,11 +49,6 @@ def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> 
 
 
 def _note_task(task: Entry, templates: Mapping[str, Entry], notes: Faults) -> None:
-    parts = [part for part in task.get("subtasks", ()) if isinstance(part, Entry)]
-    for one in (task, *parts):
-        resources: Entry | None = one.get("resources")
-        if resources is not None:
-            _note(resources, f"{one.get('id')}.resources", "disk_mb", _DISK, notes)
     if not task.get("subtasks"):
         return
     why = "its subtasks are run in its place: say it there"

@@ -1,0 +1,126 @@
+"""`taskorch agents` and the like, and the client: the agents of a service."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from taskorch import Task, TaskOrchestrator
+from taskorch.cli import main
+from taskorch.client import Client
+from taskorch.errors import InvalidTaskError, UnknownAgentError
+
+service = pytest.importorskip("taskorch.frontends.service")
+
+
+def do(task, _context):
+    return task.payload
+
+
+@pytest.fixture
+def there(monkeypatch):
+    token = service.new_token()
+    monkeypatch.setenv("TASKORCH_TOKEN", token)
+    with TaskOrchestrator(unknown_capability="wait") as orch:
+        orch.agents.template("tester", capabilities={"test": 2}, handler=do)
+        with service.serve(service.create_app(orch, token=token), port=0) as api:
+            yield orch, api.url, token
+
+
+def said(capsys, *words):
+    code = main([*words])
+    out, err = capsys.readouterr()
+    return code, out + err
+
+
+def test_agents_are_shown_and_changed(there, capsys):
+    orch, url, _ = there
+
+    def agents(*words):
+        return said(capsys, "agents", url, *words)
+
+    assert agents("spawn", "tester", "--id", "one") == (0, "one is idle\n")
+    config = ("--config", '{"max_concurrency": 3}')
+    assert agents("spawn", "tester", *config) == (0, "tester-1 is idle\n")
+    assert "one       idle    0/1   tester  test:2" in agents()[1]
+    assert agents("match", "test:3")[0] == 1
+    assert (
+        "no   one: its test is of level 2, and 3 is needed"
+        in agents(*("match", "test:3"))[1]
+    )
+    assert agents("match", "test:2")[0] == 0
+    assert agents("drain", "one", "--reason", "no disk")[0] == 0
+    assert agents("drain", "one") == (1, "one gets no new work, as before\n")
+    shown = json.loads(agents("show", "one", "--json")[1])
+    assert (shown["status"], shown["health"]["healthy"]) == ("draining", False)
+    assert agents("undrain", "one")[0] == 0
+    assert agents("terminate", "one")[0] == 0
+    assert "did you mean" not in agents("show", "one")[1]
+    assert agents("scaling")[1] == "No pool has decided anything.\n"
+    orch.agents.pool("tester", max_agents=2, interval=0.02)
+    assert orch.submit_task(Task("t", 7, requires=["test"])).result(60) == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["spawn", "testr"], "did you mean 'tester'?"),
+        (["spawn", "tester", "--config", "{"], "is no JSON"),
+        (["spawn", "tester", "--config", "[]"], "is no object"),
+        (["spawn", "tester", "--config", '{"idd": 1}'], "did you mean 'id'?"),
+        (["show"], "the id of an agent stands behind that"),
+        (["drain", "a", "b"], "'b' is one name too many"),
+        (["terminate", "nobody"], "there is no agent 'nobody'"),
+        (["terminate", "local", "--grace", "-1"], "grace"),
+        (["scaling", "tester"], "there is no pool of agents"),
+    ],
+)
+def test_what_cannot_be_is_said(there, capsys, words, error):
+    code, text = said(capsys, "agents", there[1], *words)
+    assert code == 2
+    assert error in text
+
+
+def test_a_journal_has_no_agents(capsys):
+    code, text = said(capsys, "agents", "runs.db")
+    assert code == 2
+    assert "no address of a service" in text
+
+
+def test_starts_are_held_and_alerts_shown(there, capsys):
+    orch, url, _ = there
+    assert said(capsys, "alerts", url) == (0, "No alert is watched.\n")
+    assert orch.alerts
+    assert "high_failure_rate: no data" in said(capsys, "alerts", url)[1]
+    assert (
+        "nothing new starts" in said(capsys, "hold", url, "no disk", "--by", "ada")[1]
+    )
+    handle = orch.submit(int)
+    assert "no disk" in str(orch.explain(handle.task_id))
+    assert said(capsys, "release", url)[0] == 1
+    assert said(capsys, "release", url, "--by", "ada") == (0, "tasks start again\n")
+    assert handle.result(60) == 0
+
+
+def test_the_client_has_the_names_of_the_manager(there):
+    orch, url, token = there
+    client = Client(url, token=token)
+    assert client.spawn_agent("tester")["id"] == "tester-1"
+    assert [one["id"] for one in client.agents()] == ["local", "tester-1"]
+    assert client.agent("tester-1")["capabilities"] == {"test": 2}
+    (found,) = client.match_agents(["test"], type="t")
+    assert found["matches"]
+    assert client.drain_agent("tester-1", "why not")
+    assert client.drain_agent("tester-1", on=False)
+    client.terminate_agent("tester-1")
+    with pytest.raises(UnknownAgentError):
+        client.agent("tester-1")
+    orch.agents.pool("tester", min_agents=1, max_agents=1, interval=0.02)
+    assert orch.agents
+    with pytest.raises(InvalidTaskError):
+        client.explain_scaling("none")
+    assert client.alerts() == []
+    client.hold_starts("why not", most=3)
+    assert client.release_starts()
+    assert not client.release_starts()
