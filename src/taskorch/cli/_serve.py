@@ -105,7 +105,9 @@ def _serve_journal(args: argparse.Namespace) -> int:
             msg = f"--{name.replace('_', '-')} is for a suite, and not for a journal"
             raise InvalidTaskError(msg)
     token, made = token_of(args)
-    app = recorded_app(JournalReader(args.journal), token=token)
+    app = recorded_app(
+        JournalReader(args.journal), token=token, journal=str(args.journal)
+    )
     asked = threading.Event()
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
@@ -162,7 +164,9 @@ def _serve_suite(args: argparse.Namespace) -> int:
         serve(suite_app(runs, token=token), port=port) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
+        api.token = token if made else None
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
+        print(f"page: {api.page}")
         if made:
             print(f"token: {token}")
         sys.stdout.flush()
