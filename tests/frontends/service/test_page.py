@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import pytest
+from tests.frontends.service import suites
 from tests.frontends.service.tools import Service
 from tests.integration.tools import PATIENCE, eventually
 
@@ -502,6 +503,24 @@ def test_a_page_that_slept_says_so_and_shows_what_there_is(browser):
         service.orch.submit(int).result(PATIENCE)
         text_is(page, "#count-completed", "1")
         page.wait_for_selector("#notice:has-text('asleep for 180 minutes')")
+
+
+def test_a_suite_is_run_and_looked_at_in_a_browser(browser, tmp_path):
+    (tmp_path / "suite.yaml").write_text(suites.SUITE)
+    with suites.served(tmp_path) as service:
+        service.server.token = service.token
+        with opened(browser, service) as page:
+            page.click("#do-run")
+            page.wait_for_selector("text=suite")
+            eventually(lambda: service.get("/api/v1/status")["status"] == "completed")
+            page.wait_for_selector("#health:text-is('ended')")
+            go(page, service, "workflows/suite")
+            page.wait_for_selector("a:text-is('suite/C')")
+            go(page, service, "timeline")
+            page.wait_for_selector("td:text-is('0')")
+            # The next run takes its place, and that is said.
+            service.post("/api/v1/execute-suite", {"fresh": True})
+            page.wait_for_selector("#notice:has-text('a new run has begun')")
 
 
 def test_a_journal_is_looked_at_in_a_browser(browser, tmp_path):

@@ -188,8 +188,9 @@ async function follow() {
       away = 0;
       last = said;
       const state = document.getElementById("health");
-      state.textContent = said.live ? said.health.status : "recorded";
-      state.className = `state ${said.health.status}`;
+      const is = !said.live ? "recorded" : said.health.live ? said.health.status : "ended";
+      state.textContent = is;
+      state.className = `state ${is}`;
       if (isOther || isBack || slept) show();
       else if (shown) {
         showNav(routeOf().view);

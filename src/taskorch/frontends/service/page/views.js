@@ -299,7 +299,7 @@ async function taskPage(route) {
   const load = async () => {
     const [task, said] = await Promise.all([ask(path), ask(`${path}/explanation`).catch(() => null)]);
     running = task.state === "running";
-    const live = board?.live !== false;
+    const live = board?.live !== false && board?.health.live !== false;
     // What blocks it is a task, or the word for something else that explains itself.
     const kinds = (said?.blockers || []).map((each) => each.kind);
     keep[1]([task, board?.journal, kinds], () => {
