@@ -30,7 +30,8 @@ unexport PYTHONDONTWRITEBYTECODE
         stress stress-ci compiled
 
 help:
-	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes'
+	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes;'
+	@echo '                 it says where to look at it: make demo STAY=1 lets that page stay'
 	@echo 'make demo-check  the same, and compare its counts with a plain pytest run'
 	@echo 'make check       format, lint, types, import contracts and the quickest tests'
 	@echo 'make fast        all tests but the slow ones'
@@ -62,7 +63,7 @@ $(READY): pyproject.toml
 # ------------------------------------------------------------------------- demo
 
 demo: $(READY)
-	@$(BIN)/python examples/test_suite.py
+	@$(BIN)/python examples/test_suite.py $(if $(STAY),--stay)
 
 demo-check: $(READY)
 	@$(BIN)/python examples/test_suite.py --compare

@@ -5,7 +5,8 @@ Runs the whole test suite of networkx, 265 files, as `taskorch suite run` does.
 when all of the one before has passed, as tasks in long-lived pytest processes. The
 second run deals the tests by what they took in the first.
 
-    python examples/test_suite.py              progress, then a report
+    python examples/test_suite.py              progress and a page, then a report
+    python examples/test_suite.py --stay       the page stays until Ctrl-C
     python examples/test_suite.py --compare    then a plain pytest run to compare with
 
 Stop it with Ctrl-C, or kill it with `kill -9`: the next run goes on where it was.
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree as ET
 from zipfile import ZipFile
@@ -83,7 +85,10 @@ def compare(seconds: float) -> bool:
 def main() -> int:
     fetch()
     start = time.monotonic()
-    code = taskorch(["suite", "run", str(CONFIG), "--output", str(RUN)])
+    # The page needs the extra `serve`.
+    page = ["--page"] if find_spec("uvicorn") else []
+    page += [word for word in sys.argv[1:] if word == "--stay"]
+    code = taskorch(["suite", "run", str(CONFIG), "--output", str(RUN), *page])
     if code == 0 and "--compare" in sys.argv:
         return 0 if compare(time.monotonic() - start) else 1
     return code

@@ -168,6 +168,7 @@ def _phase(
         len(members),
         counts.get(_S.RUNNING, 0),
         verdict,
+        counts.get(_S.BLOCKED, 0),
     )
 
 

@@ -18,7 +18,7 @@ from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
 from taskorch.cli._suite import folder_of, line
-from taskorch.cli._terminal import log_format, on_signals
+from taskorch.cli._terminal import log_format, on_signals, port
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime._interrupts import SLICE
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from taskorch.frontends.suite import Ended
 
 _LOG: Final = logging.getLogger(__name__)
-_PORTS: Final = 1 << 16
 _PORT: Final = 8080
 
 
@@ -41,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.py",
         help="a file that makes an orchestrator: it is started, with its schedules, "
         "and can be asked over HTTP",
+    )
+    parser.add_argument(
+        "-m",
+        dest="module",
+        metavar="MODULE:NAME",
+        help="a module, instead of a file, and what makes the orchestrator in it",
     )
     parser.add_argument(
         "--journal",
@@ -62,11 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where runs keep their files (.taskorch, beside the configuration)",
     )
     parser.add_argument(
-        "--port", type=_port, metavar="N", help="0: a free one (as configured: 8080)"
+        "--port", type=port, metavar="N", help="0: a free one (as configured: 8080)"
     )
     parser.add_argument(
         "--metrics-port",
-        type=_port,
+        type=port,
         metavar="N",
         help="of the metrics alone; 0: a free one (as configured: 9090)",
     )
@@ -78,18 +83,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text[:6]) < _PORTS:
-        return int(text)
-    msg = f"{text!r} is no port"
-    raise argparse.ArgumentTypeError(msg)
-
-
 def _run(args: argparse.Namespace) -> int:
-    if sum(each is not None for each in (args.file, args.config, args.journal)) != 1:
-        msg = "serve one of these: FILE.py, --journal of a run, or --config of a suite"
+    what = args.file, args.module, args.config, args.journal
+    if sum(each is not None for each in what) != 1:
+        msg = (
+            "serve one of these: FILE.py, -m MODULE:NAME, --journal of a run, or "
+            "--config of a suite"
+        )
         raise InvalidTaskError(msg, hint="taskorch serve app.py")
-    if args.file is not None:
+    if args.file is not None or args.module is not None:
+        _refuse_for_suites(args, "an orchestrator")
         from taskorch.cli._serve_file import serve_file  # noqa: PLC0415 - for it alone
 
         return serve_file(args)
@@ -100,12 +103,11 @@ def _serve_journal(args: argparse.Namespace) -> int:
     from taskorch.frontends.service import recorded_app, serve  # noqa: PLC0415
     from taskorch.reading import JournalReader  # noqa: PLC0415
 
-    for name in ("output", "metrics_port"):
-        if getattr(args, name) is not None:
-            msg = f"--{name.replace('_', '-')} is for a suite, and not for a journal"
-            raise InvalidTaskError(msg)
+    _refuse_for_suites(args, "a journal")
     token, made = token_of(args)
-    app = recorded_app(JournalReader(args.journal), token=token)
+    app = recorded_app(
+        JournalReader(args.journal), token=token, journal=str(args.journal)
+    )
     asked = threading.Event()
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
@@ -117,6 +119,13 @@ def _serve_journal(args: argparse.Namespace) -> int:
         while not asked.wait(SLICE):
             pass
     return OK
+
+
+def _refuse_for_suites(args: argparse.Namespace, what: str) -> None:
+    for name in ("output", "metrics_port"):
+        if getattr(args, name) is not None:
+            msg = f"--{name.replace('_', '-')} is for a suite, and not for {what}"
+            raise InvalidTaskError(msg)
 
 
 def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
@@ -152,19 +161,21 @@ def _serve_suite(args: argparse.Namespace) -> int:
     runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)))
     token, made = token_of(args)
     watch = suite.monitoring
-    port = watch.api_port if args.port is None else args.port
+    number = watch.api_port if args.port is None else args.port
     metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port
     asked = threading.Event()
     with (
         # Before anybody can know that it is there.
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         _logging(watch.log_level),
-        serve(suite_app(runs, token=token), port=port) as api,
+        serve(suite_app(runs, token=token), port=number) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
+        api.token = token if made else None
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
         if made:
             print(f"token: {token}")
+        print(f"page: {api.page}")
         sys.stdout.flush()
         if suite.without_effect:
             _LOG.warning("%s", line_of(suite.without_effect))

@@ -1,8 +1,9 @@
-"""`taskorch serve FILE.py`: the orchestrator that a file makes, over HTTP."""
+"""`taskorch serve FILE.py`: the orchestrator of a file or a module, over HTTP."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import signal
 import sys
@@ -23,19 +24,20 @@ _MAKES = "make_orchestrator"
 
 
 def serve_file(args: argparse.Namespace) -> int:
-    """Start the orchestrator of a file, and serve it until a signal comes."""
+    """Start the orchestrator of a file or module, and serve it until a signal comes."""
     # They are of extras, and take their time.
     from taskorch.frontends.service import create_app, serve  # noqa: PLC0415
 
     token, made = token_of(args)
-    orch = orchestrator_of(args.file)
+    what = args.module if args.file is None else args.file
+    orch = orchestrator_named(what) if args.file is None else orchestrator_of(what)
     asked = threading.Event()
     port = 8080 if args.port is None else args.port
     with on_signals(lambda *_: asked.set(), signal.SIGTERM), _logging("INFO"):
         orch.start()
         try:
             with serve(create_app(orch, token=token, page=True), port=port) as api:
-                print(f"{args.file}: {api.url}")
+                print(f"{what}: {api.url}")
                 api.token = token if made else None
                 print(f"page: {api.page}")
                 if made:
@@ -61,7 +63,45 @@ def orchestrator_of(path: Path) -> TaskOrchestrator:
         InvalidTaskError: It makes none, or several.
         OSError: It cannot be read.
     """
-    module = _loaded(path)
+    return _found_in(_loaded(path), path)
+
+
+def orchestrator_named(words: str) -> TaskOrchestrator:
+    """
+    The orchestrator that a module has, as `app:orch`, which is not started.
+
+    What stands behind the colon is one, or a function that makes one; without a colon,
+    the module is looked through as a file is.
+
+    Raises:
+        InvalidTaskError: There is none.
+    """
+    name, _, inside = words.partition(":")
+    # What the user has here, as `python -m` does.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # What it needs itself is missed as it says.
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        msg = f"there is no module {name!r}, here or among what is installed"
+        raise InvalidTaskError(msg, hint="-m package.module:orch") from None
+    except (TypeError, ValueError) as error:
+        msg = f"{words!r} is no MODULE:NAME: {error}"
+        raise InvalidTaskError(msg, hint="-m package.module:orch") from None
+    if not inside:
+        return _found_in(module, words)
+    made: object = getattr(module, inside, None)
+    if callable(made) and not isinstance(made, TaskOrchestrator):
+        made = made()
+    if not isinstance(made, TaskOrchestrator):
+        msg = f"{words} is no orchestrator, and no function that makes one"
+        raise InvalidTaskError(msg, hint=f"{inside} = TaskOrchestrator(…)")
+    return made
+
+
+def _found_in(module: ModuleType, path: object) -> TaskOrchestrator:
     found = [
         value for value in vars(module).values() if isinstance(value, TaskOrchestrator)
     ]

@@ -5,19 +5,29 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from textwrap import indent
-from typing import Final
+from time import sleep
+from typing import TYPE_CHECKING, Final
 
 from taskorch.cli import FAILED, INTERRUPTED, NOT_NOW, OK, USAGE
-from taskorch.errors import JournalTakenError
+from taskorch.cli._terminal import port
+from taskorch.errors import InvalidTaskError, JournalTakenError
+from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._markdown import first_line, headline, status
 from taskorch.frontends.suite._planning import plan
 from taskorch.frontends.suite._reading import load
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._running import Ended, read_report, run
 from taskorch.frontends.suite._without_effect import line_of
+from taskorch.reading import JournalReader
+from taskorch.runtime._interrupts import SLICE
 from taskorch.workflows._words import duration
+
+if TYPE_CHECKING:
+    from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.frontends.service import Server
 
 #: Where a run keeps its files, beside the first file of its configuration.
 _FOLDER: Final = ".taskorch"
@@ -53,6 +63,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
             command.add_argument(
                 "-q", "--quiet", action="store_true", help="say only how it ended"
+            )
+            command.add_argument(
+                "--page",
+                action="store_true",
+                help="show the run in a browser, and print the address",
+            )
+            command.add_argument(
+                "--port", type=port, metavar="N", help="of the page (a free one)"
+            )
+            command.add_argument(
+                "--stay",
+                action="store_true",
+                help="let the page stay when the run has ended, until Ctrl-C",
             )
         if act is _show:
             command.add_argument(
@@ -97,14 +120,52 @@ def _run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet and event.level >= least:
             print(line(event), flush=True)
 
-    report = run(
-        suite, folder, failed=arguments.failed, fresh=arguments.fresh, tell=tell
-    )
-    if not is_told:
-        print("Nothing was left to be run.")
-    print(_summary(report))
-    print(f"{folder / 'report.html'} has it all")
+    if not arguments.page and (arguments.stay or arguments.port is not None):
+        name = "--stay" if arguments.stay else "--port"
+        msg = f"{name} is about the page of the run, and none is asked for"
+        raise InvalidTaskError(msg, hint=f"--page {name}")
+    with ExitStack() as stack:
+
+        def begun(orch: TaskOrchestrator, _suite: object) -> None:
+            if arguments.page:
+                server = stack.enter_context(_serve(orch, folder, arguments.port or 0))
+                print(f"page: {server.page}", flush=True)
+
+        report = run(
+            suite,
+            folder,
+            failed=arguments.failed,
+            fresh=arguments.fresh,
+            tell=tell,
+            begun=begun,
+        )
+        if not is_told:
+            print("Nothing was left to be run.")
+        print(_summary(report))
+        print(f"{folder / 'report.html'} has it all", flush=True)
+        if arguments.stay:
+            print("the page stays until Ctrl-C", flush=True)
+            with suppress(KeyboardInterrupt):
+                while True:
+                    sleep(SLICE)
     return OK if report.passed else FAILED
+
+
+def _serve(orch: TaskOrchestrator, folder: Path, number: int) -> Server:
+    """Show *orch*, which has a run in *folder*, to who has the token."""
+    # They are of an extra.
+    from taskorch.frontends.service import (  # noqa: PLC0415
+        create_app,
+        new_token,
+        serve,
+    )
+
+    token = new_token()
+    journal = JournalReader(RunFolder(folder).journal)
+    app = create_app(orch, token=token, journal=journal, page=True)
+    server = serve(app, port=number)
+    server.token = token
+    return server
 
 
 def line(event: Ended) -> str:

@@ -223,3 +223,11 @@ def pairs(texts: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             found[name] = value
     return found
+
+
+def port(text: str) -> int:
+    """The port that an argument names; 0 is a free one."""
+    if text.isascii() and text.isdigit() and int(text[:6]) < 1 << 16:
+        return int(text)
+    msg = f"{text!r} is no port"
+    raise argparse.ArgumentTypeError(msg)

@@ -34,6 +34,7 @@ class PhaseStatus:
         running: How many of its tasks run.
         verdict: `passed`, `failed` or `skipped` once its gate has ended; before,
             `waiting for approval` or "".
+        blocked: How many of its tasks are blocked.
     """
 
     name: str
@@ -42,6 +43,7 @@ class PhaseStatus:
     total: int
     running: int
     verdict: str = ""
+    blocked: int = 0
 
     @property
     def percent(self) -> float:

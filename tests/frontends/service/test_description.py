@@ -26,6 +26,7 @@ def described(tmp_path_factory):
         token=None,
         agents=True,
         artifacts=tmp_path_factory.mktemp("artifacts"),
+        page=True,
     ) as service:
         yield service, service.get("/openapi.json")
 

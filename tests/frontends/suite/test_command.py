@@ -1,9 +1,11 @@
 """The commands, as a person types them."""
 
+import itertools
 import json
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from tests.integration.tools import PATIENCE, eventually
@@ -229,3 +231,30 @@ def test_what_is_not_installed_is_said(module, here):
     assert process.returncode == 2
     assert "pip install 'taskorch[suite]'" in process.stderr
     assert not (here / ".taskorch").exists()
+
+
+def test_a_run_is_shown_in_a_browser_and_stays_there_when_asked_to(here):
+    words = [sys.executable, "-m", "taskorch", "suite", "run", "suite.yaml"]
+    with subprocess.Popen(
+        [*words, "--page", "--stay"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            lines = iter(process.stdout.readline, "")
+            page = next(line for line in lines if line.startswith("page: "))
+            address, token = page.removeprefix("page: ").strip().split("/#token=")
+            said = list(itertools.takewhile(lambda x: "page stays" not in x, lines))
+            assert "mine passed" in "".join(said)
+            ask = urllib.request.Request(f"{address}/api/v1/board")
+            ask.add_header("Authorization", f"Bearer {token}")
+            with urllib.request.urlopen(ask, timeout=PATIENCE) as answer:
+                numbers = json.load(answer)["statistics"]["state_machine"]
+            assert numbers["completed"] >= 3
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+def test_the_page_of_no_run_does_not_stay(here, capsys):
+    assert main(["run", "suite.yaml", "--stay"]) == 2
+    assert "--page --stay" in capsys.readouterr().err

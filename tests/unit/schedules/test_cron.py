@@ -13,7 +13,7 @@ import calendar
 import itertools
 import random
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -232,7 +232,7 @@ def brute(when, zone, since, until):
     return sorted(second for second in found if since < second <= until)
 
 
-@cache
+@lru_cache(maxsize=1)
 def quarters(zone, since, until):
     """All quarters of an hour, with what the clock shows: it is set between them."""
     place = zone_of(zone)

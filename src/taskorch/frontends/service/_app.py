@@ -104,11 +104,11 @@ def create_app(
     brought = Submissions(orch, functions or {}, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
     there = Agents(orch, kept)
-    shown = Page(orch, Board(orch.signals)) if page else None
+    board = Board(orch.signals, journal) if page else None
 
     def close() -> None:
-        if shown is not None:
-            shown.close()
+        if board is not None:
+            board.close()
         feed.close()
         there.close()
 
@@ -120,7 +120,7 @@ def create_app(
             *existing(lambda: orch, lambda: feed),
             *(there.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
-            *(() if shown is None else shown.operations()),
+            *(() if board is None else Page(lambda: orch, lambda: board).operations()),
             *(() if jobs is None else Commands(jobs).operations()),
         ],
         token=token,

@@ -8,10 +8,11 @@ many attempts there were.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskorch._following import FOLLOWED
 from taskorch.events import (
@@ -26,7 +27,10 @@ from taskorch.events import (
 )
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.signals import Signals
+
+if TYPE_CHECKING:
+    from taskorch.reading import JournalReader
+    from taskorch.signals import Signals
 
 #: Attempts that are kept, at least; twice as many at the most.
 KEPT: Final = 100_000
@@ -95,10 +99,10 @@ class Board:
 
     Args:
         signals: Whose events they are.
-        past: Events of before, the earliest first.
+        journal: What reads those of before.
     """
 
-    def __init__(self, signals: Signals | None, past: Iterable[Event] = ()) -> None:
+    def __init__(self, signals: Signals, journal: JournalReader | None = None) -> None:
         self._lock = threading.Lock()
         self._clock = MonotonicClock()
         self._signals = signals
@@ -108,19 +112,32 @@ class Board:
         self._ends: OrderedDict[int, list[int]] = OrderedDict()
         #: Changes with every event that it has heard.
         self.heard = 0
+        #: Tells it from that of another server, or of the run before.
+        self.name = secrets.token_hex(8)
         #: Those that wait for the next one.
         self.followers: set[Waiter] = set()
-        for event in past:
-            self.hear(event)
-        if signals is not None:
-            for name in FOLLOWED:
-                getattr(signals, name).connect(self.hear)
+        #: The number of the last event that was read and not heard.
+        self.past = 0
+        #: What is heard meanwhile.
+        self._early: list[Event] | None = []
+        for name in FOLLOWED:
+            getattr(signals, name).connect(self.hear)
+        if journal is not None:
+            self.past = journal.last
+            for event in journal.happened():
+                if event.seq > self.past:
+                    break
+                self._take(event)
+        with self._lock:
+            early, self._early = self._early, None
+            for event in early or ():
+                if event.seq > self.past:
+                    self._take(event)
 
     def close(self) -> None:
         """Hear of nothing any more."""
-        if self._signals is not None:
-            for name in FOLLOWED:
-                getattr(self._signals, name).disconnect(self.hear)
+        for name in FOLLOWED:
+            getattr(self._signals, name).disconnect(self.hear)
         for follower in list(self.followers):
             follower.wake()
 
@@ -131,15 +148,21 @@ class Board:
     def hear(self, event: Event) -> None:
         """Take *event* in; one that says nothing about an attempt is only counted."""
         with self._lock:
-            self.heard += 1
-            if isinstance(event, TaskStarted):
-                self._open[event.task_id] = _Open(
-                    event.agent_id, event.at_ns, event.attempt
-                )
-            elif type(event) in _OUTCOME_OF:
-                self._end(event, _OUTCOME_OF[type(event)])
+            if self._early is not None:
+                self._early.append(event)
+                return
+            self._take(event)
         for follower in list(self.followers):
             follower.wake()
+
+    def _take(self, event: Event) -> None:
+        self.heard += 1
+        if isinstance(event, TaskStarted):
+            self._open[event.task_id] = _Open(
+                event.agent_id, event.at_ns, event.attempt
+            )
+        elif type(event) in _OUTCOME_OF:
+            self._end(event, _OUTCOME_OF[type(event)])
 
     def _end(self, event: Any, outcome: str) -> None:
         started = self._open.pop(event.task_id, None)

@@ -11,7 +11,14 @@ from starlette.responses import Response
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._remedies import all_in_requests
 from taskorch.frontends.service._metrics import CONTENT_TYPE, exposition
-from taskorch.frontends.service._operations import TEXT, Current, Operation
+from taskorch.frontends.service._operations import (
+    OBJECT,
+    TEXT,
+    Current,
+    Operation,
+    listed,
+    told,
+)
 from taskorch.frontends.service._values import answer, document
 
 if TYPE_CHECKING:
@@ -86,6 +93,23 @@ class Numbers:
                 *("GET", "/api/v1/resources", "resources", "Pools and quotas."),
                 self._resources,
             ),
+            Operation(
+                *("GET", "/api/v1/metrics", "measured"),
+                "What is measured, by its names: of all, by type of task, by agent.",
+                self._metrics,
+            ),
+            Operation(
+                *("GET", "/api/v1/agents", "find_agents"),
+                "All agents, and how they do.",
+                self._agents,
+                answer=told(agents=listed(OBJECT)),
+            ),
+            Operation(
+                *("GET", "/api/v1/alerts", "alerts"),
+                "How all rules stand; `watched` is false if there are none.",
+                self._alerts,
+                answer=told(watched={"type": "boolean"}, alerts=listed(OBJECT)),
+            ),
         ]
 
     async def _health(self, _request: Request) -> Response:
@@ -104,3 +128,18 @@ class Numbers:
         usage = await run_in_threadpool(manager.usage)
         quotas = await run_in_threadpool(manager.quotas)
         return answer({"pools": document(usage), "quotas": document(quotas)})
+
+    async def _metrics(self, _request: Request) -> Response:
+        return answer(document(await run_in_threadpool(self._orch().metrics)))
+
+    async def _agents(self, _request: Request) -> Response:
+        found = await run_in_threadpool(self._orch().agents.list)
+        return answer({"agents": [document(each) for each in found]})
+
+    async def _alerts(self, _request: Request) -> Response:
+        orch = self._orch()
+        # To ask for them would have them watched.
+        is_watched = "alerts" in orch.drivers.list()
+        found = orch.alerts.list() if is_watched else ()
+        said = [document(each) for each in found]
+        return answer({"watched": is_watched, "alerts": said})

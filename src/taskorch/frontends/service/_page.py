@@ -9,6 +9,7 @@ sends to nobody, `http://127.0.0.1:8080/#token=…`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
 from time import monotonic
@@ -83,20 +84,24 @@ class Page:
     Args:
         orch: Whom it shows.
         board: What follows its events.
-        pools: Whether it has pools and workflows to show; a journal's reader has none.
+        journal: The path of a journal, if it is that which is shown, and nobody who
+            does the work.
     """
 
-    def __init__(self, orch: Any, board: Board, *, live: bool = True) -> None:
-        self._orch = orch
+    def __init__(
+        self,
+        orch: Callable[[], Shown],
+        board: Callable[[], Board],
+        *,
+        journal: str | None = None,
+    ) -> None:
+        self._orch: Callable[[], Any] = orch
         self._board = board
-        self._live = live
+        self._journal = journal
+        self._live = journal is None
         self._latest: dict[str, Any] = {}
         #: When that was counted, of the monotonic clock.
         self._counted = -_KEEP
-
-    def close(self) -> None:
-        """Follow no more."""
-        self._board.close()
 
     def operations(self) -> list[Operation]:
         """The page's files, and what they ask for."""
@@ -119,9 +124,10 @@ class Page:
             Operation(
                 *("GET", "/api/v1/board", "board"),
                 "The whole in numbers. With `after`, once there is something new, or "
-                "after `wait` s.",
+                "after `wait` s; at once if `board` is not that of this life.",
                 self._whole,
                 query={
+                    "board": TEXT,
                     "after": _WHOLE,
                     "wait": {"type": "number", "minimum": 0, "maximum": _MAX_WAIT},
                 },
@@ -168,31 +174,38 @@ class Page:
         given = request.query_params
         after = number(given, "after", 0, 10**15, 0) if "after" in given else None
         wait = seconds(given, "wait", _MAX_WAIT) or 0.0
-        if after is not None and wait and after == self._board.heard:
+        board = self._board()
+        is_known = given.get("board", board.name) == board.name
+        if after is not None and wait and is_known and after == board.heard:
             waiter = Waiter()
-            self._board.followers.add(waiter)
+            board.followers.add(waiter)
             try:
-                if after == self._board.heard:
+                if after == board.heard:
                     await waiter.wait(wait)
             finally:
-                self._board.followers.discard(waiter)
+                board.followers.discard(waiter)
             # Not more than ten answers a second, however much comes.
             await asyncio.sleep(_PAUSE)
         return answer(await run_in_threadpool(self._numbers))
 
     def _numbers(self) -> dict[str, Any]:
+        board, orch = self._board(), self._orch()
         # Of several pages that ask at once, one is counted for.
-        heard = self._board.heard
-        if self._latest.get("heard") == heard and monotonic() - self._counted < _KEEP:
-            return self._latest
-        at = self._board.now()
+        heard, latest = board.heard, self._latest
+        is_same = (latest.get("board"), latest.get("heard")) == (board.name, heard)
+        if is_same and monotonic() - self._counted < _KEEP:
+            return latest
+        at = board.now()
         said = {
+            "board": board.name,
             "heard": heard,
             "now": at / 1e9,
             "live": self._live,
-            "statistics": document(self._orch.get_stats()),
-            "health": document(self._orch.health()),
-            "rates": self._board.rates(at),
+            "journal": self._journal,
+            "questions": len(orch.questions()) if self._live else 0,
+            "statistics": document(orch.get_stats()),
+            "health": document(orch.health()),
+            "rates": board.rates(at),
         }
         self._latest, self._counted = said, monotonic()
         return said
@@ -203,9 +216,10 @@ class Page:
         until = seconds(given, "until", 1e11) or 0.0
         width = number(given, "width", 10, _MAX_WIDTH, 1_000)
         lanes = number(given, "lanes", 1, _MAX_LANES, 100)
+        board = self._board()
         ask = partial(
-            self._board.timeline,
-            *(int(since * 1e9), int(until * 1e9), width, lanes, self._board.now()),
+            board.timeline,
+            *(int(since * 1e9), int(until * 1e9), width, lanes, board.now()),
         )
         return answer(await run_in_threadpool(ask))
 
@@ -213,14 +227,14 @@ class Page:
         given = request.query_params
         after = number(given, "after", 0, 10**15, 0) if "after" in given else None
         task_id = named(request, "task_id")
-        status = await run_in_threadpool(self._orch.get_task_status, task_id)
+        status = await run_in_threadpool(self._orch().get_task_status, task_id)
         return answer(await run_in_threadpool(_read_log, status.log_path, after))
 
     async def _picture(self, request: Request) -> Response:
         run_id = named(request, "workflow_id")
 
         def draw() -> str:
-            run = self._orch.workflows.get(run_id)
+            run = self._orch().workflows.get(run_id)
             drawn: str = run.picture()
             return drawn
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -19,6 +19,7 @@ from taskorch.frontends.service._health import Numbers
 from taskorch.frontends.service._page import Page
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.model import Health, HealthCheck
+from taskorch.recovery import metrics_of
 from taskorch.signals import Signals
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 #: Seconds between two looks at a journal that its owner may write to.
 _PAUSE: Final = 0.5
 #: What cannot be asked of a journal.
-_LIVE: Final = frozenset({"resources"})
+_LIVE: Final = frozenset(
+    {"resources", "find_agents", "alerts", "questions", "escalations"}
+)
 
 
 class Recorded:
@@ -66,6 +69,10 @@ class Recorded:
                 *("journal", "ok", said.get(lives, "nobody has it open"))
             )
         return Health(status=check.status, live=True, ready=False, checks=(check,))
+
+    def metrics(self) -> dict[str, Any]:
+        """What is measured, as far as records say."""
+        return metrics_of(self)
 
     def handle(self, task_id: str) -> Any:
         """What says that there is nothing to wait for."""
@@ -117,7 +124,11 @@ class _Follower:
 
 
 def recorded_app(
-    reader: JournalReader, *, token: str | None, hosts: Iterable[str] = LOOPBACK
+    reader: JournalReader,
+    *,
+    token: str | None,
+    hosts: Iterable[str] = LOOPBACK,
+    journal: str = "JOURNAL",
 ) -> Starlette:
     """
     The app of a journal: all that can be asked, and nothing that can be done.
@@ -126,22 +137,22 @@ def recorded_app(
         reader: What reads the journal; its owner may run meanwhile.
         token: See `create_app`.
         hosts: See `create_app`.
+        journal: What commands call it, such as its path.
 
     Raises:
         JournalError: It cannot be read.
         InvalidTaskError: See `create_app`.
     """
     signals = Signals(lambda *_: None)
-    last = reader.last
-    board = Board(signals, _until(last, reader.happened()))
+    board = Board(signals, reader)
     feed = Feed(signals, reader)
-    follower = _Follower(reader, signals, last)
+    follower = _Follower(reader, signals, board.past)
     asked = cast("TaskOrchestrator", Recorded(reader))
-    page = Page(asked, board, live=False)
+    page = Page(lambda: asked, lambda: board, journal=journal)
 
     def close() -> None:
         follower.close()
-        page.close()
+        board.close()
         feed.close()
 
     return make_app(
@@ -155,13 +166,6 @@ def recorded_app(
         hosts=hosts,
         close=close,
     )
-
-
-def _until(last: int, events: Iterable[Event]) -> Iterator[Event]:
-    for event in events:
-        if event.seq > last:
-            return
-        yield event
 
 
 def _questions(operations: Iterable[Operation]) -> list[Operation]:

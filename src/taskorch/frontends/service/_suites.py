@@ -28,6 +28,7 @@ from taskorch.errors import (
 from taskorch.events import AgentLost, AgentReturned
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
+from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK
@@ -35,6 +36,7 @@ from taskorch.frontends.service._health import metrics, probe
 from taskorch.frontends.service._metrics import exposition
 from taskorch.frontends.service._openapi import PROBLEM
 from taskorch.frontends.service._operations import TEXT, Operation, asked, listed
+from taskorch.frontends.service._page import Page
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.suite._elsewhere import OWN, admit, join
@@ -155,6 +157,7 @@ class SuiteRuns:
         #: Of the run that there is, or was last in this life.
         self._orch: TaskOrchestrator | None = None
         self._feed: Feed | None = None
+        self._board: Board | None = None
         self._names: frozenset[str] = frozenset()
         self._states: Mapping[str, TaskState] = {}
         self._doers: Mapping[str, str] = {}
@@ -188,7 +191,7 @@ class SuiteRuns:
             self._thread = thread
             self._status, self._name, self._error = "running", wanted.name, None
             self._states, self._names, self._doers = {}, frozenset(), {}
-            self._orch, self._feed = None, None
+            self._orch, self._feed, self._board = None, None, None
 
     def refuse(self, problem: Problem) -> None:
         """Note, for requests of the status, that a run was refused."""
@@ -224,9 +227,9 @@ class SuiteRuns:
 
         def begun(orch: TaskOrchestrator, suite: Suite) -> None:
             journal = JournalReader(RunFolder(self.folder).journal)
-            feed = Feed(orch.signals, journal)
+            feed, board = Feed(orch.signals, journal), Board(orch.signals, journal)
             with self._lock:
-                self._orch, self._feed = orch, feed
+                self._orch, self._feed, self._board = orch, feed, board
                 self._names = frozenset(part.id for part in parts_of(suite))
                 is_ending = self._is_ending
             if is_ending:
@@ -323,9 +326,11 @@ class SuiteRuns:
     def close(self) -> None:
         """End the streams of those who follow the run."""
         with self._lock:
-            feed = self._feed
+            feed, board = self._feed, self._board
         if feed is not None:
             feed.close()
+        if board is not None:
+            board.close()
 
     # -- asking --------------------------------------------------------------------
 
@@ -363,6 +368,16 @@ class SuiteRuns:
         """
         with self._lock:
             return _begun(self._feed)
+
+    def board(self) -> Board:
+        """
+        What the page shows of the same run.
+
+        Raises:
+            Problem: None has begun in this life of the service.
+        """
+        with self._lock:
+            return _begun(self._board)
 
     @property
     def is_ready(self) -> bool:
@@ -487,6 +502,10 @@ def suite_app(
         *runs.agents.operations(),
         metrics(runs.metrics),
         *(_of_run(runs, operation) for operation in of_run),
+        *(
+            each if each.is_open else _of_run(runs, each)
+            for each in Page(runs.orchestrator, runs.board).operations()
+        ),
     ]
 
     def close() -> None:

@@ -1,5 +1,5 @@
 // What all pages share: the token, requests, the parts of the page, and which is shown.
-import { VIEWS, TITLES } from "/page/views.js";
+import { LIVE, TITLES, VIEWS } from "/page/views.js";
 
 const main = document.getElementById("main");
 const notice = document.getElementById("notice");
@@ -21,6 +21,7 @@ export class Refused extends Error {
   constructor(status, said) {
     super(said.detail || said.title || `the server answered ${status}`);
     this.status = status;
+    this.code = said.code || "";
     this.hint = said.hint || "";
   }
 }
@@ -79,11 +80,24 @@ function routeOf() {
   };
 }
 
+let drawn = "";
 function showNav(view) {
-  const links = Object.entries(TITLES).map(([name, title]) =>
-    el("a", { href: href(name), "aria-current": name === view ? "page" : null }, title));
-  document.getElementById("nav").replaceChildren(...links);
+  const asked = last?.questions || 0;
+  const now = `${view} ${asked} ${last?.live}`;
+  if (now === drawn) return;
+  drawn = now;
+  const nav = document.getElementById("nav");
+  const focused = nav.contains(document.activeElement) ? document.activeElement.id : "";
+  nav.replaceChildren(...Object.entries(TITLES)
+    .filter(([name]) => last?.live !== false || !LIVE.includes(name))
+    .map(([name, title]) => el("a", {
+      id: `to-${name}`, href: href(name), "aria-current": name === view ? "page" : null,
+    }, name === "questions" && asked ? `${title} (${asked})` : title)));
+  if (focused) document.getElementById(focused)?.focus();
 }
+
+// What changes with everything that happens.
+export const news = () => last ? `${last.board} ${last.heard}` : "";
 
 function askToken() {
   const field = el("input", { id: "token", type: "password", autocomplete: "off", required: true });
@@ -120,10 +134,30 @@ async function show() {
   } catch (error) {
     if (mine === epoch) fail(error);
   }
+  if (mine === epoch) main.dataset.shown = location.hash;
+}
+
+// A suite that is served, and of which no run has begun.
+function offerRun() {
+  const button = el("button", {
+    id: "do-run",
+    onclick: async () => {
+      button.disabled = true;
+      try {
+        await ask("/api/v1/execute-suite", { method: "POST", body: {} });
+        say("The run begins.");
+      } catch (error) {
+        say(`${error.message} ${error.hint}`);
+        button.disabled = false;
+      }
+    },
+  }, "Run the suite");
+  main.replaceChildren(el("h1", {}, "No run of the suite has begun yet"), button);
 }
 
 export function fail(error) {
   if (error instanceof Refused && error.status === 401) return askToken();
+  if (error instanceof Refused && error.code === "no_run") return offerRun();
   main.replaceChildren(el("h1", {}, "That did not work"),
     el("p", { role: "alert" }, error.message), el("p", {}, error.hint || ""));
 }
@@ -132,23 +166,52 @@ export function fail(error) {
 // that was started anew or a tab that slept only means that the next answer is the whole.
 async function follow() {
   let away = 0;
+  let awake = Date.now();
+  let slept = 0;
+  const look = () => {
+    const minutes = Math.round((Date.now() - awake) / 60000);
+    if (minutes >= 2) slept = minutes;
+    awake = Date.now();
+  };
   for (;;) {
+    look();
     const began = performance.now();
     try {
-      const query = last ? `?after=${last.heard}&wait=20` : "";
+      const query = last ? `?board=${last.board}&after=${last.heard}&wait=20` : "";
       const said = await ask(`/api/v1/board${query}`);
-      if (away) say("");
-      else if (last && said.heard < last.heard) say("The server was started anew; this is what it has now.");
+      look();
+      const isOther = last && said.board !== last.board;
+      const isBack = away && !shown;
+      if (isOther) say("The server was started anew, or a new run has begun: all is loaded again.");
+      else if (slept) say(`This page was asleep for ${slept} minutes: all is loaded again.`);
+      else if (away) say("");
       away = 0;
       last = said;
       const state = document.getElementById("health");
-      state.textContent = said.live ? said.health.status : "recorded";
-      state.className = `state ${said.health.status}`;
-      if (!document.hidden) shown?.update?.(said);
+      const is = !said.live ? "recorded" : said.health.live ? said.health.status : "ended";
+      state.textContent = is;
+      state.className = `state ${is}`;
+      if (isOther || isBack || slept) show();
+      else if (shown) {
+        showNav(routeOf().view);
+        if (!document.hidden) shown.update?.(said);
+      }
+      slept = 0;
     } catch (error) {
       if (error instanceof Refused && error.status === 401) {
         askToken();
         await new Promise((go) => addEventListener("token", go, { once: true }));
+      }
+      if (error instanceof Refused && error.code === "no_run") {
+        last = null;
+        if (shown || !document.getElementById("do-run")) {
+          shown?.stop?.();
+          shown = null;
+          offerRun();
+        }
+        away = 1;
+        await pause(1000);
+        continue;
       }
       away += 1;
       if (away > 1) say(`The server does not answer (${error.message}). What is shown may be old; it is asked again.`);
@@ -156,6 +219,20 @@ async function follow() {
     }
     await pause(Math.max(0, 100 - (performance.now() - began)));
   }
+}
+
+// The task of this id, or those whose ids have it in them.
+async function find(text) {
+  if (!text) return;
+  if (!text.includes("*")) {
+    try {
+      await ask(`/api/v1/tasks/${encodeURIComponent(text)}`);
+      return go("task", text);
+    } catch (error) {
+      if (!(error instanceof Refused) || ![404, 410].includes(error.status)) return fail(error);
+    }
+  }
+  go("tasks", "", { id: text.includes("*") ? text : `*${text}*` });
 }
 
 const pause = (ms) => new Promise((go) => setTimeout(go, ms));
@@ -173,9 +250,7 @@ document.addEventListener("visibilitychange", () => {
 });
 document.getElementById("search").addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = new FormData(event.target).get("wanted").trim();
-  if (text.includes("*")) go("tasks", "", { id: text });
-  else if (text) go("task", text);
+  find(new FormData(event.target).get("wanted").trim());
 });
 show();
 follow();

@@ -1,13 +1,17 @@
 // One function for each page: `(route, latest numbers) -> { parts, update, stop }`.
-import { ask, el, fail, go, href, Refused, say } from "/page/page.js";
+import { ask, el, fail, go, href, news, Refused, say } from "/page/page.js";
 
 export const TITLES = {
-  "": "Overview", tasks: "Tasks", timeline: "Timeline", workflows: "Workflows",
-  agents: "Agents and resources", questions: "Questions", schedules: "Schedules", events: "Events",
+  "": "Overview", tasks: "Tasks", timeline: "Timeline", workflows: "Workflows", agents: "Agents and resources",
+  questions: "Questions", schedules: "Schedules", metrics: "Metrics", events: "Events",
 };
+// Those that a journal alone cannot fill.
+export const LIVE = ["workflows", "agents", "questions", "schedules"];
 const STATES = ["running", "queued", "pending", "retrying", "blocked", "suspended",
   "completed", "failed", "cancelled"];
-const FILTERS = [["id", "Id, with *"], ["type", "Type"], ["agent", "Agent"], ["owner", "Owner"], ["error", "Error"]];
+// The names of TaskFilter, but for the state.
+const FILTERS = [["id", "Id, with *"], ["type", "Type"], ["agent", "Agent"], ["owner", "Owner"],
+  ["metadata", "Metadata, as JSON"], ["since", "Since: seconds ago, or a date"], ["older_than", "Seconds in this state"]];
 
 // -- texts ------------------------------------------------------------------------
 
@@ -21,6 +25,10 @@ function when(given) {
   const moment = new Date(typeof given === "number" ? given * 1000 : given);
   return el("time", { datetime: moment.toISOString() }, moment.toLocaleString());
 }
+const share = (part) => part === null || part === undefined ? "–" : `${(100 * part).toFixed(1).replace(/\.0$/, "")} %`;
+const amount = (number) => Number.isInteger(number) ? count(number) : String(Number(number).toPrecision(6) * 1);
+const section = (title, part) => [el("h2", {}, title), part];
+const meter = (used, most, words) => el("meter", { min: 0, max: most || 1, value: Math.min(used, most || 1), "aria-label": words });
 const taskLink = (id) => el("a", { href: href("task", id), class: "name", dir: "auto" }, id.length > 300 ? `${id.slice(0, 300)}…` : id);
 
 function lasting(seconds) {
@@ -43,11 +51,16 @@ function table(heads, rows, empty) {
         el("td", { class: numbers[i] ? "number" : null }, cell)))))));
 }
 
-function every(ms, work) {
+// Does *work* each *ms*, if there was news since, or *always* says so.
+function every(ms, work, always = () => false) {
   let stopped = false;
   let timer = null;
+  let seen = news();
+  let at = Date.now();
   const run = async () => {
-    if (!document.hidden) {
+    if (!document.hidden && (news() !== seen || always() || Date.now() - at > 15000)) {
+      seen = news();
+      at = Date.now();
       try {
         await work();
       } catch (error) {
@@ -56,9 +69,32 @@ function every(ms, work) {
     }
     if (!stopped) timer = setTimeout(run, ms);
   };
-  run();
+  timer = setTimeout(run, ms);
   return () => { stopped = true; clearTimeout(timer); };
 }
+
+// A button that asks the server to do something, and then shows what has become of it.
+function act(words, verb, send, after, more = {}) {
+  return el("button", {
+    id: `do-${verb}`,
+    type: "button",
+    ...more,
+    onclick: async (event) => {
+      const button = event.currentTarget;
+      if (button.disabled) return;
+      button.disabled = true; // a second click changes nothing
+      try {
+        const said = await send();
+        say(said?.changed === false ? "There was nothing to change." : "");
+        await after(said);
+      } catch (failed) {
+        say(`${failed.message} ${failed.hint || ""}`);
+      }
+      button.disabled = false;
+    },
+  }, words);
+}
+const post = (path, body = {}) => ask(path, { method: "POST", body });
 
 // Refills a part only when what it shows has changed: the focus and the reader's place stay.
 function keeper(part) {
@@ -116,41 +152,93 @@ function drawRates(canvas, rates) {
 
 async function overviewPage() {
   const tiles = el("div", { class: "tiles" });
-  const rates = canvasOf(120, "Tasks that ended in each of the last 120 seconds");
+  const asked = el("div");
+  const rates = canvasOf(120, "Tasks that ended in each of the last 120 seconds; said in words below");
   const ended = el("p", { class: "quiet" });
+  const runs = el("div");
+  const full = el("div");
   const types = el("div");
   const causes = el("div");
   const checks = el("div");
-  const keep = [tiles, causes, types, checks].map(keeper);
+  const keep = [tiles, causes, types, checks, full, asked, runs].map(keeper);
+  let live = false;
+  let drawnAt = 0;
+  const load = async () => {
+    if (!live) return;
+    const [{ workflow_ids: ids }, { alerts }] = await Promise.all([ask("/api/v1/workflows"), ask("/api/v1/alerts")]);
+    const latest = ids.slice(-5).reverse();
+    const all = await Promise.all(latest.map((id) => ask(`/api/v1/workflows/${encodeURIComponent(id)}`)));
+    keep[6]([all, alerts], () => [...alertsOf(alerts), ...(all.length ? section("Progress", progressOf(all)) : [])]);
+  };
   return {
-    parts: [el("h1", {}, "Overview"), tiles, el("h2", {}, "Ended, a second"), rates, ended,
-      el("h2", {}, "Failures by cause"), causes, el("h2", {}, "Types of tasks"), types,
-      el("h2", {}, "Health"), checks],
+    parts: [el("h1", {}, "Overview"), tiles, asked, el("h2", {}, "Ended, a second"), rates, ended, runs,
+      ...section("Saturation", full), ...section("Failures by cause", causes), ...section("Types of tasks", types),
+      ...section("Health", checks)],
+    stop: every(1000, load, () => live && !runs.firstChild),
     update(said) {
+      live = said.live;
       const numbers = said.statistics;
       keep[0](numbers.state_machine, () => STATES.map((each) =>
-        el("a", { class: "tile", href: href("tasks", "", { state: each }) },
-          state(each), el("b", { id: `count-${each}`, "data-heard": said.heard }, count(numbers.state_machine[each])))));
-      drawRates(rates, said.rates);
+        el("a", { class: "tile", id: `tile-${each}`, href: href("tasks", "", { state: each }) },
+          state(each), el("b", { id: `count-${each}` }, count(numbers.state_machine[each])))));
+      tiles.dataset.heard = said.heard;
+      keep[5](said.questions, () => !said.questions ? [] : el("p", {}, el("a", { href: href("questions") },
+        said.questions === 1 ? "One question waits for an answer." : `${count(said.questions)} questions wait for an answer.`)));
+      // A picture of seconds needs no more than four a second.
+      if (performance.now() - drawnAt > 250) {
+        drawnAt = performance.now();
+        drawRates(rates, said.rates);
+      }
       const minute = said.rates.slice(-60);
       const [good, bad] = [0, 1].map((i) => minute.reduce((sum, each) => sum + each[i], 0));
       ended.textContent = `In the last minute ${count(good)} completed and ${count(bad)} failed; ` +
-        `${count(numbers.queue.processing)} run, ${count(numbers.queue.queued)} are queued.`;
+        `${count(numbers.queue.processing)} run, ${count(numbers.queue.queued)} are queued` +
+        `${numbers.queue.oldest ? `, the oldest for ${lasting(numbers.queue.oldest)}` : ""}. ` +
+        `${count(numbers.retries.scheduled)} were tried again, of which ${count(numbers.retries.recovered)} recovered.`;
+      const busy = Object.entries(numbers.agents).filter(([, each]) => each.max_concurrency)
+        .map(([agent, each]) => [`agent ${agent}: slots`, each.running, each.max_concurrency]);
+      const pools = Object.entries(numbers.resources).map(([pool, each]) => [pool, each.used, each.total]);
+      const most = [...busy, ...pools].sort((a, b) => b[1] / (b[2] || 1) - a[1] / (a[2] || 1)).slice(0, 20);
+      keep[4](most, () => table(["What", "In use", "#Used", "#There is"], most.map(([what, used, total]) =>
+        [name(what), meter(used, total, `${what}: used`), amount(used), amount(total)]),
+      "Nothing has a limit: there are neither pools nor agents with slots."));
       keep[1](numbers.failures, () => table(["Cause", "#Tasks"],
         Object.entries(numbers.failures).sort((a, b) => b[1] - a[1]).slice(0, 50)
           .map(([cause, many]) => [el("a", { href: href("tasks", "", { state: "failed" }) }, cause), count(many)]),
         "Nothing has failed."));
-      keep[2](Object.entries(numbers.types).slice(0, 100), () => table(
-        ["Type", "#Completed", "#Failed", "#Median", "#95 of 100"],
-        Object.entries(numbers.types).slice(0, 100).map(([type, each]) => [
+      const some = Object.entries(numbers.types).slice(0, 100);
+      keep[2](some, () => table(
+        ["Type", "#Completed", "#Failed", "#Median", "#95 of 100", "Errors"],
+        some.map(([type, each]) => [
           el("a", { href: href("tasks", "", { type }), class: "name", dir: "auto" }, type),
-          count(each.completed), count(each.failed), lasting(each.running?.p50), lasting(each.running?.p95)]),
+          count(each.completed), count(each.failed), lasting(each.running?.p50), lasting(each.running?.p95),
+          name(Object.entries(each.failures || {}).map(([error, many]) => `${error}: ${count(many)}`).join(", "))]),
         "No task has come yet."));
       keep[3](said.health.checks, () => table(["Component", "State", "Detail"],
         said.health.checks.map((each) => [each.component, state(each.status), each.detail]), ""));
     },
   };
 }
+
+const alertsOf = (alerts) => {
+  const found = alerts.filter((each) => each.state === "firing" || each.state === "pending");
+  return found.length ? section("Alerts", table(["Alert", "Of", "State", "Severity", "Since", "Measured", "What is done"],
+    found.map((each) => [each.name, name(each.subject || "all"), state(each.state), each.severity, when(each.since),
+      name(each.message), each.action || "–"]), "")) : [];
+};
+
+// Each phase of each run, or the run itself if it has none.
+const progressOf = (runs) => table(["Run", "Phase", "#Total", "#Completed", "Share", "#Running", "#Blocked", "State"],
+  runs.flatMap((run) => {
+    const link = el("a", { href: href("workflows", run.workflow_id), class: "name", dir: "auto" }, run.workflow_id);
+    const phases = Object.values(run.phases || {});
+    const total = Object.keys(run.tasks).length;
+    const rows = phases.length ? phases : [{ name: "–", total, completed: run.counts.completed || 0,
+      running: run.counts.running || 0, blocked: run.counts.blocked || 0, state: run.pause || run.state }];
+    return rows.map((each, i) => [i ? "" : link, name(each.name), count(each.total), count(each.completed),
+      [meter(each.completed, each.total, `${run.workflow_id}, ${each.name}: completed`), ` ${each.total ? Math.floor(100 * each.completed / each.total) : 100} %`],
+      count(each.running), count(each.blocked), state(each.verdict || each.state)]);
+  }), "");
 
 // -- tasks ------------------------------------------------------------------------
 
@@ -159,7 +247,7 @@ async function tasksPage(route) {
   const found = el("div");
   const keep = keeper(found);
   const fields = FILTERS.map(([key, words]) => el("label", { class: "field", for: `by-${key}` }, words,
-    el("input", { id: `by-${key}`, name: key, value: query[key] || "" })));
+    el("input", { id: `by-${key}`, name: key, value: query[key] || "", autocomplete: "off" })));
   const states = el("select", { id: "by-state", name: "state" }, el("option", { value: "" }, "any"),
     STATES.map((each) => el("option", { value: each, selected: each === query.state }, each)));
   const form = el("form", {
@@ -172,7 +260,13 @@ async function tasksPage(route) {
   const load = async () => {
     const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
     asked.set("limit", "100");
-    const said = await ask(`/api/v1/tasks?${asked}`);
+    let said = null;
+    try {
+      said = await ask(`/api/v1/tasks?${asked}`);
+    } catch (error) {
+      if (!(error instanceof Refused) || ![400, 422].includes(error.status)) throw error;
+      return keep(error.message, () => el("p", { role: "alert" }, `${error.message} ${error.hint}`));
+    }
     keep(said, () => {
       const more = said.next ? el("p", {}, el("a", { href: href("tasks", "", { ...query, cursor: said.next }) }, "Later ones")) : null;
       return [table(["Task", "Type", "State", "Agent", "#Attempts", "Submitted", "Error"],
@@ -191,64 +285,74 @@ const errorLine = (task) => task.error ? (typeof task.error === "string" ? task.
 async function taskPage(route) {
   const id = encodeURIComponent(route.id);
   const path = `/api/v1/tasks/${id}`;
-  const facts = el("div");
-  const why = el("div");
-  const history = el("div");
-  const error = el("div");
+  const parts = Array.from({ length: 7 }, () => el("div"));
+  const [buttons, facts, why, error, spans, history, form] = parts;
+  const keep = parts.map(keeper);
   const log = el("pre", { tabindex: "0", "aria-label": "Output" });
   const logHead = el("h2", { hidden: true }, "Output");
-  const buttons = el("div", { class: "row" });
+  buttons.className = "row";
   log.hidden = true;
-  const keep = [facts, why, history, error, buttons].map(keeper);
-  let live = true;
-  const act = (words, verb, body) => el("button", {
-    id: `do-${verb}`,
-    onclick: async (event) => {
-      event.target.disabled = true; // a second click changes nothing
-      try {
-        const said = await ask(`${path}/${verb}`, { method: "POST", body });
-        say(said.changed === false ? "There was nothing to change." : "");
-        await load();
-      } catch (failed) {
-        say(`${failed.message} ${failed.hint || ""}`);
-      }
-      event.target.disabled = false;
-    },
-  }, words);
+  let board = null;
+  let running = false;
   let next = null;
+  const button = (words, verb, body = {}, id = verb) => act(words, id, () => post(`${path}/${verb}`, body), load);
   const load = async () => {
-    const task = await ask(path);
-    keep[0](task, () => {
-      const rows = [["State", state(task.state)], ["Type", name(task.type)], ["Agent", name(task.agent_id || "–")],
+    const [task, said] = await Promise.all([ask(path), ask(`${path}/explanation`).catch(() => null)]);
+    running = task.state === "running";
+    const live = board?.live !== false && board?.health.live !== false;
+    // What blocks it is a task, or the word for something else that explains itself.
+    const kinds = (said?.blockers || []).map((each) => each.kind);
+    keep[1]([task, board?.journal, kinds], () => {
+      const rows = [["State", [state(task.state), task.label && task.label !== task.state ? ` (${task.label})` : ""]], ["Type", name(task.type)],
+        ["Agent", task.agent_id ? el("a", { href: href("agents"), class: "name", dir: "auto" }, task.agent_id) : "–"],
         ["Attempts", count(task.attempts)], ["Priority", String(task.priority)], ["Owner", name(task.owner || "–")],
-        ["Submitted", when(task.submitted)], ["Started", when(task.started)], ["Ended", when(task.ended)]];
+        ["Submitted", when(task.submitted)], ["Started", when(task.started)], ["Ended", when(task.ended)],
+        ["Took", lasting(task.duration)]];
+      const holds = Object.entries(task.allocation || {}).map(([what, many]) => `${amount(many)} ${what}`).join(", ");
+      if (holds) rows.push(["Holds", name(holds)]);
+      if (task.stopping) rows.push(["Stops", name(task.stopping)]);
       if (task.stale) rows.push(["Stale", "what it depends on was run again since"]);
       if (task.progress !== null && task.progress !== undefined) rows.push(["Progress", name(JSON.stringify(task.progress))]);
-      if (task.blocked_by?.length) rows.push(["Blocked by", task.blocked_by.map((each) => [taskLink(each), " "])]);
-      rows.push(["Again, by hand", el("code", {}, `taskorch rerun ${location.origin} ${route.id}`)]);
+      if (Object.keys(task.metadata || {}).length) rows.push(["Metadata", name(JSON.stringify(task.metadata))]);
+      if (task.blocked_by?.length) rows.push(["Blocked by", task.blocked_by.map((each) => [kinds.includes(each) ? each : taskLink(each), " "])]);
+      if (task.log_path) rows.push(["Output in", el("code", {}, task.log_path)]);
+      rows.push(["Again, by hand", el("code", {}, `taskorch rerun ${board?.journal || location.origin} ${route.id}`)],
+        ["Its events", el("a", { href: href("events", "", { task: route.id }) }, "as they came")]);
       return el("dl", {}, rows.map(([word, value]) => [el("dt", {}, word), el("dd", {}, value)]));
     });
     const over = ["completed", "failed", "cancelled"].includes(task.state);
-    keep[4]([task.state, live], () => live ? [
-      over ? null : act("Cancel", "cancel", {}),
-      over || task.state === "suspended" ? null : act("Suspend", "suspend", {}),
-      task.state === "suspended" ? act("Resume", "resume", {}) : null,
-      over ? act("Run again", "rerun", {}) : null,
-      task.state === "blocked" ? act("Retry", "decision", { verdict: "retry" }) : null,
-      task.state === "blocked" ? act("Give up", "decision", { verdict: "fail" }) : null,
+    const isHeld = (said?.blockers || []).some((each) => each.remedies?.some((remedy) => remedy.kind === "decide"));
+    const isAsked = !over && live && (board?.questions || task.type === "question")
+      ? (await ask("/api/v1/questions").catch(() => ({ questions: [] }))).questions.filter((each) =>
+        each.id === route.id || each.details?.tasks?.includes?.(route.id)) : [];
+    keep[0]([task.state, live, isAsked.length, isHeld], () => live ? [
+      over ? null : button("Cancel", "cancel"),
+      over || task.state === "suspended" ? null : button("Suspend", "suspend"),
+      task.state === "suspended" ? button("Resume", "resume") : null,
+      over ? button("Run again", "rerun") : null,
+      isHeld && !isAsked.length ? button("Retry", "decision", { verdict: "retry" }, "retry") : null,
+      isHeld && !isAsked.length ? button("Give up", "decision", { verdict: "fail" }, "fail") : null,
     ].filter(Boolean) : []);
-    keep[2](task.history, () => table(["When", "State", "Why"], (task.history || []).map((each) =>
-      [when(each.at), state(each.state), name(String(each.reason || ""))]), "Nothing yet."));
+    keep[6](isAsked, () => isAsked.map((each) => questionForm(each, load)));
+    keep[4]([task.history, Math.floor((board?.now || 0) / 5)], () => spansOf(task, board?.now || Date.now() / 1000));
+    keep[5]([task.history, task.earlier_errors, task.recovery_attempts, task.late_results], () => [
+      table(["When", "State", "Why"], (task.history || []).map((each) =>
+        [when(each.at), state(each.label || each.state), name(String(each.detail || ""))]), "Nothing yet."),
+      ...tried("Earlier errors", ["#Attempt", "Error", "Where"], Object.entries(task.earlier_errors || {}).map(([number, each]) =>
+        [number, name(`${each.type}: ${each.message}`), name(each.where || "")])),
+      ...tried("Tried to mend it", ["#Attempt", "What", "Came to"], (task.recovery_attempts || []).map((each) =>
+        [each.attempt, name(`${each.action} (${each.kind})`), name(`${each.result} ${each.message}`)])),
+      ...tried("Results that came too late", ["#Attempt", "Result"], Object.entries(task.late_results || {}).map(([number, each]) =>
+        [number, name(JSON.stringify(each))]))]);
     if (over) {
       const result = await ask(`${path}/result`).catch(() => null);
       keep[3](result, () => !result ? [] : result.error
-        ? [el("h2", {}, "Error"), el("p", { class: "state failed" }, `${result.error.type}: ${result.error.message}`),
+        ? [el("h2", {}, "Error"), el("p", { class: "state failed name" }, `${result.error.type}: ${result.error.message}`),
           result.error.hint ? el("p", {}, result.error.hint) : null, result.error.where ? el("p", {}, result.error.where) : null,
           result.error.traceback ? el("pre", { tabindex: "0", "aria-label": "Traceback" }, textOf(result.error.traceback)) : null].filter(Boolean)
-        : [el("h2", {}, "Result"), el("pre", { tabindex: "0", "aria-label": "Result" }, textOf(result.result).slice(0, 20000))]);
-    }
-    const said = await ask(`${path}/explanation`).catch(() => null);
-    keep[1](said?.text, () => said ? [el("h2", {}, "Why"), el("p", { class: "name" }, said.text)] : []);
+        : [el("h2", {}, "Result"), el("pre", { tabindex: "0", "aria-label": "Result" }, String(textOf(result.result)).slice(0, 20000))]);
+    } else keep[3](null, () => []);
+    keep[2](said?.text, () => said ? [el("h2", {}, "Why"), el("p", { class: "name lines" }, said.text)] : []);
     const part = await ask(`${path}/log${next === null ? "" : `?after=${next}`}`).catch(() => null);
     if (part?.there) {
       if (next === null || part.next < next) log.textContent = "";
@@ -260,12 +364,37 @@ async function taskPage(route) {
     }
   };
   await load();
-  const stop = every(1000, load);
   return {
-    parts: [el("h1", {}, "Task ", name(route.id)), buttons, facts, why, error, el("h2", {}, "History"), history, logHead, log],
-    stop,
-    update(said) { live = said.live; },
+    parts: [el("h1", {}, "Task ", name(route.id)), buttons, form, facts, why, error, ...section("Spans", spans), ...section("History", history), logHead, log],
+    stop: every(1000, load, () => running),
+    update(said) {
+      const first = board === null;
+      board = said;
+      if (first) load().catch(() => {});
+    },
   };
+}
+
+const tried = (title, heads, rows) => rows.length ? [el("h3", {}, title), table(heads, rows, "")] : [];
+
+// How long it was in each state, one below the other, on one scale.
+function spansOf(task, now) {
+  const steps = task.history || [];
+  if (!steps.length) return el("p", {}, "Nothing yet.");
+  const isOver = ["completed", "failed", "cancelled"].includes(task.state);
+  const begin = steps[0].at;
+  const end = isOver ? steps[steps.length - 1].at : Math.max(now, steps[steps.length - 1].at);
+  const scale = 100 / Math.max(1e-9, end - begin);
+  let attempt = 0;
+  return table(["What", "After", "Took", "Picture"], steps.slice(0, isOver ? -1 : undefined).map((step, i) => {
+    const until = steps[i + 1]?.at ?? end;
+    const bar = el("span", { class: `span ${step.state}` });
+    bar.style.marginInlineStart = `${(step.at - begin) * scale}%`;
+    bar.style.width = `${Math.max(0.5, (until - step.at) * scale)}%`;
+    if (step.state === "running") attempt += 1;
+    return [step.state === "running" ? `attempt ${attempt}` : step.state, lasting(step.at - begin), lasting(until - step.at),
+      el("span", { class: "spans", "aria-hidden": "true" }, bar)];
+  }), "It ended as it came.");
 }
 
 const textOf = (value) => typeof value === "string" ? value : Array.isArray(value) && value.every((v) => typeof v === "string") ? value.join("") : JSON.stringify(value, null, 2);
@@ -342,7 +471,7 @@ async function timelinePage(route) {
     return [mark, `${each}  `];
   }));
   setTimeout(() => load().catch(fail), 0);
-  const stop = until ? () => {} : every(1000, load);
+  const stop = until ? () => {} : every(1000, load, () => said?.rectangles.some((each) => each[4] === 0));
   const resized = () => said && load().catch(() => {});
   addEventListener("resize", resized);
   return {
@@ -377,27 +506,15 @@ async function oneWorkflow(id) {
   const list = el("div");
   const phases = el("div");
   const keep = [words, picture, list, phases].map(keeper);
-  const act = (text, verb) => el("button", {
-    id: `do-${verb}`,
-    onclick: async (event) => {
-      event.target.disabled = true;
-      try {
-        await ask(`${path}/${verb}`, { method: "POST", body: {} });
-        await load();
-      } catch (failed) {
-        say(`${failed.message} ${failed.hint || ""}`);
-      }
-      event.target.disabled = false;
-    },
-  }, text);
+  const button = (text, verb) => act(text, verb, () => post(`${path}/${verb}`), load);
   const load = async () => {
     const said = await ask(path);
     keep[0](said.text, () => said.text);
     keep[2](said.tasks, () => table(["Task", "State"], Object.entries(said.tasks).slice(0, 2000).map(([task, each]) =>
       [taskLink(`${id}/${task}`), state(each)]), "It has no tasks."));
-    keep[3](said.phases, () => Object.keys(said.phases || {}).length ? [el("h2", {}, "Phases"),
-      table(["Phase", "State", "#Completed", "Verdict"], Object.values(said.phases).map((each) =>
-        [name(each.name), state(each.state), `${each.completed} of ${each.total}`, each.verdict || "–"]), "")] : []);
+    const open = said.asks.length ? (await ask("/api/v1/questions")).questions.filter((each) => each.id.startsWith(`${id}/`)) : [];
+    keep[3]([said.phases, open], () => [...(Object.keys(said.phases || {}).length ? section("Phases", progressOf([said])) : []),
+      ...open.map((each) => questionForm(each, load))]);
     const drawn = await ask(`${path}/picture`).catch(() => null);
     keep[1](drawn?.svg, () => {
       if (!drawn?.svg) return "There is no picture of it.";
@@ -409,8 +526,8 @@ async function oneWorkflow(id) {
   };
   await load();
   return {
-    parts: [el("h1", {}, "Run ", name(id)), el("div", { class: "row" }, act("Pause", "pause"), act("Resume", "resume"),
-      act("Cancel", "cancel"), act("Run what failed again", "restart")), words, picture, phases, el("h2", {}, "Tasks"), list],
+    parts: [el("h1", {}, "Run ", name(id)), el("div", { class: "row" }, button("Pause", "pause"), button("Resume", "resume"),
+      button("Cancel", "cancel"), button("Run what failed again", "restart")), words, picture, phases, el("h2", {}, "Tasks"), list],
     stop: every(1000, load),
   };
 }
@@ -420,67 +537,88 @@ async function oneWorkflow(id) {
 async function agentsPage() {
   const agents = el("div");
   const pools = el("div");
-  const keep = [agents, pools].map(keeper);
+  const quotas = el("div");
+  const alerts = el("div");
+  const keep = [agents, pools, quotas, alerts].map(keeper);
   const load = async () => {
-    const said = await ask("/api/v1/resources").catch(() => ({ pools: {}, quotas: [] }));
-    keep[1](said, () => table(["Pool", "Used", "#Amount", "#Total", "#Holders"], Object.entries(said.pools).map(([pool, each]) => [
-      name(pool), el("meter", { min: 0, max: each.total || 1, value: each.used, "aria-label": `${pool}: used` }),
-      count(each.used), count(each.total), count(Object.keys(each.holders || {}).length)]), "There are no pools."));
+    const [found, said, rules] = await Promise.all([ask("/api/v1/agents"), ask("/api/v1/resources"), ask("/api/v1/alerts")]);
+    keep[0](found.agents, () => [table(["Agent", "Kind", "State", "Why", "#Running", "#At most", "#Succeeds", "#Takes", "#Silent for", "Breakers", "Can do"],
+      found.agents.slice(0, 500).map((each) => [
+        el("a", { href: href("tasks", "", { agent: each.id }), class: "name", dir: "auto" }, each.id),
+        name(each.type ? `${each.kind} (${each.type})` : each.kind), state(each.status), name(each.health.reasons.join("; ") || "–"),
+        count(each.workload), each.slots === null ? "–" : count(each.slots), share(each.health.success_rate), lasting(each.health.latency),
+        lasting(each.health.heartbeat_age), name(Object.entries(each.health.breakers).map(([what, how]) => `${what || "all"}: ${how}`).join(", ") || "–"),
+        name(Object.entries(each.capabilities).map(([what, level]) => level === 1 ? what : `${what}:${level}`).join(", ") || "–")]),
+      "There is no agent."), found.agents.length > 500 ? el("p", {}, `${count(found.agents.length - 500)} more are not shown.`) : ""]);
+    keep[1](said.pools, () => table(["Pool", "In use", "#Used", "#There is"], Object.entries(said.pools).map(([pool, each]) => [
+      name(pool), meter(each.used, each.total, `${pool}: used`), amount(each.used), amount(each.total)]), "There are no pools."));
+    keep[2](said.quotas, () => table(["Quota of", "Limits", "Used", "#Running"], said.quotas.map(({ quota, used, running }) => [
+      name(["type", "owner", "workflow"].filter((each) => quota[each]).map((each) => `${each} ${quota[each]}`).join(", ") || "all"),
+      name([...Object.entries(quota.resources).map(([what, many]) => `${amount(many)} ${what}`),
+        quota.max_parallel === null ? null : `${quota.max_parallel} at once`,
+        quota.starts_per_second === null ? null : `${quota.starts_per_second} a second`].filter(Boolean).join(", ") + (quota.soft ? " (soft)" : "")),
+      name(Object.entries(used).map(([what, many]) => `${amount(many)} ${what}`).join(", ") || "–"), count(running)]), "There are no quotas."));
+    keep[3](rules, () => table(["Alert", "Of", "State", "Severity", "Since", "Measured", "What is done"], rules.alerts.map((each) => [
+      each.name, name(each.subject || "all"), state(each.state), each.severity, each.since ? when(each.since) : "–", name(each.message || "–"),
+      name(each.action || "–")]), rules.watched ? "There are no rules." : "No alerts are watched: the first use of orch.alerts begins it."));
   };
+  await load();
   return {
-    parts: [el("h1", {}, "Agents and resources"), el("h2", {}, "Agents"), agents, el("h2", {}, "Resources"), pools],
-    update(said) {
-      const found = said.statistics.agents;
-      keep[0](found, () => table(["Agent", "#Running", "#At most", "#Completed", "#Failed", "Health"],
-        Object.entries(found).slice(0, 1000).map(([agent, each]) => [
-          el("a", { href: href("tasks", "", { agent }), class: "name", dir: "auto" }, agent),
-          count(each.running), each.max_concurrency === null ? "–" : count(each.max_concurrency), count(each.completed),
-          count(each.failed), each.breaker ? String(each.breaker) : each.leaked ? `${each.leaked} slots are lost` : "ok"]),
-        "There is no agent."));
-    },
+    parts: [el("h1", {}, "Agents and resources"), ...section("Agents", agents), ...section("Resources against what there is", pools),
+      ...section("Quotas", quotas), ...section("Alerts", alerts)],
     stop: every(1000, load),
   };
 }
 
 // -- questions and schedules ------------------------------------------------------
 
+// One form for approvals, escalations and whatever else is asked.
+function questionForm(each, after) {
+  const field = (key, words, more = {}) => {
+    const input = el("input", { id: `${key}-${each.id}`, name: key, autocomplete: "off", ...more });
+    return [input, el("label", { class: "field", for: input.id }, words, input)];
+  };
+  const [by, byLabel] = field("by", "Your name", { required: true, value: sessionStorage.getItem("taskorch-name") || "" });
+  const [note, noteLabel] = field("note", "Note");
+  const [changes, changesLabel] = field("changes", "Changes, as JSON", { placeholder: '{"timeout": 600}' });
+  const about = [each.who ? `of ${each.who.join(", ")}` : "", each.quorum > 1 ? `${each.quorum} must agree` : "",
+    each.votes.length ? `so far: ${each.votes.map(([who, what]) => `${who}: ${what}`).join(", ")}` : "",
+    each.not_by.length ? `not by ${each.not_by.join(", ")}` : ""].filter(Boolean).join("; ");
+  return el("section", { "aria-label": each.text }, el("h2", {}, name(each.text)),
+    el("p", { class: "quiet" }, (each.details?.tasks || [each.id]).slice(0, 20).map((id) => [taskLink(id), " "]), "since ", when(each.asked_at),
+      each.due ? [", until ", when(each.due)] : "", about ? `; ${about}` : ""),
+    each.details ? el("pre", { tabindex: "0", "aria-label": "Details" }, textOf(each.details).slice(0, 5000)) : null,
+    el("form", {
+      class: "row",
+      onsubmit: async (event) => {
+        event.preventDefault();
+        const button = event.submitter;
+        button.disabled = true;
+        try {
+          const body = { choice: button.value, by: by.value };
+          if (note.value) body.note = note.value;
+          if (changes.value.trim()) body.changes = JSON.parse(changes.value);
+          sessionStorage.setItem("taskorch-name", by.value);
+          const said = await post(`/api/v1/tasks/${encodeURIComponent(each.id)}/answer`, body);
+          say(said.decided ? "" : "Your answer is kept; more are needed to decide it.");
+          await after();
+        } catch (failed) {
+          say(failed instanceof SyntaxError ? `The changes are no JSON: ${failed.message}` : `${failed.message} ${failed.hint || ""}`);
+        }
+        button.disabled = false;
+      },
+    }, byLabel, noteLabel, changesLabel, each.options.map((option) => el("button", { value: option }, option))));
+}
+
 async function questionsPage() {
   const list = el("div");
   const keep = keeper(list);
   const load = async () => {
-    const said = await ask("/api/v1/questions");
-    keep(said, () => said.questions.length ? said.questions.map(questionForm) : el("p", {}, "Nobody is asked anything."));
+    const { questions } = await ask("/api/v1/questions");
+    keep(questions, () => questions.length ? questions.map((each) => questionForm(each, load)) : el("p", {}, "Nobody is asked anything."));
   };
-  const questionForm = (each) => {
-    const key = each.question_id ?? each.task_id ?? each.id;
-    const by = el("input", { id: `by-${key}`, name: "by", required: true, autocomplete: "username" });
-    const note = el("input", { id: `note-${key}`, name: "note" });
-    return el("section", { "aria-label": each.text || key }, el("h2", {}, name(each.text || key)),
-      el("p", { class: "quiet" }, taskLink(key)),
-      el("form", {
-        class: "row",
-        onsubmit: async (event) => {
-          event.preventDefault();
-          event.submitter.disabled = true;
-          try {
-            const body = { choice: event.submitter.value, by: by.value };
-            if (note.value) body.note = note.value;
-            await ask(`/api/v1/questions/${encodeURIComponent(key)}/answer`, { method: "POST", body });
-            say("");
-            await load();
-          } catch (failed) {
-            say(`${failed.message} ${failed.hint || ""}`);
-            event.submitter.disabled = false;
-          }
-        },
-      }, el("label", { class: "field", for: by.id }, "Your name", by), el("label", { class: "field", for: note.id }, "Note", note),
-      (each.options || []).map((option) => el("button", { value: option }, option))));
-  };
-  await load().catch((error) => {
-    if (!(error instanceof Refused) || error.status !== 404) throw error;
-    list.replaceChildren(el("p", {}, "This service has no questions."));
-  });
-  return { parts: [el("h1", {}, "Questions"), list], stop: every(2000, load) };
+  await load();
+  return { parts: [el("h1", {}, "Questions"), list], stop: every(1000, load) };
 }
 
 async function schedulesPage() {
@@ -488,15 +626,59 @@ async function schedulesPage() {
   const keep = keeper(list);
   const load = async () => {
     const said = await ask("/api/v1/schedules");
-    keep(said, () => table(["Schedule", "When", "Zone", "Next", "State"], said.schedules.map((each) => [
-      name(each.name), el("code", {}, String(each.when ?? each.cron ?? each.every ?? "")), each.zone || "–",
-      when(each.next), each.paused ? state("suspended") : state("running")]), "There are no schedules."));
+    keep(said, () => table(["Schedule", "When", "Zone", "Makes", "Next", "Done until", "Running", "State", "Buttons"], said.schedules.map((each) => {
+      const path = `/api/v1/schedules/${encodeURIComponent(each.name)}`;
+      const button = (words, verb) => act(words, `${verb}-${each.name}`, () => post(`${path}/${verb}`), load, { "aria-label": `${words}: ${each.name}` });
+      return [name(each.name), el("code", {}, typeof each.definition.when === "number" ? `every ${lasting(each.definition.when)}` : String(each.definition.when)),
+        each.definition.zone || "–", name(each.makes), when(each.next), when(each.done), each.running.map((id) => [taskLink(id), " "]),
+        [state(each.paused ? "suspended" : "running"), ...[each.paused, each.trouble].filter(Boolean).map((text) => [" ", name(text)])],
+        el("div", { class: "row" }, each.paused ? button("Resume", "resume") : button("Pause", "pause"),
+          act("Make it now", `trigger-${each.name}`, () => post(`${path}/trigger`), (made) => say(`Made: ${made.ids.join(", ")}`),
+            { "aria-label": `Make it now: ${each.name}` }))];
+    }), "There are no schedules."));
   };
-  await load().catch((error) => {
-    if (!(error instanceof Refused) || error.status !== 404) throw error;
-    list.replaceChildren(el("p", {}, "This service has no schedules."));
-  });
+  await load();
   return { parts: [el("h1", {}, "Schedules"), list], stop: every(2000, load) };
+}
+
+// -- metrics ----------------------------------------------------------------------
+
+const SHARES = ["total_memory_usage", "total_cpu_utilization", "task_success_rate", "agent_error_rate"];
+const SECONDS = ["task_execution_time", "performance_benchmarks", "agent_communication_latency"];
+
+function measured(key, value) {
+  if (value === null || value === undefined) return "not measured";
+  if (typeof value === "object") return Object.entries(value).map(([what, each]) =>
+    `${what}: ${key === "agent_resource_usage" ? share(each) : amount(each)}`).join(", ") || "–";
+  if (typeof value !== "number") return String(value);
+  if (key === "test_coverage_percentage") return share(value / 100);
+  return SHARES.includes(key) ? share(value) : SECONDS.includes(key) ? lasting(value) : amount(value);
+}
+
+async function metricsPage() {
+  const parts = [el("div"), el("div"), el("div")];
+  const keep = parts.map(keeper);
+  const words = (key) => key.replace(/^(agent|task|test)_/, "").replaceAll("_", " ");
+  const by = (said, keys) => {
+    const rows = [...new Set(keys.flatMap((key) => Object.keys(said[key] || {})))].slice(0, 500);
+    return [["Name", ...keys.map(words)], rows.map((row) => [name(row), ...keys.map((key) => measured(key, said[key][row]))])];
+  };
+  const load = async () => {
+    const said = await ask("/api/v1/metrics");
+    const single = ["orchestrator_status", "active_agents_count", "total_memory_usage", "total_cpu_utilization",
+      "task_queue_length", "completed_tasks_count", "failed_tasks_count", "resource_utilization_per_task"];
+    keep[0](single.map((key) => said[key]), () => table(["Metric", "Now"], single.map((key) => [key.replaceAll("_", " "), measured(key, said[key])]), ""));
+    const ofTypes = by(said, ["task_execution_time", "task_success_rate", "test_coverage_percentage", "performance_benchmarks"]);
+    keep[1](ofTypes, () => table(...ofTypes, "No task has ended yet."));
+    const ofAgents = by(said, ["agent_health_status", "agent_resource_usage", "agent_task_history", "agent_error_rate", "agent_communication_latency"]);
+    keep[2](ofAgents, () => table(...ofAgents, "There is no agent."));
+  };
+  await load();
+  return {
+    parts: [el("h1", {}, "Metrics"), el("p", { class: "quiet" }, "As orch.metrics() has them; looked at every ten seconds while something happens."),
+      ...section("Of the system", parts[0]), ...section("By type of task", parts[1]), ...section("By agent", parts[2])],
+    stop: every(10000, load),
+  };
 }
 
 // -- events -----------------------------------------------------------------------
@@ -547,5 +729,5 @@ async function eventsPage(route) {
 
 export const VIEWS = {
   "": overviewPage, tasks: tasksPage, task: taskPage, timeline: timelinePage, workflows: workflowsPage,
-  agents: agentsPage, questions: questionsPage, schedules: schedulesPage, events: eventsPage,
+  agents: agentsPage, questions: questionsPage, schedules: schedulesPage, metrics: metricsPage, events: eventsPage,
 };
