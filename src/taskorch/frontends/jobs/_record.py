@@ -48,6 +48,11 @@ class Record:
     _begun: dict[tuple[str, int], tuple[int, float]] = attrs.Factory(dict)
     _completed: set[str] = attrs.Factory(set)
 
+    @property
+    def latency(self) -> float:
+        """Seconds from the assignment to the end, once it has ended."""
+        return (self.ended_ns - self.submitted_ns) / 1e9
+
     def take_in(self, event: Event) -> None:
         """Follow a fact about a unit, once."""
         if event.seq <= self.seq:

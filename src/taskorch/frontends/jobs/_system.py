@@ -135,7 +135,6 @@ class JobSystem:
         self._recalled = 0
         self._readers: dict[str, list[Callable[[dict[str, Any]], Any]]] = {}
         self._ledger: deque[dict[str, Any]] = deque(maxlen=_KEPT)
-        self._latencies: deque[float] = deque(maxlen=_KEPT)
         self._envelopes: deque[dict[str, Any]] = deque(maxlen=2_000)
         self._saturated: set[str] = set()
         self._written: dict[str, int] = {}
@@ -524,7 +523,7 @@ class JobSystem:
                 near = nearest(job.worker_id, kinds)
                 faults.append(f"worker_id: nobody is {job.worker_id}{near}")
         if faults:
-            hint = "@jobs.objective(name) registers a function"
+            hint = "@jobs.objective(name) registers a function, as does --objective"
             raise InvalidTaskError("; ".join(faults), hint=hint)
 
     @staticmethod
@@ -534,7 +533,8 @@ class JobSystem:
         differs = [name for name in names if one.get(name) != other.get(name)]
         if differs:
             msg = f"job {job.job_id} is known with another {', '.join(differs)}"
-            raise DuplicateTaskError(msg, task_id=_PREFIX + job.job_id)
+            hint = "use another job_id"
+            raise DuplicateTaskError(msg, task_id=_PREFIX + job.job_id, hint=hint)
 
     def _judge(self, job: Job) -> None:
         judge = self._hooks.get("pre_spawn_judgement")
@@ -868,9 +868,6 @@ class JobSystem:
     def _completed(self, record: Record, event: Event) -> None:
         job_id = record.job.job_id
         metrics = self._metrics_of(record)
-        if self._does("running_to_completed", "record_metrics"):
-            with self._lock:
-                self._latencies.append((record.ended_ns - record.submitted_ns) / 1e9)
         self._publish("job_events", "completed", job_id, event, metrics=metrics)
         if self._does("running_to_completed", "notify_judgement_system"):
             told = {"kind": "completed", "job_id": job_id, **metrics}
@@ -1013,11 +1010,8 @@ class JobSystem:
     # -- metrics -------------------------------------------------------------------
 
     def _metrics_of(self, record: Record) -> dict[str, float | None]:
-        latency = None
-        if record.ended_ns:
-            latency = (record.ended_ns - record.submitted_ns) / 1e9
         found = {
-            "job_latency_seconds": latency,
+            "job_latency_seconds": record.latency if record.ended_ns else None,
             "compute_efficiency_ratio": _ratio(record.useful, record.spent),
             "thread_utilisation": _ratio(record.busy, record.granted),
             "binary_channel_entropy": self._here.entropy or None,
@@ -1026,7 +1020,9 @@ class JobSystem:
 
     def metrics(self) -> dict[str, float | None]:
         """
-        The metrics of all jobs of this life together; None: nothing was measured.
+        The metrics of the jobs together of which it was asked or heard in this life.
+
+        None: nothing was measured.
 
         `job_latency_seconds` is the mean from assignment to completion;
         `compute_efficiency_ratio` the compute-unit seconds of attempts that completed,
@@ -1036,7 +1032,8 @@ class JobSystem:
         """
         with self._lock:
             records = list(self._records.values())
-            latencies = list(self._latencies)
+
+        latencies = [record.latency for record in records if record.ended_ns]
 
         def total(name: str) -> float:
             return math.fsum(getattr(record, name) for record in records)
@@ -1052,6 +1049,8 @@ class JobSystem:
 
     def _collected(self, found: dict[str, float | None]) -> dict[str, float | None]:
         path = "self_improvement.metadata_capture.metrics_collected"
+        if not self._does("running_to_completed", "record_metrics"):
+            return {}
         return {name: found[name] for name in METRICS if self.config.has(path, name)}
 
 
