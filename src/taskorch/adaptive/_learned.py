@@ -715,7 +715,7 @@ class Learned:
                     if whose == self.name:
                         weight = 1 / max(choice[1], 1e-6)
                         pairs.setdefault(name, []).append((weight, found[2]))
-        return {name: _estimate(found) for name, found in pairs.items()}
+        return {name: estimate(found) for name, found in pairs.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         # A simulation asks a copy, which keeps nothing.
@@ -730,7 +730,8 @@ class Learned:
         return f"Learned({', '.join(self.names)}; {self.algorithm})"
 
 
-def _estimate(pairs: Sequence[tuple[float, float]]) -> Value:
+def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
+    """An estimate from pairs of a weight and a reward."""
     weights = sum(weight for weight, _ in pairs)
     mean = sum(weight * value for weight, value in pairs) / weights
     spread = sum((weight * (value - mean)) ** 2 for weight, value in pairs)
