@@ -4,56 +4,122 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
 from benchmarks._figures import Goal, Row, Samples, Unit
 from benchmarks._registry import Run, case
 from taskorch import TaskOrchestrator
-from taskorch.adaptive import UCB1, LinUCB, Thompson
+from taskorch.adaptive import UCB1, Learned, LinUCB, Thompson
 from taskorch.frontends.channel import Capabilities, Channel, can_compress, train
 from taskorch.frontends.jobs import Job, JobSystem
 from taskorch.frontends.jobs import Unit as Unit_
 
 _ARMS = 10
 _PULLS = 500
-#: How the means of arms are drawn, and the regret that banditbench has for UCB1.
-_ROWS: dict[str, tuple[Callable[[random.Random], list[float]], float]] = {
-    "uniform": (lambda r: [r.random() for _ in range(_ARMS)], 86.85),
-    "half": (lambda r: [r.random() / 2 for _ in range(_ARMS)], 68.09),
-    "beta(1,8)": (lambda r: [r.betavariate(1, 8) for _ in range(_ARMS)], 69.61),
-    "reverse": (lambda r: [r.betavariate(8, 1) for _ in range(_ARMS)], 36.12),
-    "hard": (lambda r: r.sample([0.51] + [0.5] * (_ARMS - 1), _ARMS), 4.49),
+#: How the means of arms are drawn, and the regret that banditbench has for UCB1, and
+#: for chance.
+_ROWS: dict[str, tuple[Callable[[random.Random], list[float]], float, float]] = {
+    "uniform": (lambda r: [r.random() for _ in range(_ARMS)], 86.85, 204.0),
+    "half": (lambda r: [r.random() / 2 for _ in range(_ARMS)], 68.09, 102.0),
+    "beta(1,8)": (lambda r: [r.betavariate(1, 8) for _ in range(_ARMS)], 69.61, 93.1),
+    "reverse": (lambda r: [r.betavariate(8, 1) for _ in range(_ARMS)], 36.12, 49.3),
+    "hard": (lambda r: r.sample([0.51] + [0.5] * (_ARMS - 1), _ARMS), 4.49, 4.50),
 }
+
+
+class _Chance(UCB1):
+    """Pulls any arm."""
+
+    def chances(self, features: Sequence[float], random: random.Random) -> list[float]:
+        arm = random.randrange(_ARMS)
+        return [float(one == arm) for one in range(_ARMS)]
 
 
 @case("bandits")
 def bandits(run: Run) -> Iterator[Row]:
     """The regret of UCB1, by known distributions, in standard errors from the known."""
-    for name, (draw, known) in _ROWS.items():
-        chance = random.Random(1)
-        lost = [_regret(draw(chance), chance) for _ in range(run.size(400, quick=40))]
-        mean = sum(lost) / len(lost)
-        spread = sum((one - mean) ** 2 for one in lost) / (len(lost) - 1)
-        error = (spread / len(lost)) ** 0.5
-        off = Samples.of(abs(mean - known) / error, Unit.RATIO)
-        yield Row(
-            what=f"UCB1, arms {name}: standard errors from the known regret",
-            ours=off,
-            measured=off,
-            goal=Goal.no_more(3),
-            note=f"regret {mean:.2f} ± {error:.2f}, known {known}",
-        )
+    for what, make, place in (("UCB1", UCB1, 1), ("chance", _Chance, 2)):
+        for name, row in _ROWS.items():
+            chance = random.Random(1)
+            lost = [
+                _regret(make(_ARMS), row[0](chance), chance)
+                for _ in range(run.size(400, quick=40))
+            ]
+            known = row[place]
+            mean = sum(lost) / len(lost)
+            spread = sum((one - mean) ** 2 for one in lost) / (len(lost) - 1)
+            error = (spread / len(lost)) ** 0.5
+            assert isinstance(known, float)
+            off = Samples.of(abs(mean - known) / (error or 0.01), Unit.RATIO)
+            yield Row(
+                what=f"{what}, arms {name}: standard errors from the known regret",
+                ours=off,
+                measured=off,
+                goal=Goal.no_more(3),
+                note=f"regret {mean:.2f} ± {error:.2f}, known {known}",
+            )
 
 
-def _regret(means: list[float], chance: random.Random) -> float:
-    bandit, lost = UCB1(_ARMS), 0.0
+def _regret(bandit: UCB1, means: list[float], chance: random.Random) -> float:
+    lost = 0.0
     for _ in range(_PULLS):
         arm = list(bandit.chances((), chance)).index(1.0)
         lost += max(means) - means[arm]
         bandit.learn(arm, (), float(chance.random() < means[arm]))
     return lost
+
+
+@case("learnt-mix")
+def mix(run: Run) -> Iterator[Row]:
+    """What learning costs: where the best arm changes half way, and where none does."""
+    pulls = run.size(2_000, quick=400)
+    for what, swaps, goal in (
+        (
+            "the best arm changes half way: loss, of that of the best fixed arm",
+            True,
+            Goal.no_more(1.15, aim=1.05),
+        ),
+        (
+            "the default stays the best: reward, of that of the default",
+            False,
+            Goal.no_less(0.95, aim=0.98),
+        ),
+    ):
+        parts = []
+        for seed in range(run.size(40, quick=5)):
+            gained, fixed = _mixed(seed, pulls, swaps=swaps)
+            best = max(fixed)
+            parts.append(
+                (pulls - gained) / (pulls - best) if swaps else gained / fixed[0]
+            )
+        mean = Samples.of(sum(parts) / len(parts), Unit.RATIO)
+        yield Row(
+            what=what,
+            ours=mean,
+            measured=mean,
+            goal=goal,
+            note=f"three arms, {pulls:,} rewards, {len(parts)} runs: "
+            f"{min(parts):.3f} to {max(parts):.3f}",
+        )
+
+
+def _mixed(seed: int, pulls: int, *, swaps: bool) -> tuple[float, list[float]]:
+    """The rewards of what learns, from 0 to 1 each; and those of each arm."""
+    chance = random.Random(seed)
+    learned = Learned([1, 2, 3], reward="given", memory=200, floor=0.05)
+    gained, fixed = 0.0, [0.0, 0.0, 0.0]
+    for number in range(pulls):
+        means = [0.7, 0.55, 0.4]
+        if swaps and number >= pulls // 2:
+            means.reverse()
+        rewards = [mean + chance.uniform(-0.25, 0.25) for mean in means]
+        arm = int(learned.pick(str(number), "job", chance)) - 1
+        learned.give(str(number), 2 * rewards[arm] - 1)
+        gained += rewards[arm]
+        fixed = [one + more for one, more in zip(fixed, rewards, strict=True)]
+    return gained, fixed
 
 
 @case("learnt-decision")

@@ -1369,6 +1369,9 @@ class TaskOrchestrator:
             self.schedules.restore(self._configured)
         for part in self._learners:
             cast("Any", part).restore(self._kept_event)
+            recall = getattr(part, "recall", None)
+            if recall is not None and self._rt.committer is not None:
+                recall(self._rt.committer.journal, self._rt.committed)
         if any("/" in task_id for task_id in self._rt.kernel.tasks):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 

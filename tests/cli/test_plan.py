@@ -61,7 +61,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_request_is_planned_and_the_plan_is_read_again(folder, capsys):
-    words = "plan planned.py request.json --optimize 0.1s --validate --output p.json"
+    words = "plan planned.py request.json --optimize 0.1s --aim makespan --aim peak=0.1"
+    words += " --validate --output p.json"
     assert main(words.split()) == 0
     said = capsys.readouterr().out
     assert "Plan r1: 3 tasks, 35 s" in said
@@ -117,6 +118,7 @@ def test_a_plan_that_does_not_hold_is_told_by_the_exit_code(folder, capsys):
         (["plan", "planned.py", "nothing"], "names none of the types"),
         (["plan", "request.json", "x"], "name one file"),
         (["plan", "none.json"], "No such file"),
+        (["plan", "planned.py", "ship", "--aim", "cost"], "--optimize 1s"),
         (["plan", "request.json"], "nobody knows how to do 'ship'"),
     ],
 )

@@ -210,6 +210,14 @@ def test_their_page_leads_to_every_example():
     assert [name for name in names if f"]({name})" not in page] == []
 
 
+def test_plan_words_does_not_believe_the_model():
+    lines = output_of("plan_words.py")
+
+    assert lines[1].startswith("Plan friday: 2 tasks, 1800 s")
+    # What the model was told to do is no type: the rules have found the other.
+    assert "ship(): ship" in lines
+
+
 @pytest.mark.slow
 def test_adaptive_shows_what_was_learnt_when():
     lines = output_of("adaptive.py")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from datetime import UTC, datetime
 
 import jsonschema
 import pytest
 from tests.planning.tools import do, release, request
 
-from taskorch import Task, TaskOrchestrator, Workflow
+from taskorch import Program, Task, TaskOrchestrator, Workflow
 from taskorch.errors import (
     InvalidTaskError,
     PlanningError,
     ValidationFailedError,
 )
+from taskorch.events import TaskRewarded, TaskStarted
 from taskorch.planning import (
     Bandit,
     Before,
@@ -33,6 +35,7 @@ from taskorch.planning import (
     plan_schema,
     request_schema,
 )
+from taskorch.reading import JournalReader
 
 FUNCTIONS = {"do": do}
 
@@ -367,3 +370,101 @@ def test_methods_are_learnt_from_what_plans_really_took():
     ]
 
     assert names.count(["fast"]) >= 12
+
+
+def test_several_aims_are_weighed(orch):
+    planner = orch.planner
+    plan = planner.plan(request("a", "b", "c"))
+
+    soon = planner.optimize(plan, seconds=0.1)
+    narrow = planner.optimize(plan, seconds=0.1, aims={"makespan": 1, "peak": 5})
+
+    assert float(soon.estimated_duration) == 66
+    assert float(narrow.estimated_duration) > 66
+    peaks = [orch.simulate(one).peak.resources["cpu"] for one in (soon, narrow)]
+    assert peaks == [4, 2]
+    told = planner.optimize(plan, seconds=0.01, aims=["makespan", "cost"])
+    assert "the cost is the same in any order" in told.explain()
+    for bad in ({"makespam": 1}, {"cost": -1}, {"peak": 0}, 4):
+        with pytest.raises(InvalidTaskError):
+            planner.optimize(plan, aims=bad)
+    with pytest.raises(InvalidTaskError, match="the price of 'ada'"):
+        planner.optimize(plan, prices={"ada": float("nan")})
+
+
+def test_agents_have_prices():
+    orch = TaskOrchestrator()
+    for name in ("dear", "cheap"):
+        orch.agent(name, capabilities={"draw"})(lambda task, context: None)
+    flow = Workflow("pictures")
+    for number in range(4):
+        flow.add(Task("draw", number, id=f"p{number}", expected=10))
+    orch.planner.template("pictures")(lambda: flow)
+    plan = orch.planner.plan(TaskRequest("r", "pictures"))
+    given = {"speeds": {"dear": 2}, "prices": {"dear": 5, "cheap": 1}, "seconds": 0.1}
+
+    made = {
+        name: orch.planner.optimize(plan, aims=[name], **given)
+        for name in ("makespan", "cost")
+    }
+
+    assert {task.agent for task in made["cost"].tasks} == {"cheap"}
+    assert made["cost"].estimated_cost == 40 < made["makespan"].estimated_cost
+    assert float(made["makespan"].estimated_duration) < 40
+
+
+def test_what_was_learnt_of_methods_is_in_the_journal(tmp_path):
+    path = tmp_path / "runs.db"
+
+    def life():
+        orch = TaskOrchestrator(journal=path)
+        orch.planner.learns = True
+        domain = orch.planner.domain("d")
+        for name in ("first", "second"):
+            domain.operator(
+                lambda s, _: s.set("there", True), name=name, run=do, duration=1
+            )
+            domain.method("go", name=name)(lambda _s, name=name: [(name, 1)])
+        return orch
+
+    with life() as orch:
+        for number in range(12):
+            plan = orch.planner.plan(TaskRequest(f"r{number}", "go"), cache=False)
+            run = orch.workflows.start(plan)
+            run.result()
+            orch.wait()
+    events = list(JournalReader(path).happened())
+    starts = [e.choice for e in events if isinstance(e, TaskStarted)]
+    assert all(choice[0].startswith("planner method of go:") for choice in starts)
+    rewards = [e for e in events if isinstance(e, TaskRewarded)]
+    assert len(rewards) == 12
+    # All were done in far less than the second that was foretold.
+    assert all(one.value > 0 and one.source == "planner" for one in rewards)
+
+    with life() as orch:
+        values = orch.planner.evaluate(events)["method of go"]
+        assert sum(one.attempts for one in values.values()) == 12
+        # Chosen in the first life, known in the second, and off by one argument.
+        orch.planner.plan(TaskRequest("r", "go"), cache=False)
+        assert len(orch.planner._bandits["method of go"].log) == 12
+        plan = orch.planner.plan(TaskRequest("r", "go"), cache=False, learn=False)
+        assert list(plan.workflow) == ["first-1"]
+        assert "taskorch.plan" not in (plan.workflow["first-1"].task.metadata or {})
+
+
+def test_memory_is_estimated_from_what_programs_were_seen_to_use():
+    with TaskOrchestrator() as orch:
+        planner = orch.planner
+        code = "x = b'x' * 200_000_000"
+        task = Task("big", Program([sys.executable, "-c", code]))
+        used = orch.submit_task(task).result().memory_mb
+        orch.wait()
+        flow = Workflow("w")
+        flow.add(task)
+        planner.template("big")(lambda: flow)
+        plan = planner.plan(TaskRequest("r", "big"))
+
+    found = planner.estimate(plan).memory_mb
+    assert (None if found is None else round(float(found))) == (
+        None if used is None else round(used)
+    )

@@ -14,8 +14,18 @@ from taskorch.adaptive._bandits import UCB1 as UCB1
 from taskorch.adaptive._bandits import Bandit as Bandit
 from taskorch.adaptive._bandits import LinUCB as LinUCB
 from taskorch.adaptive._bandits import Thompson as Thompson
+from taskorch.adaptive._learned import SNAPSHOTS as SNAPSHOTS
 from taskorch.adaptive._learned import Learned as Learned
 from taskorch.adaptive._learned import Learning as Learning
 from taskorch.adaptive._learned import Value as Value
 
-__all__ = ("UCB1", "Bandit", "Learned", "Learning", "LinUCB", "Thompson", "Value")
+__all__ = (
+    "SNAPSHOTS",
+    "UCB1",
+    "Bandit",
+    "Learned",
+    "Learning",
+    "LinUCB",
+    "Thompson",
+    "Value",
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from math import log, sqrt
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -50,6 +51,11 @@ _TEN_YEARS: Final = 10 * 365 * 86_400.0
 _WIDTH: Final = 0.1
 #: Attempts whose reward is waited for, at the most: the oldest are forgotten.
 _AWAITED: Final = 10_000
+#: Rewards after which the journal keeps a snapshot.
+_UNKEPT: Final = 100
+#: Facts after which it does, so that a later life has few to read.
+_UNREAD: Final = 10_000
+_NO_END: Final = 1 << 62
 #: Places among the features for each text in the context of a LinUCB.
 _SLOTS: Final = 4
 #: How much the latest latency counts in the usual latency of a type.
@@ -61,6 +67,8 @@ _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "queue": ("order", "admit"),
     "allocator": ("allocate",),
 }
+#: Facts that may say how good an attempt was.
+_WORDS: Final = (TaskCompleted, TaskFailed, TaskRetrying, TaskRewarded)
 #: Causes of a failure for which the choice may be to blame.
 _OWN_FAULTS: Final = ("error", "timeout", "deadline")
 
@@ -113,19 +121,32 @@ class Outcomes:
     time, near -1 where it takes far longer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, usual: Mapping[str, float] | None = None) -> None:
         self._types: dict[str, str] = {}
-        self._usual: dict[str, float] = {}
+        self._usual: dict[str, float] = dict(usual or {})
 
-    def reward(self, event: Event) -> tuple[str, int, float] | None:
-        """The task, the attempt and its reward, if *event* says so."""
+    def usual(self) -> dict[str, float]:
+        """The usual latency of each type: as `__init__` takes it."""
+        return dict(self._usual)
+
+    def reward(
+        self, event: Event, *, is_new: bool = True
+    ) -> tuple[str, int, float] | None:
+        """
+        The task, the attempt and its reward, if *event* says so.
+
+        Args:
+            event: The next one.
+            is_new: Whether it counts in the usual latency; it has, before.
+        """
         if isinstance(event, TaskSubmitted):
             self._types[event.task_id] = event.type
         elif isinstance(event, TaskCompleted):
             kind = self._types.pop(event.task_id, "")
             latency = max(event.latency, 1e-9)
             usual = self._usual.get(kind, latency)
-            self._usual[kind] = usual + _LATEST * (latency - usual)
+            if is_new:
+                self._usual[kind] = usual + _LATEST * (latency - usual)
             return event.task_id, event.attempt, (usual - latency) / (usual + latency)
         elif isinstance(event, TaskRetrying):
             # One that was lost through no fault of the task's says nothing.
@@ -171,6 +192,7 @@ class Learned:
         options: More arguments of the bandit. UCB1 has a `width` of 0.1 here, and not
             of 2 as in the paper: arms that are policies differ by little, and all of
             them do the work.
+        keep: Whether the journal keeps what was learnt, for the next life.
 
     Raises:
         InvalidTaskError: An argument is out of its range, or the arms are not alike.
@@ -190,6 +212,7 @@ class Learned:
         sources: Iterable[str] | None = None,
         name: str = "",
         options: Mapping[str, Any] | None = None,
+        keep: bool = True,
     ) -> None:
         self.arms: tuple[Any, ...] = tuple(arms)
         if len(self.arms) < 2:  # noqa: PLR2004 - there is something to choose
@@ -221,6 +244,7 @@ class Learned:
             None if sources is None else frozenset(sources)
         )
         self.name: str = name or self.kind
+        self.keep: bool = bool(keep)
         self._options = dict(options or {})
         if algorithm == "ucb1":
             self._options.setdefault("width", _WIDTH)
@@ -234,6 +258,8 @@ class Learned:
         self.waits_for_better: bool = False
         self._lock = Lock()
         self._orch: Any = None
+        #: What has the facts of earlier lives, if anything has.
+        self._journal: Any = None
         self._clear()
 
     def _clear(self) -> None:
@@ -244,6 +270,9 @@ class Learned:
         self._outcomes = Outcomes()
         self._rewards = 0
         self._unlearnt = 0
+        #: The number of the last fact of which it has heard, and that which the
+        #: snapshot that is kept says.
+        self._heard = self._kept = 0
         #: The sum of rewards from 0 to 1, and of those of the baseline; and how many.
         self._gained = self._baseline_gained = 0.0
         self._counted = self._baseline_counted = 0.0
@@ -385,12 +414,15 @@ class Learned:
         Where the arms are plain values, one of them, for *subject*.
 
         Args:
-            subject: The id of what it is for, by which `give` rewards it.
+            subject: The id of what it is for, by which `give` rewards it; if that is a
+                task, by which `reward_task` does.
             kind: Its type, for the context.
             random: What chance is drawn from.
         """
         arm, _ = self._choose(Task(kind, id=subject), random)
-        self.choice_of(subject, 1)
+        with self._lock:
+            self._begun[_stem(subject), 0] = self._chosen.pop(subject)
+            _bound(self._begun)
         return self.arms[arm]
 
     def give(self, subject: str, value: float) -> None:
@@ -421,35 +453,51 @@ class Learned:
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
         """Called as an attempt begins: the arm that was chosen, and its probability."""
         with self._lock:
-            choice = self._chosen.pop(task_id, None)
+            if self.kind == "value":
+                # It was picked before, and is the same for all attempts.
+                choice = self._begun.get((_stem(task_id), 0))
+            else:
+                choice = self._chosen.pop(task_id, None)
             if choice is None:
                 return None
-            self._begun[task_id, attempt] = choice
-            _bound(self._begun)
+            if self.kind != "value":
+                self._begun[task_id, attempt] = choice
+                _bound(self._begun)
         return f"{self.name}:{self.names[choice[2]]}", choice[3]
 
     def hear(self, event: Event) -> None:
         """Learn from *event*, if it says how good an attempt was."""
-        is_due = False
+        recalled: Sequence[tuple[Event, Any]] = ()
+        if isinstance(event, TaskRewarded) and self._is_unknown(event):
+            recalled = self._entries({event.task_id})
         with self._lock:
-            if isinstance(event, TaskRewarded):
-                if self.sources is None or event.source in self.sources:
-                    self._learn(event.task_id, event.attempt, event.value)
-            else:
-                found = self._outcomes.reward(event)
-                if found is not None and self.rewarded_by == "outcome":
-                    self._learn(*found)
-                elif isinstance(event, TaskRetrying) and not event.charged:
-                    self._begun.pop((event.task_id, event.attempt), None)
-                elif isinstance(event, TaskCancelled | TaskFailed):
-                    self._chosen.pop(event.task_id, None)
-            is_due = self._unlearnt >= 100  # noqa: PLR2004 - one fact for a hundred
+            self._replay(recalled, event.seq - 1)
+            self._take_in(event)
+            self._heard = event.seq
+            unkept = event.seq - self._kept
+            is_due = self._unlearnt >= _UNKEPT or unkept >= _UNREAD
         if is_due:
             self.save()
 
+    def _take_in(self, event: Event) -> None:
+        if isinstance(event, TaskRewarded):
+            if self._counts(event):
+                self._learn(event.task_id, event.attempt, event.value)
+            return
+        found = self._outcomes.reward(event)
+        if found is not None and self.rewarded_by == "outcome":
+            self._learn(*found)
+        elif isinstance(event, TaskRetrying) and not event.charged:
+            self._begun.pop((event.task_id, event.attempt), None)
+        elif isinstance(event, TaskCancelled | TaskFailed):
+            self._chosen.pop(event.task_id, None)
+
+    def _counts(self, event: TaskRewarded) -> bool:
+        return self.sources is None or event.source in self.sources
+
     def _learn(self, task_id: str, attempt: int, value: float) -> None:
         # The first word counts: a second one finds nothing.
-        choice = self._begun.pop((task_id, attempt), None)
+        choice = self._begun.pop(self._subject(task_id, attempt), None)
         if choice is None:
             return
         key, features, arm, _ = choice
@@ -462,6 +510,90 @@ class Learned:
         if arm == self.baseline:
             self._baseline_gained += reward
             self._baseline_counted += 1
+
+    def _subject(self, task_id: str, attempt: int) -> tuple[str, int]:
+        """By which a choice is known: that of a value is one for all attempts."""
+        return (_stem(task_id), 0) if self.kind == "value" else (task_id, attempt)
+
+    # -- what earlier lives have left ------------------------------------------------
+
+    def recall(self, journal: Any, last: int) -> None:
+        """
+        Called at the start, after `restore`: learn what the snapshot has not yet.
+
+        Args:
+            journal: The facts of earlier lives, a `DurableJournal`.
+            last: The number of the last of them.
+        """
+        self._journal = journal
+        if not self.keep:
+            self._heard = last
+        ids: OrderedDict[str, None] = OrderedDict()
+        since = self._heard
+        for fact, _ in journal.read(since) if since < last else ():
+            if isinstance(fact, _WORDS):
+                ids[fact.task_id] = None
+                _bound(ids)
+        entries = self._entries(ids)
+        with self._lock:
+            self._replay(entries, since, learns=True)
+            self._heard = last
+
+    def _is_unknown(self, event: TaskRewarded) -> bool:
+        """Whether only the journal may know what was chosen for the attempt."""
+        if self._journal is None or self.rewarded_by == "outcome":
+            return False
+        with self._lock:
+            known = self._subject(event.task_id, event.attempt) in self._begun
+        return not known and self._counts(event)
+
+    def _entries(self, ids: Collection[str]) -> Sequence[tuple[Event, Any]]:
+        """The facts about tasks, with what the journal has beside them."""
+        if not ids:
+            return ()
+        wanted = {*ids, *map(_stem, ids)}
+        return list(self._journal.select(wanted, _NO_END))
+
+    def _replay(
+        self,
+        entries: Iterable[tuple[Event, Any]],
+        since: int,
+        *,
+        learns: bool = False,
+    ) -> None:
+        """Under the lock: know again what was chosen, and learn from facts after."""
+        tasks: dict[str, Task] = {}
+        for event, value in entries:
+            if isinstance(event, TaskSubmitted):
+                tasks[event.task_id] = value
+                self._outcomes.reward(event)
+            elif isinstance(event, TaskStarted):
+                self._know_again(event, tasks.get(event.task_id))
+            elif event.seq <= since:
+                # That was learnt before, or was nobody's word.
+                self._forget(event)
+            elif learns:
+                self._take_in(event)
+
+    def _know_again(self, event: TaskStarted, task: Task | None) -> None:
+        said = "" if event.choice is None else event.choice[0]
+        subject = self._subject(event.task_id, event.attempt)
+        for arm in said.split(" + "):
+            whose, _, name = arm.partition(":")
+            if whose == self.name and name in self.names and task is not None:
+                key, features = self._context_of(task)
+                place = self.names.index(name)
+                self._begun.setdefault(subject, (key, features, place, 1.0))
+                _bound(self._begun)
+
+    def _forget(self, event: Event) -> None:
+        """Under the lock: what *event* says was learnt."""
+        found = self._outcomes.reward(event, is_new=False)
+        if isinstance(event, TaskRewarded):
+            if self._counts(event):
+                self._begun.pop(self._subject(event.task_id, event.attempt), None)
+        elif found is not None and self.rewarded_by == "outcome":
+            self._begun.pop(found[:2], None)
 
     # -- what was learnt -----------------------------------------------------------
 
@@ -478,13 +610,16 @@ class Learned:
     def reset(self) -> None:
         """Forget all that was learnt; the journal keeps that it was forgotten."""
         with self._lock:
+            heard = self._heard
             self._clear()
+            self._heard = heard
         self.save()
 
     def snapshot(self) -> dict[str, Any]:
         """What was learnt, as JSON has it."""
         with self._lock:
             self._unlearnt = 0
+            self._kept = self._heard
             return {
                 "version": _VERSION,
                 "algorithm": self.algorithm,
@@ -493,18 +628,24 @@ class Learned:
                 "rewards": self._rewards,
                 "gained": [self._gained, self._counted],
                 "baseline": [self._baseline_gained, self._baseline_counted],
+                "heard": self._heard,
+                "usual": self._outcomes.usual(),
                 "learnt": {
                     key: bandit.state() for key, bandit in self._bandits.items()
                 },
             }
 
-    def save(self) -> None:
+    @property
+    def rewards(self) -> int:
+        """From how many rewards it has learnt."""
+        return self._rewards
+
+    def save(self, orchestrator: Any = None) -> None:
         """Have the journal keep a snapshot, for the next life."""
-        if self._orch is not None:
+        orch = self._orch if orchestrator is None else orchestrator
+        if orch is not None and self.keep:
             try:
-                self._orch.emit(
-                    f"{SNAPSHOTS}/{self.name}", self.snapshot(), keep=_TEN_YEARS
-                )
+                orch.emit(f"{SNAPSHOTS}/{self.name}", self.snapshot(), keep=_TEN_YEARS)
             except Exception as error:  # noqa: BLE001 - what was learnt is no work
                 _LOG.warning("what %s has learnt is not kept: %s", self.name, error)
 
@@ -516,7 +657,7 @@ class Learned:
         untried. What was learnt otherwise (by another version, algorithm or context) is
         left out, with a warning.
         """
-        found = kept(f"{SNAPSHOTS}/{self.name}")
+        found = kept(f"{SNAPSHOTS}/{self.name}") if self.keep else None
         if found is None:
             return
         try:
@@ -529,6 +670,7 @@ class Learned:
         except (LookupError, TypeError, ValueError) as error:
             with self._lock:
                 self._clear()
+                self._heard = _NO_END
             _LOG.warning("what %s had learnt is left out: %s", self.name, error)
 
     def _take(self, found: Mapping[str, Any]) -> None:
@@ -537,6 +679,9 @@ class Learned:
                 if name in self.names:
                     self._bandit(key).restore(self.names.index(name), numbers)
         self._rewards = int(found["rewards"])
+        # Snapshots of earlier versions do not say it: then all counts as heard.
+        self._heard = self._kept = int(found.get("heard", _NO_END))
+        self._outcomes = Outcomes(found.get("usual", {}))
         if self.names[self.baseline] in found["arms"]:
             self._gained, self._counted = found["gained"]
             self._baseline_gained, self._baseline_counted = found["baseline"]
@@ -570,13 +715,23 @@ class Learned:
                     if whose == self.name:
                         weight = 1 / max(choice[1], 1e-6)
                         pairs.setdefault(name, []).append((weight, found[2]))
-        return {name: _estimate(found) for name, found in pairs.items()}
+        return {name: estimate(found) for name, found in pairs.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A simulation asks a copy, which keeps nothing.
+        alone = {"_lock": None, "_orch": None, "_journal": None}
+        with self._lock:
+            return deepcopy({**vars(self), **alone})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock())
 
     def __repr__(self) -> str:
         return f"Learned({', '.join(self.names)}; {self.algorithm})"
 
 
-def _estimate(pairs: Sequence[tuple[float, float]]) -> Value:
+def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
+    """An estimate from pairs of a weight and a reward."""
     weights = sum(weight for weight, _ in pairs)
     mean = sum(weight * value for weight, value in pairs) / weights
     spread = sum((weight * (value - mean)) ** 2 for weight, value in pairs)
@@ -629,6 +784,11 @@ def _bucket(value: object) -> str:
         size = 1 << max(0, int(abs(value))).bit_length()
         return f"<{size}" if value >= 0 else f">-{size}"
     return str(value)
+
+
+def _stem(task_id: str) -> str:
+    """The id that all runs of a task have."""
+    return task_id.partition("~")[0]
 
 
 def _bound(found: OrderedDict[Any, Any]) -> None:

@@ -164,6 +164,9 @@ def _assign(args: argparse.Namespace) -> int:
 
 
 def _reward(args: argparse.Namespace) -> int:
+    if not -1 <= args.value <= 1:
+        msg = f"a reward is a number from -1 to 1, not {args.value:g}"
+        raise InvalidTaskError(msg)
     fields = {"job_id": args.job, "value": args.value, "source": args.source}
     found = _client(args).command("reward_job", **fields)
     if args.json:

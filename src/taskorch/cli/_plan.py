@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look so long for a better order: 5s",
     )
     parser.add_argument(
+        "--aim",
+        action="append",
+        metavar="NAME[=WEIGHT]",
+        help="with --optimize, what is to be small: makespan, cost, peak; may be given "
+        "again",
+    )
+    parser.add_argument(
         "--validate", action="store_true", help="say whether it can be carried out"
     )
     parser.add_argument(
@@ -69,6 +76,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.target in schemas:
         print_json(schemas[args.target]())
         return OK
+    if args.aim and args.optimize is None:
+        msg = "--aim says what --optimize is to make small"
+        raise InvalidTaskError(msg, hint="--optimize 1s --aim peak")
     names = functions_of(args.functions)
     orch, given = _read(args, names)
     planner = orch.planner
@@ -77,10 +87,23 @@ def _run(args: argparse.Namespace) -> int:
     else:
         plan = planner.plan(given)
     if args.optimize is not None:
-        plan = planner.optimize(plan, seconds=args.optimize)
+        aims = _aims(args.aim) if args.aim else ("makespan",)
+        plan = planner.optimize(plan, seconds=args.optimize, aims=aims)
     verdict = planner.validate(plan) if args.validate else None
     _tell(args, plan, verdict, names)
     return OK if verdict is None or verdict.ok else FAILED
+
+
+def _aims(said: list[str]) -> dict[str, float]:
+    found = {}
+    for each in said:
+        name, _, weight = each.partition("=")
+        try:
+            found[name] = float(weight or 1)
+        except ValueError:
+            msg = f"--aim {each}: a weight is a number"
+            raise InvalidTaskError(msg, hint="--aim peak=0.5") from None
+    return found
 
 
 def _read(

@@ -205,24 +205,35 @@ class Estimator:
             cost: What it cost, if that is known.
         """
         size = math.log1p(size_of(payload))
-        good = False
-        amounts = (("seconds", seconds), ("memory_mb", memory_mb), ("cost", cost))
-        for what, amount in amounts:
-            if amount is None:
-                continue
-            if not _is_amount(amount):
-                self.refused += 1
-                continue
-            known = self._types.setdefault((what, type), _Type())
-            others = self._errors.setdefault(what, deque(maxlen=_POOLED))
-            self._measured.add(what)
-            if what == "seconds":
-                good = True
-                if len(known.points) > 1:
-                    self._foretold += 1
-                    self._held += amount <= known.quantile(size, 0.9, others)
-            known.add(size, float(amount), others)
-        return good
+        for what, amount in (("memory_mb", memory_mb), ("cost", cost)):
+            if amount is not None:
+                self._take(what, type, size, amount)
+        return self._take("seconds", type, size, seconds)
+
+    def _take(self, what: str, kind: str, size: float, amount: float) -> bool:
+        if not _is_amount(amount):
+            self.refused += 1
+            return False
+        known = self._types.setdefault((what, kind), _Type())
+        others = self._errors.setdefault(what, deque(maxlen=_POOLED))
+        self._measured.add(what)
+        if what == "seconds" and len(known.points) > 1:
+            self._foretold += 1
+            self._held += amount <= known.quantile(size, 0.9, others)
+        known.add(size, float(amount), others)
+        return True
+
+    def observe_usage(
+        self,
+        type: str,  # noqa: A002 - the name that tasks have for it
+        payload: Any,
+        used: Mapping[str, float],
+    ) -> None:
+        """Take in what an attempt was seen to use: its `memory_mb`, and its `cost`."""
+        size = math.log1p(size_of(payload))
+        for what in ("memory_mb", "cost"):
+            if what in used:
+                self._take(what, type, size, used[what])
 
     def duration(
         self,

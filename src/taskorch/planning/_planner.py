@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
@@ -14,13 +14,32 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 
 from taskorch._limits import NS
+from taskorch.adaptive import Value
 from taskorch.errors import InvalidTaskError, PlanningError, TaskorchError
+from taskorch.events import (
+    Event,
+    TaskCompleted,
+    TaskRewarded,
+    TaskStarted,
+    TaskSubmitted,
+)
 from taskorch.model import Task, TaskFilter, TaskState, check_seconds
+from taskorch.model._checks import is_number
 from taskorch.model._show import show
+from taskorch.planning._aims import Aim, aims_of
 from taskorch.planning._domain import Domain, _code
 from taskorch.planning._estimates import Estimator
 from taskorch.planning._gtpyhop import GtpyhopDomain
-from taskorch.planning._learning import Bandit, Chosen
+from taskorch.planning._learning import (
+    MARK,
+    Bandit,
+    Choices,
+    Chosen,
+    arms_of,
+    choice_of,
+    evaluate,
+    worth,
+)
 from taskorch.planning._patterns import Proposal, Template, proposals
 from taskorch.planning._problems import (
     changed,
@@ -38,6 +57,7 @@ from taskorch.planning._scheduling import (
     RULES,
     Problem,
     Schedule,
+    improve_agents,
     parallel,
     topological,
 )
@@ -71,9 +91,9 @@ from taskorch.planning._values import (
     ValidationResult,
 )
 from taskorch.policies._router import PINNED
+from taskorch.protocols import DurableJournal
 from taskorch.runtime import _listing
 from taskorch.runtime._work import after_of, task_of
-from taskorch.simulation._plans._chance import history_of
 from taskorch.simulation._plans._plan import Means, means_of
 from taskorch.simulation._plans._simulate import simulate
 from taskorch.workflows import Workflow
@@ -90,6 +110,11 @@ _TRIED: Final = 64
 _Z90: Final = 1.2816
 #: When a limit is near: this share of it is taken.
 _NEAR: Final = 0.8
+#: Measurements of use that wait to be taken in, and facts of the past that are read.
+_LATEST: Final = 10_000
+_PAST: Final = 200_000
+_SCALE: Final = 1_000_000
+_RULE: Final = "rule of "
 _DEFAULT_RULE: Final = next(iter(RULES))
 
 
@@ -121,21 +146,25 @@ class Planner:
         #: The domains and the templates by their names.
         self.domains: dict[str, Domain | GtpyhopDomain] = {}
         self.templates: dict[str, Template] = {}
-        #: Whether rules and methods are chosen by what came of them.
-        self.learns: bool = False
         #: What was learnt of the rules of order.
         self.rules: Bandit = Bandit(list(RULES))
-        self._methods: dict[tuple[str, tuple[str, ...]], Bandit] = {}
-        self._pending: list[tuple[Bandit, Chosen]] = []
-        self._chosen: OrderedDict[str, list[tuple[Bandit, Chosen]]] = OrderedDict()
+        self._bandits: dict[str, Bandit] = {}
+        #: Rewards of earlier lives, of what nobody has asked about yet.
+        self._past: dict[str, list[tuple[str, float]]] = {}
+        self._pending: list[tuple[str, Chosen]] | None = None
+        self._choices: Choices | None = None
+        #: What attempts were seen to use of late: the type, the payload, and how much.
+        self._used: deque[tuple[str, Any, dict[str, float]]] = deque(maxlen=_LATEST)
         self._cache: OrderedDict[str, tuple[dict[str, str], ExecutionPlan]] = (
             OrderedDict()
         )
         #: Of each type, the end of the latest measurement that was taken in.
         self._learnt: dict[str, int] = {}
+        self._has_read = False
         #: Questions about proposals that nobody has answered yet.
         self._asked: list[tuple[Any, Proposal, str | None]] = []
         self._lock = threading.RLock()
+        self._rt.signals.task_completed.connect(self._completed)
 
     # -- what is known -------------------------------------------------------------
 
@@ -184,25 +213,31 @@ class Planner:
 
     def prefer(self, task: str, methods: Sequence[str]) -> str | None:
         """Which method of a task is tried first; None: as they stand."""
-        if not self.learns:
+        if self._pending is None:
             return None
-        key = task, tuple(methods)
-        bandit = self._methods.setdefault(
-            key, Bandit(methods, floor=min(0.05, 0.5 / len(methods)))
-        )
-        chosen = bandit.choose(task)
-        self._pending.append((bandit, chosen))
+        what = f"method of {task}"
+        bandit = self._bandits.get(what)
+        if bandit is None or bandit.arms != tuple(methods):
+            bandit = Bandit(methods, floor=min(0.05, 0.5 / len(methods)))
+            self._bandits[what] = bandit
+            for arm, value in self._past.pop(what, ()):
+                bandit.reward(Chosen("", arm, 1.0), value)
+        chosen = bandit.choose()
+        self._pending.append((what, chosen))
         return chosen.arm
 
     # -- planning ------------------------------------------------------------------
 
-    def plan(self, request: Given, *, cache: bool = True) -> ExecutionPlan:
+    def plan(
+        self, request: Given, *, cache: bool = True, learn: bool = True
+    ) -> ExecutionPlan:
         """
         The plan of a request; nothing is started.
 
         Args:
             request: A `TaskRequest`, a document of one, or a text.
             cache: Whether a plan that was made for the same may be given again.
+            learn: Whether methods may be chosen by what was learnt, if it `learns`.
 
         Raises:
             UsageError: The request is not well formed.
@@ -225,11 +260,14 @@ class Planner:
                 found, why = self._cached(key, asked)
                 if found is not None:
                     return found
-            self._pending = []
-            plan = self._made(asked, means)
+            self._pending = [] if self.learns and learn else None
+            try:
+                plan = self._made(asked, means)
+                if self._pending:
+                    plan = _marked(plan, choice_of(self._pending))
+            finally:
+                self._pending = None
             plan = attrs.evolve(plan, cache=why)
-            if self._pending:
-                self._chosen[plan.id] = self._pending
             self._keep(key, plan)
             return plan
 
@@ -378,25 +416,49 @@ class Planner:
             critical_path=critical_path(problem, tasks),
             choices=draft.choices,
         )
-        return self._timed(plan, constraints)
+        aim = Aim({"makespan": 1.0}, problem, plan)
+        return self._timed(plan, constraints, aim, problem)[0]
 
     def _timed(
-        self, plan: ExecutionPlan, constraints: Sequence[Constraint], least: float = 0.0
-    ) -> ExecutionPlan:
-        """*plan* with what the simulator says of its duration, and what binds."""
-        seconds = float(plan.estimated_duration)
+        self,
+        plan: ExecutionPlan,
+        constraints: Sequence[Constraint],
+        aim: Aim,
+        problem: Problem,
+        schedule: Schedule | None = None,
+    ) -> tuple[ExecutionPlan, float]:
+        """
+        *plan* with what the simulator says of its duration, and what binds.
+
+        The simulator knows no agents that differ: of these the *schedule* says it.
+
+        Returns:
+            The plan, and what it is worth by *aim*: the less, the better.
+        """
+        seconds, source = float(plan.estimated_duration), "simulated"
+        cost = math.fsum(task.cost for task in plan.tasks)
+        peak = 1.0
         report = self._simulated(plan)
         if report is not None and not report.never and not report.failed:
-            seconds = max(report.makespan, least)
+            seconds = report.makespan
+            peak = aim.peak_of(report.peak.slots, report.peak.resources)
+        value = aim.worth(seconds * 1000, 0.0, peak)
+        if schedule is not None and problem.lengths is not None:
+            seconds, source = schedule.makespan / 1000, "scheduled"
+            cost += problem.cost(schedule)
+            value = aim.value(schedule)
         by_id = {task.id: task.duration for task in plan.tasks}
         spread = math.fsum(
             ((by_id[name].p90 - float(by_id[name])) / _Z90) ** 2
             for name in plan.critical_path
         )
         high = seconds + _Z90 * math.sqrt(spread)
-        duration = Quantity(seconds, high, "simulated")
-        plan = attrs.evolve(plan, estimated_duration=duration)
-        return attrs.evolve(plan, binding=_binding(plan, constraints))
+        plan = attrs.evolve(
+            plan,
+            estimated_duration=Quantity(seconds, high, source),
+            estimated_cost=round(cost, 9),
+        )
+        return attrs.evolve(plan, binding=_binding(plan, constraints)), value
 
     def _simulated(self, plan: ExecutionPlan) -> Any:
         try:
@@ -506,6 +568,9 @@ class Planner:
         seed: int = 0,
         speeds: Mapping[str, float] | None = None,
         waits: bool = True,
+        aims: Mapping[str, float] | Iterable[str] = ("makespan",),
+        prices: Mapping[str, float] | None = None,
+        learn: bool = True,
     ) -> ExecutionPlan:
         """
         The plan in a better order; never worse than it was.
@@ -521,6 +586,11 @@ class Planner:
             waits: Whether a task may be let wait for another that it does not need,
                 where the order of priorities does not suffice. If that one fails for
                 good, the other stays blocked until somebody runs it again or decides.
+            aims: What is to be small: `makespan`, `cost` and `peak`, which is how much
+                of all that there is is in use at once; with numbers, how much each
+                counts, of what it is in the plan that was given.
+            prices: By agent, what a second of it costs, besides the costs of tasks.
+            learn: Whether the rule may be chosen by what was learnt, if it `learns`.
 
         Raises:
             InvalidTaskError: An argument is not well formed.
@@ -530,34 +600,80 @@ class Planner:
         if seconds > 3600:  # noqa: PLR2004 - an hour
             msg = f"seconds is at most 3,600, not {seconds:g}"
             raise InvalidTaskError(msg)
-        _check_speeds(speeds)
+        _check_numbers("speed", speeds, least=1e-9)
+        _check_numbers("price", prices, least=0.0)
+        weights = aims_of(aims)
         if not plan.tasks:
             return plan
         means = means_of(self._rt)
         constraints = _constraints(plan.request, self._rt.now())
         problem, agents = problem_of(
-            plan.tasks, plan.workflow, means, constraints=constraints, speeds=speeds
+            plan.tasks,
+            plan.workflow,
+            means,
+            constraints=constraints,
+            speeds=speeds,
+            prices=prices,
         )
         if failing((), plan.tasks, problem) is not None or not _fits(problem):
             return attrs.evolve(plan, optimizer="as it was: it does not fit here")
-        best, bound = self._search(problem, seconds, seed)
-        best.agents[:] = best.agents or [None] * len(problem)
-        return self._better(
-            plan, problem, best, bound, agents, constraints, waits=waits
-        )
+        aim = Aim(weights, problem, plan)
+        end = monotonic() + seconds
+        best: tuple[float, ExecutionPlan] | None = None
+        searched = aim.problems()
+        chosen: list[tuple[str, Chosen]] = []
+        for number, each in enumerate(searched):
+            left = max(0.0, end - monotonic()) / (len(searched) - number)
+            found, bound = self._search(
+                each, left, seed, aim, chosen if self.learns and learn else None
+            )
+            found.agents[:] = found.agents or [None] * len(problem)
+            is_narrow = each is not problem or any(
+                isinstance(one, MaxPeak) for one in constraints
+            )
+            made = self._made_of(
+                plan, each, found, agents, waits=waits, is_narrow=is_narrow
+            )
+            made, value = self._timed(made, constraints, aim, each, found)
+            made = attrs.evolve(made, lower_bound=bound / 1000)
+            if best is None or value < best[0]:
+                best = value, made
+        assert best is not None  # noqa: S101 - there is a problem at least
+        value, made = best
+        idle = aim.idle()
+        if idle:
+            made = attrs.evolve(made, optimizer=f"{made.optimizer}; {idle}")
+        if problem.lengths is None:
+            was, before = self._timed(plan, constraints, aim, problem)
+            if value >= before - 1e-9 and not self._mends(plan, made):
+                how = f"{plan.optimizer}; nothing better was found"
+                least = made.lower_bound or 0.0
+                if aim.is_makespan and least >= float(was.estimated_duration) - 1e-9:
+                    how = f"{plan.optimizer}: as good as can be"
+                how = f"{how}; {idle}" if idle else how
+                return attrs.evolve(was, optimizer=how, lower_bound=made.lower_bound)
+        return _marked(made, choice_of(chosen)) if chosen else made
 
     def _search(
-        self, problem: Problem, seconds: float, seed: int
+        self,
+        problem: Problem,
+        seconds: float,
+        seed: int,
+        aim: Aim,
+        chosen: list[tuple[str, Chosen]] | None,
     ) -> tuple[Schedule, int]:
         end = monotonic() + seconds
-        chosen = None
         optimizer = self.optimizer
-        if self.learns and isinstance(optimizer, SearchOptimizer):
+        if problem.lengths is not None:
+            # Agents that differ are ours to choose, whoever orders the rest.
+            found, bound = improve_agents(problem, seconds, seed, aim.value)
+        elif chosen is not None and isinstance(optimizer, SearchOptimizer):
             context = _context_of(problem)
-            chosen = self.rules.choose(context)
-            found, bound = optimizer.optimize(problem, seconds, seed, [chosen.arm])
+            rule = self.rules.choose(context)
+            chosen.append((_RULE + context, rule))
+            found, bound = optimizer.optimize(problem, seconds, seed, [rule.arm])
             span = found.makespan
-            self.rules.reward(chosen, min(1.0, bound / span) if span else 1.0)
+            self.rules.reward(rule, min(1.0, bound / span) if span else 1.0)
         else:
             answer: Any = optimizer.optimize(problem, seconds, seed)
             _check_schedule(problem, answer)
@@ -567,23 +683,23 @@ class Planner:
             found = attrs.evolve(found, how=how)
         return found, bound
 
-    def _better(
+    def _made_of(
         self,
         plan: ExecutionPlan,
         problem: Problem,
         best: Schedule,
-        bound: int,
         agents: tuple[str, ...],
-        constraints: Sequence[Constraint],
         *,
         waits: bool,
+        is_narrow: bool,
     ) -> ExecutionPlan:
+        """*plan* with the order of a schedule, and its agents."""
         tasks = plan.tasks
         order = best.order()
         edges = []
         if waits and problem.lengths is None:
             loose = None
-            if any(isinstance(each, MaxPeak) for each in constraints):
+            if is_narrow:
                 loose, _ = problem_of(tasks, plan.workflow, means_of(self._rt))
                 if len(loose.capacities) != len(problem.capacities):
                     loose = None
@@ -607,35 +723,16 @@ class Planner:
         reasons = {(d.task, d.needs): d.reason for d in plan.dependencies}
         reasons |= {(then, first): "the order" for first, then in edges}
         workflow = changed(plan.workflow, options, edges)
-        for number, task in enumerate(planned):
-            above = workflow[task.id].after
-            planned[number] = attrs.evolve(task, after=above)
-        made = attrs.evolve(
+        return attrs.evolve(
             plan,
             workflow=workflow,
-            tasks=tuple(planned),
+            tasks=tuple(
+                attrs.evolve(task, after=workflow[task.id].after) for task in planned
+            ),
             dependencies=dependencies_of(workflow, reasons),
             resource_requirements=requirements_of(problem, best.starts, tasks),
-            estimated_duration=Quantity(best.makespan / 1000),
             optimizer=best.how,
-            lower_bound=bound / 1000,
         )
-        differ = problem.lengths is not None
-        made = self._timed(made, constraints, best.makespan / 1000 if differ else 0.0)
-        if differ:
-            # The simulator knows no agents that differ: the schedule says it.
-            duration = Quantity(
-                best.makespan / 1000, made.estimated_duration.p90, "scheduled"
-            )
-            return attrs.evolve(made, estimated_duration=duration)
-        was = self._timed(plan, constraints)
-        gained = float(made.estimated_duration) < float(was.estimated_duration) - 1e-9
-        if gained or self._mends(plan, made):
-            return made
-        how = f"{plan.optimizer}; nothing better was found"
-        if bound / 1000 >= float(was.estimated_duration) - 1e-9:
-            how = f"{plan.optimizer}: as good as can be"
-        return attrs.evolve(was, optimizer=how, lower_bound=bound / 1000)
 
     def _mends(self, plan: ExecutionPlan, made: ExecutionPlan) -> bool:
         """Whether constraints hold of *made* that do not hold of *plan*."""
@@ -668,29 +765,121 @@ class Planner:
 
     # -- learning ------------------------------------------------------------------
 
+    @property
+    def learns(self) -> bool:
+        """Whether rules and methods are chosen by what came of them."""
+        return self._choices is not None
+
+    @learns.setter
+    def learns(self, learns: bool) -> None:
+        rt = self._rt
+        with self._lock:
+            if learns and self._choices is None:
+                self._choices = Choices(self._take_reward)
+                if rt.committer is not None:
+                    for fact, _ in rt.committer.journal.read(self._begin_of_past()):
+                        self._choices.hear(fact)
+                with rt.lock:
+                    rt.deciders.ask_of_choices(self._choice_of)
+                    rt.kernel.learns = True
+                for name in ("task_started", "task_rewarded"):
+                    getattr(rt.signals, name).connect(self._heard)
+            elif not learns:
+                self._choices = None
+
+    def _choice_of(self, task_id: str, _attempt: int) -> tuple[str, float] | None:
+        """Under the lock: what was chosen for the plan whose first task begins."""
+        task = task_of(self._rt.kernel.tasks[task_id])
+        mark = (task.metadata or {}).get(MARK)
+        return None if mark is None else (mark["choice"], mark["chance"])
+
+    def _take_reward(self, what: str, arm: str, value: float) -> None:
+        if what.startswith(_RULE):
+            self.rules.reward(Chosen(what.removeprefix(_RULE), arm, 1.0), value)
+        elif what in self._bandits:
+            self._bandits[what].reward(Chosen("", arm, 1.0), value)
+        else:
+            self._past.setdefault(what, []).append((arm, value))
+
+    def _heard(self, event: Event) -> None:
+        with self._lock:
+            if self._choices is None:
+                return
+            self._choices.hear(event)
+            if isinstance(event, TaskStarted):
+                self._choices.ended(event, self._task(event.task_id))
+
+    def _completed(self, event: Event) -> None:
+        assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
+        task = self._task(event.task_id) if event.usage else None
+        with self._lock:
+            if task is not None:
+                used = {name: units / _SCALE for name, units in event.usage}
+                self._used.append((task.type, task.payload, used))
+            if self._choices is None:
+                return
+            ended = self._choices.ended(event, None)
+        if ended is not None:
+            task_id, attempt, value = ended
+            row = self._rt.kernel.tasks.get(task_id)
+            if row is not None:
+                fields = task_id, attempt, value, "planner"
+                self._rt.step(
+                    lambda now: self._rt.kernel.note(
+                        TaskRewarded, now, *fields, cargo=row.cargo
+                    ),
+                    keep=True,
+                )
+
+    def _task(self, task_id: str) -> Task | None:
+        """A task that is in memory."""
+        with self._rt.lock:
+            row = self._rt.kernel.tasks.get(task_id)
+            return None if row is None else task_of(row)
+
+    def _begin_of_past(self) -> int:
+        """The number of the fact after which the past is read: it has an end."""
+        return max(0, self._rt.committed - _PAST)
+
     def reward(self, plan: ExecutionPlan, seconds: float) -> None:
         """
-        Say how long a plan really took: its methods are chosen by that from then on.
+        Say how long a plan took that was not run here: runs are rewarded as they end.
 
         Raises:
             InvalidTaskError: It is no plan, or *seconds* no duration.
         """
         _check_plan(plan)
         seconds = check_seconds("seconds", seconds, zero=False)
-        foretold = float(plan.estimated_duration)
-        value = foretold / (foretold + seconds) if foretold else 0.5
-        for bandit, chosen in self._chosen.pop(plan.id, ()):
-            bandit.reward(chosen, value)
+        value = (worth(float(plan.estimated_duration), seconds) + 1) / 2
+        for name in plan.workflow:
+            mark = (plan.workflow[name].task.metadata or {}).get(MARK)
+            for what, arm in arms_of(None if mark is None else mark["choice"]):
+                with self._lock:
+                    self._take_reward(what, arm, value)
+
+    def evaluate(self, events: Iterable[Event]) -> dict[str, dict[str, Value]]:
+        """
+        What each rule and method would have come to, chosen always.
+
+        Args:
+            events: Those of a journal, as `JournalReader(path).happened()` has them.
+
+        Returns:
+            By what was to be chosen, and by arm: an estimate from what others chose.
+        """
+        return evaluate(events)
 
     def _learn(self) -> None:
         """Take in what was measured since."""
         rt = self._rt
-        if not rt.opened and rt.committer is not None:
-            if not self._learnt:
-                for kind, lengths in history_of(rt).items():
-                    self._learnt[kind] = 0
-                    for length in lengths:
-                        self.estimator.observe(kind, length / NS)
+        if rt.committer is not None and not self._has_read:
+            self._has_read = True
+            self._read_past(rt.committer.journal)
+            self._used.clear()
+        while self._used:
+            kind, payload, used = self._used.popleft()
+            self.estimator.observe_usage(kind, payload, used)
+        if not rt.opened:
             return
         fresh: list[tuple[int, int, str]] = []
         with rt.lock:
@@ -705,6 +894,21 @@ class Planner:
             ended, started, kind = key
             self.estimator.observe(kind, (ended - started) / NS, payloads.get(key))
             self._learnt[kind] = max(self._learnt.get(kind, 0), ended)
+
+    def _read_past(self, journal: DurableJournal) -> None:
+        """What a journal has measured, so far as it reaches back."""
+        tasks: dict[str, tuple[str, Any]] = {}
+        for fact, task in journal.read(self._begin_of_past()):
+            if type(fact) is TaskSubmitted:
+                tasks[fact.task_id] = fact.type, task.payload
+            elif type(fact) is TaskCompleted and fact.attempt:
+                # What a wait or a decision completes has no attempt, and no length.
+                kind, payload = tasks.pop(fact.task_id, ("", None))
+                if kind:
+                    self.estimator.observe(kind, fact.latency, payload)
+                    used = {name: units / _SCALE for name, units in fact.usage}
+                    self.estimator.observe_usage(kind, payload, used)
+                    self._learnt[kind] = fact.at_ns
 
     def _payloads(
         self, fresh: Sequence[tuple[int, int, str]]
@@ -846,14 +1050,34 @@ class Planner:
         self._cache[key] = self._version(plan.request, types), plan
         while len(self._cache) > _KEPT:
             self._cache.popitem(last=False)
-        while len(self._chosen) > _KEPT:
-            self._chosen.popitem(last=False)
 
     def __repr__(self) -> str:
         return (
             f"<Planner: {len(self.domains)} domains, {len(self.templates)} templates, "
             f"{len(self._cache)} plans>"
         )
+
+
+def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
+    """*plan* whose first task says what was chosen for it, now and before."""
+    first = plan.tasks[0].id
+    options: dict[str, dict[str, Any]] = {}
+    arms, chance = choice
+    for name in plan.workflow:
+        metadata = dict(plan.workflow[name].task.metadata or {})
+        known = metadata.pop(MARK, None)
+        if known is not None:
+            arms, chance = f"{known['choice']} + {arms}", known["chance"] * chance
+            options[name] = {"metadata": metadata}
+    own = dict(plan.workflow[first].task.metadata or {})
+    own[MARK] = {
+        "choice": arms,
+        "chance": chance,
+        "tasks": len(plan.tasks),
+        "seconds": float(plan.estimated_duration),
+    }
+    options[first] = {"metadata": own}
+    return attrs.evolve(plan, workflow=changed(plan.workflow, options))
 
 
 def _shown(value: Any) -> str:
@@ -968,15 +1192,16 @@ def _check_schedule(problem: Problem, answer: object) -> None:
                 raise PlanningError(msg, hint="mend the optimizer")
 
 
-def _check_speeds(speeds: object) -> None:
-    if speeds is None:
+def _check_numbers(what: str, found: object, *, least: float) -> None:
+    if found is None:
         return
-    if not isinstance(speeds, Mapping):
-        msg = f"speeds is a mapping of agents to numbers, not {show(speeds)}"
+    if not isinstance(found, Mapping):
+        msg = f"{what}s is a mapping of agents to numbers, not {show(found)}"
         raise InvalidTaskError(msg)
-    for name, speed in speeds.items():
-        if not isinstance(speed, int | float) or not 0 < speed < math.inf:
-            msg = f"the speed of {show(name)} is a number above 0, not {show(speed)}"
+    for name, one in found.items():
+        if not is_number(one, least, 1e12):
+            above = "above 0" if least else "from 0"
+            msg = f"the {what} of {show(name)} is a number {above}, not {show(one)}"
             raise InvalidTaskError(msg)
 
 

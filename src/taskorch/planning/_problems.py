@@ -56,6 +56,7 @@ def problem_of(
     *,
     constraints: Iterable[Constraint] = (),
     speeds: Mapping[str, float] | None = None,
+    prices: Mapping[str, float] | None = None,
 ) -> tuple[Problem, tuple[str, ...]]:
     """
     The problem of the order of *tasks*, and the names of the agents in it.
@@ -66,6 +67,7 @@ def problem_of(
         means: What there is.
         constraints: Those of peaks narrow what there is.
         speeds: By agent, how fast it is, where the usual is 1.
+        prices: By agent, what a second of it costs.
     """
     place = {task.id: number for number, task in enumerate(tasks)}
     durations = [ticks(float(task.duration)) for task in tasks]
@@ -81,7 +83,9 @@ def problem_of(
         None if need is None else tuple(a for a in means.agents if need <= _can(a))
         for need in needs
     ]
-    lengths, agents = _lengths(tasks, durations, able, means, speeds)
+    lengths, agents = _lengths(
+        tasks, durations, able, means, speeds, is_priced=bool(prices)
+    )
     groups: dict[tuple[str, ...], int] = {}
     for found in able:
         if found and all(a.max_concurrency is not None for a in found):
@@ -102,7 +106,11 @@ def problem_of(
     if lengths is not None and names:
         # What is shared besides decides: agents are left to the router.
         lengths = None
-    return Problem(durations, parents, demands, capacities, lengths), agents
+    costs = None
+    if lengths is not None and prices:
+        rates = [prices.get(name, 0.0) / _UNIT for name in agents]
+        costs = [{n: t * rates[n] for n, t in each.items()} for each in lengths]
+    return Problem(durations, parents, demands, capacities, lengths, costs), agents
 
 
 def _can(agent: Agent) -> frozenset[str]:
@@ -115,13 +123,16 @@ def _lengths(
     able: Sequence[tuple[Agent, ...] | None],
     means: Means,
     speeds: Mapping[str, float] | None,
+    *,
+    is_priced: bool = False,
 ) -> tuple[list[dict[int, int]] | None, tuple[str, ...]]:
     """How long each takes on each agent, if that differs; and their names."""
     every = [
         _factors(task.type, agents or (), means, speeds)
         for task, agents in zip(tasks, able, strict=True)
     ]
-    if all(len(set(factors.values())) <= 1 for factors in every):
+    alike = all(len(set(factors.values())) <= 1 for factors in every)
+    if alike and not (is_priced and any(every)):
         return None, ()
     slots: list[str] = []
     for agent in means.agents:

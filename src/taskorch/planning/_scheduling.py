@@ -39,6 +39,7 @@ class Problem:
         capacities: What there is of each resource.
         lengths: Of each task, how long it takes on each agent that can do it; empty: no
             agent is asked. None: there are no agents that differ.
+        costs: Of each task, what it costs on each of these; None: nothing.
     """
 
     durations: Sequence[int]
@@ -46,6 +47,14 @@ class Problem:
     demands: Sequence[Sequence[int]]
     capacities: Sequence[int]
     lengths: Sequence[dict[int, int]] | None = None
+    costs: Sequence[dict[int, float]] | None = None
+
+    def cost(self, schedule: Schedule) -> float:
+        """What the agents of a schedule cost."""
+        if self.costs is None:
+            return 0.0
+        both = zip(self.costs, schedule.agents, strict=True)
+        return sum(costs[agent] for costs, agent in both if agent is not None)
 
     def __len__(self) -> int:
         return len(self.durations)
@@ -426,9 +435,20 @@ def _gap(busy: Sequence[tuple[int, int]], ready: int, length: int) -> int:
 
 
 def improve_agents(
-    problem: Problem, seconds: float, seed: int = 0
+    problem: Problem,
+    seconds: float,
+    seed: int = 0,
+    value: Callable[[Schedule], float] | None = None,
 ) -> tuple[Schedule, int]:
-    """The best that is found for agents that differ, and the lower bound."""
+    """
+    The best that is found for agents that differ, and the lower bound.
+
+    Args:
+        problem: What is to be put in order.
+        seconds: How long is looked.
+        seed: Repeats what is drawn.
+        value: What a schedule is worth, the less the better; None: its makespan.
+    """
     assert problem.lengths is not None  # noqa: S101 - asked if agents differ
     end = monotonic() + seconds
     ranks = _ranks(problem)
@@ -440,10 +460,24 @@ def improve_agents(
     bound = max(tails(attrs.evolve(problem, durations=fastest)), default=0)
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
     top = max(ranks, default=0.0)
-    current, current_ranks, pinned = best, ranks, dict[int, int]()
+    current_ranks, pinned = ranks, dict[int, int]()
     movable = [n for n, lengths in enumerate(problem.lengths) if len(lengths) > 1]
     tries = 0
-    while best.makespan > bound and monotonic() < end:
+    lengths = problem.lengths
+    worth = value or (lambda schedule: schedule.makespan)
+    least = current_worth = worth(best)
+    if value is not None and problem.costs is not None:
+        cheapest = {
+            n: min((cost, lengths[n][agent], agent) for agent, cost in costs.items())[2]
+            for n, costs in enumerate(problem.costs)
+            if costs
+        }
+        found = _placed(problem, ranks, cheapest)
+        if worth(found) < least:
+            pinned = cheapest
+            least = current_worth = worth(found)
+            best = attrs.evolve(found, how="by the cheapest agent of each")
+    while monotonic() < end and (value is not None or best.makespan > bound):
         tries += 1
         noise = top * random.choice((0.02, 0.05, 0.1, 0.3))
         tried = [rank + random.uniform(-noise, noise) for rank in current_ranks]
@@ -451,8 +485,10 @@ def improve_agents(
         for number in random.sample(movable, min(len(movable), random.randint(0, 3))):
             pins[number] = random.choice(list(problem.lengths[number]))
         found = _placed(problem, tried, pins)
-        if found.makespan <= current.makespan:
-            current, current_ranks, pinned = found, tried, pins
-        if found.makespan < best.makespan:
+        found_worth = worth(found)
+        if found_worth <= current_worth:
+            current_ranks, pinned, current_worth = tried, pins, found_worth
+        if found_worth < least:
+            least = found_worth
             best = attrs.evolve(found, how=f"redrawn from HEFT, after {tries} tries")
     return best, bound

@@ -544,6 +544,13 @@ class PolicyDeciders:
             _refuse("queue", "a standing is a number, not NaN")
         return answer
 
+    def ask_of_choices(
+        self, choice_of: Callable[[str, int], tuple[str, float] | None]
+    ) -> None:
+        """Say as an attempt begins what *choice_of* says was chosen for it, too."""
+        self._choosers += (choice_of,)
+        self.learns = True
+
     def choice(self, row: TaskRow) -> tuple[str, float] | None:
         """See `Deciders.choice`; of several that learn, all by one name."""
         try:

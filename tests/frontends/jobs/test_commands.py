@@ -50,6 +50,7 @@ def test_a_service_takes_commands(tmp_path, monkeypatch, capsys):
         assert main(["jobs", "status", server.url, "j2", "--json"]) == 0
         assert main(["jobs", "reward", server.url, "j2", "0.5"]) == 0
         assert main(["jobs", "reward", server.url, "j2", "0.5"]) == 0
+        assert main(["jobs", "reward", server.url, "j2", "nan"]) == 2
     out = capsys.readouterr().out
     assert "j2: completed, 4 of 4 units" in out
     assert "has said so before" in out

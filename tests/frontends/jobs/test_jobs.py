@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 import yaml
 
+from taskorch import Task
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
     InvalidTransitionError,
     UnknownTaskError,
 )
+from taskorch.events import EventEmitted
 from taskorch.frontends.jobs import JobSystem
 from taskorch.frontends.jobs._config import REQUIRED
+from taskorch.testing import Simulation
 
 EXAMPLE = Path(__file__).with_name("adaptive.yaml")
 
@@ -95,6 +106,112 @@ def test_the_id_of_a_job_is_its_identity_in_later_lives_too(tmp_path):
         for ask in (again.status, again.result, lambda job: again.reward(job, 1)):
             with pytest.raises(UnknownTaskError):
                 ask("nobody")
+
+
+def test_what_was_learnt_and_said_outlives_a_crash(tmp_path):
+    """The life is a process that dies without a word; the next one knows the same."""
+    program = tmp_path / "life.py"
+    program.write_text(
+        textwrap.dedent(f"""
+        import os
+        from tests.frontends.jobs.test_jobs import body, counting
+
+        jobs = counting()
+        with jobs.orchestrator(journal={str(tmp_path / "jobs.db")!r}) as orch:
+            for name in ("j1", "j2", "j3"):
+                jobs.assign_job(body(name, reward_signal=0.5 if name == "j1" else 0))
+                jobs.result(name)
+            orch.wait()
+            jobs.reward("j2", 0.25)
+            orch.wait()
+            print(jobs.learned()["thread_pool_configuration"], flush=True)
+            print(jobs.learned()["resource_allocation_weights"], flush=True)
+            os._exit(1)
+        """)
+    )
+    died = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+    known = died.stdout.splitlines()
+    assert died.returncode == 1, died.stderr
+    jobs = counting()
+    with jobs.orchestrator(journal=tmp_path / "jobs.db") as orch:
+        assert str(jobs.learned()["thread_pool_configuration"]) == known[0]
+        assert str(jobs.learned()["resource_allocation_weights"]) == known[1]
+        assert jobs.status("j2")["rewards"] == {"user": 0.25}
+        assert jobs.status("j1")["rewards"] == {"job_payload.reward_signal": 0.5}
+        assert jobs.status("j1")["metrics"]["job_latency_seconds"] > 0
+        assert not jobs.reward("j2", 0.75)
+        # One of an earlier life, and late: what was picked for it stands in the journal.
+        assert jobs.reward("j3", 1)
+        orch.wait()
+        (one,) = jobs.learned()["thread_pool_configuration"]
+        assert one.pulls > 2
+        assert jobs.reward("j3", -1, source="another")
+        orch.wait()
+        assert jobs.learned()["thread_pool_configuration"] == (one,)
+
+
+def test_jobs_that_wait_follow_what_is_learnt_meanwhile():
+    jobs = counting(
+        {
+            "resource_pools": {"compute_units_total": 256},
+            "self_improvement": {
+                "reward_processing": {
+                    "adaptation_targets": ["thread_pool_configuration"]
+                },
+                "optimisation_hooks": {"micro_cycle": "adjust_thread_weights"},
+            },
+        }
+    )
+    asked = {"compute_units": 1, "memory_mb": 0, "bandwidth_mbps": 0}
+    with jobs.orchestrator(concurrency=1, seed=1) as orch:
+        go = threading.Event()
+        orch.agent("door", capabilities={"door"})(lambda task, context: go.wait())
+        door = orch.submit_task(Task("door", requires=["door"]))
+        names = [f"j{number}" for number in range(30)]
+        for name in names:
+            jobs.assign_job(body(name, requested_resources=asked))
+        assert {jobs.status(name)["threads"] for name in names} == {4}
+        # The usual number does badly elsewhere, and so does half of it.
+        part = jobs._threads
+        for number in range(40):
+            picked = part.pick(f"other-{number}", "count", Random(number))
+            part.give(f"other-{number}", 1.0 if picked == 8 else -1.0)
+        cycles = copy.deepcopy(jobs.cycles)
+        assert cycles.tick(None, 0.0) == ([], 1.0)
+        for command in cycles.tick(None, 1.0)[0]:
+            command.apply(orch)
+        assert {jobs.status(name)["threads"] for name in names} >= {8}
+        go.set()
+        door.result()
+        for name in names:
+            assert sum(jobs.result(name)) == 15
+        orch.wait()
+
+
+def test_the_cycles_run_in_virtual_time():
+    jobs = counting()
+    sim = Simulation(seed=1)
+    sim.drivers.add(jobs.cycles)
+    for number in range(2):
+        jobs._threads.pick(f"t{number}", "count", Random(1))
+    for number, second in enumerate((4, 24)):
+        sim.at(second, partial(jobs._threads.give, f"t{number}", 0.5))
+    sim.run(until=100)
+    kept = [one for one in sim.events if isinstance(one, EventEmitted)]
+    diary = [one.at for one in kept if one.name == "agent_state.metadata_diary"]
+    # Each ten seconds, if something was learnt.
+    assert [round(at - sim.events[0].at) for at in diary] == [10, 30]
+    assert {one.name.partition("/")[0] for one in kept} == {
+        "agent_state.metadata_diary",
+        "population_state.judgement_snapshots",
+    }
 
 
 def test_a_job_that_fails_is_run_again_once():
@@ -184,6 +301,17 @@ def test_a_hook_may_refuse_a_job_and_hooks_are_listed():
             "more than there is",
         ),
         ({"job_lifecycle": {"states": ["queued", "finished"]}}, "finished is not"),
+        ({"job_lifecycle": {"states": ["queued"]}}, "completed cannot be left out"),
+        (
+            {
+                "job_lifecycle": {
+                    "state_transitions": {
+                        "running_to_failed": {"actions": ["publish_failure_event"]}
+                    }
+                }
+            },
+            "release_resources cannot be left out",
+        ),
         (
             {
                 "job_lifecycle": {

@@ -45,7 +45,10 @@ def test_a_request_is_planned_improved_checked_and_run(planned):
     assert plan["estimatedDuration"] == 7
 
     assert post(planned, f"{PLANS}/validate", {"plan": plan}).said["ok"]
-    better = post(planned, f"{PLANS}/optimize", {"plan": plan, "seconds": 0.1})
+    asked = {"plan": plan, "seconds": 0.1, "aims": {"makespan": 1, "peak": 0.1}}
+    better = post(planned, f"{PLANS}/optimize", asked)
+    asked["aims"] = {"pek": 1}
+    assert "did you mean 'peak'" in str(post(planned, f"{PLANS}/optimize", asked).said)
     assert better.said["estimatedDuration"] == 7
     assert (
         post(planned, f"{PLANS}/estimate", {"plan": plan}).said["estimatedDuration"]

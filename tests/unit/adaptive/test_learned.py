@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import pytest
@@ -73,6 +74,27 @@ def test_what_was_learnt_is_kept_and_forgotten(tmp_path):
     third = Learned([Always("good"), Always("new")])
     with TaskOrchestrator(journal=path, router=third):
         assert third.learned() == ()
+
+
+@pytest.mark.parametrize("snapshot", [0, 3])
+def test_what_no_snapshot_says_is_learnt_from_the_facts(tmp_path, snapshot):
+    path = tmp_path / "runs.db"
+    learned = Learned(
+        [Always("bad"), Always("good")], floor=1, context=["type"], memory=None
+    )
+    run(learned, 3, journal=path)
+    if snapshot:
+        with TaskOrchestrator(journal=path, router=copy.deepcopy(learned)) as orch:
+            orch._learners[0].save()
+    run(copy.deepcopy(learned), 4, journal=path)
+    again = Learned(
+        [Always("good"), Always("bad")], floor=1, context=["type"], memory=None
+    )
+    with TaskOrchestrator(journal=path, router=again):
+        assert sum(one.pulls for one in again.learned()) == 7
+    other = Learned([Always("good"), Always("bad")], floor=1, keep=False)
+    with TaskOrchestrator(journal=path, router=other):
+        assert other.learned() == ()
 
 
 def test_a_journal_says_what_other_arms_would_have_come_to(tmp_path):

@@ -33,6 +33,8 @@ TRIGGERS: Final = {
     "running_to_completed": "executor_signal_success",
     "running_to_failed": "executor_signal_failure",
 }
+#: Actions without which there is no transition: they cannot be left out.
+INHERENT: Final = ("spawn_tadpoles", "release_resources")
 STATES: Final = ("queued", "running", "completed", "failed")
 REQUIRED: Final = (
     "job_id",
@@ -214,6 +216,19 @@ class Config:
                 f"job_intake_pipeline.api_endpoint is a path such as /commands, not "
                 f"{show(path)}"
             )
+        states = self.get("job_lifecycle.states", STATES)
+        faults += [
+            f"job_lifecycle.states: {state} cannot be left out"
+            for state in STATES
+            if state not in states
+        ]
+        faults += [
+            f"job_lifecycle.state_transitions.{name}.actions: {action} cannot be left "
+            "out: it is the transition"
+            for name, actions in ACTIONS.items()
+            for action in set(actions) & set(INHERENT)
+            if not self.has(f"job_lifecycle.state_transitions.{name}.actions", action)
+        ]
         both = set(self.required) & set(self.optional)
         if both:
             faults.append(f"payload_contract: {', '.join(both)} is in both lists")

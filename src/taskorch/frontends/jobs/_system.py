@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import RLock
@@ -17,7 +18,7 @@ import attrs
 
 from taskorch._contexts import TaskContext
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.adaptive import Learned, Learning
+from taskorch.adaptive import SNAPSHOTS, Learned, Learning
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -45,8 +46,17 @@ from taskorch.frontends.jobs._config import (
     nearest,
 )
 from taskorch.frontends.jobs._contract import Job, job_of, schema_of
+from taskorch.frontends.jobs._cycles import Act, Cycles
+from taskorch.frontends.jobs._record import Record
 from taskorch.frontends.jobs._unit import Unit
-from taskorch.model import Elastic, Resources, Task, TaskState, TaskStatus
+from taskorch.model import (
+    TERMINAL,
+    Elastic,
+    Resources,
+    Task,
+    TaskState,
+    TaskStatus,
+)
 from taskorch.model._checks import is_number
 from taskorch.model._ids import check_id
 from taskorch.model._show import show
@@ -65,8 +75,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 _LOG: Final = logging.getLogger(__name__)
 _PREFIX: Final = "job-"
-#: Ends of units between two cycles of each kind.
-_CYCLES: Final = {"micro": 4, "macro": 32, "meta": 256}
 #: What each objective of the score is worth, in seconds of waiting.
 _WORTH: Final = {
     "reward_signal": 600.0,
@@ -80,26 +88,11 @@ _MORE: Final = 0.25
 _KEPT: Final = 10_000
 _TEN_YEARS: Final = 10 * 365 * 86_400.0
 _DIARY: Final = "agent_state.metadata_diary"
-
-
-@attrs.define
-class _Record:
-    job: Job
-    units: int
-    threads: int
-    weight: float
-    score: Mapping[str, float]
-    submitted_ns: int = 0
-    ended_ns: int = 0
-    state: str = "queued"
-    completed: set[str] = attrs.Factory(set)
-    recoveries: int = 0
-    #: Compute units times seconds: of attempts that completed, and of all.
-    useful: float = 0.0
-    spent: float = 0.0
-    busy: float = 0.0
-    granted: float = 0.0
-    rewards: dict[str, float] = attrs.Factory(dict)
+_KEEPS: Final = "self_improvement.metadata_capture.persistence_targets"
+_ADAPTS: Final = "self_improvement.reward_processing.adaptation_targets"
+#: Waiting jobs that a cycle looks at, at the most.
+_LOOKED_AT: Final = 200
+_NO_END: Final = 1 << 62
 
 
 @attrs.define
@@ -125,19 +118,26 @@ class JobSystem:
     def __init__(
         self, document: object, *, floor: float = 0.05, memory: int = 200
     ) -> None:
-        self._learns: dict[str, Any] = {"floor": floor, "memory": memory}
         self.config: Config = Config(document)
+        self._learns: dict[str, Any] = {
+            "floor": floor,
+            "memory": memory,
+            "keep": self.config.has(_KEEPS, SNAPSHOTS),
+        }
         self._lock = RLock()
         self._objectives: dict[str, _Objective] = {}
         self._hooks: dict[str, Callable[..., Any]] = {}
-        self._records: dict[str, _Record] = {}
-        self._begun: dict[tuple[str, int], tuple[int, float]] = {}
+        self._records: dict[str, Record] = {}
+        #: Jobs of which nothing has begun, each with what was learnt when it was asked.
+        self._waiting: dict[str, dict[str, int]] = {}
+        #: The facts of earlier lives, if there is a journal.
+        self._journal: Any = None
+        self._recalled = 0
         self._readers: dict[str, list[Callable[[dict[str, Any]], Any]]] = {}
         self._ledger: deque[dict[str, Any]] = deque(maxlen=_KEPT)
-        self._latencies: deque[float] = deque(maxlen=_KEPT)
         self._envelopes: deque[dict[str, Any]] = deque(maxlen=2_000)
         self._saturated: set[str] = set()
-        self._ends = 0
+        self._written: dict[str, int] = {}
         self._random = Random()  # noqa: S311 - no secret
         self._orch: TaskOrchestrator | None = None
         self._make_parts()
@@ -166,9 +166,6 @@ class JobSystem:
             chunks = {"threads": 1}
         self._allocator = ProportionalAllocator(chunks)
         scored = "job_intake_pipeline.classification_engine.scoring_inputs"
-        self._queue = ScoreQueue(
-            {n: worth for n, worth in _WORTH.items() if config.has(scored, n)}
-        )
         usual = config.threads
         most = self._most_threads
         threads = sorted({max(1, usual // 2), usual, min(most, 2 * usual)})
@@ -193,6 +190,13 @@ class JobSystem:
             name="specialization_selection",
             **self._learns,
         )
+        self._queue = _Queue(
+            {n: worth for n, worth in _WORTH.items() if config.has(scored, n)},
+            (self._threads, self._weights),
+            self._recall,
+        )
+        #: What runs the three cycles: for the drivers of a simulation, too.
+        self.cycles: Cycles = self._make_cycles()
 
     @property
     def _most_threads(self) -> int:
@@ -310,7 +314,9 @@ class JobSystem:
             "job_events": "control_plane.job_events",
             "resource_updates": "control_plane.resource_updates",
         }
-        return {**usual, **self.config.get(path, {})}
+        found = {**usual, **self.config.get(path, {})}
+        ledger = self.config.get("resource_pools.allocation_algorithm.audit_logging")
+        return found if ledger is None else {**found, "audit_logging": ledger}
 
     @property
     def endpoint(self) -> str:
@@ -379,8 +385,7 @@ class JobSystem:
         given: dict[str, Any] = {"concurrency": threads, **settings}
         given |= {"queue": self._queue, "allocator": self._allocator}
         given["resources"] = pools
-        adapts = "self_improvement.reward_processing.adaptation_targets"
-        if self.config.has(adapts, "specialization_selection"):
+        if self.config.has(_ADAPTS, "specialization_selection"):
             given["router"] = self._router
         self._orch = orch = TaskOrchestrator(**given)
         self._join(orch)
@@ -404,10 +409,7 @@ class JobSystem:
             "pool_relieved",
         ):
             getattr(orch.signals, signal).connect(self._hear)
-        for part in (self._threads, self._weights):
-            part.attach(orch)
-        # Restored at the start, as its own parts that learn.
-        orch._learners += [self._threads, self._weights]  # noqa: SLF001
+        orch.drivers.add(self.cycles)
 
     def _add_agent(
         self, name: str, kind: str, function: Callable[[Unit, Job], Any]
@@ -502,14 +504,12 @@ class JobSystem:
             self._judge(job)
             record = self._made(job)
             self._records[job.job_id] = record
+            self._waiting[job.job_id] = self._known()
             try:
                 self._spawn(record)
             except BaseException:
-                del self._records[job.job_id]
+                del self._records[job.job_id], self._waiting[job.job_id]
                 raise
-        if job.reward_signal and "reward_signal" in body:
-            # What it is worth is known before it begins: it counts once it has ended.
-            record.rewards.setdefault("job_payload.reward_signal", job.reward_signal)
         return self.status(job.job_id)
 
     def _check_known(self, job: Job) -> None:
@@ -523,7 +523,7 @@ class JobSystem:
                 near = nearest(job.worker_id, kinds)
                 faults.append(f"worker_id: nobody is {job.worker_id}{near}")
         if faults:
-            hint = "@jobs.objective(name) registers a function"
+            hint = "@jobs.objective(name) registers a function, as does --objective"
             raise InvalidTaskError("; ".join(faults), hint=hint)
 
     @staticmethod
@@ -533,7 +533,8 @@ class JobSystem:
         differs = [name for name in names if one.get(name) != other.get(name)]
         if differs:
             msg = f"job {job.job_id} is known with another {', '.join(differs)}"
-            raise DuplicateTaskError(msg, task_id=_PREFIX + job.job_id)
+            hint = "use another job_id"
+            raise DuplicateTaskError(msg, task_id=_PREFIX + job.job_id, hint=hint)
 
     def _judge(self, job: Job) -> None:
         judge = self._hooks.get("pre_spawn_judgement")
@@ -545,16 +546,13 @@ class JobSystem:
             msg = f"pre_spawn_judgement refused job {job.job_id}: {why}"
             raise InvalidTaskError(msg, hint="the hook decides what may be spawned")
 
-    def _made(self, job: Job) -> _Record:
-        adapts = "self_improvement.reward_processing.adaptation_targets"
+    def _made(self, job: Job) -> Record:
         has = self.config.has
         threads, weight = self.config.threads, 1.0
-        if has(adapts, "thread_pool_configuration"):
-            picked = self._threads.pick(job.job_id, job.objective, self._random)
-            threads = int(min(picked, self._most_threads))
-        if has(adapts, "resource_allocation_weights"):
-            picked = self._weights.pick(job.job_id, job.objective, self._random)
-            weight = float(picked)
+        if has(_ADAPTS, self._threads.name):
+            threads = int(min(self._picked(self._threads, job), self._most_threads))
+        if has(_ADAPTS, self._weights.name):
+            weight = float(self._picked(self._weights, job))
         units = job.tadpole_count
         if self._saturated:
             path = "job_intake_pipeline.classification_engine.escalation_policy"
@@ -564,7 +562,12 @@ class JobSystem:
                 units += max(1, math.ceil(units * _MORE))
             if has(path, "rebalance_thread_pools"):
                 threads = max(1, threads // 2)
-        return _Record(job, units, threads, weight, self._score(job))
+        return Record(job, units, threads, weight, self._score(job))
+
+    def _picked(self, part: Learned, job: Job) -> float:
+        """What *part* has a job ask for; it hears the reward of the first unit."""
+        first = self._task_id(job.job_id, 0)
+        return float(part.pick(first, job.objective, self._random))
 
     def _score(self, job: Job) -> dict[str, float]:
         return {
@@ -591,7 +594,17 @@ class JobSystem:
         parts = [pool.used / pool.total for pool in usage.values() if pool.total]
         return min(1.0, max(parts, default=0.0))
 
-    def _spawn(self, record: _Record) -> None:
+    def _spawn(self, record: Record) -> None:
+        flow = Workflow("job")
+        for task in self._units_of(record):
+            flow.add(task)
+        job_id = record.job.job_id
+        self._running.workflows.start(flow, id=_PREFIX + job_id)
+        first = self._running.get_task_status(self._task_id(job_id, 0))
+        record.submitted_ns = _submitted_ns(first)
+
+    def _units_of(self, record: Record) -> list[Task]:
+        """The tasks of a job, as its record has it."""
         job, units = record.job, record.units
         chunks = self.config.chunks
         amounts: dict[str, float] = {"threads": float(record.threads)}
@@ -615,7 +628,7 @@ class JobSystem:
             requires.append(f"worker:{job.worker_id}")
         body = job.to_dict()
         delay: float = self._throttle()
-        flow = Workflow("job")
+        made = []
         for index in range(units):
             known: dict[str, Any] = {}
             if not index:
@@ -625,20 +638,19 @@ class JobSystem:
                     "threads": record.threads,
                     "weight": record.weight,
                 }
-            task = Task(
-                job.objective,
-                {"job": body, "unit": index, "units": units},
-                id=_uuid4(f"{job.job_id}/{index}"),
-                requires=requires,
-                resources=resources,
-                expected=job.expected_duration_seconds,
-                not_before=delay * (index + 1) if delay else None,
-                metadata={"job_id": job.job_id, **record.score, **known},
+            made.append(
+                Task(
+                    job.objective,
+                    {"job": body, "unit": index, "units": units},
+                    id=_uuid4(f"{job.job_id}/{index}"),
+                    requires=requires,
+                    resources=resources,
+                    expected=job.expected_duration_seconds,
+                    not_before=delay * (index + 1) if delay else None,
+                    metadata={"job_id": job.job_id, **record.score, **known},
+                )
             )
-            flow.add(task)
-        run = self._running.workflows.start(flow, id=_PREFIX + job.job_id)
-        first = f"{run.workflow_id}/{_uuid4(f'{job.job_id}/0')}"
-        record.submitted_ns = _submitted_ns(self._running.get_task_status(first))
+        return made
 
     def _throttle(self) -> float:
         """Seconds between the starts of units: none below the threshold."""
@@ -648,14 +660,13 @@ class JobSystem:
         above = self.pressure() - self._threshold
         return max(0.0, above / max(1e-6, 1 - self._threshold))
 
-    def _found(self, job_id: str) -> _Record | None:
+    def _found(self, job_id: str) -> Record | None:
         """The record of a job, of an earlier life as well; None: it is not known."""
         record = self._records.get(job_id)
         if record is not None or self._orch is None:
             return record
-        first = f"{_PREFIX}{job_id}/{_uuid4(f'{job_id}/0')}"
         try:
-            status = self._orch.get_task_status(first)
+            status = self._orch.get_task_status(self._task_id(job_id, 0))
         except UnknownTaskError:
             return None
         kept = (status.metadata or {}).get("job")
@@ -663,15 +674,15 @@ class JobSystem:
             return None
         job = job_of(kept["body"], self.config)
         score = {name: status.metadata.get(name, 0.0) for name in _WORTH}
-        record = _Record(job, kept["units"], kept["threads"], kept["weight"], score)
+        record = Record(job, kept["units"], kept["threads"], kept["weight"], score)
         record.submitted_ns = _submitted_ns(status)
-        record.state = self._state(job_id)
-        record.completed = {
-            self._task_id(job_id, index)
-            for index in range(record.units)
-            if self._orch.get_task_status(self._task_id(job_id, index)).state
-            == "completed"
-        }
+        if self._journal is not None:
+            ids = self._journal.ids(f"{_PREFIX}{job_id}/")
+            for fact, _ in self._journal.select(ids, _NO_END):
+                record.take_in(fact)
+                if fact.seq <= self._recalled:
+                    # Its life has told of it.
+                    record.told = record.state
         self._records[job_id] = record
         return record
 
@@ -764,22 +775,20 @@ class JobSystem:
 
     def _give(self, job_id: str, value: float, source: str) -> bool:
         with self._lock:
-            record = self._records[job_id]
-            if source in record.rewards:
+            record = self._found(job_id)
+            if record is None or source in record.rewards:
                 return False
             record.rewards[source] = value
         for index in range(record.units):
             self._running.reward_task(
                 self._task_id(job_id, index), value, source=source
             )
-        self._learn(job_id, value, source)
-        return True
-
-    def _learn(self, job_id: str, value: float, source: str) -> None:
-        for part in (self._threads, self._weights):
-            part.give(job_id, value)
         told = {"kind": "reward", "job_id": job_id, "value": value, "source": source}
         self._call("learning_feedback_pipeline", told)
+        return True
+
+    def _recall(self, journal: Any, last: int) -> None:
+        self._journal, self._recalled = journal, last
 
     def learned(self) -> dict[str, tuple[Learning, ...]]:
         """What was learnt, for each target of adaptation."""
@@ -821,92 +830,67 @@ class JobSystem:
     def _of_unit(self, event: TaskEvent, job_id: str) -> None:
         with self._lock:
             record = self._found(job_id)
-        if record is None:
-            return
+            if record is None:
+                return
+            record.take_in(event)
+            self._waiting.pop(job_id, None)
+            # Facts may be known before they are told of: what is new is the state.
+            was, record.told = record.told, record.state
         if isinstance(event, TaskStarted):
             held = {name: units / 1e6 for name, units in event.allocation}
-            with self._lock:
-                key = event.task_id, event.attempt
-                self._begun[key] = event.at_ns, held.get("compute_units", 1.0)
-            if record.state != "running":
-                record.state = "running"
-                if self._does("queued_to_running", "publish_start_event"):
-                    self._publish("job_events", "started", job_id, event)
+            if was == "queued" and self._does(
+                "queued_to_running", "publish_start_event"
+            ):
+                self._publish("job_events", "started", job_id, event)
             self._update("granted", event, unit=event.task_id, resources=held)
         elif isinstance(event, AllocationChanged):
             held = {name: units / 1e6 for name, units in event.after}
             self._update("changed", event, unit=event.task_id, resources=held)
-        elif isinstance(event, TaskCompleted):
-            self._over(record, event, is_useful=True)
-            record.completed.add(event.task_id.partition("~")[0])
-            if len(record.completed) >= record.units:
-                self._completed(record, event)
-        elif isinstance(event, TaskRetrying | TaskFailed | TaskCancelled):
-            self._over(record, event, is_useful=False)
-            if not isinstance(event, TaskRetrying):
-                self._failed(record, event)
+        elif isinstance(event, TaskCompleted | TaskRetrying | TaskFailed):
+            with self._lock:
+                self._envelopes.append(
+                    {
+                        "event": type(event).__name__,
+                        "seq": event.seq,
+                        "at_ns": event.at_ns,
+                        "task_id": event.task_id,
+                        "attempt": event.attempt,
+                        "job_id": job_id,
+                        "objective": record.job.objective,
+                    }
+                )
+            self._update("released", event, unit=event.task_id, resources={})
+        if record.told != was and record.told == "completed":
+            self._completed(record, event)
+        elif record.told != was and record.told == "failed":
+            self._failed(record, event)
 
-    def _over(self, record: _Record, event: Any, *, is_useful: bool) -> None:
-        attempt = getattr(event, "attempt", 0)
-        with self._lock:
-            found = self._begun.pop((event.task_id, attempt), None)
-            if found is None:
-                return
-            spent = (event.at_ns - found[0]) / 1e9 * found[1]
-            record.spent += spent
-            record.useful += spent if is_useful else 0.0
-            self._envelopes.append(
-                {
-                    "event": type(event).__name__,
-                    "seq": event.seq,
-                    "at_ns": event.at_ns,
-                    "task_id": event.task_id,
-                    "attempt": attempt,
-                    "job_id": record.job.job_id,
-                    "objective": record.job.objective,
-                }
-            )
-            self._ends += 1
-            due = [name for name, ends in _CYCLES.items() if not self._ends % ends]
-        self._update("released", event, unit=event.task_id, resources={})
-        for name in due:
-            getattr(self, f"_{name}_cycle")()
-
-    def _completed(self, record: _Record, event: TaskCompleted) -> None:
-        if record.state == "completed":
-            return
-        record.state, record.ended_ns = "completed", event.at_ns
+    def _completed(self, record: Record, event: Event) -> None:
         job_id = record.job.job_id
         metrics = self._metrics_of(record)
-        if self._does("running_to_completed", "record_metrics"):
-            with self._lock:
-                self._latencies.append((record.ended_ns - record.submitted_ns) / 1e9)
         self._publish("job_events", "completed", job_id, event, metrics=metrics)
         if self._does("running_to_completed", "notify_judgement_system"):
             told = {"kind": "completed", "job_id": job_id, **metrics}
             self._call("metadata_pipeline", told)
-        if self._does("running_to_completed", "update_worker_improvement_metrics"):
-            signal = record.rewards.get("job_payload.reward_signal")
-            if signal is not None:
-                self._learn(job_id, signal, "job_payload.reward_signal")
+        improves = self._does(
+            "running_to_completed", "update_worker_improvement_metrics"
+        )
+        if improves and record.job.reward_signal:
+            self._give(job_id, record.job.reward_signal, "job_payload.reward_signal")
 
-    def _failed(self, record: _Record, event: Any) -> None:
-        if record.state == "failed":
-            return
-        record.state, record.ended_ns = "failed", event.at_ns
+    def _failed(self, record: Record, event: Any) -> None:
         job_id = record.job.job_id
         if self._does("running_to_failed", "publish_failure_event"):
             why = getattr(event, "message", "") or getattr(event, "reason", "")
             self._publish("job_events", "failed", job_id, event, why=why)
         recovers = self._does("running_to_failed", "schedule_recovery_attempt")
-        if not recovers or record.recoveries or isinstance(event, TaskCancelled):
-            self._learn(job_id, -1.0, "failure")
-            return
-        record.recoveries += 1
         try:
-            self._running.workflows.restart(_PREFIX + job_id)
+            if not recovers or record.recoveries or isinstance(event, TaskCancelled):
+                self._give(job_id, -1.0, "failure")
+            else:
+                self._running.workflows.restart(_PREFIX + job_id)
         except Exception as error:  # noqa: BLE001 - told: the job stays failed
-            _LOG.warning("job %s is not recovered: %s", job_id, error)
+            _LOG.warning("what follows the failure of job %s: %s", job_id, error)
 
     def _publish(
         self, topic: str, what: str, job_id: str, event: Event, **more: Any
@@ -918,7 +902,9 @@ class JobSystem:
         message = {"event": what, "seq": event.seq, "at": event.at, **more}
         with self._lock:
             self._ledger.append(message)
-        self._send(self._topics["resource_updates"], message)
+        for topic in ("resource_updates", "audit_logging"):
+            if topic in self._topics:
+                self._send(self._topics[topic], message)
 
     def _send(self, topic: str, message: dict[str, Any]) -> None:
         for reader in self._readers.get(topic, ()):
@@ -940,48 +926,92 @@ class JobSystem:
 
     # -- the three cycles ----------------------------------------------------------
 
-    def _cycle(self, name: str, does: str) -> bool:
-        path = f"self_improvement.optimisation_hooks.{name}"
-        return bool(self.config.get(path, does) == does)
+    def _make_cycles(self) -> Cycles:
+        hooks = self.config.get("self_improvement.optimisation_hooks")
+        acts = {
+            "micro_cycle": self._adjust_thread_weights,
+            "macro_cycle": self._reallocate_resources,
+            "meta_cycle": self._evolve_protocol,
+        }
+        return Cycles(
+            {n: act for n, act in acts.items() if hooks is None or n in hooks}
+        )
 
-    def _micro_cycle(self) -> None:
-        """Thread weights: what was learnt of them is kept."""
-        if self._cycle("micro_cycle", "adjust_thread_weights"):
-            self._threads.save()
+    def _adjust_thread_weights(self) -> list[Act]:
+        """What waits asks for as many threads as are best by now."""
+        return self._ask_again(self._threads)
 
-    def _macro_cycle(self) -> None:
-        """Reallocation: what was learnt is kept, and written into the diary."""
-        if not self._cycle("macro_cycle", "reallocate_resources"):
-            return
-        self._weights.save()
-        kept = "self_improvement.metadata_capture.persistence_targets"
-        if self.config.has(kept, _DIARY):
-            try:
-                self._running.emit(_DIARY, self.told(), keep=_TEN_YEARS)
-            except Exception as error:  # noqa: BLE001 - a diary is no work
-                _LOG.warning("the diary is not kept: %s", error)
+    def _reallocate_resources(self) -> list[Act]:
+        """What waits has the weight that is best by now; what was learnt is kept."""
+        commands = self._ask_again(self._weights)
+        known = self._known()
+        if known != self._written:
+            self._written = known
+            commands += [Act(part.save) for part in self._learners]
+            if self.config.has(_KEEPS, _DIARY):
+                commands.append(
+                    Act(lambda orch: orch.emit(_DIARY, self.told(), keep=_TEN_YEARS))
+                )
+        return commands
 
-    def _meta_cycle(self) -> None:
-        """The protocol: a new dictionary, which both ends agree on."""
-        if not self._cycle("meta_cycle", "evolve_symbolic_protocol"):
-            return
-        if self._compresses:
-            with self._lock:
-                samples = list(self._envelopes)
-            content = train(samples)
-            if content:
-                self._there.learn(content)
-                self._here.learn(content)
-                self._here.agree(self._there.capabilities)
+    def _evolve_protocol(self) -> list[Act]:
+        """A new dictionary, which both ends agree on."""
+        return [Act(self._train)] if self._compresses else []
+
+    def _train(self, _orchestrator: object) -> None:
+        with self._lock:
+            samples = list(self._envelopes)
+        content = train(samples)
+        if content:
+            self._there.learn(content)
+            self._here.learn(content)
+            self._here.agree(self._there.capabilities)
+
+    def _known(self) -> dict[str, int]:
+        """How many rewards each part has learnt from."""
+        return {part.name: part.rewards for part in self._learners}
+
+    def _ask_again(self, part: Learned) -> list[Act]:
+        """Commands that have jobs that wait ask for what *part* has learnt since."""
+        if not self.config.has(_ADAPTS, part.name):
+            return []
+        with self._lock:
+            found = [
+                job_id
+                for job_id, known in self._waiting.items()
+                if known[part.name] != part.rewards
+            ]
+        return [
+            Act(partial(self._asked_again, part, job_id))
+            for job_id in found[:_LOOKED_AT]
+        ]
+
+    def _asked_again(self, part: Learned, job_id: str, orch: Any) -> None:
+        with self._lock:
+            known, record = self._waiting.get(job_id), self._records.get(job_id)
+            if known is None or record is None:
+                return
+            first = orch.get_task_status(self._task_id(job_id, 0))
+            if first.attempts or first.state in TERMINAL:
+                return
+            known[part.name] = part.rewards
+            picked = self._picked(part, record.job)
+            before = record.threads, record.weight
+            if part is self._threads:
+                record.threads = int(min(picked, self._most_threads))
+            else:
+                record.weight = picked
+            if before == (record.threads, record.weight):
+                return
+            for task in self._units_of(record):
+                task_id = f"{_PREFIX}{job_id}/{task.id}"
+                orch.submit_task(attrs.evolve(task, id=task_id))
 
     # -- metrics -------------------------------------------------------------------
 
-    def _metrics_of(self, record: _Record) -> dict[str, float | None]:
-        latency = None
-        if record.ended_ns:
-            latency = (record.ended_ns - record.submitted_ns) / 1e9
+    def _metrics_of(self, record: Record) -> dict[str, float | None]:
         found = {
-            "job_latency_seconds": latency,
+            "job_latency_seconds": record.latency if record.ended_ns else None,
             "compute_efficiency_ratio": _ratio(record.useful, record.spent),
             "thread_utilisation": _ratio(record.busy, record.granted),
             "binary_channel_entropy": self._here.entropy or None,
@@ -990,7 +1020,9 @@ class JobSystem:
 
     def metrics(self) -> dict[str, float | None]:
         """
-        The metrics of all jobs of this life together; None: nothing was measured.
+        The metrics of the jobs together of which it was asked or heard in this life.
+
+        None: nothing was measured.
 
         `job_latency_seconds` is the mean from assignment to completion;
         `compute_efficiency_ratio` the compute-unit seconds of attempts that completed,
@@ -1000,7 +1032,8 @@ class JobSystem:
         """
         with self._lock:
             records = list(self._records.values())
-            latencies = list(self._latencies)
+
+        latencies = [record.latency for record in records if record.ended_ns]
 
         def total(name: str) -> float:
             return math.fsum(getattr(record, name) for record in records)
@@ -1016,6 +1049,8 @@ class JobSystem:
 
     def _collected(self, found: dict[str, float | None]) -> dict[str, float | None]:
         path = "self_improvement.metadata_capture.metrics_collected"
+        if not self._does("running_to_completed", "record_metrics"):
+            return {}
         return {name: found[name] for name in METRICS if self.config.has(path, name)}
 
 
@@ -1033,6 +1068,56 @@ class _Joined(Channel):
     def receive(self, frame: bytes) -> Any:
         """See `Channel.receive`."""
         return self._receives.receive(frame)
+
+
+class _Queue(ScoreQueue):
+    """
+    The queue of jobs; what was picked for one is said as its first unit begins.
+
+    Args:
+        weights: As of ScoreQueue.
+        parts: What picks values for jobs, by their first units.
+        recalled: Called at the start with the journal and the number of its last fact.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        parts: tuple[Learned, ...],
+        recalled: Callable[[Any, int], None],
+    ) -> None:
+        super().__init__(weights)
+        self._parts = parts
+        self._recalled = recalled
+
+    def attach(self, orchestrator: Any) -> None:
+        """See `Learned.attach`."""
+        for part in self._parts:
+            part.attach(orchestrator)
+
+    def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
+        """See `Learned.choice_of`: what was picked, all together."""
+        said = [part.choice_of(task_id, attempt) for part in self._parts]
+        found = [one for one in said if one is not None]
+        if not found:
+            return None
+        arms, chances = zip(*found, strict=True)
+        return " + ".join(arms), math.prod(chances)
+
+    def restore(self, kept: Callable[[str], Any]) -> None:
+        """See `Learned.restore`."""
+        for part in self._parts:
+            part.restore(kept)
+
+    def recall(self, journal: Any, last: int) -> None:
+        """See `Learned.recall`."""
+        for part in self._parts:
+            part.recall(journal, last)
+        self._recalled(journal, last)
+
+    def __deepcopy__(self, memo: object) -> ScoreQueue:
+        # In a simulation nothing is learnt.
+        return ScoreQueue(self.weights)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -36,7 +36,9 @@ _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": _MOST}
 _WANTED: Final = {"anyOf": [OBJECT, TEXT]}
 _PLAN: Final = asked("request", request=_WANTED, seconds=_SECONDS)
 _CHECK: Final = asked("plan", plan=OBJECT)
-_IMPROVE: Final = asked("plan", plan=OBJECT, seconds=_SECONDS)
+_IMPROVE: Final = asked(
+    "plan", plan=OBJECT, seconds=_SECONDS, aims=OBJECT, speeds=OBJECT, prices=OBJECT
+)
 _START: Final = asked("plan", plan=OBJECT, id=TEXT)
 
 
@@ -145,8 +147,10 @@ class Plans:
         return self._orch.planner.validate(self._read(said)).to_dict()
 
     def _optimize(self, said: dict[str, Any]) -> dict[str, Any]:
+        names = ("aims", "speeds", "prices")
+        options = {name: said[name] for name in names if name in said}
         plan = self._orch.planner.optimize(
-            self._read(said), seconds=said.get("seconds", 1.0)
+            self._read(said), seconds=said.get("seconds", 1.0), **options
         )
         return plan.to_dict(self._functions)
 
