@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 from taskorch.journal._address import is_address
@@ -71,17 +71,18 @@ def parse(dsn: str) -> Address:
     """
     said: dict[str, str] = {}
     if is_address(dsn):
-        parts = urlsplit(dsn)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        said = {key: value for key, value in query if key in _OURS}
-        rest = urlencode([pair for pair in query if pair[0] not in _OURS])
-        dsn = urlunsplit(parts._replace(query=rest))
+        # What is libpq's stays as it is written.
+        dsn, _, query = dsn.partition("?")
+        pairs = [pair.partition("=") for pair in query.split("&") if pair]
+        said = {name: unquote(value) for name, _, value in pairs if name in _OURS}
+        rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OURS)
+        dsn = f"{dsn}?{rest}" if rest else dsn
     driver = load()
     try:
         found = driver.conninfo.conninfo_to_dict(dsn)
     except driver.Error as error:
         msg = f"the address of the server is not well formed: {error}".strip()
-        hint = "postgresql://user@host:5432/database?partition=name"
+        hint = "postgresql://host:5432/database?user=name&partition=name"
         raise InvalidTaskError(msg, hint=hint) from None
     for key, value in _DEFAULTS.items():
         found.setdefault(key, value)
@@ -108,8 +109,8 @@ class Connections:
         self._conninfo = address.conninfo
         self._mutex = threading.Lock()
         self._idle: list[psycopg.Connection[Any]] = []
-        self._pid = os.getpid()
         self._is_open = True
+        weakref.finalize(self, _close, self._idle)
 
     @contextlib.contextmanager
     def use(self) -> Iterator[psycopg.Connection[Any]]:
@@ -126,14 +127,13 @@ class Connections:
         """Close those that nobody uses; others are closed when they are given back."""
         with self._mutex:
             self._is_open = False
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            _close(self._idle)
 
     def leave_to_parent(self) -> list[psycopg.Connection[Any]]:
         """In a child: what the parent uses, and the child must neither use nor close."""
         self._mutex = threading.Lock()
-        idle, self._idle = self._idle, []
+        idle = self._idle.copy()
+        self._idle.clear()
         return idle
 
     def _borrow(self) -> psycopg.Connection[Any]:
@@ -159,6 +159,11 @@ class Connections:
             self._conninfo, autocommit=True, prepare_threshold=None
         )
         return made
+
+
+def _close(idle: list[psycopg.Connection[Any]]) -> None:
+    while idle:
+        idle.pop().close()
 
 
 def _has_ended(connection: psycopg.Connection[Any]) -> bool:
