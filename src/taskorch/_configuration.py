@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._address import is_address
 from taskorch._limits import MAX_AMOUNT
 from taskorch._settings import SETTINGS as ALL_SETTINGS
 from taskorch._settings import Description, Written
 from taskorch.errors import InvalidTaskError
-from taskorch.journal._address import is_address
 from taskorch.model._program import OUR_VARIABLES
 
 _FILE: Final = "taskorch.toml"

@@ -6,8 +6,8 @@ import os
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from taskorch._address import SCHEMES, is_address
 from taskorch.errors import InvalidTaskError
-from taskorch.journal._address import SCHEMES, is_address
 
 if TYPE_CHECKING:
     from taskorch.journal._postgres import PostgresJournal

@@ -13,11 +13,9 @@ import json
 import os
 import threading
 import time
-import uuid
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
-from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter, lt
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -239,7 +237,7 @@ class PostgresJournal(EncodingJournal):
                     db.execute(statement)
         self._check_layout(db)
         oid = self._check_server(db)
-        db.execute(sql.NEW_PARTITION, (self.partition, uuid.uuid4().hex))
+        db.execute(sql.NEW_PARTITION, (self.partition,))
         self._oid = oid
 
     def _check_layout(self, db: psycopg.Connection[Any]) -> None:
@@ -248,7 +246,8 @@ class PostgresJournal(EncodingJournal):
         if layout > sql.LAYOUT:
             msg = f"{self.name} has layout {layout}, of a newer taskorch; "
             hint = "bring this taskorch up to date: pip install --upgrade taskorch"
-            raise JournalError(f"{msg}{sql.LAYOUT} is known", hint=hint)
+            msg_0 = f"{msg}{sql.LAYOUT} is known"
+            raise JournalError(msg_0, hint=hint)
         if layout < sql.LAYOUT:
             msg = f"{self.name} has layout {layout}, and {sql.LAYOUT} is written"
             hint = "stop what uses it, and run: taskorch migrate postgresql://…"
@@ -318,11 +317,9 @@ class PostgresJournal(EncodingJournal):
     def _begin_life(self, db: psycopg.Connection[Any]) -> int | None:
         """Begin a life, unless another has at the same moment."""
         reach("claim")
-        token = uuid.uuid4().hex
         pid = os.getpid()
         me = {
             "name": self.partition,
-            "token": token,
             "lease": self.lease,
             "pid": pid,
             "host": host(),
@@ -339,7 +336,7 @@ class PostgresJournal(EncodingJournal):
         reach("claimed")
         with self._mutex:
             self._let_go()
-            self._epoch, self._token = found[0], token
+            self._epoch, self._token = found
             self._seen, self._last = self._epoch, owner["last"]
             self._doubt = None
             self._identity = f"{owner['uid']}-{self._oid:x}"
@@ -441,7 +438,8 @@ class PostgresJournal(EncodingJournal):
         self._check_life(owner)
         if owner["last"] != self._last:
             msg = f"{self.name} ends with fact {owner['last']}, and {self._last} was"
-            raise JournalError(f"{msg} the last", hint="somebody else wrote to it")
+            msg_0 = f"{msg} the last"
+            raise JournalError(msg_0, hint="somebody else wrote to it")
         self._refuse_setting("synchronous_commit")
 
     def _append_again(
@@ -609,7 +607,7 @@ class PostgresJournal(EncodingJournal):
 
     def id_of_key(self, key: str) -> str | None:
         """See `DurableJournal.id_of_key`."""
-        found = self._ask(sql.BY_KEY, _hash(_codec.column(key)))
+        found = self._ask(sql.BY_KEY, _codec.column(key))
         return found[0][0] if found else None
 
     def snapshot(self) -> tuple[int, dict[str, Any]] | None:
@@ -822,7 +820,8 @@ class _Holding:
 def _checked_name(partition: object) -> str:
     problem = id_problem(partition)
     if problem is not None:
-        raise InvalidTaskError(f"partition: {problem}")
+        msg = f"partition: {problem}"
+        raise InvalidTaskError(msg)
     return str(partition)
 
 
@@ -830,14 +829,9 @@ def _names(ids: Iterable[str]) -> list[str]:
     return [_codec.column(task_id) for task_id in ids]
 
 
-def _hash(key: str) -> str:
-    """What stands for an idempotency key, of whatever length and letters."""
-    return blake2b(key.encode(), digest_size=20).hexdigest()
-
-
 def _parts(rows: Rows) -> Iterator[dict[str, str]]:
     """The columns of *rows*, for some statements none of which is too large."""
-    texts = rows.values[5::_codec.WIDTH]
+    texts = rows.values[5 :: _codec.WIDTH]
     bounds, size = [0], 0
     for place, text in enumerate(texts):
         size += len(text)  # type: ignore[arg-type]
@@ -846,8 +840,7 @@ def _parts(rows: Rows) -> Iterator[dict[str, str]]:
             size = len(text)  # type: ignore[arg-type]
     keys = {}
     if rows.keys:
-        pairs = zip(rows.keys[::2], rows.keys[1::2], strict=True)
-        keys = {task_id: _hash(key) for key, task_id in pairs}
+        keys = dict(zip(rows.keys[1::2], rows.keys[::2], strict=True))
     columns = rows.columns
     for start, end in zip(bounds, [*bounds[1:], len(texts)], strict=True):
         seq, kind, at_ns, task_id, body, doc = (each[start:end] for each in columns)
@@ -865,7 +858,7 @@ def _parts(rows: Rows) -> Iterator[dict[str, str]]:
             "task_id": _lines(task_id),
             "body": "\n".join(body),
             "doc": "\n".join(doc),
-            "key": "\n".join(ours),
+            "key": _lines(ours),
         }
 
 
@@ -873,7 +866,7 @@ def _lines(names: list[str]) -> str:
     text = "\n".join(names)
     if text.count("\n") != len(names) - 1 or "\0" in text:
         name = next(name for name in names if "\n" in name or "\0" in name)
-        msg = f"{name!r} is no id: it has a line break, or a NUL"
+        msg = f"{name!r} is no id, and no key: it has a line break, or a NUL"
         raise InvalidTaskError(msg)
     return text
 

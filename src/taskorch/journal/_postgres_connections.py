@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
+from taskorch._address import is_address
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
-from taskorch.journal._address import is_address
 
 if TYPE_CHECKING:
     import psycopg
@@ -130,7 +130,7 @@ class Connections:
             _close(self._idle)
 
     def leave_to_parent(self) -> list[psycopg.Connection[Any]]:
-        """In a child: what the parent uses, and the child must neither use nor close."""
+        """In a child: those of the parent, neither to be used nor closed."""
         self._mutex = threading.Lock()
         idle = self._idle.copy()
         self._idle.clear()

@@ -5,7 +5,7 @@ The tables of a journal in PostgreSQL, in the schema `taskorch` of a database.
     partitions  one row a partition, which is one journal: who owns it, in which life,
                 until when, and the number of its last fact
     facts       one row a fact, as in a file (see `_codec`); `upto` is the number of the
-                last fact of its group, and `key` the hash of an idempotency key
+                last fact of its group, and `key` an idempotency key
     snapshots   of each partition, the two latest states that the runtime has kept
 
 An owner is told by its epoch and its token. Whoever writes does so in a statement that
@@ -93,7 +93,8 @@ FIND_LAYOUT: Final = "SELECT version FROM taskorch.layout"
 HAS_LAYOUT: Final = "SELECT to_regclass('taskorch.layout') IS NOT NULL"
 NAMES: Final = "SELECT name FROM taskorch.partitions ORDER BY name"
 NEW_PARTITION: Final = """
-    INSERT INTO taskorch.partitions (name, uid) VALUES (%s, %s)
+    INSERT INTO taskorch.partitions (name, uid)
+    VALUES (%s, replace(gen_random_uuid()::text, '-', ''))
     ON CONFLICT (name) DO NOTHING
 """
 
@@ -109,11 +110,11 @@ OWNER: Final = """
 #: Whoever holds it in a transaction cannot be overtaken by a claim or an append.
 LOCK: Final = "SELECT FROM taskorch.partitions WHERE name = %s FOR UPDATE"
 CLAIM: Final = """
-    UPDATE taskorch.partitions SET epoch = epoch + 1, token = %(token)s,
+    UPDATE taskorch.partitions SET epoch = epoch + 1, token = gen_random_uuid()::text,
     lease_until = clock_timestamp() + make_interval(secs => %(lease)s),
     pid = %(pid)s, host = %(host)s, machine = %(machine)s, started = %(started)s,
     since = to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-    WHERE name = %(name)s RETURNING epoch
+    WHERE name = %(name)s RETURNING epoch, token
 """
 RENEW: Final = """
     UPDATE taskorch.partitions
@@ -169,7 +170,7 @@ APPEND: Final = f"""
 APPEND_MORE: Final = f"""
     WITH owner AS (SELECT id FROM taskorch.partitions WHERE name = %(name)s)
     {_ROWS}
-"""
+"""  # noqa: S608 - of our own words
 SAVE: Final = """
     INSERT INTO taskorch.snapshots VALUES (%s, %s, %s)
     ON CONFLICT (partition, seq) DO UPDATE SET state = excluded.state
