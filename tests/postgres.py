@@ -3,9 +3,12 @@
 import importlib.util
 import os
 import pwd
+import select
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from contextlib import suppress
@@ -15,6 +18,8 @@ import pytest
 
 #: Seconds in which a server answers that is going to.
 PATIENCE = 120
+#: The name of a server's socket.
+SOCKET = ".s.PGSQL.5432"
 #: Ends the server by the signal that it is told, or when whoever started it is gone.
 SHEPHERD = """
 "$@" </dev/null & server=$!
@@ -165,3 +170,56 @@ def new_server(**options):
         server.close()
         raise
     return server
+
+
+class Cutter:
+    """
+    A way to a server that can lose an answer, as a network does.
+
+    Args:
+        server: Where it leads.
+    """
+
+    def __init__(self, server):
+        self.folder = Path(tempfile.mkdtemp(prefix="taskorch-cut-"))
+        self._server = server
+        #: What a statement has whose answer is lost, once; None: none is.
+        self.lose = None
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.folder / SOCKET))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def address(self, partition):
+        return self._server.address(partition).replace(
+            str(self._server.folder), str(self.folder)
+        )
+
+    def close(self):
+        # Who waits in accept does not hear of a close.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        shutil.rmtree(self.folder)
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=[client], daemon=True).start()
+
+    def _serve(self, client):
+        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+            server.connect(str(self._server.folder / SOCKET))
+            while True:
+                ready, _, _ = select.select([client, server], [], [])
+                for one in ready:
+                    data = one.recv(65536)
+                    if not data:
+                        return
+                    if one is client and self.lose is not None and self.lose in data:
+                        self.lose = None
+                        server.sendall(data)
+                        server.recv(1)
+                        return
+                    (server if one is client else client).sendall(data)

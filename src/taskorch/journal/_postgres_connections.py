@@ -21,17 +21,24 @@ _OURS: Final = ("partition", "lease", "standby")
 #: Connections that are kept while nobody uses them.
 _IDLE: Final = 3
 #: What is said to the client library, unless the address says it: seconds to connect,
-#: and for which a server may be silent that was sent something, in ms.
-_DEFAULTS: Final = {"connect_timeout": "5", "tcp_user_timeout": "15000"}
-#: What may pass by itself, by its class: no room or memory, the system's errors, a
-#: server that stops or only reads; conflicts and locks, by their codes.
-_PASSING: Final = ("08", "40", "53", "57", "58")
+#: and to find out that the machine of a server is gone, which may be silent for long.
+_DEFAULTS: Final = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "15000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+}
+#: What may pass by itself, by its class: a connection, conflicts, no room or memory, a
+#: server that stops, the system's errors and others; one that only reads, locks.
+_PASSING: Final = ("08", "40", "53", "57", "58", "XX")
 _PASSING_CODES: Final = frozenset({"25006", "55P03"})
 _READ_ONLY: Final = "25006"
 _FORBIDDEN: Final = "42501"
 #: Tables, columns or the schema are not there.
 _MISSING: Final = frozenset({"3F000", "42P01", "42703"})
-_DAMAGE: Final = "XX"
+#: A page or an index is damaged.
+_DAMAGE: Final = frozenset({"XX001", "XX002"})
 
 
 class Address(NamedTuple):
@@ -187,7 +194,7 @@ def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> Journa
     """
     code = getattr(error, "sqlstate", None) or ""
     why = " ".join(str(error).split()) or type(error).__name__
-    if code[:2] == _DAMAGE:
+    if code in _DAMAGE:
         return JournalError(
             f"{name} is damaged, says the server: {why}",
             hint="restore the database from a copy",

@@ -5,7 +5,8 @@ The tables of a journal in PostgreSQL, in the schema `taskorch` of a database.
     partitions  one row a partition, which is one journal: who owns it, in which life,
                 until when, and the number of its last fact
     facts       one row a fact, as in a file (see `_codec`); `upto` is the number of the
-                last fact of its group, and `key` an idempotency key
+                last fact of its group, `epoch` the life that wrote it, and `key` an
+                idempotency key
     snapshots   of each partition, the two latest states that the runtime has kept
 
 An owner is told by its epoch and its token. Whoever writes does so in a statement that
@@ -58,6 +59,7 @@ MAKE: Final = (
         partition integer NOT NULL,
         seq       bigint NOT NULL,
         upto      bigint NOT NULL,
+        epoch     bigint NOT NULL,
         at_ns     bigint NOT NULL,
         kind      text NOT NULL,
         task_id   text COLLATE "C",
@@ -138,9 +140,9 @@ SERVER: Final = """
 #: apart faster than as many parameters.
 _ROWS: Final = r"""
     INSERT INTO taskorch.facts (
-        partition, upto, seq, kind, at_ns, task_id, body, doc, key
+        partition, epoch, upto, seq, kind, at_ns, task_id, body, doc, key
     )
-    SELECT owner.id, %(last)s::bigint, seq, kind, at_ns, nullif(task_id, ''), body,
+    SELECT owner.id, owner.epoch, %(last)s::bigint, seq, kind, at_ns, nullif(task_id, ''), body,
     nullif(doc, ''), nullif(key, '')
     FROM owner, unnest(
         string_to_array(%(seq)s::text, E'\n')::bigint[],
@@ -162,13 +164,13 @@ APPEND: Final = f"""
         AND last = %(before)s
         AND CASE WHEN %(power)s THEN current_setting('synchronous_commit') <> 'off'
         ELSE set_config('synchronous_commit', 'off', true) = 'off' END
-        RETURNING id
+        RETURNING id, epoch
     ), kept AS ({_ROWS})
     SELECT id FROM owner
 """  # noqa: S608 - of our own words
 #: More rows of a group that is too large for one statement, in the same transaction.
 APPEND_MORE: Final = f"""
-    WITH owner AS (SELECT id FROM taskorch.partitions WHERE name = %(name)s)
+    WITH owner AS (SELECT id, epoch FROM taskorch.partitions WHERE name = %(name)s)
     {_ROWS}
 """  # noqa: S608 - of our own words
 SAVE: Final = """
