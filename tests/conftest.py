@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.postgres import new_server
 
 # Runs of pytest inside tests, for the plugin that users get.
 pytest_plugins = ["pytester"]
@@ -150,3 +151,19 @@ def bound_by_modes(tmp_path):
     if os.access(probe, os.W_OK):
         pytest.skip("root may write everything")
     probe.unlink()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server that all tests of this process share, and none disturbs."""
+    server = new_server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def spare_postgres():
+    """One that tests end and start again; each leaves it running."""
+    server = new_server()
+    yield server
+    server.close()

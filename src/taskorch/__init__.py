@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from taskorch.errors import ValidationFailedError as ValidationFailedError
     from taskorch.errors import WorkflowFailedError as WorkflowFailedError
     from taskorch.journal import MemoryJournal as MemoryJournal
+    from taskorch.journal import PostgresJournal as PostgresJournal
     from taskorch.journal import SqliteJournal as SqliteJournal
     from taskorch.model import DEFAULT_ENV as DEFAULT_ENV
     from taskorch.model import AtLeast as AtLeast
@@ -100,7 +101,7 @@ _WHERE = {
         "ValidationFailedError",
         "WorkflowFailedError",
     ),
-    "taskorch.journal": ("MemoryJournal", "SqliteJournal"),
+    "taskorch.journal": ("MemoryJournal", "PostgresJournal", "SqliteJournal"),
     "taskorch.model": (
         "DEFAULT_ENV",
         "AtLeast",

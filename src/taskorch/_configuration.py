@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._address import is_address
 from taskorch._limits import MAX_AMOUNT
 from taskorch._settings import SETTINGS as ALL_SETTINGS
 from taskorch._settings import Description, Written
@@ -334,7 +335,7 @@ class _File:
                 raise InvalidTaskError(msg, hint=_meant(name, (*SETTINGS, _PROFILES)))
             how = f"{name} = {SETTINGS[name][1].example}"
             meant = _checked(name, value, source, how)
-            if name == "journal" and meant is not None:
+            if name == "journal" and meant is not None and not is_address(meant):
                 # Relative to the file, not to the working directory.
                 meant = str(self.path.parent / meant)
             found[name] = Setting(name, meant, source)

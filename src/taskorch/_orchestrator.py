@@ -154,7 +154,9 @@ class TaskOrchestrator:
             elastic requests a share).
         journal: None keeps all in memory. A path makes it durable: what was submitted
             there survives the process, and goes on when the same path is opened again.
-            Or a journal: `SqliteJournal(…)`, `MemoryJournal(…)`, or one of your own.
+            So does the address of a database: `postgresql://host/database`. Or a
+            journal: `SqliteJournal(…)`, `PostgresJournal(…)`, `MemoryJournal(…)`, or
+            one of your own.
         durability: Of a journal that is given by its path: `"power"` survives a loss
             of power, `"process"` only the death of the process, and is much faster.
         resources: The pools; None is this machine's `cpu`, `memory_mb` and `disk_mb`,
@@ -1587,9 +1589,9 @@ def _journal(settings: Settings) -> MemoryJournal | Journal:
         msg = "journal= keeps the events of another orchestrator already"
         raise InvalidTaskError(msg, hint="make a MemoryJournal for each")
     if isinstance(journal, str | os.PathLike):
-        from taskorch.journal import SqliteJournal  # noqa: PLC0415 - it loads sqlite3
+        from taskorch.journal import open_journal  # noqa: PLC0415 - it loads sqlite3
 
-        return SqliteJournal(journal, durability=settings.durability)
+        return open_journal(journal, durability=settings.durability)
     return journal
 
 

@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
+from taskorch._address import without_password
+
 #: A call, with a full stop at the end of a line: that is no part of a command.
 _CALL: Final = re.compile(
     r"(?:Call )?orch\.([a-z_]+(?:\.[a-z_]+)?)\(([^()\n]*)\)(?:\.result\(\))?(\.$)?",
@@ -44,7 +46,8 @@ _TASK_REQUESTS: Final = {
 
 def in_commands(text: str, journal: str) -> str:
     """*text* with commands of `taskorch` about a journal in the place of calls."""
-    return _CALL.sub(partial(_replaced, partial(_command, journal)), text)
+    command = partial(_command, without_password(journal))
+    return _CALL.sub(partial(_replaced, command), text)
 
 
 def in_requests(text: str) -> str:

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "journal",
         metavar="JOURNAL|URL",
-        help="the file, while nobody uses it: runs.db; or a service: "
+        help="the file or address, while nobody uses it: runs.db, postgresql://…; or "
+        "a service: "
         f"http://127.0.0.1:8080, whose token is in {TOKEN_VARIABLE}",
     )
     if verb == "approve":

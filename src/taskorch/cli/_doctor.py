@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import taskorch
+from taskorch._address import without_password
 from taskorch._configuration import SETTINGS, read_configuration
 from taskorch._visible import visible
 from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError, JournalError
 from taskorch.executors._programs import _guardian
-from taskorch.journal import SqliteJournal
+from taskorch.journal import SqliteJournal, open_journal
 from taskorch.journal._file import WAL_RESET, trouble_of_log
 from taskorch.model._program import RUN_VARIABLE
 from taskorch.reading import JournalReader
@@ -234,19 +235,21 @@ def _said(value: object) -> str:
 
 
 def _journal(path: str, *, verify: bool) -> Iterator[Finding]:
-    name = f"journal {path}"
+    name = f"journal {without_password(path)}"
     try:
         reader = JournalReader(path)
         owner = reader.owner
         who = "in use" if owner.lives else "not in use"
         facts = f"{reader.last:,} facts, life {owner.epoch}, {who}"
         if verify:
-            facts = f"{SqliteJournal(path).verify():,} facts checked, {who}"
+            facts = f"{open_journal(path).verify():,} facts checked, {who}"
     except JournalError as error:
         yield Finding("error", name, error.message, error.hint or "")
         return
     yield Finding("ok", name, facts)
-    journal = SqliteJournal(path)
+    journal = open_journal(path)
+    if not isinstance(journal, SqliteJournal):
+        return
     if journal.held_log:
         yield Finding("warning", name, trouble_of_log(journal.held_log))
     folder = journal.path.parent

@@ -13,7 +13,11 @@ from taskorch.reading import JournalReader
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    parser.add_argument("journal", metavar="JOURNAL", help="the file: runs.db")
+    parser.add_argument(
+        "journal",
+        metavar="JOURNAL",
+        help="the file, or the address: runs.db, postgresql://…",
+    )
     parser.add_argument(
         "task",
         metavar="TASK",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
+from taskorch._address import without_password
 from taskorch._remedies import in_commands
 from taskorch._visible import visible
 from taskorch.cli import OK
@@ -47,7 +49,11 @@ _SAID: Final = frozenset({"seq", "at_ns", "task_id", "key", "named", "trace"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    parser.add_argument("journal", metavar="JOURNAL", help="the file: runs.db")
+    parser.add_argument(
+        "journal",
+        metavar="JOURNAL",
+        help="the file, or the address: runs.db, postgresql://…",
+    )
     parser.add_argument("task", metavar="TASK", nargs="?", help="the id of one task")
     which = parser.add_argument_group("list the tasks of which all that is said holds")
     which.add_argument("--tasks", action="store_true", help="all")
@@ -222,14 +228,14 @@ def _show_all(args: argparse.Namespace, reader: JournalReader) -> None:
     if args.json:
         print_json(
             {
-                "journal": args.journal,
+                "journal": without_password(args.journal),
                 "owner": owner,
                 "stats": stats,
                 "stuck": [group.to_dict() for group in stuck],
             }
         )
         return
-    print(f"{args.journal}: {_who(owner)}")
+    print(f"{without_password(args.journal)}: {_who(owner)}")
     print(stats)
     types = [
         (
@@ -249,7 +255,8 @@ def _show_all(args: argparse.Namespace, reader: JournalReader) -> None:
     for group in stuck:
         print(f"\n{in_commands(str(group), args.journal)}")
     if stats.state_machine.failed:
-        print(f"\nWhat failed: taskorch inspect {args.journal} --state failed")
+        journal = shlex.quote(without_password(args.journal))
+        print(f"\nWhat failed: taskorch inspect {journal} --state failed")
 
 
 def _who(owner: JournalOwner) -> str:

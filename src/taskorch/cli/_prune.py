@@ -9,7 +9,7 @@ from pathlib import Path
 from taskorch.cli import OK
 from taskorch.cli._terminal import add_json, print_json, seconds, size
 from taskorch.errors import InvalidTaskError
-from taskorch.journal import SqliteJournal
+from taskorch.journal import SqliteJournal, open_journal
 from taskorch.model import Retention, check_count
 from taskorch.reading import JournalReader
 from taskorch.runtime._retention import forgettable, prune
@@ -19,7 +19,11 @@ from taskorch.workflows._words import counted
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    parser.add_argument("journal", metavar="JOURNAL", help="the file: runs.db")
+    parser.add_argument(
+        "journal",
+        metavar="JOURNAL",
+        help="the file, or the address: runs.db, postgresql://…",
+    )
     parser.add_argument(
         "--older-than",
         type=seconds,
@@ -44,9 +48,9 @@ def _run(args: argparse.Namespace) -> int:
     retention = Retention(args.older_than, args.keep)
     # It must be there: to claim one makes it.
     JournalReader(args.journal)
-    journal = SqliteJournal(args.journal)
-    path = journal.path
-    before = path.stat().st_size
+    journal = open_journal(args.journal)
+    path = journal.path if isinstance(journal, SqliteJournal) else None
+    before = _size(path)
     now = time.time_ns()  # noqa: TID251 - the age of what is on the disk
     if args.dry_run:
         count = len(forgettable((fact for fact, _ in journal.read()), retention, now))
@@ -56,26 +60,37 @@ def _run(args: argparse.Namespace) -> int:
             count = prune(journal, epoch, retention, now)
         finally:
             journal.close()
-    _tell(args, path, count, before)
+    told = {
+        "tasks": count,
+        "bytes_before": before,
+        "bytes_after": _size(path),
+        "dry_run": args.dry_run,
+    }
+    if args.json:
+        print_json({name: each for name, each in told.items() if each is not None})
+    else:
+        _tell(args, path or journal.description(), count, before, _size(path))
     return OK
 
 
-def _tell(args: argparse.Namespace, path: Path, count: int, before: int) -> None:
-    after = path.stat().st_size
-    if args.json:
-        print_json(
-            {
-                "tasks": count,
-                "bytes_before": before,
-                "bytes_after": after,
-                "dry_run": args.dry_run,
-            }
-        )
-        return
+def _size(path: Path | None) -> int | None:
+    """Bytes of the file; None: a server has it, which makes room by itself."""
+    return None if path is None else path.stat().st_size
+
+
+def _tell(
+    args: argparse.Namespace,
+    path: Path | str,
+    count: int,
+    before: int | None,
+    after: int | None,
+) -> None:
     tasks = counted(count, "task")
     if args.dry_run:
         print(f"{tasks} would be removed from {path}.")
         return
-    sizes = f"{size(before)} before, {size(after)} now"
     verb = "was" if count == 1 else "were"
-    print(f"{tasks} {verb} removed from {path}: {sizes}.")
+    sizes = ""
+    if before is not None and after is not None:
+        sizes = f": {size(before)} before, {size(after)} now"
+    print(f"{tasks} {verb} removed from {path}{sizes}.")

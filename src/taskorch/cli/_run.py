@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from taskorch._address import without_password
 from taskorch._configuration import read_configuration
 from taskorch._limits import NS
 from taskorch._orchestrator import TaskOrchestrator
@@ -344,7 +345,9 @@ def _tell_end(
     if by_reason:
         reasons = [f"  {line(some(n))}: {line(why)}" for why, n in by_reason.items()]
         if args.journal is not None:
-            reasons.append(f"  → taskorch explain {shlex.quote(args.journal)}")
+            reasons.append(
+                f"  → taskorch explain {shlex.quote(without_password(args.journal))}"
+            )
         blocks.append("\n".join(["not done:", *reasons]))
     if failed:
         told = [_failure(args, name, status) for name, status in failed.items()]

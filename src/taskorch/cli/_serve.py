@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from taskorch._address import without_password
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch.cli import OK
@@ -114,7 +115,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
         serve(app, port=_PORT if args.port is None else args.port) as server,
     ):
         server.token = token if made else None
-        print(f"{args.journal}: {server.url}")
+        print(f"{without_password(args.journal)}: {server.url}")
         print(f"page: {server.page}", flush=True)
         while not asked.wait(SLICE):
             pass

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from taskorch.journal._codec import decode as decode
     from taskorch.journal._codec import document as document
     from taskorch.journal._codec import encode as encode
+    from taskorch.journal._opened import open_journal as open_journal
+    from taskorch.journal._postgres import PostgresJournal as PostgresJournal
     from taskorch.journal._registered import register as register
     from taskorch.journal._registered import register_file as register_file
     from taskorch.journal._sqlite import SqliteJournal as SqliteJournal
 
 #: What is loaded when it is first asked for, and the module that has it.
 _LATE = {
+    "PostgresJournal": "_postgres",
     "Row": "_codec",
     "SqliteJournal": "_sqlite",
     "decode": "_codec",
     "document": "_codec",
+    "open_journal": "_opened",
     "encode": "_codec",
     "register": "_registered",
     "register_file": "_registered",

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from operator import lt
 from pathlib import Path
@@ -22,8 +22,9 @@ from typing import Any, Final
 from zlib import crc32
 
 from taskorch.errors import JournalError, JournalTakenError, JournalUnavailableError
-from taskorch.journal import _beside, _codec, _file, _forgetting, _repair
+from taskorch.journal import _beside, _file, _forgetting, _repair
 from taskorch.journal._codec import WIDTH, Row, Rows
+from taskorch.journal._encoding import EncodingJournal
 from taskorch.journal._file import FAILURES, Durability
 from taskorch.journal._layout import LAYOUT, check_layout, migrate
 from taskorch.journal._lock import Lock, began_at, host
@@ -32,7 +33,7 @@ from taskorch.journal._reader import FORM, Reader, checked_texts, snapshot_check
 from taskorch.journal._reading import ReadableJournal
 from taskorch.journal._values import state_text
 from taskorch.model import Retention, check_count, check_seconds
-from taskorch.protocols import DurableJournal, Entry
+from taskorch.protocols import Entry
 
 #: Rows that one statement inserts: sqlite3 gives the GIL away at each statement, and
 #: gets it back when the threads that work release it.
@@ -64,7 +65,7 @@ _INSERT_GROUP: Final = (
 )
 
 
-class SqliteJournal(ReadableJournal, DurableJournal):
+class SqliteJournal(ReadableJournal, EncodingJournal):
     """
     A DurableJournal that keeps events in an SQLite file.
 
@@ -227,45 +228,6 @@ class SqliteJournal(ReadableJournal, DurableJournal):
                 self._release()
 
     # -------------------------------------------------------------------- writing
-
-    def document(self, value: object) -> object:
-        """
-        See `Journal.document`: the text of *value*.
-
-        Raises:
-            InvalidTaskError: Something in it cannot be restored exactly.
-        """
-        if value is None:
-            return None
-        with self._beside:
-            return _codec.document(value)
-
-    def text(self, value: object) -> str | None:
-        """
-        See `DurableJournal.text`.
-
-        Raises:
-            InvalidTaskError: Something in it cannot be restored exactly.
-        """
-        if value is None:
-            return None
-        if type(value) is int or type(value) is str:
-            # As most results are; nothing of it is kept beside.
-            return _codec.text_of(value)
-        with self._beside:
-            return _codec.text_of(value)
-
-    def call_texts(
-        self, task_type: str, fn: Callable[..., Any]
-    ) -> Callable[[tuple[Any, ...]], Any]:
-        """See `DurableJournal.call_texts`."""
-        with self._beside:
-            found = _codec.call_texts(task_type, fn, self._beside)
-        return found or super().call_texts(task_type, fn)
-
-    def new_group(self) -> Rows:
-        """A group to fill: what is appended to it is encoded at once, and but once."""
-        return Rows()
 
     def append(self, epoch: int, group: Iterable[Entry | Row] | Rows) -> None:
         """

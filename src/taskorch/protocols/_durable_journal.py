@@ -203,6 +203,24 @@ class DurableJournal(Journal, Protocol):
         del epoch, ids
         return 0
 
+    # -- whose turn it is ----------------------------------------------------------
+
+    def wait_for_turn(self, is_over: Callable[[], bool]) -> None:
+        """
+        Wait until it may be claimed, if another owns it and is to be waited for.
+
+        It is called before `claim`, from any thread and without a lock, and may take
+        for ever; then `claim` need not wait.
+
+        Args:
+            is_over: Whether nobody wants to claim it any more: asked often.
+
+        Raises:
+            JournalTakenError: It is not to be waited for.
+            JournalUnavailableError: It cannot be used now.
+        """
+        del is_over
+
     # -- what makes it quick -------------------------------------------------------
 
     def new_group(self) -> Group:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, Unpack
 
 import attrs
 
@@ -30,7 +30,7 @@ from taskorch.events import (
     TaskSubmitted,
     make,
 )
-from taskorch.journal import MemoryJournal, SqliteJournal
+from taskorch.journal import MemoryJournal, SqliteJournal, open_journal
 from taskorch.journal._lock import began_at, host, is_there
 from taskorch.journal._values import only_looking
 from taskorch.kernel import KernelConfig, Restoration, fold, take_snapshot
@@ -60,6 +60,9 @@ from taskorch.runtime._reruns import next_id, stem_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Cause, Kept
 from taskorch.runtime._work import Work
+
+if TYPE_CHECKING:
+    from taskorch.journal import PostgresJournal
 
 __all__ = ("JournalOwner", "JournalReader", "Outcomes")
 
@@ -135,7 +138,8 @@ class JournalReader:
     It may be used from any thread.
 
     Args:
-        journal: The path of one in a file, or a `DurableJournal`, which is not claimed.
+        journal: The path of one in a file, the address of one in PostgreSQL, or a
+            `DurableJournal`, which is not claimed.
 
     Raises:
         JournalUnavailableError: It cannot be read now, or not by this user.
@@ -144,10 +148,11 @@ class JournalReader:
     """
 
     def __init__(self, journal: str | os.PathLike[str] | DurableJournal) -> None:
-        self._file: SqliteJournal | None = None
+        #: If it is one of ours, which can be asked for more.
+        self._file: SqliteJournal | PostgresJournal | None = None
         if isinstance(journal, str | os.PathLike):
-            journal = SqliteJournal(journal)
-        if isinstance(journal, SqliteJournal):
+            journal = open_journal(journal)
+        if isinstance(journal, SqliteJournal) or _is_postgres(journal):
             journal.check_readable()
             self._file = journal
         elif not isinstance(journal, DurableJournal):
@@ -395,8 +400,8 @@ class JournalReader:
         if not told.get("epoch"):
             lives = None if self._file is None else False
             return JournalOwner(0, None, "", "", lives)
-        lives = None
-        if self._file is not None and told["host"] == host():
+        lives = told.get("lives")
+        if isinstance(self._file, SqliteJournal) and told["host"] == host():
             # A journal that is open has a log beside it.
             log = Path(f"{self._file.path}-wal")
             lives = log.exists() and _lives(told["pid"], told["started"])
@@ -419,7 +424,10 @@ class _Past:
     """The state that a journal leads to, in a runtime that does nothing."""
 
     def __init__(
-        self, journal: DurableJournal, file: SqliteJournal | None, life: int
+        self,
+        journal: DurableJournal,
+        file: SqliteJournal | PostgresJournal | None,
+        life: int,
     ) -> None:
         #: The number of the life in which it was read.
         self.life = life
@@ -442,6 +450,12 @@ class _Past:
             rereading.apply(some)
         runtime.committed = rereading.last
         runtime.now = MonotonicClock(not_before=rereading.at_ns).now_ns
+
+
+def _is_postgres(journal: object) -> TypeGuard[PostgresJournal]:
+    """Whether *journal* is one in PostgreSQL; psycopg is not loaded for that."""
+    loaded = sys.modules.get("taskorch.journal._postgres")
+    return loaded is not None and isinstance(journal, loaded.PostgresJournal)
 
 
 def _parents(entries: Iterable[Entry]) -> list[str]:

@@ -11,7 +11,13 @@ from taskorch.runtime import _recovery
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._driver import Driver
-from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts, guard, unguard
+from taskorch.runtime._interrupts import (
+    INTERRUPTS,
+    defers_interrupts,
+    guard,
+    takes_interrupts,
+    unguard,
+)
 from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._recovery import Recovery
 from taskorch.runtime._timer import TimerThread
@@ -60,6 +66,7 @@ def open_journal(rt: OpeningHost) -> None:
         # A submission opens it, too, before the start.
         guard(rt)
         try:
+            wait_for_turn(rt)
             with rt.lock:
                 Recovery(rt).run()
                 rt.opened = True
@@ -80,6 +87,21 @@ def open_journal(rt: OpeningHost) -> None:
             if isinstance(error, InternalError) and isinstance(cause, JournalError):
                 raise cause from None
             raise
+
+
+@takes_interrupts
+def wait_for_turn(rt: OpeningHost) -> None:
+    """
+    Wait until the journal may be claimed; others may stop *rt* meanwhile.
+
+    Raises:
+        JournalError: It cannot be used.
+        NotRunningError: *rt* has stopped.
+    """
+    assert rt.committer is not None  # noqa: S101 - else nothing is opened
+    rt.committer.journal.wait_for_turn(lambda: rt.closed)
+    if rt.closed:
+        rt.refuse_submission()
 
 
 def durable(rt: OpeningHost) -> Committer | None:

@@ -1,0 +1,56 @@
+"""Values and groups as text, for the journals that are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from taskorch.journal import _codec
+from taskorch.journal._codec import Rows
+from taskorch.journal._scripts import Beside
+from taskorch.protocols import DurableJournal
+
+
+class EncodingJournal(DurableJournal):
+    """What makes of values the text that is kept; others write and read it."""
+
+    _beside: Beside
+
+    def document(self, value: object) -> object:
+        """
+        See `Journal.document`: the text of *value*.
+
+        Raises:
+            InvalidTaskError: Something in it cannot be restored exactly.
+        """
+        if value is None:
+            return None
+        with self._beside:
+            return _codec.document(value)
+
+    def text(self, value: object) -> str | None:
+        """
+        See `DurableJournal.text`.
+
+        Raises:
+            InvalidTaskError: Something in it cannot be restored exactly.
+        """
+        if value is None:
+            return None
+        if type(value) is int or type(value) is str:
+            # As most results are; nothing of it is kept beside.
+            return _codec.text_of(value)
+        with self._beside:
+            return _codec.text_of(value)
+
+    def call_texts(
+        self, task_type: str, fn: Callable[..., Any]
+    ) -> Callable[[tuple[Any, ...]], Any]:
+        """See `DurableJournal.call_texts`."""
+        with self._beside:
+            found = _codec.call_texts(task_type, fn, self._beside)
+        return found or super().call_texts(task_type, fn)
+
+    def new_group(self) -> Rows:
+        """A group to fill: what is appended to it is encoded at once, and but once."""
+        return Rows()

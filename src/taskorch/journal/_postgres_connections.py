@@ -1,0 +1,249 @@
+"""Connections to a PostgreSQL server, and what its errors mean; psycopg makes them."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from taskorch._address import is_address
+from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
+
+if TYPE_CHECKING:
+    import psycopg
+
+#: What an address may say besides what is the client library's.
+_OURS: Final = ("partition", "lease", "standby")
+#: Connections that are kept while nobody uses them.
+_IDLE: Final = 3
+#: What is said to the client library, unless the address says it: seconds to connect,
+#: and to find out that the machine of a server is gone, which may be silent for long.
+_DEFAULTS: Final = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "15000",
+    "keepalives_idle": "5",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+}
+#: What may pass by itself, by its class: a connection, conflicts, no room or memory, a
+#: server that stops, the system's errors and others; one that only reads, locks.
+_PASSING: Final = ("08", "40", "53", "57", "58", "XX")
+_PASSING_CODES: Final = frozenset({"25006", "55P03"})
+_READ_ONLY: Final = "25006"
+_FORBIDDEN: Final = "42501"
+#: Tables, columns or the schema are not there.
+_MISSING: Final = frozenset({"3F000", "42P01", "42703"})
+#: A page or an index is damaged.
+_DAMAGE: Final = frozenset({"XX001", "XX002"})
+
+
+class Address(NamedTuple):
+    """A server, and what is said of a journal there beside it."""
+
+    #: For the client library; it may have a password.
+    conninfo: str
+    #: For people, without a password.
+    name: str
+    #: `partition`, `lease` and `standby`, as far as they are said.
+    said: Mapping[str, str]
+
+
+def load() -> Any:
+    """
+    The module psycopg.
+
+    Raises:
+        JournalError: It is not installed, or finds no client library.
+    """
+    try:
+        import psycopg  # noqa: PLC0415 - few need it
+    except ImportError as error:
+        msg = f"a journal in PostgreSQL needs psycopg: {error}"
+        hint = "pip install 'taskorch[postgres]'"
+        raise JournalError(msg, hint=hint) from None
+    return psycopg
+
+
+def parse(dsn: str) -> Address:
+    """
+    The parts of *dsn*, an address or text of `name=value`.
+
+    Raises:
+        InvalidTaskError: It is neither.
+        JournalError: psycopg is not installed.
+    """
+    said: dict[str, str] = {}
+    if is_address(dsn):
+        # What is libpq's stays as it is written.
+        dsn, _, query = dsn.partition("?")
+        pairs = [pair.partition("=") for pair in query.split("&") if pair]
+        said = {name: unquote(value) for name, _, value in pairs if name in _OURS}
+        rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OURS)
+        dsn = f"{dsn}?{rest}" if rest else dsn
+    driver = load()
+    try:
+        found = driver.conninfo.conninfo_to_dict(dsn)
+    except driver.Error as error:
+        msg = f"the address of the server is not well formed: {error}".strip()
+        hint = "postgresql://host:5432/database?user=name&partition=name"
+        raise InvalidTaskError(msg, hint=hint) from None
+    for key, value in _DEFAULTS.items():
+        found.setdefault(key, value)
+    found.setdefault("application_name", "taskorch")
+    return Address(driver.conninfo.make_conninfo(**found), _shown(found), said)
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    user, host = found.get("user", ""), found.get("host", "")
+    port, name = found.get("port", ""), found.get("dbname", "")
+    where = f"{user}@{host}" if user else host
+    return f"postgresql://{where}{f':{port}' if port else ''}/{name}"
+
+
+class Connections:
+    """
+    Connections to one server: each is used by one thread at a time.
+
+    Nothing is expected of a connection but that it carries out the next transaction:
+    so it may as well lead to a pgbouncer that gives each transaction another session.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._conninfo = address.conninfo
+        self._mutex = threading.Lock()
+        self._idle: list[psycopg.Connection[Any]] = []
+        self._is_open = True
+        weakref.finalize(self, _close, self._idle)
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection; after an error of any kind it is not used again."""
+        found = self._borrow()
+        try:
+            yield found
+        except BaseException:
+            found.close()
+            raise
+        self._give_back(found)
+
+    def close(self) -> None:
+        """Close those that nobody uses; others are closed when they are given back."""
+        with self._mutex:
+            self._is_open = False
+            _close(self._idle)
+
+    def leave_to_parent(self) -> list[psycopg.Connection[Any]]:
+        """In a child: those of the parent, neither to be used nor closed."""
+        self._mutex = threading.Lock()
+        idle = self._idle.copy()
+        self._idle.clear()
+        return idle
+
+    def _borrow(self) -> psycopg.Connection[Any]:
+        while True:
+            with self._mutex:
+                found = self._idle.pop() if self._idle else None
+            if found is None:
+                return self._connect()
+            if not _has_ended(found):
+                return found
+            found.close()
+
+    def _give_back(self, connection: psycopg.Connection[Any]) -> None:
+        with self._mutex:
+            if self._is_open and len(self._idle) < _IDLE:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        # Statements are not prepared: another session would not know them.
+        made: psycopg.Connection[Any] = load().connect(
+            self._conninfo, autocommit=True, prepare_threshold=None
+        )
+        return made
+
+
+def _close(idle: list[psycopg.Connection[Any]]) -> None:
+    while idle:
+        idle.pop().close()
+
+
+def _has_ended(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has hung up, as far as is known without asking."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> JournalError:
+    """
+    The error for whoever wanted the journal *name* *what*, made from one of psycopg's.
+
+    Args:
+        error: What psycopg raised.
+        name: Of the journal, for people.
+        what: `"read"`, `"written"` or `"claimed"`.
+        unknown: Whether something may have been kept, if the connection was lost.
+    """
+    code = getattr(error, "sqlstate", None) or ""
+    why = " ".join(str(error).split()) or type(error).__name__
+    if code in _DAMAGE:
+        return JournalError(
+            f"{name} is damaged, says the server: {why}",
+            hint="restore the database from a copy",
+        )
+    hint: str | None = None
+    if code in _MISSING:
+        msg = f"{name}: tables of taskorch are missing: {why}"
+        hint = "restore them from a copy, or let an orchestrator make new ones"
+        return JournalError(msg, hint=hint)
+    if code == _FORBIDDEN:
+        msg = f"{name} cannot be {what}: {why}"
+        hint = "let its owner grant this role the schema taskorch, and its tables"
+        return JournalError(msg, hint=hint)
+    is_lost = not code and isinstance(error, load().OperationalError)
+    if is_lost or code[:2] in _PASSING or code in _PASSING_CODES:
+        if code == _READ_ONLY:
+            hint = "name the primary: postgresql://a,b/db?target_session_attrs=primary"
+        elif what != "written":
+            hint = "look whether the server runs, and whether the address is right"
+        outcome = "unknown" if unknown and (is_lost or code[:2] == "57") else "refused"
+        msg = f"{name} cannot be {what} now: {why}"
+        return JournalUnavailableError(msg, outcome=outcome, hint=hint)
+    return JournalError(f"{name} cannot be {what}: {why}")
+
+
+def truth(name: str, text: str) -> bool:
+    """
+    What an address says of *name*, which is true or false.
+
+    Raises:
+        InvalidTaskError: It says neither.
+    """
+    known: dict[str, bool] = {"1": True, "true": True, "0": False, "false": False}
+    if text.lower() not in known:
+        msg = f"{name}={text!r} of the address is neither true nor false"
+        raise InvalidTaskError(msg, hint=f"…?{name}=true")
+    return known[text.lower()]
+
+
+def number(name: str, text: str) -> float:
+    """
+    The number that an address says of *name*.
+
+    Raises:
+        InvalidTaskError: It is none.
+    """
+    as_number: Callable[[str], float] = float
+    try:
+        return as_number(text)
+    except ValueError:
+        msg = f"{name}={text!r} of the address is no number"
+        raise InvalidTaskError(msg, hint=f"…?{name}=5") from None

@@ -1,0 +1,286 @@
+"""The journal in PostgreSQL: its laws, its owner, and what it refuses."""
+
+import os
+import threading
+import time
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from taskorch import PostgresJournal, Task, TaskOrchestrator
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalError,
+    JournalTakenError,
+    JournalUnavailableError,
+)
+from taskorch.events import OrchestratorStarted, TaskCompleted
+from taskorch.reading import JournalReader
+from taskorch.testing.laws import check_durable_journal
+
+
+@pytest.fixture
+def address(postgres):
+    return postgres.address()
+
+
+def facts(*numbers):
+    return [(OrchestratorStarted(number, number), None) for number in numbers]
+
+
+def append_when_possible(journal, epoch, group):
+    """As an orchestrator does: the same group again, until it is kept or refused."""
+    end = time.monotonic() + 120
+    while True:
+        try:
+            return journal.append(epoch, group)
+        except JournalUnavailableError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def numbers_in(address):
+    return [fact.seq for fact, _ in PostgresJournal(address).read()]
+
+
+def test_the_laws_hold(postgres):
+    numbers, latest = count(), []
+
+    def make():
+        latest[:] = [postgres.address(f"laws-{os.getpid()}-{next(numbers)}")]
+        return reopen()
+
+    def reopen():
+        return PostgresJournal(latest[0], lease=0.5)
+
+    check_durable_journal(make, reopen=reopen, examples=3)
+
+
+def test_what_was_done_is_not_done_again_by_another_program(address):
+    for _ in range(2):
+        with TaskOrchestrator(journal=address) as orch:
+            tasks = [Task.call(pow, n, 2, id=f"square/{n}") for n in range(5)]
+            total = Task.call(sum, orch.submit_tasks(tasks), id="total")
+            assert orch.submit_task(total).result() == 30
+    reader = JournalReader(address)
+    assert reader.get_stats().types["pow"].completed == 5
+    assert reader.get_task_status("total").attempts == 1
+    assert reader.owner.lives is False
+    assert len(reader.uid) == 32
+
+
+def test_partitions_are_journals_of_their_own(postgres):
+    one, other = postgres.address("one"), postgres.address("other")
+    with TaskOrchestrator(journal=one) as a, TaskOrchestrator(journal=other) as b:
+        a.submit_task(Task.call(str, 1, id="t")).result()
+        assert b.submit_task(Task.call(str, 2, id="t")).result() == "2"
+    assert JournalReader(one).get_task_status("t").result == "1"
+
+
+def test_who_comes_while_the_owner_lives_is_told_who_that_is(address):
+    with closing(PostgresJournal(address, lease=1)) as first:
+        epoch = first.claim()
+        with pytest.raises(JournalTakenError, match=f"process {os.getpid()} on"):
+            PostgresJournal(address, lease=1).claim()
+        # It needs no commit to stay the owner.
+        first.append(epoch, facts(1))
+    assert PostgresJournal(address).claim() == epoch + 1
+
+
+def test_of_two_that_take_it_over_the_later_one_has_it(address):
+    first, second = (PostgresJournal(address, take_over=True) for _ in range(2))
+    with closing(first), closing(second):
+        old, new = first.claim(), second.claim()
+        with pytest.raises(JournalTakenError, match=f"by life {new}"):
+            first.append(old, facts(1))
+        second.append(new, facts(1))
+    assert numbers_in(address) == [1]
+
+
+def test_standbys_wait_and_one_of_them_takes_over(address):
+    first = PostgresJournal(address)
+    epoch = first.claim()
+    first.append(epoch, facts(1))
+    claimed, names = [], threading.Semaphore(0)
+
+    def stand_by():
+        with closing(PostgresJournal(address, standby=True)) as journal:
+            claimed.append(journal.claim())
+            names.release()
+            # The other waits for this to close it.
+            journal.append(claimed[-1], facts(claimed[-1]))
+
+    threads = [threading.Thread(target=stand_by) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert not claimed
+    first.close()
+    for thread in threads:
+        thread.join()
+    assert claimed == [epoch + 1, epoch + 2]
+    assert numbers_in(address) == [1, *claimed]
+
+
+def test_an_orchestrator_that_stands_by_can_be_stopped(address):
+    with closing(PostgresJournal(address)) as owner:
+        owner.claim()
+        orch = TaskOrchestrator(journal=PostgresJournal(address, standby=True))
+        errors = []
+
+        def start():
+            try:
+                orch.start()
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=start)
+        thread.start()
+        orch.stop()
+        thread.join()
+        assert [type(error).__name__ for error in errors] == ["NotRunningError"]
+
+
+def test_a_large_group_and_a_large_value_are_kept_whole(address):
+    entries = [
+        (TaskCompleted(number, 1, f"t{number}", 1, "a", 1), "é" * 6_000_000)
+        for number in range(1, 4)
+    ]
+    with closing(PostgresJournal(address)) as journal:
+        journal.append(journal.claim(), entries)
+    assert list(PostgresJournal(address).read()) == entries
+
+
+def test_a_task_is_found_by_its_key(address):
+    key = "é's key \\" * 20
+    with TaskOrchestrator(journal=address) as orch:
+        task = Task.call(str, 1, idempotency_key=key)
+        first = orch.submit_task(task)
+    with TaskOrchestrator(journal=address) as orch:
+        assert orch.submit_task(task).task_id == first.task_id
+
+
+def test_verify_counts_what_is_there(postgres, address):
+    with TaskOrchestrator(journal=address) as orch:
+        orch.submit_task(Task.call(str, 1, id="t")).result()
+    journal = PostgresJournal(address)
+    assert journal.verify() == len(numbers_in(address))
+    postgres.run(
+        "DELETE FROM taskorch.facts USING taskorch.partitions WHERE partition = id"
+        " AND name = %s AND kind = 'TaskSubmitted'",
+        [journal.partition],
+    )
+    with pytest.raises(JournalError, match="is damaged: of"):
+        journal.verify()
+
+
+# -- what is refused -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"partition": "a b"}, "partition: 'a b' is no safe id"),
+        ({"lease": 0.01}, "at least 0.1"),
+        ({"lease": "x"}, "lease"),
+    ],
+)
+def test_bad_options_are_refused(options, words):
+    with pytest.raises(InvalidTaskError, match=words):
+        PostgresJournal("postgresql:///x", **options)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("postgresql://h/d?colour=red", "colour"),
+        ("postgresql://h/d?lease=soon", "lease='soon' of the address is no number"),
+        ("postgresql://h/d?standby=perhaps", "neither true nor false"),
+        ("postgresql://h/d?=1", "not well formed"),
+    ],
+)
+def test_a_bad_address_is_refused(address, words):
+    with pytest.raises(InvalidTaskError, match=words):
+        TaskOrchestrator(journal=address).start()
+
+
+def test_an_address_that_became_a_path_is_refused():
+    with pytest.raises(InvalidTaskError, match="looks like the address of a server"):
+        TaskOrchestrator(journal=Path("postgresql://h/d"))
+
+
+def test_a_server_that_is_not_there_is_said_without_a_password(tmp_path):
+    address = f"postgresql://ann:secret@/d?host={tmp_path}&connect_timeout=1"
+    journal = PostgresJournal(address)
+    with pytest.raises(JournalUnavailableError, match="cannot be claimed now") as told:
+        journal.claim()
+    assert "secret" not in f"{told.value} {told.value.hint} {journal.name} {journal!r}"
+    with pytest.raises(JournalUnavailableError):
+        JournalReader(address)
+
+
+def test_a_reader_names_the_partitions_that_there_are(postgres):
+    with closing(PostgresJournal(postgres.address("is-there"))) as journal:
+        journal.claim()
+    with pytest.raises(JournalError, match="no such partition") as told:
+        JournalReader(postgres.address("is-not"))
+    assert "is-there" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("layout", "hint"),
+    [(99, "pip install --upgrade taskorch"), (0, "taskorch migrate")],
+)
+def test_another_layout_is_refused(postgres, layout, hint):
+    name = f"layout{layout}"
+    postgres.run(f"CREATE DATABASE {name}")
+    address = postgres.address("p", name)
+    with closing(PostgresJournal(address)) as journal:
+        journal.claim()
+    postgres.run("UPDATE taskorch.layout SET version = %s", [layout], name)
+    for use in (PostgresJournal(address).claim, lambda: JournalReader(address)):
+        with pytest.raises(JournalError, match=f"has layout {layout}") as told:
+            use()
+        assert hint in told.value.hint
+
+
+def test_commits_that_do_not_wait_for_the_disk_are_refused(postgres):
+    postgres.run("CREATE DATABASE fast")
+    postgres.run("ALTER DATABASE fast SET synchronous_commit = off")
+    address = postgres.address("p", "fast")
+    with pytest.raises(JournalError, match="synchronous_commit is off there"):
+        PostgresJournal(address).claim()
+    with closing(PostgresJournal(address, durability="process")) as journal:
+        journal.append(journal.claim(), facts(1))
+    # It may be set under way.
+    postgres.run("ALTER DATABASE fast RESET synchronous_commit")
+    with closing(PostgresJournal(address)) as journal:
+        epoch = journal.claim()
+        journal.append(epoch, facts(2))
+        postgres.run("ALTER DATABASE fast SET synchronous_commit = off")
+        postgres.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = 'fast' AND pid <> pg_backend_pid()"
+        )
+        with pytest.raises(JournalError, match="synchronous_commit is off there"):
+            append_when_possible(journal, epoch, facts(3))
+    assert numbers_in(address) == [1, 2]
+
+
+def test_a_database_of_another_encoding_is_refused(postgres):
+    postgres.run(
+        "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+        " TEMPLATE template0"
+    )
+    with pytest.raises(JournalError, match="the encoding LATIN1, not UTF8"):
+        PostgresJournal(postgres.address("p", "latin")).claim()
+
+
+def test_without_rights_it_is_said_what_to_grant(postgres, address):
+    postgres.run("CREATE ROLE guest LOGIN")
+    with closing(PostgresJournal(address)) as journal:
+        journal.claim()
+    with pytest.raises(JournalError, match="permission denied") as told:
+        PostgresJournal(address.replace("user=postgres", "user=guest")).claim()
+    assert "grant this role the schema taskorch" in told.value.hint
