@@ -125,7 +125,8 @@ class Host:
         if not self.hello:
             return f"host {int.from_bytes(self.number)}"
         node, pid = self.hello.get("node"), self.hello.get("pid")
-        return f"host {int.from_bytes(self.number)} (process {pid} on {visible(str(node))})"
+        number = int.from_bytes(self.number)
+        return f"host {number} (process {pid} on {visible(str(node))})"
 
 
 class Hosts(OwnedExecutor[GivenCall]):
@@ -173,6 +174,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._is_full_until = 0.0
         self._failures = 0
         self._short_since: float | None = None
+        #: The most of each amount that a host had; None before there was one.
+        self._largest: dict[str, int] | None = None
         self._owner: int | None = None
         self._threads: tuple[threading.Thread, ...] = ()
         self._loop = Loop()
@@ -228,7 +231,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             if begun.is_over or self._is_forked():
                 return
-            first, begun.is_asked = not begun.is_asked, True
+            begun.is_asked = True
             host = begun.host
             if begun in self._singles:
                 self._jobs.put(partial(self._cancel_one, begun, force=False))
@@ -246,7 +249,6 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._waiting.remove(begun)
                 begun.is_over = True
             elif host.connection is not None:
-                del first
                 host.connection.send(_wire.STOP, begun.number, repr(seconds).encode())
         if begun.is_over:
             interrupted = AttemptInterrupted("stopped before it began")
@@ -293,7 +295,8 @@ class Hosts(OwnedExecutor[GivenCall]):
                 done.put([("failed", ": ".join(said(error)))])
 
         with self._lock:
-            self._check()
+            if self._is_closed or self._is_forked():
+                return [("failed", "its hosts were ended with their orchestrator")]
             if not self._threads:
                 self._launch()
         self._jobs.put(ask)
@@ -354,7 +357,11 @@ class Hosts(OwnedExecutor[GivenCall]):
             given = waiting.popleft()
             kind = frozenset(given.needs.items())
             host = None if kind in tried else self._room_for(given)
-            if host is None:
+            if host is None and self._is_too_large(given):
+                # The engine may have what no host has reserved.
+                self._singles.add(given)
+                self._jobs.put(partial(self._run_one, given))
+            elif host is None:
                 kept.append(given)
                 if not given.needs:
                     break
@@ -381,6 +388,10 @@ class Hosts(OwnedExecutor[GivenCall]):
             if given.needs or not self._is_full() or len(best.given) >= most:
                 return None
         return best
+
+    def _is_too_large(self, given: GivenCall) -> bool:
+        """Under the lock: whether no host of ours will ever have what it asks for."""
+        return self._largest is not None and not _fits(given.needs, self._largest)
 
     def _give(self, host: Host, given: GivenCall) -> None:
         given.host = host
@@ -487,13 +498,15 @@ class Hosts(OwnedExecutor[GivenCall]):
             host = Host(next(_numbers).to_bytes(_wire.NUMBER), place)
             with self._lock:
                 self._hosts[host.number] = host
-            ended = partial(self._loop.call, partial(self._engine_ended, host))
+                largest = self._largest or {}
+                for name, much in place.amounts.items():
+                    largest[name] = max(much, largest.get(name, 0))
+                self._largest = largest
             host.handle = self._engine.start(
                 place,
                 self._arguments(host),
                 lambda why: self._loop.call(partial(self._engine_ended, host, why)),
             )
-            del ended
         except BaseException as error:  # noqa: BLE001 - those who wait are told
             if host is not None:
                 host.is_over = True
@@ -854,8 +867,10 @@ class _Worker:
 
 
 def _needs(attempt: Attempt) -> Mapping[str, int]:
-    resources: Any = attempt.task.resources
-    return {} if resources is None else dict(resources.units)
+    resources = attempt.task.resources
+    if resources.is_elastic:
+        return dict(attempt.told("allocation", None))
+    return dict(resources.units)
 
 
 def _fits(needs: Mapping[str, int], free: Mapping[str, int]) -> bool:
