@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from taskorch import Task, TaskOrchestrator
@@ -49,10 +50,10 @@ def in_processes() -> int:
 
 
 @contextmanager
-def agent_of(url: str, token: str) -> Iterator[None]:
+def agent_of(url: str, token: str, folder: str) -> Iterator[None]:
     """An agent, as any machine could start it that has this file."""
     command = [sys.executable, "-m", "taskorch", "agent", "--agent-id", "one"]
-    command += ["--orchestrator-endpoint", url, "--log-file", os.devnull]
+    command += ["--orchestrator-endpoint", url, "--log-file", f"{folder}/agent.log"]
     command += ["--call", "count_primes=many_machines:count_primes"]
     env = {**os.environ, "TASKORCH_TOKEN": token}
     env["PYTHONPATH"] = str(Path(__file__).parent)
@@ -67,7 +68,12 @@ def by_agents() -> int:
     orch = TaskOrchestrator(unknown_capability="wait")  # it comes later
     token = new_token()
     app = create_app(orch, token=token, agents=True)
-    with orch, serve(app, port=0) as server, agent_of(server.url, token):
+    with (
+        TemporaryDirectory() as folder,
+        orch,
+        serve(app, port=0) as server,
+        agent_of(server.url, token, folder),
+    ):
         return count(orch, "agents")
 
 
