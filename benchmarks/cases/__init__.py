@@ -5,6 +5,7 @@ MODULES = (
     "parts",
     "coroutines",
     "processes",
+    "engines",
     "peers",
     "telemetry",
     "durable",

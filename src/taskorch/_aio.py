@@ -204,6 +204,7 @@ class AsyncOrchestrator(_Face):
     explain: Final = at_once(TaskOrchestrator.explain)
     stuck: Final = on_thread(TaskOrchestrator.stuck)
     health: Final = at_once(TaskOrchestrator.health)
+    doctor: Final = on_thread(TaskOrchestrator.doctor)
     wait: Final = on_thread(TaskOrchestrator.wait)
 
     @overload

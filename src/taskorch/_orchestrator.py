@@ -42,6 +42,7 @@ from taskorch.model import (
     Agent,
     Explanation,
     Health,
+    HealthCheck,
     Resources,
     Stats,
     StopReport,
@@ -1214,6 +1215,17 @@ class TaskOrchestrator:
         """Whether the orchestrator is fit for work; never blocks."""
         self._rt.deciders.refuse_forked()
         return _reports.health(self._rt)
+
+    def doctor(self) -> tuple[HealthCheck, ...]:
+        """
+        What the executors beyond this machine say of themselves: see `ray` and `dask`.
+
+        The engine, each of its nodes with its versions, and each host. It asks them, so
+        it may take seconds, and starts what had not been started.
+        """
+        self._rt.deciders.refuse_reentry()
+        found = self._rt.attempts.findings()
+        return tuple(HealthCheck(f"executor {n}", status, said) for n, status, said in found)
 
     @property
     def signals(self) -> Signals:

@@ -226,3 +226,27 @@ def test_adaptive_shows_what_was_learnt_when():
     assert lines[31] == "counting"
     assert any(line.startswith("2 threads:") for line in lines)
     assert "thread_utilisation=" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "thread",
+        "process",
+        "agents",
+        "dask",
+        pytest.param("ray", marks=pytest.mark.slow),
+    ],
+)
+def test_one_program_counts_the_same_on_all_machines(where):
+    if where in {"dask", "ray"}:
+        pytest.importorskip({"dask": "distributed"}.get(where, where))
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "many_machines.py", where],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2,262 primes below 20,000\n"

@@ -4,4 +4,27 @@ Where attempts run: threads, programs, and calls in other processes.
 Here belongs what starts work, sees it end, and can stop or hold it meanwhile; programs
 have a package of their own. Nothing here may know of the kernel or the runtime, nor
 decide what is run, or when. What is for programs is loaded when it is asked for.
+
+`ray(…)` and `dask(…)` are for users: what they name is loaded when it is asked for.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taskorch.executors._engines import dask as dask
+    from taskorch.executors._engines import ray as ray
+
+__all__ = ("dask", "ray")
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            from taskorch.executors import _engines  # noqa: PLC0415 - when asked for
+
+            return getattr(_engines, name)
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)

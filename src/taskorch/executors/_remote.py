@@ -102,12 +102,13 @@ def is_session() -> bool:
     )
 
 
-def pickled(value: Any, most: int | None = None) -> bytes:
+def pickled(value: Any, most: int | None = None, *, elsewhere: bool = False) -> bytes:
     """
     *value* pickled, for another process.
 
     What cannot be found there by its name is pickled by value, by cloudpickle, if that
     is installed: lambdas, functions inside others, and all of a session.
+    For one that is *elsewhere*, and has no file of the main module, all of that, too.
 
     It may have *most* bytes; None: as many as what is sent from here.
 
@@ -125,7 +126,7 @@ def pickled(value: Any, most: int | None = None) -> bytes:
         with suppress(Exception):
             return _pickled_by(by_value().Pickler, value, most)
         raise
-    if b"__main__" in data and is_session():
+    if b"__main__" in data and (elsewhere or is_session()):
         with suppress(ImportError):
             return _pickled_by(by_value().Pickler, value, most)
     return data

@@ -20,6 +20,7 @@ from taskorch.errors import (
     InvalidTransitionError,
     TaskFailedError,
 )
+from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._programs._attempts import Programs
 from taskorch.executors._threads import WorkerThreads
@@ -137,7 +138,6 @@ class Attempts:
         self.processes: Processes = (
             given if isinstance(given, Processes) else Processes()
         )
-        self.processes.bind(lambda: host.run_id, whole_cores)
         #: All, by the names that tasks and agents give.
         self.executors: Mapping[str, AttemptExecutor[Any]] = {
             "thread": host.threads,
@@ -146,8 +146,16 @@ class Attempts:
             **executors,
             "process": self.processes,
         }
+        #: Those that end with us.
+        self._owned = {
+            name: own
+            for name, own in self.executors.items()
+            if isinstance(own, OwnedExecutor)
+        }
+        for own in self._owned.values():
+            own.bind(lambda: host.run_id, whole_cores)
         self._named = tuple(
-            (name, own) for name, own in executors.items() if own is not given
+            (name, own) for name, own in executors.items() if name not in self._owned
         )
 
     # -- which executor ------------------------------------------------------------
@@ -352,14 +360,24 @@ class Attempts:
     def end_all(self, grace: float) -> None:
         """End all programs and worker processes within *grace* seconds."""
         self.programs.end_all(grace)
-        self.processes.end_all(grace)
+        for own in self._owned.values():
+            own.end_all(grace)
 
     def close(self, patience: float) -> None:
         """Kill all programs and processes, and wait for that for *patience* seconds."""
         end = monotonic() + patience
         # The programs come last: with them goes all that carries the mark of the run.
-        self.processes.close(patience)
+        for own in self._owned.values():
+            own.close(max(0.0, end - monotonic()))
         self.programs.close(max(0.0, end - monotonic()))
+
+    def findings(self) -> list[tuple[str, str, str]]:
+        """What our executors have to say: name, `ok` or worse, and words."""
+        return [
+            (name, status, words)
+            for name, own in self._owned.items()
+            for status, words in own.findings()
+        ]
 
     def holdable(self, row: TaskRow) -> bool:
         """Whether the running attempt of *row* can be stopped where it stands."""

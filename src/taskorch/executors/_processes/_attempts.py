@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._ends import until_kill
+from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._remote import by_value, is_session
 from taskorch.model._show import show
-from taskorch.protocols import Attempt, AttemptExecutor
+from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
     from taskorch.executors._processes._pool import WorkerPool
     from taskorch.executors._processes._process import Assignment
 
 
-class Processes(AttemptExecutor["Assignment"]):
+class Processes(OwnedExecutor["Assignment"]):
     """
     Makes calls in worker processes, each of which makes one at a time.
 

@@ -45,9 +45,13 @@ class WorkerPool:
     gets what another was given, and has not begun with.
     """
 
-    def __init__(self, run_id: str, count: int) -> None:
+    def __init__(
+        self, run_id: str, count: int, surroundings: dict[str, Any] | None = None
+    ) -> None:
         self._run_id = run_id
         self._count = count
+        #: What workers have of the program that they work for; None: of this one.
+        self._surroundings = surroundings
         self._loop = Loop()
         self._guard = Guard(run_id)
         # Guards all below; never held while anything of others is called.
@@ -80,6 +84,15 @@ class WorkerPool:
             call = pickled(portable, _wire.MOST_BYTES)
         except Exception as error:
             raise unsendable(error, attempt.task_id, "process") from error
+        return self.begin_call(attempt, call)
+
+    def begin_call(self, attempt: Attempt, call: bytes) -> Assignment:
+        """
+        Begin *call*, which is pickled already, for *attempt*: see `begin`.
+
+        Raises:
+            RuntimeError: There can be no more here.
+        """
         number = next(_numbers).to_bytes(_wire.NUMBER)
         assignment = Assignment(attempt, number, call)
         is_short = False
@@ -120,6 +133,21 @@ class WorkerPool:
         when = time.monotonic() + max(0.0, seconds)
         kill = partial(self._kill_if_under_way, assignment)
         self._loop.call(partial(self._loop.at, when, kill))
+
+    def withdraw(self, assignment: Assignment) -> bool:
+        """Take back a call that no worker has begun; false if one has."""
+        with self._lock:
+            worker = assignment.worker
+            if assignment.is_over:
+                return False
+            if worker is None:
+                self._waiting.remove(assignment)
+            elif not self._take_back(worker, assignment):
+                return False
+            elif worker.assignment is None:
+                self._serve(worker)
+            assignment.is_over = True
+        return True
 
     def end_all(self, seconds: float) -> None:
         """Stop all calls, with so many seconds until they are killed."""
@@ -235,7 +263,12 @@ class WorkerPool:
                 return
         mark = f"{self._run_id}.{os.getpid()}.w{next(_numbers)}"
         worker = WorkerProcess(
-            self._loop, mark, self._run_id, self._heard, self._worker_ended
+            self._loop,
+            mark,
+            self._run_id,
+            self._heard,
+            self._worker_ended,
+            self._surroundings,
         )
         try:
             self._guard.start()

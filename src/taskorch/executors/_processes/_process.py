@@ -84,6 +84,8 @@ class WorkerProcess:
         run_id: The run that it belongs to.
         heard: Called with each frame that comes.
         ended: Called once it and all that it has left is gone or killed.
+        surroundings: What it has of the program that it works for: see `surroundings`.
+            None: of this one.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class WorkerProcess:
         run_id: str,
         heard: Callable[[WorkerProcess, int, bytes], object],
         ended: Callable[[WorkerProcess], object],
+        surroundings: dict[str, Any] | None = None,
     ) -> None:
         self._loop = loop
+        self._surroundings = surroundings
         self._mark = mark
         self._run_id = run_id
         self._heard = heard
@@ -150,6 +154,8 @@ class WorkerProcess:
                 f"is {sys.executable!r}"
             )
             raise OSError(msg)
+        given = self._surroundings or surroundings()
+        path = given.get("path", sys.path)
         ours, theirs = socket.socketpair()
         try:
             kind = socket.SOCK_DGRAM
@@ -161,7 +167,7 @@ class WorkerProcess:
                         *_flags(),
                         "-c",
                         _FIRST,
-                        json.dumps(sys.path, default=str),
+                        json.dumps(path, default=str),
                         str(theirs.fileno()),
                         str(self._theirs.fileno()),
                     ],
@@ -181,7 +187,7 @@ class WorkerProcess:
         self._wire = ours
         self._loop.watch(ours.fileno(), self._read)
         self._watch_end()
-        self.send(_wire.BEGIN, pickle.dumps(_surroundings()))
+        self.send(_wire.BEGIN, pickle.dumps(given))
 
     def _watch_end(self) -> None:
         if hasattr(os, "pidfd_open"):
@@ -399,7 +405,7 @@ def _flags() -> list[str]:
     return found
 
 
-def _surroundings() -> dict[str, Any]:
+def surroundings() -> dict[str, Any]:
     """What a worker has of ours: arguments, the main module, the levels of loggers."""
     main: Any = sys.modules["__main__"]
     # What it sends back of the main module has this name.

@@ -7,7 +7,7 @@ import pickle
 import signal
 import threading
 from concurrent.futures import BrokenExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from taskorch._visible import visible
 from taskorch.errors import AttemptInterrupted, TaskFailedError
@@ -15,6 +15,8 @@ from taskorch.executors._ends import KILLED_BY_OTHERS
 from taskorch.executors._processes import _wire
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from taskorch.executors._processes._process import Assignment, WorkerProcess
     from taskorch.protocols import Attempt
 
@@ -24,12 +26,30 @@ _log = logging.getLogger(__name__)
 IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
 
 
+class Teller(Protocol):
+    """What an answer is sent to: a worker, or one of a host's."""
+
+    def send(self, kind: int, *body: bytes) -> None:
+        """Send a frame, without waiting."""
+        ...
+
+
+class Given(Protocol):
+    """An attempt that a worker has, or one of a host's."""
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt."""
+        ...
+
+    #: In which what it logs is handled, once it has logged anything.
+    variables: Context | None
+
+
 class Telling:
     """A message from a task through its context, with an answer if one is expected."""
 
-    def __init__(
-        self, worker: WorkerProcess, assignment: Assignment | None, body: bytes
-    ) -> None:
+    def __init__(self, worker: Teller, assignment: Given | None, body: bytes) -> None:
         self._worker = worker
         task, self._what, number, self._data = pickle.loads(body)  # noqa: S301 - ours
         #: By which the answer is found; None if nobody waits for it.
@@ -81,7 +101,7 @@ class Telling:
         self._worker.send(_wire.ANSWER, answer)
 
 
-def handle_record(assignment: Assignment | None, body: bytes) -> None:
+def handle_record(assignment: Given | None, body: bytes) -> None:
     """Hand a record of a worker's to our loggers, in the context of its task."""
     try:
         record = logging.makeLogRecord(pickle.loads(body))  # noqa: S301 - ours

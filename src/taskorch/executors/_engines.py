@@ -1,0 +1,178 @@
+"""`ray(…)` and `dask(…)`: executors whose worker processes an engine places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from taskorch._limits import MAX_SECONDS
+from taskorch.errors import InvalidTaskError
+from taskorch.model import Resources
+from taskorch.model._show import show
+
+if TYPE_CHECKING:
+    from taskorch.executors._hosts._hosts import Hosts
+
+#: Seconds after which a host with nothing to do is ended.
+_IDLE: Final = 300.0
+#: Seconds of silence after which a host is lost.
+_LEASE: Final = 10.0
+#: Seconds in which a host comes, or its node, where the engine has to start one.
+_PATIENCE: Final = 120.0
+
+
+def ray(
+    address: str | None = None,
+    *,
+    per_host: Resources | Mapping[str, float] | None = None,
+    hosts: tuple[int, int | None] = (0, None),
+    idle: float = _IDLE,
+    lease: float = _LEASE,
+    patience: float = _PATIENCE,
+    tls: tuple[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    **init: Any,
+) -> Hosts:
+    """
+    An executor of worker processes on the nodes of a Ray cluster.
+
+    It is for one orchestrator, which ends it: `executors={"cluster": ray()}`. Nothing
+    is started, and Ray is not imported, before the first call.
+
+    Args:
+        address: Of the cluster, as for `ray.init`: `"auto"` is the one that runs here.
+            None: the one that this process is connected to, or else a new one.
+        per_host: What each host reserves: `cpu` is its number of workers; `gpu`,
+            `memory_mb` and other names are Ray's. None: the cores of the smallest node.
+        hosts: How many there are at the least, and at the most; None: as many as there
+            is room for now. With a number, one may wait until the cluster has grown.
+            (0, 0): none, and each attempt is a task of Ray.
+        idle: Seconds after which a host that has nothing to do is given back.
+        lease: Seconds of silence after which a host is lost, and ends what it runs.
+        patience: Seconds in which a host must come.
+        tls: Files of a certificate and its key, for hosts on other machines. None: they
+            are made anew.
+        labels: What labels the nodes of hosts have.
+        init: What else `ray.init` is given, such as `runtime_env`.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+    # When it is asked for.
+    from taskorch.executors._hosts._hosts import Hosts  # noqa: PLC0415
+    from taskorch.executors._hosts._ray import RayEngine  # noqa: PLC0415
+
+    if address is not None and (not isinstance(address, str) or not address):
+        msg = f"ray: the address of a cluster is a str, not {show(address)}"
+        raise InvalidTaskError(msg, hint="ray(), ray('auto'), or ray('10.0.0.5:6379')")
+    least, most = _checked_hosts("ray", hosts)
+    engine = RayEngine(
+        address,
+        _amounts("ray", per_host),
+        None if labels is None else dict(labels),
+        may_wait=most is not None,
+        options=init,
+    )
+    return Hosts(
+        engine,
+        hosts=(least, most),
+        idle=_seconds("ray: idle", idle),
+        lease=_seconds("ray: lease", lease),
+        patience=_seconds("ray: patience", patience),
+        tls=tls,
+    )
+
+
+def dask(
+    cluster: Any,
+    *,
+    per_host: Resources | Mapping[str, float] | None = None,
+    hosts: tuple[int, int | None] = (0, None),
+    idle: float = _IDLE,
+    lease: float = _LEASE,
+    patience: float = _PATIENCE,
+    tls: tuple[str, str] | None = None,
+    **client: Any,
+) -> Hosts:
+    """
+    An executor of worker processes beside the workers of a Dask cluster.
+
+    It is for one orchestrator, which ends it. Nothing is started, and Dask is not
+    imported, before the first call.
+
+    Args:
+        cluster: The address of its scheduler, a `Client`, or a cluster such as a
+            `LocalCluster`; the orchestrator ends neither.
+        per_host: `cpu` is the number of workers of each host, the threads of a worker
+            of Dask if it is not said; other names are its resources.
+        hosts: How many there are at the least, and at the most; None: one beside each
+            worker of Dask. With a number, a cluster that can is asked for as many
+            workers. (0, 0): none, and each attempt is a task of Dask, which cannot be
+            stopped.
+        idle: Seconds after which a host that has nothing to do is given back.
+        lease: Seconds of silence after which a host is lost, and ends what it runs.
+        patience: Seconds in which a host must come.
+        tls: Files of a certificate and its key, for hosts on other machines. None: they
+            are made anew.
+        client: What else the `Client` is given that is made for an address or a
+            cluster, such as `security`.
+
+    Raises:
+        InvalidTaskError: An argument is out of its range.
+    """
+    # When it is asked for.
+    from taskorch.executors._hosts._dask import DaskEngine  # noqa: PLC0415
+    from taskorch.executors._hosts._hosts import Hosts  # noqa: PLC0415
+
+    if isinstance(cluster, type) or not (
+        (isinstance(cluster, str) and cluster)
+        or hasattr(cluster, "scheduler_address")
+        or hasattr(cluster, "scheduler_info")
+    ):
+        msg = f"dask: {show(cluster)} is no cluster"
+        hint = "dask('tcp://scheduler:8786'), dask(client), or dask(LocalCluster())"
+        raise InvalidTaskError(msg, hint=hint)
+    least, most = _checked_hosts("dask", hosts)
+    engine = DaskEngine(cluster, _amounts("dask", per_host), most=most, options=client)
+    return Hosts(
+        engine,
+        hosts=(least, most),
+        idle=_seconds("dask: idle", idle),
+        lease=_seconds("dask: lease", lease),
+        patience=_seconds("dask: patience", patience),
+        tls=tls,
+    )
+
+
+def _amounts(
+    what: str, value: Resources | Mapping[str, float] | None
+) -> dict[str, int] | None:
+    if value is None:
+        return None
+    amounts = dict(Resources.of(value, f"{what}: per_host").units)
+    if amounts.setdefault("cpu", 1_000_000) % 1_000_000:
+        msg = f"{what}: per_host: cpu is the number of workers of a host"
+        raise InvalidTaskError(msg, hint="say a whole number: per_host={'cpu': 4}")
+    return amounts
+
+
+def _checked_hosts(what: str, value: Any) -> tuple[int, int | None]:
+    match value:
+        case (int(least), None | int() as most) if (
+            not isinstance(least, bool)
+            and not isinstance(most, bool)
+            and 0 <= least
+            and (most is None or least <= most)
+        ):
+            return least, most
+    msg = f"{what}: hosts={show(value)} is not how many there are"
+    hint = "the least and the most: hosts=(0, 20), or (1, None)"
+    raise InvalidTaskError(msg, hint=hint)
+
+
+def _seconds(what: str, value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= MAX_SECONDS:
+        msg = f"{what}={show(value)} is no number of seconds above 0"
+        raise InvalidTaskError(msg)
+    return float(value)

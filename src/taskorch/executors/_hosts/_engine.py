@@ -1,0 +1,89 @@
+"""What hosts ask of an engine: to place them, and to run single attempts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from taskorch._frozen import frozen
+
+
+@frozen
+class Place:
+    """Where a host may be started."""
+
+    #: How many worker processes there are to be.
+    slots: int
+    #: What an engine finds it by.
+    where: str = ""
+    #: Amounts that it has there for attempts that ask for them, in millionths.
+    amounts: Mapping[str, int] = {}
+
+
+class Engine(Protocol):
+    """
+    An engine, on one thread; what raises has done nothing.
+
+    What it gives back of hosts and single attempts is called a handle.
+    """
+
+    #: What it is called, as in "the Ray cluster".
+    name: str
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect to it; raises what is to be told if that cannot be."""
+        ...
+
+    @abstractmethod
+    def addresses(self) -> Sequence[str]:
+        """The names of this machine, as the nodes of the engine may know it."""
+        ...
+
+    @abstractmethod
+    def place(self, taken: Sequence[Any]) -> Place | None:
+        """A place for one more host, besides handles *taken*; None: none is free."""
+        ...
+
+    @abstractmethod
+    def start(
+        self, place: Place, arguments: bytes, ended: Callable[[str], object]
+    ) -> Any:
+        """Start a host with *arguments*; *ended* is told, on any thread, why it ended."""
+        ...
+
+    @abstractmethod
+    def end(self, handle: Any) -> None:
+        """End a host that does not end by itself, as far as that is possible."""
+        ...
+
+    @abstractmethod
+    def run_one(
+        self,
+        call: bytes,
+        needs: Mapping[str, int],
+        done: Callable[[Any, BaseException | None], object],
+    ) -> Any:
+        """
+        Run one call as a task of the engine, once.
+
+        *done* is told, on any thread, what came of it; a `BrokenExecutor` says that it
+        was lost.
+        """
+        ...
+
+    @abstractmethod
+    def cancel_one(self, handle: Any, *, force: bool) -> None:
+        """Ask a single call to end; by *force*, kill what runs it."""
+        ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the engine: what we have started ends."""
+        ...
+
+    @abstractmethod
+    def findings(self) -> Sequence[tuple[str, str]]:
+        """What is to be said of it, and of each node: see `OwnedExecutor.findings`."""
+        ...

@@ -1,0 +1,235 @@
+"""
+What an engine runs on a node: worker processes, at the other end of a connection.
+
+It ends when the orchestrator says so, or when the connection ends, and then nothing of
+it is left. Frames of workers go on as they are: what a task has said is unpickled where
+its classes are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+import ssl
+import sys
+import threading
+from contextlib import suppress
+from typing import Any, Final, cast
+
+from taskorch.executors._hosts._connection import (
+    Connection,
+    Seal,
+    Stream,
+    introduce,
+    versions,
+)
+from taskorch.executors._processes import _wire
+from taskorch.executors._processes._pool import WorkerPool
+from taskorch.executors._processes._process import Assignment, WorkerProcess
+from taskorch.executors._programs._loop import Loop
+from taskorch.protocols import Attempt
+
+#: Seconds that the workers have at the end.
+_PATIENCE: Final = 5.0
+_NOBODY: Final = bytes(_wire.NUMBER)
+_PID: Final = 8
+
+
+def run_host(arguments: bytes) -> str:
+    """
+    Be a host until the orchestrator, or the connection to it, ends.
+
+    Args:
+        arguments: What the orchestrator has said of it, pickled.
+
+    Returns:
+        Why it has ended.
+
+    Raises:
+        ConnectionError: The orchestrator cannot be reached, or will not have it.
+    """
+    given: dict[str, Any] = pickle.loads(arguments)  # noqa: S301 - from who started us
+    return _Host(given).run()
+
+
+class _Held:
+    """An attempt of the orchestrator's, as the workers of a host know it."""
+
+    number: int = 0
+
+    def __init__(self, host: _Host, number: bytes, task_id: str) -> None:
+        self._host = host
+        self.key: bytes = number
+        self.task_id: str = task_id
+
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        self._host.say_end(_wire.END, self.key, value, error)
+
+    def unstarted(self, error: BaseException) -> None:
+        self._host.say_end(_wire.UNSTARTED, self.key, None, error)
+
+
+class _Workers(WorkerPool):
+    """The workers of a host: what they tell goes on to the orchestrator."""
+
+    def __init__(self, host: _Host, run_id: str, count: int, given: Any) -> None:
+        super().__init__(run_id, count, given)
+        self._host = host
+
+    def _heard(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
+        if kind in {_wire.TOLD, _wire.LOGGED}:
+            attempt = cast(
+                "_Held | None", worker.assignment and worker.assignment.attempt
+            )
+            key = _NOBODY if attempt is None else attempt.key
+            self._host.connection.send(kind, key, worker.pid.to_bytes(_PID), body)
+        else:
+            super()._heard(worker, kind, body)
+
+    def answer(self, pid: int, body: bytes) -> None:
+        """Give a worker the answer to what one of its tasks has asked."""
+        for worker in list(self._workers):
+            if worker.pid == pid:
+                worker.send(_wire.ANSWER, body)
+
+
+class _Host:
+    """One host."""
+
+    connection: Connection
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
+        self._loop = Loop()
+        self._pool: _Workers | None = None
+        self._calls: dict[bytes, Assignment] = {}
+        # Guards the calls, which end on the thread of the workers.
+        self._lock = threading.Lock()
+        self._why = ""
+
+    def run(self) -> str:
+        stream = self._connect()
+        try:
+            introduce(stream, self._given["number"], self._given["secret"])
+            hello = {**versions(), "pid": os.getpid(), "node": socket.gethostname()}
+            stream.put(_wire.frame(_wire.READY, json.dumps(hello).encode()))
+            begin = self._begun(stream)
+        except BaseException:
+            stream.sock.close()
+            raise
+        path = [*sys.path]
+        path += [p for p in begin["path"] if p not in path and os.path.isdir(p)]  # noqa: PTH112
+        begin["path"] = path
+        mark = f"{self._given['run_id']}-host{int.from_bytes(self._given['number'])}"
+        self._pool = _Workers(self, mark, self._given["slots"], begin)
+        loop, lease = self._loop, self._given["lease"]
+        self.connection = Connection(loop, stream, self._heard, self._ended, lease)
+        loop.open()
+        try:
+            self.connection.open()
+            loop.run(lambda: bool(self._why))
+        finally:
+            loop.close()
+            self._pool.end_all(0)
+            self._pool.close(_PATIENCE)
+        return self._why
+
+    def _connect(self) -> Stream:
+        last: OSError | None = None
+        for address in self._given["addresses"]:
+            try:
+                sock = socket.create_connection(address, timeout=10)
+            except OSError as error:
+                last = error
+                continue
+            try:
+                return Stream(sock, _seal(self._given["certificate"]))
+            except OSError as error:
+                sock.close()
+                last = error
+        where = " or ".join(f"{host}:{port}" for host, port in self._given["addresses"])
+        msg = (
+            f"the host on {socket.gethostname()} cannot reach the orchestrator at "
+            f"{where}: {last}"
+        )
+        raise ConnectionError(msg) from last
+
+    def _begun(self, stream: Stream) -> dict[str, Any]:
+        frames = _wire.Frames()
+        found: list[tuple[int, bytes]] = []
+        while not found:
+            # Byte by byte: what comes after it is not ours yet.
+            found = frames.feed(stream.take(1))
+        kind, body = found[0]
+        if kind == _wire.LEAVE:
+            raise ConnectionError(body.decode())
+        begun: dict[str, Any] = pickle.loads(body)  # noqa: S301 - it knows the secret
+        return begun
+
+    # -- what the orchestrator says ------------------------------------------------
+
+    def _heard(self, kind: int, body: bytes) -> None:
+        assert self._pool is not None  # noqa: S101 - there are no frames before
+        number, rest = body[: _wire.NUMBER], body[_wire.NUMBER :]
+        if kind == _wire.CALL:
+            self._begin(self._pool, number, rest)
+        elif kind == _wire.ANSWER:
+            self._pool.answer(int.from_bytes(number), rest)
+        elif kind == _wire.LEAVE:
+            self._why = rest.decode() or "the orchestrator has ended it"
+        elif kind in {_wire.STOP, _wire.GIVE_BACK}:
+            with self._lock:
+                call = self._calls.get(number)
+            if call is None:
+                return
+            if kind == _wire.STOP:
+                self._pool.stop(call, float(rest))
+            elif self._pool.withdraw(call):
+                self._forget(number)
+                self.connection.send(_wire.GIVEN_BACK, number)
+
+    def _begin(self, pool: _Workers, number: bytes, rest: bytes) -> None:
+        size = 2 + int.from_bytes(rest[:2])
+        held = _Held(self, number, rest[2:size].decode())
+        try:
+            # Its end may be told before we have it.
+            with self._lock:
+                self._calls[number] = pool.begin_call(
+                    cast("Attempt", held), rest[size:]
+                )
+        except BaseException as error:  # noqa: BLE001 - it is told there
+            held.unstarted(error)
+
+    def _ended(self, why: str) -> None:
+        self._why = self._why or f"the connection to the orchestrator has ended: {why}"
+
+    # -- what came of calls --------------------------------------------------------
+
+    def _forget(self, number: bytes) -> None:
+        with self._lock:
+            self._calls.pop(number, None)
+
+    def say_end(
+        self, kind: int, number: bytes, value: Any, error: BaseException | None
+    ) -> None:
+        self._forget(number)
+        try:
+            body = pickle.dumps((value, error))
+        except Exception as problem:  # noqa: BLE001 - whatever it is
+            text = f"{type(error).__name__}: {error} ({problem})"
+            body = pickle.dumps((None, RuntimeError(text)))
+        self.connection.send(kind, number, body)
+
+
+def _seal(certificate: str | None) -> Seal | None:
+    if certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # It came with our arguments: no other is trusted, and its name says nothing.
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    with suppress(ssl.SSLError):
+        context.load_verify_locations(cadata=certificate)
+    return Seal(context, is_server=False)

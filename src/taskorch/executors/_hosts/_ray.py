@@ -1,0 +1,280 @@
+"""Hosts as actors of Ray."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from importlib import import_module
+from typing import Any, Final
+
+from taskorch._visible import said
+from taskorch.errors import AttemptInterrupted, InvalidTaskError
+from taskorch.executors._hosts._connection import versions
+from taskorch.executors._hosts._engine import Engine, Place
+from taskorch.executors._hosts._host import run_host
+from taskorch.executors._hosts._single import run_single
+from taskorch.executors._remote import RemoteEnd
+
+#: In whole millionths.
+_ONE: Final = 1_000_000
+_MB: Final = 2**20
+#: Seconds in which a node says what it is.
+_PATIENCE: Final = 20.0
+
+
+class RayHost:
+    """The actor."""
+
+    def run(self, arguments: bytes) -> str:
+        """Be a host, see `run_host`."""
+        return run_host(arguments)
+
+
+class RayEngine(Engine):
+    """
+    A cluster of Ray, to which this process connects, or which it starts.
+
+    Args:
+        address: Of the cluster; None: one that this process is connected to, or else
+            one of this machine alone, that is started.
+        per_host: What each host reserves, in millionths; None: the cores of its node.
+        may_wait: Whether a host may wait for a node that is not there yet.
+        labels: What labels a node must have.
+        options: What else `ray.init` is given.
+    """
+
+    name: str = "Ray"
+
+    def __init__(
+        self,
+        address: str | None,
+        per_host: Mapping[str, int] | None,
+        labels: Mapping[str, str] | None,
+        *,
+        may_wait: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._address, self._per_host, self._labels = address, per_host, labels
+        self._may_wait, self._options = may_wait, options
+        self._ray: Any = None
+        self._is_ours = False
+
+    def open(self) -> None:
+        self._ray = loaded_ray()
+        if self._ray.is_initialized():
+            return
+        options = {"log_to_driver": False, "logging_level": "ERROR", **self._options}
+        if self._address is None:
+            options.setdefault("include_dashboard", False)
+        try:
+            self._ray.init(address=self._address, **options)
+        except ConnectionError as error:
+            where = "this machine" if self._address == "auto" else self._address
+            msg = f"there is no Ray cluster at {where}: {_first_line(error)}"
+            raise ConnectionError(msg) from error
+        self._is_ours = True
+
+    def addresses(self) -> Sequence[str]:
+        ours = str(self._ray.util.get_node_ip_address())
+        nodes = self._nodes()
+        if all(node["NodeManagerAddress"] == ours for node in nodes):
+            return ("127.0.0.1",)
+        return (ours,)
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        return [node for node in self._ray.nodes() if node["Alive"]]
+
+    def _wanted(self) -> dict[str, int]:
+        if self._per_host is not None:
+            return dict(self._per_host)
+        cores = [int(n["Resources"].get("CPU", 0)) for n in self._nodes()]
+        return {"cpu": max(1, min(filter(None, cores), default=1)) * _ONE}
+
+    def place(self, taken: Sequence[Any]) -> Place | None:
+        del taken
+        wanted = self._wanted()
+        request = _request(wanted)
+        if not self._may_wait:
+            self._refuse_if_too_large(request)
+            free = self._ray.available_resources()
+            if any(free.get(name, 0) < much for name, much in _flat(request).items()):
+                return None
+        cpu = wanted.get("cpu", _ONE)
+        return Place(max(1, cpu // _ONE), "", wanted)
+
+    def _refuse_if_too_large(self, request: Mapping[str, Any]) -> None:
+        flat = _flat(request)
+        nodes = [node["Resources"] for node in self._nodes()]
+        if any(all(n.get(k, 0) >= much for k, much in flat.items()) for n in nodes):
+            return
+        wanted = ", ".join(f"{name}={much:g}" for name, much in flat.items())
+        there = "; ".join(
+            ", ".join(f"{k}={v:g}" for k, v in n.items() if ":" not in k) for n in nodes
+        )
+        msg = f"no node of Ray has {wanted}: there is {there or 'none'}"
+        raise InvalidTaskError(msg, hint="let per_host= or the task ask for less")
+
+    def start(
+        self, place: Place, arguments: bytes, ended: Callable[[str], object]
+    ) -> Any:
+        request = _request(place.amounts)
+        if self._labels:
+            request["label_selector"] = dict(self._labels)
+        actor = (
+            self._ray.remote(RayHost)
+            .options(
+                max_restarts=0,
+                max_task_retries=0,
+                scheduling_strategy="SPREAD",
+                **request,
+            )
+            .remote()
+        )
+        reference = actor.run.remote(arguments)
+        future = reference.future()
+        future.add_done_callback(lambda future: ended(_why(future)))
+        return actor
+
+    def end(self, handle: Any) -> None:
+        if handle is not None and self._ray.is_initialized():
+            self._ray.kill(handle, no_restart=True)
+
+    def run_one(
+        self,
+        call: bytes,
+        needs: Mapping[str, int],
+        done: Callable[[Any, BaseException | None], object],
+    ) -> Any:
+        request = _request(needs)
+        if not self._may_wait:
+            self._refuse_if_too_large(request)
+        task = self._ray.remote(run_single).options(
+            max_retries=0, retry_exceptions=False, **request
+        )
+        reference = task.remote(call)
+        reference.future().add_done_callback(partial(_one_done, done))
+        return reference
+
+    def cancel_one(self, handle: Any, *, force: bool) -> None:
+        self._ray.cancel(handle, force=force, recursive=False)
+
+    def close(self) -> None:
+        if self._is_ours:
+            self._ray.shutdown()
+
+    def findings(self) -> Sequence[tuple[str, str]]:
+        ours = versions()
+        found = [("ok", f"Ray {self._ray.__version__}, Python {ours['python']}")]
+        nodes = self._nodes()
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        asked = [
+            self._ray.remote(versions)
+            .options(
+                num_cpus=0,
+                max_retries=0,
+                scheduling_strategy=strategy(node_id=node["NodeID"], soft=False),
+            )
+            .remote()
+            for node in nodes
+        ]
+        for node, answer in zip(nodes, asked, strict=True):
+            name = node["NodeManagerHostname"]
+            cores = node["Resources"].get("CPU", 0)
+            try:
+                theirs = self._ray.get(answer, timeout=_PATIENCE)
+            except Exception as error:  # noqa: BLE001 - it is what is to be said
+                text = f"node {name}: {_first_line(error)}"
+                found.append(("failed", text))
+                continue
+            text = f"node {name}: {cores:g} cores, " + ", ".join(
+                f"{what} {version}" for what, version in theirs.items()
+            )
+            if theirs == ours:
+                found.append(("ok", text))
+            else:
+                text += f", where the orchestrator has {ours}: no host can start there"
+                found.append(("failed", text))
+        return found
+
+
+def loaded_ray() -> Any:
+    """
+    The library.
+
+    Raises:
+        InvalidTaskError: It is not installed.
+    """
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        msg = "hosts on Ray need ray, which is not installed"
+        hint = "pip install 'taskorch[ray]'"
+        if sys.version_info >= (3, 15):
+            hint = "it has no wheel for this Python yet: use 3.14 or older, or Dask"
+        raise InvalidTaskError(msg, hint=hint) from error
+
+
+def _request(amounts: Mapping[str, int]) -> dict[str, Any]:
+    """What Ray is asked for."""
+    left = {name: much / _ONE for name, much in amounts.items()}
+    request: dict[str, Any] = {"num_cpus": left.pop("cpu", 1)}
+    if gpu := left.pop("gpu", 0):
+        request["num_gpus"] = gpu
+    if memory := left.pop("memory_mb", 0):
+        request["memory"] = int(memory * _MB)
+    left.pop("disk_mb", None)
+    left.pop("bandwidth_mbps", None)
+    if left:
+        request["resources"] = left
+    return request
+
+
+def _flat(request: Mapping[str, Any]) -> dict[str, float]:
+    """*request*, as nodes say what they have."""
+    found = dict(request.get("resources", {}))
+    for name, theirs in (
+        ("num_cpus", "CPU"),
+        ("num_gpus", "GPU"),
+        ("memory", "memory"),
+    ):
+        if name in request:
+            found[theirs] = request[name]
+    return found
+
+
+def _why(future: Any) -> str:
+    error = future.exception()
+    return str(future.result()) if error is None else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return ": ".join(said(cause))
+    kind, message = said(error)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return f"{kind}: {' '.join(lines)[:500]}"
+
+
+def _one_done(done: Callable[[Any, BaseException | None], object], future: Any) -> None:
+    # On a thread of Ray's, which may have to answer what follows.
+    def tell() -> None:
+        error = future.exception()
+        if error is None:
+            done(future.result(), None)
+            return
+        kind = type(error).__name__
+        text = f"Ray says: {_first_line(error)}"
+        if kind == "RayTaskError" or hasattr(error, "as_instanceof_cause"):
+            cause = getattr(error, "cause", error)
+            end = RemoteEnd(None, raised=True, kind=type(cause).__name__, message=text)
+            done(end, None)
+        elif kind == "TaskCancelledError":
+            done(None, AttemptInterrupted(text))
+        else:
+            done(None, BrokenExecutor(text))
+
+    threading.Thread(target=tell, name="taskorch-ray-end", daemon=True).start()
