@@ -22,6 +22,7 @@ from taskorch._address import is_address
 from taskorch._limits import MAX_AMOUNT
 from taskorch._settings import SETTINGS as ALL_SETTINGS
 from taskorch._settings import Description, Written
+from taskorch._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.model._program import OUR_VARIABLES
 
@@ -149,7 +150,7 @@ def read_configuration(
 
     Raises:
         InvalidTaskError: There is no such setting or profile, or a value is not what is
-            needed. It says where.
+            needed. It says where, of all that is wrong.
         OSError: The file cannot be read.
     """
     # An empty variable is one that was not set.
@@ -161,17 +162,41 @@ def read_configuration(
     path = path or variables.get(_CONFIG)
     file = _nearest(Path.cwd()) if path is None else _File.read(Path(path))
     profile = profile or variables.get(_PROFILE)
+    faults = _Faults()
     found: dict[str, Setting] = {}
     if file is not None:
-        found |= file.settings(profile)
+        found |= file.settings(profile, faults)
     elif profile is not None:
         msg = f"there is no profile {profile!r}: there is no file that has any"
-        raise InvalidTaskError(msg, hint=f"write [{_PROFILES}.{profile}] in {_FILE}")
-    for setting in _of_variables(variables):
+        faults.add(msg, f"write [{_PROFILES}.{profile}] in {_FILE}")
+    for setting in _of_variables(variables, faults):
         found[setting.name] = setting
-    if file is None:
-        return Configuration(None, profile, found)
-    return Configuration(file.path, profile, found, file.schedules())
+    schedules = {} if file is None else file.schedules(faults)
+    faults.refuse()
+    return Configuration(None if file is None else file.path, profile, found, schedules)
+
+
+class _Faults:
+    """Gathers what is wrong, each with what to do about it."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, str] = {}
+
+    def add(self, msg: str, hint: str) -> None:
+        """Note *msg*, once."""
+        self._found[msg] = hint
+
+    def refuse(self) -> None:
+        """
+        End here if anything was noted.
+
+        Raises:
+            InvalidTaskError: With all that was.
+        """
+        if self._found:
+            *before, (msg, hint) = self._found.items()
+            lines = [*(f"{each} ({remedy})" for each, remedy in before), msg]
+            raise InvalidTaskError("\n".join(lines), hint=hint)
 
 
 def as_variable(name: str, written: Written) -> str:
@@ -180,7 +205,7 @@ def as_variable(name: str, written: Written) -> str:
     return f"{_PREFIX}{name.upper()}={example}"
 
 
-def _of_variables(variables: Mapping[str, str]) -> Iterator[Setting]:
+def _of_variables(variables: Mapping[str, str], faults: _Faults) -> Iterator[Setting]:
     names = {f"{_PREFIX}{name.upper()}": name for name in SETTINGS}
     for variable, text in sorted(variables.items()):
         name = names.get(variable)
@@ -188,23 +213,23 @@ def _of_variables(variables: Mapping[str, str]) -> Iterator[Setting]:
             written = SETTINGS[name][1]
             meaning = _READERS[written.types[0]](text.strip())
             how = as_variable(name, written)
-            yield Setting(name, _checked(name, meaning, variable, how), variable)
+            meaning = _checked(name, meaning, variable, how, faults)
+            yield Setting(name, meaning, variable)
         elif variable not in (_CONFIG, _PROFILE, *_OTHERS) and not (
             _OF_A_SERVICE.fullmatch(variable)
         ):
             msg = f"there is no setting {variable} (in the environment)"
-            hint = _meant(variable, (*names, _CONFIG, _PROFILE))
-            raise InvalidTaskError(msg, hint=hint)
+            faults.add(msg, _meant(variable, (*names, _CONFIG, _PROFILE)))
 
 
-def _checked(name: str, value: object, source: str, how: str) -> Any:
+def _checked(name: str, value: object, source: str, how: str, faults: _Faults) -> Any:
     """*value* as the setting *name* is to be."""
     setting, written = SETTINGS[name]
     if setting.none and value == _NONE:
         return None
     if not _fits(setting, written, value):
         msg = f"{source}: {name} is {written.needs}, not {_shown(value)}"
-        raise InvalidTaskError(msg, hint=f"as in {how}")
+        faults.add(msg, f"as in {how}")
     return value
 
 
@@ -233,12 +258,10 @@ def _shown(value: object) -> str:
 
 def _meant(name: str, names: Iterable[str]) -> str:
     """A hint: the one of *names* that *name* may mean, or all of them."""
-    from difflib import get_close_matches  # noqa: PLC0415 - for errors
-
     known = tuple(names)
-    close = get_close_matches(name, known, n=1)
+    close = nearest(name, known)
     if close:
-        return f"did you mean {close[0]}?"
+        return f"did you mean {close}?"
     return f"there are {', '.join(known)}" if known else "there are none"
 
 
@@ -291,51 +314,51 @@ class _File:
             raise InvalidTaskError(msg, hint="write [tool.taskorch]")
         return file
 
-    def settings(self, profile: str | None) -> dict[str, Setting]:
+    def settings(self, profile: str | None, faults: _Faults) -> dict[str, Setting]:
         """The settings of the file, and those of *profile* over them."""
         table = dict(self.table or {})
         profiles = table.pop(_PROFILES, {})
         table.pop(_SCHEDULES, None)
-        found = self._settings(table, ())
+        found = self._settings(table, (), faults)
         if not isinstance(profiles, dict):
             msg = f"{self.where(_PROFILES)}: {_PROFILES} is a table of tables"
-            raise InvalidTaskError(msg, hint=f"write [{self._header(_PROFILES)}.ci]")
+            faults.add(msg, f"write [{self._header(_PROFILES)}.ci]")
+            return found
         # Each is checked, not only the one that is chosen here.
         by_name: dict[str, dict[str, Setting]] = {}
         for name, each in profiles.items():
             if not isinstance(each, dict):
                 msg = f"{self.where(_PROFILES, name)}: a profile is a table"
-                hint = f"write [{self._header(_PROFILES)}.{name}]"
-                raise InvalidTaskError(msg, hint=hint)
-            by_name[name] = self._settings(each, (_PROFILES, name))
-        if profile is None:
-            return found
-        if profile not in by_name:
+                faults.add(msg, f"write [{self._header(_PROFILES)}.{name}]")
+                each = {}  # noqa: PLW2901 - nothing can be read of it
+            by_name[name] = self._settings(each, (_PROFILES, name), faults)
+        if profile is not None and profile not in by_name:
             msg = f"{_in_short(self.path)} has no profile {profile!r}"
-            raise InvalidTaskError(msg, hint=_meant(profile, by_name))
-        return found | by_name[profile]
+            faults.add(msg, _meant(profile, by_name))
+        return found | by_name.get(profile or "", {})
 
-    def schedules(self) -> dict[str, Any]:
+    def schedules(self, faults: _Faults) -> dict[str, Any]:
         """What is made again and again."""
         said = (self.table or {}).get(_SCHEDULES, {})
         if not isinstance(said, dict):
             msg = f"{self.where(_SCHEDULES)}: {_SCHEDULES} is a table of tables"
-            hint = f"write [{self._header(_SCHEDULES)}.nightly]"
-            raise InvalidTaskError(msg, hint=hint)
+            faults.add(msg, f"write [{self._header(_SCHEDULES)}.nightly]")
+            return {}
         return said
 
     def _settings(
-        self, table: Mapping[str, Any], at: tuple[str, ...]
+        self, table: Mapping[str, Any], at: tuple[str, ...], faults: _Faults
     ) -> dict[str, Setting]:
         found: dict[str, Setting] = {}
         for name, value in table.items():
             source = self.where(*at, name)
             if name not in SETTINGS:
                 msg = f"{source}: there is no setting {name!r}"
-                raise InvalidTaskError(msg, hint=_meant(name, (*SETTINGS, _PROFILES)))
+                faults.add(msg, _meant(name, (*SETTINGS, _PROFILES)))
+                continue
             how = f"{name} = {SETTINGS[name][1].example}"
-            meant = _checked(name, value, source, how)
-            if name == "journal" and meant is not None and not is_address(meant):
+            meant = _checked(name, value, source, how, faults)
+            if name == "journal" and isinstance(meant, str) and not is_address(meant):
                 # Relative to the file, not to the working directory.
                 meant = str(self.path.parent / meant)
             found[name] = Setting(name, meant, source)

@@ -212,6 +212,23 @@ def test_how_a_file_is_kept_means_nothing_in_memory():
         TaskOrchestrator.from_config(journal=None, durability="process")
 
 
+def test_all_that_is_wrong_is_said_at_once():
+    write("concurency = 3\ngrace = -1\n[profiles.ci]\ndurability = 7\nseeds = 1\n")
+    text = refused(
+        TASKORCH_PROFILE="cy", TASKORCH_STOP_TIMEOUT="soon", TASKORCH_SED="1"
+    )
+    for said in (
+        "taskorch.toml:1: there is no setting 'concurency' (did you mean concurrency?)",
+        "taskorch.toml:2: grace is",
+        "taskorch.toml:4: durability is",
+        "taskorch.toml:5: there is no setting 'seeds' (did you mean seed?)",
+        "taskorch.toml has no profile 'cy' (there are ci)",
+        "TASKORCH_STOP_TIMEOUT: stop_timeout is",
+        "there is no setting TASKORCH_SED (in the environment) (did you mean TASKORCH",
+    ):
+        assert said in text, text
+
+
 def test_an_argument_that_there_is_not_is_named():
     with pytest.raises(TypeError, match="did you mean 'concurrency'"):
         TaskOrchestrator.from_config(concurency=3)

@@ -20,6 +20,7 @@ from typing import Final
 
 import taskorch
 from taskorch._remedies import in_commands
+from taskorch._vocabulary import nearest
 from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
@@ -153,7 +154,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         parser.print_help(sys.stderr)
         raise SystemExit(USAGE)
     if not words[0].startswith("-") and words[0] not in COMMANDS:
-        near = _nearest(words[0], COMMANDS)
+        near = nearest(words[0], COMMANDS)
         what_now = f"did you mean {near!r}?" if near else "see taskorch --help"
         parser.error(f"there is no command {words[0]!r}: {what_now}")
     args, rest = parser.parse_known_args(words)
@@ -165,7 +166,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         options = [word.partition("=")[0] for word in rest if word.startswith("--")]
         known = list(_options(parser))
         for option in options:
-            near = _nearest(option, known)
+            near = nearest(option, known)
             text += f"; for {option}, did you mean {near}?" if near else ""
         parser.error(text)
     return args
@@ -178,12 +179,6 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
         if isinstance(action.choices, Mapping):
             for command in action.choices.values():
                 yield from _options(command)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str | None:
-    from difflib import get_close_matches  # noqa: PLC0415 - for errors
-
-    return next(iter(get_close_matches(word, known, n=1)), None)
 
 
 def _refused(error: OSError) -> str:

@@ -23,9 +23,10 @@ _Items: Final = namedtuple("_Items", _ITEMS)  # type: ignore[misc]  # noqa: PYI0
 _GETTERS: Final = tuple(vars(_Items)[name] for name in _ITEMS)
 
 
-@attrs.frozen
-class _Beside:
-    alias: str
+class _Beside(str):
+    """The argument that a field which is no part of the fact is given by."""
+
+    __slots__ = ()
 
 
 class FieldsForAttrs:
@@ -76,7 +77,7 @@ def frozen(cls: T) -> T:
         if not str(kind).startswith("ClassVar")
     ]
     values = {name: body.pop(name) for name in named if name in body}
-    others = {name: v.alias for name, v in values.items() if isinstance(v, _Beside)}
+    others = {name: str(v) for name, v in values.items() if isinstance(v, _Beside)}
     own = [name for name in named if name not in others]
     for name in ("__dict__", "__weakref__"):
         body.pop(name, None)

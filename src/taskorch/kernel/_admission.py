@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from taskorch._vocabulary import nearest
 from taskorch.errors import (
     InvalidTransitionError,
     QueueFullError,
@@ -397,11 +398,9 @@ def _unknown_capability(
         missing = ""
         msg = f"task {row.id} can be done by any agent, and there is none"
     else:
-        from difflib import get_close_matches  # noqa: PLC0415 - for errors
-
         missing = next((need for need in needs if need not in known), needs[0])
-        near = get_close_matches(missing, known, n=1)
-        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        near = nearest(missing, known)
+        guess = f" (did you mean {near!r}?)" if near else ""
         msg = (
             f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and "
             f"no agent has {'all of them' if missing in known else repr(missing)}"

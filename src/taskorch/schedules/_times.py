@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from difflib import get_close_matches
 from typing import Any, Final
 
 from taskorch._limits import NS
+from taskorch._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -252,8 +252,8 @@ def zone_of(name: object) -> tzinfo:
         if isinstance(name, str):
             return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        near = get_close_matches(str(name), sorted(available_timezones()), 1)
-        hint = f"did you mean {near[0]!r}?" if near else "such as 'Europe/Berlin'"
+        near = nearest(str(name), sorted(available_timezones()))
+        hint = f"did you mean {near!r}?" if near else "such as 'Europe/Berlin'"
         msg = f"there is no zone {show(name)}"
         raise InvalidTaskError(msg, hint=hint) from None
     msg = f"a zone is named by a text, not {show(name)}"

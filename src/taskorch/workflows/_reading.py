@@ -519,7 +519,8 @@ class DocumentReader:
     ) -> None:
         for name in said:
             if name not in known:
-                text = f"there is no {show(name, MAX_SHOWN)} here{guess(name, known)}"
+                near = guess(name, known) or f"; there are {', '.join(known)}"
+                text = f"there is no {show(name, MAX_SHOWN)} here{near}"
                 self._fault(path, text)
 
 

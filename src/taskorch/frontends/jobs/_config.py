@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 import attrs
 
+from taskorch import _vocabulary
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_number
 from taskorch.model._show import show
@@ -335,5 +335,5 @@ def _check(path: str, said: object, known: Any, faults: list[str]) -> None:  # n
 
 def nearest(name: str, known: Any) -> str:
     """A question whether the nearest of the *known* names was meant, or nothing."""
-    near = get_close_matches(str(name), [*known], 1, 0.5)
-    return f": did you mean {near[0]}?" if near else ""
+    near = _vocabulary.nearest(str(name), known, 0.5)
+    return f": did you mean {near}?" if near else ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from taskorch._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import read, refuse
 from taskorch.frontends.service._operations import TEXT, Operation
@@ -65,8 +65,8 @@ class Commands:
             refuse("", "a JSON object is needed")
         action = said.pop("action", None)
         if action not in _ACTIONS:
-            near = get_close_matches(str(action), _ACTIONS, 1, 0.5)
-            meant = f": did you mean {near[0]}?" if near else ""
+            near = nearest(str(action), _ACTIONS, 0.5)
+            meant = f": did you mean {near}?" if near else ""
             refuse(
                 "action", f"there is {', '.join(_ACTIONS)}, not {show(action)}{meant}"
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
 import attrs
 
+from taskorch._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.workspace._agents import (
     DEFAULT_AGENT,
@@ -174,9 +174,9 @@ def _note_misspelt(fields: Fields, tasks: Path) -> None:
     known = {*_PHASES, *there, *(_NUMBER.sub("", name, count=1) for name in there)}
     for name in () if said is None else said.names():
         key = _NUMBER.sub("", name, count=1)
-        near = get_close_matches(key, known, n=1, cutoff=0.8)
+        near = nearest(key, known, 0.8)
         if said is not None and not known & {name, key} and near:
-            said.note(name, f"there is no phase {name!r}; did you mean {near[0]!r}?")
+            said.note(name, f"there is no phase {name!r}; did you mean {near!r}?")
 
 
 def _folder(fields: Fields, name: str, usual: str) -> str:
