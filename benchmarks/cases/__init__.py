@@ -25,5 +25,6 @@ MODULES = (
     "service",
     "agents",
     "first_result",
+    "page",
 )
 """The modules, in the order of the table; a new one is entered here."""

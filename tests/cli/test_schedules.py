@@ -57,3 +57,28 @@ def test_schedules_of_a_service_are_shown_and_changed(capsys, monkeypatch):
             filled = said(capsys, api.url, "backfill", "often", *span)[1].out
             assert filled.strip() == "often/2026-01-01T0000Z"
             assert said(capsys, api.url, "remove", "often")[0] == 0
+
+
+def test_a_workflow_in_a_file_says_when_it_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with TaskOrchestrator(journal="j.db"):
+        pass
+    document = {
+        "workflow": "etl",
+        "schedule": {"when": "0 3 * * *", "zone": "Europe/Berlin"},
+        "tasks": {"a": {"program": ["true"]}},
+    }
+    (tmp_path / "etl.json").write_text(json.dumps(document))
+    add = ("add", "nightly", "--workflow", "etl.json")
+    assert said(capsys, "j.db", *add)[0] == 0
+    assert "'0 3 * * *' (Europe/Berlin)" in said(capsys, "j.db")[1].out
+    made = said(capsys, "j.db", "trigger", "nightly")[1].out.strip()
+    # The next life knows what it makes.
+    with TaskOrchestrator(journal="j.db") as orch:
+        assert orch.wait(60)
+        assert orch.get_task_status(f"{made}/a").state == "completed"
+        assert "Nobody has said" not in str(orch.schedules.status("nightly"))
+    # One run is one run, and it says who follows the schedule.
+    assert main(["run", "etl.json"]) == 0
+    assert "taskorch schedules JOURNAL add etl" in capsys.readouterr().err
+    assert said(capsys, "j.db", *add, "--program", "true")[0] == 2

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
 from taskorch import Task, TaskState, Workflow
-from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.errors import (
+    InvalidTaskError,
+    UnknownTaskError,
+    ValidationFailedError,
+)
 from taskorch.events import ScheduleFired, ScheduleSkipped
 from taskorch.testing import Simulation
 
@@ -191,8 +196,6 @@ def test_a_workflow_is_run_once_a_slot_and_not_while_the_last_goes_on():
     runs = list(dict.fromkeys(name.partition("/")[0] for name in made(sim)))
     # What it did when the orchestrator died begins anew.
     assert runs == ["etl-2026-01-01T0100Z", "etl-2026-01-01T0500Z"]
-    with pytest.raises(InvalidTaskError, match="overlap='queue' is for tasks"):
-        sim.schedules.add("q", "0 * * * *", wf, overlap="queue")
 
 
 def test_what_is_refused_is_tried_again_and_said():
@@ -252,3 +255,72 @@ def test_bad_names_and_works_are_refused():
         schedules.add("x", "0 3 * * *", Task("job", id="t"))
     with pytest.raises(InvalidTaskError, match="makes a Task"):
         schedules.add("x", "0 3 * * *", 5)
+
+
+def runs(sim):
+    """When each run began and ended, in hours."""
+    found = {}
+    for status in sim.tasks():
+        run = status.task_id.partition("/")[0]
+        first, last = found.get(run, (9e99, 0.0))
+        begun = min([first, *(e.at for e in status.history if e.state == "running")])
+        found[run] = (begun, max(last, status.history[-1].at))
+    return found
+
+
+@pytest.mark.parametrize("crash", [None, 2.5])
+def test_runs_of_a_workflow_wait_for_each_other_if_they_are_to_queue(crash):
+    sim = simulation()
+    sim.work("step", 1.5 * HOUR)
+    flow = Workflow("etl")
+    flow.add(Task("step", id="a"))
+    schedule = {"overlap": "queue", "catch_up": "all", "end": "2026-01-01T03:00"}
+    sim.schedules.add("h", "0 * * * *", flow, **schedule)
+    if crash is not None:
+        sim.run(until=crash * HOUR)
+        sim.crash(downtime=60)
+    sim.run(until=12 * HOUR)
+
+    assert [run for run, _ in runs(sim).items()] == [
+        f"h-2026-01-01T{hour:02}00Z" for hour in (1, 2, 3)
+    ]
+    assert {str(status.state) for status in sim.tasks()} == {"completed"}
+    times = sorted(runs(sim).values())
+    assert all(a[1] <= b[0] for a, b in pairwise(times))
+    assert skipped(sim) == []
+
+
+def test_a_workflow_may_say_itself_when_it_runs():
+    said = {"when": "0 * * * *", "overlap": "queue", "end": "2026-01-01T02:00"}
+    document = {
+        "workflow": "etl",
+        "schedule": said,
+        "tasks": {"a": {"type": "job"}},
+    }
+    flow = Workflow.from_dict(document)
+    assert flow.schedule == said
+    assert flow.to_dict()["schedule"] == said
+    for add in (
+        lambda sim: sim.schedules.add("h", None, flow),
+        lambda sim: sim.schedules.add_document("h", {"workflow": document}),
+    ):
+        sim = simulation()
+        status = add(sim)
+        assert (status.when, status.overlap) == ("0 * * * *", "queue")
+        sim.crash(downtime=60)
+        sim.run(until=5 * HOUR)
+        assert made(sim) == [f"h-2026-01-01T0{hour}00Z/a" for hour in (1, 2)]
+    sim = simulation()
+    # What is said where it is added goes before that.
+    other = {"workflow": document, "when": "30 * * * *"}
+    assert sim.schedules.add_document("h", other).when == "30 * * * *"
+    with pytest.raises(InvalidTaskError, match="its workflow says when"):
+        sim.schedules.add("o", None, flow, zone="Europe/Berlin")
+    with pytest.raises(InvalidTaskError, match="does not say when"):
+        sim.schedules.add("o", None, Workflow("other"))
+    for wrong in ({}, {"when": "0 * * * *", "wehn": 1}, "0 * * * *"):
+        with pytest.raises(ValidationFailedError, match="schedule"):
+            Workflow.from_dict({**document, "schedule": wrong})
+    never = Workflow.from_dict({**document, "schedule": {"when": "0 0 30 2 *"}})
+    with pytest.raises(InvalidTaskError):
+        sim.schedules.add("o", None, never)

@@ -30,6 +30,7 @@ from taskorch.schedules import (
     Times,
     define,
     moment_ns,
+    of_workflow,
     read_definition,
     slot_name,
 )
@@ -48,6 +49,8 @@ _LATE: Final = 60 * NS
 _BACK: Final = 3 * 3_600 * NS
 #: Slots that are counted, or caught up with, at one time.
 _MOST: Final = 10_000
+#: How often is looked whether a run has ended for which another waits, in ns.
+_LOOK: Final = NS // 2
 #: Seconds until a slot that was refused is tried again.
 _AGAIN: Final = 30
 #: What a document says of what is made.
@@ -162,6 +165,10 @@ class _Entry:
     due_ns: int = 0
     #: What it made that may not have ended.
     made: list[str] = attrs.field(factory=list[str])
+    #: Slots that have come, whose runs wait for the one before to end.
+    waiting: list[int] = attrs.field(factory=list[int])
+    #: When one that was refused is tried again, in ns.
+    again_ns: int = 0
     #: Why the slot that is due does not come.
     trouble: str = ""
 
@@ -203,7 +210,7 @@ class ScheduleManager:
     def add(
         self,
         name: str,
-        when: str | float | timedelta,
+        when: str | float | timedelta | None,
         what: Task | Workflow | Callable[..., Any],
         *,
         zone: str = "UTC",
@@ -224,6 +231,7 @@ class ScheduleManager:
             when: `"0 3 * * *"`, in the five fields of cron or in six with seconds;
                 `"@daily"`; `"every 15m"`; or seconds, or a timedelta.
             what: A task without an id, a workflow, or a function without arguments.
+                Of a workflow that says a schedule in its document, *when* may be None.
             zone: The name of a zone: there, cron's fields are read. Distances count
                 from *start*, or from the beginning of 1970.
             catch_up: What becomes of slots that were missed, as nobody was here:
@@ -244,6 +252,9 @@ class ScheduleManager:
             InvalidTaskError: An argument cannot be, or the times never come.
             ImportError: Times of cron need cronsim: `pip install 'taskorch[cron]'`.
         """
+        if when is None:
+            options = zone, catch_up, overlap, jitter, start, end
+            return self._put(*of_workflow(name, what, options))
         definition, work = define(
             name,
             when,
@@ -316,8 +327,12 @@ class ScheduleManager:
             JournalError: It cannot be kept.
         """
         with self._lock:
-            if self._known().pop(name, None) is None:
+            entry = self._known().pop(name, None)
+            if entry is None:
                 return False
+            if entry.waiting:
+                why, count = "the schedule was removed", len(entry.waiting)
+                self._skip(entry, entry.waiting[-1], count, why)
             self._works.pop(name, None)
             self._host.step(
                 lambda kernel, now: kernel.change_schedule(name, "", 0, now), keep=True
@@ -575,6 +590,9 @@ class ScheduleManager:
     def _keep(self, entry: _Entry) -> None:
         said = entry.definition
         text, done_ns = said.text(), entry.done_ns
+        if entry.waiting:
+            # They are not done: the next life comes back to them.
+            done_ns = min(done_ns, entry.waiting[0] - 1)
         self._host.step(
             lambda kernel, now: kernel.change_schedule(said.name, text, done_ns, now),
             keep=True,
@@ -623,7 +641,16 @@ class ScheduleManager:
                 # It may have been changed since.
                 if entry is not None and entry.due_ns == due and entry.slot_ns:
                     found[name] = entry
-            return [*found.values()], heap[0][0] if heap else None
+            coming = heap[0][0] if heap else None
+            for name, entry in entries.items():
+                if entry.waiting and not entry.definition.paused:
+                    self._forget_ended(entry)
+                    if not entry.made and now >= entry.again_ns:
+                        found[name] = entry
+                        continue
+                    look = max(now + _LOOK, entry.again_ns)
+                    coming = look if coming is None else min(coming, look)
+            return [*found.values()], coming
 
     def carry_out(self, entries: _Entries, now: int) -> None:
         """Make what is due of *entries*, or say why not, and plan what is next."""
@@ -654,16 +681,27 @@ class ScheduleManager:
             slots = []
         if slots and entry.made and said.overlap == "cancel":
             self._cancel(entry)
+        if entry.is_run and said.overlap == "queue":
+            slots = self._first_of(entry, slots)
         if len(slots) == 1 and not entry.made and not entry.is_run:
             return [(entry, slots[0], said.slot_id(slots[0]), "clock")]
         told: _Told = []
         for slot in slots:
             self._make(entry, slot, entry.made[-1:])
             told.append((entry, slot, said.slot_id(slot), "clock"))
+        if entry.waiting and told:
+            del entry.waiting[0]
         if told:
             self._tell(told)
         self._plan(entry)
         return []
+
+    def _first_of(self, entry: _Entry, slots: _Slots) -> _Slots:
+        """The slot whose run may begin now: one at a time, the others wait."""
+        entry.waiting += slots
+        if slots:
+            entry.done_ns = max(entry.done_ns, slots[-1])
+        return [] if entry.made else entry.waiting[:1]
 
     def _caught_up(self, entry: _Entry, now: int) -> _Slots:
         """The slots that are due and are to be made; the others are skipped."""
@@ -742,7 +780,8 @@ class ScheduleManager:
         """What is due was refused: it is tried again, and everybody hears why."""
         entry.trouble = f"It was refused, and is tried again: {error}."
         self._host.fault(error)
-        self._plan(entry, now + _AGAIN * NS)
+        entry.again_ns = now + _AGAIN * NS
+        self._plan(entry, entry.again_ns)
 
     def set_back(self, now: int) -> None:
         """The system's clock was set back: what is due by it now, comes now."""

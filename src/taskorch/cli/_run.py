@@ -84,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     target = load(args)
+    if target.workflow.schedule is not None:
+        print(
+            "This is one run, now. To follow its schedule: taskorch schedules JOURNAL "
+            f"add {line(target.workflow.name)} --workflow {line(args.target)}",
+            file=sys.stderr,
+        )
     only = needed_for(target.workflow, args.only) if args.only else None
     orch = _orchestrator(args, target)
     args.is_durable = orch._rt.committer is not None  # noqa: SLF001 - to name logs

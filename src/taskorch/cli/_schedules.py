@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, Final
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
 from taskorch.cli._control import _journal, _service
+from taskorch.cli._target import read_document
 from taskorch.cli._terminal import add_json, line, print_json
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
+from taskorch.schedules import Importable
 
 _VERBS: Final = (
     *("list", "show", "add", "pause", "resume", "trigger", "backfill", "remove"),
@@ -49,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jitter", type=float, metavar="SECONDS", help="of `add`: puts slots off"
+    )
+    parser.add_argument(
+        "--workflow",
+        type=Path,
+        metavar="FILE",
+        help="of `add`: the document of a workflow, which may say itself when it runs",
     )
     parser.add_argument(
         "--program",
@@ -165,15 +174,23 @@ def _add(args: argparse.Namespace, there: Any) -> int:
     if isinstance(there, Client):
         msg = "a service takes no new schedules: its program adds them"
         raise InvalidTaskError(msg, hint="orch.schedules.add(…), or taskorch.toml")
-    if args.when is None or not args.program:
-        msg = "schedules add: when, and what?"
-        raise InvalidTaskError(msg, hint="--when '0 3 * * *' --program backup.sh")
+    if args.workflow is not None and args.program:
+        msg = "schedules add: --workflow or --program, one of the two"
+        raise InvalidTaskError(msg)
     options = ("when", "zone", "catch_up", "overlap", "jitter")
     said = {name: getattr(args, name) for name in options}
     said = {name: value for name, value in said.items() if value is not None}
-    status = there.schedules.add_document(
-        args.name, {**said, "task": {"program": args.program}}
-    )
+    if args.workflow is not None:
+        workflow = read_document(args.workflow, Importable())
+        when = said.pop("when", None)
+        status = there.schedules.add(args.name, when, workflow, **said)
+    elif args.when is None or not args.program:
+        msg = "schedules add: when, and what?"
+        raise InvalidTaskError(msg, hint="--when '0 3 * * *' --program backup.sh")
+    else:
+        status = there.schedules.add_document(
+            args.name, {**said, "task": {"program": args.program}}
+        )
     if args.json:
         print_json(document_of(status))
     else:

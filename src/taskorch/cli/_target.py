@@ -85,7 +85,7 @@ def load(args: argparse.Namespace) -> Target:
     """
     text: str = args.target
     if not args.is_module and Path(text).suffix in _DOCUMENTS:
-        return Target(_read_document(Path(text), args.functions), None)
+        return Target(read_document(Path(text), functions_of(args.functions)), None)
     where, _, name = text.partition(":")
     names = module_of(where, is_module=args.is_module)
     found = [one for one in names.values() if isinstance(one, TaskOrchestrator)]
@@ -235,8 +235,14 @@ def _made_of(value: Any, name: str) -> Workflow | None:
     return made
 
 
-def _read_document(path: Path, functions: str | None) -> Workflow:
-    names = functions_of(functions)
+def read_document(path: Path, names: Mapping[str, Any]) -> Workflow:
+    """
+    The workflow of a document; it may start programs, and call what *names* has.
+
+    Raises:
+        InvalidTaskError: It is none.
+        OSError: It cannot be read.
+    """
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":
         with _naming(path):

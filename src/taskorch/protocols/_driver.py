@@ -16,7 +16,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from taskorch._frozen import frozen
 from taskorch.model import Agent, Resources, Task, TaskState
@@ -105,18 +105,19 @@ class Command(Protocol):
 Tick: TypeAlias = "tuple[Iterable[Command], float | None]"
 
 
+@runtime_checkable
 class Driver(Protocol):
     """
     Decides by time what is to be done: `orch.drivers.add(driver)`.
 
-    What the runtime relies on:
+    Laws:
         1. `tick` does nothing but answer: it is called again after a crash, and in a
            simulation.
-        2. What it must know after a restart, it finds in the view. What it keeps
-           itself may be gone.
-        3. Its commands may be carried out twice, if the process dies in between: let
+        2. Its commands may be carried out twice, if the process dies in between: let
            tasks have ids of which that does no harm.
-        4. The next time is later than *now*, or None.
+        3. The next time is later than *now*, or None.
+        4. What it must know after a restart, it finds in the view. What it keeps
+           itself may be gone.
     """
 
     @property

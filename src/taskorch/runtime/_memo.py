@@ -137,10 +137,12 @@ _KNOWN: Final[WeakKeyDictionary[Any, _Known]] = WeakKeyDictionary()
 
 
 def _known(fn: Any) -> _Known:
-    with suppress(TypeError):
+    try:
         found = _KNOWN.get(fn)
-        if found is not None:
-            return found
+    except TypeError:
+        found = None
+    if found is not None:
+        return found
     name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', fn)!s}"
     names: list[str] = []
     defaults: dict[str, Any] = {}
@@ -256,13 +258,15 @@ def key_of(
     Raises:
         InvalidTaskError: Something in it has no document: it says what.
     """
+    known = _known(fn)
     try:
-        said = identity(fn, 0, cache.version)
+        # Most functions close over nothing: those are known by their source.
+        is_plain = type(fn) is FunctionType and not known.free and not cache.version
+        said = known.text if is_plain else identity(fn, 0, cache.version)
     except (_UnsayableError, RecursionError):
         msg = f"the result of {show(fn)} cannot be remembered: it has no document"
         hint = 'Cache(version="1") says which function it is'
         raise InvalidTaskError(msg, hint=hint) from None
-    known = _known(fn)
     given: dict[str, Any] = {**known.defaults, **kwargs}
     names = known.names
     given.update(zip(names, args, strict=False))

@@ -10,6 +10,7 @@ Schedules: when something is made again and again, and what.
 from taskorch.schedules._definition import Definition as Definition
 from taskorch.schedules._definition import Importable as Importable
 from taskorch.schedules._definition import define as define
+from taskorch.schedules._definition import of_workflow as of_workflow
 from taskorch.schedules._definition import read_definition as read_definition
 from taskorch.schedules._times import Times as Times
 from taskorch.schedules._times import moment_ns as moment_ns

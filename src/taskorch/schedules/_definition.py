@@ -119,11 +119,6 @@ def define(
     _check_of("catch_up", catch_up, CATCH_UP)
     _check_of("overlap", overlap, OVERLAP)
     work = _work_of(name, what)
-    if overlap == "queue" and isinstance(work, Workflow):
-        msg = (
-            "overlap='queue' is for tasks: a run of a workflow cannot wait for another"
-        )
-        raise InvalidTaskError(msg, hint="overlap='skip' or 'cancel'")
     place = zone_of(zone)
     start_ns, end_ns = moment_ns("start", start, place), moment_ns("end", end, place)
     if start_ns is not None and end_ns is not None and end_ns < start_ns:
@@ -142,6 +137,27 @@ def define(
     )
     definition.times()
     return definition, work
+
+
+def of_workflow(
+    name: str, what: object, options: tuple[object, ...]
+) -> tuple[Definition, Task | Workflow]:
+    """
+    The schedule that a workflow says itself, if *options* are as they come.
+
+    Raises:
+        InvalidTaskError: It says none, or options are said besides; or it cannot be.
+        ImportError: cronsim is not installed.
+    """
+    said = what.schedule if isinstance(what, Workflow) else None
+    if said is None:
+        msg = f"schedule {name!r} does not say when"
+        raise InvalidTaskError(msg, hint="when: '0 3 * * *', or 'every 15m'")
+    if options != ("UTC", "last", "skip", 0.0, None, None):
+        msg = f"schedule {name!r}: its workflow says when, and how"
+        raise InvalidTaskError(msg, hint="say all of it there, or all of it here")
+    others: dict[str, Any] = {**said}
+    return define(name, others.pop("when"), what, **others)
 
 
 def read_definition(
@@ -165,6 +181,7 @@ def read_definition(
         if key not in KEYS:
             msg = f"schedule {name!r}: there is no key {show(key)}"
             raise InvalidTaskError(msg, hint=f"there are {', '.join(KEYS)}")
+    said = _with_workflow(said)
     if "when" not in said:
         msg = f"schedule {name!r} does not say when"
         raise InvalidTaskError(msg, hint="when: '0 3 * * *', or 'every 15m'")
@@ -181,7 +198,7 @@ def read_definition(
             msg = f"schedule {name!r}: {error}"
             raise InvalidTaskError(msg) from None
     elif made == ["workflow"]:
-        work = Workflow.from_dict(said["workflow"], functions)
+        work = Workflow.from_dict(said["workflow"], functions, programs=programs)
     options = {
         key: said[key]
         for key in ("zone", "catch_up", "overlap", "jitter", "start", "end")
@@ -192,7 +209,22 @@ def read_definition(
     if not isinstance(paused, str):
         msg = f"schedule {name!r}: paused is a text that says why, not {show(paused)}"
         raise InvalidTaskError(msg)
-    return attrs.evolve(definition, paused=paused, work={made[0]: said[made[0]]}), work
+    written = {made[0]: _without_schedule(said[made[0]])}
+    return attrs.evolve(definition, paused=paused, work=written), work
+
+
+def _with_workflow(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is said, and what its workflow says of itself, which goes behind that."""
+    inside = said.get("workflow")
+    own = inside.get("schedule") if isinstance(inside, Mapping) else None
+    return {**own, **said} if isinstance(own, Mapping) else said
+
+
+def _without_schedule(said: Any) -> Any:
+    """What is made, without when: that stands beside it."""
+    if not isinstance(said, Mapping):
+        return said
+    return {key: value for key, value in said.items() if key != "schedule"}
 
 
 def _nobody(task_id: str) -> Any:
@@ -264,7 +296,8 @@ def _written(work: Task | Workflow) -> dict[str, Any]:
     """The document of what is made; if there is none, what the code calls it."""
     try:
         if isinstance(work, Workflow):
-            said: dict[str, Any] = {"workflow": work.to_dict(_named(work))}
+            document = _without_schedule(work.to_dict(_named(work)))
+            said: dict[str, Any] = {"workflow": document}
         else:
             said = {"task": write_task(work, work.after, _named(work))}
         json.dumps(said)

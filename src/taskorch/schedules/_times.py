@@ -59,6 +59,8 @@ class Times:
         self._start_ns = start_ns
         self._every: int = 0
         self._class: Any = None
+        #: The moment that was asked about last, and the slot after it.
+        self._found: tuple[int | None, int | None] = (None, None)
         #: The slots from some time on, and that time, where clocks are never set.
         self._coming: tuple[datetime, Iterator[datetime]] | None = None
         match = _EVERY.fullmatch(self.text)
@@ -113,9 +115,15 @@ class Times:
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
             return self._start_ns + max(steps, 0) * self._every
+        asked, found = self._found
+        if ns == asked:
+            return found
         after = self._first_showing if self._is_fixed else self._each_showing
         second = after(ns // NS)
-        return None if second is None else second * NS
+        found = None if second is None else second * NS
+        # What is due is asked for when it is planned, and again when it has come.
+        self._found = ns, found
+        return found
 
     def until(self, ns: int) -> int | None:
         """The last slot that is not after *ns*; None: there is none."""

@@ -50,6 +50,8 @@ APPROVAL: Final = ("timeout", "who", "quorum", "not_by", "remind")
 CACHE: Final = ("expires", "version", "ignore")
 #: What a phase may say of itself.
 PHASE: Final = ("max_parallel", "gate", "gate_timeout", "on_failure")
+#: What may be said of when it runs.
+SCHEDULE: Final = ("when", "zone", "catch_up", "overlap", "jitter", "start", "end")
 #: Options of a task that say when it goes on.
 JOINING: Final = ("join", "on_parent_failure")
 #: How a join says that so many must have completed.

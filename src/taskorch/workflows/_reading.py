@@ -47,6 +47,7 @@ from taskorch.workflows._documents import (
     QUESTION,
     RESULT,
     RETRY,
+    SCHEDULE,
     WAIT,
     Functions,
     plain,
@@ -75,9 +76,9 @@ def read(
     *,
     programs: bool,
     places: Mapping[str, Place] = _NOWHERE,
-) -> tuple[str, Phases, Tasks]:
+) -> tuple[str, Phases, Tasks, Mapping[str, Any] | None]:
     """
-    The name, the phases and the tasks of a document.
+    The name, the phases, the tasks and the schedule of a document.
 
     Args:
         document: Plain lists and dicts.
@@ -96,7 +97,7 @@ def read(
     reader = DocumentReader(functions, programs=programs)
     name, phases, tasks = reader.workflow(document)
     reader.refuse("the document of the workflow", places)
-    return name, phases, tasks
+    return name, phases, tasks, reader.schedule
 
 
 class DocumentReader:
@@ -108,6 +109,8 @@ class DocumentReader:
         self._programs = programs
         self._names: Mapping[str, Any] = {}
         self._phases: Phases = {}
+        #: When it is to run, if it says so.
+        self.schedule: Mapping[str, Any] | None = None
 
     def _fault(self, path: str, text: str) -> None:
         self.findings.append((path, text))
@@ -131,7 +134,9 @@ class DocumentReader:
 
     def workflow(self, document: object) -> tuple[str, Phases, Tasks]:
         found = self._mapping("", document)
-        self._refuse_others("", found, ("workflow", "phases", "tasks"))
+        self._refuse_others("", found, ("workflow", "schedule", "phases", "tasks"))
+        if "schedule" in found:
+            self.schedule = self._schedule(found["schedule"])
         name = found.get("workflow", "workflow")
         try:
             check_name("the name of a workflow", name)
@@ -160,6 +165,14 @@ class DocumentReader:
                 except (TypeError, ValueError) as error:
                     self._fault(path, str(error))
         return str(name), self._phases, tasks
+
+    def _schedule(self, said: object) -> Mapping[str, Any]:
+        """When it is to run; whether that can be is said where it is scheduled."""
+        found = self._mapping("schedule", said)
+        self._refuse_others("schedule", found, SCHEDULE)
+        if isinstance(said, Mapping) and "when" not in found:
+            self._fault("schedule.when", "it is missing: '0 3 * * *', or 'every 15m'")
+        return found
 
     def _phase_of(self, path: str, name: object) -> str | None:
         if name is None or (isinstance(name, str) and name in self._phases):

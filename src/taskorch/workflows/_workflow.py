@@ -200,6 +200,9 @@ class Workflow(Builder[Node]):
         self._is_shared = False
         #: Of a workflow made of a graph, the ids of its nodes.
         self.ids: Mapping[Hashable, str] = {}
+        #: When its document wants it to run: `orch.schedules.add(name, None, workflow)`
+        #: follows it; a start is one run, now.
+        self.schedule: Mapping[str, Any] | None = None
         #: The same graph for networkx, once a ring had to be looked for.
         self._graph: Any = None
 
@@ -495,8 +498,9 @@ class Workflow(Builder[Node]):
     def _read(
         cls, document: object, functions: Mapping[str, Callable[..., Any]], **how: Any
     ) -> Workflow:
-        name, phases, tasks = _reading.read(document, functions, **how)
+        name, phases, tasks, schedule = _reading.read(document, functions, **how)
         made = cls(name)
+        made.schedule = schedule
         for phase, options in phases.items():
             made.phase(phase, **options)
         made._fill(tasks)
@@ -515,9 +519,12 @@ class Workflow(Builder[Node]):
             InvalidTaskError: A task has what a document cannot say.
         """
         self._refuse_unknown()
-        return _writing.write(
+        said = _writing.write(
             self.name, self._phases, self._tasks, self.dependencies, functions or {}
         )
+        if self.schedule is not None:
+            said = {"workflow": said.pop("workflow"), "schedule": self.schedule, **said}
+        return said
 
     @classmethod
     def from_yaml(

@@ -382,7 +382,7 @@ def test_agents_say_why_they_get_nothing_and_alerts_what_they_do(browser):
             orch.drivers.wake("alerts")
             page.wait_for_selector("td .firing")
             go(page, service, "metrics")
-            page.wait_for_selector("td :text-is('completed: 1, failed: 0')")
+            page.wait_for_selector("td:text-is('completed: 1, failed: 0')")
 
 
 def test_tasks_are_found_and_the_address_says_which(browser):

@@ -113,3 +113,11 @@ def test_a_run_that_there_is_not(service):
         assert service.ask("GET", f"{RUNS}/none{path}").status == 404
     for verb in ("cancel", "pause", "resume", "restart"):
         assert service.post(f"{RUNS}/none/{verb}").status == 404
+
+
+def test_a_run_that_is_asked_for_has_no_schedule(service):
+    document = {"workflow": "f", "tasks": {"a": {"type": "echo"}}}
+    document["schedule"] = {"when": "@daily"}
+    answer = service.post("/api/v1/workflows", {"workflow": document})
+    assert answer.status == 422
+    assert "begins at once" in answer.said["detail"]

@@ -145,6 +145,9 @@ class Submissions:
     def _begin(self, found: Any, run_id: Any, key: str | None) -> WorkflowRun:
         if not self._programs:
             refuse_files(found)
+        if isinstance(found, dict) and "schedule" in found:
+            text = "a run that is asked for begins at once, and once: leave it out"
+            refuse("workflow.schedule", text)
         workflow = Workflow.from_dict(found, self._functions, programs=self._programs)
         if run_id is None and key is not None:
             made = hashlib.sha256(key.encode()).hexdigest()[:24]

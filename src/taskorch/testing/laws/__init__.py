@@ -22,6 +22,7 @@ from taskorch.testing.laws._attempt_executor import (
     check_attempt_executor as check_attempt_executor,
 )
 from taskorch.testing.laws._case import LawViolation as LawViolation
+from taskorch.testing.laws._driver import check_driver as check_driver
 from taskorch.testing.laws._durable_journal import (
     check_durable_journal as check_durable_journal,
 )

@@ -1,0 +1,105 @@
+"""Whether a Driver keeps its laws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from taskorch._managers._drivers import View
+from taskorch.errors import TaskorchError
+from taskorch.model import Task
+from taskorch.protocols import Driver
+from taskorch.protocols._driver import commands_of
+from taskorch.testing._simulation import Simulation
+from taskorch.testing.laws._case import Case, brief, cases, maker
+
+#: Questions of one case, and seconds between two of them at the most.
+_QUESTIONS: Final = 5
+_LONGEST: Final = 7_200.0
+_TYPE: Final = "work"
+
+
+def check_driver(
+    driver: Driver | Callable[[], Driver], *, seed: int = 0, examples: int = 50
+) -> None:
+    """
+    Check the laws of Driver.
+
+    How the laws are seen:
+
+    - 1 and 3: it is asked at times that rise, in a simulation in which tasks wait, run
+      and fail; what the view shows is the same after the question as before it.
+    - 2: its commands are carried out once more: no task is there besides those of the
+      first time. What a command raises the second time is no matter.
+    - 4 is not seen: a life that begins anew is what `Simulation.crash` is for.
+
+    Args:
+        driver: The driver, or what makes one.
+        seed: Of the simulations.
+        examples: How many of them.
+
+    Raises:
+        LawViolation: A law is broken.
+    """
+    make = maker(driver, Driver)
+    for case in cases(Driver, "check_driver", seed, examples, 1):
+        sim = _some_simulation(case)
+        view = View(sim, lambda sim=sim: _now(sim))
+        one = make()
+        for _ in range(_QUESTIONS):
+            now = _now(sim)
+            before = _shown(sim)
+            with case.noted(now=now):
+                given: object = one.tick(view, now)
+            case.expect(_shown(sim) == before, 1, "It changed what the view shows.")
+            try:
+                commands, when = commands_of(given)
+            except TypeError as error:
+                case.fail(0, f"{error}.", says="it answers as its methods say.")
+            did = f"At {now} it wants to be asked again at {brief(when)}."
+            case.expect(when is None or when > now, 3, did)
+            for command in commands:
+                _apply(command, sim)
+            known = _shown(sim).keys()
+            for command in commands:
+                _apply(command, sim)
+            more = sorted(_shown(sim).keys() - known)
+            did = f"Carried out twice, they made {brief(more)} besides."
+            case.expect(not more, 2, did)
+            step = case.random.uniform(0, _LONGEST)
+            # It may sleep through its time.
+            later = now + step if when is None else max(when, now + step / 10)
+            sim.run(until=min(later, now + _LONGEST) - _began(sim))
+
+
+def _some_simulation(case: Case) -> Simulation:
+    """One in which some tasks are done, run and wait."""
+    dice = case.random
+    sim = Simulation(seed=dice.getrandbits(32))
+    sim.agent("some", capabilities=[_TYPE], max_concurrency=dice.randint(1, 3))
+    sim.work(_TYPE, dice.uniform(1, _LONGEST))
+    for number in range(dice.randint(0, 6)):
+        sim.submit_task(Task(_TYPE, id=f"some/{number}"))
+    sim.run(until=dice.uniform(0, _LONGEST))
+    return sim
+
+
+def _now(sim: Simulation) -> float:
+    now: int = sim.world.living().now()
+    return now / 1e9
+
+
+def _began(sim: Simulation) -> float:
+    return _now(sim) - sim.now
+
+
+def _shown(sim: Simulation) -> dict[str, str]:
+    return {
+        status.task_id: f"{status.state} {status.stopping}" for status in sim.tasks()
+    }
+
+
+def _apply(command: Any, sim: Simulation) -> None:
+    with suppress(TaskorchError):
+        command.apply(sim)
