@@ -19,6 +19,7 @@ MODULES = (
     "simulation",
     "simulate",
     "projects",
+    "planner",
     "workspace",
     "suites",
     "service",
