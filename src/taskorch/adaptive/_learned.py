@@ -336,10 +336,7 @@ class Learned:
             Exception: All have failed; of the last.
         """
         arm, why = self._choose(task, random)
-        others = [
-            one for one in range(len(self.arms)) if one not in (arm, self.baseline)
-        ]
-        left = [*dict.fromkeys((arm, self.baseline)), *others]
+        left = [*dict.fromkeys((arm, self.baseline, *range(len(self.arms))))]
         while True:
             try:
                 return ask(self.arms[arm]), why
