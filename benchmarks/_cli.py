@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{entry.name:16} {_first_line(entry)}")
         return 0
     chosen = [cases[name] for name in options.only or cases]
-    run = Run(quick=options.quick, psplib=options.psplib)
+    run = Run(options.quick, options.psplib, options.recorded)
     began = perf_counter()
     said: list[str] = []
 
@@ -122,6 +122,12 @@ def _parser(cases: dict[str, Case]) -> argparse.ArgumentParser:
         help="projects in Patterson's format with their optimum.csv, to be scheduled",
     )
     parser.add_argument(
+        "--recorded",
+        type=Path,
+        metavar="FOLDER",
+        help="recorded runs of workflows in WfFormat, to be planned and foretold",
+    )
+    parser.add_argument(
         "--list", action="store_true", help="list the cases, run nothing"
     )
     return parser
@@ -129,8 +135,8 @@ def _parser(cases: dict[str, Case]) -> argparse.ArgumentParser:
 
 def _needed(entry: Case, run: Run) -> str:
     """What is not here, and the case cannot do without."""
-    if entry.given and run.psplib is None:
-        return "--psplib FOLDER"
+    if entry.given and getattr(run, entry.given) is None:
+        return f"--{entry.given} FOLDER"
     return _list(entry.missing)
 
 

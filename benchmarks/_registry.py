@@ -19,6 +19,8 @@ class Run:
     quick: bool = False
     #: Projects of PSPLIB with their optima, for the case that measures these.
     psplib: Path | None = None
+    #: Recorded runs in WfFormat, for the cases that measure these.
+    recorded: Path | None = None
 
     def size(self, full: int, *, quick: int) -> int:
         """Choose the number of tasks, or of anything else, for this run."""
@@ -40,8 +42,8 @@ class Case:
     name: str
     measure: Measure
     needs: tuple[str, ...] = ()
-    #: It measures what `--psplib` names, and is left out without it.
-    given: bool = False
+    #: The option that names what it measures; without it the case is left out.
+    given: str = ""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ _cases: dict[str, Case] = {}
 
 
 def case(
-    name: str, *, needs: tuple[str, ...] = (), given: bool = False
+    name: str, *, needs: tuple[str, ...] = (), given: str = ""
 ) -> Callable[[Measure], Measure]:
     """
     Enter the decorated function into the list of cases.
@@ -63,7 +65,7 @@ def case(
     Args:
         name: What `--only` calls it.
         needs: Modules of optional peers; without them the case is skipped.
-        given: Whether it measures what `--psplib` names; without that it is skipped.
+        given: The option that names what it measures; without that it is skipped.
 
     Returns:
         A decorator that gives the function back unchanged.

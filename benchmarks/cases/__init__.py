@@ -20,6 +20,7 @@ MODULES = (
     "simulation",
     "simulate",
     "projects",
+    "planner",
     "workspace",
     "suites",
     "service",

@@ -20,14 +20,14 @@ from benchmarks._projects import (
 from benchmarks._registry import Run, case
 
 
-@case("psplib", given=True)
+@case("psplib", given="psplib")
 def psplib(run: Run) -> Iterator[Row]:
     """Schedules of the projects in --psplib FOLDER, beside the optima."""
     assert run.psplib is not None, "it is left out otherwise"
     yield _row(run.psplib.name, read_folder(run.psplib), 4.6)
 
 
-@case("planner", given=True)
+@case("planner", given="psplib")
 def planner(run: Run) -> Iterator[Row]:
     """What a second of `optimize` makes of the projects in --psplib FOLDER."""
     assert run.psplib is not None, "it is left out otherwise"

@@ -285,14 +285,16 @@ class Learned:
         """The agent that the router chosen for *task* names."""
         if len(candidates) == 1:
             return Route(candidates[0].name, "the only candidate", reusable=Learned)
-        arm, why = self._choose(task, context.random)
-        found: Route = self.arms[arm].route(task, candidates, context)
+        found: Route
+        found, why = self._ask(
+            task, context.random, lambda arm: arm.route(task, candidates, context)
+        )
         return Route(found.agent, f"{found.reason}; {why}")
 
     def order(self, task: Task, context: Context) -> Order:
         """The place that the queue chosen for *task* gives it: a time."""
-        arm, _ = self._choose(task, context.random)
-        found: Order = self.arms[arm].order(task, context)
+        found: Order
+        found, _ = self._ask(task, context.random, lambda arm: arm.order(task, context))
         if found.aging is None:
             return Order(found.key)
         return Order(context.now - task.priority * found.aging)
@@ -314,9 +316,44 @@ class Learned:
                 request, pools, context
             )
             return Allocation(found.granted, found.reason)
-        arm, why = self._choose(request.task, context.random)
-        found = self.arms[arm].allocate(request, pools, context)
+        found, why = self._ask(
+            request.task,
+            context.random,
+            lambda arm: arm.allocate(request, pools, context),
+        )
         return Allocation(found.granted, f"{found.reason}; {why}")
+
+    def _ask(
+        self, task: Task, random: Random, ask: Callable[[Any], Any]
+    ) -> tuple[Any, str]:
+        """
+        What the arm for *task* answers, and why it was asked.
+
+        One that fails has the worst reward, and then the baseline is asked, and the
+        others.
+
+        Raises:
+            Exception: All have failed; of the last.
+        """
+        arm, why = self._choose(task, random)
+        left = [*dict.fromkeys((arm, self.baseline, *range(len(self.arms))))]
+        while True:
+            try:
+                return ask(self.arms[arm]), why
+            except Exception as error:
+                left.remove(arm)
+                with self._lock:
+                    choice = self._chosen.get(task.id or "")
+                    if choice is not None:
+                        key, features, _, _ = choice
+                        self._count(key, features, arm, 0.0)
+                        if left:
+                            self._chosen[task.id or ""] = key, features, left[0], 1.0
+                if not left:
+                    raise
+                _LOG.warning("%s of %s has failed: %s", self.names[arm], self, error)
+                why = f"by {self.names[left[0]]}, since {self.names[arm]} has failed"
+                arm = left[0]
 
     def _choose(self, task: Task, random: Random) -> tuple[int, str]:
         """The arm for *task*, the same until it begins, and why."""
@@ -501,7 +538,11 @@ class Learned:
         if choice is None:
             return
         key, features, arm, _ = choice
-        reward = (value + 1) / 2
+        self._count(key, features, arm, (value + 1) / 2)
+
+    def _count(
+        self, key: str, features: tuple[float, ...], arm: int, reward: float
+    ) -> None:
         self._bandit(key).learn(arm, features, reward)
         self._rewards += 1
         self._unlearnt += 1

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from time import monotonic
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
 import attrs
 
@@ -147,6 +147,31 @@ class Domain:
         self.used: dict[str, int] = {}
 
     # -- building ------------------------------------------------------------------
+
+    @overload
+    def operator(
+        self,
+        fn: F,
+        *,
+        name: str | None = None,
+        run: Callable[..., Any] | None = None,
+        duration: Any = None,
+        cost: Any = 0.0,
+        resources: Resources | Mapping[str, float] | None = None,
+        requires: Iterable[str] | None = None,
+    ) -> F: ...
+
+    @overload
+    def operator(
+        self,
+        *,
+        name: str | None = None,
+        run: Callable[..., Any] | None = None,
+        duration: Any = None,
+        cost: Any = 0.0,
+        resources: Resources | Mapping[str, float] | None = None,
+        requires: Iterable[str] | None = None,
+    ) -> Callable[[F], F]: ...
 
     def operator(
         self,
@@ -592,31 +617,21 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
 
 
 def _code(*functions: Any) -> bytes:
-    """What is different if the code of a function is."""
-    found = b""
+    """What is different if the code of a function is, or what it was made with."""
+    found: list[Any] = []
     for each in functions:
-        code = getattr(each, "__code__", None)
-        if code is None:
-            found += repr(
-                each if isinstance(each, int | float) else type(each)
-            ).encode()
+        left: list[Any] = [getattr(each, "__code__", None)]
+        if left[0] is None:
+            plain = isinstance(each, int | float)
+            found.append(each if plain else type(each))
             continue
-        left = [code]
         while left:
             code = left.pop()
-            found += code.co_code + repr(code.co_names).encode()
-            for constant in code.co_consts:
-                if hasattr(constant, "co_code"):
-                    left.append(constant)
-                else:
-                    found += repr(constant).encode()
-        defaults = (
-            getattr(each, "__defaults__", None),
-            getattr(each, "__closure__", None),
-        )
-        cells = (
-            [cell.cell_contents for cell in defaults[1] or ()] if defaults[1] else []
-        )
-        plain = [c for c in cells if isinstance(c, str | int | float | tuple | bool)]
-        found += repr((defaults[0], plain)).encode()
-    return found
+            inner = [one for one in code.co_consts if hasattr(one, "co_code")]
+            left += inner
+            found += [code.co_code, code.co_names]
+            found += [one for one in code.co_consts if one not in inner]
+        cells = [cell.cell_contents for cell in each.__closure__ or ()]
+        found.append(each.__defaults__)
+        found += [c for c in cells if isinstance(c, str | int | float | tuple | bool)]
+    return repr(found).encode()

@@ -130,8 +130,9 @@ class _Type:
             return math.exp(middle + _WIDE * (share - 0.5))
         weight = _BORROWED / len(others) if others else 0.0
         errors = sorted([(e, 1.0) for e in own] + [(e, weight) for e in others])
-        # The next error may be larger than all: it counts as half a one.
-        left = share * (math.fsum(w for _, w in errors) + 0.5)
+        # The next error may be larger than all. It counts as a quarter of one: of
+        # recorded runs, nine in ten then held.
+        left = share * (math.fsum(w for _, w in errors) + 0.25)
         for error, each in errors:
             left -= each
             if left <= 0:

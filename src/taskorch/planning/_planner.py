@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 import attrs
 
@@ -118,6 +118,9 @@ _RULE: Final = "rule of "
 _DEFAULT_RULE: Final = next(iter(RULES))
 
 
+D = TypeVar("D", Domain, GtpyhopDomain)
+
+
 class Planner:
     """
     Makes plans of requests, and says what they take.
@@ -167,6 +170,12 @@ class Planner:
         self._rt.signals.task_completed.connect(self._completed)
 
     # -- what is known -------------------------------------------------------------
+
+    @overload
+    def domain(self, name: str) -> Domain: ...
+
+    @overload
+    def domain(self, name: D) -> D: ...
 
     def domain(self, name: str | Domain | GtpyhopDomain) -> Any:
         """The domain *name*, which is made if there is none; or take one in."""
@@ -523,33 +532,25 @@ class Planner:
         found += self._broken(plan, report, ended=ended)
         return found, report.makespan if ended else None
 
-    def _broken(  # noqa: C901 - a case a constraint
+    def _broken(
         self, plan: ExecutionPlan, report: Any, *, ended: bool
     ) -> Iterator[PlanFinding]:
         """The constraints that do not hold in the simulator."""
+        constraints = _constraints(plan.request, self._rt.now())
+        seconds = report.makespan if ended else 0.0
+        cost, peaks = plan.estimated_cost, report.peak.resources
+        for each, used, limit in _limits(constraints, seconds, cost, peaks):
+            if used > limit + 1e-6:
+                code, said, cause = _BROKEN[type(each)]
+                what = getattr(each, "resource", "")
+                path = " → ".join(plan.critical_path)
+                yield PlanFinding(
+                    code, f"{said.format(used, what)} {each}", cause.format(path)
+                )
         ends = {one.task_id: one.end for one in report.schedule}
-        starts: dict[str, float] = {}
-        for one in report.schedule:
-            starts.setdefault(one.task_id, one.start)
-        for each in _constraints(plan.request, self._rt.now()):
-            said = str(each)
-            if isinstance(each, Deadline) and ended:
-                if report.makespan > each.seconds + 1e-9:
-                    text = f"it takes {report.makespan:g} s, and misses {said}"
-                    cause = f"critical path: {' → '.join(plan.critical_path)}"
-                    yield PlanFinding("deadline", text, cause)
-            elif isinstance(each, MaxCost):
-                if plan.estimated_cost > each.amount + 1e-9:
-                    text = f"it costs {plan.estimated_cost:g}, and breaks {said}"
-                    yield PlanFinding("cost", text, "the costs of its tasks")
-            elif isinstance(each, MaxPeak):
-                peak = report.peak.resources.get(each.resource, 0.0)
-                if peak > each.amount + 1e-6:
-                    text = f"{peak:g} {each.resource} are in use at once"
-                    yield PlanFinding(
-                        "peak", f"{text}: it breaks {said}", "optimize puts it in order"
-                    )
-            elif isinstance(each, Before):
+        starts = {one.task_id: one.start for one in reversed(report.schedule)}
+        for each in constraints:
+            if isinstance(each, Before):
                 late = [
                     (a, b)
                     for a in named_by(plan.tasks, each.first)
@@ -558,7 +559,7 @@ class Planner:
                 ]
                 for first, then in late[:3]:
                     text = f"{then} would begin before {first} has ended"
-                    yield PlanFinding("before", text, said)
+                    yield PlanFinding("before", text, str(each))
 
     def optimize(
         self,
@@ -1129,20 +1130,43 @@ def _ordered(
     return attrs.evolve(draft, workflow=workflow, reasons=reasons)
 
 
+def _limits(
+    constraints: Iterable[Constraint],
+    seconds: float,
+    cost: float,
+    peaks: Mapping[str, float],
+) -> Iterator[tuple[Constraint, float, float]]:
+    """The constraints on an amount, each with what is used and what may be."""
+    for each in constraints:
+        if isinstance(each, Deadline):
+            yield each, seconds, each.seconds
+        elif isinstance(each, MaxCost):
+            yield each, cost, each.amount
+        elif isinstance(each, MaxPeak):
+            yield each, peaks.get(each.resource, 0.0), each.amount
+
+
+#: Of a constraint that is broken: the code, what is said of it, and the cause.
+_BROKEN: Final = {
+    Deadline: ("deadline", "it takes {0:g} s, and misses", "critical path: {0}"),
+    MaxCost: ("cost", "it costs {0:g}, and breaks", "the costs of its tasks"),
+    MaxPeak: (
+        "peak",
+        "{0:g} {1} are in use at once: it breaks",
+        "optimize puts it in order",
+    ),
+}
+
+
 def _binding(plan: ExecutionPlan, constraints: Sequence[Constraint]) -> str | None:
     """The constraint of which the largest share is taken, if it is near."""
     peaks = {each.resource: each.peak for each in plan.resource_requirements}
-    shares = []
-    for each in constraints:
-        used = limit = 0.0
-        if isinstance(each, Deadline):
-            used, limit = float(plan.estimated_duration), each.seconds
-        elif isinstance(each, MaxCost):
-            used, limit = plan.estimated_cost, each.amount
-        elif isinstance(each, MaxPeak):
-            used, limit = peaks.get(each.resource, 0.0), each.amount
-        if limit:
-            shares.append((used / limit, f"{each}: {used:g} is taken"))
+    seconds, cost = float(plan.estimated_duration), plan.estimated_cost
+    shares = [
+        (used / limit, f"{each}: {used:g} is taken")
+        for each, used, limit in _limits(constraints, seconds, cost, peaks)
+        if limit
+    ]
     share, text = max(shares, default=(0.0, ""))
     return text if share >= _NEAR else None
 

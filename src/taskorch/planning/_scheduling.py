@@ -61,11 +61,7 @@ class Problem:
 
     def children(self) -> list[list[int]]:
         """Of each task, those that wait for it."""
-        found: list[list[int]] = [[] for _ in self.durations]
-        for number, above in enumerate(self.parents):
-            for parent in above:
-                found[parent].append(number)
-        return found
+        return _waiting(self.parents)[1]
 
 
 @attrs.frozen(eq=False)
@@ -97,19 +93,20 @@ class Schedule:
         )
 
 
-def topological(parents: Sequence[Sequence[int]], keys: Sequence[float]) -> list[int]:
-    """The tasks by their keys, each after those that it waits for."""
-    waiting = [len(set(above)) for above in parents]
+def _waiting(
+    parents: Sequence[Sequence[int]],
+) -> tuple[list[int], list[list[int]]]:
+    """Of each task, for how many it waits, and which wait for it."""
     children: list[list[int]] = [[] for _ in parents]
     for number, above in enumerate(parents):
         for parent in set(above):
             children[parent].append(number)
-    return _by_keys(waiting, children, keys)
+    return [len(set(above)) for above in parents], children
 
 
-def _by_keys(
-    waiting: list[int], children: Sequence[Sequence[int]], keys: Sequence[float]
-) -> list[int]:
+def topological(parents: Sequence[Sequence[int]], keys: Sequence[float]) -> list[int]:
+    """The tasks by their keys, each after those that it waits for."""
+    waiting, children = _waiting(parents)
     heap = [(keys[n], n) for n, count in enumerate(waiting) if not count]
     heapq.heapify(heap)
     order = []
@@ -201,7 +198,7 @@ def serial(  # noqa: C901, PLR0912 - the loop that all time goes into
     return starts, ends
 
 
-def parallel(  # noqa: C901, PLR0912 - the loop that much time goes into
+def parallel(  # noqa: C901 - the loop that much time goes into
     problem: Problem, order: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """
@@ -214,11 +211,7 @@ def parallel(  # noqa: C901, PLR0912 - the loop that much time goes into
     for place, number in enumerate(order):
         rank[number] = place
     durations, demands = problem.durations, problem.demands
-    waiting = [len(set(above)) for above in problem.parents]
-    children: list[list[int]] = [[] for _ in range(count)]
-    for number, above in enumerate(problem.parents):
-        for parent in set(above):
-            children[parent].append(number)
+    waiting, children = _waiting(problem.parents)
     starts, ends = [0] * count, [0] * count
     free = list(problem.capacities)
     ready = sorted(rank[n] for n in range(count) if not waiting[n])

@@ -435,19 +435,3 @@ class SimulatedValidator:
         findings, makespan = self._planner.look(plan)
         ok = not any(each.is_fatal for each in findings)
         return ValidationResult(ok, tuple(findings), makespan)
-
-
-__all__ = (
-    "DependencyResolver",
-    "Draft",
-    "Given",
-    "InterferenceResolver",
-    "LibraryDecomposer",
-    "PlanOptimizer",
-    "PlanValidator",
-    "RequestParser",
-    "RuleParser",
-    "SearchOptimizer",
-    "SimulatedValidator",
-    "TaskDecomposer",
-)

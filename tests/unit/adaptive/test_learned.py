@@ -76,6 +76,21 @@ def test_what_was_learnt_is_kept_and_forgotten(tmp_path):
         assert third.learned() == ()
 
 
+class Broken(Always):
+    def route(self, task, candidates, context):
+        msg = "no idea"
+        raise RuntimeError(msg)
+
+
+def test_an_arm_that_fails_learns_the_worst_and_another_is_asked():
+    learned = Learned([Always("good"), Broken("x")], floor=1, explore=0.5)
+    assert all(run(learned, 20))
+    means = {one.arm: one.mean for one in learned.learned()}
+    assert means["x"] == -1
+    every = Learned([Broken("x"), Broken("y")], floor=1)
+    assert not any(run(every, 3))
+
+
 @pytest.mark.parametrize("snapshot", [0, 3])
 def test_what_no_snapshot_says_is_learnt_from_the_facts(tmp_path, snapshot):
     path = tmp_path / "runs.db"

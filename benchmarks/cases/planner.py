@@ -1,0 +1,214 @@
+"""The planner: how right, how fast, and how near to what others make of the same."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+from benchmarks._figures import Goal, Row, Samples, Unit
+from benchmarks._registry import Run, case
+from taskorch import TaskOrchestrator
+from taskorch.errors import InvalidTaskError, PlanningError
+from taskorch.frontends import wfformat
+from taskorch.planning import Estimator, GtpyhopDomain, Problem, TaskRequest
+from taskorch.planning._scheduling import heft, improve_agents
+
+_STEPS = 1_000
+#: How fast agents that differ are.
+_SPEEDS = (1.0, 1.0, 1.5, 2.0, 3.0)
+#: Examples that GTPyhop checks itself by, each with a `main`.
+_EXAMPLES = (
+    *("simple_htn", "simple_hgn", "backtracking_htn", "logistics_hgn"),
+    *("blocks_htn", "blocks_gtn", "blocks_hgn", "blocks_goal_splitting"),
+)
+
+
+@case("planner-thousand")
+def thousand(run: Run) -> Iterator[Row]:
+    """How long a plan of a thousand steps takes, and the same from the cache."""
+    made: list[float] = []
+    cached: list[float] = []
+    for _ in range(run.size(5, quick=1)):
+        orch = TaskOrchestrator()
+        domain = orch.planner.domain("count")
+        domain.operator(lambda s, n: s.set("n", n), name="one", duration=1)
+        domain.method("to")(
+            lambda _s, n, end: [] if n == end else [("one", n), ("to", n + 1, end)]
+        )
+        asked = TaskRequest("r", "to", context={"args": [0, _STEPS]})
+        began = perf_counter()
+        found = list(next(domain.decompositions(("to", 0, _STEPS))).steps)
+        made.append(perf_counter() - began)
+        assert len(found) == _STEPS
+        assert len(orch.planner.plan(asked).tasks) == _STEPS
+        began = perf_counter()
+        assert orch.planner.plan(asked).cache == "hit"
+        cached.append(perf_counter() - began)
+    for what, taken, most, aim in (
+        ("a decomposition of 1,000 operators", made, 1.0, 0.1),
+        ("a plan of 1,000 tasks from the cache", cached, 5e-3, 0.5e-3),
+    ):
+        samples = Samples.of(taken, Unit.SECONDS)
+        yield Row(
+            what=what,
+            ours=samples,
+            measured=samples,
+            goal=Goal.no_more(most, Unit.SECONDS, aim=aim),
+        )
+
+
+@case("planner-heft", given="recorded")
+def beside_heft(run: Run) -> Iterator[Row]:
+    """Recorded workflows on agents that differ, beside HEFT."""
+    ratios: list[float] = []
+    for path in _recorded(run):
+        problem = _on_agents(wfformat.load(path))
+        if problem is not None:
+            found, _ = improve_agents(problem, run.size(4, quick=1) / 4, seed=1)
+            ratios.append(found.makespan / heft(problem).makespan)
+    mean = Samples.of(fmean(ratios), Unit.RATIO)
+    yield Row(
+        what="recorded workflows on agents that differ, of HEFT's makespan: mean",
+        ours=mean,
+        measured=mean,
+        goal=Goal.no_more(1.0, aim=0.9),
+        note=f"{len(ratios)} workflows, {len(_SPEEDS)} agents, a second each; from "
+        f"{min(ratios):.3f} to {max(ratios):.3f}, {sum(r < 1 for r in ratios)} of them "
+        "shorter",
+    )
+
+
+def _recorded(run: Run) -> list[Path]:
+    assert run.recorded is not None, "it is left out otherwise"
+    paths = sorted(run.recorded.glob("*.json"), key=lambda path: path.stat().st_size)
+    return paths[: run.size(len(paths), quick=3)]
+
+
+def _on_agents(found: wfformat.Recording) -> Problem | None:
+    """The order of a recorded workflow on agents of these speeds, or None: too many."""
+    names = list(found.workflow)
+    if len(names) > 1_000:
+        return None
+    place = {name: number for number, name in enumerate(names)}
+    above = found.workflow.dependencies
+    durations = [round(found.durations[name] * 1_000) for name in names]
+    return Problem(
+        durations,
+        [[place[up] for up in above[name]] for name in names],
+        [[] for _ in names],
+        [],
+        [
+            {agent: round(time / speed) for agent, speed in enumerate(_SPEEDS)}
+            for time in durations
+        ],
+    )
+
+
+@case("planner-estimates", given="recorded")
+def estimates(run: Run) -> Iterator[Row]:
+    """Estimates of recorded tasks, each before it is known: the P90, and the loss."""
+    held = counted = 0
+    ours = theirs = 0.0
+    # One history of all runs, as a journal has it.
+    estimator = Estimator()
+    means: dict[str, tuple[int, float]] = {}
+    for path in _recorded(run):
+        for kind, size, seconds in _tasks(path):
+            count, mean = means.get(kind, (0, 0.0))
+            if count >= 2:
+                said = estimator.duration(kind, {"bytes": size})
+                held += seconds <= said.p90
+                counted += 1
+                # As parts of the mean: long ones count no more.
+                ours += _loss(seconds, said.p50, 0.5) / mean
+                ours += _loss(seconds, said.p90, 0.9) / mean
+                theirs += (
+                    sum(_loss(seconds, mean, share) for share in (0.5, 0.9)) / mean
+                )
+            estimator.observe(kind, seconds, {"bytes": size})
+            means[kind] = count + 1, mean + (seconds - mean) / (count + 1)
+    share = Samples.of(held / counted, Unit.RATIO)
+    yield Row(
+        what="share of recorded tasks that took no more than their P90",
+        ours=share,
+        measured=share,
+        goal=Goal.no_less(0.87, aim=0.89),
+        note=f"{counted:,} tasks; 0.93 at the most is asked, too",
+    )
+    ratio = Samples.of(ours / theirs, Unit.RATIO)
+    yield Row(
+        what="pinball loss at P50 and P90, of that of the running mean of the type",
+        ours=ratio,
+        measured=ratio,
+        goal=Goal.no_more(0.75, aim=0.6),
+    )
+
+
+def _loss(seconds: float, said: float, share: float) -> float:
+    off = seconds - said
+    return share * off if off >= 0 else (share - 1) * off
+
+
+def _tasks(path: Path) -> Iterator[tuple[str, int, float]]:
+    """The tasks of a recorded run in its order: type, bytes of input, and seconds."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))["workflow"]
+    said = workflow["specification"]
+    sizes = {one["id"]: one.get("sizeInBytes", 0) for one in said.get("files", ())}
+    inputs: Mapping[str, list[str]] = {
+        one["id"]: one.get("inputFiles", []) for one in said["tasks"]
+    }
+    try:
+        kinds = wfformat.load(path).workflow
+    except InvalidTaskError:
+        return
+    for one in workflow["execution"]["tasks"]:
+        name, seconds = one["id"], one.get("runtimeInSeconds")
+        if name in inputs and name in kinds and seconds:
+            size = sum(sizes.get(each, 0) for each in inputs[name])
+            yield kinds[name].task.type, size, float(seconds)
+
+
+@case("planner-gtpyhop", needs=("gtpyhop.examples",))
+def gtpyhop_checks(run: Run) -> Iterator[Row]:
+    """The checks of GTPyhop's examples, of plans that come through ours."""
+    del run
+    counts = {"asked": 0, "right": 0}
+    hop: Any = importlib.import_module("gtpyhop")
+    harness: Any = importlib.import_module("gtpyhop.test_harness")
+
+    def find(state: Any, todo: Any, **_options: Any) -> Any:
+        ours = GtpyhopDomain(importlib.import_module("gtpyhop.main").current_domain)
+        try:
+            steps = ours.solve(todo, state).steps
+        except PlanningError:
+            return False
+        return [(step.operator.name, *step.args) for step in steps]
+
+    def check(actual: Any, expected: Any) -> None:
+        counts["asked"] += 1
+        counts["right"] += (actual or False) == (expected or False)
+
+    was = hop.find_plan, harness.check_result
+    hop.find_plan, harness.check_result = find, check
+    try:
+        for name in _EXAMPLES:
+            with contextlib.redirect_stdout(io.StringIO()):
+                example: Any = importlib.import_module(f"gtpyhop.examples.{name}")
+                getattr(example, "main_legacy", example.main)(False)
+    finally:
+        hop.find_plan, harness.check_result = was
+    right = Samples.of(counts["right"] / counts["asked"], Unit.RATIO)
+    yield Row(
+        what="checks of GTPyhop's examples that hold",
+        ours=right,
+        measured=right,
+        goal=Goal.no_less(1.0),
+        note=f"{counts['right']} of {counts['asked']}, in {len(_EXAMPLES)} examples",
+    )
