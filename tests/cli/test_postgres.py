@@ -55,11 +55,11 @@ def test_it_is_looked_at_and_changed_by_its_address(address, capsys):
 
 def test_a_run_goes_on_where_it_was(postgres, tmp_path, capsys):
     address = postgres.address()
-    (tmp_path / "flow.py").write_text(
+    (tmp_path / "kept_there.py").write_text(
         "from taskorch import Task\ntasks = [Task.call(pow, 2, 5, id='p')]\n"
     )
     for _ in range(2):
-        words = ["run", tmp_path / "flow.py", "--journal", address]
+        words = ["run", tmp_path / "kept_there.py", "--journal", address]
         assert taskorch(capsys, *words)[::2] == (0, "")
     (found,) = told(taskorch(capsys, "inspect", address, "p", "--json")[1])
     assert (found["attempts"], found["result"]) == (1, 32)
