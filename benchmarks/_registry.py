@@ -42,20 +42,25 @@ class Case:
     needs: tuple[str, ...] = ()
     #: It measures what `--psplib` names, and is left out without it.
     given: bool = False
+    #: What else is missing, and is no module.
+    lacks: Callable[[], tuple[str, ...]] = tuple
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The modules that the case needs and that are not installed."""
-        return tuple(
-            name for name in self.needs if importlib.util.find_spec(name) is None
-        )
+        """What the case needs and is not here: modules, and others."""
+        absent = (name for name in self.needs if importlib.util.find_spec(name) is None)
+        return (*absent, *self.lacks())
 
 
 _cases: dict[str, Case] = {}
 
 
 def case(
-    name: str, *, needs: tuple[str, ...] = (), given: bool = False
+    name: str,
+    *,
+    needs: tuple[str, ...] = (),
+    given: bool = False,
+    lacks: Callable[[], tuple[str, ...]] = tuple,
 ) -> Callable[[Measure], Measure]:
     """
     Enter the decorated function into the list of cases.
@@ -64,6 +69,7 @@ def case(
         name: What `--only` calls it.
         needs: Modules of optional peers; without them the case is skipped.
         given: Whether it measures what `--psplib` names; without that it is skipped.
+        lacks: What else it needs, and is not here; with any of that it is skipped.
 
     Returns:
         A decorator that gives the function back unchanged.
@@ -74,7 +80,7 @@ def case(
             raise ValueError(f"two benchmark cases are named {name!r}")
         if not measure.__doc__:
             raise ValueError(f"benchmark case {name!r} does not say what it measures")
-        _cases[name] = Case(name, measure, needs, given)
+        _cases[name] = Case(name, measure, needs, given, lacks)
         return measure
 
     return enter

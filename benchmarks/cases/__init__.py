@@ -8,6 +8,7 @@ MODULES = (
     "peers",
     "telemetry",
     "durable",
+    "postgresql",
     "latency",
     "memory",
     "backlog",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.cli.tools import taskorch, told
+from tests.cli.tools import forget, taskorch, told
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.cli import USAGE
@@ -61,6 +61,7 @@ def test_a_run_goes_on_where_it_was(postgres, tmp_path, capsys):
     for _ in range(2):
         words = ["run", tmp_path / "kept_there.py", "--journal", address]
         assert taskorch(capsys, *words)[::2] == (0, "")
+        forget(tmp_path)
     (found,) = told(taskorch(capsys, "inspect", address, "p", "--json")[1])
     assert (found["attempts"], found["result"]) == (1, 32)
 

@@ -284,8 +284,9 @@ def test_a_full_disk_degrades_it_until_there_is_room(postgres):
         assert orch.handle("waits").result(60) == "2"
 
 
-def test_a_replica_that_lagged_is_refused(tmp_path):
+def test_a_replica_that_lagged_is_refused(postgres):
     """It became the primary: what was kept is not there, and the owner is told."""
+    assert postgres, "there are servers here"
     primary = new_server()
     replica = Server(find_binaries())
     try:
