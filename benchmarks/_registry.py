@@ -44,20 +44,25 @@ class Case:
     needs: tuple[str, ...] = ()
     #: The option that names what it measures; without it the case is left out.
     given: str = ""
+    #: What else is missing, and is no module.
+    lacks: Callable[[], tuple[str, ...]] = tuple
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The modules that the case needs and that are not installed."""
-        return tuple(
-            name for name in self.needs if importlib.util.find_spec(name) is None
-        )
+        """What the case needs and is not here: modules, and others."""
+        absent = (name for name in self.needs if importlib.util.find_spec(name) is None)
+        return (*absent, *self.lacks())
 
 
 _cases: dict[str, Case] = {}
 
 
 def case(
-    name: str, *, needs: tuple[str, ...] = (), given: str = ""
+    name: str,
+    *,
+    needs: tuple[str, ...] = (),
+    given: str = "",
+    lacks: Callable[[], tuple[str, ...]] = tuple,
 ) -> Callable[[Measure], Measure]:
     """
     Enter the decorated function into the list of cases.
@@ -66,6 +71,7 @@ def case(
         name: What `--only` calls it.
         needs: Modules of optional peers; without them the case is skipped.
         given: The option that names what it measures; without that it is skipped.
+        lacks: What else it needs, and is not here; with any of that it is skipped.
 
     Returns:
         A decorator that gives the function back unchanged.
@@ -76,7 +82,7 @@ def case(
             raise ValueError(f"two benchmark cases are named {name!r}")
         if not measure.__doc__:
             raise ValueError(f"benchmark case {name!r} does not say what it measures")
-        _cases[name] = Case(name, measure, needs, given)
+        _cases[name] = Case(name, measure, needs, given, lacks)
         return measure
 
     return enter

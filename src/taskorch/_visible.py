@@ -14,8 +14,9 @@ _OBEYED: Final = re.compile(
 )
 #: Characters of an error's message that facts keep; the error itself has them all.
 _MAX_MESSAGE: Final = 10_000
-#: Credentials in a URL: user, password or token.
+#: Credentials in a URL: user, password or token; before the host, or as a parameter.
 _USERINFO: Final = re.compile(r"""//[^\s/?#"'<>]*@""")
+_PARAMETER: Final = re.compile(r"""([?&]password=)[^\s&#"'<>]+""")
 
 
 def visible(text: str) -> str:
@@ -24,8 +25,10 @@ def visible(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """*text* without what stands before the host in a URL, which may be a password."""
-    return _USERINFO.sub("//…@", text) if "//" in text else text
+    """*text* without what in a URL may be a password."""
+    if "//" not in text:
+        return text
+    return _PARAMETER.sub(r"\1…", _USERINFO.sub("//…@", text))
 
 
 def said(error: BaseException) -> tuple[str, str]:

@@ -12,27 +12,22 @@ from tests.faults.tools import PATIENCE, say
 
 from taskorch import PostgresJournal, Task, TaskOrchestrator, current_context
 
-#: Tasks that depend on each other: `t/0`, then `t/1`, and so on.
-TASKS = 30
-
 
 def did(number, *_):
     """What a task does: it says so, and takes a moment."""
     context = current_context()
     ledger.note("effect", context.task_id, *context.fence)
-    time.sleep(0.02)
+    time.sleep(0.05)
     return number
 
 
 def use(folder):
     """Write down there what is done in this process."""
-    global _folder
-    _folder = folder
     ledger.open_ledger(folder / "journal")
 
 
-def submit_all(orch, count=TASKS):
-    """Submit what there is to do; what was submitted before is not again."""
+def submit_all(orch, count):
+    """Submit `t/0`, then `t/1` after it, and so on; or find those that are there."""
     handles = []
     for number in range(count):
         after = handles[-1:]
@@ -45,28 +40,25 @@ def submit_all(orch, count=TASKS):
     return handles
 
 
-def settle(orch, handles):
+def settle(orch, handles, folder):
     """Wait for the end of all; of what must not run twice, decide as one who can look."""
     while not all(handle.done() for handle in handles):
         for status in orch.tasks(state="blocked"):
-            began = any(words[1] == status.task_id for words in effects())
+            lines = ledger.of(folder / "journal", "effect")
+            began = any(words[0] == status.task_id for words in lines)
             orch.decide(status.task_id, *(("complete", None) if began else ("retry",)))
         time.sleep(0.01)
 
 
-def effects():
-    return [words for words in ledger.lines(_folder / "journal") if words[0] == "effect"]
-
-
-def node(folder, lease="1.0"):
+def node(folder, count):
     """Stand by, own it, do all that there is to do, and say so."""
     use(folder)
     address = (folder / "address").read_text()
-    journal = PostgresJournal(address, standby=True, lease=float(str(lease)))
+    journal = PostgresJournal(address, standby=True, lease=1)
     say("ready")
     with TaskOrchestrator(journal=journal, concurrency=2) as orch:
         say("owner")
-        settle(orch, submit_all(orch))
+        settle(orch, submit_all(orch, int(str(count))), folder)
         say("done")
 
 

@@ -34,6 +34,12 @@ from taskorch.events import (
 )
 from taskorch.reading import JournalReader
 
+#: Of those that are killed at random.
+TASKS = 100
+HAS_LOOKED = """
+    SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waits'
+    AND state = 'idle' AND query LIKE '%%lease_until%%'
+"""
 ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
 
 
@@ -48,6 +54,13 @@ def folder(postgres, tmp_path):
 def cutter(postgres):
     with closing(Cutter(postgres)) as made:
         yield made
+
+
+def wait_until(is_so):
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def address_in(folder):
@@ -72,6 +85,7 @@ def test_another_takes_over_from_a_killed_owner_and_runs_what_ran(folder):
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait()
     (folder / "go").touch()
+    postgres_lives.use(folder)
     with orchestrator(address_in(folder)) as orch:
         assert orch.handle("second").result(60) == 2
         assert orch.get_task_status("first").attempts == 2
@@ -83,14 +97,11 @@ def test_an_owner_that_slept_past_its_lease_writes_nothing_more(folder, standbys
     with Process(postgres_lives.hold, folder) as owner:
         assert owner.line() == "ready"
         os.kill(owner.pid, signal.SIGSTOP)
-        nodes = [Process(postgres_lives.node, folder) for _ in range(standbys)]
+        nodes = [Process(postgres_lives.node, folder, 5) for _ in range(standbys)]
         try:
             # One of them owns it while the other waits.
-            end = time.monotonic() + 60
             reader = JournalReader(address_in(folder))
-            while reader.owner.epoch < 2:
-                assert time.monotonic() < end
-                time.sleep(0.02)
+            wait_until(lambda: reader.owner.epoch == 2)
             before = reader.last
             (folder / "go").touch()
             os.kill(owner.pid, signal.SIGCONT)
@@ -106,12 +117,14 @@ def test_an_owner_that_slept_past_its_lease_writes_nothing_more(folder, standbys
 
 def test_a_standby_outlives_a_restart_of_the_server(spare_postgres, tmp_path):
     """An error in passing, while it looks, strands nothing."""
-    (tmp_path / "address").write_text(spare_postgres.address())
+    address = spare_postgres.address()
+    (tmp_path / "address").write_text(address)
     with Process(postgres_lives.hold, tmp_path) as owner:
         assert owner.line() == "ready"
-        with Process(postgres_lives.node, tmp_path) as node:
+        (tmp_path / "address").write_text(f"{address}&application_name=waits")
+        with Process(postgres_lives.node, tmp_path, 5) as node:
             assert node.line() == "ready"
-            # It waits: it is not the owner.
+            wait_until(lambda: spare_postgres.run(HAS_LOOKED)[0][0])
             spare_postgres.end()
             spare_postgres.start()
             os.kill(owner.pid, signal.SIGKILL)
@@ -199,9 +212,7 @@ def test_a_partition_that_is_held_up_holds_up_no_other(postgres):
             journal.claim()
     with postgres.connect() as db, db.transaction():
         name = PostgresJournal(held).partition
-        db.execute(
-            "SELECT FROM taskorch.partitions WHERE name = %s FOR UPDATE", [name]
-        )
+        db.execute("SELECT FROM taskorch.partitions WHERE name = %s FOR UPDATE", [name])
         with TaskOrchestrator(journal=free) as orch:
             assert orch.submit_task(Task.call(str, 1, id="t")).result(60) == "1"
 
@@ -267,18 +278,15 @@ def test_a_full_disk_degrades_it_until_there_is_room(postgres):
         ):
             postgres.run(statement, database="full_disk")
         with pytest.raises(JournalUnavailableError, match="could not extend file"):
-            while True:
-                orch.submit_task(Task.call(str, 2))
+            orch.submit_task(Task.call(str, 2, id="waits"))
         postgres.run("DROP TRIGGER fail ON taskorch.facts", database="full_disk")
-        end = time.monotonic() + 60
-        while orch.health().status != "healthy":
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        assert orch.submit_task(Task.call(str, 3, id="b")).result(60) == "3"
+        wait_until(lambda: orch.health().status == "ok")
+        assert orch.handle("waits").result(60) == "2"
 
 
-def test_a_replica_that_lagged_is_refused(tmp_path):
+def test_a_replica_that_lagged_is_refused(postgres):
     """It became the primary: what was kept is not there, and the owner is told."""
+    assert postgres, "there are servers here"
     primary = new_server()
     replica = Server(find_binaries())
     try:
@@ -304,7 +312,9 @@ def test_a_replica_that_lagged_is_refused(tmp_path):
             with pytest.raises(JournalError, match="has gone back"):
                 append_when_possible(journal, epoch, facts(3))
         # Whoever starts anew goes on from what is there.
-        with closing(PostgresJournal(replica.address(partition), take_over=True)) as new:
+        with closing(
+            PostgresJournal(replica.address(partition), take_over=True)
+        ) as new:
             new.append(new.claim(), facts(2))
         with pytest.raises(JournalUnavailableError):
             journal.append(epoch, facts(3))
@@ -322,7 +332,9 @@ def check_history(folder, count=None):
     journal = PostgresJournal(address)
     kept = list(journal.read())
     journal.verify()
-    accepted = {words[1] for words in ledger.lines(folder / "journal") if words[0] == "accepted"}
+    accepted = {
+        words[1] for words in ledger.lines(folder / "journal") if words[0] == "accepted"
+    }
     born = [fact.task_id for fact, _ in kept if type(fact) is TaskSubmitted]
     ends = [fact.task_id for fact, _ in kept if isinstance(fact, ENDS)]
     assert len(born) == len(set(born))
@@ -362,12 +374,12 @@ def test_killed_at_random_each_task_ends_once(spare_postgres, tmp_path, seed):
     """Owners, standbys and the server: killed, stopped and woken, in any order."""
     dice = random.Random(seed)
     (tmp_path / "address").write_text(spare_postgres.address())
-    nodes = [Process(postgres_lives.node, tmp_path) for _ in range(3)]
+    nodes = [Process(postgres_lives.node, tmp_path, TASKS) for _ in range(3)]
     deaths, end = 0, time.monotonic() + 400
     try:
-        while all(node.poll() is None for node in nodes):
+        while deaths < 15 and all(node.poll() is None for node in nodes):
             assert time.monotonic() < end
-            time.sleep(dice.uniform(0.1, 1.5))
+            time.sleep(dice.uniform(0.1, 1.0))
             what = dice.choice(("kill", "kill", "kill", "sleep", "server"))
             place = dice.randrange(3)
             node = nodes[place]
@@ -380,17 +392,17 @@ def test_killed_at_random_each_task_ends_once(spare_postgres, tmp_path, seed):
                 os.kill(node.pid, signal.SIGCONT)
             elif node.poll() is None:
                 node.__exit__()
-                nodes[place] = Process(postgres_lives.node, tmp_path)
+                nodes[place] = Process(postgres_lives.node, tmp_path, TASKS)
             deaths += 1
         # One is done, or has found that it was taken over while it slept.
         with orchestrator(address_in(tmp_path)) as orch:
             for node in nodes:
                 node.__exit__()
             postgres_lives.use(tmp_path)
-            postgres_lives.settle(orch, postgres_lives.submit_all(orch))
+            handles = postgres_lives.submit_all(orch, TASKS)
+            postgres_lives.settle(orch, handles, tmp_path)
     finally:
         for node in nodes:
             node.__exit__()
-    check_history(tmp_path, postgres_lives.TASKS)
+    check_history(tmp_path, TASKS)
     assert check_epochs(spare_postgres, tmp_path) > 1
-    assert deaths

@@ -91,6 +91,10 @@ class Process:
         _, status = os.waitpid(self.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
 
+    def poll(self):
+        """Its exit code, or None while it runs."""
+        return self._popen.poll()
+
     def wait(self):
         """Its exit code."""
         return self._popen.wait(PATIENCE)

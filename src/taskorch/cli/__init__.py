@@ -72,6 +72,10 @@ COMMANDS: Final = {
         }.items()
     },
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),
+    "migrate": (
+        "make the tables of journals in PostgreSQL",
+        "taskorch.cli._migrate",
+    ),
     "suite": ("run a test suite with a fleet of agents", "taskorch.cli._suite"),
     "serve": (
         "run what a file makes, or a test suite, over HTTP",

@@ -231,14 +231,36 @@ class PostgresJournal(EncodingJournal):
         """See to it that there are tables and the partition."""
         if self._oid is not None:
             return
-        if not db.execute(sql.HAS_LAYOUT).fetchone()[0]:  # type: ignore[index]
-            with db.transaction():
-                for statement in sql.MAKE:
-                    db.execute(statement)
+        self._make_tables(db)
         self._check_layout(db)
         oid = self._check_server(db)
         db.execute(sql.NEW_PARTITION, (self.partition,))
         self._oid = oid
+
+    def migrate(self) -> int:
+        """
+        Make the tables that all journals of the database share, or make them anew.
+
+        `claim` makes them too, if its role may; but those of an earlier taskorch stay
+        as they are until this is called, since others may still write to them.
+
+        Returns:
+            The number of their layout.
+
+        Raises:
+            JournalUnavailableError: The server is not there, or only reads.
+            JournalError: They have another layout, or this role may not make any.
+        """
+        with self._speaking("changed") as db:
+            self._make_tables(db)
+            self._check_layout(db)
+        return sql.LAYOUT
+
+    def _make_tables(self, db: psycopg.Connection[Any]) -> None:
+        if not db.execute(sql.HAS_LAYOUT).fetchone()[0]:  # type: ignore[index]
+            with db.transaction():
+                for statement in sql.MAKE:
+                    db.execute(statement)
 
     def _check_layout(self, db: psycopg.Connection[Any]) -> None:
         found = db.execute(sql.FIND_LAYOUT).fetchone()
@@ -250,7 +272,7 @@ class PostgresJournal(EncodingJournal):
             raise JournalError(msg_0, hint=hint)
         if layout < sql.LAYOUT:
             msg = f"{self.name} has layout {layout}, and {sql.LAYOUT} is written"
-            hint = "stop what uses it, and run: taskorch migrate postgresql://…"
+            hint = "stop all that use it, then run: taskorch migrate postgresql://…"
             raise JournalError(msg, hint=hint)
 
     def _check_server(self, db: psycopg.Connection[Any]) -> int:

@@ -206,7 +206,10 @@ def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> Journa
         return JournalError(msg, hint=hint)
     if code == _FORBIDDEN:
         msg = f"{name} cannot be {what}: {why}"
-        hint = "let its owner grant this role the schema taskorch, and its tables"
+        hint = (
+            "let its owner grant this role the schema taskorch and its tables, or make "
+            "them: taskorch migrate postgresql://…"
+        )
         return JournalError(msg, hint=hint)
     is_lost = not code and isinstance(error, load().OperationalError)
     if is_lost or code[:2] in _PASSING or code in _PASSING_CODES:

@@ -142,8 +142,8 @@ _ROWS: Final = r"""
     INSERT INTO taskorch.facts (
         partition, epoch, upto, seq, kind, at_ns, task_id, body, doc, key
     )
-    SELECT owner.id, owner.epoch, %(last)s::bigint, seq, kind, at_ns, nullif(task_id, ''), body,
-    nullif(doc, ''), nullif(key, '')
+    SELECT owner.id, owner.epoch, %(last)s::bigint, seq, kind, at_ns,
+    nullif(task_id, ''), body, nullif(doc, ''), nullif(key, '')
     FROM owner, unnest(
         string_to_array(%(seq)s::text, E'\n')::bigint[],
         string_to_array(%(kind)s::text, E'\n'),

@@ -61,6 +61,7 @@ class DurableJournal(Journal, Protocol):
            `save` and `upkeep` raise `JournalTakenError`, and keep nothing. The numbers
            that `claim` gives rise, whichever object gives them. The death of the
            owner's process ends its claim; a child that was forked has no part in it.
+           `wait_for_turn` ends nobody's claim, and changes nothing of what is read.
         3. It may be read from any thread, before it is claimed, and while `append`
            runs: what is read is whole groups, from the first on.
         4. `document` and `append` refuse, by an `InvalidTaskError`, what would not be

@@ -106,6 +106,8 @@ class _Run:
     def check(self) -> None:
         """What holds while it is open, the plainest first."""
         self._check_unclaimed()
+        self._journal.wait_for_turn(lambda: False)
+        self._check_unclaimed()
         self._epoch = self._journal.claim()
         for _ in range(self._case.random.randint(1, 3)):
             self._append(self._some_history())

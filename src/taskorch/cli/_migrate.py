@@ -1,0 +1,39 @@
+"""`taskorch migrate`: the tables of journals in PostgreSQL are made, or made anew."""
+
+from __future__ import annotations
+
+import argparse
+from inspect import cleandoc
+
+from taskorch._address import is_address, without_password
+from taskorch.cli import OK
+from taskorch.errors import InvalidTaskError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    parser.set_defaults(run=_run)
+    parser.add_argument(
+        "journal", metavar="ADDRESS", help="the database: postgresql://host/database"
+    )
+    parser.add_argument(
+        "--print", action="store_true", help="only print the statements that make them"
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    from taskorch.journal._postgres_tables import MAKE  # noqa: PLC0415 - when needed
+
+    if not is_address(args.journal):
+        msg = f"{args.journal} is no address of a database"
+        hint = "postgresql://host/database; a file is migrated whenever it is opened"
+        raise InvalidTaskError(msg, hint=hint)
+    if args.print:
+        for statement in ("BEGIN", *MAKE, "COMMIT"):
+            print(f"{cleandoc(statement)};")
+        return OK
+    from taskorch.journal import PostgresJournal  # noqa: PLC0415 - it needs psycopg
+
+    layout = PostgresJournal(args.journal).migrate()
+    print(f"{without_password(args.journal)} has layout {layout}.")
+    return OK
