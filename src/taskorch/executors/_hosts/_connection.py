@@ -322,3 +322,15 @@ def versions() -> dict[str, Any]:
     ours: str = sys.modules["taskorch"].__version__
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return {"python": python, "taskorch": ours}
+
+
+def compared(node: str, theirs: Any) -> tuple[str, str]:
+    """What is to be said of a *node* that has answered with its `versions`."""
+    ours = versions()
+    if not isinstance(theirs, dict):
+        return "failed", f"{node}: taskorch cannot be asked there: {theirs}"
+    text = f"{node}, " + ", ".join(f"{what} {theirs.get(what)}" for what in ours)
+    if theirs == ours:
+        return "ok", text
+    here = ", ".join(f"{what} {version}" for what, version in ours.items())
+    return "failed", f"{text}: no host can start there, since here is {here}"

@@ -58,6 +58,10 @@ class Engine(Protocol):
         """End a host that does not end by itself, as far as that is possible."""
         ...
 
+    def abandon(self, handle: Any) -> None:
+        """A host is lost to us, and may still run: end it if that can be done at once."""
+        self.end(handle)
+
     @abstractmethod
     def run_one(
         self,

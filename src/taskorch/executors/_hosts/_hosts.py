@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._visible import said, visible
-from taskorch.errors import AttemptInterrupted, InvalidTaskError, TaskFailedError
+from taskorch.errors import (
+    AttemptInterrupted,
+    InvalidTaskError,
+    TaskFailedError,
+    TaskorchError,
+)
 from taskorch.executors._ends import until_kill
 from taskorch.executors._hosts._connection import (
     Connection,
@@ -292,7 +297,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._open()
                 done.put(self._engine.findings())
             except Exception as error:  # noqa: BLE001 - it is what is to be said
-                done.put([("failed", ": ".join(said(error)))])
+                done.put([("failed", _text(error))])
 
         with self._lock:
             if self._is_closed or self._is_forked():
@@ -308,6 +313,8 @@ class Hosts(OwnedExecutor[GivenCall]):
                 for host in hosts
             ]
             waiting, coming = len(self._waiting), len(self._hosts) - len(hosts)
+        if any(status == "failed" for status, _ in found) and not hosts:
+            return found
         found += [("ok", text) for text in texts]
         how = (
             "each attempt is a task of its own"
@@ -395,8 +402,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _give(self, host: Host, given: GivenCall) -> None:
         given.host = host
-        for name, amount in given.needs.items():
-            host.free[name] -= amount
+        _move(given.needs, host.free, -1)
         host.given[given.number] = given
         name = given.attempt.task_id.encode()
         assert host.connection is not None  # noqa: S101 - it is there
@@ -407,8 +413,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         """Under the lock: *host* has a call no more."""
         given = host.given.pop(number, None)
         if given is not None:
-            for name, amount in given.needs.items():
-                host.free[name] += amount
+            _move(given.needs, host.free, 1)
             given.host = None
             if not host.given:
                 host.since = time.monotonic()
@@ -512,7 +517,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 host.is_over = True
                 with self._lock:
                     self._hosts.pop(host.number, None)
-            self._failed(": ".join(said(error)), error, at_once=host is None)
+            self._failed(_text(error), error, at_once=host is None)
         finally:
             with self._lock:
                 self._starting -= 1
@@ -574,7 +579,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             with self._lock:
                 self._singles.discard(given)
                 given.is_over = True
-            given.attempt.unstarted(self._trouble(given, ": ".join(said(error)), error))
+            given.attempt.unstarted(self._trouble(given, _text(error), error))
 
     def _one_ended(
         self, given: GivenCall, value: Any, error: BaseException | None
@@ -795,6 +800,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.connection.close()
             if not host.is_leaving:
                 _log.warning("taskorch: %s is lost: %s", host, visible(why))
+                self._jobs.put(partial(self._engine.abandon, host.handle))
         for given in lost:
             error: BaseException = BrokenExecutor(
                 f"the {host} of task {given.attempt.task_id} is lost: {why}"
@@ -830,11 +836,14 @@ class Hosts(OwnedExecutor[GivenCall]):
         self, given: GivenCall, why: str, error: BaseException | None
     ) -> BaseException:
         task_id = given.attempt.task_id
+        hint = error.hint if isinstance(error, TaskorchError) else ""
         failed = TaskFailedError(
             f"task {task_id} could not begin on {self._engine.name}: {why}",
             type="BrokenExecutor" if error is None else type(error).__name__,
-            hint="orch.doctor() says what the engine and its nodes are; where no node "
-            "can reach this machine, hosts=(0, 0) makes each attempt a task of its own",
+            hint=hint
+            or "orch.doctor() says what the engine and its nodes are; where "
+            "no node can reach this machine, hosts=(0, 0) makes each attempt a task of "
+            "the engine",
             task_id=task_id,
         )
         failed.__cause__ = error
@@ -878,6 +887,20 @@ def _fits(needs: Mapping[str, int], free: Mapping[str, int]) -> bool:
         amount <= free.get(name, amount if name in _ANYWHERE else 0)
         for name, amount in needs.items()
     )
+
+
+def _text(error: BaseException) -> str:
+    """What *error* says, without its hint."""
+    kind, message = said(error)
+    if isinstance(error, TaskorchError):
+        return error.message
+    return f"{kind}: {message}".removesuffix(": ")
+
+
+def _move(needs: Mapping[str, int], free: dict[str, int], sign: int) -> None:
+    for name, amount in needs.items():
+        if name in free:
+            free[name] += sign * amount
 
 
 def _load(host: Host) -> float:
