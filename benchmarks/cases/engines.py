@@ -31,7 +31,7 @@ def _through(orch: TaskOrchestrator, count: int) -> None:
 def _rows(
     run: Run, name: str, executor: Any, bare: Callable[[int], object], goal: Goal
 ) -> Iterator[Row]:
-    count = run.size(2_000, quick=200)
+    count = run.size(2_000, quick=1000)
     with TaskOrchestrator(
         executors={"cluster": executor}, concurrency=_AT_ONCE
     ) as orch:
