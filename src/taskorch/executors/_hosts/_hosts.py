@@ -61,7 +61,7 @@ _LOOK: Final = 0.5
 #: Seconds after which an engine that had no place is asked again.
 _PAUSE: Final = 1.0
 #: Calls beyond those for its workers that a host has, so that these need not wait.
-_AHEAD: Final = 2
+_AHEAD: Final = 8
 #: What every machine has, and is counted by the orchestrator alone if not said here.
 _ANYWHERE: Final = frozenset({"memory_mb", "disk_mb", "bandwidth_mbps"})
 
@@ -74,6 +74,7 @@ class GivenCall:
         "call",
         "host",
         "is_asked",
+        "is_idempotent",
         "is_over",
         "is_recalled",
         "needs",
@@ -94,6 +95,8 @@ class GivenCall:
         self.host: Host | None = None
         #: What the engine finds it by, if it is a task of the engine itself.
         self.single: Any = None
+        #: Whether it may be lost before it has begun, and is made again.
+        self.is_idempotent: bool = attempt.task.idempotent
         self.is_asked: bool = False
         #: Its host was asked to give it back.
         self.is_recalled: bool = False
@@ -392,7 +395,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         if len(best.given) >= slots:
             # Ahead of its turn, where no other host would come for it.
             most = 2 * slots + _AHEAD
-            if given.needs or not self._is_full() or len(best.given) >= most:
+            can_wait = not given.needs and given.is_idempotent and self._is_full()
+            if not can_wait or len(best.given) >= most:
                 return None
         return best
 
