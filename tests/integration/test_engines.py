@@ -221,7 +221,7 @@ def test_another_version_on_a_node_is_refused_by_name(dask_only: Any) -> None:
         try:
             with TaskOrchestrator(executors={"cluster": dask(client)}) as orch:
                 error = orch.submit_task(on_it(pow, 2, 3)).exception(PATIENCE)
-                assert f"has taskorch 9.9, and the orchestrator" in str(error)
+                assert "has taskorch 9.9, and the orchestrator" in str(error)
                 found = [check for check in orch.doctor() if "9.9" in check.detail]
                 assert {check.status for check in found} == {"failed"}
         finally:

@@ -59,7 +59,12 @@ class Seal:
             return self._out.read()
 
     def opened(self, data: bytes) -> bytes:
-        """What has come with *data*."""
+        """
+        What has come with *data*.
+
+        Raises:
+            OSError: It is none that the other side has sealed.
+        """
         found: list[bytes] = []
         with self._lock:
             self._in.write(data)
@@ -270,10 +275,7 @@ class Connection:
             return
         try:
             data = self._sock.recv(_CHUNK)
-            if data and self._seal is not None:
-                found = self._seal.opened(data)
-            else:
-                found = data
+            found = data if self._seal is None else self._seal.opened(data)
         except BlockingIOError:
             return
         except OSError as error:

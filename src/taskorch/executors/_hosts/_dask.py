@@ -162,7 +162,7 @@ class DaskEngine(Engine):
         return task
 
     def _heard(self, event: Any) -> None:
-        """What the scheduler says of workers: who waits for one that has gone is told."""
+        """What the scheduler says: who waits for a worker that has gone is told."""
         _, message = event
         if not isinstance(message, Mapping) or message.get("action") != "remove-worker":
             return
@@ -216,7 +216,7 @@ class DaskEngine(Engine):
                 raise InvalidTaskError(msg, hint=hint)
             time.sleep(0.1)
         with self._lock:
-            load = {where: 0.0 for where in fit}
+            load = dict.fromkeys(fit, 0.0)
             for task in self._tasks:
                 if task.where in load:
                     load[task.where] += 1 / fit[task.where]["nthreads"]

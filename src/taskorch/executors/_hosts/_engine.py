@@ -50,7 +50,7 @@ class Engine(Protocol):
     def start(
         self, place: Place, arguments: bytes, ended: Callable[[str], object]
     ) -> Any:
-        """Start a host with *arguments*; *ended* is told, on any thread, why it ended."""
+        """Start a host with *arguments*; *ended* is told why it ended, on any thread."""
         ...
 
     @abstractmethod
@@ -59,7 +59,7 @@ class Engine(Protocol):
         ...
 
     def abandon(self, handle: Any) -> None:
-        """A host is lost to us, and may still run: end it if that can be done at once."""
+        """A host is lost to us, and may still run: end it, if that can be done."""
         self.end(handle)
 
     @abstractmethod

@@ -234,7 +234,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         return given
 
     def stop(self, begun: GivenCall, grace: float) -> None:
-        """Tell the call that it is to end, and have its worker killed if it does not."""
+        """Tell the call that it is to end; if it does not, its worker is killed."""
         seconds = until_kill(grace)
         with self._lock:
             if begun.is_over or self._is_forked():
@@ -537,7 +537,8 @@ class Hosts(OwnedExecutor[GivenCall]):
                 return
             since = self._short_since = self._short_since or now
         if now - since > self._patience:
-            text = f"{self._engine.name} has had no place for a host in {now - since:.0f} s"
+            seconds = f"{now - since:.0f} s"
+            text = f"{self._engine.name} has had no place for a host in {seconds}"
             self._failed(text, None, at_once=True)
 
     def _arguments(self, host: Host) -> bytes:
