@@ -1,5 +1,5 @@
 """
-One program that grows: on threads, in processes, with agents over HTTP, on Dask, on Ray.
+One program that grows: threads, processes, agents over HTTP, Dask, Ray.
 
     python examples/many_machines.py thread      # or process, agents, dask, ray
 

@@ -1225,7 +1225,9 @@ class TaskOrchestrator:
         """
         self._rt.deciders.refuse_reentry()
         found = self._rt.attempts.findings()
-        return tuple(HealthCheck(f"executor {n}", status, said) for n, status, said in found)
+        return tuple(
+            HealthCheck(f"executor {n}", status, said) for n, status, said in found
+        )
 
     @property
     def signals(self) -> Signals:

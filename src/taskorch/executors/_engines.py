@@ -62,7 +62,8 @@ def ray(
     from taskorch.executors._hosts._hosts import Hosts  # noqa: PLC0415
     from taskorch.executors._hosts._ray import RayEngine  # noqa: PLC0415
 
-    if address is not None and (not isinstance(address, str) or not address):
+    given: Any = address
+    if given is not None and (not isinstance(given, str) or not given):
         msg = f"ray: the address of a cluster is a str, not {show(address)}"
         raise InvalidTaskError(msg, hint="ray(), ray('auto'), or ray('10.0.0.5:6379')")
     least, most = _checked_hosts("ray", hosts)
@@ -161,7 +162,7 @@ def _checked_hosts(what: str, value: Any) -> tuple[int, int | None]:
         case (int(least), None | int() as most) if (
             not isinstance(least, bool)
             and not isinstance(most, bool)
-            and 0 <= least
+            and least >= 0
             and (most is None or least <= most)
         ):
             return least, most

@@ -59,7 +59,12 @@ class Seal:
             return self._out.read()
 
     def opened(self, data: bytes) -> bytes:
-        """What has come with *data*."""
+        """
+        What has come with *data*.
+
+        Raises:
+            OSError: It is none that the other side has sealed.
+        """
         found: list[bytes] = []
         with self._lock:
             self._in.write(data)
@@ -270,10 +275,7 @@ class Connection:
             return
         try:
             data = self._sock.recv(_CHUNK)
-            if data and self._seal is not None:
-                found = self._seal.opened(data)
-            else:
-                found = data
+            found = data if self._seal is None else self._seal.opened(data)
         except BlockingIOError:
             return
         except OSError as error:
@@ -322,3 +324,15 @@ def versions() -> dict[str, Any]:
     ours: str = sys.modules["taskorch"].__version__
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return {"python": python, "taskorch": ours}
+
+
+def compared(node: str, theirs: Any) -> tuple[str, str]:
+    """What is to be said of a *node* that has answered with its `versions`."""
+    ours = versions()
+    if not isinstance(theirs, dict):
+        return "failed", f"{node}: taskorch cannot be asked there: {theirs}"
+    text = f"{node}, " + ", ".join(f"{what} {theirs.get(what)}" for what in ours)
+    if theirs == ours:
+        return "ok", text
+    here = ", ".join(f"{what} {version}" for what, version in ours.items())
+    return "failed", f"{text}: no host can start there, since here is {here}"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from taskorch._visible import said
 from taskorch.errors import InvalidTaskError
-from taskorch.executors._hosts._connection import versions
+from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import Engine, Place
 from taskorch.executors._hosts._host import run_host
 from taskorch.executors._hosts._single import run_single
@@ -32,8 +32,11 @@ _numbers = itertools.count(1)
 class _Task:
     """A task of Dask that is ours, and pinned to a worker."""
 
-    def __init__(self, future: Any, where: str, lost: Callable[[str], object]) -> None:
+    def __init__(
+        self, future: Any, where: str, lost: Callable[[str], object], *, is_host: bool
+    ) -> None:
         self.future = future
+        self.is_host = is_host
         self.where = where
         self.lost = lost
 
@@ -98,6 +101,9 @@ class DaskEngine(Engine):
 
     def place(self, taken: Sequence[Any]) -> Place | None:
         used = {task.where for task in taken if task is not None}
+        with self._lock:
+            # One that is lost to us may still be there.
+            used |= {task.where for task in self._tasks if task.is_host}
         workers = self._workers()
         for where, info in workers.items():
             if where in used or info.get("status", "running") != "running":
@@ -143,7 +149,7 @@ class DaskEngine(Engine):
             workers=[where],
             allow_other_workers=False,
         )
-        task = _Task(future, where, lost)
+        task = _Task(future, where, lost, is_host=fn is run_host)
         with self._lock:
             self._tasks.add(task)
 
@@ -156,7 +162,7 @@ class DaskEngine(Engine):
         return task
 
     def _heard(self, event: Any) -> None:
-        """What the scheduler says of workers: who waits for one that has gone is told."""
+        """What the scheduler says: who waits for a worker that has gone is told."""
         _, message = event
         if not isinstance(message, Mapping) or message.get("action") != "remove-worker":
             return
@@ -170,6 +176,9 @@ class DaskEngine(Engine):
     def end(self, handle: Any) -> None:
         if handle is not None and self._client.status == "running":
             handle.future.cancel()
+
+    def abandon(self, handle: Any) -> None:
+        """It ends by itself; its worker is not asked for another before that."""
 
     def run_one(
         self,
@@ -207,7 +216,7 @@ class DaskEngine(Engine):
                 raise InvalidTaskError(msg, hint=hint)
             time.sleep(0.1)
         with self._lock:
-            load = {where: 0.0 for where in fit}
+            load = dict.fromkeys(fit, 0.0)
             for task in self._tasks:
                 if task.where in load:
                     load[task.where] += 1 / fit[task.where]["nthreads"]
@@ -234,13 +243,8 @@ class DaskEngine(Engine):
         workers = self._workers()
         answers = self._client.run(versions, on_error="return")
         for address, info in workers.items():
-            theirs = answers.get(address)
-            text = f"worker {address}: {info['nthreads']} threads, "
-            if theirs == ours:
-                pairs = (f"{what} {version}" for what, version in ours.items())
-                found.append(("ok", text + ", ".join(pairs)))
-            else:
-                found.append(("failed", f"{text}{theirs}, where ours is {ours}"))
+            text = f"worker {address}: {info['nthreads']} threads"
+            found.append(compared(text, answers.get(address)))
         if not workers:
             found.append(("degraded", "there is no worker"))
         return found
@@ -274,7 +278,7 @@ def loaded_distributed() -> Any:
 
 def _why(future: Any) -> str:
     if future.status == "finished":
-        return "it has ended"
+        return str(future.result(timeout=_PATIENCE))
     if future.status == "error":
         return ": ".join(said(future.exception(timeout=_PATIENCE)))
     return f"its task was {future.status}"

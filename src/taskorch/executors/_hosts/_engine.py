@@ -50,13 +50,17 @@ class Engine(Protocol):
     def start(
         self, place: Place, arguments: bytes, ended: Callable[[str], object]
     ) -> Any:
-        """Start a host with *arguments*; *ended* is told, on any thread, why it ended."""
+        """Start a host with *arguments*; *ended* is told why it ended, on any thread."""
         ...
 
     @abstractmethod
     def end(self, handle: Any) -> None:
         """End a host that does not end by itself, as far as that is possible."""
         ...
+
+    def abandon(self, handle: Any) -> None:
+        """A host is lost to us, and may still run: end it, if that can be done."""
+        self.end(handle)
 
     @abstractmethod
     def run_one(

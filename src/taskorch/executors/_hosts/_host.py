@@ -18,6 +18,7 @@ import threading
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from taskorch._visible import said
 from taskorch.executors._hosts._connection import (
     Connection,
     Seal,
@@ -45,13 +46,14 @@ def run_host(arguments: bytes) -> str:
         arguments: What the orchestrator has said of it, pickled.
 
     Returns:
-        Why it has ended.
-
-    Raises:
-        ConnectionError: The orchestrator cannot be reached, or will not have it.
+        Why it has ended, or could not begin. An error would be logged by the engine,
+        with the arguments, which are secret.
     """
     given: dict[str, Any] = pickle.loads(arguments)  # noqa: S301 - from who started us
-    return _Host(given).run()
+    try:
+        return _Host(given).run()
+    except Exception as error:  # noqa: BLE001 - it is told to the orchestrator
+        return ": ".join(said(error))
 
 
 class _Held:

@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._visible import said, visible
-from taskorch.errors import AttemptInterrupted, InvalidTaskError, TaskFailedError
+from taskorch.errors import (
+    AttemptInterrupted,
+    InvalidTaskError,
+    TaskFailedError,
+    TaskorchError,
+)
 from taskorch.executors._ends import until_kill
 from taskorch.executors._hosts._connection import (
     Connection,
@@ -56,7 +61,7 @@ _LOOK: Final = 0.5
 #: Seconds after which an engine that had no place is asked again.
 _PAUSE: Final = 1.0
 #: Calls beyond those for its workers that a host has, so that these need not wait.
-_AHEAD: Final = 2
+_AHEAD: Final = 8
 #: What every machine has, and is counted by the orchestrator alone if not said here.
 _ANYWHERE: Final = frozenset({"memory_mb", "disk_mb", "bandwidth_mbps"})
 
@@ -69,6 +74,7 @@ class GivenCall:
         "call",
         "host",
         "is_asked",
+        "is_idempotent",
         "is_over",
         "is_recalled",
         "needs",
@@ -89,6 +95,8 @@ class GivenCall:
         self.host: Host | None = None
         #: What the engine finds it by, if it is a task of the engine itself.
         self.single: Any = None
+        #: Whether it may be lost before it has begun, and is made again.
+        self.is_idempotent: bool = attempt.task.idempotent
         self.is_asked: bool = False
         #: Its host was asked to give it back.
         self.is_recalled: bool = False
@@ -226,7 +234,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         return given
 
     def stop(self, begun: GivenCall, grace: float) -> None:
-        """Tell the call that it is to end, and have its worker killed if it does not."""
+        """Tell the call that it is to end; if it does not, its worker is killed."""
         seconds = until_kill(grace)
         with self._lock:
             if begun.is_over or self._is_forked():
@@ -292,7 +300,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._open()
                 done.put(self._engine.findings())
             except Exception as error:  # noqa: BLE001 - it is what is to be said
-                done.put([("failed", ": ".join(said(error)))])
+                done.put([("failed", _text(error))])
 
         with self._lock:
             if self._is_closed or self._is_forked():
@@ -308,6 +316,8 @@ class Hosts(OwnedExecutor[GivenCall]):
                 for host in hosts
             ]
             waiting, coming = len(self._waiting), len(self._hosts) - len(hosts)
+        if any(status == "failed" for status, _ in found) and not hosts:
+            return found
         found += [("ok", text) for text in texts]
         how = (
             "each attempt is a task of its own"
@@ -385,7 +395,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         if len(best.given) >= slots:
             # Ahead of its turn, where no other host would come for it.
             most = 2 * slots + _AHEAD
-            if given.needs or not self._is_full() or len(best.given) >= most:
+            can_wait = not given.needs and given.is_idempotent and self._is_full()
+            if not can_wait or len(best.given) >= most:
                 return None
         return best
 
@@ -395,8 +406,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _give(self, host: Host, given: GivenCall) -> None:
         given.host = host
-        for name, amount in given.needs.items():
-            host.free[name] -= amount
+        _move(given.needs, host.free, -1)
         host.given[given.number] = given
         name = given.attempt.task_id.encode()
         assert host.connection is not None  # noqa: S101 - it is there
@@ -407,8 +417,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         """Under the lock: *host* has a call no more."""
         given = host.given.pop(number, None)
         if given is not None:
-            for name, amount in given.needs.items():
-                host.free[name] += amount
+            _move(given.needs, host.free, 1)
             given.host = None
             if not host.given:
                 host.since = time.monotonic()
@@ -512,7 +521,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 host.is_over = True
                 with self._lock:
                     self._hosts.pop(host.number, None)
-            self._failed(": ".join(said(error)), error, at_once=host is None)
+            self._failed(_text(error), error, at_once=host is None)
         finally:
             with self._lock:
                 self._starting -= 1
@@ -528,7 +537,8 @@ class Hosts(OwnedExecutor[GivenCall]):
                 return
             since = self._short_since = self._short_since or now
         if now - since > self._patience:
-            text = f"{self._engine.name} has had no place for a host in {now - since:.0f} s"
+            seconds = f"{now - since:.0f} s"
+            text = f"{self._engine.name} has had no place for a host in {seconds}"
             self._failed(text, None, at_once=True)
 
     def _arguments(self, host: Host) -> bytes:
@@ -574,7 +584,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             with self._lock:
                 self._singles.discard(given)
                 given.is_over = True
-            given.attempt.unstarted(self._trouble(given, ": ".join(said(error)), error))
+            given.attempt.unstarted(self._trouble(given, _text(error), error))
 
     def _one_ended(
         self, given: GivenCall, value: Any, error: BaseException | None
@@ -795,6 +805,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.connection.close()
             if not host.is_leaving:
                 _log.warning("taskorch: %s is lost: %s", host, visible(why))
+                self._jobs.put(partial(self._engine.abandon, host.handle))
         for given in lost:
             error: BaseException = BrokenExecutor(
                 f"the {host} of task {given.attempt.task_id} is lost: {why}"
@@ -830,11 +841,14 @@ class Hosts(OwnedExecutor[GivenCall]):
         self, given: GivenCall, why: str, error: BaseException | None
     ) -> BaseException:
         task_id = given.attempt.task_id
+        hint = error.hint if isinstance(error, TaskorchError) else ""
         failed = TaskFailedError(
             f"task {task_id} could not begin on {self._engine.name}: {why}",
             type="BrokenExecutor" if error is None else type(error).__name__,
-            hint="orch.doctor() says what the engine and its nodes are; where no node "
-            "can reach this machine, hosts=(0, 0) makes each attempt a task of its own",
+            hint=hint
+            or "orch.doctor() says what the engine and its nodes are; where "
+            "no node can reach this machine, hosts=(0, 0) makes each attempt a task of "
+            "the engine",
             task_id=task_id,
         )
         failed.__cause__ = error
@@ -878,6 +892,20 @@ def _fits(needs: Mapping[str, int], free: Mapping[str, int]) -> bool:
         amount <= free.get(name, amount if name in _ANYWHERE else 0)
         for name, amount in needs.items()
     )
+
+
+def _text(error: BaseException) -> str:
+    """What *error* says, without its hint."""
+    kind, message = said(error)
+    if isinstance(error, TaskorchError):
+        return error.message
+    return f"{kind}: {message}".removesuffix(": ")
+
+
+def _move(needs: Mapping[str, int], free: dict[str, int], sign: int) -> None:
+    for name, amount in needs.items():
+        if name in free:
+            free[name] += sign * amount
 
 
 def _load(host: Host) -> float:

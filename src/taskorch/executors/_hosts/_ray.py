@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from taskorch._visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
-from taskorch.executors._hosts._connection import versions
+from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import Engine, Place
 from taskorch.executors._hosts._host import run_host
 from taskorch.executors._hosts._single import run_single
@@ -189,14 +189,7 @@ class RayEngine(Engine):
                 text = f"node {name}: {_first_line(error)}"
                 found.append(("failed", text))
                 continue
-            text = f"node {name}: {cores:g} cores, " + ", ".join(
-                f"{what} {version}" for what, version in theirs.items()
-            )
-            if theirs == ours:
-                found.append(("ok", text))
-            else:
-                text += f", where the orchestrator has {ours}: no host can start there"
-                found.append(("failed", text))
+            found.append(compared(f"node {name}: {cores:g} cores", theirs))
         return found
 
 

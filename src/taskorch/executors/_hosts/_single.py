@@ -10,5 +10,5 @@ from taskorch.executors._remote import RemoteEnd
 
 def run_single(call: bytes) -> RemoteEnd:
     """Make *call*, which is pickled: what it returns or raises comes back as a value."""
-    made: Callable[[], RemoteEnd] = pickle.loads(call)  # noqa: S301 - from who started us
+    made: Callable[[], RemoteEnd] = pickle.loads(call)  # noqa: S301 - ours
     return made()
