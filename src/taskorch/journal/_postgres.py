@@ -41,7 +41,7 @@ from taskorch.journal._postgres_connections import (
     truth,
 )
 from taskorch.journal._scripts import Beside
-from taskorch.journal._writing import state_text
+from taskorch.journal._values import state_text
 from taskorch.model import Retention, check_count, check_seconds
 from taskorch.model._ids import id_problem
 from taskorch.protocols import Entry
