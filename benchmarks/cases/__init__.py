@@ -13,6 +13,7 @@ MODULES = (
     "backlog",
     "elastic",
     "adaptive",
+    "recovery",
     "workflows",
     "explain",
     "published",

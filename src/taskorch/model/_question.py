@@ -80,7 +80,9 @@ class Question(Wait):
             msg = f"a question is a text, not {show(text)}"
             raise InvalidTaskError(msg)
         if len(self.text) > _MAX_TEXT or not is_name(self.text):
-            msg = f"a question is one line of at most {_MAX_TEXT} characters, without a "
+            msg = (
+                f"a question is one line of at most {_MAX_TEXT} characters, without a "
+            )
             msg += "space at either end"
             raise InvalidTaskError(msg, hint="what is longer goes into details=")
         Wait.__attrs_post_init__(self)
