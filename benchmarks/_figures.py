@@ -123,9 +123,11 @@ class Goal:
     aim: float | None = None
 
     @classmethod
-    def no_less(cls, bound: float, *, aim: float | None = None) -> Goal:
-        """Demand a ratio of at least `bound`."""
-        return cls(bound, Unit.RATIO, at_least=True, aim=aim)
+    def no_less(
+        cls, bound: float, unit: Unit = Unit.RATIO, *, aim: float | None = None
+    ) -> Goal:
+        """Demand a figure of at least `bound`."""
+        return cls(bound, unit, at_least=True, aim=aim)
 
     @classmethod
     def no_more(

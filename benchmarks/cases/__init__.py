@@ -15,6 +15,7 @@ MODULES = (
     "backlog",
     "elastic",
     "adaptive",
+    "recovery",
     "workflows",
     "explain",
     "published",

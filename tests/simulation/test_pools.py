@@ -47,8 +47,10 @@ def test_what_is_hardly_more_changes_nothing():
 def test_where_all_that_was_seen_is_too_much_what_came_since_counts():
     """Ten come in ten seconds, and each takes five: that fills five slots."""
     seen = [PoolSample(10 * n, 2, 2, 9, 11 + 10 * n, 5.0) for n in range(4)]
-    backlog = 9 * 5 / 300
-    assert AgentPool(WORKER, max_agents=9).demand(seen) == pytest.approx(5 + backlog)
+    assert AgentPool(WORKER, max_agents=9).demand(seen) == pytest.approx(5)
+    # Those that wait, 9 of 5 s each, need 9 slots more to be done in 5 s.
+    pool = AgentPool(WORKER, max_agents=9, settle=5)
+    assert pool.demand(seen) == pytest.approx(0.8 * (5 + 9))
 
 
 class Nobody:

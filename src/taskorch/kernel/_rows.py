@@ -355,12 +355,14 @@ class RowExtra:
 class Record:
     """Performance of one agent at one type of task, as counted from events."""
 
-    __slots__ = ("completed", "failed", "latency_ns")
+    __slots__ = ("completed", "failed", "latency_ns", "told")
 
     def __init__(self) -> None:
         self.completed: int = 0
         self.failed: int = 0
         self.latency_ns: float = 0.0
+        #: What policies were told last: routers ask again and again.
+        self.told: Performance = Performance()
 
     def add(self, latency_ns: int) -> None:
         """Add a completed attempt that took *latency_ns*."""
@@ -372,10 +374,15 @@ class Record:
 
     def performance(self) -> Performance:
         """The counts, with the latency in seconds."""
-        latency = self.latency_ns / NS if self.completed else None
-        return Performance(self.completed, self.failed, latency)
+        told = self.told
+        if told.completed != self.completed or told.failed != self.failed:
+            latency = self.latency_ns / NS if self.completed else None
+            told = self.told = Performance(self.completed, self.failed, latency)
+        return told
 
 
+#: Of an agent that has not done any.
+_UNTRIED: Final = Performance()
 #: An end of an attempt: when, whether it was a failure, of what task, which required
 #: what.
 AttemptEnd: TypeAlias = tuple[int, bool, str, tuple[str, ...]]
@@ -1006,7 +1013,7 @@ class AgentView:
     def performance(self, task_type: str) -> Performance:
         """How well it has done at tasks of *task_type*."""
         record = self._row.records.get(task_type)
-        return Performance() if record is None else record.performance()
+        return _UNTRIED if record is None else record.performance()
 
     def __repr__(self) -> str:
         return f"<agent {self.name}: {self.running} running>"

@@ -121,10 +121,10 @@ class AgentPool:
     A driver: keeps as many agents of a template as there is work for.
 
     The load is the demand divided by the slots there are. The demand is what comes in a
-    second times what one takes, and the part of those that wait that is to be done in
-    the settling time; while no latency is known, it is all that runs and waits. If
-    tasks find no slot for three looks, what has come since then counts, and else what
-    has come in the latest minute, or in the settling time if that is shorter.
+    second times what one takes; more, if the slots that are left free so do not do in
+    the settling time what waits. While no latency is known, it is all that runs and
+    waits. If tasks find no slot for three looks, what has come since then counts, and
+    else what has come in the latest minute, or in the settling time if that is shorter.
 
     If the load is above `scale_up_threshold`, there are as many agents as bring it
     there, if that is a tenth more at least. If it is below `scale_down_threshold`,
@@ -215,15 +215,19 @@ class AgentPool:
             # More than there are slots: what counts is what has come since then.
             if last.at - since.at < _PRESSED * self.interval:
                 return last.agents * self._slots * self.scale_up_threshold
-            return _rate(since, last) * last.latency + backlog
+            return self._with(backlog, _rate(since, last) * last.latency)
         since_then = last.at - self._window
         start = next(s for s in seen if s.at >= since_then or s is last)
-        steady = _rate(start, last) * last.latency + backlog
+        steady = self._with(backlog, _rate(start, last) * last.latency)
         load = now / max(1, last.agents * self._slots)
         if load > self.scale_up_threshold:
             # Chance alone may fill them for a while: the longest look counts.
-            return _rate(seen[0], last) * last.latency + backlog
+            return self._with(backlog, _rate(seen[0], last) * last.latency)
         return max(steady if last.agents else now, float(last.running))
+
+    def _with(self, backlog: float, steady: float) -> float:
+        """Slots for what comes, and for what waits unless those that are free do it."""
+        return max(steady, self.scale_up_threshold * (steady + backlog))
 
     def _pressed_since(self, seen: list[PoolSample]) -> PoolSample | None:
         """The first of the latest samples in which all tasks did not find a slot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -72,7 +73,7 @@ class PerformanceRouter:
             return Route(name, "the only candidate", reusable=PerformanceRouter)
         total = count(len(candidates), "agent")
         pinned = task.metadata.get(PINNED) if task.metadata else None
-        if any(agent.name == pinned for agent in candidates):
+        if pinned is not None and any(agent.name == pinned for agent in candidates):
             return Route(str(pinned), f"the plan's choice of {total}")
         # A draw that is not needed would change all later ones of the same seed.
         if self.exploration and context.random.random() < self.exploration:
@@ -93,25 +94,26 @@ class PerformanceRouter:
 def _best(
     task_type: str, candidates: Sequence[AgentView]
 ) -> tuple[AgentView, Performance]:
-    records = [(agent, agent.performance(task_type)) for agent in candidates]
-    known = [done.latency for _, done in records if done.latency is not None]
-    fastest = min(known, default=0.0)
-    running = sum(agent.running for agent in candidates)
-
-    def rank(record: tuple[AgentView, Performance]) -> tuple[float, int]:
-        agent, done = record
-        return _score(agent, done, fastest, running), -agent.running
-
-    # Of equals `max` takes the first, which is the one that joined first.
-    return max(records, key=rank)
-
-
-def _score(agent: AgentView, done: Performance, fastest: float, running: int) -> float:
-    latency = fastest if done.latency is None else done.latency
-    speed = fastest / latency if latency > fastest else 1.0
-    # The attempt that is to start counts too, so that nobody is wholly busy.
-    slots = running + 1 if agent.max_concurrency is None else agent.max_concurrency
-    return done.success_rate * speed * (1 - agent.running / slots)
+    records = []
+    running, fastest = 0, math.inf
+    for agent in candidates:
+        done, runs = agent.performance(task_type), agent.running
+        running += runs
+        if done.latency is not None and done.latency < fastest:
+            fastest = done.latency
+        records.append((agent, done, runs))
+    best, best_score, fewest = records[0][:2], -1.0, 0
+    for agent, done, runs in records:
+        # The attempt that is to start counts too, so that nobody is wholly busy.
+        slots = agent.max_concurrency or running + 1
+        score = done.success_rate
+        if done.latency is not None and done.latency > fastest:
+            score *= fastest / done.latency
+        score *= 1 - runs / slots
+        # Of equals the first, which is the one that joined first.
+        if score > best_score or (score == best_score and runs < fewest):
+            best, best_score, fewest = (agent, done), score, runs
+    return best
 
 
 def _describe(done: Performance, running: int) -> str:
