@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from taskorch._managers._drivers import View
@@ -45,7 +46,7 @@ def check_driver(
     make = maker(driver, Driver)
     for case in cases(Driver, "check_driver", seed, examples, 1):
         sim = _some_simulation(case)
-        view = View(sim, lambda sim=sim: _now(sim))
+        view = View(sim, partial(_now, sim))
         one = make()
         for _ in range(_QUESTIONS):
             now = _now(sim)
