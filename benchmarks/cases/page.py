@@ -67,8 +67,6 @@ def page(run: Run) -> Iterator[Row]:
             note=f"{count:,} tasks; from the address to the counts, in Chromium",
         )
         shown = found.new_page()
-        sizes = list[int]()
-        shown.on("response", lambda answer: sizes.append(len(answer.body())))
         shown.goto(server.page)
         shown.wait_for_selector("#count-completed", timeout=120_000)
         over = threading.Event()

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
 from textwrap import indent
 from time import sleep
@@ -124,6 +125,9 @@ def _run(arguments: argparse.Namespace) -> int:
         name = "--stay" if arguments.stay else "--port"
         msg = f"{name} is about the page of the run, and none is asked for"
         raise InvalidTaskError(msg, hint=f"--page {name}")
+    if arguments.page:
+        # What it needs is missed before anything has begun.
+        import_module("taskorch.frontends.service")
     with ExitStack() as stack:
 
         def begun(orch: TaskOrchestrator, _suite: object) -> None:

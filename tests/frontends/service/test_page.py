@@ -250,6 +250,68 @@ def test_it_is_live_and_counts_what_get_stats_does(browser):
         assert service.orch.get_stats().state_machine.completed == 1_234
 
 
+#: Keeps what the server has said of each number of events.
+RECORDS = """
+const plain = window.fetch;
+window.told = {};
+window.fetch = async (...given) => {
+  const answer = await plain(...given);
+  if (String(given[0]).startsWith("/api/v1/board")) {
+    const said = await answer.clone().json();
+    (window.told[said.heard] ??= []).push(said.statistics.state_machine);
+  }
+  return answer;
+};
+"""
+SHOWN = """() => {
+  const tiles = document.querySelector(".tiles");
+  const counts = [...(tiles?.querySelectorAll("b") ?? [])].map(
+    (each) => [each.id.slice(6), Number(each.textContent.replaceAll(",", ""))]);
+  return [window.told[tiles?.dataset.heard] ?? [], Object.fromEntries(counts)];
+}"""
+
+
+def test_the_counts_are_those_of_one_moment_while_much_happens(browser):
+    over = threading.Event()
+
+    def feed(orch):
+        while not over.wait(0.01):
+            list(orch.map(int, range(20)))
+
+    with shown() as service, opened(browser, service) as page:
+        page.add_init_script(RECORDS)
+        page.reload()
+        thread = threading.Thread(target=feed, args=(service.orch,))
+        thread.start()
+        seen = set()
+        try:
+            while len(seen) < 10:
+                told, counts = page.evaluate(SHOWN)
+                assert not counts or counts in told
+                seen.add(counts.get("completed"))
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_the_keyboard_alone_leads_to_the_content_and_to_every_page(browser):
+    with shown() as service, opened(browser, service, "tasks") as page:
+        page.evaluate("document.activeElement.blur()")
+        page.reload()
+        page.wait_for_selector("main[data-shown]")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        assert page.url.endswith("#/tasks")
+        page.focus(".skip")
+        for name in ("", *PAGES[1:], "events"):
+            page.focus(".skip")
+            while page.evaluate("document.activeElement.id") != f"to-{name}":
+                page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            page.wait_for_selector(f'main[data-shown="#/{name}"]')
+
+
 def test_its_buttons_do_what_they_say(browser):
     with shown(concurrency=1) as service:
         goes = threading.Event()

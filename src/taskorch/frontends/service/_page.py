@@ -102,6 +102,9 @@ class Page:
         self._latest: dict[str, Any] = {}
         #: When that was counted, of the monotonic clock.
         self._counted = -_KEEP
+        #: How many questions there were, of so many tasks that were blocked, and when.
+        self._questions = self._blocked = 0
+        self._asked = -_KEEP
 
     def operations(self) -> list[Operation]:
         """The page's files, and what they ask for."""
@@ -195,20 +198,28 @@ class Page:
         is_same = (latest.get("board"), latest.get("heard")) == (board.name, heard)
         if is_same and monotonic() - self._counted < _KEEP:
             return latest
-        at = board.now()
+        at, stats = board.now(), orch.get_stats()
         said = {
             "board": board.name,
             "heard": heard,
             "now": at / 1e9,
             "live": self._live,
             "journal": self._journal,
-            "questions": len(orch.questions()) if self._live else 0,
-            "statistics": document(orch.get_stats()),
+            "questions": self._count_questions(orch, stats) if self._live else 0,
+            "statistics": document(stats),
             "health": document(orch.health()),
             "rates": board.rates(at),
         }
         self._latest, self._counted = said, monotonic()
         return said
+
+    def _count_questions(self, orch: Any, stats: Stats) -> int:
+        # To count them is to look through all tasks, if any is blocked.
+        blocked, now = stats.state_machine.blocked, monotonic()
+        if blocked != self._blocked or now - self._asked >= _KEEP:
+            self._blocked, self._asked = blocked, now
+            self._questions = len(orch.questions()) if blocked else 0
+        return self._questions
 
     async def _timeline(self, request: Request) -> Response:
         given = request.query_params

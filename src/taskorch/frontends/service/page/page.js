@@ -238,8 +238,11 @@ async function find(text) {
 const pause = (ms) => new Promise((go) => setTimeout(go, ms));
 
 takeToken();
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says which page is shown
+  main.focus();
+});
 addEventListener("hashchange", () => {
-  if (location.hash === "#main") return;
   if (takeToken()) dispatchEvent(new Event("token"));
   show();
   main.focus({ preventScroll: true });

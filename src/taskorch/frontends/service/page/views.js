@@ -162,9 +162,11 @@ async function overviewPage() {
   const checks = el("div");
   const keep = [tiles, causes, types, checks, full, asked, runs].map(keeper);
   let live = false;
+  let loaded = false;
   let drawnAt = 0;
   const load = async () => {
     if (!live) return;
+    loaded = true;
     const [{ workflow_ids: ids }, { alerts }] = await Promise.all([ask("/api/v1/workflows"), ask("/api/v1/alerts")]);
     const latest = ids.slice(-5).reverse();
     const all = await Promise.all(latest.map((id) => ask(`/api/v1/workflows/${encodeURIComponent(id)}`)));
@@ -174,7 +176,7 @@ async function overviewPage() {
     parts: [el("h1", {}, "Overview"), tiles, asked, el("h2", {}, "Ended, a second"), rates, ended, runs,
       ...section("Saturation", full), ...section("Failures by cause", causes), ...section("Types of tasks", types),
       ...section("Health", checks)],
-    stop: every(1000, load, () => live && !runs.firstChild),
+    stop: every(1000, load, () => live && !loaded),
     update(said) {
       live = said.live;
       const numbers = said.statistics;
