@@ -7,6 +7,7 @@ import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
@@ -15,7 +16,12 @@ import attrs
 
 from taskorch._limits import NS
 from taskorch.adaptive import Value
-from taskorch.errors import InvalidTaskError, PlanningError, TaskorchError
+from taskorch.errors import (
+    InvalidTaskError,
+    NotRunningError,
+    PlanningError,
+    TaskorchError,
+)
 from taskorch.events import (
     Event,
     TaskCompleted,
@@ -156,6 +162,8 @@ class Planner:
         self._past: dict[str, list[tuple[str, float]]] = {}
         self._pending: list[tuple[str, Chosen]] | None = None
         self._choices: Choices | None = None
+        #: Rewards that wait to be taken in: for what, the arm, and from 0 to 1.
+        self._rewards: deque[tuple[str, str, float]] = deque(maxlen=_LATEST)
         #: What attempts were seen to use of late: the type, the payload, and how much.
         self._used: deque[tuple[str, Any, dict[str, float]]] = deque(maxlen=_LATEST)
         self._cache: OrderedDict[str, tuple[dict[str, str], ExecutionPlan]] = (
@@ -669,6 +677,8 @@ class Planner:
             # Agents that differ are ours to choose, whoever orders the rest.
             found, bound = improve_agents(problem, seconds, seed, aim.value)
         elif chosen is not None and isinstance(optimizer, SearchOptimizer):
+            with self._lock:
+                self._take_rewards()
             context = _context_of(problem)
             rule = self.rules.choose(context)
             chosen.append((_RULE + context, rule))
@@ -776,7 +786,7 @@ class Planner:
         rt = self._rt
         with self._lock:
             if learns and self._choices is None:
-                self._choices = Choices(self._take_reward)
+                self._choices = Choices(self._note_reward)
                 if rt.committer is not None:
                     for fact, _ in rt.committer.journal.read(self._begin_of_past()):
                         self._choices.hear(fact)
@@ -794,39 +804,47 @@ class Planner:
         mark = (task.metadata or {}).get(MARK)
         return None if mark is None else (mark["choice"], mark["chance"])
 
-    def _take_reward(self, what: str, arm: str, value: float) -> None:
-        if what.startswith(_RULE):
-            self.rules.reward(Chosen(what.removeprefix(_RULE), arm, 1.0), value)
-        elif what in self._bandits:
-            self._bandits[what].reward(Chosen("", arm, 1.0), value)
-        else:
-            self._past.setdefault(what, []).append((arm, value))
+    def _note_reward(self, what: str, arm: str, value: float) -> None:
+        self._rewards.append((what, arm, value))
+
+    def _take_rewards(self) -> None:
+        """Let bandits hear of the rewards that have come."""
+        while self._rewards:
+            what, arm, value = self._rewards.popleft()
+            if what.startswith(_RULE):
+                self.rules.reward(Chosen(what.removeprefix(_RULE), arm, 1.0), value)
+            elif what in self._bandits:
+                self._bandits[what].reward(Chosen("", arm, 1.0), value)
+            else:
+                self._past.setdefault(what, []).append((arm, value))
+
+    # These two are called by the thread that publishes: it waits for no planning.
 
     def _heard(self, event: Event) -> None:
-        with self._lock:
-            if self._choices is None:
-                return
-            self._choices.hear(event)
+        choices = self._choices
+        if choices is not None:
+            choices.hear(event)
             if isinstance(event, TaskStarted):
-                self._choices.ended(event, self._task(event.task_id))
+                choices.ended(event, self._task(event.task_id))
 
     def _completed(self, event: Event) -> None:
         assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
         task = self._task(event.task_id) if event.usage else None
-        with self._lock:
-            if task is not None:
-                used = {name: units / _SCALE for name, units in event.usage}
-                self._used.append((task.type, task.payload, used))
-            if self._choices is None:
-                return
-            ended = self._choices.ended(event, None)
-        if ended is not None:
-            task_id, attempt, value = ended
-            row = self._rt.kernel.tasks.get(task_id)
-            if row is not None:
-                fields = task_id, attempt, value, "planner"
-                self._rt.step(
-                    lambda now: self._rt.kernel.note(
+        if task is not None:
+            used = {name: units / _SCALE for name, units in event.usage}
+            self._used.append((task.type, task.payload, used))
+        choices, rt = self._choices, self._rt
+        ended = None if choices is None else choices.ended(event, None)
+        if ended is None:
+            return
+        task_id, attempt, value = ended
+        row = rt.kernel.tasks.get(task_id)
+        if row is not None:
+            fields = task_id, attempt, value, "planner"
+            # It may have stopped since: then nobody is told.
+            with suppress(NotRunningError):
+                rt.step(
+                    lambda now: rt.kernel.note(
                         TaskRewarded, now, *fields, cargo=row.cargo
                     ),
                     keep=True,
@@ -855,8 +873,7 @@ class Planner:
         for name in plan.workflow:
             mark = (plan.workflow[name].task.metadata or {}).get(MARK)
             for what, arm in arms_of(None if mark is None else mark["choice"]):
-                with self._lock:
-                    self._take_reward(what, arm, value)
+                self._note_reward(what, arm, value)
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, dict[str, Value]]:
         """
@@ -871,8 +888,9 @@ class Planner:
         return evaluate(events)
 
     def _learn(self) -> None:
-        """Take in what was measured since."""
+        """Take in what was measured since, and what was rewarded."""
         rt = self._rt
+        self._take_rewards()
         if rt.committer is not None and not self._has_read:
             self._has_read = True
             self._read_past(rt.committer.journal)
