@@ -54,7 +54,9 @@ def one_by_one(address: str, count: int) -> Iterator[Mapping[str, float]]:
                 for _ in range(count):
                     orch.submit(noop).result()
 
-            yield {"seconds": time_once(run)}
+            began = time.process_time()
+            seconds = time_once(run)
+            yield {"seconds": seconds, "own": time.process_time() - began}
 
 
 def owner(address: str) -> Iterator[Mapping[str, float]]:
@@ -124,10 +126,14 @@ def _batches(server: postgres.Server, run: Run) -> Row:
 
 def _one_by_one(server: postgres.Server, run: Run) -> Row:
     count = run.size(300, quick=50)
+    rates, own = [], []
     with Child(one_by_one, address=server.address(), count=count) as child:
         child.sample()
         before = server.run(_FACTS)[0]
-        rates = [count / child.sample()["seconds"] for _ in range(run.pairs)]
+        for _ in range(run.pairs):
+            sample = child.sample()
+            rates.append(count / sample["seconds"])
+            own.append(sample["own"])
         after = server.run(_FACTS)[0]
     tasks = count * run.pairs
     log, table, commits = (
@@ -138,8 +144,9 @@ def _one_by_one(server: postgres.Server, run: Run) -> Row:
         what="the same, each after the one before",
         ours=speed,
         measured=speed,
-        note=f"submit and result, {count:,} tasks, {run.pairs} rounds; a task: {log:,.0f} B "
-        f"of the server's log, {table:,.0f} B of table and indexes, {commits:.1f} commits",
+        note=f"submit and result, {count:,} tasks, {run.pairs} rounds; a task: "
+        f"{sum(own) / tasks * 1e6:.0f} µs of our processor, {log:,.0f} B of the server's "
+        f"log, {table:,.0f} B of table and indexes, {commits:.1f} commits",
     )
 
 
