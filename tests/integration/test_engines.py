@@ -20,9 +20,8 @@ from tests.integration.tools import PATIENCE, eventually
 import taskorch
 from taskorch import InvalidTaskError, RetryPolicy, Task, TaskOrchestrator
 from taskorch.errors import ResultGoneError
-from taskorch.executors import dask, ray
+from taskorch.executors import RemoteValue, dask, ray
 from taskorch.executors._hosts._certificate import made_certificate
-from taskorch.executors._hosts._kept import RemoteValue
 from taskorch.testing.laws import check_attempt_executor
 
 pytestmark = [
@@ -36,11 +35,26 @@ Make = Callable[..., Any]
 
 
 @contextmanager
-def dask_made() -> Iterator[Make]:
+def cluster_of_dask(workers: int) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    library = pytest.importorskip("dask")
+    # It gives up workers that are not back in time, on a machine that is busy.
+    patient = {"distributed.deploy.lost-worker-timeout": "300s"}
+    with (
+        library.config.set(patient),
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=50,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@contextmanager
+def dask_made() -> Iterator[Make]:
+    with cluster_of_dask(2) as cluster:
         yield lambda **options: dask(cluster, **options)
 
 
@@ -70,10 +84,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 @pytest.fixture(scope="session")
 def dask_only() -> Iterator[Any]:
     """A cluster of one worker."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    with cluster_of_dask(1) as cluster:
         yield cluster
 
 
