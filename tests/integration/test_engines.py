@@ -19,7 +19,8 @@ from tests.integration.tools import PATIENCE, eventually
 
 import taskorch
 from taskorch import InvalidTaskError, RetryPolicy, Task, TaskOrchestrator
-from taskorch.executors import dask, ray
+from taskorch.errors import ResultGoneError
+from taskorch.executors import RemoteValue, dask, ray
 from taskorch.executors._hosts._certificate import made_certificate
 from taskorch.testing.laws import check_attempt_executor
 
@@ -34,11 +35,26 @@ Make = Callable[..., Any]
 
 
 @contextmanager
-def dask_made() -> Iterator[Make]:
+def cluster_of_dask(workers: int) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    library = pytest.importorskip("dask")
+    # It gives up workers that are not back in time, on a machine that is busy.
+    patient = {"distributed.deploy.lost-worker-timeout": "300s"}
+    with (
+        library.config.set(patient),
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=50,
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@contextmanager
+def dask_made() -> Iterator[Make]:
+    with cluster_of_dask(2) as cluster:
         yield lambda **options: dask(cluster, **options)
 
 
@@ -68,10 +84,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 @pytest.fixture(scope="session")
 def dask_only() -> Iterator[Any]:
     """A cluster of one worker."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
+    with cluster_of_dask(1) as cluster:
         yield cluster
 
 
@@ -301,6 +314,47 @@ def test_the_executor_of_a_client_of_dask_will_do_too(dask_only: Any) -> None:
         assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
 
 
+def measure(data: bytes) -> tuple[int, int]:
+    return len(data), os.getppid()
+
+
+def test_a_large_result_stays_with_its_host(make: Make, tmp_path: Path) -> None:
+    executor = make(keep_mb=1)
+    with TaskOrchestrator(executors={"cluster": executor, "process": 1}) as orch:
+        large = orch.submit_task(on_it(bytes, 3_000_000))
+        kept = large.result(PATIENCE)
+        assert (type(kept), kept.type) == (RemoteValue, "bytes")
+        assert 3_000_000 < kept.size < 3_000_100
+        for handle in orch.submit_tasks([on_it(measure, large) for _ in range(6)]):
+            assert handle.result(PATIENCE)[0] == 3_000_000
+        assert kept.get() == bytes(3_000_000)
+        here = Task.call(measure, large, executor="process")
+        assert orch.submit_task(here).result(PATIENCE)[0] == 3_000_000
+        assert (
+            orch.submit(lambda value: len(value.get()), large).result(60) == 3_000_000
+        )
+        host = int(kept.where.rpartition("process ")[2].split()[0])
+        os.kill(host, signal.SIGKILL)
+        eventually(lambda: host not in hosts_of(orch))
+        with pytest.raises(ResultGoneError, match="its result is lost"):
+            kept.get()
+        error = orch.submit_task(on_it(measure, large)).exception(PATIENCE)
+        assert "its host is gone" in str(error)
+
+
+def hosts_of(orch: TaskOrchestrator) -> set[int]:
+    """Process ids of the hosts that are there."""
+    found = (check.detail.partition("(process ")[2] for check in orch.doctor())
+    return {int(rest.split()[0]) for rest in found if rest}
+
+
+def test_a_journal_gets_the_value(dask_only: Any, tmp_path: Path) -> None:
+    executors = {"cluster": dask(dask_only, keep_mb=1)}
+    with TaskOrchestrator(executors=executors, journal=tmp_path / "runs.db") as orch:
+        large = orch.submit_task(on_it(bytes, 2_000_000))
+        assert large.result(PATIENCE) == bytes(2_000_000)
+
+
 @pytest.mark.parametrize(
     ("make_one", "says"),
     [
@@ -309,6 +363,7 @@ def test_the_executor_of_a_client_of_dask_will_do_too(dask_only: Any) -> None:
         (lambda: dask("tcp://x", hosts=(3, 1)), "is not how many there are"),
         (lambda: dask("tcp://x", per_host={"cpu": 1.5}), "the number of workers"),
         (lambda: dask("tcp://x", idle=0), "no number of seconds above 0"),
+        (lambda: dask("tcp://x", keep_mb=-1), "no number of MB from 0 to 256"),
         (lambda: ray(7), "the address of a cluster is a str"),
         (lambda: ray(lease="x"), "no number of seconds above 0"),
     ],

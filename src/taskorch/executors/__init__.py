@@ -15,15 +15,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskorch.executors._engines import dask as dask
     from taskorch.executors._engines import ray as ray
+    from taskorch.executors._hosts._kept import RemoteValue as RemoteValue
 
-__all__ = ("dask", "ray")
+__all__ = ("RemoteValue", "dask", "ray")
 
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
+        # When asked for.
+        if name == "RemoteValue":
+            from taskorch.executors._hosts._kept import RemoteValue  # noqa: PLC0415
+
+            return RemoteValue
         if name in __all__:
-            from taskorch.executors import _engines  # noqa: PLC0415 - when asked for
+            from taskorch.executors import _engines  # noqa: PLC0415
 
             return getattr(_engines, name)
         msg = f"module {__name__!r} has no attribute {name!r}"

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 #: Seconds after which a host with nothing to do is ended.
 _IDLE: Final = 300.0
-#: Seconds of silence after which a host is lost.
-_LEASE: Final = 10.0
+#: Seconds of silence after which a host is lost: as an agent.
+_LEASE: Final = 15.0
 #: Seconds in which a host comes, or its node, where the engine has to start one.
 _PATIENCE: Final = 120.0
+#: MB that a result may have at all.
+_MOST_MB: Final = 256
 
 
 def ray(
@@ -30,6 +32,7 @@ def ray(
     lease: float = _LEASE,
     patience: float = _PATIENCE,
     tls: tuple[str, str] | None = None,
+    keep_mb: float | None = None,
     labels: Mapping[str, str] | None = None,
     **init: Any,
 ) -> Hosts:
@@ -52,6 +55,8 @@ def ray(
         patience: Seconds in which a host must come.
         tls: Files of a certificate and its key, for hosts on other machines. None: they
             are made anew.
+        keep_mb: MB above which a result stays with its host, as a `RemoteValue`.
+            None: all come at once, as they do to an orchestrator with a journal.
         labels: What labels the nodes of hosts have.
         init: What else `ray.init` is given, such as `runtime_env`.
 
@@ -81,6 +86,7 @@ def ray(
         lease=_seconds("ray: lease", lease),
         patience=_seconds("ray: patience", patience),
         tls=tls,
+        keeps_above=None if keep_mb is None else _bytes(keep_mb),
     )
 
 
@@ -93,6 +99,7 @@ def dask(
     lease: float = _LEASE,
     patience: float = _PATIENCE,
     tls: tuple[str, str] | None = None,
+    keep_mb: float | None = None,
     **client: Any,
 ) -> Hosts:
     """
@@ -115,6 +122,7 @@ def dask(
         patience: Seconds in which a host must come.
         tls: Files of a certificate and its key, for hosts on other machines. None: they
             are made anew.
+        keep_mb: MB above which a result stays with its host: see `ray`.
         client: What else the `Client` is given that is made for an address or a
             cluster, such as `security`.
 
@@ -142,6 +150,7 @@ def dask(
         lease=_seconds("dask: lease", lease),
         patience=_seconds("dask: patience", patience),
         tls=tls,
+        keeps_above=None if keep_mb is None else _bytes(keep_mb),
     )
 
 
@@ -169,6 +178,14 @@ def _checked_hosts(what: str, value: Any) -> tuple[int, int | None]:
     msg = f"{what}: hosts={show(value)} is not how many there are"
     hint = "the least and the most: hosts=(0, 20), or (1, None)"
     raise InvalidTaskError(msg, hint=hint)
+
+
+def _bytes(megabytes: Any) -> int:
+    is_number = isinstance(megabytes, int | float) and not isinstance(megabytes, bool)
+    if not is_number or not 0 <= megabytes <= _MOST_MB:
+        msg = f"keep_mb={show(megabytes)} is no number of MB from 0 to {_MOST_MB}"
+        raise InvalidTaskError(msg, hint="keep_mb=1, or None: all results come at once")
+    return int(megabytes * 2**20)
 
 
 def _seconds(what: str, value: Any) -> float:

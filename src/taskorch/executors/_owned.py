@@ -19,7 +19,12 @@ class OwnedExecutor(AttemptExecutor[B]):
     """
 
     @abstractmethod
-    def bind(self, run_id: Callable[[], str], cores: Callable[[], int]) -> None:
+    def bind(
+        self,
+        run_id: Callable[[], str],
+        cores: Callable[[], int],
+        is_durable: Callable[[], bool],
+    ) -> None:
         """Bind it to one life of an orchestrator with *cores* cores."""
         ...
 

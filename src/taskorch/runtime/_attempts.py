@@ -116,6 +116,8 @@ class AttemptsHost(Driver, Traced, Protocol):
     run_id: str
     #: What agents try themselves when an attempt has failed; None: nothing.
     strategies: Any
+    #: What keeps facts in a journal; None: nothing does.
+    committer: Any
     threads: WorkerThreads
     waiting: Waiting
 
@@ -153,7 +155,9 @@ class Attempts:
             if isinstance(own, OwnedExecutor)
         }
         for own in self._owned.values():
-            own.bind(lambda: host.run_id, whole_cores)
+            own.bind(
+                lambda: host.run_id, whole_cores, lambda: host.committer is not None
+            )
         self._named = tuple(
             (name, own) for name, own in executors.items() if name not in self._owned
         )

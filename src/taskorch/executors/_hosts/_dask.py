@@ -166,12 +166,19 @@ class DaskEngine(Engine):
         _, message = event
         if not isinstance(message, Mapping) or message.get("action") != "remove-worker":
             return
-        where = message.get("worker")
+        self._gone(lambda where: where == message.get("worker"))
+
+    def check(self) -> None:
+        # One that has gone before it was known that something is pinned to it.
+        workers = self._workers()
+        self._gone(lambda where: where not in workers)
+
+    def _gone(self, is_it: Callable[[str], bool]) -> None:
         with self._lock:
-            gone = [task for task in self._tasks if task.where == where]
+            gone = [task for task in self._tasks if is_it(task.where)]
             self._tasks.difference_update(gone)
         for task in gone:
-            task.lost(f"its worker {where} has gone")
+            task.lost(f"its worker {task.where} has gone")
 
     def end(self, handle: Any) -> None:
         if handle is not None and self._client.status == "running":

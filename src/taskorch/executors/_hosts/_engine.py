@@ -50,7 +50,7 @@ class Engine(Protocol):
     def start(
         self, place: Place, arguments: bytes, ended: Callable[[str], object]
     ) -> Any:
-        """Start a host with *arguments*; *ended* is told why it ended, on any thread."""
+        """Start a host; *ended* is told why it ended, on any thread."""
         ...
 
     @abstractmethod
@@ -61,6 +61,10 @@ class Engine(Protocol):
     def abandon(self, handle: Any) -> None:
         """A host is lost to us, and may still run: end it, if that can be done."""
         self.end(handle)
+
+    def check(self) -> None:
+        """Look for what can never begin, since its node has gone; and tell it."""
+        return
 
     @abstractmethod
     def run_one(

@@ -26,10 +26,12 @@ from taskorch.executors._hosts._connection import (
     introduce,
     versions,
 )
+from taskorch.executors._hosts._kept import ASKS, KeptEnd
 from taskorch.executors._processes import _wire
 from taskorch.executors._processes._pool import WorkerPool
 from taskorch.executors._processes._process import Assignment, WorkerProcess
 from taskorch.executors._programs._loop import Loop
+from taskorch.executors._remote import RemoteEnd
 from taskorch.protocols import Attempt
 
 #: Seconds that the workers have at the end.
@@ -81,6 +83,8 @@ class _Workers(WorkerPool):
         self._host = host
 
     def _heard(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
+        if kind == _wire.TOLD and self._host.answers(worker, body):
+            return
         if kind in {_wire.TOLD, _wire.LOGGED}:
             attempt = cast(
                 "_Held | None", worker.assignment and worker.assignment.attempt
@@ -110,6 +114,8 @@ class _Host:
         # Guards the calls, which end on the thread of the workers.
         self._lock = threading.Lock()
         self._why = ""
+        #: Results that stay here, pickled.
+        self._kept: dict[bytes, bytes] = {}
 
     def run(self) -> str:
         stream = self._connect()
@@ -179,6 +185,10 @@ class _Host:
             self._begin(self._pool, number, rest)
         elif kind == _wire.ANSWER:
             self._pool.answer(int.from_bytes(number), rest)
+        elif kind == _wire.TAKE:
+            self.connection.send(_wire.KEPT, number, self._kept.get(number, b""))
+        elif kind == _wire.FORGET:
+            self._kept.pop(number, None)
         elif kind == _wire.LEAVE:
             self._why = rest.decode() or "the orchestrator has ended it"
         elif kind in {_wire.STOP, _wire.GIVE_BACK}:
@@ -207,6 +217,16 @@ class _Host:
     def _ended(self, why: str) -> None:
         self._why = self._why or f"the connection to the orchestrator has ended: {why}"
 
+    def answers(self, worker: WorkerProcess, body: bytes) -> bool:
+        """Whether *worker* asks for what is kept here: then it has got it."""
+        _, what, question, data = pickle.loads(body)  # noqa: S301 - our own worker
+        if what != ASKS:
+            return False
+        found = self._kept.get(pickle.loads(data))  # noqa: S301 - our own worker
+        if found is not None:
+            worker.send(_wire.ANSWER, pickle.dumps((question, None, found)))
+        return found is not None
+
     # -- what came of calls --------------------------------------------------------
 
     def _forget(self, number: bytes) -> None:
@@ -217,6 +237,12 @@ class _Host:
         self, kind: int, number: bytes, value: Any, error: BaseException | None
     ) -> None:
         self._forget(number)
+        most = self._given["most"]
+        if most is not None and type(value) is RemoteEnd and not value.raised:
+            data = value.data or b""
+            if len(data) > most:
+                self._kept[number] = data
+                value = KeptEnd(value.kind, len(data))
         try:
             body = pickle.dumps((value, error))
         except Exception as problem:  # noqa: BLE001 - whatever it is

@@ -13,6 +13,7 @@ import ssl
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
@@ -25,6 +26,7 @@ from taskorch._visible import said, visible
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
+    ResultGoneError,
     TaskFailedError,
     TaskorchError,
 )
@@ -36,6 +38,7 @@ from taskorch.executors._hosts._connection import (
     versions,
     welcome,
 )
+from taskorch.executors._hosts._kept import ASKS, KeptEnd, RemoteValue, sending_by
 from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._processes import _wire
 from taskorch.executors._processes._process import surroundings
@@ -58,6 +61,8 @@ _PID: Final = 8
 _MOST_FAILURES: Final = 3
 #: Seconds between two looks at hosts that are idle, or do not come.
 _LOOK: Final = 0.5
+#: Seconds between two looks at what the engine has not begun.
+_CHECK: Final = 2.0
 #: Seconds after which an engine that had no place is asked again.
 _PAUSE: Final = 1.0
 #: Calls beyond those for its workers that a host has, so that these need not wait.
@@ -153,6 +158,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         patience: Seconds in which a host must come.
         tls: The files of a certificate and its key. None: they are made, where hosts
             are not on this machine.
+        keeps_above: Bytes above which a result stays with its host; None: none does.
     """
 
     def __init__(
@@ -164,8 +170,15 @@ class Hosts(OwnedExecutor[GivenCall]):
         lease: float,
         patience: float,
         tls: tuple[str, str] | None,
+        keeps_above: int | None,
     ) -> None:
         self._engine = engine
+        self._keeps_above = keeps_above
+        self._is_durable: Callable[[], bool] = bool
+        #: Who waits for what hosts have kept, by its number.
+        self._takers: dict[bytes, list[Callable[[bytes], object]]] = {}
+        #: Which host has what.
+        self._keepers: dict[bytes, Host] = {}
         self._least, self._most = hosts
         self._idle, self._lease, self._patience = idle, lease, patience
         self._tls = tls
@@ -192,9 +205,15 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._certificate: str | None = None
         self._is_open = False
 
-    def bind(self, run_id: Callable[[], str], cores: Callable[[], int]) -> None:
-        """Bind the hosts to one orchestrator."""
+    def bind(
+        self,
+        run_id: Callable[[], str],
+        cores: Callable[[], int],
+        is_durable: Callable[[], bool],
+    ) -> None:
+        """Bind the hosts to one orchestrator; a durable one has results itself."""
         del cores
+        self._is_durable = is_durable
         if self._run_id is not None:
             msg = (
                 f"this executor of {self._engine.name} belongs to another orchestrator"
@@ -214,8 +233,10 @@ class Hosts(OwnedExecutor[GivenCall]):
             RuntimeError: There can be no more here.
         """
         portable = attempt.portable()
+        owner = self if self._most != 0 else None
         try:
-            call = pickled(portable, _wire.MOST_BYTES, elsewhere=True)
+            with sending_by(owner):
+                call = pickled(portable, _wire.MOST_BYTES, elsewhere=True)
         except Exception as error:
             raise unsendable(error, attempt.task_id, self._engine.name) from error
         number = next(_numbers).to_bytes(_wire.NUMBER)
@@ -554,6 +575,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 "lease": self._lease,
                 "certificate": self._certificate,
                 "run_id": run_id,
+                "most": None if self._is_durable() else self._keeps_above,
             }
         )
 
@@ -617,6 +639,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._listener.close()
 
     _is_finished = False
+    _checked_at = 0.0
 
     def _finish(self) -> None:
         for host in list(self._hosts.values()):
@@ -637,18 +660,25 @@ class Hosts(OwnedExecutor[GivenCall]):
         now = time.monotonic()
         self._loop.at(now + _LOOK, self._look)
         late: list[Host] = []
+        is_checked = now - self._checked_at < _CHECK
         with self._lock:
             there = [host for host in self._hosts.values() if host.is_there]
             spare = len(there) - self._least
+            keepers = set(self._keepers.values())
             for host in self._hosts.values():
                 if host.connection is None and now - host.since > self._patience:
                     late.append(host)
-                is_idle = host.is_there and not host.given
+                # What it keeps would go with it.
+                is_idle = host.is_there and not host.given and host not in keepers
                 if is_idle and now - host.since >= self._idle and spare > 0:
                     spare -= 1
                     self._tell_to_leave(host)
             if self._waiting and not self._is_closed:
                 self._serve()
+            coming = [h for h in self._hosts.values() if h.connection is None]
+            if (coming or self._singles) and not is_checked and self._is_open:
+                self._checked_at = now
+                self._jobs.put(self._engine.check)
         for host in late:
             text = f"{host} has not come within {self._patience:g} s"
             self._lost(host, text)
@@ -740,6 +770,10 @@ class Hosts(OwnedExecutor[GivenCall]):
         given = host.given.get(number)
         if kind == _wire.LOGGED:
             handle_record(given, rest[_PID:])
+        elif kind == _wire.KEPT:
+            self._bring(number, rest)
+        elif kind == _wire.TOLD and self._hand_on(host, rest):
+            pass
         elif kind == _wire.TOLD:
             Telling(_Worker(host, rest[:_PID]), given, rest[_PID:]).begin()
         elif kind == _wire.GIVEN_BACK:
@@ -774,10 +808,74 @@ class Hosts(OwnedExecutor[GivenCall]):
             value, error = pickle.loads(body)  # noqa: S301 - from our own host
         except Exception as problem:  # noqa: BLE001 - whatever its unpickling does
             value, error = None, problem
+        if type(value) is KeptEnd:
+            value = self._kept_by(host, number, value, given.attempt.task_id)
         if has_begun:
             given.attempt.end(value, error)
         else:
             given.attempt.unstarted(error)
+
+    # -- results that stay with their hosts ----------------------------------------
+
+    def _kept_by(
+        self, host: Host, number: bytes, end: KeptEnd, task_id: str
+    ) -> RemoteValue:
+        self._keepers[number] = host
+
+        def take() -> bytes:
+            found: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+            self._loop.call(partial(self._want, number, found.put))
+            data = found.get() if self._threads[0].is_alive() else b""
+            if data:
+                return data
+            msg = (
+                f"task {task_id} has completed, and its result is lost: {host} is gone"
+            )
+            hint = "orch.rerun_task(id) runs it again; or let results come at once: "
+            hint += "keep_mb=None"
+            raise ResultGoneError(msg, hint=hint, task_id=task_id)
+
+        value = RemoteValue(self, number, end, str(host), take)
+        weakref.finalize(value, self._give_up_value, number)
+        return value
+
+    def _give_up_value(self, number: bytes) -> None:
+        host = self._keepers.pop(number, None)
+        if host is not None and host.connection is not None:
+            host.connection.send(_wire.FORGET, number)
+
+    def _want(self, number: bytes, taker: Callable[[bytes], object]) -> None:
+        """On the loop: *taker* gets what some host keeps; nothing, if it is gone."""
+        host = self._keepers.get(number)
+        if host is None or host.is_over or host.connection is None:
+            taker(b"")
+            return
+        takers = self._takers.setdefault(number, [])
+        takers.append(taker)
+        if len(takers) == 1:
+            host.connection.send(_wire.TAKE, number)
+
+    def _bring(self, number: bytes, data: bytes) -> None:
+        for taker in self._takers.pop(number, ()):
+            taker(data)
+
+    def _hand_on(self, host: Host, told: bytes) -> bool:
+        """Whether a worker asks for what another host keeps: then it will get it."""
+        _, what, question, data = pickle.loads(told[_PID:])  # noqa: S301 - our own host
+        if what != ASKS:
+            return False
+        worker = _Worker(host, told[:_PID])
+
+        def answer(found: bytes) -> None:
+            error = None
+            if not found:
+                error = ResultGoneError("a large result is lost: its host is gone")
+            worker.send(_wire.ANSWER, pickle.dumps((question, error, found)))
+
+        self._want(pickle.loads(data), answer)  # noqa: S301 - our own host
+        return True
+
+    # -- the end of hosts ----------------------------------------------------------
 
     def _engine_ended(self, host: Host, why: str) -> None:
         """The engine says that a host has ended."""
@@ -796,6 +894,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             self._hosts.pop(host.number, None)
             lost = list(host.given.values())
+            kept = [n for n, keeper in self._keepers.items() if keeper is host]
             for given in lost:
                 given.is_over, given.host = True, None
         if host.connection is None:
@@ -806,6 +905,8 @@ class Hosts(OwnedExecutor[GivenCall]):
             if not host.is_leaving:
                 _log.warning("taskorch: %s is lost: %s", host, visible(why))
                 self._jobs.put(partial(self._engine.abandon, host.handle))
+        for number in kept:
+            self._bring(number, b"")
         for given in lost:
             error: BaseException = BrokenExecutor(
                 f"the {host} of task {given.attempt.task_id} is lost: {why}"

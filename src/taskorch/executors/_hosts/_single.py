@@ -9,6 +9,6 @@ from taskorch.executors._remote import RemoteEnd
 
 
 def run_single(call: bytes) -> RemoteEnd:
-    """Make *call*, which is pickled: what it returns or raises comes back as a value."""
+    """Make *call*, which is pickled: what comes of it is a value."""
     made: Callable[[], RemoteEnd] = pickle.loads(call)  # noqa: S301 - ours
     return made()

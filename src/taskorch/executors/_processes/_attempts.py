@@ -38,8 +38,14 @@ class Processes(OwnedExecutor["Assignment"]):
         self._making = threading.Lock()
         self._pool: WorkerPool | None = None
 
-    def bind(self, run_id: Callable[[], str], cores: Callable[[], int]) -> None:
+    def bind(
+        self,
+        run_id: Callable[[], str],
+        cores: Callable[[], int],
+        is_durable: Callable[[], bool],
+    ) -> None:
         """Bind the workers to one life of an orchestrator with *cores* cores."""
+        del is_durable
         self._run_id, self._cores = run_id, cores
 
     def begin(self, attempt: Attempt) -> Assignment:
