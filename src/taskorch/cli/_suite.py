@@ -121,13 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet and event.level >= least:
             print(line(event), flush=True)
 
-    if not arguments.page and (arguments.stay or arguments.port is not None):
-        name = "--stay" if arguments.stay else "--port"
-        msg = f"{name} is about the page of the run, and none is asked for"
-        raise InvalidTaskError(msg, hint=f"--page {name}")
-    if arguments.page:
-        # What it needs is missed before anything has begun.
-        import_module("taskorch.frontends.service")
+    _check_page(arguments)
     with ExitStack() as stack:
 
         def begun(orch: TaskOrchestrator, _suite: object) -> None:
@@ -153,6 +147,16 @@ def _run(arguments: argparse.Namespace) -> int:
                 while True:
                     sleep(SLICE)
     return OK if report.passed else FAILED
+
+
+def _check_page(arguments: argparse.Namespace) -> None:
+    """What the page of a run needs is missed before anything has begun."""
+    if arguments.page:
+        import_module("taskorch.frontends.service")
+    elif arguments.stay or arguments.port is not None:
+        name = "--stay" if arguments.stay else "--port"
+        msg = f"{name} is about the page of the run, and none is asked for"
+        raise InvalidTaskError(msg, hint=f"--page {name}")
 
 
 def _serve(orch: TaskOrchestrator, folder: Path, number: int) -> Server:
