@@ -139,9 +139,14 @@ class RefusedError(Exception):
 
     def returned_by(self, name: str) -> None:
         """Say that the value is of what the function registered for *name* returned."""
+        # Without the module: that of a script is kept by the path of its file.
+        name = name.rpartition(":")[2]
         where = f" at {self.path}" if self.path else ""
         what = f"encode of {name} returned{where} what cannot be kept"
-        self.why, self.path = f"{what}: {self.why}", ""
+        # Its own instance, for one: that is said once, however deep it went.
+        if not self.why.startswith(what):
+            self.why = f"{what}: {self.why}"
+        self.path = ""
 
 
 def _refuse(why: str, remedy: str) -> NoReturn:

@@ -405,12 +405,6 @@ def test_what_the_careful_way_refuses_is_not_taken_by_the_quick_one(task):
         document(task)
 
 
-def test_a_bare_call_takes_the_quick_way():
-    for task in (Task.call(double), Task.call(double, 1, "é"), Task.call(len, id="t")):
-        assert _codec._bare_call(task) == text_of(task)
-    assert _codec._bare_call(Task.call(double, idempotency_key="k")) is None
-
-
 def test_a_function_that_was_replaced_in_its_module_is_refused_at_once(monkeypatch):
     """However often it was kept before."""
     task = Task.call(double)

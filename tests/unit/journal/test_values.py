@@ -701,6 +701,19 @@ def test_a_subclass_is_registered_by_itself():
     assert type(back(Derived(1))) is Derived
 
 
+def test_an_instance_whose_function_returns_it_is_refused_in_a_sentence():
+    class Own:
+        pass
+
+    register(Own, lambda made: made, lambda kept: kept, name="own")
+    with pytest.raises(InvalidTaskError) as caught:
+        document([Own()])
+    assert caught.value.message == (
+        "result[0]: encode of own returned what cannot be kept: it is nested more than "
+        "100 deep, or contains itself; the journal cannot keep it"
+    )
+
+
 def test_what_is_registered_comes_before_what_a_class_is():
     @dataclasses.dataclass
     class Local:
