@@ -148,11 +148,16 @@ def _run(arguments: argparse.Namespace) -> int:
         print(_summary(report))
         print(f"{folder / 'report.html'} has it all", flush=True)
         if arguments.stay:
-            print("the page stays until Ctrl-C", flush=True)
-            with suppress(KeyboardInterrupt):
-                while True:
-                    sleep(SLICE)
+            _stay()
     return OK if report.passed else FAILED
+
+
+def _stay() -> None:
+    """Let the page be there until Ctrl-C."""
+    print("the page stays until Ctrl-C", flush=True)
+    with suppress(KeyboardInterrupt):
+        while True:
+            sleep(SLICE)
 
 
 def _serve(orch: TaskOrchestrator, folder: Path, number: int) -> Server:
