@@ -142,10 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(_summary(report))
         print(f"{folder / 'report.html'} has it all", flush=True)
         if arguments.stay:
-            print("the page stays until Ctrl-C", flush=True)
-            with suppress(KeyboardInterrupt):
-                while True:
-                    sleep(SLICE)
+            _stay()
     return OK if report.passed else FAILED
 
 
@@ -157,6 +154,14 @@ def _check_page(arguments: argparse.Namespace) -> None:
         name = "--stay" if arguments.stay else "--port"
         msg = f"{name} is about the page of the run, and none is asked for"
         raise InvalidTaskError(msg, hint=f"--page {name}")
+
+
+def _stay() -> None:
+    """Let the page be there until Ctrl-C."""
+    print("the page stays until Ctrl-C", flush=True)
+    with suppress(KeyboardInterrupt):
+        while True:
+            sleep(SLICE)
 
 
 def _serve(orch: TaskOrchestrator, folder: Path, number: int) -> Server:
