@@ -20,7 +20,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from taskorch._visible import said, visible
 from taskorch.errors import (
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from taskorch.executors._hosts._engine import Engine, Place
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _numbers = itertools.count(1)
 _PID: Final = 8
@@ -315,6 +317,8 @@ class Hosts(OwnedExecutor[GivenCall]):
     def findings(self) -> Iterable[tuple[str, str]]:
         """What is to be said of the engine, its nodes and the hosts."""
         done: queue.SimpleQueue[Sequence[tuple[str, str]]] = queue.SimpleQueue()
+        ended: Sequence[tuple[str, str]]
+        ended = [("failed", "its hosts were ended with their orchestrator")]
 
         def ask() -> None:
             try:
@@ -325,11 +329,11 @@ class Hosts(OwnedExecutor[GivenCall]):
 
         with self._lock:
             if self._is_closed or self._is_forked():
-                return [("failed", "its hosts were ended with their orchestrator")]
+                return ended
             if not self._threads:
                 self._launch()
         self._jobs.put(ask)
-        found = list(done.get())
+        found = [*_answer(done, self._threads[1], ended)]
         with self._lock:
             hosts = [host for host in self._hosts.values() if host.is_there]
             texts = [
@@ -825,8 +829,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         def take() -> bytes:
             found: queue.SimpleQueue[bytes] = queue.SimpleQueue()
             self._loop.call(partial(self._want, number, found.put))
-            data = found.get() if self._threads[0].is_alive() else b""
-            if data:
+            if data := _answer(found, self._threads[0], b""):
                 return data
             msg = (
                 f"task {task_id} has completed, and its result is lost: {host} is gone"
@@ -1001,6 +1004,16 @@ def _text(error: BaseException) -> str:
     if isinstance(error, TaskorchError):
         return error.message
     return f"{kind}: {message}".removesuffix(": ")
+
+
+def _answer(found: queue.SimpleQueue[T], thread: threading.Thread, nothing: T) -> T:
+    """What *thread* puts into *found*; *nothing* if it has ended."""
+    while True:
+        try:
+            return found.get(timeout=_LOOK)
+        except queue.Empty:
+            if not thread.is_alive():
+                return nothing
 
 
 def _move(needs: Mapping[str, int], free: dict[str, int], sign: int) -> None:

@@ -32,8 +32,9 @@ class RemoteValue:
     A large result, which is still where it was made.
 
     Among the arguments of a task on the same executor the value takes its place. It
-    goes to another host if need be, and nowhere on the one that has it. All others call
-    `get`. It is gone with its host, and given up with the last `RemoteValue`.
+    goes to another host if need be, and nowhere on the one that has it. Functions on
+    threads call `get`, and it goes to no other process. It is gone with its host, and
+    given up with the last `RemoteValue`.
 
     Attributes:
         type: The type of the value.
@@ -71,7 +72,8 @@ class RemoteValue:
     def __reduce__(self) -> tuple[Any, ...]:
         if getattr(_sending, "owner", None) is self._owner:
             return brought, (self._number,)
-        return pickle.loads, (self._take(),)
+        msg = "a RemoteValue goes to tasks on its own executor, and to no other process"
+        raise TypeError(msg)
 
 
 @contextmanager
