@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from logging.handlers import QueueHandler
@@ -11,7 +13,6 @@ from queue import Queue
 import pytest
 from tests.telemetry.tools import Tracing
 
-import taskorch
 from taskorch import Task, TaskOrchestrator, Workflow, current_context
 from taskorch.errors import InvalidTaskError
 from taskorch.logs import ContextFilter, TaskLogs, add_context, log_context
@@ -250,10 +251,21 @@ def test_bounds_are_numbers_from_1(bad):
 
 
 def test_the_library_configures_no_logger():
-    for name, logger in logging.Logger.manager.loggerDict.items():
-        if name.partition(".")[0] == taskorch.__name__ and isinstance(
-            logger, logging.Logger
-        ):
-            assert logger.handlers == [], name
-            assert logger.level == logging.NOTSET, name
-            assert logger.propagate, name
+    """In a process of its own, since commands that ran in this one may have."""
+    code = """if True:
+        import logging
+        from taskorch import TaskOrchestrator
+        with TaskOrchestrator() as orch:
+            orch.submit(print, "done").result()
+        loggers = logging.Logger.manager.loggerDict
+        ours = [loggers[name] for name in loggers if name.startswith("taskorch")]
+        for logger in ours:
+            if isinstance(logger, logging.Logger):
+                assert (logger.handlers, logger.level) == ([], logging.NOTSET), logger
+                assert logger.propagate, logger
+        print(any(isinstance(each, logging.Logger) for each in ours))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["done", "True"]

@@ -89,6 +89,8 @@ _WHAT_NOW: Final[Mapping[int | None, str]] = {
     errno.ENFILE: "raise the limit of open files: ulimit -n",
 }
 
+_SILENT: Final = logging.NullHandler()
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     journal: str | None = None
     # Each command says in its own words what it leaves; a handler of somebody's own
     # hears of it all the same.
-    logging.getLogger("taskorch.runtime._lifecycle").addHandler(logging.NullHandler())
+    logging.getLogger("taskorch.runtime._lifecycle").addHandler(_SILENT)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What it has no letter for is shown as Python writes it.
