@@ -11,6 +11,7 @@ from taskorch.errors import (
     AgentProgramError,
     AttemptLostError,
     InvalidTaskError,
+    InvalidTransitionError,
     UnknownAgentError,
 )
 from taskorch.model import Breaker, Capability
@@ -254,3 +255,14 @@ def test_one_that_has_gone_is_unknown(orch):
         orch.agents.drain("one")
     with pytest.raises(UnknownAgentError):
         orch.agents.health("one")
+
+
+def test_one_that_is_to_go_gets_no_work_again(orch):
+    orch.agents.template("lines", executor="lines", start=LINES, capabilities=["l"])
+    orch.agents.spawn("lines", {"id": "one"})
+    handle = orch.submit_task(Task("t", "sleep", requires=["l"]))
+    until(lambda: orch.agents.get("one").workload)
+    orch.agents.terminate("one", grace=600)
+    with pytest.raises(InvalidTransitionError, match="was terminated"):
+        orch.agents.drain("one", on=False)
+    handle.cancel()

@@ -13,7 +13,7 @@ from taskorch.errors import (
     UnknownAgentError,
 )
 from taskorch.events import LateResultIgnored
-from taskorch.kernel import past_of
+from taskorch.kernel import GOING, past_of
 from taskorch.model import (
     Agent,
     AgentHealth,
@@ -186,9 +186,14 @@ class AgentManager:
 
         Raises:
             UnknownAgentError: There is none of this id, or it has not joined yet.
+            InvalidTransitionError: It was terminated, and is to go.
         """
         rt = self._rt
-        if self._fleet.row(agent_id) is None:
+        row = self._fleet.row(agent_id)
+        if row is not None and row.draining == GOING:
+            msg = f"agent {agent_id!r} was terminated, and goes when it has no work"
+            raise InvalidTransitionError(msg, hint="spawn another one")
+        if row is None:
             msg = f"agent {agent_id!r} has not joined yet"
             raise UnknownAgentError(msg, hint="orch.agents.terminate(…) ends it")
         why = (str(reason).strip() or "it is drained") if on else ""
