@@ -266,3 +266,12 @@ def test_one_that_is_to_go_gets_no_work_again(orch):
     with pytest.raises(InvalidTransitionError, match="was terminated"):
         orch.agents.drain("one", on=False)
     handle.cancel()
+
+
+def test_there_is_one_pool_of_a_template(orch):
+    orch.agents.template("tester", capabilities=["test"], handler=do)
+    orch.agents.pool("tester", max_agents=2)
+    with pytest.raises(InvalidTaskError, match=r"max_agents=2.*drivers\.remove"):
+        orch.agents.pool("tester", max_agents=3)
+    assert orch.drivers.remove("pool/tester")
+    assert orch.agents.pool("tester", max_agents=3).max_agents == 3

@@ -274,6 +274,12 @@ class AgentManager:
         from taskorch.policies import AgentPool  # noqa: PLC0415 - when needed
 
         fleet = self._fleet
+        if fleet.pools.get(type) is not None and (
+            fleet.pools[type].name in self._orch.drivers.list()
+        ):
+            msg = f"there is a pool of agents {type!r} already: {fleet.pools[type]}"
+            hint = f"orch.drivers.remove('pool/{type}') ends it; its agents stay"
+            raise InvalidTaskError(msg, hint=hint)
         pool = AgentPool(
             fleet.template_named(type),
             min_agents=min_agents,
