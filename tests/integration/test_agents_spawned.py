@@ -11,6 +11,7 @@ from taskorch.errors import (
     AgentProgramError,
     AttemptLostError,
     InvalidTaskError,
+    InvalidTransitionError,
     UnknownAgentError,
 )
 from taskorch.model import Breaker, Capability
@@ -254,3 +255,23 @@ def test_one_that_has_gone_is_unknown(orch):
         orch.agents.drain("one")
     with pytest.raises(UnknownAgentError):
         orch.agents.health("one")
+
+
+def test_one_that_is_to_go_gets_no_work_again(orch):
+    orch.agents.template("lines", executor="lines", start=LINES, capabilities=["l"])
+    orch.agents.spawn("lines", {"id": "one"})
+    handle = orch.submit_task(Task("t", "sleep", requires=["l"]))
+    until(lambda: orch.agents.get("one").workload)
+    orch.agents.terminate("one", grace=600)
+    with pytest.raises(InvalidTransitionError, match="was terminated"):
+        orch.agents.drain("one", on=False)
+    handle.cancel()
+
+
+def test_there_is_one_pool_of_a_template(orch):
+    orch.agents.template("tester", capabilities=["test"], handler=do)
+    orch.agents.pool("tester", max_agents=2)
+    with pytest.raises(InvalidTaskError, match=r"max_agents=2.*drivers\.remove"):
+        orch.agents.pool("tester", max_agents=3)
+    assert orch.drivers.remove("pool/tester")
+    assert orch.agents.pool("tester", max_agents=3).max_agents == 3

@@ -275,7 +275,16 @@ def test_a_question_in_a_document() -> None:
         ({"question": "x?", "quorum": 0}, "tasks.q.question", "quorum"),
         ({"question": "", "due": 3}, "tasks.q.question", "a question is a text"),
         ({"question": "x?", "due": "soon"}, "tasks.q.question", "due: seconds"),
-        ({"question": "x?", "default": "z"}, "tasks.q.question", "default: 'z'"),
+        (
+            {"question": "x?", "default": "z", "due": 1},
+            "tasks.q.question",
+            "default: 'z'",
+        ),
+        (
+            {"question": "x?", "default": "approve"},
+            "tasks.q.question",
+            "there is no due",
+        ),
     ],
 )
 def test_a_question_that_a_document_says_wrongly(

@@ -54,6 +54,9 @@ def test_commands_of_the_workload_are_not_all_refused():
     runs = [explore(seed, faults=Faults.none()) for seed in range(12)]
     names = {event.agent.name for run in runs for event in run.events if is_join(event)}
     assert {"a", "b", "c", "d", "n1", "n2"} <= names
+    kinds = {type(event).__name__ for run in runs for event in run.events}
+    assert {"AgentDraining", "AgentTripped", "AgentProbed"} <= kinds
+    assert {"QuestionAnswered", "AnswerRefused"} <= kinds
 
 
 def is_join(event):

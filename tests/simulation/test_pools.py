@@ -3,7 +3,7 @@
 import pytest
 
 from taskorch import RetryPolicy, Task
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import AnswerRefusedError, InvalidTaskError
 from taskorch.model import AgentTemplate, Breaker
 from taskorch.policies import AgentPool, PoolSample
 from taskorch.testing import Faults, Outcome, Simulation
@@ -227,6 +227,37 @@ def test_breakers_hold_the_guarantees_under_faults(seed):
         Breaker(failures=2, open=0.2), 2, tasks=60, seed=seed, faults=Faults()
     )
     assert failed <= 60
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_pool_holds_the_guarantees_under_faults(seed):
+    """The orchestrator dies, attempts are lost; its agents are those that it has."""
+    sim = Simulation(seed, unknown_capability="wait", faults=Faults())
+    sim.work("t", 20)
+    sim.drivers.add(AgentPool(WORKER, min_agents=1, max_agents=4, settle=60))
+    for at in range(0, 120, 4):
+        sim.at(at, lambda: sim.submit_task(Task("t", requires=["x"], retry=RETRY)))
+    sim.run(900)
+    assert sim.get_stats().state_machine.queued == 0
+    there = [n for n, agent in sim.get_stats().agents.items() if not agent.lost]
+    assert [name for name in there if name != "local"] == ["worker-1"]
+
+
+def test_an_answer_in_virtual_time():
+    sim = Simulation(1, unknown_capability="wait")
+    ask = Task.question("go on?", id="q", who=("ada", "bob"), quorum=2, due=60)
+    sim.submit_task(ask)
+    sim.run(1)
+    assert not sim.answer("q", "approve", by="ada")
+    with pytest.raises(AnswerRefusedError, match="ada has answered before"):
+        sim.answer("q", "approve", by="ada")
+    sim.run(61)
+    assert sim.get_task_status("q").state == "failed"
+    with pytest.raises(AnswerRefusedError, match="too late"):
+        sim.answer("q", "approve", by="bob")
+    sim.submit_task(Task("t", id="t"))
+    with pytest.raises(InvalidTaskError, match="no question"):
+        sim.answer("t", "approve", by="bob")
 
 
 def test_samples_of_a_clock_that_was_set_back_count_no_more():

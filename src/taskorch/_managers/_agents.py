@@ -13,7 +13,7 @@ from taskorch.errors import (
     UnknownAgentError,
 )
 from taskorch.events import LateResultIgnored
-from taskorch.kernel import past_of
+from taskorch.kernel import GOING, past_of
 from taskorch.model import (
     Agent,
     AgentHealth,
@@ -186,9 +186,14 @@ class AgentManager:
 
         Raises:
             UnknownAgentError: There is none of this id, or it has not joined yet.
+            InvalidTransitionError: It was terminated, and is to go.
         """
         rt = self._rt
-        if self._fleet.row(agent_id) is None:
+        row = self._fleet.row(agent_id)
+        if row is not None and row.draining == GOING:
+            msg = f"agent {agent_id!r} was terminated, and goes when it has no work"
+            raise InvalidTransitionError(msg, hint="spawn another one")
+        if row is None:
             msg = f"agent {agent_id!r} has not joined yet"
             raise UnknownAgentError(msg, hint="orch.agents.terminate(…) ends it")
         why = (str(reason).strip() or "it is drained") if on else ""
@@ -269,6 +274,12 @@ class AgentManager:
         from taskorch.policies import AgentPool  # noqa: PLC0415 - when needed
 
         fleet = self._fleet
+        if fleet.pools.get(type) is not None and (
+            fleet.pools[type].name in self._orch.drivers.list()
+        ):
+            msg = f"there is a pool of agents {type!r} already: {fleet.pools[type]}"
+            hint = f"orch.drivers.remove('pool/{type}') ends it; its agents stay"
+            raise InvalidTaskError(msg, hint=hint)
         pool = AgentPool(
             fleet.template_named(type),
             min_agents=min_agents,

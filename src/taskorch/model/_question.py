@@ -185,6 +185,9 @@ def to_question(
         excluded = tuple(asked_by if n == REQUESTER else n for n in excluded)
     otherwise: Any = RAISE
     if default is not None:
+        if due is None:
+            msg = "default: it is for when nobody decides in time, and there is no due"
+            raise InvalidTaskError(msg, hint="due=3600")
         if default not in choices:
             msg = f"default: {show(default)} is none of {', '.join(choices)}"
             raise InvalidTaskError(msg)

@@ -74,7 +74,8 @@ def class_of(word: str) -> str:
     if name is None:
         near = nearest(plain, (*CLASSES, *_ALIASES))
         msg = f"{word!r} is no class of failures"
-        raise InvalidTaskError(msg, hint=f"{near or 'one of ' + ', '.join(CLASSES)}")
+        hint = f"did you mean {near!r}?" if near else f"one of {', '.join(CLASSES)}"
+        raise InvalidTaskError(msg, hint=hint)
     return name
 
 

@@ -23,6 +23,7 @@ from taskorch._managers import (
 from taskorch._orchestrator import SpelledOut
 from taskorch._settings import SIMULATED, Settings, SimulatedSettings
 from taskorch.errors import (
+    AnswerRefusedError,
     InvalidTaskError,
     UnknownAgentError,
     UnknownTaskError,
@@ -58,11 +59,13 @@ from taskorch.model import (
     check_id,
     check_seconds,
 )
+from taskorch.model._question import question_of
 from taskorch.model._show import show
 from taskorch.protocols import Entry
 from taskorch.runtime import _listing, _reports
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
+from taskorch.runtime._questions import vote
 from taskorch.runtime._work import Work, task_of
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._life import Life
@@ -597,6 +600,32 @@ class Simulation:
             return life.kernel.decide(row, verdict, now, reason)
 
         return self._control(task_id, act)
+
+    def answer(self, task_id: str, choice: str, *, by: str, note: str = "") -> bool:
+        """
+        Answer a question; whether that decided it: see `TaskOrchestrator.answer`.
+
+        Raises:
+            AnswerRefusedError: It does not count.
+            InvalidTaskError: The task is no question.
+        """
+        refused: list[AnswerRefusedError] = []
+
+        def act(_: Life, row: Any, now: int) -> bool:
+            question = question_of(task_of(row).payload)
+            if question is None:
+                msg = f"task {task_id} is no question"
+                raise InvalidTaskError(msg, task_id=task_id)
+            done = vote(self._runtime, row, question, choice, by, note, None, now)
+            if isinstance(done, AnswerRefusedError):
+                refused.append(done)
+                return False
+            return done
+
+        decided = self._control(task_id, act)
+        if refused:
+            raise refused[0]
+        return decided
 
     def emit(self, name: str, payload: Any = None, *, keep: float = KEEP_EVENTS) -> int:
         """

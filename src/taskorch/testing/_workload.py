@@ -12,10 +12,11 @@ from typing import Any, Final, Literal, TypeAlias
 import attrs
 
 from taskorch.errors import UsageError
-from taskorch.kernel import Claim
+from taskorch.kernel import GOING, Claim
 from taskorch.model import (
     TERMINAL,
     AtLeast,
+    Breaker,
     Elastic,
     Join,
     OnParentFailure,
@@ -338,6 +339,7 @@ class Workload:
             self._change_pools(steps)
         if random.random() < 0.5:  # noqa: PLR2004 - in the others, none ever comes
             self._reach_checkpoints(steps)
+        self._look_after(steps)
 
     def _change_pools(self, steps: int) -> None:
         """
@@ -373,6 +375,64 @@ class Workload:
             when = random.random() * end
             self.commands.append(Command(number, when, kind, f"{name} {amount}", act))
         self.commands.sort(key=lambda command: command.at)
+
+    def _look_after(self, steps: int) -> None:
+        """
+        Plan what those do who look after agents, and who are asked.
+
+        Agents have breakers, are drained, get work again, and go; people answer, or are
+        silent. All of it is drawn beside the rest, which stays what it is.
+        """
+        random = Random(f"look after {self._simulation.seed}")  # noqa: S311 - repeated
+        if random.random() < 0.5:  # noqa: PLR2004 - in half of all worlds
+            return
+        simulation, end = self._simulation, self.end
+        for number in range(random.choice([0, 2])):
+            simulation.agent(
+                f"w{number}",
+                capabilities={"x", "y"},
+                breaker=Breaker(failures=random.choice([1, 2]), open=self._pace),
+                lease=random.choice([None, 20 * self._pace]),
+                work=random.choice([None, Outcome(0.0, error=OSError("no disk"))]),
+            )
+        made: list[tuple[str, str, Callable[[], object]]] = []
+        for number in range(max(1, steps // 6)):
+            name = random.choice(["a", "b", "c", "w0", "w1"])
+            act: Callable[[], object] = partial(self._drain_one, name, on=True)
+            made.append(("drain", name, act))
+            made.append(("undrain", name, partial(self._drain_one, name, on=False)))
+            task_id = f"q{number}"
+            due = random.choice([None, self._pace, 30 * self._pace])
+            question = Task.question(
+                "go on?",
+                id=task_id,
+                options=("yes", "no", "later"),
+                quorum=random.choice([1, 2]),
+                due=due,
+                default=None if due is None else random.choice([None, "later"]),
+            )
+            made.append(("ask", task_id, partial(simulation.submit_tasks, [question])))
+            for by in random.sample(["ada", "bob", "cy"], random.choice([0, 1, 3])):
+                choice = random.choice(["yes", "yes", "no", "later"])
+                answer = partial(simulation.answer, task_id, choice, by=by)
+                made.append(("answer", f"{task_id} {choice} {by}", answer))
+        if random.random() < 0.3:  # noqa: PLR2004 - some
+            made.append(("terminate", "w1", partial(simulation.terminate, "w1")))
+        for number, (kind, detail, act) in enumerate(made, 4 * steps):
+            when = random.random() * end
+            self.commands.append(Command(number, when, kind, detail, act))
+        self.commands.sort(key=lambda command: command.at)
+
+    def _drain_one(self, name: str, *, on: bool) -> None:
+        """An agent gets no new work, or does again, if it is there and stays."""
+
+        def act() -> None:
+            life = self._simulation.world.life
+            row = None if life is None else life.kernel.agents.get(name)
+            if life is not None and row is not None and row.draining != GOING:
+                life.kernel.drain(name, "repair" if on else "", life.now())
+
+        self._simulation.world.do(act)
 
     def _bound(self, quota: Quota) -> None:
         """A type of task may have more or less at once than before."""

@@ -80,7 +80,7 @@ class Fleet:
                 body=_DRAIN,
                 is_body_needed=False,
                 answer=CHANGED,
-                refuses=(404,),
+                refuses=(404, 409),
             ),
             Operation(
                 *("POST", f"{one}/terminate", "terminate_agent"),
