@@ -18,10 +18,10 @@ import attrs
 
 from taskorch.errors import InternalError
 from taskorch.events import (
+    TASK_ID,
     EventEmitted,
     Fact,
     ResultRemembered,
-    TASK_ID,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
