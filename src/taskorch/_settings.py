@@ -246,7 +246,9 @@ def _executors(what: str, value: object) -> dict[str, AttemptExecutor[Any]]:
 
 #: What is checked with the others of its sort, as it is used.
 _PART: Final = Kind(lambda _, value: value)
-_JOURNAL: Final = Kind(_journal, Written("the path of a file, or `postgresql://…`", '"runs.db"', (str,)))
+_JOURNAL: Final = Kind(
+    _journal, Written("the path of a file, or `postgresql://…`", '"runs.db"', (str,))
+)
 _MEGABYTES: Final = Kind(
     _megabytes, Written(f"a number from 0 to {MAX_KEPT_MB:,}", "32", (int, float))
 )
