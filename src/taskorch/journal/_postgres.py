@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from itertools import groupby
 from operator import itemgetter, lt
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, LiteralString, NoReturn
 
 from taskorch.errors import (
     InvalidTaskError,
@@ -760,16 +760,16 @@ class PostgresJournal(EncodingJournal):
         """A connection, and what is said of the partition; None: there is none yet."""
         with self._speaking("read") as db:
             if self._id is None:
-                has = db.execute(sql.HAS_LAYOUT).fetchone()[0]  # type: ignore[index]
-                if has:
+                there = None
+                if db.execute(sql.HAS_LAYOUT).fetchone()[0]:  # type: ignore[index]
                     self._check_layout(db)
                     there = db.execute(sql.OWNER, (self.partition,)).fetchone()
-                if not has or there is None:
+                if there is None:
                     yield None
                     return
             yield db, self._look(db)
 
-    def _ask(self, question: str, *values: Any) -> list[Any]:
+    def _ask(self, question: LiteralString, *values: Any) -> list[Any]:
         """The rows that answer *question*, which is asked of the partition first."""
         with self._asking() as found:
             if found is None:

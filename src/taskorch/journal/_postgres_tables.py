@@ -17,7 +17,7 @@ statement needs is in it, or in rows.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, LiteralString
 
 #: The number of the layout that is written.
 LAYOUT: Final = 1
@@ -28,7 +28,7 @@ _RARE: Final = (
 )
 
 #: What makes the tables; within one transaction.
-MAKE: Final = (
+MAKE: Final[tuple[LiteralString, ...]] = (
     f"SELECT pg_advisory_xact_lock({_MAKING})",
     "CREATE SCHEMA IF NOT EXISTS taskorch",
     "CREATE TABLE IF NOT EXISTS taskorch.layout (version integer NOT NULL)",
