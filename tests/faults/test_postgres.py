@@ -8,14 +8,18 @@ common; here one row says who owns all, and each write is fenced by it.
 
 import os
 import random
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 from tests.faults import ledger, postgres_lives
 from tests.faults.tools import Process
-from tests.postgres import Cutter, Server, find_binaries, new_server
+from tests.postgres import SOCKET, Cutter, Server, find_binaries, new_server
 from tests.unit.journal.test_postgres import (
     append_when_possible,
     facts,
@@ -79,7 +83,10 @@ def orchestrator(address, **options):
 
 
 def test_another_takes_over_from_a_killed_owner_and_runs_what_ran(folder):
-    """A task that somebody "is doing" who is dead: it runs, with no sweep to wait for."""
+    """
+    A task that somebody "is doing" who is dead runs, with no sweep to wait for; and what
+    comes between two steps, the second of which was not begun, too.
+    """
     with Process(postgres_lives.hold, folder) as owner:
         assert owner.line() == "ready"
         os.kill(owner.pid, signal.SIGKILL)
@@ -185,25 +192,6 @@ def test_a_reader_of_the_owner_before_runs_nothing_of_what_it_saw(postgres):
     assert JournalReader(address).get_task_status("t").state == "cancelled"
 
 
-def test_between_two_steps_nothing_is_lost(postgres):
-    """An owner dies when one step is kept, and the next one is not begun."""
-    address = postgres.address()
-    first = PostgresJournal(address)
-    with TaskOrchestrator(journal=first) as orch:
-        orch.submit_task(Task.call(str, 1, id="a")).result()
-        last = first.last
-        orch.submit_task(Task.call(len, "xx", id="b", after=["a"])).result()
-    assert last
-    # As if it had died there: all that came after is not in the table.
-    journal = PostgresJournal(address)
-    journal.claim()
-    kept = [fact.seq for fact, _ in journal.read() if fact.seq <= last]
-    journal.close()
-    with orchestrator(address) as orch:
-        assert orch.handle("b").result(60) == 2
-    assert kept
-
-
 def test_a_partition_that_is_held_up_holds_up_no_other(postgres):
     """Each is taken over by itself, whatever is with the others."""
     held, free = postgres.address(), postgres.address()
@@ -282,6 +270,39 @@ def test_a_full_disk_degrades_it_until_there_is_room(postgres):
         postgres.run("DROP TRIGGER fail ON taskorch.facts", database="full_disk")
         wait_until(lambda: orch.health().status == "ok")
         assert orch.handle("waits").result(60) == "2"
+
+
+def test_behind_a_pgbouncer_each_transaction_may_have_another_session(postgres):
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("no pgbouncer here")
+    with tempfile.TemporaryDirectory(prefix="taskorch-pgb-") as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "ini").write_text(
+            f"[databases]\n* = host={postgres.folder} user=postgres\n[pgbouncer]\n"
+            f"unix_socket_dir = {folder}\nlisten_port = 5432\nauth_type = any\n"
+            "pool_mode = transaction\ndefault_pool_size = 3\nmin_pool_size = 3\n"
+            "server_round_robin = 1\n"
+        )
+        bouncer = subprocess.Popen(
+            [program, "-q", folder / "ini"], user=postgres.user, cwd="/"
+        )
+        try:
+            wait_until((folder / SOCKET).exists)
+            address = postgres.address().replace(str(postgres.folder), name)
+            for _ in range(2):
+                with TaskOrchestrator(journal=address) as orch:
+                    tasks = [Task.call(abs, -n, id=f"t/{n}") for n in range(50)]
+                    handles = orch.submit_tasks(tasks)
+                    assert [handle.result(60) for handle in handles] == [*range(50)]
+                    assert [orch.submit(abs, -n).result(60) for n in range(9)]
+            with closing(PostgresJournal(address, durability="process")) as journal:
+                epoch = journal.claim()
+                journal.append(epoch, facts(journal.last + 1))
+        finally:
+            bouncer.terminate()
+            bouncer.wait()
 
 
 def test_a_replica_that_lagged_is_refused(postgres):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from itertools import groupby
 from operator import itemgetter, lt
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, LiteralString, NoReturn
 
 from taskorch.errors import (
     InvalidTaskError,
@@ -523,7 +523,7 @@ class PostgresJournal(EncodingJournal):
         """
         self._check_owner(epoch)
         with self._mine_locked() as (db, _):
-            count = db.execute(sql.FORGET, (self._id, _names(ids))).rowcount
+            count = db.execute(sql.FORGET, (_names(ids), self._id)).rowcount
             if count:
                 db.execute(sql.NOTE_FORGOTTEN, (count, self._id))
                 # They name tasks that are gone.
@@ -595,7 +595,7 @@ class PostgresJournal(EncodingJournal):
         with self._asking() as found:
             if found is None:
                 return
-            asked = self._id, _names(ids), min(until, _MOST)
+            asked = _names(ids), self._id, min(until, _MOST)
             rows = found[0].execute(sql.ABOUT, asked).fetchall()
             with self._beside:
                 entries = _codec.entries([row[1:] for row in rows])
@@ -613,8 +613,11 @@ class PostgresJournal(EncodingJournal):
     def ends(self, ids: Collection[str]) -> dict[str, str]:
         """See `DurableJournal.ends`."""
         names = {_codec.column(task_id): task_id for task_id in ids}
-        found = self._ask(sql.ENDS, list(names))
-        return {names[name]: kind for name, kind in found}
+        with self._asking() as found:
+            if found is None:
+                return {}
+            rows = found[0].execute(sql.ENDS, (list(names), self._id)).fetchall()
+        return {names[name]: kind for name, kind in rows}
 
     def ids(self, prefix: str) -> list[str]:
         """See `DurableJournal.ids`."""
@@ -757,16 +760,16 @@ class PostgresJournal(EncodingJournal):
         """A connection, and what is said of the partition; None: there is none yet."""
         with self._speaking("read") as db:
             if self._id is None:
-                has = db.execute(sql.HAS_LAYOUT).fetchone()[0]  # type: ignore[index]
-                if has:
+                there = None
+                if db.execute(sql.HAS_LAYOUT).fetchone()[0]:  # type: ignore[index]
                     self._check_layout(db)
                     there = db.execute(sql.OWNER, (self.partition,)).fetchone()
-                if not has or there is None:
+                if there is None:
                     yield None
                     return
             yield db, self._look(db)
 
-    def _ask(self, question: str, *values: Any) -> list[Any]:
+    def _ask(self, question: LiteralString, *values: Any) -> list[Any]:
         """The rows that answer *question*, which is asked of the partition first."""
         with self._asking() as found:
             if found is None:

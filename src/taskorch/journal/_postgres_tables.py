@@ -17,7 +17,7 @@ statement needs is in it, or in rows.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, LiteralString
 
 #: The number of the layout that is written.
 LAYOUT: Final = 1
@@ -28,7 +28,7 @@ _RARE: Final = (
 )
 
 #: What makes the tables; within one transaction.
-MAKE: Final = (
+MAKE: Final[tuple[LiteralString, ...]] = (
     f"SELECT pg_advisory_xact_lock({_MAKING})",
     "CREATE SCHEMA IF NOT EXISTS taskorch",
     "CREATE TABLE IF NOT EXISTS taskorch.layout (version integer NOT NULL)",
@@ -183,7 +183,10 @@ DROP_OLD: Final = """
         ORDER BY seq DESC LIMIT 2
     )
 """
-FORGET: Final = "DELETE FROM taskorch.facts WHERE partition = %s AND task_id = ANY(%s)"
+FORGET: Final = """
+    DELETE FROM taskorch.facts USING unnest(%s::text[]) AS asked (name)
+    WHERE partition = %s AND task_id = name
+"""
 NOTE_FORGOTTEN: Final = """
     UPDATE taskorch.partitions SET facts = facts - %s WHERE id = %s
 """
@@ -195,16 +198,27 @@ _FACTS: Final = """
     SELECT upto, seq, kind, at_ns, coalesce(task_id, ''), body, coalesce(doc, '')
     FROM taskorch.facts WHERE partition = %s
 """
+#: Those of some ids, each by the index: `= ANY` would leave that to a planner, which
+#: may read all of a table of which it has no statistics yet.
+_OF_IDS: Final = """
+    SELECT facts.*
+    FROM (SELECT DISTINCT unnest(%s::text[]) AS name) AS asked,
+    LATERAL (SELECT * FROM taskorch.facts WHERE partition = %s AND task_id = name
+    OFFSET 0) AS facts
+"""
 READ: Final = f"{_FACTS} AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s"
 GROUP: Final = f"{_FACTS} AND upto = %s AND seq >= %s ORDER BY seq"
-ABOUT: Final = f"{_FACTS} AND task_id = ANY(%s) AND seq <= %s ORDER BY seq"
+ABOUT: Final = f"""
+    SELECT upto, seq, kind, at_ns, task_id, body, coalesce(doc, '')
+    FROM ({_OF_IDS}) AS found WHERE seq <= %s ORDER BY seq
+"""  # noqa: S608 - of our own words
 LATEST_OF: Final = f"""
     {_FACTS} AND kind = %s AND {_RARE} ORDER BY seq DESC LIMIT 1
 """
-ENDS: Final = """
-    SELECT task_id, kind FROM taskorch.facts WHERE partition = %s AND task_id = ANY(%s)
-    AND kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') ORDER BY seq
-"""
+ENDS: Final = f"""
+    SELECT task_id, kind FROM ({_OF_IDS}) AS found
+    WHERE kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') ORDER BY seq
+"""  # noqa: S608 - of our own words
 ENDS_BY_TIME: Final = """
     SELECT at_ns / %s, kind, count(*) FROM taskorch.facts WHERE partition = %s
     AND kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') GROUP BY 1, 2
