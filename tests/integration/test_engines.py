@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.integration import fifteen
+from tests.integration.on_engines import measure, note, set_version, spin
 from tests.integration.tools import PATIENCE, eventually
 
 import taskorch
@@ -109,20 +110,6 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def spin(file: str) -> None:
-    """A loop in C, which nothing but the end of its process ends."""
-    Path(file).write_text(f"{os.getpid()} {os.getppid()}")
-    pow(3, 1 << 300_000, 1 << 3_000_000)
-
-
-def note(folder: str) -> tuple[int, int]:
-    """Note that an attempt has begun; wait until there is a file "go"."""
-    Path(folder, f"{os.getpid()}-{time.monotonic_ns()}").write_text(str(os.getppid()))
-    while not Path(folder, "go").exists():
-        time.sleep(0.01)
-    return os.getpid(), os.getppid()
-
-
 def written(file: Path) -> list[int]:
     eventually(lambda: file.exists() and len(file.read_text().split()) == 2)
     return [int(word) for word in file.read_text().split()]
@@ -204,7 +191,9 @@ def test_a_host_that_stands_still_is_lost_after_its_lease(
 
 SCRIPT = """
 import sys, time
-from tests.integration.test_engines import Task, TaskOrchestrator, dask, spin
+from taskorch import Task, TaskOrchestrator
+from taskorch.executors import dask
+from tests.integration.on_engines import spin
 
 with TaskOrchestrator(executors={"cluster": dask(sys.argv[1])}) as orch:
     orch.submit_task(Task.call(spin, sys.argv[2], executor="cluster"))
@@ -239,10 +228,6 @@ def test_another_version_on_a_node_is_refused_by_name(dask_only: Any) -> None:
                 assert {check.status for check in found} == {"failed"}
         finally:
             client.run(set_version, taskorch.__version__)
-
-
-def set_version(version: str) -> None:
-    taskorch.__version__ = version
 
 
 def test_an_address_of_nothing_is_said_to_be_one() -> None:
@@ -312,10 +297,6 @@ def test_the_executor_of_a_client_of_dask_will_do_too(dask_only: Any) -> None:
         TaskOrchestrator(executors={"cluster": own}) as orch,
     ):
         assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
-
-
-def measure(data: bytes) -> tuple[int, int]:
-    return len(data), os.getppid()
 
 
 def test_a_large_result_stays_with_its_host(make: Make, tmp_path: Path) -> None:
