@@ -174,13 +174,13 @@ def test_what_a_killed_host_had_is_made_again_elsewhere(
 def test_a_host_that_stands_still_is_lost_after_its_lease(
     make: Make, tmp_path: Path
 ) -> None:
-    with TaskOrchestrator(executors={"cluster": make(lease=2)}) as orch:
+    with TaskOrchestrator(executors={"cluster": make(lease=4)}) as orch:
         handle = orch.submit_task(on_it(note, str(tmp_path)))
         eventually(lambda: any(file.read_text() for file in tmp_path.iterdir()))
         host = int(next(tmp_path.iterdir()).read_text())
         os.kill(host, signal.SIGSTOP)
         try:
-            eventually(lambda: len(list(tmp_path.iterdir())) == 2)
+            eventually(lambda: len(list(tmp_path.iterdir())) >= 2)
             (tmp_path / "go").touch()
             assert handle.result(PATIENCE)[1] != host
         finally:
@@ -207,8 +207,10 @@ def test_of_an_orchestrator_that_was_killed_nothing_is_left(
     path = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, "-c", SCRIPT, dask_only.scheduler_address, str(file)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as killed:
-        worker, host = written(file)
-        killed.kill()
+        try:
+            worker, host = written(file)
+        finally:
+            killed.kill()
     eventually(lambda: not is_alive(worker))
     # The worker of Dask itself goes on, and is there for others.
     assert is_alive(host)
