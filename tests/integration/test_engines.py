@@ -149,6 +149,7 @@ def test_a_loop_in_c_is_ended_and_its_slot_is_free(make: Make, tmp_path: Path) -
         assert not is_alive(worker)
 
 
+@pytest.mark.slow
 def test_what_a_killed_host_had_is_made_again_elsewhere(
     make: Make, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_what_a_killed_host_had_is_made_again_elsewhere(
         assert 5 <= begun <= sum(attempts)
 
 
+@pytest.mark.slow
 def test_a_host_that_stands_still_is_lost_after_its_lease(
     make: Make, tmp_path: Path
 ) -> None:
@@ -300,6 +302,7 @@ def test_the_executor_of_a_client_of_dask_will_do_too(dask_only: Any) -> None:
         assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
 
 
+@pytest.mark.slow
 def test_a_large_result_stays_with_its_host(make: Make, tmp_path: Path) -> None:
     executor = make(keep_mb=1)
     with TaskOrchestrator(executors={"cluster": executor, "process": 1}) as orch:
