@@ -91,7 +91,7 @@ def on_dask() -> int:
     from taskorch.executors import dask
 
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
     ) as cluster:
         return on_cluster(dask(cluster))  # or dask("tls://scheduler:8786")
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.integration import fifteen
+from tests.integration.on_engines import measure, note, set_version, spin
 from tests.integration.tools import PATIENCE, eventually
 
 import taskorch
@@ -109,20 +109,6 @@ def is_alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def spin(file: str) -> None:
-    """A loop in C, which nothing but the end of its process ends."""
-    Path(file).write_text(f"{os.getpid()} {os.getppid()}")
-    pow(3, 1 << 300_000, 1 << 3_000_000)
-
-
-def note(folder: str) -> tuple[int, int]:
-    """Note that an attempt has begun; wait until there is a file "go"."""
-    Path(folder, f"{os.getpid()}-{time.monotonic_ns()}").write_text(str(os.getppid()))
-    while not Path(folder, "go").exists():
-        time.sleep(0.01)
-    return os.getpid(), os.getppid()
-
-
 def written(file: Path) -> list[int]:
     eventually(lambda: file.exists() and len(file.read_text().split()) == 2)
     return [int(word) for word in file.read_text().split()]
@@ -163,6 +149,7 @@ def test_a_loop_in_c_is_ended_and_its_slot_is_free(make: Make, tmp_path: Path) -
         assert not is_alive(worker)
 
 
+@pytest.mark.slow
 def test_what_a_killed_host_had_is_made_again_elsewhere(
     make: Make, tmp_path: Path
 ) -> None:
@@ -185,16 +172,17 @@ def test_what_a_killed_host_had_is_made_again_elsewhere(
         assert 5 <= begun <= sum(attempts)
 
 
+@pytest.mark.slow
 def test_a_host_that_stands_still_is_lost_after_its_lease(
     make: Make, tmp_path: Path
 ) -> None:
-    with TaskOrchestrator(executors={"cluster": make(lease=2)}) as orch:
+    with TaskOrchestrator(executors={"cluster": make(lease=4)}) as orch:
         handle = orch.submit_task(on_it(note, str(tmp_path)))
         eventually(lambda: any(file.read_text() for file in tmp_path.iterdir()))
         host = int(next(tmp_path.iterdir()).read_text())
         os.kill(host, signal.SIGSTOP)
         try:
-            eventually(lambda: len(list(tmp_path.iterdir())) == 2)
+            eventually(lambda: len(list(tmp_path.iterdir())) >= 2)
             (tmp_path / "go").touch()
             assert handle.result(PATIENCE)[1] != host
         finally:
@@ -204,7 +192,9 @@ def test_a_host_that_stands_still_is_lost_after_its_lease(
 
 SCRIPT = """
 import sys, time
-from tests.integration.test_engines import Task, TaskOrchestrator, dask, spin
+from taskorch import Task, TaskOrchestrator
+from taskorch.executors import dask
+from tests.integration.on_engines import spin
 
 with TaskOrchestrator(executors={"cluster": dask(sys.argv[1])}) as orch:
     orch.submit_task(Task.call(spin, sys.argv[2], executor="cluster"))
@@ -219,8 +209,10 @@ def test_of_an_orchestrator_that_was_killed_nothing_is_left(
     path = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, "-c", SCRIPT, dask_only.scheduler_address, str(file)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as killed:
-        worker, host = written(file)
-        killed.kill()
+        try:
+            worker, host = written(file)
+        finally:
+            killed.kill()
     eventually(lambda: not is_alive(worker))
     # The worker of Dask itself goes on, and is there for others.
     assert is_alive(host)
@@ -239,10 +231,6 @@ def test_another_version_on_a_node_is_refused_by_name(dask_only: Any) -> None:
                 assert {check.status for check in found} == {"failed"}
         finally:
             client.run(set_version, taskorch.__version__)
-
-
-def set_version(version: str) -> None:
-    taskorch.__version__ = version
 
 
 def test_an_address_of_nothing_is_said_to_be_one() -> None:
@@ -314,10 +302,7 @@ def test_the_executor_of_a_client_of_dask_will_do_too(dask_only: Any) -> None:
         assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
 
 
-def measure(data: bytes) -> tuple[int, int]:
-    return len(data), os.getppid()
-
-
+@pytest.mark.slow
 def test_a_large_result_stays_with_its_host(make: Make, tmp_path: Path) -> None:
     executor = make(keep_mb=1)
     with TaskOrchestrator(executors={"cluster": executor, "process": 1}) as orch:

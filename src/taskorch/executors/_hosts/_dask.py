@@ -108,10 +108,11 @@ class DaskEngine(Engine):
         for where, info in workers.items():
             if where in used or info.get("status", "running") != "running":
                 continue
-            amounts = dict(self._per_host or {"cpu": info["nthreads"] * _ONE})
+            threads: int = info["nthreads"] * _ONE
+            amounts = dict(self._per_host or {"cpu": threads})
             for name, much in info["resources"].items():
                 amounts.setdefault(name.lower(), round(much * _ONE))
-            slots = max(1, amounts.get("cpu", info["nthreads"] * _ONE) // _ONE)
+            slots = max(1, amounts.get("cpu", threads) // _ONE)
             return Place(slots, where, amounts)
         self._scale(len(used) + 1, len(workers))
         return None

@@ -94,16 +94,24 @@ class RayEngine(Engine):
         return {"cpu": max(1, min(filter(None, cores), default=1)) * _ONE}
 
     def place(self, taken: Sequence[Any]) -> Place | None:
-        del taken
         wanted = self._wanted()
         request = _request(wanted)
         if not self._may_wait:
             self._refuse_if_too_large(request)
+            # What is available is known a moment later: ours are counted besides.
+            if len(taken) >= self._most(_flat(request)):
+                return None
             free = self._ray.available_resources()
             if any(free.get(name, 0) < much for name, much in _flat(request).items()):
                 return None
         cpu = wanted.get("cpu", _ONE)
         return Place(max(1, cpu // _ONE), "", wanted)
+
+    def _most(self, flat: Mapping[str, float]) -> int:
+        """How many hosts there can be on all nodes that are there."""
+        nodes = [node["Resources"] for node in self._nodes()]
+        wanted = [(name, much) for name, much in flat.items() if much]
+        return sum(min(int(n.get(k, 0) // much) for k, much in wanted) for n in nodes)
 
     def _refuse_if_too_large(self, request: Mapping[str, Any]) -> None:
         flat = _flat(request)
