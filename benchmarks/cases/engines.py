@@ -91,7 +91,7 @@ def on_dask(run: Run) -> Iterator[Row]:
 
     with (
         LocalCluster(
-            n_workers=_WORKERS, threads_per_worker=2, dashboard_address=None
+            n_workers=_WORKERS, threads_per_worker=2, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):
