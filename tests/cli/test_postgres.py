@@ -62,7 +62,7 @@ def test_a_run_goes_on_where_it_was(postgres, tmp_path, capsys):
         words = ["run", tmp_path / "kept_there.py", "--journal", address]
         assert taskorch(capsys, *words)[::2] == (0, "")
         forget(tmp_path)
-    (found,) = told(taskorch(capsys, "inspect", address, "p", "--json")[1])
+    (found,) = told(taskorch(capsys, "inspect", address, "kept_there/p", "--json")[1])
     assert (found["attempts"], found["result"]) == (1, 32)
 
 

@@ -12,7 +12,10 @@ from taskorch.kernel import Kernel, KernelConfig
 
 SOURCES = Path(taskorch.__file__).parent
 #: What a driver takes and empties, and what it plugs in when it makes a kernel.
-ITS_OWN = {"dropped", "effects", "sink", "starts", "touched", "hand_over", "points"}
+ITS_OWN = {
+    *("dropped", "effects", "hand_over", "learns", "points", "sink", "starts"),
+    "touched",
+}
 CHANGES = {"add", "append", "clear", "extend", "pop", "remove", "setdefault", "update"}
 
 

@@ -107,6 +107,6 @@ def test_the_readme_names_every_extra_and_all_has_the_others():
     assert rows.pop("all")
     brought = {extra: set(row.lower().split(", ")) for extra, row in rows.items()}
     assert brought == {
-        extra: {re.split(r"[\[><=;]", name)[0] for name in names}
+        extra: {re.split("[><=;]", name)[0] for name in names}
         for extra, names in extras.items()
     }

@@ -50,9 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--journal",
-        type=Path,
-        metavar="FILE",
-        help="a journal, to look at: also while its owner runs",
+        metavar="JOURNAL",
+        help="to look at, also while its owner runs: runs.db, or postgresql://…",
     )
     parser.add_argument(
         "--config",
@@ -106,16 +105,15 @@ def _serve_journal(args: argparse.Namespace) -> int:
 
     _refuse_for_suites(args, "a journal")
     token, made = token_of(args)
-    app = recorded_app(
-        JournalReader(args.journal), token=token, journal=str(args.journal)
-    )
+    name = without_password(args.journal)
+    app = recorded_app(JournalReader(args.journal), token=token, journal=name)
     asked = threading.Event()
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         serve(app, port=_PORT if args.port is None else args.port) as server,
     ):
         server.token = token if made else None
-        print(f"{without_password(args.journal)}: {server.url}")
+        print(f"{name}: {server.url}")
         print(f"page: {server.page}", flush=True)
         while not asked.wait(SLICE):
             pass

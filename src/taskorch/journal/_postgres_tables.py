@@ -21,21 +21,21 @@ from typing import Final, LiteralString
 
 #: The number of the layout that is written.
 LAYOUT: Final = 1
-#: Held while the tables are made, of several that do so at once: "tsko".
-_MAKING: Final = 0x74736B6F
 _RARE: Final = (
     "kind <> 'TaskSubmitted' AND kind <> 'TaskStarted' AND kind <> 'TaskCompleted'"
 )
 
 #: What makes the tables; within one transaction.
 MAKE: Final[tuple[LiteralString, ...]] = (
-    f"SELECT pg_advisory_xact_lock({_MAKING})",
+    # Held while the tables are made, of several that do so at once: "tsko".
+    "SELECT pg_advisory_xact_lock(1953721199)",
     "CREATE SCHEMA IF NOT EXISTS taskorch",
     "CREATE TABLE IF NOT EXISTS taskorch.layout (version integer NOT NULL)",
-    f"""
-    INSERT INTO taskorch.layout SELECT {LAYOUT}
+    # The number is LAYOUT.
+    """
+    INSERT INTO taskorch.layout SELECT 1
     WHERE NOT EXISTS (SELECT FROM taskorch.layout)
-    """,  # noqa: S608 - of our own words
+    """,
     # Most of a page is left free: each commit writes a row of it anew, in its place.
     """
     CREATE TABLE IF NOT EXISTS taskorch.partitions (
