@@ -312,3 +312,11 @@ def logs_later(path: str) -> None:
         _LOG.info("after the end")
 
     threading.Thread(target=late, daemon=True).start()
+
+
+def works(fails: bool) -> int:
+    """Some hundredths of a second of processor."""
+    total = sum(n * n for n in range(300_000))
+    if fails:
+        raise ValueError("no")
+    return total

@@ -47,6 +47,20 @@ def pid_of(orch: TaskOrchestrator, handle: Any) -> Any:
     return orch.get_task_status(handle.task_id).progress
 
 
+def test_what_an_attempt_used_is_told() -> None:
+    seen: dict[str, Any] = {}
+    with TaskOrchestrator(executors=ONE) as orch:
+        for signal_ in (orch.signals.task_completed, orch.signals.task_failed):
+            signal_.connect(
+                lambda event: seen.update({event.task_id: dict(event.usage)}),
+                weak=False,
+            )
+        for fails in (False, True):
+            orch.submit_task(in_worker(in_workers.works, fails, id=str(fails)))
+        assert orch.wait(PATIENCE)
+    assert all(seen[name]["cpu_seconds"] > 0 for name in ("False", "True"))
+
+
 # -- the same code as on threads -----------------------------------------------------
 
 

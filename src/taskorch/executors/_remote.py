@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -175,6 +176,8 @@ class RemoteEnd:
     traceback: str = ""
     #: What it returned is larger than what may come back.
     is_too_large: bool = False
+    #: Seconds of processor that its thread took there, pickling included.
+    cpu_seconds: float | None = None
 
 
 def remote_call(
@@ -187,6 +190,7 @@ def remote_call(
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> RemoteEnd:
     """In the other process: whatever comes of the call can be sent back."""
+    begin = time.thread_time()
     try:
         value = fn(*args)
     except BaseException as error:  # noqa: BLE001 - it is the caller's
@@ -197,10 +201,13 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> RemoteEnd:
             kind=type(error).__name__,
             message=_said(error),
             traceback="".join(_lines(error))[-_MOST_SAID:],
+            cpu_seconds=time.thread_time() - begin,
         )
     kind = type(value).__name__
     try:
-        return RemoteEnd(pickled(value), raised=False, kind=kind)
+        data = pickled(value)
+        used = time.thread_time() - begin
+        return RemoteEnd(data, raised=False, kind=kind, cpu_seconds=used)
     except BaseException as error:  # noqa: BLE001 - whatever its __reduce__ does
         return RemoteEnd(
             None,

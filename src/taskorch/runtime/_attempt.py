@@ -15,7 +15,7 @@ import attrs
 from taskorch.errors import AttemptInterrupted
 from taskorch.executors._ends import is_no_room, unawaited
 from taskorch.executors._remote import RemoteEnd, end_of, remote_call
-from taskorch.model import NO_RETRY, Program, Task
+from taskorch.model import NO_RETRY, Program, ProgramResult, Task, Units
 from taskorch.protocols import Attempt as AnyAttempt
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime._arguments import resolved
@@ -37,6 +37,10 @@ from taskorch.runtime._work import (
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
     from taskorch.runtime._memo import Memo
+
+
+#: Seconds of processor in another process that are told; less is of no use to anybody.
+_NOTED: Final = 0.001
 
 
 class Runner(Protocol):
@@ -217,6 +221,7 @@ class Attempt:
         if self.is_over:
             return
         self.is_over = True
+        used = usage_of(value)
         if isinstance(value, RemoteEnd):
             value, error = end_of(value, self.task_id)
         rt = self._rt
@@ -229,7 +234,7 @@ class Attempt:
         elif name and not isinstance(error, AttemptInterrupted):
             rt.notices.executor_works(name)
         try:
-            rt.finish(self._row, self.number, self._work, value, error)
+            rt.finish(self._row, self.number, self._work, value, error, used)
         finally:
             # As in `run`.
             del self, value, error
@@ -257,6 +262,19 @@ class Attempt:
         end, row, number = self._rt.kernel.end_attempt, self._row, self.number
         described = "InvalidTaskError", why_unresolvable(self._work)
         self._rt.step(lambda now: end(row, number, "gone", now, None, described))
+
+
+def usage_of(result: object) -> Units:
+    """What was seen to be used for *result*: of a program, or in another process."""
+    said: tuple[tuple[str, float | None], ...]
+    if type(result) is ProgramResult:
+        said = (("cpu_seconds", result.cpu_seconds), ("memory_mb", result.memory_mb))
+    elif type(result) is RemoteEnd and (result.cpu_seconds or 0) >= _NOTED:
+        said = (("cpu_seconds", result.cpu_seconds),)
+    else:
+        return ()
+    # In millionths, as all that the kernel knows.
+    return tuple([(name, int(much * 1e6)) for name, much in said if much is not None])
 
 
 class _Gone(AttemptExecutor[None]):

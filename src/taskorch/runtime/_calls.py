@@ -32,7 +32,6 @@ from taskorch.model import (
     NO_RETRY,
     TERMINAL,
     Call,
-    ProgramResult,
     Task,
     TaskState,
     Units,
@@ -44,7 +43,7 @@ from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
 from taskorch.runtime import _intake, _returned
 from taskorch.runtime._arguments import resolved
-from taskorch.runtime._attempt import Attempt
+from taskorch.runtime._attempt import Attempt, usage_of
 from taskorch.runtime._attempts import Attempts, outcome_of
 from taskorch.runtime._committer import Committer, Keeps
 from taskorch.runtime._documents import document_of_end
@@ -578,17 +577,14 @@ def _rest(rt: CallHost, worker: Worker) -> None:
         rt._idle.append(worker)
 
 
-def usage_of(result: object) -> Units:
-    """What a program was seen to use, as far as *result* is its."""
-    if type(result) is not ProgramResult:
-        return ()
-    said = (("cpu_seconds", result.cpu_seconds), ("memory_mb", result.memory_mb))
-    # In millionths, as all that the kernel knows.
-    return tuple([(name, int(much * 1e6)) for name, much in said if much is not None])
-
-
 def end_badly(
-    rt: CallHost, row: TaskRow, attempt: int, work: Work, error: BaseException, now: int
+    rt: CallHost,
+    row: TaskRow,
+    attempt: int,
+    work: Work,
+    error: BaseException,
+    now: int,
+    used: Units = (),
 ) -> None:
     """Under the lock: the attempt raised *error*."""
     control = None if work._extra is None else work._extra.control
@@ -611,7 +607,7 @@ def end_badly(
     ):
         work._error = seen
     # A retry policy names what is raised, not what it is wrapped in for callers.
-    used = usage_of(getattr(error, "result", None))
+    used = used or usage_of(getattr(error, "result", None))
     counts = rt.kernel.end_attempt(row, attempt, outcome, now, error, described, used)
     if outcome == "failed":
         if not counts:
@@ -628,8 +624,9 @@ def finish(  # noqa: C901, PLR0912 - one call less for each
     work: Work,
     value: Any,
     error: BaseException | None,
+    used: Units = (),
 ) -> None:
-    """End an attempt, on any thread but a worker."""
+    """End an attempt, which was seen to use *used*, on any thread but a worker."""
     try:
         if isinstance(value, Work):
             adopt_result_of(rt, row, attempt, work, value)
@@ -651,7 +648,7 @@ def finish(  # noqa: C901, PLR0912 - one call less for each
             if error is None:
                 if row.attempt == attempt and row.state not in TERMINAL:
                     work._value = value
-                used = usage_of(value)
+                used = used or usage_of(value)
                 if used:
                     counts = rt.kernel.end_attempt(
                         row, attempt, "completed", now, usage=used
@@ -661,7 +658,7 @@ def finish(  # noqa: C901, PLR0912 - one call less for each
                 if not counts:
                     keep_late(work, attempt, value)
             else:
-                end_badly(rt, row, attempt, work, error, now)
+                end_badly(rt, row, attempt, work, error, now, used)
             detach_control(work, attempt)
             if weight and row.state in TERMINAL:
                 rt.weights.note(row, weight)

@@ -16,6 +16,7 @@ import attrs
 from taskorch.errors import InternalError, JournalError
 from taskorch.executors._threads import Worker
 from taskorch.kernel import Kernel, TaskRow
+from taskorch.model import Units
 from taskorch.runtime._work import Control, Work
 
 
@@ -68,7 +69,8 @@ class Finishes(Protocol):
         work: Work,
         value: Any,
         error: BaseException | None,
+        used: Units = (),
         /,
     ) -> None:
-        """End an attempt, on any thread but a worker."""
+        """End an attempt, which was seen to use *used*, on any thread but a worker."""
         ...

@@ -298,9 +298,12 @@ class WorkerPool:
     def _heard(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
         assignment = worker.assignment
         if kind == _wire.RETURNED:
-            begin = 1 + body[0]
-            name, data = body[1:begin].decode(errors="replace"), body[begin:]
-            self._next(worker, RemoteEnd(data, raised=False, kind=name))
+            before = _wire.RETURNED_BEFORE
+            used, length = before.unpack_from(body)
+            begin = before.size + length
+            name = body[before.size : begin].decode(errors="replace")
+            end = RemoteEnd(body[begin:], raised=False, kind=name, cpu_seconds=used)
+            self._next(worker, end)
         elif kind == _wire.END:
             self._hear_end(worker, body)
         elif kind == _wire.READY:

@@ -27,6 +27,9 @@ TAKE, FORGET = 8, 9
 #: what it returned, or that it could not be read; what a task says through its context;
 #: what it logs.
 READY, END, RETURNED, UNREADABLE, TOLD, LOGGED = 11, 12, 13, 14, 15, 16
+#: Before what a call returned: its seconds of processor, and the bytes of its type's
+#: name, which follow.
+RETURNED_BEFORE: Final = struct.Struct("<dB")
 #: From a host: that a call is given back, and could not be begun.
 GIVEN_BACK, UNSTARTED = 17, 18
 #: What it has kept; nothing, if it has not.

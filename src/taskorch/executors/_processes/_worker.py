@@ -118,9 +118,10 @@ class _Worker:
         try:
             end = made()
             if type(end) is RemoteEnd and end.data is not None and not end.raised:
-                # Mostly: the rest of it is its type.
+                # Mostly: the rest of it is its time and its type.
                 kind = end.kind.encode()[:255]
-                self._say(_wire.RETURNED, bytes((len(kind),)), kind, end.data)
+                rest = _wire.RETURNED_BEFORE.pack(end.cpu_seconds or 0, len(kind))
+                self._say(_wire.RETURNED, rest, kind, end.data)
                 return
             end = pickle.dumps(end)
         except BaseException as error:  # noqa: BLE001 - whatever it returned
