@@ -53,11 +53,12 @@ class Server:
 
     def __init__(self, binaries, **options):
         self.folder = Path(tempfile.mkdtemp(prefix="taskorch-pg-"))
-        self.user = None
-        if os.geteuid() == 0:
-            self.user = "nobody"
-            os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
+        self.user = "nobody" if os.geteuid() == 0 else None
         self.binaries = self._reachable(binaries)
+        (self.folder / "log").touch()
+        if self.user is not None:
+            # What is made there later is its own: root may not have the right.
+            os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
         self.data = self.folder / "data"
         self.options = OPTIONS | options
         self._shepherd = None
