@@ -9,7 +9,8 @@ import shutil
 import sys
 import threading
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 
 import pytest
 from tests.frontends.service import suites
@@ -65,6 +66,24 @@ def test_the_page_is_small():
     with shown() as service:
         paths = ("/", "/page/page.js", "/page/views.js", "/page/page.css")
         assert sum(len(service.send("GET", path).body) for path in paths) < 150_000
+
+
+def test_a_page_that_asks_on_does_not_hold_up_the_end_of_its_server(caplog):
+    with shown() as service:
+        boards = [service.get("/api/v1/board")]
+
+        def ask_on():
+            with suppress(OSError, HTTPException):
+                while True:
+                    asked = "/api/v1/board?wait=20&after={heard}&board={board}"
+                    boards.append(service.get(asked.format(**boards[-1])))
+
+        page = threading.Thread(target=ask_on)
+        page.start()
+        assert service.orch.submit(int).result(PATIENCE) == 0
+        eventually(lambda: len(boards) > 1)
+    page.join(PATIENCE)
+    assert [record.message for record in caplog.records if record.exc_info] == []
 
 
 def test_what_it_counts_is_what_get_stats_says():

@@ -179,11 +179,12 @@ class Page:
         wait = seconds(given, "wait", _MAX_WAIT) or 0.0
         board = self._board()
         is_known = given.get("board", board.name) == board.name
-        if after is not None and wait and is_known and after == board.heard:
+        is_new = after != board.heard or board.is_closed
+        if after is not None and wait and is_known and not is_new:
             waiter = Waiter()
             board.followers.add(waiter)
             try:
-                if after == board.heard:
+                if after == board.heard and not board.is_closed:
                     await waiter.wait(wait)
             finally:
                 board.followers.discard(waiter)
