@@ -192,6 +192,7 @@ def calls(orch, handle):
         "alerts": lambda: orch.alerts,
         "watch_alerts": lambda: orch.watch_alerts(Alerts()),
         "metrics": orch.metrics,
+        "doctor": orch.doctor,
         "schedule": lambda: orch.schedule("0 3 * * *")(plain),
         "serve": lambda: orch.serve(port=0),
         "simulate": lambda: orch.simulate([task], 1.0),

@@ -648,6 +648,10 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _finish(self) -> None:
         for host in list(self._hosts.values()):
             self._lost(host, "the orchestrator has ended")
+        # After their connections, which the loop has been asked to close.
+        self._loop.call(self._finished)
+
+    def _finished(self) -> None:
         self._is_finished = True
 
     def _leave(self) -> None:
