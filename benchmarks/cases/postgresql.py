@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 
 from tests import postgres
@@ -97,10 +97,15 @@ def on_a_server(run: Run) -> Iterator[Row]:
         yield _takeovers(server, run)
 
 
-def _batches(server: postgres.Server, run: Run) -> Row:
-    count = run.size(20_000, quick=2_000)
+def _measured(
+    server: postgres.Server,
+    run: Run,
+    program: Callable[..., Iterator[Mapping[str, float]]],
+    count: int,
+) -> tuple[Samples, str, float]:
+    """Rates of *program*, which does *count* tasks; what one costs, and its commits."""
     rates, own = [], []
-    with Child(as_one_batch, address=server.address(), count=count) as child:
+    with Child(program, address=server.address(), count=count) as child:
         child.sample()
         before = server.run(_FACTS)[0]
         for _ in range(run.pairs):
@@ -112,41 +117,35 @@ def _batches(server: postgres.Server, run: Run) -> Row:
     log, table, commits = (
         float(b - a) / tasks for a, b in zip(before, after, strict=True)
     )
-    speed = Samples.of(rates, Unit.PER_SECOND)
+    costs = (
+        f"{sum(own) / tasks * 1e6:.0f} µs of our processor, {log:,.0f} B of the server's "
+        f"log, {table:,.0f} B of table and indexes"
+    )
+    return Samples.of(rates, Unit.PER_SECOND), costs, commits
+
+
+def _batches(server: postgres.Server, run: Run) -> Row:
+    count = run.size(20_000, quick=2_000)
+    speed, costs, commits = _measured(server, run, as_one_batch, count)
     return Row(
         what="durable submit_tasks on PostgreSQL",
         ours=speed,
         measured=speed,
         goal=Goal(3_000, Unit.PER_SECOND, at_least=True, aim=10_000),
         note=f"until every result is there, {count:,} tasks, {run.pairs} rounds; a task: "
-        f"{sum(own) / tasks * 1e6:.0f} µs of our processor, {log:,.0f} B of the server's "
-        f"log, {table:,.0f} B of table and indexes, {commits:.4f} commits",
+        f"{costs}, {commits:.4f} commits",
     )
 
 
 def _one_by_one(server: postgres.Server, run: Run) -> Row:
     count = run.size(300, quick=50)
-    rates, own = [], []
-    with Child(one_by_one, address=server.address(), count=count) as child:
-        child.sample()
-        before = server.run(_FACTS)[0]
-        for _ in range(run.pairs):
-            sample = child.sample()
-            rates.append(count / sample["seconds"])
-            own.append(sample["own"])
-        after = server.run(_FACTS)[0]
-    tasks = count * run.pairs
-    log, table, commits = (
-        float(b - a) / tasks for a, b in zip(before, after, strict=True)
-    )
-    speed = Samples.of(rates, Unit.PER_SECOND)
+    speed, costs, commits = _measured(server, run, one_by_one, count)
     return Row(
         what="the same, each after the one before",
         ours=speed,
         measured=speed,
         note=f"submit and result, {count:,} tasks, {run.pairs} rounds; a task: "
-        f"{sum(own) / tasks * 1e6:.0f} µs of our processor, {log:,.0f} B of the server's "
-        f"log, {table:,.0f} B of table and indexes, {commits:.1f} commits",
+        f"{costs}, {commits:.1f} commits",
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import lt
 from typing import Any
 
 from taskorch.journal import _codec
-from taskorch.journal._codec import Rows
+from taskorch.journal._codec import Row, Rows
 from taskorch.journal._scripts import Beside
-from taskorch.protocols import DurableJournal
+from taskorch.protocols import DurableJournal, Entry
 
 
 class EncodingJournal(DurableJournal):
@@ -54,3 +55,22 @@ class EncodingJournal(DurableJournal):
     def new_group(self) -> Rows:
         """A group to fill: what is appended to it is encoded at once, and but once."""
         return Rows()
+
+    def _rows_of(self, group: Iterable[Entry | Row] | Rows) -> Rows:
+        """
+        The rows of *group*, read and encoded before any of them is written.
+
+        Raises:
+            InvalidTaskError: Something in it cannot be restored exactly.
+            ValueError: The numbers of its facts do not rise.
+        """
+        if isinstance(group, Rows):
+            rows = group
+        else:
+            with self._beside:
+                rows = Rows(group)
+        numbers = rows.numbers
+        if not all(map(lt, numbers, numbers[1:])):
+            msg = f"the numbers of {len(rows)} facts from {numbers[0]} on do not rise"
+            raise ValueError(msg)
+        return rows

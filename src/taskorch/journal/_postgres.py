@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from itertools import groupby
-from operator import itemgetter, lt
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, LiteralString, NoReturn
 
 from taskorch.errors import (
@@ -407,17 +407,10 @@ class PostgresJournal(EncodingJournal):
             JournalError: The journal has gone back to an earlier state.
         """
         self._check_owner(epoch)
-        if isinstance(group, Rows):
-            rows = group
-        else:
-            with self._beside:
-                rows = Rows(group)
+        rows = self._rows_of(group)
         if not rows:
             return
         numbers = rows.numbers
-        if not all(map(lt, numbers, numbers[1:])):
-            msg = f"the numbers of {len(rows)} facts from {numbers[0]} on do not rise"
-            raise ValueError(msg)
         with self._mutex:
             self._check_owner(epoch)
             with self._speaking("written") as db:

@@ -16,7 +16,6 @@ import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
-from operator import lt
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -239,18 +238,10 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
             JournalError: The journal is damaged.
         """
         self._check_owner(epoch)
-        # A group that raises while it is read must leave nothing behind.
-        if isinstance(group, Rows):
-            rows = group
-        else:
-            with self._beside:
-                rows = Rows(group)
+        rows = self._rows_of(group)
         if not rows:
             return
         numbers = rows.numbers
-        if not all(map(lt, numbers, numbers[1:])):
-            msg = f"the numbers of {len(rows)} facts from {numbers[0]} on do not rise"
-            raise ValueError(msg)
         with self._writing(epoch) as db:
             self._write_group(db, rows, numbers[0], numbers[-1])
         self._in_doubt = False

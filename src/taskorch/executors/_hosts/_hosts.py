@@ -206,6 +206,9 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._context: ssl.SSLContext | None = None
         self._certificate: str | None = None
         self._is_open = False
+        self._is_finished = False
+        #: When the engine was last asked how what it starts is, by the monotonic clock.
+        self._checked_at = 0.0
 
     def bind(
         self,
@@ -641,9 +644,6 @@ class Hosts(OwnedExecutor[GivenCall]):
             loop.close()
             if self._listener is not None:
                 self._listener.close()
-
-    _is_finished = False
-    _checked_at = 0.0
 
     def _finish(self) -> None:
         for host in list(self._hosts.values()):
