@@ -105,9 +105,11 @@ def create_app(
     kept = None if artifacts is None else Artifacts(Path(artifacts))
     there = Agents(orch, kept)
     board = Board(orch.signals, journal) if page else None
+    shown = None if board is None else Page(lambda: orch, lambda: board)
 
     def close() -> None:
-        if board is not None:
+        if board is not None and shown is not None:
+            shown.close()
             board.close()
         feed.close()
         there.close()
@@ -120,7 +122,7 @@ def create_app(
             *existing(lambda: orch, lambda: feed),
             *(there.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
-            *(() if board is None else Page(lambda: orch, lambda: board).operations()),
+            *(() if shown is None else shown.operations()),
             *(() if jobs is None else Commands(jobs).operations()),
         ],
         token=token,

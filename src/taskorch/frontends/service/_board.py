@@ -116,8 +116,6 @@ class Board:
         self.name = secrets.token_hex(8)
         #: Those that wait for the next one.
         self.followers: set[Waiter] = set()
-        #: There will be no next one: its server ends.
-        self.is_closed = False
         #: The number of the last event that was read and not heard.
         self.past = 0
         #: What is heard meanwhile.
@@ -138,7 +136,6 @@ class Board:
 
     def close(self) -> None:
         """Hear of nothing any more."""
-        self.is_closed = True
         for name in FOLLOWED:
             getattr(self._signals, name).disconnect(self.hear)
         for follower in list(self.followers):

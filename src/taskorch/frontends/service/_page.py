@@ -105,6 +105,11 @@ class Page:
         #: How many questions there were, of so many tasks that were blocked, and when.
         self._questions = self._blocked = 0
         self._asked = -_KEEP
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Let no page wait any more: the server ends. The board wakes those that do."""
+        self._is_closed = True
 
     def operations(self) -> list[Operation]:
         """The page's files, and what they ask for."""
@@ -179,12 +184,12 @@ class Page:
         wait = seconds(given, "wait", _MAX_WAIT) or 0.0
         board = self._board()
         is_known = given.get("board", board.name) == board.name
-        is_new = after != board.heard or board.is_closed
-        if after is not None and wait and is_known and not is_new:
+        may_wait = wait and is_known and not self._is_closed
+        if may_wait and after == board.heard:
             waiter = Waiter()
             board.followers.add(waiter)
             try:
-                if after == board.heard and not board.is_closed:
+                if after == board.heard and not self._is_closed:
                     await waiter.wait(wait)
             finally:
                 board.followers.discard(waiter)

@@ -152,6 +152,7 @@ def recorded_app(
 
     def close() -> None:
         follower.close()
+        page.close()
         board.close()
         feed.close()
 

@@ -191,7 +191,11 @@ class SuiteRuns:
             self._thread = thread
             self._status, self._name, self._error = "running", wanted.name, None
             self._states, self._names, self._doers = {}, frozenset(), {}
+            before = self._board
             self._orch, self._feed, self._board = None, None, None
+        if before is not None:
+            # Pages that wait for news of the run before look for this one.
+            before.close()
 
     def refuse(self, problem: Problem) -> None:
         """Note, for requests of the status, that a run was refused."""
@@ -497,18 +501,17 @@ def suite_app(
     Of what `create_app` has, it has all but submissions: the work is the suite's.
     """
     of_run = existing(runs.orchestrator, runs.feed)
+    page = Page(runs.orchestrator, runs.board)
     operations = [
         *_Api(runs).operations(),
         *runs.agents.operations(),
         metrics(runs.metrics),
         *(_of_run(runs, operation) for operation in of_run),
-        *(
-            each if each.is_open else _of_run(runs, each)
-            for each in Page(runs.orchestrator, runs.board).operations()
-        ),
+        *(each if each.is_open else _of_run(runs, each) for each in page.operations()),
     ]
 
     def close() -> None:
+        page.close()
         runs.close()
         runs.agents.close()
 

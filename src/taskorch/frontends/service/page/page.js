@@ -168,6 +168,7 @@ async function follow() {
   let away = 0;
   let awake = Date.now();
   let slept = 0;
+  let hadRun = false;
   const look = () => {
     const minutes = Math.round((Date.now() - awake) / 60000);
     if (minutes >= 2) slept = minutes;
@@ -180,7 +181,8 @@ async function follow() {
       const query = last ? `?board=${last.board}&after=${last.heard}&wait=20` : "";
       const said = await ask(`/api/v1/board${query}`);
       look();
-      const isOther = last && said.board !== last.board;
+      const isOther = last ? said.board !== last.board : hadRun;
+      hadRun = false;
       const isBack = away && !shown;
       if (isOther) say("The server was started anew, or a new run has begun: all is loaded again.");
       else if (slept) say(`This page was asleep for ${slept} minutes: all is loaded again.`);
@@ -203,6 +205,7 @@ async function follow() {
         await new Promise((go) => addEventListener("token", go, { once: true }));
       }
       if (error instanceof Refused && error.code === "no_run") {
+        hadRun ||= Boolean(last);
         last = null;
         if (shown || !document.getElementById("do-run")) {
           shown?.stop?.();
