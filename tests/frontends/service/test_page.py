@@ -418,6 +418,7 @@ def test_runs_are_paused_cancelled_and_run_again(browser):
             page.click("#do-resume")
             page.wait_for_selector("text=/run is running/")
             page.click("#do-cancel")
+            eventually(lambda: run.status().state != "running")
             goes.set()
             eventually(lambda: run.status().state == "cancelled")
             page.click("#do-restart")
@@ -615,7 +616,7 @@ def test_a_journal_is_looked_at_in_a_browser(browser, tmp_path):
             for view in ("", "timeline", "metrics", "events", "task/after"):
                 go(page, service, view)
                 assert page.locator("h1:has-text('That did not')").count() == 0
+            page.wait_for_selector("code:has-text('taskorch rerun runs.db after')")
             # What it has not is not offered, and nothing can be changed.
             assert page.locator("nav a:text-is('Workflows')").count() == 0
             assert page.locator("main button").count() == 0
-            page.wait_for_selector("code:has-text('taskorch rerun runs.db after')")

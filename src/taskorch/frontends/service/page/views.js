@@ -284,7 +284,7 @@ async function tasksPage(route) {
 
 const errorLine = (task) => task.error ? (typeof task.error === "string" ? task.error : `${task.error.type || ""}: ${task.error.message || ""}`).slice(0, 200) : "";
 
-async function taskPage(route) {
+async function taskPage(route, known) {
   const id = encodeURIComponent(route.id);
   const path = `/api/v1/tasks/${id}`;
   const parts = Array.from({ length: 7 }, () => el("div"));
@@ -294,14 +294,14 @@ async function taskPage(route) {
   const logHead = el("h2", { hidden: true }, "Output");
   buttons.className = "row";
   log.hidden = true;
-  let board = null;
+  let board = known; // until it is known whether it is live, nothing is offered
   let running = false;
   let next = null;
   const button = (words, verb, body = {}, id = verb) => act(words, id, () => post(`${path}/${verb}`, body), load);
   const load = async () => {
     const [task, said] = await Promise.all([ask(path), ask(`${path}/explanation`).catch(() => null)]);
     running = task.state === "running";
-    const live = board?.live !== false && board?.health.live !== false;
+    const live = Boolean(board?.live && board.health.live);
     // What blocks it is a task, or the word for something else that explains itself.
     const kinds = (said?.blockers || []).map((each) => each.kind);
     keep[1]([task, board?.journal, kinds], () => {
