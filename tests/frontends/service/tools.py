@@ -10,7 +10,8 @@ from http.client import HTTPConnection
 from typing import Any
 
 from taskorch import TaskOrchestrator
-from taskorch.frontends.service import create_app, new_token, serve
+from taskorch.frontends.service import create_app, new_token, recorded_app, serve
+from taskorch.reading import JournalReader
 
 JSON = "application/json"
 
@@ -143,3 +144,20 @@ def orchestrator(**options) -> TaskOrchestrator:
         return task.payload
 
     return orch
+
+
+@contextmanager
+def shown(**options):
+    """An orchestrator that is served, its page too."""
+    with TaskOrchestrator(**options) as orch, orch.serve(port=0) as server:
+        yield Service(orch, server, server.token)
+
+
+@contextmanager
+def recorded(path):
+    """The journal at *path*, served to be looked at."""
+    token = new_token()
+    app = recorded_app(JournalReader(path), token=token, journal=path.name)
+    with serve(app, port=0) as server:
+        server.token = token
+        yield Service(None, server, token)

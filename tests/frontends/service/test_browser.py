@@ -1,0 +1,456 @@
+"""The page that shows an orchestrator, in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+
+import pytest
+from tests.frontends.service import suites
+from tests.frontends.service.tools import Service, recorded, shown
+from tests.integration.tools import PATIENCE, eventually
+
+from taskorch import Approval, Task, TaskOrchestrator, Workflow
+from taskorch.frontends.service import new_token
+from taskorch.model import FILTERS, Answer
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+PAGES = (
+    *("", "tasks", "timeline", "workflows", "agents", "questions", "schedules"),
+    "metrics",
+)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip("there is no chromium: apt install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextmanager
+def opened(browser, service, view="", **options):
+    context = browser.new_context(**options)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1_000)
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page.goto(service.server.page)
+    go(page, service, view)
+    yield page
+    assert wrong == []
+    context.close()
+
+
+def go(page, service, view):
+    """Open a page, and wait until it is there."""
+    page.wait_for_selector("main[data-shown]")
+    page.goto(f"{service.server.url}/#/{view}")
+    page.wait_for_selector(f'main[data-shown="#/{view}"]')
+
+
+def text_is(page, selector, text):
+    only = re.compile(f"^{re.escape(text)}$")
+    page.locator(selector).filter(has_text=only).first.wait_for()
+
+
+def rows_are(page, count):
+    page.locator(f"tbody tr:nth-child({count}):last-child").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_nobody_is_shut_out(browser, scheme, width):
+    """Neither in the light nor in the dark, on the smallest of screens (or at 200 %)."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with shown() as service:
+        flow = Workflow("flow")
+        first = flow.task(int, id="first")
+        flow.task(str, first, id="second")
+        run = service.orch.workflows.start(flow)
+        run.result(PATIENCE)
+        with pytest.raises(ValueError, match="invalid"):
+            service.orch.submit_task(Task.call(int, HOSTILE, id="wrong")).result()
+        pages = (*PAGES, "events", "task/wrong", f"workflows/{run.workflow_id}")
+        size = {"width": width, "height": 700}
+        with opened(browser, service, color_scheme=scheme, viewport=size) as page:
+            for view in pages:
+                go(page, service, view)
+                found = axe.run(page).response["violations"]
+                assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
+                # Nothing is wider than the screen but what scrolls by itself.
+                assert page.evaluate(
+                    "document.documentElement.scrollWidth <= innerWidth"
+                ), view
+
+
+def test_it_is_live_and_counts_what_get_stats_does(browser):
+    with shown() as service, opened(browser, service) as page:
+        text_is(page, "#count-completed", "0")
+        list(service.orch.map(int, range(1_234)))
+        assert service.orch.wait(PATIENCE)
+        text_is(page, "#count-completed", "1,234")
+        assert service.orch.get_stats().state_machine.completed == 1_234
+
+
+#: Keeps what the server has said of each number of events.
+RECORDS = """
+const plain = window.fetch;
+window.told = {};
+window.fetch = async (...given) => {
+  const answer = await plain(...given);
+  if (String(given[0]).startsWith("/api/v1/board")) {
+    const said = await answer.clone().json();
+    (window.told[said.heard] ??= []).push(said.statistics.state_machine);
+  }
+  return answer;
+};
+"""
+SHOWN = """() => {
+  const tiles = document.querySelector(".tiles");
+  const counts = [...(tiles?.querySelectorAll("b") ?? [])].map(
+    (each) => [each.id.slice(6), Number(each.textContent.replaceAll(",", ""))]);
+  return [window.told[tiles?.dataset.heard] ?? [], Object.fromEntries(counts)];
+}"""
+
+
+def test_the_counts_are_those_of_one_moment_while_much_happens(browser):
+    over = threading.Event()
+
+    def feed(orch):
+        while not over.wait(0.01):
+            list(orch.map(int, range(20)))
+
+    with shown() as service, opened(browser, service) as page:
+        page.add_init_script(RECORDS)
+        page.reload()
+        thread = threading.Thread(target=feed, args=(service.orch,))
+        thread.start()
+        seen = set()
+        try:
+            while len(seen) < 10:
+                told, counts = page.evaluate(SHOWN)
+                assert not counts or counts in told
+                seen.add(counts.get("completed"))
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_the_keyboard_alone_leads_to_the_content_and_to_every_page(browser):
+    with shown() as service, opened(browser, service, "tasks") as page:
+        page.evaluate("document.activeElement.blur()")
+        page.reload()
+        page.wait_for_selector("main[data-shown]")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+        assert page.url.endswith("#/tasks")
+        page.focus(".skip")
+        for name in ("", *PAGES[1:], "events"):
+            page.focus(".skip")
+            while page.evaluate("document.activeElement.id") != f"to-{name}":
+                page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            page.wait_for_selector(f'main[data-shown="#/{name}"]')
+
+
+def test_its_buttons_do_what_they_say(browser):
+    with shown(concurrency=1) as service:
+        goes = threading.Event()
+        service.orch.submit(goes.wait, PATIENCE)
+        handle = service.orch.submit_task(Task.call(int, id="mine"))
+        with opened(browser, service, "task/mine") as page:
+            page.click("text=Suspend")
+            page.wait_for_selector("text=Resume")
+            assert handle.status.state == "suspended"
+            page.click("text=Resume")
+            page.wait_for_selector("#do-suspend")
+            # By the keyboard alone.
+            page.focus("#do-cancel")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#do-rerun")
+            assert handle.status.state == "cancelled"
+            goes.set()
+            page.click("#do-rerun")
+            text_is(page, "dd .state", "completed")
+            assert service.orch.handle("mine").result(PATIENCE) == 0
+
+
+def test_what_is_held_for_a_decision_is_decided(browser):
+    mended = threading.Event()
+
+    def fails():
+        if not mended.is_set():
+            raise BrokenProcessPool("the worker died")
+        return "well"
+
+    with shown() as service:
+        orch = service.orch
+        for name in ("one", "two"):
+            orch.submit_task(Task.call(fails, id=name, idempotent=False))
+            eventually(lambda name=name: orch.handle(name).status.state == "blocked")
+        with opened(browser, service, "task/one") as page:
+            mended.set()
+            page.click("#do-retry")
+            text_is(page, "dd .state", "completed")
+            assert orch.handle("one").result() == "well"
+            go(page, service, "task/two")
+            page.click("#do-fail")
+            text_is(page, "dd .state", "failed")
+
+
+def test_questions_and_approvals_are_answered(browser):
+    with shown() as service:
+        orch = service.orch
+        ask = Task.question("Ship it?", options=["yes", "no"], who=["ada"], id="ship")
+        asked = orch.submit_task(ask)
+        flow = Workflow("flow")
+        flow.phase("first", gate=Approval()).task(int, id="a")
+        run = orch.workflows.start(flow, id="run")
+        with opened(browser, service) as page:
+            page.click("text=2 questions wait for an answer.")
+            ship = page.locator("section", has_text="Ship it?")
+            # Who may not is told so, and nothing is lost of what was written.
+            ship.get_by_label("Your name").fill("eve")
+            ship.get_by_role("button", name="yes").click()
+            page.wait_for_selector("#notice:has-text('ada')")
+            ship.get_by_label("Your name").fill("ada")
+            ship.get_by_label("Note").fill("at last")
+            ship.get_by_role("button", name="yes").click()
+            ship.wait_for(state="detached")
+            assert asked.result(PATIENCE) == Answer("yes", ("ada",), "at last")
+            # By the keyboard alone, and where the run is shown.
+            go(page, service, "workflows/run")
+            page.get_by_label("Your name").fill("ben")
+            page.get_by_role("button", name="approve").focus()
+            page.keyboard.press("Enter")
+            page.wait_for_selector("text=passed")
+            assert run.result(PATIENCE)
+            page.wait_for_selector("#to-questions:text-is('Questions')")
+
+
+def test_runs_are_paused_cancelled_and_run_again(browser):
+    goes = threading.Event()
+    with shown(concurrency=1) as service:
+        flow = Workflow("flow")
+        flow.task(int, flow.task(goes.wait, PATIENCE, id="a"), id="b")
+        run = service.orch.workflows.start(flow, id="run")
+        with opened(browser, service, "workflows/run") as page:
+            page.click("#do-pause")
+            page.wait_for_selector("text=/run is paus/")
+            page.click("#do-resume")
+            page.wait_for_selector("text=/run is running/")
+            page.click("#do-cancel")
+            eventually(lambda: run.status().state != "running")
+            goes.set()
+            eventually(lambda: run.status().state == "cancelled")
+            page.click("#do-restart")
+            eventually(lambda: run.status().state == "completed")
+            page.wait_for_selector("text=/run is completed/")
+            go(page, service, "workflows")
+            page.click("main a:text-is('run')")
+            page.wait_for_selector("h1:has-text('Run run')")
+
+
+def test_schedules_are_paused_and_made_now(browser):
+    pytest.importorskip("cronsim")
+    with shown() as service:
+        schedules = service.orch.schedules
+        schedules.add("nightly", "0 3 * * *", Task.call(int))
+        with opened(browser, service, "schedules") as page:
+            page.click("text=Pause")
+            page.wait_for_selector("button:text-is('Resume')")
+            assert schedules.status("nightly").paused
+            page.click("button:text-is('Resume')")
+            page.wait_for_selector("button:text-is('Pause')")
+            assert not schedules.status("nightly").paused
+            page.click("text=Make it now")
+            page.wait_for_selector("#notice:has-text('Made: nightly/')")
+            made = [each.task_id for each in service.orch.tasks(id="nightly/*")]
+            assert len(made) == 1
+
+
+def test_agents_say_why_they_get_nothing_and_alerts_what_they_do(browser):
+    with shown() as service:
+        orch = service.orch
+        orch.alerts.rule("many", when="completed_tasks_count > 0", wait=0)
+        orch.drivers.wake("alerts")
+
+        @orch.agent("odd", capabilities={"say"}, max_concurrency=2)
+        def say(task, context):
+            return 1
+
+        orch.submit_task(Task("say")).result(PATIENCE)
+        orch.agents.drain("odd", "it needs a new disk")
+        with opened(browser, service, "agents") as page:
+            page.wait_for_selector("td .draining")
+            orch.drivers.wake("alerts")
+            page.wait_for_selector("td .firing")
+            go(page, service, "metrics")
+            page.wait_for_selector("td:text-is('completed: 1, failed: 0')")
+
+
+def test_tasks_are_found_and_the_address_says_which(browser):
+    with shown() as service:
+        for number in range(3):
+            service.orch.submit_task(Task.call(int, number, id=f"few/{number}"))
+        service.orch.submit_task(Task.call(int, id="other")).result(PATIENCE)
+        with opened(browser, service, "tasks") as page:
+            page.fill("#by-id", "few/*")
+            page.click("text=Find")
+            rows_are(page, 3)
+            assert page.url.endswith("#/tasks?id=few%2F*")
+            page.reload()
+            rows_are(page, 3)
+            page.click("text=few/1")
+            page.wait_for_selector("h1:has-text('few/1')")
+            # A part of an id is found, and an id leads to its task.
+            page.fill("#wanted", "ew/")
+            page.keyboard.press("Enter")
+            rows_are(page, 3)
+            page.fill("#wanted", "other")
+            page.keyboard.press("Enter")
+            page.wait_for_selector("h1:has-text('Task other')")
+
+
+def test_all_that_tasks_can_be_found_by_is_on_the_page(browser):
+    with shown() as service:
+        wanted = {"customer": "acme"}
+        service.orch.submit_task(Task.call(int, id="it", metadata=wanted, owner="ada"))
+        service.orch.submit_task(Task.call(int, id="not")).result(PATIENCE)
+        assert service.orch.wait(PATIENCE)
+        values = {
+            "state": "completed",
+            "id": "it*",
+            "type": "int",
+            "agent": "local",
+            "owner": "ada",
+            "metadata": json.dumps(wanted),
+            "since": "3600",
+            "older_than": "0",
+        }
+        assert set(values) == set(FILTERS)
+        with opened(browser, service, "tasks") as page:
+            for name, value in values.items():
+                field = page.locator(f"#by-{name}")
+                if name == "state":
+                    field.select_option(value)
+                else:
+                    field.fill(value)
+            page.click("text=Find")
+            rows_are(page, 1)
+            page.reload()
+            rows_are(page, 1)
+            page.click("tbody a")
+            page.wait_for_selector("h1:has-text('Task it')")
+            page.go_back()
+            page.fill("#by-since", "long ago")
+            page.click("text=Find")
+            page.wait_for_selector("p:has-text('a number of seconds is needed')")
+
+
+def test_hostile_names_are_only_texts(browser):
+    names = [HOSTILE, "\N{RIGHT-TO-LEFT OVERRIDE}txt.exe", "x" * 10_000]
+    with shown() as service:
+
+        @service.orch.agent("any", capabilities={"say"})
+        def say(task, context):
+            raise ValueError(task.payload)
+
+        for number, name in enumerate(names):
+            service.orch.submit_task(Task("say", name, id=f"t{number}", owner="ada"))
+        assert service.orch.wait(PATIENCE)
+        with opened(browser, service, "tasks") as page:
+            rows_are(page, 3)
+            assert page.locator("main img").count() == 0
+            for number in range(3):
+                go(page, service, f"task/t{number}")
+                page.wait_for_selector("text=ValueError")
+                assert page.locator("main img").count() == 0
+
+
+def test_a_page_without_the_token_asks_for_it(browser):
+    with shown() as service:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{service.server.url}/")
+        page.fill("#token", service.token)
+        page.click("text=Open")
+        page.wait_for_selector("#count-completed")
+        assert service.token not in page.url
+        context.close()
+
+
+def test_it_says_that_the_server_is_gone_and_goes_on_with_the_next(browser):
+    with TaskOrchestrator() as orch:
+        token = new_token()
+        with orch.serve(port=0, token=token) as server:
+            port = server.port
+            service = Service(orch, server, token)
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(service.server.page)
+            page.wait_for_selector("#count-completed")
+        page.wait_for_selector("text=The server does not answer")
+        orch.submit(int).result(PATIENCE)
+        with orch.serve(port=port, token=token):
+            text_is(page, "#count-completed", "1")
+            page.wait_for_selector("#notice:has-text('started anew')")
+        context.close()
+
+
+def test_a_page_that_slept_says_so_and_shows_what_there_is(browser):
+    with shown() as service, opened(browser, service) as page:
+        page.clock.install()
+        page.reload()
+        text_is(page, "#count-completed", "0")
+        page.clock.fast_forward("03:00:00")
+        service.orch.submit(int).result(PATIENCE)
+        text_is(page, "#count-completed", "1")
+        page.wait_for_selector("#notice:has-text('asleep for 180 minutes')")
+
+
+def test_a_suite_is_run_and_looked_at_in_a_browser(browser, tmp_path):
+    (tmp_path / "suite.yaml").write_text(suites.SUITE)
+    with suites.served(tmp_path) as service:
+        service.server.token = service.token
+        with opened(browser, service) as page:
+            page.click("#do-run")
+            page.wait_for_selector("text=suite")
+            eventually(lambda: service.get("/api/v1/status")["status"] == "completed")
+            page.wait_for_selector("#health:text-is('ended')")
+            go(page, service, "workflows/suite")
+            page.wait_for_selector("a:text-is('suite/C')")
+            go(page, service, "timeline")
+            page.wait_for_selector("td:text-is('0')")
+            # The next run takes its place, and that is said.
+            service.post("/api/v1/execute-suite", {"fresh": True})
+            page.wait_for_selector("#notice:has-text('a new run has begun')")
+
+
+def test_a_journal_is_looked_at_in_a_browser(browser, tmp_path):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.call(int, id="before")).result(PATIENCE)
+        with recorded(path) as service, opened(browser, service, "tasks") as page:
+            rows_are(page, 1)
+            orch.submit_task(Task.call(int, id="after")).result(PATIENCE)
+            rows_are(page, 2)
+            for view in ("", "timeline", "metrics", "events", "task/after"):
+                go(page, service, view)
+                assert page.locator("h1:has-text('That did not')").count() == 0
+            page.wait_for_selector("code:has-text('taskorch rerun runs.db after')")
+            # What it has not is not offered, and nothing can be changed.
+            assert page.locator("nav a:text-is('Workflows')").count() == 0
+            assert page.locator("main button").count() == 0
