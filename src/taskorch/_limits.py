@@ -64,3 +64,5 @@ MAX_KEPT_MB: Final = 1_000_000_000
 MAX_ATTEMPTS: Final = 1_000_000
 #: Nanoseconds in a second.
 NS: Final = 1_000_000_000
+#: How long a task at least steps aside whose start the system had no room for.
+ASIDE_NS: Final = NS // 4

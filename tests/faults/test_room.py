@@ -239,6 +239,8 @@ def live_without_processes() -> None:
                 orch.submit_task(Task("x", Program(["/bin/true"]))) for _ in range(3)
             ]
             assert_short(orch, "process")
+            # It lasts: by now the programs are only tried once a second.
+            time.sleep(2)
             for number in range(MANY):
                 assert orch.submit(int, str(number)).result(PATIENCE) == number
             assert not any(handle.done() for handle in programs)
@@ -249,6 +251,7 @@ def live_without_processes() -> None:
     say("end")
 
 
+@pytest.mark.slow
 def test_without_processes_programs_wait_and_others_go_on() -> None:
     in_process(live_without_processes)
 

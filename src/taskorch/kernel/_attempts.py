@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from taskorch._limits import NS
 from taskorch.events import (
     AttemptReturned,
     AttemptStopping,
@@ -46,11 +45,10 @@ from taskorch.kernel._rows import (
 from taskorch.kernel._state import KernelState
 from taskorch.model import TaskState, Units
 
-#: Outcomes of what never began: how long its task steps aside, and what is told. Where
-#: the system had no room for one, others may have more luck.
+#: Outcomes of what never began, and what is told.
 _UNBEGUN: Final = {
-    "unstarted": (NS // 4, "the system had no room for it"),
-    "returned": (0, "its agent gave it back before it began"),
+    "unstarted": "the system had no room for it",
+    "returned": "its agent gave it back before it began",
 }
 
 #: The kind of a failure of which nobody is asked, by its cause.
@@ -116,7 +114,9 @@ def end(
         why = "it was resumed meanwhile"
         _retry_uncharged(kernel, row, (*described, "stopped"), 0, why, now)
     elif outcome in _UNBEGUN:
-        delay, why = _UNBEGUN[outcome]
+        # Where the system had no room for one, others may have more luck.
+        delay = kernel.aside_ns if outcome == "unstarted" else 0
+        why = _UNBEGUN[outcome]
         _retry_uncharged(kernel, row, (*described, outcome), delay, why, now)
     elif outcome in _GONE:
         _gone(kernel, row, (*described, outcome), now)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from taskorch._limits import (
+    ASIDE_NS,
     CONCURRENCY,
     GRACE_SECONDS,
     KEEP_FINISHED,
@@ -233,6 +234,7 @@ class KernelState:
         "agents",
         "agents_version",
         "allocations",
+        "aside_ns",
         "awaited",
         "blocked",
         "bucket_no",
@@ -370,6 +372,8 @@ class KernelState:
         self.paused: bool = True
         #: How many attempts the system has room for.
         self.room: int = config.concurrency
+        #: How long a task steps aside whose start the system had no room for.
+        self.aside_ns: int = ASIDE_NS
 
         self.tasks: dict[str, TaskRow] = {}
         #: How many there were at once, since it was made smaller.

@@ -3,13 +3,15 @@ Starts that the system refuses for want of threads, processes or descriptors.
 
 Such a start is tried again, and charged to no task. While there is no room, no more
 attempts may run at once than do; after a pause one more is tried, then more and more.
+A task whose start was refused steps aside for as long as there has been too little:
+others, that may need none, get their turn, however many wait that do.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from taskorch._limits import NS
+from taskorch._limits import ASIDE_NS, NS
 from taskorch.model import HealthCheck
 from taskorch.runtime._driver import Driver
 from taskorch.runtime._notices import Notices
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 #: Between two looks whether there is room again, in ns: at first and at the longest.
 _FIRST_PAUSE: Final = NS // 20
 _LONGEST_PAUSE: Final = NS
+_LONGEST_ASIDE: Final = 30 * NS
 _HINT: Final = (
     "lower concurrency=, or raise the limits (ulimit -u, ulimit -n, or the pids limit "
     "of the container)"
@@ -42,6 +45,8 @@ class ResourceExhaustion:
         self._rt = host
         #: Why there is none; empty if there is.
         self._why = ""
+        #: Since when, and until when the latest of those that were refused is aside.
+        self._since = self._aside_until = 0
         #: When to look again, in ns, and how long after that.
         self.due = NEVER
         self._pause = _FIRST_PAUSE
@@ -57,10 +62,14 @@ class ResourceExhaustion:
 
         def change(now: int) -> bool:
             described = (type(error).__name__, why)
+            is_new, self._why = not self._why, why
+            if is_new:
+                self._since = now
+            aside = min(max(ASIDE_NS, now - self._since), _LONGEST_ASIDE)
+            rt.kernel.aside_ns, self._aside_until = aside, now + aside
             rt.kernel.end_attempt(row, attempt, "unstarted", now, None, described)
             detach_control(work, attempt)
             rt.kernel.limit(min(rt.kernel.room, rt.kernel.running))
-            is_new, self._why = not self._why, why
             if is_new:
                 self._pause = _FIRST_PAUSE
             elif self._step > 1 or now >= self.due:
@@ -79,9 +88,14 @@ class ResourceExhaustion:
             return False
         kernel = self._rt.kernel
         most = kernel.config.concurrency
+        if kernel.room >= most and now < self._aside_until:
+            # Whether there is enough is seen when those are tried again.
+            self.due = self._aside_until + self._pause
+            return False
         if kernel.room >= most:
             # All that wanted to has begun since the last look.
             self._why, self.due = "", NEVER
+            kernel.aside_ns = ASIDE_NS
             return True
         kernel.limit(kernel.room + self._step)
         self._step *= 2
@@ -94,7 +108,7 @@ class ResourceExhaustion:
             return None
         kernel = self._rt.kernel
         said = (
-            f"the system has room for {kernel.room} attempts at once, of "
-            f"{kernel.config.concurrency}: {self._why}; {_HINT}"
+            f"the system has no room for some starts, and {kernel.room} attempts may "
+            f"run at once, of {kernel.config.concurrency}: {self._why}; {_HINT}"
         )
         return HealthCheck("room", "degraded", said)
