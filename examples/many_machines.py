@@ -99,7 +99,8 @@ def on_dask() -> int:
 def on_ray() -> int:
     from taskorch.executors import ray
 
-    return on_cluster(ray(num_cpus=2))  # or ray("auto"): a cluster that is there
+    # Or ray("auto"): a cluster that is there.
+    return on_cluster(ray("local", num_cpus=2))
 
 
 PLACES = {

@@ -110,7 +110,8 @@ def on_ray(run: Run) -> Iterator[Row]:
     import ray as library  # pyright: ignore[reportMissingImports]
 
     # One CPU for each of ours, and as many for theirs.
-    library.init(num_cpus=2 * _WORKERS, include_dashboard=False, log_to_driver=False)
+    options = {"include_dashboard": False, "log_to_driver": False}
+    library.init("local", num_cpus=2 * _WORKERS, **options)
     try:
 
         @library.remote

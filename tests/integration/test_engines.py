@@ -62,7 +62,8 @@ def dask_made() -> Iterator[Make]:
 def ray_made() -> Iterator[Make]:
     library = pytest.importorskip("ray")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    library.init(num_cpus=2, include_dashboard=False, **quiet)
+    # Not one that happens to run here already.
+    library.init("local", num_cpus=2, include_dashboard=False, **quiet)
     try:
         yield lambda **options: ray(**{"per_host": {"cpu": 1}, **options})
     finally:
