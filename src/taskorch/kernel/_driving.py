@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from taskorch._limits import ASIDE_NS
 from taskorch.events import Event, Fact
 from taskorch.kernel._effects import StopAttempt
 from taskorch.kernel._history import row_extra
@@ -32,9 +33,14 @@ def unpause(kernel: KernelState) -> None:
     _settle(kernel)
 
 
-def limit(kernel: KernelState, slots: int) -> None:
-    """Bound the running attempts by *slots*, and by the configured concurrency."""
+def limit(kernel: KernelState, slots: int, aside_ns: int = ASIDE_NS) -> None:
+    """
+    Bound the running attempts by *slots*, and by the configured concurrency.
+
+    A task whose start the system has no room for steps aside for *aside_ns*.
+    """
     kernel.room = min(slots, kernel.config.concurrency)
+    kernel.aside_ns = aside_ns
     _settle(kernel)
 
 

@@ -66,10 +66,11 @@ class ResourceExhaustion:
             if is_new:
                 self._since = now
             aside = min(max(ASIDE_NS, now - self._since), _LONGEST_ASIDE)
-            rt.kernel.aside_ns, self._aside_until = aside, now + aside
+            self._aside_until = now + aside
+            rt.kernel.limit(rt.kernel.room, aside)
             rt.kernel.end_attempt(row, attempt, "unstarted", now, None, described)
             detach_control(work, attempt)
-            rt.kernel.limit(min(rt.kernel.room, rt.kernel.running))
+            rt.kernel.limit(min(rt.kernel.room, rt.kernel.running), aside)
             if is_new:
                 self._pause = _FIRST_PAUSE
             elif self._step > 1 or now >= self.due:
@@ -95,9 +96,9 @@ class ResourceExhaustion:
         if kernel.room >= most:
             # All that wanted to has begun since the last look.
             self._why, self.due = "", NEVER
-            kernel.aside_ns = ASIDE_NS
+            kernel.limit(most)
             return True
-        kernel.limit(kernel.room + self._step)
+        kernel.limit(kernel.room + self._step, kernel.aside_ns)
         self._step *= 2
         self.due = now + self._pause
         return False
@@ -106,9 +107,9 @@ class ResourceExhaustion:
         """What health says of it, while there is too little."""
         if not self._why:
             return None
-        kernel = self._rt.kernel
-        said = (
-            f"the system has no room for some starts, and {kernel.room} attempts may "
-            f"run at once, of {kernel.config.concurrency}: {self._why}; {_HINT}"
-        )
+        room, most = self._rt.kernel.room, self._rt.kernel.config.concurrency
+        many = f"room for {room} attempts at once, of {most}"
+        if room >= most:
+            many = "no room for some that step aside"
+        said = f"the system has {many}: {self._why}; {_HINT}"
         return HealthCheck("room", "degraded", said)
