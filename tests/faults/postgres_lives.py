@@ -83,3 +83,13 @@ def until_told(go):
     while not go.exists():
         time.sleep(0.01)
     return "told"
+
+
+def until_there(file):
+    while not file.exists():
+        time.sleep(0.01)
+
+
+def until_stopped():
+    while not current_context().cancelled:
+        time.sleep(0.01)

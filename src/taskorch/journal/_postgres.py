@@ -40,6 +40,7 @@ from taskorch.journal._postgres_connections import (
     parse,
     truth,
 )
+from taskorch.journal._postgres_lease import Lease, clock
 from taskorch.journal._scripts import Beside
 from taskorch.journal._values import state_text
 from taskorch.model import Retention, check_count, check_seconds
@@ -55,8 +56,7 @@ if TYPE_CHECKING:
 _BATCH: Final = 5_000
 #: Characters that one statement writes; a larger group is several, in a transaction.
 _LARGE: Final = 32_000_000
-#: A lease is renewed after this share of it, and looked at by those who wait.
-_RENEWED: Final = 1 / 3
+#: A lease is looked at after this share of it by those who wait.
 _LOOKED_AT: Final = 1 / 10
 #: Seconds between two looks, at the longest; and after the end of a lease.
 _LONGEST_PAUSE: Final = 0.25
@@ -153,7 +153,10 @@ class PostgresJournal(EncodingJournal):
         self._last = self._seen = 0
         #: The last fact of a group of which nobody knows whether it was kept.
         self._doubt: int | None = None
-        self._holding: _Holding | None = None
+        self._lease: Lease | None = None
+        #: Who is told if it is found to be another's, and why it cannot be renewed.
+        self._tell: Callable[[JournalError], object] | None = None
+        self._trouble = ""
         self._is_closed = False
         _OPEN.add(self)
 
@@ -339,6 +342,8 @@ class PostgresJournal(EncodingJournal):
     def _begin_life(self, db: psycopg.Connection[Any]) -> int | None:
         """Begin a life, unless another has at the same moment."""
         reach("claim")
+        if self._lease is not None:
+            self._lease.end()
         pid = os.getpid()
         me = {
             "name": self.partition,
@@ -353,17 +358,16 @@ class PostgresJournal(EncodingJournal):
             owner = self._look(db)
             if not self._is_free(owner):
                 return None
+            since = clock()
             found = db.execute(sql.CLAIM, me).fetchone()
             assert found is not None  # noqa: S101 - the row is locked
         reach("claimed")
         with self._mutex:
-            self._let_go()
             self._epoch, self._token = found
             self._seen, self._last = self._epoch, owner["last"]
             self._doubt = None
             self._identity = f"{owner['uid']}-{self._oid:x}"
-            self._holding = _Holding(self._connections, self._mine(), self.lease)
-            weakref.finalize(self, self._holding.end)
+            self._lease = Lease(self.lease, since, self._renew, self._release)
         return self._epoch
 
     def _mine(self) -> dict[str, Any]:
@@ -381,19 +385,51 @@ class PostgresJournal(EncodingJournal):
             return
         self._is_closed = True
         with self._mutex:
-            holding = self._holding
-            self._let_go()
-            if holding is not None:
-                # Whoever waits finds out by itself, if this cannot be said.
-                with contextlib.suppress(load().Error), self._connections.use() as db:
-                    db.execute(sql.RELEASE, self._mine())
+            if self._lease is not None:
+                self._lease.end()
+            self._lease = None
             self._epoch, self._token = 0, ""
         self._connections.close()
 
-    def _let_go(self) -> None:
-        holding, self._holding = self._holding, None
-        if holding is not None:
-            holding.end()
+    def is_owned(self) -> bool:
+        """See `DurableJournal.is_owned`: while its lease lasts by a clock from here."""
+        return self._lease is not None and self._lease.lasts()
+
+    def when_lost(self, tell: Callable[[JournalError], object]) -> None:
+        """See `DurableJournal.when_lost`: it is seen when the lease is renewed."""
+        self._tell = tell
+
+    def troubles(self) -> tuple[str, ...]:
+        """See `DurableJournal.troubles`: why its lease is not renewed."""
+        if self._trouble or self._lease is None or self._lease.lasts():
+            return (self._trouble,) if self._trouble else ()
+        return (f"{self.name}: the server does not answer, and the lease has run out",)
+
+    def _renew(self) -> bool:
+        """Renew the lease; whether the journal is still ours, as far as is known."""
+        since = clock()
+        try:
+            with self._speaking("written") as db:
+                mine = self._mine() | {"last": self._last}
+                if not db.execute(sql.RENEW, mine).rowcount:
+                    self._check_life(self._look(db))
+                elif self._lease is not None:
+                    self._lease.renewed(since)
+        except JournalUnavailableError as error:
+            self._trouble = error.message
+        except JournalError as error:
+            if self._tell is not None and not self._is_closed:
+                self._tell(error)
+            return False
+        else:
+            self._trouble = ""
+        return True
+
+    def _release(self) -> None:
+        """Give the lease back, if this is the end; who waits finds out anyhow."""
+        if self._is_closed:
+            with contextlib.suppress(JournalError), self._speaking("written") as db:
+                db.execute(sql.RELEASE, self._mine())
 
     # -------------------------------------------------------------------- writing
 
@@ -413,6 +449,7 @@ class PostgresJournal(EncodingJournal):
         numbers = rows.numbers
         with self._mutex:
             self._check_owner(epoch)
+            since = clock()
             with self._speaking("written") as db:
                 reach("begin")
                 if numbers[0] <= self._last or self._doubt is not None:
@@ -421,6 +458,8 @@ class PostgresJournal(EncodingJournal):
                     self._doubt = numbers[-1]
                     self._write(db, rows, numbers)
             self._last, self._doubt = numbers[-1], None
+            if self._lease is not None:
+                self._lease.renewed(since)
             reach("kept")
 
     def _write(
@@ -804,35 +843,6 @@ class PostgresJournal(EncodingJournal):
                 f"{self.name} was opened by process {self._pid}, before this one forked"
             )
             raise JournalError(msg, hint="only the process that opened it may use it")
-
-
-class _Holding:
-    """Renews a lease, on a thread of its own, until another has claimed the journal."""
-
-    def __init__(
-        self, connections: Connections, mine: dict[str, Any], lease: float
-    ) -> None:
-        self._connections, self._mine = connections, mine
-        self._pause = lease * _RENEWED
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(
-            target=self._renew, name="taskorch-lease", daemon=True
-        )
-        self._thread.start()
-
-    def end(self) -> None:
-        """Renew it no more."""
-        self._is_over.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(self._pause)
-
-    def _renew(self) -> None:
-        driver = load()
-        while not self._is_over.wait(self._pause):
-            # What is wrong with the server, the next commit says.
-            with contextlib.suppress(driver.Error), self._connections.use() as db:
-                if not db.execute(sql.RENEW, self._mine).rowcount:
-                    return
 
 
 def _checked_name(partition: object) -> str:

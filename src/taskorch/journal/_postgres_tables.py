@@ -122,6 +122,7 @@ RENEW: Final = """
     UPDATE taskorch.partitions
     SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE name = %(name)s AND epoch = %(epoch)s AND token = %(token)s
+    AND last >= %(last)s
 """
 RELEASE: Final = """
     UPDATE taskorch.partitions SET lease_until = '-infinity'
