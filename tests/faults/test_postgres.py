@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -180,6 +181,25 @@ def test_a_standby_outlives_a_restart_of_the_server(spare_postgres, tmp_path):
             spare_postgres.start()
             os.kill(owner.pid, signal.SIGKILL)
             assert [node.line(), node.line()] == ["owner", "done"]
+
+
+def test_a_standby_waits_for_a_server_from_the_beginning(spare_postgres, caplog):
+    """It says what it waits for; who is no standby is told at once."""
+    address = spare_postgres.address()
+    spare_postgres.end()
+    try:
+        with pytest.raises(JournalUnavailableError, match="cannot be claimed now"):
+            PostgresJournal(address).claim()
+        standby = PostgresJournal(address, standby=True)
+        orch = TaskOrchestrator(journal=standby)
+        thread = threading.Thread(target=orch.start)
+        thread.start()
+        wait_until(lambda: "waits until it can have it" in caplog.text)
+    finally:
+        spare_postgres.start()
+    thread.join()
+    assert orch.submit_task(Task.call(str, 1, id="t")).result(60) == "1"
+    orch.stop()
 
 
 def test_a_restarted_program_of_the_same_name_is_another_owner(postgres):

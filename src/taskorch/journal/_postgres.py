@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, LiteralString, NoReturn
 
+from taskorch._visible import visible
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
@@ -35,6 +37,7 @@ from taskorch.journal._points import reach
 from taskorch.journal._postgres_connections import (
     Connections,
     error_of,
+    is_refusal,
     load,
     number,
     parse,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
     from taskorch.journal._file import Durability
 
+_LOG: Final = logging.getLogger(__name__)
 #: Rows that are read at once.
 _BATCH: Final = 5_000
 #: Characters that one statement writes; a larger group is several, in a transaction.
@@ -83,8 +87,8 @@ class PostgresJournal(EncodingJournal):
         partition: Which journal of the database.
         lease: Seconds after its latest sign of life in which nobody takes it from its
             owner; by the clock of the database, so that of a client may be wrong.
-        standby: Wait until no other owns it, for ever. If not, who comes while its
-            owner lives is refused.
+        standby: Wait until the server is there and no other owns it, for ever. If not,
+            who comes while its owner lives is refused.
         take_over: Claim it although its owner lives.
         durability: `"power"`: what `append` has returned from survives a crash of the
             server and a loss of power. `"process"`: it survives a death of this
@@ -179,7 +183,8 @@ class PostgresJournal(EncodingJournal):
 
         Raises:
             JournalTakenError: Its owner lives, and this is no standby.
-            JournalUnavailableError: The server was not there at the first look.
+            JournalUnavailableError: The server is not there, and this is no standby; or
+                it has never let this one in, and will not: the password is wrong.
             JournalError: See `claim`.
         """
         if self._begun is None:
@@ -205,10 +210,10 @@ class PostgresJournal(EncodingJournal):
     def _acquire(self, is_over: Callable[[], bool]) -> int | None:
         """Claim it once its turn has come; None: it came to an end before."""
         first: tuple[str, str] | None = None
-        was_there = False
+        said = ""
         while not is_over():
             self._check_usable()
-            pause = _LONGEST_PAUSE
+            pause, level = _LONGEST_PAUSE, logging.INFO
             try:
                 with self._speaking("claimed") as db:
                     self._prepare(db)
@@ -218,15 +223,21 @@ class PostgresJournal(EncodingJournal):
                         if epoch is not None:
                             return epoch
                         continue
-                was_there = True
                 held = owner["token"], owner["until"]
                 first = first or held
                 if not self.standby and held != first:
                     raise self._taken(owner)
                 pause = min(pause, self.lease * _LOOKED_AT, owner["left"] + _AFTER)
-            except JournalUnavailableError:
-                if not (self.standby and was_there):
+                why = self._words(owner, "is in use")
+            except JournalUnavailableError as error:
+                # What was right once may be so again, whatever the server says now.
+                is_known = self._oid is not None or not is_refusal(error.__cause__)
+                if not (self.standby and is_known):
                     raise
+                why, level = error.message, logging.WARNING
+            if self.standby and why != said:
+                said = why
+                _LOG.log(level, "%s; this one waits until it can have it", visible(why))
             time.sleep(max(pause, _AFTER))
         return None
 
