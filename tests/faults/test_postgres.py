@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,37 @@ def test_nothing_begins_while_nobody_knows_whose_it_is(postgres, tmp_path):
                 heard.touch()
             assert second.result(60) is True
         wait_until(lambda: orch.health().status == "ok")
+
+
+def test_wrong_clocks_of_clients_end_no_lease_and_turn_no_time_back(postgres, tmp_path):
+    postgres.run("CREATE DATABASE clocks")
+    address = postgres.address("p", "clocks")
+    (tmp_path / "address").write_text(f"{address}&application_name=waits")
+    PostgresJournal(address).migrate()
+    for statement in (
+        """CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'taken before the lease was over'; END $$""",
+        """CREATE TRIGGER fail BEFORE UPDATE ON taskorch.partitions FOR EACH ROW
+        WHEN (NEW.epoch <> OLD.epoch AND OLD.lease_until > clock_timestamp())
+        EXECUTE FUNCTION fail()""",
+    ):
+        postgres.run(statement, database="clocks")
+    years = 10 * 365 * 86_400
+    with Process(postgres_lives.elsewhen, tmp_path, years, "hold") as owner:
+        assert owner.line() == "ready"
+        with Process(postgres_lives.elsewhen, tmp_path, -years, "node", 3) as node:
+            assert node.line() == "ready"
+            wait_until(lambda: postgres.run(HAS_LOOKED)[0][0])
+            owner.hold()
+            (tmp_path / "go").touch()
+            assert [node.line(), node.line()] == ["owner", "done"]
+    check_history(tmp_path)
+    journal = PostgresJournal(address)
+    times = [fact.at_ns for fact, _ in journal.read()]
+    assert times == sorted(times)
+    # When a life has begun is by the clock of the server.
+    since = datetime.fromisoformat(journal.owner()["since"])
+    assert abs(since.timestamp() - time.time()) < 86_400
 
 
 def test_a_standby_outlives_a_restart_of_the_server(spare_postgres, tmp_path):
