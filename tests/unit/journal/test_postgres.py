@@ -17,6 +17,7 @@ from taskorch.errors import (
     JournalUnavailableError,
 )
 from taskorch.events import OrchestratorStarted, TaskCompleted
+from taskorch.journal import register_file
 from taskorch.reading import JournalReader
 from taskorch.testing.laws import check_durable_journal
 
@@ -218,6 +219,17 @@ def test_a_server_that_is_not_there_is_said_without_a_password(tmp_path):
     assert "secret" not in f"{told.value} {told.value.hint} {journal.name} {journal!r}"
     with pytest.raises(JournalUnavailableError):
         JournalReader(address)
+
+
+class InAFile:
+    """What is kept in files beside a journal that is in a file."""
+
+
+def test_what_is_kept_in_files_is_refused_with_what_does_instead():
+    register_file(InAFile, str, str)
+    with pytest.raises(InvalidTaskError, match="beside the journal") as told:
+        PostgresJournal("postgresql:///x").document(InAFile())
+    assert "register() it in the place of that" in told.value.hint
 
 
 @pytest.mark.parametrize(
