@@ -49,8 +49,8 @@ def keep(save: Callable[..., Any], value: Any, suffix: str) -> str:
             "journal, and this journal is in no file"
         )
         hint = (
-            "register() it in the place of that: then it is in the journal, up to 100 MB; "
-            "or keep it where all machines see it, and hand over its name"
+            "register() it in the place of that, and it is in the journal, up to 100 MB"
+            "; or keep it where all machines see it, and hand over its name"
         )
         raise RefusedError(why, hint)
     folder = Path(f"{HERE.path}.values")
