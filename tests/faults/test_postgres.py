@@ -190,6 +190,8 @@ def test_wrong_clocks_of_clients_end_no_lease_and_turn_no_time_back(postgres, tm
             owner.hold()
             (tmp_path / "go").touch()
             assert [node.line(), node.line()] == ["owner", "done"]
+            assert "s behind that of postgresql://" in node.errors()
+        assert "s ahead of that of postgresql://" in owner.errors()
     check_history(tmp_path)
     journal = PostgresJournal(address)
     times = [fact.at_ns for fact, _ in journal.read()]

@@ -54,6 +54,8 @@ _LOOKED_AT: Final = 1 / 10
 #: Seconds between two looks, at the longest; and after the end of a lease.
 _LONGEST_PAUSE: Final = 0.25
 _AFTER: Final = 0.002
+#: Seconds that the clock of an owner may be wrong before it is said.
+_SKEW: Final = 60
 #: A shorter lease would end while its owner waits for the processor.
 _SHORTEST_LEASE: Final = 0.1
 
@@ -251,7 +253,7 @@ class PostgresJournal(PostgresReading):
         """Check that the server keeps what it is given; the number of the database."""
         found = db.execute(sql.SERVER).fetchone()
         assert found is not None  # noqa: S101 - it is one row
-        fsync, commit, encoding, is_replica, oid = found
+        fsync, commit, encoding, is_replica, oid, now = found
         if is_replica:
             msg = f"{self.name} is a replica, which only reads"
             hint = "name the primary: postgresql://a,b/db?target_session_attrs=primary"
@@ -264,6 +266,15 @@ class PostgresJournal(PostgresReading):
             for name, value in (("fsync", fsync), ("synchronous_commit", commit)):
                 if value == "off":
                     self._refuse_setting(name)
+        ahead = time.time() - now  # noqa: TID251 - it is compared, and decides nothing
+        if abs(ahead) > _SKEW:
+            _LOG.warning(
+                "the clock of this machine is %.0f s %s that of %s: "
+                "what is kept from now on has such dates, and they never go back",
+                abs(ahead),
+                "ahead of" if ahead > 0 else "behind",
+                self.name,
+            )
         return int(oid)
 
     def _refuse_setting(self, name: str) -> NoReturn:
@@ -400,6 +411,7 @@ class PostgresJournal(PostgresReading):
             self._last, self._doubt = numbers[-1], None
             if self._lease is not None:
                 self._lease.renewed(since)
+                self._trouble = ""
             reach("kept")
 
     def _write(

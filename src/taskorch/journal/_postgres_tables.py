@@ -128,11 +128,13 @@ RELEASE: Final = """
     UPDATE taskorch.partitions SET lease_until = '-infinity'
     WHERE name = %(name)s AND epoch = %(epoch)s AND token = %(token)s
 """
-#: Whether what was committed survives a loss of power, and text comes back as it was.
+#: Whether what was committed survives a loss of power, and text comes back as it was;
+#: which database it is, and what time it is there.
 SERVER: Final = """
     SELECT current_setting('fsync'), current_setting('synchronous_commit'),
     current_setting('server_encoding'), pg_is_in_recovery(),
-    (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
+    (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
+    extract(epoch FROM clock_timestamp())::float8
 """
 
 # -- writing -----------------------------------------------------------------------
