@@ -77,9 +77,27 @@ def hold(folder):
             say("raised", type(error).__name__)
 
 
+def elsewhen(folder, shift, name, *args):
+    """Do what the function *name* does where the clock is wrong by *shift* seconds."""
+    seconds, nanoseconds = int(str(shift)), time.time_ns
+    time.time_ns = lambda: nanoseconds() + seconds * 10**9
+    time.time = lambda: time.time_ns() / 1e9
+    globals()[str(name)](folder, *args)
+
+
 def until_told(go):
     context = current_context()
     ledger.note("effect", context.task_id, *context.fence)
     while not go.exists():
         time.sleep(0.01)
     return "told"
+
+
+def until_there(file):
+    while not file.exists():
+        time.sleep(0.01)
+
+
+def until_stopped():
+    while not current_context().cancelled:
+        time.sleep(0.01)

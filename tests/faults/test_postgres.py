@@ -12,8 +12,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,10 @@ TASKS = 100
 HAS_LOOKED = """
     SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waits'
     AND state = 'idle' AND query LIKE '%%lease_until%%'
+"""
+WAITS_TO_WRITE = """
+    SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+    AND query LIKE '%%INSERT INTO taskorch.facts%%'
 """
 ENDS = (TaskCompleted, TaskFailed, TaskCancelled)
 
@@ -99,8 +105,8 @@ def test_another_takes_over_from_a_killed_owner_and_runs_what_ran(folder):
 
 
 @pytest.mark.parametrize("standbys", [1, 2])
-def test_an_owner_that_slept_past_its_lease_writes_nothing_more(folder, standbys):
-    """It also began nothing that must not run twice: its start would not be kept."""
+def test_an_owner_that_slept_past_its_lease_does_nothing_more(folder, standbys):
+    """What it ran goes on to its end, but nothing begins after that."""
     with Process(postgres_lives.hold, folder) as owner:
         assert owner.line() == "ready"
         os.kill(owner.pid, signal.SIGSTOP)
@@ -120,6 +126,79 @@ def test_an_owner_that_slept_past_its_lease_writes_nothing_more(folder, standbys
                 node.__exit__()
     check_history(folder)
     assert JournalReader(address_in(folder)).last > before
+    effects = [words[:2] for words in ledger.of(folder / "journal", "effect")]
+    slept = effects.index(["first", "2"])
+    assert all(epoch != "1" for _, epoch in effects[slept:])
+    assert ["second", "1"] not in effects
+
+
+def test_an_owner_from_whom_it_is_taken_stops_what_runs_without_a_commit(postgres):
+    address = postgres.address()
+    with TaskOrchestrator(journal=PostgresJournal(address, lease=0.5)) as orch:
+        handle = orch.submit_task(Task.call(postgres_lives.until_stopped, id="t"))
+        wait_until(lambda: orch.get_task_status("t").state == "running")
+        with closing(PostgresJournal(address, take_over=True)) as taker:
+            taker.claim()
+            with pytest.raises(JournalTakenError, match="was taken over by life 2"):
+                handle.result(60)
+            # It was asked to stop, and has.
+            assert orch.stop().leaked == ()
+
+
+def test_nothing_begins_while_nobody_knows_whose_it_is(postgres, tmp_path):
+    """Its lease has run out, and the server is silent; then it is its own after all."""
+    address = postgres.address()
+    go, heard = tmp_path / "go", tmp_path / "heard"
+    with TaskOrchestrator(journal=PostgresJournal(address, lease=0.5)) as orch:
+        orch.submit_task(Task.call(postgres_lives.until_there, go, id="first"))
+        after = Task.call(os.path.exists, str(heard), id="second", after=["first"])
+        second = orch.submit_task(after)
+        with postgres.connect() as db:
+            with db.transaction():
+                name = PostgresJournal(address).partition
+                db.execute(
+                    "SELECT FROM taskorch.partitions WHERE name = %s FOR UPDATE", [name]
+                )
+                wait_until(lambda: "lease has run out" in str(orch.health().to_dict()))
+                go.touch()
+                # The end of the first is on its way: what it lets go has been chosen.
+                wait_until(lambda: postgres.run(WAITS_TO_WRITE)[0][0])
+                heard.touch()
+            assert second.result(60) is True
+        wait_until(lambda: orch.health().status == "ok")
+
+
+def test_wrong_clocks_of_clients_end_no_lease_and_turn_no_time_back(postgres, tmp_path):
+    postgres.run("CREATE DATABASE clocks")
+    address = postgres.address("p", "clocks")
+    (tmp_path / "address").write_text(f"{address}&application_name=waits")
+    PostgresJournal(address).migrate()
+    for statement in (
+        """CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'taken before the lease was over'; END $$""",
+        """CREATE TRIGGER fail BEFORE UPDATE ON taskorch.partitions FOR EACH ROW
+        WHEN (NEW.epoch <> OLD.epoch AND OLD.lease_until > clock_timestamp())
+        EXECUTE FUNCTION fail()""",
+    ):
+        postgres.run(statement, database="clocks")
+    years = 10 * 365 * 86_400
+    with Process(postgres_lives.elsewhen, tmp_path, years, "hold") as owner:
+        assert owner.line() == "ready"
+        with Process(postgres_lives.elsewhen, tmp_path, -years, "node", 3) as node:
+            assert node.line() == "ready"
+            wait_until(lambda: postgres.run(HAS_LOOKED)[0][0])
+            owner.hold()
+            (tmp_path / "go").touch()
+            assert [node.line(), node.line()] == ["owner", "done"]
+            assert "s behind that of postgresql://" in node.errors()
+        assert "s ahead of that of postgresql://" in owner.errors()
+    check_history(tmp_path)
+    journal = PostgresJournal(address)
+    times = [fact.at_ns for fact, _ in journal.read()]
+    assert times == sorted(times)
+    # When a life has begun is by the clock of the server.
+    since = datetime.fromisoformat(journal.owner()["since"])
+    assert abs(since.timestamp() - time.time()) < 86_400
 
 
 def test_a_standby_outlives_a_restart_of_the_server(spare_postgres, tmp_path):
@@ -136,6 +215,25 @@ def test_a_standby_outlives_a_restart_of_the_server(spare_postgres, tmp_path):
             spare_postgres.start()
             os.kill(owner.pid, signal.SIGKILL)
             assert [node.line(), node.line()] == ["owner", "done"]
+
+
+def test_a_standby_waits_for_a_server_from_the_beginning(spare_postgres, caplog):
+    """It says what it waits for; who is no standby is told at once."""
+    address = spare_postgres.address()
+    spare_postgres.end()
+    try:
+        with pytest.raises(JournalUnavailableError, match="cannot be claimed now"):
+            PostgresJournal(address).claim()
+        standby = PostgresJournal(address, standby=True)
+        orch = TaskOrchestrator(journal=standby)
+        thread = threading.Thread(target=orch.start)
+        thread.start()
+        wait_until(lambda: "waits until it can have it" in caplog.text)
+    finally:
+        spare_postgres.start()
+    thread.join()
+    assert orch.submit_task(Task.call(str, 1, id="t")).result(60) == "1"
+    orch.stop()
 
 
 def test_a_restarted_program_of_the_same_name_is_another_owner(postgres):

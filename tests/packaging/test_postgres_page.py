@@ -18,5 +18,5 @@ def test_the_programs_of_the_page_run(postgres, capsys):
         program, count = SAID.subn(repr(address), block)
         assert count == 1
         exec(compile(program, str(PAGE), "exec"), {"__name__": "page"})
-    assert capsys.readouterr().out == "204\nthis machine has it\n"
+    assert capsys.readouterr().out == "204\nthis machine has it\nplease pay 90\n"
     assert JournalReader(address).get_task_status("total").result == 204

@@ -44,8 +44,15 @@ def keep(save: Callable[..., Any], value: Any, suffix: str) -> str:
     import tempfile  # noqa: PLC0415 - few values are in files
 
     if not HERE.path:
-        why = "it is kept in a file beside the journal, and this journal has no path"
-        raise RefusedError(why, 'use TaskOrchestrator(journal="runs.db")')
+        why = (
+            f"register_file() keeps a {type(value).__qualname__} in a file beside the "
+            "journal, and this journal is in no file"
+        )
+        hint = (
+            "register() it in the place of that, and it is in the journal, up to 100 MB"
+            "; or keep it where all machines see it, and hand over its name"
+        )
+        raise RefusedError(why, hint)
     folder = Path(f"{HERE.path}.values")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

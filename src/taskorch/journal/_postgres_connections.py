@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import threading
 import weakref
@@ -39,6 +40,14 @@ _FORBIDDEN: Final = "42501"
 _MISSING: Final = frozenset({"3F000", "42P01", "42703"})
 #: A page or an index is damaged.
 _DAMAGE: Final = frozenset({"XX001", "XX002"})
+#: Said of who may not connect, or cannot with such an address. Those errors have no
+#: code; a server that speaks another language is waited for.
+_REFUSALS: Final = re.compile(
+    "authentication failed|no password supplied|pg_hba.conf|not permitted to log in"
+    "|does not exist|no such (database|user)|not currently accepting connections"
+    "|permission denied|unrecognized configuration parameter|certificate"
+    "|does not support SSL|is bad: (invalid|could not parse)"
+)
 
 
 class Address(NamedTuple):
@@ -215,12 +224,20 @@ def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> Journa
     if is_lost or code[:2] in _PASSING or code in _PASSING_CODES:
         if code == _READ_ONLY:
             hint = "name the primary: postgresql://a,b/db?target_session_attrs=primary"
+        elif is_refusal(error):
+            hint = "mend the address, or what the server grants to its user"
         elif what != "written":
             hint = "look whether the server runs, and whether the address is right"
         outcome = "unknown" if unknown and (is_lost or code[:2] == "57") else "refused"
         msg = f"{name} cannot be {what} now: {why}"
         return JournalUnavailableError(msg, outcome=outcome, hint=hint)
     return JournalError(f"{name} cannot be {what}: {why}")
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether *error* says that an address will not do, however long one waits."""
+    is_coded = getattr(error, "sqlstate", None) is not None
+    return not is_coded and _REFUSALS.search(str(error)) is not None
 
 
 def truth(name: str, text: str) -> bool:

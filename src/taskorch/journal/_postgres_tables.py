@@ -122,16 +122,19 @@ RENEW: Final = """
     UPDATE taskorch.partitions
     SET lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
     WHERE name = %(name)s AND epoch = %(epoch)s AND token = %(token)s
+    AND last >= %(last)s
 """
 RELEASE: Final = """
     UPDATE taskorch.partitions SET lease_until = '-infinity'
     WHERE name = %(name)s AND epoch = %(epoch)s AND token = %(token)s
 """
-#: Whether what was committed survives a loss of power, and text comes back as it was.
+#: Whether what was committed survives a loss of power, and text comes back as it was;
+#: which database it is, and what time it is there.
 SERVER: Final = """
     SELECT current_setting('fsync'), current_setting('synchronous_commit'),
     current_setting('server_encoding'), pg_is_in_recovery(),
-    (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
+    (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
+    extract(epoch FROM clock_timestamp())::float8
 """
 
 # -- writing -----------------------------------------------------------------------
@@ -196,47 +199,51 @@ FORGET_SNAPSHOTS: Final = "DELETE FROM taskorch.snapshots WHERE partition = %s"
 
 _FACTS: Final = """
     SELECT upto, seq, kind, at_ns, coalesce(task_id, ''), body, coalesce(doc, '')
-    FROM taskorch.facts WHERE partition = %s
+    FROM taskorch.facts WHERE partition = %(partition)s
 """
 #: Those of some ids, each by the index: `= ANY` would leave that to a planner, which
 #: may read all of a table of which it has no statistics yet.
 _OF_IDS: Final = """
     SELECT facts.*
-    FROM (SELECT DISTINCT unnest(%s::text[]) AS name) AS asked,
-    LATERAL (SELECT * FROM taskorch.facts WHERE partition = %s AND task_id = name
-    OFFSET 0) AS facts
+    FROM (SELECT DISTINCT unnest(%(ids)s::text[]) AS name) AS asked,
+    LATERAL (SELECT * FROM taskorch.facts WHERE partition = %(partition)s
+    AND task_id = name OFFSET 0) AS facts
 """
-READ: Final = f"{_FACTS} AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s"
-GROUP: Final = f"{_FACTS} AND upto = %s AND seq >= %s ORDER BY seq"
+_BETWEEN: Final = "seq > %(after)s AND seq <= %(until)s ORDER BY seq LIMIT %(most)s"
+READ: Final = f"{_FACTS} AND {_BETWEEN}"
+GROUP: Final = f"{_FACTS} AND upto = %(last)s ORDER BY seq"
 ABOUT: Final = f"""
     SELECT upto, seq, kind, at_ns, task_id, body, coalesce(doc, '')
-    FROM ({_OF_IDS}) AS found WHERE seq <= %s ORDER BY seq
+    FROM ({_OF_IDS}) AS found WHERE seq <= %(until)s ORDER BY seq
 """  # noqa: S608 - of our own words
 LATEST_OF: Final = f"""
-    {_FACTS} AND kind = %s AND {_RARE} ORDER BY seq DESC LIMIT 1
+    {_FACTS} AND kind = %(kind)s AND {_RARE} ORDER BY seq DESC LIMIT 1
 """
 ENDS: Final = f"""
     SELECT task_id, kind FROM ({_OF_IDS}) AS found
     WHERE kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') ORDER BY seq
 """  # noqa: S608 - of our own words
 ENDS_BY_TIME: Final = """
-    SELECT at_ns / %s, kind, count(*) FROM taskorch.facts WHERE partition = %s
+    SELECT at_ns / %(every)s, kind, count(*) FROM taskorch.facts
+    WHERE partition = %(partition)s
     AND kind IN ('TaskCompleted', 'TaskFailed', 'TaskCancelled') GROUP BY 1, 2
 """
 IDS: Final = """
-    SELECT task_id FROM taskorch.facts WHERE partition = %s AND task_id >= %s
-    AND starts_with(task_id, %s) AND (%s = '' OR task_id < %s)
+    SELECT task_id FROM taskorch.facts
+    WHERE partition = %(partition)s AND task_id >= %(prefix)s
+    AND starts_with(task_id, %(prefix)s) AND (%(prefix)s = '' OR task_id < %(above)s)
     GROUP BY task_id ORDER BY min(seq)
 """
-SUBMITTED: Final = """
-    SELECT seq, task_id FROM taskorch.facts WHERE partition = %s
-    AND kind = 'TaskSubmitted' AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s
-"""
+SUBMITTED: Final = f"""
+    SELECT seq, task_id FROM taskorch.facts WHERE partition = %(partition)s
+    AND kind = 'TaskSubmitted' AND {_BETWEEN}
+"""  # noqa: S608 - of our own words
 BY_KEY: Final = """
-    SELECT task_id FROM taskorch.facts WHERE partition = %s AND key = %s
+    SELECT task_id FROM taskorch.facts WHERE partition = %(partition)s AND key = %(key)s
     ORDER BY seq DESC LIMIT 1
 """
 SNAPSHOTS: Final = """
-    SELECT seq, state FROM taskorch.snapshots WHERE partition = %s ORDER BY seq DESC
+    SELECT seq, state FROM taskorch.snapshots WHERE partition = %(partition)s
+    ORDER BY seq DESC
 """
-COUNT: Final = "SELECT count(*) FROM taskorch.facts WHERE partition = %s"
+COUNT: Final = "SELECT count(*) FROM taskorch.facts WHERE partition = %(partition)s"

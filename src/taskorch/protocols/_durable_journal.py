@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from taskorch.errors import JournalError
 from taskorch.events import (
     CLS,
     SEQ,
@@ -62,6 +63,7 @@ class DurableJournal(Journal, Protocol):
            that `claim` gives rise, whichever object gives them. The death of the
            owner's process ends its claim; a child that was forked has no part in it.
            `wait_for_turn` ends nobody's claim, and changes nothing of what is read.
+           `when_lost` tells nothing while nobody else has claimed it.
         3. It may be read from any thread, before it is claimed, and while `append`
            runs: what is read is whole groups, from the first on.
         4. `document` and `append` refuse, by an `InvalidTaskError`, what would not be
@@ -221,6 +223,25 @@ class DurableJournal(Journal, Protocol):
             JournalUnavailableError: It cannot be used now.
         """
         del is_over
+
+    def is_owned(self) -> bool:
+        """
+        Whether nobody else can own it now, as far as that is known without asking.
+
+        It is asked at each attempt that begins, so it must be quick. If it is false,
+        attempts begin only once their start is kept.
+        """
+        return True
+
+    def when_lost(self, tell: Callable[[JournalError], object]) -> None:
+        """
+        Have *tell* called if it is found to be another's, or damaged, between appends.
+
+        Args:
+            tell: Called from any thread, with what the next `append` would raise; the
+                orchestrator stops.
+        """
+        del tell
 
     # -- what makes it quick -------------------------------------------------------
 

@@ -277,6 +277,7 @@ class Committer:
             not self.ready
             and row.bucket.spec.idempotent
             and row.cargo._begin_after <= self.commits.committed
+            and self.journal.is_owned()
         )
 
     def starts(self, rows: list[TaskRow]) -> list[tuple[TaskRow, int, Work]]:
@@ -284,16 +285,18 @@ class Committer:
         The attempts that may begin now; those of *rows* that may not are held back.
 
         A task begins once its submission is kept; one that must not run twice, once
-        its start is.
+        its start is. So does each if the journal may be another's by now.
         """
         begun, self.ready = self.ready, []
         if not rows:
             return begun
         commits = self.commits
+        is_owned = self.journal.is_owned()
         held_back = False
         for row in rows:
             work, attempt = row.cargo, row.attempt
-            seq = work._begin_after if row.bucket.spec.idempotent else self.last
+            is_early = is_owned and row.bucket.spec.idempotent
+            seq = work._begin_after if is_early else self.last
             if seq <= commits.committed:
                 begun.append((row, attempt, work))
             else:

@@ -70,6 +70,7 @@ def open_journal(rt: OpeningHost) -> None:
             with rt.lock:
                 Recovery(rt).run()
                 rt.opened = True
+                rt.committer.journal.when_lost(rt.fail_stop)
                 rt.settle(rt.now())
                 rt.opened_at = rt.committer.last
             rt.loops.opened_here()

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from taskorch.errors import (
     JournalUnavailableError,
 )
 from taskorch.events import OrchestratorStarted, TaskCompleted
+from taskorch.journal import register_file
 from taskorch.reading import JournalReader
 from taskorch.testing.laws import check_durable_journal
 
@@ -218,6 +219,56 @@ def test_a_server_that_is_not_there_is_said_without_a_password(tmp_path):
     assert "secret" not in f"{told.value} {told.value.hint} {journal.name} {journal!r}"
     with pytest.raises(JournalUnavailableError):
         JournalReader(address)
+
+
+class InAFile:
+    """What is kept in files beside a journal that is in a file."""
+
+
+def test_what_is_kept_in_files_is_refused_with_what_does_instead():
+    register_file(InAFile, str, str)
+    with pytest.raises(InvalidTaskError, match="beside the journal") as told:
+        PostgresJournal("postgresql:///x").document(InAFile())
+    assert "register() it in the place of that" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("is_said", "becomes", "words"),
+    [
+        ("user=postgres", "user=nobody-here", 'role "nobody-here" does not exist'),
+        ("/postgres?", "/no-such-one?", 'database "no-such-one" does not exist'),
+        ("/postgres?", "/postgres?port=none&", "invalid integer value"),
+        ("/postgres?", "/postgres?sslmode=no&", "invalid sslmode value"),
+        ("user=postgres", "user=ann&password=wrong", "password authentication failed"),
+    ],
+)
+def test_a_standby_does_not_wait_for_what_never_comes(
+    postgres, address, is_said, becomes, words
+):
+    if "ann" in becomes:
+        has_a_password(postgres, "ann")
+    journal = PostgresJournal(address.replace(is_said, becomes), standby=True)
+    with pytest.raises(JournalUnavailableError, match=words) as told:
+        journal.claim()
+    assert "mend the address" in told.value.hint
+
+
+def has_a_password(postgres, name):
+    """Make a user whom the server asks for a password."""
+    import psycopg
+
+    postgres.run(f"CREATE ROLE {name} LOGIN PASSWORD 'right'")
+    lines = f"local all {name} scram-sha-256", "local all all trust"
+    ((file,),) = postgres.run("SHOW hba_file")
+    with postgres.connect() as db:
+        db.execute(f"COPY (SELECT unnest(ARRAY{[*lines]})) TO '{file}'")
+        db.execute("SELECT pg_reload_conf()")
+    end = time.monotonic() + 60
+    with suppress(psycopg.OperationalError):
+        while time.monotonic() < end:
+            psycopg.connect(
+                f"host={postgres.folder} user={name} dbname=postgres"
+            ).close()
 
 
 def test_a_reader_names_the_partitions_that_there_are(postgres):

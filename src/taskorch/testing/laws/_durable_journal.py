@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from taskorch.errors import (
     InvalidTaskError,
+    JournalError,
     JournalTakenError,
     JournalUnavailableError,
 )
@@ -100,6 +101,8 @@ class _Run:
         #: The last numbers of the groups.
         self._ends = [0]
         self._epoch = 0
+        #: What it has told of a loss.
+        self._lost: list[JournalError] = []
         #: The state that was saved last, and its number.
         self._saved: tuple[int, dict[str, Any]] | None = None
 
@@ -109,6 +112,7 @@ class _Run:
         self._journal.wait_for_turn(lambda: False)
         self._check_unclaimed()
         self._epoch = self._journal.claim()
+        self._journal.when_lost(self._lost.append)
         for _ in range(self._case.random.randint(1, 3)):
             self._append(self._some_history())
         self._check_other(1, "It was read by another object. ")
@@ -384,6 +388,10 @@ class _Run:
         """Law 2: of two objects, one writes."""
         first, other = self._journal, self._other()
         epoch = self._epoch
+        told = f"It told {brief(self._lost)}, and nobody else had claimed it."
+        self._case.expect(not self._lost, 2, told)
+        if not isinstance(first.is_owned(), bool):
+            self._case.fail(0, "is_owned", says="it answers True or False.")
         try:
             taken = other.claim()
         except JournalTakenError:

@@ -11,7 +11,7 @@ from tests.own_journal import LinesJournal
 from tests.unit.testing.laws.tools import each, violation
 
 from taskorch import MemoryJournal, SqliteJournal, Task
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, JournalTakenError
 from taskorch.journal import document
 from taskorch.model import Call
 from taskorch.protocols import DurableJournal, Journal
@@ -43,6 +43,11 @@ class LocksNothing(LinesJournal):
     def _open(self):
         self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT)
+
+
+class SaysThatItIsLost(LinesJournal):
+    def when_lost(self, tell):
+        tell(JournalTakenError("by nobody"))
 
 
 class IsReadByItsOwnerOnly(LinesJournal):
@@ -168,9 +173,12 @@ class ForgetsNothing(LinesJournal):
 
 
 PLANTED = {
-    0: (type("SaysNothing", (LinesJournal,), {"description": lambda _: None}),),
+    0: tuple(
+        type("SaysNothing", (LinesJournal,), {name: lambda _: None})
+        for name in ("description", "is_owned")
+    ),
     1: (LosesTheLatest,),
-    2: (LocksNothing,),
+    2: (LocksNothing, SaysThatItIsLost),
     3: (IsReadByItsOwnerOnly,),
     4: (KeepsPicturesOfValues, TakesTheBadOnes),
     5: (
