@@ -116,6 +116,21 @@ class ScheduleStatus:
             said.append(self.trouble)
         return " ".join(said)
 
+    def to_dict(self) -> dict[str, Any]:
+        """How the schedule stands, as JSON has it."""
+        coming = self.next
+        return {
+            "name": self.name,
+            "makes": self.makes,
+            "next": None if coming is None else coming.isoformat(),
+            "done": self.done.isoformat(),
+            "running": list(self.running),
+            "paused": self.paused,
+            "trouble": self.trouble,
+            "definition": dict(self.document),
+            "text": str(self),
+        }
+
 
 class Host(Protocol):
     """What schedules ask of an orchestrator, or of a simulation."""

@@ -161,10 +161,7 @@ class JobSystem:
 
     def _make_parts(self) -> None:
         config = self.config
-        chunks = {**config.chunks, "threads": 1}
-        if config.get("resource_pools.thread_pool") is None and not config.chunks:
-            chunks = {"threads": 1}
-        self._allocator = ProportionalAllocator(chunks)
+        self._allocator = ProportionalAllocator({**config.chunks, "threads": 1})
         scored = "job_intake_pipeline.classification_engine.scoring_inputs"
         usual = config.threads
         most = self._most_threads
