@@ -14,6 +14,7 @@ import attrs
 
 from taskorch._frozen import frozen
 from taskorch._limits import NS
+from taskorch._vocabulary import meant
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -598,8 +599,9 @@ class ScheduleManager:
         entry = self._known().get(name)
         if entry is None:
             msg = f"there is no schedule {show(name)}"
-            names = ", ".join(sorted(self._known())) or "none at all"
-            raise UnknownTaskError(msg, hint=f"there are {names}", task_id=str(name))
+            known = sorted(self._known())
+            hint = meant(name, known, f"there are {', '.join(known) or 'none at all'}")
+            raise UnknownTaskError(msg, hint=hint, task_id=str(name))
         return entry
 
     def _keep(self, entry: _Entry) -> None:

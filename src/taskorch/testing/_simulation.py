@@ -59,6 +59,7 @@ from taskorch.model import (
     check_id,
     check_seconds,
 )
+from taskorch.model._checks import check_word
 from taskorch.model._question import question_of
 from taskorch.model._show import show
 from taskorch.protocols import Entry
@@ -74,7 +75,6 @@ from taskorch.simulation._timeline import BEGINNING
 from taskorch.simulation._work import as_what
 from taskorch.testing._arguments import (
     check_capabilities,
-    check_chosen,
     check_kind,
     check_names,
     check_resources,
@@ -499,7 +499,7 @@ class Simulation:
             InvalidTaskError: There is no such number, stage or downtime.
         """
         check_count("fact", fact, least=1)
-        check_chosen("stage", stage, _STAGES)
+        check_word("stage", stage, _STAGES)
         ns = int(check_seconds("downtime", downtime) * NS)
         self.world.crash_at(fact, stage, ns)
 
