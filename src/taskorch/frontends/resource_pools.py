@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from taskorch._visible import visible
-from taskorch._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
 from taskorch.model._show import show
@@ -94,8 +94,8 @@ def load(path: str | os.PathLike[str]) -> Pools:
     found = plain(node)
     if not isinstance(found, Mapping) or "resource_pools" not in found:
         names = [str(name) for name in found] if isinstance(found, Mapping) else []
-        near = nearest("resource_pools", names)
-        there = f", and there is {near}" if near else ""
+        near = get_close_matches("resource_pools", names)
+        there = f", and there is {near[0]}" if near else ""
         msg = f"{path}: there is no block resource_pools{there}"
         raise InvalidTaskError(msg)
     pools = _parse(found["resource_pools"], dict(places(node)))
@@ -210,6 +210,6 @@ class _Reader:
     ) -> None:
         names = tuple(known)
         for name in left:
-            near = nearest(name, names, 0.5)
-            meant = f": did you mean {near}?" if near else ""
+            near = get_close_matches(name, names, 1, 0.5)
+            meant = f": did you mean {near[0]}?" if near else ""
             self.faults.append((f"{where}.{name}", f"{name} is not known here{meant}"))
