@@ -305,13 +305,9 @@ class Planner:
             why = failing(constraints, tasks, problem)
             if why is None:
                 if rejected:
-                    choice = draft.choices
-                    first = [(f"way {n + 1}", said) for n, said in enumerate(rejected)]
-                    choice = (
-                        Choice(request.type, f"way {number + 1}", tuple(first)),
-                        *choice,
-                    )
-                    draft = attrs.evolve(draft, choices=choice)
+                    first = [(f"way {n}", said) for n, said in enumerate(rejected, 1)]
+                    way = Choice(request.type, f"way {number + 1}", tuple(first))
+                    draft = attrs.evolve(draft, choices=(way, *draft.choices))
                 return self._plan_of(request, draft, tasks, problem, constraints)
             rejected.append(why)
             one = smallest_conflict(constraints, tasks, problem)
@@ -455,10 +451,11 @@ class Planner:
         seconds, source = float(plan.estimated_duration), "simulated"
         cost = math.fsum(task.cost for task in plan.tasks)
         peak = 1.0
-        report = self._simulated(plan)
-        if report is not None and not report.never and not report.failed:
-            seconds = report.makespan
-            peak = aim.peak_of(report.peak.slots, report.peak.resources)
+        with suppress(TaskorchError):
+            report = self._simulated(plan)
+            if not report.never and not report.failed:
+                seconds = report.makespan
+                peak = aim.peak_of(report.peak.slots, report.peak.resources)
         value = aim.worth(seconds * 1000, 0.0, peak)
         if schedule is not None and problem.lengths is not None:
             seconds, source = schedule.makespan / 1000, "scheduled"
@@ -478,10 +475,7 @@ class Planner:
         return attrs.evolve(plan, binding=_binding(plan, constraints)), value
 
     def _simulated(self, plan: ExecutionPlan) -> Any:
-        try:
-            return simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
-        except TaskorchError:
-            return None
+        return simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
 
     # -- the rest of what the seed asks --------------------------------------------
 
@@ -502,25 +496,18 @@ class Planner:
             self._refuse_past(plan.request)
         except PlanningError as error:
             found.append(PlanFinding("deadline_past", error.message, "the request"))
-        means = means_of(self._rt)
-        known = {agent.name for agent in means.agents}
-        gone = sorted({t.agent for t in plan.tasks if t.agent} - known)
-        found += [
-            PlanFinding(
-                "agent_gone",
-                f"agent {name} is not there: the router chooses another",
-                "pins of the plan",
-                is_fatal=False,
-            )
-            for name in gone
-        ]
+        known = {agent.name for agent in means_of(self._rt).agents}
+        for name in sorted({t.agent for t in plan.tasks if t.agent} - known):
+            text = f"agent {name} is not there: the router chooses another"
+            why = "pins of the plan"
+            found.append(PlanFinding("agent_gone", text, why, is_fatal=False))
         if plan.request.requirements and all(
             needs_of(plan.workflow[name].task) is None for name in plan.workflow
         ):
             text = "its requirements do nothing: its tasks are calls and programs"
             found.append(PlanFinding("no_effect", text, "requirements", is_fatal=False))
         try:
-            report = simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
+            report = self._simulated(plan)
         except TaskorchError as error:
             found.append(PlanFinding(error.code, error.message, error.hint or ""))
             return found, None
@@ -1202,15 +1189,9 @@ def _context_of(problem: Problem) -> str:
     """Size, width and tightness, roughly: where another rule may be best."""
     count = len(problem)
     edges = sum(map(len, problem.parents))
-    work = [
-        sum(
-            d * need[r]
-            for d, need in zip(problem.durations, problem.demands, strict=True)
-        )
-        / (problem.capacities[r] or 1)
-        for r in range(len(problem.capacities))
-    ]
-    tight = max(work, default=0) > 0.7 * max(sum(problem.durations) / 4, 1)
+    both = zip(problem.work(), problem.capacities, strict=True)
+    most = max((work / (capacity or 1) for work, capacity in both), default=0)
+    tight = most > 0.7 * max(sum(problem.durations) / 4, 1)
     size = "small" if count < 50 else "medium" if count < 200 else "large"  # noqa: PLR2004
     width = "dense" if edges > 2 * count else "loose"
     return f"{size}/{width}/{'tight' if tight else 'free'}"

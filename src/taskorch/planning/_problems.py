@@ -80,7 +80,9 @@ def problem_of(
     names = [n for n in pools if any(n in task.resources for task in tasks)]
     needs = [needs_of(workflow[task.id].task) for task in tasks]
     able = [
-        None if need is None else tuple(a for a in means.agents if need <= _can(a))
+        None
+        if need is None
+        else tuple(a for a in means.agents if need.issubset(a.capabilities))
         for need in needs
     ]
     lengths, agents = _lengths(
@@ -111,10 +113,6 @@ def problem_of(
         rates = [prices.get(name, 0.0) / _UNIT for name in agents]
         costs = [{n: t * rates[n] for n, t in each.items()} for each in lengths]
     return Problem(durations, parents, demands, capacities, lengths, costs), agents
-
-
-def _can(agent: Agent) -> frozenset[str]:
-    return frozenset(agent.capabilities)
 
 
 def _lengths(
