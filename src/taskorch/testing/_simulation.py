@@ -22,6 +22,7 @@ from taskorch._managers import (
 )
 from taskorch._orchestrator import SpelledOut
 from taskorch._settings import SIMULATED, Settings, SimulatedSettings
+from taskorch._vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -387,15 +388,7 @@ class Simulation:
         Raises:
             UnknownAgentError: There is none of this name.
         """
-        if name not in self.world.agents:
-            msg = f"there is no agent {name!r}"
-            raise UnknownAgentError(msg)
-
-        def act() -> bool:
-            life = self._life()
-            return life.kernel.leave(name, (), life.now())
-
-        return self.world.do(act)
+        return self._of_agent(name, lambda kernel, now: kernel.leave(name, (), now))
 
     def drain_agent(self, name: str, reason: str = "it is to go") -> bool:
         """
@@ -404,13 +397,17 @@ class Simulation:
         Raises:
             UnknownAgentError: There is none of this name.
         """
+        return self._of_agent(name, lambda kernel, now: kernel.drain(name, reason, now))
+
+    def _of_agent(self, name: str, change: Callable[[Kernel, int], bool]) -> bool:
         if name not in self.world.agents:
             msg = f"there is no agent {name!r}"
-            raise UnknownAgentError(msg)
+            hint = meant(name, self.world.agents) or None
+            raise UnknownAgentError(msg, hint=hint)
 
         def act() -> bool:
             life = self._life()
-            return life.kernel.drain(name, reason, life.now())
+            return change(life.kernel, life.now())
 
         return self.world.do(act)
 
