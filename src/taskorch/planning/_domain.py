@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from time import monotonic
-from typing import Any, Final, TypeAlias, TypeVar, overload
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import attrs
 
@@ -120,6 +120,17 @@ class _Try:
     failure: str | None = None
 
 
+class _Options(TypedDict, total=False):
+    """What is said of an operator: see `Domain.operator`."""
+
+    name: str | None
+    run: Callable[..., Any] | None
+    duration: Any
+    cost: Any
+    resources: Resources | Mapping[str, float] | None
+    requires: Iterable[str] | None
+
+
 class Domain:
     """
     What can be done, and how: operators and methods by their names.
@@ -143,29 +154,10 @@ class Domain:
     # -- building ------------------------------------------------------------------
 
     @overload
-    def operator(
-        self,
-        fn: F,
-        *,
-        name: str | None = None,
-        run: Callable[..., Any] | None = None,
-        duration: Any = None,
-        cost: Any = 0.0,
-        resources: Resources | Mapping[str, float] | None = None,
-        requires: Iterable[str] | None = None,
-    ) -> F: ...
+    def operator(self, fn: F, **options: Unpack[_Options]) -> F: ...
 
     @overload
-    def operator(
-        self,
-        *,
-        name: str | None = None,
-        run: Callable[..., Any] | None = None,
-        duration: Any = None,
-        cost: Any = 0.0,
-        resources: Resources | Mapping[str, float] | None = None,
-        requires: Iterable[str] | None = None,
-    ) -> Callable[[F], F]: ...
+    def operator(self, **options: Unpack[_Options]) -> Callable[[F], F]: ...
 
     def operator(
         self,

@@ -29,16 +29,16 @@ from taskorch.model._checks import is_number
 from taskorch.model._show import show
 from taskorch.planning._aims import Aim, aims_of
 from taskorch.planning._domain import Domain, _code
-from taskorch.planning._estimates import Estimator
+from taskorch.planning._estimates import Estimator, Measurements
 from taskorch.planning._gtpyhop import GtpyhopDomain
-from taskorch.planning._history import Chooser, Measurements
 from taskorch.planning._learning import (
     MARK,
     Bandit,
+    Chooser,
     Chosen,
-    arms_of,
     choice_of,
     evaluate,
+    mark_of,
     worth,
 )
 from taskorch.planning._patterns import Proposal, Template, proposals
@@ -746,11 +746,10 @@ class Planner:
         """
         _check_plan(plan)
         seconds = check_seconds("seconds", seconds, zero=False)
-        value = (worth(float(plan.estimated_duration), seconds) + 1) / 2
+        value = worth(float(plan.estimated_duration), seconds)
         for name in plan.workflow:
-            mark = (plan.workflow[name].task.metadata or {}).get(MARK)
-            for what, arm in arms_of(None if mark is None else mark["choice"]):
-                self._chooser.note(what, arm, value)
+            mark = mark_of(plan.workflow[name].task) or {}
+            self._chooser.note(mark.get("choice"), value)
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, dict[str, Value]]:
         """
