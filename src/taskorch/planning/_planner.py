@@ -261,9 +261,7 @@ class Planner:
             ordered = _ordered(draft, constraints, tasks)
             if ordered is not draft:
                 draft, tasks = ordered, self._tasks(ordered)
-            problem, _ = problem_of(
-                tasks, draft.workflow, means, constraints=constraints
-            )
+            problem = problem_of(tasks, draft.workflow, means, constraints=constraints)
             why = failing(constraints, tasks, problem)
             if why is None:
                 if rejected:
@@ -565,7 +563,7 @@ class Planner:
             return plan
         means = means_of(self._rt)
         constraints = _constraints(plan.request, self._rt.now())
-        problem, agents = problem_of(
+        problem = problem_of(
             plan.tasks,
             plan.workflow,
             means,
@@ -589,9 +587,7 @@ class Planner:
             is_narrow = each is not problem or any(
                 isinstance(one, MaxPeak) for one in constraints
             )
-            made = self._made_of(
-                plan, each, found, agents, waits=waits, is_narrow=is_narrow
-            )
+            made = self._made_of(plan, each, found, waits=waits, is_narrow=is_narrow)
             made, value = self._timed(made, constraints, aim, each, found)
             made = attrs.evolve(made, lower_bound=bound / 1000)
             if best is None or value < best[0]:
@@ -646,7 +642,6 @@ class Planner:
         plan: ExecutionPlan,
         problem: Problem,
         best: Schedule,
-        agents: tuple[str, ...],
         *,
         waits: bool,
         is_narrow: bool,
@@ -658,7 +653,7 @@ class Planner:
         if waits and problem.lengths is None:
             loose = None
             if is_narrow:
-                loose, _ = problem_of(tasks, plan.workflow, means_of(self._rt))
+                loose = problem_of(tasks, plan.workflow, means_of(self._rt))
                 if len(loose.capacities) != len(problem.capacities):
                     loose = None
             edges = [
@@ -674,7 +669,7 @@ class Planner:
             priority = base + len(order) - 1 - place
             options[task.id] = {"priority": min(priority, 1_000_000)}
             slot = best.agents[number]
-            agent = task.agent if slot is None else agents[slot]
+            agent = task.agent if slot is None else problem.agents[slot]
             if agent is not None:
                 options[task.id]["metadata"] = {**(own.metadata or {}), PINNED: agent}
             planned.append(attrs.evolve(task, agent=agent))

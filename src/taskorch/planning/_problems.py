@@ -57,9 +57,9 @@ def problem_of(
     constraints: Iterable[Constraint] = (),
     speeds: Mapping[str, float] | None = None,
     prices: Mapping[str, float] | None = None,
-) -> tuple[Problem, tuple[str, ...]]:
+) -> Problem:
     """
-    The problem of the order of *tasks*, and the names of the agents in it.
+    The problem of the order of *tasks*.
 
     Args:
         tasks: What is known of them.
@@ -112,7 +112,7 @@ def problem_of(
     if lengths is not None and prices:
         rates = [prices.get(name, 0.0) / _UNIT for name in agents]
         costs = [{n: t * rates[n] for n, t in each.items()} for each in lengths]
-    return Problem(durations, parents, demands, capacities, lengths, costs), agents
+    return Problem(durations, parents, demands, capacities, lengths, costs, agents)
 
 
 def _lengths(

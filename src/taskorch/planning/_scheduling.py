@@ -41,6 +41,7 @@ class Problem:
         lengths: Of each task, how long it takes on each agent that can do it; empty: no
             agent is asked. None: there are no agents that differ.
         costs: Of each task, what it costs on each of these; None: nothing.
+        agents: The names of the agents, by their numbers.
     """
 
     durations: Sequence[int]
@@ -49,6 +50,7 @@ class Problem:
     capacities: Sequence[int]
     lengths: Sequence[dict[int, int]] | None = None
     costs: Sequence[dict[int, float]] | None = None
+    agents: Sequence[str] = ()
 
     def cost(self, schedule: Schedule) -> float:
         """What the agents of a schedule cost."""
