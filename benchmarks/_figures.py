@@ -171,7 +171,8 @@ class Row:
         what: What was measured, in a few words.
         ours: The figure of taskorch.
         peers: The figures of the peers, by the name of their column.
-        measured: The figure that the goal bounds, mostly a ratio.
+        measured: The figure that the goal bounds, mostly a ratio; *ours* if none is
+            given beside a goal.
         goal: The goal, where there is one.
         note: Sizes, conditions and further figures, for the line below.
     """
@@ -182,6 +183,10 @@ class Row:
     measured: Samples | None = None
     goal: Goal | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.goal is not None and self.measured is None:
+            object.__setattr__(self, "measured", self.ours)
 
     @property
     def verdict(self) -> Verdict:

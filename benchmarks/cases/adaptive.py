@@ -56,7 +56,6 @@ def bandits(run: Run) -> Iterator[Row]:
             yield Row(
                 what=f"{what}, arms {name}: standard errors from the known regret",
                 ours=off,
-                measured=off,
                 goal=Goal.no_more(3),
                 note=f"regret {mean:.2f} ± {error:.2f}, known {known}",
             )
@@ -98,7 +97,6 @@ def mix(run: Run) -> Iterator[Row]:
         yield Row(
             what=what,
             ours=mean,
-            measured=mean,
             goal=goal,
             note=f"three arms, {pulls:,} rewards, {len(parts)} runs: "
             f"{min(parts):.3f} to {max(parts):.3f}",
@@ -140,7 +138,6 @@ def decision(run: Run) -> Iterator[Row]:
         yield Row(
             what=f"a learnt decision, {bandit.name}",
             ours=taken,
-            measured=taken,
             goal=Goal.no_more(25e-6, Unit.SECONDS, aim=10e-6),
             note="eight arms, six features",
         )
@@ -171,7 +168,6 @@ def first_unit(run: Run) -> Iterator[Row]:
     yield Row(
         what="assign_job of eight units to the first that runs",
         ours=taken,
-        measured=taken,
         goal=Goal.no_more(5e-3, Unit.SECONDS, aim=1.5e-3),
     )
 
@@ -205,7 +201,6 @@ def messages(run: Run) -> Iterator[Row]:
         yield Row(
             what=f"bytes a message, {what}: times less than msgpack and zstd",
             ours=ratio,
-            measured=ratio,
             goal=Goal.no_less(bound, aim=aim),
             note=f"{size / half:.1f} bytes, and {packed / half:.1f}",
         )

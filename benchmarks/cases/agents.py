@@ -62,7 +62,6 @@ def agents(run: Run) -> Iterator[Row]:
     yield Row(
         what=f"HTTP: tasks through {_AGENTS} agents",
         ours=rate,
-        measured=rate,
         goal=Goal(1_500, Unit.PER_SECOND, at_least=True),
         note=f"{count:,} that do nothing, through processes on this machine, each with "
         f"{_AT_ONCE} at once; from the submission to the last end",

@@ -416,7 +416,6 @@ def opening(run: Run) -> Iterator[Row]:
     yield Row(
         what="start on a long journal",
         ours=seconds,
-        measured=seconds,
         goal=Goal.no_more(5.0, Unit.SECONDS),
         note=f"{note}; an empty one: {Unit.SECONDS.write(nothing['seconds'])}",
     )
@@ -427,7 +426,6 @@ def opening(run: Run) -> Iterator[Row]:
     yield Row(
         what="memory at that start",
         ours=peak,
-        measured=peak,
         goal=Goal.no_more(200.0, Unit.MEGABYTES),
         note="the peak of resident memory, above that of a process that starts on an "
         "empty journal",

@@ -111,7 +111,6 @@ def _rebalance(run: Run, kinds: int, pools: int, what: str) -> Row:
     return Row(
         what=what,
         ours=figure,
-        measured=figure,
         goal=Goal.no_more(0.1, Unit.SECONDS),
         note=f"10,000 requests of {kinds:,} kinds contend for "
         f"{'one pool' if pools == 1 else f'each of {pools} pools'}; processor time",

@@ -62,7 +62,6 @@ def page(run: Run) -> Iterator[Row]:
         yield Row(
             what="page: the numbers are there",
             ours=paint,
-            measured=paint,
             goal=Goal.no_more(1.0, Unit.SECONDS, aim=0.4),
             note=f"{count:,} tasks; from the address to the counts, in Chromium",
         )
@@ -88,7 +87,6 @@ def page(run: Run) -> Iterator[Row]:
         yield Row(
             what="page: the server, with a page that is open and idle",
             ours=busy,
-            measured=busy,
             goal=Goal.no_more(1.0, Unit.PER_CENT, aim=0.2),
             note=f"processor time of the process of the orchestrator, {seconds} s",
         )
@@ -97,7 +95,6 @@ def page(run: Run) -> Iterator[Row]:
     yield Row(
         what="page: its files",
         ours=size,
-        measured=size,
         goal=Goal.no_more(150_000, Unit.BYTES, aim=100_000),
         note=f"{len(_PATHS)} files, as they are sent",
     )
@@ -143,7 +140,6 @@ def schedules(run: Run) -> Iterator[Row]:
     yield Row(
         what="schedules: 99 of 100 begin within",
         ours=late,
-        measured=late,
         goal=Goal.no_more(1.0, Unit.SECONDS, aim=0.2),
         note=f"{count:,} schedules due in one second, by the system's clock",
     )
@@ -162,7 +158,6 @@ def remembered(run: Run) -> Iterator[Row]:
     yield Row(
         what="remembered: a hit, in memory, beside a plain call",
         ours=figure,
-        measured=figure,
         goal=Goal.no_more(20e-6, Unit.SECONDS, aim=8e-6),
         note=f"{count:,} tasks, submitted together; processor time",
     )

@@ -130,7 +130,6 @@ def _batches(server: postgres.Server, run: Run) -> Row:
     return Row(
         what="durable submit_tasks on PostgreSQL",
         ours=speed,
-        measured=speed,
         goal=Goal(3_000, Unit.PER_SECOND, at_least=True, aim=10_000),
         note=f"until every result is there, {count:,} tasks, {run.pairs} rounds; a task: "
         f"{costs}, {commits:.4f} commits",
@@ -155,7 +154,6 @@ def _takeovers(server: postgres.Server, run: Run) -> Row:
     return Row(
         what="takeover from an owner that stopped",
         ours=seconds,
-        measured=seconds,
         goal=Goal.no_more(_LEASE + 1.0, Unit.SECONDS, aim=_LEASE + 0.1),
         note=f"lease {_LEASE:g} s; from SIGSTOP of the owner to the first attempt that "
         "begins on the other",

@@ -63,7 +63,6 @@ def _optimised(
         yield Row(
             what=f"{name}, optimised for 1 s {what}: mean deviation",
             ours=mean,
-            measured=mean,
             goal=Goal.no_more(limit, Unit.PER_CENT),
             note=f"{len(found)} projects, simulated as they would run; {optimal} at the "
             f"optimum, {max(found):.1f} % above it at the most",
@@ -92,7 +91,6 @@ def _row(what: str, projects: Iterable[Project], most: float) -> Row:
     return Row(
         what=f"{what}: mean deviation",
         ours=mean,
-        measured=mean,
         goal=Goal.no_more(most, Unit.PER_CENT),
         note=f"{len(ours)} projects, each feasible and none below its optimum, {optimal} "
         f"at it, {max(ours):.1f} % above it at the most; first in, first out: "

@@ -86,7 +86,6 @@ def submit(run: Run) -> Iterator[Row]:
     yield Row(
         what=f"HTTP: {_BATCH:,} tasks in one batch",
         ours=taken,
-        measured=taken,
         goal=Goal.no_more(0.1, Unit.SECONDS),
         note="from the tasks to their handles, with what the client writes; the tasks "
         "begin to run meanwhile",
@@ -95,7 +94,6 @@ def submit(run: Run) -> Iterator[Row]:
     yield Row(
         what="HTTP: single submissions",
         ours=rate,
-        measured=rate,
         goal=Goal(1_500, Unit.PER_SECOND, at_least=True),
         note=f"{count:,} by {_THREADS} threads of one client, with a token; each has "
         "its handle before the next is sent, and the tasks run meanwhile",
@@ -139,7 +137,6 @@ def events(run: Run) -> Iterator[Row]:
     yield Row(
         what=f"HTTP: events to {_FOLLOWERS} clients",
         ours=rate,
-        measured=rate,
         goal=Goal(20_000, Unit.PER_SECOND, at_least=True),
         note=f"{count * _EVENTS:,} events of {count:,} tasks, to each, as Server-Sent "
         "Events; none was lost, and another client did not read at all",

@@ -86,7 +86,6 @@ def simulation(run: Run) -> Iterator[Row]:
     yield Row(
         what="simulated facts, all checks on",
         ours=Samples.of(checked, Unit.PER_SECOND),
-        measured=Samples.of(checked, Unit.PER_SECOND),
         goal=Goal(30_000, Unit.PER_SECOND, at_least=True),
         note=f"{tasks:,} tasks, {_LIVE} live, 3 agents (one with a lease), a journal; "
         "processor time",

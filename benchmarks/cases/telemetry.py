@@ -143,7 +143,6 @@ def spans(run: Run) -> Iterator[Row]:
         yield Row(
             what=f"all spans, {way}",
             ours=rate,
-            measured=rate,
             goal=Goal(8_000, Unit.PER_SECOND, at_least=True),
             note=f"tasks a second of processor time, {count:,} tasks, start to stop, "
             f"{turns[-1][0]['spans'] / count:.2f} spans a task, {run.pairs} rounds; by "

@@ -388,7 +388,6 @@ def a_million(run: Run) -> Iterator[Row]:
     yield Row(
         what="memory of a million",
         ours=peak,
-        measured=peak,
         goal=Goal.no_more(1_500.0, Unit.MEGABYTES),
         note=f"the peak of resident memory; {built['peak']:,.0f} MB once built, "
         f"{started['peak']:,.0f} MB once started",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, WouldBlockError
 from taskorch.events import (
     SIGNALS,
@@ -193,8 +193,7 @@ def _classes_of(types: object) -> frozenset[type[Event]]:
     for each in given:
         cls: Any = SIGNALS.get(each) if isinstance(each, str) else each
         if cls not in SIGNALS.values():
-            close = nearest(str(each), SIGNALS)
-            hint = f"did you mean {close!r}?" if close else f"{', '.join(SIGNALS)}"
+            hint = meant(each, SIGNALS, ", ".join(SIGNALS))
             msg = f"types: there is no event {show(each)}"
             raise InvalidTaskError(msg, hint=hint)
         found.add(cls)

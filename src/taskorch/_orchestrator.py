@@ -33,6 +33,7 @@ from taskorch._limits import (
 )
 from taskorch._settings import SETTINGS, Settings
 from taskorch._suggesting import no_attribute
+from taskorch._vocabulary import meant
 from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.events import TaskRewarded
@@ -59,7 +60,7 @@ from taskorch.model import (
     check_seconds,
     to_patience,
 )
-from taskorch.model._checks import is_number
+from taskorch.model._checks import check_word, is_number
 from taskorch.model._show import show
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import Journal
@@ -670,9 +671,7 @@ class TaskOrchestrator:
             InvalidTaskError: There is no such verdict, or the reason is no text.
         """
         _check_reason(reason)
-        if verdict not in ("retry", "fail", "complete"):
-            msg = f"a verdict is 'retry', 'fail' or 'complete', not {verdict!r}"
-            raise InvalidTaskError(msg)
+        check_word("a verdict", verdict, ("retry", "fail", "complete"))
 
         committer = self._rt.committer
         document = None
@@ -975,7 +974,7 @@ class TaskOrchestrator:
         if action not in _bulk.ACTIONS:
             names = ", ".join(map(repr, _bulk.ACTIONS))
             msg = f"there is no action {show(action)}: there are {names}"
-            raise InvalidTaskError(msg)
+            raise InvalidTaskError(msg, hint=meant(action, _bulk.ACTIONS) or None)
         if (action == "set_priority") != (priority is not None):
             msg = "priority= and 'set_priority' go together"
             raise InvalidTaskError(msg)

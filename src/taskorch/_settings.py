@@ -23,6 +23,7 @@ from taskorch._limits import (
     MONITOR_SECONDS,
 )
 from taskorch._suggesting import unknown_option
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._futures import FuturesExecutor
 from taskorch.executors._processes._attempts import Processes
@@ -167,7 +168,7 @@ def _word(*words: str) -> Kind:
         if not isinstance(value, str) or value not in words:
             said = " or ".join(map(repr, words))
             msg = f"{name}: {show(value)} is not {said}"
-            raise InvalidTaskError(msg)
+            raise InvalidTaskError(msg, hint=meant(value, words) or None)
         return value
 
     said = [f'"{word}"' for word in words]

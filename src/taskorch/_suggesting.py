@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant, nearest
 
 C = TypeVar("C", bound=type)
 _EXAMPLES: Final = {
@@ -20,7 +20,7 @@ def unknown_option(what: str, name: str, names: Iterable[str]) -> TypeError:
     """The error of an option that there is not: it names the one that was meant."""
     known = tuple(names)
     close = nearest(name, known)
-    remedy = f"did you mean {close!r}?" if close else f"there are {', '.join(known)}"
+    remedy = meant(name, known, f"there are {', '.join(known)}")
     if close in _EXAMPLES and close != name:
         remedy += f" As in {_EXAMPLES[close]}"
     return TypeError(f"{what} has no option {name!r}: {remedy}")

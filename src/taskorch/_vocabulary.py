@@ -44,3 +44,9 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
         # It means that alone: a gpu is no cpu.
         return next((meant for meant in _MEANT[name] if meant in names), None)
     return next(iter(get_close_matches(name, names, n=1, cutoff=cutoff)), None)
+
+
+def meant(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """The question whether the nearest of *known* was meant, or else *otherwise*."""
+    near = nearest(str(name), known)
+    return f"did you mean {str(near)!r}?" if near else otherwise

@@ -19,6 +19,7 @@ from tests.integration.tools import PATIENCE
 from taskorch import (
     CycleError,
     DuplicateTaskError,
+    Elastic,
     InvalidTaskError,
     MemoryJournal,
     NotRunningError,
@@ -31,7 +32,9 @@ from taskorch import (
     TaskTimeoutError,
     UnknownTaskError,
     ValidationFailedError,
+    Workflow,
 )
+from taskorch.adaptive import Learned
 from taskorch.errors import (
     QueueFullError,
     UnknownCapabilityError,
@@ -39,7 +42,7 @@ from taskorch.errors import (
     UsageError,
 )
 from taskorch.journal import SqliteJournal
-from taskorch.policies import PriorityQueue, StructuralValidator
+from taskorch.policies import FifoQueue, PriorityQueue, StructuralValidator
 from taskorch.protocols import Verdict
 
 HUGE = 10**400
@@ -977,3 +980,28 @@ def test_a_method_by_another_name_is_told_with_ours(name: str, meant: str) -> No
     assert not hasattr(orch, "_private")
     with pytest.raises(AttributeError, match=r"no attribute 'zzz'$"):
         orch.zzz  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("act", "meant"),
+    [
+        (lambda _: Elastic(Resources(cpu=1), fallback="best_efort"), "best_effort"),
+        (lambda _: Learned([FifoQueue(), PriorityQueue()], reward="givn"), "given"),
+        (lambda _: Learned([FifoQueue()] * 2, algorithm="thomson"), "thompson"),
+        (lambda _: RetryPolicy(wait="exponental"), "exponential"),
+        (lambda _: Task.question("so?", no=["rejekt"]), "reject"),
+        (lambda _: Task.question("so?", due=3, default="aprove"), "approve"),
+        (lambda _: TaskOrchestrator(unknown_capability="refus"), "refuse"),
+        (lambda _: SqliteJournal("never.db", durability="powr"), "power"),
+        (lambda _: Workflow("w").phase("p", on_failure="stopp"), "stop"),
+        (lambda o: o.submit_task(Task("a", on_parent_failure="skipp")), "skip"),
+        (lambda o: o.submit_task(Task("a", join="finishd")), "finished"),
+        (lambda o: o.submit_task(Task.call(pow, 2, 3, executor="thred")), "thread"),
+        (lambda o: o.tasks("runing"), "running"),
+        (lambda o: o.decide("a", "retri"), "retry"),
+        (lambda o: o.change_tasks("cancl"), "cancel"),
+    ],
+)
+def test_a_wrong_word_is_refused_with_the_nearest_that_there_is(orch, act, meant):
+    with pytest.raises(UsageError, match=f"did you mean '{meant}'"):
+        act(orch)

@@ -105,7 +105,7 @@ def test_a_configuration_is_read_as_it_stands(tmp_path):
         ("recovery: 5", "has entries"),
         ("[1, 2]", "has sections"),
         ("recovery: {matrix: {memori: {}}}", "no class of failures"),
-        ("recovery: {matrix: {memory: {human: sometimes}}}", "none of never"),
+        ("recovery: {matrix: {memory: {human: sometimes}}}", "human is 'never'"),
         ("recovery: {matrix: {memory: {orchestrator: more}}}", "is no action"),
         ("recovery: {matrix: 3}", "a row for each class"),
         ("recovery: {classes: 3}", "a list of rules"),

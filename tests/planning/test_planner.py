@@ -446,7 +446,7 @@ def test_what_was_learnt_of_methods_is_in_the_journal(tmp_path):
         assert sum(one.attempts for one in values.values()) == 12
         # Chosen in the first life, known in the second, and off by one argument.
         orch.planner.plan(TaskRequest("r", "go"), cache=False)
-        assert len(orch.planner._bandits["method of go"].log) == 12
+        assert len(orch.planner._chooser.methods["method of go"].log) == 12
         plan = orch.planner.plan(TaskRequest("r", "go"), cache=False, learn=False)
         assert list(plan.workflow) == ["first-1"]
         assert "taskorch.plan" not in (plan.workflow["first-1"].task.metadata or {})

@@ -168,11 +168,11 @@ def test_a_rule_that_goes_undoes_what_it_did():
         ({"when": "__import__('os')"}, "names and numbers"),
         ({"when": "1 +"}, "cannot be read"),
         ({"when": 3}, "is no condition"),
-        ({"when": "running > 1", "action": "pause"}, "none of pause_new_tasks"),
+        ({"when": "running > 1", "action": "pause"}, "action is 'pause_new_tasks'"),
         ({"when": "running > 1", "action": "reassign_tasks"}, "per='agent'"),
-        ({"when": "running > 1", "severity": "bad"}, "none of info"),
+        ({"when": "running > 1", "severity": "bad"}, "severity is 'info'"),
         ({"when": "running > 1", "hold": -1}, "hold"),
-        ({"when": "running > 1", "per": "task"}, "none of system"),
+        ({"when": "running > 1", "per": "task"}, "per is 'system'"),
     ],
 )
 def test_a_rule_that_is_wrong_is_refused(fields, words):

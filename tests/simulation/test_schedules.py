@@ -233,8 +233,9 @@ def test_what_can_never_come_is_refused_at_once(when, said):
     [
         ({"zone": "Europe/Berlim"}, "did you mean 'Europe/Berlin'"),
         ({"zone": 1}, "a zone is named by a text"),
-        ({"catch_up": "some"}, "catch_up is one of"),
-        ({"overlap": "both"}, "overlap is one of"),
+        ({"catch_up": "some"}, "catch_up is '"),
+        ({"overlap": "both"}, "overlap is 'skip', 'queue' or 'cancel', not 'both'$"),
+        ({"overlap": "skipp"}, "did you mean 'skip'"),
         ({"jitter": -1}, "jitter"),
         ({"start": "soon"}, "start is a moment"),
         ({"start": []}, "start is a datetime"),

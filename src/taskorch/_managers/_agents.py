@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 from taskorch._visible import said
+from taskorch._vocabulary import meant
 from taskorch.errors import (
     InvalidTaskError,
     InvalidTransitionError,
@@ -326,7 +327,8 @@ class AgentManager:
         fleet = self._fleet
         if type is not None and type not in fleet.pools:
             msg = f"there is no pool of agents {show(type)}"
-            raise InvalidTaskError(msg, hint=f"there are {[*fleet.pools]}")
+            hint = meant(type, fleet.pools, f"there are {[*fleet.pools]}")
+            raise InvalidTaskError(msg, hint=hint)
         found = [
             each
             for name, pool in list(fleet.pools.items())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._limits import NS
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
 from taskorch.events import Event, signal_name
 from taskorch.kernel import PolicyFault
@@ -276,7 +277,9 @@ class DriverManager:
             found = self._driven.get(name)
         if found is None:
             msg = f"there is no driver {show(name)}"
-            raise InvalidTaskError(msg, hint=f"there are {', '.join(self.list())}")
+            known = self.list()
+            hint = meant(name, known, f"there are {', '.join(known)}")
+            raise InvalidTaskError(msg, hint=hint)
         self._rouse(found)
 
     def say(self, name: str, error: Exception) -> None:
@@ -378,7 +381,9 @@ class SimulatedDrivers:
         """
         if name not in self._driven:
             msg = f"there is no driver {show(name)}"
-            raise InvalidTaskError(msg, hint=f"there are {', '.join(self.list())}")
+            known = self.list()
+            hint = meant(name, known, f"there are {', '.join(known)}")
+            raise InvalidTaskError(msg, hint=hint)
         self._driven[name].woken = True
         self._at(self._driven[name], 0)
 

@@ -8,13 +8,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from taskorch._limits import NS
 from taskorch._managers._line_program import LineProgram, end_group
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownAgentError
 from taskorch.kernel import GOING, AgentRow, PolicyFault, shut_out
 from taskorch.model import (
@@ -100,13 +100,9 @@ class Fleet:
         """The template of this name."""
         found = self.templates.get(name)
         if found is None:
-            near = get_close_matches(str(name), self.templates, 1)
             msg = f"there is no template of agents {show(name)}"
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else "orch.agents.template(name, …) makes one"
-            )
+            makes = "orch.agents.template(name, …) makes one"
+            hint = meant(name, self.templates, makes)
             raise InvalidTaskError(msg, hint=hint)
         return found
 
@@ -122,9 +118,8 @@ class Fleet:
         known = dict(config)
         for key in known:
             if key not in _CONFIG:
-                near = get_close_matches(str(key), _CONFIG, 1)
                 msg = f"spawn({name!r}): {key!r} is no key of a configuration"
-                hint = f"did you mean {near[0]!r}?" if near else ", ".join(_CONFIG)
+                hint = meant(key, _CONFIG, ", ".join(_CONFIG))
                 raise InvalidTaskError(msg, hint=hint)
         agent_id = known.pop("id", None)
         for key in ("capacity", "request"):
@@ -408,9 +403,8 @@ class Fleet:
         has_gone = row is not None and row.lost and row.draining == GOING
         if (row is None or has_gone) and agent_id not in self.spawned:
             there = [one.id for one in self.all()]
-            near = get_close_matches(str(agent_id), there, 1)
             msg = f"there is no agent {show(agent_id)}"
-            hint = f"did you mean {near[0]!r}?" if near else "see orch.agents.list()"
+            hint = meant(agent_id, there, "see orch.agents.list()")
             raise UnknownAgentError(msg, hint=hint)
         return row
 
@@ -554,9 +548,8 @@ def _of_itself(row: AgentRow) -> AgentTemplate:
 def _check(template: AgentTemplate) -> None:
     name = check_id(template.name)
     if template.kind not in AGENT_KINDS:
-        near = get_close_matches(str(template.kind), AGENT_KINDS, 1)
         msg = f"template {name!r}: kind {show(template.kind)} is none of the kinds"
-        hint = f"did you mean {near[0]!r}?" if near else ", ".join(AGENT_KINDS)
+        hint = meant(template.kind, AGENT_KINDS, ", ".join(AGENT_KINDS))
         raise InvalidTaskError(msg, hint=hint)
     if template.executor in _WITH_COMMAND:
         start: object = template.start

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
 from taskorch._frozen import frozen
 from taskorch._limits import NS
+from taskorch._vocabulary import meant
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
@@ -116,39 +118,68 @@ class ScheduleStatus:
             said.append(self.trouble)
         return " ".join(said)
 
+    def to_dict(self) -> dict[str, Any]:
+        """How the schedule stands, as JSON has it."""
+        coming = self.next
+        return {
+            "name": self.name,
+            "makes": self.makes,
+            "next": None if coming is None else coming.isoformat(),
+            "done": self.done.isoformat(),
+            "running": list(self.running),
+            "paused": self.paused,
+            "trouble": self.trouble,
+            "definition": dict(self.document),
+            "text": str(self),
+        }
 
-class Host(Protocol):
+
+class Host(ABC):
     """What schedules ask of an orchestrator, or of a simulation."""
 
     orch: Any
 
+    @abstractmethod
     def schedules(self) -> dict[str, tuple[str, int]]:
         """The schedules that are known after a restart."""
         ...
 
+    @abstractmethod
     def wall(self) -> int:
         """The time in ns that the system's clock shows."""
         ...
 
+    @abstractmethod
     def step(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
         """Make *change* in one step."""
         ...
 
+    @abstractmethod
     def start(self, workflow: Workflow, run_id: str) -> None:
         """Run a workflow."""
         ...
 
+    @abstractmethod
     def unfinished(self) -> list[str]:
         """The ids of all tasks that have not ended."""
         ...
 
+    @abstractmethod
+    def _is_task_over(self, task_id: str) -> bool: ...
+
     def is_over(self, made_id: str, *, is_run: bool) -> bool:
         """Whether a task, or a run, has ended, or is not known."""
-        ...
+        try:
+            if is_run:
+                state: str = self.orch.workflows.status(made_id).state
+                return state in ("completed", "failed", "cancelled")
+            return self._is_task_over(made_id)
+        except UnknownTaskError:
+            return True
 
     def fault(self, error: Exception) -> None:
         """Say that a slot was refused."""
-        ...
+        self.orch.drivers.say(DRIVER, error)
 
 
 @attrs.define(eq=False)
@@ -583,8 +614,9 @@ class ScheduleManager:
         entry = self._known().get(name)
         if entry is None:
             msg = f"there is no schedule {show(name)}"
-            names = ", ".join(sorted(self._known())) or "none at all"
-            raise UnknownTaskError(msg, hint=f"there are {names}", task_id=str(name))
+            known = sorted(self._known())
+            hint = meant(name, known, f"there are {', '.join(known) or 'none at all'}")
+            raise UnknownTaskError(msg, hint=hint, task_id=str(name))
         return entry
 
     def _keep(self, entry: _Entry) -> None:
@@ -892,7 +924,7 @@ def _nobody_said(said: Definition) -> str:
     )
 
 
-class RuntimeHost:
+class RuntimeHost(Host):
     """An orchestrator, as schedules ask it."""
 
     def __init__(self, runtime: Any, orch: Any) -> None:
@@ -925,22 +957,11 @@ class RuntimeHost:
             rows = list(self._rt.kernel.tasks.values())
         return [row.id for row in rows if row.state not in TERMINAL]
 
-    def is_over(self, made_id: str, *, is_run: bool) -> bool:
-        """Whether a task, or a run, has ended, or is not known."""
-        try:
-            if is_run:
-                state: str = self.orch.workflows.status(made_id).state
-                return state in ("completed", "failed", "cancelled")
-            return self.orch.get_task_status(made_id).state in TERMINAL
-        except UnknownTaskError:
-            return True
-
-    def fault(self, error: Exception) -> None:
-        """Say that a slot was refused."""
-        self.orch.drivers.say(DRIVER, error)
+    def _is_task_over(self, task_id: str) -> bool:
+        return self.orch.get_task_status(task_id).state in TERMINAL
 
 
-class SimulationHost:
+class SimulationHost(Host):
     """A simulation, as schedules ask it."""
 
     def __init__(self, simulation: Any) -> None:
@@ -973,19 +994,8 @@ class SimulationHost:
         rows = self._life().kernel.tasks.values()
         return [row.id for row in rows if row.state not in TERMINAL]
 
-    def is_over(self, made_id: str, *, is_run: bool) -> bool:
-        """Whether a task, or a run, has ended, or is not known."""
-        try:
-            if is_run:
-                state: str = self.orch.workflows.status(made_id).state
-                return state in ("completed", "failed", "cancelled")
-            return self._life().state_of(made_id) in (None, *TERMINAL)
-        except UnknownTaskError:
-            return True
-
-    def fault(self, error: Exception) -> None:
-        """Say that a slot was refused."""
-        self.orch.drivers.say(DRIVER, error)
+    def _is_task_over(self, task_id: str) -> bool:
+        return self._life().state_of(task_id) in (None, *TERMINAL)
 
 
 def schedules_of(host: Host) -> ScheduleManager:

@@ -26,7 +26,7 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.model import Task, check_count, check_fraction
-from taskorch.model._show import show
+from taskorch.model._checks import check_word
 from taskorch.protocols import (
     Admission,
     AgentView,
@@ -219,12 +219,8 @@ class Learned:
             msg = f"arms: two policies at least, not {len(self.arms)}"
             raise InvalidTaskError(msg)
         self.kind: str = _kind(self.arms)
-        if algorithm not in ALGORITHMS:
-            msg = f"algorithm is {show(algorithm)}, not one of {', '.join(ALGORITHMS)}"
-            raise InvalidTaskError(msg)
-        if reward not in ("outcome", "given"):
-            msg = f"reward is 'outcome' or 'given', not {show(reward)}"
-            raise InvalidTaskError(msg)
+        check_word("algorithm", algorithm, ALGORITHMS)
+        check_word("reward", reward, ("outcome", "given"))
         check_fraction("floor", floor)
         check_fraction("explore", explore)
         check_count("baseline", baseline, least=0)

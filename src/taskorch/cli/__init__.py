@@ -20,7 +20,7 @@ from typing import Final
 
 import taskorch
 from taskorch._remedies import in_commands
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant, nearest
 from taskorch.errors import (
     JournalTakenError,
     JournalUnavailableError,
@@ -158,8 +158,7 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         parser.print_help(sys.stderr)
         raise SystemExit(USAGE)
     if not words[0].startswith("-") and words[0] not in COMMANDS:
-        near = nearest(words[0], COMMANDS)
-        what_now = f"did you mean {near!r}?" if near else "see taskorch --help"
+        what_now = meant(words[0], COMMANDS, "see taskorch --help")
         parser.error(f"there is no command {words[0]!r}: {what_now}")
     args, rest = parser.parse_known_args(words)
     # argparse takes an argument that may be left out only before the options.

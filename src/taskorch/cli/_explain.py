@@ -6,18 +6,20 @@ import argparse
 
 from taskorch._remedies import in_commands
 from taskorch.cli import OK
-from taskorch.cli._terminal import add_json, add_traceback, print_json, tracebacks
+from taskorch.cli._terminal import (
+    add_journal,
+    add_json,
+    add_traceback,
+    print_json,
+    tracebacks,
+)
 from taskorch.reading import JournalReader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    parser.add_argument(
-        "journal",
-        metavar="JOURNAL",
-        help="the file, or the address: runs.db, postgresql://…",
-    )
+    add_journal(parser)
     parser.add_argument(
         "task",
         metavar="TASK",

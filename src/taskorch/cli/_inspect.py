@@ -15,6 +15,7 @@ from taskorch._remedies import in_commands
 from taskorch._visible import visible
 from taskorch.cli import OK
 from taskorch.cli._terminal import (
+    add_journal,
     add_json,
     add_traceback,
     cause_of,
@@ -49,11 +50,7 @@ _SAID: Final = frozenset({"seq", "at_ns", "task_id", "key", "named", "trace"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    parser.add_argument(
-        "journal",
-        metavar="JOURNAL",
-        help="the file, or the address: runs.db, postgresql://…",
-    )
+    add_journal(parser)
     parser.add_argument("task", metavar="TASK", nargs="?", help="the id of one task")
     which = parser.add_argument_group("list the tasks of which all that is said holds")
     which.add_argument("--tasks", action="store_true", help="all")

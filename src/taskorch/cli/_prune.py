@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from taskorch.cli import OK
-from taskorch.cli._terminal import add_json, print_json, seconds, size
+from taskorch.cli._terminal import add_journal, add_json, print_json, seconds, size
 from taskorch.errors import InvalidTaskError
 from taskorch.journal import SqliteJournal, open_journal
 from taskorch.model import Retention, check_count
@@ -19,11 +19,7 @@ from taskorch.workflows._words import counted
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    parser.add_argument(
-        "journal",
-        metavar="JOURNAL",
-        help="the file, or the address: runs.db, postgresql://…",
-    )
+    add_journal(parser)
     parser.add_argument(
         "--older-than",
         type=seconds,

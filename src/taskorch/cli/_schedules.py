@@ -103,30 +103,14 @@ def _show(args: argparse.Namespace, there: Any) -> int:
 def _all(there: Any) -> list[dict[str, Any]]:
     if isinstance(there, Client):
         return there.schedules()
-    return [document_of(status) for status in there.schedules.list()]
+    return [status.to_dict() for status in there.schedules.list()]
 
 
 def _one(there: Any, name: str, count: int) -> dict[str, Any]:
     if isinstance(there, Client):
         return there.schedule(name, count)
     coming = [moment.isoformat() for moment in there.schedules.next(name, count)]
-    return {**document_of(there.schedules.status(name)), "coming": coming}
-
-
-def document_of(status: Any) -> dict[str, Any]:
-    """A schedule as JSON has it."""
-    coming = status.next
-    return {
-        "name": status.name,
-        "makes": status.makes,
-        "next": None if coming is None else coming.isoformat(),
-        "done": status.done.isoformat(),
-        "running": list(status.running),
-        "paused": status.paused,
-        "trouble": status.trouble,
-        "definition": dict(status.document),
-        "text": str(status),
-    }
+    return {**there.schedules.status(name).to_dict(), "coming": coming}
 
 
 def _change(args: argparse.Namespace, there: Any) -> int:
@@ -192,7 +176,7 @@ def _add(args: argparse.Namespace, there: Any) -> int:
             args.name, {**said, "task": {"program": args.program}}
         )
     if args.json:
-        print_json(document_of(status))
+        print_json(status.to_dict())
     else:
         print(line(str(status)))
         print("It runs while a program has this journal: taskorch serve FILE.py")

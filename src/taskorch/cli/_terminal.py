@@ -41,6 +41,15 @@ _COLOURS: Final = {
 }
 
 
+def add_journal(parser: argparse.ArgumentParser) -> None:
+    """Add the journal that a command is about."""
+    parser.add_argument(
+        "journal",
+        metavar="JOURNAL",
+        help="the file, or the address: runs.db, postgresql://…",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The option that every command has."""
     parser.add_argument(

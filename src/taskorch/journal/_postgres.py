@@ -39,6 +39,7 @@ from taskorch.journal._postgres_reading import (
 )
 from taskorch.journal._values import state_text
 from taskorch.model import Retention, check_count, check_seconds
+from taskorch.model._checks import check_word
 from taskorch.protocols import Entry
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ class PostgresJournal(PostgresReading):
         keep_for: float | timedelta | None = None,
         keep_latest: int | None = None,
     ) -> None:
-        if durability not in ("power", "process"):
-            msg = f"durability: 'power' or 'process', not {durability!r}"
-            raise ValueError(msg)
+        check_word("durability", durability, ("power", "process"))
         if keep_for is not None:
             keep_for = check_seconds("keep_for", keep_for)
         if keep_latest is not None:

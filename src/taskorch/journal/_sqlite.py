@@ -32,6 +32,7 @@ from taskorch.journal._reader import FORM, Reader, checked_texts, snapshot_check
 from taskorch.journal._reading import ReadableJournal
 from taskorch.journal._values import state_text
 from taskorch.model import Retention, check_count, check_seconds
+from taskorch.model._checks import check_word
 from taskorch.protocols import Entry
 
 #: Rows that one statement inserts: sqlite3 gives the GIL away at each statement, and
@@ -99,9 +100,7 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
         keep_for: float | timedelta | None = None,
         keep_latest: int | None = None,
     ) -> None:
-        if durability not in ("power", "process"):
-            msg = f"durability: 'power' or 'process', not {durability!r}"
-            raise ValueError(msg)
+        check_word("durability", durability, ("power", "process"))
         if keep_for is not None:
             keep_for = check_seconds("keep_for", keep_for)
         if keep_latest is not None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import (
     InvalidTransitionError,
     QueueFullError,
@@ -399,8 +399,8 @@ def _unknown_capability(
         msg = f"task {row.id} can be done by any agent, and there is none"
     else:
         missing = next((need for need in needs if need not in known), needs[0])
-        near = nearest(missing, known)
-        guess = f" (did you mean {near!r}?)" if near else ""
+        near = meant(missing, known)
+        guess = f" ({near})" if near else ""
         msg = (
             f"task {row.id} needs the capabilities {', '.join(map(repr, needs))}, and "
             f"no agent has {'all of them' if missing in known else repr(missing)}"

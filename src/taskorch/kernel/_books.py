@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.kernel import _parking
 from taskorch.kernel._rows import AgentRow, Bucket, Spec, of_quotas
 from taskorch.kernel._state import KernelState
@@ -158,9 +158,9 @@ def of_no_pool(kernel: KernelState, name: str) -> str:
         known.update(dict.fromkeys(agent.capacity))
     if name in known or name in kernel.config.unknown:
         return ""
-    near = nearest(name, known)
-    guess = f": did you mean {near!r}?" if near else ""
-    return f"no pool and no agent has a resource of that name{guess}"
+    near = meant(name, known)
+    text = "no pool and no agent has a resource of that name"
+    return f"{text}: {near}" if near else text
 
 
 def acquire(kernel: KernelState, agent: AgentRow, alloc: Units) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -48,6 +49,20 @@ def check_fraction(name: str, value: object) -> None:
     if not is_number(value, 0, 1):
         msg = f"{name} is a number from 0 to 1, not {show(value)}"
         raise InvalidTaskError(msg)
+
+
+def check_word(name: str, value: object, words: Iterable[str]) -> None:
+    """
+    Refuse what is none of *words*.
+
+    Raises:
+        InvalidTaskError: It is none; the hint is the nearest of them.
+    """
+    known = tuple(words)
+    if value not in known:
+        said = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
+        msg = f"{name} is {said}, not {show(value)}"
+        raise InvalidTaskError(msg, hint=meant(value, known) or None)
 
 
 def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import attrs
 
 from taskorch._limits import MAX_WEIGHT
 from taskorch.errors import InvalidTaskError
-from taskorch.model._checks import is_number
+from taskorch.model._checks import check_word, is_number
 from taskorch.model._resources import Resources, Units
 from taskorch.model._show import show
 
@@ -83,10 +83,7 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
             msg = f"weight is {words}, not {show(weight)}"
             hint = "weight=2 counts twice as much as weight=1"
             raise InvalidTaskError(msg, hint=hint)
-        if fallback not in FALLBACKS:
-            words = " or ".join(map(repr, FALLBACKS))
-            msg = f"fallback is {words}, not {show(fallback)}"
-            raise InvalidTaskError(msg)
+        check_word("fallback", fallback, FALLBACKS)
         object.__setattr__(self, "units", wanted.units)
         object.__setattr__(self, "zeros", wanted.zeros)
         object.__setattr__(self, "min", least)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, Unpack
 
 from taskorch._suggesting import unknown_option
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._describe import Match, texts_of
 from taskorch.model._read_only import ReadOnly
@@ -160,7 +161,7 @@ def _state(_: str, value: Any) -> TaskState:
     except ValueError:
         names = ", ".join(TaskState)
         msg = f"there is no state {show(value)}: there are {names}"
-        raise InvalidTaskError(msg) from None
+        raise InvalidTaskError(msg, hint=meant(value, TaskState) or None) from None
 
 
 def _text(name: str, value: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._frozen import frozen
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._checks import is_name
 from taskorch.model._retry_policy import check_seconds, to_seconds
@@ -90,7 +91,7 @@ class Question(Wait):
         for choice in self.no:
             if choice not in self.options:
                 msg = f"no: {show(choice)} is none of {', '.join(self.options)}"
-                raise InvalidTaskError(msg)
+                raise InvalidTaskError(msg, hint=meant(choice, self.options) or None)
         quorum: object = self.quorum
         if type(quorum) is not int or quorum < 1:
             msg = f"quorum: a number of people from 1 is needed, not {show(quorum)}"
@@ -190,7 +191,7 @@ def to_question(
             raise InvalidTaskError(msg, hint="due=3600")
         if default not in choices:
             msg = f"default: {show(default)} is none of {', '.join(choices)}"
-            raise InvalidTaskError(msg)
+            raise InvalidTaskError(msg, hint=meant(default, choices) or None)
         if default in noes:
             msg = f"default: by {default!r} the task fails, as it does without"
             hint = "leave default= out: a failure then says that the time was over"

@@ -10,6 +10,7 @@ import attrs
 
 from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS
 from taskorch._suggesting import suggesting
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnwantedResultError, leaves
 from taskorch.model._checks import is_number
 from taskorch.model._show import show, shown
@@ -150,12 +151,13 @@ class RetryPolicy:
             msg = f"max_attempts counts the first try: {span}, not {show(n)}"
             raise InvalidTaskError(msg)
         wait: object = self.wait
-        if not callable(wait) and wait not in ("exponential", "linear", "fixed"):
+        words = ("exponential", "linear", "fixed")
+        if not callable(wait) and wait not in words:
             msg = (
                 f"wait: {show(wait)} is none of 'exponential', 'linear', 'fixed' or a "
                 "wait strategy of tenacity's"
             )
-            raise InvalidTaskError(msg)
+            raise InvalidTaskError(msg, hint=meant(wait, words) or None)
         check_seconds("base", self.base)
         check_seconds("max_delay", self.max_delay)
         jitter: object = self.jitter

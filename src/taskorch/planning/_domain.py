@@ -11,10 +11,11 @@ one that what they read and write needs.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from time import monotonic
-from typing import Any, Final, TypeAlias, TypeVar, overload
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import attrs
 
@@ -105,25 +106,29 @@ class Decomposition:
     choices: tuple[Choice, ...]
 
 
+@attrs.define(eq=False)
 class _Try:
     """A method that is tried for a task, and why it has failed, if it has."""
 
-    __slots__ = ("above", "failure", "mark", "name", "others", "task")
+    task: Step
+    name: str
+    #: All that are tried for the same task at the same place, in order.
+    others: list[_Try]
+    #: By which method the task came up, and what held then.
+    above: _Try | None
+    mark: int
+    failure: str | None = None
 
-    def __init__(
-        self,
-        task: Step,
-        name: str,
-        others: list[_Try],
-        above: _Try | None,
-        mark: int,
-    ) -> None:
-        self.task, self.name = task, name
-        self.failure: str | None = None
-        #: By which method the task came up, and what held then.
-        self.above, self.mark = above, mark
-        #: All that are tried for the same task at the same place, in order.
-        self.others = others
+
+class _Options(TypedDict, total=False):
+    """What is said of an operator: see `Domain.operator`."""
+
+    name: str | None
+    run: Callable[..., Any] | None
+    duration: Any
+    cost: Any
+    resources: Resources | Mapping[str, float] | None
+    requires: Iterable[str] | None
 
 
 class Domain:
@@ -144,34 +149,15 @@ class Domain:
         #: Whether what is False is the same as what has no value.
         self.closed: bool = False
         #: How often each method was chosen, by its name.
-        self.used: dict[str, int] = {}
+        self.used: dict[str, int] = Counter()
 
     # -- building ------------------------------------------------------------------
 
     @overload
-    def operator(
-        self,
-        fn: F,
-        *,
-        name: str | None = None,
-        run: Callable[..., Any] | None = None,
-        duration: Any = None,
-        cost: Any = 0.0,
-        resources: Resources | Mapping[str, float] | None = None,
-        requires: Iterable[str] | None = None,
-    ) -> F: ...
+    def operator(self, fn: F, **options: Unpack[_Options]) -> F: ...
 
     @overload
-    def operator(
-        self,
-        *,
-        name: str | None = None,
-        run: Callable[..., Any] | None = None,
-        duration: Any = None,
-        cost: Any = 0.0,
-        resources: Resources | Mapping[str, float] | None = None,
-        requires: Iterable[str] | None = None,
-    ) -> Callable[[F], F]: ...
+    def operator(self, **options: Unpack[_Options]) -> Callable[[F], F]: ...
 
     def operator(
         self,
@@ -305,7 +291,7 @@ class Domain:
         for each in search.run(task, State(state)):
             found = True
             for choice in each.choices:
-                self.used[choice.chosen] = self.used.get(choice.chosen, 0) + 1
+                self.used[choice.chosen] += 1
             yield each
         if not found:
             msg = f"{said(task)} cannot be done: {search.last or 'nothing was tried'}"
@@ -517,12 +503,9 @@ class _Search:
     def _given_up(self, steps: int, todo: Any) -> PlanningError:
         ahead = said(todo[0]) if todo is not None else "the end"
         msg = f"the search was given up after {steps:,} steps, at {ahead}"
-        often: dict[str, int] = {}
-        for each in self._tried[-1_000:]:
-            often[each.name] = often.get(each.name, 0) + 1
-        if often:
-            name, count = max(often.items(), key=lambda item: item[1])
-            msg += f"; of the latest {sum(often.values())} methods, {count} were {name}"
+        often = Counter(each.name for each in self._tried[-1_000:])
+        for name, count in often.most_common(1):
+            msg += f"; of the latest {often.total()} methods, {count} were {name}"
         return PlanningError(
             msg,
             trace=self.trace(),

@@ -15,10 +15,17 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from taskorch.model import Call, Program
+from taskorch._limits import NS
+from taskorch.events import Event, TaskCompleted, TaskSubmitted
+from taskorch.model import Call, Program, Task, TaskState
 from taskorch.planning._values import Quantity
+from taskorch.protocols import DurableJournal
+from taskorch.runtime._work import task_of
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
 
 #: Measurements of a type that are kept, and what a type is thought to take of which
 #: nothing at all is known.
@@ -30,6 +37,10 @@ _ENOUGH: Final = 8
 _FEW: Final = 5
 #: How much of what a model was off counts after each measurement.
 _FADES: Final = 0.9
+#: Measurements of use that wait to be taken in, and facts of the past that are read.
+_WAITING: Final = 10_000
+_PAST: Final = 200_000
+_SCALE: Final = 1_000_000
 #: Below this, all sizes or all amounts are the same.
 _FLAT: Final = 1e-9
 #: The latest errors that are looked at for a drift; what share of them is on one side.
@@ -330,3 +341,100 @@ def _is_amount(value: object) -> bool:
 def _words(name: str) -> set[str]:
     text = "".join(c if c.isalnum() else " " for c in name)
     return {word.lower() for word in text.split() if not word.isdigit()} or {name}
+
+
+# -- what an orchestrator has measured ------------------------------------------------
+
+
+def task_in(rt: Runtime, task_id: str) -> Task | None:
+    """A task, if it is in memory."""
+    with rt.lock:
+        row = rt.kernel.tasks.get(task_id)
+        return None if row is None else task_of(row)
+
+
+def begin_of_past(rt: Runtime) -> int:
+    """The number of the fact after which the past is read: it has an end."""
+    return max(0, rt.committed - _PAST)
+
+
+class Measurements:
+    """
+    What tasks took, in this life and in earlier ones, for an estimator.
+
+    Args:
+        runtime: Of the orchestrator.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        self._rt: Runtime = runtime
+        #: What attempts were seen to use of late: the type, the payload, and how much.
+        self._used: deque[tuple[str, Any, dict[str, float]]] = deque(maxlen=_WAITING)
+        #: Of each type, the end of the latest measurement that was taken in.
+        self._learnt: dict[str, int] = {}
+        self._has_read = False
+        runtime.signals.task_completed.connect(self._completed)
+
+    def _completed(self, event: Event) -> None:
+        """On the thread that publishes, which waits for no planning."""
+        assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
+        task = task_in(self._rt, event.task_id) if event.usage else None
+        if task is not None:
+            self._used.append((task.type, task.payload, _amounts(event)))
+
+    def tell(self, estimator: Estimator) -> None:
+        """Tell *estimator* what was measured since one was told last."""
+        rt = self._rt
+        if rt.committer is not None and not self._has_read:
+            self._has_read = True
+            self._read_past(rt.committer.journal, estimator)
+            self._used.clear()
+        while self._used:
+            estimator.observe_usage(*self._used.popleft())
+        if not rt.opened:
+            return
+        fresh: list[tuple[int, int, str]] = []
+        with rt.lock:
+            for kind, row in rt.kernel.types.items():
+                since = self._learnt.get(kind, 0)
+                for *_, started, ended in reversed(row.samples):
+                    if ended <= since:
+                        break
+                    fresh.append((ended, started, kind))
+            payloads = self._payloads(fresh)
+        for key in sorted(fresh):
+            ended, started, kind = key
+            estimator.observe(kind, (ended - started) / NS, payloads.get(key))
+            self._learnt[kind] = max(self._learnt.get(kind, 0), ended)
+
+    def _read_past(self, journal: DurableJournal, estimator: Estimator) -> None:
+        """What a journal has measured, so far as it reaches back."""
+        tasks: dict[str, tuple[str, Any]] = {}
+        for fact, task in journal.read(begin_of_past(self._rt)):
+            if type(fact) is TaskSubmitted:
+                tasks[fact.task_id] = fact.type, task.payload
+            elif type(fact) is TaskCompleted and fact.attempt:
+                # What a wait or a decision completes has no attempt, and no length.
+                kind, payload = tasks.pop(fact.task_id, ("", None))
+                if kind:
+                    estimator.observe(kind, fact.latency, payload)
+                    estimator.observe_usage(kind, payload, _amounts(fact))
+                    self._learnt[kind] = fact.at_ns
+
+    def _payloads(
+        self, fresh: Sequence[tuple[int, int, str]]
+    ) -> dict[tuple[int, int, str], Any]:
+        """Under the lock: what these tasks were about, as far as it is in memory."""
+        if not fresh:
+            return {}
+        wanted = set(fresh)
+        found: dict[tuple[int, int, str], Any] = {}
+        for row in self._rt.kernel.tasks.values():
+            key = row.ended_ns, row.started_ns, row.bucket.spec.type
+            if row.state is TaskState.COMPLETED and key in wanted:
+                found[key] = task_of(row).payload
+        return found
+
+
+def _amounts(event: TaskCompleted) -> dict[str, float]:
+    return {name: units / _SCALE for name, units in event.usage}

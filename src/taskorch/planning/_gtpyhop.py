@@ -40,14 +40,14 @@ def _hop() -> Any:
 
 
 class _Noted(dict[Any, Any]):
-    """A state variable that notes which of its keys are read and written."""
+    """A state variable that notes in *reads* which of its keys are read."""
 
-    def __init__(self, name: str, values: Mapping[Any, Any], notes: _Notes) -> None:
+    def __init__(self, name: str, values: Mapping[Any, Any], reads: set[Any]) -> None:
         super().__init__(values)
-        self._name, self._notes = name, notes
+        self._name, self._reads = name, reads
 
     def _read(self, key: Any) -> None:
-        self._notes.reads[(self._name, key)] = None
+        self._reads.add((self._name, key))
 
     def __getitem__(self, key: Any) -> Any:
         self._read(key)
@@ -67,8 +67,7 @@ class _Noted(dict[Any, Any]):
             yield key
 
     def keys(self) -> Any:
-        for key in super().__iter__():
-            self._read(key)
+        list(self)
         return super().keys()
 
     def items(self) -> Any:
@@ -78,13 +77,6 @@ class _Noted(dict[Any, Any]):
     def values(self) -> Any:
         self.keys()
         return super().values()
-
-
-class _Notes:
-    """What an action reads."""
-
-    def __init__(self) -> None:
-        self.reads: dict[Any, None] = {}
 
 
 def _state_class(hop: Any) -> Any:
@@ -149,10 +141,9 @@ class GtpyhopDomain:
             said = self._options.get(name, {})
             made.update(name.encode() + _code(fn, said.get("run")))
             made.update(repr(sorted(said.items(), key=str)).encode())
-        for name, methods in domain._task_method_dict.items():
-            made.update(name.encode() + _code(*methods))
-        for name, methods in domain._unigoal_method_dict.items():
-            made.update(name.encode() + _code(*methods))
+        for known in (domain._task_method_dict, domain._unigoal_method_dict):
+            for name, methods in known.items():
+                made.update(name.encode() + _code(*methods))
         made.update(_code(*domain._multigoal_method_list))
         return made.hexdigest()[:16]
 
@@ -238,37 +229,30 @@ class GtpyhopDomain:
         made: list[PlannedStep] = []
         for name, *args in plan:
             fn = self._domain._action_dict[name]
-            notes = _Notes()
+            reads, writes = set[Any](), set[Any]()
             before = state.copy()
             tried = state.copy()
             for variable, value in list(vars(tried).items()):
                 if isinstance(value, dict):
-                    vars(tried)[variable] = _Noted(variable, value, notes)
+                    vars(tried)[variable] = _Noted(variable, value, reads)
             after = fn(tried, *args)
-            writes: dict[Any, None] = {}
             for variable, value in list(vars(after).items()):
                 if isinstance(value, dict):
                     plain = dict(dict.items(value))
                     old = vars(before).get(variable, {})
                     for key in {**old, **plain}:
                         if plain.get(key, made) != old.get(key, made):
-                            writes[(variable, key)] = None
+                            writes.add((variable, key))
                     vars(after)[variable] = plain
                 elif variable != "__name__":
                     # It is no table: nobody sees who reads it.
-                    notes.reads[variable] = None
+                    reads.add(variable)
                     if value != vars(before).get(variable):
-                        writes[variable] = None
+                        writes.add(variable)
             state = after
-            made.append(
-                PlannedStep(
-                    self._operator(name, fn),
-                    tuple(args),
-                    frozenset(notes.reads),
-                    frozenset(writes),
-                )
+            operator = Operator(name, fn, **self._options.get(name, {}))
+            step = PlannedStep(
+                operator, tuple(args), frozenset(reads), frozenset(writes)
             )
+            made.append(step)
         return tuple(made)
-
-    def _operator(self, name: str, fn: Any) -> Operator:
-        return Operator(name, fn, **self._options.get(name, {}))

@@ -381,6 +381,10 @@ def _effects(
     return added, gone
 
 
+def _held_in(state: State) -> Callable[[Any], bool]:
+    return lambda atom: bool(state.get(atom, False))
+
+
 def _applying(action: _Action, world: _World) -> Callable[..., State | None]:
     def apply(state: State, *args: str) -> State | None:
         if len(args) != len(action.parameters):
@@ -391,9 +395,7 @@ def _applying(action: _Action, world: _World) -> Callable[..., State | None]:
                 return None
             bound[name] = value
 
-        def has(atom: Any) -> bool:
-            return bool(state.get(atom, False))
-
+        has = _held_in(state)
         if not _holds(action.needs, bound, has, world):
             return None
         added, gone = _effects(action.effect, bound, has, world)
@@ -414,13 +416,11 @@ def _decomposing(members: Mapping[str, Any], world: _World) -> Callable[..., Any
     used = [{w for w in _words(need) if w in kinds} for need in needs]
 
     def decompose(state: State, *args: str) -> Iterator[list[tuple[str, ...]]]:
-        def has(atom: Any) -> bool:
-            return bool(state.get(atom, False))
-
         bound = dict(zip(given, args, strict=False))
         for name, value in bound.items():
             if name in kinds and value not in world.of(kinds[name]):
                 return
+        has = _held_in(state)
         for found in _bindings(free, kinds, bound, needs, used, has, world):
             for order in _orders(list(subtasks), before):
                 yield [_ground(subtasks[label], found) for label in order]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._limits import NS
 from taskorch.adaptive import Thompson, Value
 from taskorch.adaptive._learned import estimate
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, NotRunningError
 from taskorch.events import (
     Event,
     TaskCompleted,
@@ -20,9 +23,17 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.model import Task, check_fraction
+from taskorch.planning._estimates import begin_of_past, task_in
+from taskorch.planning._scheduling import RULES
+from taskorch.runtime._work import task_of
+
+if TYPE_CHECKING:
+    from taskorch.runtime._runtime import Runtime
 
 #: In the metadata of the first task of a plan: what was chosen for it.
 MARK: Final = "taskorch.plan"
+#: With this begins for what a rule was chosen.
+_RULE: Final = "rule of "
 #: With this the arms of planners begin in `TaskStarted.choice`.
 _OURS: Final = "planner "
 #: Choices and rewards that are remembered.
@@ -126,19 +137,32 @@ def off_policy(log: Iterable[Chosen], policy: Mapping[str, float]) -> float | No
     return total / weights if weights else None
 
 
-class Choices:
+class Chooser:
     """
-    What was chosen for plans, and what came of it: a projection of facts.
+    Chooses rules and methods for plans by what came of them, once it `learns`.
 
     A choice stands in the metadata of the first task of a plan, from there in
-    `TaskStarted.choice`, and what came of it is a `TaskRewarded` of that attempt.
+    `TaskStarted.choice`, and what came of it is a `TaskRewarded` of that attempt. All
+    but `note` and `learns` is called under the lock of the planner.
 
     Args:
-        learn: Called with what was to be chosen, what was, and a reward from 0 to 1.
+        runtime: Of the orchestrator.
+        lock: That of the planner.
     """
 
-    def __init__(self, learn: Callable[[str, str, float], object]) -> None:
-        self._learn = learn
+    def __init__(self, runtime: Any, lock: threading.RLock) -> None:
+        self._rt: Runtime = runtime
+        self._lock = lock
+        self._learns = False
+        #: What was learnt of the rules of order, and of the methods of each task.
+        self.rules: Bandit = Bandit(list(RULES))
+        self.methods: dict[str, Bandit] = {}
+        #: Rewards of earlier lives, of what nobody has asked about yet.
+        self._past: dict[str, list[tuple[str, float]]] = {}
+        #: What is chosen for the plan that is made now; None: as without learning.
+        self._chosen: list[tuple[str, Chosen]] | None = None
+        #: Rewards that wait to be taken in: for what, the arm, and from 0 to 1.
+        self._rewards: deque[tuple[str, str, float]] = deque(maxlen=_KEPT)
         #: Of attempts whose reward is awaited, the arms and their probability.
         self._begun: OrderedDict[tuple[str, int], tuple[str, float]] = OrderedDict()
         #: Of runs, how many tasks have completed.
@@ -148,44 +172,137 @@ class Choices:
             OrderedDict()
         )
 
-    def hear(self, event: Event) -> None:
+    # -- choosing ------------------------------------------------------------------
+
+    @contextmanager
+    def choosing(self, *, learn: bool) -> Iterator[list[tuple[str, Chosen]] | None]:
+        """Note what is chosen for one plan; None: nothing is."""
+        self._chosen = [] if learn and self._learns else None
+        try:
+            yield self._chosen
+        finally:
+            self._chosen = None
+
+    def method(self, task: str, methods: Sequence[str]) -> str | None:
+        """Which method of a task is tried first; None: as they stand."""
+        if self._chosen is None:
+            return None
+        what = f"method of {task}"
+        bandit = self.methods.get(what)
+        if bandit is None or bandit.arms != tuple(methods):
+            bandit = Bandit(methods, floor=min(0.05, 0.5 / len(methods)))
+            self.methods[what] = bandit
+            for arm, value in self._past.pop(what, ()):
+                bandit.reward(Chosen("", arm, 1.0), value)
+        chosen = bandit.choose()
+        self._chosen.append((what, chosen))
+        return chosen.arm
+
+    def rule(self, context: str) -> tuple[str, Chosen]:
+        """By which rule a search begins, and for what that was chosen."""
+        self.take_in()
+        return _RULE + context, self.rules.choose(context)
+
+    # -- rewards -------------------------------------------------------------------
+
+    def note(self, arms: str | None, value: float) -> None:
+        """Note what came of a choice, from -1 to 1, for `take_in`."""
+        self._rewards += [(*each, (value + 1) / 2) for each in arms_of(arms)]
+
+    def take_in(self) -> None:
+        """Let bandits hear of the rewards that have come."""
+        while self._rewards:
+            what, arm, value = self._rewards.popleft()
+            if what.startswith(_RULE):
+                self.rules.reward(Chosen(what.removeprefix(_RULE), arm, 1.0), value)
+            elif what in self.methods:
+                self.methods[what].reward(Chosen("", arm, 1.0), value)
+            else:
+                self._past.setdefault(what, []).append((arm, value))
+
+    @property
+    def learns(self) -> bool:
+        """Whether rules and methods are chosen by what came of them."""
+        return self._learns
+
+    @learns.setter
+    def learns(self, learns: bool) -> None:
+        rt = self._rt
+        with self._lock:
+            was, self._learns = self._learns, learns
+            if learns and not was:
+                for known in (self._begun, self._completed, self._plans):
+                    known.clear()
+                if rt.committer is not None:
+                    for fact, _ in rt.committer.journal.read(begin_of_past(rt)):
+                        self._hear(fact)
+                with rt.lock:
+                    rt.deciders.ask_of_choices(self._choice_of)
+                    rt.kernel.learns = True
+                rt.signals.task_started.connect(self._on_start)
+                rt.signals.task_rewarded.connect(self._on_reward)
+                rt.signals.task_completed.connect(self._on_completion)
+
+    def _choice_of(self, task_id: str, _attempt: int) -> tuple[str, float] | None:
+        """Under the lock: what was chosen for the plan whose first task begins."""
+        mark = mark_of(task_of(self._rt.kernel.tasks[task_id]))
+        return None if mark is None else (mark["choice"], mark["chance"])
+
+    def _hear(self, event: Event) -> None:
         """Learn from *event*, if it says what came of a choice."""
         if isinstance(event, TaskStarted):
             if event.choice is not None and _OURS in event.choice[0]:
                 self._begun[event.task_id, event.attempt] = event.choice
                 _bound(self._begun, _KEPT)
         elif isinstance(event, TaskRewarded):
-            choice = self._begun.pop((event.task_id, event.attempt), None)
-            for what, arm in arms_of(None if choice is None else choice[0]):
-                self._learn(what, arm, (event.value + 1) / 2)
+            arms, _ = self._begun.pop((event.task_id, event.attempt), (None, 0.0))
+            self.note(arms, event.value)
 
-    def ended(
-        self, event: TaskStarted | TaskCompleted, task: Task | None
-    ) -> tuple[str, int, float] | None:
-        """
-        Follow the runs of plans: the attempt that is to be rewarded now, and how.
+    # These are called by the thread that publishes: it waits for no planning.
 
-        Args:
-            event: What has happened in a run.
-            task: The task, if it is in memory.
-        """
+    def _on_reward(self, event: Event) -> None:
+        if self._learns:
+            self._hear(event)
+
+    def _on_start(self, event: Event) -> None:
+        assert isinstance(event, TaskStarted)  # noqa: S101 - of that signal
+        if not self._learns:
+            return
+        self._hear(event)
         run, slash, _ = event.task_id.partition("/")
-        if not slash:
-            return None
-        if isinstance(event, TaskStarted):
-            mark = (task.metadata or {}).get(MARK) if task is not None else None
-            if mark is not None:
-                self._plans[run] = event, mark
-                _bound(self._plans, _RUNS)
-            return None
+        mark = mark_of(task_in(self._rt, event.task_id)) if slash else None
+        if mark is not None:
+            self._plans[run] = event, mark
+            _bound(self._plans, _RUNS)
+
+    def _on_completion(self, event: Event) -> None:
+        """Reward the first attempt of a plan once its run has completed."""
+        assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
+        run, slash, _ = event.task_id.partition("/")
+        if not self._learns or not slash:
+            return
         count = self._completed[run] = self._completed.pop(run, 0) + 1
         _bound(self._completed, _RUNS)
         first, mark = self._plans.get(run, (None, {}))
         if first is None or count < mark["tasks"]:
-            return None
+            return
         del self._plans[run], self._completed[run]
-        seconds = (event.at_ns - first.at_ns) / 1e9
-        return first.task_id, first.attempt, worth(mark["seconds"], seconds)
+        rt, row = self._rt, self._rt.kernel.tasks.get(first.task_id)
+        if row is None:
+            return
+        value = worth(mark["seconds"], (event.at_ns - first.at_ns) / NS)
+        fields = first.task_id, first.attempt, value, "planner"
+        # It may have stopped since: then nobody is told.
+        with suppress(NotRunningError):
+            rt.step(
+                lambda now: rt.kernel.note(TaskRewarded, now, *fields, cargo=row.cargo),
+                keep=True,
+            )
+
+
+def mark_of(task: Task | None) -> Mapping[str, Any] | None:
+    """What the first task of a plan says of what was chosen for it."""
+    return None if task is None else (task.metadata or {}).get(MARK)
 
 
 def worth(foretold: float, seconds: float) -> float:

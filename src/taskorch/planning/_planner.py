@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -18,32 +18,27 @@ from taskorch._limits import NS
 from taskorch.adaptive import Value
 from taskorch.errors import (
     InvalidTaskError,
-    NotRunningError,
     PlanningError,
     TaskorchError,
 )
 from taskorch.events import (
     Event,
-    TaskCompleted,
-    TaskRewarded,
-    TaskStarted,
-    TaskSubmitted,
 )
 from taskorch.model import Task, TaskFilter, TaskState, check_seconds
 from taskorch.model._checks import is_number
 from taskorch.model._show import show
 from taskorch.planning._aims import Aim, aims_of
 from taskorch.planning._domain import Domain, _code
-from taskorch.planning._estimates import Estimator
+from taskorch.planning._estimates import Estimator, Measurements
 from taskorch.planning._gtpyhop import GtpyhopDomain
 from taskorch.planning._learning import (
     MARK,
     Bandit,
-    Choices,
+    Chooser,
     Chosen,
-    arms_of,
     choice_of,
     evaluate,
+    mark_of,
     worth,
 )
 from taskorch.planning._patterns import Proposal, Template, proposals
@@ -97,9 +92,8 @@ from taskorch.planning._values import (
     ValidationResult,
 )
 from taskorch.policies._router import PINNED
-from taskorch.protocols import DurableJournal
 from taskorch.runtime import _listing
-from taskorch.runtime._work import after_of, task_of
+from taskorch.runtime._work import after_of
 from taskorch.simulation._plans._plan import Means, means_of
 from taskorch.simulation._plans._simulate import simulate
 from taskorch.workflows import Workflow
@@ -116,11 +110,6 @@ _TRIED: Final = 64
 _Z90: Final = 1.2816
 #: When a limit is near: this share of it is taken.
 _NEAR: Final = 0.8
-#: Measurements of use that wait to be taken in, and facts of the past that are read.
-_LATEST: Final = 10_000
-_PAST: Final = 200_000
-_SCALE: Final = 1_000_000
-_RULE: Final = "rule of "
 _DEFAULT_RULE: Final = next(iter(RULES))
 
 
@@ -155,27 +144,14 @@ class Planner:
         #: The domains and the templates by their names.
         self.domains: dict[str, Domain | GtpyhopDomain] = {}
         self.templates: dict[str, Template] = {}
-        #: What was learnt of the rules of order.
-        self.rules: Bandit = Bandit(list(RULES))
-        self._bandits: dict[str, Bandit] = {}
-        #: Rewards of earlier lives, of what nobody has asked about yet.
-        self._past: dict[str, list[tuple[str, float]]] = {}
-        self._pending: list[tuple[str, Chosen]] | None = None
-        self._choices: Choices | None = None
-        #: Rewards that wait to be taken in: for what, the arm, and from 0 to 1.
-        self._rewards: deque[tuple[str, str, float]] = deque(maxlen=_LATEST)
-        #: What attempts were seen to use of late: the type, the payload, and how much.
-        self._used: deque[tuple[str, Any, dict[str, float]]] = deque(maxlen=_LATEST)
+        self._lock = threading.RLock()
+        self._measurements = Measurements(runtime)
+        self._chooser = Chooser(runtime, self._lock)
         self._cache: OrderedDict[str, tuple[dict[str, str], ExecutionPlan]] = (
             OrderedDict()
         )
-        #: Of each type, the end of the latest measurement that was taken in.
-        self._learnt: dict[str, int] = {}
-        self._has_read = False
         #: Questions about proposals that nobody has answered yet.
         self._asked: list[tuple[Any, Proposal, str | None]] = []
-        self._lock = threading.RLock()
-        self._rt.signals.task_completed.connect(self._completed)
 
     # -- what is known -------------------------------------------------------------
 
@@ -230,18 +206,7 @@ class Planner:
 
     def prefer(self, task: str, methods: Sequence[str]) -> str | None:
         """Which method of a task is tried first; None: as they stand."""
-        if self._pending is None:
-            return None
-        what = f"method of {task}"
-        bandit = self._bandits.get(what)
-        if bandit is None or bandit.arms != tuple(methods):
-            bandit = Bandit(methods, floor=min(0.05, 0.5 / len(methods)))
-            self._bandits[what] = bandit
-            for arm, value in self._past.pop(what, ()):
-                bandit.reward(Chosen("", arm, 1.0), value)
-        chosen = bandit.choose()
-        self._pending.append((what, chosen))
-        return chosen.arm
+        return self._chooser.method(task, methods)
 
     # -- planning ------------------------------------------------------------------
 
@@ -277,13 +242,10 @@ class Planner:
                 found, why = self._cached(key, asked)
                 if found is not None:
                     return found
-            self._pending = [] if self.learns and learn else None
-            try:
+            with self._chooser.choosing(learn=learn) as chosen:
                 plan = self._made(asked, means)
-                if self._pending:
-                    plan = _marked(plan, choice_of(self._pending))
-            finally:
-                self._pending = None
+                if chosen:
+                    plan = _marked(plan, choice_of(chosen))
             plan = attrs.evolve(plan, cache=why)
             self._keep(key, plan)
             return plan
@@ -299,19 +261,13 @@ class Planner:
             ordered = _ordered(draft, constraints, tasks)
             if ordered is not draft:
                 draft, tasks = ordered, self._tasks(ordered)
-            problem, _ = problem_of(
-                tasks, draft.workflow, means, constraints=constraints
-            )
+            problem = problem_of(tasks, draft.workflow, means, constraints=constraints)
             why = failing(constraints, tasks, problem)
             if why is None:
                 if rejected:
-                    choice = draft.choices
-                    first = [(f"way {n + 1}", said) for n, said in enumerate(rejected)]
-                    choice = (
-                        Choice(request.type, f"way {number + 1}", tuple(first)),
-                        *choice,
-                    )
-                    draft = attrs.evolve(draft, choices=choice)
+                    first = [(f"way {n}", said) for n, said in enumerate(rejected, 1)]
+                    way = Choice(request.type, f"way {number + 1}", tuple(first))
+                    draft = attrs.evolve(draft, choices=(way, *draft.choices))
                 return self._plan_of(request, draft, tasks, problem, constraints)
             rejected.append(why)
             one = smallest_conflict(constraints, tasks, problem)
@@ -455,10 +411,11 @@ class Planner:
         seconds, source = float(plan.estimated_duration), "simulated"
         cost = math.fsum(task.cost for task in plan.tasks)
         peak = 1.0
-        report = self._simulated(plan)
-        if report is not None and not report.never and not report.failed:
-            seconds = report.makespan
-            peak = aim.peak_of(report.peak.slots, report.peak.resources)
+        with suppress(TaskorchError):
+            report = self._simulated(plan)
+            if not report.never and not report.failed:
+                seconds = report.makespan
+                peak = aim.peak_of(report.peak.slots, report.peak.resources)
         value = aim.worth(seconds * 1000, 0.0, peak)
         if schedule is not None and problem.lengths is not None:
             seconds, source = schedule.makespan / 1000, "scheduled"
@@ -478,10 +435,7 @@ class Planner:
         return attrs.evolve(plan, binding=_binding(plan, constraints)), value
 
     def _simulated(self, plan: ExecutionPlan) -> Any:
-        try:
-            return simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
-        except TaskorchError:
-            return None
+        return simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
 
     # -- the rest of what the seed asks --------------------------------------------
 
@@ -502,25 +456,18 @@ class Planner:
             self._refuse_past(plan.request)
         except PlanningError as error:
             found.append(PlanFinding("deadline_past", error.message, "the request"))
-        means = means_of(self._rt)
-        known = {agent.name for agent in means.agents}
-        gone = sorted({t.agent for t in plan.tasks if t.agent} - known)
-        found += [
-            PlanFinding(
-                "agent_gone",
-                f"agent {name} is not there: the router chooses another",
-                "pins of the plan",
-                is_fatal=False,
-            )
-            for name in gone
-        ]
+        known = {agent.name for agent in means_of(self._rt).agents}
+        for name in sorted({t.agent for t in plan.tasks if t.agent} - known):
+            text = f"agent {name} is not there: the router chooses another"
+            why = "pins of the plan"
+            found.append(PlanFinding("agent_gone", text, why, is_fatal=False))
         if plan.request.requirements and all(
             needs_of(plan.workflow[name].task) is None for name in plan.workflow
         ):
             text = "its requirements do nothing: its tasks are calls and programs"
             found.append(PlanFinding("no_effect", text, "requirements", is_fatal=False))
         try:
-            report = simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
+            report = self._simulated(plan)
         except TaskorchError as error:
             found.append(PlanFinding(error.code, error.message, error.hint or ""))
             return found, None
@@ -616,7 +563,7 @@ class Planner:
             return plan
         means = means_of(self._rt)
         constraints = _constraints(plan.request, self._rt.now())
-        problem, agents = problem_of(
+        problem = problem_of(
             plan.tasks,
             plan.workflow,
             means,
@@ -640,9 +587,7 @@ class Planner:
             is_narrow = each is not problem or any(
                 isinstance(one, MaxPeak) for one in constraints
             )
-            made = self._made_of(
-                plan, each, found, agents, waits=waits, is_narrow=is_narrow
-            )
+            made = self._made_of(plan, each, found, waits=waits, is_narrow=is_narrow)
             made, value = self._timed(made, constraints, aim, each, found)
             made = attrs.evolve(made, lower_bound=bound / 1000)
             if best is None or value < best[0]:
@@ -678,10 +623,8 @@ class Planner:
             found, bound = improve_agents(problem, seconds, seed, aim.value)
         elif chosen is not None and isinstance(optimizer, SearchOptimizer):
             with self._lock:
-                self._take_rewards()
-            context = _context_of(problem)
-            rule = self.rules.choose(context)
-            chosen.append((_RULE + context, rule))
+                what, rule = self._chooser.rule(_context_of(problem))
+            chosen.append((what, rule))
             found, bound = optimizer.optimize(problem, seconds, seed, [rule.arm])
             span = found.makespan
             self.rules.reward(rule, min(1.0, bound / span) if span else 1.0)
@@ -699,7 +642,6 @@ class Planner:
         plan: ExecutionPlan,
         problem: Problem,
         best: Schedule,
-        agents: tuple[str, ...],
         *,
         waits: bool,
         is_narrow: bool,
@@ -711,7 +653,7 @@ class Planner:
         if waits and problem.lengths is None:
             loose = None
             if is_narrow:
-                loose, _ = problem_of(tasks, plan.workflow, means_of(self._rt))
+                loose = problem_of(tasks, plan.workflow, means_of(self._rt))
                 if len(loose.capacities) != len(problem.capacities):
                     loose = None
             edges = [
@@ -727,7 +669,7 @@ class Planner:
             priority = base + len(order) - 1 - place
             options[task.id] = {"priority": min(priority, 1_000_000)}
             slot = best.agents[number]
-            agent = task.agent if slot is None else agents[slot]
+            agent = task.agent if slot is None else problem.agents[slot]
             if agent is not None:
                 options[task.id]["metadata"] = {**(own.metadata or {}), PINNED: agent}
             planned.append(attrs.evolve(task, agent=agent))
@@ -777,88 +719,18 @@ class Planner:
     # -- learning ------------------------------------------------------------------
 
     @property
+    def rules(self) -> Bandit:
+        """What was learnt of the rules of order."""
+        return self._chooser.rules
+
+    @property
     def learns(self) -> bool:
         """Whether rules and methods are chosen by what came of them."""
-        return self._choices is not None
+        return self._chooser.learns
 
     @learns.setter
     def learns(self, learns: bool) -> None:
-        rt = self._rt
-        with self._lock:
-            if learns and self._choices is None:
-                self._choices = Choices(self._note_reward)
-                if rt.committer is not None:
-                    for fact, _ in rt.committer.journal.read(self._begin_of_past()):
-                        self._choices.hear(fact)
-                with rt.lock:
-                    rt.deciders.ask_of_choices(self._choice_of)
-                    rt.kernel.learns = True
-                for name in ("task_started", "task_rewarded"):
-                    getattr(rt.signals, name).connect(self._heard)
-            elif not learns:
-                self._choices = None
-
-    def _choice_of(self, task_id: str, _attempt: int) -> tuple[str, float] | None:
-        """Under the lock: what was chosen for the plan whose first task begins."""
-        task = task_of(self._rt.kernel.tasks[task_id])
-        mark = (task.metadata or {}).get(MARK)
-        return None if mark is None else (mark["choice"], mark["chance"])
-
-    def _note_reward(self, what: str, arm: str, value: float) -> None:
-        self._rewards.append((what, arm, value))
-
-    def _take_rewards(self) -> None:
-        """Let bandits hear of the rewards that have come."""
-        while self._rewards:
-            what, arm, value = self._rewards.popleft()
-            if what.startswith(_RULE):
-                self.rules.reward(Chosen(what.removeprefix(_RULE), arm, 1.0), value)
-            elif what in self._bandits:
-                self._bandits[what].reward(Chosen("", arm, 1.0), value)
-            else:
-                self._past.setdefault(what, []).append((arm, value))
-
-    # These two are called by the thread that publishes: it waits for no planning.
-
-    def _heard(self, event: Event) -> None:
-        choices = self._choices
-        if choices is not None:
-            choices.hear(event)
-            if isinstance(event, TaskStarted):
-                choices.ended(event, self._task(event.task_id))
-
-    def _completed(self, event: Event) -> None:
-        assert isinstance(event, TaskCompleted)  # noqa: S101 - of that signal
-        task = self._task(event.task_id) if event.usage else None
-        if task is not None:
-            used = {name: units / _SCALE for name, units in event.usage}
-            self._used.append((task.type, task.payload, used))
-        choices, rt = self._choices, self._rt
-        ended = None if choices is None else choices.ended(event, None)
-        if ended is None:
-            return
-        task_id, attempt, value = ended
-        row = rt.kernel.tasks.get(task_id)
-        if row is not None:
-            fields = task_id, attempt, value, "planner"
-            # It may have stopped since: then nobody is told.
-            with suppress(NotRunningError):
-                rt.step(
-                    lambda now: rt.kernel.note(
-                        TaskRewarded, now, *fields, cargo=row.cargo
-                    ),
-                    keep=True,
-                )
-
-    def _task(self, task_id: str) -> Task | None:
-        """A task that is in memory."""
-        with self._rt.lock:
-            row = self._rt.kernel.tasks.get(task_id)
-            return None if row is None else task_of(row)
-
-    def _begin_of_past(self) -> int:
-        """The number of the fact after which the past is read: it has an end."""
-        return max(0, self._rt.committed - _PAST)
+        self._chooser.learns = learns
 
     def reward(self, plan: ExecutionPlan, seconds: float) -> None:
         """
@@ -869,11 +741,10 @@ class Planner:
         """
         _check_plan(plan)
         seconds = check_seconds("seconds", seconds, zero=False)
-        value = (worth(float(plan.estimated_duration), seconds) + 1) / 2
+        value = worth(float(plan.estimated_duration), seconds)
         for name in plan.workflow:
-            mark = (plan.workflow[name].task.metadata or {}).get(MARK)
-            for what, arm in arms_of(None if mark is None else mark["choice"]):
-                self._note_reward(what, arm, value)
+            mark = mark_of(plan.workflow[name].task) or {}
+            self._chooser.note(mark.get("choice"), value)
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, dict[str, Value]]:
         """
@@ -889,59 +760,8 @@ class Planner:
 
     def _learn(self) -> None:
         """Take in what was measured since, and what was rewarded."""
-        rt = self._rt
-        self._take_rewards()
-        if rt.committer is not None and not self._has_read:
-            self._has_read = True
-            self._read_past(rt.committer.journal)
-            self._used.clear()
-        while self._used:
-            kind, payload, used = self._used.popleft()
-            self.estimator.observe_usage(kind, payload, used)
-        if not rt.opened:
-            return
-        fresh: list[tuple[int, int, str]] = []
-        with rt.lock:
-            for kind, row in rt.kernel.types.items():
-                since = self._learnt.get(kind, 0)
-                for *_, started, ended in reversed(row.samples):
-                    if ended <= since:
-                        break
-                    fresh.append((ended, started, kind))
-            payloads = self._payloads(fresh)
-        for key in sorted(fresh):
-            ended, started, kind = key
-            self.estimator.observe(kind, (ended - started) / NS, payloads.get(key))
-            self._learnt[kind] = max(self._learnt.get(kind, 0), ended)
-
-    def _read_past(self, journal: DurableJournal) -> None:
-        """What a journal has measured, so far as it reaches back."""
-        tasks: dict[str, tuple[str, Any]] = {}
-        for fact, task in journal.read(self._begin_of_past()):
-            if type(fact) is TaskSubmitted:
-                tasks[fact.task_id] = fact.type, task.payload
-            elif type(fact) is TaskCompleted and fact.attempt:
-                # What a wait or a decision completes has no attempt, and no length.
-                kind, payload = tasks.pop(fact.task_id, ("", None))
-                if kind:
-                    self.estimator.observe(kind, fact.latency, payload)
-                    used = {name: units / _SCALE for name, units in fact.usage}
-                    self.estimator.observe_usage(kind, payload, used)
-                    self._learnt[kind] = fact.at_ns
-
-    def _payloads(
-        self, fresh: Sequence[tuple[int, int, str]]
-    ) -> dict[tuple[int, int, str], Any]:
-        """Under the lock: what these tasks were about, as far as it is in memory."""
-        if not fresh:
-            return {}
-        wanted = set(fresh)
-        found: dict[tuple[int, int, str], Any] = {}
-        for row in self._rt.kernel.tasks.values():
-            key = row.ended_ns, row.started_ns, row.bucket.spec.type
-            if row.state is TaskState.COMPLETED and key in wanted:
-                found[key] = task_of(row).payload
-        return found
+        self._chooser.take_in()
+        self._measurements.tell(self.estimator)
 
     def propose(self, *, least: int = 3) -> list[Proposal]:
         """
@@ -1202,15 +1022,9 @@ def _context_of(problem: Problem) -> str:
     """Size, width and tightness, roughly: where another rule may be best."""
     count = len(problem)
     edges = sum(map(len, problem.parents))
-    work = [
-        sum(
-            d * need[r]
-            for d, need in zip(problem.durations, problem.demands, strict=True)
-        )
-        / (problem.capacities[r] or 1)
-        for r in range(len(problem.capacities))
-    ]
-    tight = max(work, default=0) > 0.7 * max(sum(problem.durations) / 4, 1)
+    both = zip(problem.work(), problem.capacities, strict=True)
+    most = max((work / (capacity or 1) for work, capacity in both), default=0)
+    tight = most > 0.7 * max(sum(problem.durations) / 4, 1)
     size = "small" if count < 50 else "medium" if count < 200 else "large"  # noqa: PLR2004
     width = "dense" if edges > 2 * count else "loose"
     return f"{size}/{width}/{'tight' if tight else 'free'}"

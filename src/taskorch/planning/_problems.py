@@ -57,9 +57,9 @@ def problem_of(
     constraints: Iterable[Constraint] = (),
     speeds: Mapping[str, float] | None = None,
     prices: Mapping[str, float] | None = None,
-) -> tuple[Problem, tuple[str, ...]]:
+) -> Problem:
     """
-    The problem of the order of *tasks*, and the names of the agents in it.
+    The problem of the order of *tasks*.
 
     Args:
         tasks: What is known of them.
@@ -80,7 +80,9 @@ def problem_of(
     names = [n for n in pools if any(n in task.resources for task in tasks)]
     needs = [needs_of(workflow[task.id].task) for task in tasks]
     able = [
-        None if need is None else tuple(a for a in means.agents if need <= _can(a))
+        None
+        if need is None
+        else tuple(a for a in means.agents if need.issubset(a.capabilities))
         for need in needs
     ]
     lengths, agents = _lengths(
@@ -110,11 +112,7 @@ def problem_of(
     if lengths is not None and prices:
         rates = [prices.get(name, 0.0) / _UNIT for name in agents]
         costs = [{n: t * rates[n] for n, t in each.items()} for each in lengths]
-    return Problem(durations, parents, demands, capacities, lengths, costs), agents
-
-
-def _can(agent: Agent) -> frozenset[str]:
-    return frozenset(agent.capabilities)
+    return Problem(durations, parents, demands, capacities, lengths, costs, agents)
 
 
 def _lengths(

@@ -17,10 +17,11 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from random import Random
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
+N = TypeVar("N", int, float)
 #: Without an improvement for so many tries, what is drawn anew is all of it.
 _STALE: Final = 200
 #: Tasks up to which all rules are tried, however little time there is.
@@ -40,6 +41,7 @@ class Problem:
         lengths: Of each task, how long it takes on each agent that can do it; empty: no
             agent is asked. None: there are no agents that differ.
         costs: Of each task, what it costs on each of these; None: nothing.
+        agents: The names of the agents, by their numbers.
     """
 
     durations: Sequence[int]
@@ -48,6 +50,7 @@ class Problem:
     capacities: Sequence[int]
     lengths: Sequence[dict[int, int]] | None = None
     costs: Sequence[dict[int, float]] | None = None
+    agents: Sequence[str] = ()
 
     def cost(self, schedule: Schedule) -> float:
         """What the agents of a schedule cost."""
@@ -58,6 +61,12 @@ class Problem:
 
     def __len__(self) -> int:
         return len(self.durations)
+
+    def work(self) -> list[int]:
+        """Of each resource, amount times duration, of all tasks."""
+        both = [*zip(self.durations, self.demands, strict=True)]
+        places = range(len(self.capacities))
+        return [sum(time * need[place] for time, need in both) for place in places]
 
     def children(self) -> list[list[int]]:
         """Of each task, those that wait for it."""
@@ -122,22 +131,23 @@ def topological(parents: Sequence[Sequence[int]], keys: Sequence[float]) -> list
 
 def tails(problem: Problem) -> list[int]:
     """Of each task, its own time and the longest way after it."""
-    found = [0] * len(problem)
+    return _ways(problem, problem.durations)
+
+
+def _ways(problem: Problem, durations: Sequence[N]) -> list[N]:
+    """`tails`, if tasks took these *durations*."""
+    found = list(durations)
     children = problem.children()
     for number in reversed(topological(problem.parents, [0.0] * len(problem))):
-        longest = max((found[child] for child in children[number]), default=0)
-        found[number] = problem.durations[number] + longest
+        if children[number]:
+            found[number] += max(found[child] for child in children[number])
     return found
 
 
 def lower_bound(problem: Problem) -> int:
     """What no schedule beats: the longest way, and each resource in full use."""
     bound = max(tails(problem), default=0)
-    for place, capacity in enumerate(problem.capacities):
-        work = sum(
-            d * need[place]
-            for d, need in zip(problem.durations, problem.demands, strict=True)
-        )
+    for work, capacity in zip(problem.work(), problem.capacities, strict=True):
         if capacity:
             bound = max(bound, -(-work // capacity))
     return bound
@@ -382,12 +392,7 @@ def _ranks(problem: Problem) -> list[float]:
         sum(lengths.values()) / len(lengths) if lengths else float(duration)
         for lengths, duration in zip(problem.lengths, problem.durations, strict=True)
     ]
-    found = [0.0] * len(problem)
-    children = problem.children()
-    for number in reversed(topological(problem.parents, [0.0] * len(problem))):
-        after = max((found[child] for child in children[number]), default=0.0)
-        found[number] = mean[number] + after
-    return found
+    return _ways(problem, mean)
 
 
 def _placed(
@@ -450,7 +455,7 @@ def improve_agents(
         min(lengths.values()) if lengths else duration
         for lengths, duration in zip(problem.lengths, problem.durations, strict=True)
     ]
-    bound = max(tails(attrs.evolve(problem, durations=fastest)), default=0)
+    bound = max(_ways(problem, fastest), default=0)
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
     top = max(ranks, default=0.0)
     current_ranks, pinned = ranks, dict[int, int]()

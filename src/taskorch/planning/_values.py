@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, Self, TypeAlias
@@ -12,6 +12,7 @@ import attrs
 from taskorch._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import NO_RESOURCES, Resources, check_seconds
+from taskorch.model._checks import is_number
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.workflows import Workflow
@@ -59,8 +60,7 @@ class Quantity(float):
 
 def _positive(name: str) -> Callable[[Any, Any, Any], None]:
     def check(_self: Any, _field: Any, value: Any) -> None:
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or not math.isfinite(value) or value < 0:
+        if not is_number(value, 0, sys.float_info.max):
             msg = f"{name} is a number from 0 on, not {show(value)}"
             raise InvalidTaskError(msg)
 
@@ -724,12 +724,7 @@ class ValidationResult:
             "ok": self.ok,
             "makespan": self.makespan,
             "findings": [
-                {
-                    "code": each.code,
-                    "message": each.message,
-                    "cause": each.cause,
-                    "isFatal": each.is_fatal,
-                }
+                {camel(name): value for name, value in attrs.asdict(each).items()}
                 for each in self.findings
             ],
         }

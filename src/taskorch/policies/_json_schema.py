@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, Program
+from taskorch.model._checks import check_word
 from taskorch.model._show import show
 from taskorch.policies._json import child, described, plain, schema_checker
 from taskorch.protocols import Context, Finding, Verdict
@@ -58,9 +59,7 @@ class JsonSchemaValidator:
         if not isinstance(given, Mapping):
             msg = f"schemas: a mapping of types to schemas is needed, not {show(given)}"
             raise InvalidTaskError(msg)
-        if unknown not in ("accept", "refuse"):
-            msg = f"unknown: 'accept' or 'refuse', not {show(unknown)}"
-            raise InvalidTaskError(msg)
+        check_word("unknown", unknown, ("accept", "refuse"))
         self.unknown = unknown
         self._checkers = {
             kind: schema_checker(f"schemas[{kind!r}]", schema)

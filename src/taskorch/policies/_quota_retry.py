@@ -9,7 +9,7 @@ from typing import Literal
 from taskorch._limits import MAX_SECONDS
 from taskorch.errors import InvalidTaskError, TaskTimeoutError
 from taskorch.model import Task, check_count
-from taskorch.model._checks import is_number
+from taskorch.model._checks import check_word, is_number
 from taskorch.model._show import show
 from taskorch.policies._retry import BackoffRetryHandler, too_late
 from taskorch.policies._retry_after import retry_after
@@ -98,9 +98,7 @@ class QuotaRetryHandler:
         if isinstance(self.inner, type) or not isinstance(self.inner, RetryHandler):
             msg = f"inner: an object with a method `decide`, not {show(self.inner)}"
             raise InvalidTaskError(msg)
-        if self.when_empty not in ("refuse", "wait"):
-            msg = f"when_empty: 'refuse' or 'wait', not {show(self.when_empty)}"
-            raise InvalidTaskError(msg)
+        check_word("when_empty", self.when_empty, ("refuse", "wait"))
         if self.when_empty == "wait" and not self.refill_per_second:
             msg = "refill_per_second: with when_empty='wait' it must be more than 0"
             raise InvalidTaskError(msg)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final, TypeAlias, cast
 
 from taskorch._limits import MAX_ID_LENGTH, MAX_PRIORITY
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import (
     JOINS,
@@ -220,14 +221,21 @@ def _join_problem(value: object) -> str | None:
             return f"{_show(value)} is an async def, which nobody would await"
         return None
     words = ", ".join(map(repr, JOINS))
-    return f"{words}, AtLeast(…) or a function is needed, not {_show(value)}"
+    text = f"{words}, AtLeast(…) or a function is needed, not {_show(value)}"
+    return _with_meant(text, value, JOINS)
 
 
 def _failure_problem(value: object) -> str | None:
     if isinstance(value, str) and value in ON_PARENT_FAILURE:
         return None
     words = ", ".join(map(repr, ON_PARENT_FAILURE))
-    return f"one of {words} is needed, not {_show(value)}"
+    text = f"one of {words} is needed, not {_show(value)}"
+    return _with_meant(text, value, ON_PARENT_FAILURE)
+
+
+def _with_meant(text: str, value: object, words: Iterable[str]) -> str:
+    near = meant(value, words)
+    return f"{text}: {near}" if near else text
 
 
 def _flag_problem(value: object) -> str | None:

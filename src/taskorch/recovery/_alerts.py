@@ -11,10 +11,10 @@ import attrs
 
 from taskorch._frozen import frozen
 from taskorch._suggesting import suggesting
-from taskorch._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
 from taskorch.model import Stats, check_seconds
+from taskorch.model._checks import check_word
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._conditions import Condition, Measured
 from taskorch.recovery._metrics import from_stats, of_machine
@@ -106,10 +106,10 @@ class AlertRule:
         """Make one, with conditions as text or as functions."""
         made = cls(name, Condition("", None, bool), **fields)
         known = _OF_AGENT if made.per == "agent" else _OF_SYSTEM
-        _among("severity", made.severity, ("info", "warning", "critical"))
-        _among("per", made.per, ("system", "agent"))
+        check_word("severity", made.severity, ("info", "warning", "critical"))
+        check_word("per", made.per, ("system", "agent"))
         if not callable(made.action) and made.action is not None:
-            _among("action", made.action, ACTIONS)
+            check_word("action", made.action, ACTIONS)
         if made.action == "reassign_tasks" and made.per != "agent":
             msg = f"alert {name!r}: reassign_tasks is done to an agent"
             raise InvalidTaskError(msg, hint="per='agent'")
@@ -120,14 +120,6 @@ class AlertRule:
             when=Condition.of(when, known, "when"),
             until=None if until is None else Condition.of(until, known, "until"),
         )
-
-
-def _among(what: str, value: object, known: Iterable[str]) -> None:
-    names = tuple(known)
-    if value not in names:
-        near = nearest(str(value), names)
-        msg = f"{what}: {value!r} is none of {', '.join(names)}"
-        raise InvalidTaskError(msg, hint=near and f"did you mean {near!r}?")
 
 
 def default_rules() -> tuple[AlertRule, ...]:

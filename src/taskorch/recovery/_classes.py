@@ -19,7 +19,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch._suggesting import suggesting
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import (
     AttemptLostError,
     InvalidTaskError,
@@ -72,9 +72,9 @@ def class_of(word: str) -> str:
     plain = str(word).strip().lower().replace(" ", "_").replace("-", "_")
     name = plain if plain in CLASSES else _ALIASES.get(plain)
     if name is None:
-        near = nearest(plain, (*CLASSES, *_ALIASES))
         msg = f"{word!r} is no class of failures"
-        hint = f"did you mean {near!r}?" if near else f"one of {', '.join(CLASSES)}"
+        words = (*CLASSES, *_ALIASES)
+        hint = meant(plain, words, f"one of {', '.join(CLASSES)}")
         raise InvalidTaskError(msg, hint=hint)
     return name
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 
 #: What is measured, by name; None where there is no data.
@@ -114,11 +114,9 @@ def _check(node: ast.expr, names: Collection[str], what: str, said: str) -> None
         _check(node.right, names, what, said)
     elif isinstance(node, ast.Name):
         if node.id not in names:
-            near = nearest(node.id, names)
             msg = f"{what}: nothing that is measured is called {node.id!r}"
-            raise InvalidTaskError(
-                msg, hint=(near and f"did you mean {near!r}?") or ", ".join(names)
-            )
+            hint = meant(node.id, names, ", ".join(names))
+            raise InvalidTaskError(msg, hint=hint)
     elif not (isinstance(node, ast.Constant) and type(node.value) in (int, float)):
         msg = f"{what}: {said!r} compares names and numbers, and nothing else"
         raise InvalidTaskError(msg, hint=f"{what}='failure_rate > 0.2'")

@@ -15,9 +15,10 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 import attrs
 
 from taskorch._suggesting import suggesting
-from taskorch._vocabulary import OTHER_RESOURCES, nearest
+from taskorch._vocabulary import OTHER_RESOURCES, meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
+from taskorch.model._checks import check_word
 from taskorch.recovery._classes import CLASSES, class_of
 
 #: When a person is asked: never, as soon as it fails, once the retries are used up,
@@ -122,10 +123,7 @@ def _times(factor: float | Times) -> Times:
 
 
 def _check_human(_row: Any, _field: Any, value: object) -> None:
-    if value not in get_args(Human):
-        near = nearest(str(value), get_args(Human))
-        msg = f"human: {value!r} is none of {', '.join(get_args(Human))}"
-        raise InvalidTaskError(msg, hint=near or "human='always'")
+    check_word("human", value, get_args(Human))
 
 
 def _check_orchestrator(_row: Any, _field: Any, value: object) -> None:
@@ -327,9 +325,6 @@ def names_of(known: Collection[str], given: Iterable[object], place: str) -> Non
     """
     for name in given:
         if name not in known:
-            near = nearest(str(name), known)
             msg = f"{place}: there is no {name!r}"
-            hint = (
-                f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
-            )
+            hint = meant(name, known, f"there are {', '.join(known)}")
             raise InvalidTaskError(msg, hint=hint)

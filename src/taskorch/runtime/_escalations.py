@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.kernel import ASKED, Again, Spec, TaskRow, moves_of
 from taskorch.model import TERMINAL, Resources, Task, TaskState
+from taskorch.model._checks import check_word
 from taskorch.model._plain import plain
-from taskorch.model._show import show
 from taskorch.protocols import RetryDecision
 from taskorch.runtime._deciders import changed_by
 from taskorch.runtime._questions import OpenQuestion, check, keep_value
@@ -260,9 +260,7 @@ def _below(rows: list[TaskRow]) -> tuple[str, ...]:
 
 
 def _check_choice(choice: object, changes: Mapping[str, Any] | None) -> None:
-    if choice not in CHOICES:
-        msg = f"an escalation is answered by {', '.join(CHOICES)}, not {show(choice)}"
-        raise InvalidTaskError(msg)
+    check_word("the answer to an escalation", choice, CHOICES)
     if changes and choice not in ("retry", "complete"):
         msg = f"changes: they do nothing with {choice!r}"
         raise InvalidTaskError(msg, hint="'retry' takes them; 'complete' its result")
@@ -334,9 +332,8 @@ def _others(
         task: Task = task_of(row)
         unknown = [n for n in amounts if n not in {*task.resources, *rt.kernel.pools}]
         if unknown:
-            near = nearest(unknown[0], ["timeout", *rt.kernel.pools])
             msg = f"changes: {unknown[0]!r} is no resource, nor timeout"
-            hint = f"did you mean {near!r}?" if near else None
+            hint = meant(unknown[0], ["timeout", *rt.kernel.pools]) or None
             raise InvalidTaskError(msg, hint=hint, task_id=row.id)
         wanted = Resources.of({**task.resources, **amounts}) if amounts else None
         decision = RetryDecision(retry=True, resources=wanted, timeout=timeout)

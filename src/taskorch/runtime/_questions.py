@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from taskorch._vocabulary import meant
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
 from taskorch.kernel import TaskRow, awaits, moves_of
 from taskorch.model import TERMINAL, Answer, Question, TaskState, question_of
@@ -244,7 +245,10 @@ def _why_refused(
     if why:
         return why
     if choice not in question.options:
-        return f"{show(choice)} is none of {some(question.options)}"
+        near = meant(choice, question.options)
+        return f"{show(choice)} is none of {some(question.options)}" + (
+            f": {near}" if near else ""
+        )
     if row.state in TERMINAL or rt.is_left(row):
         return f"it comes too late: {_end_of(row)}"
     if not awaits(row) or row.state is not TaskState.BLOCKED:

@@ -17,6 +17,7 @@ import attrs
 
 from taskorch._limits import MAX_SECONDS, NS
 from taskorch._references import references, refuse_in, replaced
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._processes._attempts import refuse_unsendable
 from taskorch.kernel import Spec, Terms
@@ -116,9 +117,10 @@ def executor_for(
         refuse_unsendable(fn)
     if name in ("thread", "asyncio", "process", *own):
         return executors[name]
-    known = ", ".join(map(repr, ("auto", "thread", "asyncio", "process", *own)))
-    msg = f"there is no executor {name!r}: there are {known}"
-    raise InvalidTaskError(msg, hint="name your own in TaskOrchestrator(executors=…)")
+    known = ("auto", "thread", "asyncio", "process", *own)
+    msg = f"there is no executor {name!r}: there are {', '.join(map(repr, known))}"
+    hint = meant(name, known, "name your own in TaskOrchestrator(executors=…)")
+    raise InvalidTaskError(msg, hint=hint)
 
 
 def portable(task: Task, name_of: Callable[[Any], Reference]) -> Task:

@@ -13,8 +13,10 @@ from typing import Any, Final
 import attrs
 
 from taskorch._limits import NS
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.model import Call, Task, check_seconds, id_problem
+from taskorch.model._checks import check_word
 from taskorch.model._show import show
 from taskorch.schedules._times import Times, moment_ns, slot_name, text_of, zone_of
 from taskorch.workflows import Workflow
@@ -116,8 +118,8 @@ def define(
     if problem is not None:
         msg = f"the name of a schedule: {problem}"
         raise InvalidTaskError(msg, hint="one word: slots are called name/time")
-    _check_of("catch_up", catch_up, CATCH_UP)
-    _check_of("overlap", overlap, OVERLAP)
+    check_word("catch_up", catch_up, CATCH_UP)
+    check_word("overlap", overlap, OVERLAP)
     work = _work_of(name, what)
     place = zone_of(zone)
     start_ns, end_ns = moment_ns("start", start, place), moment_ns("end", end, place)
@@ -180,7 +182,8 @@ def read_definition(
     for key in said:
         if key not in KEYS:
             msg = f"schedule {name!r}: there is no key {show(key)}"
-            raise InvalidTaskError(msg, hint=f"there are {', '.join(KEYS)}")
+            hint = meant(key, KEYS, f"there are {', '.join(KEYS)}")
+            raise InvalidTaskError(msg, hint=hint)
     said = _with_workflow(said)
     if "when" not in said:
         msg = f"schedule {name!r} does not say when"
@@ -230,12 +233,6 @@ def _without_schedule(said: Any) -> Any:
 def _nobody(task_id: str) -> Any:
     msg = f"there is no task {task_id!r} whose result could be had"
     raise InvalidTaskError(msg)
-
-
-def _check_of(what: str, value: object, values: tuple[str, ...]) -> None:
-    if value not in values:
-        msg = f"{what} is one of {', '.join(map(repr, values))}, not {show(value)}"
-        raise InvalidTaskError(msg)
 
 
 def _work_of(name: str, what: object) -> Task | Workflow:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 from taskorch._limits import NS
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
 
@@ -83,7 +83,8 @@ class Times:
             msg = f"there is no {show(self._expression)}"
             if self._expression.lower() == "@reboot":
                 msg = "'@reboot' is no time: submit the task when the program begins"
-            raise InvalidTaskError(msg, hint=f"there are {', '.join(ALIASES)}")
+            hint = meant(self._expression, ALIASES, f"there are {', '.join(ALIASES)}")
+            raise InvalidTaskError(msg, hint=hint)
         try:
             found = self._class(self._expression, datetime(2024, 1, 1, tzinfo=UTC))
         except _error() as error:
@@ -260,8 +261,7 @@ def zone_of(name: object) -> tzinfo:
         if isinstance(name, str):
             return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        near = nearest(str(name), sorted(available_timezones()))
-        hint = f"did you mean {near!r}?" if near else "such as 'Europe/Berlin'"
+        hint = meant(name, sorted(available_timezones()), "such as 'Europe/Berlin'")
         msg = f"there is no zone {show(name)}"
         raise InvalidTaskError(msg, hint=hint) from None
     msg = f"a zone is named by a text, not {show(name)}"

@@ -23,18 +23,6 @@ def check_kind(name: str, value: object, kind: type[Any]) -> None:
         raise InvalidTaskError(msg)
 
 
-def check_chosen(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """
-    Refuse what is none of *choices*.
-
-    Raises:
-        InvalidTaskError: It is none; the message lists them.
-    """
-    if value not in choices:
-        msg = f"{name} is one of {', '.join(map(repr, choices))}, not {show(value)}"
-        raise InvalidTaskError(msg)
-
-
 def check_resources(name: str, value: object) -> None:
     """
     Refuse what is neither Resources nor None.

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
+from taskorch._vocabulary import meant
 from taskorch.events import CATALOGUE, Event, details_of, fields_of
 from taskorch.model._show import show
 
@@ -178,6 +179,8 @@ def assert_events(
     __tracebackhide__ = True
     if order not in _SAID:
         msg = f"order: {order!r} is none of {', '.join(map(repr, _SAID))}"
+        near = meant(order, _SAID)
+        msg = f"{msg}: {near}" if near else msg
         raise ValueError(msg)
     both: dict[str, object] = {"events": events, "expected": expected}
     for name, given in both.items():

@@ -22,6 +22,7 @@ from taskorch._managers import (
 )
 from taskorch._orchestrator import SpelledOut
 from taskorch._settings import SIMULATED, Settings, SimulatedSettings
+from taskorch._vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
@@ -59,6 +60,7 @@ from taskorch.model import (
     check_id,
     check_seconds,
 )
+from taskorch.model._checks import check_word
 from taskorch.model._question import question_of
 from taskorch.model._show import show
 from taskorch.protocols import Entry
@@ -74,7 +76,6 @@ from taskorch.simulation._timeline import BEGINNING
 from taskorch.simulation._work import as_what
 from taskorch.testing._arguments import (
     check_capabilities,
-    check_chosen,
     check_kind,
     check_names,
     check_resources,
@@ -387,15 +388,7 @@ class Simulation:
         Raises:
             UnknownAgentError: There is none of this name.
         """
-        if name not in self.world.agents:
-            msg = f"there is no agent {name!r}"
-            raise UnknownAgentError(msg)
-
-        def act() -> bool:
-            life = self._life()
-            return life.kernel.leave(name, (), life.now())
-
-        return self.world.do(act)
+        return self._of_agent(name, lambda kernel, now: kernel.leave(name, (), now))
 
     def drain_agent(self, name: str, reason: str = "it is to go") -> bool:
         """
@@ -404,13 +397,17 @@ class Simulation:
         Raises:
             UnknownAgentError: There is none of this name.
         """
+        return self._of_agent(name, lambda kernel, now: kernel.drain(name, reason, now))
+
+    def _of_agent(self, name: str, change: Callable[[Kernel, int], bool]) -> bool:
         if name not in self.world.agents:
             msg = f"there is no agent {name!r}"
-            raise UnknownAgentError(msg)
+            hint = meant(name, self.world.agents) or None
+            raise UnknownAgentError(msg, hint=hint)
 
         def act() -> bool:
             life = self._life()
-            return life.kernel.drain(name, reason, life.now())
+            return change(life.kernel, life.now())
 
         return self.world.do(act)
 
@@ -499,7 +496,7 @@ class Simulation:
             InvalidTaskError: There is no such number, stage or downtime.
         """
         check_count("fact", fact, least=1)
-        check_chosen("stage", stage, _STAGES)
+        check_word("stage", stage, _STAGES)
         ns = int(check_seconds("downtime", downtime) * NS)
         self.world.crash_at(fact, stage, ns)
 

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 from functools import lru_cache
 from typing import Final
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model import Call, Program, Task, id_problem
 from taskorch.model._show import show
@@ -84,5 +84,5 @@ def unused(stem: str, taken: Container[str], counts: dict[str, int]) -> str:
 
 def guess(name: str, known: Iterable[str]) -> str:
     """What *name* may have meant, as the end of a message."""
-    near = nearest(name, known)
-    return f"; did you mean {near!r}?" if near else ""
+    near = meant(name, known)
+    return f"; {near}" if near else ""

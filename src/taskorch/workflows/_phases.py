@@ -22,6 +22,7 @@ from taskorch.model import (
     check_seconds,
     to_seconds,
 )
+from taskorch.model._checks import check_word
 from taskorch.model._question import to_question
 from taskorch.model._show import show
 from taskorch.model._wait import APPROVAL_OF
@@ -260,10 +261,7 @@ def check_options(
         check_count("max_parallel", max_parallel, least=1)
     if gate_timeout is not None:
         check_seconds("gate_timeout", gate_timeout, zero=False)
-    if on_failure not in _ON_FAILURE:
-        names = ", ".join(map(repr, _ON_FAILURE))
-        msg = f"on_failure: {show(on_failure)} is none of {names}"
-        raise InvalidTaskError(msg)
+    check_word("on_failure", on_failure, _ON_FAILURE)
 
 
 def limited(task: Task, run_id: str, phase: str, max_parallel: int) -> Task:

@@ -404,15 +404,17 @@ class DocumentReader:
         if isinstance(value, Mapping) and list(value) == [AT_LEAST]:
             made = self._made(path, AtLeast, {"count": value[AT_LEAST]})
             return "all" if made is None else made
-        words = ", ".join(map(repr, JOINS))
-        self._fault(path, f"{words}, or {{{AT_LEAST}: number}} is needed")
+        words, near = ", ".join(map(repr, JOINS)), guess(str(value), JOINS)
+        self._fault(path, f"{words}, or {{{AT_LEAST}: number}} is needed{near}")
         return "all"
 
     def on_parent_failure(self, path: str, value: object) -> Any:
         if isinstance(value, str) and value in ON_PARENT_FAILURE:
             return value
         words = ", ".join(map(repr, ON_PARENT_FAILURE))
-        self._fault(path, f"one of {words} is needed, not {show(value, MAX_SHOWN)}")
+        near = guess(str(value), ON_PARENT_FAILURE)
+        text = f"one of {words} is needed, not {show(value, MAX_SHOWN)}{near}"
+        self._fault(path, text)
         return "block"
 
     def priority(self, path: str, value: object) -> int:

@@ -9,13 +9,13 @@ import ssl
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from taskorch.executors._processes import _wire
 from taskorch.executors._programs._loop import Loop
+from taskorch.executors._programs._sender import Sender
 
 #: How the orchestrator begins; the number rises with what is said.
 _GREETING: Final = b"tkh1"
@@ -183,15 +183,12 @@ class Connection:
     ) -> None:
         self._loop = loop
         self._stream = stream
-        self._sock: socket.socket | None = stream.sock
         self._seal = stream.seal
+        sealed = None if stream.seal is None else stream.seal.sealed
+        self._sender = Sender(loop, stream.sock, sealed)
         self._heard, self._ended = heard, ended
         self._lease = lease
         self._frames = _wire.Frames()
-        # Guards the socket, and the order in which is written.
-        self._lock = threading.Lock()
-        self._unsent: deque[memoryview] = deque()
-        self._writer: socket.socket | None = None
         self._latest = time.monotonic()
         self._is_over = False
 
@@ -205,27 +202,7 @@ class Connection:
 
     def send(self, kind: int, *body: bytes) -> None:
         """Send a frame, without waiting; if the connection ends, that is told."""
-        data = _wire.frame(kind, *body)
-        with self._lock:
-            if self._sock is None:
-                return
-            if self._seal is not None:
-                data = self._seal.sealed(data)
-            if self._unsent:
-                self._unsent.append(memoryview(data))
-                return
-            sent = 0
-            try:
-                sent = self._sock.send(data)
-            except BlockingIOError:
-                pass
-            except OSError:
-                # That is seen where it is read.
-                return
-            if sent == len(data):
-                return
-            self._unsent.append(memoryview(data)[sent:])
-        self._loop.call(self._watch_room)
+        self._sender.send(_wire.frame(kind, *body))
 
     def close(self) -> None:
         """End it, once the loop comes to that."""
@@ -233,48 +210,16 @@ class Connection:
 
     def disown(self) -> None:
         """In a forked child: close what is the parent's."""
-        for there in (self._sock, self._writer):
-            if there is not None:
-                there.close()
+        self._sender.disown()
 
     # -- on the loop ---------------------------------------------------------------
 
-    def _watch_room(self) -> None:
-        with self._lock:
-            if self._sock is None or self._writer is not None or not self._unsent:
-                return
-            # A descriptor is watched for one thing only.
-            self._writer = self._sock.dup()
-            self._loop.watch(self._writer.fileno(), self._write, write=True)
-
-    def _write(self) -> None:
-        with self._lock:
-            assert self._writer is not None  # noqa: S101 - it is watched
-            try:
-                while self._unsent:
-                    part = self._unsent[0]
-                    sent = self._writer.send(part)
-                    if sent < len(part):
-                        self._unsent[0] = part[sent:]
-                        return
-                    self._unsent.popleft()
-            except BlockingIOError:
-                return
-            except OSError:
-                self._unsent.clear()
-            self._close_writer()
-
-    def _close_writer(self) -> None:
-        if self._writer is not None:
-            self._loop.unwatch(self._writer.fileno())
-            self._writer.close()
-            self._writer = None
-
     def _read(self) -> None:
-        if self._sock is None:
+        sock = self._sender.sock
+        if sock is None:
             return
         try:
-            data = self._sock.recv(_CHUNK)
+            data = sock.recv(_CHUNK)
             found = data if self._seal is None else self._seal.opened(data)
         except BlockingIOError:
             return
@@ -309,13 +254,7 @@ class Connection:
         if self._is_over:
             return
         self._is_over = True
-        with self._lock:
-            self._close_writer()
-            sock, self._sock = self._sock, None
-            self._unsent.clear()
-        if sock is not None:
-            self._loop.unwatch(sock.fileno())
-            sock.close()
+        self._sender.close()
         self._ended(why)
 
 

@@ -21,6 +21,7 @@ from taskorch.executors._processes import _wire
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._fork import no_fork
 from taskorch.executors._programs._guard import is_python
+from taskorch.executors._programs._sender import FLAGS, Sender
 from taskorch.executors._programs._spawn import exit_code_of
 from taskorch.executors._remote import is_session
 from taskorch.model._program import PROGRAM_VARIABLE, RUN_VARIABLE
@@ -38,8 +39,6 @@ _FIRST: Final = (
     "main(int(sys.argv[2]), int(sys.argv[3]))"
 )
 _CHUNK: Final = 2**18
-#: Neither waits, nor raises SIGPIPE.
-_FLAGS: Final = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 #: Seconds that a worker may need to exit by itself once it has closed the wire.
 _MOMENT: Final = 0.5
 #: How often, in seconds, it is looked for its end where the system cannot tell.
@@ -106,11 +105,10 @@ class WorkerProcess:
         self._frames = _wire.Frames()
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
-        # Guards the wire, and that its number is its own when it is killed.
+        #: What frames go through; None before it has begun, and once it has ended.
+        self._wire: Sender | None = None
+        # Guards that its number is its own when it is killed.
         self._lock = threading.Lock()
-        self._wire: socket.socket | None = None
-        self._writer: socket.socket | None = None
-        self._unsent = memoryview(b"")
         self._is_over = False
         # Messages to it: our end, and its own.
         self._ours: socket.socket | None = None
@@ -184,7 +182,7 @@ class WorkerProcess:
             ours.close()
             self.close_messages()
             raise
-        self._wire = ours
+        self._wire = Sender(self._loop, ours)
         self._loop.watch(ours.fileno(), self._read)
         self._watch_end()
         self.send(_wire.BEGIN, pickle.dumps(given))
@@ -202,64 +200,24 @@ class WorkerProcess:
 
     def send(self, kind: int, *body: bytes) -> None:
         """Send a frame, without waiting; if it is dying, that is seen by its end."""
-        data = memoryview(_wire.frame(kind, *body))
-        with self._lock:
-            if self._wire is None:
-                return
-            if not self._unsent:
-                try:
-                    data = data[self._wire.send(data, _FLAGS) :]
-                except BlockingIOError:
-                    pass
-                except OSError:
-                    return
-                if not data:
-                    return
-                self._unsent = data
-                self._loop.call(self._watch_room)
-            else:
-                self._unsent = memoryview(bytes(self._unsent) + data)
-
-    def _watch_room(self) -> None:
-        """The rest is written once there is room for it."""
-        with self._lock:
-            if self._wire is None or self._writer is not None or not self._unsent:
-                return
-            # A descriptor is watched for one thing only.
-            self._writer = self._wire.dup()
-            self._loop.watch(self._writer.fileno(), self._write, write=True)
-
-    def _write(self) -> None:
-        with self._lock:
-            assert self._writer is not None  # noqa: S101 - it is watched
-            try:
-                self._unsent = self._unsent[self._writer.send(self._unsent, _FLAGS) :]
-            except BlockingIOError:
-                return
-            except OSError:
-                self._unsent = memoryview(b"")
-            if not self._unsent:
-                self._close_writer()
-
-    def _close_writer(self) -> None:
-        if self._writer is not None:
-            self._loop.unwatch(self._writer.fileno())
-            self._writer.close()
-            self._writer = None
+        wire = self._wire
+        if wire is not None:
+            wire.send(_wire.frame(kind, *body))
 
     def _read(self) -> bool:
         """Take in what has come; whether there may be more."""
-        if self._wire is None:
+        sock = None if self._wire is None else self._wire.sock
+        if sock is None:
             return False
         try:
-            data = self._wire.recv(_CHUNK, _FLAGS)
+            data = sock.recv(_CHUNK, FLAGS)
         except BlockingIOError:
             return False
         except OSError:
             data = b""
         if not data:
             self.is_leaving = True
-            self._loop.unwatch(self._wire.fileno())
+            self._loop.unwatch(sock.fileno())
             # Either it is about to end, or something in it has closed the wire.
             self._loop.at(time.monotonic() + _MOMENT, self._kill_mute)
             return False
@@ -267,7 +225,7 @@ class WorkerProcess:
         if self.is_garbled:
             # Before the last it has said is heard, or it would be given more to do.
             self.is_leaving = True
-            self._loop.unwatch(self._wire.fileno())
+            self._loop.unwatch(sock.fileno())
             self.kill()
         for kind, body in frames:
             self._heard(self, kind, body)
@@ -281,7 +239,7 @@ class WorkerProcess:
         if len(call) <= _wire.SMALL:
             assert self._ours is not None  # noqa: S101 - it was started
             try:
-                self._ours.send(assignment.number + call, _FLAGS)
+                self._ours.send(assignment.number + call, FLAGS)
             except OSError:
                 # There are systems where a message is not to be so long.
                 pass
@@ -298,7 +256,7 @@ class WorkerProcess:
         while self._theirs is not None:
             try:
                 # The rest of the message is dropped.
-                found.add(self._theirs.recv(_wire.NUMBER, _FLAGS))
+                found.add(self._theirs.recv(_wire.NUMBER, FLAGS))
             except OSError:
                 break
         return found
@@ -315,10 +273,10 @@ class WorkerProcess:
     def leave(self) -> None:
         """Ask the worker to end after its call, and set a time limit for that."""
         self.is_leaving = True
-        with self._lock:
-            if self._wire is not None:
-                with suppress(OSError):
-                    self._wire.shutdown(socket.SHUT_WR)
+        sock = None if self._wire is None else self._wire.sock
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
         self._loop.at(time.monotonic() + 2 * _MOMENT, self.kill)
 
     def kill(self) -> None:
@@ -372,12 +330,8 @@ class WorkerProcess:
             self._loop.unwatch(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        with self._lock:
-            self._close_writer()
-            wire, self._wire = self._wire, None
-            self._unsent = memoryview(b"")
+        wire, self._wire = self._wire, None
         if wire is not None:
-            self._loop.unwatch(wire.fileno())
             wire.close()
 
     def abandon(self) -> None:
@@ -394,7 +348,9 @@ class WorkerProcess:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
-        for there in (self._wire, self._writer, self._ours, self._theirs):
+        if self._wire is not None:
+            self._wire.disown()
+        for there in (self._ours, self._theirs):
             if there is not None:
                 there.close()
 

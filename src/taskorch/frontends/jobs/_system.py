@@ -161,10 +161,7 @@ class JobSystem:
 
     def _make_parts(self) -> None:
         config = self.config
-        chunks = {**config.chunks, "threads": 1}
-        if config.get("resource_pools.thread_pool") is None and not config.chunks:
-            chunks = {"threads": 1}
-        self._allocator = ProportionalAllocator(chunks)
+        self._allocator = ProportionalAllocator({**config.chunks, "threads": 1})
         scored = "job_intake_pipeline.classification_engine.scoring_inputs"
         usual = config.threads
         most = self._most_threads
@@ -660,6 +657,19 @@ class JobSystem:
         above = self.pressure() - self._threshold
         return max(0.0, above / max(1e-6, 1 - self._threshold))
 
+    def _known_record(self, job_id: str) -> Record:
+        """
+        The record of a job.
+
+        Raises:
+            UnknownTaskError: There is no such job.
+        """
+        record = self._found(job_id)
+        if record is None:
+            msg = f"no job has the id {job_id!r}"
+            raise UnknownTaskError(msg, task_id=str(job_id))
+        return record
+
     def _found(self, job_id: str) -> Record | None:
         """The record of a job, of an earlier life as well; None: it is not known."""
         record = self._records.get(job_id)
@@ -708,10 +718,7 @@ class JobSystem:
             UnknownTaskError: There is no such job.
         """
         with self._lock:
-            record = self._found(job_id)
-            if record is None:
-                msg = f"no job has the id {job_id!r}"
-                raise UnknownTaskError(msg, task_id=str(job_id))
+            record = self._known_record(job_id)
             status = self._running.workflows.status(_PREFIX + job_id)
             return {
                 "job_id": job_id,
@@ -735,10 +742,7 @@ class JobSystem:
             Exception: What a unit raised.
         """
         with self._lock:
-            record = self._found(job_id)
-        if record is None:
-            msg = f"no job has the id {job_id!r}"
-            raise UnknownTaskError(msg, task_id=str(job_id))
+            record = self._known_record(job_id)
         return [
             self._running.handle(self._task_id(job_id, index)).result(timeout)
             for index in range(record.units)
@@ -761,10 +765,7 @@ class JobSystem:
             InvalidTransitionError: The job has not ended.
         """
         with self._lock:
-            record = self._found(job_id)
-            if record is None:
-                msg = f"no job has the id {job_id!r}"
-                raise UnknownTaskError(msg, task_id=str(job_id))
+            self._known_record(job_id)
             if not is_number(value, -1, 1):
                 msg = f"a reward is a number from -1 to 1, not {show(value)}"
                 raise InvalidTaskError(msg)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.model._show import show
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -91,11 +91,11 @@ def _members(
     within = f"{path}." if path else ""
     for name in value:
         if name not in known and others is False:
-            near = nearest(name, known)
-            meant = f"did you mean {near!r}?" if near else "there are "
-            if not near:
-                meant += ", ".join(known) or "none"
-            yield f"{within}{name}", f"it is not known here: {meant}"
+            every = f"there are {', '.join(known) or 'none'}"
+            yield (
+                f"{within}{name}",
+                f"it is not known here: {meant(name, known, every)}",
+            )
     for name in schema.get("required", ()):
         if name not in value:
             yield f"{within}{name}", "it is missing"

@@ -26,6 +26,7 @@ from taskorch.frontends.service._operations import (
 )
 from taskorch.frontends.service._stream import EventStream
 from taskorch.frontends.service._values import answer
+from taskorch.workflows._names import guess
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -130,5 +131,6 @@ def _wanted(given: Mapping[str, str]) -> Wanted:
     names = frozenset(given[path].split(",")) if path in given else frozenset()
     for name in names:
         if name not in FOLLOWED:
-            raise bad_query(path, f"there is no event {name!r}")
+            text = f"there is no event {name!r}{guess(name, FOLLOWED)}"
+            raise bad_query(path, text)
     return Wanted(names, given.get("task"))

@@ -129,11 +129,15 @@ async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> 
 
 
 async def changed(
-    change: Callable[[str], bool], name: str, request: Request
+    there: Callable[[], _T],
+    change: Callable[[_T, str], bool],
+    name: str,
+    request: Request,
 ) -> Response:
-    """Answer whether *change* has changed what stands in the path for *name*."""
+    """Answer whether *change* has changed *there* what the path has for *name*."""
     subject = named(request, name)
-    return answer({"changed": await run_in_threadpool(change, subject)})
+    done = await run_in_threadpool(lambda: change(there(), subject))
+    return answer({"changed": done})
 
 
 def named(request: Request, name: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from taskorch._managers import ScheduleManager, ScheduleStatus
+from taskorch._managers import ScheduleManager
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._operations import (
     CHANGED,
@@ -73,7 +72,7 @@ class Schedules:
             *(
                 Operation(
                     *("POST", f"{one}/{verb}", f"{verb}_schedule", words),
-                    partial(changed, self._one(change), "name"),
+                    partial(changed, self._manager, change, "name"),
                     answer=CHANGED,
                     refuses=(404,),
                 )
@@ -104,22 +103,17 @@ class Schedules:
     def _manager(self) -> ScheduleManager:
         return self._orch().schedules
 
-    def _one(
-        self, change: Callable[[ScheduleManager, str], bool]
-    ) -> Callable[[str], bool]:
-        return lambda name: change(self._manager(), name)
-
     async def _list(self, _: Request) -> Response:
         found = await run_in_threadpool(self._manager().list)
-        return answer({"schedules": [document_of(each) for each in found]})
+        return answer({"schedules": [each.to_dict() for each in found]})
 
     async def _status(self, request: Request) -> Response:
         name, manager = named(request, "name"), self._manager()
         count = number(request.query_params, "count", 1, _MOST, 5)
         status = await run_in_threadpool(manager.status, name)
         coming = await run_in_threadpool(manager.next, name, count)
-        said = document_of(status)
-        return answer({**said, "coming": [moment.isoformat() for moment in coming]})
+        moments = [moment.isoformat() for moment in coming]
+        return answer({**status.to_dict(), "coming": moments})
 
     async def _pause(self, request: Request) -> Response:
         said = await read_object(request, _PAUSE, is_needed=False)
@@ -138,19 +132,3 @@ class Schedules:
                 refuse(name, "a moment is needed, such as 2026-11-25T03:00")
         fill = partial(self._manager().backfill, named(request, "name"), **said)
         return answer({"ids": await run_in_threadpool(fill)}, 202)
-
-
-def document_of(status: ScheduleStatus) -> dict[str, Any]:
-    """A schedule as JSON has it."""
-    coming = status.next
-    return {
-        "name": status.name,
-        "makes": status.makes,
-        "next": None if coming is None else coming.isoformat(),
-        "done": status.done.isoformat(),
-        "running": list(status.running),
-        "paused": status.paused,
-        "trouble": status.trouble,
-        "definition": status.document,
-        "text": str(status),
-    }

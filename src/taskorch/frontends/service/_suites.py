@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._limits import MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._visible import visible
+from taskorch._vocabulary import meant
 from taskorch.errors import (
     InvalidTaskError,
     NotRunningError,
@@ -655,7 +656,8 @@ def _with_phases(suite: Suite, names: list[str]) -> Suite:
     known = [phase.name for phase in suite.phases]
     for i, name in enumerate(names):
         if name not in known:
-            text = f"there is no such phase: there are {', '.join(known)}"
+            every = f"there are {', '.join(known)}"
+            text = f"there is no such phase: {meant(name, known, every)}"
             refuse(f"{path}[{i}]", text)
     chosen = tuple(phase for phase in suite.phases if phase.name in names)
     there = {task.id for phase in chosen for task in phase.tasks}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -180,7 +180,7 @@ class Tasks:
                 Operation(
                     *("POST", f"{one}/{verb}", f"{verb}_task"),
                     f"{words} `changed` is false if it has ended, or is so already.",
-                    partial(changed, self._one(change), "task_id"),
+                    partial(changed, self._orch, change, "task_id"),
                     answer=CHANGED,
                     refuses=(404, 409),
                 )
@@ -231,11 +231,6 @@ class Tasks:
                 answer=_ESCALATIONS,
             ),
         ]
-
-    def _one(
-        self, change: Callable[[TaskOrchestrator, str], bool]
-    ) -> Callable[[str], bool]:
-        return lambda task_id: change(self._orch(), task_id)
 
     # -- asking --------------------------------------------------------------------
 

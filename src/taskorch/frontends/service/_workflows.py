@@ -82,7 +82,7 @@ class Workflows:
             *(
                 Operation(
                     *("POST", f"{one}/{verb}", f"{verb}_workflow", words),
-                    partial(changed, self._one(change), "workflow_id"),
+                    partial(changed, self._manager, change, "workflow_id"),
                     answer=CHANGED,
                     refuses=(404, 409, 422),
                 )
@@ -110,11 +110,6 @@ class Workflows:
 
     def _manager(self) -> WorkflowManager:
         return self._orch().workflows
-
-    def _one(
-        self, change: Callable[[WorkflowManager, str], bool]
-    ) -> Callable[[str], bool]:
-        return lambda run_id: change(self._manager(), run_id)
 
     async def _find(self, request: Request) -> Response:
         pattern = request.query_params.get("id", "*")

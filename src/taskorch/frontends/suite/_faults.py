@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import ValidationFailedError
 from taskorch.model._show import show
 from taskorch.workflows._located import Located, Place
@@ -66,10 +66,8 @@ class Faults:
 def near(key: Located, known: Iterable[str]) -> str:
     """A hint: the one of *known* that *key* may mean, or all of them."""
     names = tuple(known)
-    close = nearest(str(key.value), names)
-    if close:
-        return f"did you mean {close!r}?"
-    return f"there are {', '.join(names)}" if names else "there is none"
+    every = f"there are {', '.join(names)}" if names else "there is none"
+    return meant(key.value, names, every)
 
 
 def shown(node: Located) -> str:

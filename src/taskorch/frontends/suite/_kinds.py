@@ -9,10 +9,11 @@ from typing import Any, Final, Protocol
 import attrs
 
 from taskorch._limits import MAX_AMOUNT
-from taskorch.frontends.suite._faults import Faults
+from taskorch.frontends.suite._faults import Faults, shown
 from taskorch.model import id_problem
 from taskorch.model._checks import is_number
 from taskorch.workflows._located import Located, Place, plain
+from taskorch.workflows._names import guess
 
 _SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?B|[KMGT]IB)?", re.IGNORECASE)
@@ -138,7 +139,9 @@ class Choice:
 
     def read(self, node: Located, name: str, faults: Faults) -> Any:
         if not isinstance(node.value, str) or node.value not in self.meanings:
-            faults.wrong(node, name, f"one of {', '.join(self.meanings)}")
+            what = f"{name}: one of {', '.join(self.meanings)} is needed, "
+            what += f"not {shown(node)}{guess(str(node.value), self.meanings)}"
+            faults.add(node.place, what)
             return None
         return self.meanings[node.value]
 

@@ -16,6 +16,7 @@ from taskorch.frontends.workspace._problems import Problem
 from taskorch.model import to_units
 from taskorch.model._show import show
 from taskorch.workflows._located import Fault, Located, plain
+from taskorch.workflows._names import guess
 
 #: A line and a column, from 1.
 Place = tuple[int, int]
@@ -209,7 +210,8 @@ class Fields:
             what = (
                 f"a whole number within ±{MAX_PRIORITY:,}, or one of {words}, is needed"
             )
-            self._note(node, f"{name}: {what}, not {_said(node)}")
+            near = guess(str(value).lower(), PRIORITIES)
+            self._note(node, f"{name}: {what}, not {_said(node)}{near}")
             return 0
         return value
 

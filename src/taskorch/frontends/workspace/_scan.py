@@ -254,6 +254,7 @@ class Scanner:
         if task.agent is not None and task.agent not in agents:
             known = ", ".join(map(repr, agents))
             what = f"there is no agent {task.agent!r}, only {known}"
+            what += guess(task.agent, agents)
             wrong.append(("agent", what))
         else:
             named = agents.values() if task.agent is None else [agents[task.agent]]

@@ -11,6 +11,7 @@ import attrs
 
 from taskorch.frontends.workspace._layout import read_start
 from taskorch.model._show import show
+from taskorch.workflows._names import guess
 from taskorch.workflows._words import stamp
 
 #: What the status of a task can be. One that waits has no file.
@@ -108,6 +109,7 @@ def _status(said: Mapping[str, Any], task_id: str) -> Status:
     state: Any = said.get("status")
     if state not in _STATES:
         msg = f"its status is {show(state, 40)}, which is none of {', '.join(_STATES)}"
+        msg += guess(str(state), _STATES)
         raise StatusRefusedError(msg)
     if said.get("task_id", task_id) != task_id:
         msg = f"it is that of task {show(said['task_id'], 80)}"

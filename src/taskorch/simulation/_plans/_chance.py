@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 import attrs
 
 from taskorch._limits import NS, SAMPLE_SIZE
-from taskorch._vocabulary import nearest
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
 from taskorch.model import Call, Task, Wait, check_seconds
@@ -232,9 +232,9 @@ class _Lengths:
         msg = f"nothing is known of how long {what}: none has completed here"
         if isinstance(self._given, Mapping):
             names = [str(name) for name in self._given]
-            near = nearest(missing[0], names)
+            near = meant(missing[0], names)
             msg += ", and durations= does not name it"
-            msg += f" (did you mean {near!r}?)" if near else ""
+            msg += f" ({near})" if near else ""
         hint = f"durations={{{missing[0]!r}: seconds}}, or a number for all"
         hint += f"; of the command line, --duration {missing[0]}=90s, or 90s for all"
         return InvalidTaskError(msg, hint=hint)
