@@ -273,7 +273,7 @@ def test_a_stranger_is_told_nothing(dask_only: Any) -> None:
     executor = dask(dask_only)
     with TaskOrchestrator(executors={"cluster": executor}) as orch:
         assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
-        port = executor._listener.getsockname()[1]
+        port = executor._door.addresses[0][1]
         with socket.create_connection(("127.0.0.1", port)) as stranger:
             stranger.settimeout(PATIENCE)
             assert stranger.recv(100).startswith(b"tkh1")
