@@ -29,6 +29,7 @@ class GivenCall:
     __slots__ = (
         "attempt",
         "call",
+        "gone",
         "host",
         "is_asked",
         "is_idempotent",
@@ -54,6 +55,8 @@ class GivenCall:
         self.call: bytes = call
         #: What it names of that which the engine keeps: it stays there until its end.
         self.sent: Sequence[Reference] = sent
+        #: Why one of these was not to be had: then it could not be read.
+        self.gone: BaseException | None = None
         #: Amounts that it holds on its host, in millionths.
         self.needs: Mapping[str, int] = _needs(attempt)
         self.host: Host | None = None

@@ -534,7 +534,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             handle_record(given, rest[_PID:])
         elif kind == _wire.TOLD:
             pid, told = rest[:_PID], rest[_PID:]
-            if not self._references.answer(host, int.from_bytes(pid), told):
+            if not self._references.answer(host, given, int.from_bytes(pid), told):
                 Telling(_Worker(host, pid), given, told).begin()
         elif kind == _wire.GIVEN_BACK:
             self._given_back(host, number)
@@ -584,7 +584,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._serve()
         given.call, given.sent, given.variables = b"", (), None
         if has_begun:
-            given.attempt.end(value, error)
+            given.attempt.end(value, given.gone or error)
         else:
             given.attempt.unstarted(error)
 

@@ -102,19 +102,21 @@ class References:
         except ConnectionError as error:
             raise _gone(reference, f"{self._engine.name} says: {error}") from error
 
-    def answer(self, host: Host, pid: int, told: bytes) -> bool:
-        """Whether a worker of *host* asks for what is kept: then it will get it."""
+    def answer(
+        self, host: Host, given: GivenCall | None, pid: int, told: bytes
+    ) -> bool:
+        """Whether a worker of *host* asks for what *given* needs: it will get it."""
         _, what, question, data = pickle.loads(told)  # noqa: S301 - our own host
         if what != ASKS:
             return False
         reference = self._there.get(pickle.loads(data))  # noqa: S301 - our own host
-        if reference is None:
+        if given is None or reference is None:
             # The call that needs it is over.
             return True
 
         def failed(why: str) -> None:
-            error = _gone(reference, f"{self._engine.name} says: {why}")
-            body = pickle.dumps((question, error, None))
+            given.gone = _gone(reference, f"{self._engine.name} says: {why}")
+            body = pickle.dumps((question, given.gone, None))
             host.send(_wire.ANSWER, pid.to_bytes(_wire.NUMBER), body)
 
         def ask() -> None:
