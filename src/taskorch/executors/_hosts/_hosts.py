@@ -197,7 +197,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             return
         if not was_closed:
             self.end_all(0)
-            self._references.is_over = True
+            self._references.close()
             self._loop.call(self._leave)
             self._jobs.put(self._close_engine)
         end = time.monotonic() + patience

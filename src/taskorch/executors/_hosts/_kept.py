@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from taskorch._frozen import frozen
 from taskorch.errors import NotRunningError
-from taskorch.executors._remote import HERE
+from taskorch.executors._remote import HERE, RemoteEnd, end_of
 
 #: What a worker asks the orchestrator for.
 ASKS: Final = "kept"
@@ -73,8 +73,14 @@ class RemoteValue:
 
         Raises:
             ResultGoneError: The engine has lost it, or its orchestrator has ended.
+            TaskFailedError: It cannot be unpickled.
         """
-        return pickle.loads(self._fetch(self._reference))  # noqa: S301 - from our own host
+        data = self._fetch(self._reference)
+        end = RemoteEnd(data, raised=False, kind=self.type)
+        value, error = end_of(end, self.task_id)
+        if error is not None:
+            raise error
+        return value
 
     def __repr__(self) -> str:
         return f"<RemoteValue: {self.type}, {self.size:,} bytes, of {self.task_id}>"

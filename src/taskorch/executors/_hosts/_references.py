@@ -44,8 +44,9 @@ class References:
         self._engine = engine
         self._ask, self._loop, self._ended = ask, loop, ended
         self._there: WeakValueDictionary[bytes, Reference] = WeakValueDictionary()
-        #: The orchestrator has ended.
-        self.is_over: bool = False
+        #: What the engine takes just now.
+        self._keeping: set[tuple[Host, bytes]] = set()
+        self._is_over = False
 
     def keep(self, host: Host, given: GivenCall, end: KeptEnd) -> None:
         """
@@ -64,13 +65,23 @@ class References:
             except Exception as error:  # noqa: BLE001 - the value comes at once
                 done(None, text_of(error))
 
+        self._keeping.add((host, given.number))
+        self._let_be_silent(host)
         self._ask(ask)
         late = partial(kept, None, f"it has taken longer than {_PATIENCE:g} s")
         self._loop.at(time.monotonic() + _PATIENCE, late)
 
+    def _let_be_silent(self, host: Host) -> None:
+        if host.connection is not None:
+            # As long as its store is full, Ray lets no other thread of a host run.
+            is_keeping = any(keeper is host for keeper, _ in self._keeping)
+            host.connection.may_be_silent = is_keeping
+
     def _kept(
         self, host: Host, given: GivenCall, end: KeptEnd, found_by: Any, why: str
     ) -> None:
+        self._keeping.discard((host, given.number))
+        self._let_be_silent(host)
         if given.is_over:
             return
         if why:
@@ -88,6 +99,12 @@ class References:
         value = RemoteValue(reference, end, str(host), self.fetch)
         self._ended(host, given.number, value)
 
+    def close(self) -> None:
+        """The orchestrator has ended: give up all that there is, whoever has it."""
+        self._is_over = True
+        for reference in list(self._there.values()):
+            reference.found_by = None
+
     def fetch(self, reference: Reference) -> bytes:
         """
         What *reference* is of, pickled; for any thread.
@@ -95,7 +112,7 @@ class References:
         Raises:
             ResultGoneError: The engine has lost it, or the orchestrator has ended.
         """
-        if self.is_over:
+        if self._is_over:
             raise _gone(reference, "its orchestrator has ended")
         try:
             return self._engine.fetch(reference.found_by)
