@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -25,6 +26,23 @@ def note(folder: str) -> tuple[int, int]:
 
 def measure(data: bytes) -> tuple[int, int]:
     return len(data), os.getppid()
+
+
+class Odd:
+    """Can be pickled, and not made again."""
+
+    def __init__(self) -> None:
+        self.much = bytes(2_000_000)
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("it was never so")
+
+
+def give_back(size: int) -> object:
+    """So many bytes; for -1, what cannot be pickled, for -2, what cannot be read."""
+    if size == -1:
+        return threading.Lock(), bytes(2_000_000)
+    return Odd() if size == -2 else bytes(size)
 
 
 def set_version(version: str) -> None:

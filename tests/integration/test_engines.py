@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 from tests.integration import fifteen
-from tests.integration.on_engines import measure, note, set_version, spin
+from tests.integration.on_engines import note, set_version, spin
 from tests.integration.tools import PATIENCE, eventually
 
 import taskorch
 from taskorch import InvalidTaskError, RetryPolicy, Task, TaskOrchestrator
-from taskorch.errors import ResultGoneError
-from taskorch.executors import RemoteValue, dask, ray
+from taskorch.executors import dask, ray
 from taskorch.executors._hosts._certificate import made_certificate
 from taskorch.testing.laws import check_attempt_executor
 
@@ -274,7 +273,7 @@ def test_a_stranger_is_told_nothing(dask_only: Any) -> None:
     executor = dask(dask_only)
     with TaskOrchestrator(executors={"cluster": executor}) as orch:
         assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
-        port = executor._listener.getsockname()[1]
+        port = executor._door.addresses[0][1]
         with socket.create_connection(("127.0.0.1", port)) as stranger:
             stranger.settimeout(PATIENCE)
             assert stranger.recv(100).startswith(b"tkh1")
@@ -311,38 +310,6 @@ def test_the_executor_of_a_client_of_dask_will_do_too(dask_only: Any) -> None:
         TaskOrchestrator(executors={"cluster": own}) as orch,
     ):
         assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
-
-
-@pytest.mark.slow
-def test_a_large_result_stays_with_its_host(make: Make, tmp_path: Path) -> None:
-    executor = make(keep_mb=1)
-    with TaskOrchestrator(executors={"cluster": executor, "process": 1}) as orch:
-        large = orch.submit_task(on_it(bytes, 3_000_000))
-        kept = large.result(PATIENCE)
-        assert (type(kept), kept.type) == (RemoteValue, "bytes")
-        assert 3_000_000 < kept.size < 3_000_100
-        for handle in orch.submit_tasks([on_it(measure, large) for _ in range(6)]):
-            assert handle.result(PATIENCE)[0] == 3_000_000
-        assert kept.get() == bytes(3_000_000)
-        here = Task.call(measure, large, executor="process")
-        error = orch.submit_task(here).exception(PATIENCE)
-        assert "goes to tasks on its own executor" in str(error)
-        assert (
-            orch.submit(lambda value: len(value.get()), large).result(60) == 3_000_000
-        )
-        host = int(kept.where.rpartition("process ")[2].split()[0])
-        os.kill(host, signal.SIGKILL)
-        eventually(lambda: host not in hosts_of(orch))
-        with pytest.raises(ResultGoneError, match="its result is lost"):
-            kept.get()
-        error = orch.submit_task(on_it(measure, large)).exception(PATIENCE)
-        assert "its host is gone" in str(error)
-
-
-def hosts_of(orch: TaskOrchestrator) -> set[int]:
-    """Process ids of the hosts that are there."""
-    found = (check.detail.partition("(process ")[2] for check in orch.doctor())
-    return {int(rest.split()[0]) for rest in found if rest}
 
 
 def test_a_journal_gets_the_value(dask_only: Any, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def ray(
         patience: Seconds in which a host must come.
         tls: Files of a certificate and its key, for hosts on other machines. None: they
             are made anew.
-        keep_mb: MB above which a result stays with its host, as a `RemoteValue`.
+        keep_mb: MB above which a result stays in the store of Ray, as a `RemoteValue`.
             None: all come at once, as they do to an orchestrator with a journal.
         labels: What labels the nodes of hosts have.
         init: What else `ray.init` is given, such as `runtime_env`.
@@ -122,7 +122,7 @@ def dask(
         patience: Seconds in which a host must come.
         tls: Files of a certificate and its key, for hosts on other machines. None: they
             are made anew.
-        keep_mb: MB above which a result stays with its host: see `ray`.
+        keep_mb: MB above which a result stays with a worker of Dask: see `ray`.
         client: What else the `Client` is given that is made for an address or a
             cluster, such as `security`.
 

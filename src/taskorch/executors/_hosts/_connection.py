@@ -190,6 +190,8 @@ class Connection:
         self._lease = lease
         self._frames = _wire.Frames()
         self._latest = time.monotonic()
+        #: The other side is not lost by its silence, for now.
+        self.may_be_silent: bool = False
         self._is_over = False
 
     def open(self) -> None:
@@ -244,7 +246,7 @@ class Connection:
             return
         now = time.monotonic()
         silent = now - self._latest
-        if silent > self._lease:
+        if silent > self._lease and not self.may_be_silent:
             self._end(f"nothing was heard for {silent:.1f} s")
             return
         self.send(_wire.ALIVE)

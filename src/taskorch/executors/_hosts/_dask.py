@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from contextvars import Context, copy_context
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
@@ -17,7 +19,7 @@ from taskorch._visible import said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import Engine, Place
-from taskorch.executors._hosts._host import run_host
+from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
 
@@ -27,6 +29,9 @@ _PATIENCE: Final = 20.0
 #: Seconds for which the first worker is waited for.
 _FIRST: Final = 10.0
 _numbers = itertools.count(1)
+#: In a worker of Dask: the hosts that run there, by the keys of their tasks, and with
+#: what makes others of its threads do as the task could.
+_running: dict[str, tuple[RunningHost, Context]] = {}
 
 
 class _Task:
@@ -127,7 +132,7 @@ class DaskEngine(Engine):
         self, place: Place, arguments: bytes, ended: Callable[[str], object]
     ) -> Any:
         return self._submit(
-            run_host, arguments, place.where, lambda f: ended(_why(f)), ended
+            _run_host, arguments, place.where, lambda f: ended(_why(f)), ended
         )
 
     def _submit(
@@ -140,7 +145,7 @@ class DaskEngine(Engine):
     ) -> _Task:
         # Dask puts results in the place of strings that are equal to a key: bytes are
         # none. The key is nobody else's.
-        key = f"taskorch-{os.getpid()}-{os.urandom(4).hex()}-{next(_numbers)}"
+        key = _new_key()
         future = self._client.submit(
             fn,
             argument,
@@ -150,7 +155,7 @@ class DaskEngine(Engine):
             workers=[where],
             allow_other_workers=False,
         )
-        task = _Task(future, where, lost, is_host=fn is run_host)
+        task = _Task(future, where, lost, is_host=fn is _run_host)
         with self._lock:
             self._tasks.add(task)
 
@@ -187,6 +192,52 @@ class DaskEngine(Engine):
 
     def abandon(self, handle: Any) -> None:
         """It ends by itself; its worker is not asked for another before that."""
+
+    def keep(
+        self, handle: Any, number: bytes, done: Callable[[Any, str], object]
+    ) -> None:
+        key = _new_key()
+
+        async def ask() -> None:
+            try:
+                await self._run_there(handle, _keep, number, key)
+                # By a variable its owner changes, and at no time there is none.
+                variable = loaded_distributed().Variable(key, self._client)
+                reference = await variable.get(timeout=_PATIENCE)
+                variable.delete()
+            except Exception as error:  # noqa: BLE001 - it is told
+                done(None, ": ".join(said(error)))
+            else:
+                done(reference, "")
+
+        self._client.loop.add_callback(ask)
+
+    def bring(
+        self,
+        handle: Any,
+        worker: tuple[int, int],
+        reference: Any,
+        failed: Callable[[str], object],
+    ) -> None:
+        async def ask() -> None:
+            try:
+                await self._run_there(handle, _bring, worker, reference.key)
+            except Exception as error:  # noqa: BLE001 - it is told
+                failed(_loss(reference, error))
+
+        self._client.loop.add_callback(ask)
+
+    def _run_there(self, handle: Any, fn: Callable[..., Any], *args: Any) -> Any:
+        """On the loop of the client: run *fn* beside the task of a host."""
+        # All threads for tasks may be taken by hosts: this needs none.
+        return self._client.run(fn, handle.future.key, *args, workers=[handle.where])
+
+    def fetch(self, reference: Any) -> bytes:
+        try:
+            data: bytes = reference.result()
+        except Exception as error:
+            raise ConnectionError(_loss(reference, error)) from error
+        return data
 
     def run_one(
         self,
@@ -268,6 +319,56 @@ def _has(info: Mapping[str, Any], name: str, much: int) -> bool:
         return True
     amounts = {key.lower(): value for key, value in info["resources"].items()}
     return bool(amounts.get(name.lower(), 0) * _ONE >= much)
+
+
+def _new_key() -> str:
+    return f"taskorch-{os.getpid()}-{os.urandom(4).hex()}-{next(_numbers)}"
+
+
+def _loss(reference: Any, error: BaseException) -> str:
+    if reference.cancelled():
+        return "the worker that had it has gone"
+    return ": ".join(said(error))
+
+
+def _run_host(arguments: bytes) -> str:
+    """The task that a host is."""
+    key = loaded_distributed().get_worker().get_current_task()
+    host = RunningHost(arguments)
+    _running[key] = host, copy_context()
+    try:
+        return host.run()
+    finally:
+        del _running[key]
+
+
+async def _keep(host: str, number: bytes, key: str) -> None:
+    """In the worker of a *host*: what it has becomes a result of Dask, by a *key*."""
+    running, context = _running[host]
+    data = running.kept(number)
+
+    def scatter() -> None:
+        distributed = loaded_distributed()
+        client = distributed.get_client()
+        future = client.scatter({key: data}, hash=False)[key]
+        distributed.Variable(key, client).set(future)
+
+    await asyncio.to_thread(context.copy().run, scatter)
+
+
+async def _bring(host: str, worker: tuple[int, int], key: str) -> None:
+    """In the worker of a *host*: answer one of its own with a result of Dask."""
+    running, context = _running[host]
+
+    def gather() -> bytes:
+        distributed = loaded_distributed()
+        client = distributed.get_client()
+        # It is there: of a key that is asked for anew, nobody would be told.
+        future = distributed.Future(key, client, state="memory")
+        data: bytes = client.gather(future)
+        return data
+
+    running.answer(worker, await asyncio.to_thread(context.copy().run, gather))
 
 
 def loaded_distributed() -> Any:

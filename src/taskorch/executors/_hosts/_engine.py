@@ -67,6 +67,44 @@ class Engine(Protocol):
         return
 
     @abstractmethod
+    def keep(
+        self, handle: Any, number: bytes, done: Callable[[Any, str], object]
+    ) -> None:
+        """
+        Take into the store what a host has returned by a *number*: see `RunningHost`.
+
+        *done* is told, on any thread, a reference to it, or why it cannot be kept. This
+        process is its owner: it outlives the host, and ends with the reference.
+        """
+        ...
+
+    @abstractmethod
+    def bring(
+        self,
+        handle: Any,
+        worker: tuple[int, int],
+        reference: Any,
+        failed: Callable[[str], object],
+    ) -> None:
+        """
+        Answer a worker of a host with what *reference* is; none of it comes here.
+
+        *failed* is told, on any thread, why that cannot be. The worker is the two
+        numbers that `RunningHost.answer` is given.
+        """
+        ...
+
+    @abstractmethod
+    def fetch(self, reference: Any) -> bytes:
+        """
+        What *reference* is, on any thread.
+
+        Raises:
+            ConnectionError: It is lost, or the engine has been left.
+        """
+        ...
+
+    @abstractmethod
     def run_one(
         self,
         call: bytes,

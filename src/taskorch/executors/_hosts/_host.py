@@ -26,7 +26,7 @@ from taskorch.executors._hosts._connection import (
     introduce,
     versions,
 )
-from taskorch.executors._hosts._kept import ASKS, KeptEnd
+from taskorch.executors._hosts._kept import KeptEnd
 from taskorch.executors._processes import _wire
 from taskorch.executors._processes._pool import WorkerPool
 from taskorch.executors._processes._process import Assignment, WorkerProcess
@@ -40,30 +40,12 @@ _NOBODY: Final = bytes(_wire.NUMBER)
 _PID: Final = 8
 
 
-def run_host(arguments: bytes) -> str:
-    """
-    Be a host until the orchestrator, or the connection to it, ends.
-
-    Args:
-        arguments: What the orchestrator has said of it, pickled.
-
-    Returns:
-        Why it has ended, or could not begin. An error would be logged by the engine,
-        with the arguments, which are secret.
-    """
-    given: dict[str, Any] = pickle.loads(arguments)  # noqa: S301 - from who started us
-    try:
-        return _Host(given).run()
-    except Exception as error:  # noqa: BLE001 - it is told to the orchestrator
-        return ": ".join(said(error))
-
-
 class _Held:
     """An attempt of the orchestrator's, as the workers of a host know it."""
 
     number: int = 0
 
-    def __init__(self, host: _Host, number: bytes, task_id: str) -> None:
+    def __init__(self, host: RunningHost, number: bytes, task_id: str) -> None:
         self._host = host
         self.key: bytes = number
         self.task_id: str = task_id
@@ -78,13 +60,11 @@ class _Held:
 class _Workers(WorkerPool):
     """The workers of a host: what they tell goes on to the orchestrator."""
 
-    def __init__(self, host: _Host, run_id: str, count: int, given: Any) -> None:
+    def __init__(self, host: RunningHost, run_id: str, count: int, given: Any) -> None:
         super().__init__(run_id, count, given)
         self._host = host
 
     def _heard(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
-        if kind == _wire.TOLD and self._host.answers(worker, body):
-            return
         if kind in {_wire.TOLD, _wire.LOGGED}:
             attempt = cast(
                 "_Held | None", worker.assignment and worker.assignment.attempt
@@ -101,23 +81,56 @@ class _Workers(WorkerPool):
                 worker.send(_wire.ANSWER, body)
 
 
-class _Host:
-    """One host."""
+class RunningHost:
+    """
+    One host, where it runs.
+
+    Args:
+        arguments: What the orchestrator has said of it, pickled.
+    """
 
     connection: Connection
 
-    def __init__(self, given: dict[str, Any]) -> None:
-        self._given = given
+    def __init__(self, arguments: bytes) -> None:
+        self._given: dict[str, Any] = pickle.loads(arguments)  # noqa: S301 - from who started us
         self._loop = Loop()
         self._pool: _Workers | None = None
         self._calls: dict[bytes, Assignment] = {}
         # Guards the calls, which end on the thread of the workers.
         self._lock = threading.Lock()
         self._why = ""
-        #: Results that stay here, pickled.
-        self._kept: dict[bytes, bytes] = {}
+        #: What was returned, and the engine is to keep.
+        self._kept: dict[bytes, RemoteEnd] = {}
 
     def run(self) -> str:
+        """
+        Be a host until the orchestrator, or the connection to it, ends.
+
+        Returns:
+            Why it has ended, or could not begin. An error would be logged by the
+            engine, with the arguments, which are secret.
+        """
+        try:
+            return self._run()
+        except Exception as error:  # noqa: BLE001 - it is told to the orchestrator
+            return ": ".join(said(error))
+
+    def kept(self, number: bytes) -> bytes:
+        """
+        What is to be kept by *number*, pickled; for any thread.
+
+        Raises:
+            KeyError: It is not here any more.
+        """
+        return self._kept[number].data or b""
+
+    def answer(self, worker: tuple[int, int], data: bytes) -> None:
+        """Answer a question of a worker, by their numbers, with a value; as `kept`."""
+        pid, question = worker
+        assert self._pool is not None  # noqa: S101 - a worker of it has asked
+        self._pool.answer(pid, pickle.dumps((question, None, data)))
+
+    def _run(self) -> str:
         stream = self._connect()
         try:
             introduce(stream, self._given["number"], self._given["secret"])
@@ -185,10 +198,10 @@ class _Host:
             self._begin(self._pool, number, rest)
         elif kind == _wire.ANSWER:
             self._pool.answer(int.from_bytes(number), rest)
-        elif kind == _wire.TAKE:
-            self.connection.send(_wire.KEPT, number, self._kept.get(number, b""))
-        elif kind == _wire.FORGET:
-            self._kept.pop(number, None)
+        elif kind in {_wire.TAKE, _wire.FORGET}:
+            end = self._kept.pop(number, None)
+            if kind == _wire.TAKE and end is not None:
+                self.connection.send(_wire.END, number, pickle.dumps((end, None)))
         elif kind == _wire.LEAVE:
             self._why = rest.decode() or "the orchestrator has ended it"
         elif kind in {_wire.STOP, _wire.GIVE_BACK}:
@@ -217,16 +230,6 @@ class _Host:
     def _ended(self, why: str) -> None:
         self._why = self._why or f"the connection to the orchestrator has ended: {why}"
 
-    def answers(self, worker: WorkerProcess, body: bytes) -> bool:
-        """Whether *worker* asks for what is kept here: then it has got it."""
-        _, what, question, data = pickle.loads(body)  # noqa: S301 - our own worker
-        if what != ASKS:
-            return False
-        found = self._kept.get(pickle.loads(data))  # noqa: S301 - our own worker
-        if found is not None:
-            worker.send(_wire.ANSWER, pickle.dumps((question, None, found)))
-        return found is not None
-
     # -- what came of calls --------------------------------------------------------
 
     def _forget(self, number: bytes) -> None:
@@ -239,10 +242,10 @@ class _Host:
         self._forget(number)
         most = self._given["most"]
         if most is not None and type(value) is RemoteEnd and not value.raised:
-            data = value.data or b""
-            if len(data) > most:
-                self._kept[number] = data
-                value = KeptEnd(value.kind, len(data))
+            size = len(value.data or b"")
+            if size > most:
+                self._kept[number] = value
+                value = KeptEnd(value.kind, size)
         try:
             body = pickle.dumps((value, error))
         except Exception as problem:  # noqa: BLE001 - whatever it is

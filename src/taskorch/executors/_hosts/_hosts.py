@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import pickle
 import queue
-import socket
-import ssl
-import sys
 import threading
 import time
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._visible import said, visible
-from taskorch.errors import (
-    AttemptInterrupted,
-    InvalidTaskError,
-    ResultGoneError,
-    TaskFailedError,
-    TaskorchError,
-)
+from taskorch._visible import visible
+from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import until_kill
-from taskorch.executors._hosts._connection import (
-    Connection,
-    Seal,
-    Stream,
-    versions,
-    welcome,
-)
-from taskorch.executors._hosts._kept import ASKS, KeptEnd, RemoteValue, sending_by
+from taskorch.executors._hosts._connection import Connection, Stream
+from taskorch.executors._hosts._door import Door
+from taskorch.executors._hosts._given import GivenCall, Host, fits, text_of
+from taskorch.executors._hosts._kept import KeptEnd, sending
+from taskorch.executors._hosts._references import References
+from taskorch.executors._hosts._single import Singles
 from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._processes import _wire
-from taskorch.executors._processes._process import surroundings
 from taskorch.executors._processes._telling import Telling, handle_record
 from taskorch.executors._programs._fork import at_fork
 from taskorch.executors._programs._loop import Loop
@@ -49,13 +34,9 @@ from taskorch.executors._remote import pickled, unsendable
 from taskorch.protocols import Attempt
 
 if TYPE_CHECKING:
-    from contextvars import Context
-
-    from taskorch.executors._hosts._engine import Engine, Place
+    from taskorch.executors._hosts._engine import Engine
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _numbers = itertools.count(1)
 _PID: Final = 8
@@ -69,79 +50,6 @@ _CHECK: Final = 2.0
 _PAUSE: Final = 1.0
 #: Calls beyond those for its workers that a host has, so that these need not wait.
 _AHEAD: Final = 8
-#: What every machine has, and is counted by the orchestrator alone if not said here.
-_ANYWHERE: Final = frozenset({"memory_mb", "disk_mb", "bandwidth_mbps"})
-
-
-class GivenCall:
-    """An attempt that waits for a host, or that one has."""
-
-    __slots__ = (
-        "attempt",
-        "call",
-        "host",
-        "is_asked",
-        "is_idempotent",
-        "is_over",
-        "is_recalled",
-        "needs",
-        "number",
-        "single",
-        "variables",
-    )
-
-    def __init__(
-        self, attempt: Attempt, number: bytes, call: bytes, needs: Mapping[str, int]
-    ) -> None:
-        self.attempt: Attempt = attempt
-        self.number: bytes = number
-        #: Pickled; empty once it was sent, and cannot be wanted again.
-        self.call: bytes = call
-        #: Amounts that it holds on its host, in millionths.
-        self.needs: Mapping[str, int] = needs
-        self.host: Host | None = None
-        #: What the engine finds it by, if it is a task of the engine itself.
-        self.single: Any = None
-        #: Whether it may be lost before it has begun, and is made again.
-        self.is_idempotent: bool = attempt.task.idempotent
-        self.is_asked: bool = False
-        #: Its host was asked to give it back.
-        self.is_recalled: bool = False
-        self.is_over: bool = False
-        self.variables: Context | None = None
-
-
-class Host:
-    """One host, as we see it."""
-
-    def __init__(self, number: bytes, place: Place) -> None:
-        self.number: bytes = number
-        self.secret: bytes = os.urandom(32)
-        self.place: Place = place
-        self.free: dict[str, int] = dict(place.amounts)
-        #: What the engine finds it by; None before it was started.
-        self.handle: Any = None
-        self.connection: Connection | None = None
-        #: What it has said of itself.
-        self.hello: dict[str, Any] = {}
-        #: What it has, in the order in which it was given.
-        self.given: dict[bytes, GivenCall] = {}
-        self.since: float = time.monotonic()
-        self.is_over: bool = False
-        #: It was told to end.
-        self.is_leaving: bool = False
-
-    @property
-    def is_there(self) -> bool:
-        """Whether it can be given calls."""
-        return self.connection is not None and not self.is_over and not self.is_leaving
-
-    def __str__(self) -> str:
-        if not self.hello:
-            return f"host {int.from_bytes(self.number)}"
-        node, pid = self.hello.get("node"), self.hello.get("pid")
-        number = int.from_bytes(self.number)
-        return f"host {number} (process {pid} on {visible(str(node))})"
 
 
 class Hosts(OwnedExecutor[GivenCall]):
@@ -160,7 +68,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         patience: Seconds in which a host must come.
         tls: The files of a certificate and its key. None: they are made, where hosts
             are not on this machine.
-        keeps_above: Bytes above which a result stays with its host; None: none does.
+        keeps_above: Bytes above which the engine keeps a result; None: it keeps none.
     """
 
     def __init__(
@@ -177,19 +85,13 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._engine = engine
         self._keeps_above = keeps_above
         self._is_durable: Callable[[], bool] = bool
-        #: Who waits for what hosts have kept, by its number.
-        self._takers: dict[bytes, list[Callable[[bytes], object]]] = {}
-        #: Which host has what.
-        self._keepers: dict[bytes, Host] = {}
         self._least, self._most = hosts
         self._idle, self._lease, self._patience = idle, lease, patience
-        self._tls = tls
         self._run_id: Callable[[], str] | None = None
         # Guards what follows; never held while anything of others is called.
         self._lock = threading.Lock()
         self._waiting: deque[GivenCall] = deque()
         self._hosts: dict[bytes, Host] = {}
-        self._singles: set[GivenCall] = set()
         self._is_closed = False
         #: What the thread of the engine is to do.
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -201,10 +103,11 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._largest: dict[str, int] | None = None
         self._owner: int | None = None
         self._threads: tuple[threading.Thread, ...] = ()
-        self._loop = Loop()
-        self._listener: socket.socket | None = None
-        self._context: ssl.SSLContext | None = None
-        self._certificate: str | None = None
+        self._loop = loop = Loop()
+        ask = self._jobs.put
+        self._door = Door(loop, self._hosts, self._joined, tls)
+        self._singles = Singles(engine, ask, loop, self._open)
+        self._references = References(engine, ask, loop, self._ended)
         self._is_open = False
         self._is_finished = False
         #: When the engine was last asked how what it starts is, by the monotonic clock.
@@ -238,25 +141,23 @@ class Hosts(OwnedExecutor[GivenCall]):
             RuntimeError: There can be no more here.
         """
         portable = attempt.portable()
-        owner = self if self._most != 0 else None
+        fetch = self._references.fetch if self._most != 0 else None
         try:
-            with sending_by(owner):
+            with sending(fetch) as sent:
                 call = pickled(portable, _wire.MOST_BYTES, elsewhere=True)
         except Exception as error:
             raise unsendable(error, attempt.task_id, self._engine.name) from error
         number = next(_numbers).to_bytes(_wire.NUMBER)
-        given = GivenCall(attempt, number, call, _needs(attempt))
+        given = GivenCall(attempt, number, call, sent)
         with self._lock:
             self._check()
             if not self._threads:
                 self._launch()
             if self._most == 0:
-                self._singles.add(given)
+                self._singles.begin(given)
             else:
                 self._waiting.append(given)
                 self._serve()
-        if self._most == 0:
-            self._jobs.put(partial(self._run_one, given))
         return given
 
     def stop(self, begun: GivenCall, grace: float) -> None:
@@ -266,24 +167,13 @@ class Hosts(OwnedExecutor[GivenCall]):
             if begun.is_over or self._is_forked():
                 return
             begun.is_asked = True
-            host = begun.host
-            if begun in self._singles:
-                self._jobs.put(partial(self._cancel_one, begun, force=False))
-                self._loop.call(
-                    partial(
-                        self._loop.at,
-                        time.monotonic() + max(0.0, seconds),
-                        lambda: self._jobs.put(
-                            partial(self._cancel_one, begun, force=True)
-                        ),
-                    )
-                )
+            if self._singles.stop(begun, seconds):
                 return
-            if host is None:
+            if begun.host is None:
                 self._waiting.remove(begun)
                 begun.is_over = True
-            elif host.connection is not None:
-                host.connection.send(_wire.STOP, begun.number, repr(seconds).encode())
+            else:
+                begun.host.send(_wire.STOP, begun.number, repr(seconds).encode())
         if begun.is_over:
             interrupted = AttemptInterrupted("stopped before it began")
             begun.attempt.end(error=interrupted)
@@ -291,7 +181,7 @@ class Hosts(OwnedExecutor[GivenCall]):
     def end_all(self, grace: float) -> None:
         """End all calls within *grace* seconds."""
         with self._lock:
-            found = [*self._waiting, *self._singles]
+            found = [*self._waiting, *self._singles.calls()]
             found += [g for host in self._hosts.values() for g in host.given.values()]
         for given in found:
             self.stop(given, grace)
@@ -307,6 +197,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             return
         if not was_closed:
             self.end_all(0)
+            self._references.close()
             self._loop.call(self._leave)
             self._jobs.put(self._close_engine)
         end = time.monotonic() + patience
@@ -328,7 +219,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._open()
                 done.put(self._engine.findings())
             except Exception as error:  # noqa: BLE001 - it is what is to be said
-                done.put([("failed", _text(error))])
+                done.put([("failed", text_of(error))])
 
         with self._lock:
             if self._is_closed or self._is_forked():
@@ -336,7 +227,13 @@ class Hosts(OwnedExecutor[GivenCall]):
             if not self._threads:
                 self._launch()
         self._jobs.put(ask)
-        found = [*_answer(done, self._threads[1], ended)]
+        found: list[tuple[str, str]] = []
+        while not found:
+            try:
+                found += done.get(timeout=_LOOK)
+            except queue.Empty:
+                if not self._threads[1].is_alive():
+                    return ended
         with self._lock:
             hosts = [host for host in self._hosts.values() if host.is_there]
             texts = [
@@ -397,15 +294,14 @@ class Hosts(OwnedExecutor[GivenCall]):
             host = None if kind in tried else self._room_for(given)
             if host is None and self._is_too_large(given):
                 # The engine may have what no host has reserved.
-                self._singles.add(given)
-                self._jobs.put(partial(self._run_one, given))
+                self._singles.begin(given)
             elif host is None:
                 kept.append(given)
                 if not given.needs:
                     break
                 tried.add(kind)
             else:
-                self._give(host, given)
+                host.give(given)
         waiting.extendleft(reversed(kept))
         if waiting:
             self._order()
@@ -413,9 +309,9 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _room_for(self, given: GivenCall) -> Host | None:
         best: Host | None = None
         for host in self._hosts.values():
-            if not host.is_there or not _fits(given.needs, host.free):
+            if not host.is_there or not fits(given.needs, host.free):
                 continue
-            if best is None or _load(host) < _load(best):
+            if best is None or host.load < best.load:
                 best = host
         if best is None:
             return None
@@ -430,26 +326,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _is_too_large(self, given: GivenCall) -> bool:
         """Under the lock: whether no host of ours will ever have what it asks for."""
-        return self._largest is not None and not _fits(given.needs, self._largest)
-
-    def _give(self, host: Host, given: GivenCall) -> None:
-        given.host = host
-        _move(given.needs, host.free, -1)
-        host.given[given.number] = given
-        name = given.attempt.task_id.encode()
-        assert host.connection is not None  # noqa: S101 - it is there
-        size = len(name).to_bytes(2)
-        host.connection.send(_wire.CALL, given.number, size, name, given.call)
-
-    def _take(self, host: Host, number: bytes) -> GivenCall | None:
-        """Under the lock: *host* has a call no more."""
-        given = host.given.pop(number, None)
-        if given is not None:
-            _move(given.needs, host.free, 1)
-            given.host = None
-            if not host.given:
-                host.since = time.monotonic()
-        return given
+        return self._largest is not None and not fits(given.needs, self._largest)
 
     def _balance(self) -> None:
         """Under the lock: a host with nothing to do gets what another waits with."""
@@ -464,8 +341,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         last = next(reversed(donor.given.values()))
         if not last.is_recalled and not last.needs:
             last.is_recalled = True
-            assert donor.connection is not None  # noqa: S101 - it is there
-            donor.connection.send(_wire.GIVE_BACK, last.number)
+            donor.send(_wire.GIVE_BACK, last.number)
 
     def _is_full(self) -> bool:
         """Under the lock: whether no host can be started now."""
@@ -501,24 +377,8 @@ class Hosts(OwnedExecutor[GivenCall]):
             return
         self._engine.open()
         if self._most != 0:
-            names = self._engine.addresses()
-            is_local = all(_is_loopback(name) for name in names)
-            if not is_local or self._tls is not None:
-                self._seal()
-            listener = socket.create_server(("127.0.0.1" if is_local else "", 0))
-            listener.setblocking(False)  # noqa: FBT003 - it takes no name
-            self._listener = listener
-            self._loop.call(partial(self._loop.watch, listener.fileno(), self._accept))
+            self._door.open(self._engine.addresses())
         self._is_open = True
-
-    def _seal(self) -> None:
-        from taskorch.executors._hosts._certificate import made_certificate  # noqa: PLC0415 - for few
-
-        with made_certificate(self._tls) as (certificate, key):
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate, key)
-            self._certificate = Path(certificate).read_text()
-        self._context = context
 
     def _start_host(self) -> None:
         host: Host | None = None
@@ -549,7 +409,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 host.is_over = True
                 with self._lock:
                     self._hosts.pop(host.number, None)
-            self._failed(_text(error), error, at_once=host is None)
+            self._failed(text_of(error), error, at_once=host is None)
         finally:
             with self._lock:
                 self._starting -= 1
@@ -570,17 +430,15 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._failed(text, None, at_once=True)
 
     def _arguments(self, host: Host) -> bytes:
-        assert self._listener is not None  # noqa: S101 - it is open
-        port = self._listener.getsockname()[1]
         run_id = self._run_id() if self._run_id else f"hosts-{os.getpid()}"
         return pickle.dumps(
             {
-                "addresses": [(name, port) for name in self._engine.addresses()],
+                "addresses": self._door.addresses,
                 "number": host.number,
                 "secret": host.secret,
                 "slots": host.place.slots,
                 "lease": self._lease,
-                "certificate": self._certificate,
+                "certificate": self._door.certificate,
                 "run_id": run_id,
                 "most": None if self._is_durable() else self._keeps_above,
             }
@@ -599,39 +457,6 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._jobs.put(None)
         self._loop.call(self._finish)
 
-    # -- single attempts -----------------------------------------------------------
-
-    def _run_one(self, given: GivenCall) -> None:
-        done = partial(self._one_ended, given)
-        try:
-            self._open()
-            if given.is_asked:
-                done(None, AttemptInterrupted("stopped before it began"))
-                return
-            given.single = self._engine.run_one(given.call, given.needs, done)
-        except BaseException as error:  # noqa: BLE001 - it is told
-            with self._lock:
-                self._singles.discard(given)
-                given.is_over = True
-            given.attempt.unstarted(self._trouble(given, _text(error), error))
-
-    def _one_ended(
-        self, given: GivenCall, value: Any, error: BaseException | None
-    ) -> None:
-        with self._lock:
-            if given.is_over:
-                return
-            self._singles.discard(given)
-            given.is_over = True
-        if given.is_asked and (error is not None or value.raised):
-            # However it was ended.
-            value, error = None, AttemptInterrupted("it was cancelled")
-        given.attempt.end(value, error)
-
-    def _cancel_one(self, given: GivenCall, *, force: bool) -> None:
-        if not given.is_over and given.single is not None:
-            self._engine.cancel_one(given.single, force=force)
-
     # -- on the thread that hears hosts --------------------------------------------
 
     def _hear(self) -> None:
@@ -642,8 +467,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             loop.run(lambda: self._is_finished)
         finally:
             loop.close()
-            if self._listener is not None:
-                self._listener.close()
+            self._door.close()
 
     def _finish(self) -> None:
         for host in list(self._hosts.values()):
@@ -660,8 +484,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _tell_to_leave(self, host: Host) -> None:
         host.is_leaving = True
-        if host.connection is not None:
-            host.connection.send(_wire.LEAVE, bytes(_wire.NUMBER))
+        host.send(_wire.LEAVE, bytes(_wire.NUMBER))
 
     def _look(self) -> None:
         """Now and then: end hosts that are idle, and give up those that do not come."""
@@ -672,19 +495,17 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             there = [host for host in self._hosts.values() if host.is_there]
             spare = len(there) - self._least
-            keepers = set(self._keepers.values())
             for host in self._hosts.values():
                 if host.connection is None and now - host.since > self._patience:
                     late.append(host)
-                # What it keeps would go with it.
-                is_idle = host.is_there and not host.given and host not in keepers
+                is_idle = host.is_there and not host.given
                 if is_idle and now - host.since >= self._idle and spare > 0:
                     spare -= 1
                     self._tell_to_leave(host)
             if self._waiting and not self._is_closed:
                 self._serve()
             coming = [h for h in self._hosts.values() if h.connection is None]
-            if (coming or self._singles) and not is_checked and self._is_open:
+            if (coming or self._singles.calls()) and not is_checked and self._is_open:
                 self._checked_at = now
                 self._jobs.put(self._engine.check)
         for host in late:
@@ -692,74 +513,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._lost(host, text)
             self._jobs.put(partial(self._engine.end, host.handle))
 
-    def _accept(self) -> None:
-        assert self._listener is not None  # noqa: S101 - it is watched
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
-            return
-        # It may take its time, and be a stranger.
-        thread = threading.Thread(
-            target=self._welcome, args=(sock,), name="taskorch-welcome", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError:
-            sock.close()
-
-    def _welcome(self, sock: socket.socket) -> None:
-        try:
-            seal = (
-                None if self._context is None else Seal(self._context, is_server=True)
-            )
-            stream = Stream(sock, seal)
-            number = welcome(stream, self._secret_of)
-            hello = self._hello(stream)
-            host = self._hosts[number]
-            why = self._objection(host, hello)
-            if why:
-                stream.put(_wire.frame(_wire.LEAVE, why.encode()))
-                msg = f"{host} was refused: {why}"
-                raise ConnectionError(msg)
-            begin = {**surroundings(), "main_name": None, "main_path": None}
-            begin["path"] = [p for p in sys.path if p]
-            stream.put(_wire.frame(_wire.BEGIN, pickle.dumps(begin)))
-        except (OSError, LookupError, ValueError) as error:
-            _log.warning("taskorch: a connection was refused: %s", visible(str(error)))
-            sock.close()
-            return
-        self._loop.call(partial(self._joined, host, stream, hello))
-
-    def _secret_of(self, number: bytes) -> bytes | None:
-        host = self._hosts.get(number)
-        return None if host is None else host.secret
-
-    def _hello(self, stream: Stream) -> dict[str, Any]:
-        frames = _wire.Frames()
-        found: list[tuple[int, bytes]] = []
-        while not found:
-            found = frames.feed(stream.take(1))
-            if frames.is_garbled:
-                msg = "what it says of itself is no frame"
-                raise ConnectionError(msg)
-        hello: dict[str, Any] = json.loads(found[0][1])
-        return hello
-
-    def _objection(self, host: Host, hello: Mapping[str, Any]) -> str:
-        if host.hello:
-            return "this host is there already: the engine has begun it a second time"
-        for what, ours in versions().items():
-            theirs = hello.get(what)
-            if theirs != ours:
-                return (
-                    f"the node {hello.get('node')} has {what} {theirs}, and the "
-                    f"orchestrator {what} {ours}: install the same there"
-                )
-        host.hello = dict(hello)
-        return ""
-
-    def _joined(self, host: Host, stream: Stream, hello: dict[str, Any]) -> None:
-        del hello
+    def _joined(self, host: Host, stream: Stream) -> None:
         if host.is_over or self._is_closed:
             stream.sock.close()
             return
@@ -778,20 +532,18 @@ class Hosts(OwnedExecutor[GivenCall]):
         given = host.given.get(number)
         if kind == _wire.LOGGED:
             handle_record(given, rest[_PID:])
-        elif kind == _wire.KEPT:
-            self._bring(number, rest)
-        elif kind == _wire.TOLD and self._hand_on(host, rest):
-            pass
         elif kind == _wire.TOLD:
-            Telling(_Worker(host, rest[:_PID]), given, rest[_PID:]).begin()
+            pid, told = rest[:_PID], rest[_PID:]
+            if not self._references.answer(host, given, int.from_bytes(pid), told):
+                Telling(_Worker(host, pid), given, told).begin()
         elif kind == _wire.GIVEN_BACK:
             self._given_back(host, number)
         else:
-            self._ended(host, number, rest, has_begun=kind == _wire.END)
+            self._hear_end(host, number, rest, has_begun=kind == _wire.END)
 
     def _given_back(self, host: Host, number: bytes) -> None:
         with self._lock:
-            given = self._take(host, number)
+            given = host.take(number)
             if given is None:
                 return
             given.is_recalled = False
@@ -802,85 +554,39 @@ class Hosts(OwnedExecutor[GivenCall]):
         if given.is_over:
             given.attempt.end(error=AttemptInterrupted("stopped before it began"))
 
-    def _ended(
+    def _hear_end(
         self, host: Host, number: bytes, body: bytes, *, has_begun: bool
     ) -> None:
-        with self._lock:
-            given = self._take(host, number)
-            if given is None:
-                return
-            given.is_over = True
-            self._serve()
-        given.call, given.variables = b"", None
         try:
             value, error = pickle.loads(body)  # noqa: S301 - from our own host
         except Exception as problem:  # noqa: BLE001 - whatever its unpickling does
             value, error = None, problem
-        if type(value) is KeptEnd:
-            value = self._kept_by(host, number, value, given.attempt.task_id)
+        given = host.given.get(number)
+        if type(value) is KeptEnd and given is not None:
+            self._references.keep(host, given, value)
+        else:
+            self._ended(host, number, value, error, has_begun=has_begun)
+
+    def _ended(
+        self,
+        host: Host,
+        number: bytes,
+        value: Any,
+        error: Any = None,
+        *,
+        has_begun: bool = True,
+    ) -> None:
+        with self._lock:
+            given = host.take(number)
+            if given is None:
+                return
+            given.is_over = True
+            self._serve()
+        given.call, given.sent, given.variables = b"", (), None
         if has_begun:
-            given.attempt.end(value, error)
+            given.attempt.end(value, given.gone or error)
         else:
             given.attempt.unstarted(error)
-
-    # -- results that stay with their hosts ----------------------------------------
-
-    def _kept_by(
-        self, host: Host, number: bytes, end: KeptEnd, task_id: str
-    ) -> RemoteValue:
-        self._keepers[number] = host
-
-        def take() -> bytes:
-            found: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-            self._loop.call(partial(self._want, number, found.put))
-            if data := _answer(found, self._threads[0], b""):
-                return data
-            msg = (
-                f"task {task_id} has completed, and its result is lost: {host} is gone"
-            )
-            hint = "orch.rerun_task(id) runs it again; or let results come at once: "
-            hint += "keep_mb=None"
-            raise ResultGoneError(msg, hint=hint, task_id=task_id)
-
-        value = RemoteValue(self, number, end, str(host), take)
-        weakref.finalize(value, self._give_up_value, number)
-        return value
-
-    def _give_up_value(self, number: bytes) -> None:
-        host = self._keepers.pop(number, None)
-        if host is not None and host.connection is not None:
-            host.connection.send(_wire.FORGET, number)
-
-    def _want(self, number: bytes, taker: Callable[[bytes], object]) -> None:
-        """On the loop: *taker* gets what some host keeps; nothing, if it is gone."""
-        host = self._keepers.get(number)
-        if host is None or host.is_over or host.connection is None:
-            taker(b"")
-            return
-        takers = self._takers.setdefault(number, [])
-        takers.append(taker)
-        if len(takers) == 1:
-            host.connection.send(_wire.TAKE, number)
-
-    def _bring(self, number: bytes, data: bytes) -> None:
-        for taker in self._takers.pop(number, ()):
-            taker(data)
-
-    def _hand_on(self, host: Host, told: bytes) -> bool:
-        """Whether a worker asks for what another host keeps: then it will get it."""
-        _, what, question, data = pickle.loads(told[_PID:])  # noqa: S301 - our own host
-        if what != ASKS:
-            return False
-        worker = _Worker(host, told[:_PID])
-
-        def answer(found: bytes) -> None:
-            error = None
-            if not found:
-                error = ResultGoneError("a large result is lost: its host is gone")
-            worker.send(_wire.ANSWER, pickle.dumps((question, error, found)))
-
-        self._want(pickle.loads(data), answer)  # noqa: S301 - our own host
-        return True
 
     # -- the end of hosts ----------------------------------------------------------
 
@@ -901,7 +607,6 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             self._hosts.pop(host.number, None)
             lost = list(host.given.values())
-            kept = [n for n, keeper in self._keepers.items() if keeper is host]
             for given in lost:
                 given.is_over, given.host = True, None
         if host.connection is None:
@@ -912,8 +617,6 @@ class Hosts(OwnedExecutor[GivenCall]):
             if not host.is_leaving:
                 _log.warning("taskorch: %s is lost: %s", host, visible(why))
                 self._jobs.put(partial(self._engine.abandon, host.handle))
-        for number in kept:
-            self._bring(number, b"")
         for given in lost:
             error: BaseException = BrokenExecutor(
                 f"the {host} of task {given.attempt.task_id} is lost: {why}"
@@ -943,24 +646,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             for given in waiting:
                 given.is_over = True
         for given in waiting:
-            given.attempt.unstarted(self._trouble(given, why, error))
-
-    def _trouble(
-        self, given: GivenCall, why: str, error: BaseException | None
-    ) -> BaseException:
-        task_id = given.attempt.task_id
-        hint = error.hint if isinstance(error, TaskorchError) else ""
-        failed = TaskFailedError(
-            f"task {task_id} could not begin on {self._engine.name}: {why}",
-            type="BrokenExecutor" if error is None else type(error).__name__,
-            hint=hint
-            or "orch.doctor() says what the engine and its nodes are; where "
-            "no node can reach this machine, hosts=(0, 0) makes each attempt a task of "
-            "the engine",
-            task_id=task_id,
-        )
-        failed.__cause__ = error
-        return failed
+            given.attempt.unstarted(given.trouble(self._engine.name, why, error))
 
     # -- forked --------------------------------------------------------------------
 
@@ -969,8 +655,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def disown(self) -> None:
         """In a forked child: close what would keep the connections of the parent."""
-        if self._listener is not None:
-            self._listener.close()
+        self._door.close()
         for host in list(self._hosts.values()):
             if host.connection is not None:
                 host.connection.disown()
@@ -984,51 +669,4 @@ class _Worker:
         self._pid = pid
 
     def send(self, kind: int, *body: bytes) -> None:
-        if self._host.connection is not None:
-            self._host.connection.send(kind, self._pid, *body)
-
-
-def _needs(attempt: Attempt) -> Mapping[str, int]:
-    resources = attempt.task.resources
-    if resources.is_elastic:
-        return dict(attempt.told("allocation", None))
-    return dict(resources.units)
-
-
-def _fits(needs: Mapping[str, int], free: Mapping[str, int]) -> bool:
-    return all(
-        amount <= free.get(name, amount if name in _ANYWHERE else 0)
-        for name, amount in needs.items()
-    )
-
-
-def _text(error: BaseException) -> str:
-    """What *error* says, without its hint."""
-    kind, message = said(error)
-    if isinstance(error, TaskorchError):
-        return error.message
-    return f"{kind}: {message}".removesuffix(": ")
-
-
-def _answer(found: queue.SimpleQueue[T], thread: threading.Thread, nothing: T) -> T:
-    """What *thread* puts into *found*; *nothing* if it has ended."""
-    while True:
-        try:
-            return found.get(timeout=_LOOK)
-        except queue.Empty:
-            if not thread.is_alive():
-                return nothing
-
-
-def _move(needs: Mapping[str, int], free: dict[str, int], sign: int) -> None:
-    for name, amount in needs.items():
-        if name in free:
-            free[name] += sign * amount
-
-
-def _load(host: Host) -> float:
-    return len(host.given) / host.place.slots
-
-
-def _is_loopback(name: str) -> bool:
-    return name == "localhost" or name.startswith("127.")
+        self._host.send(kind, self._pid, *body)

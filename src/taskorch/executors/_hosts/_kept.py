@@ -1,4 +1,4 @@
-"""Results that stay where they were made: what stands for them here, and there."""
+"""Results that an engine keeps in its store: what stands for them here, and there."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Final
 
 from taskorch._frozen import frozen
 from taskorch.errors import NotRunningError
-from taskorch.executors._remote import HERE
+from taskorch.executors._remote import HERE, RemoteEnd, end_of
 
-#: What a worker asks its host for.
+#: What a worker asks the orchestrator for.
 ASKS: Final = "kept"
 _sending = threading.local()
 
 
 @frozen
 class KeptEnd:
-    """A call has returned what its host has kept."""
+    """A call has returned what its host has, and has not sent."""
 
     #: Its type.
     kind: str
@@ -27,67 +27,87 @@ class KeptEnd:
     size: int
 
 
+class Reference:
+    """A value in the store of the engine: it is there as long as this is."""
+
+    def __init__(self, number: bytes, task_id: str, found_by: Any) -> None:
+        self.number: bytes = number
+        #: Of which task it is the result.
+        self.task_id: str = task_id
+        #: What the engine finds it by.
+        self.found_by: Any = found_by
+
+
 class RemoteValue:
     """
-    A large result, which is still where it was made.
+    A large result, which is in the store of the engine.
 
-    Among the arguments of a task on the same executor the value takes its place. It
-    goes to another host if need be, and nowhere on the one that has it. Functions on
-    threads call `get`, and it goes to no other process. It is gone with its host, and
-    given up with the last `RemoteValue`.
+    Among the arguments of a task on the same executor the value takes its place, and
+    goes there from node to node. Functions on threads call `get`, and it goes to no
+    other process. It is given up with the last `RemoteValue`.
 
     Attributes:
         type: The type of the value.
         size: Bytes that it has, pickled.
-        where: Which host has it.
+        where: Which host has made it.
+        task_id: Of which task it is the result.
     """
 
     def __init__(
         self,
-        owner: object,
-        number: bytes,
+        reference: Reference,
         end: KeptEnd,
         where: str,
-        take: Callable[[], bytes],
+        fetch: Callable[[Reference], bytes],
     ) -> None:
-        self._owner = owner
-        self._number = number
-        self._take = take
+        self._reference = reference
+        self._fetch = fetch
         self.type: str = end.kind
         self.size: int = end.size
         self.where: str = where
+        self.task_id: str = reference.task_id
 
     def get(self) -> Any:
         """
         Bring the value here; each call brings it anew.
 
         Raises:
-            ResultGoneError: Its host is gone.
+            ResultGoneError: The engine has lost it, or its orchestrator has ended.
+            TaskFailedError: It cannot be unpickled.
         """
-        return pickle.loads(self._take())  # noqa: S301 - from our own host
+        data = self._fetch(self._reference)
+        end = RemoteEnd(data, raised=False, kind=self.type)
+        value, error = end_of(end, self.task_id)
+        if error is not None:
+            raise error
+        return value
 
     def __repr__(self) -> str:
-        return f"<RemoteValue: {self.type}, {self.size:,} bytes, on {self.where}>"
+        return f"<RemoteValue: {self.type}, {self.size:,} bytes, of {self.task_id}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if getattr(_sending, "owner", None) is self._owner:
-            return brought, (self._number,)
+        if getattr(_sending, "fetch", None) == self._fetch:
+            _sending.sent.append(self._reference)
+            return brought, (self._reference.number,)
         msg = "a RemoteValue goes to tasks on its own executor, and to no other process"
         raise TypeError(msg)
 
 
 @contextmanager
-def sending_by(owner: object) -> Iterator[None]:
-    """What is pickled meanwhile, on this thread, goes to the hosts of *owner*."""
-    _sending.owner = owner
+def sending(
+    fetch: Callable[[Reference], bytes] | None,
+) -> Iterator[list[Reference]]:
+    """What is pickled meanwhile goes where *fetch* brings from; which is among that."""
+    sent: list[Reference] = []
+    _sending.fetch, _sending.sent = fetch, sent
     try:
-        yield
+        yield sent
     finally:
-        _sending.owner = None
+        del _sending.fetch, _sending.sent
 
 
 def brought(number: bytes) -> Any:
-    """In a worker of a host: the value that some host keeps by *number*."""
+    """In a worker of a host: the value that the engine keeps by *number*."""
     if HERE.link is None:
         msg = "a large result of a cluster was pickled for its workers alone"
         raise NotRunningError(msg)

@@ -14,7 +14,7 @@ from taskorch._visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
 from taskorch.executors._hosts._engine import Engine, Place
-from taskorch.executors._hosts._host import run_host
+from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
 
@@ -23,14 +23,27 @@ _ONE: Final = 1_000_000
 _MB: Final = 2**20
 #: Seconds in which a node says what it is.
 _PATIENCE: Final = 20.0
+#: Methods of a host that run at the same time: `run`, and those for large results.
+_AT_ONCE: Final = 5
 
 
 class RayHost:
     """The actor."""
 
+    _host: RunningHost
+
     def run(self, arguments: bytes) -> str:
-        """Be a host, see `run_host`."""
-        return run_host(arguments)
+        """Be a host."""
+        self._host = RunningHost(arguments)
+        return self._host.run()
+
+    def take(self, number: bytes) -> tuple[bytes, bool]:
+        """What the host has, which the driver owns from now on; and that it does."""
+        return self._host.kept(number), True
+
+    def bring(self, worker: tuple[int, int], data: bytes) -> None:
+        """Answer a worker of the host, see `RunningHost.answer`."""
+        self._host.answer(worker, data)
 
 
 class RayEngine(Engine):
@@ -136,6 +149,7 @@ class RayEngine(Engine):
             .options(
                 max_restarts=0,
                 max_task_retries=0,
+                max_concurrency=_AT_ONCE,
                 scheduling_strategy="SPREAD",
                 **request,
             )
@@ -149,6 +163,44 @@ class RayEngine(Engine):
     def end(self, handle: Any) -> None:
         if handle is not None and self._ray.is_initialized():
             self._ray.kill(handle, no_restart=True)
+
+    def keep(
+        self, handle: Any, number: bytes, done: Callable[[Any, str], object]
+    ) -> None:
+        # The second is small, and comes here: the first is in the store by then.
+        data, taken = handle.take.options(num_returns=2).remote(number)
+
+        def tell(future: Any) -> None:
+            error = future.exception()
+            done(data, "" if error is None else _first_line(error))
+
+        taken.future().add_done_callback(tell)
+
+    def bring(
+        self,
+        handle: Any,
+        worker: tuple[int, int],
+        reference: Any,
+        failed: Callable[[str], object],
+    ) -> None:
+        def tell(future: Any) -> None:
+            error = future.exception()
+            if error is not None:
+                failed(_first_line(error))
+
+        # An argument that is a reference goes there as what it is.
+        handle.bring.remote(worker, reference).future().add_done_callback(tell)
+
+    def fetch(self, reference: Any) -> bytes:
+        if not self._ray.is_initialized():
+            # It would start a cluster.
+            msg = "this process has left the cluster"
+            raise ConnectionError(msg)
+        try:
+            data: bytes = self._ray.get(reference)
+        except Exception as error:
+            raise ConnectionError(_first_line(error)) from error
+        return data
 
     def run_one(
         self,

@@ -1,14 +1,101 @@
-"""A call that is a task of the engine itself, where no host can do it."""
+"""Calls that are tasks of the engine itself, where no host can make them."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
-from taskorch.executors._remote import RemoteEnd
+from taskorch.errors import AttemptInterrupted
+from taskorch.executors._hosts._engine import Engine
+from taskorch.executors._hosts._given import GivenCall, text_of
+from taskorch.executors._programs._loop import Loop
 
 
-def run_single(call: bytes) -> RemoteEnd:
-    """Make *call*, which is pickled: what comes of it is a value."""
-    made: Callable[[], RemoteEnd] = pickle.loads(call)  # noqa: S301 - ours
+class Singles:
+    """
+    Those that the engine was given, and has not ended.
+
+    Args:
+        engine: The engine.
+        ask: Does something on the thread of the engine.
+        loop: Which counts the time until one is ended by force.
+        open_engine: Called before the engine is asked.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        ask: Callable[[Callable[[], object]], object],
+        loop: Loop,
+        open_engine: Callable[[], object],
+    ) -> None:
+        self._engine, self._ask, self._loop = engine, ask, loop
+        self._open = open_engine
+        # Guards the calls.
+        self._lock = threading.Lock()
+        self._calls: set[GivenCall] = set()
+
+    def calls(self) -> Iterable[GivenCall]:
+        """All that there are."""
+        with self._lock:
+            return list(self._calls)
+
+    def begin(self, given: GivenCall) -> None:
+        """Let the engine have a call."""
+        with self._lock:
+            self._calls.add(given)
+        self._ask(partial(self._run, given))
+
+    def stop(self, given: GivenCall, seconds: float) -> bool:
+        """Cancel *given*, by force after some seconds; false if it is none of these."""
+        with self._lock:
+            if given not in self._calls:
+                return False
+        given.is_asked = True
+        force = partial(self._ask, partial(self._cancel, given, force=True))
+        self._ask(partial(self._cancel, given, force=False))
+        when = time.monotonic() + max(0.0, seconds)
+        self._loop.call(partial(self._loop.at, when, force))
+        return True
+
+    def _run(self, given: GivenCall) -> None:
+        done = partial(self._ended, given)
+        try:
+            self._open()
+            if given.is_asked:
+                done(None, AttemptInterrupted("stopped before it began"))
+                return
+            given.single = self._engine.run_one(given.call, given.needs, done)
+        except BaseException as error:  # noqa: BLE001 - it is told
+            if self._remove(given):
+                name = self._engine.name
+                given.attempt.unstarted(given.trouble(name, text_of(error), error))
+
+    def _ended(self, given: GivenCall, value: Any, error: BaseException | None) -> None:
+        if not self._remove(given):
+            return
+        if given.is_asked and (error is not None or value.raised):
+            # However it was ended.
+            value, error = None, AttemptInterrupted("it was cancelled")
+        given.attempt.end(value, error)
+
+    def _remove(self, given: GivenCall) -> bool:
+        """Whether *given* is over just now."""
+        with self._lock:
+            was_over, given.is_over = given.is_over, True
+            self._calls.discard(given)
+        return not was_over
+
+    def _cancel(self, given: GivenCall, *, force: bool) -> None:
+        if not given.is_over and given.single is not None:
+            self._engine.cancel_one(given.single, force=force)
+
+
+def run_single(call: bytes) -> Any:
+    """Make *call*, which is pickled: what comes of it is a `RemoteEnd`."""
+    made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - ours
     return made()

@@ -21,7 +21,7 @@ BEGIN, CALL, STOP, ANSWER = 1, 2, 3, 4
 #: And to a host of workers elsewhere, which gets all of these, for its workers: that a
 #: call is to be given back if it was not begun, that we are alive, that it is to end.
 GIVE_BACK, ALIVE, LEAVE = 5, 6, 7
-#: What it has kept is to be sent, and is not needed any more.
+#: What it has returned, and kept, is to be sent after all; is not needed any more.
 TAKE, FORGET = 8, 9
 #: Kinds of frames from a worker: it can be given something to do; what came of that,
 #: what it returned, or that it could not be read; what a task says through its context;
@@ -32,9 +32,7 @@ READY, END, RETURNED, UNREADABLE, TOLD, LOGGED = 11, 12, 13, 14, 15, 16
 RETURNED_BEFORE: Final = struct.Struct("<dB")
 #: From a host: that a call is given back, and could not be begun.
 GIVEN_BACK, UNSTARTED = 17, 18
-#: What it has kept; nothing, if it has not.
-KEPT = 19
-_KINDS: Final = frozenset((*range(BEGIN, FORGET + 1), *range(READY, KEPT + 1)))
+_KINDS: Final = frozenset((*range(BEGIN, FORGET + 1), *range(READY, UNSTARTED + 1)))
 #: Bytes of the number that each call has, before it and in what stops it.
 NUMBER: Final = 8
 #: Bytes of a call that is sent as a message.

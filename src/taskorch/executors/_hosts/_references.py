@@ -1,0 +1,154 @@
+"""Large results that stay with the engine, which this process owns by reference."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from taskorch._visible import visible
+from taskorch.errors import ResultGoneError
+from taskorch.executors._hosts._engine import Engine
+from taskorch.executors._hosts._given import GivenCall, Host, text_of
+from taskorch.executors._hosts._kept import ASKS, KeptEnd, Reference, RemoteValue
+from taskorch.executors._processes import _wire
+from taskorch.executors._programs._loop import Loop
+
+#: Seconds that the engine may take to keep a value.
+_PATIENCE: Final = 120.0
+_log = logging.getLogger(__name__)
+
+
+class References:
+    """
+    What the engine keeps for us.
+
+    Args:
+        engine: The engine.
+        ask: Does something on the thread of the engine.
+        loop: On whose thread all is done here but `fetch`.
+        ended: Told what came of a call, once the engine has what it returned.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        ask: Callable[[Callable[[], object]], object],
+        loop: Loop,
+        ended: Callable[[Host, bytes, Any], object],
+    ) -> None:
+        self._engine = engine
+        self._ask, self._loop, self._ended = ask, loop, ended
+        self._there: WeakValueDictionary[bytes, Reference] = WeakValueDictionary()
+        #: What the engine takes just now.
+        self._keeping: set[tuple[Host, bytes]] = set()
+        self._is_over = False
+
+    def keep(self, host: Host, given: GivenCall, end: KeptEnd) -> None:
+        """
+        Let the engine take what *given* has returned, which *host* still has.
+
+        Its call has not ended before that: if the host is lost, so is the attempt.
+        """
+        kept = partial(self._kept, host, given, end)
+
+        def done(found_by: Any, why: str) -> None:
+            self._loop.call(partial(kept, found_by, why))
+
+        def ask() -> None:
+            try:
+                self._engine.keep(host.handle, given.number, done)
+            except Exception as error:  # noqa: BLE001 - the value comes at once
+                done(None, text_of(error))
+
+        self._keeping.add((host, given.number))
+        self._let_be_silent(host)
+        self._ask(ask)
+        late = partial(kept, None, f"it has taken longer than {_PATIENCE:g} s")
+        self._loop.at(time.monotonic() + _PATIENCE, late)
+
+    def _let_be_silent(self, host: Host) -> None:
+        if host.connection is not None:
+            # As long as its store is full, Ray lets no other thread of a host run.
+            is_keeping = any(keeper is host for keeper, _ in self._keeping)
+            host.connection.may_be_silent = is_keeping
+
+    def _kept(
+        self, host: Host, given: GivenCall, end: KeptEnd, found_by: Any, why: str
+    ) -> None:
+        self._keeping.discard((host, given.number))
+        self._let_be_silent(host)
+        if given.is_over:
+            return
+        if why:
+            _log.warning(
+                "taskorch: %s cannot keep the result of task %s, which comes here: %s",
+                self._engine.name,
+                visible(given.attempt.task_id),
+                visible(why),
+            )
+            host.send(_wire.TAKE, given.number)
+            return
+        host.send(_wire.FORGET, given.number)
+        reference = Reference(given.number, given.attempt.task_id, found_by)
+        self._there[given.number] = reference
+        value = RemoteValue(reference, end, str(host), self.fetch)
+        self._ended(host, given.number, value)
+
+    def close(self) -> None:
+        """The orchestrator has ended: give up all that there is, whoever has it."""
+        self._is_over = True
+        for reference in list(self._there.values()):
+            reference.found_by = None
+
+    def fetch(self, reference: Reference) -> bytes:
+        """
+        What *reference* is of, pickled; for any thread.
+
+        Raises:
+            ResultGoneError: The engine has lost it, or the orchestrator has ended.
+        """
+        if self._is_over:
+            raise _gone(reference, "its orchestrator has ended")
+        try:
+            return self._engine.fetch(reference.found_by)
+        except ConnectionError as error:
+            raise _gone(reference, f"{self._engine.name} says: {error}") from error
+
+    def answer(
+        self, host: Host, given: GivenCall | None, pid: int, told: bytes
+    ) -> bool:
+        """Whether a worker of *host* asks for what *given* needs: it will get it."""
+        _, what, question, data = pickle.loads(told)  # noqa: S301 - our own host
+        if what != ASKS:
+            return False
+        reference = self._there.get(pickle.loads(data))  # noqa: S301 - our own host
+        if given is None or reference is None:
+            # The call that needs it is over.
+            return True
+
+        def failed(why: str) -> None:
+            given.gone = _gone(reference, f"{self._engine.name} says: {why}")
+            body = pickle.dumps((question, given.gone, None))
+            host.send(_wire.ANSWER, pid.to_bytes(_wire.NUMBER), body)
+
+        def ask() -> None:
+            try:
+                worker = (pid, question)
+                self._engine.bring(host.handle, worker, reference.found_by, failed)
+            except Exception as error:  # noqa: BLE001 - it is told
+                failed(text_of(error))
+
+        self._ask(ask)
+        return True
+
+
+def _gone(reference: Reference, why: str) -> ResultGoneError:
+    task_id = reference.task_id
+    msg = f"task {task_id} has completed, and its result is lost: {why}"
+    hint = f"run it again: orch.rerun_task({task_id!r})"
+    return ResultGoneError(msg, hint=hint, task_id=task_id)
