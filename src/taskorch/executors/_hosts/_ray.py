@@ -32,6 +32,10 @@ class RayHost:
         """Be a host, see `run_host`."""
         return run_host(arguments)
 
+    def end(self) -> None:
+        """End the actor: what it has reserved is free."""
+        import_module("ray").actor.exit_actor()
+
 
 class RayEngine(Engine):
     """
@@ -144,6 +148,8 @@ class RayEngine(Engine):
         reference = actor.run.remote(arguments)
         future = reference.future()
         future.add_done_callback(lambda future: ended(_why(future)))
+        # Once it is no host any more, whoever still has a handle of it.
+        actor.end.remote()
         return actor
 
     def end(self, handle: Any) -> None:
@@ -157,6 +163,9 @@ class RayEngine(Engine):
         done: Callable[[Any, BaseException | None], object],
     ) -> Any:
         request = _request(needs)
+        if "cpu" not in needs and len(request) > 1:
+            # What else it asks for bounds it: hosts may have all cores.
+            request["num_cpus"] = 0
         if not self._may_wait:
             self._refuse_if_too_large(request)
         task = self._ray.remote(run_single).options(
