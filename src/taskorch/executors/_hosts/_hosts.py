@@ -46,7 +46,7 @@ _MOST_FAILURES: Final = 3
 _LOOK: Final = 0.5
 #: Seconds between two looks at what the engine has not begun.
 _CHECK: Final = 2.0
-#: Seconds after which an engine that had no place is asked again.
+#: Seconds after which an engine that has failed is asked again.
 _PAUSE: Final = 1.0
 #: Calls beyond those for its workers that a host has, so that these need not wait.
 _AHEAD: Final = 8
@@ -285,6 +285,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         waiting = self._waiting
         if not waiting:
             self._balance()
+            if self._count_waiting():
+                self._order()
             return
         kept: list[GivenCall] = []
         tried: set[frozenset[tuple[str, int]]] = set()
@@ -350,10 +352,16 @@ class Hosts(OwnedExecutor[GivenCall]):
             return True
         return time.monotonic() < self._is_full_until
 
+    def _count_waiting(self) -> int:
+        """Under the lock: how many calls wait, here, or for a worker of their host."""
+        there = [host for host in self._hosts.values() if host.is_there]
+        ahead = (max(0, len(host.given) - host.place.slots) for host in there)
+        return len(self._waiting) + sum(ahead)
+
     def _order(self) -> None:
         """Under the lock: start one more host, if those who wait are more than come."""
         coming = [h.place.slots for h in self._hosts.values() if h.connection is None]
-        is_short = len(self._waiting) > sum(coming) + self._starting
+        is_short = self._count_waiting() > sum(coming) + self._starting
         count = len(self._hosts) + self._starting
         if (is_short or count < self._least) and not self._is_full():
             self._starting += 1
@@ -419,7 +427,8 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _no_place(self) -> None:
         with self._lock:
             now = time.monotonic()
-            self._is_full_until = now + _PAUSE
+            # What a lost host had is free a moment later.
+            self._is_full_until = now + _LOOK / 2
             if self._hosts or not self._waiting:
                 self._short_since = None
                 return
@@ -495,14 +504,16 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             there = [host for host in self._hosts.values() if host.is_there]
             spare = len(there) - self._least
+            # Single attempts may wait for what idle hosts have reserved.
+            idle = min(self._idle, _CHECK) if self._singles.calls() else self._idle
             for host in self._hosts.values():
                 if host.connection is None and now - host.since > self._patience:
                     late.append(host)
                 is_idle = host.is_there and not host.given
-                if is_idle and now - host.since >= self._idle and spare > 0:
+                if is_idle and now - host.since >= idle and spare > 0:
                     spare -= 1
                     self._tell_to_leave(host)
-            if self._waiting and not self._is_closed:
+            if not self._is_closed:
                 self._serve()
             coming = [h for h in self._hosts.values() if h.connection is None]
             if (coming or self._singles.calls()) and not is_checked and self._is_open:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
@@ -18,6 +23,8 @@ from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
 
+_log = logging.getLogger(__name__)
+
 #: In whole millionths.
 _ONE: Final = 1_000_000
 _MB: Final = 2**20
@@ -25,6 +32,12 @@ _MB: Final = 2**20
 _PATIENCE: Final = 20.0
 #: Methods of a host that run at the same time: `run`, and those for large results.
 _AT_ONCE: Final = 5
+#: Seconds in which an answer comes that is there.
+_SOON: Final = 1.0
+#: Seconds between two looks at whether the head of the cluster answers.
+_LOOK: Final = 2.0
+#: How many seconds Ray lets a process look for a head, before it ends the process.
+_GRACE: Final = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
 
 class RayHost:
@@ -44,6 +57,10 @@ class RayHost:
     def bring(self, worker: tuple[int, int], data: bytes) -> None:
         """Answer a worker of the host, see `RunningHost.answer`."""
         self._host.answer(worker, data)
+
+    def end(self) -> None:
+        """End the actor: what it has reserved is free."""
+        import_module("ray").actor.exit_actor()
 
 
 class RayEngine(Engine):
@@ -74,21 +91,88 @@ class RayEngine(Engine):
         self._may_wait, self._options = may_wait, options
         self._ray: Any = None
         self._is_ours = False
+        #: Host and port of the head; None: it is not seen from here.
+        self._head: str | None = None
+        self._is_closed = threading.Event()
+        # Held while the cluster is left.
+        self._lock = threading.Lock()
 
     def open(self) -> None:
         self._ray = loaded_ray()
-        if self._ray.is_initialized():
-            return
-        options = {"log_to_driver": False, "logging_level": "ERROR", **self._options}
-        if self._address is None:
+        if not self._ray.is_initialized():
+            self._connect()
+        if not self._is_client():
+            self._head = str(self._ray.get_runtime_context().gcs_address)
+            watch = partial(self._watch, self._head)
+            name = "taskorch-ray-head"
+            threading.Thread(target=watch, name=name, daemon=True).start()
+
+    def _connect(self) -> None:
+        options: dict[str, Any] = {"logging_level": "ERROR", **self._options}
+        address = self._address
+        where = "this machine" if address == "auto" else address
+        if address is None:
             options.setdefault("include_dashboard", False)
+        if address is None or "://" not in address:
+            options.setdefault("log_to_driver", False)
         try:
-            self._ray.init(address=self._address, **options)
-        except ConnectionError as error:
-            where = "this machine" if self._address == "auto" else self._address
+            if address is not None and address.rpartition(":")[2].isdigit():
+                # Where nobody listens, Ray would end this process after a minute.
+                _reach(address.partition("://")[2] or address)
+            self._ray.init(address=address, **options)
+        except ImportError as error:
+            msg = f"{address} needs the client of Ray: {_first_line(error)}"
+            raise InvalidTaskError(msg, hint="pip install 'ray[client]'") from error
+        except OSError as error:
             msg = f"there is no Ray cluster at {where}: {_first_line(error)}"
             raise ConnectionError(msg) from error
         self._is_ours = True
+
+    def _is_client(self) -> bool:
+        """Whether this process has a cluster by `ray://`."""
+        with suppress(ImportError, AttributeError):
+            return bool(import_module("ray.util.client").ray.is_connected())
+        return False
+
+    def _watch(self, head: str) -> None:
+        """Leave a cluster whose head has gone, before Ray ends this process."""
+        patience = float(os.environ.get(_GRACE) or 60) * 2 / 3
+        since: float | None = None
+        while not self._is_closed.wait(_LOOK) and self._ray.is_initialized():
+            if _answers(head):
+                since = None
+                continue
+            now = time.monotonic()
+            if since is None:
+                since = now
+                what = (
+                    f"after {patience:.0f} s of that this process leaves the cluster"
+                    if self._is_ours
+                    else f"Ray ends this process after {patience * 1.5:.0f} s of that"
+                )
+                _log.warning("taskorch: %s; %s", _gone(head), what)
+            if self._is_ours and now - since > patience:
+                _log.error("taskorch: %s: the cluster is left", _gone(head))
+                self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            if self._is_ours and self._ray.is_initialized():
+                self._ray.shutdown()
+
+    def _is_headless(self) -> bool:
+        """
+        Whether the head does not answer: nobody must ask it, for Ray waits for that.
+
+        Raises:
+            ConnectionError: This process has left the cluster, and there is no other.
+        """
+        if not self._ray.is_initialized():
+            if not self._is_ours:
+                msg = "this process has left its Ray cluster: ray.shutdown() was called"
+                raise ConnectionError(msg)
+            self.open()
+        return self._head is not None and not _answers(self._head)
 
     def addresses(self) -> Sequence[str]:
         ours = str(self._ray.util.get_node_ip_address())
@@ -107,6 +191,14 @@ class RayEngine(Engine):
         return {"cpu": max(1, min(filter(None, cores), default=1)) * _ONE}
 
     def place(self, taken: Sequence[Any]) -> Place | None:
+        try:
+            if self._is_headless():
+                return None
+        except ConnectionError:
+            if taken:
+                # They go on without it.
+                return None
+            raise
         wanted = self._wanted()
         request = _request(wanted)
         if not self._may_wait:
@@ -158,10 +250,14 @@ class RayEngine(Engine):
         reference = actor.run.remote(arguments)
         future = reference.future()
         future.add_done_callback(lambda future: ended(_why(future)))
+        # Once it is no host any more, whoever still has a handle of it.
+        actor.end.remote()
         return actor
 
     def end(self, handle: Any) -> None:
-        if handle is not None and self._ray.is_initialized():
+        # It has ended itself by then, but for one that stands still.
+        is_there = handle is not None and self._ray.is_initialized()
+        if is_there and not self._is_headless():
             self._ray.kill(handle, no_restart=True)
 
     def keep(
@@ -208,7 +304,12 @@ class RayEngine(Engine):
         needs: Mapping[str, int],
         done: Callable[[Any, BaseException | None], object],
     ) -> Any:
+        if self._is_headless():
+            raise ConnectionError(_gone(self._head))
         request = _request(needs)
+        if "cpu" not in needs and len(request) > 1:
+            # What else it asks for bounds it: hosts may have all cores.
+            request["num_cpus"] = 0
         if not self._may_wait:
             self._refuse_if_too_large(request)
         task = self._ray.remote(run_single).options(
@@ -219,13 +320,16 @@ class RayEngine(Engine):
         return reference
 
     def cancel_one(self, handle: Any, *, force: bool) -> None:
-        self._ray.cancel(handle, force=force, recursive=False)
+        if self._ray.is_initialized():
+            self._ray.cancel(handle, force=force, recursive=False)
 
     def close(self) -> None:
-        if self._is_ours:
-            self._ray.shutdown()
+        self._is_closed.set()
+        self._leave()
 
     def findings(self) -> Sequence[tuple[str, str]]:
+        if self._is_headless():
+            return [("failed", _gone(self._head))]
         ours = versions()
         found = [("ok", f"Ray {self._ray.__version__}, Python {ours['python']}")]
         nodes = self._nodes()
@@ -240,11 +344,12 @@ class RayEngine(Engine):
             .remote()
             for node in nodes
         ]
+        self._ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
         for node, answer in zip(nodes, asked, strict=True):
             name = node["NodeManagerHostname"]
             cores = node["Resources"].get("CPU", 0)
             try:
-                theirs = self._ray.get(answer, timeout=_PATIENCE)
+                theirs = self._ray.get(answer, timeout=_SOON)
             except Exception as error:  # noqa: BLE001 - it is what is to be said
                 text = f"node {name}: {_first_line(error)}"
                 found.append(("failed", text))
@@ -268,6 +373,27 @@ def loaded_ray() -> Any:
         if sys.version_info >= (3, 15):
             hint = "it has no wheel for this Python yet: use 3.14 or older, or Dask"
         raise InvalidTaskError(msg, hint=hint) from error
+
+
+def _reach(address: str) -> None:
+    """Raises OSError, if nobody listens at *address*."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK).close()
+
+
+def _answers(address: str) -> bool:
+    try:
+        _reach(address)
+    except OSError:
+        return False
+    return True
+
+
+def _gone(head: str | None) -> str:
+    return (
+        f"the head of the Ray cluster at {head} does not answer: what runs on hosts "
+        "goes on, and no host can be started"
+    )
 
 
 def _request(amounts: Mapping[str, int]) -> dict[str, Any]:
