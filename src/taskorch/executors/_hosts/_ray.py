@@ -30,8 +30,10 @@ _ONE: Final = 1_000_000
 _MB: Final = 2**20
 #: Seconds in which a node says what it is.
 _PATIENCE: Final = 20.0
-#: Methods of a host that run at the same time: `run`, and those for large results.
-_AT_ONCE: Final = 5
+#: The methods of an actor that are done one after the other, beside all others.
+_IN_ORDER: Final = "in order"
+#: How many of the others, those for large results, are done at once.
+_AT_ONCE: Final = 4
 #: Seconds in which an answer comes that is there.
 _SOON: Final = 1.0
 #: Seconds between two looks at whether the head of the cluster answers.
@@ -237,7 +239,7 @@ class RayEngine(Engine):
         if self._labels:
             request["label_selector"] = dict(self._labels)
         actor = (
-            self._ray.remote(RayHost)
+            self._ray.remote(concurrency_groups={_IN_ORDER: 1})(RayHost)
             .options(
                 max_restarts=0,
                 max_task_retries=0,
@@ -247,11 +249,11 @@ class RayEngine(Engine):
             )
             .remote()
         )
-        reference = actor.run.remote(arguments)
+        reference = actor.run.options(concurrency_group=_IN_ORDER).remote(arguments)
         future = reference.future()
         future.add_done_callback(lambda future: ended(_why(future)))
         # Once it is no host any more, whoever still has a handle of it.
-        actor.end.remote()
+        actor.end.options(concurrency_group=_IN_ORDER).remote()
         return actor
 
     def end(self, handle: Any) -> None:
