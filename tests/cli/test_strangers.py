@@ -87,6 +87,15 @@ def test_an_option_that_there_is_not_is_told_with_the_nearest(here, capsys):
     assert err.endswith("unrecognized arguments: --zzz=3\n")
 
 
+def test_a_word_that_there_is_not_is_told_with_the_nearest(here, capsys):
+    add = ("schedules", "runs.db", "add", "nightly", "--overlap")
+    code, _, err = taskorch(capsys, *add, "skipp")
+    assert code == 2
+    assert "did you mean 'skip'?" in err or "maybe you meant 'skip'?" in err
+    _, _, err = taskorch(capsys, *add, "zzz")
+    assert "you mean" not in err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -12,11 +12,12 @@ import argparse
 import errno
 import io
 import logging
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, NoReturn
 
 import taskorch
 from taskorch._remedies import in_commands
@@ -175,6 +176,15 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     return args
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that names the nearest of the words that may stand somewhere."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message)
+        near = found and meant(found[1], re.findall(r"[\w-]+", found[2]))
+        super().error(f"{message}: {near}" if near else message)
+
+
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     """All options of *parser* and of the commands in it."""
     for action in parser._actions:  # noqa: SLF001 - argparse shows them nowhere else
@@ -205,9 +215,7 @@ def version() -> str:
 
 
 def _parser(words: Iterable[str], *, every: bool = False) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="taskorch", description="Orchestrates tasks on this machine."
-    )
+    parser = _Parser(prog="taskorch", description="Orchestrates tasks on this machine.")
     parser.add_argument("--version", action="version", version=f"taskorch {version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     wanted = next((word for word in words if word in COMMANDS), None)

@@ -1,0 +1,54 @@
+"""What is sent over a socket that is full comes whole, and in order."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from itertools import groupby
+
+from tests.integration.tools import PATIENCE
+
+from taskorch.executors._programs._loop import Loop
+from taskorch.executors._programs._sender import Sender
+
+PART = 2**18
+
+
+def test_parts_of_several_threads_come_whole_and_in_order() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(PATIENCE)
+    loop, is_over = Loop(), threading.Event()
+    loop.open()
+    sealed = []
+
+    def seal(data: bytes) -> bytes:
+        sealed.append(data[0])
+        return data
+
+    sender = Sender(loop, ours, seal)
+
+    def send(first: int) -> None:
+        for number in range(first, first + 4):
+            sender.send(bytes([number]) * PART)
+
+    threads = [
+        threading.Thread(target=send, args=(first,), daemon=True) for first in (0, 4, 8)
+    ]
+    threads.append(
+        threading.Thread(target=loop.run, args=(is_over.is_set,), daemon=True)
+    )
+    for thread in threads:
+        thread.start()
+    with theirs:
+        came = theirs.makefile("rb").read(12 * PART)
+        found = [(value, len([*same])) for value, same in groupby(came)]
+        assert found == [(number, PART) for number in sealed]
+        assert sorted(sealed, key=lambda number: number // 4) == [*range(12)]
+
+        loop.call(sender.close)
+        assert theirs.recv(1) == b""
+    sender.send(b"nobody hears this")
+    loop.call(is_over.set)
+    for thread in threads:
+        thread.join(PATIENCE)
+    loop.close()
