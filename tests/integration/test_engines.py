@@ -317,6 +317,7 @@ def test_a_journal_gets_the_value(dask_only: Any, tmp_path: Path) -> None:
     with TaskOrchestrator(executors=executors, journal=tmp_path / "runs.db") as orch:
         large = orch.submit_task(on_it(bytes, 2_000_000))
         assert large.result(PATIENCE) == bytes(2_000_000)
+        assert "keep_mb does nothing here" in orch.doctor()[-1].detail
 
 
 @pytest.mark.parametrize(
@@ -328,6 +329,7 @@ def test_a_journal_gets_the_value(dask_only: Any, tmp_path: Path) -> None:
         (lambda: dask("tcp://x", per_host={"cpu": 1.5}), "the number of workers"),
         (lambda: dask("tcp://x", idle=0), "no number of seconds above 0"),
         (lambda: dask("tcp://x", keep_mb=-1), "no number of MB from 0 to 256"),
+        (lambda: dask("tcp://x", keep_mb=1, hosts=(0, 0)), "without hosts"),
         (lambda: ray(7), "the address of a cluster is a str"),
         (lambda: ray(lease="x"), "no number of seconds above 0"),
     ],

@@ -71,7 +71,7 @@ def ray(
     if given is not None and (not isinstance(given, str) or not given):
         msg = f"ray: the address of a cluster is a str, not {show(address)}"
         raise InvalidTaskError(msg, hint="ray(), ray('auto'), or ray('10.0.0.5:6379')")
-    least, most = _checked_hosts("ray", hosts)
+    least, most = _checked_hosts("ray", hosts, keep_mb)
     engine = RayEngine(
         address,
         _amounts("ray", per_host),
@@ -141,7 +141,7 @@ def dask(
         msg = f"dask: {show(cluster)} is no cluster"
         hint = "dask('tcp://scheduler:8786'), dask(client), or dask(LocalCluster())"
         raise InvalidTaskError(msg, hint=hint)
-    least, most = _checked_hosts("dask", hosts)
+    least, most = _checked_hosts("dask", hosts, keep_mb)
     engine = DaskEngine(cluster, _amounts("dask", per_host), most=most, options=client)
     return Hosts(
         engine,
@@ -166,7 +166,10 @@ def _amounts(
     return amounts
 
 
-def _checked_hosts(what: str, value: Any) -> tuple[int, int | None]:
+def _checked_hosts(what: str, value: Any, keep_mb: Any) -> tuple[int, int | None]:
+    if value == (0, 0) and keep_mb is not None:
+        msg = f"{what}: keep_mb={show(keep_mb)} without hosts: they alone keep results"
+        raise InvalidTaskError(msg, hint="hosts=(0, 1) or more; or keep_mb=None")
     match value:
         case (int(least), None | int() as most) if (
             not isinstance(least, bool)

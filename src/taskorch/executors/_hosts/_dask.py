@@ -199,16 +199,17 @@ class DaskEngine(Engine):
         key = _new_key()
 
         async def ask() -> None:
+            # By a variable its owner changes, and at no time there is none.
+            variable = loaded_distributed().Variable(key, self._client)
             try:
                 await self._run_there(handle, _keep, number, key)
-                # By a variable its owner changes, and at no time there is none.
-                variable = loaded_distributed().Variable(key, self._client)
                 reference = await variable.get(timeout=_PATIENCE)
-                variable.delete()
             except Exception as error:  # noqa: BLE001 - it is told
                 done(None, ": ".join(said(error)))
             else:
                 done(reference, "")
+            finally:
+                variable.delete()
 
         self._client.loop.add_callback(ask)
 

@@ -252,6 +252,8 @@ class Hosts(OwnedExecutor[GivenCall]):
                 f"{waiting} attempts wait"
             )
         )
+        if self._keeps_above is not None and self._is_durable():
+            how += "; keep_mb does nothing here: the journal has all results"
         return [*found, ("ok", how)]
 
     def _check(self) -> None:

@@ -45,7 +45,7 @@ class References:
         self._ask, self._loop, self._ended = ask, loop, ended
         self._there: WeakValueDictionary[bytes, Reference] = WeakValueDictionary()
         #: What the engine takes just now.
-        self._keeping: set[tuple[Host, bytes]] = set()
+        self._keeping: dict[bytes, tuple[Host, GivenCall, KeptEnd]] = {}
         self._is_over = False
 
     def keep(self, host: Host, given: GivenCall, end: KeptEnd) -> None:
@@ -54,50 +54,51 @@ class References:
 
         Its call has not ended before that: if the host is lost, so is the attempt.
         """
-        kept = partial(self._kept, host, given, end)
+        number = given.number
+        self._keeping[number] = host, given, end
+        self._let_be_silent(host)
 
         def done(found_by: Any, why: str) -> None:
-            self._loop.call(partial(kept, found_by, why))
+            self._loop.call(partial(self._kept, number, found_by, why))
 
         def ask() -> None:
             try:
-                self._engine.keep(host.handle, given.number, done)
+                self._engine.keep(host.handle, number, done)
             except Exception as error:  # noqa: BLE001 - the value comes at once
                 done(None, text_of(error))
 
-        self._keeping.add((host, given.number))
-        self._let_be_silent(host)
         self._ask(ask)
-        late = partial(kept, None, f"it has taken longer than {_PATIENCE:g} s")
+        late = partial(done, None, f"it has taken longer than {_PATIENCE:g} s")
         self._loop.at(time.monotonic() + _PATIENCE, late)
 
     def _let_be_silent(self, host: Host) -> None:
         if host.connection is not None:
             # As long as its store is full, Ray lets no other thread of a host run.
-            is_keeping = any(keeper is host for keeper, _ in self._keeping)
+            is_keeping = any(keeper is host for keeper, *_ in self._keeping.values())
             host.connection.may_be_silent = is_keeping
 
-    def _kept(
-        self, host: Host, given: GivenCall, end: KeptEnd, found_by: Any, why: str
-    ) -> None:
-        self._keeping.discard((host, given.number))
+    def _kept(self, number: bytes, found_by: Any, why: str) -> None:
+        if number not in self._keeping:
+            # It was too late, and comes at once.
+            return
+        host, given, end = self._keeping.pop(number)
         self._let_be_silent(host)
+        task_id = given.attempt.task_id
         if given.is_over:
             return
         if why:
             _log.warning(
                 "taskorch: %s cannot keep the result of task %s, which comes here: %s",
                 self._engine.name,
-                visible(given.attempt.task_id),
+                visible(task_id),
                 visible(why),
             )
-            host.send(_wire.TAKE, given.number)
+            host.send(_wire.TAKE, number)
             return
-        host.send(_wire.FORGET, given.number)
-        reference = Reference(given.number, given.attempt.task_id, found_by)
-        self._there[given.number] = reference
+        host.send(_wire.FORGET, number)
+        reference = self._there[number] = Reference(number, task_id, found_by)
         value = RemoteValue(reference, end, str(host), self.fetch)
-        self._ended(host, given.number, value)
+        self._ended(host, number, value)
 
     def close(self) -> None:
         """The orchestrator has ended: give up all that there is, whoever has it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from taskorch.errors import AttemptInterrupted
+from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._engine import Engine
 from taskorch.executors._hosts._given import GivenCall, text_of
 from taskorch.executors._programs._loop import Loop
@@ -69,6 +69,12 @@ class Singles:
             if given.is_asked:
                 done(None, AttemptInterrupted("stopped before it began"))
                 return
+            if given.sent:
+                msg = (
+                    "it needs a large result, and no host has what it asks for besides"
+                )
+                hint = "let per_host= have that, or take the value from get()"
+                raise InvalidTaskError(msg, hint=hint)  # noqa: TRY301 - as all that fails
             given.single = self._engine.run_one(given.call, given.needs, done)
         except BaseException as error:  # noqa: BLE001 - it is told
             if self._remove(given):
