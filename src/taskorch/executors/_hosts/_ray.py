@@ -123,11 +123,15 @@ class RayEngine(Engine):
 
     def _watch(self, head: str) -> None:
         """Leave a cluster whose head has gone, before Ray ends this process."""
-        patience = float(os.environ.get(_GRACE) or 60) * 2 / 3
+        # To leave takes some seconds.
+        patience = float(os.environ.get(_GRACE) or 60) / 2
         since: float | None = None
         while not self._is_closed.wait(_LOOK) and self._ray.is_initialized():
             if _answers(head):
                 since = None
+                if not self._has_its_node():
+                    _log.error("taskorch: the node of Ray that this process is on died")
+                    self._leave()
                 continue
             now = time.monotonic()
             if since is None:
@@ -135,12 +139,20 @@ class RayEngine(Engine):
                 what = (
                     f"after {patience:.0f} s of that this process leaves the cluster"
                     if self._is_ours
-                    else f"Ray ends this process after {patience * 1.5:.0f} s of that"
+                    else f"Ray ends this process after {patience * 2:.0f} s of that"
                 )
                 _log.warning("taskorch: %s; %s", _gone(head), what)
             if self._is_ours and now - since > patience:
                 _log.error("taskorch: %s: the cluster is left", _gone(head))
                 self._leave()
+
+    def _has_its_node(self) -> bool:
+        """Whether the node is alive that this process asks for all others."""
+        try:
+            ours = self._ray.get_runtime_context().get_node_id()
+            return any(node["NodeID"] == ours for node in self._nodes())
+        except Exception:  # noqa: BLE001 - it has been left, or its head has gone now
+            return True
 
     def _leave(self) -> None:
         with self._lock:
@@ -244,7 +256,9 @@ class RayEngine(Engine):
         # It has ended itself by then, but for one that stands still.
         is_there = handle is not None and self._ray.is_initialized()
         if is_there and not self._is_headless():
-            self._ray.kill(handle, no_restart=True)
+            # Of a cluster that was left meanwhile there is nothing to kill.
+            with suppress(self._ray.exceptions.RayError, ValueError):
+                self._ray.kill(handle, no_restart=True)
 
     def run_one(
         self,
