@@ -61,8 +61,11 @@ def dask_made() -> Iterator[Make]:
 def ray_made() -> Iterator[Make]:
     library = pytest.importorskip("ray")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    # Not one that happens to run here already.
-    library.init("local", num_cpus=2, include_dashboard=False, **quiet)
+    # Its processes would give way to all others, and not come on a busy machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    there = {"num_cpus": 2, "num_gpus": 2, "include_dashboard": False}
+    # Whatever else runs on this machine.
+    library.init("local", **there, **quiet)
     try:
         yield lambda **options: ray(**{"per_host": {"cpu": 1}, **options})
     finally:
@@ -70,8 +73,7 @@ def ray_made() -> Iterator[Make]:
 
 
 ENGINES = {"dask": dask_made, "ray": ray_made}
-#: Where hosts are killed: Ray takes up to minutes to start actors in their places.
-BY_DASK = pytest.mark.parametrize("make", ["dask"], indirect=True, scope="session")
+BY_RAY = pytest.mark.parametrize("make", ["ray"], indirect=True, scope="session")
 
 
 @pytest.fixture(
@@ -151,7 +153,6 @@ def test_a_loop_in_c_is_ended_and_its_slot_is_free(make: Make, tmp_path: Path) -
         assert not is_alive(worker)
 
 
-@BY_DASK
 @pytest.mark.slow
 def test_what_a_killed_host_had_is_made_again_elsewhere(
     make: Make, tmp_path: Path
@@ -181,7 +182,6 @@ def test_what_a_killed_host_had_is_made_again_elsewhere(
         assert 5 <= begun <= sum(attempts)
 
 
-@BY_DASK
 @pytest.mark.slow
 def test_a_host_that_stands_still_is_lost_after_its_lease(
     make: Make, tmp_path: Path
@@ -198,6 +198,83 @@ def test_a_host_that_stands_still_is_lost_after_its_lease(
         finally:
             with suppress(ProcessLookupError):
                 os.kill(host, signal.SIGCONT)
+
+
+@pytest.mark.slow
+@BY_RAY
+def test_a_task_sees_the_gpus_that_its_host_was_given(make: Make) -> None:
+    pools = {"cpu": 2, "gpu": 4}
+    for per_host in ({"cpu": 1, "gpu": 1}, {"cpu": 1}):
+        # Where hosts have none, it is a task of Ray itself, which does not wait for
+        # the cores that they have.
+        executor = make(per_host=per_host)
+        with TaskOrchestrator(executors={"cluster": executor}, resources=pools) as orch:
+            assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
+            ask = on_it(os.getenv, "CUDA_VISIBLE_DEVICES", resources={"gpu": 1})
+            handles = orch.submit_tasks([ask] * 4)
+            assert {handle.result(PATIENCE) for handle in handles} <= {"0", "1"}
+            many = orch.submit_task(on_it(pow, 2, 3, resources={"gpu": 4}))
+            assert "no node of Ray has" in str(many.exception(PATIENCE))
+            assert "GPU=4" in str(orch.explain(many.task_id))
+
+
+@pytest.mark.slow
+@BY_RAY
+def test_what_hosts_have_reserved_is_free_after_them(make: Make) -> None:
+    for _ in range(2):
+        with TaskOrchestrator(executors={"cluster": make(hosts=(0, 2))}) as orch:
+            handles = orch.submit_tasks([on_it(pow, n, 2) for n in range(4)])
+            assert [handle.result(PATIENCE) for handle in handles] == [0, 1, 4, 9]
+    library = pytest.importorskip("ray")
+    eventually(lambda: library.available_resources().get("CPU") == 2)
+
+
+HEADLESS = """
+import os, signal, sys
+from contextlib import suppress
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from taskorch import Task, TaskOrchestrator
+from taskorch.executors import ray
+from tests.integration.on_engines import note
+from tests.integration.tools import eventually
+
+cluster = Cluster(
+    initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+)
+(head,) = cluster.head_node.all_processes["gcs_server"]
+executor = ray(cluster.address, per_host={"cpu": 1})
+folder = Path(sys.argv[1])
+with TaskOrchestrator(executors={"cluster": executor}) as orch:
+    running = orch.submit_task(Task.call(note, str(folder), executor="cluster"))
+    eventually(lambda: any(file.read_text() for file in folder.iterdir()))
+    os.kill(head.process.pid, signal.SIGKILL)
+    eventually(lambda: "does not answer" in orch.doctor()[0].detail)
+    (folder / "go").touch()
+    _, host = running.result(120)
+    # It is left before Ray ends this process, and then there is none.
+    eventually(lambda: "there is no Ray cluster" in orch.doctor()[0].detail)
+    with suppress(ProcessLookupError):
+        os.kill(host, signal.SIGKILL)
+    eventually(lambda: not any("(process" in c.detail for c in orch.doctor()))
+    error = orch.submit_task(Task.call(pow, 2, 3, executor="cluster")).exception(120)
+    print("there is no Ray cluster" in str(error))
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_lost_its_head_is_left(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "RAY_worker_niceness": "0",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
+    }
+    command = [sys.executable, "-c", HEADLESS, str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.split()[-1:] == ["True"], done.stderr
 
 
 SCRIPT = """

@@ -605,6 +605,8 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _engine_ended(self, host: Host, why: str) -> None:
         """The engine says that a host has ended."""
+        # What it has reserved is free at once.
+        self._jobs.put(partial(self._engine.end, host.handle))
         if host.is_over:
             return
         if host.connection is None:

@@ -30,10 +30,8 @@ _ONE: Final = 1_000_000
 _MB: Final = 2**20
 #: Seconds in which a node says what it is.
 _PATIENCE: Final = 20.0
-#: The methods of an actor that are done one after the other, beside all others.
-_IN_ORDER: Final = "in order"
-#: How many of the others, those for large results, are done at once.
-_AT_ONCE: Final = 4
+#: Methods of a host that run at the same time: `run`, and those for large results.
+_AT_ONCE: Final = 5
 #: Seconds in which an answer comes that is there.
 _SOON: Final = 1.0
 #: Seconds between two looks at whether the head of the cluster answers.
@@ -59,10 +57,6 @@ class RayHost:
     def bring(self, worker: tuple[int, int], data: bytes) -> None:
         """Answer a worker of the host, see `RunningHost.answer`."""
         self._host.answer(worker, data)
-
-    def end(self) -> None:
-        """End the actor: what it has reserved is free."""
-        import_module("ray").actor.exit_actor()
 
 
 class RayEngine(Engine):
@@ -138,11 +132,15 @@ class RayEngine(Engine):
 
     def _watch(self, head: str) -> None:
         """Leave a cluster whose head has gone, before Ray ends this process."""
-        patience = float(os.environ.get(_GRACE) or 60) * 2 / 3
+        # To leave takes some seconds.
+        patience = float(os.environ.get(_GRACE) or 60) / 2
         since: float | None = None
         while not self._is_closed.wait(_LOOK) and self._ray.is_initialized():
             if _answers(head):
                 since = None
+                if not self._has_its_node():
+                    _log.error("taskorch: the node of Ray that this process is on died")
+                    self._leave()
                 continue
             now = time.monotonic()
             if since is None:
@@ -150,12 +148,20 @@ class RayEngine(Engine):
                 what = (
                     f"after {patience:.0f} s of that this process leaves the cluster"
                     if self._is_ours
-                    else f"Ray ends this process after {patience * 1.5:.0f} s of that"
+                    else f"Ray ends this process after {patience * 2:.0f} s of that"
                 )
                 _log.warning("taskorch: %s; %s", _gone(head), what)
             if self._is_ours and now - since > patience:
                 _log.error("taskorch: %s: the cluster is left", _gone(head))
                 self._leave()
+
+    def _has_its_node(self) -> bool:
+        """Whether the node is alive that this process asks for all others."""
+        try:
+            ours = self._ray.get_runtime_context().get_node_id()
+            return any(node["NodeID"] == ours for node in self._nodes())
+        except Exception:  # noqa: BLE001 - it has been left, or its head has gone now
+            return True
 
     def _leave(self) -> None:
         with self._lock:
@@ -239,7 +245,7 @@ class RayEngine(Engine):
         if self._labels:
             request["label_selector"] = dict(self._labels)
         actor = (
-            self._ray.remote(concurrency_groups={_IN_ORDER: 1})(RayHost)
+            self._ray.remote(RayHost)
             .options(
                 max_restarts=0,
                 max_task_retries=0,
@@ -249,18 +255,18 @@ class RayEngine(Engine):
             )
             .remote()
         )
-        reference = actor.run.options(concurrency_group=_IN_ORDER).remote(arguments)
+        reference = actor.run.remote(arguments)
         future = reference.future()
         future.add_done_callback(lambda future: ended(_why(future)))
-        # Once it is no host any more, whoever still has a handle of it.
-        actor.end.options(concurrency_group=_IN_ORDER).remote()
         return actor
 
     def end(self, handle: Any) -> None:
         # It has ended itself by then, but for one that stands still.
         is_there = handle is not None and self._ray.is_initialized()
         if is_there and not self._is_headless():
-            self._ray.kill(handle, no_restart=True)
+            # Of a cluster that was left meanwhile there is nothing to kill.
+            with suppress(self._ray.exceptions.RayError, ValueError):
+                self._ray.kill(handle, no_restart=True)
 
     def keep(
         self, handle: Any, number: bytes, done: Callable[[Any, str], object]
