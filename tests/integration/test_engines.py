@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -293,6 +294,83 @@ def test_resources_are_those_of_a_host(dask_only: Any) -> None:
         # No host has it, and no worker of Dask.
         error = orch.submit_task(on_it(pow, 2, 3, resources={"gpu": 1})).exception(60)
         assert "no worker of Dask has gpu=1" in str(error)
+
+
+def test_a_cluster_grows_with_what_waits_and_shrinks_again() -> None:
+    with cluster_of_dask(0) as cluster:
+        executor = dask(cluster, hosts=(0, 2), idle=0.2)
+        with (
+            TaskOrchestrator(executors={"cluster": executor}) as orch,
+            TemporaryDirectory() as folder,
+        ):
+            tasks = [on_it(note, folder) for _ in range(4)]
+            handles = orch.submit_tasks(tasks)
+            # Each of the two has one of them, although the first came alone.
+            eventually(lambda: len([*Path(folder).iterdir()]) == 2)
+            assert "host" in orch.explain(handles[-1].task_id).place
+            Path(folder, "go").touch()
+            assert len({handle.result(PATIENCE)[1] for handle in handles}) == 2
+            eventually(lambda: not cluster.workers)
+            assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
+        assert not cluster.worker_spec
+
+
+@contextmanager
+def started(*command: str) -> Iterator[Any]:
+    """A program of Dask's, which is killed at the end."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], stdout=quiet, stderr=quiet
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [(0, None), (0, 0)])
+def test_without_its_scheduler_what_runs_ends_and_what_waits_begins_with_the_next(
+    tmp_path: Path, hosts: tuple[int, int | None]
+) -> None:
+    pytest.importorskip("distributed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    scheduler += ["--port", str(port), "--dashboard-address", "127.0.0.1:0"]
+    worker = ["distributed.cli.dask_worker", address, "--nthreads", "1"]
+    worker += ["--no-dashboard", "--local-directory", str(tmp_path / "dask")]
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    with ExitStack() as stack:
+        first = stack.enter_context(started(*scheduler))
+        stack.enter_context(started(*worker))
+        executor = dask(address, hosts=hosts)
+        orch = stack.enter_context(TaskOrchestrator(executors={"cluster": executor}))
+        running = orch.submit_task(on_it(note, str(notes)))
+        eventually(lambda: any(notes.iterdir()))
+        first.kill()
+        first.wait()
+        waiting = orch.submit_task(on_it(pow, 2, 3))
+        eventually(
+            lambda: (
+                f"there is no Dask scheduler at {address}"
+                in orch.explain(waiting.task_id).place
+            )
+        )
+        (gone, *_) = orch.doctor()
+        assert gone.status == "failed"
+        assert f"there is no Dask scheduler at {address}" in gone.detail
+        (notes / "go").touch()
+        if hosts != (0, 0):
+            # Its host goes on as long as its worker does.
+            assert running.result(PATIENCE)
+            assert orch.get_task_status(running.task_id).attempts == 1
+        stack.enter_context(started(*scheduler))
+        stack.enter_context(started(*worker))
+        assert waiting.result(PATIENCE) == 8
+        assert running.result(PATIENCE)
 
 
 def test_an_idle_host_is_given_back(dask_only: Any) -> None:

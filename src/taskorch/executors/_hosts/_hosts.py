@@ -38,6 +38,7 @@ from taskorch.executors._hosts._connection import (
     versions,
     welcome,
 )
+from taskorch.executors._hosts._engine import NoPlaceError
 from taskorch.executors._hosts._kept import ASKS, KeptEnd, RemoteValue, sending_by
 from taskorch.executors._owned import OwnedExecutor
 from taskorch.executors._processes import _wire
@@ -86,6 +87,7 @@ class GivenCall:
         "is_recalled",
         "needs",
         "number",
+        "since",
         "single",
         "variables",
     )
@@ -100,6 +102,7 @@ class GivenCall:
         #: Amounts that it holds on its host, in millionths.
         self.needs: Mapping[str, int] = needs
         self.host: Host | None = None
+        self.since: float = time.monotonic()
         #: What the engine finds it by, if it is a task of the engine itself.
         self.single: Any = None
         #: Whether it may be lost before it has begun, and is made again.
@@ -128,7 +131,7 @@ class Host:
         self.given: dict[bytes, GivenCall] = {}
         self.since: float = time.monotonic()
         self.is_over: bool = False
-        #: It was told to end.
+        #: It was told to end, or will: it gets nothing new.
         self.is_leaving: bool = False
 
     @property
@@ -197,6 +200,10 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._is_full_until = 0.0
         self._failures = 0
         self._short_since: float | None = None
+        #: Why the engine had no place, when it was last asked for one.
+        self._shortage = ""
+        #: When it is asked again for a single attempt, by the monotonic clock.
+        self._ask_again_at = 0.0
         #: The most of each amount that a host had; None before there was one.
         self._largest: dict[str, int] | None = None
         self._owner: int | None = None
@@ -344,7 +351,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 for host in hosts
             ]
             waiting, coming = len(self._waiting), len(self._hosts) - len(hosts)
-        if any(status == "failed" for status, _ in found) and not hosts:
+        if not self._is_open:
             return found
         found += [("ok", text) for text in texts]
         how = (
@@ -356,6 +363,21 @@ class Hosts(OwnedExecutor[GivenCall]):
             )
         )
         return [*found, ("ok", how)]
+
+    def where(self, begun: GivenCall) -> str:
+        """Where an attempt is, or what it waits for."""
+        name = self._engine.name
+        with self._lock:
+            host = begun.host
+            if host is not None:
+                ends = ", which gets nothing new, and ends soon" * host.is_leaving
+                return f"It is with {host}{ends}."
+            if begun in self._singles and begun.single is not None:
+                return f"It is a task of {name} itself."
+            is_coming = bool(self._starting or self._hosts)
+        if self._shortage:
+            return f"It waits for {name}: {self._shortage}."
+        return f"It waits for a host of {name}" + ", which comes." * is_coming
 
     def _check(self) -> None:
         if self._is_forked():
@@ -449,7 +471,14 @@ class Hosts(OwnedExecutor[GivenCall]):
             given.host = None
             if not host.given:
                 host.since = time.monotonic()
+                self._end_if_leaving(host)
         return given
+
+    def _end_if_leaving(self, host: Host) -> None:
+        """Under the lock: a host that gets nothing new ends when it has nothing."""
+        # What it keeps would go with it.
+        if host.is_leaving and not host.given and host not in self._keepers.values():
+            self._tell_to_leave(host)
 
     def _balance(self) -> None:
         """Under the lock: a host with nothing to do gets what another waits with."""
@@ -477,11 +506,16 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _order(self) -> None:
         """Under the lock: start one more host, if those who wait are more than come."""
         coming = [h.place.slots for h in self._hosts.values() if h.connection is None]
-        is_short = len(self._waiting) > sum(coming) + self._starting
+        is_short = len(self._waiting) + self._ahead() > sum(coming) + self._starting
         count = len(self._hosts) + self._starting
         if (is_short or count < self._least) and not self._is_full():
             self._starting += 1
             self._jobs.put(self._start_host)
+
+    def _ahead(self) -> int:
+        """Under the lock: how many calls hosts have that are more than their slots."""
+        hosts = self._hosts.values()
+        return sum(max(0, len(host.given) - host.place.slots) for host in hosts)
 
     # -- on the thread of the engine -----------------------------------------------
 
@@ -530,8 +564,9 @@ class Hosts(OwnedExecutor[GivenCall]):
                 handles = [h.handle for h in self._hosts.values()]
             place = self._engine.place(handles)
             if place is None:
-                self._no_place()
+                self._no_place("")
                 return
+            self._shortage = ""
             host = Host(next(_numbers).to_bytes(_wire.NUMBER), place)
             with self._lock:
                 self._hosts[host.number] = host
@@ -542,8 +577,10 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.handle = self._engine.start(
                 place,
                 self._arguments(host),
-                lambda why: self._loop.call(partial(self._engine_ended, host, why)),
+                partial(self._engine_ended, host),
             )
+        except NoPlaceError as error:
+            self._no_place(str(error))
         except BaseException as error:  # noqa: BLE001 - those who wait are told
             if host is not None:
                 host.is_over = True
@@ -556,8 +593,9 @@ class Hosts(OwnedExecutor[GivenCall]):
                 if not self._is_closed:
                     self._serve()
 
-    def _no_place(self) -> None:
+    def _no_place(self, why: str) -> None:
         with self._lock:
+            self._shortage = why or f"{self._engine.name} has no place for a host now"
             now = time.monotonic()
             self._is_full_until = now + _PAUSE
             if self._hosts or not self._waiting:
@@ -567,6 +605,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         if now - since > self._patience:
             seconds = f"{now - since:.0f} s"
             text = f"{self._engine.name} has had no place for a host in {seconds}"
+            text += f": {why}" if why else ""
             self._failed(text, None, at_once=True)
 
     def _arguments(self, host: Host) -> bytes:
@@ -603,17 +642,35 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _run_one(self, given: GivenCall) -> None:
         done = partial(self._one_ended, given)
+        if given.is_over:
+            return
         try:
             self._open()
             if given.is_asked:
                 done(None, AttemptInterrupted("stopped before it began"))
                 return
-            given.single = self._engine.run_one(given.call, given.needs, done)
+            given.single = self._place_one(given, done)
         except BaseException as error:  # noqa: BLE001 - it is told
+            now = time.monotonic()
+            if isinstance(error, NoPlaceError) and now - given.since < self._patience:
+                again = partial(self._jobs.put, partial(self._run_one, given))
+                self._loop.call(partial(self._loop.at, now + _PAUSE, again))
+                return
             with self._lock:
                 self._singles.discard(given)
                 given.is_over = True
             given.attempt.unstarted(self._trouble(given, _text(error), error))
+
+    def _place_one(self, given: GivenCall, done: Callable[..., object]) -> Any:
+        if time.monotonic() < self._ask_again_at:
+            # It was asked for another a moment ago, which may have taken seconds.
+            raise NoPlaceError(self._shortage)
+        try:
+            return self._engine.run_one(given.call, given.needs, done)
+        except NoPlaceError as error:
+            self._shortage = str(error)
+            self._ask_again_at = time.monotonic() + _PAUSE / 2
+            raise
 
     def _one_ended(
         self, given: GivenCall, value: Any, error: BaseException | None
@@ -629,7 +686,9 @@ class Hosts(OwnedExecutor[GivenCall]):
         given.attempt.end(value, error)
 
     def _cancel_one(self, given: GivenCall, *, force: bool) -> None:
-        if not given.is_over and given.single is not None:
+        if given.single is None:
+            self._one_ended(given, None, AttemptInterrupted("stopped before it began"))
+        elif not given.is_over:
             self._engine.cancel_one(given.single, force=force)
 
     # -- on the thread that hears hosts --------------------------------------------
@@ -681,8 +740,9 @@ class Hosts(OwnedExecutor[GivenCall]):
                 if is_idle and now - host.since >= self._idle and spare > 0:
                     spare -= 1
                     self._tell_to_leave(host)
-            if self._waiting and not self._is_closed:
+            if (self._waiting or self._ahead()) and not self._is_closed:
                 self._serve()
+                self._order()
             coming = [h for h in self._hosts.values() if h.connection is None]
             if (coming or self._singles) and not is_checked and self._is_open:
                 self._checked_at = now
@@ -884,14 +944,33 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     # -- the end of hosts ----------------------------------------------------------
 
-    def _engine_ended(self, host: Host, why: str) -> None:
-        """The engine says that a host has ended."""
+    def _engine_ended(self, host: Host, why: str, *, is_seen: bool = True) -> None:
+        """On any thread: the engine says that a host has ended."""
+        known = self._known_to_end if is_seen else self._unseen
+        self._loop.call(partial(known, host, why))
+
+    def _known_to_end(self, host: Host, why: str) -> None:
         if host.is_over:
             return
         if host.connection is None:
             self._lost(host, why)
         else:
             self._lost(host, f"{self._engine.name} says: {why}")
+
+    def _unseen(self, host: Host, why: str) -> None:
+        """The engine sees a host no more: what it has may end, until it ends itself."""
+        if host.is_over or host.is_leaving:
+            return
+        if host.connection is None:
+            # It will not come; and nobody has it to blame.
+            host.is_over = True
+            with self._lock:
+                self._hosts.pop(host.number, None)
+            return
+        _log.warning("taskorch: %s gets nothing new: %s", host, visible(why))
+        with self._lock:
+            host.is_leaving = True
+            self._end_if_leaving(host)
 
     def _lost(self, host: Host, why: str) -> None:
         """A host has gone, and all that it had."""
@@ -909,7 +988,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._failed(why, None)
         else:
             host.connection.close()
-            if not host.is_leaving:
+            if lost or not host.is_leaving:
                 _log.warning("taskorch: %s is lost: %s", host, visible(why))
                 self._jobs.put(partial(self._engine.abandon, host.handle))
         for number in kept:
@@ -1007,6 +1086,8 @@ def _text(error: BaseException) -> str:
     kind, message = said(error)
     if isinstance(error, TaskorchError):
         return error.message
+    if isinstance(error, NoPlaceError):
+        return message
     return f"{kind}: {message}".removesuffix(": ")
 
 
