@@ -133,7 +133,7 @@ def hold(folder: str) -> int:
     host = os.getppid()
     Path(folder, f"{host}-{os.getpid()}-{time.monotonic_ns()}").touch()
     while not (Path(folder, "go").exists() or Path(folder, f"go-{host}").exists()):
-        time.sleep(0.1)
+        time.sleep(0.3)
     return host
 
 
@@ -143,7 +143,7 @@ def on_killed_hosts(run: Run) -> Iterator[Row]:
     import dask as library  # pyright: ignore[reportMissingImports]
     from distributed import LocalCluster  # pyright: ignore[reportMissingImports]
 
-    kills, slots = run.size(50, quick=1), run.size(100, quick=4)
+    kills, slots = run.size(10, quick=1), run.size(100, quick=4)
     patient = {"distributed.deploy.lost-worker-timeout": "300s"}
     with (
         library.config.set(patient),

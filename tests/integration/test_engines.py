@@ -244,6 +244,42 @@ def test_another_version_on_a_node_is_refused_by_name(dask_only: Any) -> None:
             client.run(set_version, taskorch.__version__)
 
 
+def forget_host() -> None:
+    """As where taskorch is not installed: it cannot be imported."""
+    sys.modules["taskorch.executors._hosts._host"] = None  # type: ignore[assignment]
+
+
+def remember_host() -> None:
+    del sys.modules["taskorch.executors._hosts._host"]
+
+
+def test_a_node_without_taskorch_is_named_and_stays_alive(dask_only: Any) -> None:
+    with dask_only.get_client() as client:
+        (worker,) = client.run(os.getpid).values()
+        client.run(forget_host)
+        try:
+            with TaskOrchestrator(executors={"cluster": dask(client)}) as orch:
+                error = orch.submit_task(on_it(pow, 2, 3)).exception(PATIENCE)
+                assert "ModuleNotFoundError" in str(error)
+                assert "on the worker tcp://" in str(error)
+        finally:
+            client.run(remember_host)
+        # What it cannot import would have ended it, and all that it did for others.
+        assert list(client.run(os.getpid).values()) == [worker]
+
+
+def test_two_orchestrators_have_one_cluster(dask_only: Any) -> None:
+    one, other = (
+        TaskOrchestrator(executors={"cluster": dask(dask_only, idle=0.2)})
+        for _ in range(2)
+    )
+    with one, other:
+        host = one.submit_task(on_it(os.getppid)).result(PATIENCE)
+        # The only thread of the only worker is free once the first host was given back.
+        handles = [orch.submit_task(on_it(os.getppid)) for orch in (other, one, other)]
+        assert {handle.result(PATIENCE) for handle in handles} == {host}
+
+
 def test_an_address_of_nothing_is_said_to_be_one() -> None:
     pytest.importorskip("distributed")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -254,6 +290,10 @@ def test_an_address_of_nothing_is_said_to_be_one() -> None:
         (check,) = orch.doctor()
         assert check.status == "failed"
         assert address in check.detail
+    secret = f"tls://{address.partition('//')[2]}"
+    with TaskOrchestrator(executors={"cluster": dask(secret)}) as orch:
+        error = orch.submit_task(on_it(pow, 2, 3)).exception(PATIENCE)
+        assert "security=" in str(error)
     assert orch.doctor()[0].detail == "its hosts were ended with their orchestrator"
 
 

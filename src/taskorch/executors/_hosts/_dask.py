@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from functools import partial
@@ -48,6 +49,16 @@ class _Task:
         self.lost = lost
 
 
+class _WhenLoaded:
+    """What is unpickled as the result of a call."""
+
+    def __init__(self, fn: Callable[[bytes], Any], argument: bytes) -> None:
+        self._call = fn, (argument,)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._call
+
+
 class DaskEngine(Engine):
     """
     A cluster of Dask.
@@ -81,6 +92,8 @@ class DaskEngine(Engine):
         self._asked_for: set[Any] = set()
         #: Names of workers that have got a host, by their addresses.
         self._names: dict[str, Any] = {}
+        #: When that was, by the monotonic clock.
+        self._placed_at: dict[str, float] = {}
         #: Addresses of workers that are given back.
         self._leaving: set[str] = set()
         self._tasks: set[_Task] = set()
@@ -98,6 +111,11 @@ class DaskEngine(Engine):
         else:
             try:
                 self._connect(self._cluster, {"timeout": _PATIENCE, **self._options})
+            except TypeError as error:
+                # Of a tls:// address, without anything to speak TLS with.
+                msg = f"no client of Dask can be made: {said(error)[1]}"
+                hint = "dask('tls://…', security=distributed.Security(tls_ca_file=…))"
+                raise InvalidTaskError(msg, hint=hint) from error
             except (OSError, ValueError) as error:
                 msg = f"there is no Dask scheduler at {self._cluster}: {said(error)[1]}"
                 raise ConnectionError(msg) from error
@@ -180,16 +198,16 @@ class DaskEngine(Engine):
             used |= self._leaving
         workers = self._workers()
         running = self._client.processing()
-        for where, info in workers.items():
+        # One whose host failed is not tried again before others.
+        for where in sorted(workers, key=lambda at: self._placed_at.get(at, 0.0)):
+            info = workers[where]
             if where in used or info.get("status", "running") != "running":
                 continue
             # Those of other orchestrators keep their threads, too.
-            if (
-                sum(_HOST in str(key) for key in running.get(where, ()))
-                >= info["nthreads"]
-            ):
+            if _is_held(running.get(where, ()), info):
                 continue
             self._names[where] = info["name"]
+            self._placed_at[where] = time.monotonic()
             threads: int = info["nthreads"] * _ONE
             amounts = dict(self._per_host or {"cpu": threads})
             for name, much in info["resources"].items():
@@ -246,7 +264,9 @@ class DaskEngine(Engine):
 
     def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
         def over(future: Any) -> None:
-            if future.status in {"finished", "error"}:
+            if future.status == "error":
+                ended(f"{_why(future)}, on the worker {place.where}")
+            elif future.status == "finished":
                 ended(_why(future))
             else:
                 # A worker that has lost its scheduler lets what runs there end, for as
@@ -264,19 +284,21 @@ class DaskEngine(Engine):
         lost: Callable[[str], object],
     ) -> _Task:
         # Dask puts results in the place of strings that are equal to a key: bytes are
-        # none. The key is nobody else's.
-        kind = _HOST if fn is run_host else "taskorch-call-"
+        # none. The key is nobody else's. What a worker cannot import ends its whole
+        # process; so our module is imported by what the task does.
+        is_host = fn is run_host
+        kind = _HOST if is_host else "taskorch-call-"
         key = f"{kind}{os.getpid()}-{os.urandom(4).hex()}-{next(_numbers)}"
         future = self._client.submit(
-            fn,
-            argument,
+            pickle.loads,
+            pickle.dumps(_WhenLoaded(fn, argument)),
             key=key,
             pure=False,
             retries=0,
             workers=[where],
             allow_other_workers=False,
         )
-        task = _Task(future, where, lost, is_host=fn is run_host)
+        task = _Task(future, where, lost, is_host=is_host)
         with self._lock:
             self._tasks.add(task)
 
@@ -351,8 +373,13 @@ class DaskEngine(Engine):
             msg = f"no worker of Dask has {wanted}"
             hint = "start one with more, or let the task ask for less"
             raise InvalidTaskError(msg, hint=hint)
+        running = self._client.processing()
+        free = [at for at in fit if not _is_held(running.get(at, ()), fit[at])]
+        if not free:
+            msg = "hosts have all threads of the workers of Dask that it could be with"
+            raise NoPlaceError(msg)
         with self._lock:
-            load = dict.fromkeys(fit, 0.0)
+            load = dict.fromkeys(free, 0.0)
             for task in self._tasks:
                 if task.where in load:
                     load[task.where] += 1 / fit[task.where]["nthreads"]
@@ -389,6 +416,11 @@ class DaskEngine(Engine):
         if not workers:
             found.append(("degraded", "there is no worker"))
         return found
+
+
+def _is_held(keys: Iterable[Any], info: Mapping[str, Any]) -> bool:
+    """Whether hosts have all threads of a worker that runs tasks of these keys."""
+    return sum(_HOST in str(key) for key in keys) >= int(info["nthreads"])
 
 
 def _has(info: Mapping[str, Any], name: str, much: int) -> bool:

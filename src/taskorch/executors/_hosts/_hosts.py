@@ -732,12 +732,15 @@ class Hosts(OwnedExecutor[GivenCall]):
             there = [host for host in self._hosts.values() if host.is_there]
             spare = len(there) - self._least
             keepers = set(self._keepers.values())
+            # A single attempt may wait for what a host has reserved.
+            is_wanted = any(given.single is None for given in self._singles)
+            idle = min(self._idle, _PAUSE) if is_wanted else self._idle
             for host in self._hosts.values():
                 if host.connection is None and now - host.since > self._patience:
                     late.append(host)
                 # What it keeps would go with it.
                 is_idle = host.is_there and not host.given and host not in keepers
-                if is_idle and now - host.since >= self._idle and spare > 0:
+                if is_idle and now - host.since >= idle and spare > 0:
                     spare -= 1
                     self._tell_to_leave(host)
             if (self._waiting or self._ahead()) and not self._is_closed:
