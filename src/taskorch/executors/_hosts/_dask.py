@@ -98,8 +98,6 @@ class DaskEngine(Engine):
         self._leaving: set[str] = set()
         self._tasks: set[_Task] = set()
         self._lock = threading.Lock()
-        #: Held while a worker is given back.
-        self._giving = threading.Lock()
 
     def open(self) -> None:
         distributed = loaded_distributed()
@@ -238,24 +236,38 @@ class DaskEngine(Engine):
         """On any thread: end a worker that was asked for, if nobody uses it."""
         client, name = self._client, self._names[where]
         try:
-            with self._giving:
-                if name not in self._asked_for or client.status != "running":
-                    return
-                if client.processing([where]).get(where):
-                    return
-                end = time.monotonic() + _TRY
-                while time.monotonic() < end and self._has_ours(client, where):
-                    time.sleep(0.02)
-                # What it has in memory goes to others first; else it stays.
-                if where in client.retire_workers([where], close_workers=False):
-                    self._asked_for.discard(name)
-                    client.cluster.sync(client.cluster.scale_down, [name])
+            if client.processing([where]).get(where):
+                return
+            end = time.monotonic() + _TRY
+            while time.monotonic() < end and self._has_ours(client, where):
+                time.sleep(0.02)
+            # What it has in memory goes to others first; else it stays.
+            if where in client.retire_workers([where], close_workers=False):
+                self._scale_down([name])
         except Exception as error:  # noqa: BLE001 - the cluster ends it at the latest
-            text = "taskorch: worker %s of Dask could not be given back: %s"
-            _log.warning(text, where, ": ".join(said(error)))
+            if client.status == "running":
+                text = "taskorch: worker %s of Dask could not be given back: %s"
+                _log.warning(text, where, ": ".join(said(error)))
         finally:
             with self._lock:
                 self._leaving.discard(where)
+
+    def _give_back_all(self) -> None:
+        """At the end: the same, of those that have nothing of others."""
+        tasks = [self._client.has_what(), self._client.processing()]
+        unused = [
+            name
+            for where, name in self._names.items()
+            if name in self._asked_for
+            and all(_HOST in str(key) for of in tasks for key in of.get(where, ()))
+        ]
+        self._scale_down(unused)
+
+    def _scale_down(self, names: list[Any]) -> None:
+        """Tell the cluster that it is to end workers, which takes it seconds."""
+        self._asked_for.difference_update(names)
+        cluster = self._client.cluster
+        cluster.loop.add_callback(cluster.scale_down, names)
 
     @staticmethod
     def _has_ours(client: Any, where: str) -> bool:
@@ -393,8 +405,9 @@ class DaskEngine(Engine):
         if self._client is None:
             return
         if self._client.status == "running":
-            for where in list(self._names):
-                self._give_back(where)
+            if self._asked_for:
+                with suppress(Exception):
+                    self._give_back_all()
             self._client.unsubscribe_topic("all")
         if self._is_ours:
             self._client.close(timeout=2)
