@@ -58,8 +58,11 @@ def agent_of(url: str, token: str, folder: str) -> Iterator[None]:
     env = {**os.environ, "TASKORCH_TOKEN": token}
     env["PYTHONPATH"] = str(Path(__file__).parent)
     with subprocess.Popen(command, env=env) as agent:
-        yield
-        agent.terminate()
+        try:
+            yield
+        finally:
+            # Also after a failure: the `with` waits for its end.
+            agent.terminate()
 
 
 def by_agents() -> int:

@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,6 @@ def on_dask(run: Run) -> Iterator[Row]:
 
         executor = dask(cluster, per_host={"cpu": 1})
         yield from _rows(run, "Dask", executor, bare, Goal.no_less(3, aim=10))
-        yield _killed(run, dask(cluster, per_host={"cpu": 4}))
 
 
 @case("ray", needs=("ray",))
@@ -129,56 +129,160 @@ def on_ray(run: Run) -> Iterator[Row]:
         library.shutdown()
 
 
-def wait_for(folder: str, until: str) -> int:
-    """Say which host it is on, and wait for a file."""
-    Path(folder, f"{os.getpid()}-{time.monotonic_ns()}").write_text(str(os.getppid()))
-    while not Path(until).exists():
-        time.sleep(0.005)
-    return os.getppid()
+def hold(folder: str) -> int:
+    """Say which host has it, and wait until that host's, or all, may end."""
+    host = os.getppid()
+    Path(folder, f"{host}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    while not (Path(folder, "go").exists() or Path(folder, f"go-{host}").exists()):
+        time.sleep(0.3)
+    return host
 
 
-def _killed(run: Run, executor: Any) -> Row:
-    """SIGKILL of a host: what it had is begun elsewhere."""
-    seconds: list[float] = []
+@case("dask-killed", needs=("distributed",))
+def on_killed_hosts(run: Run) -> Iterator[Row]:
+    """SIGKILL of hosts with attempts under way, beside one whose workers are idle."""
+    import dask as library  # pyright: ignore[reportMissingImports]
+    from distributed import LocalCluster  # pyright: ignore[reportMissingImports]
+
+    kills, slots = run.size(10, quick=1), run.size(100, quick=4)
+    patient = {"distributed.deploy.lost-worker-timeout": "300s"}
     with (
-        TaskOrchestrator(executors={"cluster": executor}, concurrency=8) as orch,
-        tempfile.TemporaryDirectory() as folder,
+        library.config.set(patient),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        TaskOrchestrator(
+            executors={"cluster": dask(cluster, per_host={"cpu": slots})},
+            concurrency=2 * slots,
+        ) as orch,
     ):
-        for number in range(run.size(5, quick=1)):
-            begun = Path(folder, str(number))
-            begun.mkdir()
-            until = begun.with_suffix(".go")
-            # Then all workers of both hosts have started.
-            warm = [Task.call(time.sleep, 1, executor="cluster") for _ in range(8)]
-            for handle in orch.submit_tasks(warm):
-                handle.result()
-            tasks = [
-                Task.call(
-                    wait_for,
-                    str(begun),
-                    str(until),
-                    executor="cluster",
-                    retry=RetryPolicy(3, base=0),
-                )
-                for _ in range(4)
-            ]
-            handles = orch.submit_tasks(tasks)
-            while len(hosts := [f.read_text() for f in begun.iterdir()]) < 4:
-                time.sleep(0.005)
-            victim = max(set(hosts), key=hosts.count)
-            started = time.perf_counter()
-            os.kill(int(victim), signal.SIGKILL)
-            wanted = 4 + hosts.count(victim)
-            while len(list(begun.iterdir())) < wanted:
-                time.sleep(0.005)
-            seconds.append(time.perf_counter() - started)
-            until.touch()
-            for handle in handles:
-                handle.result()
-    return Row(
-        what="a host is killed: its attempts run elsewhere",
+        ended: Counter[str] = Counter()
+
+        def note_end(event: Any) -> None:
+            ended[event.task_id] += 1
+
+        orch.signals.task_completed.connect(note_end)
+        seconds, lost = [], 0
+        for _ in range(kills):
+            with tempfile.TemporaryDirectory() as folder:
+                found, missing = _kill_one(orch, slots, Path(folder))
+            seconds.append(found)
+            lost += missing
+    twice = sum(count - 1 for count in ended.values())
+    yield Row(
+        what=f"a host is killed: its {slots} attempts run elsewhere",
         ours=Samples.of(seconds, Unit.SECONDS),
         measured=None,
         goal=None,
-        note="from SIGKILL until all are begun, in workers that were idle",
+        note=f"from SIGKILL until all are begun, in idle workers of another host, "
+        f"{kills} times; {len(ended):,} tasks: lost {lost}, counted twice {twice}; "
+        f"the longest {max(seconds):.2f} s",
     )
+
+
+def _kill_one(orch: TaskOrchestrator, slots: int, folder: Path) -> tuple[float, int]:
+    """Seconds until what a killed host had is begun elsewhere; how much never ended."""
+    retry = RetryPolicy(3, base=0)
+    task = Task.call(hold, str(folder), executor="cluster", retry=retry)
+    handles = orch.submit_tasks([task] * (2 * slots))
+
+    def on_hosts() -> list[str]:
+        names = (path.name.partition("-") for path in folder.iterdir())
+        return [host for host, _, number in names if number and host != "go"]
+
+    while len(on_hosts()) < 2 * slots:
+        time.sleep(0.1)
+    victim, other = sorted(set(on_hosts()))
+    # The workers of the other become idle.
+    (folder / f"go-{other}").touch()
+    while sum(handle.done() for handle in handles) < slots:
+        time.sleep(0.1)
+    (folder / f"go-{other}").unlink()
+    begin = time.perf_counter()
+    os.kill(int(victim), signal.SIGKILL)
+    while len(on_hosts()) < 3 * slots:
+        time.sleep(0.002)
+    seconds = time.perf_counter() - begin
+    (folder / "go").touch()
+    return seconds, sum(handle.exception() is not None for handle in handles)
+
+
+#: Layers, tasks of each, and how many of the layer before each needs.
+_LAYERS, _WIDTH, _PARENTS = 20, 100, 3
+
+
+def nothing(*needed: None) -> None:
+    """Do nothing, once that is there which is needed."""
+    del needed
+
+
+def _layered(submit: Callable[[list[tuple[Any, ...]]], list[Any]]) -> list[Any]:
+    """The last layer; *submit* is given what each of a layer needs."""
+    latest: list[Any] = []
+    for _ in range(_LAYERS):
+        count = min(_PARENTS, len(latest))
+        latest = submit(
+            [
+                tuple(latest[(n + step) % _WIDTH] for step in range(count))
+                for n in range(_WIDTH)
+            ]
+        )
+    return latest
+
+
+@case("dask-layers", needs=("distributed",))
+def on_layers(run: Run) -> Iterator[Row]:
+    """A layered graph of no-ops through hosts, and through Dask alone."""
+    import dask as library  # pyright: ignore[reportMissingImports]
+    from distributed import (  # pyright: ignore[reportMissingImports]
+        Client,
+        LocalCluster,
+    )
+
+    with (
+        LocalCluster(
+            n_workers=_WORKERS, threads_per_worker=2, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+        TaskOrchestrator(
+            executors={"cluster": dask(cluster, per_host={"cpu": 1})},
+            concurrency=_AT_ONCE,
+        ) as orch,
+    ):
+
+        def ours(layer: list[tuple[Any, ...]]) -> list[Any]:
+            tasks = [Task.call(nothing, *needs, executor="cluster") for needs in layer]
+            return list(orch.submit_tasks(tasks))
+
+        def through() -> None:
+            for handle in _layered(ours):
+                handle.result()
+
+        def futures() -> None:
+            client.gather(
+                _layered(
+                    lambda layer: [
+                        client.submit(nothing, *needs, pure=False) for needs in layer
+                    ]
+                )
+            )
+
+        def delayed() -> None:
+            call = library.delayed(nothing, pure=False)
+            client.gather(
+                client.compute(_layered(lambda layer: [call(*n) for n in layer]))
+            )
+
+        contestants = {"taskorch": through, "futures": futures, "delayed": delayed}
+        rounds = interleave(contestants, rounds=min(run.pairs, 5), warmups=1)
+    count = _LAYERS * _WIDTH
+    for name in ("futures", "delayed"):
+        yield Row(
+            what=f"{_LAYERS} layers of {_WIDTH} no-ops, beside Dask's {name}",
+            ours=rounds.each("taskorch", count),
+            measured=rounds.speed("taskorch", name),
+            goal=Goal.no_less(3, aim=10),
+            note=f"time a task, each with the results of {_PARENTS} of the layer "
+            f"before; measured: ratio of speeds to Dask itself "
+            f"({rounds.each(name, count).write()} a task)",
+        )

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -320,6 +321,42 @@ def test_another_version_on_a_node_is_refused_by_name(dask_only: Any) -> None:
             client.run(set_version, taskorch.__version__)
 
 
+def forget_host() -> None:
+    """As where taskorch is not installed: it cannot be imported."""
+    sys.modules["taskorch.executors._hosts._host"] = None  # type: ignore[assignment]
+
+
+def remember_host() -> None:
+    del sys.modules["taskorch.executors._hosts._host"]
+
+
+def test_a_node_without_taskorch_is_named_and_stays_alive(dask_only: Any) -> None:
+    with dask_only.get_client() as client:
+        (worker,) = client.run(os.getpid).values()
+        client.run(forget_host)
+        try:
+            with TaskOrchestrator(executors={"cluster": dask(client)}) as orch:
+                error = orch.submit_task(on_it(pow, 2, 3)).exception(PATIENCE)
+                assert "ModuleNotFoundError" in str(error)
+                assert "on the worker tcp://" in str(error)
+        finally:
+            client.run(remember_host)
+        # What it cannot import would have ended it, and all that it did for others.
+        assert list(client.run(os.getpid).values()) == [worker]
+
+
+def test_two_orchestrators_have_one_cluster(dask_only: Any) -> None:
+    one, other = (
+        TaskOrchestrator(executors={"cluster": dask(dask_only, idle=0.2)})
+        for _ in range(2)
+    )
+    with one, other:
+        host = one.submit_task(on_it(os.getppid)).result(PATIENCE)
+        # The only thread of the only worker is free once the first host was given back.
+        handles = [orch.submit_task(on_it(os.getppid)) for orch in (other, one, other)]
+        assert {handle.result(PATIENCE) for handle in handles} == {host}
+
+
 def test_an_address_of_nothing_is_said_to_be_one() -> None:
     pytest.importorskip("distributed")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -330,6 +367,10 @@ def test_an_address_of_nothing_is_said_to_be_one() -> None:
         (check,) = orch.doctor()
         assert check.status == "failed"
         assert address in check.detail
+    secret = f"tls://{address.partition('//')[2]}"
+    with TaskOrchestrator(executors={"cluster": dask(secret)}) as orch:
+        error = orch.submit_task(on_it(pow, 2, 3)).exception(PATIENCE)
+        assert "security=" in str(error)
     assert orch.doctor()[0].detail == "its hosts were ended with their orchestrator"
 
 
@@ -370,6 +411,83 @@ def test_resources_are_those_of_a_host(dask_only: Any) -> None:
         # No host has it, and no worker of Dask.
         error = orch.submit_task(on_it(pow, 2, 3, resources={"gpu": 1})).exception(60)
         assert "no worker of Dask has gpu=1" in str(error)
+
+
+def test_a_cluster_grows_with_what_waits_and_shrinks_again() -> None:
+    with cluster_of_dask(0) as cluster:
+        executor = dask(cluster, hosts=(0, 2), idle=0.2)
+        with (
+            TaskOrchestrator(executors={"cluster": executor}) as orch,
+            TemporaryDirectory() as folder,
+        ):
+            tasks = [on_it(note, folder) for _ in range(4)]
+            handles = orch.submit_tasks(tasks)
+            # Each of the two has one of them, although the first came alone.
+            eventually(lambda: len([*Path(folder).iterdir()]) == 2)
+            assert "host" in orch.explain(handles[-1].task_id).place
+            Path(folder, "go").touch()
+            assert len({handle.result(PATIENCE)[1] for handle in handles}) == 2
+            eventually(lambda: not cluster.workers)
+            assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
+        eventually(lambda: not cluster.workers)
+
+
+@contextmanager
+def started(*command: str) -> Iterator[Any]:
+    """A program of Dask's, which is killed at the end."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], stdout=quiet, stderr=quiet
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [(0, None), (0, 0)])
+def test_without_its_scheduler_what_runs_ends_and_what_waits_begins_with_the_next(
+    tmp_path: Path, hosts: tuple[int, int | None]
+) -> None:
+    pytest.importorskip("distributed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    scheduler += ["--port", str(port), "--dashboard-address", "127.0.0.1:0"]
+    worker = ["distributed.cli.dask_worker", address, "--nthreads", "1"]
+    worker += ["--no-dashboard", "--local-directory", str(tmp_path / "dask")]
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    with ExitStack() as stack:
+        first = stack.enter_context(started(*scheduler))
+        stack.enter_context(started(*worker))
+        executor = dask(address, hosts=hosts)
+        orch = stack.enter_context(TaskOrchestrator(executors={"cluster": executor}))
+        running = orch.submit_task(on_it(note, str(notes)))
+        eventually(lambda: any(notes.iterdir()))
+        first.kill()
+        first.wait()
+        waiting = orch.submit_task(on_it(pow, 2, 3))
+        eventually(
+            lambda: (
+                f"there is no Dask scheduler at {address}"
+                in orch.explain(waiting.task_id).place
+            )
+        )
+        (gone, *_) = orch.doctor()
+        assert gone.status == "failed"
+        assert f"there is no Dask scheduler at {address}" in gone.detail
+        (notes / "go").touch()
+        if hosts != (0, 0):
+            # Its host goes on as long as its worker does.
+            assert running.result(PATIENCE)
+            assert orch.get_task_status(running.task_id).attempts == 1
+        stack.enter_context(started(*scheduler))
+        stack.enter_context(started(*worker))
+        assert waiting.result(PATIENCE) == 8
+        assert running.result(PATIENCE)
 
 
 def test_an_idle_host_is_given_back(dask_only: Any) -> None:

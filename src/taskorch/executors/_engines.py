@@ -115,8 +115,8 @@ def dask(
             of Dask if it is not said; other names are its resources.
         hosts: How many there are at the least, and at the most; None: one beside each
             worker of Dask. With a number, a cluster that can is asked for as many
-            workers. (0, 0): none, and each attempt is a task of Dask, which cannot be
-            stopped.
+            workers, and gets those back that have nothing to do. (0, 0): none, and each
+            attempt is a task of Dask, which cannot be stopped.
         idle: Seconds after which a host that has nothing to do is given back.
         lease: Seconds of silence after which a host is lost, and ends what it runs.
         patience: Seconds in which a host must come.

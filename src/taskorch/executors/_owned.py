@@ -38,6 +38,11 @@ class OwnedExecutor(AttemptExecutor[B]):
         """End all that it has begun, and wait *patience* seconds for that."""
         ...
 
+    def where(self, begun: B) -> str:
+        """A sentence: where an attempt is, or what it waits for; or "" for none."""
+        del begun
+        return ""
+
     def findings(self) -> Iterable[tuple[str, str]]:
         """
         What is to be said of it: pairs of `ok`, `degraded` or `failed`, and words.

@@ -173,6 +173,8 @@ class Explanation:
         stale: Why it is stale (see `TaskStatus.stale`), and what to call; or "".
         cache: Of a task with a `Cache`: whether it has the result of a like task, or
             why not, as in `miss: argument 'path' differs from that of job-3`; or "".
+        place: Of an attempt on a cluster: which host it is with, or what it waits for
+            there; or "".
     """
 
     task_id: str
@@ -194,6 +196,7 @@ class Explanation:
     where: str = ""
     stale: str = ""
     cache: str = ""
+    place: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -262,6 +265,8 @@ class Explanation:
             lines.append(f"{where} was chosen because: {self.routed}.")
         if self.granted:
             lines.append(self.granted)
+        if self.place:
+            lines.append(self.place)
         older = len(self.retries) - _SOME
         if older > 0:
             lines.append(f"It was tried again {older:,} times, and then:")

@@ -385,12 +385,23 @@ class Attempts:
 
     def holdable(self, row: TaskRow) -> bool:
         """Whether the running attempt of *row* can be stopped where it stands."""
-        work: Work | None = row.cargo
-        control = None if work is None or work._extra is None else work._extra.control
-        if control is None or control.attempt != row.attempt:
-            return False
-        executor = control.executor
+        control = _control_of(row)
+        executor = None if control is None else control.executor
         return executor is not None and executor.can_hold()
+
+    def place(self, row: TaskRow) -> str:
+        """Where the running attempt of *row* is, if its executor can say that."""
+        control = _control_of(row)
+        if control is None or not isinstance(control.executor, OwnedExecutor):
+            return ""
+        return control.executor.where(control.handle)
+
+
+def _control_of(row: TaskRow) -> Control | None:
+    """Under the lock: the control of the running attempt."""
+    work: Work | None = row.cargo
+    control = None if work is None or work._extra is None else work._extra.control
+    return control if control is not None and control.attempt == row.attempt else None
 
 
 def tidy(row: TaskRow, work: Work) -> None:

@@ -85,7 +85,9 @@ def explanation(
     cache = ""
     if is_cached(work):
         cache = runtime.memo.said.get(row.id, "")
-    return attrs.evolve(found, late=describe_late(work), where=where, cache=cache)
+    place = runtime.attempts.place(row)
+    late = describe_late(work)
+    return attrs.evolve(found, late=late, where=where, cache=cache, place=place)
 
 
 def why_stale(found: Explanation, cause: Cause, latest: str) -> str:

@@ -15,6 +15,13 @@ def test_what_has_completed_says_so_once():
     assert str(told) == "t is cancelled.\nIt has ended."
 
 
+def test_where_a_cluster_has_it_is_a_sentence_of_its_own():
+    told = Explanation(
+        "t", TaskState.RUNNING, (), place="It waits for Dask: no worker."
+    )
+    assert str(told) == "t is running.\nIt waits for Dask: no worker."
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n\t", "\v", "\x85", "\u2028"])
 def test_an_error_of_many_lines_is_one_in_a_sentence(end):
     error = f"ValueError: no table{end}<prices>"

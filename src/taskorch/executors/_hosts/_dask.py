@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
+import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from importlib import import_module
@@ -18,16 +21,21 @@ from urllib.parse import urlsplit
 from taskorch._visible import said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Engine, Place
+from taskorch.executors._hosts._engine import Ended, Engine, NoPlaceError, Place
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
 
+_log = logging.getLogger(__name__)
+
 #: In whole millionths.
 _ONE: Final = 1_000_000
 _PATIENCE: Final = 20.0
-#: Seconds for which the first worker is waited for.
-_FIRST: Final = 10.0
+_NO_WORKER: Final = "Dask has no worker"
+#: How keys of hosts begin.
+_HOST: Final = "taskorch-host-"
+#: Seconds that a try takes to find a scheduler again.
+_TRY: Final = 2.0
 _numbers = itertools.count(1)
 #: In a worker of Dask: the hosts that run there, by the keys of their tasks, and with
 #: what makes others of its threads do as the task could.
@@ -44,6 +52,16 @@ class _Task:
         self.is_host = is_host
         self.where = where
         self.lost = lost
+
+
+class _WhenLoaded:
+    """What is unpickled as the result of a call."""
+
+    def __init__(self, fn: Callable[[bytes], Any], argument: bytes) -> None:
+        self._call = fn, (argument,)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._call
 
 
 class DaskEngine(Engine):
@@ -71,6 +89,18 @@ class DaskEngine(Engine):
         self._most = most
         self._client: Any = None
         self._is_ours = False
+        #: Of the scheduler.
+        self._address = ""
+        #: When it was found that there is none any more; empty: there is one.
+        self._gone_since = ""
+        #: Names of workers that a cluster was asked for, and has.
+        self._asked_for: set[Any] = set()
+        #: Names of workers that have got a host, by their addresses.
+        self._names: dict[str, Any] = {}
+        #: When that was, by the monotonic clock.
+        self._placed_at: dict[str, float] = {}
+        #: Addresses of workers that are given back.
+        self._leaving: set[str] = set()
         self._tasks: set[_Task] = set()
         self._lock = threading.Lock()
 
@@ -82,14 +112,59 @@ class DaskEngine(Engine):
                 msg = "a client of Dask that is asynchronous cannot be asked from here"
                 raise InvalidTaskError(msg, hint="give the address of the scheduler")
         else:
-            options = {"timeout": _PATIENCE, "set_as_default": False, **self._options}
             try:
-                self._client = distributed.Client(self._cluster, **options)
+                self._connect(self._cluster, {"timeout": _PATIENCE, **self._options})
+            except TypeError as error:
+                # Of a tls:// address, without anything to speak TLS with.
+                msg = f"no client of Dask can be made: {said(error)[1]}"
+                hint = "dask('tls://…', security=distributed.Security(tls_ca_file=…))"
+                raise InvalidTaskError(msg, hint=hint) from error
             except (OSError, ValueError) as error:
                 msg = f"there is no Dask scheduler at {self._cluster}: {said(error)[1]}"
                 raise ConnectionError(msg) from error
-            self._is_ours = True
+        self._address = self._client.scheduler.address
         self._client.subscribe_topic("all", self._heard)
+
+    def _connect(self, where: Any, options: Mapping[str, Any]) -> None:
+        client = loaded_distributed().Client
+        self._client = client(where, **{"set_as_default": False, **options})
+        self._is_ours = True
+
+    def _connected(self) -> Any:
+        """
+        The client; a new one, if the scheduler was lost.
+
+        Dask's own finds it again only if that takes seconds, and forgets its topics.
+
+        Raises:
+            NoPlaceError: There is no scheduler.
+        """
+        old = self._client
+        if old.status == "running":
+            return old
+        where, options = self._cluster, {**self._options, "timeout": _TRY}
+        if isinstance(where, loaded_distributed().Client):
+            # Whoever has made it may have closed it.
+            options = {"timeout": _TRY, "security": where.security}
+            where = where.cluster or self._address
+        try:
+            self._connect(where, options)
+        except Exception as error:
+            if not self._gone_since:
+                self._gone_since = time.strftime("%H:%M:%S")
+                text = "taskorch: %s; what waits begins when it is there again"
+                _log.warning(text, self._no_scheduler())
+            raise NoPlaceError(self._no_scheduler()) from error
+        self._client.subscribe_topic("all", self._heard)
+        _log.warning("taskorch: Dask has a scheduler at %s again", self._address)
+        self._gone_since = ""
+        with suppress(Exception):
+            if old is not self._cluster:
+                old.close(timeout=_TRY)
+        return self._client
+
+    def _no_scheduler(self) -> str:
+        return f"there is no Dask scheduler at {self._address} since {self._gone_since}"
 
     def addresses(self) -> Sequence[str]:
         scheduler = urlsplit(self._client.scheduler.address).hostname or ""
@@ -101,7 +176,21 @@ class DaskEngine(Engine):
         return (str(utils.get_ip(scheduler)),)
 
     def _workers(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
+        """
+        All workers, by their addresses.
+
+        Raises:
+            NoPlaceError: There is no scheduler, or it does not answer.
+        """
+        client = self._connected()
+        ask = client.scheduler.identity
+        try:
+            # What the client remembers of it may be without the workers.
+            info = client.sync(ask, n_workers=-1, callback_timeout=_PATIENCE)
+        except OSError as error:
+            msg = f"the Dask scheduler at {self._address} does not answer"
+            raise NoPlaceError(msg) from error
+        found: dict[str, Any] = info["workers"]
         return found
 
     def place(self, taken: Sequence[Any]) -> Place | None:
@@ -109,31 +198,99 @@ class DaskEngine(Engine):
         with self._lock:
             # One that is lost to us may still be there.
             used |= {task.where for task in self._tasks if task.is_host}
+            used |= self._leaving
         workers = self._workers()
-        for where, info in workers.items():
+        running = self._client.processing()
+        # One whose host failed is not tried again before others.
+        for where in sorted(workers, key=lambda at: self._placed_at.get(at, 0.0)):
+            info = workers[where]
             if where in used or info.get("status", "running") != "running":
                 continue
+            # Those of other orchestrators keep their threads, too.
+            if _is_held(running.get(where, ()), info):
+                continue
+            self._names[where] = info["name"]
+            self._placed_at[where] = time.monotonic()
             threads: int = info["nthreads"] * _ONE
             amounts = dict(self._per_host or {"cpu": threads})
             for name, much in info["resources"].items():
                 amounts.setdefault(name.lower(), round(much * _ONE))
             slots = max(1, amounts.get("cpu", threads) // _ONE)
             return Place(slots, where, amounts)
-        self._scale(len(used) + 1, len(workers))
-        return None
+        self._scale(len(workers))
+        if workers:
+            msg = f"each of the {len(workers)} workers of Dask has a host"
+        else:
+            msg = _NO_WORKER
+            if self._client.cluster and self._most is None:
+                msg += "; hosts=(0, 4) asks its cluster for up to 4"
+        raise NoPlaceError(msg)
 
-    def _scale(self, wanted: int, there: int) -> None:
-        """Ask a cluster that can for one more worker, up to the number that is said."""
-        cluster = getattr(self._client, "cluster", None)
-        if self._most is not None and there < wanted <= self._most and cluster:
-            cluster.scale(wanted)
+    def _scale(self, there: int) -> None:
+        """Ask a cluster that can for one more worker than are there."""
+        cluster = self._client.cluster
+        if self._most is None or len(self._asked_for) >= self._most or not cluster:
+            return
+        specified = set(getattr(cluster, "worker_spec", ()))
+        # Some may be on their way.
+        if len(specified) <= there and (specified or there < self._most):
+            cluster.scale(there + 1)
+            self._asked_for |= set(getattr(cluster, "worker_spec", ())) - specified
 
-    def start(
-        self, place: Place, arguments: bytes, ended: Callable[[str], object]
-    ) -> Any:
-        return self._submit(
-            _run_host, arguments, place.where, lambda f: ended(_why(f)), ended
-        )
+    def _give_back(self, where: str) -> None:
+        """On any thread: end a worker that was asked for, if nobody uses it."""
+        client, name = self._client, self._names[where]
+        try:
+            if client.processing([where]).get(where):
+                return
+            end = time.monotonic() + _TRY
+            while time.monotonic() < end and self._has_ours(client, where):
+                time.sleep(0.02)
+            # What it has in memory goes to others first; else it stays.
+            if where in client.retire_workers([where], close_workers=False):
+                self._scale_down([name])
+        except Exception as error:  # noqa: BLE001 - the cluster ends it at the latest
+            if client.status == "running":
+                text = "taskorch: worker %s of Dask could not be given back: %s"
+                _log.warning(text, where, ": ".join(said(error)))
+        finally:
+            with self._lock:
+                self._leaving.discard(where)
+
+    def _give_back_all(self) -> None:
+        """At the end: the same, of those that have nothing of others."""
+        tasks = [self._client.has_what(), self._client.processing()]
+        unused = [
+            name
+            for where, name in self._names.items()
+            if name in self._asked_for
+            and all(_HOST in str(key) for of in tasks for key in of.get(where, ()))
+        ]
+        self._scale_down(unused)
+
+    def _scale_down(self, names: list[Any]) -> None:
+        """Tell the cluster that it is to end workers, which takes it seconds."""
+        self._asked_for.difference_update(names)
+        cluster = self._client.cluster
+        cluster.loop.add_callback(cluster.scale_down, names)
+
+    @staticmethod
+    def _has_ours(client: Any, where: str) -> bool:
+        """Whether a worker has results of ours, which were released a moment ago."""
+        return any(_HOST in str(key) for key in client.has_what([where]).get(where, ()))
+
+    def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
+        def over(future: Any) -> None:
+            if future.status == "error":
+                ended(f"{_why(future)}, on the worker {place.where}")
+            elif future.status == "finished":
+                ended(_why(future))
+            else:
+                # A worker that has lost its scheduler lets what runs there end, for as
+                # long as 30 s.
+                ended("its scheduler was lost, and its worker ends", is_seen=False)
+
+        return self._submit(_run_host, arguments, place.where, over, ended)
 
     def _submit(
         self,
@@ -144,25 +301,35 @@ class DaskEngine(Engine):
         lost: Callable[[str], object],
     ) -> _Task:
         # Dask puts results in the place of strings that are equal to a key: bytes are
-        # none. The key is nobody else's.
-        key = _new_key()
+        # none. The key is nobody else's. What a worker cannot import ends its whole
+        # process; so our module is imported by what the task does.
+        is_host = fn is _run_host
+        key = _new_key(_HOST if is_host else "taskorch-call-")
         future = self._client.submit(
-            fn,
-            argument,
+            pickle.loads,
+            pickle.dumps(_WhenLoaded(fn, argument)),
             key=key,
             pure=False,
             retries=0,
             workers=[where],
             allow_other_workers=False,
         )
-        task = _Task(future, where, lost, is_host=fn is _run_host)
+        task = _Task(future, where, lost, is_host=is_host)
         with self._lock:
             self._tasks.add(task)
 
         def forget(future: Any) -> None:
+            is_given_back = task.is_host and self._names[where] in self._asked_for
             with self._lock:
                 self._tasks.discard(task)
+                if is_given_back:
+                    self._leaving.add(where)
             done(future)
+            if task.is_host and self._client.status == "running":
+                # Else its result would keep its worker.
+                future.release()
+            if is_given_back:
+                self._give_back(where)
 
         future.add_done_callback(forget)
         return task
@@ -176,8 +343,9 @@ class DaskEngine(Engine):
 
     def check(self) -> None:
         # One that has gone before it was known that something is pinned to it.
-        workers = self._workers()
-        self._gone(lambda where: where not in workers)
+        with suppress(NoPlaceError):
+            workers = self._workers()
+            self._gone(lambda where: where not in workers)
 
     def _gone(self, is_it: Callable[[str], bool]) -> None:
         with self._lock:
@@ -187,7 +355,7 @@ class DaskEngine(Engine):
             task.lost(f"its worker {task.where} has gone")
 
     def end(self, handle: Any) -> None:
-        if handle is not None and self._client.status == "running":
+        if handle is not None and handle.future.client.status == "running":
             handle.future.cancel()
 
     def abandon(self, handle: Any) -> None:
@@ -196,7 +364,7 @@ class DaskEngine(Engine):
     def keep(
         self, handle: Any, number: bytes, done: Callable[[Any, str], object]
     ) -> None:
-        key = _new_key()
+        key = _new_key("taskorch-value-")
 
         async def ask() -> None:
             # By a variable its owner changes, and at no time there is none.
@@ -255,28 +423,26 @@ class DaskEngine(Engine):
 
     def _where(self, needs: Mapping[str, int]) -> str:
         """The worker that has the least to do, of those that have what is needed."""
-        end = time.monotonic() + _FIRST
-        while True:
-            workers = self._workers()
-            fit = {
-                where: info
-                for where, info in workers.items()
-                if all(_has(info, name, much) for name, much in needs.items())
-            }
-            if fit:
-                break
-            if workers or time.monotonic() > end:
-                wanted = ", ".join(f"{k}={v / _ONE:g}" for k, v in needs.items())
-                msg = (
-                    f"no worker of Dask has {wanted}"
-                    if workers
-                    else "Dask has no worker"
-                )
-                hint = "start one with more, or let the task ask for less"
-                raise InvalidTaskError(msg, hint=hint)
-            time.sleep(0.1)
+        workers = self._workers()
+        if not workers:
+            raise NoPlaceError(_NO_WORKER)
+        fit = {
+            where: info
+            for where, info in workers.items()
+            if all(_has(info, name, much) for name, much in needs.items())
+        }
+        if not fit:
+            wanted = ", ".join(f"{k}={v / _ONE:g}" for k, v in needs.items())
+            msg = f"no worker of Dask has {wanted}"
+            hint = "start one with more, or let the task ask for less"
+            raise InvalidTaskError(msg, hint=hint)
+        running = self._client.processing()
+        free = [at for at in fit if not _is_held(running.get(at, ()), fit[at])]
+        if not free:
+            msg = "hosts have all threads of the workers of Dask that it could be with"
+            raise NoPlaceError(msg)
         with self._lock:
-            load = dict.fromkeys(fit, 0.0)
+            load = dict.fromkeys(free, 0.0)
             for task in self._tasks:
                 if task.where in load:
                     load[task.where] += 1 / fit[task.where]["nthreads"]
@@ -290,6 +456,9 @@ class DaskEngine(Engine):
         if self._client is None:
             return
         if self._client.status == "running":
+            if self._asked_for:
+                with suppress(Exception):
+                    self._give_back_all()
             self._client.unsubscribe_topic("all")
         if self._is_ours:
             self._client.close(timeout=2)
@@ -297,10 +466,13 @@ class DaskEngine(Engine):
     def findings(self) -> Sequence[tuple[str, str]]:
         ours = versions()
         dask = loaded_distributed()
-        where = self._client.scheduler.address
-        said_of = f"Dask {dask.__version__} at {where}, Python {ours['python']}"
+        said_of = f"Dask {dask.__version__} at {self._address}, Python {ours['python']}"
         found = [("ok", said_of)]
-        workers = self._workers()
+        try:
+            workers = self._workers()
+        except NoPlaceError as error:
+            text = f"{error}; start one there, and workers, and what waits begins"
+            return [("failed", text)]
         answers = self._client.run(versions, on_error="return")
         for address, info in workers.items():
             text = f"worker {address}: {info['nthreads']} threads"
@@ -308,6 +480,11 @@ class DaskEngine(Engine):
         if not workers:
             found.append(("degraded", "there is no worker"))
         return found
+
+
+def _is_held(keys: Iterable[Any], info: Mapping[str, Any]) -> bool:
+    """Whether hosts have all threads of a worker that runs tasks of these keys."""
+    return sum(_HOST in str(key) for key in keys) >= int(info["nthreads"])
 
 
 def _has(info: Mapping[str, Any], name: str, much: int) -> bool:
@@ -322,8 +499,8 @@ def _has(info: Mapping[str, Any], name: str, much: int) -> bool:
     return bool(amounts.get(name.lower(), 0) * _ONE >= much)
 
 
-def _new_key() -> str:
-    return f"taskorch-{os.getpid()}-{os.urandom(4).hex()}-{next(_numbers)}"
+def _new_key(kind: str) -> str:
+    return f"{kind}{os.getpid()}-{os.urandom(4).hex()}-{next(_numbers)}"
 
 
 def _loss(reference: Any, error: BaseException) -> str:

@@ -21,6 +21,18 @@ class Place:
     amounts: Mapping[str, int] = {}
 
 
+class NoPlaceError(Exception):
+    """An engine can place nothing now, for the reason said; later it may."""
+
+
+class Ended(Protocol):
+    """Who is told of the end of a host."""
+
+    def __call__(self, why: str, *, is_seen: bool = True) -> object:
+        """Not *is_seen*: it ends soon, if it has not; the engine cannot see it."""
+        ...
+
+
 class Engine(Protocol):
     """
     An engine, on one thread; what raises has done nothing.
@@ -43,13 +55,16 @@ class Engine(Protocol):
 
     @abstractmethod
     def place(self, taken: Sequence[Any]) -> Place | None:
-        """A place for one more host, besides handles *taken*; None: none is free."""
+        """
+        A place for one more host, besides handles *taken*; None: none is free.
+
+        Raises:
+            NoPlaceError: None is free, and why.
+        """
         ...
 
     @abstractmethod
-    def start(
-        self, place: Place, arguments: bytes, ended: Callable[[str], object]
-    ) -> Any:
+    def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
         """Start a host; *ended* is told why it ended, on any thread."""
         ...
 
@@ -116,6 +131,9 @@ class Engine(Protocol):
 
         *done* is told, on any thread, what came of it; a `BrokenExecutor` says that it
         was lost.
+
+        Raises:
+            NoPlaceError: It cannot be run now.
         """
         ...
 

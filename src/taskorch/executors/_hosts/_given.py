@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._visible import said, visible
 from taskorch.errors import TaskFailedError, TaskorchError
+from taskorch.executors._hosts._engine import NoPlaceError
 from taskorch.executors._processes import _wire
 from taskorch.protocols import Attempt
 
@@ -38,6 +39,7 @@ class GivenCall:
         "needs",
         "number",
         "sent",
+        "since",
         "single",
         "variables",
     )
@@ -60,6 +62,7 @@ class GivenCall:
         #: Amounts that it holds on its host, in millionths.
         self.needs: Mapping[str, int] = _needs(attempt)
         self.host: Host | None = None
+        self.since: float = time.monotonic()
         #: What the engine finds it by, if it is a task of the engine itself.
         self.single: Any = None
         #: Whether it may be lost before it has begun, and is made again.
@@ -106,7 +109,7 @@ class Host:
         self.given: dict[bytes, GivenCall] = {}
         self.since: float = time.monotonic()
         self.is_over: bool = False
-        #: It was told to end.
+        #: It was told to end, or will: it gets nothing new.
         self.is_leaving: bool = False
 
     @property
@@ -168,6 +171,8 @@ def text_of(error: BaseException) -> str:
     kind, message = said(error)
     if isinstance(error, TaskorchError):
         return error.message
+    if isinstance(error, NoPlaceError):
+        return message
     return f"{kind}: {message}".removesuffix(": ")
 
 

@@ -21,6 +21,7 @@ from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import until_kill
 from taskorch.executors._hosts._connection import Connection, Stream
 from taskorch.executors._hosts._door import Door
+from taskorch.executors._hosts._engine import NoPlaceError
 from taskorch.executors._hosts._given import GivenCall, Host, fits, text_of
 from taskorch.executors._hosts._kept import KeptEnd, sending
 from taskorch.executors._hosts._references import References
@@ -99,6 +100,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._is_full_until = 0.0
         self._failures = 0
         self._short_since: float | None = None
+        #: Why the engine had no place, when it was last asked for one.
+        self._shortage = ""
         #: The most of each amount that a host had; None before there was one.
         self._largest: dict[str, int] | None = None
         self._owner: int | None = None
@@ -106,7 +109,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._loop = loop = Loop()
         ask = self._jobs.put
         self._door = Door(loop, self._hosts, self._joined, tls)
-        self._singles = Singles(engine, ask, loop, self._open)
+        self._singles = Singles(engine, ask, loop, self._open, patience)
         self._references = References(engine, ask, loop, self._ended)
         self._is_open = False
         self._is_finished = False
@@ -241,7 +244,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 for host in hosts
             ]
             waiting, coming = len(self._waiting), len(self._hosts) - len(hosts)
-        if any(status == "failed" for status, _ in found) and not hosts:
+        if not self._is_open:
             return found
         found += [("ok", text) for text in texts]
         how = (
@@ -255,6 +258,23 @@ class Hosts(OwnedExecutor[GivenCall]):
         if self._keeps_above is not None and self._is_durable():
             how += "; keep_mb does nothing here: the journal has all results"
         return [*found, ("ok", how)]
+
+    def where(self, begun: GivenCall) -> str:
+        """Where an attempt is, or what it waits for."""
+        name = self._engine.name
+        with self._lock:
+            host = begun.host
+            if host is not None:
+                ends = ", which gets nothing new, and ends soon" * host.is_leaving
+                return f"It is with {host}{ends}."
+            if begun.single is not None:
+                return f"It is a task of {name} itself."
+            is_coming = bool(self._starting or self._hosts)
+        is_single = begun in self._singles.calls()
+        shortage = self._singles.shortage if is_single else self._shortage
+        if shortage:
+            return f"It waits for {name}: {shortage}."
+        return f"It waits for a host of {name}" + ", which comes." * is_coming
 
     def _check(self) -> None:
         if self._is_forked():
@@ -332,6 +352,11 @@ class Hosts(OwnedExecutor[GivenCall]):
         """Under the lock: whether no host of ours will ever have what it asks for."""
         return self._largest is not None and not fits(given.needs, self._largest)
 
+    def _end_if_leaving(self, host: Host) -> None:
+        """Under the lock: a host that gets nothing new ends when it has nothing."""
+        if host.is_leaving and not host.given:
+            self._tell_to_leave(host)
+
     def _balance(self) -> None:
         """Under the lock: a host with nothing to do gets what another waits with."""
         hosts = [host for host in self._hosts.values() if host.is_there]
@@ -400,8 +425,9 @@ class Hosts(OwnedExecutor[GivenCall]):
                 handles = [h.handle for h in self._hosts.values()]
             place = self._engine.place(handles)
             if place is None:
-                self._no_place()
+                self._no_place("")
                 return
+            self._shortage = ""
             host = Host(next(_numbers).to_bytes(_wire.NUMBER), place)
             with self._lock:
                 self._hosts[host.number] = host
@@ -412,8 +438,10 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.handle = self._engine.start(
                 place,
                 self._arguments(host),
-                lambda why: self._loop.call(partial(self._engine_ended, host, why)),
+                partial(self._engine_ended, host),
             )
+        except NoPlaceError as error:
+            self._no_place(str(error))
         except BaseException as error:  # noqa: BLE001 - those who wait are told
             if host is not None:
                 host.is_over = True
@@ -426,8 +454,9 @@ class Hosts(OwnedExecutor[GivenCall]):
                 if not self._is_closed:
                     self._serve()
 
-    def _no_place(self) -> None:
+    def _no_place(self, why: str) -> None:
         with self._lock:
+            self._shortage = why or f"{self._engine.name} has no place for a host now"
             now = time.monotonic()
             # What a lost host had is free a moment later.
             self._is_full_until = now + _LOOK / 2
@@ -438,6 +467,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         if now - since > self._patience:
             seconds = f"{now - since:.0f} s"
             text = f"{self._engine.name} has had no place for a host in {seconds}"
+            text += f": {why}" if why else ""
             self._failed(text, None, at_once=True)
 
     def _arguments(self, host: Host) -> bytes:
@@ -559,6 +589,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             given = host.take(number)
             if given is None:
                 return
+            self._end_if_leaving(host)
             given.is_recalled = False
             given.is_over = given.is_asked
             if not given.is_over:
@@ -593,6 +624,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             given = host.take(number)
             if given is None:
                 return
+            self._end_if_leaving(host)
             given.is_over = True
             self._serve()
         given.call, given.sent, given.variables = b"", (), None
@@ -603,8 +635,12 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     # -- the end of hosts ----------------------------------------------------------
 
-    def _engine_ended(self, host: Host, why: str) -> None:
-        """The engine says that a host has ended."""
+    def _engine_ended(self, host: Host, why: str, *, is_seen: bool = True) -> None:
+        """On any thread: the engine says that a host has ended."""
+        known = self._known_to_end if is_seen else self._unseen
+        self._loop.call(partial(known, host, why))
+
+    def _known_to_end(self, host: Host, why: str) -> None:
         # What it has reserved is free at once.
         self._jobs.put(partial(self._engine.end, host.handle))
         if host.is_over:
@@ -613,6 +649,21 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._lost(host, why)
         else:
             self._lost(host, f"{self._engine.name} says: {why}")
+
+    def _unseen(self, host: Host, why: str) -> None:
+        """The engine sees a host no more: what it has may end, until it ends itself."""
+        if host.is_over or host.is_leaving:
+            return
+        if host.connection is None:
+            # It will not come; and nobody has it to blame.
+            host.is_over = True
+            with self._lock:
+                self._hosts.pop(host.number, None)
+            return
+        _log.warning("taskorch: %s gets nothing new: %s", host, visible(why))
+        with self._lock:
+            host.is_leaving = True
+            self._end_if_leaving(host)
 
     def _lost(self, host: Host, why: str) -> None:
         """A host has gone, and all that it had."""
@@ -629,7 +680,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._failed(why, None)
         else:
             host.connection.close()
-            if not host.is_leaving:
+            if lost or not host.is_leaving:
                 _log.warning("taskorch: %s is lost: %s", host, visible(why))
                 self._jobs.put(partial(self._engine.abandon, host.handle))
         for given in lost:

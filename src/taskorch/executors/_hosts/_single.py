@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
-from taskorch.executors._hosts._engine import Engine
+from taskorch.executors._hosts._engine import Engine, NoPlaceError
 from taskorch.executors._hosts._given import GivenCall, text_of
 from taskorch.executors._programs._loop import Loop
+
+#: Seconds after which an engine that had no place is asked again.
+_PAUSE: Final = 1.0
 
 
 class Singles:
@@ -24,6 +27,7 @@ class Singles:
         ask: Does something on the thread of the engine.
         loop: Which counts the time until one is ended by force.
         open_engine: Called before the engine is asked.
+        patience: Seconds in which the engine must have a place.
     """
 
     def __init__(
@@ -32,9 +36,14 @@ class Singles:
         ask: Callable[[Callable[[], object]], object],
         loop: Loop,
         open_engine: Callable[[], object],
+        patience: float,
     ) -> None:
         self._engine, self._ask, self._loop = engine, ask, loop
-        self._open = open_engine
+        self._open, self._patience = open_engine, patience
+        #: Why the engine had no place for one, when it was last asked.
+        self.shortage: str = ""
+        #: When it is asked again, by the monotonic clock.
+        self._ask_again_at = 0.0
         # Guards the calls.
         self._lock = threading.Lock()
         self._calls: set[GivenCall] = set()
@@ -64,6 +73,8 @@ class Singles:
 
     def _run(self, given: GivenCall) -> None:
         done = partial(self._ended, given)
+        if given.is_over:
+            return
         try:
             self._open()
             if given.is_asked:
@@ -75,11 +86,29 @@ class Singles:
                 )
                 hint = "let per_host= have that, or take the value from get()"
                 raise InvalidTaskError(msg, hint=hint)  # noqa: TRY301 - as all that fails
-            given.single = self._engine.run_one(given.call, given.needs, done)
+            given.single = self._place(given, done)
         except BaseException as error:  # noqa: BLE001 - it is told
+            now = time.monotonic()
+            if isinstance(error, NoPlaceError) and now - given.since < self._patience:
+                again = partial(self._ask, partial(self._run, given))
+                self._loop.call(partial(self._loop.at, now + _PAUSE, again))
+                return
             if self._remove(given):
                 name = self._engine.name
                 given.attempt.unstarted(given.trouble(name, text_of(error), error))
+
+    def _place(self, given: GivenCall, done: Callable[..., object]) -> Any:
+        if time.monotonic() < self._ask_again_at:
+            # It was asked for another a moment ago, which may have taken seconds.
+            raise NoPlaceError(self.shortage)
+        try:
+            found = self._engine.run_one(given.call, given.needs, done)
+        except NoPlaceError as error:
+            self.shortage = str(error)
+            self._ask_again_at = time.monotonic() + _PAUSE / 2
+            raise
+        self.shortage = ""
+        return found
 
     def _ended(self, given: GivenCall, value: Any, error: BaseException | None) -> None:
         if not self._remove(given):
@@ -97,7 +126,9 @@ class Singles:
         return not was_over
 
     def _cancel(self, given: GivenCall, *, force: bool) -> None:
-        if not given.is_over and given.single is not None:
+        if given.single is None:
+            self._ended(given, None, AttemptInterrupted("stopped before it began"))
+        elif not given.is_over:
             self._engine.cancel_one(given.single, force=force)
 
 
