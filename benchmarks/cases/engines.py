@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,9 @@ def hold(folder: str) -> int:
 @case("dask-killed", needs=("distributed",))
 def on_killed_hosts(run: Run) -> Iterator[Row]:
     """SIGKILL of hosts with attempts under way, beside one whose workers are idle."""
-    import dask as library  # pyright: ignore[reportMissingImports]
     from distributed import LocalCluster  # pyright: ignore[reportMissingImports]
 
+    library: Any = import_module("dask")
     kills, slots = run.size(10, quick=1), run.size(100, quick=4)
     patient = {"distributed.deploy.lost-worker-timeout": "300s"}
     with (
@@ -233,7 +234,6 @@ def _layered(submit: Callable[[list[tuple[Any, ...]]], list[Any]]) -> list[Any]:
 @case("dask-layers", needs=("distributed",))
 def on_layers(run: Run) -> Iterator[Row]:
     """A layered graph of no-ops through hosts, and through Dask alone."""
-    import dask as library  # pyright: ignore[reportMissingImports]
     from distributed import (  # pyright: ignore[reportMissingImports]
         Client,
         LocalCluster,
@@ -266,6 +266,8 @@ def on_layers(run: Run) -> Iterator[Row]:
                     ]
                 )
             )
+
+        library: Any = import_module("dask")
 
         def delayed() -> None:
             call = library.delayed(nothing, pure=False)

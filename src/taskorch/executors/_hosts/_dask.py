@@ -34,6 +34,8 @@ _PATIENCE: Final = 20.0
 _NO_WORKER: Final = "Dask has no worker"
 #: How keys of hosts begin.
 _HOST: Final = "taskorch-host-"
+#: Seconds in which a scheduler answers.
+_ANSWER: Final = 10.0
 #: Seconds that a try takes to find a scheduler again.
 _TRY: Final = 2.0
 _numbers = itertools.count(1)
@@ -182,16 +184,18 @@ class DaskEngine(Engine):
         Raises:
             NoPlaceError: There is no scheduler, or it does not answer.
         """
+        # What the client remembers of it may be without the workers.
+        found: dict[str, Any] = self._ask("identity", n_workers=-1)["workers"]
+        return found
+
+    def _ask(self, what: str, **options: Any) -> Any:
         client = self._connected()
-        ask = client.scheduler.identity
+        ask = getattr(client.scheduler, what)
         try:
-            # What the client remembers of it may be without the workers.
-            info = client.sync(ask, n_workers=-1, callback_timeout=_PATIENCE)
+            return client.sync(ask, callback_timeout=_ANSWER, **options)
         except OSError as error:
             msg = f"the Dask scheduler at {self._address} does not answer"
             raise NoPlaceError(msg) from error
-        found: dict[str, Any] = info["workers"]
-        return found
 
     def place(self, taken: Sequence[Any]) -> Place | None:
         used = {task.where for task in taken if task is not None}
@@ -200,7 +204,7 @@ class DaskEngine(Engine):
             used |= {task.where for task in self._tasks if task.is_host}
             used |= self._leaving
         workers = self._workers()
-        running = self._client.processing()
+        running = self._ask("processing", workers=None)
         # One whose host failed is not tried again before others.
         for where in sorted(workers, key=lambda at: self._placed_at.get(at, 0.0)):
             info = workers[where]
@@ -436,7 +440,7 @@ class DaskEngine(Engine):
             msg = f"no worker of Dask has {wanted}"
             hint = "start one with more, or let the task ask for less"
             raise InvalidTaskError(msg, hint=hint)
-        running = self._client.processing()
+        running = self._ask("processing", workers=None)
         free = [at for at in fit if not _is_held(running.get(at, ()), fit[at])]
         if not free:
             msg = "hosts have all threads of the workers of Dask that it could be with"
@@ -471,8 +475,8 @@ class DaskEngine(Engine):
         try:
             workers = self._workers()
         except NoPlaceError as error:
-            text = f"{error}; start one there, and workers, and what waits begins"
-            return [("failed", text)]
+            to_do = "; start one there, and workers, and what waits begins"
+            return [("failed", f"{error}{to_do if self._gone_since else ''}")]
         answers = self._client.run(versions, on_error="return")
         for address, info in workers.items():
             text = f"worker {address}: {info['nthreads']} threads"

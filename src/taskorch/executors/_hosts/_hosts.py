@@ -420,7 +420,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         try:
             self._open()
             with self._lock:
-                if self._is_closed:
+                # Others were ordered before it was known that there is no place.
+                if self._is_closed or time.monotonic() < self._is_full_until:
                     return
                 handles = [h.handle for h in self._hosts.values()]
             place = self._engine.place(handles)
