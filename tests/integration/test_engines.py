@@ -250,6 +250,8 @@ with TaskOrchestrator(executors={"cluster": executor}) as orch:
     running = orch.submit_task(Task.call(note, str(folder), executor="cluster"))
     eventually(lambda: any(file.read_text() for file in folder.iterdir()))
     os.kill(head.process.pid, signal.SIGKILL)
+    # Who asks it as it dies waits for ever.
+    head.process.wait()
     eventually(lambda: "does not answer" in orch.doctor()[0].detail)
     (folder / "go").touch()
     _, host = running.result(120)
