@@ -325,11 +325,11 @@ def test_another_version_on_a_node_is_refused_by_name(dask_only: Any) -> None:
 
 def forget_host() -> None:
     """As where taskorch is not installed: it cannot be imported."""
-    sys.modules["taskorch.executors._hosts._host"] = None  # type: ignore[assignment]
+    sys.modules["taskorch.executors._hosts._dask"] = None  # type: ignore[assignment]
 
 
 def remember_host() -> None:
-    del sys.modules["taskorch.executors._hosts._host"]
+    del sys.modules["taskorch.executors._hosts._dask"]
 
 
 def test_a_node_without_taskorch_is_named_and_stays_alive(dask_only: Any) -> None:
