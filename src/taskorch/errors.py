@@ -596,7 +596,7 @@ class ResultGoneError(TaskFailure):
     The task has completed, and its result cannot be had any more.
 
     It finished so long ago that its result has left memory; or the class of what the
-    journal kept is gone, or was changed.
+    journal kept is gone, or was changed; or the node of a cluster is gone that had it.
     """
 
     code = "result_gone"

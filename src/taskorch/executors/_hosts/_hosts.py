@@ -405,6 +405,8 @@ class Hosts(OwnedExecutor[GivenCall]):
                 job()
             except BaseException:  # noqa: BLE001 - the next is to be done
                 _log.exception("taskorch: what asks %s has failed", self._engine.name)
+            # It may hold a result of the last, while there is nothing to do.
+            del job
 
     def _open(self) -> None:
         """Connect to the engine, and listen for hosts."""
@@ -675,7 +677,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._hosts.pop(host.number, None)
             lost = list(host.given.values())
             for given in lost:
-                given.is_over, given.host = True, None
+                given.is_over, given.host, given.sent = True, None, ()
         if host.connection is None:
             if not self._is_closed:
                 self._failed(why, None)

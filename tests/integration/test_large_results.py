@@ -67,6 +67,7 @@ def read_everywhere(orch: TaskOrchestrator, large: Any, hosts: set[int]) -> None
     pytest.fail(f"only {seen} of {hosts} were given a call")
 
 
+@pytest.mark.slow
 def test_on_dask_a_large_result_goes_from_worker_to_worker(
     of_dask: Any, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_on_dask_it_is_released_with_its_last_holder(of_dask: Any) -> None:
     executors = {"cluster": dask(of_dask, keep_mb=1)}
     with TaskOrchestrator(executors=executors, keep_finished=0) as orch:
         large = orch.submit_task(on_it(give_back, 2_000_000))
+        assert orch.submit_task(on_it(measure, large)).result(PATIENCE)[0] == 2_000_000
         assert len(large.result(PATIENCE).get()) == 2_000_000
         assert len(results()) == 1
         other = orch.submit_task(on_it(give_back, 2_000_000)).result(PATIENCE)
