@@ -44,7 +44,8 @@ def ray(
 
     Args:
         address: Of the cluster, as for `ray.init`: `"auto"` is the one that runs here.
-            None: the one that this process is connected to, or else a new one.
+            None: the one that this process is connected to, or that `RAY_ADDRESS` says,
+            or else a new one.
         per_host: What each host reserves: `cpu` is its number of workers; `gpu`,
             `memory_mb` and other names are Ray's. None: the cores of the smallest node.
         hosts: How many there are at the least, and at the most; None: as many as there

@@ -107,7 +107,9 @@ class RayEngine(Engine):
         options: dict[str, Any] = {"logging_level": "ERROR", **self._options}
         address = self._address
         where = "this machine" if address == "auto" else address
-        if address is None:
+        if address is None and not os.environ.get("RAY_ADDRESS"):
+            # One of its own, whatever runs on this machine for others.
+            address = "local"
             options.setdefault("include_dashboard", False)
         if address is None or "://" not in address:
             options.setdefault("log_to_driver", False)
