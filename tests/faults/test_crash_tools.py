@@ -231,7 +231,7 @@ def test_it_works_in_a_test_module_of_a_user(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
 

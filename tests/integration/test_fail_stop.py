@@ -30,15 +30,15 @@ def test_a_fault_on_a_worker_fails_all_that_wait(method):
     first = orch.submit(lambda: 1)
     second = orch.submit(lambda: 2)
     orch.start()
-    first.result(timeout=10)
-    second.result(timeout=10)
+    first.result(timeout=60)
+    second.result(timeout=60)
     _break(orch, method)
 
     with pytest.raises(InternalError, match="planted"):
-        orch.submit(lambda: 3).result(timeout=10)
+        orch.submit(lambda: 3).result(timeout=60)
     with pytest.raises(InternalError, match="taskorch itself failed"):
         orch.submit(lambda: 4)
-    assert orch.wait(timeout=10)
+    assert orch.wait(timeout=60)
     health = orch.health()
     assert health.status == "failed"
     assert not health.ready
@@ -55,7 +55,7 @@ def test_a_fault_in_a_step_of_the_users_is_told_and_stops_all(caplog):
         with pytest.raises(InternalError, match="planted"):
             orch.submit_task(Task.call(int, id="x"))
         with pytest.raises(InternalError, match="planted"):
-            waits.result(timeout=10)
+            waits.result(timeout=60)
         assert orch.health().status == "failed"
     assert "planted" in caplog.text
 
@@ -67,10 +67,10 @@ async def _five():
 def test_a_fault_at_the_end_of_a_coroutine_is_told_to_those_who_wait():
     """A fault of ours on the loop's thread does not leave a waiter waiting."""
     with TaskOrchestrator() as orch:
-        assert orch.submit(_five).result(timeout=10) == 5
+        assert orch.submit(_five).result(timeout=60) == 5
         _break(orch, "complete")
         with pytest.raises(InternalError, match="planted"):
-            orch.submit(_five).result(timeout=10)
+            orch.submit(_five).result(timeout=60)
 
 
 # -- interrupts --------------------------------------------------------------------

@@ -849,7 +849,7 @@ def run_script(*args):
         [sys.executable, "-c", *args] if len(args) == 1 else [sys.executable, *args],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
 

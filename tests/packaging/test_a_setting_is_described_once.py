@@ -77,7 +77,7 @@ def test_a_setting_is_added_at_its_field_and_is_everywhere(tmp_path):
         env={**ours, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
     assert done.stdout.endswith("all of it\n"), done.stdout + done.stderr

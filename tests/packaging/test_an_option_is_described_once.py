@@ -155,7 +155,7 @@ def test_an_option_is_added_at_its_field_and_is_everywhere(tmp_path):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
     assert done.stdout.endswith("all of it\n"), done.stdout + done.stderr

@@ -17,7 +17,7 @@ def output_of(name: str, *arguments: object) -> list[str]:
         [sys.executable, "-W", "error", EXAMPLES / name, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -54,7 +54,7 @@ def test_durable_goes_on_after_a_kill(tmp_path):
             [*command, tmp_path / "runs.db", *options],
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=150,
             check=False,
         )
 
@@ -196,7 +196,7 @@ def test_own_policy_halves_the_wait_and_its_tests_pass():
         cwd=EXAMPLES.parent,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stdout

@@ -64,7 +64,7 @@ def run(code: str, **env: str) -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
