@@ -91,6 +91,8 @@ class DaskEngine(Engine):
         self._most = most
         self._client: Any = None
         self._is_ours = False
+        #: How keys of our hosts begin.
+        self._ours = f"{_HOST}{os.getpid()}-{os.urandom(4).hex()}-"
         #: Of the scheduler.
         self._address = ""
         #: When it was found that there is none any more; empty: there is one.
@@ -268,7 +270,7 @@ class DaskEngine(Engine):
             name
             for where, name in self._names.items()
             if name in self._asked_for
-            and all(_HOST in str(key) for of in tasks for key in of.get(where, ()))
+            and all(self._ours in str(key) for of in tasks for key in of.get(where, ()))
         ]
         self._scale_down(unused)
 
@@ -278,10 +280,10 @@ class DaskEngine(Engine):
         cluster = self._client.cluster
         cluster.loop.add_callback(cluster.scale_down, names)
 
-    @staticmethod
-    def _has_ours(client: Any, where: str) -> bool:
+    def _has_ours(self, client: Any, where: str) -> bool:
         """Whether a worker has results of ours, which were released a moment ago."""
-        return any(_HOST in str(key) for key in client.has_what([where]).get(where, ()))
+        keys = client.has_what([where]).get(where, ())
+        return any(self._ours in str(key) for key in keys)
 
     def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
         def over(future: Any) -> None:
@@ -308,7 +310,7 @@ class DaskEngine(Engine):
         # none. The key is nobody else's. What a worker cannot import ends its whole
         # process; so our module is imported by what the task does.
         is_host = fn is _run_host
-        key = _new_key(_HOST if is_host else "taskorch-call-")
+        key = _new_key(self._ours if is_host else "taskorch-call-")
         future = self._client.submit(
             pickle.loads,
             pickle.dumps(_WhenLoaded(fn, argument)),
@@ -504,7 +506,7 @@ def _has(info: Mapping[str, Any], name: str, much: int) -> bool:
 
 
 def _new_key(kind: str) -> str:
-    return f"{kind}{os.getpid()}-{os.urandom(4).hex()}-{next(_numbers)}"
+    return f"{kind}{os.urandom(6).hex()}-{next(_numbers)}"
 
 
 def _loss(reference: Any, error: BaseException) -> str:
