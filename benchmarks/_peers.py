@@ -45,7 +45,8 @@ def ray_remote(folder: str, count: int) -> Iterator[Mapping[str, float]]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray  # pyright: ignore[reportMissingImports]
 
-    ray.init(include_dashboard=False, log_to_driver=False)
+    # Not one that happens to run here already.
+    ray.init("local", include_dashboard=False, log_to_driver=False)
 
     @ray.remote
     def nothing() -> None:
