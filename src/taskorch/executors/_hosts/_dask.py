@@ -199,7 +199,7 @@ class DaskEngine(Engine):
             msg = f"the Dask scheduler at {self._address} does not answer"
             raise NoPlaceError(msg) from error
 
-    def place(self, taken: Sequence[Any]) -> Place | None:
+    def place(self, taken: Sequence[Any]) -> Place:
         used = {task.where for task in taken if task is not None}
         with self._lock:
             # One that is lost to us may still be there.

@@ -54,9 +54,9 @@ class Engine(Protocol):
         ...
 
     @abstractmethod
-    def place(self, taken: Sequence[Any]) -> Place | None:
+    def place(self, taken: Sequence[Any]) -> Place:
         """
-        A place for one more host, besides handles *taken*; None: none is free.
+        A place for one more host, besides handles *taken*.
 
         Raises:
             NoPlaceError: None is free, and why.

@@ -427,9 +427,6 @@ class Hosts(OwnedExecutor[GivenCall]):
                     return
                 handles = [h.handle for h in self._hosts.values()]
             place = self._engine.place(handles)
-            if place is None:
-                self._no_place("")
-                return
             self._shortage = ""
             host = Host(next(_numbers).to_bytes(_wire.NUMBER), place)
             with self._lock:
@@ -459,7 +456,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _no_place(self, why: str) -> None:
         with self._lock:
-            self._shortage = why or f"{self._engine.name} has no place for a host now"
+            self._shortage = why
             now = time.monotonic()
             # What a lost host had is free a moment later.
             self._is_full_until = now + _LOOK / 2
@@ -469,8 +466,8 @@ class Hosts(OwnedExecutor[GivenCall]):
             since = self._short_since = self._short_since or now
         if now - since > self._patience:
             seconds = f"{now - since:.0f} s"
-            text = f"{self._engine.name} has had no place for a host in {seconds}"
-            text += f": {why}" if why else ""
+            name = self._engine.name
+            text = f"{name} has had no place for a host in {seconds}: {why}"
             self._failed(text, None, at_once=True)
 
     def _arguments(self, host: Host) -> bytes:

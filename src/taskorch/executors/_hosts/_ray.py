@@ -18,7 +18,7 @@ from typing import Any, Final
 from taskorch._visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Engine, Place
+from taskorch.executors._hosts._engine import Engine, NoPlaceError, Place
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -200,52 +200,57 @@ class RayEngine(Engine):
         cores = [int(n["Resources"].get("CPU", 0)) for n in self._nodes()]
         return {"cpu": max(1, min(filter(None, cores), default=1)) * _ONE}
 
-    def place(self, taken: Sequence[Any]) -> Place | None:
+    def place(self, taken: Sequence[Any]) -> Place:
         try:
             if self._is_headless():
-                return None
-        except ConnectionError:
+                raise NoPlaceError(_gone(self._head))
+        except ConnectionError as error:
             if taken:
                 # They go on without it.
-                return None
+                raise NoPlaceError(str(error)) from error
             raise
         wanted = self._wanted()
-        request = _request(wanted)
+        request = _flat(_request(wanted))
         if not self._may_wait:
             self._refuse_if_too_large(request)
-            # What is available is known a moment later: ours are counted besides.
-            if len(taken) >= self._most(_flat(request)):
-                return None
             free = self._ray.available_resources()
-            if any(free.get(name, 0) < much for name, much in _flat(request).items()):
-                return None
+            # What is available is known a moment later: ours are counted besides.
+            if len(taken) >= self._most(request) or any(
+                free.get(name, 0) < much for name, much in request.items()
+            ):
+                msg = f"no node of Ray has {_text(request)} free"
+                raise NoPlaceError(msg)
         cpu = wanted.get("cpu", _ONE)
         return Place(max(1, cpu // _ONE), "", wanted)
 
+    def _labelled(self) -> list[dict[str, float]]:
+        """What there is on the nodes with our labels, as far as these are plain."""
+        plain = {k: v for k, v in (self._labels or {}).items() if v.isidentifier()}
+        nodes = [
+            (set(n.get("Labels", {}).items()), n["Resources"]) for n in self._nodes()
+        ]
+        return [has for labels, has in nodes if labels >= plain.items()]
+
     def _most(self, flat: Mapping[str, float]) -> int:
         """How many hosts there can be on all nodes that are there."""
-        nodes = [node["Resources"] for node in self._nodes()]
+        nodes = self._labelled()
         wanted = [(name, much) for name, much in flat.items() if much]
         return sum(min(int(n.get(k, 0) // much) for k, much in wanted) for n in nodes)
 
-    def _refuse_if_too_large(self, request: Mapping[str, Any]) -> None:
-        flat = _flat(request)
-        nodes = [node["Resources"] for node in self._nodes()]
+    def _refuse_if_too_large(self, flat: Mapping[str, float]) -> None:
+        nodes = self._labelled()
         if any(all(n.get(k, 0) >= much for k, much in flat.items()) for n in nodes):
             return
-        wanted = ", ".join(f"{name}={much:g}" for name, much in flat.items())
-        there = "; ".join(
-            ", ".join(f"{k}={v:g}" for k, v in n.items() if ":" not in k) for n in nodes
-        )
-        msg = f"no node of Ray has {wanted}: there is {there or 'none'}"
+        there = "; ".join(map(_text, nodes)) or "none"
+        labels = ", ".join(f"{k}={v}" for k, v in (self._labels or {}).items())
+        where = f" with the labels {labels}" if labels else ""
+        msg = f"no node of Ray{where} has {_text(flat)}: there is {there}"
         raise InvalidTaskError(msg, hint="let per_host= or the task ask for less")
 
     def start(
         self, place: Place, arguments: bytes, ended: Callable[[str], object]
     ) -> Any:
-        request = _request(place.amounts)
-        if self._labels:
-            request["label_selector"] = dict(self._labels)
+        request = _request(place.amounts) | self._selector()
         actor = (
             self._ray.remote(RayHost)
             .options(
@@ -261,6 +266,9 @@ class RayEngine(Engine):
         future = reference.future()
         future.add_done_callback(lambda future: ended(_why(future)))
         return actor
+
+    def _selector(self) -> dict[str, Any]:
+        return {"label_selector": dict(self._labels)} if self._labels else {}
 
     def end(self, handle: Any) -> None:
         # It has ended itself by then, but for one that stands still.
@@ -321,9 +329,9 @@ class RayEngine(Engine):
             # What else it asks for bounds it: hosts may have all cores.
             request["num_cpus"] = 0
         if not self._may_wait:
-            self._refuse_if_too_large(request)
+            self._refuse_if_too_large(_flat(request))
         task = self._ray.remote(run_single).options(
-            max_retries=0, retry_exceptions=False, **request
+            max_retries=0, retry_exceptions=False, **request, **self._selector()
         )
         reference = task.remote(call)
         reference.future().add_done_callback(partial(_one_done, done))
@@ -432,6 +440,10 @@ def _flat(request: Mapping[str, Any]) -> dict[str, float]:
         if name in request:
             found[theirs] = request[name]
     return found
+
+
+def _text(amounts: Mapping[str, float]) -> str:
+    return ", ".join(f"{k}={v:g}" for k, v in amounts.items() if ":" not in k)
 
 
 def _why(future: Any) -> str:
