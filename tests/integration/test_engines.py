@@ -64,7 +64,8 @@ def ray_made() -> Iterator[Make]:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     # Its processes would give way to all others, and not come on a busy machine.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    there = {"num_cpus": 2, "num_gpus": 2, "include_dashboard": False}
+    there: dict[str, Any] = {"num_cpus": 2, "num_gpus": 2, "include_dashboard": False}
+    there |= {"labels": {"zone": "a"}, "resources": {"license": 1}}
     # Whatever else runs on this machine.
     library.init("local", **there, **quiet)
     try:
@@ -217,6 +218,30 @@ def test_a_task_sees_the_gpus_that_its_host_was_given(make: Make) -> None:
             many = orch.submit_task(on_it(pow, 2, 3, resources={"gpu": 4}))
             assert "no node of Ray has" in str(many.exception(PATIENCE))
             assert "GPU=4" in str(orch.explain(many.task_id))
+
+
+@pytest.mark.slow
+@BY_RAY
+@pytest.mark.parametrize("hosts", [(0, None), (0, 0)])
+def test_nodes_are_chosen_by_labels_and_by_what_they_have(
+    make: Make, hosts: tuple[int, int | None]
+) -> None:
+    executors = {
+        "a": make(labels={"zone": "a"}, hosts=hosts),
+        "b": make(labels={"zone": "b"}, hosts=hosts),
+        "licensed": make(per_host={"cpu": 1, "license": 1}, hosts=hosts),
+    }
+    with TaskOrchestrator(executors=executors, resources={"license": 1}) as orch:
+        a, b = (orch.submit_task(Task.call(pow, 2, 3, executor=name)) for name in "ab")
+        assert a.result(PATIENCE) == 8
+        if hosts == (0, 0):
+            # It waits for a node that may come.
+            assert "It is a task of Ray itself." in str(orch.explain(b.task_id))
+            b.cancel()
+        else:
+            assert "with the labels zone=b" in str(b.exception(PATIENCE))
+        licensed = Task.call(pow, 2, 4, executor="licensed", resources={"license": 1})
+        assert orch.submit_task(licensed).result(PATIENCE) == 16
 
 
 @pytest.mark.slow
