@@ -110,8 +110,8 @@ def on_ray(run: Run) -> Iterator[Row]:
     import ray as library  # pyright: ignore[reportMissingImports]
 
     # One CPU for each of ours, and as many for theirs.
-    options = {"include_dashboard": False, "log_to_driver": False}
-    library.init("local", num_cpus=2 * _WORKERS, **options)
+    cpus = 2 * _WORKERS
+    library.init("local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)
     try:
 
         @library.remote
