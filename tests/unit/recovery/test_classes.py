@@ -209,7 +209,8 @@ def _locked():
 
 
 def _status(code):
-    raise urllib.error.HTTPError("http://x", code, "no", None, None)
+    with urllib.error.HTTPError("http://x", code, "no", None, None) as error:
+        raise error
 
 
 @pytest.mark.parametrize(
