@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,9 @@ def _stops(orch: TaskOrchestrator, count: int) -> Iterator[float]:
             handles[1].cancel()
 
 
-@case("dask", needs=("distributed",))
-def on_dask(run: Run) -> Iterator[Row]:
-    """No-op calls through hosts beside the workers of Dask."""
+@contextmanager
+def _cluster_of_dask() -> Iterator[tuple[Any, Any]]:
+    """A cluster of this machine, and a client; a thread for ours, and one for bare."""
     from distributed import (  # pyright: ignore[reportMissingImports]
         Client,
         LocalCluster,
@@ -97,6 +98,13 @@ def on_dask(run: Run) -> Iterator[Row]:
         ) as cluster,
         Client(cluster) as client,
     ):
+        yield cluster, client
+
+
+@case("dask", needs=("distributed",))
+def on_dask(run: Run) -> Iterator[Row]:
+    """No-op calls through hosts beside the workers of Dask."""
+    with _cluster_of_dask() as (cluster, client):
 
         def bare(count: int) -> None:
             client.gather([client.submit(noop, pure=False) for _ in range(count)])
@@ -234,16 +242,8 @@ def _layered(submit: Callable[[list[tuple[Any, ...]]], list[Any]]) -> list[Any]:
 @case("dask-layers", needs=("distributed",))
 def on_layers(run: Run) -> Iterator[Row]:
     """A layered graph of no-ops through hosts, and through Dask alone."""
-    from distributed import (  # pyright: ignore[reportMissingImports]
-        Client,
-        LocalCluster,
-    )
-
     with (
-        LocalCluster(
-            n_workers=_WORKERS, threads_per_worker=2, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
+        _cluster_of_dask() as (cluster, client),
         TaskOrchestrator(
             executors={"cluster": dask(cluster, per_host={"cpu": 1})},
             concurrency=_AT_ONCE,

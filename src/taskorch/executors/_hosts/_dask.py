@@ -39,8 +39,8 @@ _ANSWER: Final = 10.0
 #: Seconds that a try takes to find a scheduler again.
 _TRY: Final = 2.0
 _numbers = itertools.count(1)
-#: In a worker of Dask: the hosts that run there, by the keys of their tasks, and with
-#: what makes others of its threads do as the task could.
+#: In a worker of Dask: the hosts that run there, by the keys of their tasks; and the
+#: context variables by which Dask knows, on any thread, which worker it is in.
 _running: dict[str, tuple[RunningHost, Context]] = {}
 
 
@@ -57,7 +57,13 @@ class _Task:
 
 
 class _WhenLoaded:
-    """What is unpickled as the result of a call."""
+    """
+    A call: pickled, it is made by whoever unpickles it.
+
+    A worker unpickles functions that it is sent before it runs a task, and where one
+    cannot be imported, Dask ends the worker; so our own functions go inside bytes,
+    which the task itself unpickles.
+    """
 
     def __init__(self, fn: Callable[[bytes], Any], argument: bytes) -> None:
         self._call = fn, (argument,)
@@ -92,7 +98,7 @@ class DaskEngine(Engine):
         self._client: Any = None
         self._is_ours = False
         #: How keys of our hosts begin.
-        self._ours = f"{_HOST}{os.getpid()}-{os.urandom(4).hex()}-"
+        self._host_keys = f"{_HOST}{os.getpid()}-{os.urandom(4).hex()}-"
         #: Of the scheduler.
         self._address = ""
         #: When it was found that there is none any more; empty: there is one.
@@ -250,7 +256,7 @@ class DaskEngine(Engine):
             if client.processing([where]).get(where):
                 return
             end = time.monotonic() + _TRY
-            while time.monotonic() < end and self._has_ours(client, where):
+            while time.monotonic() < end and self._has_ended_hosts(client, where):
                 time.sleep(0.02)
             # What it has in memory goes to others first; else it stays.
             if where in client.retire_workers([where], close_workers=False):
@@ -270,7 +276,9 @@ class DaskEngine(Engine):
             name
             for where, name in self._names.items()
             if name in self._asked_for
-            and all(self._ours in str(key) for of in tasks for key in of.get(where, ()))
+            and all(
+                self._host_keys in str(key) for of in tasks for key in of.get(where, ())
+            )
         ]
         self._scale_down(unused)
 
@@ -280,10 +288,10 @@ class DaskEngine(Engine):
         cluster = self._client.cluster
         cluster.loop.add_callback(cluster.scale_down, names)
 
-    def _has_ours(self, client: Any, where: str) -> bool:
-        """Whether a worker has results of ours, which were released a moment ago."""
+    def _has_ended_hosts(self, client: Any, where: str) -> bool:
+        """Whether a worker has results of our hosts, which were released just now."""
         keys = client.has_what([where]).get(where, ())
-        return any(self._ours in str(key) for key in keys)
+        return any(self._host_keys in str(key) for key in keys)
 
     def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
         def over(future: Any) -> None:
@@ -307,10 +315,9 @@ class DaskEngine(Engine):
         lost: Callable[[str], object],
     ) -> _Task:
         # Dask puts results in the place of strings that are equal to a key: bytes are
-        # none. The key is nobody else's. What a worker cannot import ends its whole
-        # process; so our module is imported by what the task does.
+        # none. The key is nobody else's.
         is_host = fn is _run_host
-        key = _new_key(self._ours if is_host else "taskorch-call-")
+        key = _new_key(self._host_keys if is_host else "taskorch-call-")
         future = self._client.submit(
             pickle.loads,
             pickle.dumps(_WhenLoaded(fn, argument)),
@@ -373,7 +380,8 @@ class DaskEngine(Engine):
         key = _new_key("taskorch-value-")
 
         async def ask() -> None:
-            # By a variable its owner changes, and at no time there is none.
+            # The worker's client owns the value until ours does: the variable keeps
+            # it meanwhile, or Dask would drop it between the two.
             variable = loaded_distributed().Variable(key, self._client)
             try:
                 await self._run_there(handle, _keep, number, key)

@@ -637,10 +637,11 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _engine_ended(self, host: Host, why: str, *, is_seen: bool = True) -> None:
         """On any thread: the engine says that a host has ended."""
-        known = self._known_to_end if is_seen else self._unseen
+        known = self._has_ended if is_seen else self._unseen
         self._loop.call(partial(known, host, why))
 
-    def _known_to_end(self, host: Host, why: str) -> None:
+    def _has_ended(self, host: Host, why: str) -> None:
+        """The task or actor of a host has ended."""
         # What it has reserved is free at once.
         self._jobs.put(partial(self._engine.end, host.handle))
         if host.is_over:
