@@ -89,7 +89,8 @@ class RayEngine(Engine):
         self._is_ours = False
         #: Host and port of the head; None: it is not seen from here.
         self._head: str | None = None
-        self._is_closed = threading.Event()
+        #: Set once the latest connection to it has been left.
+        self._is_left = threading.Event()
         # Held while the cluster is left.
         self._lock = threading.Lock()
 
@@ -99,7 +100,10 @@ class RayEngine(Engine):
             self._connect()
         if not self._is_client():
             self._head = str(self._ray.get_runtime_context().gcs_address)
-            watch = partial(self._watch, self._head)
+            # Whoever watches an earlier connection ends.
+            self._is_left.set()
+            self._is_left = threading.Event()
+            watch = partial(self._watch, self._head, self._is_left)
             name = "taskorch-ray-head"
             threading.Thread(target=watch, name=name, daemon=True).start()
 
@@ -132,12 +136,12 @@ class RayEngine(Engine):
             return bool(import_module("ray.util.client").ray.is_connected())
         return False
 
-    def _watch(self, head: str) -> None:
+    def _watch(self, head: str, is_left: threading.Event) -> None:
         """Leave a cluster whose head has gone, before Ray ends this process."""
         # To leave takes some seconds.
         patience = float(os.environ.get(_GRACE) or 60) / 2
         since: float | None = None
-        while not self._is_closed.wait(_LOOK) and self._ray.is_initialized():
+        while not is_left.wait(_LOOK) and self._ray.is_initialized():
             if _answers(head):
                 since = None
                 if not self._has_its_node():
@@ -166,6 +170,7 @@ class RayEngine(Engine):
             return True
 
     def _leave(self) -> None:
+        self._is_left.set()
         with self._lock:
             if self._is_ours and self._ray.is_initialized():
                 self._ray.shutdown()
@@ -342,7 +347,6 @@ class RayEngine(Engine):
             self._ray.cancel(handle, force=force, recursive=False)
 
     def close(self) -> None:
-        self._is_closed.set()
         self._leave()
 
     def findings(self) -> Sequence[tuple[str, str]]:
