@@ -553,6 +553,8 @@ def test_a_journal_gets_the_value(dask_only: Any, tmp_path: Path) -> None:
         (lambda: dask("tcp://x", keep_mb=-1), "no number of MB from 0 to 256"),
         (lambda: dask("tcp://x", keep_mb=1, hosts=(0, 0)), "without hosts"),
         (lambda: ray(7), "the address of a cluster is a str"),
+        (lambda: ray(labels={"zone": 3}), "are no names with values that are str"),
+        (lambda: ray(labels="zone"), "are no names with values that are str"),
         (lambda: ray(lease="x"), "no number of seconds above 0"),
     ],
 )

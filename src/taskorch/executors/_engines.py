@@ -76,7 +76,7 @@ def ray(
     engine = RayEngine(
         address,
         _amounts("ray", per_host),
-        None if labels is None else dict(labels),
+        _checked_labels(labels),
         may_wait=most is not None,
         options=init,
     )
@@ -89,6 +89,17 @@ def ray(
         tls=tls,
         keeps_above=None if keep_mb is None else _bytes(keep_mb),
     )
+
+
+def _checked_labels(labels: object) -> dict[str, str] | None:
+    if labels is None:
+        return None
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(word, str) for each in labels.items() for word in each
+    ):
+        msg = f"ray: labels={show(labels)} are no names with values that are str"
+        raise InvalidTaskError(msg, hint="labels={'accelerator': 'a100'}")
+    return dict(labels)
 
 
 def dask(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: Between two looks whether there is room again, in ns: at first and at the longest.
 _FIRST_PAUSE: Final = NS // 20
 _LONGEST_PAUSE: Final = NS
+#: How long a task steps aside at the most, in ns.
 _LONGEST_ASIDE: Final = 30 * NS
 _HINT: Final = (
     "lower concurrency=, or raise the limits (ulimit -u, ulimit -n, or the pids limit "
