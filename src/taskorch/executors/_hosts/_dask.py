@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from taskorch._visible import said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Ended, Engine, NoPlaceError, Place
+from taskorch.executors._hosts._engine import Asked, Ended, Engine, NoPlaceError, Place
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -65,7 +65,7 @@ class _WhenLoaded:
     which the task itself unpickles.
     """
 
-    def __init__(self, fn: Callable[[bytes], Any], argument: bytes) -> None:
+    def __init__(self, fn: Callable[[Any], Any], argument: Any) -> None:
         self._call = fn, (argument,)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -309,7 +309,7 @@ class DaskEngine(Engine):
     def _submit(
         self,
         fn: Callable[..., Any],
-        argument: bytes,
+        argument: Any,
         where: str,
         done: Callable[[Any], object],
         lost: Callable[[str], object],
@@ -398,13 +398,13 @@ class DaskEngine(Engine):
     def bring(
         self,
         handle: Any,
-        worker: tuple[int, int],
+        asked: Asked,
         reference: Any,
         failed: Callable[[str], object],
     ) -> None:
         async def ask() -> None:
             try:
-                await self._run_there(handle, _bring, worker, reference.key)
+                await self._run_there(handle, _bring, asked, reference.key)
             except Exception as error:  # noqa: BLE001 - it is told
                 failed(_loss(reference, error))
 
@@ -424,7 +424,7 @@ class DaskEngine(Engine):
 
     def run_one(
         self,
-        call: bytes,
+        call: tuple[bytes, bytes],
         needs: Mapping[str, int],
         done: Callable[[Any, BaseException | None], object],
     ) -> Any:
@@ -548,7 +548,7 @@ async def _keep(host: str, number: bytes, key: str) -> None:
     await asyncio.to_thread(context.copy().run, scatter)
 
 
-async def _bring(host: str, worker: tuple[int, int], key: str) -> None:
+async def _bring(host: str, asked: Asked, key: str) -> None:
     """In the worker of a *host*: answer one of its own with a result of Dask."""
     running, context = _running[host]
 
@@ -560,7 +560,7 @@ async def _bring(host: str, worker: tuple[int, int], key: str) -> None:
         data: bytes = client.gather(future)
         return data
 
-    running.answer(worker, await asyncio.to_thread(context.copy().run, gather))
+    running.answer(asked, await asyncio.to_thread(context.copy().run, gather))
 
 
 def loaded_distributed() -> Any:

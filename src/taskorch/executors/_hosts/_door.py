@@ -98,12 +98,12 @@ class Door:
             host = self._hosts[welcome(stream, self._secret_of)]
             why = _objection(host, _hello(stream))
             if why:
-                stream.put(_wire.frame(_wire.LEAVE, why.encode()))
+                stream.put(_wire.frame(_wire.LEAVE, _wire.NOBODY, why.encode()))
                 msg = f"{host} was refused: {why}"
                 raise ConnectionError(msg)
             begin = {**surroundings(), "main_name": None, "main_path": None}
             begin["path"] = [p for p in sys.path if p]
-            stream.put(_wire.frame(_wire.BEGIN, pickle.dumps(begin)))
+            stream.put(_wire.frame(_wire.BEGIN, _wire.NOBODY, pickle.dumps(begin)))
         except (OSError, LookupError, ValueError) as error:
             logging.getLogger(__name__).warning(
                 "taskorch: a connection was refused: %s", visible(str(error))
@@ -119,13 +119,13 @@ class Door:
 
 def _hello(stream: Stream) -> dict[str, Any]:
     frames = _wire.Frames()
-    found: list[tuple[int, bytes]] = []
+    found: list[tuple[int, bytes, bytes]] = []
     while not found:
         found = frames.feed(stream.take(1))
         if frames.is_garbled:
             msg = "what it says of itself is no frame"
             raise ConnectionError(msg)
-    hello: dict[str, Any] = json.loads(found[0][1])
+    hello: dict[str, Any] = json.loads(found[0][2])
     return hello
 
 

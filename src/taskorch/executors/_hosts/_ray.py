@@ -18,7 +18,7 @@ from typing import Any, Final
 from taskorch._visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Engine, NoPlaceError, Place
+from taskorch.executors._hosts._engine import Asked, Engine, NoPlaceError, Place
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -54,9 +54,9 @@ class RayHost:
         """What the host has, which the driver owns from now on; and that it does."""
         return self._host.kept(number), True
 
-    def bring(self, worker: tuple[int, int], data: bytes) -> None:
+    def bring(self, asked: Asked, data: bytes) -> None:
         """Answer a worker of the host, see `RunningHost.answer`."""
-        self._host.answer(worker, data)
+        self._host.answer(asked, data)
 
 
 class RayEngine(Engine):
@@ -298,7 +298,7 @@ class RayEngine(Engine):
     def bring(
         self,
         handle: Any,
-        worker: tuple[int, int],
+        asked: Asked,
         reference: Any,
         failed: Callable[[str], object],
     ) -> None:
@@ -308,7 +308,7 @@ class RayEngine(Engine):
                 failed(_first_line(error))
 
         # An argument that is a reference goes there as what it is.
-        handle.bring.remote(worker, reference).future().add_done_callback(tell)
+        handle.bring.remote(asked, reference).future().add_done_callback(tell)
 
     def fetch(self, reference: Any) -> bytes:
         if not self._ray.is_initialized():
@@ -323,7 +323,7 @@ class RayEngine(Engine):
 
     def run_one(
         self,
-        call: bytes,
+        call: tuple[bytes, bytes],
         needs: Mapping[str, int],
         done: Callable[[Any, BaseException | None], object],
     ) -> Any:
