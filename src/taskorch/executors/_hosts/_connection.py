@@ -18,7 +18,7 @@ from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._sender import Sender
 
 #: How the orchestrator begins; the number rises with what is said.
-_GREETING: Final = b"tkh2"
+_GREETING: Final = b"tkh1"
 _NONCE: Final = 32
 _PROOF: Final = 32
 #: Seconds that a greeting may take.

@@ -34,6 +34,8 @@ _PATIENCE: Final = 20.0
 _NO_WORKER: Final = "Dask has no worker"
 #: How keys of hosts begin.
 _HOST: Final = "taskorch-host-"
+#: What a scheduler says of the amounts that a worker has.
+_AMOUNTS: Final = ("nthreads", "memory_limit", "resources")
 #: Seconds in which a scheduler answers.
 _ANSWER: Final = 10.0
 #: Seconds that a try takes to find a scheduler again.
@@ -109,6 +111,8 @@ class DaskEngine(Engine):
         self._names: dict[str, Any] = {}
         #: When that was, by the monotonic clock.
         self._placed_at: dict[str, float] = {}
+        #: What workers there are and were, of which some may come again.
+        self._kinds: list[dict[str, Any]] = []
         #: Addresses of workers that are given back.
         self._leaving: set[str] = set()
         self._tasks: set[_Task] = set()
@@ -440,13 +444,16 @@ class DaskEngine(Engine):
         workers = self._workers()
         if not workers:
             raise NoPlaceError(_NO_WORKER)
-        fit = {
-            where: info
-            for where, info in workers.items()
-            if all(_has(info, name, much) for name, much in needs.items())
-        }
+        for info in workers.values():
+            kind = {name: info[name] for name in _AMOUNTS}
+            if kind not in self._kinds:
+                self._kinds.append(kind)
+        fit = {where: info for where, info in workers.items() if _has(info, needs)}
         if not fit:
             wanted = ", ".join(f"{k}={v / _ONE:g}" for k, v in needs.items())
+            if any(_has(kind, needs) for kind in self._kinds):
+                msg = f"the workers of Dask that had {wanted} have gone"
+                raise NoPlaceError(msg)
             msg = f"no worker of Dask has {wanted}"
             hint = "start one with more, or let the task ask for less"
             raise InvalidTaskError(msg, hint=hint)
@@ -501,7 +508,11 @@ def _is_held(keys: Iterable[Any], info: Mapping[str, Any]) -> bool:
     return sum(_HOST in str(key) for key in keys) >= int(info["nthreads"])
 
 
-def _has(info: Mapping[str, Any], name: str, much: int) -> bool:
+def _has(info: Mapping[str, Any], needs: Mapping[str, int]) -> bool:
+    return all(_has_of(info, name, much) for name, much in needs.items())
+
+
+def _has_of(info: Mapping[str, Any], name: str, much: int) -> bool:
     if name == "cpu":
         return bool(info["nthreads"] * _ONE >= much)
     if name == "memory_mb":

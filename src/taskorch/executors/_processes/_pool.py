@@ -11,7 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import is_no_room
@@ -34,6 +34,9 @@ from taskorch.protocols import Attempt
 _log = logging.getLogger(__name__)
 
 _numbers = itertools.count(1)
+#: Workers that end before they can begin, one after the other, before those who wait
+#: are told.
+_MOST_FAILURES: Final = 3
 
 
 class WorkerPool:
@@ -63,6 +66,8 @@ class WorkerPool:
         #: Workers that there are, or are to be; and those that cannot begin yet.
         self._there = 0
         self._coming = 0
+        #: Workers that have ended before they could begin, since the last that could.
+        self._failures = 0
         self._thread: threading.Thread | None = None
         self._owner: int | None = None
         self._closed = False
@@ -177,6 +182,8 @@ class WorkerPool:
     def _order(self) -> bool:
         """Under the lock: whether one more worker is to be started; it is counted."""
         is_short = self._coming < len(self._waiting) and self._there < self._count
+        # Once one has ended before it could begin, one at a time tries again.
+        is_short = is_short and not (self._failures and self._coming)
         if is_short:
             self._coming += 1
             self._there += 1
@@ -319,6 +326,7 @@ class WorkerPool:
             worker.is_ready = True
             with self._lock:
                 self._coming -= 1
+                self._failures = 0
                 is_to_leave = self._serve(worker) and self._closed
             if is_to_leave:
                 worker.leave()
@@ -412,7 +420,7 @@ class WorkerPool:
     def _worker_ended(self, worker: WorkerProcess) -> None:
         """A worker has gone, and all that it has left."""
         self._guard.remove(worker.pid)
-        unserved: Assignment | None = None
+        unserved: list[Assignment] = []
         with self._lock:
             self._workers.discard(worker)
             self._there -= 1
@@ -421,11 +429,17 @@ class WorkerPool:
             begun = self._recover(worker)
             if not worker.is_ready:
                 self._coming -= 1
-                # Or one after the other would end so, and nobody would be told.
-                unserved = self._waiting.popleft() if self._waiting else None
-            for over in filter(None, (*begun, unserved)):
+                self._failures += 1
+                if self._failures >= _MOST_FAILURES and not self._there:
+                    # Or one after the other would end so, and nobody would be told.
+                    unserved += self._waiting
+                    self._waiting.clear()
+                    self._failures = 0
+            for over in (*begun, *unserved):
                 over.is_over = True
-            is_short = not self._closed and self._order()
+            # Else those that are there do what waits.
+            is_tried = self._failures < _MOST_FAILURES or not self._there
+            is_short = not self._closed and is_tried and self._order()
             called_off = list(self._waiting) if self._closed else []
         if is_short:
             self._start_worker()
@@ -433,8 +447,8 @@ class WorkerPool:
             self.stop(assignment, 0)
         for assignment in begun:
             self._end(assignment, error=lost(assignment, worker))
-        if unserved is not None:
-            self._end(unserved, error=worker_failed_to_start(unserved, worker))
+        for assignment in unserved:
+            self._end(assignment, error=worker_failed_to_start(assignment, worker))
 
     def _recover(self, worker: WorkerProcess) -> list[Assignment]:
         """

@@ -146,11 +146,11 @@ def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
 def worker_failed_to_start(
     assignment: Assignment, worker: WorkerProcess
 ) -> BaseException:
-    """What to tell a call for which a worker was started that has ended at once."""
+    """What to tell a call for which several workers were started that ended at once."""
     task_id = assignment.attempt.task_id
     return TaskFailedError(
         f"a worker process for task {task_id} {_how(worker.exit_code)} before it could "
-        "begin",
+        "begin, as have those before it",
         type="BrokenExecutor",
         hint="its standard error says why, which is that of this process",
         task_id=task_id,
