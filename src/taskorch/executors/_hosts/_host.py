@@ -15,6 +15,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -37,6 +38,9 @@ from taskorch.protocols import Attempt
 
 #: Seconds that the workers have at the end.
 _PATIENCE: Final = 5.0
+#: How often it is tried to come in at a door that is there, and seconds between that.
+_TRIES: Final = 3
+_PAUSE: Final = 1.0
 _PID: Final = 8
 
 
@@ -130,9 +134,8 @@ class RunningHost:
         self._pool.answer(pid, number, pickle.dumps((question, None, data)))
 
     def _run(self) -> str:
-        stream = self._connect()
+        stream = self._introduced()
         try:
-            introduce(stream, self._given["number"], self._given["secret"])
             hello = {**versions(), "pid": os.getpid(), "node": socket.gethostname()}
             stream.put(
                 _wire.frame(_wire.READY, _wire.NOBODY, json.dumps(hello).encode())
@@ -158,18 +161,30 @@ class RunningHost:
             self._pool.close(_PATIENCE)
         return self._why
 
-    def _connect(self) -> Stream:
+    def _introduced(self) -> Stream:
+        """A connection on which the orchestrator and we know each other."""
+        tries = 0
+        while True:
+            sock = self._connect()
+            try:
+                stream = Stream(sock, _seal(self._given["certificate"]))
+                introduce(stream, self._given["number"], self._given["secret"])
+            except OSError:
+                sock.close()
+                tries += 1
+                if tries == _TRIES:
+                    raise
+            else:
+                return stream
+            # It may have had to make room for others.
+            time.sleep(_PAUSE)
+
+    def _connect(self) -> socket.socket:
         last: OSError | None = None
         for address in self._given["addresses"]:
             try:
-                sock = socket.create_connection(address, timeout=10)
+                return socket.create_connection(address, timeout=10)
             except OSError as error:
-                last = error
-                continue
-            try:
-                return Stream(sock, _seal(self._given["certificate"]))
-            except OSError as error:
-                sock.close()
                 last = error
         where = " or ".join(f"{host}:{port}" for host, port in self._given["addresses"])
         msg = (

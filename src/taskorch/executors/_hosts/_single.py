@@ -14,6 +14,7 @@ from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._engine import Engine, NoPlaceError
 from taskorch.executors._hosts._given import GivenCall, text_of
 from taskorch.executors._programs._loop import Loop
+from taskorch.executors._remote import HERE
 
 #: Seconds after which an engine that had no place is asked again.
 _PAUSE: Final = 1.0
@@ -146,5 +147,6 @@ class Singles:
 def run_single(call: tuple[bytes, bytes]) -> tuple[bytes, Any]:
     """Make *call*, a number and what is pickled; its number, and a `RemoteEnd`."""
     number, data = call
+    HERE.drops_progress = True
     made: Callable[[], Any] = pickle.loads(data)  # noqa: S301 - ours
     return number, made()
