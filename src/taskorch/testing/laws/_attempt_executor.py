@@ -87,7 +87,7 @@ def check_attempt_executor(
         LawViolation: A law is broken.
         TypeError: *make* cannot be called, or makes no such executor.
     """
-    checks = (
+    checks: tuple[Callable[[_Site], object], ...] = (
         _check_begin,
         _check_ends,
         _check_own,
