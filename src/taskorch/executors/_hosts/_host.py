@@ -159,6 +159,7 @@ class RunningHost:
             loop.close()
             self._pool.end_all(0)
             self._pool.close(_PATIENCE)
+            stream.sock.close()
         return self._why
 
     def _introduced(self) -> Stream:
