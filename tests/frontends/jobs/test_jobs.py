@@ -119,7 +119,8 @@ def test_what_was_learnt_and_said_outlives_a_crash(tmp_path):
         jobs = counting()
         with jobs.orchestrator(journal={str(tmp_path / "jobs.db")!r}) as orch:
             for name in ("j1", "j2", "j3"):
-                jobs.assign_job(body(name, reward_signal=0.5 if name == "j1" else 0))
+                signal = dict(reward_signal=0.5) if name == "j1" else dict()
+                jobs.assign_job(body(name, **signal))
                 jobs.result(name)
             orch.wait()
             jobs.reward("j2", 0.25)
