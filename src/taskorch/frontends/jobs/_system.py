@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -29,6 +29,7 @@ from taskorch.events import (
     Event,
     PoolRelieved,
     PoolSaturated,
+    TaskCancelled,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
@@ -88,6 +89,8 @@ _ADAPTS: Final = "self_improvement.reward_processing.adaptation_targets"
 #: Waiting jobs that a cycle looks at, at the most.
 _LOOKED_AT: Final = 200
 _NO_END: Final = 1 << 62
+#: Facts with which a unit holds nothing any more, if it did.
+_RELEASES: Final = (TaskCompleted, TaskRetrying, TaskFailed, TaskCancelled)
 
 
 @attrs.define
@@ -137,6 +140,8 @@ class JobSystem:
         self._diary: dict[str, Any] | None = None
         self._readers: dict[str, list[Callable[[dict[str, Any]], Any]]] = {}
         self._ledger: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        #: The units to which something is granted.
+        self._holders: set[str] = set()
         self._envelopes: deque[dict[str, Any]] = deque(maxlen=2_000)
         self._saturated: set[str] = set()
         self._written: dict[str, int] = {}
@@ -832,19 +837,23 @@ class JobSystem:
 
     def all_jobs(self) -> dict[str, str]:
         """The state of each job that is known, of earlier lives as well, by its id."""
-        with self._lock:
-            ids = dict.fromkeys(self._records)
+        return {
+            record.job.job_id: self._state(record.job.job_id)
+            for record in self._all_records()
+        }
+
+    def _all_records(self) -> list[Record]:
+        """Those of earlier lives first."""
         task_ids = [] if self._journal is None else self._journal.ids(PREFIX)
-        for task_id in task_ids:
-            job_id, slash, _ = task_id.removeprefix(PREFIX).partition("/")
-            if slash:
-                ids.setdefault(job_id)
-        states = {}
-        for job_id in ids:
-            with self._lock:
-                if self._found(job_id) is not None:
-                    states[job_id] = self._state(job_id)
-        return states
+        ids = dict.fromkeys(
+            task_id.removeprefix(PREFIX).partition("/")[0]
+            for task_id in task_ids
+            if "/" in task_id
+        )
+        with self._lock:
+            ids.update(dict.fromkeys(self._records))
+            records = [self._found(job_id) for job_id in ids]
+        return [record for record in records if record is not None]
 
     def cancel(self, job_id: str, *, reason: str | None = None) -> bool:
         """
@@ -958,19 +967,12 @@ class JobSystem:
             self._followed = max(self._followed, event.seq)
 
     def _pressed(self, event: PoolSaturated | PoolRelieved) -> None:
-        is_saturated = isinstance(event, PoolSaturated)
         with self._lock:
-            if is_saturated:
+            if isinstance(event, PoolSaturated):
                 self._saturated.add(event.pool)
             else:
                 self._saturated.discard(event.pool)
-        self._update(
-            "saturated" if is_saturated else "relieved",
-            event,
-            pool=event.pool,
-            used=event.used / 1e6,
-            total=event.total / 1e6,
-        )
+        self._enter(event)
 
     def _of_unit(self, event: TaskEvent, job_id: str) -> None:
         with self._lock:
@@ -981,16 +983,12 @@ class JobSystem:
             self._waiting.pop(job_id, None)
             # Facts may be known before they are told of: what is new is the state.
             was, record.told = record.told, record.state
-        if isinstance(event, TaskStarted):
-            held = {name: units / 1e6 for name, units in event.allocation}
-            if was == "queued" and self._does(
-                "queued_to_running", "publish_start_event"
-            ):
-                self._publish("job_events", "started", job_id, event)
-            self._update("granted", event, unit=event.task_id, resources=held)
-        elif isinstance(event, AllocationChanged):
-            held = {name: units / 1e6 for name, units in event.after}
-            self._update("changed", event, unit=event.task_id, resources=held)
+        if (
+            isinstance(event, TaskStarted)
+            and was == "queued"
+            and self._does("queued_to_running", "publish_start_event")
+        ):
+            self._publish("job_events", "started", job_id, event)
         elif isinstance(event, TaskCompleted | TaskRetrying | TaskFailed):
             with self._lock:
                 self._envelopes.append(
@@ -1004,7 +1002,7 @@ class JobSystem:
                         "objective": record.job.objective,
                     }
                 )
-            self._update("released", event, unit=event.task_id, resources={})
+        self._enter(event)
         if record.told != was and record.told == "completed":
             self._completed(record, event)
         elif record.told != was and record.told == "failed":
@@ -1077,9 +1075,12 @@ class JobSystem:
         message = {"event": what, "job_id": job_id, "at": event.at, **more}
         self._send(self._topics[topic], message)
 
-    def _update(self, what: str, event: Event, **more: Any) -> None:
-        message = {"event": what, "seq": event.seq, "at": event.at, **more}
+    def _enter(self, event: Event) -> None:
+        """Enter in the ledger what *event* says of resources, and publish it."""
         with self._lock:
+            message = _entry(event, self._holders)
+            if message is None:
+                return
             self._ledger.append(message)
         for topic in ("resource_updates", "audit_logging"):
             if topic in self._topics:
@@ -1102,9 +1103,22 @@ class JobSystem:
                 _LOG.exception("the hook %s has failed", hook)
 
     def ledger(self) -> list[dict[str, Any]]:
-        """What was granted, changed and released, and when: the latest 10,000."""
+        """
+        What was granted, changed and released, and when: the latest 10,000.
+
+        Of earlier lives as well, if there is a journal: it is read for that.
+        """
+        earlier: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        holders: set[str] = set()
+        for fact, _ in () if self._journal is None else self._journal.read(0):
+            if fact.seq > self._recalled:
+                break
+            if not isinstance(fact, TaskEvent) or fact.task_id.startswith(PREFIX):
+                message = _entry(fact, holders)
+                if message is not None:
+                    earlier.append(message)
         with self._lock:
-            return list(self._ledger)
+            return [*earlier, *self._ledger][-_KEPT:]
 
     # -- the three cycles ----------------------------------------------------------
 
@@ -1204,9 +1218,9 @@ class JobSystem:
 
     def metrics(self) -> dict[str, float | None]:
         """
-        The metrics of the jobs together of which it was asked or heard in this life.
+        The metrics of all jobs together, of earlier lives as well.
 
-        None: nothing was measured.
+        None: nothing was measured. How long threads worked is known of this life alone.
 
         `job_latency_seconds` is the mean from assignment to completion;
         `compute_efficiency_ratio` the compute-unit seconds of attempts that completed,
@@ -1214,9 +1228,7 @@ class JobSystem:
         worked, of those that they were granted; `binary_channel_entropy` the bits for
         each byte of what units told.
         """
-        with self._lock:
-            records = list(self._records.values())
-
+        records = self._all_records()
         latencies = [record.latency for record in records if record.ended_ns]
 
         def total(name: str) -> float:
@@ -1306,6 +1318,34 @@ class _Queue(ScoreQueue):
     def __deepcopy__(self, memo: object) -> ScoreQueue:
         # In a simulation nothing is learnt.
         return ScoreQueue(self.weights)
+
+
+def _entry(event: Event, holders: set[str]) -> dict[str, Any] | None:
+    """
+    What the ledger says of *event*; None: nothing.
+
+    Args:
+        event: The next one.
+        holders: The units to which something is granted, before it, and then after it.
+    """
+    entry: dict[str, Any] = {"seq": event.seq, "at": event.at}
+    if isinstance(event, PoolSaturated | PoolRelieved):
+        word = "saturated" if isinstance(event, PoolSaturated) else "relieved"
+        amounts = {"used": event.used / 1e6, "total": event.total / 1e6}
+        return {"event": word, **entry, "pool": event.pool, **amounts}
+    amount: Iterable[tuple[str, int]] = ()
+    if isinstance(event, TaskStarted):
+        word, amount = "granted", event.allocation
+        holders.add(event.task_id)
+    elif isinstance(event, AllocationChanged):
+        word, amount = "changed", event.after
+    elif isinstance(event, _RELEASES) and event.task_id in holders:
+        word = "released"
+        holders.remove(event.task_id)
+    else:
+        return None
+    resources = {name: units / 1e6 for name, units in amount}
+    return {"event": word, **entry, "unit": event.task_id, "resources": resources}
 
 
 def _ratio(part: float, whole: float) -> float | None:
