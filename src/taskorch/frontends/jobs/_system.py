@@ -559,6 +559,12 @@ class JobSystem:
             except BaseException:
                 del self._records[job.job_id], self._waiting[job.job_id]
                 raise
+            pressed = sorted(self._saturated)
+        if pressed:
+            pressure = {"pools": pressed, "units": record.units}
+            message = {"event": "mitigated", "job_id": job.job_id, **pressure}
+            message["threads"] = record.threads
+            self._send(self._topics["job_events"], message)
         return self.status(job.job_id)
 
     def _check_known(self, job: Job) -> None:
