@@ -849,7 +849,7 @@ def test_what_is_mended_is_not_missed_meanwhile():
         assert go_on.wait(60)
         return "retry"
 
-    orch, tried = mending(answer)
+    orch, _tried = mending(answer)
     with fleet("x", orch=orch, lease=0.5) as (service, agent):
         handle = service.orch.submit_task(Task("x", id="t"))
         agent.complete(failed(agent.order()))
