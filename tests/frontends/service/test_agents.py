@@ -371,6 +371,18 @@ def test_who_waits_for_work_in_vain_is_answered_in_time_for_his_lease():
         assert not service.orch.agents.is_lost("far")
 
 
+def test_a_request_that_waits_is_no_sign_of_life_at_its_end():
+    """Who froze once he had asked is lost a lease after that, and no later."""
+    with fleet("x", lease=1.5) as (service, agent):
+        began = time.monotonic()
+        assert agent.claim(wait=60)["orders"] == []
+        waited = time.monotonic() - began
+        age = service.orch.agents.health("far").heartbeat_age
+        assert waited >= 0.4
+        assert age is not None
+        assert age >= 0.4
+
+
 def test_a_name_is_free_once_its_agent_is_lost():
     with lost() as (service, agent, handle, order):
         other = Wire(service, secret="the-secret-of-another-one")

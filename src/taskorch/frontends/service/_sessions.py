@@ -194,10 +194,16 @@ class Session(AttemptExecutor[str]):
             for name in gone:
                 if name in self._unsent:
                     self._forget(name)
+        unwanted = self.unwanted(running)
+        return [name for name in running if name in gone or name in unwanted]
+
+    def unwanted(self, running: Collection[str]) -> list[str]:
+        """The names of those that it should stop, as far as that is known here."""
+        with self._lock:
             return [
                 name
                 for name in running
-                if name in gone
+                if self._has_left
                 or name not in self._orders
                 or self._orders[name].is_to_stop
             ]
