@@ -8,7 +8,7 @@ import select
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from taskorch._address import fault_of, is_url, normal
@@ -17,8 +17,6 @@ from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableEr
 
 if TYPE_CHECKING:
     import psycopg
-
-T = TypeVar("T")
 
 #: What an address may say besides what is the client library's.
 _OURS: Final = ("partition", "lease", "standby")
@@ -154,8 +152,8 @@ class Connections:
 
     @contextlib.contextmanager
     def use(
-        self, first: Callable[[psycopg.Connection[Any]], T] = lambda _: None
-    ) -> Iterator[tuple[psycopg.Connection[Any], T]]:
+        self, first: Callable[[psycopg.Connection[Any]], Any] = lambda _: None
+    ) -> Iterator[tuple[psycopg.Connection[Any], Any]]:
         """
         A connection, and what *first* has returned; after an error it is used no more.
 
