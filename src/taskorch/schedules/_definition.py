@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final
@@ -30,6 +30,21 @@ KEYS: Final = (
     *("when", "zone", "catch_up", "overlap", "jitter", "start", "end"),
     *("paused", "task", "workflow", "code"),
 )
+#: What the journal keeps besides: where a schedule comes from.
+ORIGIN: Final[tuple[str, ...]] = ("source", "undeclared")
+
+
+class Backfilled(list[str]):
+    """
+    The ids of what is made for the slots of a backfill.
+
+    Attributes:
+        already: Those that were there already, and for which nothing was done.
+    """
+
+    def __init__(self, ids: Iterable[str], already: Iterable[str] = ()) -> None:
+        super().__init__(ids)
+        self.already: tuple[str, ...] = tuple(already)
 
 
 @attrs.frozen
@@ -53,6 +68,10 @@ class Definition:
     #: What is made: the document of a task or of a workflow, or how the code that adds
     #: it calls it.
     work: Mapping[str, Any] = attrs.Factory(dict)
+    #: Who says it: `code`, `file`, `command`; "": an earlier version kept it.
+    source: str = ""
+    #: Since when no program has said it, though one did before, in ns; 0: one does.
+    undeclared_ns: int = 0
 
     def times(self) -> Times:
         """Its slots."""
@@ -89,8 +108,16 @@ class Definition:
         return {**said, **self.work}
 
     def text(self) -> str:
-        """It as JSON."""
-        return json.dumps(self.document(), ensure_ascii=False, sort_keys=True)
+        """It as JSON, with where it comes from."""
+        said = {**self.document(), "source": self.source}
+        if self.undeclared_ns:
+            said["undeclared"] = self.undeclared_ns
+        return json.dumps(said, ensure_ascii=False, sort_keys=True)
+
+    def with_origin(self, said: Mapping[str, Any]) -> Definition:
+        """It with where it comes from, as its text says."""
+        since = said.get("undeclared", 0)
+        return attrs.evolve(self, source=said.get("source", ""), undeclared_ns=since)
 
 
 def define(
