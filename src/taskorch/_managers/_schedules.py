@@ -272,6 +272,9 @@ class _Entry:
     again_ns: int = 0
     #: Why the slot that is due does not come.
     trouble: str = ""
+    #: The schedule that makes the same and was said in this life, as this one was not:
+    #: it has another name now, and makes nothing under the old one.
+    renamed: str = ""
 
     @property
     def is_run(self) -> bool:
@@ -444,11 +447,22 @@ class ScheduleManager:
                     entry.done_ns = max(entry.done_ns, now)
                 entry.definition, entry.work = definition, work
                 entry.times, entry.trouble = definition.times(), ""
+                entry.renamed = ""
                 if definition != old:
                     self._keep(entry)
             self._plan(entry, now + _DECORATING)
+            self._find_old_name(definition)
         host.orch.drivers.wake(DRIVER)
         return self.status(name)
+
+    def _find_old_name(self, new: Definition) -> None:
+        """Under the lock: a schedule that nobody says may be *new* by an old name."""
+        for name, entry in self._known().items():
+            old = entry.definition
+            if name in self._works or old.source not in ("", "code"):
+                continue
+            if old.work == new.work and old.timing() == new.timing():
+                entry.renamed = new.name
 
     def remove(self, name: str) -> bool:
         """
@@ -699,11 +713,16 @@ class ScheduleManager:
             troubles.append(entry.trouble)
         elif entry.work is None:
             troubles.append(_nobody_said(said))
-        if said.undeclared_ns:
+        if entry.renamed:
+            troubles.append(
+                f"Nobody has said it in this life, and {entry.renamed} makes the same: "
+                f"it makes nothing. orch.schedules.remove({said.name!r}) ends it."
+            )
+        elif said.undeclared_ns:
             since = _moment(said.undeclared_ns, entry).isoformat(timespec="seconds")
             troubles.append(
-                f"It is no longer declared: since {since}, no program has said it; "
-                f"orch.schedules.remove({said.name!r}) ends it."
+                f"It is no longer declared: since {since}. Nobody has said it in this "
+                f"life, and it goes on: orch.schedules.remove({said.name!r}) ends it."
             )
         made_up_to = max(entry.done_ns, entry.before_ns)
         if made_up_to > self._host.wall() + _AHEAD:
@@ -969,7 +988,7 @@ class ScheduleManager:
     def _due_of(self, entry: _Entry, now: int) -> _Orders:
         """What is to be made for *entry* now; what is skipped is told here."""
         said = entry.definition
-        if said.paused:
+        if said.paused or entry.renamed:
             # They are skipped once it goes on: one event says how many.
             return []
         with self._lock:
@@ -1178,7 +1197,13 @@ class ScheduleManager:
                 if not said.undeclared_ns:
                     entry.definition = attrs.evolve(said, undeclared_ns=now)
                     self._keep(entry)
-                if entry.work is not None and not said.paused:
+                if entry.renamed:
+                    _LOG.warning(
+                        "schedule %s makes nothing: the program says %s instead, which "
+                        "makes the same",
+                        *(name, entry.renamed),
+                    )
+                elif entry.work is not None and not said.paused:
                     _LOG.warning(
                         "schedule %s is no longer declared by the program, and goes "
                         "on: orch.schedules.remove(%r) ends it",

@@ -278,10 +278,16 @@ def _work_of(name: str, what: object) -> Task | Workflow:
 
 
 class Importable(Mapping[str, Callable[..., Any]]):
-    """Functions by where they are imported from, `module:name`."""
+    """
+    Functions by where they are imported from, `module:name`.
+
+    Those of a script are not among them: another script may have others of that name.
+    """
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         module, _, path = name.partition(":")
+        if module == "__main__":
+            raise KeyError(name)
         try:
             found: Any = import_module(module)
             for part in path.split("."):
