@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: The longest time between two questions, in s: the system's clock may be set, or the
 #: machine sleep, and no clock of ours says so.
-_LONGEST: Final = 30.0
+_LONGEST: Final = 10.0
 #: How far the system's clock must move against ours for all to be asked, in ns.
 _JUMP: Final = NS
 #: The least, in ns: a driver that names a time that is past is not asked without end.

@@ -177,6 +177,11 @@ class Host(ABC):
         ...
 
     @abstractmethod
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
+        ...
+
+    @abstractmethod
     def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
         """Run a workflow, with *note* among the metadata of its tasks."""
         ...
@@ -1078,7 +1083,7 @@ class ScheduleManager:
         Raises:
             UsageError: One was refused.
         """
-        orch, tasks = self._host.orch, list[Task]()
+        tasks = list[Task]()
         for order in orders:
             work = order.entry.work
             if isinstance(work, Workflow):
@@ -1089,12 +1094,12 @@ class ScheduleManager:
                 tasks.append(_task_of(work, order))
         if tasks:
             try:
-                orch.submit_tasks(tasks)
+                self._host.submit(tasks)
             except DuplicateTaskError:
                 # As above: which of them it is, is not said.
                 for task in tasks:
                     with suppress(DuplicateTaskError):
-                        orch.submit_task(task)
+                        self._host.submit([task])
 
     def _tell(self, orders: _Orders) -> None:
         """Note which slots have what they are for."""
@@ -1371,6 +1376,10 @@ class RuntimeHost(Host):
         rt = self._rt
         rt.step(lambda now: change(rt.kernel, now), keep=keep)
 
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
+        self.orch.submit_tasks(tasks)
+
     def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
         """Run a workflow, with *note* among the metadata of its tasks."""
         self.orch.workflows._start_noted(workflow, run_id, note)
@@ -1440,6 +1449,11 @@ class SimulationHost(Host):
         del keep
         life = self._life()
         self.orch.world.do(lambda: change(life.kernel, life.now()))
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
+        # Not as a user's, who would submit them again after a crash.
+        self.orch.world.do(lambda: self._life().submit(tasks))
 
     def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
         """Run a workflow, with *note* among the metadata of its tasks."""
