@@ -30,8 +30,8 @@ KEYS: Final = (
     *("when", "zone", "catch_up", "overlap", "jitter", "start", "end"),
     *("paused", "task", "workflow", "code"),
 )
-#: What the journal keeps besides: where a schedule comes from.
-ORIGIN: Final[tuple[str, ...]] = ("source", "undeclared")
+#: What the journal keeps besides: where a schedule comes from, and the like.
+ORIGIN: Final[tuple[str, ...]] = ("run", "source", "undeclared")
 
 
 class Backfilled(list[str]):
@@ -68,6 +68,8 @@ class Definition:
     #: What is made: the document of a task or of a workflow, or how the code that adds
     #: it calls it.
     work: Mapping[str, Any] = attrs.Factory(dict)
+    #: Whether only code can say what is made, and that is a workflow.
+    is_run: bool = False
     #: Who says it: `code`, `file`, `command`; "": an earlier version kept it.
     source: str = ""
     #: Since when no program has said it, though one did before, in ns; 0: one does.
@@ -86,7 +88,7 @@ class Definition:
 
     def slot_id(self, slot_ns: int) -> str:
         """The id of what is made for a slot."""
-        between = "-" if "workflow" in self.work else "/"
+        between = "-" if self.is_run or "workflow" in self.work else "/"
         return f"{self.name}{between}{slot_name(slot_ns)}"
 
     def timing(self) -> tuple[object, ...]:
@@ -110,14 +112,20 @@ class Definition:
     def text(self) -> str:
         """It as JSON, with where it comes from."""
         said = {**self.document(), "source": self.source}
+        if self.is_run:
+            said["run"] = True
         if self.undeclared_ns:
             said["undeclared"] = self.undeclared_ns
         return json.dumps(said, ensure_ascii=False, sort_keys=True)
 
     def with_origin(self, said: Mapping[str, Any]) -> Definition:
         """It with where it comes from, as its text says."""
-        since = said.get("undeclared", 0)
-        return attrs.evolve(self, source=said.get("source", ""), undeclared_ns=since)
+        return attrs.evolve(
+            self,
+            is_run=said.get("run", False),
+            source=said.get("source", ""),
+            undeclared_ns=said.get("undeclared", 0),
+        )
 
 
 def define(
@@ -164,6 +172,8 @@ def define(
         end_ns,
         work=_written(work),
     )
+    is_run = isinstance(work, Workflow) and "code" in definition.work
+    definition = attrs.evolve(definition, is_run=is_run)
     definition.times()
     return definition, work
 
@@ -240,7 +250,7 @@ def read_definition(
         msg = f"schedule {name!r}: paused is a text that says why, not {show(paused)}"
         raise InvalidTaskError(msg)
     written = {made[0]: _without_schedule(said[made[0]])}
-    return attrs.evolve(definition, paused=paused, work=written), work
+    return attrs.evolve(definition, paused=paused, work=written, is_run=False), work
 
 
 def _with_workflow(said: Mapping[str, Any]) -> Mapping[str, Any]:
