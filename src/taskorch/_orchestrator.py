@@ -254,7 +254,7 @@ class TaskOrchestrator:
             cast("Any", part).attach(self)
         self._aio: AsyncOrchestrator | None = None
         #: Documents of schedules that are added at the start.
-        self._configured: Mapping[str, Any] = {}
+        self._configured: Mapping[str, Any] | None = None
         self._planner: Planner | None = None
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
