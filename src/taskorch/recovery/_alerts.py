@@ -13,7 +13,7 @@ from taskorch._frozen import frozen
 from taskorch._suggesting import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
-from taskorch.model import Stats, check_seconds
+from taskorch.model import HealthCheck, Stats, check_seconds
 from taskorch.model._checks import check_word
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._conditions import Condition, Measured
@@ -35,6 +35,11 @@ ACTIONS: Final = (
     "reassign_tasks",
     "investigate_bottlenecks",
 )
+#: What health says of the actions that hold something.
+_EFFECTS: Final = {
+    "pause_new_tasks": "; no new task starts",
+    "reduce_parallel_tasks": "; fewer tasks run at once",
+}
 #: What rules may name; those of `METRICS` that are one number, and these.
 _OF_SYSTEM: Final = (
     "failure_rate",
@@ -355,6 +360,15 @@ class Alerts:
     def firing(self) -> tuple[Alert, ...]:
         """Those that fire."""
         return tuple(alert for alert in self.list() if alert.state == "firing")
+
+    def check(self) -> HealthCheck:
+        """How all is, as a part of `TaskOrchestrator.health`."""
+        bad = [
+            f"{alert.name}{f' of {alert.subject}' * bool(alert.subject)}: "
+            f"{alert.message}{_EFFECTS.get(alert.action, '')}"
+            for alert in self.firing()
+        ]
+        return HealthCheck("alerts", "degraded" if bad else "ok", "; ".join(bad))
 
     def tick(
         self, view: DriverView, now: float
