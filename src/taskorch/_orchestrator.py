@@ -1290,6 +1290,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: Others are watched already.
         """
+        alerts.is_real = True
         self.drivers.add(alerts)
         self._rt.alerts = alerts
         self._rt.health_checks.append(alerts.check)
