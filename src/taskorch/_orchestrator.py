@@ -118,6 +118,15 @@ if TYPE_CHECKING:
     from taskorch.workflows import Workflow
 
 T = TypeVar("T")
+#: What `orch.schedule` hands on to `orch.schedules.add`.
+_OPTIONS_OF_SCHEDULES: Final = (
+    "zone",
+    "catch_up",
+    "overlap",
+    "jitter",
+    "start",
+    "end",
+)
 F = TypeVar("F", bound="Callable[..., Any]")
 
 #: `max_concurrency` was not given: it depends on the kind of handler.
@@ -1290,7 +1299,7 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: Others are watched already.
         """
-        alerts.is_real = True
+        alerts.real = self
         self.drivers.add(alerts)
         self._rt.alerts = alerts
         self._rt.health_checks.append(alerts.check)
@@ -1361,6 +1370,16 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: An argument cannot be, or the times never come.
         """
+        given: object = when
+        unknown = [each for each in options if each not in _OPTIONS_OF_SCHEDULES]
+        is_times = isinstance(given, str | int | float)
+        if unknown or not (is_times or hasattr(given, "total_seconds")):
+            what = f"{unknown[0]!r} is no option" if unknown else "it is given times"
+            msg = f"orch.schedule decorates a function, and {what}: nothing is made"
+            called = getattr(given, "__name__", "nightly")
+            times = next((str(options[each]) for each in unknown), "0 3 * * *")
+            hint = f"orch.schedules.add({called!r}, {times!r}, {called})"
+            raise InvalidTaskError(msg, hint=hint)
 
         def add(fn: F) -> F:
             called = getattr(fn, "__name__", "") if name is None else name
