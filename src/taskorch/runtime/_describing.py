@@ -85,6 +85,16 @@ def described_function(fn: Any) -> bytes:
     return describer.whole(describer.value(fn))
 
 
+def digest_of(value: Any) -> str:
+    """
+    What is the same for values of one description, and short.
+
+    Raises:
+        UndescribedError: It has none.
+    """
+    return blake2b(described(value), digest_size=_DIGEST).hexdigest()
+
+
 def name_of(fn: Any) -> str:
     """The module and the qualified name of a function."""
     return f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', fn)!s}"
