@@ -39,7 +39,7 @@ MAX_SECONDS: Final = 30.0
 #: Levels of tasks by which tasks are done, while no step changes anything.
 _LEVELS: Final = 10_000
 #: Levels that are looked through for the same task in the same state.
-_NEAR: Final = 1_000
+_NEAR: Final = 200
 #: The most that a step may cost.
 _DEAREST: Final = 1e12
 #: Lines of a trace.

@@ -113,7 +113,9 @@ _TRIED: Final = 64
 #: Of a normal distribution, how far the P90 is from the median.
 _Z90: Final = 1.2816
 #: Seconds for which an order is looked for that keeps a deadline.
-_IN_TIME: Final = 0.2
+_IN_TIME: Final = 0.1
+#: Ways of which it is looked how soon they can end, if none is in time.
+_LOOKED: Final = 3
 #: When a limit is near: this share of it is taken.
 _NEAR: Final = 0.8
 _DEFAULT_RULE: Final = next(iter(RULES))
@@ -302,7 +304,7 @@ class Planner:
                 why = f"it takes {float(plan.estimated_duration):g} s"
                 one: Any = (late,), why
             else:
-                soonest = min(soonest, _end_of(whole))
+                soonest = min(soonest, _end_of(whole, looks=number < _LOOKED))
                 # What conflicts whatever there is comes first.
                 bare = attrs.evolve(
                     whole, demands=[()] * len(tasks), capacities=(), resources=()
@@ -564,7 +566,11 @@ class Planner:
     def _paced(self, plan: ExecutionPlan) -> float | None:
         """How long a plan takes with agents that differ; None: they do not."""
         problem = problem_of(
-            plan.tasks, plan.workflow, means_of(self._rt), speeds=plan.speeds
+            plan.tasks,
+            plan.workflow,
+            means_of(self._rt),
+            speeds=plan.speeds,
+            prices=plan.prices,
         )
         if problem.lengths is None:
             return None
@@ -1053,14 +1059,14 @@ def _late(plan: ExecutionPlan, constraints: Iterable[Constraint]) -> Deadline | 
     return next((each for each in deadlines if seconds > each.seconds + 1e-6), None)
 
 
-def _end_of(problem: Problem) -> float:
-    """When the tasks of a problem have ended, in an order that is good; seconds."""
+def _end_of(problem: Problem, *, looks: bool) -> float:
+    """When all has ended in a good order, in seconds; with *looks* in a better one."""
     order = topological(problem.parents, RULES[_DEFAULT_RULE](problem))
     if len(order) < len(problem) or not _fits(problem):
         return math.inf
     if problem.lengths is not None:
         return heft(problem).makespan / 1000
-    return max(parallel(problem, order)[1], default=0) / 1000
+    return improve(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
 
 
 def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:
