@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import name_of, slices
@@ -48,12 +47,11 @@ async def mapped(
         Task.call(call.fn, item, id=f"{name}/{number}", **options)
         for number, item in enumerate(items)
     ]
-    # The items of a map that is run again may be others than they were.
-    add_all = partial(run._add_all, replace="~" in context.task_id)
     if max_parallel is None:
-        handles = await _all(context, add_all, tasks)
+        handles = await _all(context, run.add_all, tasks)
     else:
-        handles = await _some(context, add_all, tasks, max_parallel)
+        handles = await _some(context, run.add_all, tasks, max_parallel)
+    context._rt.waiting.note_used(context, handles)
     bad = [h for h in handles if h._row.state is not TaskState.COMPLETED]
     if bad:
         raise _failed(context, bad, len(tasks))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from taskorch._handles import TaskHandle
 from taskorch.model import TaskState
 from taskorch.runtime._reruns import stem_of
-from taskorch.runtime._work import names_above
+from taskorch.runtime._work import ADDED, names_above
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What the metadata of a task says that another task of its run has added.
-ADDED: Final = "added"
 #: Tasks that are changed in one step: the lock is held for a few milliseconds.
 _SLICE: Final = 500
 

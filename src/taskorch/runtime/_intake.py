@@ -141,7 +141,7 @@ def rerun(
 
     def change(now: int) -> Work:
         host.refuse_new()
-        again = host.submission.rerun(task_id, now)
+        again = host.submission.rerun(task_id, now, anew=True)
         if below is not None:
             rows = dependents(host, again._row)
             works.extend(row.cargo for row in rows if below(row.id))
