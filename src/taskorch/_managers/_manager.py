@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import graphlib
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -32,8 +33,10 @@ from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
 from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._stale import is_outdated
 from taskorch.runtime._tracing import workflow_span
 from taskorch.runtime._work import (
+    added_by,
     ended_earlier,
     failed_earlier,
     names_above,
@@ -163,7 +166,7 @@ class WorkflowManager:
                 if works is None:
                     # A journal, or something in it, asks for more.
                     del drafts
-                    tasks = [_real(task) for task in workflow.tasks(run_id)]
+                    tasks = [real_task(task) for task in workflow.tasks(run_id)]
                     works = dict(zip(workflow, rt.submit_tasks(tasks), strict=True))
         except BaseException as error:
             if is_new:
@@ -513,14 +516,15 @@ class WorkflowManager:
         )
         if pools:
             self._limit(run_id, pools)
-        # Added tasks are re-run first: the tasks that added them find them again.
-        chosen.sort(key=lambda pair: not _members.is_added(run._works[pair[0]]))
 
         def rerun(part: Sequence[tuple[str, str]], now: int) -> None:
             rt.refuse_submission()
             for name, task_id in part:
                 old: Work = run._works[name]
                 is_due = _is_undone(old) or _asks_too_early(old)
+                # What has added it makes all anew: it is not of the run before that
+                # adds it again.
+                is_due = is_due and not is_outdated(rt, old)
                 # Another thread may have been faster.
                 if not (is_due and rt.directory.reruns.is_latest(task_id)):
                     continue
@@ -670,7 +674,7 @@ def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
     )
 
 
-def _real(task: Task) -> Task:
+def real_task(task: Task) -> Task:
     """*task* with the function that a placeholder of its call stands for."""
     payload = task.payload
     if isinstance(payload, Call) and payload.fn in _REAL:
@@ -681,7 +685,7 @@ def _real(task: Task) -> Task:
 def _all_real(tasks: Mapping[str, Task]) -> Mapping[str, Task]:
     """*tasks* with the functions that placeholders stand for; a copy only if any."""
     changed = {
-        n: real for n, task in tasks.items() if (real := _real(task)) is not task
+        n: real for n, task in tasks.items() if (real := real_task(task)) is not task
     }
     return {**tasks, **changed} if changed else tasks
 
@@ -707,8 +711,17 @@ def _asks_too_early(work: Work) -> bool:
 
 
 def _backwards(run: WorkflowRun) -> list[tuple[str, TaskHandle[Any]]]:
+    """The tasks of *run*, each before all that it comes after, or was added by."""
     handles = run.handles
     parents = run._above(handles)
+    adders = {n: _members.name_of(added_by(work)) for n, work in handles.items()}
+    with_adders = {
+        name: (*above, adders[name]) if adders[name] in handles else above
+        for name, above in parents.items()
+    }
+    # What adds once more that which it comes after is no ring.
+    with suppress(graphlib.CycleError):
+        return [(name, handles[name]) for name in reversed(order(with_adders))]
     return [(name, handles[name]) for name in reversed(order(parents))]
 
 
