@@ -91,6 +91,7 @@ class WorkflowManager:
             weakref.WeakValueDictionary()
         )
         self._records: dict[str, Record] = {}
+        self._seen = _members.Seen(runtime)
         self._starting = threading.Lock()
         self._meetings: Meetings = Meetings(runtime)
         #: Runs that have pools of their own.
@@ -217,7 +218,7 @@ class WorkflowManager:
         if size is None:
             # Of an earlier life: there is what was submitted then, or nothing.
             is_here = known or rt.committer is not None
-            works = _members.find(rt, run_id) if is_here else {}
+            works = self._find(run_id) if is_here else {}
         elif len(known) == size:
             return size == 0 and record is None
         else:
@@ -250,6 +251,13 @@ class WorkflowManager:
             return run
         return self._found(str(run_id))
 
+    def _find(
+        self, run_id: str, ids: Iterable[str] | None = None
+    ) -> dict[str, TaskHandle[Any]]:
+        """The tasks of a run; *ids* are those that memory has, if they are known."""
+        seen = self._seen.ids(run_id) if ids is None else ids
+        return _members.find(self._rt, run_id, seen)
+
     def _found(self, run_id: str, ids: Iterable[str] | None = None) -> WorkflowRun:
         """
         The run that nobody keeps; *ids* are those of its tasks in memory, if known.
@@ -257,7 +265,7 @@ class WorkflowManager:
         Raises:
             UnknownTaskError: There is none.
         """
-        works = _members.find(self._rt, run_id, ids)
+        works = self._find(run_id, ids)
         record = self._records.get(run_id)
         if not works and (record is None or record.size != 0):
             msg = f"no workflow has been started with the id {show(run_id)}"
@@ -320,7 +328,7 @@ class WorkflowManager:
         added = 0 if record is None else record.added
         if added and added > sum(map(_members.is_added, run.handles.values())):
             # Its tasks may have added others before the run was entered in `_runs`.
-            found = _members.find(rt, run_id)
+            found = self._find(run_id)
             with rt.lock:
                 for work in found.values():
                     run._enter(work)
@@ -369,7 +377,7 @@ class WorkflowManager:
         record = self._records.get(run_id)
         if record is None:
             record = Record()
-            works = _members.find(self._rt, run_id)
+            works = self._find(run_id)
             record.added = sum(map(_members.is_added, works.values()))
             states = {work._row.state for work in works.values()}
             if TaskState.SUSPENDED in states and states.isdisjoint(_GOING_ON):

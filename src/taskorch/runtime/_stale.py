@@ -105,7 +105,8 @@ class Staleness:
                 todo += [node, *unknown]
                 continue
             causes = (found.get(n) for n in above)
-            found[node] = next((cause for cause in causes if cause is not None), None)
+            cause = next((cause for cause in causes if cause is not None), None)
+            found[node] = self._cause_gone(*node) if cause is None else cause
         return found.get(first)
 
     def _own_cause(self, row: TaskRow, with_used: bool) -> Cause | None:
@@ -128,6 +129,21 @@ class Staleness:
                 above.append((tasks[latest], False))
         return above
 
+    def _cause_gone(self, row: TaskRow, with_used: bool) -> Cause | None:
+        """Why a task is stale for one above it that has left memory, if it is."""
+        owner, kept = self._owner, self._kept
+        if kept is None:
+            return None
+        tasks, reruns = owner.kernel.tasks, owner.directory.reruns
+        above = runs_above(owner, row.cargo, with_used=with_used)
+        nodes = [(name, True) for name in above]
+        adder = added_by(row.cargo)
+        if adder:
+            nodes.append((reruns.latest(stem_of(adder)), False))
+        gone = (node for node in nodes if node[0] not in tasks)
+        causes = (kept.cause(name, with_used=used) for name, used in gone)
+        return next((cause for cause in causes if cause is not None), None)
+
 
 def replaced(host: StaleHost, work: Work, *, with_used: bool = True) -> str:
     """
@@ -139,7 +155,7 @@ def replaced(host: StaleHost, work: Work, *, with_used: bool = True) -> str:
     row, tasks, reruns = work._row, host.kernel.tasks, host.directory.reruns
     if row.id not in tasks:
         kept = _kept(host)
-        names = (*names_above(work), *_used(work))
+        names = (*names_above(work), *used_by(work))
         if kept is None or all(map(kept.is_latest, names)):
             return ""
         return kept.replaced(row.id)
@@ -199,7 +215,7 @@ def _kept(host: StaleHost) -> Kept | None:
     return None if recovered is None else Kept(recovered.entries, recovered.latest)
 
 
-def _used(work: Work) -> Collection[str]:
+def used_by(work: Work) -> Collection[str]:
     """Ids of the tasks whose results the attempts of *work* have asked for."""
     return () if work._extra is None else work._extra.used
 
@@ -237,7 +253,7 @@ class Kept:
         """Whether a run of a task is the latest."""
         return self._latest(stem_of(task_id)) == task_id
 
-    def cause(self, task_id: str) -> Cause | None:
+    def cause(self, task_id: str, *, with_used: bool = True) -> Cause | None:
         """
         Why a run of a task is stale; None if it is not, or has a later run.
 
@@ -245,8 +261,8 @@ class Kept:
         """
         if not self.is_latest(task_id):
             return None
-        seen = {(task_id, True): None}
-        todo = [(task_id, True)]
+        seen = {(task_id, with_used): None}
+        todo = [(task_id, with_used)]
         while todo and len(seen) < _MOST:
             name, with_used = todo.pop()
             had = self.replaced(name, with_used=with_used)
@@ -368,7 +384,7 @@ def runs_above(host: StaleHost, work: Work, *, with_used: bool = True) -> list[s
     if row.state is TaskState.CANCELLED and not is_skipped(row):
         return []
     found = parents_of(work)
-    used = _used(work) if with_used else ()
+    used = used_by(work) if with_used else ()
     terms = None if row.links is None else row.links.terms
     if terms is not None and terms.joined:
         tasks, evicted = host.kernel.tasks, host.kernel.evicted
@@ -401,7 +417,7 @@ def dependents(host: StaleHost, row: TaskRow) -> list[TaskRow]:
     """
     below: dict[str, list[TaskRow]] = {}
     for each in host.kernel.tasks.values():
-        is_linked = each.links is not None or _used(each.cargo)
+        is_linked = each.links is not None or used_by(each.cargo)
         if is_linked and host.directory.reruns.is_latest(each.id):
             for name in runs_above(host, each.cargo):
                 below.setdefault(stem_of(name), []).append(each)
