@@ -344,6 +344,11 @@ class Client:
         said = self._of_task("POST", task_id, "/rerun", asked)
         return RemoteHandle(said["task_id"], self)
 
+    def restart(self, run_id: str) -> str:
+        """See `orch.workflows.restart`; the id of the run."""
+        said = self._ask("POST", f"/workflows/{quote(run_id, safe='')}/restart")
+        return str(said["workflow_id"])
+
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """See `orch.workflows.approve`."""
         said = {"gate": gate, "by": by, "note": note}

@@ -107,6 +107,13 @@ def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
 
     *latest* is the latest run of what the cause had an earlier run of.
     """
+    if cause.by_adder:
+        adder = stem_of(cause.had)
+        return (
+            f"It is stale: {cause.had} had added {cause.task_id}, and was run again "
+            f"since, as {latest}. Call orch.rerun_task({adder!r}), which adds it again "
+            "if it is still needed."
+        )
     again = f"orch.rerun_task({stem_of(cause.task_id)!r}"
     if cause.task_id == found.task_id:
         why = f"it had {cause.had}, which was run again since, as {latest}"
