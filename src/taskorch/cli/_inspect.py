@@ -1,11 +1,11 @@
-"""`taskorch inspect`: what a journal says, while its owner runs or when nobody does."""
+"""`taskorch inspect`: what a journal or a service says of its tasks."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +14,7 @@ from taskorch._address import without_password
 from taskorch._remedies import in_commands
 from taskorch._visible import visible
 from taskorch.cli import OK
+from taskorch.cli._source import Reader, ServiceReader, reader_of
 from taskorch.cli._terminal import (
     add_journal,
     add_json,
@@ -30,7 +31,7 @@ from taskorch.cli._terminal import (
     table,
     tracebacks,
 )
-from taskorch.errors import JournalUnavailableError
+from taskorch.errors import InvalidTaskError, JournalUnavailableError
 from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, fields_of
 from taskorch.model import FILTERS, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.model._explanation import in_words
@@ -50,7 +51,7 @@ _SAID: Final = frozenset({"seq", "at_ns", "task_id", "key", "named", "trace"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    add_journal(parser)
+    add_journal(parser, services=True)
     parser.add_argument("task", metavar="TASK", nargs="?", help="the id of one task")
     which = parser.add_argument_group("list the tasks of which all that is said holds")
     which.add_argument("--tasks", action="store_true", help="all")
@@ -102,7 +103,11 @@ def _filter_of(args: argparse.Namespace) -> TaskFilter:
 
 
 def _run(args: argparse.Namespace) -> int:
-    reader = JournalReader(args.journal)
+    with reader_of(args.journal) as reader:
+        return _answer(args, reader)
+
+
+def _answer(args: argparse.Namespace, reader: Reader) -> int:
     # What comes after the answer is followed, so its number comes first.
     last = reader.last if args.follow else 0
     if args.task is not None:
@@ -125,7 +130,7 @@ def _lists(args: argparse.Namespace) -> bool:
 # -- one task ------------------------------------------------------------------------
 
 
-def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
+def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     status = reader.get_task_status(args.task)
     if args.json:
         happened = [_plain(event) for event in reader.events(status.task_id)]
@@ -176,10 +181,12 @@ def _utc(at: datetime | None) -> str:
     return f"{moment(at)} UTC" if at else ""
 
 
-def _reservation(reader: JournalReader, status: TaskStatus) -> str:
+def _reservation(reader: Reader, status: TaskStatus) -> str:
     """What is to be known of the state of a task, beside it."""
     if status.stale:
         return ", and stale: what it depends on was run again since"
+    if isinstance(reader, ServiceReader):
+        return ""
     if status.state is TaskState.RUNNING and reader.owner.lives is False:
         return ", as far as is kept: its orchestrator is gone"
     return ""
@@ -188,7 +195,7 @@ def _reservation(reader: JournalReader, status: TaskStatus) -> str:
 # -- all of them ---------------------------------------------------------------------
 
 
-def _list(args: argparse.Namespace, reader: JournalReader) -> None:
+def _list(args: argparse.Namespace, reader: Reader) -> None:
     found = reader.tasks(_filter_of(args))
     some = list(islice(found, args.limit + 1 if args.limit else None))
     shown = some[: args.limit or None]
@@ -220,19 +227,26 @@ def _row(status: TaskStatus) -> tuple[str, ...]:
     )
 
 
-def _show_all(args: argparse.Namespace, reader: JournalReader) -> None:
-    stats, owner, stuck = reader.get_stats(), reader.owner, reader.stuck()
+def _show_all(args: argparse.Namespace, reader: Reader) -> None:
+    stats, stuck = reader.get_stats(), reader.stuck()
+    about: dict[str, Any]
+    if isinstance(reader, ServiceReader):
+        about = {"health": reader.health()}
+        who = _how(about["health"])
+    else:
+        about = {"owner": reader.owner}
+        who = _who(reader.owner)
     if args.json:
         print_json(
             {
                 "journal": without_password(args.journal),
-                "owner": owner,
+                **about,
                 "stats": stats,
                 "stuck": [group.to_dict() for group in stuck],
             }
         )
         return
-    print(f"{without_password(args.journal)}: {_who(owner)}")
+    print(f"{without_password(args.journal)}: {who}")
     print(stats)
     types = [
         (
@@ -267,7 +281,20 @@ def _who(owner: JournalOwner) -> str:
     return visible(f"nobody has it open; last opened by {who}")
 
 
-def _show_over_time(args: argparse.Namespace, reader: JournalReader) -> None:
+def _how(health: Mapping[str, Any]) -> str:
+    """How a service is, in a line, and what is not as it should be, in others."""
+    wrong = [
+        f"  {each['component']} {each['status']}: {line(each['detail'])}"
+        for each in health["checks"]
+        if each["status"] != "ok"
+    ]
+    return "\n".join([f"a service, {health['status']}", *wrong])
+
+
+def _show_over_time(args: argparse.Namespace, reader: Reader) -> None:
+    if isinstance(reader, ServiceReader):
+        msg = "--over-time reads a journal, and not a service"
+        raise InvalidTaskError(msg, hint="name the journal that the service has")
     found = reader.outcomes(args.over_time)
     if args.json:
         for one in found:
@@ -288,7 +315,24 @@ def _show_over_time(args: argparse.Namespace, reader: JournalReader) -> None:
 # -- what happens --------------------------------------------------------------------
 
 
-def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
+def _follow(args: argparse.Namespace, reader: Reader, last: int) -> None:
+    if isinstance(reader, ServiceReader):
+        is_over = False
+        while not is_over:
+            is_over = _is_over(args, reader)
+            _tell_all(args, reader.news(args.task))
+            time.sleep(0 if is_over else args.every)
+        return
+    _follow_journal(args, reader, last)
+
+
+def _tell_all(args: argparse.Namespace, events: Iterable[Event]) -> None:
+    for event in events:
+        if isinstance(event, TaskEvent):
+            _tell(args, event)
+
+
+def _follow_journal(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
     has_stopped: bool | None = None
     refusals = 0
     while True:
@@ -328,7 +372,7 @@ def _news(
     return [event for event in reader.events(args.task) if event.seq > last]
 
 
-def _is_over(args: argparse.Namespace, reader: JournalReader) -> bool:
+def _is_over(args: argparse.Namespace, reader: Reader) -> bool:
     return args.task is not None and reader.get_task_status(args.task).is_terminal
 
 

@@ -33,7 +33,14 @@ from taskorch.events import (
 from taskorch.journal import MemoryJournal, SqliteJournal, open_journal
 from taskorch.journal._lock import began_at, host, is_there
 from taskorch.journal._values import only_looking
-from taskorch.kernel import KernelConfig, Restoration, fold, take_snapshot
+from taskorch.kernel import (
+    Kernel,
+    KernelConfig,
+    Restoration,
+    fold,
+    hold_of_starts,
+    take_snapshot,
+)
 from taskorch.model import (
     Agent,
     Blocker,
@@ -309,7 +316,7 @@ class JournalReader:
                 name,
                 runtime.now(),
                 estimates=lives and past.knows_limits,
-                paused=_UNKNOWN_LIMITS if lives else _NOBODY,
+                paused=_why_paused(runtime.kernel, lives=lives),
             )
             cause = self._cause(name) if runtime is not past.runtime else None
             if cause is None:
@@ -418,6 +425,19 @@ class JournalReader:
                 self._past = _Past(self._journal, self._file, life)
             self._past.catch_up()
             return self._past
+
+
+def _why_paused(kernel: Kernel, *, lives: bool) -> Blocker:
+    """Why nothing starts, if nothing does."""
+    held = hold_of_starts(kernel, lasts=not lives)
+    if held is None:
+        return _UNKNOWN_LIMITS if lives else _NOBODY
+    if lives:
+        return held
+    detail = f"{_NOBODY.detail} In its next life, too: {held.detail}"
+    return attrs.evolve(
+        _NOBODY, detail=detail, remedies=(*_NOBODY.remedies, *held.remedies)
+    )
 
 
 class _Past:

@@ -19,6 +19,7 @@ from taskorch.kernel import (
     moves_of,
     past_of,
     without_quotas,
+    words_of_holds,
 )
 from taskorch.model import (
     TERMINAL,
@@ -209,6 +210,7 @@ def _totals(runtime: Runtime) -> Stats:
         failures=ReadOnly(dict(kernel.causes)),
         leaked=len(kernel.leaked),
         events_lost=runtime.publisher.lost,
+        holds=tuple(words_of_holds(kernel)),
     )
 
 
@@ -264,9 +266,11 @@ def _journal(runtime: Runtime) -> HealthCheck:
 
 def _queue(runtime: Runtime) -> HealthCheck:
     kernel = runtime.kernel
-    return HealthCheck(
-        "queue", "ok", f"{kernel.queued} queued, {kernel.active} running"
-    )
+    counts = f"{kernel.queued} queued, {kernel.active} running"
+    holds = words_of_holds(kernel)
+    if holds:
+        return HealthCheck("queue", "degraded", f"{counts}. {' '.join(holds)}")
+    return HealthCheck("queue", "ok", counts)
 
 
 def _agents(runtime: Runtime) -> HealthCheck:
