@@ -435,13 +435,13 @@ async function timelinePage(route) {
     const left = said.attempts_left_out + said.agents_left_out;
     words.textContent = `${count(said.attempts)} attempts from ${new Date(said.start * 1000).toLocaleString()}, over ${lasting(said.end - said.start)}` +
       (left ? `; ${count(said.attempts_left_out)} attempts and ${count(said.agents_left_out)} agents are not shown` : "") + ".";
-    const many = said.agents.map((agent, i) => {
-      const found = said.outcomes.map(() => 0);
-      for (const each of said.rectangles) if (each[0] === i) found[each[4]] += each[5];
-      return [name(agent), ...found.map(count)];
-    });
-    keep(said.rectangles.length > 20000 ? said.attempts : [said.agents, said.attempts], () =>
-      table(["Agent", ...said.outcomes.map((each) => `#${each}`)], many, "Nothing has been done yet."));
+    const many = said.agents.map((agent, i) => [name(agent), ...said.counts[i].map(count)]);
+    keep([said.agents, said.counts], () => table(["Agent", ...said.outcomes.map((each) => `#${each}`)], many, "Nothing has been done yet."));
+    legend.replaceChildren(...said.outcomes.flatMap((each) => {
+      const mark = el("span", { "aria-hidden": "true" }, "■ ");
+      mark.style.color = `var(--bar-${each})`;
+      return [mark, `${each}  `];
+    }));
   };
   const move = (from, to) => {
     const a = Math.max(0, from);
@@ -467,11 +467,6 @@ async function timelinePage(route) {
   });
   const buttons = [["Closer", zoom(0.5)], ["Farther", zoom(2)], ["Earlier", shift(-0.5)], ["Later", shift(0.5)],
     ["All", () => go("timeline")]].map(([text, act]) => el("button", { type: "button", onclick: act }, text));
-  legend.append(...["running", "completed", "cancelled", "retrying", "failed"].flatMap((each) => {
-    const mark = el("span", { "aria-hidden": "true" }, "■ ");
-    mark.style.color = `var(--bar-${each})`;
-    return [mark, `${each}  `];
-  }));
   setTimeout(() => load().catch(fail), 0);
   const stop = until ? () => {} : every(1000, load, () => said?.rectangles.some((each) => each[4] === 0));
   const resized = () => said && load().catch(() => {});
