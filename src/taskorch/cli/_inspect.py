@@ -40,8 +40,8 @@ from taskorch.reading import JournalOwner, JournalReader
 
 #: Tasks that are listed, unless it is said how many.
 _MANY: Final = 50
-#: The latest failures that are shown with the statistics.
-_FAILED: Final = 5
+#: Failures that are counted one by one.
+_MOST: Final = 1_000
 #: How often in succession a journal may be disturbed while it is followed.
 _MOST_REFUSALS: Final = 20
 #: Fields of an event that are said elsewhere, or only of use to programs.
@@ -91,6 +91,7 @@ _FLAGS: Final[dict[str, dict[str, Any]]] = {
     "contains": {"metavar": "NAME=VALUE", "action": "append"},
     "since": {"metavar": "TIME", "type": since},
     "longer": {"metavar": "TIME", "type": seconds},
+    "whether": {"action": argparse.BooleanOptionalAction},
 }
 
 
@@ -138,7 +139,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
         print_json({**status.to_dict(), "events": happened, **trace})
         return
     state = coloured(status.state.value)
-    print(f"{line(status.task_id)} is {state}" + _reservation(reader, status))
+    print(f"{line(status.run_id)} is {state}" + _reservation(reader, status))
     took = "" if status.duration is None else f" ({in_words(status.duration)})"
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
@@ -183,6 +184,10 @@ def _utc(at: datetime | None) -> str:
 
 def _reservation(reader: Reader, status: TaskStatus) -> str:
     """What is to be known of the state of a task, beside it."""
+    if status.mended_by:
+        return f", and mended since by {line(status.mended_by)}"
+    if status.rerun:
+        return f", and run again since: {line(status.rerun)}"
     if status.stale:
         return ", and stale: what it depends on was run again since"
     if isinstance(reader, ServiceReader):
@@ -215,11 +220,15 @@ def _row(status: TaskStatus) -> tuple[str, ...]:
     detail = cause_of(status)
     if not detail and status.attempts > 1:
         detail = f"attempt {status.attempts}"
-    if status.stale:
-        detail = f"stale; {detail}" if detail else "stale"
+    mark = "stale" if status.stale else ""
+    if status.rerun:
+        mark = f"run again as {status.rerun}"
+    if status.mended_by:
+        mark = f"mended since by {status.mended_by}"
+    detail = "; ".join(filter(None, (mark, detail)))
     took = "" if status.duration is None else in_words(status.duration)
     return (
-        line(status.task_id),
+        line(status.run_id),
         status.state.value,
         moment(status.submitted),
         took,
@@ -248,6 +257,10 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
         return
     print(f"{without_password(args.journal)}: {who}")
     print(stats)
+    kept = None if isinstance(reader, ServiceReader) else reader.count()
+    if kept is not None and kept < stats.state_machine.total:
+        gone = stats.state_machine.total - kept
+        print(f"{gone:,} of them have left the journal: it has {kept:,}")
     types = [
         (
             line(name),
@@ -266,8 +279,18 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
     for group in stuck:
         print(f"\n{in_commands(str(group), args.journal)}")
     if stats.state_machine.failed:
-        journal = shlex.quote(without_password(args.journal))
-        print(f"\nWhat failed: taskorch inspect {journal} --state failed")
+        print(f"\n{_still(reader, shlex.quote(without_password(args.journal)))}")
+
+
+def _still(reader: Reader, place: str) -> str:
+    """How much of what failed is broken still, and what shows it."""
+    broken = reader.tasks(TaskFilter("failed", mended=False))
+    many = sum(1 for _ in islice(broken, _MOST))
+    if not many:
+        return "Nothing that is kept is still broken: what failed was run again."
+    count = f"{many:,}{' or more' * (many == _MOST)}"
+    command = f"taskorch inspect {place} --state failed --no-mended"
+    return f"Failed, and not mended since, {count}: {command}"
 
 
 def _who(owner: JournalOwner) -> str:

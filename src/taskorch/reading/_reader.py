@@ -224,7 +224,19 @@ class JournalReader:
             name = self._latest(task_id)
             runtime = _folded(self._journal, name, self._facts)
             status = _reports.status(runtime, name)
-            return attrs.evolve(status, stale=self._cause(name) is not None)
+            stale = self._cause(name) is not None
+            last, good = self._later(name)
+            return attrs.evolve(status, stale=stale, rerun=last, mended_by=good)
+
+    def _later(self, task_id: str) -> tuple[str, str]:
+        """The latest run after this one, and the first that completed; or ""."""
+        last, good, name = "", "", next_id(task_id)
+        while facts := self._facts(name):
+            last = name
+            if not good and any(type(fact) is TaskCompleted for fact, _ in facts):
+                good = name
+            name = next_id(name)
+        return last, good
 
     def _cause(self, task_id: str) -> Cause | None:
         """Why a run of a task is stale, if it is."""
@@ -289,6 +301,18 @@ class JournalReader:
         """
         with self._mutex:
             return _reports.stats(self._current().runtime)
+
+    def count(self) -> int:
+        """
+        How many tasks the journal has; `get_stats` counts those that have left it, too.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        many, after = 0, 0
+        while page := self._journal.submitted(after, sys.maxsize, _SLICE):
+            many, after = many + len(page), page[-1][0]
+        return many
 
     def explain(self, task_id: str) -> Explanation:
         """

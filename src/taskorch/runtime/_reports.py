@@ -109,6 +109,7 @@ def status_of(
             error = blockade(row)
             note_given(work, error)
     metadata = None if work._task is None else work._task.metadata
+    rerun, mended_by = _later(runtime, row.id)
     return TaskStatus(
         task_id=row.id,
         type=row.bucket.spec.type,
@@ -134,7 +135,29 @@ def status_of(
         recovery_attempts=() if work._extra is None else work._extra.recoveries,
         stopping=extra.stop_reason if extra is not None and extra.stop else "",
         stale=(staleness or Staleness(runtime)).cause(work) is not None,
+        rerun=rerun,
+        mended_by=mended_by,
     )
+
+
+def _later(runtime: Runtime, task_id: str) -> tuple[str, str]:
+    """Under the lock: the latest run after this one, and the first that completed."""
+    reruns = runtime.directory.reruns
+    if reruns.is_empty or reruns.is_latest(task_id):
+        return "", ""
+    later = reruns.later_than(task_id)
+    good = (name for name in later if _state(runtime, name) is TaskState.COMPLETED)
+    return later[-1], next(good, "")
+
+
+def _state(runtime: Runtime, task_id: str) -> TaskState | None:
+    """Under the lock: the state of a run, as far as it is told already."""
+    row = runtime.kernel.tasks.get(task_id)
+    if row is None:
+        return runtime.kernel.evicted.get(task_id)
+    if row.cargo._visible_after > runtime.committed and row.state in TERMINAL:
+        return None
+    return row.state
 
 
 def _moment(ns: int) -> datetime | None:

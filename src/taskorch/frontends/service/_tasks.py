@@ -71,6 +71,7 @@ _FILTER_SCHEMAS: Final[Mapping[str, Schema]] = {
     "contains": TEXT,
     "since": {"anyOf": [_SECONDS, {"type": "string", "format": "date-time"}]},
     "longer": _SECONDS,
+    "whether": {"type": "boolean"},
 }
 
 
