@@ -1298,6 +1298,10 @@ class TaskOrchestrator:
 
         return metrics_of(self)
 
+    def _latest_coverage(self) -> dict[str, float]:
+        """The coverage that the latest results tell of, in percent, by type of task."""
+        return _reports.coverage(self._rt)
+
     @property
     def drivers(self) -> DriverManager:
         """Parts that are asked by time what is to be done: `protocols.Driver`."""

@@ -195,6 +195,35 @@ def stats(runtime: Runtime) -> Stats:
     return attrs.evolve(found, types=ReadOnly(types))
 
 
+def coverage(runtime: Runtime) -> dict[str, float]:
+    """By type, the coverage in percent of the latest result in memory that has one."""
+    found: dict[str, tuple[int, float]] = {}
+    with runtime.lock:
+        rows = list(runtime.kernel.tasks.values())
+    for row in rows:
+        # What is read without the lock changes once, when the task ends.
+        work = row.cargo
+        if row.state is not TaskState.COMPLETED or work is None:
+            continue
+        percent = _percent(work._value)
+        kind = row.bucket.spec.type
+        if percent is not None and row.ended_ns >= found.get(kind, (0, 0.0))[0]:
+            found[kind] = row.ended_ns, percent
+    return {kind: percent for kind, (_, percent) in found.items()}
+
+
+def _percent(result: object) -> float | None:
+    """What a result says of coverage: a share of a suite's, or a percentage."""
+    if not isinstance(result, dict):
+        return None
+    for name, times in (("coverage_percentage", 1.0), ("coverage", 100.0)):
+        said = result.get(name)
+        is_number = isinstance(said, int | float) and not isinstance(said, bool)
+        if is_number and 0 <= times * said <= 100:  # noqa: PLR2004 - percent
+            return times * said
+    return None
+
+
 def totals(runtime: Runtime) -> Stats:
     """Counts without the quantiles of each type, which need sorting: see `stats`."""
     with runtime.lock:

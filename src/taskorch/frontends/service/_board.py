@@ -147,6 +147,9 @@ class Board:
             if self._early is not None:
                 self._early.append(event)
                 return
+            if event.seq <= self.past:
+                # It was read already, and comes late.
+                return
             self._take(event)
         for follower in list(self.followers):
             follower.wake()
