@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
@@ -710,13 +711,19 @@ class Simulation:
         """
         return manager_of(self._life())
 
-    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
+    def hold_starts(
+        self, reason: str, *, by: str = "user", most: int = 0, lasts: bool = True
+    ) -> None:
         """See `TaskOrchestrator.hold_starts`."""
-        self.world.do(lambda: self._life().kernel.hold_starts(by, most, reason))
+        life = self._life()
+        hold = partial(life.kernel.hold_starts, by, most, reason, lasts=lasts)
+        self.world.do(lambda: hold(life.now()))
 
     def release_starts(self, by: str = "user") -> bool:
         """See `TaskOrchestrator.release_starts`."""
-        released: bool = self.world.do(lambda: self._life().kernel.release_starts(by))
+        life = self._life()
+        release = partial(life.kernel.release_starts, by)
+        released: bool = self.world.do(lambda: release(life.now()))
         return released
 
     def note_event(self, event: type[Event], *fields: Any) -> None:
