@@ -29,6 +29,7 @@ from taskorch.errors import (
     leaves,
 )
 from taskorch.model import ProgramResult
+from taskorch.recovery._patterns import Search, searcher
 from taskorch.recovery._words import CAUSE, ERROR, SUMMARY, lines_of, strongest
 
 #: Whether the same once more may succeed, for each class of failures.
@@ -118,13 +119,14 @@ class Rule:
     Attributes:
         name: The class, or another word for it.
         error: The name of the class of what was raised, or of one of its bases.
-        text: A regular expression, searched for in the message and the output.
+        text: A regular expression, searched for in the last ten thousand letters of
+            the message and the output.
         exit_code: Exit codes of programs; negative: signals.
         when: Whether it is one, by the exception itself.
 
     Raises:
         InvalidTaskError: There is no such class, nothing is given, or the text is no
-            regular expression.
+            regular expression, or one that might be searched for without end.
     """
 
     name: str = attrs.field(converter=class_of)
@@ -134,6 +136,7 @@ class Rule:
     when: Callable[[BaseException], object] | None = attrs.field(
         default=None, kw_only=True
     )
+    _has: Search = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         codes: object = self.exit_code
@@ -142,9 +145,15 @@ class Rule:
         if not (self.error or self.text or self.exit_code or self.when):
             msg = f"the rule for {self.name} does not say of which failures"
             raise InvalidTaskError(msg, hint="give error=, text=, exit_code= or when=")
+        for code in self.exit_code:
+            if isinstance(code, bool) or not isinstance(code, int):
+                msg = (
+                    f"the rule for {self.name}: exit_code: {code!r} is no whole number"
+                )
+                raise InvalidTaskError(msg)
         try:
-            re.compile(self.text or "")
-        except (re.error, TypeError) as wrong:
+            object.__setattr__(self, "_has", searcher(self.text or ""))
+        except (re.error, TypeError, OverflowError, RecursionError) as wrong:
             msg = f"the rule for {self.name}: text={self.text!r}: {wrong}"
             raise InvalidTaskError(msg) from wrong
 
@@ -155,7 +164,7 @@ class Rule:
         return (
             (not self.error or self.error in _names_of(error))
             and (not self.exit_code or code in self.exit_code)
-            and (self.text is None or bool(re.search(self.text, text())))
+            and (self.text is None or self._has(text()[-_MOST_TEXT:]))
             and (self.when is None or bool(self.when(error)))
         )
 

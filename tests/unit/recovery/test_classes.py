@@ -7,6 +7,7 @@ import json
 import math
 import os
 import queue
+import re
 import resource
 import socket
 import sqlite3
@@ -21,6 +22,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskorch import Permanent, Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError, ProgramFailedError, TaskFailedError
@@ -342,6 +345,12 @@ def test_other_words_for_classes():
     [
         ({}, "does not say of which"),
         ({"text": "("}, "text="),
+        ({"text": 5}, "text="),
+        ({"text": r"(a+)+\1"}, "for ever"),
+        ({"text": r"(?=(a+)+)b"}, "for ever"),
+        ({"text": "((((a{1,99}){1,99}){1,99}){1,99})+"}, "for ever"),
+        ({"exit_code": [1.5]}, "exit_code"),
+        ({"exit_code": True}, "exit_code"),
     ],
 )
 def test_a_rule_that_is_wrong(fields, words):
@@ -477,3 +486,40 @@ def test_a_long_output_is_read_in_no_time():
     for text in ("error: " * 200_000, "expected x got\n" * 20_000, "a (" * 300_000):
         classify(_ended(1, text))
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"(a+)+$",
+        r"(a|aa)+$",
+        r"^(\w+\s?)*$",
+        r"(.*a){20}x",
+        r"(x+x+)+y",
+        r".*.*.*=",
+        r"(?i)(?:A|b+)*c",
+    ],
+)
+def test_a_rule_takes_no_longer_than_its_text_is_long(text):
+    """One that would be tried again and again from each place of it."""
+    rule = Rule("memory", text=text)
+    started = time.process_time()
+    classify(ValueError("a" * 500_000 + "!"), rules=[rule])
+    assert time.process_time() - started < 2
+
+
+@given(
+    st.sampled_from(
+        [
+            *(r"(a+)+$", r"(a|ab)*c", r"^(a?b){2,5}c", r"(?i)(A|b)+$", r"\b(a+b*)+\b"),
+            *(r"[^a]+b+c*$", r"(?m)^(a|b)+$", r"(?s)a.*b.*c", r"a{0,3}b{2,}(c|)+d*"),
+            *(r"(ab*?)+c", r"[a-b\d_]+[^\w]+", r"(?:(?i:A)|b)+1", r"(a{2}){1,}b+"),
+        ]
+    ),
+    st.text("abcA \n1", max_size=12),
+)
+def test_a_rule_holds_where_its_expression_is_found(pattern, text):
+    """However it is searched for."""
+    holds = classify(ValueError(text), rules=[Rule("memory", text=pattern)])
+    # As it is shown to a rule: the message, a trace and the output, each in a line.
+    assert (holds.name == "memory_error") == bool(re.search(pattern, f"{text}\n\n\n"))
