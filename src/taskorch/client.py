@@ -473,7 +473,8 @@ class Client:
         Send a command of adaptive jobs: `client.command("assign_job", job_id=…, …)`.
 
         Args:
-            action: `assign_job`, `job_status`, `reward_job` or `learned`.
+            action: `assign_job`, `job_status`, `job_result`, `list_jobs`, `cancel_job`,
+                `reward_job` or `learned`.
             endpoint: The path that the configuration of the jobs names.
             fields: What belongs to it.
         """

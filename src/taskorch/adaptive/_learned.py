@@ -26,7 +26,8 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.model import Task, check_count, check_fraction
-from taskorch.model._checks import check_word
+from taskorch.model._checks import check_word, is_number
+from taskorch.model._show import show
 from taskorch.protocols import (
     Admission,
     AgentView,
@@ -164,11 +165,11 @@ class Learned:
     """
     A TaskRouter, TaskQueue or ResourceAllocator that learns which of its *arms* to ask.
 
-    All arms are routers, or queues, or allocators, or numbers for `pick`, and each does
-    what it does by itself; which is asked for a task is decided by a bandit, from the
-    rewards of earlier tasks. It becomes part of one orchestrator, hears its events, and
-    has its journal keep what it has learnt, each hundred rewards, as an event from
-    which a later life goes on.
+    All arms are routers, or queues, or allocators, or values for `pick` (numbers or
+    texts), and each does what it does by itself; which is asked for a task is decided
+    by a bandit, from the rewards of earlier tasks. It becomes part of one orchestrator,
+    hears its events, and has its journal keep what it has learnt, each hundred rewards,
+    as an event from which a later life goes on.
 
     `TaskStarted.choice` says which arm was chosen and how probable that was; the reason
     of a route or an allocation says it, too, so `explain` does.
@@ -269,6 +270,9 @@ class Learned:
         #: The number of the last fact of which it has heard, and that which the
         #: snapshot that is kept says.
         self._heard = self._kept = 0
+        #: The number of the last fact of earlier lives of which it knows. Of its own
+        #: life it may have heard before it is asked to recall those.
+        self._known = 0
         #: The sum of rewards from 0 to 1, and of those of the baseline; and how many.
         self._gained = self._baseline_gained = 0.0
         self._counted = self._baseline_counted = 0.0
@@ -459,7 +463,15 @@ class Learned:
         return self.arms[arm]
 
     def give(self, subject: str, value: float) -> None:
-        """Reward what was picked for *subject*, from -1 to 1: the first word counts."""
+        """
+        Reward what was picked for *subject*, from -1 to 1: the first word counts.
+
+        Raises:
+            InvalidTaskError: *value* is no number from -1 to 1.
+        """
+        if not is_number(value, -1, 1):
+            msg = f"a reward is a number from -1 to 1, not {show(value)}"
+            raise InvalidTaskError(msg)
         with self._lock:
             self._learn(subject, 1, value)
 
@@ -476,6 +488,7 @@ class Learned:
             msg = f"{self!r} learns for another orchestrator already"
             raise InvalidTaskError(msg, hint="make a Learned for each")
         self._orch = orchestrator
+        self._known = self._heard
         signals = orchestrator.signals
         names = ["task_retrying", "task_failed", "task_cancelled", "task_rewarded"]
         # Of starts nothing is learnt; who hears of them has choices told.
@@ -563,18 +576,23 @@ class Learned:
             last: The number of the last of them.
         """
         self._journal = journal
-        if not self.keep:
-            self._heard = last
+        since = self._known if self.keep else last
         ids: OrderedDict[str, None] = OrderedDict()
-        since = self._heard
         for fact, _ in journal.read(since) if since < last else ():
+            if fact.seq > last:
+                break
             if isinstance(fact, _WORDS):
                 ids[fact.task_id] = None
                 _bound(ids)
         entries = self._entries(ids)
         with self._lock:
-            self._replay(entries, since, learns=True)
-            self._heard = last
+            self._replay(
+                (entry for entry in entries if entry[0].seq <= last),
+                since,
+                learns=True,
+            )
+            self._heard = max(self._heard, last)
+            self._kept = min(self._kept, last)
 
     def _is_unknown(self, event: TaskRewarded) -> bool:
         """Whether only the journal may know what was chosen for the attempt."""
@@ -616,8 +634,8 @@ class Learned:
         said = "" if event.choice is None else event.choice[0]
         subject = self._subject(event.task_id, event.attempt)
         for arm in said.split(" + "):
-            whose, _, name = arm.partition(":")
-            if whose == self.name and name in self.names and task is not None:
+            name = arm.removeprefix(f"{self.name}:")
+            if name != arm and name in self.names and task is not None:
                 key, features = self._context_of(task)
                 place = self.names.index(name)
                 self._begun.setdefault(subject, (key, features, place, 1.0))
@@ -707,7 +725,7 @@ class Learned:
         except (LookupError, TypeError, ValueError) as error:
             with self._lock:
                 self._clear()
-                self._heard = _NO_END
+                self._known = _NO_END
             _LOG.warning("what %s had learnt is left out: %s", self.name, error)
 
     def _take(self, found: Mapping[str, Any]) -> None:
@@ -717,7 +735,7 @@ class Learned:
                     self._bandit(key).restore(self.names.index(name), numbers)
         self._rewards = int(found["rewards"])
         # Snapshots of earlier versions do not say it: then all counts as heard.
-        self._heard = self._kept = int(found.get("heard", _NO_END))
+        self._known = self._kept = int(found.get("heard", _NO_END))
         self._outcomes = Outcomes(found.get("usual", {}))
         if self.names[self.baseline] in found["arms"]:
             self._gained, self._counted = found["gained"]
@@ -748,8 +766,8 @@ class Learned:
             choice = None if found is None else chosen.pop(found[:2], None)
             if found is not None and choice is not None:
                 for arm in choice[0].split(" + "):
-                    whose, _, name = arm.partition(":")
-                    if whose == self.name:
+                    name = arm.removeprefix(f"{self.name}:")
+                    if name != arm:
                         weight = 1 / max(choice[1], 1e-6)
                         pairs.setdefault(name, []).append((weight, found[2]))
         return {name: estimate(found) for name, found in pairs.items()}
@@ -777,7 +795,7 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
 
 
 def _kind(arms: Sequence[Any]) -> str:
-    if all(isinstance(arm, int | float) for arm in arms):
+    if all(isinstance(arm, int | float | str) for arm in arms):
         return "value"
     found = [
         kind
@@ -808,6 +826,8 @@ def _names(arms: Sequence[Any]) -> tuple[str, ...]:
         name = str(getattr(arm, "name", "") or type(arm).__name__)
         if isinstance(arm, int | float):
             name = f"{arm:g}"
+        elif isinstance(arm, str):
+            name = arm
         found.append(name if name not in found else f"{name}~{found.count(name) + 1}")
         while found.count(found[-1]) > 1:
             found[-1] += "'"

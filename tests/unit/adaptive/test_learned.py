@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -248,3 +251,44 @@ def test_the_floor_holds_while_an_arm_is_no_better():
         gained += (value + 1) / 2
         learned._learn(f"t{number}", 1, value)
     assert gained >= 0.95 * 2_000 * 0.75
+
+
+def test_what_was_learnt_is_known_after_a_kill_with_an_attempt_under_way(tmp_path):
+    """Its retry is heard before the facts are: those are not taken for known."""
+    path = tmp_path / "jobs.db"
+    program = textwrap.dedent(f"""
+        import os, threading
+        from taskorch import Task, TaskOrchestrator
+        from taskorch.adaptive import Learned
+        from taskorch.policies import LeastLoadedRouter, PerformanceRouter
+
+        router = Learned([LeastLoadedRouter(), PerformanceRouter()], name="r")
+        orch = TaskOrchestrator(journal={str(path)!r}, router=router)
+        begun = threading.Event()
+
+        def work(task, context):
+            if task.payload == "hang":
+                begun.set()
+                threading.Event().wait()
+
+        for name in ("a", "b"):
+            orch.agent(name, capabilities=["w"], max_concurrency=2)(work)
+        with orch:
+            for number in range(20):
+                orch.submit_task(Task("w", number, requires=["w"])).result()
+            orch.wait()
+            orch.submit_task(Task("w", "hang", requires=["w"], id="hang"))
+            begun.wait()
+            print(sum(one.pulls for one in router.learned()), flush=True)
+            os._exit(1)
+    """)
+    died = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert died.returncode == 1, died.stderr
+    router = Learned([LeastLoadedRouter(), PerformanceRouter()], name="r")
+    with TaskOrchestrator(journal=path, router=router) as orch:
+        assert sum(one.pulls for one in router.learned()) == pytest.approx(
+            float(died.stdout), abs=0.01
+        )
+        orch.cancel_task("hang")
