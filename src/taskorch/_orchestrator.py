@@ -788,12 +788,13 @@ class TaskOrchestrator:
         allow_private: bool = False,
         timeout: float | timedelta = 10.0,
         attempts: int = 5,
+        about: Iterable[str] | None = None,
     ) -> Notifier:
         """
-        Tell a receiver of questions, of reminders, and of escalations.
+        Tell a receiver of questions and escalations, and of what has failed.
 
         What is open already is told as the orchestrator starts, or now. One that is
-        dead or slow holds up nothing: `health()` says what it did not get.
+        dead or slow holds up nothing: `health()` and the log say what it did not get.
 
         Args:
             url: A webhook, `https://…`, which gets JSON by POST; or a URL of Apprise,
@@ -804,11 +805,14 @@ class TaskOrchestrator:
                 network.
             timeout: Seconds that one attempt at a webhook may take.
             attempts: How often one message is tried, longer and longer apart.
+            about: The kinds of messages that it gets, as `docs/howto/told.md` lists
+                them: `question`, `failure`, `alert` and so on; None is all of them.
 
         Raises:
             InvalidTaskError: An argument is not well formed, or the address private.
         """
         from taskorch._notifying import notifier  # noqa: PLC0415 - when needed
+        from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
 
         made = notifier(
             self,
@@ -817,8 +821,10 @@ class TaskOrchestrator:
             allow_private=allow_private,
             timeout=timeout,
             attempts=attempts,
+            about=about,
         )
         self._rt.health_checks.append(made.check)
+        teller_of(self).add(made)
         if self._rt.started:
             made._started(None)
         return made
@@ -1284,8 +1290,17 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: Others are watched already.
         """
+        alerts.is_real = True
         self.drivers.add(alerts)
         self._rt.alerts = alerts
+        self._rt.health_checks.append(alerts.check)
+        self._tell_by_default()
+
+    def _tell_by_default(self) -> None:
+        """Have people told of what they would not hear otherwise."""
+        from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
+
+        teller_of(self)
 
     def metrics(self) -> dict[str, Any]:
         """
@@ -1320,6 +1335,7 @@ class TaskOrchestrator:
         if self._rt.schedules is None:
             from taskorch._managers import _schedules  # noqa: PLC0415 - when needed
 
+            self._tell_by_default()
             host = _schedules.RuntimeHost(self._rt, self)
             self._rt.schedules = _schedules.schedules_of(host)
         return cast("ScheduleManager", self._rt.schedules)
