@@ -175,6 +175,8 @@ def classify(
     """
     What kind of failure *error* is.
 
+    An error may say it itself, by an attribute `failure_class`.
+
     Args:
         error: What an attempt raised, or the error of a program or of a timeout.
         output: What was written besides, if the error does not have it.
@@ -188,13 +190,23 @@ def classify(
         if rule.holds(error, text):
             return FailureClass(rule.name, "a rule of yours")
     try:
-        found = _of_error(error, output)
+        found = _said_by(error) or _of_error(error, output)
     except BaseException:  # noqa: BLE001 - what an error has is the user's, too
         found = None
     return FailureClass("unknown", sure=False) if found is None else found
 
 
 # -- what was raised ---------------------------------------------------------------
+
+
+def _said_by(error: BaseException) -> FailureClass | None:
+    """The class that *error* says it is of."""
+    own = getattr(error, "failure_class", None)
+    if isinstance(own, FailureClass):
+        return own
+    if isinstance(own, str) and own in CLASSES:
+        return FailureClass(own, f"{type(error).__name__} says so")
+    return None
 
 
 def _of_error(error: BaseException, output: str) -> FailureClass | None:

@@ -152,7 +152,7 @@ def _actions_of(words: object) -> tuple[str, ...]:
     if isinstance(words, str) or not isinstance(words, Iterable):
         msg = f"actions: a list of texts is needed, not {words!r}"
         raise InvalidTaskError(msg)
-    actions = tuple(cast("Iterable[Any]", words))
+    actions = tuple(words)
     for each in actions:
         if not isinstance(each, str) or not each.strip():
             msg = f"actions: {each!r} is no text"

@@ -190,12 +190,16 @@ class _Linear:
             ways = [self._sequence(each, flags, after) for each in value[1]]
             return self._place(None, None, ways)
         if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
-            return self._repeat(*value, flags, after)
+            least, most, inner = value
+            return self._repeat((least, most), inner, flags, after)
         if op is sre.AT and value in _ANCHORS:
             return self._place(None, re.compile(_ANCHORS[value], flags), [after])
         return self._place(_letter(op, value, flags), None, [after])
 
-    def _repeat(self, least: int, most: int, inner: Any, flags: int, after: int) -> int:
+    def _repeat(
+        self, times: tuple[int, int], inner: Any, flags: int, after: int
+    ) -> int:
+        least, most = times
         if most == sre.MAXREPEAT:
             loop = self._place(None, None, [after])
             self._next[loop].append(self._sequence(inner, flags, loop))

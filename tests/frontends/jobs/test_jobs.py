@@ -361,8 +361,11 @@ def test_under_pressure_there_are_more_units_with_fewer_threads():
     (mitigated,) = [one for one in told if one["event"] == "mitigated"]
     pools = ["compute_units"]
     assert mitigated == {
-        **{"event": "mitigated", "job_id": "pressed", "pools": pools},
-        **{"units": 5, "threads": 2},
+        "event": "mitigated",
+        "job_id": "pressed",
+        "pools": pools,
+        "units": 5,
+        "threads": 2,
     }
 
 
