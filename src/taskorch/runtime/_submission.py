@@ -579,6 +579,10 @@ class Submission:
                 continue
             specs = row.bucket.spec, entry.bucket.spec
             names = changed_options(work._task, new, specs, alike(rt.committer))
+            first = 0 if row.extra is None else row.extra.first_timeout_ns
+            if first and entry.bucket.spec.timeout_ns == first:
+                # It is stated as before: what failures have made of it stays.
+                names = tuple(name for name in names if name != "timeout")
             if not names:
                 continue
             seen = TaskRow(row.id, row.seq, entry.bucket, entry.work, row.submitted_ns)
