@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
@@ -550,6 +551,16 @@ def test_one_that_ends_while_it_starts_costs_no_attempt(
         assert starts.count() == 3
 
 
+def test_those_that_could_not_begin_are_forgotten_with_one_that_can(
+    starts: Starts,
+) -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        for _ in range(2):
+            starts.end(2, KILLED)
+            pid = orch.submit_task(in_worker(os.getpid)).result(PATIENCE)
+            os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     ("how", "text"),
     [
@@ -585,6 +596,31 @@ def test_while_one_works_what_waits_is_not_lost_with_those_that_cannot_begin(
         assert {handle.result(PATIENCE) for handle in handles} == {pid}
         # Each that was submitted may have had one more tried.
         assert starts.count() <= 3 + len(handles)
+
+
+def test_a_request_to_end_is_for_its_own_call_alone(tmp_path: Path) -> None:
+    """Though it is read when the next is made."""
+    go = tmp_path / "go"
+    with TaskOrchestrator(executors=ONE, grace=600) as orch:
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid = pid_of(orch, first)
+        first.cancel()
+        second = orch.submit_task(in_worker(in_workers.is_cancelled))
+        go.touch()
+        assert second.result(PATIENCE) == (pid, False)
+
+
+def test_who_ends_in_time_does_not_get_the_next_killed(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with TaskOrchestrator(executors=ONE, grace=0.5) as orch:
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid_of(orch, first)
+        first.cancel()
+        go.touch()
+        # Beyond the time at which the first would have been killed.
+        second = orch.submit_task(in_worker(time.sleep, 1))
+        assert second.exception(PATIENCE) is None
+        assert orch.get_task_status(second.task_id).attempts == 1
 
 
 def test_a_child_that_a_task_forks_is_not_the_worker() -> None:
