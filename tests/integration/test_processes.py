@@ -540,7 +540,7 @@ LEFT = "sys.stderr.flush(); os._exit(1)"
 
 @pytest.mark.parametrize("how", [KILLED, LEFT])
 def test_one_that_ends_while_it_starts_costs_no_attempt(
-    how: str, starts: Starts
+    how: str, starts: Starts, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nor does the task wait for a decision: nothing of it was begun."""
     starts.end(2, how)
@@ -549,6 +549,7 @@ def test_one_that_ends_while_it_starts_costs_no_attempt(
         assert handle.result(PATIENCE) == 8
         assert orch.get_task_status(handle.task_id).attempts == 1
         assert starts.count() == 3
+    assert caplog.text.count("before it could begin") == 2
 
 
 def test_those_that_could_not_begin_are_forgotten_with_one_that_can(
@@ -599,15 +600,18 @@ def test_while_one_works_what_waits_is_not_lost_with_those_that_cannot_begin(
 
 
 def test_a_request_to_end_is_for_its_own_call_alone(tmp_path: Path) -> None:
-    """Though it is read when the next is made."""
-    go = tmp_path / "go"
+    """Though it is read when the next is made, which the worker has already."""
+    go, end = tmp_path / "go", tmp_path / "end"
     with TaskOrchestrator(executors=ONE, grace=600) as orch:
-        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
-        pid = pid_of(orch, first)
-        first.cancel()
+        before = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(end)))
         second = orch.submit_task(in_worker(in_workers.is_cancelled))
         go.touch()
+        pid = pid_of(orch, first)
+        first.cancel()
+        end.touch()
         assert second.result(PATIENCE) == (pid, False)
+        assert before.result(PATIENCE) == pid
 
 
 def test_who_ends_in_time_does_not_get_the_next_killed(tmp_path: Path) -> None:
