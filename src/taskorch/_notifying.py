@@ -45,6 +45,10 @@ _PASSING: Final = (408, 425, 429)
 _SERVERS_FAULT: Final = 500
 _GOOD: Final = range(200, 300)
 _LEAST_SECRET: Final = 16
+_Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: Prefixes with which IPv4 is reached through IPv6, by RFC 6052 and RFC 8215.
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 
 #: Sends a message, whose number is the same in every attempt, at a time.
@@ -352,10 +356,9 @@ class Webhook:
                 self._check(host)
 
     def _check(self, address: str) -> None:
-        found = ipaddress.ip_address(address.partition("%")[0])
-        mapped = getattr(found, "ipv4_mapped", None)
-        found = found if mapped is None else mapped
-        if not self._allow_private and (not found.is_global or found.is_multicast):
+        every = _reached(ipaddress.ip_address(address.partition("%")[0]))
+        is_public = all(one.is_global and not one.is_multicast for one in every)
+        if not self._allow_private and not is_public:
             raise _private(address)
 
     def send(self, message: dict[str, Any], number: str, at: float) -> None:
@@ -437,6 +440,28 @@ class Webhook:
 def _cut(sock: socket.socket) -> None:
     with suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
+
+
+def _reached(address: _Ip) -> list[_Ip]:
+    """
+    The addresses at which a message to *address* may arrive.
+
+    In some of IPv6 stands one of IPv4, and a machine on the way sends it on there:
+    NAT64, whose local prefix has it at several places, 6to4 and Teredo.
+    """
+    every: list[_Ip] = [address]
+    if isinstance(address, ipaddress.IPv4Address):
+        return every
+    every += [one for one in (address.ipv4_mapped, address.sixtofour) if one]
+    every += address.teredo or ()
+    number = int(address)
+    low = ipaddress.IPv4Address(number & 0xFFFF_FFFF)
+    if address in _NAT64 or not number >> 32:
+        every.append(low)
+    if address in _LOCAL_NAT64:
+        # By RFC 8215, whatever stands in it is of the network of who sends.
+        every.append(ipaddress.IPv4Address("127.0.0.1"))
+    return every
 
 
 def _private(host: str) -> InvalidTaskError:

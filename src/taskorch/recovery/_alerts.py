@@ -14,7 +14,7 @@ from taskorch._suggesting import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
 from taskorch.model import Stats, check_seconds
-from taskorch.model._checks import check_word
+from taskorch.model._checks import check_label, check_word
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._conditions import Condition, Measured
 from taskorch.recovery._metrics import from_stats, of_machine
@@ -104,6 +104,7 @@ class AlertRule:
         **fields: Any,
     ) -> AlertRule:
         """Make one, with conditions as text or as functions."""
+        check_label("the name of an alert", name)
         made = cls(name, Condition("", None, bool), **fields)
         known = _OF_AGENT if made.per == "agent" else _OF_SYSTEM
         check_word("severity", made.severity, ("info", "warning", "critical"))

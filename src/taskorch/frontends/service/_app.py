@@ -173,7 +173,8 @@ def make_app(
     opened = frozenset(each.path for each in every if each.is_open)
     text = description(every, schemas or {})
 
-    async def openapi(_request: Request) -> Response:
+    async def openapi(request: Request) -> Response:
+        _refuse_body(request)
         return answer(text)
 
     @asynccontextmanager
@@ -214,12 +215,23 @@ def _routes(operations: Iterable[Operation]) -> Iterator[Route]:
         yield Route(path, partial(_by_method, methods), methods=[*methods])
 
 
+def _refuse_body(request: Request) -> None:
+    """
+    Refuse a body of a request that reads.
+
+    Raises:
+        Problem: There is one.
+    """
+    if sends_body(request.headers):
+        raise Problem(400, "unwanted_body", f"{request.method} has no body")
+
+
 async def _by_method(
     methods: Mapping[str, Operation], request: Request
 ) -> Response | ASGIApp:
     operation = methods["GET" if request.method == "HEAD" else request.method]
-    if operation.method == "GET" and sends_body(request.headers):
-        raise Problem(400, "unwanted_body", f"{request.method} has no body")
+    if operation.method == "GET":
+        _refuse_body(request)
     if not operation.is_open:
         await check(operation, request)
     return await operation.endpoint(request)

@@ -70,12 +70,20 @@ export function go(view, id, query) {
   location.hash = href(view, id, query);
 }
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a % that somebody has typed
+  }
+}
+
 function routeOf() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [view = "", id = ""] = path.split("/");
   return {
-    view: VIEWS[view] ? view : "",
-    id: decodeURIComponent(id),
+    view: Object.hasOwn(VIEWS, view) ? view : "",
+    id: decoded(id),
     query: Object.fromEntries(new URLSearchParams(query)),
   };
 }
