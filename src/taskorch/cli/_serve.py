@@ -114,6 +114,8 @@ def _serve_journal(args: argparse.Namespace) -> int:
     ):
         server.token = token if made else None
         print(f"{name}: {server.url}")
+        if made:
+            print(f"token: {token}")
         print(f"page: {server.page}", flush=True)
         while not asked.wait(SLICE):
             pass

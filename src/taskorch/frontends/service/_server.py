@@ -315,8 +315,14 @@ class Server:
 
     @property
     def page(self) -> str:
-        """The address of the page that shows it, with the token if it is known."""
-        return f"{self.url}/" + (f"#token={self.token}" if self.token else "")
+        """
+        The address of the page that shows it, with a code if the token is known.
+
+        The code opens the page once: each time that it is asked for it is another.
+        """
+        return f"{self.url}/" + (
+            f"#code={self._app.state.codes.new()}" if self.token else ""
+        )
 
     def _run(self) -> None:
         try:
