@@ -65,6 +65,7 @@ _PASSING: Final = (408, 425, 429)
 _SERVERS_FAULT: Final = 500
 _GOOD: Final = range(200, 300)
 _LEAST_SECRET: Final = 16
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 #: Sends a message, whose number is the same in every attempt, at a time.
@@ -371,7 +372,8 @@ def sender_of(
         if secret is not None:
             msg = f"secret: it signs a webhook, and {parts.scheme}:// is none"
             raise InvalidTaskError(msg)
-        return f"{parts.scheme}://…", _by_apprise(url)
+        send = _by_apprise(url, seconds, allow_private=allow_private)
+        return f"{parts.scheme}://…", send
     hook = Webhook(parts, _key(secret), seconds, allow_private=allow_private)
     return hook.name, hook.send
 
@@ -429,11 +431,8 @@ class Webhook:
                 self._check(host)
 
     def _check(self, address: str) -> None:
-        found = ipaddress.ip_address(address.partition("%")[0])
-        mapped = getattr(found, "ipv4_mapped", None)
-        found = found if mapped is None else mapped
-        if not self._allow_private and (not found.is_global or found.is_multicast):
-            raise _private(address)
+        if not self._allow_private:
+            _check_public(address)
 
     def send(self, message: dict[str, Any], number: str, at: float) -> None:
         """
@@ -522,7 +521,25 @@ def _private(host: str) -> InvalidTaskError:
     return InvalidTaskError(msg, hint=hint)
 
 
-def _by_apprise(url: str) -> Send:
+def _check_public(address: str) -> None:
+    """
+    Refuse an address that is of this machine, or of a network that is not public.
+
+    Raises:
+        InvalidTaskError: It is one.
+    """
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        # What stands for an address of IPv4 is judged by that.
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
+        found = found if inner is None else inner
+    if not found.is_global or found.is_multicast:
+        raise _private(address)
+
+
+def _by_apprise(url: str, seconds: float, *, allow_private: bool) -> Send:
     try:
         import apprise  # noqa: PLC0415 - an extra
     except ImportError:
@@ -534,13 +551,80 @@ def _by_apprise(url: str) -> Send:
         scheme = url.partition("://")[0]
         msg = f"apprise does not take this URL of {scheme}://"
         raise InvalidTaskError(msg, hint="its documentation says what it needs")
+    hosts: list[str] = []
+    for plugin in cast("Iterable[Any]", sender):
+        plugin.socket_connect_timeout = plugin.socket_read_timeout = seconds
+        # One that is redirected asks what nobody has looked at.
+        plugin.redirects = False
+        hosts += _hosts_of(plugin)
+    if not allow_private:
+        for host in hosts:
+            _check_host(host, flags=socket.AI_NUMERICHOST)
 
     def send(message: dict[str, Any], _: str, _at: float) -> None:
+        if not allow_private:
+            try:
+                for host in hosts:
+                    _check_host(host)
+            except InvalidTaskError as error:
+                raise _RefusedError(error.message) from None
         title = str(message.get("question", message.get("text", "")))
-        kind = message["message_type"]
+        title = f"{message['message_type']}: {title}"
         body = json.dumps(message, indent=1)
-        if not cast("bool", sender.notify(body=body, title=f"{kind}: {title}")):
-            msg = "apprise could not deliver it"
-            raise OSError(msg)
+        _within(seconds, lambda: sender.notify(body=body, title=title))
 
     return send
+
+
+def _within(seconds: float, deliver: Callable[[], object]) -> None:
+    """
+    Deliver a message by Apprise: its own times are those of one step of several.
+
+    Raises:
+        OSError: It was not taken, or not in time.
+    """
+    answers: list[object] = []
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.append(deliver())
+        except Exception as error:  # noqa: BLE001 - it is told who asked
+            errors.append(error)
+
+    thread = threading.Thread(target=ask, name="taskorch-apprise", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        msg = f"it has not taken it in {seconds:g} s"
+        raise TimeoutError(msg)
+    if not any(answers):
+        msg = "apprise could not deliver it"
+        raise OSError("; ".join([msg, *map(_said, errors)]))
+
+
+def _hosts_of(plugin: Any) -> list[str]:
+    """The hosts that a URL of Apprise names; what is no name of a host is a token."""
+    templates = [str(each) for each in getattr(plugin, "templates", ())]
+    found = [
+        value
+        for name, value in vars(plugin).items()
+        if name.endswith("host") and isinstance(value, str) and value
+        if name != "host" or any("{host}" in each for each in templates)
+    ]
+    return [host.strip("[]") for host in found]
+
+
+def _check_host(host: str, *, flags: int = 0) -> None:
+    """
+    Refuse a host that is of this machine, or of a network that is not public.
+
+    Raises:
+        InvalidTaskError: It is one.
+    """
+    if host == "localhost" or host.endswith(".localhost"):
+        raise _private(host)
+    # What has no address is not reached, and says so itself.
+    with suppress(socket.gaierror, UnicodeError):
+        for *_, place in socket.getaddrinfo(host, None, flags=flags):
+            _check_public(str(place[0]))

@@ -203,14 +203,15 @@ class Teller:
         self._judged: dict[str, str] = {}
         #: Runs of schedules of which a task has ended: when to look at them.
         self._runs: dict[str, float] = {}
-        #: Parts that failed, and when that was said.
-        self._parts: dict[str, float] = {}
+        #: What was said of parts and slots, and when.
+        self._said: dict[str, float] = {}
         self._queue: queue.SimpleQueue[tuple[Callable[..., None], Any] | None] = (
             queue.SimpleQueue()
         )
         self._beginning = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
+        self._is_restored = False
         takes: dict[Any, Callable[[Any], None]] = {
             OrchestratorStarted: self._started,
             ScheduleFired: self._fired,
@@ -232,7 +233,7 @@ class Teller:
             self._runs_check,
             self._decisions_check,
         ]
-        if self._rt.started:
+        if self._rt.started or self._rt.opened:
             self._put(self._started, None)
 
     def add(self, notifier: Notifier) -> None:
@@ -427,7 +428,9 @@ class Teller:
         if event.reason.startswith(_WANTED):
             _LOG.info("%s", text)
             return
-        _LOG.warning("%s", text)
+        # Which of many slots it is makes no other line of it.
+        if self._is_news(f"{event.name} {event.reason}"):
+            _LOG.warning("%s", text)
         self._skipped[event.name] = event.reason, event.at_ns, text
         # Which task has not ended makes no other reason of it.
         kind = event.name, cause_of("", "", event.reason.rpartition(" ")[2])[1]
@@ -466,17 +469,25 @@ class Teller:
         )
 
     def _part_failed(self, event: ComponentFailed) -> None:
-        now = monotonic()
-        since = self._parts.get(event.component)
-        if since is None or now - since >= _PAUSE:
-            _remember(self._parts, event.component, now)
-            text = visible(f"the {event.component} failed: {event.message}")
+        text = visible(f"the {event.component} failed: {event.message}")
+        if self._is_news(text):
             _PARTS_LOG.warning("%s", text)
+
+    def _is_news(self, text: str) -> bool:
+        """Whether this was not said a moment ago."""
+        now = monotonic()
+        since = self._said.pop(text, None)
+        is_news = since is None or now - since >= _PAUSE
+        _remember(self._said, text, now if since is None or is_news else since)
+        return is_news
 
     # -- a new life ----------------------------------------------------------------
 
     def _started(self, _: object) -> None:
         """Go through what earlier lives have left, and tell what is not over."""
+        if self._is_restored:
+            return
+        self._is_restored = True
         kernel = self._rt.kernel
 
         def look(_: int) -> list[_Before]:
@@ -484,10 +495,7 @@ class Teller:
 
         rows: list[_Before] = self._rt.step(look)
         latest = {row.stem: row for row in sorted(rows, key=lambda row: row.number)}
-        runs: dict[str, set[TaskState]] = {}
-        for row in latest.values():
-            runs.setdefault(run_of(row.stem), set()).add(row.state)
-        whole = {run for run, states in runs.items() if states == {TaskState.COMPLETED}}
+        whole = _whole(latest.values())
         failed: dict[str, _Before] = {}
         for row in sorted(latest.values(), key=lambda row: row.at_ns):
             if row.reason:
@@ -603,6 +611,14 @@ def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
         elif row.state is TaskState.BLOCKED and cause in _JUDGED:
             reason = detail or message
         yield _Before(row.id, row.state, at_ns, failure, reason)
+
+
+def _whole(rows: Iterable[_Before]) -> set[str]:
+    """The runs all of whose tasks have completed."""
+    runs: dict[str, set[TaskState]] = {}
+    for row in rows:
+        runs.setdefault(run_of(row.stem), set()).add(row.state)
+    return {run for run, states in runs.items() if states == {TaskState.COMPLETED}}
 
 
 def teller_of(orch: Any) -> Teller:

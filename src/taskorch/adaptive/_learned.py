@@ -9,7 +9,6 @@ from copy import deepcopy
 from math import log, sqrt
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal
-from zlib import crc32
 
 import attrs
 
@@ -57,8 +56,8 @@ _UNKEPT: Final = 100
 #: Facts after which it does, so that a later life has few to read.
 _UNREAD: Final = 10_000
 _NO_END: Final = 1 << 62
-#: Places among the features for each text in the context of a LinUCB.
-_SLOTS: Final = 4
+#: Standard deviations within which 95 of 100 cases are.
+_SURE: Final = 1.96
 #: How much the latest latency counts in the usual latency of a type.
 _LATEST: Final = 0.05
 
@@ -176,10 +175,11 @@ class Learned:
 
     Args:
         arms: The policies, at least two.
-        algorithm: `"ucb1"`, `"thompson"` or `"linucb"`.
+        algorithm: `"thompson"`, `"ucb1"` or `"linucb"`. The first does well where
+            rewards come late, and where the world changes.
         context: Names of what a task is told apart by: `"type"`, `"priority"`,
-            `"owner"`, or what is in its metadata. UCB1 and Thompson learn for each
-            combination by itself; a number counts by its power of two.
+            `"owner"`, or what is in its metadata. It learns for each combination by
+            itself; a number counts by its power of two, or, with LinUCB, as a feature.
         baseline: Which of the arms is the static default, from 0.
         floor: An arm other than the baseline is only chosen while the rewards so far,
             counted from the worst that there can be, are at least those of the
@@ -203,7 +203,7 @@ class Learned:
         self,
         arms: Iterable[Any],
         *,
-        algorithm: Literal["ucb1", "thompson", "linucb"] = "ucb1",
+        algorithm: Literal["ucb1", "thompson", "linucb"] = "thompson",
         context: Iterable[str] = (),
         baseline: int = 0,
         floor: float = 0.05,
@@ -421,7 +421,7 @@ class Learned:
     def _bandit(self, key: str) -> Bandit:
         bandit = self._bandits.get(key)
         if bandit is None:
-            size = len(self.context) * _SLOTS
+            size = len(self.context)
             bandit = self._bandits[key] = make_bandit(
                 self.algorithm, len(self.arms), size, self.memory, self._options
             )
@@ -436,15 +436,18 @@ class Learned:
         values = [own.get(name, metadata.get(name)) for name in self.context]
         if self.algorithm != "linucb":
             return ", ".join(map(_bucket, values)), ()
-        features: list[float] = []
-        for value in values:
-            slots = [0.0] * _SLOTS
-            if isinstance(value, int | float):
-                slots[0] = value / (1 + abs(value))
-            elif value is not None:
-                slots[crc32(str(value).encode()) % _SLOTS] = 1.0
-            features += slots
-        return "", tuple(features)
+        # Texts are told apart; numbers say how alike tasks are.
+        numbers = [
+            float(value) if is_number(value, -1e300, 1e300) else None
+            for value in values
+        ]
+        key = ", ".join(
+            str(value) if number is None else "#"
+            for value, number in zip(values, numbers, strict=True)
+        )
+        return key, tuple(
+            0.0 if number is None else number / (1 + abs(number)) for number in numbers
+        )
 
     def pick(self, subject: str, kind: str, random: Random) -> Any:
         """
@@ -746,7 +749,8 @@ class Learned:
         What would have come of each arm, chosen always: from the facts of a journal.
 
         An estimate by the method of self-normalised inverse propensities: a reward
-        counts the more, the less probable its choice was. Rewards are those that it
+        counts the more, the less probable its choice was; its interval is Wilson's,
+        for as many attempts as its weights are worth. Rewards are those that it
         learns from. An arm that was never chosen is not named.
 
         Args:
@@ -789,9 +793,20 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
     """An estimate from pairs of a weight and a reward."""
     weights = sum(weight for weight, _ in pairs)
     mean = sum(weight * value for weight, value in pairs) / weights
-    spread = sum((weight * (value - mean)) ** 2 for weight, value in pairs)
-    wide = 1.96 * sqrt(spread) / weights
-    return Value(mean, max(-1.0, mean - wide), min(1.0, mean + wide), len(pairs))
+    # As many attempts of equal weight would say as much.
+    count = weights**2 / sum(weight**2 for weight, _ in pairs)
+    part = (mean + 1) / 2
+    spread = sum(w * ((value + 1) / 2 - part) ** 2 for w, value in pairs) / weights
+    widest = part * (1 - part)
+    # Wilson's interval is for rewards of all or nothing. Those that vary less say more;
+    # that they do is believed as if one of all or nothing had come besides.
+    if widest:
+        count *= widest / ((count * spread + widest) / (count + 1))
+    square = _SURE**2 / count
+    middle = (part + square / 2) / (1 + square)
+    wide = sqrt(square * widest + square**2 / 4) / (1 + square)
+    low, high = middle - wide, middle + wide
+    return Value(mean, max(-1.0, 2 * low - 1), min(1.0, 2 * high - 1), len(pairs))
 
 
 def _kind(arms: Sequence[Any]) -> str:

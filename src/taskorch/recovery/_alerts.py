@@ -236,7 +236,8 @@ class _Hold:
 
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
-        return orchestrator.hold_starts(self.reason, by=self.who, most=self.most)
+        hold = {"by": self.who, "most": self.most, "lasts": False}
+        return orchestrator.hold_starts(self.reason, **hold)
 
 
 @frozen
@@ -359,8 +360,9 @@ class Alerts:
         #: How long tasks of each type take, and after how many ends that was so.
         self._paces: dict[str, Pace] = {}
         self._counts: dict[str, int] = {}
-        #: Whether tasks are real, and use memory: those of a simulation do not.
-        self.is_real = False
+        #: The orchestrator, if there is one: tasks of a simulation use no memory, and
+        #: what it calls is called at once.
+        self.real: Any = None
         #: The memory of this process when it was looked at first, in MB.
         self._own_mb: float | None = None
 
@@ -498,6 +500,11 @@ class Alerts:
         why = (
             f"the rule {rule.name} cannot be looked at: {type(error).__name__}: {error}"
         )
+        for (name, _), watched in self._watched.items():
+            if name == rule.name:
+                watched.has_data = False
+                if watched.state != "firing":
+                    watched.state = "no data"
         text, since = self._faults.get(rule.name, ("", 0.0))
         if text == why and now - since < _AGAIN:
             return
@@ -541,7 +548,7 @@ class Alerts:
         pool = stats.resources.get("memory_mb")
         if pool is None or not pool.total:
             return machine.get("machine_memory_usage")
-        if not self.is_real:
+        if self.real is None:
             # Simulated work uses what it asks for.
             share: float | None = found["total_memory_usage"]
             return share
@@ -566,6 +573,15 @@ class Alerts:
         found = [self._paces[name] for name in counts if name in self._paces]
         return max(found, key=lambda pace: pace.ratio, default=None)
 
+    def _holds(
+        self, rule: AlertRule, condition: Condition, measured: Measured
+    ) -> bool | None:
+        """Whether a condition holds; None: there is no data, or its function hangs."""
+        if self.real is None or not condition.is_function:
+            return condition.holds(measured)
+        what = f"the condition of {rule.name}"
+        return self._aside.ask(self.real, what, lambda: condition.holds(measured))
+
     # -- deciding ------------------------------------------------------------------
 
     def _look(
@@ -578,7 +594,7 @@ class Alerts:
     ) -> Iterable[Command]:
         key = rule.name, subject
         watched = self._watched.setdefault(key, _Watched(since=now))
-        holds = rule.when.holds(measured)
+        holds = self._holds(rule, rule.when, measured)
         watched.has_data = holds is not None
         if watched.state == "firing":
             yield from self._while_firing(rule, subject, watched, measured, holds, now)
@@ -602,9 +618,9 @@ class Alerts:
         holds: bool | None,
         now: float,
     ) -> Iterable[Command]:
-        is_over = rule.until.holds(measured) if rule.until is not None else None
-        if rule.until is None and holds is not None:
-            is_over = not holds
+        is_over = None if holds is None else not holds
+        if rule.until is not None:
+            is_over = self._holds(rule, rule.until, measured)
         if is_over is None:
             # What is not known anymore is not over.
             watched.over_since = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from taskorch.errors import NotRunningError
 from taskorch.model._explanation import in_words
@@ -16,6 +17,10 @@ LIMIT: Final = 10.0
 #: Calls of one thing that wait for one that hangs.
 _MOST: Final = 100
 
+#: Seconds that the drivers wait for what is asked.
+_PATIENCE: Final = 1.0
+
+T = TypeVar("T")
 _Calls: TypeAlias = deque[Callable[[], object]]
 
 
@@ -48,6 +53,32 @@ class Aside:
         )
         run.start()
 
+    def ask(self, orchestrator: Any, what: str, function: Callable[[], T]) -> T | None:
+        """
+        What *function* says, which raises what it raises; None: it takes too long.
+
+        While one of *what* hangs, there is no answer.
+        """
+        with self._lock:
+            if what in self._waiting:
+                return None
+        answers: list[Callable[[], T]] = []
+        has_ended = threading.Event()
+
+        def call() -> None:
+            try:
+                value = function()
+            except Exception as error:  # noqa: BLE001 - the user's: raised where asked
+                answers.append(partial(_raise, error))
+            else:
+                answers.append(lambda: value)
+            finally:
+                has_ended.set()
+
+        self.call(orchestrator, what, call)
+        has_ended.wait(_PATIENCE)
+        return answers[0]() if answers else None
+
     def hanging(self) -> list[str]:
         """What has taken too long, and for how long, in sentences."""
         now = monotonic()
@@ -79,6 +110,10 @@ class Aside:
                 late.cancel()
                 with self._lock:
                     del self._since[what]
+
+
+def _raise(error: Exception) -> Any:
+    raise error
 
 
 class ActionError(Exception):

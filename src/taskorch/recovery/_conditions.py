@@ -103,6 +103,11 @@ class Condition:
         return cls(said, tree)
 
     @property
+    def is_function(self) -> bool:
+        """Whether it is a function of the user's."""
+        return self._function is not None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What it names, each once; a function does not say."""
         if self._tree is None:
