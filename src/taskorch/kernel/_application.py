@@ -236,6 +236,8 @@ def _failed_on_agent(kernel: KernelState, row: TaskRow, now: int) -> None:
     agent = agent_of(row)
     if agent.info.breaker is not None:
         _breakers.ended(agent, row, now, failed=True)
+    else:
+        _breakers.fell(agent, row, now)
     agent.failed += 1
     kernel.record(agent, row.bucket.spec.type).failed += 1
 

@@ -416,6 +416,7 @@ class AgentRow:
         "draining",
         "ends",
         "failed",
+        "falls",
         "heard_ns",
         "info",
         "leaked",
@@ -446,6 +447,9 @@ class AgentRow:
         self.breakers: dict[str, BreakerRow] = {}
         #: The latest ends of attempts there, if it has a breaker.
         self.ends: deque[AttemptEnd] = deque(maxlen=SAMPLE_SIZE)
+        #: Its latest failures, if it has none: when, how many attempts had ended well
+        #: there by then, and what the task required.
+        self.falls: deque[tuple[int, int, tuple[str, ...]]] = deque(maxlen=SAMPLE_SIZE)
         #: The latest sign of life.
         self.heard_ns: int = 0
         #: When to check whether its lease is over; 0 is never.

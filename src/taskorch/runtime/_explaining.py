@@ -82,12 +82,23 @@ def explanation(
     if cause is not None:
         latest = runtime.directory.reruns.latest(stem_of(cause.had))
         found = attrs.evolve(found, stale=why_stale(found, cause, latest))
+    if runtime.fleet is not None:
+        why = runtime.fleet.why_none(row.bucket.spec.requires or ())
+        blockers = tuple(_with_reason(blocker, why) for blocker in found.blockers)
+        found = attrs.evolve(found, blockers=blockers)
     cache = ""
     if is_cached(work):
         cache = runtime.memo.said.get(row.id, "")
     place = runtime.attempts.place(row)
     late = describe_late(work)
     return attrs.evolve(found, late=late, where=where, cache=cache, place=place)
+
+
+def _with_reason(blocker: Blocker, why: str) -> Blocker:
+    """Say besides that no agent can do it, why one that could is not there."""
+    if blocker.kind != "capability" or not why:
+        return blocker
+    return attrs.evolve(blocker, detail=f"{blocker.detail.rstrip('.')}: {why}.")
 
 
 def why_stale(found: Explanation, cause: Cause, latest: str) -> str:

@@ -59,6 +59,7 @@ from taskorch.runtime._identity import (
 )
 from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
+from taskorch.runtime._restored import bring_back, release_if_back
 from taskorch.runtime._stale import replaced, runs_above
 from taskorch.runtime._translation import (
     executor_for,
@@ -338,6 +339,7 @@ class Submission:
             known = None if known is None else rt.directory.reruns.latest(known)
             if known is not None and rt.directory.is_known(known):
                 entry.existing = rt.directory.known(known)
+                bring_back(entry.existing)
                 self._check_id_and_key(task, known)
                 continue
             if task.id is not None and task.id in ids:
@@ -559,7 +561,10 @@ class Submission:
     def _change(self, entry: Entry, now: int) -> None:
         """Apply the checked options to the existing task."""
         work, change, rt = entry.existing, entry.change, self._rt
-        if work is None or work._task is None or change is None:
+        if work is None or work._task is None:
+            return
+        release_if_back(rt.kernel, work._row, now)
+        if change is None:
             return
         work._task = with_options(work._task, entry.given)
         note_cache(work)
@@ -582,6 +587,7 @@ class Submission:
         rt = self._rt
         kernel = rt.kernel
         old = self._latest(task_id, live=live)
+        bring_back(old)
         row = old._row
         again = rt.directory.reruns.next_id(row.id)
         task = task_of(row, old)

@@ -201,6 +201,8 @@ def _notifier(orchestrator: TaskOrchestrator, suite: Suite) -> Notifier | None:
         watch.human_notification_webhook,
         secret=secret,
         allow_private=watch.webhook_may_be_private,
+        # What fails is told as a suite tells it, and no task by task.
+        about=("question", "reminder", "escalation", "blocked", "alert"),
     )
 
 
