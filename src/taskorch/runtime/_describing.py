@@ -275,7 +275,7 @@ _PYTHONS: Final = frozenset(
 #: Classes of libraries that have no state of their own.
 _STATELESS: Final = frozenset({"abc", "typing", "collections.abc", "_collections_abc"})
 #: What makes an instance of a subclass one of the base.
-_PLAIN: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
+_PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (int, int.__index__),
     (float, float.__float__),
     (complex, complex.__complex__),
@@ -435,7 +435,7 @@ class _Describer:
         """What an instance of a class of the user's has of a class of Python."""
         # By the methods of the base: what the class has in their place is not asked.
         for base, plain in _PLAIN:
-            if isinstance(value, base):
+            if issubclass(type(value), base):
                 return [_SIMPLE[base](plain(value))]
         for many in _MANY:
             if isinstance(value, many):
