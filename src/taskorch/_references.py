@@ -245,7 +245,6 @@ def _record(
 
     Of those that the constructor takes, *given* says what it calls them.
     """
-
     fields = frozenset(names)
 
     def attributes(value: Any) -> tuple[str, ...]:
