@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -409,6 +410,37 @@ def test_what_has_no_description_is_refused_by_name_and_a_key_stands_for_it():
         assert answers[0] is answers[1] is not answers[2]
         error = orch.options(cache=True).submit(threading.Lock().locked).exception()
         assert "key=" in str(error)
+
+
+def counting(fn):
+    @functools.wraps(fn)
+    def wrapper(*args, **kwargs):
+        return len(args), fn(*args, **kwargs)
+
+    return wrapper
+
+
+@counting
+def counted(x):
+    return x
+
+
+def test_what_differs_is_named_if_it_is_no_argument():
+    with TaskOrchestrator() as orch:
+
+        def explained(name, cache, fn, *args, **kwargs):
+            done = orch.options(cache=cache, id=name, type="t")
+            done.submit(fn, *args, **kwargs).result()
+            return orch.explain(name).cache
+
+        explained("a", Cache(), counted, 1)
+        # What wraps a function sees how it is called.
+        said = explained("b", Cache(), counted, x=1)
+        assert said == "miss: it is called in another way than a"
+        assert orch.handle("b").result() == (0, 1)
+        explained("c", Cache(key="1"), same, 1)
+        said = explained("d", Cache(key="2"), same, 1)
+        assert said == "miss: the key of its Cache is not that of c"
 
 
 def test_what_is_ignored_must_be_an_argument():
