@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from itertools import combinations, product
 from pathlib import Path
 from types import ModuleType
@@ -359,6 +360,46 @@ def test_what_a_function_reads_of_ones_own_is_a_part_of_it(loaded):
     assert len(keys) == 1 + len(CHANGES)
 
 
+def test_lists_of_a_module_are_not_looked_at(loaded):
+    reading = ("LIMIT = 10", "LIMIT = [10]"), ("LIMIT)", "LIMIT[0])")
+    work = loaded(*reading)
+    other = loaded(*reading, ("[10]", "[9]"))
+    (first, second, third) = keys_of(
+        (work, (1,), {}), (other, (1,), {}), (other, (2,), {})
+    )
+    assert first == second != third
+
+
+def test_a_function_that_leads_to_too_many_needs_a_version():
+    scope = {}
+    for number in range(2_100):
+        exec(f"def f{number}(x):\n    return f{number + 1}(x)", scope)
+    scope["f2100"] = abs
+    with TaskOrchestrator() as orch:
+        error = orch.options(cache=True).submit(scope["f0"], 1).exception()
+        assert "more than 2,000 functions" in str(error)
+        assert 'Cache(version="1")' in str(error)
+        assert keys_of((scope["f2000"], (1,), {})) != keys_of(
+            (scope["f2001"], (1,), {})
+        )
+
+
+def test_an_age_goes_on_in_the_next_life(tmp_path):
+    answers = []
+
+    def life(expires):
+        with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+            cache = Cache(expires=expires)
+            handle = orch.options(cache=cache, id=f"t{len(answers)}").submit(same, 1)
+            handle.result()
+            answers.append(orch.explain(handle.task_id).cache.partition(":")[0])
+
+    for expires in (3600, 3600, 0.01, 3600):
+        life(expires)
+        time.sleep(0.02)
+    assert answers == ["miss", "hit", "miss", "hit"]
+
+
 SCRIPT = """
 from pathlib import Path
 from taskorch import TaskOrchestrator
@@ -435,12 +476,12 @@ def test_what_differs_is_named_if_it_is_no_argument():
 
         explained("a", Cache(), counted, 1)
         # What wraps a function sees how it is called.
-        said = explained("b", Cache(), counted, x=1)
-        assert said == "miss: it is called in another way than a"
+        reason = explained("b", Cache(), counted, x=1)
+        assert reason == "miss: it is called in another way than a"
         assert orch.handle("b").result() == (0, 1)
         explained("c", Cache(key="1"), same, 1)
-        said = explained("d", Cache(key="2"), same, 1)
-        assert said == "miss: the key of its Cache is not that of c"
+        reason = explained("d", Cache(key="2"), same, 1)
+        assert reason == "miss: the key of its Cache is not that of c"
 
 
 def test_what_is_ignored_must_be_an_argument():

@@ -59,9 +59,9 @@ def asked(kind, *constraints, parts=PARTS, **fields):
 
 @pytest.fixture
 def orch():
-    made = TaskOrchestrator(resources={"cpu": 4}, concurrency=8)
-    made.planner.domain(two_ways())
-    return made
+    orch = TaskOrchestrator(resources={"cpu": 4}, concurrency=8)
+    orch.planner.domain(two_ways())
+    return orch
 
 
 # -- deadlines -------------------------------------------------------------------------
@@ -451,10 +451,10 @@ def test_different_requests_have_different_plans():
     for x, name in [
         *((Order(1), "n-1"), (Order(2), "n-2"), (many, "n-0"), (other, "n-7"))
     ]:
-        for said in ("missed: no such request was planned yet", "hit"):
+        for answer in ("missed: no such request was planned yet", "hit"):
             request = TaskRequest("r", "total", context={"x": x})
             plan = orch.planner.plan(request, cache=True)
-            assert ([*plan.workflow], plan.cache) == ([name], said)
+            assert ([*plan.workflow], plan.cache) == ([name], answer)
 
     order = Order(3)
     order.lock = threading.Lock()
