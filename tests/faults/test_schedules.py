@@ -1,0 +1,173 @@
+"""Programs with schedules that are killed in the middle of a job, and start again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import closing
+
+import pytest
+
+from taskorch.reading import JournalReader
+from taskorch.schedules import slot_of_name
+
+NS = 10**9
+
+#: What the job does: in the first life it lasts, later it ends at once.
+JOB = """
+    open("began", "a").write("x")
+    time.sleep(60 if os.environ.get("FIRST") else 0.01)
+    return 1
+"""
+HEAD = """
+import os, time
+from taskorch import Task, TaskOrchestrator, Workflow
+from taskorch.model import Quota
+"""
+WAIT = "    while True: time.sleep(0.1)\n"
+
+
+def indented(text):
+    return textwrap.indent(text, "    ")
+
+
+#: Each layout of the pages, by what stands where.
+LAYOUTS = {
+    "with, decorator": "with TaskOrchestrator(journal='j.db') as orch:\n"
+    "    @orch.schedule('every 1s')\n    def look():" + indented(JOB) + WAIT,
+    "orchestrator, decorator, with": "orch = TaskOrchestrator(journal='j.db')\n"
+    "@orch.schedule('every 1s')\ndef look():" + JOB + "with orch:\n" + WAIT,
+    "orchestrator, quotas, function, add": "orch = TaskOrchestrator(journal='j.db')\n"
+    "orch.resources.set_quotas(Quota(owner='a', max_parallel=1))\n"
+    "def look():" + JOB + "orch.schedules.add('look', 'every 1s', look)\n"
+    "with orch:\n" + WAIT,
+    "with, function, workflow": "with TaskOrchestrator(journal='j.db') as orch:\n"
+    "    def look():" + indented(JOB) + "    flow = Workflow('flow')\n"
+    "    flow.task(look, id='a')\n"
+    "    orch.schedules.add('look', 'every 1s', flow, overlap='queue')\n" + WAIT,
+    "with, function, a task of its own": "with TaskOrchestrator(journal='j.db') as orch:\n"
+    "    def look():"
+    + indented(JOB)
+    + "    orch.submit_task(Task.call(look, id='look/own'))\n"
+    + WAIT,
+    "with, a class, a task with it": "with TaskOrchestrator(journal='j.db') as orch:\n"
+    "    import attrs\n    @attrs.frozen\n    class Night:\n        number: int\n"
+    "    def look(night):" + indented(JOB) + "    if os.environ.get('FIRST'):\n"
+    "        orch.submit_task(Task.call(look, Night(1), id='look/own'))\n" + WAIT,
+}
+
+
+class Life:
+    """A process that runs the script."""
+
+    def __init__(self, folder, words, *, first):
+        environ = {key: v for key, v in os.environ.items() if key != "FIRST"}
+        if first:
+            environ["FIRST"] = "1"
+        self.process = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=folder,
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+    def until(self, holds):
+        end = time.monotonic() + 120
+        while not holds():
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def ends_again(tmp_path, words):
+    began, journal = tmp_path / "began", tmp_path / "j.db"
+    with Life(tmp_path, words, first=True) as life:
+        life.until(began.exists)
+
+    def completed():
+        with closing(JournalReader(journal)) as reader:
+            first = min(reader.tasks(), key=lambda status: status.submitted)
+        return str(first.state) == "completed"
+
+    with Life(tmp_path, words, first=False) as life:
+        life.until(completed)
+
+
+QUICK = {"with, decorator", "with, a class, a task with it"}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name in LAYOUTS
+    ],
+)
+def test_a_job_that_a_kill_cuts_off_runs_again_wherever_its_function_stands(
+    tmp_path, layout
+):
+    (tmp_path / "script.py").write_text(HEAD + LAYOUTS[layout])
+    ends_again(tmp_path, ["script.py"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", ["night.py", "-m night:orch"])
+def test_so_does_one_of_a_file_that_is_served(tmp_path, named):
+    pytest.importorskip("uvicorn")
+    text = HEAD + "orch = TaskOrchestrator(journal='j.db')\n"
+    for name in ("look", "see"):
+        text += f"@orch.schedule('every 1s')\ndef {name}():" + JOB
+    (tmp_path / "night.py").write_text(text)
+    words = ["-m", "taskorch", "serve", *named.split(), "--port", "0"]
+    ends_again(tmp_path, words)
+
+
+@pytest.mark.slow
+def test_a_kill_between_the_submission_of_a_slot_and_its_note_loses_nothing(tmp_path):
+    # Killed as soon as the task of a slot begins: that is before anybody has noted it,
+    # or just after.
+    text = """
+    import os, sys, time
+    from taskorch import TaskOrchestrator
+
+    def look():
+        if os.environ.get("FIRST"):
+            os.kill(os.getpid(), 9)
+
+    with TaskOrchestrator(journal="j.db") as orch:
+        orch.schedules.add(
+            "look", "every 0.5s", look, overlap="cancel", catch_up="all"
+        )
+        while True: time.sleep(0.1)
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(text))
+    for _ in range(4):
+        life = Life(tmp_path, ["script.py"], first=True)
+        assert life.process.wait(60) == -signal.SIGKILL
+        life.process.communicate()
+
+    def all_ended():
+        with closing(JournalReader(tmp_path / "j.db")) as reader:
+            states = [str(status.state) for status in reader.tasks()]
+        return states.count("completed") > 3
+
+    with Life(tmp_path, ["script.py"], first=False) as life:
+        life.until(all_ended)
+    with closing(JournalReader(tmp_path / "j.db")) as reader:
+        ids = sorted(status.task_id for status in reader.tasks())
+    # From the first half second to the last, none is left out.
+    halves = [slot_of_name(name.partition("/")[2]) // (NS // 2) for name in ids]
+    assert sorted(halves) == [*range(min(halves), max(halves) + 1)]
