@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import closing
 
 import pytest
 
@@ -98,8 +97,7 @@ def ends_again(tmp_path, words):
         life.until(began.exists)
 
     def completed():
-        with closing(JournalReader(journal)) as reader:
-            first = min(reader.tasks(), key=lambda status: status.submitted)
+        first = min(JournalReader(journal).tasks(), key=lambda each: each.submitted)
         return str(first.state) == "completed"
 
     with Life(tmp_path, words, first=False) as life:
@@ -160,14 +158,14 @@ def test_a_kill_between_the_submission_of_a_slot_and_its_note_loses_nothing(tmp_
         life.process.communicate()
 
     def all_ended():
-        with closing(JournalReader(tmp_path / "j.db")) as reader:
-            states = [str(status.state) for status in reader.tasks()]
+        reader = JournalReader(tmp_path / "j.db")
+        states = [str(status.state) for status in reader.tasks()]
         return states.count("completed") > 3
 
     with Life(tmp_path, ["script.py"], first=False) as life:
         life.until(all_ended)
-    with closing(JournalReader(tmp_path / "j.db")) as reader:
-        ids = sorted(status.task_id for status in reader.tasks())
+    reader = JournalReader(tmp_path / "j.db")
+    ids = sorted(status.task_id for status in reader.tasks())
     # From the first half second to the last, none is left out.
     halves = [slot_of_name(name.partition("/")[2]) // (NS // 2) for name in ids]
     assert sorted(halves) == [*range(min(halves), max(halves) + 1)]
