@@ -547,8 +547,9 @@ class ScheduleManager:
             InvalidTaskError: Nobody has said in this life what it makes; or
                 *parameters* is no mapping by names.
         """
-        if parameters is not None and not (
-            isinstance(parameters, Mapping) and set(map(type, parameters)) <= {str}
+        said: Any = parameters
+        if said is not None and not (
+            isinstance(said, Mapping) and set(map(type, said)) <= {str}
         ):
             msg = f"parameters is a mapping by names, not {show(parameters)}"
             raise InvalidTaskError(msg)
