@@ -119,6 +119,7 @@ class TaskHandle(Work, Generic[T]):
         ):
             # Not by `cast`, which is called.
             value: T = self._value
+            rt.waiting.used((self,))
             return value
         error = self.exception(timeout)
         if error is None:
@@ -149,6 +150,7 @@ class TaskHandle(Work, Generic[T]):
                 raise TimeoutError(msg)
             settled, error = self._outcome()
             if settled:
+                self._rt.waiting.used((self,))
                 if error is not None:
                     note_given(self, error)
                 return error
@@ -246,6 +248,7 @@ class TaskHandle(Work, Generic[T]):
         while not settled:
             yield from self._rt.waiting.wait_async(self).__await__()
             settled, error = self._outcome()
+        self._rt.waiting.used((self,))
         if error is None:
             return cast("T", self._value)
         note_given(self, error)

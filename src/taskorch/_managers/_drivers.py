@@ -104,6 +104,19 @@ class View:
                         sum_ns += record.completed * record.latency_ns
         return ended, sum_ns / weight / NS if weight else None
 
+    def durations(self, types: Iterable[str]) -> dict[str, list[float]]:
+        """Of types of tasks, the seconds of the latest attempts, the latest last."""
+        found: dict[str, list[tuple[int, int, int, int]]] = {}
+        with self._kernel() as kernel:
+            for name in types:
+                row = kernel.types.get(name)
+                if row is not None:
+                    found[name] = list(row.samples)
+        return {
+            name: [(ended - started) / NS for _, _, started, ended in samples]
+            for name, samples in found.items()
+        }
+
     def starting(self, template: str) -> list[str]:
         """Ids of agents of a template that were started and have not joined yet."""
         fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)

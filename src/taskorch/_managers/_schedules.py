@@ -547,9 +547,9 @@ class ScheduleManager:
             InvalidTaskError: Nobody has said in this life what it makes; or
                 *parameters* is no mapping by names.
         """
-        said: Any = parameters
-        if said is not None and not (
-            isinstance(said, Mapping) and set(map(type, said)) <= {str}
+        values: object = parameters
+        if values is not None and not (
+            isinstance(values, Mapping) and set(map(type, values)) <= {str}
         ):
             msg = f"parameters is a mapping by names, not {show(parameters)}"
             raise InvalidTaskError(msg)

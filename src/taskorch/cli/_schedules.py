@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
-from taskorch.cli._control import _journal, _service
+from taskorch.cli._control import _journal, service
 from taskorch.cli._target import read_document
-from taskorch.cli._terminal import add_json, line, print_json
+from taskorch.cli._terminal import add_json, is_url, line, print_json
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 from taskorch.schedules import Backfilled, Importable
@@ -77,8 +77,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.verb != "list" and args.name is None:
         msg = f"schedules {args.verb}: which schedule?"
         raise InvalidTaskError(msg, hint="its name stands behind that")
-    is_service = args.journal.startswith(("http://", "https://"))
-    with _service(args.journal) if is_service else _journal(args.journal) as there:
+    is_service = is_url(args.journal)
+    with service(args.journal) if is_service else _journal(args.journal) as there:
         if args.verb in ("list", "show"):
             return _show(args, there)
         return _change(args, there)

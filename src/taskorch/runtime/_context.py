@@ -380,7 +380,13 @@ class RemoteContext:
         self._refuse("aio")
 
     def progress(self, value: Any) -> None:
-        """See `TaskContext.progress`; only from worker processes of ours."""
+        """
+        See `TaskContext.progress`; only from worker processes of ours.
+
+        A task of Ray or Dask itself has nobody who would hear it, and goes on.
+        """
+        if HERE.link is None and HERE.drops_progress:
+            return
         if HERE.link is None:
             self._refuse("progress()")
         HERE.link.tell("progress", (self.task_id, self.attempt), value)
