@@ -8,9 +8,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from random import Random
 
 import pytest
 
+from taskorch.events import ScheduleFired, ScheduleSkipped
 from taskorch.reading import JournalReader
 from taskorch.schedules import slot_of_name
 
@@ -81,12 +83,13 @@ class Life:
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
+        self.process.stderr.close()
 
     def until(self, holds):
         end = time.monotonic() + 120
         while not holds():
-            assert self.process.poll() is None, self.process.communicate()[1]
+            assert self.process.poll() is None, self.process.stderr.read()
             assert time.monotonic() < end
             time.sleep(0.05)
 
@@ -155,7 +158,7 @@ def test_a_kill_between_the_submission_of_a_slot_and_its_note_loses_nothing(tmp_
     for _ in range(4):
         life = Life(tmp_path, ["script.py"], first=True)
         assert life.process.wait(60) == -signal.SIGKILL
-        life.process.communicate()
+        life.process.stderr.close()
 
     def all_ended():
         reader = JournalReader(tmp_path / "j.db")
@@ -169,3 +172,112 @@ def test_a_kill_between_the_submission_of_a_slot_and_its_note_loses_nothing(tmp_
     # From the first half second to the last, none is left out.
     halves = [slot_of_name(name.partition("/")[2]) // (NS // 2) for name in ids]
     assert sorted(halves) == [*range(min(halves), max(halves) + 1)]
+
+
+#: Schedules with each overlap, a run that asks a question, and remembered results.
+SERVICE = """
+import os, sys, threading, time, uuid
+from taskorch import Task, TaskOrchestrator, Workflow
+
+def note(line):
+    out = os.open("ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(out, (line + "\\n").encode())
+    os.close(out)
+
+orch = TaskOrchestrator(journal="j.db", concurrency=8)
+
+@orch.schedule("every 0.5s", overlap="queue", catch_up="all")
+def queue():
+    time.sleep(0.05)
+
+@orch.schedule("every 0.7s", overlap="cancel", catch_up="all")
+def cancel():
+    time.sleep(0.4)
+
+def remember(number):
+    return number, uuid.uuid4().hex
+
+@orch.schedule("every 0.5s", overlap="queue", catch_up="all")
+def memo():
+    return 1
+
+flow = Workflow("flow")
+flow.add(Task.question("go on?", id="ask", options=("a", "b")))
+flow.add(Task.call(remember, 7, id="value", after=["ask"], cache=True))
+orch.schedules.add("ask", "every 1s", flow, overlap="queue", catch_up="all")
+
+def answer():
+    while True:
+        for each in orch.questions():
+            choice = "ab"[hash(each.id) % 2]
+            try:
+                orch.answer(each.id, choice, by="ada")
+            except Exception as error:
+                note(f"REFUSED {each.id} {error}")
+            else:
+                note(f"ANSWER {each.id} {choice}")
+        time.sleep(0.05)
+
+with orch:
+    threading.Thread(target=answer, daemon=True).start()
+    end = float(sys.argv[1])
+    time.sleep(end)
+    if end < 60:
+        names = ("queue", "cancel", "memo", "ask")
+        for name in names:
+            orch.schedules.pause(name)
+        while any(orch.schedules.status(name).running for name in names):
+            time.sleep(0.1)
+        orch.wait(100)
+        os._exit(0)
+"""
+
+
+def nothing_is_lost(folder):
+    """Hold what the lives of a service have left against what they are to leave."""
+    reader = JournalReader(folder / "j.db")
+    statuses = {status.task_id: status for status in reader.tasks()}
+    fired = [each for each in reader.happened() if isinstance(each, ScheduleFired)]
+    skipped = [each for each in reader.happened() if isinstance(each, ScheduleSkipped)]
+    slots = {name: [] for name in ("queue", "cancel", "memo", "ask")}
+    for each in fired:
+        slots[each.name].append(each.slot_ns)
+    for name, distance in (("queue", 5), ("cancel", 7), ("memo", 5), ("ask", 10)):
+        marks = [round(ns / NS * 10) for ns in slots[name]]
+        # Each once, in order, and none between two of them left out.
+        assert marks == [*range(marks[0], marks[-1] + 1, distance)]
+    # What was due as they were paused is not there; nothing else was skipped.
+    assert [each.reason for each in skipped] == []
+    made = {each.task_id for each in fired}
+    assert {
+        name.partition("/")[0] if "ask-" in name else name for name in statuses
+    } == made
+    for name, status in statuses.items():
+        states = {"completed", "cancelled"} if "cancel" in name else {"completed"}
+        assert str(status.state) in states, status
+    # An answer that was acknowledged is the one that counts, and there is one.
+    told = [line.split() for line in (folder / "ledger").read_text().splitlines()]
+    answers = {words[1]: words[2] for words in told if words[0] == "ANSWER"}
+    assert len(answers) == sum(words[0] == "ANSWER" for words in told)
+    for name, choice in answers.items():
+        assert statuses[name].result.choice == choice
+    values = {s.result for name, s in statuses.items() if name.endswith("/value")}
+    assert len(values) == 1
+
+
+@pytest.mark.slow
+def test_over_many_kills_no_slot_no_answer_and_no_remembered_result_is_lost_or_doubled(
+    tmp_path,
+):
+    (tmp_path / "service.py").write_text(textwrap.dedent(SERVICE))
+    kills = int(os.environ.get("TASKORCH_KILLS", "5"))
+    random = Random(kills)
+    for _ in range(kills):
+        life = Life(tmp_path, ["service.py", "1000"], first=False)
+        time.sleep(random.uniform(0.6, 2.5))
+        with life:
+            assert life.process.poll() is None, life.process.stderr.read()
+    last = Life(tmp_path, ["service.py", "2"], first=False)
+    assert last.process.wait(300) == 0
+    last.process.stderr.close()
+    nothing_is_lost(tmp_path)
