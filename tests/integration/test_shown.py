@@ -410,7 +410,7 @@ class Shown:
         states = counted.states()
         many = Counter(states.values())
         expected = {state: many[state] for state in STATES}
-        eventually(lambda: self.heard() >= len(events))
+        eventually(lambda: self.has_heard(len(events)))
         # -- numbers of the whole
         page = json.loads(asked(self.app, "/api/v1/board"))
         inspected = json.loads(self.command("inspect", str(self.path), "--json"))
@@ -466,9 +466,10 @@ class Shown:
             assert sum(getattr(each, kind) for each in outcomes) == many[kind]
         self.check_runs(states)
 
-    def heard(self):
-        """How many events the page knows of."""
-        return json.loads(asked(self.app, "/api/v1/board"))["heard"]
+    def has_heard(self, number):
+        """Whether the page knows of so many events, and has counted since."""
+        page = json.loads(asked(self.app, "/api/v1/board"))
+        return page["heard"] >= number and page["broken"] is not None
 
     def check_stats(self, stats, counted, expected):
         queue = stats["queue"]

@@ -218,9 +218,10 @@ def _percent(result: object) -> float | None:
         return None
     for name, times in (("coverage_percentage", 1.0), ("coverage", 100.0)):
         said = result.get(name)
-        is_number = isinstance(said, int | float) and not isinstance(said, bool)
-        if is_number and 0 <= times * said <= 100:  # noqa: PLR2004 - percent
-            return times * said
+        if isinstance(said, int | float) and not isinstance(said, bool):
+            percent = times * said
+            if 0 <= percent <= 100:  # noqa: PLR2004 - else it is something else
+                return percent
     return None
 
 
@@ -263,6 +264,7 @@ def _totals(runtime: Runtime) -> Stats:
         leaked=len(kernel.leaked),
         events_lost=runtime.publisher.lost,
         holds=tuple(words_of_holds(kernel)),
+        glue=runtime.glue,
     )
 
 
