@@ -404,13 +404,13 @@ class Shown:
 
     def check(self):
         """Compare all that is said."""
-        eventually(self.is_at_rest)
+        self.wait_for(self.is_at_rest)
         events = list(self.reader.happened())
         counted = Counted(events)
         states = counted.states()
         many = Counter(states.values())
         expected = {state: many[state] for state in STATES}
-        eventually(lambda: self.has_heard(len(events)))
+        self.wait_for(lambda: self.has_heard(len(events)))
         # -- numbers of the whole
         page = json.loads(asked(self.app, "/api/v1/board"))
         inspected = json.loads(self.command("inspect", str(self.path), "--json"))
@@ -465,6 +465,17 @@ class Shown:
         for kind in ENDED:
             assert sum(getattr(each, kind) for each in outcomes) == many[kind]
         self.check_runs(states)
+
+    def wait_for(self, is_so):
+        """Wait until *is_so*; an error says how all stands."""
+        try:
+            eventually(is_so)
+        except AssertionError as error:
+            events = list(self.reader.happened())
+            page = json.loads(asked(self.app, "/api/v1/board"))
+            stands = Counted(events).states(), sorted(INSIDE.values()), page["heard"]
+            error.add_note(f"{len(events)} events lead to {stands}")
+            raise
 
     def has_heard(self, number):
         """Whether the page knows of so many events, and has counted since."""

@@ -328,15 +328,22 @@ def _queue(runtime: Runtime) -> HealthCheck:
 
 
 def _agents(runtime: Runtime) -> HealthCheck:
-    """Whether all agents are there that were."""
+    """Whether all agents are there that were, and get work."""
     every = runtime.kernel.agents.values()
     # Those that were to go are not missed.
     agents = [agent for agent in every if not (agent.lost and agent.draining == GOING)]
     lost = [agent.name for agent in agents if agent.lost]
-    if not lost:
-        return HealthCheck("agents", "ok")
-    said = f"{len(lost)} of {len(agents)} are not there: {some(lost)}"
-    return HealthCheck("agents", "degraded", said)
+    shut = [
+        agent.name
+        for agent in agents
+        if any(one.state != "closed" for one in list(agent.breakers.values()))
+    ]
+    said = []
+    if lost:
+        said.append(f"{len(lost)} of {len(agents)} are not there: {some(lost)}")
+    if shut:
+        said.append(f"breakers are open of {some(shut)}")
+    return HealthCheck("agents", "degraded" if said else "ok", "; ".join(said))
 
 
 def _policies(runtime: Runtime) -> list[HealthCheck]:
