@@ -45,6 +45,7 @@ _TASK_COMMANDS: Final = {
     "rerun_task": "rerun",
     "resume_task": "resume",
     "suspend_task": "suspend",
+    "workflows.restart": "restart",
 }
 _TASK_REQUESTS: Final = {
     "answer": 'POST {}/answer {{"choice": "CHOICE", "by": "NAME"}}',

@@ -33,6 +33,7 @@ from taskorch.model import (
     to_seconds,
 )
 from taskorch.model._show import show
+from taskorch.schedules import Backfilled
 from taskorch.workflows._writing import write_task
 
 __all__ = ("Client", "RemoteHandle", "ServiceError")
@@ -365,6 +366,11 @@ class Client:
         said = self._of_task("POST", task_id, "/rerun", asked)
         return RemoteHandle(said["task_id"], self)
 
+    def restart(self, run_id: str) -> str:
+        """See `orch.workflows.restart`; the id of the run."""
+        said = self._ask("POST", f"/workflows/{quote(run_id, safe='')}/restart")
+        return str(said["workflow_id"])
+
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """See `orch.workflows.approve`."""
         said = {"gate": gate, "by": by, "note": note}
@@ -397,18 +403,25 @@ class Client:
         path = f"/schedules/{quote(name, safe='')}/{verb}"
         return bool(self._ask("POST", path, said)["changed"])
 
-    def trigger_schedule(self, name: str) -> list[str]:
+    def trigger_schedule(
+        self, name: str, parameters: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """See `orch.schedules.trigger`: the id, in a list."""
         path = f"/schedules/{quote(name, safe='')}/trigger"
-        found: list[str] = self._ask("POST", path)["ids"]
-        return found
-
-    def backfill_schedule(self, name: str, since: str, until: str) -> list[str]:
-        """See `orch.schedules.backfill`."""
-        path = f"/schedules/{quote(name, safe='')}/backfill"
-        said = {"since": since, "until": until}
+        said = None if parameters is None else {"parameters": dict(parameters)}
         found: list[str] = self._ask("POST", path, said)["ids"]
         return found
+
+    def backfill_schedule(
+        self, name: str, since: str, until: str, *, again: bool = False
+    ) -> Backfilled:
+        """See `orch.schedules.backfill`."""
+        path = f"/schedules/{quote(name, safe='')}/backfill"
+        said: dict[str, Any] = {"since": since, "until": until}
+        if again:
+            said["again"] = True
+        answer = self._ask("POST", path, said)
+        return Backfilled(answer["ids"], answer["already"])
 
     # -- agents --------------------------------------------------------------------
 
@@ -495,7 +508,8 @@ class Client:
         Send a command of adaptive jobs: `client.command("assign_job", job_id=…, …)`.
 
         Args:
-            action: `assign_job`, `job_status`, `reward_job` or `learned`.
+            action: `assign_job`, `job_status`, `job_result`, `list_jobs`, `cancel_job`,
+                `reward_job` or `learned`.
             endpoint: The path that the configuration of the jobs names.
             fields: What belongs to it.
         """

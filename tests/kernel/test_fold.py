@@ -1103,7 +1103,9 @@ def test_each_fact_about_a_task_is_applied():
         events.TaskProgressed,
         events.TaskReady,
         events.TaskRejected,
+        events.TaskRenewed,
         events.RecoveryAttempted,
+        events.ResultsUsed,
         events.TaskRewarded,
     }
     views = {

@@ -49,6 +49,7 @@ COMMANDS: Final = {
         name: (purpose, "taskorch.cli._control")
         for name, purpose in {
             "rerun": "run tasks again that have ended",
+            "restart": "run again what failed in runs of workflows",
             "cancel": "call tasks off",
             "suspend": "put tasks aside",
             "resume": "let tasks go on that were put aside",

@@ -524,6 +524,35 @@ class TaskParentsAdded(TaskEvent):
 
 
 @frozen
+class TaskRenewed(TaskEvent):
+    """
+    The re-run makes anew what the task adds to its run: calls of a map, questions.
+
+    Attributes:
+        since: The id of the run of the task from which on what was added is its own:
+            this one, or an earlier one, after which only what failed was made again.
+    """
+
+    since: str
+
+
+@frozen
+class ResultsUsed(TaskEvent):
+    """
+    A running task has asked for the results of others, without depending on them.
+
+    If one of these is run again, what the task came to is stale.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        of: Ids of the others.
+    """
+
+    attempt: int
+    of: tuple[str, ...]
+
+
+@frozen
 class TaskRejected(TaskEvent):
     """
     The validator refused a task; nothing was accepted.
@@ -1389,6 +1418,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskOptionsChanged,
     TaskRepointed,
     TaskParentsAdded,
+    TaskRenewed,
+    ResultsUsed,
     TaskRejected,
     TaskReady,
     AttemptStopping,

@@ -20,7 +20,6 @@ from taskorch.events import (
     CLS,
     AgentJoined,
     Event,
-    Fact,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -240,11 +239,7 @@ class JournalReader:
 
     def _cause(self, task_id: str) -> Cause | None:
         """Why a run of a task is stale, if it is."""
-
-        def facts_of(name: str) -> list[Fact]:
-            return [fact for fact, _ in self._facts(name)]
-
-        return Kept(facts_of, self._latest).cause(task_id)
+        return Kept(self._facts, self._latest).cause(task_id)
 
     def _latest(self, task_id: str) -> str:
         """The run that *task_id* means."""

@@ -82,6 +82,10 @@ def explanation(
     if cause is not None:
         latest = runtime.directory.reruns.latest(stem_of(cause.had))
         found = attrs.evolve(found, stale=why_stale(found, cause, latest))
+    if runtime.fleet is not None:
+        why = runtime.fleet.why_none(row.bucket.spec.requires or ())
+        blockers = tuple(_with_reason(blocker, why) for blocker in found.blockers)
+        found = attrs.evolve(found, blockers=blockers)
     cache = ""
     if is_cached(work):
         cache = runtime.memo.said.get(row.id, "")
@@ -90,12 +94,26 @@ def explanation(
     return attrs.evolve(found, late=late, where=where, cache=cache, place=place)
 
 
+def _with_reason(blocker: Blocker, why: str) -> Blocker:
+    """Say besides that no agent can do it, why one that could is not there."""
+    if blocker.kind != "capability" or not why:
+        return blocker
+    return attrs.evolve(blocker, detail=f"{blocker.detail.rstrip('.')}: {why}.")
+
+
 def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
     """
     Why the task of an explanation is stale, and what to call, in two sentences.
 
     *latest* is the latest run of what the cause had an earlier run of.
     """
+    if cause.by_adder:
+        adder = stem_of(cause.had)
+        return (
+            f"It is stale: {cause.had} had added {cause.task_id}, and was run again "
+            f"since, as {latest}. Call orch.rerun_task({adder!r}), which adds it again "
+            "if it is still needed."
+        )
     again = f"orch.rerun_task({stem_of(cause.task_id)!r}"
     if cause.task_id == found.task_id:
         why = f"it had {cause.had}, which was run again since, as {latest}"

@@ -269,7 +269,9 @@ def _totals(runtime: Runtime) -> Stats:
 
 
 def _agent(agent: AgentRow, now: int) -> AgentStats:
-    silent = max(0, now - agent.heard_ns) / NS if agent.lease_ns else None
+    # Whoever has left in order owes no sign of life.
+    is_awaited = agent.lease_ns and not (agent.lost and agent.draining == GOING)
+    silent = max(0, now - agent.heard_ns) / NS if is_awaited else None
     return AgentStats(
         running=agent.running,
         max_concurrency=agent.info.max_concurrency,

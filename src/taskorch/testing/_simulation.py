@@ -142,6 +142,12 @@ class _Watched(World):
         #: What is kept: tasks, with whether they are idempotent, and attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
         self.drivers: SimulatedDrivers | None = None
+        #: What learns from what happens, as beside a real orchestrator.
+        self._hearers = [
+            hear
+            for part in (setup.parts.router, setup.parts.queue, setup.parts.allocator)
+            if callable(hear := getattr(part, "hear", None))
+        ]
         self.observer: Observer | None = None if isinstance(check, bool) else check
         if check is True:
             self.observer = Watch(
@@ -201,6 +207,9 @@ class _Watched(World):
             self.log += [item[0] for item in items]
             if self.drivers is not None:
                 self.drivers.told({type(item[0]) for item in items})
+            for hear in self._hearers:
+                for fact, _ in items:
+                    hear(fact)
         if self.observer is not None:
             for fact, _ in items:
                 if type(fact) is TaskRetrying or type(fact) is TaskFailed:
