@@ -30,7 +30,7 @@ from taskorch import (
     cli,
     current_context,
 )
-from taskorch.errors import UsageError
+from taskorch.errors import TaskorchError, UsageError
 from taskorch.events import signal_name
 from taskorch.frontends.service import create_app
 from taskorch.model import TaskState
@@ -269,7 +269,9 @@ class Shown:
         )
 
     def close(self):
-        self.orch.release_starts()
+        # An error on the way may have left it stopped.
+        with suppress(TaskorchError):
+            self.orch.release_starts()
         for gate in GATES.values():
             gate.set()
         self.orch.stop(drain=False)
