@@ -336,6 +336,16 @@ def test_what_is_still_broken_is_told_from_what_was_mended(tmp_path, capsys):
     with TaskOrchestrator(journal=path) as orch:
         for name in ("b", "c"):
             orch.rerun_task(name).result(PATIENCE)
+        # What is mended stays so, though a later run fails.
+        mended.unlink()
+        orch.rerun_task("c").exception(PATIENCE)
+        assert orch.get_task_status("c~1").mended_by == "c~2"
+        assert orch.get_task_status("c~1").rerun == "c~3"
+        assert not orch.get_task_status("c~3").rerun
+        assert JournalReader(path).get_task_status("c~1").mended_by == "c~2"
+        assert lines()[-1].startswith("Failed, and not mended since, 1:")
+        mended.touch()
+        orch.rerun_task("c").result(PATIENCE)
     assert lines()[-1] == (
         "Nothing that is kept is still broken: what failed was run again."
     )
