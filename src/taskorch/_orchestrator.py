@@ -64,7 +64,7 @@ from taskorch.model._checks import check_word, is_number
 from taskorch.model._show import show
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import Journal
-from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
+from taskorch.runtime import _explaining, _holds, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._attempts import AgentRunner
 from taskorch.runtime._deciders import parts_of
@@ -263,7 +263,7 @@ class TaskOrchestrator:
             cast("Any", part).attach(self)
         self._aio: AsyncOrchestrator | None = None
         #: Documents of schedules that are added at the start.
-        self._configured: Mapping[str, Any] = {}
+        self._configured: Mapping[str, Any] | None = None
         self._planner: Planner | None = None
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
@@ -698,25 +698,27 @@ class TaskOrchestrator:
 
         return self._control(task_id, act)
 
-    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
+    def hold_starts(
+        self, reason: str, *, by: str = "user", most: int = 0, lasts: bool = True
+    ) -> None:
         """
         Start nothing new, or only while fewer than *most* attempts run.
 
-        What runs goes on. It holds until `release_starts`, or until the orchestrator
-        stops; `explain` says so.
+        What runs goes on. It holds until `release_starts`: with a journal, in the lives
+        that follow, too. Health is degraded meanwhile, and `explain` says who it is.
 
         Args:
             reason: Why.
             by: Who holds them: each releases its own, and the strictest counts.
             most: How many may run at once; 0: nothing starts.
+            lasts: Whether it outlives this life of the orchestrator.
 
         Raises:
             InvalidTaskError: *most* is no whole number from 0.
         """
         check_count("most", most, least=0)
         who, why = str(by), str(reason).rstrip(".") or "no reason given"
-        rt = self._rt
-        rt.step(lambda _: rt.kernel.hold_starts(who, most, why))
+        _holds.hold(self._rt, who, most, why, lasts=bool(lasts))
 
     def note_event(self, event: type[Event], *fields: Any) -> None:
         """Record *event*, which is about no task, with its *fields* after the time."""
@@ -725,9 +727,7 @@ class TaskOrchestrator:
 
     def release_starts(self, by: str = "user") -> bool:
         """Start again what *by* has held back; False if nothing was."""
-        rt = self._rt
-        released: bool = rt.step(lambda _: rt.kernel.release_starts(str(by)))
-        return released
+        return _holds.release(self._rt, str(by))
 
     def questions(self) -> list[OpenQuestion]:
         """
@@ -1322,6 +1322,10 @@ class TaskOrchestrator:
 
         return metrics_of(self)
 
+    def _latest_coverage(self) -> dict[str, float]:
+        """The coverage that the latest results tell of, in percent, by type of task."""
+        return _reports.coverage(self._rt)
+
     @property
     def drivers(self) -> DriverManager:
         """Parts that are asked by time what is to be done: `protocols.Driver`."""
@@ -1415,6 +1419,7 @@ class TaskOrchestrator:
 
     def _restore_limits(self) -> None:
         """Before anything begins: what earlier lives have left to those above."""
+        _holds.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
         for part in self._learners:

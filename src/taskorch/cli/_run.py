@@ -15,6 +15,7 @@ from typing import Any, Final
 from taskorch._address import without_password
 from taskorch._configuration import read_configuration
 from taskorch._limits import NS
+from taskorch._managers._manager import real_task
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, INTERRUPTED, OK
 from taskorch.cli._target import (
@@ -154,7 +155,7 @@ def _submit(
             for task in workflow.tasks(run_id)
             if (task.id or "").removeprefix(f"{run_id}/") in only
         ]
-        handles = orch.submit_tasks(tasks)
+        handles = orch.submit_tasks(map(real_task, tasks))
         return {
             handle.task_id: (task.id or "").removeprefix(f"{run_id}/")
             for handle, task in zip(handles, tasks, strict=True)

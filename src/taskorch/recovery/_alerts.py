@@ -236,7 +236,8 @@ class _Hold:
 
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
-        return orchestrator.hold_starts(self.reason, by=self.who, most=self.most)
+        hold = {"by": self.who, "most": self.most, "lasts": False}
+        return orchestrator.hold_starts(self.reason, **hold)
 
 
 @frozen
