@@ -12,7 +12,7 @@ from taskorch import (
     Workflow,
     current_context,
 )
-from taskorch.events import QuestionAnswered, TaskCompleted
+from taskorch.events import TaskCompleted
 from taskorch.reading import JournalReader
 
 #: What completes in each of the two runs.
@@ -70,10 +70,6 @@ def check(journal: Path) -> None:
     assert len(done) == len(set(done))
     assert {name.partition("~")[0] for name in done} == ALL
     reader = JournalReader(journal)
-    for fact in facts:
-        if type(fact) is QuestionAnswered:
-            asked = reader.get_task_status(fact.task_id)
-            assert asked.task_id == fact.task_id
     assert reader.get_task_status("x/ok").result.note == "20"
     assert reader.get_task_status("x/ok~1").result.note == "10"
     assert reader.get_task_status("x/load").result == [[-20, -21], "20"]

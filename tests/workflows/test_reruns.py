@@ -13,12 +13,14 @@ from tests.workflows.tools import failures, inside
 
 from taskorch import (
     DependencyFailedError,
+    DuplicateTaskError,
     RetryPolicy,
     Task,
     TaskOrchestrator,
     TaskState,
     Workflow,
 )
+from taskorch.errors import AnswerRefusedError
 from taskorch.reading import JournalReader
 
 #: By what numbers are multiplied, and which there are.
@@ -29,7 +31,8 @@ CALLED: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def _as_at_first():
-    NOW.update(factor=2, items=[1, 2, 3], ask=False)
+    NOW.clear()
+    NOW.update(factor=2, items=[1, 2, 3], ask="nowhere")
     CALLED.clear()
 
 
@@ -77,13 +80,15 @@ def answer(orch: TaskOrchestrator, choice: str = "approve") -> Any:
 def test_a_map_that_is_run_again_makes_its_calls_again(orch, name, downstream):
     """The function that it calls may be mended."""
     orch.workflows.start(scaled(), id="r").result(PATIENCE)
-    NOW["factor"] = 100
-    orch.rerun_task(f"r/{name}", downstream=downstream)
-    assert orch.wait(PATIENCE)
-    orch.workflows.restart("r")
-    assert value(orch, "r/all") == value(orch, "r/scale") == [100, 200, 300]
-    assert value(orch, "r/scale/0") == 100
-    assert not stale(orch)
+    for factor in (100, 1_000):
+        NOW["factor"] = factor
+        orch.rerun_task(f"r/{name}", downstream=downstream)
+        assert orch.wait(PATIENCE)
+        orch.workflows.restart("r")
+        new = [factor, 2 * factor, 3 * factor]
+        assert value(orch, "r/all") == value(orch, "r/scale") == new
+        assert value(orch, "r/scale/0") == factor
+        assert not stale(orch)
 
 
 def test_calls_that_are_run_again_make_their_map_stale(orch):
@@ -249,6 +254,9 @@ def test_a_question_about_old_data_is_taken_back(orch):
     orch.rerun_task("r/extract")
     eventually(lambda: [q.id for q in orch.questions()] == ["r/sign-off~2"])
     assert orch.get_task_status(old.id + "~1").state is TaskState.CANCELLED
+    with pytest.raises(AnswerRefusedError, match="r/gate~2 runs instead"):
+        # Who still has it before them does not answer the new one.
+        old.answer("approve", by="ada")
     answer(orch)
     assert value(orch, "r/load") == "loaded 5"
 
@@ -332,6 +340,21 @@ def test_an_attempt_finds_what_was_added_by_the_one_before(orch):
     orch.rerun_task("r/adds")
     assert value(orch, "r/adds") == [12, 14]
     assert sorted(CALLED) == [6, 7]
+
+
+def adds_two() -> None:
+    inside().task(scale, 1, id="one")
+    if NOW.get("two"):
+        inside().task(scale, 2, id="one")
+
+
+def test_two_tasks_of_one_name_are_refused_in_a_re_run_too(orch):
+    wf = Workflow("w")
+    wf.task(adds_two, id="a")
+    orch.workflows.start(wf, id="r").result(PATIENCE)
+    NOW["two"] = True
+    orch.rerun_task("r/a")
+    assert isinstance(orch.handle("r/a").exception(PATIENCE), DuplicateTaskError)
 
 
 def share() -> int:
