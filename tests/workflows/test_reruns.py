@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, eventually
+from tests.integration.tools import PATIENCE, Hold, eventually
 from tests.workflows.functions import BROKEN
 from tests.workflows.tools import failures, inside
 
@@ -19,6 +19,7 @@ from taskorch import (
     TaskOrchestrator,
     TaskState,
     Workflow,
+    current_context,
 )
 from taskorch.errors import AnswerRefusedError
 from taskorch.reading import JournalReader
@@ -164,6 +165,20 @@ def test_a_failed_map_names_the_error_and_the_line(orch):
     assert Path(__file__).name in status.where
 
 
+@pytest.mark.parametrize("name", ["scale", "source"])
+def test_what_was_to_be_made_again_is_by_the_next_life(tmp_path, name):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.workflows.start(scaled(), id="r").result(PATIENCE)
+        orch.hold_starts("until the next life")
+        orch.rerun_task(f"r/{name}")
+        orch.stop(drain=False)
+    NOW["factor"] = 100
+    with TaskOrchestrator(journal=path) as orch:
+        assert value(orch, "r/all") == [100, 200, 300]
+        assert not stale(orch)
+
+
 def squares() -> Workflow:
     wf = Workflow("w")
     first = wf.map(scale, wf.task(source, id="source"), id="first")
@@ -209,6 +224,8 @@ def approved() -> Workflow:
 
 
 def total() -> int:
+    if "hold" in NOW:
+        NOW["hold"]()
     return sum(NOW["items"])
 
 
@@ -259,6 +276,20 @@ def test_a_question_about_old_data_is_taken_back(orch):
         old.answer("approve", by="ada")
     answer(orch)
     assert value(orch, "r/load") == "loaded 5"
+
+
+def test_it_is_taken_back_before_the_new_data_are_there(orch):
+    hold = NOW["hold"] = Hold()
+    hold.release()
+    orch.workflows.start(approved(), id="r")
+    eventually(orch.questions)
+    NOW["hold"] = hold = Hold()
+    orch.rerun_task("r/extract")
+    hold.wait()
+    assert orch.questions() == []
+    hold.release()
+    answer(orch)
+    assert value(orch, "r/load") == "loaded 6"
 
 
 def test_an_attempt_asks_nobody_again(tmp_path):
@@ -355,6 +386,54 @@ def test_two_tasks_of_one_name_are_refused_in_a_re_run_too(orch):
     NOW["two"] = True
     orch.rerun_task("r/a")
     assert isinstance(orch.handle("r/a").exception(PATIENCE), DuplicateTaskError)
+
+
+def adds_after() -> int:
+    found = inside().task(doubled, id="doubled", after=["n"]).result()
+    if "adds" in BROKEN:
+        raise OSError
+    return found
+
+
+def doubled() -> int:
+    return 2 * sum(current_context().results.values())
+
+
+def test_what_stays_of_a_task_that_failed_is_not_stale(orch):
+    """What completed is kept, but for what came of something that was run again."""
+    wf = Workflow("w")
+    wf.task(total, id="n")
+    wf.task(adds_after, id="adds")
+    BROKEN.add("adds")
+    run = orch.workflows.start(wf, id="r")
+    assert list(failures(run)) == ["adds"]
+    BROKEN.clear()
+    NOW["items"] = [10]
+    orch.rerun_task("r/n", downstream=False)
+    assert orch.wait(PATIENCE)
+    orch.rerun_task("r/adds")
+    assert run.result(PATIENCE)["adds"] == 20
+
+
+def test_a_map_that_runs_collects_the_latest_run_of_each_call(orch):
+    hold = NOW["hold"] = Hold()
+    BROKEN.add("scale 1")
+    wf = Workflow("w")
+    wf.map(held, [1, 2], id="m")
+    run = orch.workflows.start(wf, id="r")
+    hold.wait()
+    assert run.handles["m/0"].exception(PATIENCE) is not None
+    BROKEN.clear()
+    orch.rerun_task("r/m/0", downstream=False)
+    hold.release()
+    assert run.result(PATIENCE)["m"] == [2, 4]
+    assert not stale(orch)
+
+
+def held(n: int) -> int:
+    if n == 2:
+        NOW["hold"]()
+    return scale(n)
 
 
 def share() -> int:
