@@ -430,6 +430,19 @@ def test_a_map_that_runs_collects_the_latest_run_of_each_call(orch):
     assert not stale(orch)
 
 
+def test_a_call_that_was_cancelled_is_made_again_with_its_map(orch):
+    hold = NOW["hold"] = Hold()
+    wf = Workflow("w")
+    wf.map(held, [1, 2], id="m")
+    run = orch.workflows.start(wf, id="r")
+    hold.wait()
+    orch.cancel_task("r/m/1")
+    hold.release()
+    assert set(failures(run)) == {"m/1"}
+    orch.rerun_task("r/m")
+    assert run.result(PATIENCE)["m"] == [2, 4]
+
+
 def held(n: int) -> int:
     if n == 2:
         NOW["hold"]()
