@@ -5,25 +5,70 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: How an address of a server begins.
+#: How an address of a server begins; a path that was made of one has lost a slash.
 SCHEMES: Final = ("postgresql:", "postgres:")
-#: What stands before a password in an address, and after it.
-_PASSWORD: Final = re.compile(
-    r"(?P<user>postgres(?:ql)?://[^/?#@:]*):[^/?#@]*(?=@)|(?P<name>[?&]password=)[^&#]*"
+_SCHEME: Final = re.compile(r"\s*(postgres(?:ql)?):", re.IGNORECASE)
+#: Words with which text of `name=value` begins, as the client library has it.
+_NAMED: Final = re.compile(
+    r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|sslmode|options"
+    r"|connect_timeout|application_name|target_session_attrs)\s*="
+)
+#: An address as it is to be: what has another meaning in a part of it is escaped.
+_WELL_FORMED: Final = re.compile(
+    r"postgres(?:ql)?://(?:[^/?#@\s]*@)?"
+    r"(?P<hosts>(?:(?:\[[^\]/?#@\s]*\]|[^:,/?#@\s\[\]]*)(?::[0-9]*)?,?)*)"
+    r"(?:/[^/?#@\s]*)?(?:\?(?P<query>[^#\s]*))?"
+)
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+#: What stands before a password, and after it: to the last @, since one that is not
+#: escaped may have any letter; and in text of `name=value`, to the next name.
+_BEFORE_HOST: Final = re.compile(
+    r"(?P<user>postgres(?:ql)?:/*(?!/)[^\s:/?#@]*)[:/?#][^\s\"'<>]*(?=@)", re.IGNORECASE
+)
+_PARAMETER: Final = re.compile(r"(?P<name>[?&](?:ssl)?pass(?:word|wd)?=)[^&#\s\"'<>]*")
+_VALUE: Final = re.compile(
+    r"(?P<name>(?:^|(?<=\s))(?:ssl)?password\s*=\s*)"
+    r"(?:'(?:[^'\\]|\\.)*'|.*?)(?=\s+[a-z_]+\s*=|\s*$)",
+    re.DOTALL,
 )
 
 
 def is_address(path: object) -> bool:
-    """Whether *path* is the address of a server, and no file."""
-    return isinstance(path, str) and path.startswith(
-        tuple(f"{scheme}//" for scheme in SCHEMES)
-    )
+    """Whether *path* is the address of a server, well formed or not, and no file."""
+    return isinstance(path, str) and bool(_SCHEME.match(path) or _NAMED.match(path))
+
+
+def is_url(address: str) -> bool:
+    """Whether an address is written as a URL, not as `name=value`."""
+    return _SCHEME.match(address) is not None
+
+
+def normal(address: str) -> str:
+    """An address with its scheme in small letters, and nothing around it."""
+    address = address.strip()
+    return _SCHEME.sub(lambda found: f"{found[1].lower()}:", address, count=1)
+
+
+def fault_of(address: str) -> str:
+    """
+    What is wrong with a URL, in words that show nothing of it; "" if nothing is seen.
+
+    It is stricter than the client library, which takes the rest of a password that has
+    a slash for the name of the database.
+    """
+    if _BAD_ESCAPE.search(address):
+        return "a % in it is not followed by two hexadecimal digits"
+    found = _WELL_FORMED.fullmatch(address)
+    if found is None or ("@" in (found["query"] or "").partition("=")[0]):
+        return (
+            "a character in it has to be escaped, such as / ? # @ : of a password, or "
+            "a port is no number"
+        )
+    return ""
 
 
 def without_password(text: str) -> str:
     """*text* without the passwords of addresses in it."""
-
-    def hidden(found: re.Match[str]) -> str:
-        return found["user"] or f"{found['name']}…"
-
-    return _PASSWORD.sub(hidden, text)
+    text = _BEFORE_HOST.sub(lambda found: found["user"], text)
+    text = _PARAMETER.sub(lambda found: f"{found['name']}…", text)
+    return _VALUE.sub(lambda found: f"{found['name']}…", text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from taskorch._address import without_password
+
 #: What a terminal or a page obeys instead of showing it: control characters but for
 #: the end of a line and the tabulator, marks of direction, other ends of lines, and
 #: halves of characters.
@@ -21,11 +23,18 @@ _PARAMETER: Final = re.compile(r"""([?&]password=)[^\s&#"'<>]+""")
 
 def visible(text: str) -> str:
     r"""*text*, `masked`, with what would be obeyed as Python writes it: `\x1b`."""
-    return _OBEYED.sub(_written, masked(text))
+    return printable(masked(text))
+
+
+def printable(text: str) -> str:
+    r"""*text* with what would be obeyed as Python writes it: `\x1b`."""
+    return _OBEYED.sub(_written, text)
 
 
 def masked(text: str) -> str:
     """*text* without what in a URL may be a password."""
+    if "postgres" in text.lower():
+        text = without_password(text)
     if "//" not in text:
         return text
     return _PARAMETER.sub(r"\1…", _USERINFO.sub("//…@", text))

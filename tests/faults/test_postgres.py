@@ -370,7 +370,9 @@ def test_a_full_disk_degrades_it_until_there_is_room(postgres):
         assert orch.handle("waits").result(60) == "2"
 
 
-def test_behind_a_pgbouncer_each_transaction_may_have_another_session(postgres):
+@contextmanager
+def bouncer_of(postgres, mode):
+    """The folder of the socket of a pgbouncer that leads to a server."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("no pgbouncer here")
@@ -380,7 +382,7 @@ def test_behind_a_pgbouncer_each_transaction_may_have_another_session(postgres):
         (folder / "ini").write_text(
             f"[databases]\n* = host={postgres.folder} user=postgres\n[pgbouncer]\n"
             f"unix_socket_dir = {folder}\nlisten_port = 5432\nauth_type = any\n"
-            "pool_mode = transaction\ndefault_pool_size = 3\nmin_pool_size = 3\n"
+            f"pool_mode = {mode}\ndefault_pool_size = 3\nmin_pool_size = 3\n"
             "server_round_robin = 1\n"
         )
         bouncer = subprocess.Popen(
@@ -388,19 +390,33 @@ def test_behind_a_pgbouncer_each_transaction_may_have_another_session(postgres):
         )
         try:
             wait_until((folder / SOCKET).exists)
-            address = postgres.address().replace(str(postgres.folder), name)
-            for _ in range(2):
-                with TaskOrchestrator(journal=address) as orch:
-                    tasks = [Task.call(abs, -n, id=f"t/{n}") for n in range(50)]
-                    handles = orch.submit_tasks(tasks)
-                    assert [handle.result(60) for handle in handles] == [*range(50)]
-                    assert [orch.submit(abs, -n).result(60) for n in range(9)]
-            with closing(PostgresJournal(address, durability="process")) as journal:
-                epoch = journal.claim()
-                journal.append(epoch, facts(journal.last + 1))
+            yield name
         finally:
             bouncer.terminate()
             bouncer.wait()
+
+
+def test_behind_a_pgbouncer_each_transaction_may_have_another_session(postgres):
+    with bouncer_of(postgres, "transaction") as folder:
+        address = postgres.address().replace(str(postgres.folder), folder)
+        for _ in range(2):
+            with TaskOrchestrator(journal=address) as orch:
+                tasks = [Task.call(abs, -n, id=f"t/{n}") for n in range(50)]
+                handles = orch.submit_tasks(tasks)
+                assert [handle.result(60) for handle in handles] == [*range(50)]
+                assert [orch.submit(abs, -n).result(60) for n in range(9)]
+        with closing(PostgresJournal(address, durability="process")) as journal:
+            epoch = journal.claim()
+            journal.append(epoch, facts(journal.last + 1))
+
+
+@pytest.mark.parametrize("standby", [False, True])
+def test_a_pgbouncer_without_transactions_is_refused(postgres, standby):
+    with bouncer_of(postgres, "statement") as folder:
+        address = postgres.address().replace(str(postgres.folder), folder)
+        journal = PostgresJournal(address, standby=standby)
+        with closing(journal), pytest.raises(JournalError, match="statement pooling"):
+            journal.claim()
 
 
 def test_a_replica_that_lagged_is_refused(postgres):

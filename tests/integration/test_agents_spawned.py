@@ -5,13 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.pids import is_alive
 
-from taskorch import Task, TaskOrchestrator
+from taskorch import RetryPolicy, Task, TaskOrchestrator, TaskState
 from taskorch.errors import (
     AgentProgramError,
     AttemptLostError,
     InvalidTaskError,
     InvalidTransitionError,
+    TaskTimeoutError,
     UnknownAgentError,
 )
 from taskorch.model import Breaker, Capability
@@ -161,11 +163,22 @@ def test_a_template_whose_agents_fail_is_asked_about(orch):
 def test_a_command_that_is_missing(orch):
     for kind in ("service", "lines"):
         orch.agents.template(kind, executor=kind, capabilities=[kind], start=["/no/x"])
-    with pytest.raises(InvalidTaskError, match="cannot be started"):
-        orch.agents.spawn("service")
-    orch.agents.spawn("lines")
+        with pytest.raises(InvalidTaskError, match="'/no/x' cannot be started: No"):
+            orch.agents.spawn(kind)
+    assert [one.id for one in orch.agents.list()] == ["local"]
+
+
+def test_a_command_that_has_gone_is_said_to_the_task(orch, tmp_path):
+    program = tmp_path / "agent"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    template = {"executor": "lines", "capabilities": ["e"]}
+    orch.agents.template("gone", **template, start=[str(program)])
+    orch.agents.spawn("gone")
+    until(lambda: orch.agents.get("gone-1").pid is None)
+    program.unlink()
     with pytest.raises(AgentProgramError, match="cannot be started"):
-        orch.submit_task(Task("t", 1, requires=["lines"])).result(20)
+        orch.submit_task(Task("t", 1, requires=["e"])).result(20)
 
 
 def test_a_pool_provides_what_is_needed(orch):
@@ -275,3 +288,177 @@ def test_there_is_one_pool_of_a_template(orch):
         orch.agents.pool("tester", max_agents=3)
     assert orch.drivers.remove("pool/tester")
     assert orch.agents.pool("tester", max_agents=3).max_agents == 3
+
+
+# -- programs of lines that are odd ----------------------------------------------------
+
+
+def lines_of(orch, script, *arguments, start=None, **template):
+    """An agent that speaks lines, and does what requires "e"."""
+    command = start or [sys.executable, "-c", "import json, sys\n" + script]
+    orch.agents.template(
+        *("odd",),
+        executor="lines",
+        capabilities=["e"],
+        start=[*command, *map(str, arguments)],
+        **template,
+    )
+    return orch.agents.spawn("odd")
+
+
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_one_that_does_not_read_is_killed_when_its_time_is_over(orch, size):
+    """However much there is to write: its slot is free, and the next one is started."""
+    agent = lines_of(orch, "", start=["sleep", "6000"])
+    deaf = orch.submit_task(Task("e", "x" * size, requires=["e"], timeout=0.3))
+    assert isinstance(deaf.exception(30), TaskTimeoutError)
+    until(lambda: not is_alive(agent.pid))
+    again = orch.submit_task(Task("e", "x", requires=["e"], timeout=0.3))
+    assert isinstance(again.exception(30), TaskTimeoutError)
+    until(lambda: orch.agents.get("odd-1").status == "idle")
+
+
+def test_one_that_writes_without_a_task_waits_until_it_has_one(orch, tmp_path):
+    """What it wrote meanwhile is no answer to the next task, of the same id even."""
+    script = """
+count, path = 0, sys.argv[1]
+while True:
+    task = json.loads(sys.stdin.readline())
+    print(json.dumps({"id": task["id"], "result": task["payload"]}), flush=True)
+    while task["payload"] == "talk":
+        line = json.dumps({"id": task["id"], "result": "of before"}) + "\\n"
+        count += sys.stdout.write(line * 1_000)
+        open(path, "w").write(str(count))
+"""
+    counted = tmp_path / "count"
+    lines_of(orch, script, counted)
+    orch.submit_task(Task("e", "talk", requires=["e"], id="t")).result(20)
+
+    def count():
+        return int((counted.exists() and counted.read_text()) or 0)
+
+    until(lambda: count() > 0)
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        # A pipe has 64 KiB.
+        assert count() < 1 << 20
+        time.sleep(0.01)
+
+
+def test_an_answer_that_comes_twice_is_none_to_the_next_attempt(orch):
+    script = """
+for line in sys.stdin:
+    task = json.loads(line)
+    if task["attempt"] == 1:
+        twice = {"error": "try again"}, {"result": "of before"}
+        lines = [json.dumps({"id": task["id"], **each}) + "\\n" for each in twice]
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
+    else:
+        print(json.dumps({"id": task["id"], "attempt": 1, "result": "of before"}))
+        print(json.dumps({"id": task["id"], "result": "right"}), flush=True)
+"""
+    lines_of(orch, script)
+    retry = RetryPolicy(max_attempts=2, wait="fixed", base=0)
+    handle = orch.submit_task(Task("e", 1, requires=["e"], retry=retry))
+    assert handle.result(20) == "right"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it is for a shell")
+@pytest.mark.parametrize("how", ["alone", "its child holds the pipe", "it is killed"])
+def test_what_one_had_that_dies_is_made_again(orch, tmp_path, how):
+    deed = {"alone": "exit 3", "it is killed": "kill -9 $$"}
+    dies = deed.get(how, "(trap '' TERM; exec sleep 6000) & exit 3")
+    script = """
+while read -r line; do
+    id=$(printf '%s' "$line" | sed 's/.*"id": "\\([^"]*\\)".*/\\1/')
+    if mkdir "$1/$id"; then DIES; fi
+    printf '{"id": "%s", "result": 5}\\n' "$id"
+done
+""".replace("DIES", dies)
+    lines_of(orch, "", start=["sh", "-c", script, "sh", str(tmp_path)])
+    handle = orch.submit_task(Task("e", 1, requires=["e"], id="a"))
+    assert handle.result(20) == 5
+    assert orch.get_task_status("a").attempts == 2
+    once = orch.submit_task(Task("e", 1, requires=["e"], id="b", idempotent=False))
+    until(lambda: orch.get_task_status("b").state is TaskState.BLOCKED)
+    orch.decide("b", "retry")
+    assert once.result(20) == 5
+
+
+def test_one_that_dies_again_and_again_fails_its_task(orch):
+    lines_of(orch, "sys.stdin.readline(); sys.exit(3)")
+    with pytest.raises(AttemptLostError, match="its program ended with 3"):
+        orch.submit_task(Task("e", 1, requires=["e"])).result(20)
+
+
+# -- what is said of those that do not come up -----------------------------------------
+
+
+def test_one_that_dies_at_once_says_why(orch, caplog):
+    why = "its process ended with 7: no such region"
+    script = "import sys; print('no such region', file=sys.stderr); sys.exit(7)"
+    start = [sys.executable, "-c", script]
+    orch.agents.template("bad", executor="service", capabilities=["z"], start=start)
+    orch.agents.spawn("bad")
+    handle = orch.submit_task(Task("t", 1, requires=["z"]))
+    until(lambda: orch.agents.get("bad-1").status == "failed")
+    (agent,) = (one for one in orch.agents.list() if one.id == "bad-1")
+    assert (agent.type, agent.health.reasons, agent.pid) == ("bad", (why,), None)
+    assert f"agent bad-1 of bad is not there: {why}" in str(
+        orch.explain(handle.task_id)
+    )
+    assert [m for m in caplog.messages if f"agent bad-1 of bad: {why}; its out" in m]
+    assert orch.agents.match(["z"])[0].reason == why
+    # Its id is free.
+    orch.agents.spawn("bad", {"id": "bad-1"})
+    until(lambda: orch.agents.get("bad-1").status == "failed")
+    orch.agents.terminate("bad-1")
+    with pytest.raises(UnknownAgentError):
+        orch.agents.get("bad-1")
+
+
+def test_a_program_of_lines_that_dies_at_once_says_why(orch, caplog):
+    lines_of(orch, "sys.exit(4)")
+    why = "its program ended with 4"
+    until(lambda: f"agent odd-1 of odd: {why}" in caplog.messages)
+    assert orch.agents.health("odd-1").reasons == (
+        f"{why}: it is started again for a task",
+    )
+
+
+def test_local_cannot_be_terminated(orch):
+    with pytest.raises(InvalidTransitionError, match="'local' is built in"):
+        orch.agents.terminate("local")
+    assert orch.submit(len, "abc").result(20) == 3
+    assert orch.agents.drain("local")
+    assert orch.agents.drain("local", on=False)
+
+
+# -- none outlives its time ------------------------------------------------------------
+
+DEAF = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]
+
+
+def test_one_that_ignores_sigterm_is_killed_when_it_is_terminated(orch):
+    orch.agents.template("deaf", executor="service", capabilities=["d"], start=DEAF)
+    agent = orch.agents.spawn("deaf")
+    assert is_alive(agent.pid)
+    orch.agents.terminate("deaf-1", grace=0.2)
+    until(lambda: not is_alive(agent.pid))
+    assert [one.id for one in orch.agents.list()] == ["local"]
+
+
+def test_nothing_is_left_when_the_orchestrator_has_stopped():
+    with TaskOrchestrator(unknown_capability="wait", grace=0.3) as orch:
+        orch.agents.template("deaf", executor="service", capabilities=["d"], start=DEAF)
+        script = "trap '' TERM; read -r line; setsid sleep 6000 & sleep 6000"
+        start = ["sh", "-c", script]
+        orch.agents.template("l", executor="lines", capabilities=["l"], start=start)
+        pids = [orch.agents.spawn(name).pid for name in ("deaf", "l")]
+        assert all(map(is_alive, pids))
+        orch.submit_task(Task("l", 1, requires=["l"]))
+        until(lambda: orch.agents.get("l-1").workload)
+        orch.stop(drain=False)
+    # It was waited for.
+    assert not any(map(is_alive, pids))

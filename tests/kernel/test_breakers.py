@@ -142,7 +142,7 @@ def test_one_task_alone_opens_none():
 
 
 def test_at_most_a_part_is_open():
-    """Of three, one; a single one never."""
+    """Of three, one; a single one, who alone can do it, never."""
     m = machine("a", "b", "c")
     fail_on(m, "a", 2)
     for name in m.running():
@@ -152,6 +152,59 @@ def test_at_most_a_part_is_open():
     alone = machine("a")
     fail_on(alone, "a", 5)
     assert state(alone, "a") == "closed"
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_one_opens_though_it_alone_has_a_breaker(others):
+    m = machine("a")
+    for number in range(others):
+        m.agent(f"good{number}", "x", max_concurrency=1)
+    fail_on(m, "a", 2)
+    assert state(m, "a") == "open"
+
+
+def test_of_two_one_opens_however_small_the_share():
+    m = machine(breaker=Breaker(failures=2, most_open=0.1))
+    fail_on(m, "a", 2)
+    for name in m.running():
+        m.end(name)
+    fail_on(m, "b", 4)
+    assert [state(m, name) for name in "ab"] == ["open", "closed"]
+
+
+@pytest.mark.parametrize("why", ["lost", "draining"])
+def test_one_whose_only_like_gets_no_work_does_not_open(why):
+    m = machine("a")
+    m.agent("b", "x", max_concurrency=1)
+    if why == "lost":
+        m.kernel.leave("b", (), m.now)
+    else:
+        m.kernel.drain("b", "its disk is full", m.now)
+    fail_on(m, "a", 5)
+    assert state(m, "a") == "closed"
+
+
+def test_a_task_that_fails_on_those_without_breakers_too_opens_none():
+    """And what they did before it came does not speak for them."""
+    m = machine("a")
+    for name in "bcd":
+        m.agent(name, "x", max_concurrency=1)
+    good = [f"g{number}" for number in range(12)]
+    m.submit_all(*good, requires=("x",))
+    while m.running():
+        for name in m.running():
+            m.end(name)
+    for round_ in range(6):
+        names = [f"t{round_}-{number}" for number in range(4)]
+        m.submit_all(*names, requires=("x",))
+        # That with the breaker ends last.
+        for name in sorted(names, key=lambda name: m.agent_of(name) == "a"):
+            m.fail(name)
+    assert m.told(AgentTripped) == []
+    # Once they do better, and it does not, it is the fault of the agent.
+    m.after(61 * SEC)
+    fail_on(m, "a", 2)
+    assert state(m, "a") == "open"
 
 
 def test_one_capability_alone():

@@ -403,16 +403,17 @@ class AgentManager:
         named = list(attempts)
 
         def change(now: int) -> _Attempts:
-            there = named
-            if rt.committer is not None:
-                # It cannot know of what waits until its start is kept.
-                held = [
-                    (row.id, number)
-                    for row, number in rt.committer.held
-                    if row.agent is not None and row.agent.name == name
-                ]
-                there = [*named, *held]
-            return rt.kernel.beat(name, there, now)
+            # It cannot know of what waits until its start is kept, or is mended here.
+            held = [] if rt.committer is None else [*rt.committer.held]
+            if rt.strategies is not None:
+                mending = list(rt.strategies.mending.items())
+                held += [(row, number) for (_, number), row in mending]
+            there = [
+                (row.id, number)
+                for row, number in held
+                if row.agent is not None and row.agent.name == name
+            ]
+            return rt.kernel.beat(name, [*named, *there], now)
 
         asked = frozenset(named)
         abandoned: _Attempts = rt.step(change)

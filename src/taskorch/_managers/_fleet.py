@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import subprocess
+import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import attrs
 
 from taskorch._limits import NS
-from taskorch._managers._line_program import LineProgram, end_group
+from taskorch._managers._line_program import LineProgram
+from taskorch._visible import visible
 from taskorch._vocabulary import meant
-from taskorch.errors import InvalidTaskError, NotRunningError, UnknownAgentError
-from taskorch.kernel import GOING, AgentRow, PolicyFault, shut_out
+from taskorch.errors import (
+    InvalidTaskError,
+    InvalidTransitionError,
+    NotRunningError,
+    UnknownAgentError,
+)
+from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
+from taskorch.kernel import GOING, LOCAL, AgentRow, PolicyFault, shut_out
 from taskorch.model import (
     AGENT_KINDS,
     Agent,
@@ -25,6 +33,7 @@ from taskorch.model import (
     AgentMatch,
     AgentTemplate,
     Capability,
+    Program,
     Resources,
     ScalingDecision,
     Task,
@@ -38,7 +47,10 @@ from taskorch.model import (
 from taskorch.model._show import show
 
 if TYPE_CHECKING:
+    from taskorch.executors._programs._executor import ProgramExecutor
     from taskorch.runtime._runtime import Runtime
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: A template whose agents fail so often in so many seconds is given up.
 _MOST_FAILURES: Final = 5
@@ -46,6 +58,12 @@ _PERIOD: Final = 60.0
 _GIVEN_UP: Final = "what is given up is"
 #: Seconds between two looks at processes.
 _LOOK: Final = 0.2
+#: The least seconds that a process has from SIGTERM to SIGKILL, to say goodbye.
+_GOODBYE: Final = 1.0
+#: Agents that have failed, and are still listed with the reason.
+_MOST_FALLEN: Final = 20
+#: Characters of the last line of an agent that its end is told with.
+_MOST_SHOWN: Final = 300
 #: What `spawn` may say anew.
 _CONFIG: Final = ("id", "max_concurrency", "capabilities", "capacity", "request")
 _WITH_HANDLER: Final = ("auto", "thread", "asyncio", "process", "program")
@@ -59,13 +77,15 @@ class Spawned:
     id: str
     template: AgentTemplate
     since: float
-    process: subprocess.Popen[bytes] | None = None
+    process: ProgramProcess | None = None
+    #: How that has ended.
+    end: ProgramEnd | None = None
     lines: LineProgram | None = None
     #: It has joined.
     joined: bool = False
     #: When it is to go, whatever it runs.
     until: float | None = None
-    #: Why there is none, if it has failed.
+    #: How it has failed last; "": it has not.
     failed: str = ""
 
 
@@ -78,12 +98,16 @@ class Fleet:
         self._lock = threading.RLock()
         self.templates: dict[str, AgentTemplate] = {}
         self.spawned: dict[str, Spawned] = {}
+        #: The latest that have failed, by id.
+        self.fallen: dict[str, Spawned] = {}
         self.given_up: dict[str, str] = {}
         self.pools: dict[str, Any] = {}
         #: What was decided when an agent was to be provided for what is required.
         self.provisions: deque[ScalingDecision] = deque(maxlen=100)
         self._failures: dict[str, deque[float]] = {}
         self._looks = False
+        #: Runs the processes of agents, and has the guardian that ends them.
+        self._keeper: ProgramExecutor | None = None
 
     # -- templates -----------------------------------------------------------------
 
@@ -137,6 +161,7 @@ class Fleet:
                 raise InvalidTaskError(msg, hint="give it another id, or none")
             one = Spawned(agent_id, template, time.monotonic())
             self.spawned[agent_id] = one
+            self.fallen.pop(agent_id, None)
         try:
             self._start(one)
         except BaseException:
@@ -160,7 +185,9 @@ class Fleet:
         for template in able:
             name = template.name
             mine = [
-                one for one in self.all() if one.type == name and one.status != "lost"
+                one
+                for one in self.all()
+                if one.type == name and one.status not in ("lost", "failed")
             ]
             pool = self.pools.get(name)
             if pool is not None and len(mine) >= pool.max_agents:
@@ -194,25 +221,28 @@ class Fleet:
 
     def _start(self, one: Spawned) -> None:
         template = one.template
+        if template.executor in _WITH_COMMAND:
+            # What is started carries the mark of this life.
+            self._orch.start()
         if template.executor == "service":
-            command = [part.replace("{id}", one.id) for part in template.start]
-            try:
-                one.process = subprocess.Popen(  # noqa: S603 - as the template says
-                    command, stdin=subprocess.DEVNULL, start_new_session=True
-                )
-            except OSError as error:
-                why = f"{command[0]!r} cannot be started: {error.strerror or error}"
-                self.fault(template.name, why)
-                msg = f"agent {one.id}: {why}"
-                raise InvalidTaskError(msg, hint="mend start=[…]") from None
+            self._start_process(one)
             self._look_on()
             return
         handler, executor = template.handler, template.executor
         if executor == "lines":
             handler = one.lines = LineProgram(
-                one.id, template.start, lambda why: self._ended(one, why)
+                one.id,
+                template.start,
+                self._opened(),
+                self._run_id,
+                lambda why: self._ended(one, why),
             )
+            try:
+                one.lines.start()
+            except OSError as error:
+                self._refuse(one, error)
             executor = "thread"
+            self._look_on()
         self._orch.agent(
             one.id,
             capabilities=level_names(template.capabilities),
@@ -223,6 +253,62 @@ class Fleet:
             breaker=template.breaker,
         )(handler)
         one.joined = True
+
+    def _start_process(self, one: Spawned) -> None:
+        """
+        Start the command of an agent.
+
+        Raises:
+            InvalidTaskError: It cannot be started.
+        """
+        command = [part.replace("{id}", one.id) for part in one.template.start]
+        logs = self._rt.attempts.programs.logs
+        program = Program(
+            command,
+            inherit_env=True,
+            check=False,
+            log=None if logs is None else logs / "agents" / f"{one.id}.log",
+        )
+        is_over = threading.Event()
+
+        def on_end(end: ProgramEnd) -> None:
+            one.end = end
+            is_over.set()
+
+        one.process = self._opened().start(
+            program, name=f"agents/{one.id}", env={}, on_end=on_end
+        )
+        while one.process.pid is None and not is_over.wait(_LOOK / 100):
+            pass
+        if one.end is not None and isinstance(one.end.error, OSError):
+            self._refuse(one, one.end.error)
+
+    def _refuse(self, one: Spawned, error: OSError) -> NoReturn:
+        """
+        Say that the command of an agent cannot be started.
+
+        Raises:
+            InvalidTaskError: Always.
+        """
+        why = os.strerror(error.errno) if error.errno else str(error)
+        why = f"{one.template.start[0]!r} cannot be started: {why}"
+        self.fault(one.template.name, why)
+        msg = f"agent {one.id}: {why}"
+        raise InvalidTaskError(msg, hint="mend start=[…]") from None
+
+    @property
+    def _run_id(self) -> str:
+        """The mark of what is started for agents in this life, and of nothing else."""
+        return f"{self._rt.run_id}.agents"
+
+    def _opened(self) -> ProgramExecutor:
+        with self._lock:
+            if self._keeper is None:
+                from taskorch.executors._programs._executor import ProgramExecutor  # noqa: PLC0415 - when needed
+
+                logs = self._rt.attempts.programs.logs
+                self._keeper = ProgramExecutor(run_id=self._run_id, logs=logs)
+            return self._keeper
 
     def joining(self, agent: Agent) -> Agent:
         """An agent that joins, with the breaker of its template if it has one."""
@@ -239,6 +325,8 @@ class Fleet:
 
     def _ended(self, one: Spawned, why: str) -> None:
         """The program of an agent has ended; one that does it too often is drained."""
+        one.failed = why
+        _LOG.warning("agent %s of %s: %s", one.id, one.template.name, visible(why))
         if self.fault(one.template.name, why):
             why = f"{_GIVEN_UP} {one.template.name}: {why}"
             with suppress(NotRunningError):
@@ -297,12 +385,22 @@ class Fleet:
     # -- the end -------------------------------------------------------------------
 
     def terminate(self, agent_id: str, grace: float) -> None:
-        """Let an agent go: at once, or when its work has ended."""
+        """
+        Let an agent go: at once, or when its work has ended.
+
+        Raises:
+            InvalidTransitionError: It is `local`, which is built in.
+        """
+        if agent_id == LOCAL:
+            msg = f"agent {LOCAL!r} is built in: nothing else runs plain functions"
+            hint = f"orch.agents.drain({LOCAL!r}) gives it nothing new for a while"
+            raise InvalidTransitionError(msg, hint=hint)
         row = self.row(agent_id)
         one = self.spawned.get(agent_id)
         if row is None:
-            assert one is not None  # noqa: S101 - see `row`
-            self._forget(one)
+            self.fallen.pop(agent_id, None)
+            if one is not None:
+                self._forget(one, grace)
             return
         self._rt.step(lambda now: self._rt.kernel.drain(agent_id, GOING, now))
         if one is None:
@@ -314,19 +412,24 @@ class Fleet:
         if agent_id in self.spawned:
             self._look_on()
 
-    def _forget(self, one: Spawned) -> None:
+    def _forget(self, one: Spawned, grace: float = 0.0) -> None:
+        """End what was started for an agent, within so many seconds."""
         with self._lock:
-            self.spawned.pop(one.id, None)
+            if self.spawned.get(one.id) is one:
+                del self.spawned[one.id]
         if one.process is not None:
-            end_group(one.process, soft=one.process.poll() is None)
+            one.process.terminate(max(grace, _GOODBYE))
         if one.lines is not None:
             one.lines.stop()
 
-    def end_soon(self) -> None:
-        """The orchestrator stops: end what was started for it."""
+    def close(self, patience: float) -> None:
+        """The orchestrator stops: end what was started for it, and wait for that."""
         for one in list(self.spawned.values()):
-            if one.process is not None or one.lines is not None:
-                self._forget(one)
+            if one.lines is not None:
+                one.lines.stop()
+        if self._keeper is not None:
+            grace = min(self._rt.kernel.config.grace_ns / NS, patience / 2)
+            self._keeper.close(grace, patience - grace)
 
     # -- looking on ----------------------------------------------------------------
 
@@ -339,7 +442,7 @@ class Fleet:
         """See `taskorch.protocols.Driver`."""
         del view
         needed = any(
-            one.until is not None or one.process is not None
+            one.until is not None or one.process is not None or one.lines is not None
             for one in list(self.spawned.values())
         )
         return ([_Look(self)], now + _LOOK) if needed else ([], None)
@@ -362,12 +465,12 @@ class Fleet:
                 if not here or row is None or not row.running or over >= one.until:
                     self._go(one, row)
                 continue
-            process = one.process
-            if process is None:
+            if one.lines is not None:
+                one.lines.look()
+            if one.process is None:
                 continue
-            if process.poll() is not None:
-                why = f"its process ended with {process.returncode}"
-                self._failed(one, row, why)
+            if one.end is not None:
+                self._failed(one, row, _how(one.end))
             elif here:
                 one.joined = True
             elif not one.joined and over - one.since > one.template.spawn_timeout:
@@ -375,7 +478,18 @@ class Fleet:
                 self._failed(one, row, why)
 
     def _failed(self, one: Spawned, row: AgentRow | None, why: str) -> None:
+        """An agent has ended by itself, or is of no use."""
         self._forget(one)
+        with self._lock:
+            one.failed = why
+            self.fallen.pop(one.id, None)
+            self.fallen[one.id] = one
+            while len(self.fallen) > _MOST_FALLEN:
+                del self.fallen[next(iter(self.fallen))]
+        path = None if one.process is None else one.process.log_path
+        where = f"; its output is in {path}" if path is not None else ""
+        text = visible(f"agent {one.id} of {one.template.name}: {why}{where}")
+        _LOG.warning("%s", text)
         if row is not None and not row.lost:
             self._leave(one.id)
         self.fault(one.template.name, why)
@@ -383,7 +497,7 @@ class Fleet:
     def _go(self, one: Spawned, row: AgentRow | None) -> None:
         if row is not None and not row.lost:
             self._leave(one.id)
-        self._forget(one)
+        self._forget(one, (one.until or 0.0) - time.monotonic())
 
     def _leave(self, agent_id: str) -> None:
         rt = self._rt
@@ -401,7 +515,8 @@ class Fleet:
         """What the kernel knows of an agent; None: it starts."""
         row = self._rt.kernel.agents.get(agent_id)
         has_gone = row is not None and row.lost and row.draining == GOING
-        if (row is None or has_gone) and agent_id not in self.spawned:
+        is_mine = agent_id in self.spawned or agent_id in self.fallen
+        if (row is None or has_gone) and not is_mine:
             there = [one.id for one in self.all()]
             msg = f"there is no agent {show(agent_id)}"
             hint = meant(agent_id, there, "see orch.agents.list()")
@@ -417,7 +532,7 @@ class Fleet:
         names = {row.name for row in rows}
         late = [
             one
-            for one in list(self.spawned.values())
+            for one in [*self.spawned.values(), *self.fallen.values()]
             if one.id not in names and one.id not in self._rt.kernel.agents
         ]
         return found + [self._instance(one.id, None) for one in late]
@@ -429,12 +544,12 @@ class Fleet:
             return self._instance(agent_id, row)
 
     def _instance(self, agent_id: str, row: AgentRow | None) -> AgentInstance:
-        one = self.spawned.get(agent_id)
+        one = self.spawned.get(agent_id) or self.fallen.get(agent_id)
         template = None if one is None else one.template
         health = self._health(agent_id, row)
         pid = None
         if one is not None and one.process is not None:
-            pid = one.process.pid
+            pid = None if one.end is not None else one.process.pid
         elif one is not None and one.lines is not None:
             pid = one.lines.pid
         names = row.info.capabilities if row is not None else ()
@@ -455,11 +570,21 @@ class Fleet:
         )
 
     def _health(self, agent_id: str, row: AgentRow | None) -> AgentHealth:
+        fallen = self.fallen.get(agent_id)
+        if row is None and fallen is not None:
+            return AgentHealth(
+                agent_id, "failed", healthy=False, reasons=(fallen.failed,)
+            )
         if row is None:
             return AgentHealth(
                 agent_id, "starting", healthy=False, reasons=("it has not joined yet",)
             )
-        every = [one.why for one in shut_out(row, row.info.capabilities)]
+        every: list[str] = [shut.why for shut in shut_out(row, row.info.capabilities)]
+        if fallen is not None:
+            every.append(fallen.failed)
+        one = self.spawned.get(agent_id)
+        if one is not None and one.lines is not None and one.lines.pid is None:
+            every.append(f"{one.failed}: it is started again for a task")
         quarantined = any(why.startswith("breaker") for why in every)
         status: Any = "busy" if row.running else "idle"
         if row.lost:
@@ -484,6 +609,21 @@ class Fleet:
             {name: one.state for name, one in row.breakers.items()},
         )
 
+    def why_none(self, requires: Iterable[str]) -> str:
+        """Why there is no agent of a template that could do this; "" if one may be."""
+        wanted = {*requires}
+        reasons = [
+            f"agent {one.id} of {one.template.name} is not there: {one.failed}"
+            for one in list(self.fallen.values())
+            if wanted <= {*level_names(one.template.capabilities)}
+        ]
+        reasons += [
+            f"{name} is given up: {why}"
+            for name, why in list(self.given_up.items())
+            if wanted <= {*level_names(self.templates[name].capabilities)}
+        ]
+        return reasons[-1] if reasons else ""
+
     def match(
         self,
         requirements: Iterable[str],
@@ -507,7 +647,7 @@ class Fleet:
             ]
             row = self._rt.kernel.agents.get(agent.id)
             if row is None:
-                lacks.append("it has not joined yet")
+                lacks += agent.health.reasons
             else:
                 names = tuple(wanted)
                 lacks += [f"it is {s.why}" for s in shut_out(row, names)]
@@ -538,6 +678,16 @@ class _Look:
         del orchestrator
         self.fleet.look()
         return None
+
+
+def _how(end: ProgramEnd) -> str:
+    """How the process of an agent has ended, with the last that it said."""
+    if end.result is None:
+        return f"its process could not be followed: {end.error}"
+    tail = end.result.stderr_tail.strip() or end.result.stdout_tail.strip()
+    last = tail.rpartition("\n")[2].strip()[-_MOST_SHOWN:]
+    code = end.result.exit_code
+    return f"its process ended with {code}" + (f": {last}" if last else "")
 
 
 def _of_itself(row: AgentRow) -> AgentTemplate:

@@ -24,6 +24,7 @@ from taskorch.errors import (
 from taskorch.kernel import can_wait
 from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState, question_of
 from taskorch.model._ids import run_of
+from taskorch.model._made_for import inherited
 from taskorch.model._show import show
 from taskorch.runtime import _reruns
 from taskorch.runtime._stale import is_earlier, is_outdated, replaced
@@ -292,9 +293,18 @@ class WorkflowContext:
             task,
             id=f"{self.workflow_id}/{name}",
             after=tuple(self._found(r) if isinstance(r, str) else r for r in refs),
-            metadata={**(task.metadata or {}), ADDED: self._inside.task_id},
+            metadata={
+                **(task.metadata or {}),
+                **self._of_schedule(),
+                ADDED: self._inside.task_id,
+            },
             resources=_limits.shared(self._inside._work, task.resources),
         )
+
+    def _of_schedule(self) -> dict[str, Any]:
+        """What the tasks that are added know of the schedule of the run."""
+        task = self._inside._work._task
+        return {} if task is None else inherited(task.metadata)
 
     def _found(self, ref: Any) -> Work:
         """

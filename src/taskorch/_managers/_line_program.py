@@ -3,55 +3,99 @@ An agent that is one long-lived program: a task is a line of JSON, and so is its
 
 To the program goes `{"id", "type", "payload", "attempt"}`. It answers with the same id:
 `{"id", "result"}` or `{"id", "error"}` ends the attempt, and `{"id", "progress"}` does
-not.
+not. What it wrote before it was given the task, or says of another attempt, is no
+answer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import queue
+import os
+import selectors
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from typing import IO, Any, Final
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from taskorch.errors import AgentProgramError, AttemptLostError
+from taskorch.executors._programs._fork import no_fork
+from taskorch.executors._programs._spawn import exit_code_of
+from taskorch.model._program import RUN_VARIABLE
 
-#: The longest line that is read, in bytes.
+if TYPE_CHECKING:
+    from taskorch.executors._programs._executor import ProgramExecutor
+
+#: The longest line that is read, and what is read at once, in bytes.
 _LONGEST: Final = 16 << 20
+_CHUNK: Final = 64 << 10
+#: Bytes that a pipe may hold: so much may have been written before a task was sent.
+_PIPE: Final = 1 << 20
 #: Seconds between two looks at whether the attempt is cancelled.
 _LOOK: Final = 0.05
+#: Seconds that are read on after the end of the program, if another holds its output.
+_LAST_WORDS: Final = 0.5
+_MOMENT: Final = 0.01
 
 
 class LineProgram:
     """
     Does the tasks of one agent, one at a time; called as its handler.
 
-    The program is started with the first task, and again if it has ended. It is killed
+    The program is started at once, and again for a task if it has ended. It is killed
     if a task is cancelled, or out of time: nobody knows what it would answer next.
+    While it has no task nobody reads what it writes, so that it waits once a pipe is
+    full. If this process dies, the guardian of programs kills it.
 
     Args:
         agent_id: The id of the agent.
         command: Its list of arguments.
+        keeper: Has the guardian, and the mark of the run.
+        run_id: That mark.
         ended: Called with why, each time the program ends that should not.
     """
 
     def __init__(
-        self, agent_id: str, command: Sequence[str], ended: Callable[[str], object]
+        self,
+        agent_id: str,
+        command: Sequence[str],
+        keeper: ProgramExecutor,
+        run_id: str,
+        ended: Callable[[str], object],
     ) -> None:
         self._id = agent_id
         self._command = [part.replace("{id}", agent_id) for part in command]
+        self._keeper = keeper
+        self._run_id = run_id
         self._ended = ended
+        #: Held by who speaks with the program, or puts another in its place.
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        #: What it has written and is no whole line yet.
+        self._rest = bytearray()
+        #: The line that comes was begun before the present task was sent.
+        self._is_inside = False
+        #: The present one has answered.
+        self._is_proven = False
+        self._is_stopped = False
 
     @property
     def pid(self) -> int | None:
         """The process, while there is one."""
         process = self._process
-        return None if process is None or process.poll() is not None else process.pid
+        return None if process is None or _code(process) is not None else process.pid
+
+    def start(self) -> None:
+        """
+        Start the program, unless it runs.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        with self._lock:
+            self._living()
 
     def __call__(self, task: Any, context: Any) -> Any:
         """
@@ -59,132 +103,260 @@ class LineProgram:
 
         Raises:
             AgentProgramError: It answered with an error, or with what is none.
-            AttemptLostError: It ended.
+            AttemptLostError: It ended: the attempt is to be made again.
         """
+        order = {
+            "id": context.task_id,
+            "type": task.type,
+            "payload": task.payload,
+            "attempt": context.attempt,
+        }
+        try:
+            line = json.dumps(order, allow_nan=False).encode() + b"\n"
+        except (TypeError, ValueError) as error:
+            msg = f"the payload of task {context.task_id} is no JSON: {error}"
+            raise AgentProgramError(msg, hint="give it plain values") from None
         with self._lock:
-            process = self._living()
-            said = {
-                "id": context.task_id,
-                "type": task.type,
-                "payload": task.payload,
-                "attempt": context.attempt,
-            }
             try:
-                line = json.dumps(said, allow_nan=False).encode() + b"\n"
-            except (TypeError, ValueError) as error:
-                msg = f"the payload of task {context.task_id} is no JSON: {error}"
-                raise AgentProgramError(msg, hint="give it plain values") from None
-            try:
-                assert process.stdin is not None  # noqa: S101 - it is a pipe
-                process.stdin.write(line)
-                process.stdin.flush()
-            except OSError:
-                self._lost(process)
-            return self._answer(process, context)
+                process = self._living()
+            except OSError as error:
+                why = f"{self._command[0]!r} cannot be started: {error.strerror}"
+                self._ended(why)
+                msg = f"agent {self._id}: {why}"
+                hint = "mend start=[…] of its template"
+                raise AgentProgramError(msg, hint=hint) from None
+            self._skip(process)
+            return self._converse(process, memoryview(line), context)
 
-    def _answer(self, process: subprocess.Popen[bytes], context: Any) -> Any:
-        while True:
+    def look(self) -> None:
+        """Notice a program that has ended before it was of any use."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            process = self._process
+            if process is None or _code(process) is None:
+                return
+            why = _how(process)
+            is_fault = not (self._is_proven or self._is_stopped)
+            self._close(process)
+        finally:
+            self._lock.release()
+        if is_fault:
+            self._ended(why)
+
+    def stop(self) -> None:
+        """End the program, and what it has started, for good; for any thread."""
+        self._is_stopped = True
+        process = self._process
+        if process is not None:
+            _kill(process)
+        # Who speaks with it sees its end, and closes its pipes.
+        if self._lock.acquire(blocking=False):
             try:
-                line = self._lines.get(timeout=_LOOK)
-            except queue.Empty:
-                if context.cancelled:
-                    self.stop()
-                    msg = f"agent {self._id} was stopped"
-                    raise AgentProgramError(msg) from None
-                continue
-            if line is None:
-                self._lost(process)
-            try:
-                said = json.loads(line or b"")
-            except ValueError:
-                said = None
-            if not isinstance(said, dict) or "id" not in said:
-                self.stop()
-                text = (line or b"")[:80].decode(errors="backslashreplace")
-                msg = f"agent {self._id} answered with {text!r}, not a line of JSON"
-                raise AgentProgramError(msg, hint='{"id": …, "result": …}, on one line')
-            if said["id"] != context.task_id:
-                # An answer to what does not count any more.
-                continue
-            if "progress" in said:
-                context.progress(said["progress"])
-            elif "error" in said:
-                raise AgentProgramError(str(said["error"])[:2000])
-            else:
-                return said.get("result")
+                if self._process is not None:
+                    self._close(self._process)
+            finally:
+                self._lock.release()
+
+    # -- under the lock ------------------------------------------------------------
 
     def _living(self) -> subprocess.Popen[bytes]:
         process = self._process
-        if process is not None and process.poll() is None:
-            return process
-        try:
+        if process is not None:
+            if _code(process) is None:
+                return process
+            self._close(process)
+        with no_fork:
             process = subprocess.Popen(  # noqa: S603 - as the template says
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                bufsize=0,
                 start_new_session=True,
+                env={**os.environ, RUN_VARIABLE: self._run_id},
             )
-        except OSError as error:
-            why = f"{self._command[0]!r} cannot be started: {error.strerror or error}"
-            self._ended(why)
-            msg = f"agent {self._id}: {why}"
-            raise AgentProgramError(
-                msg, hint="mend start=[…] of its template"
-            ) from None
+        self._keeper.watch_over(process.pid)
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None  # noqa: S101 - it is a pipe
+            os.set_blocking(pipe.fileno(), False)
         self._process = process
-        self._lines = queue.SimpleQueue()
-        assert process.stdout is not None  # noqa: S101 - it is a pipe
-        reader = threading.Thread(
-            target=_read,
-            args=(process.stdout, self._lines),
-            name=f"taskorch-lines-{self._id}",
-            daemon=True,
-        )
-        reader.start()
+        self._is_proven = False
+        self._rest.clear()
+        self._is_inside = False
+        if self._is_stopped:
+            _kill(process)
         return process
 
-    def _lost(self, process: subprocess.Popen[bytes]) -> None:
+    def _skip(self, process: subprocess.Popen[bytes]) -> None:
+        """Leave out what the program has written so far."""
+        skipped, last = 0, bytes(self._rest)
+        while skipped < _PIPE and (data := _read(process)):
+            skipped += len(data)
+            last = data
+        # The end of such a line is still to come, and is no answer either.
+        self._is_inside = bool(last) and not last.endswith(b"\n")
+        self._rest.clear()
+
+    def _converse(
+        self, process: subprocess.Popen[bytes], line: memoryview, context: Any
+    ) -> Any:
+        """Give the program a task, and hear it until it has answered."""
+        assert process.stdin is not None  # noqa: S101 - it is a pipe
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        end = 0.0
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                ready = {key.fileobj for key, _ in selector.select(_LOOK)}
+                if context.cancelled:
+                    self._close(process)
+                    msg = f"agent {self._id} was stopped"
+                    raise AgentProgramError(msg)
+                if process.stdin in ready:
+                    line = _write(process, line, selector)
+                if process.stdout in ready:
+                    is_last, value = self._hear(process, context)
+                    if is_last:
+                        return value
+                if _code(process) is None:
+                    continue
+                # What it has started may hold its output open, and write to it.
+                end = end or monotonic() + _LAST_WORDS
+                if process.stdout not in ready or monotonic() > end:
+                    self._lose(process, context)
+
+    def _hear(self, process: subprocess.Popen[bytes], context: Any) -> tuple[bool, Any]:
+        """Read what the program has written: whether it has answered, and what."""
+        data = _read(process)
+        if not data:
+            self._lose(process, context)
+        for line in self._lines(process, data):
+            is_last, value = self._answer(process, line, context)
+            if is_last:
+                self._is_proven = True
+                return True, value
+        return False, None
+
+    def _lines(self, process: subprocess.Popen[bytes], data: bytes) -> list[bytes]:
+        """The whole lines that *data* ends."""
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = bytes(self._rest) + lines[0]
+            self._rest[:] = rest
+        else:
+            self._rest += rest
+        if len(self._rest) > _LONGEST:
+            self._babbles(process, bytes(self._rest))
+        if lines and self._is_inside:
+            self._is_inside = False
+            del lines[0]
+        return lines
+
+    def _answer(
+        self, process: subprocess.Popen[bytes], line: bytes, context: Any
+    ) -> tuple[bool, Any]:
+        """Hear one line: whether it ends the attempt, and the result."""
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict) or "id" not in answer:
+            self._babbles(process, line)
+        number = answer.get("attempt", context.attempt)
+        if answer["id"] != context.task_id or number != context.attempt:
+            # An answer to what does not count any more.
+            return False, None
+        if "progress" in answer:
+            context.progress(answer["progress"])
+            return False, None
+        if "error" in answer:
+            self._is_proven = True
+            raise AgentProgramError(str(answer["error"])[:2000])
+        return True, answer.get("result")
+
+    def _babbles(self, process: subprocess.Popen[bytes], line: bytes) -> NoReturn:
+        self._close(process)
+        text = line[:80].decode(errors="backslashreplace")
+        msg = f"agent {self._id} answered with {text!r}, not a line of JSON"
+        raise AgentProgramError(msg, hint='{"id": …, "result": …}, on one line')
+
+    def _lose(self, process: subprocess.Popen[bytes], context: Any) -> NoReturn:
         """
-        Say that the program has ended.
+        Say that the program has ended, or can say nothing more.
 
         Raises:
             AttemptLostError: Always.
         """
-        self.stop()
-        why = f"its program ended with {process.returncode}"
-        self._ended(why)
+        end = monotonic() + _LAST_WORDS
+        while _code(process) is None and monotonic() < end:
+            # It has closed its output: mostly because it ends.
+            sleep(_MOMENT)
+        why = _how(process)
+        self._close(process)
+        if not self._is_stopped:
+            self._ended(why)
         msg = f"agent {self._id}: {why}"
-        raise AttemptLostError(msg)
+        raise AttemptLostError(msg, task_id=context.task_id)
 
-    def stop(self) -> None:
-        """End the program, and what it has started."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        end_group(process, soft=False)
+    def _close(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill the program with all of its group, and forget it."""
+        self._process = None
+        _kill(process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        self._keeper.watch_no_more(process.pid)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
 
-def _read(pipe: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
-    """Read *pipe* to its end, which is told as None."""
-    with contextlib.suppress(OSError, ValueError):
-        while line := pipe.readline(_LONGEST):
-            lines.put(line)
-    lines.put(None)
+def _how(process: subprocess.Popen[bytes]) -> str:
+    """How a program has ended, as the end of a sentence."""
+    code = _code(process)
+    closed = "its program closed its output"
+    return closed if code is None else f"its program ended with {code}"
 
 
-def end_group(process: subprocess.Popen[bytes], *, soft: bool) -> None:
-    """End *process*, which leads a group, and all of its group."""
-    import os  # noqa: PLC0415 - only here
-    import signal  # noqa: PLC0415
+def _code(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a process that has ended; its number stays its own."""
+    if process.returncode is not None:
+        return process.returncode
+    try:
+        return exit_code_of(process)
+    except ChildProcessError:
+        # Somebody else has waited for it.
+        return process.poll()
 
+
+def _read(process: subprocess.Popen[bytes]) -> bytes:
+    """What it has written; nothing if there is none, or its output has ended."""
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    try:
+        return os.read(process.stdout.fileno(), _CHUNK)
+    except OSError:
+        return b""
+
+
+def _write(
+    process: subprocess.Popen[bytes], line: memoryview, selector: selectors.BaseSelector
+) -> memoryview:
+    """Write what there is room for; what is left of *line* then."""
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    try:
+        line = line[os.write(process.stdin.fileno(), line[:_CHUNK]) :]
+    except BlockingIOError:
+        pass
+    except OSError:
+        # Whether it ends, or has closed its input and answers all the same, is seen.
+        line = line[:0]
+    if not line:
+        selector.unregister(process.stdin)
+    return line
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a group, and all of its group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        if soft:
-            process.terminate()
-            return
         os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(5)

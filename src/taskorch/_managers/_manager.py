@@ -146,12 +146,27 @@ class WorkflowManager:
                 self._rerun_stale(run)
             return run
 
+    def _start_noted(
+        self, workflow: Workflow, run_id: str, note: Mapping[str, Any]
+    ) -> WorkflowRun:
+        """`start`, with *note* among the metadata of each task."""
+        self._rt.look_up()
+        with self._starting:
+            is_new = self._check_known(workflow, run_id)
+            return self._start(workflow, run_id, MAX_ADDED, is_new=is_new, note=note)
+
     def _start(
-        self, workflow: Workflow, run_id: str, max_added: int, *, is_new: bool
+        self,
+        workflow: Workflow,
+        run_id: str,
+        max_added: int,
+        *,
+        is_new: bool,
+        note: Mapping[str, Any] | None = None,
     ) -> WorkflowRun:
         rt = self._rt
         parents = workflow._share()
-        drafts = _all_real(workflow._drafts(run_id))
+        drafts = _noted(_all_real(workflow._drafts(run_id)), note)
         pools = _limits.of_tasks(drafts.values())
         if pools:
             self._limit(run_id, pools)
@@ -168,7 +183,9 @@ class WorkflowManager:
                     # A journal, or something in it, asks for more.
                     del drafts
                     tasks = [real_task(task) for task in workflow.tasks(run_id)]
-                    works = dict(zip(workflow, rt.submit_tasks(tasks), strict=True))
+                    noted = _noted(dict(zip(workflow, tasks, strict=True)), note)
+                    handles = rt.submit_tasks([*noted.values()])
+                    works = dict(zip(noted, handles, strict=True))
         except BaseException as error:
             if is_new:
                 del self._records[run_id]
@@ -688,6 +705,18 @@ def real_task(task: Task) -> Task:
     if isinstance(payload, Call) and payload.fn in _REAL:
         return attrs.evolve(task, payload=attrs.evolve(payload, fn=_REAL[payload.fn]))
     return task
+
+
+def _noted(
+    tasks: Mapping[str, Task], note: Mapping[str, Any] | None
+) -> Mapping[str, Task]:
+    """*tasks*, each with *note* among its metadata."""
+    if note is None:
+        return tasks
+    return {
+        name: attrs.evolve(task, metadata={**(task.metadata or {}), **note})
+        for name, task in tasks.items()
+    }
 
 
 def _all_real(tasks: Mapping[str, Task]) -> Mapping[str, Task]:

@@ -313,8 +313,16 @@ class WorkflowRun:
     def _drawn(self) -> tuple[Parents, dict[str, str], dict[str, str]]:
         """What its tasks come after, and their types and states."""
         rows = {name: work._row for name, work in self.handles.items()}
+        waits = self._above(rows)
+        above = dict(waits)
+        for name, row in rows.items():
+            adder = name.rpartition("/")[0]
+            # The calls of a map: it takes what they come to.
+            if adder in rows and not waits[name] and _members.is_added(row.cargo):
+                above[name] = waits[adder]
+                above[adder] = (*above[adder], name)
         return (
-            self._above(rows),
+            above,
             {name: row.bucket.spec.type for name, row in rows.items()},
             {name: row.state.value for name, row in rows.items()},
         )

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
@@ -20,7 +20,7 @@ from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import add_json, coloured, line, print_json
+from taskorch.cli._terminal import add_json, coloured, is_url, line, print_json
 from taskorch.client import Client
 from taskorch.errors import (
     InvalidTaskError,
@@ -99,8 +99,8 @@ def _json(text: str) -> Any:
 
 
 def _run(args: argparse.Namespace) -> int:
-    is_service = args.journal.startswith(("http://", "https://"))
-    with _service(args.journal) if is_service else _journal(args.journal) as there:
+    is_service = is_url(args.journal)
+    with at(args.journal) as there:
         if args.verb == "emit":
             count = there.emit(args.event, args.payload)
             told = {"event": args.event, "released": count}
@@ -269,6 +269,11 @@ def _state(there: Any, task_id: str) -> TaskState:
     return TaskState(status["state"] if isinstance(there, Client) else status.state)
 
 
+def at(place: str) -> AbstractContextManager[Any]:
+    """A service, or an orchestrator that has a journal and runs nothing of it."""
+    return service(place) if is_url(place) else _journal(place)
+
+
 @contextmanager
 def _journal(path: str) -> Iterator[TaskOrchestrator]:
     """An orchestrator that has a journal, and runs nothing of what is in it."""
@@ -286,7 +291,13 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
 
 
 @contextmanager
-def _service(url: str) -> Iterator[Client]:
+def service(url: str) -> Iterator[Client]:
+    """
+    What asks a service, with the token of the environment.
+
+    Raises:
+        TaskorchError: It cannot be reached.
+    """
     try:
         yield Client(url, token=os.environ.get(TOKEN_VARIABLE))
     except OSError as error:

@@ -25,7 +25,7 @@ def _run(args: argparse.Namespace) -> int:
     from taskorch.journal._postgres_tables import MAKE  # noqa: PLC0415 - when needed
 
     if not is_address(args.journal):
-        msg = f"{args.journal} is no address of a database"
+        msg = f"{without_password(args.journal)} is no address of a database"
         hint = "postgresql://host/database; a file is migrated whenever it is opened"
         raise InvalidTaskError(msg, hint=hint)
     if args.print:

@@ -178,11 +178,13 @@ def _done_before(
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Count Ctrl-C and SIGTERM."""
+    """Count Ctrl-C; whoever sends SIGTERM does not wait, and it counts twice."""
     presses: list[int] = []
 
     def note(number: int, _frame: object) -> None:
         presses.append(number)
+        if number == signal.SIGTERM:
+            presses.append(number)
 
     with on_signals(note, signal.SIGINT, signal.SIGTERM):
         yield presses
@@ -200,7 +202,8 @@ def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
     """Stop the run: wait for what runs until a second Ctrl-C."""
     runtime = orch._rt  # noqa: SLF001 - nobody but a command drains without starting
     runtime.step(lambda _now: runtime.kernel.pause())
-    _say(1)
+    if len(presses) == 1:
+        _say(1)
     pause = threading.Event()
     while len(presses) == 1 and orch.get_stats().queue.processing:
         pause.wait(_LOOK)

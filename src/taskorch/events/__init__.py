@@ -64,6 +64,8 @@ from taskorch.events._catalogue import ScheduleFired as ScheduleFired
 from taskorch.events._catalogue import ScheduleSkipped as ScheduleSkipped
 from taskorch.events._catalogue import SlotLeaked as SlotLeaked
 from taskorch.events._catalogue import SlotRecovered as SlotRecovered
+from taskorch.events._catalogue import StartsHeld as StartsHeld
+from taskorch.events._catalogue import StartsReleased as StartsReleased
 from taskorch.events._catalogue import StatsReported as StatsReported
 from taskorch.events._catalogue import TaskBlocked as TaskBlocked
 from taskorch.events._catalogue import TaskCancelled as TaskCancelled

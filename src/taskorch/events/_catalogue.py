@@ -876,6 +876,41 @@ class AlertCleared(Event):
     message: str
 
 
+# -- starts that are held ----------------------------------------------------------
+
+
+@frozen
+class StartsHeld(Event):
+    """
+    Somebody holds starts back: nothing new starts, or only so much.
+
+    Attributes:
+        by: Who holds them; they have one hold, and this one takes its place.
+        most: How many attempts may run at once; 0: nothing starts.
+        reason: Why.
+        lasts: Whether that outlives this life of the orchestrator.
+    """
+
+    by: str
+    most: int
+    reason: str
+    lasts: bool = True
+
+
+@frozen
+class StartsReleased(Event):
+    """
+    Somebody holds no starts back any more.
+
+    Attributes:
+        by: Who held them.
+        reason: Why, where they did not say so themselves.
+    """
+
+    by: str
+    reason: str = ""
+
+
 # -- agents, parts and receivers ---------------------------------------------------
 
 
@@ -1406,6 +1441,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     EventEmitted,
     AlertRaised,
     AlertCleared,
+    StartsHeld,
+    StartsReleased,
     AgentJoined,
     AgentLost,
     AgentReturned,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from taskorch._address import is_address
+from taskorch._address import fault_of, is_url, normal
+from taskorch._visible import printable
 from taskorch.errors import InvalidTaskError, JournalError, JournalUnavailableError
 
 if TYPE_CHECKING:
@@ -38,8 +39,16 @@ _READ_ONLY: Final = "25006"
 _FORBIDDEN: Final = "42501"
 #: Tables, columns or the schema are not there.
 _MISSING: Final = frozenset({"3F000", "42P01", "42703"})
+#: A connection is lost; the server ends it, or stops.
+_ENDED: Final = ("080", "57P")
+#: What a pgbouncer says that ends no transaction of several statements.
+_NO_TRANSACTIONS: Final = "statement pooling mode"
 #: A page or an index is damaged.
 _DAMAGE: Final = frozenset({"XX001", "XX002"})
+#: What the client library says of a name in an address that is none of its own.
+_OPTION: Final = re.compile(
+    r'invalid (?:URI query parameter|connection option)[: ]+"([a-z_]{1,40})"'
+)
 #: Said of who may not connect, or cannot with such an address. Those errors have no
 #: code; a server that speaks another language is waited for.
 _REFUSALS: Final = re.compile(
@@ -86,7 +95,9 @@ def parse(dsn: str) -> Address:
         JournalError: psycopg is not installed.
     """
     said: dict[str, str] = {}
-    if is_address(dsn):
+    dsn, why = normal(dsn), ""
+    if is_url(dsn):
+        why = fault_of(dsn)
         # What is libpq's stays as it is written.
         dsn, _, query = dsn.partition("?")
         pairs = [pair.partition("=") for pair in query.split("&") if pair]
@@ -95,22 +106,33 @@ def parse(dsn: str) -> Address:
         dsn = f"{dsn}?{rest}" if rest else dsn
     driver = load()
     try:
-        found = driver.conninfo.conninfo_to_dict(dsn)
+        found = driver.conninfo.conninfo_to_dict(dsn) if not why else {}
     except driver.Error as error:
-        msg = f"the address of the server is not well formed: {error}".strip()
+        # What it says of others may be a part of a password.
+        option = _OPTION.search(str(error))
+        why = f"it has no option {option[1]}" if option else "it cannot be read"
+    if not why and not all(p.isdecimal() for p in _ports(found.get("port"))):
+        why = "a port is no number"
+    if why:
+        msg = f"the address of the server is not well formed: {why}"
         hint = "postgresql://host:5432/database?user=name&partition=name"
-        raise InvalidTaskError(msg, hint=hint) from None
+        raise InvalidTaskError(msg, hint=hint)
     for key, value in _DEFAULTS.items():
         found.setdefault(key, value)
     found.setdefault("application_name", "taskorch")
     return Address(driver.conninfo.make_conninfo(**found), _shown(found), said)
 
 
+def _ports(text: Any) -> list[str]:
+    """The ports of an address that are said."""
+    return [port for port in str(text or "").split(",") if port]
+
+
 def _shown(found: Mapping[str, Any]) -> str:
     user, host = found.get("user", ""), found.get("host", "")
     port, name = found.get("port", ""), found.get("dbname", "")
     where = f"{user}@{host}" if user else host
-    return f"postgresql://{where}{f':{port}' if port else ''}/{name}"
+    return printable(f"postgresql://{where}{f':{port}' if port else ''}/{name}")
 
 
 class Connections:
@@ -129,11 +151,27 @@ class Connections:
         weakref.finalize(self, _close, self._idle)
 
     @contextlib.contextmanager
-    def use(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection; after an error of any kind it is not used again."""
-        found = self._borrow()
+    def use(
+        self, first: Callable[[psycopg.Connection[Any]], Any] = lambda _: None
+    ) -> Iterator[tuple[psycopg.Connection[Any], Any]]:
+        """
+        A connection, and what *first* has returned; after an error it is used no more.
+
+        Where *first* finds that one has been ended while nobody used it, as a server or
+        a pgbouncer that is restarted does with all, another is taken.
+        """
+        while True:
+            found, is_new = self._borrow()
+            try:
+                answer = first(found)
+            except BaseException as error:
+                found.close()
+                if is_new or not has_hung_up(error):
+                    raise
+            else:
+                break
         try:
-            yield found
+            yield found, answer
         except BaseException:
             found.close()
             raise
@@ -152,14 +190,15 @@ class Connections:
         self._idle.clear()
         return idle
 
-    def _borrow(self) -> psycopg.Connection[Any]:
+    def _borrow(self) -> tuple[psycopg.Connection[Any], bool]:
+        """A connection, and whether it was made just now."""
         while True:
             with self._mutex:
                 found = self._idle.pop() if self._idle else None
             if found is None:
-                return self._connect()
+                return self._connect(), True
             if not _has_ended(found):
-                return found
+                return found, False
             found.close()
 
     def _give_back(self, connection: psycopg.Connection[Any]) -> None:
@@ -191,6 +230,14 @@ def _has_ended(connection: psycopg.Connection[Any]) -> bool:
     return bool(poll.poll(0))
 
 
+def has_hung_up(error: BaseException | None) -> bool:
+    """Whether *error* says that a connection has ended: another may do."""
+    if not isinstance(error, load().OperationalError):
+        return False
+    code: str = getattr(error, "sqlstate", None) or ""
+    return not code or code[:3] in _ENDED
+
+
 def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> JournalError:
     """
     The error for whoever wanted the journal *name* *what*, made from one of psycopg's.
@@ -209,6 +256,10 @@ def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> Journa
             hint="restore the database from a copy",
         )
     hint: str | None = None
+    if _NO_TRANSACTIONS in why:
+        msg = f"{name} cannot be {what}: {why}"
+        hint = "let the pgbouncer have pool_mode = transaction, or session"
+        return JournalError(msg, hint=hint)
     if code in _MISSING:
         msg = f"{name}: tables of taskorch are missing: {why}"
         hint = "restore them from a copy, or let an orchestrator make new ones"

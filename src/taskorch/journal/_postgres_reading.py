@@ -11,7 +11,11 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
-from taskorch.errors import InvalidTaskError, JournalError
+from taskorch.errors import (
+    InvalidTaskError,
+    JournalError,
+    JournalUnavailableError,
+)
 from taskorch.journal import _codec
 from taskorch.journal import _postgres_tables as sql
 from taskorch.journal._codec import Row
@@ -21,6 +25,7 @@ from taskorch.journal._postgres_connections import (
     Address,
     Connections,
     error_of,
+    has_hung_up,
     load,
 )
 from taskorch.journal._scripts import Beside
@@ -253,11 +258,16 @@ class PostgresReading(EncodingJournal):
     @contextlib.contextmanager
     def _speaking(self, what: str) -> Iterator[psycopg.Connection[Any]]:
         """A connection; what the server raises is said in our words."""
+        with self._translating(what), self._connections.use() as (db, _):
+            yield db
+
+    @contextlib.contextmanager
+    def _translating(self, what: str) -> Iterator[None]:
+        """What the server raises is said in our words."""
         self._check_process()
         driver = load()
         try:
-            with self._connections.use() as db:
-                yield db
+            yield
         except driver.Error as error:
             unknown = what == "written" and self._doubt is not None
             raise error_of(error, self.name, what, unknown=unknown) from error
@@ -267,19 +277,33 @@ class PostgresReading(EncodingJournal):
         self,
     ) -> Iterator[tuple[psycopg.Connection[Any], dict[str, Any]] | None]:
         """A connection, and what is said of the partition; None: there is none yet."""
-        with self._speaking("read") as db:
-            if self._id is None and self.partition not in self._partitions(db):
-                yield None
-            else:
-                yield db, self._look(db)
+        with (
+            self._translating("read"),
+            self._connections.use(self._look_for) as (db, owner),
+        ):
+            yield None if owner is None else (db, owner)
+
+    def _look_for(self, db: psycopg.Connection[Any]) -> dict[str, Any] | None:
+        """As `_look`; None if there is no such partition yet."""
+        is_there = self._id is not None or self.partition in self._partitions(db)
+        return self._look(db) if is_there else None
 
     def _ask(self, question: LiteralString, **values: Any) -> list[Any]:
         """The rows that answer *question*, which is asked of the partition."""
+        try:
+            return self._ask_once(question, values)
+        except JournalUnavailableError as error:
+            if not has_hung_up(error.__cause__):
+                raise
+        # It ended while it was asked: that may be all.
+        return self._ask_once(question, values)
+
+    def _ask_once(self, question: LiteralString, values: dict[str, Any]) -> list[Any]:
         with self._asking() as found:
             if found is None:
                 return []
-            values["partition"] = self._id
-            return found[0].execute(question, values).fetchall()
+            asked = values | {"partition": self._id}
+            return found[0].execute(question, asked).fetchall()
 
     def _partitions(self, db: psycopg.Connection[Any]) -> list[str]:
         """Names of the partitions that there are."""

@@ -30,6 +30,9 @@ from taskorch.model import Breaker, TaskState
 #: How many times as long as at first a breaker is open at the most.
 _LONGEST: Final = 16
 
+#: By which an agent without one is judged, where another is compared with it.
+_ANY: Final = Breaker()
+
 Why: TypeAlias = Literal["lost", "draining", "breaker open", "breaker half-open"]
 
 
@@ -186,11 +189,33 @@ def _counted(agent: AgentRow, name: str, now: int) -> list[AttemptEnd]:
     ]
 
 
+def fell(agent: AgentRow, row: TaskRow, now: int) -> None:
+    """An attempt of *row* has failed on *agent*, which has no breaker."""
+    agent.falls.append((now, agent.completed, row.bucket.spec.requires or ()))
+
+
+def _ended_lately(agent: AgentRow, name: str, now: int) -> tuple[int, int]:
+    """
+    Attempts that have failed on *agent* lately, for *name*, and all that have ended.
+
+    Of an agent without a breaker the failures are known, and how much had ended well
+    by then: so all that ended well counts from the first of them, or ever.
+    """
+    breaker = agent.info.breaker
+    if breaker is not None:
+        ends = _counted(agent, name, now)
+        return sum(end[1] for end in ends), len(ends)
+    since = now - int(_ANY.within * NS)
+    falls = [f for f in agent.falls if f[0] >= since and (not name or name in f[2])]
+    before = falls[0][1] if falls else 0
+    return len(falls), len(falls) + agent.completed - before
+
+
 def _mostly_fails(agent: AgentRow, name: str, now: int) -> bool:
     """Whether, of what ended on *agent* lately, so much failed that it is to open."""
-    ends = _counted(agent, name, now)
-    breaker = agent.info.breaker or Breaker()
-    return sum(end[1] for end in ends) >= max(breaker.rate * len(ends), 1)
+    failed, ended = _ended_lately(agent, name, now)
+    breaker = agent.info.breaker or _ANY
+    return failed >= max(breaker.rate * ended, 1)
 
 
 def _consider(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None:
@@ -206,18 +231,24 @@ def _consider(kernel: KernelState, agent: AgentRow, name: str, now: int) -> None
     peers = [
         other
         for other in kernel.agents.values()
-        if other.info.breaker is not None
-        and not other.lost
-        and (name in other.info.capabilities if name else _are_alike(agent, other))
+        if other is agent
+        or (
+            not (other.lost or other.draining)
+            and (name in other.info.capabilities if name else _are_alike(agent, other))
+        )
     ]
     seen = [
-        other for other in peers if other is not agent and _counted(other, name, now)
+        other
+        for other in peers
+        if other is not agent and _ended_lately(other, name, now)[1]
     ]
     if 2 * sum(_mostly_fails(other, name, now) for other in seen) > len(seen):
         # It fails on most of them: that is the fault of the tasks.
         return
     shut = sum(_is_shut(other, name) for other in peers)
-    if shut + 1 > breaker.most_open * len(peers):
+    # One always may, if another can do it: else a small share of a few would be none.
+    most = max(breaker.most_open * len(peers), 1 if len(peers) > 1 else 0)
+    if shut + 1 > most:
         return
     why = f"{len(tasks)} tasks have failed there in {breaker.within:g} s"
     _trip(kernel, agent, name, why, now)

@@ -253,6 +253,7 @@ class RowExtra:
         "failure_class",
         "first_ns",
         "first_roots",
+        "first_timeout_ns",
         "held",
         "last_delay_ns",
         "left_ns",
@@ -280,6 +281,8 @@ class RowExtra:
         self.blocked_by: Mapping[str, TaskRow] = _NOBODY
         #: `roots` as they were when it was blocked, or ended by its terms.
         self.first_roots: tuple[str, ...] = ()
+        #: The timeout that was stated, where a failure has made it another; or 0.
+        self.first_timeout_ns: int = 0
         #: It runs, and is to be suspended at the end of its attempt.
         self.suspending: bool = False
         #: Attempts that count against the retry policy.
@@ -416,6 +419,7 @@ class AgentRow:
         "draining",
         "ends",
         "failed",
+        "falls",
         "heard_ns",
         "info",
         "leaked",
@@ -446,6 +450,9 @@ class AgentRow:
         self.breakers: dict[str, BreakerRow] = {}
         #: The latest ends of attempts there, if it has a breaker.
         self.ends: deque[AttemptEnd] = deque(maxlen=SAMPLE_SIZE)
+        #: Its latest failures, if it has none: when, how many attempts had ended well
+        #: there by then, and what the task required.
+        self.falls: deque[tuple[int, int, tuple[str, ...]]] = deque(maxlen=SAMPLE_SIZE)
         #: The latest sign of life.
         self.heard_ns: int = 0
         #: When to check whether its lease is over; 0 is never.

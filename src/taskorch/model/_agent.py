@@ -40,7 +40,9 @@ class Breaker:
         probes: Attempts at once while it is half-open, and that must end well.
         rate: The least share of the ends in that time that are failures, from 0 to 1.
         most_open: The most of the agents (with that capability) that are without work
-            because of breakers at once, as a share from 0 to 1: of one agent, none is.
+            because of breakers at once, as a share above 0, to 1. Agents without a
+            breaker count, too. Of two or more one always may be; one that is alone
+            with what it does is not, unless this is 1.
     """
 
     failures: int = 5
@@ -71,6 +73,9 @@ def check_breaker(breaker: Breaker | None) -> Breaker | None:
     check_seconds("breaker: open", breaker.open, zero=False)
     check_fraction("breaker: rate", breaker.rate)
     check_fraction("breaker: most_open", breaker.most_open)
+    if not breaker.most_open:
+        msg = "breaker: most_open=0 lets none open, so that it has no effect"
+        raise InvalidTaskError(msg, hint="breaker=None, or most_open=0.5")
     return breaker
 
 

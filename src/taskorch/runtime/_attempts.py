@@ -16,6 +16,7 @@ import attrs
 from taskorch._visible import said
 from taskorch.errors import (
     AttemptInterrupted,
+    AttemptLostError,
     InvalidTaskError,
     InvalidTransitionError,
     TaskFailedError,
@@ -80,7 +81,10 @@ def outcome_of(
     stopped = isinstance(error, AttemptInterrupted) or is_cancellation(error)
     if stopped and asked:
         return "stopped", error, (kind, message)
-    if isinstance(error, concurrent.futures.BrokenExecutor):
+    if isinstance(error, concurrent.futures.BrokenExecutor) or (
+        # Of another task, it is what this one was told.
+        isinstance(error, AttemptLostError) and error.task_id == task_id
+    ):
         return "lost", error, (kind, message)
     if not isinstance(error, Exception) or isinstance(error, ENDS_LOOPS):
         # SystemExit and the like must not end the program of whoever asks, and a

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from taskorch.errors import UnknownTaskError
-from taskorch.kernel import NOT_STARTED, Search, TaskRow
+from taskorch.kernel import NOT_STARTED, Search, TaskRow, hold_of_starts
 from taskorch.kernel import explain as explain_row
 from taskorch.model import TERMINAL, Blocker, Explanation, Remedy, Stuck
 from taskorch.model._places import place_of
@@ -82,12 +82,23 @@ def explanation(
     if cause is not None:
         latest = runtime.directory.reruns.latest(stem_of(cause.had))
         found = attrs.evolve(found, stale=why_stale(found, cause, latest))
+    if runtime.fleet is not None:
+        why = runtime.fleet.why_none(row.bucket.spec.requires or ())
+        blockers = tuple(_with_reason(blocker, why) for blocker in found.blockers)
+        found = attrs.evolve(found, blockers=blockers)
     cache = ""
     if is_cached(work):
         cache = runtime.memo.said.get(row.id, "")
     place = runtime.attempts.place(row)
     late = describe_late(work)
     return attrs.evolve(found, late=late, where=where, cache=cache, place=place)
+
+
+def _with_reason(blocker: Blocker, why: str) -> Blocker:
+    """Say besides that no agent can do it, why one that could is not there."""
+    if blocker.kind != "capability" or not why:
+        return blocker
+    return attrs.evolve(blocker, detail=f"{blocker.detail.rstrip('.')}: {why}.")
 
 
 def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
@@ -122,14 +133,8 @@ def _paused(runtime: Runtime) -> Blocker:
         detail = f"Nothing starts while the journal cannot be written: {why}."
         words = "Let the journal be written again: that is tried all the time."
         return Blocker("journal", detail, remedies=(Remedy("journal", words),))
-    holds = runtime.kernel.holds.items()
-    all_held = [(who, why) for who, (most, why) in holds if not most]
-    if all_held and not runtime.kernel.stopped:
-        who, why = all_held[0]
-        words = f"It ends by itself, or call orch.release_starts({who!r})."
-        release = Remedy("release_starts", words, name=who)
-        return Blocker("starts_held", f"Starts are held: {why}.", remedies=(release,))
-    return _NOT_STARTED
+    held = hold_of_starts(runtime.kernel)
+    return held if held and not runtime.kernel.stopped else _NOT_STARTED
 
 
 def stuck(runtime: Runtime) -> tuple[Stuck, ...]:

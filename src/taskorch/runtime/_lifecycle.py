@@ -499,7 +499,7 @@ class Lifecycle:
         if rt.driven is not None:
             self._wait(rt.driven.close, _MARGIN)
         if rt.fleet is not None:
-            rt.fleet.end_soon()
+            self._wait(rt.fleet.close, 2 * _PROGRAM_MARGIN)
         self._wait(rt.attempts.close, _PROGRAM_MARGIN)
         with rt.lock:
             # After a fault, a step may have been left with a thread in its hand.

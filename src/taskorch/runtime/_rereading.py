@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from taskorch.errors import InternalError
+from taskorch.errors import InternalError, JournalError
 from taskorch.events import TASK_ID
 from taskorch.kernel import Restoration
 from taskorch.model import Units
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime import _folding
 from taskorch.runtime._folding import Folding
+
+#: What a fact raises of which those before it are missing.
+_MISFITS: Final = (AssertionError, AttributeError, LookupError, TypeError)
 
 
 class RereadingHost(_folding.FoldingHost, Protocol):
@@ -68,11 +71,24 @@ class Rereading:
             self.snapshot_at = self.last
 
     def apply(self, entries: Iterable[Entry]) -> None:
-        """Apply *entries*, which come after all that was."""
+        """
+        Apply *entries*, which come after all that was.
+
+        Raises:
+            JournalError: One does not fit those before it.
+        """
         fold = self.folding.fold
         for entry in entries:
-            fold(entry)
-            self.last, self.at_ns = entry[0].seq, max(self.at_ns, entry[0].at_ns)
+            fact = entry[0]
+            try:
+                fold(entry)
+            except _MISFITS as error:
+                where, kind = self._journal.description(), type(fact).__name__
+                msg = f"{where} is damaged: fact {fact.seq}, {kind}, does not fit what "
+                msg += f"came before it ({type(error).__name__}: {error})"
+                hint = "restore it from a copy: facts before it may be missing"
+                raise JournalError(msg, hint=hint) from error
+            self.last, self.at_ns = fact.seq, max(self.at_ns, fact.at_ns)
 
     def _restore(self, state: dict[str, Any]) -> bool:
         """Begin with a snapshot; whether that worked."""

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.events import RecoveryAttempted
 from taskorch.kernel import TaskRow, describe, row_extra
-from taskorch.model import RecoveryAttempt
+from taskorch.model import RecoveryAttempt, TaskState
 from taskorch.model._show import show
 from taskorch.protocols import Failure
 from taskorch.runtime._context import context_of
@@ -65,6 +65,8 @@ class Strategies:
         self._known: dict[tuple[int, str], Strategy] = {}
         #: Those that had their try, by task and attempt.
         self._tried: dict[tuple[str, int], tuple[str, ...]] = {}
+        #: Attempts that nobody runs while one of them is mended, by task and number.
+        self.mending: dict[tuple[str, int], TaskRow] = {}
 
     def add(self, kind: str, strategy: Strategy, level: int) -> None:
         """
@@ -122,16 +124,23 @@ class Strategies:
             return False
 
         def go_on() -> None:
-            if self.has_tried(row, number, work, error):
-                self._rt.attempts.begin(row, number, work)
-            else:
-                self._rt.finish(row, number, work, None, error)
+            try:
+                is_again = self.has_tried(row, number, work, error)
+                # Its agent may have been lost meanwhile: then another attempt is made.
+                if is_again and row.attempt == number and _runs(row):
+                    self._rt.attempts.begin(row, number, work)
+                else:
+                    self._rt.finish(row, number, work, None, error)
+            finally:
+                self.mending.pop((row.id, number), None)
 
         name = f"{self._rt.name}-recovery"
+        self.mending[row.id, number] = row
         try:
             threading.Thread(target=go_on, name=name, daemon=True).start()
         except RuntimeError:
             # There is no room for one more thread.
+            self.mending.pop((row.id, number), None)
             return False
         return True
 
@@ -198,7 +207,9 @@ class Strategies:
         message = ""
         try:
             answer = strategy(failure.task, failure, context_of(work, number))
-        except Exception as wrong:  # noqa: BLE001 - it is the user's
+        except AttemptInterrupted:
+            raise
+        except BaseException as wrong:  # noqa: BLE001 - it is the user's
             result, message = "failed", describe(wrong)
         else:
             result = "retry" if answer in ("retry", True) else "escalate"
@@ -215,3 +226,8 @@ class Strategies:
 
         rt.step(note)
         return result
+
+
+def _runs(row: TaskRow) -> bool:
+    """Whether the attempt of *row* has not ended for the kernel."""
+    return row.state is TaskState.RUNNING

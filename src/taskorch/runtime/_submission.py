@@ -60,6 +60,7 @@ from taskorch.runtime._identity import (
 )
 from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
+from taskorch.runtime._restored import bring_back, release_if_back
 from taskorch.runtime._stale import parents_of, replaced, runs_above
 from taskorch.runtime._translation import (
     executor_for,
@@ -365,6 +366,7 @@ class Submission:
             known = None if known is None else rt.directory.reruns.latest(known)
             if known is not None and rt.directory.is_known(known):
                 entry.existing = rt.directory.known(known)
+                bring_back(entry.existing)
                 self._check_id_and_key(task, known)
                 continue
             if task.id is not None and task.id in ids:
@@ -577,6 +579,10 @@ class Submission:
                 continue
             specs = row.bucket.spec, entry.bucket.spec
             names = changed_options(work._task, new, specs, alike(rt.committer))
+            first = 0 if row.extra is None else row.extra.first_timeout_ns
+            if first and entry.bucket.spec.timeout_ns == first:
+                # It is stated as before: what failures have made of it stays.
+                names = tuple(name for name in names if name != "timeout")
             if not names:
                 continue
             seen = TaskRow(row.id, row.seq, entry.bucket, entry.work, row.submitted_ns)
@@ -597,7 +603,10 @@ class Submission:
     def _change(self, entry: Entry, now: int) -> None:
         """Apply the checked options to the existing task."""
         work, change, rt = entry.existing, entry.change, self._rt
-        if work is None or work._task is None or change is None:
+        if work is None or work._task is None:
+            return
+        release_if_back(rt.kernel, work._row, now)
+        if change is None:
             return
         work._task = with_options(work._task, entry.given)
         note_cache(work)
@@ -625,6 +634,7 @@ class Submission:
         rt = self._rt
         kernel = rt.kernel
         old = self._latest(task_id, live=live)
+        bring_back(old)
         row = old._row
         again = rt.directory.reruns.next_id(row.id)
         task = task_of(row, old)

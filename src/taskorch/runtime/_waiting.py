@@ -94,7 +94,7 @@ def unresolvable_root(work: Work) -> TaskRow | None:
     Under the lock, or of a task that waits for the same as ever. None if there is none:
     only a journal with such a task is looked through.
     """
-    if not getattr(work._rt, "has_unresolvable", False):
+    if not getattr(work._rt, "lost", None):
         return None
     todo, seen = [work._row], {work._row.id}
     while todo:

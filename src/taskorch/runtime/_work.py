@@ -448,6 +448,18 @@ def set_result(work: Work, value: Any) -> None:
         work._error = ResultGoneError(msg, hint=hint, task_id=task_id)
 
 
+def gone_result(work: Work) -> ResultGoneError | None:
+    """Why the result of *work*, which has completed, cannot be had; None: it can."""
+    value, error = work._value, work._error
+    if type(value) is Missing:
+        back = value.look()
+        if back is not value:
+            # Its class stands below the line that opens the journal.
+            work._value = back
+            error = work._error = None
+    return error if isinstance(error, ResultGoneError) else None
+
+
 def result_of_wait(work: Work, emitted: Emitted | None) -> Any:
     """What *work*, a wait that ends well, completes with; None: its time is over."""
     if emitted is not None:

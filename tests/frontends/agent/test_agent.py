@@ -34,6 +34,7 @@ from taskorch import (
 from taskorch.frontends.agent import Abilities, Agent, progress
 from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
 from taskorch.frontends.agent._runs import Run
+from taskorch.recovery import RecoveryHandler
 
 #: Several waits may follow each other, on a machine that is slow.
 pytestmark = pytest.mark.timeout(300)
@@ -118,6 +119,36 @@ def test_what_it_cannot_do_fails_its_task(service):
         for task in (Task("x", 1), Task("say", {}), Task("say", [])):
             with pytest.raises(TaskFailedError, match="InvalidTaskError"):
                 service.orch.submit_task(task).result(60)
+
+
+def test_what_a_strategy_has_mended_runs_again_on_its_agent(tmp_path):
+    """The attempt is the same, and its order another: an agent does nothing twice."""
+    orch = TaskOrchestrator(
+        unknown_capability="wait",
+        retry_handler=RecoveryHandler(max_retries=0, escalate=False),
+    )
+    mended = []
+
+    @orch.recover("import_error")
+    def mend(task, failure, context):
+        mended.append(task.id)
+        return "retry"
+
+    def load(n):
+        if len(mended) < n:
+            raise ImportError("no module x")
+        return len(mended)
+
+    with served(orch, agents=True) as service:
+        with running(service, abilities=Abilities((), {"load": load})):
+            handle = service.orch.submit_task(Task("load", 1, id="t"))
+            assert handle.result(60) == 1
+            assert service.orch.get_task_status("t").attempts == 1
+            # Each strategy has one try in each attempt.
+            again = service.orch.submit_task(Task("load", 3))
+            with pytest.raises(TaskFailedError, match="no module x"):
+                again.result(60)
+        orch.stop(drain=False, timeout=0)
 
 
 def test_files_and_the_output_are_sent_before_the_end_is_told(service, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from contextlib import contextmanager
 from importlib.resources import files
 
@@ -18,8 +19,10 @@ from taskorch import (
     RetryPolicy,
     Task,
     TaskFailedError,
+    TaskState,
 )
 from taskorch.frontends.service._agents import SESSION
+from taskorch.recovery import RecoveryHandler
 
 SECRET = "a-secret-of-the-first-agent"
 SCHEMA = json.loads(
@@ -366,6 +369,18 @@ def test_who_waits_for_work_in_vain_is_answered_in_time_for_his_lease():
         for _ in range(3):
             assert agent.claim(wait=3_000) == {"orders": [], "stop": []}
         assert not service.orch.agents.is_lost("far")
+
+
+def test_a_request_that_waits_is_no_sign_of_life_at_its_end():
+    """Who froze once he had asked is lost a lease after that, and no later."""
+    with fleet("x", lease=1.5) as (service, agent):
+        began = time.monotonic()
+        assert agent.claim(wait=60)["orders"] == []
+        waited = time.monotonic() - began
+        age = service.orch.agents.health("far").heartbeat_age
+        assert waited >= 0.4
+        assert age is not None
+        assert age >= 0.4
 
 
 def test_a_name_is_free_once_its_agent_is_lost():
@@ -791,3 +806,112 @@ def test_what_is_deep_in_a_message_is_told_by_its_path():
         "results[3].program": "null or an object is needed, not []",
         "most": "a whole number from 0 to 10,000 is needed, not 1.5",
     }
+
+
+# -- attempts that are begun again -----------------------------------------------------
+
+
+def mending(answer="retry"):
+    """An orchestrator that tries to mend imports, and what it has tried."""
+    orch = orchestrator(retry_handler=RecoveryHandler(max_retries=0, escalate=False))
+    tried = []
+
+    @orch.recover("import_error")
+    def mend(task, failure, context):
+        tried.append(task.id)
+        return answer() if callable(answer) else answer
+
+    return orch, tried
+
+
+def failed(order, kind="ImportError"):
+    error = {"type": kind, "message": "no module x"}
+    return {"attempt": order["attempt"], "outcome": "failed", "error": error}
+
+
+@pytest.mark.parametrize("again", ["well", "badly"])
+def test_an_attempt_that_is_mended_is_another_order_for_its_agent(again):
+    orch, tried = mending()
+    with fleet("x", orch=orch) as (service, agent):
+        handle = service.orch.submit_task(Task("x", id="t"))
+        first = agent.order()
+        assert agent.complete(failed(first)) == ["counted"]
+        second = agent.order()
+        assert (second["number"], second["task_id"]) == (1, "t")
+        assert second["attempt"] != first["attempt"]
+        # What was ended is ended: the answer to the one is none to the other.
+        assert agent.end(first, "wrong") == "counted"
+        assert not handle.done()
+        if again == "well":
+            assert agent.end(second, "right") == "counted"
+            assert handle.result(10) == "right"
+        else:
+            assert agent.complete(failed(second)) == ["counted"]
+            with pytest.raises(TaskFailedError, match="no module x"):
+                handle.result(10)
+        assert tried == ["t"]
+        assert status(service, handle).attempts == 1
+
+
+def test_what_is_mended_is_not_missed_meanwhile():
+    """It runs nowhere, and the agent that names it no more is no liar."""
+    go_on = threading.Event()
+
+    def answer():
+        assert go_on.wait(60)
+        return "retry"
+
+    orch, _tried = mending(answer)
+    with fleet("x", orch=orch, lease=0.5) as (service, agent):
+        handle = service.orch.submit_task(Task("x", id="t"))
+        agent.complete(failed(agent.order()))
+        began = time.monotonic()
+        while time.monotonic() < began + 1.5:
+            assert agent.claim(wait=0.1)["orders"] == []
+        go_on.set()
+        order = agent.order()
+        assert order["number"] == 1
+        assert agent.end(order, "right") == "counted"
+        assert handle.result(10) == "right"
+
+
+def test_what_was_mended_too_late_is_not_begun_twice():
+    go_on = threading.Event()
+
+    def answer():
+        assert go_on.wait(60)
+        return "retry"
+
+    orch, _ = mending(answer)
+    with fleet("x", orch=orch) as (service, agent):
+        handle = service.orch.submit_task(Task("x", id="t"))
+        agent.complete(failed(agent.order()))
+        agent.say("leave", {})
+        agent.hello("x")
+        second = agent.order()
+        assert second["number"] == 2
+        go_on.set()
+        assert agent.claim(second["attempt"], wait=0.5) == {"orders": [], "stop": []}
+        assert agent.end(second, "right") == "counted"
+        assert handle.result(10) == "right"
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_what_an_agent_gives_up_without_a_word_is_made_again(idempotent):
+    """It is sent the order again, does not name it, and lives: nothing else would end."""
+    with fleet("x", lease=0.5) as (service, agent):
+        handle = service.orch.submit_task(Task("x", id="t", idempotent=idempotent))
+        first = order = agent.order()
+        end = time.monotonic() + 60
+        while order["attempt"] == first["attempt"] and time.monotonic() < end:
+            state = status(service, handle).state
+            if state is TaskState.BLOCKED:
+                break
+            (order,) = agent.claim(wait=0.1)["orders"] or (order,)
+        if idempotent:
+            assert order["number"] == 2
+            assert agent.end(order, "right") == "counted"
+            assert handle.result(10) == "right"
+        else:
+            assert status(service, handle).state is TaskState.BLOCKED
+            service.orch.decide(handle.task_id, "fail")

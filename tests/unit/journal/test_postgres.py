@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import traceback
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
@@ -10,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from taskorch import PostgresJournal, Task, TaskOrchestrator
+from taskorch._address import without_password
+from taskorch._visible import visible
 from taskorch.errors import (
     InvalidTaskError,
     JournalError,
     JournalTakenError,
     JournalUnavailableError,
+    TaskorchError,
 )
 from taskorch.events import OrchestratorStarted, TaskCompleted
 from taskorch.journal import register_file
@@ -199,6 +203,7 @@ def test_bad_options_are_refused(options, words):
         ("postgresql://h/d?lease=soon", "lease='soon' of the address is no number"),
         ("postgresql://h/d?standby=perhaps", "neither true nor false"),
         ("postgresql://h/d?=1", "not well formed"),
+        ("postgresql://h/d?port=none", "a port is no number"),
     ],
 )
 def test_a_bad_address_is_refused(address, words):
@@ -207,8 +212,83 @@ def test_a_bad_address_is_refused(address, words):
 
 
 def test_an_address_that_became_a_path_is_refused():
-    with pytest.raises(InvalidTaskError, match="looks like the address of a server"):
-        TaskOrchestrator(journal=Path("postgresql://h/d"))
+    with pytest.raises(InvalidTaskError, match="looks like the address of a") as told:
+        TaskOrchestrator(journal=Path("postgresql://ann:hunter2@h/d"))
+    assert "hunter2" not in str(told.value)
+
+
+#: Addresses as people write them, each with a password that begins with hunter2.
+WITH_PASSWORD = [
+    "postgresql://ann:hunter2@h:1/d",
+    "Postgresql://ann:hunter2@h:1/d",
+    "POSTGRES://ann:hunter2@h:1/d",
+    "  postgresql://ann:hunter2@h:1/d\n",
+    "postgresql:/ann:hunter2@h:1/d",
+    "postgresql:ann:hunter2@h:1/d",
+    "postgresql://ann:hunter2/more@h:1/d",
+    "postgresql://ann:1/hunter2@h:1/d",
+    "postgresql://ann:hunter2?more@h:1/d",
+    "postgresql://ann:1?hunter2@h:1/d",
+    "postgresql://ann:hunter2#more@h:1/d",
+    "postgresql://ann:hunter2@more@h:1/d",
+    "postgresql://ann:hunter2:more@h:1/d",
+    "postgresql://ann:hunter2%zz@h:1/d",
+    "postgresql://ann:hunter2%@h:1/d",
+    "postgresql://ann:hunter2 more@h:1/d",
+    "postgresql://ann@h:1/d?password=hunter2",
+    "postgresql://ann@h:1/d?passwd=hunter2",
+    "postgresql://ann@h:1/d?sslpassword=hunter2",
+    "postgresql://h:hunter2/d",
+    "host=h port=1 user=ann password=hunter2 dbname=d",
+    "host=h port=1 user=ann password='hunter2 more' dbname=d",
+    "host=h port=1 user=ann password=hunter2 more dbname=d",
+    "host=h port=1 user=ann password='hunter2 more dbname=d",
+    "  dbname=d password = hunter2",
+    "password=hunter2 host=h",
+]
+
+
+@pytest.mark.parametrize("dsn", WITH_PASSWORD)
+def test_a_password_is_in_no_text_for_people(dsn, tmp_path, monkeypatch):
+    """Nor is an address taken for the name of a file, however it is misspelt."""
+    monkeypatch.chdir(tmp_path)
+    shown = [without_password(dsn)]
+    shown += [visible(dsn)] if ":" in dsn else []
+    for make in (PostgresJournal, JournalReader, lambda d: TaskOrchestrator(journal=d)):
+        try:
+            made = make(dsn)
+        except TaskorchError as error:
+            shown += [*traceback.format_exception(error), str(error.hint)]
+        else:
+            shown.append(repr(made))
+    # What the test itself says is no text of ours.
+    shown = [text for text in shown if __file__ not in text]
+    assert [text for text in shown if "hunter2" in text and text.strip() != dsn] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("dsn", "name"),
+    [
+        ("Postgresql://ann:x@h:1/d", "postgresql://ann@h:1/d?partition=default"),
+        (" host=h user=ann dbname=d", "postgresql://ann@h/d?partition=default"),
+        (
+            "postgresql://a,b:2,[::1]:3/d",
+            "postgresql://a,b,::1:,2,3/d?partition=default",
+        ),
+        ("postgresql:///d?host=/tmp/x", "postgresql:///tmp/x/d?partition=default"),
+        ("postgresql://a%40b:%2F%3F@h/d", "postgresql://a@b@h/d?partition=default"),
+    ],
+)
+def test_an_address_is_shown_by_its_parts(dsn, name):
+    assert PostgresJournal(dsn).name == name
+
+
+@pytest.mark.parametrize("place", ["mysql://ann:hunter2@h/d", "sqlite:///x.db"])
+def test_the_address_of_another_server_is_no_file(place):
+    with pytest.raises(InvalidTaskError, match="no journal of this kind") as told:
+        TaskOrchestrator(journal=place)
+    assert "hunter2" not in str(told.value)
 
 
 def test_a_server_that_is_not_there_is_said_without_a_password(tmp_path):
@@ -237,7 +317,6 @@ def test_what_is_kept_in_files_is_refused_with_what_does_instead():
     [
         ("user=postgres", "user=nobody-here", 'role "nobody-here" does not exist'),
         ("/postgres?", "/no-such-one?", 'database "no-such-one" does not exist'),
-        ("/postgres?", "/postgres?port=none&", "invalid integer value"),
         ("/postgres?", "/postgres?sslmode=no&", "invalid sslmode value"),
         ("user=postgres", "user=ann&password=wrong", "password authentication failed"),
     ],
@@ -335,3 +414,51 @@ def test_without_rights_it_is_said_what_to_grant(postgres, address):
     with pytest.raises(JournalError, match="permission denied") as told:
         PostgresJournal(address.replace("user=postgres", "user=guest")).claim()
     assert "grant this role the schema taskorch" in told.value.hint
+
+
+# -- what others do to the server ------------------------------------------------------
+
+
+def end_connections(server):
+    server.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND application_name = 'taskorch'"
+    )
+
+
+def test_connections_that_were_ended_are_no_error_for_who_reads_or_writes(
+    postgres, address
+):
+    """As a pgbouncer or a server does that is restarted: another one is made."""
+    with TaskOrchestrator(journal=address, concurrency=2) as orch:
+        for number in range(20):
+            end_connections(postgres)
+            # An id is looked for among those that have left memory.
+            handle = orch.submit_task(Task.call(abs, -number, id=f"t/{number}"))
+            assert handle.result(60) == number
+        journal = PostgresJournal(address)
+        for ask in (
+            lambda: journal.ends(["t/1"]),
+            lambda: journal.last,
+            lambda: journal.owner()["lives"],
+            lambda: [*journal.read()],
+            lambda: [*journal.select(["t/1"], 1 << 60)],
+        ):
+            end_connections(postgres)
+            assert ask()
+
+
+def test_a_journal_of_which_a_fact_is_gone_is_damaged(postgres, address):
+    with TaskOrchestrator(journal=address) as orch:
+        orch.submit_task(Task.call(abs, -1, id="t")).result(60)
+    name = address.partition("partition=")[2]
+    postgres.run("DELETE FROM taskorch.snapshots")
+    postgres.run(
+        "DELETE FROM taskorch.facts WHERE kind = 'TaskSubmitted' AND partition ="
+        " (SELECT id FROM taskorch.partitions WHERE name = %s)",
+        [name],
+    )
+    with pytest.raises(JournalError, match=r"is damaged: fact \d+, Task\w+, does not"):
+        TaskOrchestrator(journal=address).start()
+    with pytest.raises(JournalError, match="is damaged"):
+        JournalReader(address).tasks()

@@ -153,6 +153,26 @@ class ProgramExecutor:
         self._common.loop.call(partial(self._begin, run))
         return run.process
 
+    def watch_over(self, group: int) -> None:
+        """
+        Have the guardian kill a process group that others have started, if we die.
+
+        They give it the mark of the run, `TASKORCH_RUN`, so that it knows what leaves
+        that group, too. For any thread; after the executor was closed it does nothing.
+        """
+        self._check_owner()
+        with self._lock:
+            if self._closed:
+                return
+            if self._thread is None:
+                self._launch()
+        self._common.loop.call(partial(self._guard_group, group))
+
+    def watch_no_more(self, group: int) -> None:
+        """Another may have the number of the process group from now on."""
+        if self._thread is not None and not self._is_forked():
+            self._common.loop.call(partial(self._common.guard.remove, group))
+
     def terminate(self, grace: float) -> None:
         """
         Ask all programs to end, and kill after *grace* seconds those that have not.
@@ -234,6 +254,13 @@ class ProgramExecutor:
             run.refuse()
         else:
             run.start()
+
+    def _guard_group(self, group: int) -> None:
+        try:
+            self._common.guard.start()
+        except OSError as error:
+            _log.warning("the guardian of our programs cannot be started: %s", error)
+        self._common.guard.add(group)
 
     def _is_over(self) -> bool:
         return self._closed and not self._runs

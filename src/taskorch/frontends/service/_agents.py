@@ -275,10 +275,8 @@ class Agents:
         end = monotonic() + wait
         waiter = Waiter()
         session.await_work(waiter)
-        asks = True
+        stops = await run_in_threadpool(partial(session.hear, running, asks=True))
         while True:
-            hear = partial(session.hear, running, asks=asks)
-            stops = await run_in_threadpool(hear)
             orders = session.take(most)
             left = end - monotonic()
             has_news = session.are_news(stops)
@@ -288,7 +286,8 @@ class Agents:
             if not session.is_awaited_by(waiter) or await request.is_disconnected():
                 # A newer request gets the work: the client of this one may be gone.
                 return answer({"orders": [], "stop": []})
-            asks = False
+            # That it still waits is no sign of life: it may have died since.
+            stops = session.unwanted(running)
 
     async def _heartbeat(self, request: Request) -> Response:
         session, said = await self._read(request, "AgentHeartbeat")

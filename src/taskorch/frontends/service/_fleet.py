@@ -89,7 +89,7 @@ class Fleet:
                 body=_TERMINATE,
                 is_body_needed=False,
                 status=202,
-                refuses=(404, 422),
+                refuses=(404, 409, 422),
             ),
             Operation(
                 *("POST", "/api/v1/agent-matches", "match_agents"),

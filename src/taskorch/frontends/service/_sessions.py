@@ -3,8 +3,8 @@ What the service keeps of each agent that has said hello: its session.
 
 Every message may be lost, or come twice. So what matters is said again: an order that
 an agent does not name when it asks for work, a wish to stop that it has not followed.
-An agent does nothing twice, and the name of an attempt, which no other has had, tells
-what is current.
+An agent does nothing twice, and the name of an order, which no other has had, tells
+what is current. An attempt that is begun again, as a recovery wishes, is another order.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import BrokenExecutor
+from itertools import count
+from time import monotonic
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -32,7 +35,7 @@ from taskorch.model import Agent, Program, ProgramResult
 from taskorch.protocols import Attempt, AttemptExecutor
 from taskorch.workflows._writing import write_work
 
-#: What an attempt is called on the wire: life, number, mark of the session, task.
+#: What an attempt is called on the wire: life, number, mark of the order, task.
 _NAME: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.\w+:(.*)", re.DOTALL)
 #: Ends that are remembered of an agent, in case it tells them again.
 _ENDS: Final = 10_000
@@ -73,6 +76,8 @@ class _Order:
     program: Program | None
     is_sent: bool = False
     is_to_stop: bool = False
+    #: When the agent named it last, or it was sent first, in seconds; 0: never.
+    since: float = 0.0
 
     @property
     def key(self) -> tuple[str, int]:
@@ -103,6 +108,8 @@ class Session(AttemptExecutor[str]):
         #: Stands in the names of its attempts. Another life without a journal has the
         #: same numbers, and an agent does not do again what it remembers.
         self._mark = secrets.token_hex(4)
+        #: With it, they differ where an attempt is begun more than once.
+        self._counts = count(1)
         self._lock = threading.Lock()
         self._orders: dict[str, _Order] = {}
         #: Those that have not been sent, the first one first.
@@ -123,7 +130,8 @@ class Session(AttemptExecutor[str]):
         """Keep *attempt* for the agent's next request."""
         task = attempt.task
         fence = "{}.{}".format(*attempt.fence)
-        name = f"{fence}.{self._mark}:{attempt.task_id}"
+        mark = f"{self._mark}{next(self._counts)}"
+        name = f"{fence}.{mark}:{attempt.task_id}"
         said = {
             "attempt": name,
             "task_id": attempt.task_id,
@@ -172,28 +180,56 @@ class Session(AttemptExecutor[str]):
             if self._has_left:
                 # It said this before it left, and is not to come back by it.
                 return list(running)
-            if asks:
-                for name, order in self._orders.items():
-                    if order.is_sent and name not in running:
-                        order.is_sent = False
-                        self._unsent[name] = None
+            ignored = self._again(running) if asks else []
             named = {
                 order.key: name
                 for name, order in self._orders.items()
                 if not order.is_sent or name in running
             }
         gone = [named[key] for key in self._agents.beat(self.info.name, named)]
+        for order in ignored:
+            msg = f"agent {self.info.name} has given it up"
+            order.attempt.end(error=BrokenExecutor(msg))
         with self._lock:
             for name in gone:
                 if name in self._unsent:
                     self._forget(name)
+        unwanted = self.unwanted(running)
+        return [name for name in running if name in gone or name in unwanted]
+
+    def unwanted(self, running: Collection[str]) -> list[str]:
+        """The names of those that it should stop, as far as that is known here."""
+        with self._lock:
             return [
                 name
                 for name in running
-                if name in gone
+                if self._has_left
                 or name not in self._orders
                 or self._orders[name].is_to_stop
             ]
+
+    def _again(self, running: Collection[str]) -> list[_Order]:
+        """
+        Under the lock: send again what was sent, and is not among *running*.
+
+        Returns:
+            What it has not named for a whole lease, however often that was sent: it
+            has given that up, and does nothing twice. It is not sent again.
+        """
+        now, lease = monotonic(), self.info.lease or 0.0
+        ignored = []
+        for name, order in [*self._orders.items()]:
+            if name in running:
+                order.since = now
+            elif not order.is_sent:
+                continue
+            elif now - order.since > lease:
+                self._forget(name)
+                ignored.append(order)
+            else:
+                order.is_sent = False
+                self._unsent[name] = None
+        return ignored
 
     def are_news(self, stops: Iterable[str]) -> bool:
         """Whether *stops* names an attempt not named to the agent before."""
@@ -206,7 +242,9 @@ class Session(AttemptExecutor[str]):
             names = [name for name, _ in zip(self._unsent, range(most), strict=False)]
             for name in names:
                 del self._unsent[name]
-                self._orders[name].is_sent = True
+                order = self._orders[name]
+                order.is_sent = True
+                order.since = order.since or monotonic()
             return [self._orders[name].said for name in names]
 
     def progress(self, reports: Mapping[str, Any]) -> None:

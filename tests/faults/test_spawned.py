@@ -1,0 +1,87 @@
+"""Processes of spawned agents, when their orchestrator is killed."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.faults import spawned_lives
+from tests.faults.tools import PATIENCE, Process, is_alive
+from tests.frontends.agent.tools import free_port
+
+from taskorch import TaskOrchestrator
+from taskorch.frontends.service import create_app, serve
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="marks are found in /proc"
+)
+
+
+def marked(identity):
+    """Processes that carry the mark of a life of this journal."""
+    mark = f"TASKORCH_RUN={identity}.".encode()
+    found = []
+    for path in Path("/proc").iterdir():
+        try:
+            if path.name.isdecimal() and mark in (path / "environ").read_bytes():
+                found += [int(path.name)] if is_alive(int(path.name)) else []
+        except OSError:
+            continue
+    return found
+
+
+def until(holds):
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_no_process_of_an_agent_outlives_its_orchestrator(tmp_path):
+    """Nor does the next life, at the same port, find one of them among its agents."""
+    journal, port = tmp_path / "j.db", free_port()
+    with Process(spawned_lives.agents, journal, port) as process:
+        pids = json.loads(process.line())
+        assert len(pids) == 3
+        assert all(map(is_alive, pids))
+        (mark,) = {
+            each
+            for pid in pids
+            for each in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if each.startswith(b"TASKORCH_RUN=")
+        }
+        identity = mark.decode().partition("=")[2].split(".")[0]
+        assert len(marked(identity)) >= 5
+        process.send(signal.SIGKILL)
+        process.wait()
+        until(lambda: not any(map(is_alive, pids)))
+    orch = TaskOrchestrator(journal=journal, unknown_capability="wait")
+    app = create_app(orch, token=spawned_lives.TOKEN, agents=True)
+    with orch, serve(app, port=port):
+        assert marked(identity) == []
+        assert [one.id for one in orch.agents.list() if one.status != "lost"] == [
+            "local"
+        ]
+        orch.stop(drain=False)
+
+
+@pytest.mark.slow
+def test_nor_is_one_left_that_its_guardian_did_not_live_to_end(tmp_path):
+    """The next life of the journal ends it, before anything of it begins."""
+    journal, port = tmp_path / "j.db", free_port()
+    with Process(spawned_lives.agents, journal, port) as process:
+        pids = json.loads(process.line())
+        process.hold()
+        for task in Path(f"/proc/{process.pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                if int(child) not in pids:
+                    os.kill(int(child), signal.SIGKILL)
+        process.send(signal.SIGKILL)
+        process.wait()
+    assert all(map(is_alive, pids))
+    with TaskOrchestrator(journal=journal, unknown_capability="wait") as orch:
+        assert not any(map(is_alive, pids))
+        orch.stop(drain=False)
