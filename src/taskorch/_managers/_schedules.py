@@ -547,8 +547,9 @@ class ScheduleManager:
             InvalidTaskError: Nobody has said in this life what it makes; or
                 *parameters* is no mapping by names.
         """
-        if parameters is not None and not (
-            isinstance(parameters, Mapping) and set(map(type, parameters)) <= {str}
+        values: object = parameters
+        if values is not None and not (
+            isinstance(values, Mapping) and set(map(type, values)) <= {str}
         ):
             msg = f"parameters is a mapping by names, not {show(parameters)}"
             raise InvalidTaskError(msg)
