@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -317,7 +318,6 @@ def test_a_cluster_that_lost_its_head_is_left(tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "RAY_worker_niceness": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
-        "RAY_raylet_start_wait_time_s": "120",
     }
     command = [sys.executable, "-c", HEADLESS, str(tmp_path)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -575,17 +575,25 @@ def test_a_worker_of_dask_that_had_what_a_task_asks_for_is_waited_for(
             assert second.result(PATIENCE) == 16
 
 
+def started(start: Callable[[], Any]) -> Any:
+    """A node of Ray, which itself gives up after 30 s, also where a machine is busy."""
+    for _ in range(3):
+        with suppress(Exception):
+            return start()
+    return start()
+
+
 @pytest.mark.slow
-def test_without_a_node_ray_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Of a machine that is busy.
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
+def test_without_a_node_ray_is_waited_for() -> None:
     library = pytest.importorskip("ray")
     utils = pytest.importorskip("ray.cluster_utils")
     os.environ.setdefault("RAY_worker_niceness", "0")
     head = {"num_cpus": 0, "include_dashboard": False}
-    cluster = utils.Cluster(initialize_head=True, head_node_args=head)
+    make_cluster = partial(utils.Cluster, initialize_head=True, head_node_args=head)
+    cluster = started(make_cluster)
+    add_node = partial(cluster.add_node, num_cpus=1)
     try:
-        node = cluster.add_node(num_cpus=1)
+        node = started(add_node)
         executor = ray(cluster.address, per_host={"cpu": 1}, lease=5)
         with TaskOrchestrator(executors={"cluster": executor}) as orch:
             assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
@@ -594,7 +602,7 @@ def test_without_a_node_ray_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
             second = orch.submit_task(on_it(pow, 2, 4))
             eventually(lambda: "have gone" in str(orch.explain(second.task_id)))
             assert not second.done()
-            cluster.add_node(num_cpus=1)
+            started(add_node)
             assert second.result(PATIENCE) == 16
     finally:
         library.shutdown()
