@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-check check quick test bench format clean \
         static style imports mypy pyright verifytypes \
         bench-against bench-quick docs docs-ci fast coverage at-length pages others others-ready wheel soak soak-ci \
-        stress stress-ci compiled
+        stress stress-ci compiled side-by-side
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes;'
@@ -75,16 +75,28 @@ check: $(READY)
 	@echo 'format, lint, imports, types (mypy, pyright) and the quickest tests, side by side: a minute'
 	@$(AT_ONCE) static quick
 
+# Each part runs to its end, whatever became of those before; the last lines name what failed.
+PARTS := side-by-side others coverage at-length
+
 test: $(READY)
+	@mkdir -p build; all=; \
+	for part in $(PARTS); do \
+	    { $(MAKE) --no-print-directory $$part; echo $$? > build/$$part.code; } 2>&1 \
+	        | tee build/$$part.log; \
+	    [ "$$(cat build/$$part.code)" = 0 ] || all="$$all $$part"; \
+	done; \
+	[ -n "$$all" ] || exit 0; \
+	echo; echo 'What failed:'; \
+	for part in $$all; do \
+	    grep -hE '^(FAILED|ERROR) |\*\*\* \[' build/$$part.log \
+	        || echo "$$part: see build/$$part.log"; \
+	done; \
+	exit 1
+
+side-by-side: $(READY)
 	@echo 'side by side: stress, wheel, benchmarks, pages, soak, docs, lint, types; a few minutes'
 	@$(AT_ONCE) others-ready stress-ci compiled wheel bench-quick pages soak-ci docs-ci static \
 	    verifytypes
-	@echo 'the fast tests, on every other Python that is here'
-	@$(MAKE) --no-print-directory others
-	@echo 'the fast tests once more, with their coverage'
-	@$(MAKE) --no-print-directory coverage
-	@echo 'the slow tests'
-	@$(MAKE) --no-print-directory at-length
 
 static: style imports mypy pyright
 
@@ -141,6 +153,7 @@ build/slow.log: $(READY) $(wildcard $(foreach at,* */* */*/* */*/*/*,tests/$(at)
 # may break one. What the tests start as processes of their own is measured only where those
 # end by themselves; so the bound for all rooms is lower than that for the core.
 coverage: $(READY)
+	@echo 'the fast tests once more, with their coverage'
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q $(MANY) -m 'not slow' \
 	    --ignore=tests/packaging --ignore=tests/invariants \
@@ -152,6 +165,7 @@ coverage: $(READY)
 # Each process is given one at a time, since some take half a minute; and there are six of
 # them, since most tests wait for programs that they start.
 at-length: build/slow.log
+	@echo 'the slow tests'
 	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow \
 	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
 
@@ -161,6 +175,7 @@ pages: compiled
 	@$(BIN)/python -m pytest -q -m 'not slow' tests/packaging
 
 others others-ready: $(READY)
+	@echo 'the newest Python that is here: $@'
 	@MANY='$(MANY)' .ci/other-pythons $(if $(filter others-ready,$@),prepare,test)
 
 wheel: $(READY)

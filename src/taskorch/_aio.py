@@ -458,9 +458,12 @@ class AsyncPlanner:
     def __init__(self, orchestrator: TaskOrchestrator) -> None:
         self._planner = orchestrator.planner
 
-    async def plan(self, request: Given, *, cache: bool = True) -> ExecutionPlan:
+    async def plan(
+        self, request: Given, *, cache: bool = False, **options: Any
+    ) -> ExecutionPlan:
         """See `Planner.plan`."""
-        return await _on_thread(partial(self._planner.plan, request, cache=cache))
+        plan = partial(self._planner.plan, request, cache=cache, **options)
+        return await _on_thread(plan)
 
     async def validate(self, plan: ExecutionPlan) -> ValidationResult:
         """See `Planner.validate`."""

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, cast
 
 from taskorch._futures import TaskFuture
-from taskorch.errors import ResultGoneError, UsageError
+from taskorch.errors import UsageError
 from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._show import show
 from taskorch.runtime._latch import Latch
@@ -22,7 +22,13 @@ from taskorch.runtime._waiting import (
     is_settled,
     unresolvable_root,
 )
-from taskorch.runtime._work import Work, error_of, note_given, unfinished
+from taskorch.runtime._work import (
+    Work,
+    error_of,
+    gone_result,
+    note_given,
+    unfinished,
+)
 
 if TYPE_CHECKING:
     # Checkers know it without its being installed; Python has it from 3.13 on.
@@ -113,6 +119,7 @@ class TaskHandle(Work, Generic[T]):
         ):
             # Not by `cast`, which is called.
             value: T = self._value
+            rt.waiting.used((self,))
             return value
         error = self.exception(timeout)
         if error is None:
@@ -143,6 +150,7 @@ class TaskHandle(Work, Generic[T]):
                 raise TimeoutError(msg)
             settled, error = self._outcome()
             if settled:
+                self._rt.waiting.used((self,))
                 if error is not None:
                     note_given(self, error)
                 return error
@@ -150,8 +158,9 @@ class TaskHandle(Work, Generic[T]):
     def _outcome(self) -> tuple[bool, BaseException | None]:
         """Whether there is one (a re-run may undo a blockade), and its error."""
         row, rt = self._row, self._rt
-        if isinstance(self._error, ResultGoneError):
-            return True, self._error
+        gone = gone_result(self)
+        if gone is not None:
+            return True, gone
         if self._visible_after <= rt.committed and row.state in TERMINAL:
             return True, None if row.state is _COMPLETED else error_of(self)
         rt.deciders.refuse_reentry()
@@ -239,6 +248,7 @@ class TaskHandle(Work, Generic[T]):
         while not settled:
             yield from self._rt.waiting.wait_async(self).__await__()
             settled, error = self._outcome()
+        self._rt.waiting.used((self,))
         if error is None:
             return cast("T", self._value)
         note_given(self, error)

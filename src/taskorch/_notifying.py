@@ -1,5 +1,5 @@
 """
-Notification: who is told that people are asked something, and how.
+Notification: who is told of questions and troubles, and how.
 
 A receiver has a thread and a bounded queue of its own, so one that is slow or dead
 holds up nothing. What it did not get is said by the health of the orchestrator.
@@ -7,25 +7,31 @@ holds up nothing. What it did not get is said by the health of the orchestrator.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import hmac
 import http.client
 import ipaddress
 import json
+import logging
 import queue
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
 from taskorch._limits import NS
+from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked, TaskFailed
 from taskorch.model import HealthCheck, check_count, check_seconds
+from taskorch.model._checks import check_word
 from taskorch.model._show import show
 from taskorch.runtime._escalations import cause_of, failure_of
 
@@ -33,6 +39,20 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 
+_LOG: Final = logging.getLogger("taskorch.notify")
+#: What messages are about.
+KINDS: Final = (
+    "question",
+    "reminder",
+    "escalation",
+    "failure",
+    "recovered",
+    "blocked",
+    "skipped",
+    "alert",
+)
+#: Seconds at the end of the process that a receiver has for what waits for it.
+_AT_EXIT: Final = 3.0
 #: Messages that wait for one receiver; more are not sent, and are counted.
 _MAX_WAITING: Final = 1_000
 #: Causes, and numbers of messages, that are remembered.
@@ -45,10 +65,9 @@ _PASSING: Final = (408, 425, 429)
 _SERVERS_FAULT: Final = 500
 _GOOD: Final = range(200, 300)
 _LEAST_SECRET: Final = 16
-_Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-#: Prefixes with which IPv4 is reached through IPv6, by RFC 6052 and RFC 8215.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 
 
 #: Sends a message, whose number is the same in every attempt, at a time.
@@ -76,6 +95,7 @@ class Notifier:
         name: str,
         send: Send,
         attempts: int,
+        about: Collection[str] = KINDS,
     ) -> None:
         self.name: str = name
         self.delivered: int = 0
@@ -84,7 +104,10 @@ class Notifier:
         self._orch = orch
         self._send = send
         self._attempts = attempts
-        self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(_MAX_WAITING)
+        self._about = frozenset(about)
+        self._waiting: queue.Queue[tuple[str, str] | dict[str, Any] | None] = (
+            queue.Queue(_MAX_WAITING)
+        )
         #: Guards how many wait, or are being sent.
         self._changed = threading.Condition()
         self._open = 0
@@ -100,19 +123,30 @@ class Notifier:
         signals.task_blocked.connect(self._blocked)
         signals.question_asked.connect(self._asked)
         signals.question_reminded.connect(self._reminded)
-        signals.orchestrator_stopped.connect(self._stopped)
         signals.orchestrator_started.connect(self._started)
         self._thread.start()
+        _RECEIVERS.add(self)
 
     def __repr__(self) -> str:
         trouble = f", {self.trouble}" if self.trouble else ""
         return f"<Notifier {self.name}: {self.delivered} delivered{trouble}>"
 
     def close(self) -> None:
-        """Tell it nothing any more."""
+        """Tell it nothing new; what waits is sent once, and not tried again."""
         self._closed.set()
         with suppress(queue.Full):
             self._waiting.put_nowait(None)
+
+    def await_end(self, seconds: float) -> None:
+        """Give what waits a moment: the thread ends with the process."""
+        self.close()
+        if self._open and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message, if it is of a kind that this receiver is told of."""
+        if message["message_type"] in self._about:
+            self._put(message)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all has been sent or given up; False: not in *timeout* seconds."""
@@ -124,7 +158,7 @@ class Notifier:
         cause = cause_of(event.task_id, event.error_type, event.message)
         if cause not in self._told:
             _remember(self._told, cause, event.task_id)
-            self._put("failure", event.task_id)
+            self._put(("failure", event.task_id))
 
     def check(self) -> HealthCheck:
         """How it is, as a part of `health()`."""
@@ -140,17 +174,14 @@ class Notifier:
     # -- what is to be told ----------------------------------------------------------
 
     def _started(self, _: object) -> None:
-        self._put("open", "")
-
-    def _stopped(self, _: object) -> None:
-        self.close()
+        self._put(("open", ""))
 
     def _asked(self, event: QuestionAsked) -> None:
         if not event.failure:
-            self._put("question", event.task_id)
+            self._put(("question", event.task_id))
 
     def _reminded(self, event: QuestionReminded) -> None:
-        self._put("reminder", event.task_id)
+        self._put(("reminder", event.task_id))
 
     def _blocked(self, event: TaskBlocked) -> None:
         """A task is held: told once for each cause, as long as that is open."""
@@ -163,12 +194,12 @@ class Notifier:
                 if self._orch.get_task_status(first).state == "blocked":
                     return
         _remember(self._told, cause, event.task_id)
-        self._put("escalation", event.task_id)
+        self._put(("escalation", event.task_id))
 
-    def _put(self, what: str, task_id: str) -> None:
+    def _put(self, subject: tuple[str, str] | dict[str, Any]) -> None:
         with self._changed:
             try:
-                self._waiting.put_nowait((what, task_id))
+                self._waiting.put_nowait(subject)
             except queue.Full:
                 self.lost += 1
             else:
@@ -189,25 +220,31 @@ class Notifier:
             escalations = []
             asked = [each for each in asked if each["id"] == task_id]
         kind = "question" if what == "open" else what
-        return [{"message_type": "escalation", **each} for each in escalations] + [
-            {"message_type": kind, **each} for each in asked
-        ]
+        messages = [{"message_type": "escalation", **each} for each in escalations]
+        messages += [{"message_type": kind, **each} for each in asked]
+        return [each for each in messages if each["message_type"] in self._about]
 
     # -- telling it ------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._closed.is_set():
+        while True:
             found = self._waiting.get()
             if found is None:
                 return
             try:
-                for message in self._messages(*found):
-                    self._deliver(message)
+                if isinstance(found, dict):
+                    self._deliver(found)
+                elif not self._closed.is_set():
+                    for message in self._messages(*found):
+                        self._deliver(message)
             except Exception as error:  # noqa: BLE001 - nothing of it ends the thread
                 self.trouble = _said(error)
             with self._changed:
                 self._open -= 1
                 self._changed.notify_all()
+            if self._closed.is_set() and self.trouble:
+                # There is no time to find out whether it is dead.
+                return
 
     def _deliver(self, message: dict[str, Any]) -> None:
         what = message["message_type"], message.get("id", message.get("escalation_id"))
@@ -230,15 +267,42 @@ class Notifier:
             try:
                 self._send(message, number, self._now())
             except _RefusedError as error:
-                self.trouble = _said(error)
+                self._fails(error)
                 break
             except Exception as error:  # noqa: BLE001 - the receiver is not ours
-                self.trouble = _said(error)
+                self._fails(error)
             else:
                 self.delivered += 1
+                if self.trouble:
+                    _LOG.info("%s takes messages again", self.name)
                 self.trouble = ""
                 return
         self.lost += 1
+        _LOG.error(
+            "%s was not told of the %s %s: %s",
+            self.name,
+            message["message_type"],
+            visible(str(message.get("id", message.get("escalation_id")))),
+            self.trouble or "it was not tried",
+        )
+
+    def _fails(self, error: Exception) -> None:
+        """Note why it took nothing, and log it if that is news."""
+        trouble = _said(error)
+        if trouble != self.trouble:
+            self.trouble = trouble
+            _LOG.warning("%s cannot be told: %s", self.name, trouble)
+
+
+#: Those that are told at the end of the process what waits for them.
+_RECEIVERS: Final = weakref.WeakSet[Notifier]()
+
+
+@atexit.register
+def _await_receivers() -> None:
+    end = monotonic() + _AT_EXIT
+    for receiver in list(_RECEIVERS):
+        receiver.await_end(max(0.0, end - monotonic()))
 
 
 def _remember(known: dict[Any, str], key: Any, value: str) -> None:
@@ -261,6 +325,7 @@ def notifier(
     allow_private: bool,
     timeout: float | timedelta,
     attempts: int,
+    about: Iterable[str] | None,
 ) -> Notifier:
     """
     A receiver at *url*, whose arguments are those of `TaskOrchestrator.notify`.
@@ -269,10 +334,21 @@ def notifier(
         InvalidTaskError: An argument is not well formed.
     """
     check_count("attempts", attempts, least=1)
+    kinds = KINDS if about is None else _kinds(about)
     name, send = sender_of(
         url, secret=secret, allow_private=allow_private, timeout=timeout
     )
-    return Notifier(orch, name, send, attempts)
+    return Notifier(orch, name, send, attempts, kinds)
+
+
+def _kinds(about: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(about, str) or not isinstance(about, Iterable):
+        msg = f"about is a list of kinds of messages, not {show(about)}"
+        raise InvalidTaskError(msg, hint=f"about=['{about}']" if about in KINDS else "")
+    kinds = tuple(about)
+    for kind in kinds:
+        check_word("a kind of messages", kind, KINDS)
+    return kinds
 
 
 def sender_of(
@@ -298,7 +374,8 @@ def sender_of(
         if secret is not None:
             msg = f"secret: it signs a webhook, and {parts.scheme}:// is none"
             raise InvalidTaskError(msg)
-        return f"{parts.scheme}://…", _by_apprise(url)
+        send = _by_apprise(url, seconds, allow_private=allow_private)
+        return f"{parts.scheme}://…", send
     hook = Webhook(parts, _key(secret), seconds, allow_private=allow_private)
     return hook.name, hook.send
 
@@ -356,10 +433,8 @@ class Webhook:
                 self._check(host)
 
     def _check(self, address: str) -> None:
-        every = _reached(ipaddress.ip_address(address.partition("%")[0]))
-        is_public = all(one.is_global and not one.is_multicast for one in every)
-        if not self._allow_private and not is_public:
-            raise _private(address)
+        if not self._allow_private:
+            _check_public(address)
 
     def send(self, message: dict[str, Any], number: str, at: float) -> None:
         """
@@ -442,35 +517,34 @@ def _cut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _reached(address: _Ip) -> list[_Ip]:
-    """
-    The addresses at which a message to *address* may arrive.
-
-    In some of IPv6 stands one of IPv4, and a machine on the way sends it on there:
-    NAT64, whose local prefix has it at several places, 6to4 and Teredo.
-    """
-    every: list[_Ip] = [address]
-    if isinstance(address, ipaddress.IPv4Address):
-        return every
-    every += [one for one in (address.ipv4_mapped, address.sixtofour) if one]
-    every += address.teredo or ()
-    number = int(address)
-    low = ipaddress.IPv4Address(number & 0xFFFF_FFFF)
-    if address in _NAT64 or not number >> 32:
-        every.append(low)
-    if address in _LOCAL_NAT64:
-        # By RFC 8215, whatever stands in it is of the network of who sends.
-        every.append(ipaddress.IPv4Address("127.0.0.1"))
-    return every
-
-
 def _private(host: str) -> InvalidTaskError:
     msg = f"{host} is no public address, and a webhook might reach inside"
     hint = "allow_private=True allows it"
     return InvalidTaskError(msg, hint=hint)
 
 
-def _by_apprise(url: str) -> Send:
+def _check_public(address: str) -> None:
+    """
+    Refuse an address that is of this machine, or of a network that is not public.
+
+    Raises:
+        InvalidTaskError: It is one.
+    """
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        # What stands for an address of IPv4 is judged by that.
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _LOCAL_NAT64:
+            # Whatever stands in it is of the network of who sends.
+            raise _private(address)
+        if found in _NAT64 or found in _COMPATIBLE:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
+        found = found if inner is None else inner
+    if not found.is_global or found.is_multicast:
+        raise _private(address)
+
+
+def _by_apprise(url: str, seconds: float, *, allow_private: bool) -> Send:
     try:
         import apprise  # noqa: PLC0415 - an extra
     except ImportError:
@@ -482,13 +556,80 @@ def _by_apprise(url: str) -> Send:
         scheme = url.partition("://")[0]
         msg = f"apprise does not take this URL of {scheme}://"
         raise InvalidTaskError(msg, hint="its documentation says what it needs")
+    hosts: list[str] = []
+    for plugin in cast("Iterable[Any]", sender):
+        plugin.socket_connect_timeout = plugin.socket_read_timeout = seconds
+        # One that is redirected asks what nobody has looked at.
+        plugin.redirects = False
+        hosts += _hosts_of(plugin)
+    if not allow_private:
+        for host in hosts:
+            _check_host(host, flags=socket.AI_NUMERICHOST)
 
     def send(message: dict[str, Any], _: str, _at: float) -> None:
+        if not allow_private:
+            try:
+                for host in hosts:
+                    _check_host(host)
+            except InvalidTaskError as error:
+                raise _RefusedError(error.message) from None
         title = str(message.get("question", message.get("text", "")))
-        kind = message["message_type"]
+        title = f"{message['message_type']}: {title}"
         body = json.dumps(message, indent=1)
-        if not cast("bool", sender.notify(body=body, title=f"{kind}: {title}")):
-            msg = "apprise could not deliver it"
-            raise OSError(msg)
+        _within(seconds, lambda: sender.notify(body=body, title=title))
 
     return send
+
+
+def _within(seconds: float, deliver: Callable[[], object]) -> None:
+    """
+    Deliver a message by Apprise: its own times are those of one step of several.
+
+    Raises:
+        OSError: It was not taken, or not in time.
+    """
+    answers: list[object] = []
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.append(deliver())
+        except Exception as error:  # noqa: BLE001 - it is told who asked
+            errors.append(error)
+
+    thread = threading.Thread(target=ask, name="taskorch-apprise", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        msg = f"it has not taken it in {seconds:g} s"
+        raise TimeoutError(msg)
+    if not any(answers):
+        msg = "apprise could not deliver it"
+        raise OSError("; ".join([msg, *map(_said, errors)]))
+
+
+def _hosts_of(plugin: Any) -> list[str]:
+    """The hosts that a URL of Apprise names; what is no name of a host is a token."""
+    templates = [str(each) for each in getattr(plugin, "templates", ())]
+    found = [
+        value
+        for name, value in vars(plugin).items()
+        if name.endswith("host") and isinstance(value, str) and value
+        if name != "host" or any("{host}" in each for each in templates)
+    ]
+    return [host.strip("[]") for host in found]
+
+
+def _check_host(host: str, *, flags: int = 0) -> None:
+    """
+    Refuse a host that is of this machine, or of a network that is not public.
+
+    Raises:
+        InvalidTaskError: It is one.
+    """
+    if host == "localhost" or host.endswith(".localhost"):
+        raise _private(host)
+    # What has no address is not reached, and says so itself.
+    with suppress(socket.gaierror, UnicodeError):
+        for *_, place in socket.getaddrinfo(host, None, flags=flags):
+            _check_public(str(place[0]))

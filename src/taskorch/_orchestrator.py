@@ -64,7 +64,7 @@ from taskorch.model._checks import check_word, is_number
 from taskorch.model._show import show
 from taskorch.policies import PriorityQueue
 from taskorch.protocols import Journal
-from taskorch.runtime import _explaining, _listing, _reports, _stop_signals
+from taskorch.runtime import _explaining, _holds, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._attempts import AgentRunner
 from taskorch.runtime._deciders import parts_of
@@ -118,6 +118,15 @@ if TYPE_CHECKING:
     from taskorch.workflows import Workflow
 
 T = TypeVar("T")
+#: What `orch.schedule` hands on to `orch.schedules.add`.
+_OPTIONS_OF_SCHEDULES: Final = (
+    "zone",
+    "catch_up",
+    "overlap",
+    "jitter",
+    "start",
+    "end",
+)
 F = TypeVar("F", bound="Callable[..., Any]")
 
 #: `max_concurrency` was not given: it depends on the kind of handler.
@@ -254,7 +263,7 @@ class TaskOrchestrator:
             cast("Any", part).attach(self)
         self._aio: AsyncOrchestrator | None = None
         #: Documents of schedules that are added at the start.
-        self._configured: Mapping[str, Any] = {}
+        self._configured: Mapping[str, Any] | None = None
         self._planner: Planner | None = None
         self._providers = said.tracer_provider, said.meter_provider
         self._look_for_sdk()
@@ -689,25 +698,27 @@ class TaskOrchestrator:
 
         return self._control(task_id, act)
 
-    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
+    def hold_starts(
+        self, reason: str, *, by: str = "user", most: int = 0, lasts: bool = True
+    ) -> None:
         """
         Start nothing new, or only while fewer than *most* attempts run.
 
-        What runs goes on. It holds until `release_starts`, or until the orchestrator
-        stops; `explain` says so.
+        What runs goes on. It holds until `release_starts`: with a journal, in the lives
+        that follow, too. Health is degraded meanwhile, and `explain` says who it is.
 
         Args:
             reason: Why.
             by: Who holds them: each releases its own, and the strictest counts.
             most: How many may run at once; 0: nothing starts.
+            lasts: Whether it outlives this life of the orchestrator.
 
         Raises:
             InvalidTaskError: *most* is no whole number from 0.
         """
         check_count("most", most, least=0)
         who, why = str(by), str(reason).rstrip(".") or "no reason given"
-        rt = self._rt
-        rt.step(lambda _: rt.kernel.hold_starts(who, most, why))
+        _holds.hold(self._rt, who, most, why, lasts=bool(lasts))
 
     def note_event(self, event: type[Event], *fields: Any) -> None:
         """Record *event*, which is about no task, with its *fields* after the time."""
@@ -716,9 +727,7 @@ class TaskOrchestrator:
 
     def release_starts(self, by: str = "user") -> bool:
         """Start again what *by* has held back; False if nothing was."""
-        rt = self._rt
-        released: bool = rt.step(lambda _: rt.kernel.release_starts(str(by)))
-        return released
+        return _holds.release(self._rt, str(by))
 
     def questions(self) -> list[OpenQuestion]:
         """
@@ -788,12 +797,13 @@ class TaskOrchestrator:
         allow_private: bool = False,
         timeout: float | timedelta = 10.0,
         attempts: int = 5,
+        about: Iterable[str] | None = None,
     ) -> Notifier:
         """
-        Tell a receiver of questions, of reminders, and of escalations.
+        Tell a receiver of questions and escalations, and of what has failed.
 
         What is open already is told as the orchestrator starts, or now. One that is
-        dead or slow holds up nothing: `health()` says what it did not get.
+        dead or slow holds up nothing: `health()` and the log say what it did not get.
 
         Args:
             url: A webhook, `https://…`, which gets JSON by POST; or a URL of Apprise,
@@ -804,11 +814,14 @@ class TaskOrchestrator:
                 network.
             timeout: Seconds that one attempt at a webhook may take.
             attempts: How often one message is tried, longer and longer apart.
+            about: The kinds of messages that it gets, as `docs/howto/told.md` lists
+                them: `question`, `failure`, `alert` and so on; None is all of them.
 
         Raises:
             InvalidTaskError: An argument is not well formed, or the address private.
         """
         from taskorch._notifying import notifier  # noqa: PLC0415 - when needed
+        from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
 
         made = notifier(
             self,
@@ -817,8 +830,10 @@ class TaskOrchestrator:
             allow_private=allow_private,
             timeout=timeout,
             attempts=attempts,
+            about=about,
         )
         self._rt.health_checks.append(made.check)
+        teller_of(self).add(made)
         if self._rt.started:
             made._started(None)
         return made
@@ -1284,8 +1299,17 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: Others are watched already.
         """
+        alerts.real = self
         self.drivers.add(alerts)
         self._rt.alerts = alerts
+        self._rt.health_checks.append(alerts.check)
+        self._tell_by_default()
+
+    def _tell_by_default(self) -> None:
+        """Have people told of what they would not hear otherwise."""
+        from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
+
+        teller_of(self)
 
     def metrics(self) -> dict[str, Any]:
         """
@@ -1297,6 +1321,10 @@ class TaskOrchestrator:
         from taskorch.recovery import metrics_of  # noqa: PLC0415 - when needed
 
         return metrics_of(self)
+
+    def _latest_coverage(self) -> dict[str, float]:
+        """The coverage that the latest results tell of, in percent, by type of task."""
+        return _reports.coverage(self._rt)
 
     @property
     def drivers(self) -> DriverManager:
@@ -1320,6 +1348,7 @@ class TaskOrchestrator:
         if self._rt.schedules is None:
             from taskorch._managers import _schedules  # noqa: PLC0415 - when needed
 
+            self._tell_by_default()
             host = _schedules.RuntimeHost(self._rt, self)
             self._rt.schedules = _schedules.schedules_of(host)
         return cast("ScheduleManager", self._rt.schedules)
@@ -1345,6 +1374,16 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: An argument cannot be, or the times never come.
         """
+        given: object = when
+        unknown = [each for each in options if each not in _OPTIONS_OF_SCHEDULES]
+        is_times = isinstance(given, str | int | float)
+        if unknown or not (is_times or hasattr(given, "total_seconds")):
+            what = f"{unknown[0]!r} is no option" if unknown else "it is given times"
+            msg = f"orch.schedule decorates a function, and {what}: nothing is made"
+            called = getattr(given, "__name__", "nightly")
+            times = next((str(options[each]) for each in unknown), "0 3 * * *")
+            hint = f"orch.schedules.add({called!r}, {times!r}, {called})"
+            raise InvalidTaskError(msg, hint=hint)
 
         def add(fn: F) -> F:
             called = getattr(fn, "__name__", "") if name is None else name
@@ -1380,6 +1419,7 @@ class TaskOrchestrator:
 
     def _restore_limits(self) -> None:
         """Before anything begins: what earlier lives have left to those above."""
+        _holds.tell_of_earlier(self._rt)
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
         for part in self._learners:

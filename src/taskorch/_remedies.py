@@ -8,6 +8,7 @@ request that does the same. Calls that only a program can make stay as they are.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -25,6 +26,18 @@ _CALL: Final = re.compile(
 _ARGUMENT: Final = re.compile(r"'([^']*)'")
 #: What a call says for the id of any task.
 _ANY: Final = "TASK"
+#: What a call says for whoever holds starts.
+_WHO: Final = "NAME"
+_COMMANDS: Final = {
+    "get_stats": "inspect",
+    "health": "inspect",
+    "questions": "questions",
+}
+_REQUESTS: Final = {
+    "health": "GET /api/v1/health",
+    "questions": "GET /api/v1/questions",
+    "workflows.start": "POST /api/v1/workflows",
+}
 _TASK_COMMANDS: Final = {
     "cancel_task": "cancel",
     "explain": "explain",
@@ -32,6 +45,7 @@ _TASK_COMMANDS: Final = {
     "rerun_task": "rerun",
     "resume_task": "resume",
     "suspend_task": "suspend",
+    "workflows.restart": "restart",
 }
 _TASK_REQUESTS: Final = {
     "answer": 'POST {}/answer {{"choice": "CHOICE", "by": "NAME"}}',
@@ -81,16 +95,16 @@ def _command(journal: str, verb: str, args: list[str]) -> str | None:
         return f"taskorch decide {place} {first} {_verdict(args)}"
     if verb == "answer":
         return f"taskorch answer {place} {first} CHOICE --by NAME"
-    if verb == "questions":
-        return f"taskorch questions {place}"
     if verb == "workflows.approve":
         return f"taskorch approve {place} {'/'.join(args)} --by NAME"
     if verb == "emit":
         return f"taskorch emit {place} {shlex.quote(args[0]) if args else 'EVENT'}"
+    if verb == "release_starts":
+        return f"taskorch release {place} --by {shlex.quote(args[0] if args else _WHO)}"
     if verb == "tasks":
         which = f"--state {args[0]}" if args else "--tasks"
         return f"taskorch inspect {place} {which}"
-    return f"taskorch inspect {place}" if verb in ("health", "get_stats") else None
+    return f"taskorch {_COMMANDS[verb]} {place}" if verb in _COMMANDS else None
 
 
 def _request(verb: str, args: list[str]) -> str | None:
@@ -107,14 +121,15 @@ def _request(verb: str, args: list[str]) -> str | None:
         return f"POST {path}/workflows/{first}/approve {said}"
     if verb == "workflows.restart":
         return f"POST {path}/workflows/{first if args else 'RUN'}/restart"
-    if verb == "workflows.start":
-        return f"POST {path}/workflows"
     if verb == "emit":
         name = args[0] if args else "EVENT"
         return f'POST {path}/events {{"name": "{name}"}}'
+    if verb == "release_starts":
+        by = json.dumps(args[0] if args else _WHO)
+        return f'POST {path}/starts/release {{"by": {by}}}'
     if verb == "tasks":
         return f"GET {path}/tasks{f'?state={first}' if args else ''}"
-    return f"GET {path}/{verb}" if verb in ("health", "questions") else None
+    return _REQUESTS.get(verb)
 
 
 def _verdict(args: list[str]) -> str:

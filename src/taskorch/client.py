@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from time import monotonic
-from typing import Any, Final, Unpack
+from typing import Any, Final, Literal, Unpack
 from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
@@ -33,6 +33,7 @@ from taskorch.model import (
     to_seconds,
 )
 from taskorch.model._show import show
+from taskorch.schedules import Backfilled
 from taskorch.workflows._writing import write_task
 
 __all__ = ("Client", "RemoteHandle", "ServiceError")
@@ -263,19 +264,41 @@ class Client:
                 return
             wanted["cursor"] = page["next"]
 
-    def explain(self, task_id: str) -> dict[str, Any]:
+    def explain(
+        self, task_id: str, *, remedies: Literal["requests", "calls"] = "requests"
+    ) -> dict[str, Any]:
         """
         Why a task does not run, with `text` in words: see `TaskOrchestrator.explain`.
+
+        Args:
+            task_id: Its id.
+            remedies: What is to be done is told as requests of HTTP, or as calls.
 
         Raises:
             UnknownTaskError: No task has this id.
         """
-        return self._of_task("GET", task_id, "/explanation")
+        query = {"remedies": remedies}
+        return self._ask("GET", _path(task_id, "/explanation"), query=query)
 
-    def stuck(self) -> list[dict[str, Any]]:
-        """See `TaskOrchestrator.stuck`."""
-        found: list[dict[str, Any]] = self._ask("GET", "/stuck")["stuck"]
+    def stuck(
+        self, *, remedies: Literal["requests", "calls"] = "requests"
+    ) -> list[dict[str, Any]]:
+        """See `TaskOrchestrator.stuck`; *remedies* as for `explain`."""
+        query = {"remedies": remedies}
+        said = self._ask("GET", "/stuck", query=query)
+        found: list[dict[str, Any]] = said["stuck"]
         return found
+
+    def events(self, after: str = "0", *, task: str | None = None) -> dict[str, Any]:
+        """
+        A page of `events`, oldest first, and the cursor of the `next` one.
+
+        Args:
+            after: A cursor; "0" is the beginning of what there is.
+            task: A pattern of ids; None: those about no task, too.
+        """
+        query = {"after": after} | ({} if task is None else {"task": task})
+        return self._ask("GET", "/events", query=query)
 
     def get_stats(self) -> dict[str, Any]:
         """See `TaskOrchestrator.get_stats`."""
@@ -343,6 +366,11 @@ class Client:
         said = self._of_task("POST", task_id, "/rerun", asked)
         return RemoteHandle(said["task_id"], self)
 
+    def restart(self, run_id: str) -> str:
+        """See `orch.workflows.restart`; the id of the run."""
+        said = self._ask("POST", f"/workflows/{quote(run_id, safe='')}/restart")
+        return str(said["workflow_id"])
+
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """See `orch.workflows.approve`."""
         said = {"gate": gate, "by": by, "note": note}
@@ -375,18 +403,25 @@ class Client:
         path = f"/schedules/{quote(name, safe='')}/{verb}"
         return bool(self._ask("POST", path, said)["changed"])
 
-    def trigger_schedule(self, name: str) -> list[str]:
+    def trigger_schedule(
+        self, name: str, parameters: Mapping[str, Any] | None = None
+    ) -> list[str]:
         """See `orch.schedules.trigger`: the id, in a list."""
         path = f"/schedules/{quote(name, safe='')}/trigger"
-        found: list[str] = self._ask("POST", path)["ids"]
-        return found
-
-    def backfill_schedule(self, name: str, since: str, until: str) -> list[str]:
-        """See `orch.schedules.backfill`."""
-        path = f"/schedules/{quote(name, safe='')}/backfill"
-        said = {"since": since, "until": until}
+        said = None if parameters is None else {"parameters": dict(parameters)}
         found: list[str] = self._ask("POST", path, said)["ids"]
         return found
+
+    def backfill_schedule(
+        self, name: str, since: str, until: str, *, again: bool = False
+    ) -> Backfilled:
+        """See `orch.schedules.backfill`."""
+        path = f"/schedules/{quote(name, safe='')}/backfill"
+        said: dict[str, Any] = {"since": since, "until": until}
+        if again:
+            said["again"] = True
+        answer = self._ask("POST", path, said)
+        return Backfilled(answer["ids"], answer["already"])
 
     # -- agents --------------------------------------------------------------------
 
@@ -473,7 +508,8 @@ class Client:
         Send a command of adaptive jobs: `client.command("assign_job", job_id=…, …)`.
 
         Args:
-            action: `assign_job`, `job_status`, `reward_job` or `learned`.
+            action: `assign_job`, `job_status`, `job_result`, `list_jobs`, `cancel_job`,
+                `reward_job` or `learned`.
             endpoint: The path that the configuration of the jobs names.
             fields: What belongs to it.
         """

@@ -106,7 +106,10 @@ def test_a_plan_that_does_not_hold_is_told_by_the_exit_code(folder, capsys):
     del request["deadline"]
     request["constraints"] = [{"kind": "deadline", "seconds": 36}]
     (folder / "request.json").write_text(json.dumps(request))
-    words = "plan planned.py request.json --validate --concurrency 1"
+    assert main(["plan", "planned.py", "request.json", "--concurrency", "1"]) == 2
+    assert "the earliest end that was found is 65 s" in capsys.readouterr().err
+    assert main(["plan", "planned.py", "request.json", "--output", "plan.json"]) == 0
+    words = "plan plan.json --functions planned --validate --concurrency 1"
     assert main(words.split()) == 1
     assert "it takes 65 s, and misses the deadline of 36 s" in capsys.readouterr().out
 

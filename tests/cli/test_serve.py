@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import sys
+import urllib.error
 import urllib.request
+import uuid
 
 import pytest
 from tests.cli.tools import started
@@ -95,3 +99,83 @@ def test_a_journal_is_served_while_its_owner_runs(tmp_path):
                 assert process.wait(PATIENCE) == 0
             finally:
                 process.kill()
+
+
+# -- one that waits for its turn, and one that has lost it -----------------------------
+
+OWNED = """\
+from taskorch import TaskOrchestrator
+from taskorch.journal import PostgresJournal
+
+orch = TaskOrchestrator(
+    journal=PostgresJournal({address!r}, partition={partition!r}, lease=2, standby=True)
+)
+orch.schedules.add("beat", "every 1h", int)
+"""
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def answers(port, path):
+    """The status of an answer without a token; None: there is none."""
+    try:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}{path}", timeout=5
+        ) as said:
+            return said.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    except OSError:
+        return None
+
+
+@pytest.mark.slow
+def test_a_standby_says_that_it_waits_and_a_fenced_owner_ends_with_an_error(
+    tmp_path, postgres
+):
+    """Its supervisor starts it anew: it is the standby then."""
+    name = f"p{uuid.uuid4().hex[:12]}"
+    text = OWNED.format(address=postgres.address(), partition=name)
+    (tmp_path / "app.py").write_text(text)
+    port = free_port()
+    with started("serve", "app.py", "--port", "0", cwd=tmp_path) as owner:
+        page_of(owner)
+        with started("serve", "app.py", "--port", str(port), cwd=tmp_path) as other:
+            try:
+                lines = iter(other.stderr.readline, "")
+                assert next(line for line in lines if "waits" in line)
+                eventually(lambda: answers(port, "/livez") == 200)
+                assert answers(port, "/readyz") == 503
+                os.kill(owner.pid, signal.SIGSTOP)
+                page_of(other)
+                eventually(lambda: answers(port, "/readyz") == 200)
+                os.kill(owner.pid, signal.SIGCONT)
+                assert owner.wait(PATIENCE) == 1
+                assert "has ended by itself" in owner.stderr.read()
+                other.send_signal(signal.SIGTERM)
+                assert other.wait(PATIENCE) == 0
+            finally:
+                other.kill()
+                owner.kill()
+
+
+@pytest.mark.slow
+def test_a_standby_that_waits_ends_when_it_is_asked_to(tmp_path, postgres):
+    name = f"p{uuid.uuid4().hex[:12]}"
+    text = OWNED.format(address=postgres.address(), partition=name)
+    (tmp_path / "app.py").write_text(text)
+    port = free_port()
+    with started("serve", "app.py", "--port", "0", cwd=tmp_path) as owner:
+        page_of(owner)
+        with started("serve", "app.py", "--port", str(port), cwd=tmp_path) as other:
+            try:
+                eventually(lambda: answers(port, "/livez") == 200)
+                other.send_signal(signal.SIGTERM)
+                assert other.wait(PATIENCE) == 0
+            finally:
+                other.kill()
+                owner.kill()

@@ -53,7 +53,7 @@ TABLE = {
     "a configuration file with wrong types": "integration/test_configuration.py::test_what_is_wrong_in_a_file_is_said_with_its_line",
     "a variable with a wrong type": "integration/test_configuration.py::test_what_is_wrong_in_a_variable_is_said_with_its_name",
     "a configuration file that is no text": "integration/test_configuration.py::test_what_is_no_text",
-    "a worker cannot begin": "integration/test_processes.py::test_one_that_cannot_begin_is_told_to_one_each",
+    "a worker cannot begin": "integration/test_processes.py::test_where_none_can_begin_all_that_wait_are_told",
     "a worker dies at the import of a task's module": f"{HERE}::test_a_worker_that_dies_at_an_import",
     "that import fails, or never ends": f"{HERE}::test_an_import_that_fails_in_a_worker_fails_its_task",
     "arguments cannot be pickled": "integration/test_processes.py::test_arguments_that_cannot_be_sent_fail_the_task",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 from tests.integration import fifteen
-from tests.integration.on_engines import note, set_version, spin
+from tests.integration.on_engines import note, say, set_version, spin
+from tests.integration.own_results import expect_own_results
 from tests.integration.tools import PATIENCE, eventually
 
 import taskorch
@@ -128,6 +130,22 @@ def test_they_keep_the_laws(make: Make) -> None:
 def test_so_do_tasks_of_the_engine_itself(make: Make) -> None:
     with executing(make(hosts=(0, 0))) as executor:
         check_attempt_executor(lambda: executor, examples=2, patience=PATIENCE)
+
+
+def test_each_gets_its_own_result(make: Make) -> None:
+    executors = {"cluster": make()}
+    with TaskOrchestrator(executors=executors, concurrency=20, grace=0.2) as orch:
+        expect_own_results(
+            orch, "cluster", 1_000, seed=1, kill_each=300, slow_each=1_000
+        )
+
+
+def test_what_a_task_of_the_engine_says_of_its_progress_is_dropped(make: Make) -> None:
+    executor = make(hosts=(0, 0))
+    with TaskOrchestrator(executors={"cluster": executor}) as orch:
+        handle = orch.submit_task(on_it(say, 7))
+        assert handle.result(PATIENCE) == 7
+        assert orch.get_task_status(handle.task_id).progress is None
 
 
 def test_programs_come_to_the_same_as_on_threads_and_in_processes(make: Make) -> None:
@@ -401,17 +419,26 @@ def test_an_address_of_nothing_is_said_to_be_one() -> None:
     assert orch.doctor()[0].detail == "its hosts were ended with their orchestrator"
 
 
-def test_over_tls_it_is_the_same(dask_only: Any) -> None:
-    with (
-        made_certificate(None) as files,
-        TaskOrchestrator(executors={"cluster": dask(dask_only, tls=files)}) as orch,
-    ):
-        much = b"x" * 3_000_000
-        assert orch.submit_task(on_it(bytes.upper, much)).result(
-            PATIENCE
-        ) == b"X" * len(much)
-        handles = orch.submit_tasks([on_it(pow, n, 2) for n in range(50)])
-        assert [h.result(PATIENCE) for h in handles] == [n * n for n in range(50)]
+@pytest.mark.parametrize("is_one_file", [False, True])
+def test_over_tls_it_is_the_same(
+    dask_only: Any, tmp_path: Path, *, is_one_file: bool
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    with made_certificate(None) as files:
+        bundle.write_text("".join(Path(file).read_text() for file in files))
+        tls = (str(bundle), str(bundle)) if is_one_file else files
+        with TaskOrchestrator(executors={"cluster": dask(dask_only, tls=tls)}) as orch:
+            much = b"x" * 3_000_000
+            assert orch.submit_task(on_it(bytes.upper, much)).result(
+                PATIENCE
+            ) == b"X" * len(much)
+            handles = orch.submit_tasks([on_it(pow, n, 2) for n in range(50)])
+            assert [h.result(PATIENCE) for h in handles] == [n * n for n in range(50)]
+            # What goes through the scheduler is seen by whoever has a client of it.
+            tasks = list(dask_only.scheduler.tasks.values())
+            seen = b"".join(pickle.dumps(task.run_spec) for task in tasks)
+            assert b"BEGIN CERTIFICATE" in seen
+            assert b"PRIVATE KEY" not in seen
 
 
 def test_a_stranger_is_told_nothing(dask_only: Any) -> None:

@@ -165,7 +165,8 @@ def test_an_address_outside_is_taken_however_it_is_written(host: str) -> None:
 def test_apprise_is_told_too(hook: Hook) -> None:
     pytest.importorskip("apprise")
     with TaskOrchestrator() as orch:
-        told = orch.notify(f"json://127.0.0.1:{hook.server.server_port}/")
+        url = f"json://127.0.0.1:{hook.server.server_port}/"
+        told = orch.notify(url, allow_private=True)
         orch.submit_task(Task.question("deploy?", id="ask"))
         eventually(lambda: told.delivered)
         assert json.loads(hook.got[0][1])["title"] == "question: deploy?"

@@ -490,37 +490,101 @@ def test_what_waits_behind_a_call_can_be_called_off(tmp_path: Path) -> None:
     with TaskOrchestrator(executors=ONE) as orch:
         first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
         pid = pid_of(orch, first)
-        pool: Any = orch._rt.attempts.processes._pool
-        (worker,) = pool._workers
         tasks = [in_worker(in_workers.wait_for, str(end)) for _ in range(4)]
         handles = orch.submit_tasks(tasks)
         go.touch()
         # With the first of them it is given the second.
         eventually(lambda: progress_of(orch, handles[0]) == pid)
-        eventually(lambda: worker.following is not None)
-        assert worker.following.attempt.task_id == handles[1].task_id
         for handle in handles[1:]:
             handle.cancel()
             with pytest.raises(TaskCancelledError):
                 handle.result(PATIENCE)
-        assert worker.following is None
+        assert not handles[0].done()
         end.touch()
         assert handles[0].result(PATIENCE) == pid
 
 
-def test_one_that_cannot_begin_is_told_to_one_each(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    from taskorch.executors._processes import _process
+class Starts:
+    """What interpreters run as they start, from now on: some end so, and are counted."""
 
-    monkeypatch.setattr(_process, "_FIRST", "import sys; sys.exit('no way')")
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._counted = folder / "starts"
+        self._script = folder / "sitecustomize.py"
+        path = os.pathsep.join([str(folder), *sys.path])
+        monkeypatch.setenv("PYTHONPATH", path)
+
+    def end(self, count: int, how: str) -> None:
+        """Let the first *count* that start from now on end by a statement."""
+        self._counted.write_text("")
+        self._script.write_text(
+            "import os, signal, sys\n"
+            f"with open({str(self._counted)!r}, 'a') as file:\n"
+            "    file.write('x')\n"
+            f"if os.path.getsize({str(self._counted)!r}) <= {count}:\n"
+            f"    {how}\n"
+        )
+
+    def count(self) -> int:
+        return self._counted.stat().st_size
+
+
+@pytest.fixture
+def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
+    return Starts(tmp_path, monkeypatch)
+
+
+KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
+LEFT = "sys.stderr.flush(); os._exit(1)"
+
+
+@pytest.mark.parametrize("how", [KILLED, LEFT])
+def test_one_that_ends_while_it_starts_costs_no_attempt(
+    how: str, starts: Starts
+) -> None:
+    """Nor does the task wait for a decision: nothing of it was begun."""
+    starts.end(2, how)
+    with TaskOrchestrator(executors=ONE) as orch:
+        handle = orch.submit_task(in_worker(pow, 2, 3, idempotent=False))
+        assert handle.result(PATIENCE) == 8
+        assert orch.get_task_status(handle.task_id).attempts == 1
+        assert starts.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        (KILLED, r"was ended by signal 9 \(SIGKILL\) before it could begin"),
+        (LEFT, "exited with code 1 before it could begin"),
+    ],
+)
+def test_where_none_can_begin_all_that_wait_are_told(
+    how: str, text: str, starts: Starts
+) -> None:
+    starts.end(3, how)
     with TaskOrchestrator(executors={"process": 2}) as orch:
-        handles = orch.submit_tasks([in_worker(os.getpid) for _ in range(3)])
-        for handle in handles:
-            error = handle.exception(PATIENCE)
-            assert isinstance(error, TaskFailedError)
-            assert "exited with code 1 before it could begin" in str(error)
-    assert capfd.readouterr().err.count("no way") == 3
+        for handle in orch.submit_tasks([in_worker(os.getpid) for _ in range(5)]):
+            with pytest.raises(TaskFailedError, match=text):
+                handle.result(PATIENCE)
+        assert starts.count() == 3
+        # And what comes after that is tried anew.
+        assert orch.submit_task(in_worker(pow, 2, 3)).result(PATIENCE) == 8
+
+
+def test_while_one_works_what_waits_is_not_lost_with_those_that_cannot_begin(
+    starts: Starts, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    starts.end(0, KILLED)
+    with TaskOrchestrator(executors={"process": 2}) as orch:
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid = pid_of(orch, first)
+        starts.end(1000, KILLED)
+        handles = orch.submit_tasks([in_worker(os.getpid) for _ in range(4)])
+        eventually(lambda: starts.count() >= 3)
+        go.touch()
+        assert {handle.result(PATIENCE) for handle in handles} == {pid}
+        # Each that was submitted may have had one more tried.
+        assert starts.count() <= 3 + len(handles)
 
 
 def test_a_child_that_a_task_forks_is_not_the_worker() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from taskorch import Permanent, Resources, RetryPolicy, Task, TaskOrchestrator
-from taskorch.errors import InvalidTaskError
-from taskorch.events import RecoveryAttempted, TaskOptionsChanged
+from taskorch.errors import AnswerRefusedError, InvalidTaskError
+from taskorch.events import RecoveryAttempted, TaskOptionsChanged, TaskRetrying
 from taskorch.model import TaskState
 from taskorch.recovery import Avoid, Grow, RecoveryHandler, Reset, Row, Rule, Times
+from taskorch.testing import Outcome, Simulation
 
 CONFIG = """
 failure_handling:
@@ -306,3 +310,138 @@ def test_times_that_are_none_are_refused():
     with pytest.raises(InvalidTaskError, match="no Grow"):
         Row(orchestrator="more")
     assert Row(orchestrator=Reset()).human == "never"
+
+
+# -- what lasts, and what does not --------------------------------------------------
+
+
+@pytest.mark.parametrize("is_stated_again", [True, False])
+def test_a_timeout_grows_to_twice_what_was_stated_in_all_lives_together(
+    tmp_path, is_stated_again
+):
+    """Each life ends after one attempt; a script may state the same task anew."""
+    seen = []
+    for life in range(4):
+        own = handler(max_retries=9, retry_delay_seconds=0.05)
+        with TaskOrchestrator(
+            retry_handler=own, journal=tmp_path / "j", grace=0.01
+        ) as orch:
+            ended = threading.Event()
+            orch.signals.task_options_changed.connect(seen.append)
+            for signal in (orch.signals.task_retrying, orch.signals.task_blocked):
+                signal.connect(lambda _, ended=ended: ended.set())
+            if is_stated_again or not life:
+                task = Task.program(["sleep", "60"], id="t", timeout=0.2)
+                orch.submit_task(task)
+            if not orch.escalations():
+                assert ended.wait(60)
+            asked = [each.question for each in orch.escalations()]
+            orch.stop(drain=False)
+    assert max(event.timeout_ns for event in seen) == 400_000_000
+    assert len(asked) == 1
+    assert "it has exceeded 0.4 s, twice its timeout of 0.2" in asked[0]
+
+
+def test_a_timeout_that_a_person_states_is_the_first_of_what_follows():
+    """It grows from there, and the person is asked again at twice that."""
+    with TaskOrchestrator(retry_handler=handler(max_retries=9), grace=0.01) as orch:
+        orch.submit_task(Task.program(["sleep", "60"], id="t", timeout=0.1))
+        settled(orch, "t")
+        (asked,) = orch.escalations()
+        asked.answer("retry", by="ada", changes={"timeout": 0.5})
+        status = settled(orch, "t")
+        assert "it has exceeded 1 s, twice its timeout of 0.5" in str(orch.explain("t"))
+        assert status.state is TaskState.BLOCKED
+
+
+def test_what_is_unknown_is_tried_once_more_and_then_asked_about():
+    """Where nothing says what it was, two attempts are enough."""
+    with TaskOrchestrator(retry_handler=handler(max_retries=5)) as orch:
+        orch.submit_task(Task.call(fails(RuntimeError("it went wrong")), id="t"))
+        status = settled(orch, "t")
+        assert (status.state, status.attempts) == (TaskState.BLOCKED, 2)
+        assert "unknown: 2 attempts have failed" in str(orch.explain("t"))
+        own = RetryPolicy(4, base=0)
+        task = Task.call(fails(RuntimeError("it went wrong")), id="own", retry=own)
+        orch.submit_task(task)
+        assert settled(orch, "own").attempts == 3
+    quiet = handler(max_retries=5, escalate=False)
+    quiet.matrix["network"] = Row(orchestrator=Avoid(), most_retries=3)
+    with TaskOrchestrator(retry_handler=quiet) as orch:
+        orch.submit_task(Task.call(fails(RuntimeError("it went wrong")), id="t"))
+        status = settled(orch, "t")
+        assert (status.state, status.attempts) == (TaskState.FAILED, 2)
+        orch.submit_task(Task.call(fails(ConnectionError()), id="n"))
+        assert settled(orch, "n").attempts == 4
+
+
+def test_each_delay_is_a_backoff_longer_than_the_one_before_up_to_an_hour():
+    """And the first is the one that was stated."""
+    own = RecoveryHandler(max_retries=9, retry_delay_seconds=10, escalate=False)
+    sim = Simulation(seed=1, retry_handler=own)
+    sim.agent("a", capabilities={"w"})
+    sim.work("w", Outcome(1, error=ConnectionRefusedError(111, "refused")))
+    sim.submit_task(Task("w", id="t"))
+    sim.run(100_000)
+    delays = [e.delay for e in sim.events if isinstance(e, TaskRetrying)]
+    assert delays == [10, 20, 40, 80, 160, 320, 640, 1280, 2560]
+    assert min(3_600, 2 * delays[-1]) == 3_600
+
+
+@pytest.mark.parametrize(("apart", "is_asked"), [(140, True), (160, False)])
+def test_failures_are_widespread_if_three_tasks_have_them_in_five_minutes(
+    apart, is_asked
+):
+    """Earlier ones do not count, nor does one task that fails three times."""
+    own = RecoveryHandler(max_retries=0)
+    sim = Simulation(seed=1, retry_handler=own)
+    sim.agent("a", capabilities={"w"})
+    sim.work("w", Outcome(1, error=ConnectionRefusedError(111, "refused")))
+    for number in range(3):
+        after = timedelta(seconds=apart * number)
+        sim.submit_task(Task("w", id=f"t{number}", not_before=after))
+    with suppress(TimeoutError):
+        sim.run(1_000)
+    states = [sim.get_task_status(f"t{number}").state.value for number in range(3)]
+    assert states == ["failed", "failed", "blocked" if is_asked else "failed"]
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), Exception("x")])
+def test_a_recovery_that_raises_whatever_it_is_has_failed(raised):
+    """The task has its own error, and what was tried is told."""
+    quiet = handler(max_retries=0, escalate=False)
+    with TaskOrchestrator(retry_handler=quiet) as orch:
+
+        @orch.recover("memory")
+        def mend(task, failure, context):
+            raise raised
+
+        task = Task.call(fails(MemoryError("no more")), id="t")
+        assert isinstance(orch.submit_task(task).exception(60), MemoryError)
+        (tried,) = orch.get_task_status("t").recovery_attempts
+        assert (tried.action, tried.result) == ("mend", "failed")
+        assert type(raised).__name__ in tried.message
+
+
+def test_what_a_row_recommends_is_what_people_are_told():
+    """In the question and in the escalation, before what is always possible."""
+    rows = {"logic": Row(human="always", actions=("Call the team of the parser",))}
+    with TaskOrchestrator(retry_handler=handler(matrix=rows)) as orch:
+        orch.submit_task(Task.call(fails(KeyError("k")), id="t"))
+        settled(orch, "t")
+        (asked,) = orch.escalations()
+        assert asked.recommended_actions[0] == "Call the team of the parser"
+        assert "Call the team of the parser" in asked.question
+        orch.cancel_task("t")
+
+
+def test_a_note_has_bounds_and_a_refusal_does_not_repeat_it():
+    """Ten thousand letters are the most."""
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.question("deploy?", id="q"))
+        with pytest.raises(InvalidTaskError, match="10,000 are the most"):
+            orch.answer("q", "approve", by="ada", note="x" * 10_001)
+        orch.answer("q", "approve", by="ada", note="x" * 10_000)
+        with pytest.raises(AnswerRefusedError) as refused:
+            orch.answer("q", "reject", by="bob")
+        assert len(str(refused.value)) < 500

@@ -20,7 +20,14 @@ from taskorch.events import (
     TaskSuspended,
     TaskUnblocked,
 )
-from taskorch.kernel import PolicyFault, Spec, check_invariants, is_unresolvable
+from taskorch.kernel import (
+    PolicyFault,
+    Spec,
+    check_invariants,
+    hold_of_starts,
+    is_unresolvable,
+    words_of_holds,
+)
 from taskorch.kernel._history import past_of
 from taskorch.model import Resources
 
@@ -612,19 +619,27 @@ def test_starts_that_are_held():
     m = Machine(concurrency=4)
     kernel = m.kernel
     kernel.unpause()
-    kernel.hold_starts("ann", 0, "too much fails")
+    assert kernel.hold_starts("ann", 0, "too much fails", m.now, lasts=True)
     m.submit("a")
     assert m.state("a") is S.QUEUED
-    kernel.hold_starts("ben", 1, "memory is short")
-    assert kernel.release_starts("ann")
-    assert not kernel.release_starts("ann")
+    seq = kernel.seq
+    assert not kernel.hold_starts("ann", 0, "too much fails", m.now, lasts=True)
+    assert kernel.seq == seq
+    kernel.hold_starts("ben", 1, "memory is short", m.now, lasts=False)
+    assert words_of_holds(kernel) == [
+        "Starts are held by ann: too much fails.",
+        "No more than 1 run at once, held by ben: memory is short.",
+    ]
+    assert kernel.release_starts("ann", m.now)
+    assert not kernel.release_starts("ann", m.now)
+    assert hold_of_starts(kernel) is None
     assert m.do() == ["a"]
     m.submit("b")
     (blocker,) = m.why("b").blockers
-    assert "No more than 1 run at once: memory is short." in blocker.detail
+    assert blocker.detail == "No more than 1 run at once, held by ben: memory is short."
     assert blocker.remedies[-1].kind == "release_starts"
     kernel.limit(1)
-    assert kernel.release_starts("ben")
+    assert kernel.release_starts("ben", m.now)
     (blocker,) = m.why("b").blockers
     assert "The system has room for 1" in blocker.detail
     kernel.limit(4)

@@ -40,6 +40,8 @@ from taskorch.events import (
     ScheduleSkipped,
     SlotLeaked,
     SlotRecovered,
+    StartsHeld,
+    StartsReleased,
     TaskBlocked,
     TaskCancelled,
     TaskCompleted,
@@ -521,6 +523,23 @@ def mended(m):
     m.end("x")
 
 
+def starts_held(m):
+    """Ann and ben hold starts; ann has changed her mind once."""
+    kernel = m.kernel
+    kernel.hold_starts("ann", 0, "a freeze", m.now, lasts=True)
+    kernel.hold_starts("ben", 2, "an alert", m.now, lasts=False)
+    kernel.hold_starts("ann", 1, "a freeze", m.now, lasts=True)
+    m.settle()
+
+
+def starts_released(m):
+    starts_held(m)
+    m.kernel.release_starts("ann", m.now)
+    m.settle()
+    restart(m)
+    assert m.kernel.holds == {}
+
+
 def drained(m):
     m.kernel.drain("a", "for repair", m.now)
     m.settle()
@@ -573,6 +592,8 @@ STORIES = {
     ScheduleChanged: [scheduled],
     ScheduleFired: [scheduled],
     ScheduleSkipped: [scheduled],
+    StartsHeld: [starts_held],
+    StartsReleased: [starts_released],
     PoolsChanged: [less_than_is_held, other_pools],
     OrchestratorStarted: [lambda m: (wait_inside(m), restart(m))],
 }
@@ -1082,7 +1103,9 @@ def test_each_fact_about_a_task_is_applied():
         events.TaskProgressed,
         events.TaskReady,
         events.TaskRejected,
+        events.TaskRenewed,
         events.RecoveryAttempted,
+        events.ResultsUsed,
         events.TaskRewarded,
     }
     views = {

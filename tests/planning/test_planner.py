@@ -267,18 +267,20 @@ def test_a_stage_that_gives_what_it_must_not_is_named(orch):
 
 def test_the_cache_says_hit_or_why_not(orch):
     planner = orch.planner
-    said = [planner.plan(request("a")).cache]
-    said.append(
-        planner.plan(TaskRequest("r2", "ship", context={"args": [["a"]]})).cache
-    )
+
+    def planned(name="r1"):
+        asked = TaskRequest(name, "ship", context={"args": [["a"]]})
+        return planner.plan(asked, cache=True).cache
+
+    said = [planned(), planned("r2")]
     with orch:
         orch.resources.resize({"cpu": 3})
-        said.append(planner.plan(request("a")).cache)
+        said.append(planned())
         orch.planner.domains["release"].operator(lambda s: s, name="rest")
-        said.append(planner.plan(request("a")).cache)
+        said.append(planned())
         for _ in range(3):
             orch.submit_task(Task.call(do, 1, type="build")).result()
-        said.append(planner.plan(request("a")).cache)
+        said.append(planned())
 
     assert said == [
         "missed: no such request was planned yet",

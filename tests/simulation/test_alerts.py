@@ -179,11 +179,3 @@ def test_a_rule_that_is_wrong_is_refused(fields, words):
     with pytest.raises(InvalidTaskError) as caught:
         Alerts().rule("mine", **fields)
     assert words in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "name", ["", " ", "x" * 201, "a\x1b[31m", "a\nb", "a\u202eb", 3]
-)
-def test_a_name_that_cannot_be_shown_is_refused(name):
-    with pytest.raises(InvalidTaskError, match="characters that are shown"):
-        Alerts().rule(name, when="running > 1")

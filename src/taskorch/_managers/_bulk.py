@@ -89,7 +89,7 @@ def _actions(
         again = None if row.extra is None else row.extra.rerun_id
         if row.state not in TERMINAL or again is not None:
             return False
-        runtime.submission.rerun(row.id, now)
+        runtime.submission.rerun(row.id, now, anew=True)
         return True
 
     return {

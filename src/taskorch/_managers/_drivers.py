@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 #: The longest time between two questions, in s: the system's clock may be set, or the
 #: machine sleep, and no clock of ours says so.
-_LONGEST: Final = 60.0
+_LONGEST: Final = 10.0
+#: How far the system's clock must move against ours for all to be asked, in ns.
+_JUMP: Final = NS
 #: The least, in ns: a driver that names a time that is past is not asked without end.
 _LEAST: Final = NS // 1_000
 #: Seconds until a driver that has failed is asked again: more each time.
@@ -101,6 +103,19 @@ class View:
                         weight += record.completed
                         sum_ns += record.completed * record.latency_ns
         return ended, sum_ns / weight / NS if weight else None
+
+    def durations(self, types: Iterable[str]) -> dict[str, list[float]]:
+        """Of types of tasks, the seconds of the latest attempts, the latest last."""
+        found: dict[str, list[tuple[int, int, int, int]]] = {}
+        with self._kernel() as kernel:
+            for name in types:
+                row = kernel.types.get(name)
+                if row is not None:
+                    found[name] = list(row.samples)
+        return {
+            name: [(ended - started) / NS for _, _, started, ended in samples]
+            for name, samples in found.items()
+        }
 
     def starting(self, template: str) -> list[str]:
         """Ids of agents of a template that were started and have not joined yet."""
@@ -306,11 +321,18 @@ class DriverManager:
         self._wake.set()
 
     def _loop(self) -> None:
+        ahead = self._ahead()
         with suppress(NotRunningError):
             while not self._closing:
                 self._wake.clear()
                 with self._lock:
                     every = list(self._driven.values())
+                before, ahead = ahead, self._ahead()
+                if abs(ahead - before) > _JUMP:
+                    # It was set, or the machine slept: what waits for a time of the
+                    # day may be due, whatever our own clock says.
+                    for each in every:
+                        each.woken = True
                 for each in every:
                     now = self._rt.now()
                     if self._is_over():
@@ -321,6 +343,10 @@ class DriverManager:
                 left = (due - self._rt.now()) / NS
                 if left > 0:
                     self._wake.wait(min(left, _LONGEST))
+
+    def _ahead(self) -> int:
+        """How far the system's clock is ahead of ours, in ns."""
+        return int(wall() * NS) - self._rt.now()
 
     def _is_over(self) -> bool:
         return self._closing or self._rt.draining or self._rt.closed

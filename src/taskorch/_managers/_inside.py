@@ -22,11 +22,20 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.kernel import can_wait
-from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState
+from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState, question_of
 from taskorch.model._ids import run_of
+from taskorch.model._made_for import inherited
 from taskorch.model._show import show
 from taskorch.runtime import _reruns
-from taskorch.runtime._work import Work, add_above, names_above
+from taskorch.runtime._stale import is_earlier, is_outdated, replaced
+from taskorch.runtime._work import (
+    ADDED,
+    Work,
+    add_above,
+    added_by,
+    names_above,
+    since_of,
+)
 from taskorch.workflows._graph import ring_error
 from taskorch.workflows._names import check_task_id, stem_of, unused
 from taskorch.workflows._phases import phase_of
@@ -162,16 +171,6 @@ class WorkflowContext:
         Raises:
             UsageError: As for `add`.
         """
-        return self._add_all(tasks, before)
-
-    def _add_all(
-        self,
-        tasks: Iterable[Task],
-        before: Iterable[Any] = (),
-        *,
-        replace: bool = False,
-    ) -> list[TaskHandle[Any]]:
-        """Add *tasks*; with *replace*, as new runs of ended tasks: see `add_all`."""
         named = [self._named(task) for task in tasks]
         rt, manager = self._rt, self._manager
         rt.deciders.refuse_reentry()
@@ -180,7 +179,7 @@ class WorkflowContext:
         rt.recall(rt.submission.names(entries))
         later = [self._found(ref) for ref in _listed("before", before)]
         record = manager._record(self.workflow_id)
-        add = partial(self._admit, entries, later, record, replace)
+        add = partial(self._admit, entries, later, record)
         works: list[Work] = rt.step(add, keep=True)
         return cast("list[TaskHandle[Any]]", works)
 
@@ -294,9 +293,18 @@ class WorkflowContext:
             task,
             id=f"{self.workflow_id}/{name}",
             after=tuple(self._found(r) if isinstance(r, str) else r for r in refs),
-            metadata={**(task.metadata or {}), _members.ADDED: True},
+            metadata={
+                **(task.metadata or {}),
+                **self._of_schedule(),
+                ADDED: self._inside.task_id,
+            },
             resources=_limits.shared(self._inside._work, task.resources),
         )
+
+    def _of_schedule(self) -> dict[str, Any]:
+        """What the tasks that are added know of the schedule of the run."""
+        task = self._inside._work._task
+        return {} if task is None else inherited(task.metadata)
 
     def _found(self, ref: Any) -> Work:
         """
@@ -321,7 +329,6 @@ class WorkflowContext:
         entries: Sequence[Entry],
         later: Sequence[Work],
         record: Record,
-        replace: bool,
         now: int,
     ) -> list[Work]:
         """Under the lock: take in tasks, all or none."""
@@ -331,10 +338,8 @@ class WorkflowContext:
             msg = f"attempt {self._inside.attempt} of task {row.id} is over"
             hint = "tasks are added by an attempt that is under way"
             raise NotRunningError(msg, hint=hint, task_id=row.id)
-        latest = rt.directory.reruns.latest
-        fresh = [
-            e for e in entries if not rt.directory.is_known(latest(str(e.task.id)))
-        ]
+        renewing = _Renewing(rt, self._inside)
+        fresh, again = renewing.sort(entries)
         # The gate of its phase waits for what is added in that phase: one that was
         # skipped does when it runs again, unless it does already. One that has looked
         # does not.
@@ -346,11 +351,13 @@ class WorkflowContext:
             if child.id in rt.kernel.tasks and rt.directory.reruns.is_latest(child.id)
         ]
         later = [*gates, *(work for work in later if work not in gates)]
-        self._check(fresh, later, record, now)
-        works = rt.submission.admit(entries, now, replace=replace)
+        self._check(fresh, again, later, record, now)
+        works = rt.submission.admit(entries, now, renewing=renewing)
         record.added += len(fresh)
         run = self._manager._held(self.workflow_id)
-        for entry in fresh:
+        for entry in entries:
+            if entry.existing is not None:
+                continue
             work = cast("TaskHandle[Any]", entry.work)
             if run is not None:
                 run._enter(work)
@@ -368,7 +375,12 @@ class WorkflowContext:
         return works
 
     def _check(
-        self, fresh: Sequence[Entry], later: Sequence[Work], record: Record, now: int
+        self,
+        fresh: Sequence[Entry],
+        again: Sequence[Entry],
+        later: Sequence[Work],
+        record: Record,
+        now: int,
     ) -> None:
         """
         Under the lock: refuse what would be too much, or too late, and rings.
@@ -385,13 +397,14 @@ class WorkflowContext:
             )
             hint = "orch.workflows.start(workflow, max_added=…) sets the limit"
             raise QueueFullError(msg, hint=hint, task_id=self._inside.task_id)
-        if not fresh:
+        if not (fresh or again):
             return
         for target in later:
-            # With nothing to add, it only says whether it could be added.
-            self._rt.kernel.add_parents(target._row, (), now)
+            if fresh or not _comes_after(target, again):
+                # With nothing to add, it only says whether it could be added.
+                self._rt.kernel.add_parents(target._row, (), now)
         run = self._manager._held(self.workflow_id)
-        way = _way(self._rt, run, fresh, later)
+        way = _way(self._rt, run, [*fresh, *again], later)
         if way:
             error = ring_error(tuple(_members.name_of(task_id) for task_id in way))
             error.hint = "nothing was added; leave out one of after= and before="
@@ -463,11 +476,92 @@ def _listed(what: str, refs: Any) -> list[Any]:
     return list(refs)
 
 
+class _Renewing:
+    """
+    Which of the tasks that an attempt adds are made again, though they are there.
+
+    What its own run has added, in an earlier attempt, is there. A later run of its task
+    makes anew what is from before `since`; from what came after, it makes again what
+    did not complete, and is stale, and it asks again.
+    """
+
+    def __init__(self, runtime: Runtime, inside: AttemptContext) -> None:
+        self._rt = runtime
+        self._task_id: str = inside.task_id
+        self._since: str = since_of(inside._work)
+
+    def sort(self, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """Which of *entries* are new to the run, and which are made again."""
+        directory = self._rt.directory
+        fresh: list[Entry] = []
+        again: list[Entry] = []
+        for entry in entries:
+            latest = directory.reruns.latest(str(entry.task.id))
+            known = directory.known(latest) if directory.is_known(latest) else None
+            if known is None:
+                fresh.append(entry)
+            elif self.is_due(known, is_other=False):
+                again.append(entry)
+            else:
+                _keep_adder(entry, known)
+        return fresh, again
+
+    def is_due(self, work: Work, *, is_other: bool) -> bool:
+        """Whether *work* is made again; *is_other*: what is added is another task."""
+        adder, ours = added_by(work), self._task_id
+        if self.is_anew(work):
+            return True
+        is_first = _reruns.number_of(ours) == 1
+        if adder == ours or is_first or not _members.is_added(work):
+            return False
+        if is_other:
+            return not adder or _reruns.stem_of(adder) == _reruns.stem_of(ours)
+        task = work._task
+        is_undone = (
+            work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
+            or (task is not None and question_of(task.payload) is not None)
+            or replaced(self._rt, work) != ""
+        )
+        return is_undone and is_earlier(self._rt, work, ours)
+
+    def is_anew(self, work: Work) -> bool:
+        """Whether *work* is from before what this run of the task has as its own."""
+        adder, since = added_by(work), self._since
+        if adder and is_outdated(self._rt, work):
+            return True
+        if not since or adder == self._task_id:
+            return False
+        if _reruns.stem_of(adder) == _reruns.stem_of(since):
+            return _reruns.number_of(adder) < _reruns.number_of(since)
+        is_known = work._task is not None
+        if is_known and not _members.is_added(work):
+            return False
+        return is_earlier(self._rt, work, since)
+
+
+def _keep_adder(entry: Entry, known: Work) -> None:
+    """What is there stays what it was added by: its metadata does not change."""
+    metadata = None if known._task is None else known._task.metadata
+    if metadata and ADDED in metadata:
+        mine = {**(entry.given.metadata or {}), ADDED: metadata[ADDED]}
+        entry.given = attrs.evolve(entry.given, metadata=mine)
+
+
+def _comes_after(target: Work, entries: Iterable[Entry]) -> bool:
+    """Whether *target* comes after runs of all of *entries* already."""
+    above = {_reruns.stem_of(name) for name in names_above(target)}
+    return all(entry.task.id in above for entry in entries)
+
+
 def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) -> None:
     """Under the lock: let *target* wait for *works* too, where it does not yet."""
     row = target._row
     parents = () if row.links is None else row.links.parents
     known = {*names_above(target), *(parent.id for parent in parents)}
+    if not can_wait(row):
+        # It had earlier runs of them, and is stale.
+        known |= {_reruns.stem_of(name) for name in known}
+        works = [w for w in works if _reruns.stem_of(w._row.id) not in known]
     fresh = {work._row.id: work for work in works if work._row.id not in known}
     if not fresh:
         return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import graphlib
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -32,8 +33,10 @@ from taskorch.model import TERMINAL, Call, Task, TaskState, check_count
 from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._reruns import stem_of
+from taskorch.runtime._stale import is_outdated
 from taskorch.runtime._tracing import workflow_span
 from taskorch.runtime._work import (
+    added_by,
     ended_earlier,
     failed_earlier,
     names_above,
@@ -88,6 +91,7 @@ class WorkflowManager:
             weakref.WeakValueDictionary()
         )
         self._records: dict[str, Record] = {}
+        self._seen = _members.Seen(runtime)
         self._starting = threading.Lock()
         self._meetings: Meetings = Meetings(runtime)
         #: Runs that have pools of their own.
@@ -142,12 +146,27 @@ class WorkflowManager:
                 self._rerun_stale(run)
             return run
 
+    def _start_noted(
+        self, workflow: Workflow, run_id: str, note: Mapping[str, Any]
+    ) -> WorkflowRun:
+        """`start`, with *note* among the metadata of each task."""
+        self._rt.look_up()
+        with self._starting:
+            is_new = self._check_known(workflow, run_id)
+            return self._start(workflow, run_id, MAX_ADDED, is_new=is_new, note=note)
+
     def _start(
-        self, workflow: Workflow, run_id: str, max_added: int, *, is_new: bool
+        self,
+        workflow: Workflow,
+        run_id: str,
+        max_added: int,
+        *,
+        is_new: bool,
+        note: Mapping[str, Any] | None = None,
     ) -> WorkflowRun:
         rt = self._rt
         parents = workflow._share()
-        drafts = _all_real(workflow._drafts(run_id))
+        drafts = _noted(_all_real(workflow._drafts(run_id)), note)
         pools = _limits.of_tasks(drafts.values())
         if pools:
             self._limit(run_id, pools)
@@ -163,8 +182,10 @@ class WorkflowManager:
                 if works is None:
                     # A journal, or something in it, asks for more.
                     del drafts
-                    tasks = [_real(task) for task in workflow.tasks(run_id)]
-                    works = dict(zip(workflow, rt.submit_tasks(tasks), strict=True))
+                    tasks = [real_task(task) for task in workflow.tasks(run_id)]
+                    noted = _noted(dict(zip(workflow, tasks, strict=True)), note)
+                    handles = rt.submit_tasks([*noted.values()])
+                    works = dict(zip(noted, handles, strict=True))
         except BaseException as error:
             if is_new:
                 del self._records[run_id]
@@ -214,7 +235,7 @@ class WorkflowManager:
         if size is None:
             # Of an earlier life: there is what was submitted then, or nothing.
             is_here = known or rt.committer is not None
-            works = _members.find(rt, run_id) if is_here else {}
+            works = self._find(run_id) if is_here else {}
         elif len(known) == size:
             return size == 0 and record is None
         else:
@@ -247,6 +268,13 @@ class WorkflowManager:
             return run
         return self._found(str(run_id))
 
+    def _find(
+        self, run_id: str, ids: Iterable[str] | None = None
+    ) -> dict[str, TaskHandle[Any]]:
+        """The tasks of a run; *ids* are those that memory has, if they are known."""
+        seen = self._seen.ids(run_id) if ids is None else ids
+        return _members.find(self._rt, run_id, seen)
+
     def _found(self, run_id: str, ids: Iterable[str] | None = None) -> WorkflowRun:
         """
         The run that nobody keeps; *ids* are those of its tasks in memory, if known.
@@ -254,7 +282,7 @@ class WorkflowManager:
         Raises:
             UnknownTaskError: There is none.
         """
-        works = _members.find(self._rt, run_id, ids)
+        works = self._find(run_id, ids)
         record = self._records.get(run_id)
         if not works and (record is None or record.size != 0):
             msg = f"no workflow has been started with the id {show(run_id)}"
@@ -317,7 +345,7 @@ class WorkflowManager:
         added = 0 if record is None else record.added
         if added and added > sum(map(_members.is_added, run.handles.values())):
             # Its tasks may have added others before the run was entered in `_runs`.
-            found = _members.find(rt, run_id)
+            found = self._find(run_id)
             with rt.lock:
                 for work in found.values():
                     run._enter(work)
@@ -366,7 +394,7 @@ class WorkflowManager:
         record = self._records.get(run_id)
         if record is None:
             record = Record()
-            works = _members.find(self._rt, run_id)
+            works = self._find(run_id)
             record.added = sum(map(_members.is_added, works.values()))
             states = {work._row.state for work in works.values()}
             if TaskState.SUSPENDED in states and states.isdisjoint(_GOING_ON):
@@ -513,14 +541,15 @@ class WorkflowManager:
         )
         if pools:
             self._limit(run_id, pools)
-        # Added tasks are re-run first: the tasks that added them find them again.
-        chosen.sort(key=lambda pair: not _members.is_added(run._works[pair[0]]))
 
         def rerun(part: Sequence[tuple[str, str]], now: int) -> None:
             rt.refuse_submission()
             for name, task_id in part:
                 old: Work = run._works[name]
                 is_due = _is_undone(old) or _asks_too_early(old)
+                # What has added it makes all anew: it is not of the run before that
+                # adds it again.
+                is_due = is_due and not is_outdated(rt, old)
                 # Another thread may have been faster.
                 if not (is_due and rt.directory.reruns.is_latest(task_id)):
                     continue
@@ -670,7 +699,7 @@ def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
     )
 
 
-def _real(task: Task) -> Task:
+def real_task(task: Task) -> Task:
     """*task* with the function that a placeholder of its call stands for."""
     payload = task.payload
     if isinstance(payload, Call) and payload.fn in _REAL:
@@ -678,10 +707,22 @@ def _real(task: Task) -> Task:
     return task
 
 
+def _noted(
+    tasks: Mapping[str, Task], note: Mapping[str, Any] | None
+) -> Mapping[str, Task]:
+    """*tasks*, each with *note* among its metadata."""
+    if note is None:
+        return tasks
+    return {
+        name: attrs.evolve(task, metadata={**(task.metadata or {}), **note})
+        for name, task in tasks.items()
+    }
+
+
 def _all_real(tasks: Mapping[str, Task]) -> Mapping[str, Task]:
     """*tasks* with the functions that placeholders stand for; a copy only if any."""
     changed = {
-        n: real for n, task in tasks.items() if (real := _real(task)) is not task
+        n: real for n, task in tasks.items() if (real := real_task(task)) is not task
     }
     return {**tasks, **changed} if changed else tasks
 
@@ -707,8 +748,17 @@ def _asks_too_early(work: Work) -> bool:
 
 
 def _backwards(run: WorkflowRun) -> list[tuple[str, TaskHandle[Any]]]:
+    """The tasks of *run*, each before all that it comes after, or was added by."""
     handles = run.handles
     parents = run._above(handles)
+    adders = {n: _members.name_of(added_by(work)) for n, work in handles.items()}
+    with_adders = {
+        name: (*above, adders[name]) if adders[name] in handles else above
+        for name, above in parents.items()
+    }
+    # What adds once more that which it comes after is no ring.
+    with suppress(graphlib.CycleError):
+        return [(name, handles[name]) for name in reversed(order(with_adders))]
     return [(name, handles[name]) for name in reversed(order(parents))]
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._managers._members import name_of, slices
-from taskorch.errors import DependencyFailedError, InvalidTaskError, NotRunningError
+from taskorch.errors import (
+    DependencyFailedError,
+    InvalidTaskError,
+    NotRunningError,
+    TaskFailure,
+)
 from taskorch.model import Call, Task, TaskState
+from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_context, result_of
+from taskorch.runtime._work import error_of
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
@@ -48,12 +54,11 @@ async def mapped(
         Task.call(call.fn, item, id=f"{name}/{number}", **options)
         for number, item in enumerate(items)
     ]
-    # The items of a map that is run again may be others than they were.
-    add_all = partial(run._add_all, replace="~" in context.task_id)
     if max_parallel is None:
-        handles = await _all(context, add_all, tasks)
+        handles = await _all(context, run.add_all, tasks)
     else:
-        handles = await _some(context, add_all, tasks, max_parallel)
+        handles = await _some(context, run.add_all, tasks, max_parallel)
+    context._rt.waiting.note_used(context, handles)
     bad = [h for h in handles if h._row.state is not TaskState.COMPLETED]
     if bad:
         raise _failed(context, bad, len(tasks))
@@ -110,15 +115,25 @@ async def _some(
 def _failed(
     context: AttemptContext, bad: list[TaskHandle[Any]], total: int
 ) -> DependencyFailedError:
-    shown = ", ".join(handle.task_id for handle in bad[:_SHOWN])
+    errors = [error_of(handle) for handle in bad[:_SHOWN]]
+    shown = ", ".join(map(_shown, bad, errors))
     more = ", …" if len(bad) > _SHOWN else ""
     msg = (
         f"task {context.task_id} cannot complete: {len(bad)} of its {total} calls did "
         f"not: {shown}{more}"
     )
-    return DependencyFailedError(
+    failure = DependencyFailedError(
         msg,
         root_causes=tuple(handle.task_id for handle in bad),
-        hint="orch.workflows.restart(id) runs them again",
+        hint=f"orch.workflows.restart({run_of(context.task_id)!r}) runs them again",
         task_id=context.task_id,
     )
+    failure.__cause__ = next(filter(None, errors), None)
+    return failure
+
+
+def _shown(handle: TaskHandle[Any], error: BaseException | None) -> str:
+    if error is None:
+        return f"{handle.task_id} ({handle._row.state})"
+    text = error.message if isinstance(error, TaskFailure) else str(error)
+    return f"{handle.task_id} ({type(error).__name__}: {show(text).strip(chr(39))})"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch._handles import TaskHandle
 from taskorch.model import TaskState
+from taskorch.model._ids import run_of
 from taskorch.runtime._reruns import stem_of
-from taskorch.runtime._work import names_above
+from taskorch.runtime._work import ADDED, names_above
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What the metadata of a task says that another task of its run has added.
-ADDED: Final = "added"
 #: Tasks that are changed in one step: the lock is held for a few milliseconds.
 _SLICE: Final = 500
 
@@ -57,24 +57,61 @@ def slices(items: Sequence[T]) -> Iterable[Sequence[T]]:
     return (items[i : i + _SLICE] for i in range(0, len(items), _SLICE))
 
 
+class Seen:
+    """
+    The ids of the tasks of each run, as far as memory has had them.
+
+    It is asked seldom, and looks then at the tasks that have come since.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        self._ids: dict[str, dict[str, None]] = {}
+        #: The number of the last task that was looked at, and how many ids had left.
+        self._last = -1
+        self._left = 0
+
+    def ids(self, run_id: str) -> list[str]:
+        """The ids of the tasks of a run, without the numbers of their re-runs."""
+        kernel = self._rt.kernel
+        with self._rt.lock:
+            left = kernel.evicted.by_id
+            if len(left) < self._left:
+                self._left = 0
+            self._note(list(islice(reversed(left), len(left) - self._left)))
+            self._left = len(left)
+            # What came last stands last.
+            rows = takewhile(self._is_new, reversed(kernel.tasks.values()))
+            came = list(rows)
+            self._note([row.id for row in came])
+            if came:
+                self._last = came[0].seq
+            return list(self._ids.get(run_id, ()))
+
+    def _is_new(self, row: TaskRow) -> bool:
+        return row.seq > self._last
+
+    def _note(self, task_ids: list[str]) -> None:
+        """Note ids, of which the last comes first."""
+        for task_id in reversed(task_ids):
+            run_id = run_of(task_id)
+            if run_id:
+                self._ids.setdefault(run_id, {})[stem_of(task_id)] = None
+
+
 def find(
-    runtime: Runtime, run_id: str, in_memory: Iterable[str] | None = None
+    runtime: Runtime, run_id: str, in_memory: Iterable[str]
 ) -> dict[str, TaskHandle[Any]]:
     """
     The tasks of a run that are known, by their ids in the workflow.
 
-    *in_memory* are the ids of its tasks in memory; None looks through all there are.
+    *in_memory* are the ids of its tasks that memory has, or has had.
     """
-    kernel = runtime.kernel
     ids: dict[str, None] = {}
     if runtime.directory.recovered is not None:
         # Of earlier lives, what has ended is in the journal only.
         ids.update(dict.fromkeys(runtime.directory.recovered.ids(f"{run_id}/")))
-    if in_memory is None:
-        with runtime.lock:
-            ids.update(dict.fromkeys((*kernel.evicted.by_id, *kernel.tasks)))
-    else:
-        ids.update(dict.fromkeys(in_memory))
+    ids.update(dict.fromkeys(in_memory))
     names = names_of(run_id, ids)
     found: dict[str, TaskHandle[Any]] = {}
     seen = set(names)

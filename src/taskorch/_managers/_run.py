@@ -27,6 +27,7 @@ from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._latch import Latch
+from taskorch.runtime._stale import is_outdated
 from taskorch.runtime._waiting import blockade, unresolvable_root
 from taskorch.runtime._work import (
     error_of,
@@ -144,6 +145,13 @@ class WorkflowRun:
             latest = rt.directory.reruns.latest(f"{self.workflow_id}/{name}")
             if latest != work._row.id:
                 self._works[name] = cast("TaskHandle[Any]", rt.directory.known(latest))
+        with rt.lock:
+            outdated = [
+                name for name, work in self._works.items() if is_outdated(rt, work)
+            ]
+        for name in outdated:
+            # What has added it does so again, if it is of the run still.
+            self._works.pop(name, None)
 
     @property
     def last(self) -> list[TaskHandle[Any]]:
@@ -187,6 +195,7 @@ class WorkflowRun:
                     raise TimeoutError(msg)
             results = self._results()
             if results is not None:
+                self._rt.waiting.used(list(self._works.values()))
                 self._say_stale()
                 return results
 
@@ -197,6 +206,7 @@ class WorkflowRun:
                 yield from self._rt.waiting.wait_async(work).__await__()
             results = self._results()
             if results is not None:
+                self._rt.waiting.used(list(self._works.values()))
                 self._say_stale()
                 return results
 
@@ -303,8 +313,16 @@ class WorkflowRun:
     def _drawn(self) -> tuple[Parents, dict[str, str], dict[str, str]]:
         """What its tasks come after, and their types and states."""
         rows = {name: work._row for name, work in self.handles.items()}
+        waits = self._above(rows)
+        above = dict(waits)
+        for name, row in rows.items():
+            adder = name.rpartition("/")[0]
+            # The calls of a map: it takes what they come to.
+            if adder in rows and not waits[name] and _members.is_added(row.cargo):
+                above[name] = waits[adder]
+                above[adder] = (*above[adder], name)
         return (
-            self._above(rows),
+            above,
             {name: row.bucket.spec.type for name, row in rows.items()},
             {name: row.state.value for name, row in rows.items()},
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
@@ -19,14 +21,19 @@ from taskorch._vocabulary import meant
 from taskorch.errors import (
     DuplicateTaskError,
     InvalidTaskError,
+    NotRunningError,
     UnknownTaskError,
     UsageError,
 )
-from taskorch.model import TERMINAL, Task, check_count
+from taskorch.model import TERMINAL, HealthCheck, Task, TaskState, check_count
+from taskorch.model._made_for import MadeFor, note_of
 from taskorch.model._show import show
 from taskorch.runtime._clock import wall
 from taskorch.runtime._interrupts import defers_interrupts
+from taskorch.runtime._reruns import stem_of
 from taskorch.schedules import (
+    ORIGIN,
+    Backfilled,
     Definition,
     Importable,
     Times,
@@ -35,6 +42,7 @@ from taskorch.schedules import (
     of_workflow,
     read_definition,
     slot_name,
+    slot_of_name,
 )
 from taskorch.workflows import Workflow
 
@@ -49,18 +57,32 @@ DRIVER: Final = "schedules"
 _LATE: Final = 60 * NS
 #: How far the system's clock must go back to be thought to have been set, in ns.
 _BACK: Final = 3 * 3_600 * NS
-#: Slots that are counted, or caught up with, at one time.
+#: How far ahead of the clock what is done must be for the clock to be set back, in ns.
+_AHEAD: Final = NS
+#: Slots of cron that are counted at one time.
 _MOST: Final = 10_000
-#: How often is looked whether a run has ended for which another waits, in ns.
-_LOOK: Final = NS // 2
+#: Slots that are made at one time: what others ask is answered in between.
+_BATCH: Final = 200
+#: How often is looked whether a run has ended for which another waits, in ns: more
+#: often while the run is young.
+_LOOK: Final = (NS // 50, NS // 2)
 #: Seconds until a slot that was refused is tried again.
 _AGAIN: Final = 30
+#: How long after it was added a schedule makes its first, in ns: a function that is
+#: being decorated is not in its module yet.
+_DECORATING: Final = NS // 20
+#: How long a life has to say its schedules, before those that it has not are told, in
+#: ns.
+_TO_DECLARE: Final = 2 * NS
+#: Why a schedule is paused that came from a file.
+_NOT_IN_FILE: Final = "the configuration does not say it any more"
 #: What a document says of what is made.
 _MADE: Final = ("task", "workflow")
-#: How long the name of a slot may be.
-_LENGTHS: Final = (16, 18, 25)
 #: Slots in one backfill.
 _BACKFILL: Final = 100_000
+#: Schedules with troubles that the health names.
+_SHOWN: Final = 5
+_LOG: Final = logging.getLogger(__name__)
 
 
 @frozen
@@ -155,27 +177,73 @@ class Host(ABC):
         ...
 
     @abstractmethod
-    def start(self, workflow: Workflow, run_id: str) -> None:
-        """Run a workflow."""
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
         ...
 
     @abstractmethod
-    def unfinished(self) -> list[str]:
-        """The ids of all tasks that have not ended."""
+    def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
+        """Run a workflow, with *note* among the metadata of its tasks."""
         ...
 
     @abstractmethod
-    def _is_task_over(self, task_id: str) -> bool: ...
+    def unfinished(self) -> list[tuple[str, Mapping[str, Any] | None]]:
+        """The ids of all tasks that have not ended, and their metadata."""
+        ...
 
-    def is_over(self, made_id: str, *, is_run: bool) -> bool:
-        """Whether a task, or a run, has ended, or is not known."""
+    @abstractmethod
+    def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of the latest runs of tasks, as far as they are known."""
+        ...
+
+    @abstractmethod
+    def again(self, task_id: str, *, downstream: bool) -> str:
+        """Run a task again that has ended: the id of the new run."""
+        ...
+
+    def declares(self) -> bool:
+        """Whether the program says which schedules there are; a command does not."""
+        return True
+
+    def known(self, made_ids: Sequence[str]) -> set[str]:
+        """Which tasks and runs there are, of any life."""
+        tasks = [made_id for made_id in made_ids if not is_run(made_id)]
+        runs = {
+            made_id
+            for made_id in made_ids
+            if is_run(made_id) and self._state_of_run(made_id) is not None
+        }
+        return runs | self.states(tasks).keys()
+
+    def ended(self, made_ids: Sequence[str]) -> set[str]:
+        """Which tasks and runs have ended, or are not known."""
+        tasks = [made_id for made_id in made_ids if not is_run(made_id)]
+        states = self.states(tasks)
+        return {
+            made_id
+            for made_id in made_ids
+            if (
+                self._state_of_run(made_id)
+                in (None, "completed", "failed", "cancelled")
+                if is_run(made_id)
+                else states.get(made_id, TaskState.COMPLETED) in TERMINAL
+            )
+        }
+
+    def _state_of_run(self, run_id: str) -> str | None:
         try:
-            if is_run:
-                state: str = self.orch.workflows.status(made_id).state
-                return state in ("completed", "failed", "cancelled")
-            return self._is_task_over(made_id)
+            return str(self.orch.workflows.status(run_id).state)
         except UnknownTaskError:
-            return True
+            return None
+
+    def run_again(self, run_id: str) -> None:
+        """Run all tasks of a run again."""
+        handles = self.orch.workflows.get(run_id).handles
+        prefix = f"{run_id}/"
+        for name in self.orch.workflows.get(run_id).handles:
+            after = self.orch.workflows.get(run_id)._needs(name)
+            if not any(each in handles for each in after):
+                self.again(prefix + name, downstream=True)
 
     def fault(self, error: Exception) -> None:
         """Say that a slot was refused."""
@@ -198,17 +266,46 @@ class _Entry:
     made: list[str] = attrs.field(factory=list[str])
     #: Slots that have come, whose runs wait for the one before to end.
     waiting: list[int] = attrs.field(factory=list[int])
+    #: When it made something last, in ns.
+    made_ns: int = 0
+    #: Slots up to this one may have been made, and not be noted; or were made before
+    #: the system's clock was set back.
+    unsure_ns: int = 0
+    #: Slots up to this one were made before the system's clock was set back.
+    before_ns: int = 0
     #: When one that was refused is tried again, in ns.
     again_ns: int = 0
     #: Why the slot that is due does not come.
     trouble: str = ""
+    #: The schedule that makes the same and was said in this life, as this one was not:
+    #: it has another name now, and makes nothing under the old one.
+    renamed: str = ""
 
     @property
     def is_run(self) -> bool:
         return isinstance(self.work, Workflow)
 
 
-_Told: TypeAlias = list[tuple[_Entry, int, str, str]]
+@attrs.frozen(eq=False)
+class _Order:
+    """What is to be made for a slot."""
+
+    entry: _Entry
+    slot_ns: int
+    made_id: str
+    #: `clock`, `trigger` or `backfill`.
+    by: str
+    #: What must have ended before.
+    after: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] | None = None
+
+    @property
+    def note(self) -> dict[str, Any]:
+        name = self.entry.definition.name
+        return note_of(name, _moment(self.slot_ns, self.entry), self.parameters)
+
+
+_Orders: TypeAlias = list[_Order]
 _Entries: TypeAlias = list[_Entry]
 _Statuses: TypeAlias = list[ScheduleStatus]
 _Ids: TypeAlias = list[str]
@@ -232,8 +329,15 @@ class ScheduleManager:
         self._entries: dict[str, _Entry] | None = None
         #: Of this life's code: what each makes.
         self._works: dict[str, Task | Workflow] = {}
+        #: Those of them that a file says.
+        self._of_file: set[str] = set()
         self._heap: _Heap = []
         self._number = 0
+        #: Until when this life has time to say its schedules, in ns; 0: not begun.
+        self._declared_by = 0
+        #: Who makes something, or changes a schedule, has it: one at a time.
+        self._making = threading.RLock()
+        #: Guards what is known; nothing is made under it.
         self._lock = threading.RLock()
 
     # -- saying what there is ------------------------------------------------------
@@ -327,9 +431,13 @@ class ScheduleManager:
 
     def _put(self, definition: Definition, work: Task | Workflow) -> ScheduleStatus:
         host, name, now = self._host, definition.name, self._host.wall()
-        with self._lock:
+        with self._making, self._lock:
             entries = self._known()
             self._works[name] = work
+            source = "file" if name in self._of_file else "code"
+            definition = attrs.evolve(
+                definition, source=source if host.declares() else "command"
+            )
             entry = entries.get(name)
             if entry is None:
                 entry = _Entry(definition, work, definition.times(), now)
@@ -344,11 +452,22 @@ class ScheduleManager:
                     entry.done_ns = max(entry.done_ns, now)
                 entry.definition, entry.work = definition, work
                 entry.times, entry.trouble = definition.times(), ""
+                entry.renamed = ""
                 if definition != old:
                     self._keep(entry)
-            self._plan(entry)
+            self._plan(entry, now + _DECORATING)
+            self._find_old_name(definition)
         host.orch.drivers.wake(DRIVER)
         return self.status(name)
+
+    def _find_old_name(self, new: Definition) -> None:
+        """Under the lock: a schedule that nobody says may be *new* by an old name."""
+        for name, entry in self._known().items():
+            old = entry.definition
+            if name in self._works or old.source not in ("", "code"):
+                continue
+            if old.work == new.work and old.timing() == new.timing():
+                entry.renamed = new.name
 
     def remove(self, name: str) -> bool:
         """
@@ -357,7 +476,7 @@ class ScheduleManager:
         Raises:
             JournalError: It cannot be kept.
         """
-        with self._lock:
+        with self._making, self._lock:
             entry = self._known().pop(name, None)
             if entry is None:
                 return False
@@ -384,7 +503,7 @@ class ScheduleManager:
         if not (reason and isinstance(reason, str)):
             msg = f"a reason is a text, not {show(reason)}"
             raise InvalidTaskError(msg)
-        with self._lock:
+        with self._making, self._lock:
             entry = self._entry(name)
             if entry.definition.paused:
                 return False
@@ -399,7 +518,7 @@ class ScheduleManager:
         Raises:
             UnknownTaskError: There is no such schedule.
         """
-        with self._lock:
+        with self._making, self._lock:
             entry = self._entry(name)
             reason = entry.definition.paused
             if not reason:
@@ -412,46 +531,72 @@ class ScheduleManager:
         self._host.orch.drivers.wake(DRIVER)
         return True
 
-    def trigger(self, name: str) -> str:
+    def trigger(self, name: str, parameters: Mapping[str, Any] | None = None) -> str:
         """
         Make now what it makes, besides its slots, whatever else of it goes on.
+
+        Args:
+            name: The schedule.
+            parameters: What `current_context().parameters` has in what is made.
 
         Returns:
             The id of the task, or of the run.
 
         Raises:
             UnknownTaskError: There is no such schedule.
-            InvalidTaskError: Nobody has said in this life what it makes.
+            InvalidTaskError: Nobody has said in this life what it makes; or
+                *parameters* is no mapping by names.
         """
-        with self._lock:
-            entry = self._entry(name)
-            now = self._host.wall() // 1_000 * 1_000
-            while entry.definition.slot_id(now) in entry.made:
-                now += 1_000
+        values: object = parameters
+        if values is not None and not (
+            isinstance(values, Mapping) and set(map(type, values)) <= {str}
+        ):
+            msg = f"parameters is a mapping by names, not {show(parameters)}"
+            raise InvalidTaskError(msg)
+        with self._making:
+            with self._lock:
+                entry = self._entry(name)
+                self._ensure_work(entry)
+                now = self._host.wall() // 1_000 * 1_000
             made_id = entry.definition.slot_id(now)
-            self._make(entry, now, ())
-            self._tell([(entry, now, made_id, "trigger")])
+            while self._is_taken(entry, now, made_id):
+                now += 1_000
+                made_id = entry.definition.slot_id(now)
+            order = _Order(entry, now, made_id, "trigger", (), parameters)
+            self._make([order])
+            self._tell([order])
         return made_id
+
+    def _is_taken(self, entry: _Entry, now: int, made_id: str) -> bool:
+        """Whether the id of what is made at *now* is that of a slot, or is known."""
+        is_slot = now > entry.done_ns and entry.times.after(now - 1) == now
+        return is_slot or bool(self._host.known([made_id]))
 
     def backfill(
         self,
         name: str,
         since: datetime | str | float,
         until: datetime | str | float,
-    ) -> _Ids:
+        *,
+        again: bool = False,
+    ) -> Backfilled:
         """
-        Make what would have been made from *since* to *until*, one after the other.
+        Make what would have been made from *since* to *until*.
 
-        A slot that has its task already keeps it: nothing is made twice.
+        Tasks come one after the other; runs of a workflow begin at once. A slot that
+        has its task already keeps it: nothing is made twice, and nothing is done for
+        it.
 
         Args:
             name: The schedule.
             since: The first moment: a datetime, an ISO text, or seconds; without a zone
                 it is in that of the schedule.
             until: The last moment, which is not later than now.
+            again: Run what has been made already, and has ended, again.
 
         Returns:
-            The ids of the tasks, or of the runs.
+            The ids of the tasks, or of the runs, of all slots; in its attribute
+            `already`, those for which nothing was done.
 
         Raises:
             UnknownTaskError: There is no such schedule.
@@ -459,29 +604,57 @@ class ScheduleManager:
         """
         with self._lock:
             entry = self._entry(name)
-            first = moment_ns("since", since, entry.times.zone)
-            last = moment_ns("until", until, entry.times.zone)
-            if first is None or last is None or last < first:
-                msg = "backfill goes from a moment to a later one"
-                raise InvalidTaskError(msg)
-            last = min(last, self._host.wall())
-            slots = []
-            for slot in _slots(entry, first - 1, last):
-                slots.append(slot)
-                if len(slots) > _BACKFILL:
-                    msg = f"more than {_BACKFILL:,} slots are between the two"
-                    raise InvalidTaskError(msg, hint="backfill in parts")
-            made: _Ids = []
-            for slot in slots:
-                self._make(entry, slot, made[-1:])
-                made.append(entry.definition.slot_id(slot))
-            self._tell(
-                [
-                    (entry, slot, made_id, "backfill")
-                    for slot, made_id in zip(slots, made, strict=True)
-                ]
-            )
-        return made
+            definition = entry.definition
+        first = moment_ns("since", since, entry.times.zone)
+        last = moment_ns("until", until, entry.times.zone)
+        if first is None or last is None or last < first:
+            msg = "backfill goes from a moment to a later one"
+            raise InvalidTaskError(msg)
+        # With times of its own: those of the schedule are asked meanwhile.
+        bare = _Entry(definition, None, definition.times(), first - 1)
+        coming = _slots(bare, first - 1, min(last, self._host.wall()))
+        slots = [*islice(coming, _BACKFILL + 1)]
+        if len(slots) > _BACKFILL:
+            msg = f"more than {_BACKFILL:,} slots are between the two"
+            raise InvalidTaskError(msg, hint="backfill in parts")
+        ids: _Ids = []
+        already: _Ids = []
+        for place in range(0, len(slots), _BATCH):
+            self._fill(name, slots[place : place + _BATCH], (ids, already), again=again)
+        return Backfilled(ids, already)
+
+    def _fill(
+        self, name: str, slots: _Slots, filled: tuple[_Ids, _Ids], *, again: bool
+    ) -> None:
+        """Make what *slots* are for; note the ids of all, and of those left alone."""
+        ids, already = filled
+        with self._making:
+            with self._lock:
+                entry = self._entry(name)
+                self._ensure_work(entry)
+            names = [entry.definition.slot_id(slot) for slot in slots]
+            known = self._host.known(names)
+            ended = self._host.ended([*known]) if again else set()
+            orders: _Orders = []
+            for slot, made_id in zip(slots, names, strict=True):
+                after = tuple(ids[-1:])
+                if made_id not in known:
+                    orders.append(_Order(entry, slot, made_id, "backfill", after))
+                elif made_id in ended:
+                    rerun_id = self._again(made_id)
+                    self._tell([_Order(entry, slot, rerun_id, "backfill")])
+                else:
+                    already.append(made_id)
+                ids.append(made_id)
+            self._make(orders)
+            self._tell(orders)
+
+    def _again(self, made_id: str) -> str:
+        """Run again what has ended; the id of the new run, or that of a workflow's."""
+        if is_run(made_id):
+            self._host.run_again(made_id)
+            return made_id
+        return self._host.again(made_id, downstream=False)
 
     # -- asking --------------------------------------------------------------------
 
@@ -520,7 +693,6 @@ class ScheduleManager:
                 makes = work.name
             elif work is not None:
                 makes = work.type
-            trouble = entry.trouble or ("" if work is not None else _nobody_said(said))
             first = next(_slots(entry, max(entry.done_ns, 0), None), None)
             self._forget_ended(entry)
             return ScheduleStatus(
@@ -535,25 +707,95 @@ class ScheduleManager:
                 done=_moment(entry.done_ns, entry),
                 running=tuple(entry.made),
                 paused=said.paused,
-                trouble=trouble,
+                trouble=" ".join(self._troubles(entry)),
                 document=said.document(),
             )
+
+    def _troubles(self, entry: _Entry) -> _Ids:
+        """Under the lock: why the next slot does not come, or not as it should."""
+        said = entry.definition
+        troubles: _Ids = []
+        if entry.trouble:
+            troubles.append(entry.trouble)
+        elif entry.work is None:
+            troubles.append(_nobody_said(said))
+        if entry.renamed:
+            troubles.append(
+                f"Nobody has said it in this life, and {entry.renamed} makes the same: "
+                f"it makes nothing. orch.schedules.remove({said.name!r}) ends it."
+            )
+        elif said.undeclared_ns:
+            since = _moment(said.undeclared_ns, entry).isoformat(timespec="seconds")
+            troubles.append(
+                f"It is no longer declared: since {since}. Nobody has said it in this "
+                f"life, and it goes on: orch.schedules.remove({said.name!r}) ends it."
+            )
+        made_up_to = max(entry.done_ns, entry.before_ns)
+        if made_up_to > self._host.wall() + _AHEAD:
+            until = _moment(made_up_to, entry).isoformat(timespec="seconds")
+            troubles.append(
+                f"The system's clock was set back: slots up to {until} were made "
+                "before that, and are not made twice."
+            )
+        return troubles
+
+    def check(self) -> HealthCheck:
+        """Whether each schedule makes what it is to make."""
+        with self._lock:
+            troubles = {
+                name: " ".join(self._troubles(entry))
+                for name, entry in sorted((self._entries or {}).items())
+                if not entry.definition.paused
+            }
+            made = {
+                made_id: name
+                for name, entry in (self._entries or {}).items()
+                for made_id in entry.made[-1:]
+            }
+        states = self._host.states([each for each in made if not is_run(each)])
+        for made_id, name in made.items():
+            if states.get(made_id) is TaskState.BLOCKED:
+                blocked = f"{made_id} is blocked, and later slots depend on its end."
+                troubles[name] = f"{troubles.get(name, '')} {blocked}".strip()
+        said = [f"{name}: {why}" for name, why in troubles.items() if why]
+        return HealthCheck(
+            "schedules", "degraded" if said else "ok", " ".join(said[:_SHOWN])
+        )
 
     def list(self) -> _Statuses:
         """Return all schedules, in the order of their names."""
         with self._lock:
             return [self.status(name) for name in sorted(self._known())]
 
-    def restore(self, documents: Mapping[str, Any]) -> None:
+    def restore(self, documents: Mapping[str, Any] | None) -> None:
         """
         Go on with what earlier lives have left, and add those that a file says.
+
+        Those that came from a file which does not say them any more are paused. None:
+        there is no file.
 
         Raises:
             InvalidTaskError: One of *documents* is not well formed.
         """
         self.list()
+        if documents is None:
+            return
+        self._of_file = {*documents}
         for name, said in documents.items():
             self.add_document(name, said, Importable())
+            with self._lock:
+                was_gone = self._entry(name).definition.paused == _NOT_IN_FILE
+            if was_gone:
+                self.resume(name)
+        with self._lock:
+            gone = [
+                name
+                for name, entry in self._known().items()
+                if entry.definition.source == "file" and name not in documents
+            ]
+        for name in gone:
+            if self.pause(name, _NOT_IN_FILE):
+                _LOG.warning("schedule %s is paused: %s", name, _NOT_IN_FILE)
 
     def explain(self, name: str) -> str:
         """
@@ -577,11 +819,14 @@ class ScheduleManager:
             if told:
                 self._find_unfinished()
             for entry in self._entries.values():
+                # What was made may not have been noted.
+                entry.unsure_ns = self._host.wall()
                 self._plan(entry)
         return self._entries
 
     def _read(self, name: str, said: dict[str, Any], done_ns: int) -> _Entry:
         work: Task | Workflow | None = None
+        origin = {key: said.pop(key) for key in ORIGIN if key in said}
         try:
             definition, work = read_definition(name, said, Importable())
         except (UsageError, ValueError):
@@ -591,24 +836,58 @@ class ScheduleManager:
             definition, _ = read_definition(name, {**plain, **called})
             made: dict[str, Any] = {k: said[k] for k in _MADE if k in said}
             definition = attrs.evolve(definition, work=made)
+        definition = definition.with_origin(origin)
         work = self._works.get(name, work)
         return _Entry(definition, work, definition.times(), done_ns)
+
+    def _ensure_work(self, entry: _Entry) -> None:
+        """
+        Under the lock: know what *entry* makes; its function may have come by now.
+
+        Raises:
+            InvalidTaskError: Nobody has said it in this life.
+        """
+        if entry.work is None:
+            said = entry.definition
+            document = {"when": said.when, "zone": said.zone, **said.work}
+            with suppress(UsageError, ValueError):
+                _, entry.work = read_definition(said.name, document, Importable())
+        if entry.work is None:
+            raise InvalidTaskError(_nobody_said(entry.definition))
 
     def _find_unfinished(self) -> None:
         """What earlier lives have made, and has not ended."""
         assert self._entries is not None  # noqa: S101 - it was just made
-        for task_id in self._host.unfinished():
-            stem = task_id.partition("~")[0]
-            name, _, rest = stem.partition("/")
+        for task_id, metadata in self._host.unfinished():
+            made_id, slash, rest = stem_of(task_id).partition("/")
+            name = MadeFor(metadata).schedule
+            if name is None:
+                name, made_id = self._by_its_id(made_id, rest)
+            elif slash and made_id == name:
+                made_id = f"{made_id}/{rest}"
             entry = self._entries.get(name)
-            if entry is not None and rest:
-                entry.made.append(stem)
+            if entry is not None and made_id not in entry.made:
+                entry.made.append(made_id)
+
+    def _by_its_id(self, first: str, rest: str) -> tuple[str, str]:
+        """
+        The schedule and the id of what a version before this one has made.
+
+        It noted nothing with it: its id is that of a slot, exactly.
+        """
+        assert self._entries is not None  # noqa: S101 - see above
+        for name, made_id in (
+            (first, f"{first}/{rest}"),
+            *((first[:at], first) for at, sign in enumerate(first) if sign == "-"),
+        ):
+            entry = self._entries.get(name)
+            slot = None if entry is None else slot_of_name(made_id[len(name) + 1 :])
+            if entry is None or slot is None:
                 continue
-            # A run of a workflow: its id is the name, a dash and the slot.
-            for length in _LENGTHS:
-                found = self._entries.get(name[: -length - 1])
-                if found is not None and name not in found.made:
-                    found.made.append(name)
+            is_slot = entry.times.after(slot - 1) == slot
+            if is_slot and entry.definition.slot_id(slot) == made_id:
+                return name, made_id
+        return "", ""
 
     def _entry(self, name: str) -> _Entry:
         entry = self._known().get(name)
@@ -643,24 +922,27 @@ class ScheduleManager:
 
     def _pass_over(self, entry: _Entry, now: int, why: str) -> None:
         """Under the lock: the slots up to *now* that have not come are skipped."""
-        slots, last = _missed(entry, now)
-        if slots:
-            self._skip(entry, last, len(slots), why)
+        count, _, last = _missed(entry, now)
+        if last:
+            self._skip(entry, last[-1], count + len(last), why)
 
     def _skip(self, entry: _Entry, slot: int, count: int, why: str) -> None:
-        name = entry.definition.name
-        self._host.step(
-            lambda kernel, now: kernel.skip_schedule(name, slot, count, why, now),
-            keep=False,
-        )
+        said, waiting = entry.definition, entry.waiting
+
+        def change(kernel: Kernel, now: int) -> None:
+            kernel.skip_schedule(said.name, slot, count, why, now)
+            if waiting:
+                # Those that wait are not done, though they are before this one.
+                text, done_ns = said.text(), min(slot, waiting[0] - 1)
+                kernel.change_schedule(said.name, text, done_ns, now)
+
+        self._host.step(change, keep=False)
         entry.done_ns = max(entry.done_ns, slot)
 
     def _forget_ended(self, entry: _Entry) -> None:
-        entry.made = [
-            made_id
-            for made_id in entry.made
-            if not self._host.is_over(made_id, is_run=entry.is_run)
-        ]
+        if entry.made:
+            ended = self._host.ended(entry.made)
+            entry.made = [made_id for made_id in entry.made if made_id not in ended]
 
     def due(self, now: int) -> tuple[_Entries, int | None]:
         """What is due by *now*, of the system's clock; and when something is next."""
@@ -680,53 +962,92 @@ class ScheduleManager:
                     if not entry.made and now >= entry.again_ns:
                         found[name] = entry
                         continue
-                    look = max(now + _LOOK, entry.again_ns)
+                    young, old = _LOOK
+                    pause = min(max((now - entry.made_ns) // 10, young), old)
+                    look = max(now + pause, entry.again_ns)
                     coming = look if coming is None else min(coming, look)
             return [*found.values()], coming
 
     def carry_out(self, entries: _Entries, now: int) -> None:
         """Make what is due of *entries*, or say why not, and plan what is next."""
-        with self._lock:
-            known = self._known()
-            together: _Told = []
-            for entry in entries:
-                if known.get(entry.definition.name) is entry:
+        with self._making:
+            orders: _Orders = []
+            with self._lock:
+                known = self._known()
+                ours = [e for e in entries if known.get(e.definition.name) is e]
+            try:
+                for entry in ours:
                     try:
-                        together += self._due_of(entry, now)
+                        orders += self._due_of(entry, now)
+                    except NotRunningError:
+                        raise
                     except UsageError as error:
                         self._refused(entry, error, now)
-            self._submit(together, now)
+                self._submit(orders, now)
+            except BaseException:
+                # Whatever it was, it does not end a schedule.
+                with self._lock:
+                    for entry in ours:
+                        self._plan(entry, now + NS)
+                raise
 
-    def _due_of(self, entry: _Entry, now: int) -> _Told:
-        """What is to be submitted with others; all else of *entry* is done here."""
+    def _due_of(self, entry: _Entry, now: int) -> _Orders:
+        """What is to be made for *entry* now; what is skipped is told here."""
         said = entry.definition
-        if said.paused:
+        if said.paused or entry.renamed:
             # They are skipped once it goes on: one event says how many.
             return []
-        if entry.work is None:
-            entry.trouble = _nobody_said(said)
-            return []
-        slots = self._caught_up(entry, now)
-        self._forget_ended(entry)
-        if slots and entry.made and said.overlap == "skip" and len(slots) == 1:
-            self._skip(entry, slots[0], 1, f"{entry.made[-1]} has not ended")
+        with self._lock:
+            try:
+                self._ensure_work(entry)
+            except InvalidTaskError as error:
+                entry.trouble = error.message
+                entry.again_ns = now + _AGAIN * NS
+                self._plan(entry, entry.again_ns)
+                return []
+            if entry.unsure_ns:
+                self._note_made(entry, now)
+            slots = self._caught_up(entry, now)
+            self._forget_ended(entry)
+            held = entry.made or entry.waiting
+        if slots and held and said.overlap == "skip" and len(slots) == 1:
+            holder = entry.made[-1] if entry.made else said.slot_id(entry.waiting[0])
+            self._skip(entry, slots[0], 1, f"{holder} has not ended")
             slots = []
-        if slots and entry.made and said.overlap == "cancel":
+        if entry.is_run and (said.overlap == "queue" or entry.waiting or slots[1:]):
+            with self._lock:
+                slots = self._first_of(entry, slots)
+        elif slots and entry.made and said.overlap == "cancel":
             self._cancel(entry)
-        if entry.is_run and said.overlap == "queue":
-            slots = self._first_of(entry, slots)
-        if len(slots) == 1 and not entry.made and not entry.is_run:
-            return [(entry, slots[0], said.slot_id(slots[0]), "clock")]
-        told: _Told = []
+        before = tuple(entry.made[-1:])
+        orders: _Orders = []
         for slot in slots:
-            self._make(entry, slot, entry.made[-1:])
-            told.append((entry, slot, said.slot_id(slot), "clock"))
-        if entry.waiting and told:
-            del entry.waiting[0]
-        if told:
-            self._tell(told)
-        self._plan(entry)
-        return []
+            made_id = said.slot_id(slot)
+            orders.append(_Order(entry, slot, made_id, "clock", before))
+            before = (made_id,)
+        if not orders:
+            with self._lock:
+                self._plan(entry)
+        return orders
+
+    def _note_made(self, entry: _Entry, now: int) -> None:
+        """Under the lock: note what was made already, of what is due."""
+        said = entry.definition
+        due = [*islice(_due(entry, now), _BATCH)]
+        known = self._host.known([said.slot_id(slot) for slot in due])
+        made = [*takewhile(lambda slot: said.slot_id(slot) in known, due)]
+        before = [slot for slot in made if slot <= entry.before_ns]
+        if before:
+            why = "it was made before the system's clock was set back"
+            self._skip(entry, before[-1], len(before), why)
+        ours = [
+            _Order(entry, slot, said.slot_id(slot), "clock")
+            for slot in made[len(before) :]
+        ]
+        if ours:
+            self._tell(ours)
+        if len(made) < len(due) or now > entry.unsure_ns:
+            entry.unsure_ns = 0 if now > entry.before_ns else entry.before_ns
 
     def _first_of(self, entry: _Entry, slots: _Slots) -> _Slots:
         """The slot whose run may begin now: one at a time, the others wait."""
@@ -738,96 +1059,169 @@ class ScheduleManager:
     def _caught_up(self, entry: _Entry, now: int) -> _Slots:
         """The slots that are due and are to be made; the others are skipped."""
         said = entry.definition
-        slots, last = _missed(entry, now)
-        if not slots or said.catch_up == "all":
-            return slots
-        latest = last + _LATE + int(said.jitter * NS)
-        kept = [last] if said.catch_up == "last" or now <= latest else []
-        count = len(slots) - len(kept)
+        if said.catch_up == "all":
+            return [*islice(_due(entry, now), _BATCH)]
+        count, before, kept = _missed(entry, now)
+        latest = _LATE + int(said.jitter * NS)
+        if kept and said.catch_up == "none" and now > kept[-1] + latest:
+            count, before, kept = count + len(kept), kept[-1], []
         if count:
-            before = slots[count - 1] if kept else last
             self._skip(entry, before, count, "nobody was here when they came")
         return kept
 
     def _cancel(self, entry: _Entry) -> None:
         why = f"the next slot of {entry.definition.name} has come"
         for made_id in entry.made:
-            if entry.is_run:
+            if is_run(made_id):
                 self._host.orch.workflows.cancel(made_id, reason=why)
             else:
                 self._host.orch.cancel_task(made_id, reason=why)
 
-    def _make(self, entry: _Entry, slot: int, after: Any) -> None:
-        """Make what a slot is for; *after* names what must have ended before."""
-        said, work = entry.definition, entry.work
-        if work is None:
-            raise InvalidTaskError(_nobody_said(said))
-        made_id = said.slot_id(slot)
-        # It is there already, if it was made in an earlier life, and edited since.
-        with suppress(DuplicateTaskError):
-            if isinstance(work, Workflow):
-                self._host.start(work, made_id)
-            else:
-                self._host.orch.submit_task(_task_of(work, made_id, tuple(after)))
-        entry.made.append(made_id)
+    def _make(self, orders: _Orders) -> None:
+        """
+        Make what *orders* say, which are of one schedule.
 
-    def _tell(self, told: _Told) -> None:
-        """Note which slots have their tasks."""
+        Raises:
+            UsageError: One was refused.
+        """
+        tasks = list[Task]()
+        for order in orders:
+            work = order.entry.work
+            if isinstance(work, Workflow):
+                # It is there already, if it was made in an earlier life, and edited.
+                with suppress(DuplicateTaskError):
+                    self._host.start(work, order.made_id, order.note)
+            elif work is not None:
+                tasks.append(_task_of(work, order))
+        if tasks:
+            try:
+                self._host.submit(tasks)
+            except DuplicateTaskError:
+                # As above: which of them it is, is not said.
+                for task in tasks:
+                    with suppress(DuplicateTaskError):
+                        self._host.submit([task])
+
+    def _tell(self, orders: _Orders) -> None:
+        """Note which slots have what they are for."""
+        if not orders:
+            return
 
         def change(kernel: Kernel, now: int) -> None:
-            for entry, slot, made_id, by in told:
-                kernel.fire_schedule(entry.definition.name, slot, made_id, by, now)
+            for order in orders:
+                name = order.entry.definition.name
+                kernel.fire_schedule(name, order.slot_ns, order.made_id, order.by, now)
 
         self._host.step(change, keep=False)
-        for entry, slot, _, by in told:
-            if by == "clock":
-                entry.done_ns = max(entry.done_ns, slot)
-                entry.trouble = ""
+        now = self._host.wall()
+        with self._lock:
+            for order in orders:
+                entry = order.entry
+                stem = stem_of(order.made_id)
+                if stem not in entry.made[-1:]:
+                    entry.made.append(stem)
+                if order.by == "clock":
+                    entry.made_ns, entry.trouble = now, ""
+                    entry.done_ns = max(entry.done_ns, order.slot_ns)
+                    if entry.waiting[:1] == [order.slot_ns]:
+                        del entry.waiting[0]
 
-    def _submit(self, together: _Told, now: int) -> None:
-        """Submit what is due of many, at once if it can be."""
-        tasks = [
-            _task_of(entry.work, made_id, ())
-            for entry, _, made_id, _ in together
-            if isinstance(entry.work, Task)
-        ]
-        try:
-            self._host.orch.submit_tasks(tasks)
-        except UsageError as refused:
-            if len(together) == 1 and not isinstance(refused, DuplicateTaskError):
-                self._refused(together[0][0], refused, now)
-                return
-            if len(together) > 1:
-                for each in together:
-                    self._submit([each], now)
-                return
-        for entry, _, made_id, _ in together:
-            entry.made.append(made_id)
-        if together:
-            self._tell(together)
-        for entry, _, _, _ in together:
-            self._plan(entry)
+    def _submit(self, orders: _Orders, now: int) -> None:
+        """Submit what is due of many schedules, at once as far as it can be."""
+        for place in range(0, len(orders), _BATCH):
+            batch = orders[place : place + _BATCH]
+            try:
+                self._make(batch)
+                made = batch
+            except NotRunningError:
+                raise
+            except UsageError:
+                made = self._one_by_one(batch, now)
+            self._tell(made)
+        with self._lock:
+            for entry in {id(order.entry): order.entry for order in orders}.values():
+                if now >= entry.again_ns:
+                    self._plan(entry)
+
+    def _one_by_one(self, orders: _Orders, now: int) -> _Orders:
+        """Make what can be made: of a schedule, nothing after what was refused."""
+        made: _Orders = []
+        refused: set[int] = set()
+        for order in orders:
+            if id(order.entry) in refused:
+                continue
+            try:
+                self._make([order])
+                made.append(order)
+            except NotRunningError:
+                raise
+            except UsageError as error:
+                refused.add(id(order.entry))
+                self._refused(order.entry, error, now)
+        return made
 
     def _refused(self, entry: _Entry, error: UsageError, now: int) -> None:
         """What is due was refused: it is tried again, and everybody hears why."""
-        entry.trouble = f"It was refused, and is tried again: {error}."
+        with self._lock:
+            entry.trouble = f"It was refused, and is tried again: {error}."
+            entry.again_ns = now + _AGAIN * NS
+            self._plan(entry, entry.again_ns)
         self._host.fault(error)
-        entry.again_ns = now + _AGAIN * NS
-        self._plan(entry, entry.again_ns)
 
     def set_back(self, now: int) -> None:
         """The system's clock was set back: what is due by it now, comes now."""
-        with self._lock:
+        with self._making, self._lock:
             for entry in self._known().values():
                 if entry.done_ns > now + _BACK:
+                    entry.before_ns = max(entry.before_ns, entry.done_ns)
+                    entry.unsure_ns = entry.before_ns
                     entry.done_ns = now
                     self._keep(entry)
                 self._plan(entry)
+
+    def say_what_is_gone(self, now: int) -> int | None:
+        """
+        Say which schedules this life does not declare, once it has had time to.
+
+        Returns:
+            When to ask again, of the system's clock; None: never.
+        """
+        if not self._declared_by:
+            self._declared_by = now + _TO_DECLARE
+        if now < self._declared_by:
+            return self._declared_by
+        if self._declared_by < 0:
+            return None
+        self._declared_by = -1
+        with self._making, self._lock:
+            for name, entry in self._known().items():
+                said = entry.definition
+                if entry.work is None:
+                    _LOG.warning("schedule %s: %s", name, _nobody_said(said))
+                if name in self._works or said.source not in ("", "code"):
+                    continue
+                if not said.undeclared_ns:
+                    entry.definition = attrs.evolve(said, undeclared_ns=now)
+                    self._keep(entry)
+                if entry.renamed:
+                    _LOG.warning(
+                        "schedule %s makes nothing: the program says %s instead, which "
+                        "makes the same",
+                        *(name, entry.renamed),
+                    )
+                elif entry.work is not None and not said.paused:
+                    _LOG.warning(
+                        "schedule %s is no longer declared by the program, and goes "
+                        "on: orch.schedules.remove(%r) ends it",
+                        *(name, name),
+                    )
+        return None
 
     def reset(self) -> None:
         """A new life begins."""
         with self._lock:
             self._entries = None
+            self._declared_by = 0
 
 
 @frozen
@@ -866,7 +1260,10 @@ class ScheduleDriver:
         if not self._latest or wall_ns < self._latest - _BACK:
             self._schedules.set_back(wall_ns)
         self._latest = wall_ns
+        gone = self._schedules.say_what_is_gone(wall_ns)
         entries, coming = self._schedules.due(wall_ns)
+        if gone is not None:
+            coming = gone if coming is None else min(coming, gone)
         when = None if coming is None else now + (coming - wall_ns) / NS
         if not entries:
             return [], when
@@ -889,27 +1286,61 @@ def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
         slot = entry.times.after(slot)
 
 
-def _missed(entry: _Entry, now: int) -> tuple[list[int], int]:
-    """The slots that are due and not done, as far as they are counted; and the last."""
-    found: list[int] = []
-    for slot in _slots(entry, entry.done_ns, now):
-        if slot + entry.definition.put_off_ns(slot) > now:
-            break
-        found.append(slot)
-        if len(found) == _MOST:
-            end_ns = entry.definition.end_ns
-            last = entry.times.until(now if end_ns is None else min(now, end_ns))
-            return found, found[-1] if last is None else max(last, found[-1])
-    return found, found[-1] if found else 0
-
-
-def _task_of(work: Task, made_id: str, after: tuple[str, ...]) -> Task:
-    if not after:
-        return attrs.evolve(work, id=made_id)
-    parents = (*work.after, *after)
-    return attrs.evolve(
-        work, id=made_id, after=parents, join="finished", on_parent_failure="run"
+def _due(entry: _Entry, now: int) -> Iterator[int]:
+    """The slots that are due and not done."""
+    put_off = entry.definition.put_off_ns
+    return takewhile(
+        lambda slot: slot + put_off(slot) <= now, _slots(entry, entry.done_ns, now)
     )
+
+
+def _missed(entry: _Entry, now: int) -> tuple[int, int, list[int]]:
+    """
+    The slots that are due and not done.
+
+    Returns:
+        How many there are before those that came last; the last one of these, or 0; and
+        those that came last: several, if one was put off until others came. Of cron,
+        they are counted up to a number.
+    """
+    said, came = entry.definition, 0
+    since = max(entry.done_ns, (said.start_ns or 0) - 1)
+    until = now if said.end_ns is None else min(now, said.end_ns)
+    count, since = entry.times.pass_over(since, until, _MOST)
+    before, last, limit = since, list[int](), count + _MOST
+    for slot in _slots(entry, since, now):
+        moment = slot + said.put_off_ns(slot)
+        if moment > now:
+            break
+        if moment > came:
+            if last:
+                before = last[-1]
+                count += len(last)
+            came, last = moment, []
+        last.append(slot)
+        if count >= limit:
+            latest = entry.times.until(until)
+            return count, before, last if latest is None else [latest]
+    return count, before if count else 0, last
+
+
+def _task_of(work: Task, order: _Order) -> Task:
+    metadata = {**(work.metadata or {}), **order.note}
+    if not order.after:
+        return attrs.evolve(work, id=order.made_id, metadata=metadata)
+    return attrs.evolve(
+        work,
+        id=order.made_id,
+        metadata=metadata,
+        after=(*work.after, *order.after),
+        join="finished",
+        on_parent_failure="run",
+    )
+
+
+def is_run(made_id: str) -> bool:
+    """Whether an id of what a schedule has made is that of a run of a workflow."""
+    return "/" not in made_id
 
 
 def _moment(ns: int, entry: _Entry) -> datetime:
@@ -946,19 +1377,54 @@ class RuntimeHost(Host):
         rt = self._rt
         rt.step(lambda now: change(rt.kernel, now), keep=keep)
 
-    def start(self, workflow: Workflow, run_id: str) -> None:
-        """Run a workflow."""
-        self.orch.workflows.start(workflow, id=run_id)
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
+        self.orch.submit_tasks(tasks)
+
+    def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
+        """Run a workflow, with *note* among the metadata of its tasks."""
+        self.orch.workflows._start_noted(workflow, run_id, note)
 
     @defers_interrupts
-    def unfinished(self) -> list[str]:
-        """The ids of all tasks that have not ended."""
+    def unfinished(self) -> list[tuple[str, Mapping[str, Any] | None]]:
+        """The ids of all tasks that have not ended, and their metadata."""
         with self._rt.lock:
             rows = list(self._rt.kernel.tasks.values())
-        return [row.id for row in rows if row.state not in TERMINAL]
+        return _unfinished(rows)
 
-    def _is_task_over(self, task_id: str) -> bool:
-        return self.orch.get_task_status(task_id).state in TERMINAL
+    @defers_interrupts
+    def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of the latest runs of tasks, as far as they are known."""
+        rt = self._rt
+        directory, states = rt.directory, dict[str, TaskState]()
+        with rt.lock:
+            rows = rt.kernel.tasks
+            for task_id in task_ids:
+                row = rows.get(directory.reruns.latest(task_id))
+                if row is not None:
+                    states[task_id] = row.state
+        others = [task_id for task_id in task_ids if task_id not in states]
+        if others:
+            rt.recall(others)
+            with rt.lock:
+                for task_id in others:
+                    latest = directory.reruns.latest(task_id)
+                    if directory.is_known(latest):
+                        states[task_id] = directory.known(latest)._row.state
+        return states
+
+    def again(self, task_id: str, *, downstream: bool) -> str:
+        """Run a task again that has ended: the id of the new run."""
+        made: str = self.orch.rerun_task(task_id, downstream=downstream).task_id
+        return made
+
+    def declares(self) -> bool:
+        """Whether the program says which schedules there are; a command does not."""
+        return self._rt.takes_up
+
+    def add_check(self, check: Callable[[], HealthCheck]) -> None:
+        """Let the health of the orchestrator say what *check* does."""
+        self._rt.health_checks.append(check)
 
 
 class SimulationHost(Host):
@@ -985,22 +1451,48 @@ class SimulationHost(Host):
         life = self._life()
         self.orch.world.do(lambda: change(life.kernel, life.now()))
 
-    def start(self, workflow: Workflow, run_id: str) -> None:
-        """Run a workflow."""
-        self.orch.world.do(lambda: self.orch.workflows.start(workflow, id=run_id))
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks: all, or none."""
+        # Not as a user's, who would submit them again after a crash.
+        self.orch.world.do(lambda: self._life().submit(tasks))
 
-    def unfinished(self) -> list[str]:
-        """The ids of all tasks that have not ended."""
-        rows = self._life().kernel.tasks.values()
-        return [row.id for row in rows if row.state not in TERMINAL]
+    def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
+        """Run a workflow, with *note* among the metadata of its tasks."""
+        workflows = self.orch.workflows
+        self.orch.world.do(lambda: workflows._start_noted(workflow, run_id, note))
 
-    def _is_task_over(self, task_id: str) -> bool:
-        return self._life().state_of(task_id) in (None, *TERMINAL)
+    def unfinished(self) -> list[tuple[str, Mapping[str, Any] | None]]:
+        """The ids of all tasks that have not ended, and their metadata."""
+        return _unfinished(self._life().kernel.tasks.values())
+
+    def states(self, task_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of the latest runs of tasks, as far as they are known."""
+        life = self._life()
+        latest = life.directory.reruns.latest
+        states = {each: life.state_of(latest(each)) for each in task_ids}
+        return {each: state for each, state in states.items() if state is not None}
+
+    def again(self, task_id: str, *, downstream: bool) -> str:
+        """Run a task again that has ended: the id of the new run."""
+        del downstream
+        made: str = self.orch.rerun_task(task_id)
+        return made
+
+
+def _unfinished(rows: Any) -> list[tuple[str, Mapping[str, Any] | None]]:
+    """The ids of rows that have not ended, and the metadata of their tasks."""
+    return [
+        (row.id, None if row.cargo._task is None else row.cargo._task.metadata)
+        for row in rows
+        if row.state not in TERMINAL
+    ]
 
 
 def schedules_of(host: Host) -> ScheduleManager:
     """The schedules of an orchestrator or of a simulation, and their driver."""
     manager = ScheduleManager(host)
+    if isinstance(host, RuntimeHost):
+        host.add_check(manager.check)
     host.orch.drivers.add(ScheduleDriver(manager))
     return manager
 

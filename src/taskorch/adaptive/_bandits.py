@@ -8,12 +8,21 @@ all that is learnt is plain numbers in lists, for a snapshot in JSON.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log, sqrt
+from math import isfinite, log, sqrt
 from operator import mul
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+from taskorch.errors import InvalidTaskError
+from taskorch.model._show import show
 
 if TYPE_CHECKING:
     from random import Random
+
+
+#: What a pull counts among the latest of its arm, after one more: some thirty count.
+_LATE: Final = 0.97
+#: Standard deviations from which the latest rewards of an arm do not fit the others.
+_UNLIKELY: Final = 3.0
 
 
 class Bandit(Protocol):
@@ -27,7 +36,12 @@ class Bandit(Protocol):
         ...
 
     def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
-        """Arm *arm* was pulled, and this came of it."""
+        """
+        Arm *arm* was pulled, and this came of it.
+
+        Raises:
+            InvalidTaskError: *reward* is no number from 0 to 1, or a feature is none.
+        """
         ...
 
     def means(self) -> list[tuple[float, float]]:
@@ -54,7 +68,12 @@ class _Counting:
 
     def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
         """See `Bandit.learn`."""
-        del features
+        if not 0 <= reward <= 1 or not all(map(isfinite, features)):
+            numbers = f"{show(reward)} and {show(list(features))}"
+            msg = (
+                f"a reward is a number from 0 to 1, features are numbers, not {numbers}"
+            )
+            raise InvalidTaskError(msg)
         if self._keep < 1:
             keep = self._keep
             self.counts = [count * keep for count in self.counts]
@@ -127,7 +146,11 @@ class Thompson(_Counting):
 
     How likely that is, is found by drawing from a beta distribution of each arm, a few
     times, and again when enough was learnt since; so the probability of a pull is
-    known exactly, as off-policy estimates need it.
+    known exactly, as off-policy estimates need it. Where rewards come late, it goes on
+    to try what it does not know.
+
+    The world may change: when the latest rewards of an arm do not fit those before,
+    only the latest of all arms are remembered.
 
     Source: S. Agrawal and N. Goyal, *Analysis of Thompson Sampling for the Multi-armed
     Bandit Problem*, COLT 2012.
@@ -136,32 +159,41 @@ class Thompson(_Counting):
         arms: How many there are.
         memory: About how many pulls are remembered; None is all of them.
         draws: How often is drawn to find the probabilities.
+        trust: How often each reward counts: above 1 it settles sooner.
     """
 
     name: ClassVar[str] = "thompson"
 
     def __init__(
-        self, arms: int, *, memory: int | None = None, draws: int = 16
+        self,
+        arms: int,
+        *,
+        memory: int | None = None,
+        draws: int = 16,
+        trust: float = 4.0,
     ) -> None:
         super().__init__(arms, memory=memory)
         self._draws = draws
+        self._trust = trust
         self._chances: list[float] | None = None
         self._learnt = 0
+        #: Of each arm its latest pulls, and what came of them.
+        self._late_counts: list[float] = [0.0] * arms
+        self._late_sums: list[float] = [0.0] * arms
 
     def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
         """See `Bandit.chances`."""
         del features
         found = self._chances
         if found is None or self._learnt > sum(self.counts) / 32:
+            trust = self._trust
             shapes = [
-                (1 + total, 1 + count - total)
+                (1 + trust * total, 1 + trust * max(0.0, count - total))
                 for count, total in zip(self.counts, self.sums, strict=True)
             ]
             wins = [0] * len(shapes)
             for _ in range(self._draws):
-                drawn = [
-                    random.betavariate(max(a, 0.01), max(b, 0.01)) for a, b in shapes
-                ]
+                drawn = [random.betavariate(a, b) for a, b in shapes]
                 wins[drawn.index(max(drawn))] += 1
             found = self._chances = [won / self._draws for won in wins]
             self._learnt = 0
@@ -171,10 +203,27 @@ class Thompson(_Counting):
         """See `Bandit.learn`."""
         super().learn(arm, features, reward)
         self._learnt += 1
+        late = self._late_counts[arm] = self._late_counts[arm] * _LATE + 1
+        total = self._late_sums[arm] = self._late_sums[arm] * _LATE + reward
+        count = self.counts[arm]
+        # Half a success is added, so that an arm that never failed may fail once.
+        mean = (self.sums[arm] + 0.5) / (count + 1)
+        spread = sqrt(max(mean * (1 - mean), 0.01) / late)
+        if count > 2 * late and abs(total / late - mean) > _UNLIKELY * spread:
+            self.counts, self.sums = [*self._late_counts], [*self._late_sums]
+            self._chances = None
+
+    def state(self) -> list[list[float]]:
+        """See `Bandit.state`."""
+        late = zip(self._late_counts, self._late_sums, strict=True)
+        parts = zip(super().state(), late, strict=True)
+        return [[*counts, *latest] for counts, latest in parts]
 
     def restore(self, arm: int, numbers: Sequence[float]) -> None:
-        """See `Bandit.restore`."""
-        super().restore(arm, numbers)
+        """See `Bandit.restore`; earlier versions have not kept the latest pulls."""
+        super().restore(arm, numbers[:2])
+        latest = [*map(float, numbers[2:4]), 0.0, 0.0]
+        self._late_counts[arm], self._late_sums[arm] = latest[:2]
         self._chances = None
 
 

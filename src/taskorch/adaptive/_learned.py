@@ -9,7 +9,6 @@ from copy import deepcopy
 from math import log, sqrt
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal
-from zlib import crc32
 
 import attrs
 
@@ -26,7 +25,8 @@ from taskorch.events import (
     TaskSubmitted,
 )
 from taskorch.model import Task, check_count, check_fraction
-from taskorch.model._checks import check_word
+from taskorch.model._checks import check_word, is_number
+from taskorch.model._show import show
 from taskorch.protocols import (
     Admission,
     AgentView,
@@ -56,8 +56,8 @@ _UNKEPT: Final = 100
 #: Facts after which it does, so that a later life has few to read.
 _UNREAD: Final = 10_000
 _NO_END: Final = 1 << 62
-#: Places among the features for each text in the context of a LinUCB.
-_SLOTS: Final = 4
+#: Standard deviations within which 95 of 100 cases are.
+_SURE: Final = 1.96
 #: How much the latest latency counts in the usual latency of a type.
 _LATEST: Final = 0.05
 
@@ -164,21 +164,22 @@ class Learned:
     """
     A TaskRouter, TaskQueue or ResourceAllocator that learns which of its *arms* to ask.
 
-    All arms are routers, or queues, or allocators, or numbers for `pick`, and each does
-    what it does by itself; which is asked for a task is decided by a bandit, from the
-    rewards of earlier tasks. It becomes part of one orchestrator, hears its events, and
-    has its journal keep what it has learnt, each hundred rewards, as an event from
-    which a later life goes on.
+    All arms are routers, or queues, or allocators, or values for `pick` (numbers or
+    texts), and each does what it does by itself; which is asked for a task is decided
+    by a bandit, from the rewards of earlier tasks. It becomes part of one orchestrator,
+    hears its events, and has its journal keep what it has learnt, each hundred rewards,
+    as an event from which a later life goes on.
 
     `TaskStarted.choice` says which arm was chosen and how probable that was; the reason
     of a route or an allocation says it, too, so `explain` does.
 
     Args:
         arms: The policies, at least two.
-        algorithm: `"ucb1"`, `"thompson"` or `"linucb"`.
+        algorithm: `"thompson"`, `"ucb1"` or `"linucb"`. The first does well where
+            rewards come late, and where the world changes.
         context: Names of what a task is told apart by: `"type"`, `"priority"`,
-            `"owner"`, or what is in its metadata. UCB1 and Thompson learn for each
-            combination by itself; a number counts by its power of two.
+            `"owner"`, or what is in its metadata. It learns for each combination by
+            itself; a number counts by its power of two, or, with LinUCB, as a feature.
         baseline: Which of the arms is the static default, from 0.
         floor: An arm other than the baseline is only chosen while the rewards so far,
             counted from the worst that there can be, are at least those of the
@@ -202,7 +203,7 @@ class Learned:
         self,
         arms: Iterable[Any],
         *,
-        algorithm: Literal["ucb1", "thompson", "linucb"] = "ucb1",
+        algorithm: Literal["ucb1", "thompson", "linucb"] = "thompson",
         context: Iterable[str] = (),
         baseline: int = 0,
         floor: float = 0.05,
@@ -269,6 +270,9 @@ class Learned:
         #: The number of the last fact of which it has heard, and that which the
         #: snapshot that is kept says.
         self._heard = self._kept = 0
+        #: The number of the last fact of earlier lives of which it knows. Of its own
+        #: life it may have heard before it is asked to recall those.
+        self._known = 0
         #: The sum of rewards from 0 to 1, and of those of the baseline; and how many.
         self._gained = self._baseline_gained = 0.0
         self._counted = self._baseline_counted = 0.0
@@ -417,7 +421,7 @@ class Learned:
     def _bandit(self, key: str) -> Bandit:
         bandit = self._bandits.get(key)
         if bandit is None:
-            size = len(self.context) * _SLOTS
+            size = len(self.context)
             bandit = self._bandits[key] = make_bandit(
                 self.algorithm, len(self.arms), size, self.memory, self._options
             )
@@ -432,15 +436,18 @@ class Learned:
         values = [own.get(name, metadata.get(name)) for name in self.context]
         if self.algorithm != "linucb":
             return ", ".join(map(_bucket, values)), ()
-        features: list[float] = []
-        for value in values:
-            slots = [0.0] * _SLOTS
-            if isinstance(value, int | float):
-                slots[0] = value / (1 + abs(value))
-            elif value is not None:
-                slots[crc32(str(value).encode()) % _SLOTS] = 1.0
-            features += slots
-        return "", tuple(features)
+        # Texts are told apart; numbers say how alike tasks are.
+        numbers = [
+            float(value) if is_number(value, -1e300, 1e300) else None
+            for value in values
+        ]
+        key = ", ".join(
+            str(value) if number is None else "#"
+            for value, number in zip(values, numbers, strict=True)
+        )
+        return key, tuple(
+            0.0 if number is None else number / (1 + abs(number)) for number in numbers
+        )
 
     def pick(self, subject: str, kind: str, random: Random) -> Any:
         """
@@ -459,7 +466,15 @@ class Learned:
         return self.arms[arm]
 
     def give(self, subject: str, value: float) -> None:
-        """Reward what was picked for *subject*, from -1 to 1: the first word counts."""
+        """
+        Reward what was picked for *subject*, from -1 to 1: the first word counts.
+
+        Raises:
+            InvalidTaskError: *value* is no number from -1 to 1.
+        """
+        if not is_number(value, -1, 1):
+            msg = f"a reward is a number from -1 to 1, not {show(value)}"
+            raise InvalidTaskError(msg)
         with self._lock:
             self._learn(subject, 1, value)
 
@@ -476,6 +491,7 @@ class Learned:
             msg = f"{self!r} learns for another orchestrator already"
             raise InvalidTaskError(msg, hint="make a Learned for each")
         self._orch = orchestrator
+        self._known = self._heard
         signals = orchestrator.signals
         names = ["task_retrying", "task_failed", "task_cancelled", "task_rewarded"]
         # Of starts nothing is learnt; who hears of them has choices told.
@@ -563,18 +579,23 @@ class Learned:
             last: The number of the last of them.
         """
         self._journal = journal
-        if not self.keep:
-            self._heard = last
+        since = self._known if self.keep else last
         ids: OrderedDict[str, None] = OrderedDict()
-        since = self._heard
         for fact, _ in journal.read(since) if since < last else ():
+            if fact.seq > last:
+                break
             if isinstance(fact, _WORDS):
                 ids[fact.task_id] = None
                 _bound(ids)
         entries = self._entries(ids)
         with self._lock:
-            self._replay(entries, since, learns=True)
-            self._heard = last
+            self._replay(
+                (entry for entry in entries if entry[0].seq <= last),
+                since,
+                learns=True,
+            )
+            self._heard = max(self._heard, last)
+            self._kept = min(self._kept, last)
 
     def _is_unknown(self, event: TaskRewarded) -> bool:
         """Whether only the journal may know what was chosen for the attempt."""
@@ -616,8 +637,8 @@ class Learned:
         said = "" if event.choice is None else event.choice[0]
         subject = self._subject(event.task_id, event.attempt)
         for arm in said.split(" + "):
-            whose, _, name = arm.partition(":")
-            if whose == self.name and name in self.names and task is not None:
+            name = arm.removeprefix(f"{self.name}:")
+            if name != arm and name in self.names and task is not None:
                 key, features = self._context_of(task)
                 place = self.names.index(name)
                 self._begun.setdefault(subject, (key, features, place, 1.0))
@@ -707,7 +728,7 @@ class Learned:
         except (LookupError, TypeError, ValueError) as error:
             with self._lock:
                 self._clear()
-                self._heard = _NO_END
+                self._known = _NO_END
             _LOG.warning("what %s had learnt is left out: %s", self.name, error)
 
     def _take(self, found: Mapping[str, Any]) -> None:
@@ -717,7 +738,7 @@ class Learned:
                     self._bandit(key).restore(self.names.index(name), numbers)
         self._rewards = int(found["rewards"])
         # Snapshots of earlier versions do not say it: then all counts as heard.
-        self._heard = self._kept = int(found.get("heard", _NO_END))
+        self._known = self._kept = int(found.get("heard", _NO_END))
         self._outcomes = Outcomes(found.get("usual", {}))
         if self.names[self.baseline] in found["arms"]:
             self._gained, self._counted = found["gained"]
@@ -728,7 +749,8 @@ class Learned:
         What would have come of each arm, chosen always: from the facts of a journal.
 
         An estimate by the method of self-normalised inverse propensities: a reward
-        counts the more, the less probable its choice was. Rewards are those that it
+        counts the more, the less probable its choice was; its interval is Wilson's,
+        for as many attempts as its weights are worth. Rewards are those that it
         learns from. An arm that was never chosen is not named.
 
         Args:
@@ -748,8 +770,8 @@ class Learned:
             choice = None if found is None else chosen.pop(found[:2], None)
             if found is not None and choice is not None:
                 for arm in choice[0].split(" + "):
-                    whose, _, name = arm.partition(":")
-                    if whose == self.name:
+                    name = arm.removeprefix(f"{self.name}:")
+                    if name != arm:
                         weight = 1 / max(choice[1], 1e-6)
                         pairs.setdefault(name, []).append((weight, found[2]))
         return {name: estimate(found) for name, found in pairs.items()}
@@ -771,13 +793,24 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
     """An estimate from pairs of a weight and a reward."""
     weights = sum(weight for weight, _ in pairs)
     mean = sum(weight * value for weight, value in pairs) / weights
-    spread = sum((weight * (value - mean)) ** 2 for weight, value in pairs)
-    wide = 1.96 * sqrt(spread) / weights
-    return Value(mean, max(-1.0, mean - wide), min(1.0, mean + wide), len(pairs))
+    # As many attempts of equal weight would say as much.
+    count = weights**2 / sum(weight**2 for weight, _ in pairs)
+    part = (mean + 1) / 2
+    spread = sum(w * ((value + 1) / 2 - part) ** 2 for w, value in pairs) / weights
+    widest = part * (1 - part)
+    # Wilson's interval is for rewards of all or nothing. Those that vary less say more;
+    # that they do is believed as if one of all or nothing had come besides.
+    if widest:
+        count *= widest / ((count * spread + widest) / (count + 1))
+    square = _SURE**2 / count
+    middle = (part + square / 2) / (1 + square)
+    wide = sqrt(square * widest + square**2 / 4) / (1 + square)
+    low, high = middle - wide, middle + wide
+    return Value(mean, max(-1.0, 2 * low - 1), min(1.0, 2 * high - 1), len(pairs))
 
 
 def _kind(arms: Sequence[Any]) -> str:
-    if all(isinstance(arm, int | float) for arm in arms):
+    if all(isinstance(arm, int | float | str) for arm in arms):
         return "value"
     found = [
         kind
@@ -808,6 +841,8 @@ def _names(arms: Sequence[Any]) -> tuple[str, ...]:
         name = str(getattr(arm, "name", "") or type(arm).__name__)
         if isinstance(arm, int | float):
             name = f"{arm:g}"
+        elif isinstance(arm, str):
+            name = arm
         found.append(name if name not in found else f"{name}~{found.count(name) + 1}")
         while found.count(found[-1]) > 1:
             found[-1] += "'"

@@ -43,12 +43,13 @@ COMMANDS: Final = {
     "run": ("run a workflow or tasks that a file defines", "taskorch.cli._run"),
     "simulate": ("say how long that would take", "taskorch.cli._simulate"),
     "plan": ("plan what a request asks for", "taskorch.cli._plan"),
-    "inspect": ("show what is in a journal", "taskorch.cli._inspect"),
+    "inspect": ("show what is in a journal, or a service", "taskorch.cli._inspect"),
     "explain": ("say why a task does not run", "taskorch.cli._explain"),
     **{
         name: (purpose, "taskorch.cli._control")
         for name, purpose in {
             "rerun": "run tasks again that have ended",
+            "restart": "run again what failed in runs of workflows",
             "cancel": "call tasks off",
             "suspend": "put tasks aside",
             "resume": "let tasks go on that were put aside",
@@ -68,8 +69,8 @@ COMMANDS: Final = {
         for name, purpose in {
             "agents": "show and change the agents of a service",
             "alerts": "show how the alerts of a service stand",
-            "hold": "let a service start nothing new",
-            "release": "let a service start tasks again",
+            "hold": "let nothing new start",
+            "release": "let tasks start again",
         }.items()
     },
     "prune": ("let what ended long ago leave a journal", "taskorch.cli._prune"),

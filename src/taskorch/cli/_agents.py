@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from taskorch._configuration import TOKEN_VARIABLE
+from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._control import _service
-from taskorch.cli._terminal import add_json, line, print_json, table
+from taskorch.cli._control import at, service
+from taskorch.cli._terminal import add_json, is_url, line, print_json, table
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 
 _VERBS: Final = (
     *("list", "show", "spawn", "drain", "undrain", "terminate", "match", "scaling"),
 )
+#: Who holds starts, if nobody is named.
+_USER: Final = "user"
+#: What is kept, and so can be said while nobody uses the journal.
+_OF_STARTS: Final = ("hold", "release")
 #: What each of them needs.
 _NEEDS: Final = {
     **dict.fromkeys(("show", "drain", "undrain", "terminate"), "the id of an agent"),
@@ -32,9 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run, command=command)
     parser.add_argument(
         "url",
-        metavar="URL",
+        metavar="JOURNAL|URL" if command in _OF_STARTS else "URL",
         help="a service: http://127.0.0.1:8080, whose token is in "
-        f"{TOKEN_VARIABLE}; agents are there while it runs",
+        f"{TOKEN_VARIABLE}; "
+        + (
+            "or a journal that nobody uses"
+            if command in _OF_STARTS
+            else "agents are there while it runs"
+        ),
     )
     if command == "agents":
         parser.add_argument(
@@ -66,18 +77,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--most", type=int, default=0, metavar="N", help="so many may run (0)"
         )
-    if command in ("hold", "release"):
+    if command in _OF_STARTS:
         parser.add_argument(
-            "--by", metavar="NAME", default="user", help="who holds them (user)"
+            "--by", metavar="NAME", default=_USER, help=f"who holds them ({_USER})"
         )
     add_json(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
-    if not args.url.startswith(("http://", "https://")):
+    if args.command in _OF_STARTS:
+        with at(args.url) as there:
+            return _starts(args, there)
+    if not is_url(args.url):
         msg = f"{args.url!r} is no address of a service, and agents are there only"
         raise InvalidTaskError(msg, hint="http://127.0.0.1:8080")
-    with _service(args.url) as there:
+    with service(args.url) as there:
         if args.command == "alerts":
             found = there.alerts()
             # Agents that need not say that they live have no data.
@@ -85,17 +99,22 @@ def _run(args: argparse.Namespace) -> int:
             told += [each for each in found if each not in told and not each["subject"]]
             _print(args, found, "No alert is watched.", map(_alert, told))
             return OK
-        if args.command == "hold":
-            there.hold_starts(args.reason, by=args.by, most=args.most)
-            words = f"at most {args.most} run" if args.most else "nothing new starts"
-            _say(args, {"held": True}, f"{words}, until: taskorch release {args.url}")
-            return OK
-        if args.command == "release":
-            changed = there.release_starts(args.by)
-            words = "tasks start again" if changed else f"{args.by} held nothing back"
-            _say(args, {"changed": changed}, words)
-            return OK if changed else FAILED
         return _agents(args, there)
+
+
+def _starts(args: argparse.Namespace, there: Client | TaskOrchestrator) -> int:
+    """Hold starts, or release them."""
+    url = line(args.url)
+    if args.command == "hold":
+        there.hold_starts(args.reason, by=args.by, most=args.most)
+        words = f"at most {args.most} run" if args.most else "nothing new starts"
+        by = "" if args.by == _USER else f" --by {shlex.quote(args.by)}"
+        _say(args, {"held": True}, f"{words}, until: taskorch release {url}{by}")
+        return OK
+    changed = there.release_starts(args.by)
+    words = "tasks start again" if changed else f"{line(args.by)} held nothing back"
+    _say(args, {"changed": changed}, words)
+    return OK if changed else FAILED
 
 
 def _agents(args: argparse.Namespace, there: Client) -> int:

@@ -1,5 +1,5 @@
 """
-`taskorch rerun`, `cancel`, `suspend`, `decide`, `approve`, `answer` and the like.
+`taskorch rerun`, `restart`, `cancel`, `decide`, `approve`, `answer` and the like.
 
 They change tasks of a journal that nobody uses, or those of a service. In a journal
 nothing is run by that: the program does it that has this journal.
@@ -11,14 +11,16 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
 from taskorch._configuration import TOKEN_VARIABLE
+from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import add_json, coloured, line, print_json
+from taskorch.cli._terminal import add_json, coloured, is_url, line, print_json
 from taskorch.client import Client
 from taskorch.errors import (
     InvalidTaskError,
@@ -26,9 +28,10 @@ from taskorch.errors import (
     TaskorchError,
     UnknownTaskError,
 )
-from taskorch.model import TaskState
+from taskorch.model import TERMINAL, TaskState
 from taskorch.model._explanation import some
 from taskorch.reading import JournalReader
+from taskorch.runtime._reruns import number_of, stem_of
 
 _VERDICTS: Final = ("retry", "fail", "complete")
 _PASSING: Final = (TaskState.QUEUED, TaskState.PENDING, TaskState.RETRYING)
@@ -77,8 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--payload", metavar="JSON", type=_json, help="what comes with it"
         )
+    elif verb == "restart":
+        parser.add_argument("tasks", metavar="RUN", nargs="+", help="ids of runs")
     else:
-        parser.add_argument("tasks", metavar="TASK", nargs="+", help="ids of tasks")
+        words = "ids of tasks"
+        if verb == "rerun":
+            words += ", or patterns: 'tuesday/scale/*' is what has ended of these"
+        parser.add_argument("tasks", metavar="TASK", nargs="+", help=words)
     add_json(parser)
 
 
@@ -91,8 +99,8 @@ def _json(text: str) -> Any:
 
 
 def _run(args: argparse.Namespace) -> int:
-    is_service = args.journal.startswith(("http://", "https://"))
-    with _service(args.journal) if is_service else _journal(args.journal) as there:
+    is_service = is_url(args.journal)
+    with at(args.journal) as there:
         if args.verb == "emit":
             count = there.emit(args.event, args.payload)
             told = {"event": args.event, "released": count}
@@ -104,10 +112,13 @@ def _run(args: argparse.Namespace) -> int:
             return OK
         states: set[TaskState] = set()
         code = OK
-        for name in args.tasks:
+        for name in _named(args, there):
             task_id, changed = _changed(args, there, name)
-            # Neither a phase nor an escalation is a task.
-            is_task = args.verb != "approve" and not name.startswith("escalation/")
+            # Neither a phase nor a run nor an escalation is a task.
+            is_task = args.verb not in (
+                "approve",
+                "restart",
+            ) and not name.startswith("escalation/")
             state = _state(there, task_id) if is_task else None
             if state is not None:
                 states.add(state)
@@ -115,7 +126,8 @@ def _run(args: argparse.Namespace) -> int:
             code = code if changed or args.verb == "answer" else FAILED
             told = {"task": task_id, "changed": changed, "state": state}
             _tell(args, told, _words(args.verb, task_id, state, changed=changed))
-    if not is_service and code == OK and not args.json and (states & {*_PASSING}):
+    goes_on = args.verb == "restart" or not states.isdisjoint(_PASSING)
+    if not is_service and code == OK and not args.json and goes_on:
         print(f"It runs when the program is run again that has {line(args.journal)}.")
     return code
 
@@ -128,6 +140,8 @@ def _tell(args: argparse.Namespace, told: dict[str, Any], words: str) -> None:
 
 
 def _words(verb: str, task_id: str, state: TaskState | None, *, changed: bool) -> str:
+    if verb == "restart":
+        return f"{line(task_id)} was restarted"
     if state is None:
         return f"{line(task_id)} {'is' if changed else 'had been'} decided on"
     text = f"{line(task_id)} is {coloured(state.value)}"
@@ -143,7 +157,14 @@ def _words(verb: str, task_id: str, state: TaskState | None, *, changed: bool) -
 def _changed(args: argparse.Namespace, there: Any, name: str) -> tuple[str, bool]:
     """The id of the task that there is then, and whether anything has changed."""
     if args.verb == "rerun":
-        return there.rerun_task(name).task_id, True
+        # Of a pattern, each is run again that is meant, and nothing else.
+        is_one = name in args.tasks
+        downstream = None if is_one else False
+        return there.rerun_task(name, downstream=downstream).task_id, True
+    if args.verb == "restart":
+        is_remote = isinstance(there, Client)
+        (there if is_remote else there.workflows).restart(name)
+        return name, True
     if args.verb == "decide":
         verdict: Literal["retry", "fail", "complete"] = args.verdict
         return name, there.decide(name, verdict, args.result, args.reason)
@@ -154,6 +175,32 @@ def _changed(args: argparse.Namespace, there: Any, name: str) -> tuple[str, bool
         return name, _approve(there, name, by=args.by, note=args.note)
     change: Callable[[str], bool] = getattr(there, f"{args.verb}_task")
     return name, change(name)
+
+
+def _named(args: argparse.Namespace, there: Any) -> list[str]:
+    """The tasks, or runs, that are named; of patterns to be run again, those meant."""
+    found: list[str] = []
+    for name in args.tasks:
+        if args.verb != "rerun" or WILD.isdisjoint(name):
+            found.append(name)
+            continue
+        meant = _ended_like(there, name)
+        if not meant:
+            msg = f"nothing that has ended is called like {name!r}"
+            raise UnknownTaskError(msg, hint="taskorch inspect JOURNAL --tasks")
+        found += meant
+    return found
+
+
+def _ended_like(there: Any, pattern: str) -> list[str]:
+    """The ids of tasks that have ended in their latest runs, and match *pattern*."""
+    latest: dict[str, tuple[int, bool]] = {}
+    for each in there.tasks():
+        said = each if isinstance(there, Client) else each.to_dict()
+        stem, number = stem_of(said["task_id"]), number_of(said["task_id"])
+        if fnmatchcase(stem, pattern) and number >= latest.get(stem, (0, False))[0]:
+            latest[stem] = number, TaskState(said["state"]) in TERMINAL
+    return [stem for stem, (_, has_ended) in latest.items() if has_ended]
 
 
 def _show_questions(args: argparse.Namespace, there: Any) -> None:
@@ -222,6 +269,11 @@ def _state(there: Any, task_id: str) -> TaskState:
     return TaskState(status["state"] if isinstance(there, Client) else status.state)
 
 
+def at(place: str) -> AbstractContextManager[Any]:
+    """A service, or an orchestrator that has a journal and runs nothing of it."""
+    return service(place) if is_url(place) else _journal(place)
+
+
 @contextmanager
 def _journal(path: str) -> Iterator[TaskOrchestrator]:
     """An orchestrator that has a journal, and runs nothing of what is in it."""
@@ -239,7 +291,13 @@ def _journal(path: str) -> Iterator[TaskOrchestrator]:
 
 
 @contextmanager
-def _service(url: str) -> Iterator[Client]:
+def service(url: str) -> Iterator[Client]:
+    """
+    What asks a service, with the token of the environment.
+
+    Raises:
+        TaskorchError: It cannot be reached.
+    """
     try:
         yield Client(url, token=os.environ.get(TOKEN_VARIABLE))
     except OSError as error:

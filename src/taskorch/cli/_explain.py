@@ -1,4 +1,4 @@
-"""`taskorch explain`: why a task does not run, as of the last commit."""
+"""`taskorch explain`: why a task does not run, as of the last commit, or now."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 
 from taskorch._remedies import in_commands
 from taskorch.cli import OK
+from taskorch.cli._source import Reader, reader_of
 from taskorch.cli._terminal import (
     add_journal,
     add_json,
@@ -13,13 +14,12 @@ from taskorch.cli._terminal import (
     print_json,
     tracebacks,
 )
-from taskorch.reading import JournalReader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    add_journal(parser)
+    add_journal(parser, services=True)
     parser.add_argument(
         "task",
         metavar="TASK",
@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    reader = JournalReader(args.journal)
+    with reader_of(args.journal) as reader:
+        return _answer(args, reader)
+
+
+def _answer(args: argparse.Namespace, reader: Reader) -> int:
     if args.task is not None:
         found = reader.explain(args.task)
         if args.json:

@@ -1,11 +1,11 @@
-"""`taskorch inspect`: what a journal says, while its owner runs or when nobody does."""
+"""`taskorch inspect`: what a journal or a service says of its tasks."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +14,7 @@ from taskorch._address import without_password
 from taskorch._remedies import in_commands
 from taskorch._visible import visible
 from taskorch.cli import OK
+from taskorch.cli._source import Reader, ServiceReader, reader_of
 from taskorch.cli._terminal import (
     add_journal,
     add_json,
@@ -30,7 +31,7 @@ from taskorch.cli._terminal import (
     table,
     tracebacks,
 )
-from taskorch.errors import JournalUnavailableError
+from taskorch.errors import InvalidTaskError, JournalUnavailableError
 from taskorch.events import Event, OrchestratorStopped, TaskEvent, details_of, fields_of
 from taskorch.model import FILTERS, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.model._explanation import in_words
@@ -39,8 +40,8 @@ from taskorch.reading import JournalOwner, JournalReader
 
 #: Tasks that are listed, unless it is said how many.
 _MANY: Final = 50
-#: The latest failures that are shown with the statistics.
-_FAILED: Final = 5
+#: Failures that are counted one by one.
+_MOST: Final = 1_000
 #: How often in succession a journal may be disturbed while it is followed.
 _MOST_REFUSALS: Final = 20
 #: Fields of an event that are said elsewhere, or only of use to programs.
@@ -50,7 +51,7 @@ _SAID: Final = frozenset({"seq", "at_ns", "task_id", "key", "named", "trace"})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     parser.set_defaults(run=_run)
-    add_journal(parser)
+    add_journal(parser, services=True)
     parser.add_argument("task", metavar="TASK", nargs="?", help="the id of one task")
     which = parser.add_argument_group("list the tasks of which all that is said holds")
     which.add_argument("--tasks", action="store_true", help="all")
@@ -90,6 +91,7 @@ _FLAGS: Final[dict[str, dict[str, Any]]] = {
     "contains": {"metavar": "NAME=VALUE", "action": "append"},
     "since": {"metavar": "TIME", "type": since},
     "longer": {"metavar": "TIME", "type": seconds},
+    "whether": {"action": argparse.BooleanOptionalAction},
 }
 
 
@@ -102,7 +104,11 @@ def _filter_of(args: argparse.Namespace) -> TaskFilter:
 
 
 def _run(args: argparse.Namespace) -> int:
-    reader = JournalReader(args.journal)
+    with reader_of(args.journal) as reader:
+        return _answer(args, reader)
+
+
+def _answer(args: argparse.Namespace, reader: Reader) -> int:
     # What comes after the answer is followed, so its number comes first.
     last = reader.last if args.follow else 0
     if args.task is not None:
@@ -125,7 +131,7 @@ def _lists(args: argparse.Namespace) -> bool:
 # -- one task ------------------------------------------------------------------------
 
 
-def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
+def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     status = reader.get_task_status(args.task)
     if args.json:
         happened = [_plain(event) for event in reader.events(status.task_id)]
@@ -133,7 +139,7 @@ def _show_task(args: argparse.Namespace, reader: JournalReader) -> None:
         print_json({**status.to_dict(), "events": happened, **trace})
         return
     state = coloured(status.state.value)
-    print(f"{line(status.task_id)} is {state}" + _reservation(reader, status))
+    print(f"{line(status.run_id)} is {state}" + _reservation(reader, status))
     took = "" if status.duration is None else f" ({in_words(status.duration)})"
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
@@ -176,10 +182,16 @@ def _utc(at: datetime | None) -> str:
     return f"{moment(at)} UTC" if at else ""
 
 
-def _reservation(reader: JournalReader, status: TaskStatus) -> str:
+def _reservation(reader: Reader, status: TaskStatus) -> str:
     """What is to be known of the state of a task, beside it."""
+    if status.mended_by:
+        return f", and mended since by {line(status.mended_by)}"
+    if status.rerun:
+        return f", and run again since: {line(status.rerun)}"
     if status.stale:
         return ", and stale: what it depends on was run again since"
+    if isinstance(reader, ServiceReader):
+        return ""
     if status.state is TaskState.RUNNING and reader.owner.lives is False:
         return ", as far as is kept: its orchestrator is gone"
     return ""
@@ -188,7 +200,7 @@ def _reservation(reader: JournalReader, status: TaskStatus) -> str:
 # -- all of them ---------------------------------------------------------------------
 
 
-def _list(args: argparse.Namespace, reader: JournalReader) -> None:
+def _list(args: argparse.Namespace, reader: Reader) -> None:
     found = reader.tasks(_filter_of(args))
     some = list(islice(found, args.limit + 1 if args.limit else None))
     shown = some[: args.limit or None]
@@ -208,11 +220,15 @@ def _row(status: TaskStatus) -> tuple[str, ...]:
     detail = cause_of(status)
     if not detail and status.attempts > 1:
         detail = f"attempt {status.attempts}"
-    if status.stale:
-        detail = f"stale; {detail}" if detail else "stale"
+    mark = "stale" if status.stale else ""
+    if status.rerun:
+        mark = f"run again as {status.rerun}"
+    if status.mended_by:
+        mark = f"mended since by {status.mended_by}"
+    detail = "; ".join(filter(None, (mark, detail)))
     took = "" if status.duration is None else in_words(status.duration)
     return (
-        line(status.task_id),
+        line(status.run_id),
         status.state.value,
         moment(status.submitted),
         took,
@@ -220,20 +236,31 @@ def _row(status: TaskStatus) -> tuple[str, ...]:
     )
 
 
-def _show_all(args: argparse.Namespace, reader: JournalReader) -> None:
-    stats, owner, stuck = reader.get_stats(), reader.owner, reader.stuck()
+def _show_all(args: argparse.Namespace, reader: Reader) -> None:
+    stats, stuck = reader.get_stats(), reader.stuck()
+    about: dict[str, Any]
+    if isinstance(reader, ServiceReader):
+        about = {"health": reader.health()}
+        who = _how(about["health"])
+    else:
+        about = {"owner": reader.owner}
+        who = _who(reader.owner)
     if args.json:
         print_json(
             {
                 "journal": without_password(args.journal),
-                "owner": owner,
+                **about,
                 "stats": stats,
                 "stuck": [group.to_dict() for group in stuck],
             }
         )
         return
-    print(f"{without_password(args.journal)}: {_who(owner)}")
+    print(f"{without_password(args.journal)}: {who}")
     print(stats)
+    kept = None if isinstance(reader, ServiceReader) else reader.count()
+    if kept is not None and kept < stats.state_machine.total:
+        gone = stats.state_machine.total - kept
+        print(f"{gone:,} of them have left the journal: it has {kept:,}")
     types = [
         (
             line(name),
@@ -252,8 +279,18 @@ def _show_all(args: argparse.Namespace, reader: JournalReader) -> None:
     for group in stuck:
         print(f"\n{in_commands(str(group), args.journal)}")
     if stats.state_machine.failed:
-        journal = shlex.quote(without_password(args.journal))
-        print(f"\nWhat failed: taskorch inspect {journal} --state failed")
+        print(f"\n{_still(reader, shlex.quote(without_password(args.journal)))}")
+
+
+def _still(reader: Reader, place: str) -> str:
+    """How much of what failed is broken still, and what shows it."""
+    broken = reader.tasks(TaskFilter("failed", mended=False))
+    many = sum(1 for _ in islice(broken, _MOST))
+    if not many:
+        return "Nothing that is kept is still broken: what failed was run again."
+    count = f"{many:,}{' or more' * (many == _MOST)}"
+    command = f"taskorch inspect {place} --state failed --no-mended"
+    return f"Failed, and not mended since, {count}: {command}"
 
 
 def _who(owner: JournalOwner) -> str:
@@ -267,7 +304,20 @@ def _who(owner: JournalOwner) -> str:
     return visible(f"nobody has it open; last opened by {who}")
 
 
-def _show_over_time(args: argparse.Namespace, reader: JournalReader) -> None:
+def _how(health: Mapping[str, Any]) -> str:
+    """How a service is, in a line, and what is not as it should be, in others."""
+    wrong = [
+        f"  {each['component']} {each['status']}: {line(each['detail'])}"
+        for each in health["checks"]
+        if each["status"] != "ok"
+    ]
+    return "\n".join([f"a service, {health['status']}", *wrong])
+
+
+def _show_over_time(args: argparse.Namespace, reader: Reader) -> None:
+    if isinstance(reader, ServiceReader):
+        msg = "--over-time reads a journal, and not a service"
+        raise InvalidTaskError(msg, hint="name the journal that the service has")
     found = reader.outcomes(args.over_time)
     if args.json:
         for one in found:
@@ -288,7 +338,24 @@ def _show_over_time(args: argparse.Namespace, reader: JournalReader) -> None:
 # -- what happens --------------------------------------------------------------------
 
 
-def _follow(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
+def _follow(args: argparse.Namespace, reader: Reader, last: int) -> None:
+    if isinstance(reader, ServiceReader):
+        is_over = False
+        while not is_over:
+            is_over = _is_over(args, reader)
+            _tell_all(args, reader.news(args.task))
+            time.sleep(0 if is_over else args.every)
+        return
+    _follow_journal(args, reader, last)
+
+
+def _tell_all(args: argparse.Namespace, events: Iterable[Event]) -> None:
+    for event in events:
+        if isinstance(event, TaskEvent):
+            _tell(args, event)
+
+
+def _follow_journal(args: argparse.Namespace, reader: JournalReader, last: int) -> None:
     has_stopped: bool | None = None
     refusals = 0
     while True:
@@ -328,7 +395,7 @@ def _news(
     return [event for event in reader.events(args.task) if event.seq > last]
 
 
-def _is_over(args: argparse.Namespace, reader: JournalReader) -> bool:
+def _is_over(args: argparse.Namespace, reader: Reader) -> bool:
     return args.task is not None and reader.get_task_status(args.task).is_terminal
 
 

@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, act, purpose in (
         ("status", _status, "show how far a job of a service is"),
         ("assign", _assign, "assign a job to a service"),
+        ("result", _result, "show what the units of a job of a service returned"),
+        ("list", _list, "list the jobs of a service"),
+        ("cancel", _cancel, "cancel a job of a service"),
         ("reward", _reward, "say how good a job of a service was"),
     ):
         command = add(name, act, purpose)
@@ -65,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         if name == "assign":
             command.add_argument("job", metavar="JOB", help="a JSON file; - is stdin")
-        else:
+        elif name != "list":
             command.add_argument("job", metavar="JOB", help="its id")
         if name == "reward":
             command.add_argument("value", type=float, help="from -1 to 1")
@@ -86,6 +89,8 @@ def _run(args: argparse.Namespace) -> int:
         raise InvalidTaskError(msg, hint="name files of jobs, or --port")
     settings = {} if args.journal is None else {"journal": args.journal}
     with jobs.orchestrator(**settings) as orch:
+        if not args.json:
+            _introduce(jobs.about())
         for body in bodies:
             jobs.assign_job(body)
         if args.port is not None:
@@ -156,6 +161,47 @@ def _status(args: argparse.Namespace) -> int:
     status = _client(args).command("job_status", job_id=args.job)
     _tell(status, args)
     return FAILED if status["state"] == "failed" else OK
+
+
+def _result(args: argparse.Namespace) -> int:
+    answer = _client(args).command("job_result", job_id=args.job)
+    if args.json:
+        print_json(answer)
+    elif answer["state"] == "completed":
+        for index, value in enumerate(answer["result"]):
+            print(f"unit {index}: {value!r}")
+    else:
+        print(f"{args.job}: {coloured(answer['state'])}, it has no result")
+    return OK if answer["state"] == "completed" else FAILED
+
+
+def _list(args: argparse.Namespace) -> int:
+    answer = _client(args).command("list_jobs")
+    if args.json:
+        print_json(answer)
+        return OK
+    _introduce(answer["about"])
+    for job_id, state in answer["jobs"].items():
+        print(f"{job_id}: {coloured(state)}")
+    print(f"{len(answer['jobs'])} jobs")
+    return OK
+
+
+def _cancel(args: argparse.Namespace) -> int:
+    answer = _client(args).command("cancel_job", job_id=args.job)
+    if args.json:
+        print_json(answer)
+    else:
+        print("cancelled" if answer["changed"] else f"{args.job} has ended")
+    return OK
+
+
+def _introduce(about: dict[str, str]) -> None:
+    """Say whose jobs they are, as the configuration says it."""
+    words = " ".join(about[name] for name in ("name", "version") if name in about)
+    line = ": ".join(text for text in (words, about.get("mission", "")) if text)
+    if line:
+        print(line)
 
 
 def _assign(args: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from taskorch._address import without_password
 from taskorch._configuration import read_configuration
 from taskorch._limits import NS
+from taskorch._managers._manager import real_task
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, INTERRUPTED, OK
 from taskorch.cli._target import (
@@ -154,7 +155,7 @@ def _submit(
             for task in workflow.tasks(run_id)
             if (task.id or "").removeprefix(f"{run_id}/") in only
         ]
-        handles = orch.submit_tasks(tasks)
+        handles = orch.submit_tasks(map(real_task, tasks))
         return {
             handle.task_id: (task.id or "").removeprefix(f"{run_id}/")
             for handle, task in zip(handles, tasks, strict=True)
@@ -177,11 +178,13 @@ def _done_before(
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Count Ctrl-C and SIGTERM."""
+    """Count Ctrl-C; whoever sends SIGTERM does not wait, and it counts twice."""
     presses: list[int] = []
 
     def note(number: int, _frame: object) -> None:
         presses.append(number)
+        if number == signal.SIGTERM:
+            presses.append(number)
 
     with on_signals(note, signal.SIGINT, signal.SIGTERM):
         yield presses
@@ -199,7 +202,8 @@ def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
     """Stop the run: wait for what runs until a second Ctrl-C."""
     runtime = orch._rt  # noqa: SLF001 - nobody but a command drains without starting
     runtime.step(lambda _now: runtime.kernel.pause())
-    _say(1)
+    if len(presses) == 1:
+        _say(1)
     pause = threading.Event()
     while len(presses) == 1 and orch.get_stats().queue.processing:
         pause.wait(_LOOK)

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch.cli import FAILED, OK
-from taskorch.cli._control import _journal, _service
+from taskorch.cli._control import _journal, service
 from taskorch.cli._target import read_document
-from taskorch.cli._terminal import add_json, line, print_json
+from taskorch.cli._terminal import add_json, is_url, line, print_json
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
-from taskorch.schedules import Importable
+from taskorch.schedules import Backfilled, Importable
 
 _VERBS: Final = (
     *("list", "show", "add", "pause", "resume", "trigger", "backfill", "remove"),
@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", metavar="TEXT", help="why it is paused")
     parser.add_argument("--since", metavar="TIME", help="where `backfill` begins")
     parser.add_argument("--until", metavar="TIME", help="where `backfill` ends")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="of `backfill`: run what has been made already again",
+    )
     parser.add_argument(
         "--when", metavar="TIMES", help="of `add`: '0 3 * * *', or 'every 15m'"
     )
@@ -72,8 +77,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.verb != "list" and args.name is None:
         msg = f"schedules {args.verb}: which schedule?"
         raise InvalidTaskError(msg, hint="its name stands behind that")
-    is_service = args.journal.startswith(("http://", "https://"))
-    with _service(args.journal) if is_service else _journal(args.journal) as there:
+    is_service = is_url(args.journal)
+    with service(args.journal) if is_service else _journal(args.journal) as there:
         if args.verb in ("list", "show"):
             return _show(args, there)
         return _change(args, there)
@@ -120,9 +125,14 @@ def _change(args: argparse.Namespace, there: Any) -> int:
     if verb in ("trigger", "backfill"):
         made = _made(args, there)
         if args.json:
-            print_json({"schedule": name, "ids": made})
-        else:
-            print("\n".join(map(line, made)) or f"{line(name)} has no slot there")
+            print_json({"schedule": name, "ids": made, "already": made.already})
+            return OK
+        done = "  already done (--again makes it again)"
+        already = {*made.already}
+        for made_id in made:
+            print(line(made_id) + (done if made_id in already else ""))
+        if not made:
+            print(f"{line(name)} has no slot there")
         return OK
     if isinstance(there, Client):
         said = {"reason": args.reason} if verb == "pause" and args.reason else None
@@ -140,17 +150,21 @@ def _change(args: argparse.Namespace, there: Any) -> int:
     return OK if changed else FAILED
 
 
-def _made(args: argparse.Namespace, there: Any) -> list[str]:
+def _made(args: argparse.Namespace, there: Any) -> Backfilled:
     if args.verb == "trigger":
         if isinstance(there, Client):
-            return there.trigger_schedule(args.name)
-        return [there.schedules.trigger(args.name)]
+            return Backfilled(there.trigger_schedule(args.name))
+        return Backfilled([there.schedules.trigger(args.name)])
     if args.since is None or args.until is None:
         msg = "backfill goes from --since TIME to --until TIME"
         raise InvalidTaskError(msg, hint="such as 2026-11-25T03:00")
     if isinstance(there, Client):
-        return there.backfill_schedule(args.name, args.since, args.until)
-    made: list[str] = there.schedules.backfill(args.name, args.since, args.until)
+        return there.backfill_schedule(
+            args.name, args.since, args.until, again=args.again
+        )
+    made: Backfilled = there.schedules.backfill(
+        args.name, args.since, args.until, again=args.again
+    )
     return made
 
 

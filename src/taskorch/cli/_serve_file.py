@@ -5,20 +5,36 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import logging
 import signal
 import sys
+import sysconfig
 import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Final
 
 from taskorch._limits import SIGNAL_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.cli import OK
+from taskorch.cli import FAILED, OK
 from taskorch.cli._serve import _logging, token_of
 from taskorch.cli._terminal import on_signals
-from taskorch.errors import InvalidTaskError
+from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.runtime._interrupts import SLICE
 
+_LOG: Final = logging.getLogger(__name__)
+#: Seconds after which whoever asks is told that it waits.
+_SOON: Final = 1.0
+#: How the files begin that a user has not written.
+_NOT_THEIRS: Final = (
+    str(Path(__file__).parents[1]),
+    sysconfig.get_path("stdlib"),
+    # What was made at run time.
+    "<",
+)
 #: What a function is called that makes the orchestrator, if no variable has it.
 _MAKES = "make_orchestrator"
 
@@ -30,11 +46,29 @@ def serve_file(args: argparse.Namespace) -> int:
 
     token, made = token_of(args)
     what = args.module if args.file is None else args.file
-    orch = orchestrator_named(what) if args.file is None else orchestrator_of(what)
-    asked = threading.Event()
     port = 8080 if args.port is None else args.port
-    with on_signals(lambda *_: asked.set(), signal.SIGTERM), _logging("INFO"):
-        orch.start()
+    asked = threading.Event()
+    waiting = Waiting(str(what), port)
+
+    def end(*_: object) -> None:
+        asked.set()
+        if not waiting.is_over:
+            # Whoever waits for a turn hears nothing else.
+            raise KeyboardInterrupt
+
+    with on_signals(end, signal.SIGTERM), _logging("INFO"):
+        try:
+            with waiting:
+                orch = (
+                    orchestrator_named(what)
+                    if args.file is None
+                    else orchestrator_of(what)
+                )
+                orch.start()
+        except KeyboardInterrupt:
+            if not asked.is_set():
+                raise
+            return OK
         try:
             with serve(create_app(orch, token=token, page=True), port=port) as api:
                 print(f"{what}: {api.url}")
@@ -45,14 +79,102 @@ def serve_file(args: argparse.Namespace) -> int:
                 for status in orch.schedules.list():
                     print(status)
                 sys.stdout.flush()
-                while not asked.wait(SLICE):
+                while not asked.wait(SLICE) and orch.health().live:
                     pass
         except BaseException:
             # Ctrl-C, or a port that is taken.
             orch.stop(drain=False, timeout=SIGNAL_SECONDS)
             raise
-        orch.stop(drain=False, timeout=SIGNAL_SECONDS)
+        has_ended = not asked.is_set() and not orch.health().live
+        why = next((c.detail for c in orch.health().checks if c.status == "failed"), "")
+        with suppress(TaskorchError):
+            orch.stop(drain=False, timeout=SIGNAL_SECONDS)
+        if has_ended:
+            print(f"taskorch: {what} has ended by itself: {why}", file=sys.stderr)
+            return FAILED
     return OK
+
+
+class Waiting:
+    """
+    Answers probes at a port in a block that may last long: the wait for a turn.
+
+    `/livez` says that the process is there, and all else that it waits.
+    """
+
+    def __init__(self, what: str, port: int) -> None:
+        self.is_over = False
+        self._what = what
+        self._port = port
+        self._server: Any = None
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(_SOON, self._begin)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self.is_over = True
+            server = self._server
+        if server is not None:
+            server.stop()
+
+    def _begin(self) -> None:
+        from taskorch.frontends.service import serve  # noqa: PLC0415 - of an extra
+        from taskorch.frontends.service._waiting import waiting_app  # noqa: PLC0415
+
+        with self._lock:
+            if self.is_over:
+                return
+            try:
+                self._server = serve(waiting_app(self._what), port=self._port)
+            except OSError as error:
+                # It is said again, and ends the command, once it is served.
+                _LOG.warning("port %d cannot be had yet: %s", self._port, error)
+                return
+            url = self._server.url
+        _LOG.info("%s waits for its start; %s/livez answers", self._what, url)
+
+
+@contextmanager
+def _placing() -> Iterator[None]:
+    """
+    In the block, put before what is wrong the file and the line of whoever wrote it.
+
+    Raises:
+        InvalidTaskError: What was raised is no error of ours.
+    """
+    try:
+        yield
+    except TaskorchError as error:
+        place = _place_of(error)
+        if place:
+            error.message = f"{place}: {error.message}"
+        raise
+    except Exception as error:
+        place = _place_of(error)
+        if not place:
+            raise
+        text = (
+            str(error).partition(" (")[0] if isinstance(error, SyntaxError) else error
+        )
+        msg = f"{place}: {type(error).__name__}: {text}"
+        raise InvalidTaskError(msg, hint="mend it there") from error
+
+
+def _place_of(error: BaseException) -> str:
+    """The file and line of the innermost frame that is the user's, or ""."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{error.filename}:{error.lineno}"
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not (file.startswith(_NOT_THEIRS) or "site-packages" in file):
+            place = f"{file}:{line}"
+    return place
 
 
 def orchestrator_of(path: Path) -> TaskOrchestrator:
@@ -63,7 +185,9 @@ def orchestrator_of(path: Path) -> TaskOrchestrator:
         InvalidTaskError: It makes none, or several.
         OSError: It cannot be read.
     """
-    return _found_in(_loaded(path), path)
+    with _placing():
+        module = _loaded(path)
+        return _found_in(module, path)
 
 
 def orchestrator_named(words: str) -> TaskOrchestrator:
@@ -84,17 +208,26 @@ def orchestrator_named(words: str) -> TaskOrchestrator:
     except ModuleNotFoundError as error:
         # What it needs itself is missed as it says.
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
+            with _placing():
+                raise
         msg = f"there is no module {name!r}, here or among what is installed"
         raise InvalidTaskError(msg, hint="-m package.module:orch") from None
     except (TypeError, ValueError) as error:
+        with _placing():
+            if _place_of(error):
+                raise
         msg = f"{words!r} is no MODULE:NAME: {error}"
         raise InvalidTaskError(msg, hint="-m package.module:orch") from None
+    except Exception:
+        with _placing():
+            raise
     if not inside:
-        return _found_in(module, words)
+        with _placing():
+            return _found_in(module, words)
     made: object = getattr(module, inside, None)
     if callable(made) and not isinstance(made, TaskOrchestrator):
-        made = made()
+        with _placing():
+            made = made()
     if not isinstance(made, TaskOrchestrator):
         msg = f"{words} is no orchestrator, and no function that makes one"
         raise InvalidTaskError(msg, hint=f"{inside} = TaskOrchestrator(…)")

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
+from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._visible import cut, visible, width
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.model import TaskStatus
@@ -41,13 +42,20 @@ _COLOURS: Final = {
 }
 
 
-def add_journal(parser: argparse.ArgumentParser) -> None:
-    """Add the journal that a command is about."""
+def add_journal(parser: argparse.ArgumentParser, *, services: bool = False) -> None:
+    """Add the journal that a command is about; or a service."""
     parser.add_argument(
         "journal",
-        metavar="JOURNAL",
-        help="the file, or the address: runs.db, postgresql://…",
+        metavar="JOURNAL|URL" if services else "JOURNAL",
+        help="the file, or the address: runs.db, postgresql://…"
+        + f"; or a service: http://127.0.0.1:8080, whose token is in {TOKEN_VARIABLE}"
+        * services,
     )
+
+
+def is_url(place: str) -> bool:
+    """Whether *place* names a service, and not a journal."""
+    return place.startswith(("http://", "https://"))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

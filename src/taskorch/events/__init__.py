@@ -58,11 +58,14 @@ from taskorch.events._catalogue import ResourcesReleased as ResourcesReleased
 from taskorch.events._catalogue import ResultRemembered as ResultRemembered
 from taskorch.events._catalogue import ResultReused as ResultReused
 from taskorch.events._catalogue import ResultsForgotten as ResultsForgotten
+from taskorch.events._catalogue import ResultsUsed as ResultsUsed
 from taskorch.events._catalogue import ScheduleChanged as ScheduleChanged
 from taskorch.events._catalogue import ScheduleFired as ScheduleFired
 from taskorch.events._catalogue import ScheduleSkipped as ScheduleSkipped
 from taskorch.events._catalogue import SlotLeaked as SlotLeaked
 from taskorch.events._catalogue import SlotRecovered as SlotRecovered
+from taskorch.events._catalogue import StartsHeld as StartsHeld
+from taskorch.events._catalogue import StartsReleased as StartsReleased
 from taskorch.events._catalogue import StatsReported as StatsReported
 from taskorch.events._catalogue import TaskBlocked as TaskBlocked
 from taskorch.events._catalogue import TaskCancelled as TaskCancelled
@@ -78,6 +81,7 @@ from taskorch.events._catalogue import TaskReady as TaskReady
 from taskorch.events._catalogue import TaskRecalled as TaskRecalled
 from taskorch.events._catalogue import TaskRejected as TaskRejected
 from taskorch.events._catalogue import TaskReleased as TaskReleased
+from taskorch.events._catalogue import TaskRenewed as TaskRenewed
 from taskorch.events._catalogue import TaskRepointed as TaskRepointed
 from taskorch.events._catalogue import TaskReprioritised as TaskReprioritised
 from taskorch.events._catalogue import TaskResumed as TaskResumed

@@ -524,6 +524,35 @@ class TaskParentsAdded(TaskEvent):
 
 
 @frozen
+class TaskRenewed(TaskEvent):
+    """
+    The re-run makes anew what the task adds to its run: calls of a map, questions.
+
+    Attributes:
+        since: The id of the run of the task from which on what was added is its own:
+            this one, or an earlier one, after which only what failed was made again.
+    """
+
+    since: str
+
+
+@frozen
+class ResultsUsed(TaskEvent):
+    """
+    A running task has asked for the results of others, without depending on them.
+
+    If one of these is run again, what the task came to is stale.
+
+    Attributes:
+        attempt: The number of the attempt, from 1.
+        of: Ids of the others.
+    """
+
+    attempt: int
+    of: tuple[str, ...]
+
+
+@frozen
 class TaskRejected(TaskEvent):
     """
     The validator refused a task; nothing was accepted.
@@ -845,6 +874,41 @@ class AlertCleared(Event):
     name: str
     seconds: float
     message: str
+
+
+# -- starts that are held ----------------------------------------------------------
+
+
+@frozen
+class StartsHeld(Event):
+    """
+    Somebody holds starts back: nothing new starts, or only so much.
+
+    Attributes:
+        by: Who holds them; they have one hold, and this one takes its place.
+        most: How many attempts may run at once; 0: nothing starts.
+        reason: Why.
+        lasts: Whether that outlives this life of the orchestrator.
+    """
+
+    by: str
+    most: int
+    reason: str
+    lasts: bool = True
+
+
+@frozen
+class StartsReleased(Event):
+    """
+    Somebody holds no starts back any more.
+
+    Attributes:
+        by: Who held them.
+        reason: Why, where they did not say so themselves.
+    """
+
+    by: str
+    reason: str = ""
 
 
 # -- agents, parts and receivers ---------------------------------------------------
@@ -1354,6 +1418,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     TaskOptionsChanged,
     TaskRepointed,
     TaskParentsAdded,
+    TaskRenewed,
+    ResultsUsed,
     TaskRejected,
     TaskReady,
     AttemptStopping,
@@ -1375,6 +1441,8 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     EventEmitted,
     AlertRaised,
     AlertCleared,
+    StartsHeld,
+    StartsReleased,
     AgentJoined,
     AgentLost,
     AgentReturned,

@@ -54,6 +54,8 @@ class Here:
     link: Link | None = None
     #: Bytes that something may have, pickled, which goes to another process.
     most_bytes: int | None = None
+    #: It has no link, and what a task says of its progress is dropped.
+    drops_progress: bool = False
     #: The main module of its parent is being brought in.
     is_importing_main: bool = False
 

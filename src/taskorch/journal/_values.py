@@ -38,7 +38,12 @@ from typing import (
 import attrs
 
 from taskorch.errors import InvalidTaskError, JournalError
-from taskorch.journal._scripts import OtherScriptError, main_named, named_module
+from taskorch.journal._scripts import (
+    HERE,
+    OtherScriptError,
+    main_named,
+    named_module,
+)
 from taskorch.model import (
     DEFAULT_ENV,
     Agent,
@@ -302,7 +307,10 @@ def restored(value: Any, array: type) -> Any:
     try:
         return restore(value, array)
     except GoneError as gone:
-        return Missing(gone.name, gone.why, value)
+        again = partial(
+            _looked_for, gone.name, partial(restore, value, array), HERE.path
+        )
+        return Missing(gone.name, gone.why, value, again)
 
 
 def restore(value: Any, array: type) -> Any:
@@ -496,13 +504,35 @@ def only_looking() -> Iterator[None]:
 def _to_function(path: str) -> Any:
     if _only_looks.get():
         return Missing(path)
+    again = partial(_looked_for, path, partial(imported, path), HERE.path)
     try:
         return imported(path)
     except OtherScriptError as error:
-        return Missing(path, str(error))
+        return Missing(path, str(error), look=again)
     except Exception:  # noqa: BLE001 - a module that is imported may raise anything
         # Only the task that calls it is held up, and not the start of all others.
-        return Missing(path)
+        return Missing(path, look=again)
+
+
+def _looked_for(path: str, find: Callable[[], Any], journal: str) -> Any:
+    """
+    What *find* finds, once the module of *path* is loaded: nothing is imported here.
+
+    It is of the journal at the path *journal*.
+
+    Raises:
+        LookupError: It is not here.
+    """
+    module, _, name = path.rpartition(":")
+    before, HERE.path = HERE.path, journal
+    try:
+        if module in sys.modules or main_named(module, name) is not None:
+            return find()
+    except (GoneError, ImportError, AttributeError) as error:
+        raise LookupError(path) from error
+    finally:
+        HERE.path = before
+    raise LookupError(path)
 
 
 def _by_path(value: Any) -> Any:

@@ -46,8 +46,11 @@ from taskorch.kernel._explain import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain import Search as Search
 from taskorch.kernel._explain import Waits as Waits
 from taskorch.kernel._explain import explain as explain
+from taskorch.kernel._explain import hold_of_starts as hold_of_starts
 from taskorch.kernel._explain import holders_of as holders_of
 from taskorch.kernel._explain import passed_over as passed_over
+from taskorch.kernel._explain import words_of_hold as words_of_hold
+from taskorch.kernel._explain import words_of_holds as words_of_holds
 from taskorch.kernel._faults import describe as describe
 from taskorch.kernel._fold import differences as differences
 from taskorch.kernel._fold import fold as fold

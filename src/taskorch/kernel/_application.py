@@ -732,6 +732,12 @@ def options_changed(
 ) -> None:
     """*row* has other options: what follows from them is in facts of its own."""
     extra = row_extra(row)
+    before = row.bucket.spec.timeout_ns
+    if "timeout" in event.changed:
+        # What follows a failure is chosen; all else is stated.
+        is_chosen = bool(event.reason) and row.state is not _S.BLOCKED
+        first = extra.first_timeout_ns or before or 0
+        extra.first_timeout_ns = first if is_chosen else 0
     spec = Spec(
         row.bucket.spec.type,
         event.requires,

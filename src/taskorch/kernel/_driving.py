@@ -24,13 +24,13 @@ _ALL: Final = 2**63
 def pause(kernel: KernelState) -> None:
     """Start nothing until `unpause`."""
     kernel.stopped = True
-    _settle(kernel)
+    settle(kernel)
 
 
 def unpause(kernel: KernelState) -> None:
     """What can start does, from the next `dispatch` on, unless starts are held."""
     kernel.stopped = False
-    _settle(kernel)
+    settle(kernel)
 
 
 def limit(kernel: KernelState, slots: int, aside_ns: int = ASIDE_NS) -> None:
@@ -41,25 +41,12 @@ def limit(kernel: KernelState, slots: int, aside_ns: int = ASIDE_NS) -> None:
     """
     kernel.room = min(slots, kernel.config.concurrency)
     kernel.aside_ns = aside_ns
-    _settle(kernel)
+    settle(kernel)
 
 
-def hold_starts(kernel: KernelState, who: str, most: int, reason: str) -> None:
-    """Start nothing new while *most* run, until *who* says `release_starts`."""
-    kernel.holds[who] = most, reason
-    _settle(kernel)
-
-
-def release_starts(kernel: KernelState, who: str) -> bool:
-    """*who* holds nothing any more; False if they did not."""
-    found = kernel.holds.pop(who, None)
-    _settle(kernel)
-    return found is not None
-
-
-def _settle(kernel: KernelState) -> None:
+def settle(kernel: KernelState) -> None:
     """Work out how many may run, and whether anything starts."""
-    caps = [most for most, _ in kernel.holds.values()]
+    caps = [most for most, _, _ in kernel.holds.values()]
     # Where nothing is to start, attempts that wait to go on still do.
     kernel.paused = kernel.stopped or 0 in caps
     kernel.concurrency = min([kernel.room, *filter(None, caps)])

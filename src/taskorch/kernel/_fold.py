@@ -39,6 +39,8 @@ from taskorch.events import (
     ScheduleFired,
     ScheduleSkipped,
     SlotRecovered,
+    StartsHeld,
+    StartsReleased,
     TaskCompleted,
     TaskParentsAdded,
     TaskRepointed,
@@ -52,6 +54,7 @@ from taskorch.kernel import (
     _breakers,
     _dependencies,
     _edges,
+    _holds,
     _leases,
     _pools,
     _queue,
@@ -122,6 +125,7 @@ def recover(kernel: KernelState, epoch: int, now: int) -> None:
         if not agent.lost:
             kernel.note(AgentLost, now, agent.name, why)
             _leases.go(kernel, agent)
+    _holds.begin_life(kernel, now)
     for (_, attempt), leak in list(kernel.leaked.items()):
         _attempts.mend_leak(kernel, leak, attempt, now)
     described = ("AttemptLostError", LEFT_RUNNING)
@@ -318,6 +322,8 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     ScheduleChanged: _schedules.changed,
     ScheduleFired: _schedules.fired,
     ScheduleSkipped: _schedules.skipped,
+    StartsHeld: _holds.held,
+    StartsReleased: _holds.released,
     ResourcesAllocated: _allocations.allocated,
     ResourcesReleased: _allocations.released,
     OrchestratorStarted: _epoch,
@@ -464,6 +470,7 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
         }
         for name, told in kernel.schedules.items():
             said[f"schedule {name}"] = told
+        said["holds"] = list(kernel.holds.items())
         said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():
             limits = rate.per_second, rate.total

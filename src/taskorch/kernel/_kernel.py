@@ -21,6 +21,7 @@ from taskorch.kernel import (
     _edges,
     _faults,
     _grants,
+    _holds,
     _latest_finish,
     _leases,
     _options,
@@ -121,8 +122,8 @@ class Kernel(KernelState):
     pause: Final = _driving.pause
     unpause: Final = _driving.unpause
     limit: Final = _driving.limit
-    hold_starts: Final = _driving.hold_starts
-    release_starts: Final = _driving.release_starts
+    hold_starts: Final = _holds.hold
+    release_starts: Final = _holds.release
     stop_attempt: Final = _driving.stop_attempt
     own_fact: Final = _driving.own_fact
     keep_finished: Final = _driving.keep_finished

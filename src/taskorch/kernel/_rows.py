@@ -253,6 +253,7 @@ class RowExtra:
         "failure_class",
         "first_ns",
         "first_roots",
+        "first_timeout_ns",
         "held",
         "last_delay_ns",
         "left_ns",
@@ -280,6 +281,8 @@ class RowExtra:
         self.blocked_by: Mapping[str, TaskRow] = _NOBODY
         #: `roots` as they were when it was blocked, or ended by its terms.
         self.first_roots: tuple[str, ...] = ()
+        #: The timeout that was stated, where a failure has made it another; or 0.
+        self.first_timeout_ns: int = 0
         #: It runs, and is to be suspended at the end of its attempt.
         self.suspending: bool = False
         #: Attempts that count against the retry policy.

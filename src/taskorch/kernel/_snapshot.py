@@ -36,6 +36,7 @@ from taskorch.kernel import (
     _application,
     _breakers,
     _dependencies,
+    _holds,
     _quotas,
 )
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
@@ -108,6 +109,7 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             [key, task_id, kind, [list(part) for part in parts], at_ns]
             for key, (task_id, kind, parts, at_ns) in kernel.remembered.items()
         ],
+        "holds": [[who, *hold] for who, hold in kernel.holds.items()],
         "schedules": [[name, *told] for name, told in kernel.schedules.items()],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
@@ -231,12 +233,14 @@ class Restoration:
         kernel.pools = {name: PoolRow(name, total) for name, total in state["pools"]}
         quotas = [(*whose, _units_in(limits)) for *whose, limits in state["quotas"]]
         _quotas.apply(kernel, quotas, state["at_ns"])
-        # Older snapshots know nothing of these two.
+        # Older snapshots know nothing of these three.
         for key, task_id, kind, parts, at_ns in state.get("remembered", ()):
             made = tuple((name, digest) for name, digest in parts)
             kernel.remembered[key] = task_id, kind, made, at_ns
         for name, document, done_ns in state.get("schedules", ()):
             kernel.schedules[name] = document, done_ns
+        for who, most, reason, lasts in state.get("holds", ()):
+            _holds.restore(kernel, who, (most, reason, lasts))
         for name, owner, units, since_ns in state["allocations"]:
             _allocations.grant(kernel, name, owner, _units_in(units), since_ns)
 

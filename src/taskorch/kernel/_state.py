@@ -366,8 +366,9 @@ class KernelState:
         self.plain: bool = False
         #: Nothing starts before the driver is ready, or while it drains to stop.
         self.stopped: bool = True
-        #: Who holds starts back: while how many run, and why; 0 is all starts.
-        self.holds: dict[str, tuple[int, str]] = {}
+        #: Who holds starts back: while how many run (0 is all starts), why, and whether
+        #: that outlives this life.
+        self.holds: dict[str, tuple[int, str, bool]] = {}
         #: Whether nothing starts, for either reason.
         self.paused: bool = True
         #: How many attempts the system has room for.

@@ -29,12 +29,19 @@ def _names(value: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def _text(value: Any) -> str:
-    given: object = value
-    if not isinstance(given, str):
-        msg = f"version: a text is needed, not {show(given)}"
-        raise InvalidTaskError(msg, hint='version="2"')
-    return given
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        msg = f"{name}: a text is needed, not {show(value)}"
+        raise InvalidTaskError(msg, hint=f'{name}="2"')
+    return value
+
+
+def _version(value: Any) -> str:
+    return _text("version", value)
+
+
+def _key(value: Any) -> str:
+    return _text("key", value)
 
 
 @attrs.frozen
@@ -48,15 +55,18 @@ class Cache:
 
     Attributes:
         expires: Seconds, or a timedelta, for which it is good; None is for ever.
-        version: Of the function: with one, its source is not looked at. Without, its
-            source without comments, its defaults and what it closes over count, and
-            what it calls does not: then change this.
+        version: Of the function: with one, its code is not looked at. Without, its
+            code as it was loaded counts, what it closes over, and the functions,
+            classes and constants of your own that it reads.
         ignore: Arguments that make no difference.
+        key: A text that stands for all arguments, and for what is bound to the
+            function: with one, these are not looked at.
     """
 
     expires: float | None = attrs.field(default=None, converter=_seconds)
-    version: str = attrs.field(default="", converter=_text)
+    version: str = attrs.field(default="", converter=_version)
     ignore: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
+    key: str = attrs.field(default="", converter=_key)
 
 
 def to_cache(value: Any) -> Any:

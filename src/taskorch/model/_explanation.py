@@ -78,7 +78,8 @@ class Blocker:
     Attributes:
         kind: `dependency`, `event`, `delay`, `deadline`, `capability`, `agent`, `slot`,
             `resource`, `quota`, `rate`, `reservation`, `allocator`, `veto`,
-            `suspended`, `decision`, `stopping`, `not_started`, `journal` or `terminal`.
+            `suspended`, `decision`, `stopping`, `not_started`, `starts_held`, `journal`
+            or `terminal`.
         detail: One sentence, for people.
         name: What is short: the name of a resource, an agent, a capability, a task.
         need: How much is needed; None if that is no amount.

@@ -18,7 +18,7 @@ from taskorch.model._states import TaskState
 from taskorch.model._task import OPTIONS, FilterFields, Task
 
 #: How tasks are looked for: by an option, or by what they have come to.
-How: TypeAlias = Match | Literal["state", "since", "longer"]
+How: TypeAlias = Match | Literal["state", "since", "longer", "whether"]
 
 
 class Filter(NamedTuple):
@@ -49,6 +49,7 @@ def _filters() -> dict[str, Filter]:
         Filter("agent", "equal", "Who runs them, or ran them last."),
         Filter("since", "since", "Submitted since then, or not longer ago."),
         Filter("older_than", "longer", "Seconds that they have been in their state."),
+        Filter("mended", "whether", "Whether a later run of them has completed."),
     ]
     return {each.name: each for each in found}
 
@@ -70,7 +71,9 @@ class TaskFilter:
             `"nightly/*"`. `metadata`: names and values that theirs has, among others.
             `since`: they were submitted since then: an aware datetime, or how long ago,
             in seconds or as a timedelta. `older_than`: they have been in their state
-            for longer, in seconds or as a timedelta.
+            for longer, in seconds or as a timedelta. `mended`: whether they were run
+            again and a later run has completed: `TaskFilter("failed", mended=False)` is
+            what is still broken.
 
     Raises:
         TypeError: Tasks are not looked for by such a name.
@@ -187,6 +190,13 @@ def _since(name: str, value: object) -> datetime | float:
     return value
 
 
+def _whether(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    msg = f"{name}: True or False is needed, not {show(value)}"
+    raise InvalidTaskError(msg)
+
+
 _CHECKED: Final[dict[How, Callable[[str, Any], Any]]] = {
     "state": _state,
     "equal": _text,
@@ -194,6 +204,7 @@ _CHECKED: Final[dict[How, Callable[[str, Any], Any]]] = {
     "contains": _mapping,
     "since": _since,
     "longer": check_seconds,
+    "whether": _whether,
 }
 
 
@@ -201,8 +212,8 @@ _CHECKED: Final[dict[How, Callable[[str, Any], Any]]] = {
 
 
 def _written(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return json.dumps(dict(value))
+    if isinstance(value, Mapping | bool):
+        return json.dumps(value if isinstance(value, bool) else dict(value))
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
@@ -236,6 +247,13 @@ def _object(name: str, text: str) -> Any:
     raise InvalidTaskError(msg, hint=f'{name}={{"customer": "acme"}}')
 
 
+def _yes_or_no(name: str, text: str) -> bool:
+    if text in ("true", "false"):
+        return text == "true"
+    msg = f"{name}: true or false is needed, not {show(text)}"
+    raise InvalidTaskError(msg)
+
+
 _READ: Final[dict[How, Callable[[str, str], Any]]] = {
     "state": _as_it_is,
     "equal": _as_it_is,
@@ -243,4 +261,5 @@ _READ: Final[dict[How, Callable[[str, str], Any]]] = {
     "contains": _object,
     "since": _date_or_number,
     "longer": _number,
+    "whether": _yes_or_no,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from taskorch.errors import InvalidTaskError
@@ -16,15 +17,36 @@ class Missing:
             `module:qualname`.
         why: What has become of it; empty if it cannot be imported.
         kept: Of a value, what the journal has of it.
+        look: Looks for it once more, and returns it; raises LookupError while it is
+            not here. None: it is not looked for again.
     """
 
-    def __init__(self, name: str, why: str = "", kept: Any = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        why: str = "",
+        kept: Any = None,
+        look: Callable[[], Any] | None = None,
+    ) -> None:
         self.name: str = name
         self.why: str = why or f"{_shown(name)} cannot be imported any more"
         self.kept: Any = kept
+        self._look = look
         self.__qualname__ = name.rpartition(":")[2]
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+    def look(self) -> Any:
+        """What it stands for, if that is here by now; else itself."""
+        if self._look is None:
+            return self
+        try:
+            return self._look()
+        except LookupError:
+            return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        back = self.look()
+        if back is not self:
+            return back(*args, **kwargs)
         msg = f"{self} was kept in the journal and cannot be called: {self.why}"
         raise InvalidTaskError(msg, hint="bring it back, or submit the task anew")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeAlias
 
-from taskorch.errors import TaskFailedError, leaves
+from taskorch.errors import DependencyFailedError, TaskFailedError, leaves
 
 #: A file, a line, and the function in it.
 Frame: TypeAlias = tuple[str, int, str]
@@ -17,6 +19,8 @@ _LINE: Final = re.compile(r'^[\s|+-]*File "(.+)", line (\d+), in (.+)$', re.MULT
 _INSTALLED: Final = re.compile(
     r"^<frozen|[/\\]lib\d*[/\\]python[\d.]+t?[/\\]|[/\\](?:site|dist)-packages[/\\]"
 )
+#: Where this library is: no line of it is one of the user's.
+_OURS: Final = f"{Path(__file__).parent.parent}{os.sep}"
 
 
 def frames_of(trace: TracebackType | None) -> Iterator[Frame]:
@@ -38,6 +42,9 @@ def place_of(error: BaseException | None) -> str:
         return ""
     first = next(leaves(error), error)
     cause = first.__cause__
+    if isinstance(first, DependencyFailedError) and cause is not None:
+        # What failed first was raised where there is something to mend.
+        return place_of(cause)
     if isinstance(first, TaskFailedError) and first.traceback:
         frames = _in_text(first.traceback)
     elif type(cause).__name__.endswith("RemoteTraceback"):
@@ -49,9 +56,13 @@ def place_of(error: BaseException | None) -> str:
         frames = list(frames_of(first.__traceback__))
     if not frames:
         return ""
-    own = (frame for frame in reversed(frames) if not _INSTALLED.search(frame[0]))
+    own = (frame for frame in reversed(frames) if not _is_installed(frame[0]))
     file, number, name = next(own, frames[-1])
     return f"{file}:{number} in {name}"
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith(_OURS) or _INSTALLED.search(file) is not None
 
 
 def _in_text(text: str) -> list[Frame]:

@@ -180,6 +180,7 @@ class Stats:
         failures: Failures by cause: `error`, `timeout`, `expired`, `poisoned`, ….
         leaked: Slots held by work that would not stop.
         events_lost: Events that slow receivers lost.
+        holds: Who holds starts back, and why: a sentence for each, see `hold_starts`.
     """
 
     queue: QueueStats
@@ -191,6 +192,7 @@ class Stats:
     failures: Mapping[str, int]
     leaked: int
     events_lost: int
+    holds: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The statistics as JSON can say them, for a page or another program."""
@@ -202,6 +204,7 @@ class Stats:
         }
         said = [f"{count:,} {state.value}" for state, count in counts.items() if count]
         lines = [f"{self.state_machine.total:,} tasks: {', '.join(said) or 'none yet'}"]
+        lines += [f"  {hold}" for hold in self.holds]
         for name, pool in self.resources.items():
             lines.append(f"  {name}: {pool.used:.12g} of {pool.total:.12g} in use")
         for name, agent in self.agents.items():

@@ -97,6 +97,8 @@ class TaskStatus:
             suspended, or its time is over; or "". A function stops at a checkpoint.
         stale: Whether a task that it depends on, however indirectly, was run again
             since: it has, or works with, what the run before that had come to.
+        rerun: The id of the latest run of the task, if this is an earlier one; or "".
+        mended_by: The id of the first later run that has completed; or "".
     """
 
     task_id: str
@@ -123,6 +125,8 @@ class TaskStatus:
     stale: bool = False
     stopping: str = ""
     recovery_attempts: tuple[RecoveryAttempt, ...] = ()
+    rerun: str = ""
+    mended_by: str = ""
 
     __repr__ = shown
 
@@ -130,6 +134,15 @@ class TaskStatus:
     def is_terminal(self) -> bool:
         """Whether the task has ended for good."""
         return self.state.is_terminal
+
+    @property
+    def run_id(self) -> str:
+        """The id that means this run: the bare one of a task means its latest."""
+        return (
+            f"{self.task_id}~1"
+            if self.rerun and "~" not in self.task_id
+            else (self.task_id)
+        )
 
     @property
     def duration(self) -> float | None:
@@ -171,6 +184,7 @@ class TaskStatus:
             "history": [fields_of(entry) for entry in self.history],
             "recovery_attempts": [fields_of(each) for each in self.recovery_attempts],
             "duration": self.duration,
+            "run_id": self.run_id,
             "log_path": None if self.log_path is None else str(self.log_path),
         }
         return {name: plain(value) for name, value in said.items()}

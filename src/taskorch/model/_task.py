@@ -169,6 +169,7 @@ class FilterFields(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     since: float | timedelta | datetime | None
     older_than: float | timedelta | None
+    mended: bool | None
 
 
 @suggesting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -15,6 +16,8 @@ from taskorch.planning._values import ExecutionPlan
 from taskorch.workflows._names import guess
 
 AIMS: Final = ("makespan", "cost", "peak")
+#: Worse than all that aims may add up to, for a plan that is no better elsewhere.
+_LATE: Final = 1e12
 #: The shares of what there is with which is tried whether less in use is worth it.
 _SHARES: Final = (1.0, 0.75, 0.5, 0.35, 0.2)
 
@@ -53,11 +56,17 @@ class Aim:
         weights: How much each aim counts.
         problem: The tasks, and what there is.
         plan: The plan as it was given, of whose amounts each aim is a part.
+        limit: When all must have ended, in the time units of the problem.
     """
 
     def __init__(
-        self, weights: Mapping[str, float], problem: Problem, plan: ExecutionPlan
+        self,
+        weights: Mapping[str, float],
+        problem: Problem,
+        plan: ExecutionPlan,
+        limit: float = math.inf,
     ) -> None:
+        self._limit = limit
         self._weights = {name: weight for name, weight in weights.items() if weight}
         self._problem = problem
         self._names = tuple(
@@ -111,8 +120,10 @@ class Aim:
         return sum(weight * parts[name] for name, weight in self._weights.items())
 
     def value(self, schedule: Schedule) -> float:
-        """What a schedule of agents that differ is worth."""
-        return self.worth(schedule.makespan, self._problem.cost(schedule), 0.0)
+        """What a schedule of agents that differ is worth; one that is late, little."""
+        late = max(0.0, schedule.makespan - self._limit)
+        worth = self.worth(schedule.makespan, self._problem.cost(schedule), 0.0)
+        return worth + (_LATE * (1 + late / self._span) if late else 0.0)
 
     def peak_of(self, slots: float, resources: Mapping[str, float]) -> float:
         """How much of all that could be used is in use at once: the mean share."""

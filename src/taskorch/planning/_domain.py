@@ -10,7 +10,6 @@ one that what they read and write needs.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -20,10 +19,12 @@ from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 import attrs
 
 from taskorch.errors import InvalidTaskError, PlanningError
-from taskorch.model import NO_RESOURCES, Resources
+from taskorch.model import NO_RESOURCES, Resources, check_seconds
+from taskorch.model._checks import is_number
 from taskorch.model._show import show
 from taskorch.planning._state import State, Watched
 from taskorch.planning._values import Choice
+from taskorch.runtime._describing import UndescribedError, digest_of
 from taskorch.workflows._names import check_name, guess
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +36,12 @@ ACHIEVE: Final = "achieve"
 #: Steps of a search, and seconds, before it is given up.
 MAX_STEPS: Final = 200_000
 MAX_SECONDS: Final = 30.0
+#: Levels of tasks by which tasks are done, while no step changes anything.
+_LEVELS: Final = 10_000
+#: Levels that are looked through for the same task in the same state.
+_NEAR: Final = 200
+#: The most that a step may cost.
+_DEAREST: Final = 1e12
 #: Lines of a trace.
 _SHOWN: Final = 8
 
@@ -117,6 +124,8 @@ class _Try:
     #: By which method the task came up, and what held then.
     above: _Try | None
     mark: int
+    #: Of how many tasks, each done by the next, it is the last since a step.
+    levels: int = 1
     failure: str | None = None
 
 
@@ -185,7 +194,7 @@ class Domain:
             requires: Capabilities of the agent.
 
         Raises:
-            InvalidTaskError: The name is taken.
+            InvalidTaskError: The name is taken, or a number is none that it can be.
         """
 
         def add(found: F) -> F:
@@ -194,6 +203,10 @@ class Domain:
             if run is not None and not callable(run):
                 msg = f"operator {known!r}: run= is a function, not {show(run)}"
                 raise InvalidTaskError(msg)
+            if not callable(duration):
+                duration_of(known, duration)
+            if not callable(cost):
+                cost_of(known, cost)
             has = Resources() if resources is None else Resources.of(resources)
             needs = None if requires is None else tuple(requires)
             self.operators[known] = Operator(
@@ -250,16 +263,27 @@ class Domain:
 
     @property
     def version(self) -> str:
-        """What changes when the code of an operator or of a method changes."""
-        made = hashlib.sha256()
-        for known in self.operators.values():
-            made.update(_code(known.apply, known.run, known.duration, known.cost))
-            made.update(repr((known.name, known.resources, known.requires)).encode())
-        for methods in self.methods.values():
-            for each in methods:
-                made.update(repr((each.task, each.name, each.cost)).encode())
-                made.update(_code(each.decompose))
-        return made.hexdigest()[:16]
+        """
+        What changes when the code of an operator or of a method changes.
+
+        Raises:
+            InvalidTaskError: One closes over what has no description.
+        """
+        return version_of(
+            self.name,
+            [
+                *(
+                    attrs.astuple(each, recurse=False)
+                    for each in self.operators.values()
+                ),
+                *(
+                    attrs.astuple(each, recurse=False)
+                    for methods in self.methods.values()
+                    for each in methods
+                ),
+                self.closed,
+            ],
+        )
 
     # -- planning ------------------------------------------------------------------
 
@@ -338,14 +362,14 @@ class _Search:
         steps = 0
         while stack:
             steps += 1
-            if steps > self._most or (steps % 256 == 0 and monotonic() > self._end):
+            if steps > self._most or monotonic() > self._end:
                 raise self._given_up(steps, stack[-1][1])
             marked, todo, path, options = stack.pop()
             if todo is None:
                 yield _decomposition(path)
                 self.last = "its constraints do not hold of what was found"
                 continue
-            task, rest, _above = todo
+            task, rest, above = todo
             if options is None:
                 operator = self._operator(task)
                 if operator is not None:
@@ -356,6 +380,10 @@ class _Search:
                     continue
                 if self._comes_back(todo, marked[1]):
                     self.last = f"{said(task)} comes to itself, and nothing has changed"
+                    continue
+                if _levels(above, marked[1]) > _LEVELS:
+                    self.last = f"{said(task)} is {_LEVELS:,} levels deep, and no step "
+                    self.last += "has changed anything"
                     continue
                 options = iter(self._methods(task, marked[0])), []
             self._next_method(stack, marked, todo, path, options)
@@ -377,7 +405,9 @@ class _Search:
     def _comes_back(self, todo: Any, mark: int) -> bool:
         """Whether a task came up for its own sake, in a state like this one."""
         task, _rest, above = todo
-        while above is not None:
+        for _ in range(_NEAR):
+            if above is None:
+                break
             if above.mark == mark and above.task == task:
                 return True
             above = above.above
@@ -476,7 +506,7 @@ class _Search:
                 self.last = self.last or f"nothing does {said(task)}"
             return
         stack.append((marked, todo, path, options))
-        tried = _Try(task, method.name, tries, above, mark)
+        tried = _Try(task, method.name, tries, above, mark, _levels(above, mark))
         tries.append(tried)
         self._tried.append(tried)
         tasks = _asked(f"method {method.name!r}", method.decompose, state, task[1:])
@@ -519,6 +549,11 @@ class _Search:
             f"{said(each.task)} by {each.name}: {each.failure or 'went on'}"
             for each in self._tried[-_SHOWN:]
         )
+
+
+def _levels(above: _Try | None, mark: int) -> int:
+    """How deep a task is below *above* and others, with no change in between."""
+    return above.levels + 1 if above is not None and above.mark == mark else 1
 
 
 def _known(method: Method, number: int, tasks: Any) -> Method:
@@ -599,22 +634,41 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
     return found
 
 
-def _code(*functions: Any) -> bytes:
-    """What is different if the code of a function is, or what it was made with."""
-    found: list[Any] = []
-    for each in functions:
-        left: list[Any] = [getattr(each, "__code__", None)]
-        if left[0] is None:
-            plain = isinstance(each, int | float)
-            found.append(each if plain else type(each))
-            continue
-        while left:
-            code = left.pop()
-            inner = [one for one in code.co_consts if hasattr(one, "co_code")]
-            left += inner
-            found += [code.co_code, code.co_names]
-            found += [one for one in code.co_consts if one not in inner]
-        cells = [cell.cell_contents for cell in each.__closure__ or ()]
-        found.append(each.__defaults__)
-        found += [c for c in cells if isinstance(c, str | int | float | tuple | bool)]
-    return repr(found).encode()
+def version_of(domain: str, parts: Sequence[Any]) -> str:
+    """
+    What changes when the code, or the numbers, of a domain do.
+
+    Raises:
+        InvalidTaskError: Something in it has no description.
+    """
+    try:
+        return digest_of(list(parts))
+    except (UndescribedError, RecursionError) as error:
+        msg = f"domain {domain!r} has a function without a description: {error}"
+        raise InvalidTaskError(msg) from None
+
+
+def duration_of(operator: str, value: Any) -> float | None:
+    """
+    The seconds that a step takes, if it says them.
+
+    Raises:
+        InvalidTaskError: They are none.
+    """
+    if value is None:
+        return None
+    return check_seconds(f"operator {operator!r}: the duration", value)
+
+
+def cost_of(operator: str, value: Any) -> float:
+    """
+    What a step costs.
+
+    Raises:
+        InvalidTaskError: It is no number from 0 on.
+    """
+    if not is_number(value, 0, _DEAREST):
+        msg = f"operator {operator!r}: a cost is a number from 0 to {_DEAREST:g}, "
+        msg += f"not {show(value)}"
+        raise InvalidTaskError(msg)
+    return float(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from taskorch.planning._domain import (
     Decomposition,
     Operator,
     PlannedStep,
-    _code,
+    version_of,
 )
 from taskorch.planning._values import Choice
 from taskorch.workflows._names import check_name
@@ -134,18 +133,26 @@ class GtpyhopDomain:
 
     @property
     def version(self) -> str:
-        """What changes when the code of an action or of a method changes."""
+        """
+        What changes when the code of an action or of a method changes.
+
+        Raises:
+            InvalidTaskError: One closes over what has no description.
+        """
         domain = self._domain
-        made = hashlib.sha256()
-        for name, fn in domain._action_dict.items():
-            said = self._options.get(name, {})
-            made.update(name.encode() + _code(fn, said.get("run")))
-            made.update(repr(sorted(said.items(), key=str)).encode())
-        for known in (domain._task_method_dict, domain._unigoal_method_dict):
-            for name, methods in known.items():
-                made.update(name.encode() + _code(*methods))
-        made.update(_code(*domain._multigoal_method_list))
-        return made.hexdigest()[:16]
+        known = domain._task_method_dict, domain._unigoal_method_dict
+        return version_of(
+            self.name,
+            [
+                {**domain._action_dict},
+                {name: {**options} for name, options in self._options.items()},
+                *(
+                    {name: [*methods] for name, methods in each.items()}
+                    for each in known
+                ),
+                [*domain._multigoal_method_list],
+            ],
+        )
 
     def decompositions(
         self,

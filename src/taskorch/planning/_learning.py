@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -137,13 +138,19 @@ def off_policy(log: Iterable[Chosen], policy: Mapping[str, float]) -> float | No
     return total / weights if weights else None
 
 
+#: What is chosen for the plan that is made now, and by whom; None: as without learning.
+_CHOSEN: Final[ContextVar[tuple[Any, list[tuple[str, Chosen]]] | None]] = ContextVar(
+    "_CHOSEN", default=None
+)
+
+
 class Chooser:
     """
     Chooses rules and methods for plans by what came of them, once it `learns`.
 
     A choice stands in the metadata of the first task of a plan, from there in
-    `TaskStarted.choice`, and what came of it is a `TaskRewarded` of that attempt. All
-    but `note` and `learns` is called under the lock of the planner.
+    `TaskStarted.choice`, and what came of it is a `TaskRewarded` of that attempt.
+    `rule` and `take_in` are called under the lock of the planner.
 
     Args:
         runtime: Of the orchestrator.
@@ -159,8 +166,6 @@ class Chooser:
         self.methods: dict[str, Bandit] = {}
         #: Rewards of earlier lives, of what nobody has asked about yet.
         self._past: dict[str, list[tuple[str, float]]] = {}
-        #: What is chosen for the plan that is made now; None: as without learning.
-        self._chosen: list[tuple[str, Chosen]] | None = None
         #: Rewards that wait to be taken in: for what, the arm, and from 0 to 1.
         self._rewards: deque[tuple[str, str, float]] = deque(maxlen=_KEPT)
         #: Of attempts whose reward is awaited, the arms and their probability.
@@ -177,26 +182,31 @@ class Chooser:
     @contextmanager
     def choosing(self, *, learn: bool) -> Iterator[list[tuple[str, Chosen]] | None]:
         """Note what is chosen for one plan; None: nothing is."""
-        self._chosen = [] if learn and self._learns else None
+        chosen: list[tuple[str, Chosen]] | None = []
+        if not (learn and self._learns):
+            chosen = None
+        token = _CHOSEN.set(None if chosen is None else (self, chosen))
         try:
-            yield self._chosen
+            yield chosen
         finally:
-            self._chosen = None
+            _CHOSEN.reset(token)
 
     def method(self, task: str, methods: Sequence[str]) -> str | None:
         """Which method of a task is tried first; None: as they stand."""
-        if self._chosen is None:
+        chooser, chosen = _CHOSEN.get() or (None, None)
+        if chooser is not self or chosen is None:
             return None
         what = f"method of {task}"
-        bandit = self.methods.get(what)
-        if bandit is None or bandit.arms != tuple(methods):
-            bandit = Bandit(methods, floor=min(0.05, 0.5 / len(methods)))
-            self.methods[what] = bandit
-            for arm, value in self._past.pop(what, ()):
-                bandit.reward(Chosen("", arm, 1.0), value)
-        chosen = bandit.choose()
-        self._chosen.append((what, chosen))
-        return chosen.arm
+        with self._lock:
+            bandit = self.methods.get(what)
+            if bandit is None or bandit.arms != tuple(methods):
+                bandit = Bandit(methods, floor=min(0.05, 0.5 / len(methods)))
+                self.methods[what] = bandit
+                for arm, value in self._past.pop(what, ()):
+                    bandit.reward(Chosen("", arm, 1.0), value)
+            choice: Chosen = bandit.choose()
+        chosen.append((what, choice))
+        return choice.arm
 
     def rule(self, context: str) -> tuple[str, Chosen]:
         """By which rule a search begins, and for what that was chosen."""

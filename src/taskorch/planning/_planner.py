@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from collections import OrderedDict
@@ -24,11 +23,10 @@ from taskorch.errors import (
 from taskorch.events import (
     Event,
 )
-from taskorch.model import Task, TaskFilter, TaskState, check_seconds
-from taskorch.model._checks import is_number
+from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds
 from taskorch.model._show import show
 from taskorch.planning._aims import Aim, aims_of
-from taskorch.planning._domain import Domain, _code
+from taskorch.planning._domain import MAX_SECONDS, MAX_STEPS, Domain
 from taskorch.planning._estimates import Estimator, Measurements
 from taskorch.planning._gtpyhop import GtpyhopDomain
 from taskorch.planning._learning import (
@@ -46,6 +44,7 @@ from taskorch.planning._problems import (
     changed,
     critical_path,
     dependencies_of,
+    factors_of,
     failing,
     named_by,
     needs_of,
@@ -58,7 +57,10 @@ from taskorch.planning._scheduling import (
     RULES,
     Problem,
     Schedule,
+    heft,
+    improve,
     improve_agents,
+    in_order,
     parallel,
     topological,
 )
@@ -90,9 +92,11 @@ from taskorch.planning._values import (
     ResourceEstimate,
     TaskRequest,
     ValidationResult,
+    rates_of,
 )
 from taskorch.policies._router import PINNED
 from taskorch.runtime import _listing
+from taskorch.runtime._describing import UndescribedError, digest_of
 from taskorch.runtime._work import after_of
 from taskorch.simulation._plans._plan import Means, means_of
 from taskorch.simulation._plans._simulate import simulate
@@ -108,6 +112,10 @@ _KEPT: Final = 256
 _TRIED: Final = 64
 #: Of a normal distribution, how far the P90 is from the median.
 _Z90: Final = 1.2816
+#: Seconds for which an order is looked for that keeps a deadline.
+_IN_TIME: Final = 0.1
+#: Ways of which it is looked how soon they can end, if none is in time.
+_LOOKED: Final = 3
 #: When a limit is near: this share of it is taken.
 _NEAR: Final = 0.8
 _DEFAULT_RULE: Final = next(iter(RULES))
@@ -147,7 +155,7 @@ class Planner:
         self._lock = threading.RLock()
         self._measurements = Measurements(runtime)
         self._chooser = Chooser(runtime, self._lock)
-        self._cache: OrderedDict[str, tuple[dict[str, str], ExecutionPlan]] = (
+        self._cache: OrderedDict[str, tuple[dict[str, Any], ExecutionPlan]] = (
             OrderedDict()
         )
         #: Questions about proposals that nobody has answered yet.
@@ -211,78 +219,131 @@ class Planner:
     # -- planning ------------------------------------------------------------------
 
     def plan(
-        self, request: Given, *, cache: bool = True, learn: bool = True
+        self,
+        request: Given,
+        *,
+        cache: bool = False,
+        learn: bool = True,
+        max_seconds: float = MAX_SECONDS,
+        max_steps: int = MAX_STEPS,
     ) -> ExecutionPlan:
         """
         The plan of a request; nothing is started.
 
         Args:
             request: A `TaskRequest`, a document of one, or a text.
-            cache: Whether a plan that was made for the same may be given again.
+            cache: Whether a plan that was made for the same may be given again. What
+                functions look at besides, such as files and tables, is not looked at.
             learn: Whether methods may be chosen by what was learnt, if it `learns`.
+            max_seconds: Seconds before the search is given up.
+            max_steps: Steps of the search in a domain before it is given up.
 
         Raises:
             UsageError: The request is not well formed.
             PlanningError: No plan meets it: `conflict` has the fewest constraints that
                 cannot hold together, `trace` what was tried.
         """
+        max_seconds = check_seconds("max_seconds", max_seconds, zero=False)
+        check_count("max_steps", max_steps, least=1)
         with self._lock:
             self._take_answers()
+            self._learn()
         asked = self.parser.parse(request, self.types())
         if not isinstance(asked, TaskRequest):
             msg = f"the parser gave {show(asked)}: a TaskRequest is needed"
             raise PlanningError(msg)
-        with self._lock:
-            self._learn()
-            means = means_of(self._rt)
-            self._refuse_past(asked)
-            self._refuse_unknown(asked, means)
-            key, why = self._key(asked), "not asked"
-            if cache:
-                found, why = self._cached(key, asked)
-                if found is not None:
-                    return found
-            with self._chooser.choosing(learn=learn) as chosen:
-                plan = self._made(asked, means)
-                if chosen:
-                    plan = _marked(plan, choice_of(chosen))
-            plan = attrs.evolve(plan, cache=why)
+        means = means_of(self._rt)
+        self._refuse_past(asked)
+        self._refuse_unknown(asked, means)
+        key, why = self._key(asked) if cache else (None, "not asked")
+        if key is not None:
+            known, why = self._cached(key, asked)
+            if known is not None:
+                return known
+        # Nobody waits for a search: it may take long, and calls what is the user's.
+        with self._chooser.choosing(learn=learn) as chosen:
+            plan = self._made(asked, means, max_seconds, max_steps)
+            if chosen:
+                plan = _marked(plan, choice_of(chosen))
+        plan = attrs.evolve(plan, cache=why)
+        if key is not None:
             self._keep(key, plan)
-            return plan
+        return plan
 
-    def _made(self, request: TaskRequest, means: Means) -> ExecutionPlan:
+    def _made(
+        self, request: TaskRequest, means: Means, max_seconds: float, max_steps: int
+    ) -> ExecutionPlan:
         constraints = _constraints(request, self._rt.now())
+        end = monotonic() + max_seconds
         conflict: tuple[tuple[Constraint, ...], str] | None = None
         rejected: list[str] = []
-        found = self.decomposer.decompose(request)
-        for number, each in enumerate(found):
+        soonest = math.inf
+        limits: dict[str, Any] = {"max_steps": max_steps, "max_seconds": max_seconds}
+        if not isinstance(self.decomposer, LibraryDecomposer):
+            # It has bounds of its own.
+            limits = {}
+        ways = self.decomposer.decompose(request, **limits)
+        for number, each in enumerate(ways):
             draft = self._with_request(self.resolver.resolve(each, request), request)
             tasks = self._tasks(draft)
             ordered = _ordered(draft, constraints, tasks)
             if ordered is not draft:
                 draft, tasks = ordered, self._tasks(ordered)
-            problem = problem_of(tasks, draft.workflow, means, constraints=constraints)
-            why = failing(constraints, tasks, problem)
+            whole = problem_of(tasks, draft.workflow, means)
+            why = failing(constraints, tasks, whole)
             if why is None:
-                if rejected:
-                    first = [(f"way {n}", said) for n, said in enumerate(rejected, 1)]
-                    way = Choice(request.type, f"way {number + 1}", tuple(first))
-                    draft = attrs.evolve(draft, choices=(way, *draft.choices))
-                return self._plan_of(request, draft, tasks, problem, constraints)
+                problem = problem_of(
+                    tasks, draft.workflow, means, constraints=constraints
+                )
+                plan = self._plan_of(request, draft, tasks, problem, constraints)
+                plan = self._in_time(plan, constraints, problem)
+                late = _late(plan, constraints)
+                if late is None:
+                    return _chosen_after(plan, rejected)
+                soonest = min(soonest, float(plan.estimated_duration))
+                why = f"it takes {float(plan.estimated_duration):g} s"
+                one: Any = (late,), why
+            else:
+                soonest = min(soonest, _end_of(whole, looks=number < _LOOKED))
+                # What conflicts whatever there is comes first.
+                bare = attrs.evolve(
+                    whole, demands=[()] * len(tasks), capacities=(), resources=()
+                )
+                one = smallest_conflict(constraints, tasks, bare)
+                one = one or smallest_conflict(constraints, tasks, whole)
             rejected.append(why)
-            one = smallest_conflict(constraints, tasks, problem)
             if one is not None and (conflict is None or len(one[0]) < len(conflict[0])):
                 conflict = one
-            if number + 1 >= _TRIED:
+            if number + 1 >= _TRIED or monotonic() > end:
                 break
         if conflict is None:
             msg = f"the decomposer found no way to do {request.type!r}"
             raise PlanningError(msg)
-        names = tuple(str(each) for each in conflict[0])
-        said = " and ".join(names) or "what it needs"
-        verb = "cannot hold together" if len(names) > 1 else "cannot hold"
-        msg = f"request {request.id!r}: {said} {verb}: {conflict[1]}"
-        raise PlanningError(msg, conflict=names, trace=tuple(rejected[:8]))
+        raise _refusal(request, conflict, rejected, soonest)
+
+    def _in_time(
+        self,
+        plan: ExecutionPlan,
+        constraints: Sequence[Constraint],
+        problem: Problem,
+    ) -> ExecutionPlan:
+        """*plan*, or if that is late an order of it that keeps its deadline."""
+        if not any(isinstance(each, Deadline) for each in constraints):
+            return plan
+        aim = Aim({"makespan": 1.0}, problem, plan)
+        if problem.lengths is None:
+            if _late(plan, constraints) is None or not _fits(problem):
+                return plan
+            order, _ = improve(problem, _IN_TIME)
+        else:
+            # Who does what decides how long it takes.
+            order = heft(problem)
+            if order.makespan > _limit_of(constraints) * 1000:
+                order, _ = improve_agents(problem, _IN_TIME)
+        made = self._made_of(plan, problem, order, waits=True, is_narrow=False)
+        made = self._timed(made, constraints, aim, problem, order).plan
+        is_sooner = made.estimated_duration <= plan.estimated_duration
+        return made if is_sooner or problem.lengths is not None else plan
 
     def _refuse_past(self, request: TaskRequest) -> None:
         deadline = request.deadline
@@ -336,6 +397,11 @@ class Planner:
         return attrs.evolve(draft, workflow=changed(draft.workflow, options))
 
     def _tasks(self, draft: Draft) -> list[PlannedTask]:
+        # What is known may be added to meanwhile.
+        with self._lock:
+            return self._tasks_of(draft)
+
+    def _tasks_of(self, draft: Draft) -> list[PlannedTask]:
         made = []
         for name, above in draft.workflow.dependencies.items():
             task = draft.workflow[name].task
@@ -390,7 +456,7 @@ class Planner:
             choices=draft.choices,
         )
         aim = Aim({"makespan": 1.0}, problem, plan)
-        return self._timed(plan, constraints, aim, problem)[0]
+        return self._timed(plan, constraints, aim, problem).plan
 
     def _timed(
         self,
@@ -399,23 +465,24 @@ class Planner:
         aim: Aim,
         problem: Problem,
         schedule: Schedule | None = None,
-    ) -> tuple[ExecutionPlan, float]:
+    ) -> _Timed:
         """
         *plan* with what the simulator says of its duration, and what binds.
 
         The simulator knows no agents that differ: of these the *schedule* says it.
-
-        Returns:
-            The plan, and what it is worth by *aim*: the less, the better.
         """
         seconds, source = float(plan.estimated_duration), "simulated"
         cost = math.fsum(task.cost for task in plan.tasks)
         peak = 1.0
+        peaks: Mapping[str, float] = {}
+        broken = 1
         with suppress(TaskorchError):
             report = self._simulated(plan)
             if not report.never and not report.failed:
                 seconds = report.makespan
-                peak = aim.peak_of(report.peak.slots, report.peak.resources)
+                peaks = report.peak.resources
+                peak = aim.peak_of(report.peak.slots, peaks)
+                broken = 0
         value = aim.worth(seconds * 1000, 0.0, peak)
         if schedule is not None and problem.lengths is not None:
             seconds, source = schedule.makespan / 1000, "scheduled"
@@ -432,7 +499,10 @@ class Planner:
             estimated_duration=Quantity(seconds, high, source),
             estimated_cost=round(cost, 9),
         )
-        return attrs.evolve(plan, binding=_binding(plan, constraints)), value
+        limits = _limits(constraints, seconds, cost, peaks)
+        broken += sum(used > limit + 1e-6 for _, used, limit in limits)
+        plan = attrs.evolve(plan, binding=_binding(plan, constraints))
+        return _Timed(plan, broken, value)
 
     def _simulated(self, plan: ExecutionPlan) -> Any:
         return simulate(self._rt, plan.workflow, dict(plan.durations), None, 1, 0)
@@ -484,15 +554,33 @@ class Planner:
             for text in report.assumed
         ]
         ended = not report.never and not report.failed
-        found += self._broken(plan, report, ended=ended)
-        return found, report.makespan if ended else None
+        seconds = report.makespan if ended else 0.0
+        paced = self._paced(plan)
+        if ended and paced is not None:
+            # The simulator takes all agents for equally fast.
+            is_said = all(task.agent for task in plan.tasks)
+            seconds = paced if is_said else max(seconds, paced)
+        found += self._broken(plan, report, seconds)
+        return found, seconds if ended else None
+
+    def _paced(self, plan: ExecutionPlan) -> float | None:
+        """How long a plan takes with agents that differ; None: they do not."""
+        problem = problem_of(
+            plan.tasks,
+            plan.workflow,
+            means_of(self._rt),
+            speeds=plan.speeds,
+            prices=plan.prices,
+        )
+        if problem.lengths is None:
+            return None
+        return in_order(problem, [task.agent for task in plan.tasks]).makespan / 1000
 
     def _broken(
-        self, plan: ExecutionPlan, report: Any, *, ended: bool
+        self, plan: ExecutionPlan, report: Any, seconds: float
     ) -> Iterator[PlanFinding]:
         """The constraints that do not hold in the simulator."""
         constraints = _constraints(plan.request, self._rt.now())
-        seconds = report.makespan if ended else 0.0
         cost, peaks = plan.estimated_cost, report.peak.resources
         for each, used, limit in _limits(constraints, seconds, cost, peaks):
             if used > limit + 1e-6:
@@ -529,7 +617,9 @@ class Planner:
         learn: bool = True,
     ) -> ExecutionPlan:
         """
-        The plan in a better order; never worse than it was.
+        The plan in a better order; by its aims never worse than it was.
+
+        No constraint is broken by it that the plan kept.
 
         What comes of it is an order, by priorities and by waits, and which agent is to
         do what, where they differ: no times, so that a wrong estimate costs little.
@@ -538,14 +628,16 @@ class Planner:
             plan: The plan.
             seconds: How long is looked for a better one.
             seed: Repeats what is drawn.
-            speeds: By agent, how fast it is, where the usual is 1; None: as measured.
+            speeds: By agent, how fast it is, where the usual is 1; None: as in the
+                plan, or as measured.
             waits: Whether a task may be let wait for another that it does not need,
                 where the order of priorities does not suffice. If that one fails for
                 good, the other stays blocked until somebody runs it again or decides.
             aims: What is to be small: `makespan`, `cost` and `peak`, which is how much
                 of all that there is is in use at once; with numbers, how much each
                 counts, of what it is in the plan that was given.
-            prices: By agent, what a second of it costs, besides the costs of tasks.
+            prices: By agent, what a second of it costs, besides the costs of tasks;
+                None: as in the plan, or nothing.
             learn: Whether the rule may be chosen by what was learnt, if it `learns`.
 
         Raises:
@@ -556,8 +648,10 @@ class Planner:
         if seconds > 3600:  # noqa: PLR2004 - an hour
             msg = f"seconds is at most 3,600, not {seconds:g}"
             raise InvalidTaskError(msg)
-        _check_numbers("speed", speeds, least=1e-9)
-        _check_numbers("price", prices, least=0.0)
+        speeds = rates_of("speed", speeds, least=1e-9)
+        prices = rates_of("price", prices, least=0.0)
+        speeds = plan.speeds if speeds is None else speeds
+        prices = plan.prices if prices is None else prices
         weights = aims_of(aims)
         if not plan.tasks:
             return plan
@@ -573,39 +667,48 @@ class Planner:
         )
         if failing((), plan.tasks, problem) is not None or not _fits(problem):
             return attrs.evolve(plan, optimizer="as it was: it does not fit here")
-        aim = Aim(weights, problem, plan)
+        aim = Aim(weights, problem, plan, _limit_of(constraints) * 1000)
         end = monotonic() + seconds
-        best: tuple[float, ExecutionPlan] | None = None
+        own = [task.agent for task in plan.tasks]
+        begin = None if problem.lengths is None else in_order(problem, own)
+        was = self._timed(plan, constraints, aim, problem, begin)
+        best: _Timed | None = None
         searched = aim.problems()
         chosen: list[tuple[str, Chosen]] = []
         for number, each in enumerate(searched):
             left = max(0.0, end - monotonic()) / (len(searched) - number)
             found, bound = self._search(
-                each, left, seed, aim, chosen if self.learns and learn else None
+                each, left, seed, aim, chosen if self.learns and learn else None, begin
             )
             found.agents[:] = found.agents or [None] * len(problem)
             is_narrow = each is not problem or any(
                 isinstance(one, MaxPeak) for one in constraints
             )
             made = self._made_of(plan, each, found, waits=waits, is_narrow=is_narrow)
-            made, value = self._timed(made, constraints, aim, each, found)
-            made = attrs.evolve(made, lower_bound=bound / 1000)
-            if best is None or value < best[0]:
-                best = value, made
+            timed = self._timed(made, constraints, aim, each, found)
+            timed.plan = attrs.evolve(timed.plan, lower_bound=bound / 1000)
+            if best is None or timed.is_better_than(best):
+                best = timed
         assert best is not None  # noqa: S101 - there is a problem at least
-        value, made = best
+        made = attrs.evolve(best.plan, speeds=speeds, prices=prices)
         idle = aim.idle()
         if idle:
             made = attrs.evolve(made, optimizer=f"{made.optimizer}; {idle}")
-        if problem.lengths is None:
-            was, before = self._timed(plan, constraints, aim, problem)
-            if value >= before - 1e-9 and not self._mends(plan, made):
-                how = f"{plan.optimizer}; nothing better was found"
-                least = made.lower_bound or 0.0
-                if aim.is_makespan and least >= float(was.estimated_duration) - 1e-9:
-                    how = f"{plan.optimizer}: as good as can be"
-                how = f"{how}; {idle}" if idle else how
-                return attrs.evolve(was, optimizer=how, lower_bound=made.lower_bound)
+        is_said = problem.lengths is None or all(own)
+        if is_said and not best.is_better_than(was):
+            how = f"{plan.optimizer}; nothing better was found"
+            least = made.lower_bound or 0.0
+            span = float(was.plan.estimated_duration)
+            if aim.is_makespan and least >= span - 1e-9:
+                how = f"{plan.optimizer}: as good as can be"
+            how = f"{how}; {idle}" if idle else how
+            return attrs.evolve(
+                was.plan,
+                optimizer=how,
+                lower_bound=made.lower_bound,
+                speeds=speeds,
+                prices=prices,
+            )
         return _marked(made, choice_of(chosen)) if chosen else made
 
     def _search(
@@ -615,19 +718,21 @@ class Planner:
         seed: int,
         aim: Aim,
         chosen: list[tuple[str, Chosen]] | None,
+        begin: Schedule | None,
     ) -> tuple[Schedule, int]:
         end = monotonic() + seconds
         optimizer = self.optimizer
         if problem.lengths is not None:
             # Agents that differ are ours to choose, whoever orders the rest.
-            found, bound = improve_agents(problem, seconds, seed, aim.value)
+            found, bound = improve_agents(problem, seconds, seed, aim.value, begin)
         elif chosen is not None and isinstance(optimizer, SearchOptimizer):
             with self._lock:
                 what, rule = self._chooser.rule(_context_of(problem))
             chosen.append((what, rule))
             found, bound = optimizer.optimize(problem, seconds, seed, [rule.arm])
             span = found.makespan
-            self.rules.reward(rule, min(1.0, bound / span) if span else 1.0)
+            with self._lock:
+                self.rules.reward(rule, min(1.0, bound / span) if span else 1.0)
         else:
             answer: Any = optimizer.optimize(problem, seconds, seed)
             _check_schedule(problem, answer)
@@ -686,13 +791,6 @@ class Planner:
             resource_requirements=requirements_of(problem, best.starts, tasks),
             optimizer=best.how,
         )
-
-    def _mends(self, plan: ExecutionPlan, made: ExecutionPlan) -> bool:
-        """Whether constraints hold of *made* that do not hold of *plan*."""
-        if not any(isinstance(c, MaxPeak) for c in plan.request.constraints):
-            return False
-        before = sum(each.is_fatal for each in self.look(plan)[0])
-        return sum(each.is_fatal for each in self.look(made)[0]) < before
 
     def estimate(self, plan: ExecutionPlan) -> ResourceEstimate:
         """
@@ -832,69 +930,169 @@ class Planner:
 
     # -- the cache -----------------------------------------------------------------
 
-    def _key(self, request: TaskRequest) -> str:
-        """What is the same for requests of which the plans are alike."""
+    def _key(self, request: TaskRequest) -> tuple[str | None, str]:
+        """
+        What is the same for requests of which the plans are alike.
+
+        None if a plan of it is not kept, and why.
+        """
         deadline = request.deadline
-        said = (
+        parts = (
             request.type,
             request.requirements,
             request.constraints,
             request.priority,
-            _shown(request.context),
+            dict(request.context),
             deadline if deadline is None else str(deadline),
         )
-        return hashlib.sha256(repr(said).encode()).hexdigest()
+        try:
+            return digest_of(parts), ""
+        except (UndescribedError, RecursionError) as error:
+            return None, f"not kept: the context has no description: {error}"
 
-    def _version(self, request: TaskRequest, types: Sequence[str]) -> dict[str, str]:
-        """By cause, what makes a plan another although the request is the same."""
+    def _version(self, request: TaskRequest, types: Sequence[str]) -> dict[str, Any]:
+        """
+        By cause, what makes a plan another although the request is the same.
+
+        Raises:
+            InvalidTaskError, UndescribedError: A function has no description.
+        """
         means = means_of(self._rt)
-        found = {
-            "the pools have changed": repr((means.pools, means.config.concurrency)),
-            "the agents have changed": repr(
-                [
-                    (a.name, sorted(a.capabilities), a.max_concurrency)
-                    for a in means.agents
-                ]
-            ),
+        versions: dict[str, Any] = {
+            "the pools have changed": (means.pools, means.config.concurrency),
+            "the agents have changed": [
+                (a.name, sorted(a.capabilities), a.max_concurrency)
+                for a in means.agents
+            ],
             "what tasks take has changed": self.estimator.version(types),
+            "how fast agents are has changed": [
+                {
+                    name: round(factor, 1)
+                    for name, factor in factors_of(
+                        kind, means.agents, means, None
+                    ).items()
+                }
+                for kind in sorted({*types})
+            ],
         }
         for domain in self.domains.values():
             if request.type in domain.tasks:
-                found["the code of its domain has changed"] = domain.version
+                versions["the code of its domain has changed"] = domain.version
         template = self.templates.get(request.type)
         if template is not None:
-            code = hashlib.sha256(_code(template.build)).hexdigest()
-            found["its template has changed"] = f"{template.version}/{code}"
-        stages = (self.decomposer, self.resolver)
-        found["a stage was replaced"] = repr([id(each) for each in stages])
-        return found
+            code = digest_of(template.build)
+            versions["its template has changed"] = f"{template.version}/{code}"
+        versions["a stage was replaced"] = self.decomposer, self.resolver
+        return versions
 
     def _cached(
         self, key: str, request: TaskRequest
     ) -> tuple[ExecutionPlan | None, str]:
-        known = self._cache.get(key)
-        if known is None:
+        with self._lock:
+            kept = self._cache.get(key)
+        if kept is None:
             return None, "missed: no such request was planned yet"
-        version, plan = known
-        now = self._version(request, [task.type for task in plan.tasks])
+        version, plan = kept
+        try:
+            now = self._version(request, [task.type for task in plan.tasks])
+        except (UndescribedError, InvalidTaskError):
+            now = {}
         for cause, value in version.items():
             if now.get(cause) != value:
-                del self._cache[key]
+                with self._lock:
+                    self._cache.pop(key, None)
                 return None, f"missed: {cause}"
-        self._cache.move_to_end(key)
+        with self._lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
         return attrs.evolve(plan, id=request.id, request=request, cache="hit"), "hit"
 
     def _keep(self, key: str, plan: ExecutionPlan) -> None:
         types = [task.type for task in plan.tasks]
-        self._cache[key] = self._version(plan.request, types), plan
-        while len(self._cache) > _KEPT:
-            self._cache.popitem(last=False)
+        try:
+            version = self._version(plan.request, types)
+        except (UndescribedError, InvalidTaskError):
+            # Nobody could say whether it is good.
+            return
+        with self._lock:
+            self._cache[key] = version, plan
+            while len(self._cache) > _KEPT:
+                self._cache.popitem(last=False)
 
     def __repr__(self) -> str:
         return (
             f"<Planner: {len(self.domains)} domains, {len(self.templates)} templates, "
             f"{len(self._cache)} plans>"
         )
+
+
+@attrs.define(eq=False)
+class _Timed:
+    """
+    A plan, and what the simulator says of it.
+
+    The number of constraints that it breaks, and what it is worth by an aim: the less,
+    the better.
+    """
+
+    plan: ExecutionPlan
+    broken: int
+    worth: float
+
+    def is_better_than(self, other: _Timed) -> bool:
+        """Whether it breaks less, or as much and is worth more."""
+        if self.broken != other.broken:
+            return self.broken < other.broken
+        return self.worth < other.worth - 1e-9
+
+
+def _limit_of(constraints: Iterable[Constraint]) -> float:
+    """Seconds that a plan may take."""
+    limits = [each.seconds for each in constraints if isinstance(each, Deadline)]
+    return min(limits, default=math.inf)
+
+
+def _late(plan: ExecutionPlan, constraints: Iterable[Constraint]) -> Deadline | None:
+    """The deadline that *plan* misses."""
+    seconds = float(plan.estimated_duration)
+    deadlines = [each for each in constraints if isinstance(each, Deadline)]
+    return next((each for each in deadlines if seconds > each.seconds + 1e-6), None)
+
+
+def _end_of(problem: Problem, *, looks: bool) -> float:
+    """When all has ended in a good order, in seconds; with *looks* in a better one."""
+    order = topological(problem.parents, RULES[_DEFAULT_RULE](problem))
+    if len(order) < len(problem) or not _fits(problem):
+        return math.inf
+    if problem.lengths is not None:
+        return heft(problem).makespan / 1000
+    return improve(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
+
+
+def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:
+    """*plan*, which says why ways before it were not taken."""
+    if not rejected:
+        return plan
+    first = tuple((f"way {n}", why) for n, why in enumerate(rejected, 1))
+    way = Choice(plan.request.type, f"way {len(rejected) + 1}", first)
+    return attrs.evolve(plan, choices=(way, *plan.choices))
+
+
+def _refusal(
+    request: TaskRequest,
+    conflict: tuple[tuple[Constraint, ...], str],
+    rejected: Sequence[str],
+    soonest: float,
+) -> PlanningError:
+    """The error that no way meets a request."""
+    constraints, why = conflict
+    names = tuple(map(str, constraints))
+    who = " and ".join(names) or "what it needs"
+    verb = "cannot hold together" if len(names) > 1 else "cannot hold"
+    msg = f"request {request.id!r}: {who} {verb}: {why}"
+    if soonest < math.inf and any(isinstance(one, Deadline) for one in constraints):
+        msg += f"; the earliest end that was found is {soonest:g} s after it begins"
+    return PlanningError(msg, conflict=names, trace=tuple(rejected[:8]))
 
 
 def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
@@ -917,16 +1115,6 @@ def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
     }
     options[first] = {"metadata": own}
     return attrs.evolve(plan, workflow=changed(plan.workflow, options))
-
-
-def _shown(value: Any) -> str:
-    """A text that is the same for what is equal, whatever the order of its names."""
-    if isinstance(value, Mapping):
-        items = sorted((_shown(k), _shown(v)) for k, v in value.items())
-        return f"{{{items}}}"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_shown, value))}]"
-    return repr(value)
 
 
 def _constraints(request: TaskRequest, now: int) -> tuple[Constraint, ...]:
@@ -1046,19 +1234,6 @@ def _check_schedule(problem: Problem, answer: object) -> None:
             if found.starts[number] < found.ends[parent]:
                 msg = "the optimizer let a task begin before what it waits for"
                 raise PlanningError(msg, hint="mend the optimizer")
-
-
-def _check_numbers(what: str, found: object, *, least: float) -> None:
-    if found is None:
-        return
-    if not isinstance(found, Mapping):
-        msg = f"{what}s is a mapping of agents to numbers, not {show(found)}"
-        raise InvalidTaskError(msg)
-    for name, one in found.items():
-        if not is_number(one, least, 1e12):
-            above = "above 0" if least else "from 0"
-            msg = f"the {what} of {show(name)} is a number {above}, not {show(one)}"
-            raise InvalidTaskError(msg)
 
 
 def _check_proposal(proposal: object) -> None:

@@ -112,7 +112,10 @@ def problem_of(
     if lengths is not None and prices:
         rates = [prices.get(name, 0.0) / _UNIT for name in agents]
         costs = [{n: t * rates[n] for n, t in each.items()} for each in lengths]
-    return Problem(durations, parents, demands, capacities, lengths, costs, agents)
+    resources = ["slots", *names, *(f"agent {', '.join(group)}" for group in groups)]
+    return Problem(
+        durations, parents, demands, capacities, lengths, costs, agents, resources
+    )
 
 
 def _lengths(
@@ -126,10 +129,11 @@ def _lengths(
 ) -> tuple[list[dict[int, int]] | None, tuple[str, ...]]:
     """How long each takes on each agent, if that differs; and their names."""
     every = [
-        _factors(task.type, agents or (), means, speeds)
+        factors_of(task.type, agents or (), means, speeds)
         for task, agents in zip(tasks, able, strict=True)
     ]
-    alike = all(len(set(factors.values())) <= 1 for factors in every)
+    # Equally fast, and as fast as usual.
+    alike = all({*factors.values()} <= {1.0} for factors in every)
     if alike and not (is_priced and any(every)):
         return None, ()
     slots: list[str] = []
@@ -147,7 +151,7 @@ def _lengths(
     return found, tuple(slots)
 
 
-def _factors(
+def factors_of(
     kind: str,
     agents: Sequence[Agent],
     means: Means,
@@ -307,7 +311,8 @@ def failing(  # noqa: C901, PLR0912 - a case a constraint
     """
     Why these *constraints* cannot hold together of these tasks; None: they may.
 
-    Only what is sure counts: bounds, and rings.
+    Only what is sure counts: bounds, and rings. The *problem* has all that there is:
+    what constraints say of peaks is looked at here.
     """
     place = {task.id: number for number, task in enumerate(tasks)}
     parents = [list(above) for above in problem.parents]
@@ -317,7 +322,7 @@ def failing(  # noqa: C901, PLR0912 - a case a constraint
                 for first in named_by(tasks, each.first):
                     if first != then:
                         parents[place[then]].append(place[first])
-    ordered = attrs.evolve(problem, parents=parents)
+    ordered = attrs.evolve(problem, parents=parents, durations=problem.fastest())
     ways = tails(ordered)
     if _has_ring(parents):
         return "tasks would wait for each other"
@@ -335,6 +340,11 @@ def failing(  # noqa: C901, PLR0912 - a case a constraint
             least = ticks(work / each.amount) if each.amount and work else 0
             if least > shortest:
                 shortest, why = least, f"{each.resource} alone takes"
+    both = zip(problem.resources, ordered.work(), problem.capacities, strict=True)
+    for name, work, capacity in both:
+        least = -(-work // capacity) if capacity else 0
+        if least > shortest:
+            shortest, why = least, f"with the {name} that there are, it takes"
     limits = [each.seconds for each in constraints if isinstance(each, Deadline)]
     if limits and shortest > ticks(min(limits)):
         return f"{why} {shortest / _UNIT:g} s"

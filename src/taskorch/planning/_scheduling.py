@@ -42,6 +42,7 @@ class Problem:
             agent is asked. None: there are no agents that differ.
         costs: Of each task, what it costs on each of these; None: nothing.
         agents: The names of the agents, by their numbers.
+        resources: What each resource is called, for people.
     """
 
     durations: Sequence[int]
@@ -51,6 +52,7 @@ class Problem:
     lengths: Sequence[dict[int, int]] | None = None
     costs: Sequence[dict[int, float]] | None = None
     agents: Sequence[str] = ()
+    resources: Sequence[str] = ()
 
     def cost(self, schedule: Schedule) -> float:
         """What the agents of a schedule cost."""
@@ -67,6 +69,13 @@ class Problem:
         both = [*zip(self.durations, self.demands, strict=True)]
         places = range(len(self.capacities))
         return [sum(time * need[place] for time, need in both) for place in places]
+
+    def fastest(self) -> Sequence[int]:
+        """Of each task, how long it takes at least."""
+        if self.lengths is None:
+            return self.durations
+        both = zip(self.lengths, self.durations, strict=True)
+        return [min(lengths.values(), default=time) for lengths, time in both]
 
     def children(self) -> list[list[int]]:
         """Of each task, those that wait for it."""
@@ -386,6 +395,21 @@ def heft(problem: Problem) -> Schedule:
     return _placed(problem, _ranks(problem), {})
 
 
+def in_order(problem: Problem, agents: Sequence[str | None]) -> Schedule:
+    """
+    Each task, in the order of their numbers, by the agent that is said for it.
+
+    One for which none is said, or one that cannot do it, is done where it ends first.
+    """
+    assert problem.lengths is not None  # noqa: S101 - asked if agents differ
+    lengths = []
+    for own, agent in zip(problem.lengths, agents, strict=True):
+        pinned = {n: time for n, time in own.items() if problem.agents[n] == agent}
+        lengths.append(pinned or own)
+    ranks = [-float(number) for number in range(len(problem))]
+    return _placed(attrs.evolve(problem, lengths=lengths), ranks, {})
+
+
 def _ranks(problem: Problem) -> list[float]:
     assert problem.lengths is not None  # noqa: S101 - asked if agents differ
     mean = [
@@ -437,6 +461,7 @@ def improve_agents(
     seconds: float,
     seed: int = 0,
     value: Callable[[Schedule], float] | None = None,
+    begin: Schedule | None = None,
 ) -> tuple[Schedule, int]:
     """
     The best that is found for agents that differ, and the lower bound.
@@ -446,16 +471,13 @@ def improve_agents(
         seconds: How long is looked.
         seed: Repeats what is drawn.
         value: What a schedule is worth, the less the better; None: its makespan.
+        begin: One that is known: what is found is no worse.
     """
     assert problem.lengths is not None  # noqa: S101 - asked if agents differ
     end = monotonic() + seconds
     ranks = _ranks(problem)
     best = heft(problem)
-    fastest = [
-        min(lengths.values()) if lengths else duration
-        for lengths, duration in zip(problem.lengths, problem.durations, strict=True)
-    ]
-    bound = max(_ways(problem, fastest), default=0)
+    bound = max(_ways(problem, problem.fastest()), default=0)
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
     top = max(ranks, default=0.0)
     current_ranks, pinned = ranks, dict[int, int]()
@@ -475,6 +497,11 @@ def improve_agents(
             pinned = cheapest
             least = current_worth = worth(found)
             best = attrs.evolve(found, how="by the cheapest agent of each")
+    if begin is not None and worth(begin) < least:
+        current_ranks = [-float(start) for start in begin.starts]
+        pinned = {n: agent for n, agent in enumerate(begin.agents) if agent is not None}
+        least = current_worth = worth(begin)
+        best = begin
     while monotonic() < end and (value is not None or best.makespan > bound):
         tries += 1
         noise = top * random.choice((0.02, 0.05, 0.1, 0.3))

@@ -110,6 +110,8 @@ def plan_schema() -> Schema:
         optimizer=_TEXT,
         lowerBound={"anyOf": [_AMOUNT, {"type": "null"}]},
         explanation=_listed(choice),
+        speeds={"type": "object", "additionalProperties": _AMOUNT},
+        prices={"type": "object", "additionalProperties": _AMOUNT},
         workflow=workflow,
     )
     return {"$schema": _DIALECT, "title": "ExecutionPlan", **plan}

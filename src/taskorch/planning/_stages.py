@@ -7,6 +7,8 @@ validate it.
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +20,15 @@ from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.model import Task
 from taskorch.model._show import show
 from taskorch.planning import _solver
-from taskorch.planning._domain import Decomposition, Domain, interference
+from taskorch.planning._domain import (
+    MAX_SECONDS,
+    MAX_STEPS,
+    Decomposition,
+    Domain,
+    cost_of,
+    duration_of,
+    interference,
+)
 from taskorch.planning._gtpyhop import GtpyhopDomain
 from taskorch.planning._scheduling import (
     Problem,
@@ -189,15 +199,50 @@ class RuleParser:
         constraints += [MaxCost(float(amount)) for amount in _COST.findall(low)]
         urgent = re.search(r"\burgent(ly)?\b|\bhigh priority\b", low)
         idle = re.search(r"\blow priority\b|\bno hurry\b", low)
-        context = dict(re.findall(r"\b([A-Za-z_]\w*)=([^\s,;]+)", text))
         return TaskRequest(
             id=re.sub(r"[^A-Za-z0-9_-]+", "-", found[0]).strip("-") or "request",
             type=found[0],
             description=text,
             constraints=constraints,
             priority=10 if urgent else -10 if idle else 0,
-            context=context,
+            context=_named_in(text),
         )
+
+
+_NAME: Final = re.compile(r"(?<![\w.])([A-Za-z_]\w*)=")
+_JSON: Final = json.JSONDecoder()
+
+
+def _named_in(text: str) -> dict[str, Any]:
+    """What *text* says by `name=value`: JSON, a word, or words with commas between."""
+    named: dict[str, Any] = {}
+    for match in _NAME.finditer(text):
+        rest = text[match.end() :]
+        if rest[:1] in ("[", "{", '"'):
+            try:
+                named[match[1]] = _JSON.raw_decode(rest)[0]
+                continue
+            except ValueError:
+                pass
+        word = re.match(r"[^\s;]*", rest)
+        value = "" if word is None else word[0].rstrip(".,:!?)")
+        if "," in value:
+            named[match[1]] = [_number_or_text(each) for each in value.split(",")]
+        elif value:
+            named[match[1]] = _number_or_text(value)
+    return named
+
+
+def _number_or_text(word: str) -> Any:
+    """A number only if it is written as that: `007` and `1.10` are texts."""
+    for kind in (int, float):
+        try:
+            number = kind(word)
+        except ValueError:
+            continue
+        if str(number) == word and number - number == 0:
+            return number
+    return {"true": True, "false": False}.get(word, word)
 
 
 def _plain(name: str) -> str:
@@ -219,10 +264,19 @@ class LibraryDecomposer:
         self._library = library
 
     def decompose(
-        self, request: TaskRequest
+        self,
+        request: TaskRequest,
+        *,
+        max_steps: int = MAX_STEPS,
+        max_seconds: float = MAX_SECONDS,
     ) -> Iterator[Decomposition | Workflow | Draft]:
         """
         What a request of this type is done by.
+
+        Args:
+            request: The request.
+            max_steps: Steps of a search before it is given up.
+            max_seconds: Seconds before it is given up.
 
         Raises:
             PlanningError: Nobody knows how to do it.
@@ -230,7 +284,8 @@ class LibraryDecomposer:
         library = self._library
         for domain in library.domains.values():
             if request.type in domain.tasks:
-                yield from self._by_domain(domain, request)
+                limits = {"max_steps": max_steps, "max_seconds": max_seconds}
+                yield from self._by_domain(domain, request, limits)
                 return
         template = library.templates.get(request.type)
         if template is not None:
@@ -249,14 +304,24 @@ class LibraryDecomposer:
         raise PlanningError(msg, hint=hint)
 
     def _by_domain(
-        self, domain: Domain | GtpyhopDomain, request: TaskRequest
+        self,
+        domain: Domain | GtpyhopDomain,
+        request: TaskRequest,
+        limits: dict[str, Any],
     ) -> Iterator[Decomposition]:
         context = request.context
-        extra = context.keys() - {"args", "state"}
-        if extra:
-            msg = "the context of a task of a domain has args and state, not "
-            raise InvalidTaskError(msg + ", ".join(sorted(map(repr, extra))))
+        named = {n: v for n, v in context.items() if n not in {"args", "state"}}
         args = context.get("args", ())
+        if isinstance(domain, Domain):
+            if "args" not in context:
+                args = _args_of(domain, request.type, named)
+                named = {}
+        else:
+            # GTPyhop has no bound on steps.
+            del limits["max_steps"]
+        if named:
+            msg = "the context of a task of a domain has args and state, not "
+            raise InvalidTaskError(msg + ", ".join(sorted(map(repr, named))))
         if isinstance(args, str) or not isinstance(args, Sequence):
             msg = f"context['args'] is a list of arguments, not {show(args)}"
             raise InvalidTaskError(msg)
@@ -268,7 +333,39 @@ class LibraryDecomposer:
             (request.type, *map(_frozen, args)),
             {_frozen(name): value for name, value in state.items()},
             prefer=self._library.prefer,
+            **limits,
         )
+
+
+def _args_of(domain: Domain, name: str, named: Mapping[str, Any]) -> list[Any]:
+    """
+    The arguments of a task, by the names that its operator or a method has for them.
+
+    Raises:
+        PlanningError: None of these takes them.
+    """
+    operator = domain.operators.get(name)
+    functions = [each.decompose for each in domain.methods.get(name, ())]
+    functions += [] if operator is None else [operator.apply]
+    takes: list[str] = []
+    for fn in functions:
+        signature = inspect.signature(fn)
+        try:
+            bound = signature.bind(None, **named)
+        except TypeError:
+            takes.append(", ".join([*signature.parameters][1:]) or "nothing")
+            continue
+        # Defaults are left to the function, but before those that are said.
+        last = max(
+            ([*signature.parameters].index(n) for n in bound.arguments), default=0
+        )
+        bound.apply_defaults()
+        if not bound.kwargs:
+            return list(bound.args[1 : last + 1])
+    msg = f"{name!r} takes {' or '.join(dict.fromkeys(takes))}, "
+    msg += f"not {', '.join(named) or 'nothing'}"
+    hint = "say each as name=value in a text, or context={'args': […]} in their order"
+    raise PlanningError(msg, hint=hint)
 
 
 def _frozen(value: Any) -> Any:
@@ -322,7 +419,9 @@ class InterferenceResolver:
                 "after": [ids[other] for other in needs],
                 "resources": operator.resources,
                 "requires": operator.requires,
-                "expected": _amount(operator.duration, step.args, operator.name),
+                "expected": duration_of(
+                    operator.name, _amount(operator.duration, step.args, operator.name)
+                ),
             }
             if operator.run is None:
                 workflow.add(Task(payload=_thawed(step.args), **options))
@@ -330,7 +429,8 @@ class InterferenceResolver:
                 del options["requires"]
                 workflow.add(Task.call(operator.run, *_thawed(step.args), **options))
             reasons |= {(name, ids[other]): why for other, why in needs.items()}
-            costs[name] = _amount(operator.cost, step.args, operator.name) or 0.0
+            cost = _amount(operator.cost, step.args, operator.name)
+            costs[name] = 0.0 if cost is None else cost_of(operator.name, cost)
             ids.append(name)
         return Draft(workflow, reasons, costs, found.choices)
 
@@ -339,18 +439,12 @@ def _words(args: Iterable[Any]) -> list[str]:
     return [str(a) for a in args if isinstance(a, str | int) and str(a)]
 
 
-def _amount(said: Any, args: tuple[Any, ...], who: str) -> float | None:
+def _amount(said: Any, args: tuple[Any, ...], who: str) -> Any:
     try:
-        value = said(*args) if callable(said) else said
+        return said(*args) if callable(said) else said
     except Exception as error:
         msg = f"operator {who!r}: its duration or cost failed: {error}"
         raise PlanningError(msg, hint="mend the function") from error
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        msg = f"operator {who!r}: a duration or a cost is a number, not {show(value)}"
-        raise PlanningError(msg)
-    return float(value)
 
 
 # -- putting in order --------------------------------------------------------------

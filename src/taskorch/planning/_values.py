@@ -13,10 +13,11 @@ from taskorch._limits import MAX_PRIORITY
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model import NO_RESOURCES, Resources, check_seconds
 from taskorch.model._checks import is_number
+from taskorch.model._explanation import in_a_line
 from taskorch.model._read_only import ReadOnly
 from taskorch.model._show import show
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import guess
+from taskorch.workflows._names import check_name, guess
 
 Document: TypeAlias = dict[str, Any]
 #: What stands for the version of the format of requests and plans.
@@ -167,6 +168,10 @@ def _constraints(found: object) -> tuple[Constraint, ...]:
     return made
 
 
+def _one_word(_self: Any, _field: Any, value: Any) -> None:
+    check_name("the id of a request", value)
+
+
 def _names(found: object) -> tuple[str, ...]:
     if isinstance(found, str) or not isinstance(found, Iterable):
         msg = f"requirements are a list of capabilities, not {show(found)}"
@@ -192,7 +197,7 @@ class TaskRequest:
     What somebody wants done, before it is known by which tasks.
 
     Attributes:
-        id: Its name; it names the plan, too.
+        id: Its name, one word; it names the plan, and its run, too.
         type: What is to be done: a task of a domain, a template, or the type of one
             task.
         description: For people.
@@ -208,7 +213,7 @@ class TaskRequest:
         InvalidTaskError: A field is not well formed.
     """
 
-    id: str = attrs.field(validator=_text("the id of a request"))
+    id: str = attrs.field(validator=_one_word)
     type: str = attrs.field(validator=_text("the type of a request"))
     description: str = ""
     requirements: tuple[str, ...] = attrs.field(default=(), converter=_names)
@@ -455,6 +460,8 @@ class ExecutionPlan:
         cache: Whether it was taken from the cache, or why it was not.
         optimizer: What has put its tasks in order.
         lower_bound: Seconds that no order can beat; None: nobody has looked.
+        speeds: By agent, how fast it was taken to be; None: as measured.
+        prices: By agent, what a second of it was taken to cost; None: nothing.
     """
 
     id: str
@@ -471,6 +478,8 @@ class ExecutionPlan:
     cache: str = "not asked"
     optimizer: str = "by latest finish times"
     lower_bound: float | None = None
+    speeds: Mapping[str, float] | None = None
+    prices: Mapping[str, float] | None = None
 
     @property
     def name(self) -> str:
@@ -493,6 +502,8 @@ class ExecutionPlan:
             f"Critical path: {' → '.join(self.critical_path)}.",
             f"Order: {self.optimizer}. Cache: {self.cache}.",
         ]
+        if self.request.description:
+            lines.insert(1, f"Asked for: {in_a_line(self.request.description)}")
         if self.binding:
             lines.append(f"What binds most: {self.binding}.")
         lines += [str(choice) for choice in self.choices]
@@ -519,7 +530,7 @@ class ExecutionPlan:
         Raises:
             InvalidTaskError: A task has what JSON cannot say.
         """
-        return {
+        made: Document = {
             "format": FORMAT,
             "id": self.id,
             "request": self.request.to_dict(),
@@ -547,6 +558,8 @@ class ExecutionPlan:
             ],
             "workflow": self.workflow.to_dict(functions),
         }
+        rates = {"speeds": self.speeds, "prices": self.prices}
+        return made | {n: dict(r) for n, r in rates.items() if r is not None}
 
     @classmethod
     def from_dict(
@@ -572,6 +585,7 @@ class ExecutionPlan:
         known = [*needed, "format", "resource_requirements", "estimated_duration"]
         known += ["estimated_duration_p90", "estimated_cost", "critical_path"]
         known += ["binding", "optimizer", "lower_bound", "explanation"]
+        known += ["speeds", "prices"]
         found, faults = _members(document, _PLAN, known, needed)
         if found.get("format", FORMAT) != FORMAT:
             faults.append(("format", f"this taskorch reads format {FORMAT}"))
@@ -629,7 +643,29 @@ def _plan_of(
         cache="read from a document",
         optimizer=found.get("optimizer", "as it was written"),
         lower_bound=found.get("lower_bound"),
+        speeds=rates_of("speed", found.get("speeds"), least=1e-9),
+        prices=rates_of("price", found.get("prices"), least=0.0),
     )
+
+
+def rates_of(what: str, rates: object, *, least: float) -> dict[str, float] | None:
+    """
+    Numbers by the names of agents; None: none are said.
+
+    Raises:
+        InvalidTaskError: They are none.
+    """
+    if rates is None:
+        return None
+    if not isinstance(rates, Mapping):
+        msg = f"{what}s is a mapping of agents to numbers, not {show(rates)}"
+        raise InvalidTaskError(msg)
+    for name, rate in rates.items():
+        if not is_number(rate, least, 1e12):
+            above = "above 0" if least else "from 0"
+            msg = f"the {what} of {show(name)} is a number {above}, not {show(rate)}"
+            raise InvalidTaskError(msg)
+    return {str(name): float(rate) for name, rate in rates.items()}
 
 
 def _task_to_dict(task: PlannedTask) -> Document:

@@ -26,6 +26,8 @@ class Failure:
             `taskorch.recovery.classify`.
         usage: What the attempt was seen to use: `memory_mb` at its peak, and
             `cpu_seconds`; nothing where nobody measured it.
+        first_timeout: The timeout that was stated, in seconds, where earlier failures
+            have made it another, in earlier processes too; None: it is as it was.
     """
 
     task: Task
@@ -36,6 +38,7 @@ class Failure:
     agent: str
     kind: str = ""
     usage: Resources = NO_RESOURCES
+    first_timeout: float | None = None
 
 
 @frozen

@@ -20,7 +20,6 @@ from taskorch.events import (
     CLS,
     AgentJoined,
     Event,
-    Fact,
     OrchestratorStarted,
     TaskCancelled,
     TaskCompleted,
@@ -33,7 +32,14 @@ from taskorch.events import (
 from taskorch.journal import MemoryJournal, SqliteJournal, open_journal
 from taskorch.journal._lock import began_at, host, is_there
 from taskorch.journal._values import only_looking
-from taskorch.kernel import KernelConfig, Restoration, fold, take_snapshot
+from taskorch.kernel import (
+    Kernel,
+    KernelConfig,
+    Restoration,
+    fold,
+    hold_of_starts,
+    take_snapshot,
+)
 from taskorch.model import (
     Agent,
     Blocker,
@@ -217,15 +223,23 @@ class JournalReader:
             name = self._latest(task_id)
             runtime = _folded(self._journal, name, self._facts)
             status = _reports.status(runtime, name)
-            return attrs.evolve(status, stale=self._cause(name) is not None)
+            stale = self._cause(name) is not None
+            last, good = self._later(name)
+            return attrs.evolve(status, stale=stale, rerun=last, mended_by=good)
+
+    def _later(self, task_id: str) -> tuple[str, str]:
+        """The latest run after this one, and the first that completed; or ""."""
+        last, good, name = "", "", next_id(task_id)
+        while facts := self._facts(name):
+            last = name
+            if not good and any(type(fact) is TaskCompleted for fact, _ in facts):
+                good = name
+            name = next_id(name)
+        return last, good
 
     def _cause(self, task_id: str) -> Cause | None:
         """Why a run of a task is stale, if it is."""
-
-        def facts_of(name: str) -> list[Fact]:
-            return [fact for fact, _ in self._facts(name)]
-
-        return Kept(facts_of, self._latest).cause(task_id)
+        return Kept(self._facts, self._latest).cause(task_id)
 
     def _latest(self, task_id: str) -> str:
         """The run that *task_id* means."""
@@ -283,6 +297,18 @@ class JournalReader:
         with self._mutex:
             return _reports.stats(self._current().runtime)
 
+    def count(self) -> int:
+        """
+        How many tasks the journal has; `get_stats` counts those that have left it, too.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        many, after = 0, 0
+        while page := self._journal.submitted(after, sys.maxsize, _SLICE):
+            many, after = many + len(page), page[-1][0]
+        return many
+
     def explain(self, task_id: str) -> Explanation:
         """
         Why a task does not run, or what became of it, as of the last commit.
@@ -309,7 +335,7 @@ class JournalReader:
                 name,
                 runtime.now(),
                 estimates=lives and past.knows_limits,
-                paused=_UNKNOWN_LIMITS if lives else _NOBODY,
+                paused=_why_paused(runtime.kernel, lives=lives),
             )
             cause = self._cause(name) if runtime is not past.runtime else None
             if cause is None:
@@ -418,6 +444,19 @@ class JournalReader:
                 self._past = _Past(self._journal, self._file, life)
             self._past.catch_up()
             return self._past
+
+
+def _why_paused(kernel: Kernel, *, lives: bool) -> Blocker:
+    """Why nothing starts, if nothing does."""
+    held = hold_of_starts(kernel, lasts=not lives)
+    if held is None:
+        return _UNKNOWN_LIMITS if lives else _NOBODY
+    if lives:
+        return held
+    detail = f"{_NOBODY.detail} In its next life, too: {held.detail}"
+    return attrs.evolve(
+        _NOBODY, detail=detail, remedies=(*_NOBODY.remedies, *held.remedies)
+    )
 
 
 class _Past:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -13,11 +13,14 @@ from taskorch._frozen import frozen
 from taskorch._suggesting import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
-from taskorch.model import Stats, check_seconds
-from taskorch.model._checks import check_label, check_word
+from taskorch.model import HealthCheck, Stats, check_count, check_seconds
+from taskorch.model._checks import check_word
+from taskorch.model._show import show
 from taskorch.protocols import Command, DriverView, RemoveAgent
-from taskorch.recovery._conditions import Condition, Measured
-from taskorch.recovery._metrics import from_stats, of_machine
+from taskorch.recovery._aside import Aside
+from taskorch.recovery._conditions import Condition, Measured, check_apart
+from taskorch.recovery._metrics import from_stats, of_machine, used_mb
+from taskorch.recovery._slower import Pace, paces
 
 _LOG: Final = logging.getLogger("taskorch.alerts")
 
@@ -35,6 +38,11 @@ ACTIONS: Final = (
     "reassign_tasks",
     "investigate_bottlenecks",
 )
+#: What health says of the actions that hold something.
+_EFFECTS: Final = {
+    "pause_new_tasks": "; no new task starts",
+    "reduce_parallel_tasks": "; fewer tasks run at once",
+}
 #: What rules may name; those of `METRICS` that are one number, and these.
 _OF_SYSTEM: Final = (
     "failure_rate",
@@ -57,6 +65,10 @@ _OF_AGENT: Final = ("last_heartbeat", "error_rate", "running", "failed", "comple
 #: Seconds without data after which a rule that holds all starts lets one at a time
 #: through: nothing could be measured otherwise, and nothing would ever clear it.
 _PROBE: Final = 60.0
+#: The longest name.
+_LONGEST: Final = 100
+#: Seconds until the same fault of a rule is told again.
+_AGAIN: Final = 60.0
 
 
 @suggesting
@@ -104,23 +116,33 @@ class AlertRule:
         **fields: Any,
     ) -> AlertRule:
         """Make one, with conditions as text or as functions."""
-        check_label("the name of an alert", name)
         made = cls(name, Condition("", None, bool), **fields)
         known = _OF_AGENT if made.per == "agent" else _OF_SYSTEM
-        check_word("severity", made.severity, ("info", "warning", "critical"))
-        check_word("per", made.per, ("system", "agent"))
-        if not callable(made.action) and made.action is not None:
-            check_word("action", made.action, ACTIONS)
-        if made.action == "reassign_tasks" and made.per != "agent":
+        begin = Condition.of(when, known, "when")
+        end = None if until is None else Condition.of(until, known, "until")
+        if end is not None:
+            check_apart(begin, end)
+        return attrs.evolve(made, when=begin, until=end)
+
+    def __attrs_post_init__(self) -> None:
+        name: object = self.name
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST:
+            msg = f"the name of an alert has 1 to {_LONGEST} characters"
+            raise InvalidTaskError(msg, hint=f"not {show(name)}")
+        if not name.isprintable():
+            msg = f"the name of an alert can be printed, not {show(name)}"
+            raise InvalidTaskError(msg, hint="high_failure_rate")
+        check_word("severity", self.severity, ("info", "warning", "critical"))
+        check_word("per", self.per, ("system", "agent"))
+        if not callable(self.action) and self.action is not None:
+            check_word("action", self.action, ACTIONS)
+        if self.action == "reassign_tasks" and self.per != "agent":
             msg = f"alert {name!r}: reassign_tasks is done to an agent"
             raise InvalidTaskError(msg, hint="per='agent'")
-        for field in ("over", "wait", "hold"):
-            check_seconds(field, getattr(made, field))
-        return attrs.evolve(
-            made,
-            when=Condition.of(when, known, "when"),
-            until=None if until is None else Condition.of(until, known, "until"),
-        )
+        check_seconds("over", self.over, zero=False)
+        check_count("least", self.least, least=1)
+        for field in ("wait", "hold"):
+            check_seconds(field, getattr(self, field))
 
 
 def default_rules() -> tuple[AlertRule, ...]:
@@ -214,7 +236,8 @@ class _Hold:
 
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
-        return orchestrator.hold_starts(self.reason, by=self.who, most=self.most)
+        hold = {"by": self.who, "most": self.most, "lasts": False}
+        return orchestrator.hold_starts(self.reason, **hold)
 
 
 @frozen
@@ -248,21 +271,52 @@ class _Tell:
 
 @frozen
 class _Call:
-    """Call a function of the user's; what it returns undoes it."""
+    """Call a function of the user's, beside the drivers; what it returns undoes it."""
 
     function: Act
     alert: Alert
-    watched: _Watched | None
+    watched: _Watched
+    aside: Aside
 
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
-        undo = self.function(orchestrator, self.alert)
-        if self.watched is not None:
+        what = f"the action of {self.alert.name}"
+
+        def call() -> None:
+            undo = self.function(orchestrator, self.alert)
             self.watched.undo = undo if callable(undo) else None
-        return undo
+
+        self.aside.call(orchestrator, what, call)
+        return None
+
+
+def _undoing(watched: _Watched) -> Act:
+    """What undoes an action, once that has ended and said how."""
+
+    def undo(orchestrator: Any, alert: Alert) -> None:
+        undo, watched.undo = watched.undo, None
+        if undo is not None:
+            undo(orchestrator, alert)
+
+    return undo
+
+
+@frozen
+class _Say:
+    """Say what is wrong with a rule."""
+
+    error: Exception
+
+    def apply(self, orchestrator: Any, /) -> object:
+        """Do it."""
+        return orchestrator.drivers.say(Alerts.name, self.error)
 
 
 # -- the driver --------------------------------------------------------------------
+
+
+class RuleError(Exception):
+    """A condition of a rule has raised what is its cause."""
 
 
 class Alerts:
@@ -297,8 +351,20 @@ class Alerts:
         self._watched: dict[tuple[str, str], _Watched] = {}
         #: Of rules that were removed or replaced.
         self._left: list[tuple[AlertRule, str, _Watched]] = []
+        #: Where functions of the user's are called.
+        self._aside = Aside()
+        #: What is wrong with rules, and when it was told.
+        self._faults: dict[str, tuple[str, float]] = {}
         #: `(time, attempts that completed, and that failed)`, of the latest looks.
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=10_000)
+        #: How long tasks of each type take, and after how many ends that was so.
+        self._paces: dict[str, Pace] = {}
+        self._counts: dict[str, int] = {}
+        #: The orchestrator, if there is one: tasks of a simulation use no memory, and
+        #: what it calls is called at once.
+        self.real: Any = None
+        #: The memory of this process when it was looked at first, in MB.
+        self._own_mb: float | None = None
 
     def rule(
         self,
@@ -357,6 +423,26 @@ class Alerts:
         """Those that fire."""
         return tuple(alert for alert in self.list() if alert.state == "firing")
 
+    def check(self) -> HealthCheck:
+        """How all is, as a part of `TaskOrchestrator.health`."""
+        bad = [
+            f"{alert.name}{f' of {alert.subject}' * bool(alert.subject)}: "
+            f"{alert.message}{_EFFECTS.get(alert.action, '')}"
+            for alert in self.firing()
+            if alert.severity != "info"
+        ]
+        bad += self._aside.hanging()
+        bad += [text for text, _ in list(self._faults.values())]
+        return HealthCheck("alerts", "degraded" if bad else "ok", "; ".join(bad))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Alerts:
+        # A driver is copied as it was added: nothing has been watched yet.
+        return Alerts(
+            interval=self.interval,
+            rules=tuple(self._rules.values()),
+            machine=self.machine,
+        )
+
     def tick(
         self, view: DriverView, now: float
     ) -> tuple[Iterable[Command], float | None]:
@@ -370,22 +456,62 @@ class Alerts:
         completed = sum(agent.completed for agent in stats.agents.values())
         failed = sum(agent.failed for agent in stats.agents.values())
         self._samples.append((now, completed, failed))
-        general = self._of_system(stats)
+        general = self._of_system(view, stats)
         agents = _of_agents(stats)
         for rule in list(self._rules.values()):
-            if rule.per == "agent":
-                every: Mapping[str, Measured] = agents
+            try:
+                said += self._look_at(rule, general, agents, stats, now)
+            except Exception as error:  # noqa: BLE001 - the user's: others are watched
+                said += self._fault(rule, error, now)
             else:
-                rate = self._failure_rate(rule, now)
-                every = {"": {**general, "failure_rate": rate}}
-            for name, subject in [*self._watched]:
-                if name == rule.name and subject not in every:
-                    watched = self._watched.pop((name, subject))
-                    if watched.state == "firing":
-                        said += self._end(rule, subject, watched, now, "it has left")
-            for subject, measured in every.items():
-                said += self._look(rule, subject, measured, stats, now)
+                self._faults.pop(rule.name, None)
+        for name in self._faults.keys() - self._rules.keys():
+            del self._faults[name]
         return said, now + self.interval
+
+    def _look_at(
+        self,
+        rule: AlertRule,
+        general: Mapping[str, Any],
+        agents: Mapping[str, Measured],
+        stats: Stats,
+        now: float,
+    ) -> Sequence[Command]:
+        """What follows from what is measured, for one rule."""
+        said: list[Command] = []
+        if rule.per == "agent":
+            every: Mapping[str, Measured] = agents
+        else:
+            rate = self._failure_rate(rule, now)
+            every = {"": {**general, "failure_rate": rate}}
+        for name, subject in [*self._watched]:
+            if name == rule.name and subject not in every:
+                watched = self._watched.pop((name, subject))
+                if watched.state == "firing":
+                    said += self._end(rule, subject, watched, now, "it has left")
+        for subject, measured in every.items():
+            said += self._look(rule, subject, measured, stats, now)
+        return said
+
+    def _fault(
+        self, rule: AlertRule, error: Exception, now: float
+    ) -> Iterable[Command]:
+        """A rule cannot be looked at: it is told by its name, and others go on."""
+        why = (
+            f"the rule {rule.name} cannot be looked at: {type(error).__name__}: {error}"
+        )
+        for (name, _), watched in self._watched.items():
+            if name == rule.name:
+                watched.has_data = False
+                if watched.state != "firing":
+                    watched.state = "no data"
+        text, since = self._faults.get(rule.name, ("", 0.0))
+        if text == why and now - since < _AGAIN:
+            return
+        self._faults[rule.name] = why, now
+        said = RuleError(why)
+        said.__cause__ = error
+        yield _Say(said)
 
     # -- measuring -----------------------------------------------------------------
 
@@ -400,23 +526,61 @@ class Alerts:
             return None
         return bad / (good + bad)
 
-    def _of_system(self, stats: Stats) -> dict[str, Any]:
+    def _of_system(self, view: DriverView, stats: Stats) -> dict[str, Any]:
         found = from_stats(stats)
         machine = of_machine() if self.machine else {}
-        memory = found["total_memory_usage"]
-        average, baseline = _times(stats)
+        pace = self._pace(view, stats)
         return {
             **{name: found[name] for name in _OF_SYSTEM if name in found},
             **machine,
-            "memory_usage": machine.get("machine_memory_usage")
-            if memory is None
-            else memory,
+            "memory_usage": self._memory(stats, found, machine),
             "cpu_usage": found["total_cpu_utilization"],
-            "avg_execution_time": average,
-            "baseline_execution_time": baseline,
+            "avg_execution_time": None if pace is None else pace.lately,
+            "baseline_execution_time": None if pace is None else pace.usual,
             "queue_age": stats.queue.oldest or 0.0,
             "running": stats.queue.processing,
         }
+
+    def _memory(
+        self, stats: Stats, found: Mapping[str, Any], machine: Mapping[str, float]
+    ) -> float | None:
+        """The share of the memory that is used: of the pool, or of the machine."""
+        pool = stats.resources.get("memory_mb")
+        if pool is None or not pool.total:
+            return machine.get("machine_memory_usage")
+        if self.real is None:
+            # Simulated work uses what it asks for.
+            share: float | None = found["total_memory_usage"]
+            return share
+        used = used_mb()
+        if used is None:
+            return None
+        own, others = used
+        if self._own_mb is None:
+            # What the program needs without any task is not theirs.
+            self._own_mb = own
+        return (max(0.0, own - self._own_mb) + others) / pool.total
+
+    def _pace(self, view: DriverView, stats: Stats) -> Pace | None:
+        """Of the type of task that is slowed most, what it takes."""
+        ask = getattr(view, "durations", None)
+        if ask is None:
+            return None
+        counts = {name: of.completed + of.failed for name, of in stats.types.items()}
+        fresh = {n for n, count in counts.items() if self._counts.get(n) != count}
+        self._paces.update(paces(ask(fresh)))
+        self._counts = counts
+        found = [self._paces[name] for name in counts if name in self._paces]
+        return max(found, key=lambda pace: pace.ratio, default=None)
+
+    def _holds(
+        self, rule: AlertRule, condition: Condition, measured: Measured
+    ) -> bool | None:
+        """Whether a condition holds; None: there is no data, or its function hangs."""
+        if self.real is None or not condition.is_function:
+            return condition.holds(measured)
+        what = f"the condition of {rule.name}"
+        return self._aside.ask(self.real, what, lambda: condition.holds(measured))
 
     # -- deciding ------------------------------------------------------------------
 
@@ -430,7 +594,7 @@ class Alerts:
     ) -> Iterable[Command]:
         key = rule.name, subject
         watched = self._watched.setdefault(key, _Watched(since=now))
-        holds = rule.when.holds(measured)
+        holds = self._holds(rule, rule.when, measured)
         watched.has_data = holds is not None
         if watched.state == "firing":
             yield from self._while_firing(rule, subject, watched, measured, holds, now)
@@ -454,9 +618,9 @@ class Alerts:
         holds: bool | None,
         now: float,
     ) -> Iterable[Command]:
-        is_over = rule.until.holds(measured) if rule.until is not None else None
-        if rule.until is None and holds is not None:
-            is_over = not holds
+        is_over = None if holds is None else not holds
+        if rule.until is not None:
+            is_over = self._holds(rule, rule.until, measured)
         if is_over is None:
             # What is not known anymore is not over.
             watched.over_since = None
@@ -506,10 +670,12 @@ class Alerts:
             yield _Hold(who, 0, reason)
         elif action == "reduce_parallel_tasks":
             yield _Hold(who, max(1, stats.queue.processing // 2), reason)
-        elif action == "reassign_tasks":
+        elif action == "reassign_tasks" and not stats.agents[subject].lost:
+            # What one that is lost had is with others already.
             yield RemoveAgent(subject)
         elif callable(action):
-            yield _Call(action, self._alert(rule, subject, watched), watched)
+            alert = self._alert(rule, subject, watched)
+            yield _Call(action, alert, watched, self._aside)
 
     def _end(
         self, rule: AlertRule, subject: str, watched: _Watched, now: float, message: str
@@ -521,9 +687,9 @@ class Alerts:
         yield _Tell(AlertCleared, (rule.name, seconds, f"{about}{message}"))
         if rule.action in ("pause_new_tasks", "reduce_parallel_tasks"):
             yield _Release(_who(rule, subject))
-        elif watched.undo is not None:
-            undo, watched.undo = watched.undo, None
-            yield _Call(undo, self._alert(rule, subject, watched), None)
+        elif callable(rule.action):
+            alert = self._alert(rule, subject, watched)
+            yield _Call(_undoing(watched), alert, watched, self._aside)
 
     def _alert(self, rule: AlertRule, subject: str, watched: _Watched) -> Alert:
         return Alert(
@@ -552,7 +718,7 @@ def _who(rule: AlertRule, subject: str) -> str:
 def _of_agents(stats: Stats) -> dict[str, Measured]:
     return {
         name: {
-            "last_heartbeat": None if agent.lost else agent.silent,
+            "last_heartbeat": agent.silent,
             "error_rate": agent.failed / (agent.completed + agent.failed)
             if agent.completed + agent.failed
             else None,
@@ -562,20 +728,6 @@ def _of_agents(stats: Stats) -> dict[str, Measured]:
         }
         for name, agent in stats.agents.items()
     }
-
-
-def _times(stats: Stats) -> tuple[float | None, float | None]:
-    """How long attempts take lately, and the median of many, for the same mixture."""
-    lately = usual = 0.0
-    count = 0
-    for agent in stats.agents.values():
-        for name, done in agent.performance.items():
-            durations = stats.types[name].running if name in stats.types else None
-            if done.latency is not None and durations is not None:
-                lately += done.completed * done.latency
-                usual += done.completed * durations.p50
-                count += done.completed
-    return (lately / count, usual / count) if count else (None, None)
 
 
 def bottlenecks(stats: Stats) -> str:

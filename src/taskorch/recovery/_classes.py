@@ -29,6 +29,8 @@ from taskorch.errors import (
     leaves,
 )
 from taskorch.model import ProgramResult
+from taskorch.recovery._patterns import Search, searcher
+from taskorch.recovery._words import CAUSE, ERROR, SUMMARY, lines_of, strongest
 
 #: Whether the same once more may succeed, for each class of failures.
 CLASSES: Final[Mapping[str, bool]] = MappingProxyType(
@@ -57,7 +59,7 @@ _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 #: Characters of a text that are read: the end of it, where the last error stands.
-_MOST_TEXT: Final = 20_000
+_MOST_TEXT: Final = 10_000
 #: Exceptions that are looked at behind another.
 _MOST_CAUSES: Final = 5
 
@@ -117,13 +119,14 @@ class Rule:
     Attributes:
         name: The class, or another word for it.
         error: The name of the class of what was raised, or of one of its bases.
-        text: A regular expression, searched for in the message and the output.
+        text: A regular expression, searched for in the last ten thousand letters of
+            the message and the output.
         exit_code: Exit codes of programs; negative: signals.
         when: Whether it is one, by the exception itself.
 
     Raises:
         InvalidTaskError: There is no such class, nothing is given, or the text is no
-            regular expression.
+            regular expression, or one that might be searched for without end.
     """
 
     name: str = attrs.field(converter=class_of)
@@ -133,6 +136,7 @@ class Rule:
     when: Callable[[BaseException], object] | None = attrs.field(
         default=None, kw_only=True
     )
+    _has: Search = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         codes: object = self.exit_code
@@ -141,9 +145,15 @@ class Rule:
         if not (self.error or self.text or self.exit_code or self.when):
             msg = f"the rule for {self.name} does not say of which failures"
             raise InvalidTaskError(msg, hint="give error=, text=, exit_code= or when=")
+        for code in self.exit_code:
+            if isinstance(code, bool) or not isinstance(code, int):
+                msg = (
+                    f"the rule for {self.name}: exit_code: {code!r} is no whole number"
+                )
+                raise InvalidTaskError(msg)
         try:
-            re.compile(self.text or "")
-        except (re.error, TypeError) as wrong:
+            object.__setattr__(self, "_has", searcher(self.text or ""))
+        except (re.error, TypeError, OverflowError, RecursionError) as wrong:
             msg = f"the rule for {self.name}: text={self.text!r}: {wrong}"
             raise InvalidTaskError(msg) from wrong
 
@@ -154,7 +164,7 @@ class Rule:
         return (
             (not self.error or self.error in _names_of(error))
             and (not self.exit_code or code in self.exit_code)
-            and (self.text is None or bool(re.search(self.text, text())))
+            and (self.text is None or self._has(text()[-_MOST_TEXT:]))
             and (self.when is None or bool(self.when(error)))
         )
 
@@ -164,6 +174,8 @@ def classify(
 ) -> FailureClass:
     """
     What kind of failure *error* is.
+
+    An error may say it itself, by an attribute `failure_class`.
 
     Args:
         error: What an attempt raised, or the error of a program or of a timeout.
@@ -178,13 +190,23 @@ def classify(
         if rule.holds(error, text):
             return FailureClass(rule.name, "a rule of yours")
     try:
-        found = _of_error(error, output)
+        found = _said_by(error) or _of_error(error, output)
     except BaseException:  # noqa: BLE001 - what an error has is the user's, too
         found = None
     return FailureClass("unknown", sure=False) if found is None else found
 
 
 # -- what was raised ---------------------------------------------------------------
+
+
+def _said_by(error: BaseException) -> FailureClass | None:
+    """The class that *error* says it is of."""
+    own = getattr(error, "failure_class", None)
+    if isinstance(own, FailureClass):
+        return own
+    if isinstance(own, str) and own in CLASSES:
+        return FailureClass(own, f"{type(error).__name__} says so")
+    return None
 
 
 def _of_error(error: BaseException, output: str) -> FailureClass | None:
@@ -260,6 +282,14 @@ def _of_one(error: BaseException) -> FailureClass | None:
         # In the words of a socket.
         return FailureClass("network_error", "a timeout of a connection")
     return _of_names(names) or _of_type(type(error), message)
+
+
+def _of_parts(name: str) -> FailureClass | None:
+    """What the words speak for of which the *name* of a class is made."""
+    for failure, parts in _BY_PART:
+        if parts.search(name):
+            return FailureClass(failure, name, sure=False)
+    return None
 
 
 def _of_names(names: Iterable[str]) -> FailureClass | None:
@@ -385,13 +415,15 @@ def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
         return FailureClass("memory_error", "Linux killed it for want of memory")
     code = result.exit_code
     number = -code if code < 0 else code - 128 if code > 128 else 0  # noqa: PLR2004
-    if number in _CERTAIN_SIGNALS or code in _CERTAIN_CODES:
+    if (code < 0 and number in _CERTAIN_SIGNALS) or code in _CERTAIN_CODES:
         return _of_exit(code, number)
-    for text in (result.stderr_tail, result.stdout_tail, output):
-        found = _of_text(text)
-        if found is not None:
-            return found
-    return _of_exit(code, number)
+    texts = (result.stderr_tail, result.stdout_tail, output)
+    spoken = [each for each in map(_spoken_in, texts) if each is not None]
+    ended = _of_exit(code, number)
+    best = max(spoken, key=lambda each: each.level, default=None)
+    if best is None or (best.level == SUMMARY and ended is not None):
+        return ended or (None if best is None else best.failure)
+    return best.failure
 
 
 def _of_exit(code: int, number: int) -> FailureClass | None:
@@ -406,43 +438,75 @@ def _of_exit(code: int, number: int) -> FailureClass | None:
 # -- text --------------------------------------------------------------------------
 
 
+@attrs.frozen
+class _Spoken:
+    """What a text says: the class, and how much its words say; see `_words`."""
+
+    failure: FailureClass
+    level: int
+
+
 def _of_text(text: str) -> FailureClass | None:
-    """What the last error in *text* is, or the last words that speak for a class."""
-    tail = _ESCAPE.sub("", text[-_MOST_TEXT:])
-    last: re.Match[str] | None = None
-    for match in _RAISED.finditer(tail):
-        last = match
-    if last is not None:
-        name, message = last[1].rpartition(".")[2], last[2] or ""
-        number = _errno_in(message)
-        found = _of_errno(number) or _of_names([name])
+    """What the last error in *text* is, or the words that say most."""
+    spoken = _spoken_in(text)
+    return None if spoken is None else spoken.failure
+
+
+def _spoken_in(text: str) -> _Spoken | None:
+    lines = lines_of(text[-_MOST_TEXT:])
+    match = strongest(lines)
+    raised, place = _raised_in(lines)
+    if raised is not None and (
+        match is None
+        or match.row.level < ERROR
+        or (match.row.level == ERROR and match.place <= place)
+    ):
+        return _Spoken(raised, ERROR)
+    if match is None:
+        return None
+    evidence = f"“{match.text}” in the output"
+    failure = FailureClass(match.row.name, evidence, sure=match.row.level == CAUSE)
+    return _Spoken(failure, match.row.level)
+
+
+def _raised_in(lines: list[str]) -> tuple[FailureClass | None, int]:
+    """What was raised last in *lines*, if its name or number says it, and where."""
+    for place in range(len(lines) - 1, -1, -1):
+        raised = _RAISED.match(lines[place])
+        if raised is None:
+            continue
+        name, message = raised[1].rpartition(".")[2], raised[2] or ""
+        failure = _of_errno(_errno_in(message))
+        if failure is None and name in _SAYS_LITTLE:
+            failure = _of_words(message)
+        failure = failure or _of_names([name])
         cls = getattr(builtins, name, None)
-        if found is None and isinstance(cls, type) and issubclass(cls, BaseException):
-            found = _of_type(cls, message)
-        if found is not None:
-            return attrs.evolve(found, evidence=f"{name} in the output")
-    best, place = None, -1
-    for name, words in _WORDS:
-        for match in words.finditer(tail):
-            if match.start() > place:
-                best, place = FailureClass(name, _shown(match[0]), sure=False), 0
-                place = match.start()
-    return best
+        if failure is None and isinstance(cls, type) and issubclass(cls, BaseException):
+            failure = _of_type(cls, message)
+        if failure is None and cls is None:
+            failure = _of_words(message) or _of_parts(name)
+        if failure is not None:
+            return attrs.evolve(failure, evidence=f"{name} in the output"), place
+    return None, -1
 
 
-def _shown(words: str) -> str:
-    return f"“{words.strip()[:60]}” in the output"
+def _of_words(message: str) -> FailureClass | None:
+    """What the words of a message say, if they are those of an error."""
+    match = strongest(lines_of(message))
+    if match is None or match.row.level < ERROR:
+        return None
+    return FailureClass(match.row.name, match.text, sure=False)
 
 
 # -- the tables --------------------------------------------------------------------
 
-_ESCAPE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: The line with which a traceback ends, of pytest's too, which begins with an E.
 _RAISED: Final = re.compile(
-    r"^(?:E {1,8})?((?:[A-Za-z_]\w{0,80}\.){0,8}[A-Z]\w{0,80}"
-    r"(?:Error|Exception|Exit|Interrupt|Timeout|Expired|Warning|Failure)?)"
-    r"(?:: (.{0,500}))?$",
-    re.MULTILINE,
+    r"(?:E {1,8}|\[ERROR\] |Exception in thread \"[^\"]{0,80}\" |Caused by: |Uncaught "
+    r"|\s{0,8}(?:FAILED|ERROR) \S{1,300} - |ERROR: LoadError: |ERROR: |\s{4,8})?"
+    r"((?:[A-Za-z_]\w{0,80}[.:]{1,2}){0,8}[A-Z](?=\w*[a-z])\w{0,80}"
+    r"(?:Error|Exception|Exit|Interrupt|Timeout|Expired|Warning|Failure|Detected)?)"
+    r"(?: \[\w+\])?(?:: (.{0,500})|\(\d{0,9}\))?$"
 )
 _MATHS: Final = r"math domain error|math range error|expected a (?:non|positive)"
 _NUMBER: Final = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
@@ -507,7 +571,71 @@ _BY_NAME: Final[Mapping[str, str]] = {
     "CriteriaNotMetError": "logic_error",
     "UnwantedResultError": "logic_error",
     "ComponentError": "logic_error",
+    # Of other languages and libraries.
+    "PackagesNotFoundError": "import_error",
+    "ClassNotFoundException": "import_error",
+    "NoClassDefFoundError": "import_error",
+    "AccessDeniedException": "permission_error",
+    "UnknownHostException": "network_error",
+    "ConnectException": "network_error",
+    "SocketException": "network_error",
+    "SocketTimeoutException": "network_error",
+    "ReadTimeoutError": "network_error",
+    "ConnectTimeoutError": "network_error",
+    "NameResolutionError": "network_error",
+    "CondaHTTPError": "network_error",
+    "TimeoutException": "timeout_error",
+    "ArithmeticException": "calculation_error",
+    "SingularException": "calculation_error",
+    "DeadlockDetected": "system_error",
+    "NullPointerException": "logic_error",
+    "IllegalArgumentException": "logic_error",
+    "IllegalStateException": "logic_error",
+    "ClassCastException": "logic_error",
+    "NumberFormatException": "logic_error",
+    "IndexOutOfBoundsException": "logic_error",
+    "ArrayIndexOutOfBoundsException": "logic_error",
+    "AssertionFailedError": "logic_error",
+    "ReferenceError": "logic_error",
+    "RangeError": "logic_error",
+    "NoMethodError": "logic_error",
+    "ArgumentError": "logic_error",
+    "JSONDecodeError": "logic_error",
+    "ScannerError": "logic_error",
+    "ParserError": "logic_error",
+    "ValidationError": "logic_error",
 }
+#: By words in the name of a class that is known to nobody, the surer first.
+_BY_PART: Final = tuple(
+    (name, re.compile(parts))
+    for name, parts in (
+        ("memory_error", r"Memory"),
+        ("permission_error", r"Permission|Forbidden|Unauthori[sz]ed|Auth(?!or)|Denied"),
+        (
+            "network_error",
+            r"Connect|Network|Socket|Unavailable|Throttl|TooMany|RateLimit|DNS|Brokers",
+        ),
+        ("timeout_error", r"Time(?:d)?Out|Timeout|DeadlineExceeded"),
+        (
+            "calculation_error",
+            r"Overflow|DivideByZero|Convergence|Singular|Numeric|Precision",
+        ),
+        ("system_error", r"Deadlock|WorkerLost|Executor|Lock(?:ed|Timeout)|Crash|Disk"),
+        ("import_error", r"Import|ModuleNotFound|PackageNotFound|DependencyN"),
+        (
+            "logic_error",
+            r"Syntax|Pars[ei]|Type|Value|Valid|Assert|Argument|Config|NotFound|Schema",
+        ),
+    )
+)
+#: Names that are given to much: what the message says counts before them.
+_SAYS_LITTLE: Final = frozenset(
+    {"OperationalError", "OSError", "IOError", "ValueError", "TypeError"}
+    | {"AssertionError", "HTTPError", "WorkerLostError", "ImproperlyConfigured"}
+    | {"SystemError", "SystemExit", "Forbidden", "ProgrammingError", "InternalError"}
+    | {"RuntimeError", "Exception", "ArgumentError", "IllegalStateException"}
+    | {"AttributeError", "WebDriverException", "CalledProcessError"}
+)
 #: By the class of what was raised, the narrower first.
 _BY_TYPE: Final[tuple[tuple[type, str], ...]] = (
     (ImportError, "import_error"),
@@ -597,100 +725,3 @@ _BY_CODE: Final[Mapping[int, str]] = {
     77: "permission_error",
 }
 _CERTAIN_CODES: Final = frozenset({124, 126, 127})
-
-
-def _words(name: str, *patterns: str) -> tuple[str, re.Pattern[str]]:
-    return name, re.compile("|".join(patterns), re.IGNORECASE)
-
-
-#: By words of the output. Of all that are found, the last count.
-_WORDS: Final = (
-    _words(
-        "import_error",
-        r"no module named",
-        r"cannot import name",
-        r"could not find a version that satisfies",
-        r"no matching distribution found",
-        r"command not found",
-        r"error while loading shared libraries",
-        r"cannot open shared object file",
-        r"cannot find module",
-        r"cannot find package",
-        r"unresolved import",
-        r"unable to locate package",
-    ),
-    _words(
-        "permission_error",
-        r"permission denied",
-        r"operation not permitted",
-        r"access (?:is |was )?denied",
-        r"read-only file system",
-        r"\b(?:401 unauthorized|403 forbidden)\b",
-        r"authentication failed",
-    ),
-    _words(
-        "memory_error",
-        r"out of memory",
-        r"cannot allocate memory",
-        r"std::bad_alloc",
-        r"oom-?kill",
-        r"java heap space",
-        r"unable to allocate",
-        r"gc overhead limit exceeded",
-        r"memory (?:limit|exhausted|allocation failed)",
-    ),
-    _words(
-        "network_error",
-        r"connection (?:refused|reset|aborted|closed|timed out)",
-        r"could not resolve host",
-        r"name or service not known",
-        r"temporary failure in name resolution",
-        r"network is unreachable",
-        r"no route to host",
-        r"tls handshake",
-        r"ssl(?:v3)?[_ :]\S{0,40} ?error",
-        r"certificate verify failed",
-        r"\b(?:502 bad gateway|503 service unavailable|504 gateway time-?out)\b",
-        r"remote end hung up",
-        r"broken pipe",
-    ),
-    _words(
-        "timeout_error",
-        r"timed? ?out",
-        r"deadline exceeded",
-        r"time limit exceeded",
-    ),
-    _words(
-        "calculation_error",
-        r"division by zero",
-        r"floating point exception",
-        r"math (?:domain|range) error",
-        r"singular matrix",
-        r"numerical (?:overflow|instability)",
-    ),
-    _words(
-        "system_error",
-        r"no space left on device",
-        r"disk quota exceeded",
-        r"too many open files",
-        r"input/output error",
-        r"resource temporarily unavailable",
-        r"can(?:'t|not) start new thread",
-        r"cannot fork",
-        r"device or resource busy",
-        r"segmentation fault",
-        r"bus error",
-        r"database is locked",
-        r"internal error",
-    ),
-    _words(
-        "logic_error",
-        r"assert(?:ion)? .{0,200}failed",
-        r"syntax error",
-        r"undefined reference",
-        r"undefined (?:variable|symbol)",
-        r"is not defined",
-        r"panicked at",
-        r"null ?pointer",
-    ),
-)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import math
 import operator
-from collections.abc import Callable, Collection, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import pairwise, product
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -17,6 +18,8 @@ from taskorch.errors import InvalidTaskError
 Measured: TypeAlias = Mapping[str, Any]
 
 _MOST: Final = 1_000
+#: Names in a condition for which its end is compared with it.
+_NAMES: Final = 3
 _OPERATORS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -33,6 +36,32 @@ _OPERATORS: Final[Mapping[type, Callable[[Any, Any], Any]]] = {
 
 class NoData(Exception):  # noqa: N818 - no fault
     """What a condition asks for has not been measured."""
+
+
+class _Asked(Mapping[str, Any]):
+    """What is measured, for a function: it notes whether that met what is not known."""
+
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+        self.is_short = False
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._measured:
+            raise KeyError(_unknown(name, self._measured))
+        value = self._measured[name]
+        self.is_short |= value is None
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._measured)
+
+    def __len__(self) -> int:
+        return len(self._measured)
+
+
+def _unknown(name: object, names: Collection[str]) -> str:
+    hint = meant(str(name), names, ", ".join(names))
+    return f"nothing that is measured is called {name!r}: {hint}"
 
 
 @attrs.frozen
@@ -73,25 +102,58 @@ class Condition:
         _check(tree, names, what, said)
         return cls(said, tree)
 
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a function of the user's."""
+        return self._function is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it names, each once; a function does not say."""
+        if self._tree is None:
+            return ()
+        return tuple(
+            dict.fromkeys(
+                node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)
+            )
+        )
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The numbers in it."""
+        nodes = () if self._tree is None else ast.walk(self._tree)
+        return tuple(node.value for node in nodes if isinstance(node, ast.Constant))  # type: ignore[misc]
+
     def holds(self, measured: Measured) -> bool | None:
         """Whether it holds; None: there is no data."""
+        if self._function is not None:
+            return self._asked(measured)
+        assert self._tree is not None  # noqa: S101 - one of the two
         try:
-            if self._function is not None:
-                answer = self._function(measured)
-                return None if answer is None else bool(answer)
-            assert self._tree is not None  # noqa: S101 - one of the two
             return bool(_value(self._tree, measured))
-        except (NoData, TypeError, KeyError, ZeroDivisionError):
+        except (NoData, ZeroDivisionError):
             return None
+
+    def _asked(self, measured: Measured) -> bool | None:
+        """What a function of the user's says."""
+        assert self._function is not None  # noqa: S101 - it is one
+        asked = _Asked(measured)
+        try:
+            answer = self._function(asked)
+            return None if answer is None else bool(answer)
+        except ZeroDivisionError:
+            return None
+        except TypeError:
+            if asked.is_short:
+                # None was compared, or added: there is no data.
+                return None
+            raise
 
     def shown(self, measured: Measured) -> str:
         """What it says, with the values of what it names."""
         if self._tree is None:
             return self.text
-        names = dict.fromkeys(
-            node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)
-        )
-        said = [f"{name} is {_number(measured.get(name))}" for name in names]
+        said = [f"{name} is {_number(measured.get(name))}" for name in self.names]
         return f"{self.text}: {', '.join(said)}"
 
 
@@ -99,19 +161,53 @@ def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) else "not known"
 
 
+def check_apart(begin: Condition, end: Condition) -> None:
+    """
+    Refuse an alert whose end may hold while its beginning does: it would flap.
+
+    Raises:
+        InvalidTaskError: There are values with which both hold.
+    """
+    names = begin.names
+    if not set(end.names) <= set(names) or not 0 < len(names) <= _NAMES:
+        # A function does not say what it looks at; and other values are independent.
+        return
+    points = sorted({0.0, *map(abs, (*begin.numbers, *end.numbers))})
+    between = [(one + other) / 2 for one, other in pairwise(points)]
+    beyond = [points[-1] * 2 + 1, points[-1] * 4 + 3]
+    for values in product(*[[*points, *between, *beyond]] * len(names)):
+        measured = dict(zip(names, values, strict=True))
+        if begin.holds(measured) and end.holds(measured):
+            at = ", ".join(f"{name} is {value:.4g}" for name, value in measured.items())
+            msg = f"until: {end.text!r} holds while {begin.text!r} does, as where {at}"
+            hint = "let it be over below the value at which it is raised"
+            raise InvalidTaskError(msg, hint=hint)
+
+
 def _check(node: ast.expr, names: Collection[str], what: str, said: str) -> None:
     """Refuse what is no comparison of names and numbers."""
     if isinstance(node, ast.BoolOp):
         for each in node.values:
             _check(each, names, what, said)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         _check(node.operand, names, what, said)
     elif isinstance(node, ast.Compare) and all(type(o) in _OPERATORS for o in node.ops):
         for each in (node.left, *node.comparators):
-            _check(each, names, what, said)
+            _check_amount(each, names, what, said)
+    else:
+        # Whether it is at least an amount decides what is said of it.
+        _check_amount(node, names, what, said)
+        msg = f"{what}: {said!r} is an amount, and compares it with nothing"
+        raise InvalidTaskError(msg, hint=f"{what}='{said} > 10'")
+
+
+def _check_amount(node: ast.expr, names: Collection[str], what: str, said: str) -> None:
+    """Refuse what is no amount of names and finite numbers."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        _check_amount(node.operand, names, what, said)
     elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        _check(node.left, names, what, said)
-        _check(node.right, names, what, said)
+        _check_amount(node.left, names, what, said)
+        _check_amount(node.right, names, what, said)
     elif isinstance(node, ast.Name):
         if node.id not in names:
             msg = f"{what}: nothing that is measured is called {node.id!r}"
@@ -120,6 +216,16 @@ def _check(node: ast.expr, names: Collection[str], what: str, said: str) -> None
     elif not (isinstance(node, ast.Constant) and type(node.value) in (int, float)):
         msg = f"{what}: {said!r} compares names and numbers, and nothing else"
         raise InvalidTaskError(msg, hint=f"{what}='failure_rate > 0.2'")
+    elif not _is_finite(node.value):
+        msg = f"{what}: {said!r} has a number that is none, or without end"
+        raise InvalidTaskError(msg, hint=f"{what}='failure_rate > 0.2'")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def _value(node: ast.expr, measured: Measured) -> Any:

@@ -35,7 +35,7 @@ from taskorch.recovery._matrix import (
 )
 from taskorch.workflows._located import plain, with_names_once
 
-#: Of how many tasks the first timeout is remembered, and the latest failures.
+#: How many of the latest failures are remembered.
 _MOST: Final = 10_000
 #: Other tasks that fail in the same way within so many seconds make it widespread.
 _WIDESPREAD: Final = 3
@@ -53,6 +53,7 @@ _KEYS: Final[Mapping[str, str]] = {
     "human_notification_webhook": "webhook",
 }
 _MORE_KEYS: Final = (*_KEYS, "matrix", "classes")
+_ROW: Final = tuple(field.name for field in attrs.fields(Row))
 
 
 class RecoveryHandler:
@@ -113,8 +114,6 @@ class RecoveryHandler:
         #: Sections of a configuration that are for others.
         self.not_read: tuple[str, ...] = ()
         self._own = BackoffRetryHandler()
-        #: The first timeout of tasks that have been given more.
-        self._first: dict[str, float] = {}
         #: `(time, class, task)` of the latest failures.
         self._latest: deque[tuple[float, str, str]] = deque(maxlen=_MOST)
 
@@ -189,8 +188,14 @@ class RecoveryHandler:
         own = None
         if is_final or task.retry != NO_RETRY:
             own = self._own.decide(failure, context)
-        is_used_up = attempts > self.max_retries if own is None else not own.retry
+        most = self.max_retries
+        if row.most_retries is not None:
+            most = min(most, row.most_retries)
+        is_used_up = attempts > most if own is None else not own.retry
+        is_cut = own is None and most < self.max_retries and is_used_up
         why = self._why_ask(row, failure, kind, context.now, is_used_up=is_used_up)
+        if is_cut and not why and row.human == "persistent":
+            why = f"{_count(attempts)}, and nothing says that another would help"
         if why and self.escalate and not is_final:
             actions = "; ".join(row.actions)
             ask = f"{kind}: {why}" + (f". Recommended: {actions}" if actions else "")
@@ -199,7 +204,7 @@ class RecoveryHandler:
             # Where nobody is asked, what a task says itself is what there is.
             return attrs.evolve(own, kind=kind)
         if is_used_up or row.orchestrator is None:
-            said = f"attempt {attempts:,} of {self.max_retries + 1:,} was the last"
+            said = f"attempt {attempts:,} of {most + 1:,} was the last"
             said = own.reason if own is not None and is_used_up else said
             if not is_used_up:
                 said = "the matrix has no other attempt for it"
@@ -216,14 +221,13 @@ class RecoveryHandler:
         if row.human == "always":
             return "a person always decides about it"
         if row.human == "persistent" and enough:
-            return f"{attempts:,} attempts have failed"
+            return _count(attempts)
         if row.human == "twice":
-            first = self._first.get(failure.task.id or "")
-            now_has = failure.task.timeout
+            first, now_has = failure.first_timeout, failure.task.timeout
             if first is not None and now_has is not None and now_has >= 2 * first:
                 return f"it has exceeded {now_has:g} s, twice its timeout of {first:g}"
             if enough and is_used_up:
-                return f"{attempts:,} attempts have failed"
+                return _count(attempts)
         if row.human == "widespread" and is_used_up:
             tasks = {
                 name
@@ -248,12 +252,10 @@ class RecoveryHandler:
         if isinstance(action, Grow):
             longest = None
             if task.timeout is not None and self.matrix[kind].human == "twice":
-                longest = 2 * self._first.get(task.id or "", task.timeout)
+                longest = 2 * (failure.first_timeout or task.timeout)
             resources, timeout, words = grown(
                 action, task.resources, task.timeout, _bounds(failure, context), longest
             )
-            if timeout is not None and task.timeout is not None:
-                self._remember(task.id or "", task.timeout)
             if resources is not None or timeout is not None:
                 # On the agent that is large enough, whichever that is.
                 avoid = ()
@@ -273,17 +275,18 @@ class RecoveryHandler:
             kind=kind,
         )
 
-    def _remember(self, task_id: str, timeout: float) -> None:
-        self._first.setdefault(task_id, timeout)
-        while len(self._first) > _MOST:
-            del self._first[next(iter(self._first))]
-
     def __repr__(self) -> str:
         return (
             f"RecoveryHandler(max_retries={self.max_retries}, "
             f"retry_delay_seconds={self.retry_delay_seconds:g}, "
             f"escalation_threshold={self.escalation_threshold})"
         )
+
+
+def _count(attempts: int) -> str:
+    if attempts == 1:
+        return "the attempt has failed"
+    return f"{attempts:,} attempts have failed"
 
 
 def _bounds(
@@ -378,12 +381,10 @@ def rows_of(where: str, said: Any) -> dict[str, Row]:
         if not isinstance(fields, dict):
             msg = f"{place}: it has entries, and is no {fields!r}"
             raise InvalidTaskError(msg)
-        names_of(("agent", "orchestrator", "human", "actions"), fields, place)
+        names_of(_ROW, fields, place)
         changes = dict(cast("dict[str, Any]", fields))
         if "orchestrator" in changes:
             changes["orchestrator"] = read_action(place, changes["orchestrator"])
-        if "actions" in changes:
-            changes["actions"] = tuple(changes["actions"])
         found[name] = attrs.evolve(row, **changes)
     return found
 

@@ -17,7 +17,7 @@ import attrs
 from taskorch._suggesting import suggesting
 from taskorch._vocabulary import OTHER_RESOURCES, meant
 from taskorch.errors import InvalidTaskError
-from taskorch.model import Resources
+from taskorch.model import Resources, check_count
 from taskorch.model._checks import check_word
 from taskorch.recovery._classes import CLASSES, class_of
 
@@ -51,7 +51,10 @@ class Times:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 msg = f"{name} is a number, not {value!r}"
                 raise InvalidTaskError(msg)
-            if not math.isfinite(value) or value < (1 if name == "factor" else 0):
+            if not math.isfinite(value):
+                msg = f"{name} is a finite number, not {value!r}"
+                raise InvalidTaskError(msg)
+            if value < (1 if name == "factor" else 0):
                 msg = f"{name} is {value!r}: so there would be less than before"
                 raise InvalidTaskError(msg)
 
@@ -93,6 +96,13 @@ class Grow:
         object.__setattr__(self, "factors", times)
 
 
+def _check_backoff(_avoid: Any, _field: Any, value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 1 <= value < math.inf:
+        msg = f"backoff is a number from 1, not {value!r}"
+        raise InvalidTaskError(msg, hint="2 makes each delay twice the one before")
+
+
 @attrs.frozen
 class Avoid:
     """
@@ -102,7 +112,7 @@ class Avoid:
         backoff: How many times as long each delay is as the one before.
     """
 
-    backoff: float = 1.0
+    backoff: float = attrs.field(default=1.0, validator=_check_backoff)
 
 
 @attrs.frozen
@@ -132,6 +142,24 @@ def _check_orchestrator(_row: Any, _field: Any, value: object) -> None:
         raise InvalidTaskError(msg)
 
 
+def _check_most(_row: Any, _field: Any, value: object) -> None:
+    if value is not None:
+        check_count("most_retries", value, least=0)
+
+
+def _actions_of(words: object) -> tuple[str, ...]:
+    """What a person may do, each a text."""
+    if isinstance(words, str) or not isinstance(words, Iterable):
+        msg = f"actions: a list of texts is needed, not {words!r}"
+        raise InvalidTaskError(msg)
+    actions = tuple(words)
+    for each in actions:
+        if not isinstance(each, str) or not each.strip():
+            msg = f"actions: {each!r} is no text"
+            raise InvalidTaskError(msg)
+    return actions
+
+
 @suggesting
 @attrs.define
 class Row:
@@ -146,8 +174,10 @@ class Row:
             `persistent` (once the retries are used up), `twice` (once its timeout is
             twice what it was, or the retries are used up) or `widespread` (once the
             retries are used up, if three tasks or more have failed so within five
-            minutes).
+            five minutes).
         actions: What a person is recommended to do.
+        most_retries: How often it is tried again at the most, whatever the handler
+            says; None: that alone counts.
     """
 
     agent: str | None = None
@@ -155,7 +185,8 @@ class Row:
         default=None, validator=_check_orchestrator
     )
     human: Human = attrs.field(default="never", validator=_check_human)
-    actions: tuple[str, ...] = ()
+    actions: tuple[str, ...] = attrs.field(default=(), converter=_actions_of)
+    most_retries: int | None = attrs.field(default=None, validator=_check_most)
 
 
 class Matrix(dict[str, Row]):
@@ -227,7 +258,9 @@ _DEFAULT: Final[Mapping[str, Row]] = {
         "widespread",
         ("See whether the service can be reached",),
     ),
-    "unknown": Row(None, Avoid(), "persistent", ("Read the log of the task",)),
+    "unknown": Row(
+        None, Avoid(), "persistent", ("Read the log of the task",), most_retries=1
+    ),
 }
 assert set(_DEFAULT) == set(CLASSES)  # noqa: S101 - each class has its row
 

@@ -39,13 +39,7 @@ def metrics_of(orchestrator: Any) -> dict[str, Any]:
     """What is measured of *orchestrator*, by the names of `METRICS`."""
     found = from_stats(orchestrator.get_stats())
     found["orchestrator_status"] = orchestrator.health().status
-    coverage: dict[str, float] = {}
-    for status in orchestrator.tasks(state="completed"):
-        result: Any = status.result
-        said = result.get("coverage_percentage") if isinstance(result, dict) else None
-        if isinstance(said, int | float):
-            coverage[status.type] = float(said)
-    found["test_coverage_percentage"] = coverage
+    found["test_coverage_percentage"] = orchestrator._latest_coverage()  # noqa: SLF001 - a look at the results, which no other question has
     return {name: found[name] for name in METRICS}
 
 
@@ -136,3 +130,43 @@ def of_machine() -> dict[str, float]:
     with suppress(OSError):
         found["machine_cpu_load"] = os.getloadavg()[0] / (os.cpu_count() or 1)
     return found
+
+
+def used_mb() -> tuple[float, float] | None:
+    """
+    The memory of this process, and of all that it has started, in MB.
+
+    What several processes share counts once in all. None: the system does not say.
+    """
+    own = _memory_of("self")
+    if own is None:
+        return None
+    others, known, todo = 0.0, {os.getpid()}, [os.getpid()]
+    while todo:
+        for child in _children_of(todo.pop()):
+            if child not in known:
+                known.add(child)
+                todo.append(child)
+                others += _memory_of(str(child)) or 0.0
+    return own, others
+
+
+def _children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    # It, or a thread of it, may end meanwhile.
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                text = (thread / "children").read_text("ascii")
+                found += map(int, text.split())
+    return found
+
+
+def _memory_of(pid: str) -> float | None:
+    """The memory of a process in MB, of what is shared its part; None: it is gone."""
+    with suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
+            name, _, rest = line.partition(":")
+            if name == "Pss":
+                return int(rest.split()[0]) / 1024
+    return None

@@ -70,10 +70,19 @@ class Begins(Protocol):
         ...
 
 
+class Lost(Protocol):
+    """Looks for what is not here."""
+
+    def add(self, row: TaskRow) -> None:
+        """Look for what *row* needs."""
+        ...
+
+
 class AttemptHost(Driver, Finishes, Traced, Protocol):
     """What an attempt asks of its runtime."""
 
     epoch: int
+    lost: Lost
     notices: Notices
     publisher: Publisher
     room: ResourceExhaustion
@@ -262,6 +271,7 @@ class Attempt:
         end, row, number = self._rt.kernel.end_attempt, self._row, self.number
         described = "InvalidTaskError", why_unresolvable(self._work)
         self._rt.step(lambda now: end(row, number, "gone", now, None, described))
+        self._rt.lost.add(row)
 
 
 def usage_of(result: object) -> Units:

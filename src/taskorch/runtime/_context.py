@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -16,6 +17,8 @@ from taskorch.errors import AttemptInterrupted, NotRunningError, ResultGoneError
 from taskorch.executors._remote import HERE
 from taskorch.kernel import without_quotas
 from taskorch.model import Missing, Resources, TaskState
+from taskorch.model._made_for import MadeFor
+from taskorch.model._read_only import ReadOnly
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._tracing import inside
 from taskorch.runtime._work import (
@@ -24,6 +27,7 @@ from taskorch.runtime._work import (
     Work,
     control_of,
     extra_of,
+    gone_result,
     parent_named,
     works_above,
 )
@@ -58,8 +62,9 @@ def result_of(parent: Work) -> Any:
     """
     if parent._row.state is not TaskState.COMPLETED:
         return None
-    if isinstance(parent._error, ResultGoneError):
-        raise parent._error
+    gone = gone_result(parent)
+    if gone is not None:
+        raise gone
     return parent._value
 
 
@@ -153,6 +158,30 @@ class AttemptContext:
         return None
 
     @property
+    def _made_for(self) -> MadeFor:
+        task = self._work._task
+        return MadeFor(None if task is None else task.metadata)
+
+    @property
+    def schedule(self) -> str | None:
+        """The name of the schedule that has made the task; None: none has."""
+        return self._made_for.schedule
+
+    @property
+    def slot(self) -> datetime | None:
+        """
+        The slot of its schedule that the task is for, in the zone of the schedule.
+
+        Of what `trigger` has made, it is when. None: no schedule has made it.
+        """
+        return self._made_for.slot
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What `orch.schedules.trigger` was given for the task."""
+        return self._made_for.parameters
+
+    @property
     def cancelled(self) -> bool:
         """
         Whether the attempt is to end now: cancelled, or out of time.
@@ -235,6 +264,8 @@ class AttemptContext:
         extra = self._work._extra
         state = None if extra is None else extra.checkpoint
         if isinstance(state, Missing):
+            state = state.look()
+        if isinstance(state, Missing):
             msg = f"the checkpoint of task {self.task_id} is lost: {state.why}"
             hint = "bring that back, or submit the task anew"
             raise ResultGoneError(msg, hint=hint, task_id=self.task_id)
@@ -242,7 +273,7 @@ class AttemptContext:
 
     def remote(self) -> RemoteContext:
         """A copy for another process."""
-        return RemoteContext(
+        copy = RemoteContext(
             self.task_id,
             self.attempt,
             self.fence,
@@ -252,6 +283,11 @@ class AttemptContext:
             self.time_left,
             in_workflow=self.workflow is not None,
         )
+        made_for = self._made_for
+        if made_for.schedule is not None:
+            copy.schedule, copy.slot = made_for.schedule, made_for.slot
+            copy.parameters = dict(made_for.parameters)
+        return copy
 
     def remote_of_call(self) -> RemoteContext:
         """
@@ -282,6 +318,10 @@ class RemoteContext:
     In worker processes of ours its methods reach the orchestrator; in others it can be
     read only.
     """
+
+    schedule: str | None = None
+    slot: datetime | None = None
+    parameters: Mapping[str, Any] = ReadOnly({})
 
     def __init__(
         self,
@@ -340,7 +380,13 @@ class RemoteContext:
         self._refuse("aio")
 
     def progress(self, value: Any) -> None:
-        """See `TaskContext.progress`; only from worker processes of ours."""
+        """
+        See `TaskContext.progress`; only from worker processes of ours.
+
+        A task of Ray or Dask itself has nobody who would hear it, and goes on.
+        """
+        if HERE.link is None and HERE.drops_progress:
+            return
         if HERE.link is None:
             self._refuse("progress()")
         HERE.link.tell("progress", (self.task_id, self.attempt), value)

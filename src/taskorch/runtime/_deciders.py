@@ -656,6 +656,7 @@ class PolicyDeciders:
             "" if row.agent is None else row.agent.name,
             self.kind_of(error),
             usage,
+            extra.first_timeout_ns / NS if extra.first_timeout_ns else None,
         )
         answer = self._ask(
             "retry_handler",

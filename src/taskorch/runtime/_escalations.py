@@ -44,17 +44,6 @@ _MAX_IDS: Final = 1_000
 #: As many tasks that cannot go on make it critical.
 _MANY: Final = 10
 _SERIOUS: Final = ("calculation_error", "logic_error", "system_error")
-#: What a person may do about each class of failure.
-_ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "import_error": ("Install what is missing on the agents, then retry",),
-    "permission_error": ("Give the agent the right that it lacks, then retry",),
-    "memory_error": ("Retry with more memory_mb", "Give it less to do at once"),
-    "timeout_error": ("Retry with a longer timeout", "Look at what it waits for"),
-    "calculation_error": ("Compare the expected value with the one found",),
-    "logic_error": ("Look at the assertion that failed, and at the latest changes",),
-    "system_error": ("Look at the machine of the agent, then retry",),
-    "network_error": ("Look whether the other side can be reached, then retry",),
-}
 _ALWAYS: Final = ("Skip it, so that what waits for it goes on", "Abort it")
 _WORD: Final = re.compile(r"\w+")
 _VARYING: Final = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
@@ -238,12 +227,26 @@ def _made(rt: Runtime, rows: list[TaskRow], reply: Callable[..., bool]) -> Escal
             "completed_tasks": kernel.completed,
             "active_agents": sum(not a.lost for a in kernel.agents.values()),
         },
-        (*_ACTIONS.get(issue, ("Investigate the failure by hand",)), *_ALWAYS),
+        (*_actions(rt, issue), *_ALWAYS),
         below,
         tuple(row.id for row in rows[:_MAX_IDS]),
         _clean(moves[-1][2]),
         reply,
     )
+
+
+def _actions(rt: Runtime, issue: str) -> tuple[str, ...]:
+    """What the matrix recommends about failures of the class *issue*."""
+    from taskorch.recovery._matrix import default_matrix  # noqa: PLC0415 - seldom needed
+
+    handler = rt.deciders.parts.retry_handler
+    matrix: Any = getattr(handler, "matrix", None) or default_matrix()
+    try:
+        actions: tuple[str, ...] = matrix[issue].actions
+    except (InvalidTaskError, LookupError):
+        # A handler of the user's has classes of its own.
+        actions = ()
+    return actions or ("Read the log of the task",)
 
 
 def _below(rows: list[TaskRow]) -> tuple[str, ...]:

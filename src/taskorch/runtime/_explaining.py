@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from taskorch.errors import UnknownTaskError
-from taskorch.kernel import NOT_STARTED, Search, TaskRow
+from taskorch.kernel import NOT_STARTED, Search, TaskRow, hold_of_starts
 from taskorch.kernel import explain as explain_row
 from taskorch.model import TERMINAL, Blocker, Explanation, Remedy, Stuck
 from taskorch.model._places import place_of
@@ -107,6 +107,13 @@ def why_stale(found: Explanation, cause: Cause, latest: str) -> str:
 
     *latest* is the latest run of what the cause had an earlier run of.
     """
+    if cause.by_adder:
+        adder = stem_of(cause.had)
+        return (
+            f"It is stale: {cause.had} had added {cause.task_id}, and was run again "
+            f"since, as {latest}. Call orch.rerun_task({adder!r}), which adds it again "
+            "if it is still needed."
+        )
     again = f"orch.rerun_task({stem_of(cause.task_id)!r}"
     if cause.task_id == found.task_id:
         why = f"it had {cause.had}, which was run again since, as {latest}"
@@ -126,14 +133,8 @@ def _paused(runtime: Runtime) -> Blocker:
         detail = f"Nothing starts while the journal cannot be written: {why}."
         words = "Let the journal be written again: that is tried all the time."
         return Blocker("journal", detail, remedies=(Remedy("journal", words),))
-    holds = runtime.kernel.holds.items()
-    all_held = [(who, why) for who, (most, why) in holds if not most]
-    if all_held and not runtime.kernel.stopped:
-        who, why = all_held[0]
-        words = f"It ends by itself, or call orch.release_starts({who!r})."
-        release = Remedy("release_starts", words, name=who)
-        return Blocker("starts_held", f"Starts are held: {why}.", remedies=(release,))
-    return _NOT_STARTED
+    held = hold_of_starts(runtime.kernel)
+    return held if held and not runtime.kernel.stopped else _NOT_STARTED
 
 
 def stuck(runtime: Runtime) -> tuple[Stuck, ...]:

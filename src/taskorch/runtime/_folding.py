@@ -15,11 +15,13 @@ from taskorch.events import (
     Fact,
     LateResultIgnored,
     RecoveryAttempted,
+    ResultsUsed,
     TaskCheckpointed,
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
     TaskParentsAdded,
+    TaskRenewed,
     TaskRepointed,
     TaskRetrying,
     TaskSubmitted,
@@ -35,11 +37,26 @@ from taskorch.runtime._identity import changed_task
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._restored import MakesWork, work_of
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import Emitted, Work, extra_of, set_result, tried, turn
+from taskorch.runtime._work import (
+    Emitted,
+    Work,
+    extra_of,
+    note_bonds,
+    set_result,
+    tried,
+    turn,
+)
 
 #: Facts that change nothing but what is kept beside a task.
 _BESIDE: Final = frozenset(
-    {LateResultIgnored, RecoveryAttempted, TaskCheckpointed, TaskRetrying}
+    {
+        LateResultIgnored,
+        RecoveryAttempted,
+        ResultsUsed,
+        TaskCheckpointed,
+        TaskRenewed,
+        TaskRetrying,
+    }
 )
 
 
@@ -89,7 +106,7 @@ class Folding:
             work = kernel.tasks[fact.task_id].cargo
             work._task = changed_task(work._task, fact, document)
         elif cls is TaskParentsAdded:
-            extra_of(kernel.tasks[fact.task_id].cargo).added += fact.after
+            note_bonds(kernel.tasks[fact.task_id].cargo, fact)
         elif cls is TaskRepointed:
             self.note_turned(fact)
         elif cls in _BESIDE:
@@ -120,6 +137,8 @@ class Folding:
         elif type(fact) is RecoveryAttempted:
             extra = extra_of(row.cargo)
             extra.recoveries = (*extra.recoveries, tried(fact))
+        elif type(fact) in (ResultsUsed, TaskRenewed):
+            note_bonds(row.cargo, fact)
         elif type(fact) is TaskRetrying:
             if document is not None:
                 recall_earlier(row.cargo, fact, document)

@@ -8,14 +8,16 @@ from typing import Any, Final, Protocol
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel
-from taskorch.model import Task
+from taskorch.model import Task, TaskState, question_of
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
+from taskorch.runtime._context import AttemptContext, current_or_none
 from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._documents import document_of
 from taskorch.runtime._plain import Batch
-from taskorch.runtime._stale import dependents
+from taskorch.runtime._reruns import earlier_ids, number_of, stem_of
+from taskorch.runtime._stale import dependents, is_earlier, parents_of, used_by
 from taskorch.runtime._submission import Submission
 from taskorch.runtime._work import Emitted, Work, add_above, task_of
 
@@ -77,13 +79,61 @@ def submit_tasks(
     if works is None:
         entries = [submission.prepare(task) for task in tasks]
         host.recall(submission.names(entries))
+        inside = current_or_none()
+        renewing: _OfEarlierRuns | None = None
+        if inside is not None and number_of(inside.task_id) > 1:
+            host.recall(earlier_ids(inside.task_id))
+            renewing = _OfEarlierRuns(host, inside)
 
         def change(now: int) -> list[Work]:
             host.refuse_new()
-            return submission.admit(entries, now, replace=replace)
+            return submission.admit(entries, now, replace=replace, renewing=renewing)
 
         works = host.step(change, keep=True)
     return works or []
+
+
+class _OfEarlierRuns:
+    """
+    Which of the tasks that a re-run submits are made again, though they are there.
+
+    They are those that came while an earlier run was under way, which has asked for
+    their results: all of them if it had completed, or had come after other runs; else
+    those that did not complete, and questions.
+    """
+
+    def __init__(self, host: IntakeHost, inside: AttemptContext) -> None:
+        self._host = host
+        self._inside = inside
+
+    def is_due(self, work: Work, *, is_other: bool) -> bool:
+        """Whether *work* is made again; *is_other*: another task is submitted now."""
+        host, ours = self._host, self._inside.task_id
+        name = stem_of(work._row.id)
+        if not is_earlier(host, work, ours):
+            return False
+        for earlier_id in earlier_ids(ours):
+            if not host.directory.is_known(earlier_id):
+                continue
+            earlier = host.directory.known(earlier_id)
+            used = map(stem_of, used_by(earlier))
+            came_since = name in used and not is_earlier(host, work, earlier_id)
+            if came_since and (is_other or self._is_to_be(work, earlier)):
+                return True
+        return False
+
+    def _is_to_be(self, work: Work, earlier: Work) -> bool:
+        task = work._task
+        return (
+            earlier._row.state is TaskState.COMPLETED
+            or parents_of(earlier) != parents_of(self._inside._work)
+            or work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
+            or (task is not None and question_of(task.payload) is not None)
+        )
+
+    def is_anew(self, work: Work) -> bool:
+        """Whether what it has added in its turn is made again, too."""
+        return work._row.state is TaskState.COMPLETED
 
 
 def submit_run(
@@ -141,7 +191,7 @@ def rerun(
 
     def change(now: int) -> Work:
         host.refuse_new()
-        again = host.submission.rerun(task_id, now)
+        again = host.submission.rerun(task_id, now, anew=True)
         if below is not None:
             rows = dependents(host, again._row)
             works.extend(row.cargo for row in rows if below(row.id))

@@ -14,6 +14,7 @@ from taskorch.kernel import TaskRow
 from taskorch.model import FILTERS, OPTIONS, TERMINAL, TaskFilter, TaskState, TaskStatus
 from taskorch.runtime._reports import since as since_when
 from taskorch.runtime._reports import status_of
+from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._runtime import Runtime
 from taskorch.runtime._stale import Staleness
 from taskorch.runtime._work import Work
@@ -28,6 +29,7 @@ class _Wanted:
     def __init__(self, runtime: Runtime, which: TaskFilter) -> None:
         fields = dict(which.fields)
         self.state: TaskState | None = fields.pop("state", None)
+        self.mended: bool | None = fields.pop("mended", None)
         self._pattern: str | None = fields.get("id")
         since, longer = fields.pop("since", None), fields.pop("older_than", None)
         #: Submitted then or later.
@@ -157,6 +159,10 @@ def _statuses(
     gone = [name for name in ids if name not in present and which.may_be(name)]
     if gone and runtime.directory.recovered is not None:
         works = runtime.directory.recovered.recollect_all(gone)
+        # Of what has left memory it may not be known that it was run again.
+        ended = [work._row for work in works.values()]
+        badly = [row.id for row in ended if row.state is not TaskState.COMPLETED]
+        runtime.directory.recall(map(stem_of, badly), runtime.lock)
         with runtime.lock:
             staleness = Staleness(runtime)
             for work in works.values():
@@ -181,5 +187,6 @@ def _add(
         return
     if which.has(row):
         status = status_of(runtime, row, work, staleness)
-        if state is None or status.state is state:
+        is_mended = bool(status.mended_by)
+        if state in (None, status.state) and which.mended in (None, is_mended):
             found[row.id] = status

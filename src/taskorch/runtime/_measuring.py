@@ -36,7 +36,7 @@ def look_for_meters(rt: Runtime, given: MeterProvider | None) -> None:
         return
     from taskorch.telemetry._metrics import Metrics  # noqa: PLC0415 - where it is used
 
-    rt.metrics = Metrics(found, partial(_reports.totals, rt), partial(_type_of, rt))
+    rt.metrics = Metrics(found, partial(_reports.stats, rt), partial(_type_of, rt))
     rt.metrics.connect(rt.signals)
 
 

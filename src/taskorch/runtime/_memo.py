@@ -2,231 +2,37 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
 from functools import partial
 from hashlib import blake2b
-from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any, Final, Protocol
-from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import attrs
 
 from taskorch._limits import NS
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel, TaskRow
 from taskorch.model import Cache, Missing, TaskState
 from taskorch.model._show import show
+from taskorch.runtime._describing import (
+    UndescribedError,
+    described,
+    described_function,
+    name_of,
+    packed,
+)
 from taskorch.runtime._work import Work
 
-#: How deep a value may be nested.
-_DEEPEST: Final = 50
 #: Bytes of a key, and of the digest of an argument.
 _KEY_BYTES: Final = 16
 _PART_BYTES: Final = 8
 #: Of how many tasks it is known what was said of their results.
 _SAID: Final = 10_000
-
-
-class _UnsayableError(Exception):
-    """A value has no document."""
-
-
-# -- documents of values ---------------------------------------------------------------
-
-
-def document(value: Any, depth: int = 0) -> bytes:  # noqa: C901, PLR0911, PLR0912 - one table
-    """
-    Bytes that values of the same type and content have in common, and no others.
-
-    Raises:
-        _UnsayableError: It has none.
-    """
-    kind = type(value)
-    if kind is str:
-        text: bytes = value.encode("utf-8", "surrogatepass")
-        return b"s%d:%b" % (len(text), text)
-    if kind is int:
-        return b"i%d;" % value
-    if value is None or kind is bool:
-        return b"n" if value is None else b"t" if value else b"f"
-    if kind is float:
-        # All that is no number is alike; 0.0 and -0.0 are not.
-        return b"d%b;" % (b"nan" if value != value else value.hex().encode())  # noqa: PLR0124
-    if kind is bytes or kind is bytearray:
-        return b"%b%d:%b" % (b"b" if kind is bytes else b"B", len(value), value)
-    if depth > _DEEPEST:
-        raise _UnsayableError
-    depth += 1
-    if kind is tuple or kind is list:
-        parts = [document(item, depth) for item in value]
-        return b"%b%d[%b]" % (kind.__name__.encode(), len(parts), b"".join(parts))
-    if kind is set or kind is frozenset:
-        parts = sorted(document(item, depth) for item in value)
-        return b"%b%d[%b]" % (kind.__name__.encode(), len(parts), b"".join(parts))
-    if kind is dict or isinstance(value, Mapping):
-        parts = sorted(
-            document(key, depth) + document(item, depth) for key, item in value.items()
-        )
-        return b"%b{%b}" % (_named(kind), b"".join(parts))
-    if kind is complex:
-        return b"c" + document((value.real, value.imag), depth)
-    if kind in (datetime, date, time):
-        zone = getattr(value, "tzinfo", None)
-        return b"m" + document((kind.__name__, value.isoformat(), str(zone)), depth)
-    if kind is timedelta:
-        return b"l" + document((value.days, value.seconds, value.microseconds), depth)
-    if kind in (Decimal, UUID) or isinstance(value, PurePath):
-        return b"x" + document((kind.__name__, str(value)), depth)
-    if isinstance(value, Enum):
-        return b"e" + _named(kind) + document(value.name, depth)
-    if isinstance(value, type):
-        return b"T" + _named(value)
-    if callable(value) and not hasattr(value, "__dataclass_fields__"):
-        return b"F" + identity(value, depth)
-    return _document_of_fields(value, kind, depth)
-
-
-def _document_of_fields(value: Any, kind: Any, depth: int) -> bytes:
-    fields = getattr(kind, "__dataclass_fields__", None)
-    if fields is None and attrs.has(kind):
-        fields = {field.name: field for field in attrs.fields(kind)}
-    if fields is None and issubclass(kind, tuple):
-        # A plain one is no set of fields.
-        fields = dict.fromkeys(getattr(kind, "_fields", ())) or None
-    if fields is not None:
-        said = [(name, getattr(value, name)) for name in fields]
-        return b"o" + _named(kind) + document(said, depth)
-    # An array of numpy, of pandas or of PyTorch on the processor says its bytes.
-    if hasattr(value, "__array_interface__") and value.dtype.kind != "O":
-        content = blake2b(value.tobytes(), digest_size=_KEY_BYTES).digest()
-        return b"a" + document((str(value.dtype), tuple(value.shape), content), depth)
-    raise _UnsayableError
-
-
-def _named(kind: type) -> bytes:
-    return b"%b;" % f"{kind.__module__}.{kind.__qualname__}".encode()
-
-
-# -- which function it is --------------------------------------------------------------
-
-
-@attrs.frozen
-class _Known:
-    """What is known of a function, besides what it closes over."""
-
-    text: bytes
-    #: The names of the arguments that may be given by their place.
-    names: tuple[str, ...]
-    #: Those that have a default, with its document.
-    defaults: dict[str, Any]
-    #: Where the other arguments go: `*args`.
-    rest: str
-    free: tuple[str, ...] = ()
-
-
-_KNOWN: Final[WeakKeyDictionary[Any, _Known]] = WeakKeyDictionary()
-
-
-def _known(fn: Any) -> _Known:
-    try:
-        found = _KNOWN.get(fn)
-    except TypeError:
-        found = None
-    if found is not None:
-        return found
-    name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', fn)!s}"
-    names: list[str] = []
-    defaults: dict[str, Any] = {}
-    rest = "*"
-    with suppress(TypeError, ValueError):
-        for each in inspect.signature(fn).parameters.values():
-            if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD):
-                names.append(each.name)
-            elif each.kind is each.VAR_POSITIONAL:
-                rest = f"*{each.name}"
-            if each.default is not each.empty:
-                defaults[each.name] = each.default
-    code = getattr(fn, "__code__", None)
-    text = name.encode() if code is None else name.encode() + b"\0" + _source(fn, code)
-    free = () if code is None else code.co_freevars
-    made = _Known(text, tuple(names), defaults, rest, free)
-    with suppress(TypeError):
-        _KNOWN[fn] = made
-    return made
-
-
-def _source(fn: Any, code: CodeType) -> bytes:
-    """The source of *fn* without comments and layout; if there is none, its code."""
-    if code.co_name != "<lambda>":
-        with suppress(OSError, TypeError, SyntaxError, ValueError, IndexError):
-            tree = ast.parse(textwrap.dedent(inspect.getsource(fn)))
-            made: Any = tree.body[0]
-            if getattr(made, "name", "") == code.co_name:
-                # What decorates it is no part of what it does.
-                made.decorator_list = []
-                return ast.unparse(tree).encode("utf-8", "surrogatepass")
-    return _code(code)
-
-
-def _code(code: CodeType) -> bytes:
-    consts = [
-        _code(const) if isinstance(const, CodeType) else repr(const).encode()
-        for const in code.co_consts
-    ]
-    names = " ".join((*code.co_names, *code.co_varnames)).encode()
-    return b"\0".join((code.co_code, names, *consts))
-
-
-def identity(fn: Any, depth: int = 0, version: str = "") -> bytes:
-    """
-    Bytes that say which function *fn* is: its name, its source and what it closes over.
-
-    With a *version*, that takes the place of source and closure.
-
-    Raises:
-        InvalidTaskError: It closes over what has no document.
-    """
-    if isinstance(fn, partial):
-        inner = identity(fn.func, depth, version)
-        return b"p" + inner + document([fn.args, fn.keywords], depth + 1)
-    if isinstance(fn, MethodType):
-        inner = identity(fn.__func__, depth, version)
-        return b"m" + inner + document(fn.__self__, depth + 1)
-    if version:
-        name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', fn)!s}"
-        return b"v" + document((name, version), depth)
-    if not isinstance(fn, FunctionType | BuiltinFunctionType | type):
-        call = getattr(type(fn), "__call__", None)  # noqa: B004 - what is looked into
-        if not isinstance(call, FunctionType):
-            raise _UnsayableError
-        return b"k" + identity(call, depth) + _document_of_fields(fn, type(fn), depth)
-    found = _known(fn)
-    if not found.free:
-        return found.text
-    said = [found.text]
-    cells: Any = getattr(fn, "__closure__", None) or ()
-    for name, cell in zip(found.free, cells, strict=True):
-        try:
-            value = cell.cell_contents
-            same = value is fn
-            said.append(b"self" if same else document(value, depth + 1))
-        except (ValueError, _UnsayableError, RecursionError):
-            msg = (
-                f"the result of {show(fn)} cannot be remembered: it closes over "
-                f"{name!r}, which has no document"
-            )
-            hint = 'Cache(version="1") says which function it is'
-            raise InvalidTaskError(msg, hint=hint) from None
-    return b"".join(said)
 
 
 # -- keys ------------------------------------------------------------------------------
@@ -256,49 +62,152 @@ def key_of(
     The key of a call.
 
     Raises:
-        InvalidTaskError: Something in it has no document: it says what.
+        InvalidTaskError: Something in it has no description: it says what.
     """
-    known = _known(fn)
+    if cache.key:
+        return _key_that_was_said(kind, cache, fn)
+    parts = [("(function)", _function(fn, cache))]
+    if hasattr(fn, "__wrapped__") or hasattr(fn, "__signature__"):
+        # What it says that it takes is what another takes: it sees how it is called.
+        parts.append(("(call)", described((len(args), {*kwargs}))))
+    arguments = _arguments(fn, args, kwargs, cache.ignore)
+    return _key(kind, [*parts, *_described(fn, arguments, cache.ignore)])
+
+
+def _key_of_handler(kind: str, cache: Cache, handler: Any, payload: Any) -> Key:
+    if cache.key:
+        return _key_that_was_said(kind, cache, handler)
+    # The names are those in a payload, or that of the payload itself.
+    has_names = type(payload) is dict and all(type(name) is str for name in payload)
+    parts = [("(function)", _function(handler, cache))]
+    parts.append(("(payload)", b"by names" if has_names else b"whole"))
+    named = payload if has_names else {"payload": payload}
+    return _key(kind, [*parts, *_described(handler, named, cache.ignore)])
+
+
+def _key_that_was_said(kind: str, cache: Cache, fn: Any) -> Key:
+    key = cache.key.encode("utf-8", "surrogatepass")
+    return _key(kind, [("(function)", _function(fn, cache)), ("(key)", key)])
+
+
+def _function(fn: Any, cache: Cache) -> bytes:
+    """Which function it is, and what is bound to it unless a key stands for that."""
+    parts: list[bytes] = []
+    inner = fn
     try:
-        # Most functions close over nothing: those are known by their source.
-        is_plain = type(fn) is FunctionType and not known.free and not cache.version
-        said = known.text if is_plain else identity(fn, 0, cache.version)
-    except (_UnsayableError, RecursionError):
-        msg = f"the result of {show(fn)} cannot be remembered: it has no document"
+        while isinstance(inner, partial | MethodType):
+            if isinstance(inner, partial):
+                bound: Any = inner.args, inner.keywords
+                inner = inner.func
+            else:
+                bound = inner.__self__
+                inner = inner.__func__
+            if not cache.key:
+                parts.append(described(bound))
+        is_plain = isinstance(inner, FunctionType | type)
+        if not cache.version:
+            parts.append(described_function(inner))
+        elif not is_plain and not cache.key:
+            # A method of Python's, or an object that is called, has a state.
+            parts.append(described(inner))
+    except (UndescribedError, RecursionError) as error:
+        msg = f"the result of {show(fn)} cannot be remembered: {error}"
         hint = 'Cache(version="1") says which function it is'
+        if inner is not fn or not isinstance(fn, FunctionType | type):
+            hint = 'Cache(version="1", key=…) says which function it is, and for what'
         raise InvalidTaskError(msg, hint=hint) from None
-    given: dict[str, Any] = {**known.defaults, **kwargs}
-    names = known.names
-    given.update(zip(names, args, strict=False))
-    if len(args) > len(names):
-        given[known.rest] = args[len(names) :]
-    parts: list[tuple[str, bytes]] = [("(function)", said)]
-    parts += [
-        (name, _part(fn, name, given[name]))
-        for name in sorted(given)
-        if name not in cache.ignore
-    ]
-    return _key(kind, parts)
+    plain = inner if isinstance(inner, FunctionType | type) else type(inner)
+    name = name_of(plain).encode("utf-8", "surrogatepass")
+    return packed(b"function", name, cache.version.encode("utf-8", "replace"), *parts)
+
+
+#: Of functions, their parameters; None: nobody knows.
+_SIGNATURES: Final[WeakKeyDictionary[FunctionType, inspect.Signature | None]] = (
+    WeakKeyDictionary()
+)
+
+
+def _signature(fn: Any) -> inspect.Signature | None:
+    if type(fn) is FunctionType and fn in _SIGNATURES:
+        return _SIGNATURES[fn]
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        signature = None
+    if type(fn) is FunctionType:
+        _SIGNATURES[fn] = signature
+    return signature
+
+
+def _arguments(
+    fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], ignore: frozenset[str]
+) -> dict[str, Any]:
+    """
+    The arguments of a call by the names of parameters, with defaults.
+
+    Those of `*args` are one, `*args`. Those of `**kwargs` have their own names, behind
+    `**` where that is the name of another.
+
+    Raises:
+        InvalidTaskError: One that is ignored is no parameter.
+    """
+    signature = _signature(fn)
+    try:
+        bound = None if signature is None else signature.bind(*args, **kwargs)
+    except TypeError:
+        # It will fail.
+        bound = None
+    if signature is None or bound is None:
+        return {"*": args, **{f"**{name}": item for name, item in kwargs.items()}}
+    bound.apply_defaults()
+    arguments: dict[str, Any] = {}
+    more: Mapping[str, Any] = {}
+    is_open = False
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            is_open, more = True, bound.arguments[name]
+        else:
+            stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+            arguments[f"{stars}{name}"] = bound.arguments[name]
+    for name, item in more.items():
+        is_free = name not in arguments and name[:1] not in ("*", "(")
+        arguments[name if is_free else f"**{name}"] = item
+    for name in sorted(ignore):
+        if not is_open and name not in arguments and f"*{name}" not in arguments:
+            names = [each.lstrip("*") for each in arguments]
+            msg = f"cache: {show(fn)} has no argument {name!r} that could be ignored"
+            hint = meant(name, names, f"it has {', '.join(names) or 'none'}")
+            raise InvalidTaskError(msg, hint=hint)
+    return arguments
+
+
+def _described(
+    fn: Any, arguments: Mapping[str, Any], ignore: frozenset[str]
+) -> list[tuple[str, bytes]]:
+    parts: list[tuple[str, bytes]] = []
+    for name in sorted(arguments):
+        if name in ignore or (name[:1] == "*" and name[1:] in ignore):
+            continue
+        try:
+            parts.append((name, described(arguments[name])))
+        except (UndescribedError, RecursionError) as error:
+            msg = (
+                f"the result of {show(fn)} cannot be remembered: its argument {name!r} "
+                f"is {show(arguments[name])}, which has no document: {error}"
+            )
+            hint = (
+                f"Cache(ignore={{{name!r}}}) if it makes no difference, or "
+                "Cache(key=…): a text that stands for all arguments"
+            )
+            raise InvalidTaskError(msg, hint=hint) from None
+    return parts
 
 
 def _key(kind: str, parts: list[tuple[str, bytes]]) -> Key:
-    said = [b"%d:%b%d:" % (len(kind), kind.encode(), len(parts))]
-    for name, part in parts:
-        said.append(b"%d:%b%d:%b" % (len(name), name.encode(), len(part), part))
-    text = blake2b(b"".join(said), digest_size=_KEY_BYTES).hexdigest()
+    pairs = (packed(b"", name.encode(), part) for name, part in parts)
+    whole = packed(b"call", kind.encode(), *pairs)
+    text = blake2b(whole, digest_size=_KEY_BYTES).hexdigest()
     return Key(kind, text, tuple(parts))
-
-
-def _part(fn: Any, name: str, value: Any) -> bytes:
-    try:
-        return document(value)
-    except (_UnsayableError, RecursionError):
-        msg = (
-            f"the result of {show(fn)} cannot be remembered: its argument {name!r} "
-            f"is {show(value)}, which has no document"
-        )
-        hint = f"Cache(ignore={{{name!r}}}) if it makes no difference"
-        raise InvalidTaskError(msg, hint=hint) from None
 
 
 # -- who has the result ----------------------------------------------------------------
@@ -515,9 +424,11 @@ class Memo:
         if best is None:
             return f"nothing is remembered of the type {key.kind}"
         names, task_id = best
-        if names == ["(function)"] or not names:
+        if names == ["(key)"]:
+            return f"the key of its Cache is not that of {task_id}"
+        if not set(names) - {"(function)"}:
             return f"the function, or its version, is not that of {task_id}"
-        shown = ", ".join(repr(name) for name in names if name != "(function)")
+        shown = ", ".join(repr(name) for name in names if name[:1] != "(")
         many = "arguments" if shown.count(",") else "argument"
         verb = "differ" if shown.count(",") else "differs"
         also = ", and so does the function" if "(function)" in names else ""
@@ -540,21 +451,6 @@ class Memo:
 
         self._step(change, keep=True)
         return len(gone)
-
-
-def _key_of_handler(kind: str, cache: Cache, handler: Any, payload: Any) -> Key:
-    said = identity(handler, 0, cache.version)
-    if isinstance(payload, Mapping) and all(isinstance(name, str) for name in payload):
-        given = dict(payload)
-    else:
-        given = {"payload": payload}
-    parts = [("(function)", said)]
-    parts += [
-        (name, _part(handler, name, given[name]))
-        for name in sorted(given)
-        if name not in cache.ignore
-    ]
-    return _key(kind, parts)
 
 
 def _same(value: Any) -> Any:

@@ -8,6 +8,7 @@ what is a warning or worse.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 import weakref
@@ -16,11 +17,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from time import monotonic
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from taskorch._limits import NS
 from taskorch._visible import visible
 from taskorch.events import TaskFailed
+from taskorch.kernel import moves_of
 from taskorch.model import TERMINAL, Call, HealthCheck
 from taskorch.runtime._documents import trace_of
 from taskorch.runtime._publisher import Publisher, Receiver
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
 
 _LOG: Final = logging.getLogger(__name__)
+#: The id of a failed task, its error's name and message, and when it failed, in ns.
+_Facts: TypeAlias = tuple[str, tuple[str, str], int]
 #: Seconds between two records of the same kind.
 _PAUSE: Final = 10.0
 #: Kinds that are remembered.
@@ -45,6 +49,17 @@ _ROWS: Final = 1_000
 _EDGES: Final = 10_000
 #: Causes of failures that a person gave, or that are reported in another way.
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
+#: Modules whose receivers of failures show or count them, and tell nobody.
+_VIEWS: Final = (
+    "taskorch._notifying",
+    "taskorch._telling",
+    "taskorch.adaptive.",
+    "taskorch.frontends.service.",
+    "taskorch.planning.",
+    "taskorch.telemetry.",
+)
+#: What a slot is called in ids; see `slot_name`.
+_SLOT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d{4}(?:\d\d(?:\.\d{6})?)?Z")
 
 
 class Exhaustion(Protocol):
@@ -55,6 +70,23 @@ class Exhaustion(Protocol):
         ...
 
 
+class Told(Protocol):
+    """Who hears of failures that nobody was given."""
+
+    def failed(self, task_id: str, error: tuple[str, str], at_ns: int) -> None:
+        """A task failed at a time, with the name of an error and what that says."""
+        ...
+
+    def close(self) -> None:
+        """There comes nothing more."""
+        ...
+
+
+class _Kernel(Protocol):
+    #: The schedules, by their names.
+    schedules: dict[str, tuple[str, int]]
+
+
 class NoticesHost(Protocol):
     """What notices ask of their runtime."""
 
@@ -62,6 +94,11 @@ class NoticesHost(Protocol):
     committed: int
     publisher: Publisher
     timer: TimerThread
+
+    @property
+    def kernel(self) -> _Kernel:
+        """What knows the schedules."""
+        ...
 
     @property
     def room(self) -> Exhaustion:
@@ -83,6 +120,8 @@ class Notices:
 
     def __init__(self, host: NoticesHost) -> None:
         self._rt = host
+        #: Who else hears of them, if there is anybody.
+        self.teller: Told | None = None
         #: Failed tasks of which nobody has been given the error, by id.
         self._failed: dict[str, _Failed] = {}
         #: When those are looked at next, in ns.
@@ -117,19 +156,16 @@ class Notices:
 
     def note_failed(self, row: TaskRow, work: Work) -> None:
         """Under the lock: *row* has failed."""
-        cause = (
-            "" if row.extra is None or row.extra.error is None else row.extra.error[2]
-        )
-        if (
-            cause in _KNOWN
-            or TaskFailed in self._rt.publisher.receivers
-            or _is_dealt_with(row)
-        ):
+        if is_accounted_for(row):
+            return
+        receivers = self._rt.publisher.receivers.get(TaskFailed, ())
+        is_heard = any(map(_is_somebody, receivers))
+        if is_heard and self.teller is None:
             return
         if not self._failed:
             self._look_at = self._rt.now() + _PACE
             self._rt.timer.wake_by(self._look_at)
-        self._enter(_Failed(row, work))
+        self._enter(_Failed(row, work, is_heard=is_heard))
 
     def _enter(self, found: _Failed) -> None:
         name = found.row.id
@@ -190,21 +226,38 @@ class Notices:
         return is_fruitful
 
     def _put(self, found: _Failed) -> None:
+        self._pass_on(_facts(found.row))
+        if found.is_heard:
+            return
         self._count(found.row.id)
         # Making the text takes longer than all the rest.
-        text = _told(found.row.id, found.cargo) if len(self.due) < _SHOWN else ""
+        text = self._text(found) if len(self.due) < _SHOWN else ""
         self.due.append(text)
+
+    def _text(self, found: _Failed) -> str:
+        name = found.row.id
+        schedule, _ = schedule_of(self._rt.kernel.schedules, name)
+        return _told(name, found.cargo, schedule)
+
+    def _pass_on(self, facts: _Facts | None) -> None:
+        """Let the teller know of a failure whose error nobody was given."""
+        if self.teller is not None and facts is not None:
+            self.teller.failed(*facts)
 
     def forget(self, name: str, work: Work) -> None:
         """Under the lock: log the error of evicted *work* once its handle is gone."""
         found = self._failed.pop(name, None)
         if found is not None and not _is_dealt_with(found.row):
             # Not the error itself: its frames may hold the handle, which then stays.
-            text = _told(name, work)
-            self._away[name] = weakref.finalize(work, self._gone, name, text)
+            text = "" if found.is_heard else self._text(found)
+            gone = weakref.finalize(work, self._gone, name, text, _facts(found.row))
+            self._away[name] = gone
 
-    def _gone(self, name: str, text: str) -> None:
+    def _gone(self, name: str, text: str, facts: _Facts | None) -> None:
         if self._away.pop(name, None) is not None:
+            self._pass_on(facts)
+            if not text:
+                return
             self._count(name)
             self.due.append(text)
         # In the middle of anything: while it runs, handlers of the log's are called
@@ -246,13 +299,17 @@ class Notices:
                 continue
             if found.row in held:
                 # The handle exists, and its error may be asked for until the exit.
-                text = _told(name, found.cargo)
+                if found.is_heard:
+                    continue
+                text = self._text(found)
                 ending = weakref.finalize(found.cargo, _LOG.error, "%s", text)
                 self._away[name] = ending
             else:
                 self._put(found)
         self.say_due()
         self._say_besides()
+        if self.teller is not None:
+            self.teller.close()
 
     def _count(self, name: str) -> None:
         self._unasked += 1
@@ -343,9 +400,10 @@ class Notices:
                 f"{name} broke: {why}" for name, why in self._broken.items()
             )
             found.append(HealthCheck("executors", "degraded", said))
-        count = self._unasked + len(self._failed) + len(self._away)
+        failed = [name for name, row in [*self._failed.items()] if not row.is_heard]
+        count = self._unasked + len(failed) + len(self._away)
         if count:
-            names = [*self._names, *self._failed, *self._away][-_NAMED:]
+            names = [*self._names, *failed, *self._away][-_NAMED:]
             what = "1 task" if count == 1 else f"{count} tasks"
             said = f"{what} failed, and nobody has asked for the result: "
             said += ", ".join(names) + (", …" if count > len(names) else "")
@@ -360,6 +418,36 @@ def _who(receiver: Receiver) -> tuple[str, str]:
     return "a receiver", f" of {receiver.signal}"
 
 
+def _is_somebody(receiver: Receiver) -> bool:
+    """Whether *receiver* is more than a view of ours, which tells nobody."""
+    module = getattr(receiver.call, "__module__", None)
+    return not (isinstance(module, str) and module.startswith(_VIEWS))
+
+
+def is_accounted_for(row: TaskRow) -> bool:
+    """Whether a failed *row* needs no word: a person said so, or others say it."""
+    cause = "" if row.extra is None or row.extra.error is None else row.extra.error[2]
+    return cause in _KNOWN or _is_dealt_with(row)
+
+
+def schedule_of(schedules: Collection[str], task_id: str) -> tuple[str, str]:
+    """
+    The schedule that made a task, or the run that it is of, and the slot.
+
+    Both are "" if none of *schedules* made it.
+    """
+    stem = task_id.partition("~")[0]
+    name, _, rest = stem.partition("/")
+    if name in schedules and _SLOT.fullmatch(rest):
+        return name, rest
+    begin, dash, end = name.rpartition("T")
+    # A run: its id is the name, a dash and the slot, which has dashes itself.
+    begin, slot = begin[:-11], f"{begin[-10:]}{dash}{end}"
+    if begin in schedules and name == f"{begin}-{slot}" and _SLOT.fullmatch(slot):
+        return begin, slot
+    return "", ""
+
+
 def _is_dealt_with(row: TaskRow) -> bool:
     """Whether something goes on after it: that is how the user deals with a failure."""
     below = () if row.links is None else row.links.dependents
@@ -368,14 +456,23 @@ def _is_dealt_with(row: TaskRow) -> bool:
     )
 
 
+def _facts(row: TaskRow) -> _Facts | None:
+    """Of a failed task its id, its error, and when it failed."""
+    if row.extra is None or row.extra.error is None:
+        return None
+    return row.id, row.extra.error[:2], moves_of(row)[-1][1]
+
+
 class _Failed:
     """A failed task; its row lets go of the work as it leaves memory."""
 
-    __slots__ = ("cargo", "row")
+    __slots__ = ("cargo", "is_heard", "row")
 
-    def __init__(self, row: TaskRow, work: Work) -> None:
+    def __init__(self, row: TaskRow, work: Work, *, is_heard: bool) -> None:
         self.row = row
         self.cargo = work
+        #: Whether a receiver of the user's has heard of it.
+        self.is_heard = is_heard
 
 
 def _count_references(owner: Any) -> int:
@@ -470,7 +567,9 @@ def _count_of_item(things: tuple[Any, ...], place: int) -> int:
 _IN_ONE: Final = _count_of_item(([],), 0)
 
 
-def _told(name: str, work: Work) -> str:
+def _told(name: str, work: Work, schedule: str) -> str:
     error = raised_by(work)
     trace = "" if error is None else f":\n{trace_of(error).rstrip()}"
+    if schedule:
+        return visible(f"task {name} of the schedule {schedule} failed{trace}")
     return visible(f"task {name} failed, and nobody asked for its result{trace}")

@@ -19,6 +19,7 @@ from taskorch.runtime._interrupts import (
     unguard,
 )
 from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._lost import LostFunctions
 from taskorch.runtime._recovery import Recovery
 from taskorch.runtime._timer import TimerThread
 
@@ -36,6 +37,7 @@ class OpeningHost(_recovery.RecoveryHost, Driver, Protocol):
     timer: TimerThread
 
     _opening: threading.Lock
+    lost: LostFunctions
 
     def open(self) -> None:
         """Read the journal, once."""
@@ -74,6 +76,7 @@ def open_journal(rt: OpeningHost) -> None:
                 rt.settle(rt.now())
                 rt.opened_at = rt.committer.last
             rt.loops.opened_here()
+            rt.lost.watch()
             # The fact that this life has begun is kept before anything is done in it.
             rt.committer.wait_kept(rt.committer.last)
         except BaseException as error:

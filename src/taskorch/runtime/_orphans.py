@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Protocol
 
-from taskorch.errors import InvalidTransitionError
-from taskorch.kernel import (
-    AgentRow,
-    Kernel,
-    PolicyFault,
-    Spec,
-    TaskRow,
-    is_unresolvable,
-)
-from taskorch.runtime._work import why_unresolvable
+from taskorch.kernel import AgentRow, Kernel, PolicyFault, Spec, TaskRow
 
 
 class OrphansHost(Protocol):
@@ -34,18 +24,6 @@ def hold_orphans(host: OrphansHost, now: int) -> None:
                 orphans.pop(bucket.spec, None)
                 break
             kernel.miss(row, why, now)
-
-
-def release_if_back(kernel: Kernel, row: TaskRow, now: int) -> None:
-    """Release *row*, held for an unresolvable function, if it is found now."""
-    if (
-        is_unresolvable(row)
-        and not why_unresolvable(row.cargo)
-        and not no_agent(kernel, row, now)
-    ):
-        # A veto of the user's StateMachine leaves it where it is.
-        with suppress(InvalidTransitionError, PolicyFault):
-            kernel.decide(row, "retry", now)
 
 
 def no_agent(kernel: Kernel, row: TaskRow, now: int) -> str:

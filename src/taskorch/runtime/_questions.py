@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from taskorch.runtime._work import Work
 
 _NS: Final = 1_000_000_000
+#: Letters of a note, and of one that a refusal repeats.
+_MOST_NOTE: Final = 10_000
+_MOST_REPEATED: Final = 200
 
 
 @attrs.frozen
@@ -168,6 +171,9 @@ def check(by: object, note: object, changes: object = None) -> None:
     if not isinstance(note, str) or not note.isprintable():
         msg = f"note: a text that can be printed is needed, not {show(note)}"
         raise InvalidTaskError(msg)
+    if len(note) > _MOST_NOTE:
+        msg = f"note: it has {len(note):,} letters, and {_MOST_NOTE:,} are the most"
+        raise InvalidTaskError(msg, hint="say where the rest is to be read")
     check_answerer("by", by)
     if changes is None:
         return
@@ -260,9 +266,14 @@ def _why_refused(
 def _end_of(row: TaskRow) -> str:
     extra = row.extra
     if extra is not None and extra.error is not None:
-        return extra.error[1]
-    detail = moves_of(row)[-1][2]
+        return _short(extra.error[1])
+    detail = _short(moves_of(row)[-1][2])
     return f"it is {row.state}{f' ({detail})' if detail else ''}"
+
+
+def _short(text: str) -> str:
+    """*text*, of which a refusal repeats no more than it needs to be known."""
+    return text if len(text) <= _MOST_REPEATED else f"{text[:_MOST_REPEATED]}…"
 
 
 def _outcome(

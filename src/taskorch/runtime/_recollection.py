@@ -9,13 +9,14 @@ from typing import Any, Final, Protocol
 from taskorch.errors import JournalUnavailableError, ResultGoneError
 from taskorch.events import (
     TASK_ID,
-    Fact,
     LateResultIgnored,
     OrchestratorStarted,
+    ResultsUsed,
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
     TaskParentsAdded,
+    TaskRenewed,
     TaskReprioritised,
     TaskRetrying,
     TaskStarted,
@@ -31,7 +32,7 @@ from taskorch.kernel import (
     row_extra,
 )
 from taskorch.model import TERMINAL, Agent, TaskState
-from taskorch.protocols import DurableJournal
+from taskorch.protocols import DurableJournal, Entry
 from taskorch.runtime._committer import Keeps
 from taskorch.runtime._documents import error_of_document
 from taskorch.runtime._earlier import recall_earlier
@@ -39,7 +40,7 @@ from taskorch.runtime._identity import changed_task
 from taskorch.runtime._late import recall_late
 from taskorch.runtime._reruns import number_of
 from taskorch.runtime._restored import MakesWork, work_of
-from taskorch.runtime._work import Work, extra_of, set_result, task_of
+from taskorch.runtime._work import Work, extra_of, note_bonds, set_result, task_of
 
 _ENDED: Final = {
     "TaskCompleted": TaskState.COMPLETED,
@@ -71,11 +72,9 @@ class Recollection:
         """The ids that begin with *prefix*, in order."""
         return self._journal.ids(prefix)
 
-    def facts(self, task_id: str) -> list[Fact]:
-        """The facts about a run of a task, in order."""
-        return [
-            fact for fact, _ in self._journal.select((task_id,), self._rt.committed)
-        ]
+    def entries(self, task_id: str) -> list[Entry]:
+        """The facts about a run of a task, with what was kept of each, in order."""
+        return list(self._journal.select((task_id,), self._rt.committed))
 
     def latest(self, stem: str) -> str:
         """The latest run of a task, by the id that all its runs have."""
@@ -176,8 +175,8 @@ def _recollect(work: Work, event: Any, document: Any) -> None:
         recall_earlier(work, event, document)
     elif cls is TaskReprioritised:
         row_extra(row).priority = event.priority
-    elif cls is TaskParentsAdded:
-        extra_of(work).added += event.after
+    elif cls in (TaskParentsAdded, TaskRenewed, ResultsUsed):
+        note_bonds(work, event)
     elif cls is TaskOptionsChanged:
         work._task = changed_task(task_of(row), event, document)
         row_extra(row).priority = event.priority

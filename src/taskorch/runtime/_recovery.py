@@ -12,9 +12,11 @@ from taskorch.model import TERMINAL, Agent, TaskState, Units
 from taskorch.runtime import _orphans, _recollection, _rereading
 from taskorch.runtime._attempts import Attempts
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.runtime._orphans import no_agent, release_if_back
+from taskorch.runtime._lost import LostFunctions
+from taskorch.runtime._orphans import no_agent
 from taskorch.runtime._recollection import Recollection
 from taskorch.runtime._rereading import Rereading
+from taskorch.runtime._restored import release_if_back
 from taskorch.runtime._retention import prune
 from taskorch.runtime._weights import Weights
 from taskorch.runtime._work import NEVER, why_unresolvable
@@ -36,8 +38,8 @@ class RecoveryHost(
 
     attempts: Attempts
     epoch: int
-    has_unresolvable: bool
     joining: list[Agent]
+    lost: LostFunctions
     now: Callable[[], int]
     #: The pools that this life was given.
     pools: Units
@@ -111,11 +113,12 @@ class Recovery:
         for row in list(kernel.tasks.values()):
             self._check_needs(row, now_ns())
         rows = kernel.tasks.values()
-        rt.has_unresolvable = any(
-            row.cargo is not None and why_unresolvable(row.cargo)
+        rt.lost.rows = {
+            row: None
             for row in rows
-            if row.state not in TERMINAL
-        )
+            if row.state not in TERMINAL and row.cargo is not None
+            if why_unresolvable(row.cargo)
+        }
         kinds = {row.bucket.spec: row for row in rows if row.state not in TERMINAL}
         for spec, row in kinds.items():
             if no_agent(kernel, row, now_ns()):

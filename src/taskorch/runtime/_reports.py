@@ -19,6 +19,7 @@ from taskorch.kernel import (
     moves_of,
     past_of,
     without_quotas,
+    words_of_holds,
 )
 from taskorch.model import (
     TERMINAL,
@@ -108,6 +109,7 @@ def status_of(
             error = blockade(row)
             note_given(work, error)
     metadata = None if work._task is None else work._task.metadata
+    rerun, mended_by = _later(runtime, row.id)
     return TaskStatus(
         task_id=row.id,
         type=row.bucket.spec.type,
@@ -133,7 +135,29 @@ def status_of(
         recovery_attempts=() if work._extra is None else work._extra.recoveries,
         stopping=extra.stop_reason if extra is not None and extra.stop else "",
         stale=(staleness or Staleness(runtime)).cause(work) is not None,
+        rerun=rerun,
+        mended_by=mended_by,
     )
+
+
+def _later(runtime: Runtime, task_id: str) -> tuple[str, str]:
+    """Under the lock: the latest run after this one, and the first that completed."""
+    reruns = runtime.directory.reruns
+    if reruns.is_empty or reruns.is_latest(task_id):
+        return "", ""
+    later = reruns.later_than(task_id)
+    good = (name for name in later if _state(runtime, name) is TaskState.COMPLETED)
+    return later[-1], next(good, "")
+
+
+def _state(runtime: Runtime, task_id: str) -> TaskState | None:
+    """Under the lock: the state of a run, as far as it is told already."""
+    row = runtime.kernel.tasks.get(task_id)
+    if row is None:
+        return runtime.kernel.evicted.get(task_id)
+    if row.cargo._visible_after > runtime.committed and row.state in TERMINAL:
+        return None
+    return row.state
 
 
 def _moment(ns: int) -> datetime | None:
@@ -169,6 +193,35 @@ def stats(runtime: Runtime) -> Stats:
     # The sorting is done without the lock.
     types = {name: _type(row, taken) for name, (row, taken) in samples.items()}
     return attrs.evolve(found, types=ReadOnly(types))
+
+
+def coverage(runtime: Runtime) -> dict[str, float]:
+    """By type, the coverage in percent of the latest result in memory that has one."""
+    found: dict[str, tuple[int, float]] = {}
+    with runtime.lock:
+        rows = list(runtime.kernel.tasks.values())
+    for row in rows:
+        # What is read without the lock changes once, when the task ends.
+        work = row.cargo
+        if row.state is not TaskState.COMPLETED or work is None:
+            continue
+        percent = _percent(work._value)
+        kind = row.bucket.spec.type
+        if percent is not None and row.ended_ns >= found.get(kind, (0, 0.0))[0]:
+            found[kind] = row.ended_ns, percent
+    return {kind: percent for kind, (_, percent) in found.items()}
+
+
+def _percent(result: object) -> float | None:
+    """What a result says of coverage: a share of a suite's, or a percentage."""
+    if not isinstance(result, dict):
+        return None
+    for name, times in (("coverage_percentage", 1.0), ("coverage", 100.0)):
+        said = result.get(name)
+        is_number = isinstance(said, int | float) and not isinstance(said, bool)
+        if is_number and 0 <= times * said <= 100:  # noqa: PLR2004 - percent
+            return times * said
+    return None
 
 
 def totals(runtime: Runtime) -> Stats:
@@ -209,11 +262,14 @@ def _totals(runtime: Runtime) -> Stats:
         failures=ReadOnly(dict(kernel.causes)),
         leaked=len(kernel.leaked),
         events_lost=runtime.publisher.lost,
+        holds=tuple(words_of_holds(kernel)),
     )
 
 
 def _agent(agent: AgentRow, now: int) -> AgentStats:
-    silent = max(0, now - agent.heard_ns) / NS if agent.lease_ns else None
+    # Whoever has left in order owes no sign of life.
+    is_awaited = agent.lease_ns and not (agent.lost and agent.draining == GOING)
+    silent = max(0, now - agent.heard_ns) / NS if is_awaited else None
     return AgentStats(
         running=agent.running,
         max_concurrency=agent.info.max_concurrency,
@@ -264,9 +320,11 @@ def _journal(runtime: Runtime) -> HealthCheck:
 
 def _queue(runtime: Runtime) -> HealthCheck:
     kernel = runtime.kernel
-    return HealthCheck(
-        "queue", "ok", f"{kernel.queued} queued, {kernel.active} running"
-    )
+    counts = f"{kernel.queued} queued, {kernel.active} running"
+    holds = words_of_holds(kernel)
+    if holds:
+        return HealthCheck("queue", "degraded", f"{counts}. {' '.join(holds)}")
+    return HealthCheck("queue", "ok", counts)
 
 
 def _agents(runtime: Runtime) -> HealthCheck:

@@ -91,6 +91,11 @@ class Reruns:
         """Whether no later run than this one is known."""
         return self.latest(stem_of(task_id)) == task_id
 
+    def later_than(self, task_id: str) -> list[str]:
+        """The ids of the known runs of its task after this one."""
+        stem, last = stem_of(task_id), self._latest.get(stem_of(task_id), 1)
+        return [f"{stem}~{n}" for n in range(number_of(task_id) + 1, last + 1)]
+
     def next_id(self, task_id: str) -> str:
         """The id of the next run of the task of which this is one."""
         return next_id(self.latest(stem_of(task_id)))

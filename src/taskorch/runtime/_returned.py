@@ -71,6 +71,7 @@ class _Ending:
     def begin(self) -> None:
         """Begin to wait; a wait that could never end fails the attempt."""
         waiting = self._rt.waiting
+        waiting.note_used(self._context, (self._target,))
         if self._context.cancelled:
             self._finish(None, AttemptInterrupted(self._context._control.why))
             return

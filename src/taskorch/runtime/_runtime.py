@@ -56,9 +56,11 @@ from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
 from taskorch.runtime._interrupts import DEFERRED, defers_interrupts, raise_deferred
 from taskorch.runtime._loops import LoopHost
+from taskorch.runtime._lost import LostFunctions
 from taskorch.runtime._notices import Notices
-from taskorch.runtime._orphans import hold_orphans, release_if_back
+from taskorch.runtime._orphans import hold_orphans
 from taskorch.runtime._publisher import Publisher
+from taskorch.runtime._restored import release_if_back
 from taskorch.runtime._room import ResourceExhaustion
 from taskorch.runtime._saturation import Saturation
 from taskorch.runtime._submission import Submission
@@ -120,13 +122,13 @@ class Runtime:
         "fault",
         "fleet",
         "halted",
-        "has_unresolvable",
         "joining",
         "kernel",
         "known_calls",
         "lifecycle",
         "lock",
         "loops",
+        "lost",
         "manager",
         "maps",
         "memory",
@@ -249,8 +251,8 @@ class Runtime:
         self.takes_up = True
         #: It has ended, and left what has not to its next life.
         self.halted = False
-        #: Whether a task that was taken up calls what is gone.
-        self.has_unresolvable = False
+        #: Tasks of earlier lives whose functions were not here at the last look.
+        self.lost = LostFunctions(self)
         #: Marks the programs of this life.
         self.run_id: str = ""
         if isinstance(journal, MemoryJournal):

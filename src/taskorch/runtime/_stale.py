@@ -1,30 +1,41 @@
 """
-Which results are stale: what they depend on was run again since.
+Which results are stale: what they depend on, or came of, was run again since.
 
-Nothing is kept of that: it follows from the runs that a task has had as its parents,
-and from the latest runs there are. A run counts from its submission on, even if it
-brings the same result as the one before.
+Nothing is kept of that: it follows from the runs that a task has had as its parents, or
+has asked for the results of, from the run that has added it, and from the latest runs
+there are. A run counts from its submission on, even if it brings the same result as the
+one before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from taskorch.events import (
     CLS,
     Fact,
+    ResultsUsed,
     TaskCancelled,
     TaskCompleted,
     TaskParentsAdded,
+    TaskRenewed,
     TaskRepointed,
     TaskSubmitted,
 )
 from taskorch.kernel import SKIPPED, Kernel, TaskRow
-from taskorch.model import TaskState
+from taskorch.model import Task, TaskState
+from taskorch.protocols import Entry
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._reruns import number_of, stem_of
-from taskorch.runtime._work import Work, is_skipped, names_above
+from taskorch.runtime._work import (
+    ADDED,
+    Work,
+    added_by,
+    is_skipped,
+    names_above,
+    since_of,
+)
 
 _COMPLETED: Final = TaskState.COMPLETED
 #: Tasks above one that the journal is asked for.
@@ -45,6 +56,13 @@ class Cause(NamedTuple):
     task_id: str
     #: That earlier run.
     had: str
+    #: Whether that has added it; else it has had the result.
+    by_adder: bool = False
+
+
+#: A task, and whether all that it came of counts: for what it has added only that which
+#: it was given counts, and not what it has asked for since.
+_Node: TypeAlias = tuple[TaskRow, bool]
 
 
 class Staleness:
@@ -57,7 +75,7 @@ class Staleness:
 
     def __init__(self, host: StaleHost) -> None:
         self._owner = host
-        self._found: dict[TaskRow, Cause | None] = {}
+        self._found: dict[_Node, Cause | None] = {}
         self._kept: Kept | None = _kept(host)
 
     def cause(self, work: Work) -> Cause | None:
@@ -65,32 +83,69 @@ class Staleness:
         owner, found = self._owner, self._found
         if work._row.id not in owner.kernel.tasks:
             return None if self._kept is None else self._kept.cause(work._row.id)
-        if not owner.directory.reruns.is_latest(work._row.id):
+        reruns = owner.directory.reruns
+        if reruns.is_empty or not reruns.is_latest(work._row.id):
             return None
-        tasks = owner.kernel.tasks
-        todo = [work._row]
-        while todo and not owner.directory.reruns.is_empty:
-            row = todo.pop()
-            if row in found:
+        begun: set[_Node] = set()
+        first = (work._row, True)
+        todo = [first]
+        while todo:
+            node = todo.pop()
+            if node in found:
                 continue
-            had = replaced(owner, row.cargo)
-            if had:
-                found[row] = Cause(row.id, had)
+            cause = self._own_cause(*node)
+            if cause is not None:
+                found[node] = cause
                 continue
-            # What has left memory is not followed further.
-            above = [
-                tasks[name] for name in runs_above(owner, row.cargo) if name in tasks
-            ]
-            unknown = [parent for parent in above if parent not in found]
+            above = self._above(*node)
+            # What has begun and is not found out yet is on the way here.
+            unknown = [n for n in above if n not in found and n not in begun]
             if unknown:
-                todo += [row, *unknown]
+                begun.add(node)
+                todo += [node, *unknown]
                 continue
-            causes = (found[parent] for parent in above)
-            found[row] = next((cause for cause in causes if cause is not None), None)
-        return found.get(work._row)
+            causes = (found.get(n) for n in above)
+            cause = next((cause for cause in causes if cause is not None), None)
+            found[node] = self._cause_gone(*node) if cause is None else cause
+        return found.get(first)
+
+    def _own_cause(self, row: TaskRow, with_used: bool) -> Cause | None:
+        had = replaced(self._owner, row.cargo, with_used=with_used)
+        if had:
+            return Cause(row.id, had)
+        if is_outdated(self._owner, row.cargo):
+            return Cause(row.id, added_by(row.cargo), by_adder=True)
+        return None
+
+    def _above(self, row: TaskRow, with_used: bool) -> list[_Node]:
+        """What a task depends on, or came of; not what has left memory."""
+        owner, tasks = self._owner, self._owner.kernel.tasks
+        names = runs_above(owner, row.cargo, with_used=with_used)
+        above = [(tasks[name], True) for name in names if name in tasks]
+        adder = added_by(row.cargo)
+        if adder:
+            latest = owner.directory.reruns.latest(stem_of(adder))
+            if latest in tasks:
+                above.append((tasks[latest], False))
+        return above
+
+    def _cause_gone(self, row: TaskRow, with_used: bool) -> Cause | None:
+        """Why a task is stale for one above it that has left memory, if it is."""
+        owner, kept = self._owner, self._kept
+        if kept is None:
+            return None
+        tasks, reruns = owner.kernel.tasks, owner.directory.reruns
+        above = runs_above(owner, row.cargo, with_used=with_used)
+        nodes = [(name, True) for name in above]
+        adder = added_by(row.cargo)
+        if adder:
+            nodes.append((reruns.latest(stem_of(adder)), False))
+        gone = (node for node in nodes if node[0] not in tasks)
+        causes = (kept.cause(name, with_used=used) for name, used in gone)
+        return next((cause for cause in causes if cause is not None), None)
 
 
-def replaced(host: StaleHost, work: Work) -> str:
+def replaced(host: StaleHost, work: Work, *, with_used: bool = True) -> str:
     """
     Under the lock: a run that *work* depends on, after which there was a later one.
 
@@ -100,10 +155,13 @@ def replaced(host: StaleHost, work: Work) -> str:
     row, tasks, reruns = work._row, host.kernel.tasks, host.directory.reruns
     if row.id not in tasks:
         kept = _kept(host)
-        if kept is None or all(map(kept.is_latest, names_above(work))):
+        names = (*names_above(work), *used_by(work))
+        if kept is None or all(map(kept.is_latest, names)):
             return ""
         return kept.replaced(row.id)
-    for name in () if reruns.is_empty else runs_above(host, work):
+    if reruns.is_empty:
+        return ""
+    for name in runs_above(host, work, with_used=with_used):
         latest = reruns.latest(stem_of(name))
         newest = tasks.get(latest)
         if number_of(latest) > number_of(name) and (
@@ -113,10 +171,62 @@ def replaced(host: StaleHost, work: Work) -> str:
     return ""
 
 
+def is_outdated(host: StaleHost, work: Work) -> bool:
+    """
+    Under the lock: whether another task had added *work*, and makes all anew since.
+
+    What that adds again is another run of the same task.
+    """
+    adder = added_by(work)
+    reruns = host.directory.reruns
+    latest = reruns.latest(stem_of(adder))
+    if latest == adder:
+        return False
+    row = host.kernel.tasks.get(latest)
+    if row is not None:
+        since = since_of(row.cargo)
+    elif host.directory.recovered is not None:
+        since = _since(host.directory.recovered.entries(latest))
+    else:
+        return False
+    return bool(since) and number_of(adder) < number_of(since)
+
+
+def is_earlier(host: StaleHost, work: Work, other_id: str) -> bool:
+    """
+    Under the lock: whether *work* was submitted before another task was.
+
+    Of what nobody remembers, it is said to be so.
+    """
+    row, other = work._row, host.kernel.tasks.get(other_id)
+    if other is not None and row.id in host.kernel.tasks:
+        return row.seq < other.seq
+    kept = _kept(host)
+    if kept is None:
+        return True
+    began = kept.began(row.id)
+    # What is not kept yet has come a moment ago.
+    return began > 0 and began < (kept.began(other_id) or began + 1)
+
+
 def _kept(host: StaleHost) -> Kept | None:
     """What the journal says of what has left memory, if there is one."""
     recovered = host.directory.recovered
-    return None if recovered is None else Kept(recovered.facts, recovered.latest)
+    return None if recovered is None else Kept(recovered.entries, recovered.latest)
+
+
+def used_by(work: Work) -> Collection[str]:
+    """Ids of the tasks whose results the attempts of *work* have asked for."""
+    return () if work._extra is None else work._extra.used
+
+
+def _since(entries: Iterable[Entry]) -> str:
+    """What the facts about a task say of it: see `TaskRenewed`."""
+    since = ""
+    for fact, _ in entries:
+        if type(fact) is TaskRenewed:
+            since = fact.since
+    return since
 
 
 class Kept:
@@ -124,23 +234,26 @@ class Kept:
     Finds stale tasks from the facts in a journal.
 
     Args:
-        facts_of: Gives the facts about a run of a task, in order.
+        entries_of: Gives the facts about a run of a task, with what is kept of each,
+            in order.
         latest: Gives the latest run of a task, by the id that all its runs have.
     """
 
     def __init__(
-        self, facts_of: Callable[[str], Iterable[Fact]], latest: Callable[[str], str]
+        self,
+        entries_of: Callable[[str], Iterable[Entry]],
+        latest: Callable[[str], str],
     ) -> None:
-        self._facts_of, self._latest = facts_of, latest
-        self._known: dict[str, list[Fact]] = {}
+        self._entries_of, self._latest = entries_of, latest
+        self._known: dict[str, list[Entry]] = {}
         #: What is known not to be stale.
-        self._fresh: set[str] = set()
+        self._fresh: set[tuple[str, bool]] = set()
 
     def is_latest(self, task_id: str) -> bool:
         """Whether a run of a task is the latest."""
         return self._latest(stem_of(task_id)) == task_id
 
-    def cause(self, task_id: str) -> Cause | None:
+    def cause(self, task_id: str, *, with_used: bool = True) -> Cause | None:
         """
         Why a run of a task is stale; None if it is not, or has a later run.
 
@@ -148,42 +261,64 @@ class Kept:
         """
         if not self.is_latest(task_id):
             return None
-        seen = {task_id: None}
-        todo = [task_id]
+        seen = {(task_id, with_used): None}
+        todo = [(task_id, with_used)]
         while todo and len(seen) < _MOST:
-            name = todo.pop()
-            had = self.replaced(name)
+            name, with_used = todo.pop()
+            had = self.replaced(name, with_used=with_used)
             if had:
                 return Cause(name, had)
-            for above in self.runs_above(name):
-                if above not in seen and above not in self._fresh:
-                    seen[above] = None
-                    todo.append(above)
+            adder = self._added_by(name)
+            if adder and self._is_outdated(adder):
+                return Cause(name, adder, by_adder=True)
+            above = [(run, True) for run in self.runs_above(name, with_used=with_used)]
+            if adder:
+                above.append((self._latest(stem_of(adder)), False))
+            for node in above:
+                if node not in seen and node not in self._fresh:
+                    seen[node] = None
+                    todo.append(node)
         self._fresh.update(seen)
         return None
 
-    def replaced(self, task_id: str) -> str:
+    def replaced(self, task_id: str, *, with_used: bool = True) -> str:
         """The run whose result replaced one that *task_id* used: see `replaced`."""
-        for name in self.runs_above(task_id):
+        for name in self.runs_above(task_id, with_used=with_used):
             latest = self._latest(stem_of(name))
-            if latest != name and self._began(latest) > self._began(task_id):
+            if latest != name and self.began(latest) > self.began(task_id):
                 return name
         return ""
 
-    def _facts(self, task_id: str) -> list[Fact]:
+    def _added_by(self, task_id: str) -> str:
+        """The id of what has added it: see `added_by`."""
+        for fact, task in self._entries(task_id):
+            if type(fact) is TaskSubmitted and isinstance(task, Task):
+                adder = (task.metadata or {}).get(ADDED)
+                return adder if isinstance(adder, str) else ""
+        return ""
+
+    def _is_outdated(self, adder: str) -> bool:
+        since = _since(self._entries(self._latest(stem_of(adder))))
+        return bool(since) and number_of(adder) < number_of(since)
+
+    def _entries(self, task_id: str) -> list[Entry]:
         found = self._known.get(task_id)
         if found is None:
-            found = self._known[task_id] = list(self._facts_of(task_id))
+            found = self._known[task_id] = list(self._entries_of(task_id))
         return found
 
-    def _began(self, task_id: str) -> int:
-        """The number of the submission."""
-        facts = self._facts(task_id)
-        return facts[0].seq if facts else 0
+    def _facts(self, task_id: str) -> list[Fact]:
+        return [fact for fact, _ in self._entries(task_id)]
 
-    def runs_above(self, task_id: str) -> list[str]:
-        """Runs that *task_id* waited for: see `runs_above`."""
+    def began(self, task_id: str) -> int:
+        """The number of the submission; 0: none is known."""
+        entries = self._entries(task_id)
+        return entries[0][0].seq if entries else 0
+
+    def runs_above(self, task_id: str, *, with_used: bool = True) -> list[str]:
+        """Runs that *task_id* waited for, or asked: see `runs_above`."""
         found: list[str] = []
+        used: list[str] = []
         join: str | int = "all"
         for fact in self._facts(task_id):
             if type(fact) is TaskSubmitted:
@@ -192,13 +327,17 @@ class Kept:
                 found += submitted.after
             elif type(fact) is TaskParentsAdded:
                 found += fact.after
+            elif type(fact) is ResultsUsed and with_used:
+                used += fact.of
             elif type(fact) is TaskCancelled and not fact.reason.startswith(SKIPPED):
                 return []
-        found = [self._turned(name, task_id) for name in found]
-        done = [
-            n for n in found if any(f[CLS] is TaskCompleted for f in self._facts(n))
-        ]
-        return _that_count(join, found, done)
+        found = _newest([self._turned(name, task_id) for name in found])
+        if join not in _ALL:
+            done = [
+                n for n in found if any(f[CLS] is TaskCompleted for f in self._facts(n))
+            ]
+            found = _that_count(join, found, done)
+        return _newest([*found, *used]) if used else found
 
     def _turned(self, name: str, task_id: str) -> str:
         """The run that *task_id* had, after it had waited for *name*."""
@@ -208,26 +347,58 @@ class Kept:
         return name
 
 
+#: Joins for which each parent counts.
+_ALL: Final = ("all", "finished", "asked")
+
+
 def _that_count(join: str | int, found: list[str], done: list[str]) -> list[str]:
     """Those of the parents *found* that satisfied *join*; *done* have completed."""
-    if join in ("all", "finished", "asked"):
+    if join in _ALL:
         return found
     # Where some had to complete, the others do not matter, unless it ran without.
     return done if len(done) >= (join if isinstance(join, int) else 1) else found
 
 
-def runs_above(host: StaleHost, work: Work) -> list[str]:
+def _newest(names: list[str]) -> list[str]:
+    """Of runs of the same task among *names*, the latest."""
+    newest: dict[str, str] = {}
+    for name in names:
+        stem = stem_of(name)
+        known = newest.get(stem)
+        if known is None or number_of(name) > number_of(known):
+            newest[stem] = name
+    return list(newest.values())
+
+
+def runs_above(host: StaleHost, work: Work, *, with_used: bool = True) -> list[str]:
     """
     Under the lock: the ids of the runs on which the result of *work* depends.
 
-    Where it has left memory, the journal is asked.
+    They are those that it came after, and, *with_used*, those whose results it has
+    asked for. Where it has left memory, the journal is asked.
     """
     row = work._row
     if row.id not in host.kernel.tasks:
         kept = _kept(host)
-        return [] if kept is None else kept.runs_above(row.id)
+        return [] if kept is None else kept.runs_above(row.id, with_used=with_used)
     if row.state is TaskState.CANCELLED and not is_skipped(row):
         return []
+    found = parents_of(work)
+    used = used_by(work) if with_used else ()
+    terms = None if row.links is None else row.links.terms
+    if terms is not None and terms.joined:
+        tasks, evicted = host.kernel.tasks, host.kernel.evicted
+        done = [
+            name
+            for name in found
+            if _COMPLETED is (tasks[name].state if name in tasks else evicted.get(name))
+        ]
+        found = _that_count(terms.join, found, done)
+    return _newest([*found, *used]) if used else found
+
+
+def parents_of(work: Work) -> list[str]:
+    """Under the lock: the ids of the runs that *work* came after in the end."""
     turned = {} if work._extra is None else work._extra.turned
     found: list[str] = []
     for name in names_above(work):
@@ -235,16 +406,7 @@ def runs_above(host: StaleHost, work: Work) -> list[str]:
         while run in turned:
             run = turned[run]
         found.append(run)
-    terms = None if row.links is None else row.links.terms
-    if terms is None or not terms.joined:
-        return found
-    tasks, evicted = host.kernel.tasks, host.kernel.evicted
-    done = [
-        name
-        for name in found
-        if _COMPLETED is (tasks[name].state if name in tasks else evicted.get(name))
-    ]
-    return _that_count(terms.join, found, done)
+    return _newest(found) if found else found
 
 
 def dependents(host: StaleHost, row: TaskRow) -> list[TaskRow]:
@@ -255,7 +417,8 @@ def dependents(host: StaleHost, row: TaskRow) -> list[TaskRow]:
     """
     below: dict[str, list[TaskRow]] = {}
     for each in host.kernel.tasks.values():
-        if each.links is not None and host.directory.reruns.is_latest(each.id):
+        is_linked = each.links is not None or used_by(each.cargo)
+        if is_linked and host.directory.reruns.is_latest(each.id):
             for name in runs_above(host, each.cargo):
                 below.setdefault(stem_of(name), []).append(each)
     # In depth first, and what is left last comes first.

@@ -207,7 +207,9 @@ class Strategies:
         message = ""
         try:
             answer = strategy(failure.task, failure, context_of(work, number))
-        except Exception as wrong:  # noqa: BLE001 - it is the user's
+        except AttemptInterrupted:
+            raise
+        except BaseException as wrong:  # noqa: BLE001 - it is the user's
             result, message = "failed", describe(wrong)
         else:
             result = "retry" if answer in ("retry", True) else "escalate"

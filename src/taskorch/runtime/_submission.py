@@ -22,7 +22,7 @@ from taskorch.errors import (
     UnknownTaskError,
     ValidationFailedError,
 )
-from taskorch.events import Event, TaskRejected
+from taskorch.events import Event, TaskRejected, TaskRenewed
 from taskorch.kernel import (
     Bucket,
     Change,
@@ -46,6 +46,7 @@ from taskorch.model import (
     is_plain,
     kind_of,
 )
+from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime import _plain
 from taskorch.runtime._identity import (
@@ -59,7 +60,8 @@ from taskorch.runtime._identity import (
 )
 from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
-from taskorch.runtime._stale import replaced, runs_above
+from taskorch.runtime._restored import bring_back, release_if_back
+from taskorch.runtime._stale import parents_of, replaced, runs_above
 from taskorch.runtime._translation import (
     executor_for,
     needs_of,
@@ -73,6 +75,7 @@ from taskorch.runtime._translation import (
 )
 from taskorch.runtime._work import (
     Work,
+    added_by,
     after_of,
     capture,
     extra_of,
@@ -81,6 +84,7 @@ from taskorch.runtime._work import (
     note_cache,
     note_given,
     place_under,
+    since_of,
     task_of,
     turn,
 )
@@ -95,6 +99,18 @@ _OTHER_KEY: Final = (
 )
 #: Stands for a handle where only its kind matters.
 _SOME: Final = Reference("some-task")
+
+
+class Renewing(Protocol):
+    """What says, of tasks that are added once more, which are made again."""
+
+    def is_due(self, work: Work, *, is_other: bool) -> bool:
+        """Whether it is; *is_other*: it is not the same task as the one now added."""
+        ...
+
+    def is_anew(self, work: Work) -> bool:
+        """Whether what it has added in its turn is made again, too."""
+        ...
 
 
 class SubmissionHost(_plain.PlainHost, Protocol):
@@ -136,8 +152,10 @@ class Entry:
     existing: Work | None = None
     #: The run of the same task, which has ended, after which this is the next.
     again: Work | None = None
-    #: It is another task than that run, and takes its place.
+    #: It takes the place of that run, as another task or as the same one made anew.
     is_other: bool = False
+    #: What it adds to its run, if it adds anything, is made anew: see `TaskRenewed`.
+    is_anew: bool = False
     #: What becomes of the options of the one that is there.
     change: Change | None = None
     #: What a durable orchestrator keeps of it.
@@ -271,7 +289,12 @@ class Submission:
     # -- under the lock ------------------------------------------------------------
 
     def admit(
-        self, entries: Sequence[Entry], now: int, *, replace: bool = False
+        self,
+        entries: Sequence[Entry],
+        now: int,
+        *,
+        replace: bool = False,
+        renewing: Renewing | None = None,
     ) -> list[Work]:
         """
         Take in all of *entries*, or none.
@@ -281,6 +304,7 @@ class Submission:
             now: The time in ns.
             replace: Whether what has ended under the same name, and was another task,
                 is run again as this one.
+            renewing: What says which tasks that are there already are made again.
 
         Raises:
             UsageError: One is refused; nothing has changed.
@@ -288,7 +312,7 @@ class Submission:
         """
         self._name(entries, now)
         objects = {id(entry.given): entry for entry in entries}
-        self._compare(entries, objects, replace=replace)
+        self._compare(entries, objects, replace=replace, renewing=renewing)
         self._run_again(entries, now)
         self._connect(entries, objects)
         self._consider_changes(entries, now)
@@ -317,8 +341,12 @@ class Submission:
             kernel.accept(admitted, now)
         for entry in fresh:
             if entry.again is not None:
-                self._replace(entry.again, entry.work, self._rows_of(entry.again), now)
-                self.give_up(entry.again, entry.work, now)
+                old, is_anew = entry.again, entry.is_anew
+                if not is_anew:
+                    is_anew = _has_other_parents(old, entry.parents)
+                self._renew(old, entry.work, now, is_anew=is_anew)
+                self._replace(old, entry.work, self._rows_of(old), now)
+                self.give_up(old, entry.work, now)
         for entry in entries:
             if entry.change is not None:
                 self._change(entry, now)
@@ -338,6 +366,7 @@ class Submission:
             known = None if known is None else rt.directory.reruns.latest(known)
             if known is not None and rt.directory.is_known(known):
                 entry.existing = rt.directory.known(known)
+                bring_back(entry.existing)
                 self._check_id_and_key(task, known)
                 continue
             if task.id is not None and task.id in ids:
@@ -474,7 +503,12 @@ class Submission:
         return found
 
     def _compare(
-        self, entries: Sequence[Entry], objects: Mapping[int, Entry], *, replace: bool
+        self,
+        entries: Sequence[Entry],
+        objects: Mapping[int, Entry],
+        *,
+        replace: bool,
+        renewing: Renewing | None,
     ) -> None:
         """
         Compare what is known already with what is there under the same names.
@@ -490,11 +524,17 @@ class Submission:
             if work is None:
                 continue
             parts = self._differences(entry, work, objects)
+            if renewing is not None and renewing.is_due(
+                work, is_other=parts is not None
+            ):
+                entry.is_other = True
+                entry.is_anew = parts is not None or renewing.is_anew(work)
+                continue
             if parts is None:
                 continue
             if replace:
                 _refuse_to_replace(work)
-                entry.is_other = True
+                entry.is_other = entry.is_anew = True
                 continue
             task, row = entry.task, work._row
             name = f"the id {task.id!r}"
@@ -539,6 +579,10 @@ class Submission:
                 continue
             specs = row.bucket.spec, entry.bucket.spec
             names = changed_options(work._task, new, specs, alike(rt.committer))
+            first = 0 if row.extra is None else row.extra.first_timeout_ns
+            if first and entry.bucket.spec.timeout_ns == first:
+                # It is stated as before: what failures have made of it stays.
+                names = tuple(name for name in names if name != "timeout")
             if not names:
                 continue
             seen = TaskRow(row.id, row.seq, entry.bucket, entry.work, row.submitted_ns)
@@ -559,7 +603,10 @@ class Submission:
     def _change(self, entry: Entry, now: int) -> None:
         """Apply the checked options to the existing task."""
         work, change, rt = entry.existing, entry.change, self._rt
-        if work is None or work._task is None or change is None:
+        if work is None or work._task is None:
+            return
+        release_if_back(rt.kernel, work._row, now)
+        if change is None:
             return
         work._task = with_options(work._task, entry.given)
         note_cache(work)
@@ -567,9 +614,14 @@ class Submission:
             rt.committer.documents[work] = entry.document
         rt.kernel.change_options(change, now)
 
-    def rerun(self, task_id: str, now: int, *, live: bool = False) -> Work:
+    def rerun(
+        self, task_id: str, now: int, *, live: bool = False, anew: bool = False
+    ) -> Work:
         """
         Under the lock: run a finished task again; *live*, one that has not ended.
+
+        What it adds to its run is made anew if what it comes after has been run again,
+        or *anew*, if it had completed; else it goes on with what is there.
 
         Raises:
             UnknownTaskError: It is not known; or it has left memory, and no journal
@@ -582,6 +634,7 @@ class Submission:
         rt = self._rt
         kernel = rt.kernel
         old = self._latest(task_id, live=live)
+        bring_back(old)
         row = old._row
         again = rt.directory.reruns.next_id(row.id)
         task = task_of(row, old)
@@ -626,8 +679,41 @@ class Submission:
             document = self._document(task, lambda ref: Reference(_id_of(ref)))
             rt.committer.documents[work] = document
         kernel.accept(admitted, now)
+        anew = anew and row.state is TaskState.COMPLETED
+        self._renew(old, work, now, is_anew=anew or _has_other_parents(old, parents))
         self._replace(old, work, rows, now)
         return work
+
+    def _renew(self, old: Work, new: Work, now: int, *, is_anew: bool) -> None:
+        """
+        Note from which run on what the task adds is its own: see `TaskRenewed`.
+
+        If all is made anew, what lives of what the runs before have added is cancelled.
+        """
+        task_id = new._row.id
+        since = task_id if is_anew else since_of(old)
+        if not since or not run_of(task_id):
+            return
+        extra_of(new).since = since
+        self._rt.kernel.note(TaskRenewed, now, task_id, since, cargo=new)
+        for work in self._left_of(new) if is_anew else ():
+            self.give_up(work, new, now)
+
+    def _left_of(self, new: Work) -> list[Work]:
+        """What lives of what earlier runs have added, and that in its turn."""
+        rt, run_id = self._rt, run_of(new._row.id)
+        below: dict[str, list[Work]] = {}
+        for row in rt.kernel.tasks.values():
+            adder = added_by(row.cargo)
+            if adder and run_of(row.id) == run_id:
+                below.setdefault(stem_of(adder), []).append(row.cargo)
+        found: list[Work] = []
+        todo = [stem_of(new._row.id)]
+        while todo:
+            added = below.pop(todo.pop(), [])
+            todo += [stem_of(work._row.id) for work in added]
+            found += [work for work in added if work._row.state not in TERMINAL]
+        return found
 
     def _latest(self, task_id: str, *, live: bool) -> Work:
         """The latest run of a task, which is to be run again."""
@@ -756,6 +842,11 @@ def given_parents(
         added.update(() if extra is None else map(stem_of, extra.added))
     added -= stems
     return [name for name in after if stem_of(name) not in added]
+
+
+def _has_other_parents(old: Work, parents: Iterable[TaskRow]) -> bool:
+    """Whether the next run of *old* comes after other runs than *old* did."""
+    return {row.id for row in parents} != set(parents_of(old))
 
 
 def _standing_for(task_id: str, rows: Iterable[TaskRow]) -> list[TaskRow]:

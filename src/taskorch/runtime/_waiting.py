@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
@@ -20,6 +21,7 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
+from taskorch.events import ResultsUsed
 from taskorch.kernel import TaskRow, awaits, wanted
 from taskorch.model import TERMINAL, TaskState
 from taskorch.runtime._asyncio import asyncio, asyncio_loop, resolve_on
@@ -32,11 +34,13 @@ from taskorch.runtime._loops import LoopHost
 from taskorch.runtime._publisher import Publisher
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import (
+    NOTHING_USED,
     RERUN_FAILED,
     Work,
     failed_earlier,
     first_error,
     moment,
+    note_used,
     why_unresolvable,
 )
 
@@ -50,6 +54,8 @@ _BLOCKED: Final = TaskState.BLOCKED
 UNSTARTED: Final = (
     "the orchestrator has not been started: call orch.start(), or enter `with orch:`"
 )
+#: Results that one fact says were asked for.
+_MANY: Final = 500
 #: Seconds after which that is said: another thread may be about to start it.
 _MOMENT: Final = 1.0
 
@@ -88,7 +94,7 @@ def unresolvable_root(work: Work) -> TaskRow | None:
     Under the lock, or of a task that waits for the same as ever. None if there is none:
     only a journal with such a task is looked through.
     """
-    if not getattr(work._rt, "has_unresolvable", False):
+    if not getattr(work._rt, "lost", None):
         return None
     todo, seen = [work._row], {work._row.id}
     while todo:
@@ -362,6 +368,28 @@ class Waiting:
         return woken
 
     # -- inside a task -------------------------------------------------------------
+
+    def used(self, works: Sequence[Work]) -> None:
+        """The caller has asked for the results of *works*: note it, if it is a task."""
+        inside = self._inside_of()
+        if inside is not None:
+            self.note_used(inside, works)
+
+    @defers_interrupts
+    def note_used(self, inside: AttemptContext, works: Sequence[Work]) -> None:
+        """Note that the attempt of *inside* has asked for the results of *works*."""
+        work, row = inside._work, inside._row
+        known = NOTHING_USED if work._extra is None else work._extra.used
+        ids = [w._row.id for w in works if w._row.id not in known]
+        kernel, number = self._rt.kernel, inside.attempt
+
+        def change(part: Sequence[str], now: int) -> None:
+            if row.attempt == number and row.state is TaskState.RUNNING:
+                fresh = note_used(work, part)
+                kernel.note(ResultsUsed, now, row.id, number, fresh, cargo=work)
+
+        for start in range(0, len(ids), _MANY):
+            self._rt.step(partial(change, ids[start : start + _MANY]))
 
     @defers_interrupts
     def enter(self, inside: AttemptContext, targets: Targets) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from threading import Lock
@@ -21,7 +21,12 @@ from taskorch.errors import (
     TaskFailedError,
     TaskFailure,
 )
-from taskorch.events import RecoveryAttempted
+from taskorch.events import (
+    RecoveryAttempted,
+    ResultsUsed,
+    TaskParentsAdded,
+    TaskRenewed,
+)
 from taskorch.kernel import SKIPPED, Stop, TaskRow, is_waiting
 from taskorch.model import (
     TERMINAL,
@@ -51,6 +56,9 @@ __all__ = (
     "set_result",
 )
 
+#: What the metadata of a task says that another task of its run has added: the id of
+#: that, of the run which did. Earlier taskorch wrote True.
+ADDED: Final = "added"
 #: The number of a fact that has not come yet.
 NEVER: Final = 1 << 62
 #: As the number of the last fact that is kept: nothing is waited for any more.
@@ -62,6 +70,8 @@ _RERUN_BOTH: Final = "orch.rerun_task(id) of a root cause, and then of this task
 RERUN_FAILED: Final = "TaskOrchestrator(rerun_failed=True), when it is submitted again"
 NOTHING_LATE: Final[Mapping[int, Any]] = ReadOnly({})
 NOTHING_TURNED: Final[Mapping[str, str]] = ReadOnly({})
+#: Never changed: see `note_used`.
+NOTHING_USED: Final[dict[str, None]] = {}
 #: Held while a part of a work is made that two threads may ask for at once.
 _MAKING: Final = Lock()
 
@@ -129,8 +139,10 @@ class Extra:
         "late",
         "progress",
         "recoveries",
+        "since",
         "trace",
         "turned",
+        "used",
     )
 
     def __init__(self) -> None:
@@ -151,6 +163,11 @@ class Extra:
         self.added: tuple[str, ...] = ()
         #: Of parents that were run again while it waited, the next run, by the one.
         self.turned: Mapping[str, str] = NOTHING_TURNED
+        #: The run of its task from which on what was added is its own: see
+        #: `TaskRenewed`. Empty: all that was ever added is.
+        self.since: str = ""
+        #: Ids of the tasks whose results its attempts have asked for.
+        self.used: dict[str, None] = NOTHING_USED
 
 
 def tried(event: RecoveryAttempted) -> RecoveryAttempt:
@@ -298,6 +315,43 @@ def names_above(work: Work) -> tuple[str, ...]:
     return after_of(work) if extra is None else after_of(work) + extra.added
 
 
+def added_by(work: Work) -> str:
+    """The id of the task, and of the run of that, which has added *work*, or ""."""
+    task = work._task
+    adder = None if task is None else (task.metadata or {}).get(ADDED)
+    return adder if isinstance(adder, str) else ""
+
+
+def since_of(work: Work) -> str:
+    """From which run of its task on what was added is that of *work*: see `Extra`."""
+    return "" if work._extra is None else work._extra.since
+
+
+def note_used(work: Work, task_ids: Iterable[str]) -> tuple[str, ...]:
+    """
+    Under the lock: note that *work* has asked for the results of tasks.
+
+    Returns:
+        The ids of those that are new.
+    """
+    extra = extra_of(work)
+    fresh = tuple([task_id for task_id in task_ids if task_id not in extra.used])
+    if extra.used is NOTHING_USED:
+        extra.used = {}
+    extra.used.update(dict.fromkeys(fresh))
+    return fresh
+
+
+def note_bonds(work: Work, event: TaskParentsAdded | TaskRenewed | ResultsUsed) -> None:
+    """Note what *event* says of the tasks on which *work* depends, or that it adds."""
+    if isinstance(event, TaskRenewed):
+        extra_of(work).since = event.since
+    elif isinstance(event, ResultsUsed):
+        note_used(work, event.of)
+    else:
+        extra_of(work).added += event.after
+
+
 def works_above(work: Work) -> dict[str, Work]:
     """Works of the parents of a living task, by the ids they had then."""
     # What ends meanwhile lets go of the works last.
@@ -392,6 +446,18 @@ def set_result(work: Work, value: Any) -> None:
         msg = f"task {task_id} has completed, and its result is lost: {value.why}"
         hint = "bring that back and open the journal again, or run the task again"
         work._error = ResultGoneError(msg, hint=hint, task_id=task_id)
+
+
+def gone_result(work: Work) -> ResultGoneError | None:
+    """Why the result of *work*, which has completed, cannot be had; None: it can."""
+    value, error = work._value, work._error
+    if type(value) is Missing:
+        back = value.look()
+        if back is not value:
+            # Its class stands below the line that opens the journal.
+            work._value = back
+            error = work._error = None
+    return error if isinstance(error, ResultGoneError) else None
 
 
 def result_of_wait(work: Work, emitted: Emitted | None) -> Any:

@@ -7,6 +7,8 @@ Schedules: when something is made again and again, and what.
 3. Here is no clock. What asks, and makes the tasks, is `orch.schedules`.
 """
 
+from taskorch.schedules._definition import ORIGIN as ORIGIN
+from taskorch.schedules._definition import Backfilled as Backfilled
 from taskorch.schedules._definition import Definition as Definition
 from taskorch.schedules._definition import Importable as Importable
 from taskorch.schedules._definition import define as define
@@ -15,3 +17,4 @@ from taskorch.schedules._definition import read_definition as read_definition
 from taskorch.schedules._times import Times as Times
 from taskorch.schedules._times import moment_ns as moment_ns
 from taskorch.schedules._times import slot_name as slot_name
+from taskorch.schedules._times import slot_of_name as slot_of_name

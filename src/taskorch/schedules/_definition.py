@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final
@@ -30,6 +30,21 @@ KEYS: Final = (
     *("when", "zone", "catch_up", "overlap", "jitter", "start", "end"),
     *("paused", "task", "workflow", "code"),
 )
+#: What the journal keeps besides: where a schedule comes from, and the like.
+ORIGIN: Final[tuple[str, ...]] = ("run", "source", "undeclared")
+
+
+class Backfilled(list[str]):
+    """
+    The ids of what is made for the slots of a backfill.
+
+    Attributes:
+        already: Those that were there already, and for which nothing was done.
+    """
+
+    def __init__(self, ids: Iterable[str], already: Iterable[str] = ()) -> None:
+        super().__init__(ids)
+        self.already: tuple[str, ...] = tuple(already)
 
 
 @attrs.frozen
@@ -53,6 +68,12 @@ class Definition:
     #: What is made: the document of a task or of a workflow, or how the code that adds
     #: it calls it.
     work: Mapping[str, Any] = attrs.Factory(dict)
+    #: Whether only code can say what is made, and that is a workflow.
+    is_run: bool = False
+    #: Who says it: `code`, `file`, `command`; "": an earlier version kept it.
+    source: str = ""
+    #: Since when no program has said it, though one did before, in ns; 0: one does.
+    undeclared_ns: int = 0
 
     def times(self) -> Times:
         """Its slots."""
@@ -67,7 +88,7 @@ class Definition:
 
     def slot_id(self, slot_ns: int) -> str:
         """The id of what is made for a slot."""
-        between = "-" if "workflow" in self.work else "/"
+        between = "-" if self.is_run or "workflow" in self.work else "/"
         return f"{self.name}{between}{slot_name(slot_ns)}"
 
     def timing(self) -> tuple[object, ...]:
@@ -89,8 +110,22 @@ class Definition:
         return {**said, **self.work}
 
     def text(self) -> str:
-        """It as JSON."""
-        return json.dumps(self.document(), ensure_ascii=False, sort_keys=True)
+        """It as JSON, with where it comes from."""
+        said = {**self.document(), "source": self.source}
+        if self.is_run:
+            said["run"] = True
+        if self.undeclared_ns:
+            said["undeclared"] = self.undeclared_ns
+        return json.dumps(said, ensure_ascii=False, sort_keys=True)
+
+    def with_origin(self, said: Mapping[str, Any]) -> Definition:
+        """It with where it comes from, as its text says."""
+        return attrs.evolve(
+            self,
+            is_run=said.get("run", False),
+            source=said.get("source", ""),
+            undeclared_ns=said.get("undeclared", 0),
+        )
 
 
 def define(
@@ -137,6 +172,8 @@ def define(
         end_ns,
         work=_written(work),
     )
+    is_run = isinstance(work, Workflow) and "code" in definition.work
+    definition = attrs.evolve(definition, is_run=is_run)
     definition.times()
     return definition, work
 
@@ -213,7 +250,7 @@ def read_definition(
         msg = f"schedule {name!r}: paused is a text that says why, not {show(paused)}"
         raise InvalidTaskError(msg)
     written = {made[0]: _without_schedule(said[made[0]])}
-    return attrs.evolve(definition, paused=paused, work=written), work
+    return attrs.evolve(definition, paused=paused, work=written, is_run=False), work
 
 
 def _with_workflow(said: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -251,10 +288,16 @@ def _work_of(name: str, what: object) -> Task | Workflow:
 
 
 class Importable(Mapping[str, Callable[..., Any]]):
-    """Functions by where they are imported from, `module:name`."""
+    """
+    Functions by where they are imported from, `module:name`.
+
+    Those of a script are not among them: another script may have others of that name.
+    """
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         module, _, path = name.partition(":")
+        if module == "__main__":
+            raise KeyError(name)
         try:
             found: Any = import_module(module)
             for part in path.split("."):

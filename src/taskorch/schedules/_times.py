@@ -23,6 +23,7 @@ ALIASES: Final = {
     "@annually": "0 0 1 1 *",
 }
 _EVERY: Final = re.compile(r"every\s+(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_NAME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d{4})(\d\d)?(?:\.(\d{6}))?Z")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: The shortest distance of two slots, in s.
 _LEAST: Final = 0.001
@@ -70,11 +71,8 @@ class Times:
         self._expression = ALIASES.get(self.text.lower(), self.text)
         fields = self._expression.split()
         #: As Debian's cron tells them apart: those without a star go by the wall.
-        self._is_fixed: bool = (
-            len(fields) == 5  # noqa: PLR2004 - without seconds
-            and not fields[0].startswith("*")
-            and not fields[1].startswith("*")
-        )
+        #: Minute and hour stand before the last three, with seconds before or not.
+        self._is_fixed: bool = not any(field.startswith("*") for field in fields[-5:-3])
         self._class = _cron()
         self._check()
 
@@ -125,6 +123,21 @@ class Times:
         # What is due is asked for when it is planned, and again when it has come.
         self._found = ns, found
         return found
+
+    def pass_over(self, after_ns: int, until_ns: int, most: int) -> tuple[int, int]:
+        """
+        Pass over slots up to *until_ns* without a look at them: *most* are left.
+
+        Returns:
+            How many, and the last of them; 0 and *after_ns* where only looking tells.
+        """
+        first = self.after(after_ns) if self._every else None
+        if first is None or first > until_ns:
+            return 0, after_ns
+        passed = (until_ns - first) // self._every + 1 - most
+        if passed <= 0:
+            return 0, after_ns
+        return passed, first + (passed - 1) * self._every
 
     def until(self, ns: int) -> int | None:
         """The last slot that is not after *ns*; None: there is none."""
@@ -299,6 +312,21 @@ def slot_name(ns: int) -> str:
     if ns % NS:
         return at.strftime("%Y-%m-%dT%H%M%S") + f".{ns % NS // 1000:06d}Z"
     return at.strftime("%Y-%m-%dT%H%M%SZ" if at.second else "%Y-%m-%dT%H%MZ")
+
+
+def slot_of_name(name: str) -> int | None:
+    """The slot of a name that `slot_name` has made, in ns; None: it is none."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        text = f"{match[1]}{match[2] or '00'}+0000"
+        at = datetime.strptime(text, "%Y-%m-%dT%H%M%S%z")
+    except ValueError:
+        return None
+    second = int(at.timestamp())
+    ns = second * NS + int(match[3] or 0) * 1_000
+    return ns if slot_name(ns) == name else None
 
 
 def _error() -> type[Exception]:

@@ -150,28 +150,17 @@ def _failed(stats: Stats) -> Iterator[_Told]:
     yield {}, stats.state_machine.failed
 
 
-def _by_type(stats: Stats) -> dict[str, list[float]]:
-    """Of each type: attempts that completed, that failed, and their seconds in all."""
-    found: dict[str, list[float]] = {}
-    for agent in stats.agents.values():
-        for name, done in agent.performance.items():
-            sums = found.setdefault(name, [0.0, 0.0, 0.0])
-            sums[0] += done.completed
-            sums[1] += done.failed
-            sums[2] += done.completed * (done.latency or 0.0)
-    return found
-
-
 def _execution_time(stats: Stats) -> Iterator[_Told]:
-    for name, (completed, _, seconds) in _by_type(stats).items():
-        if completed:
-            yield {names.TASK_NAME: name}, seconds / completed
+    for name, kind in stats.types.items():
+        if kind.running is not None:
+            yield {names.TASK_NAME: name}, kind.running.p50
 
 
 def _success_rate(stats: Stats) -> Iterator[_Told]:
-    for name, (completed, failed, _) in _by_type(stats).items():
-        if completed + failed:
-            yield {names.TASK_NAME: name}, completed / (completed + failed)
+    for name, kind in stats.types.items():
+        if kind.completed + kind.failed:
+            rate = kind.completed / (kind.completed + kind.failed)
+            yield {names.TASK_NAME: name}, rate
 
 
 def _agent_health(stats: Stats) -> Iterator[_Told]:
@@ -212,8 +201,8 @@ LEVELS: Final = (
     ("task_queue_length", "{task}", "Tasks that wait for room.", _queue_length),
     ("completed_tasks_count", "{task}", "Tasks that have completed.", _completed),
     ("failed_tasks_count", "{task}", "Tasks that have failed.", _failed),
-    ("task_execution_time", "{second}", "Of attempts, lately.", _execution_time),
-    ("task_success_rate", "1", "Of attempts, what completed.", _success_rate),
+    ("task_execution_time", "{second}", "Median, lately.", _execution_time),
+    ("task_success_rate", "1", "Of tasks, what completed.", _success_rate),
     ("agent_health_status", "1", "1, or 0: the agent is lost.", _agent_health),
     ("agent_error_rate", "1", "Of its attempts, what failed.", _agent_errors),
     ("agent_communication_latency", "{second}", "Since it was heard.", _agent_silence),
@@ -306,7 +295,7 @@ class Metrics:
     """
     Measures of one orchestrator.
 
-    Its *totals* are what `get_stats` says, but for the times by type.
+    Its *totals* are what `get_stats` says.
     """
 
     def __init__(

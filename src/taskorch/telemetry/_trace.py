@@ -11,40 +11,29 @@ from taskorch._limits import NS
 from taskorch.events import (
     Event,
     OrchestratorStarted,
-    TaskBlocked,
     TaskCancelled,
-    TaskCompleted,
     TaskFailed,
     TaskParentsAdded,
     TaskRepointed,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
-    TaskSuspended,
     signal_name,
 )
+from taskorch.events._ends import ENDS, end_of_attempt
 from taskorch.model import Resources, TaskState, TaskStatus
 from taskorch.telemetry._slices import Slice, write_slices
 
 if TYPE_CHECKING:
     import os
 
-#: The events that end an attempt, and the state that each leads to.
-_ENDS: Final[dict[type[Event], TaskState]] = {
-    TaskCompleted: TaskState.COMPLETED,
-    TaskFailed: TaskState.FAILED,
-    TaskRetrying: TaskState.RETRYING,
-    TaskSuspended: TaskState.SUSPENDED,
-    TaskBlocked: TaskState.BLOCKED,
-    TaskCancelled: TaskState.CANCELLED,
-}
 _WANTED: Final[tuple[type[Event], ...]] = (
     OrchestratorStarted,
     TaskSubmitted,
     TaskParentsAdded,
     TaskRepointed,
     TaskStarted,
-    *_ENDS,
+    *ENDS,
 )
 
 
@@ -122,9 +111,8 @@ class Trace:
             self._after[name] = (*self._after.get(name, ()), *event.after)
 
     def _end(self, event: Any) -> None:
-        state = _ENDS.get(type(event))
-        # A program that is stopped where it stands goes on in the same attempt.
-        if state is None or (isinstance(event, TaskSuspended) and event.held):
+        state = end_of_attempt(event)
+        if state is None:
             return
         began = self._open.pop(event.task_id, None)
         if began is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
@@ -141,6 +142,12 @@ class _Watched(World):
         #: What is kept: tasks, with whether they are idempotent, and attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
         self.drivers: SimulatedDrivers | None = None
+        #: What learns from what happens, as beside a real orchestrator.
+        self._hearers = [
+            hear
+            for part in (setup.parts.router, setup.parts.queue, setup.parts.allocator)
+            if callable(hear := getattr(part, "hear", None))
+        ]
         self.observer: Observer | None = None if isinstance(check, bool) else check
         if check is True:
             self.observer = Watch(
@@ -200,6 +207,9 @@ class _Watched(World):
             self.log += [item[0] for item in items]
             if self.drivers is not None:
                 self.drivers.told({type(item[0]) for item in items})
+            for hear in self._hearers:
+                for fact, _ in items:
+                    hear(fact)
         if self.observer is not None:
             for fact, _ in items:
                 if type(fact) is TaskRetrying or type(fact) is TaskFailed:
@@ -701,13 +711,19 @@ class Simulation:
         """
         return manager_of(self._life())
 
-    def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
+    def hold_starts(
+        self, reason: str, *, by: str = "user", most: int = 0, lasts: bool = True
+    ) -> None:
         """See `TaskOrchestrator.hold_starts`."""
-        self.world.do(lambda: self._life().kernel.hold_starts(by, most, reason))
+        life = self._life()
+        hold = partial(life.kernel.hold_starts, by, most, reason, lasts=lasts)
+        self.world.do(lambda: hold(life.now()))
 
     def release_starts(self, by: str = "user") -> bool:
         """See `TaskOrchestrator.release_starts`."""
-        released: bool = self.world.do(lambda: self._life().kernel.release_starts(by))
+        life = self._life()
+        release = partial(life.kernel.release_starts, by)
+        released: bool = self.world.do(lambda: release(life.now()))
         return released
 
     def note_event(self, event: type[Event], *fields: Any) -> None:

@@ -47,7 +47,7 @@ QUESTION: Final = (
 #: What an approval may say, if it is more than the seconds that it waits.
 APPROVAL: Final = ("timeout", "who", "quorum", "not_by", "remind")
 #: What may be said of remembering results.
-CACHE: Final = ("expires", "version", "ignore")
+CACHE: Final = ("expires", "version", "ignore", "key")
 #: What a phase may say of itself.
 PHASE: Final = ("max_parallel", "gate", "gate_timeout", "on_failure")
 #: What may be said of when it runs.

@@ -317,6 +317,8 @@ def _written_cache(cache: Cache) -> dict[str, Any] | bool:
         said["version"] = cache.version
     if cache.ignore:
         said["ignore"] = sorted(cache.ignore)
+    if cache.key:
+        said["key"] = cache.key
     return said or True
 
 

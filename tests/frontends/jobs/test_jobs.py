@@ -119,7 +119,8 @@ def test_what_was_learnt_and_said_outlives_a_crash(tmp_path):
         jobs = counting()
         with jobs.orchestrator(journal={str(tmp_path / "jobs.db")!r}) as orch:
             for name in ("j1", "j2", "j3"):
-                jobs.assign_job(body(name, reward_signal=0.5 if name == "j1" else 0))
+                signal = dict(reward_signal=0.5) if name == "j1" else dict()
+                jobs.assign_job(body(name, **signal))
                 jobs.result(name)
             orch.wait()
             jobs.reward("j2", 0.25)
@@ -343,6 +344,8 @@ def test_what_does_not_act_is_refused_by_name(change, part):
 
 def test_under_pressure_there_are_more_units_with_fewer_threads():
     jobs = counting()
+    told = []
+    jobs.subscribe("control_plane.job_events", told.append)
     with jobs.orchestrator() as orch:
         usage = orch.resources.usage()
         part = int(usage["compute_units"].total * 0.9)
@@ -355,6 +358,15 @@ def test_under_pressure_there_are_more_units_with_fewer_threads():
         jobs.result("pressed")
         orch.wait()
         assert len(jobs.assign_job(body("relieved"))["units"]) == 4
+    (mitigated,) = [one for one in told if one["event"] == "mitigated"]
+    pools = ["compute_units"]
+    assert mitigated == {
+        "event": "mitigated",
+        "job_id": "pressed",
+        "pools": pools,
+        "units": 5,
+        "threads": 2,
+    }
 
 
 def test_a_system_has_one_orchestrator():

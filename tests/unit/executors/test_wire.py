@@ -7,17 +7,18 @@ import pytest
 from taskorch.executors._processes import _wire
 from taskorch.executors._processes._wire import Frames, frame
 
+ONE = (1).to_bytes(_wire.NUMBER)
 FOUR = [
-    (_wire.READY, b""),
-    (_wire.END, b"an end"),
-    (_wire.TOLD, b"tko1 is nothing special within"),
-    (_wire.RETURNED, b"x"),
+    (_wire.READY, _wire.NOBODY, b""),
+    (_wire.END, ONE, b"an end"),
+    (_wire.TOLD, b"tko2\1\1\1\1", b"tko2 is nothing special within"),
+    (_wire.RETURNED, b"\xff" * _wire.NUMBER, b"x"),
 ]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 12, 13, 14, 20, 1000])
+@pytest.mark.parametrize("size", [1, 2, 3, 12, 13, 14, 20, 21, 22, 1000])
 def test_frames_come_whole_and_in_order_however_they_are_cut(size: int) -> None:
-    data = b"".join(frame(kind, body[:3], body[3:]) for kind, body in FOUR)
+    data = b"".join(frame(kind, who, body[:3], body[3:]) for kind, who, body in FOUR)
     frames, found = Frames(), []
     for at in range(0, len(data), size):
         found += frames.feed(data[at : at + size])
@@ -26,12 +27,12 @@ def test_frames_come_whole_and_in_order_however_they_are_cut(size: int) -> None:
 
 
 def test_a_frame_is_found_with_its_last_byte_and_once() -> None:
-    frames, data = Frames(), frame(_wire.END, b"body")
+    frames, data = Frames(), frame(_wire.END, ONE, b"body")
     assert frames.feed(data[:-1]) == []
-    assert frames.feed(data[-1:]) == [(_wire.END, b"body")]
+    assert frames.feed(data[-1:]) == [(_wire.END, ONE, b"body")]
     assert frames.feed(b"") == []
-    assert frames.feed(data + data[:5]) == [(_wire.END, b"body")]
-    assert frames.feed(data[5:]) == [(_wire.END, b"body")]
+    assert frames.feed(data + data[:5]) == [(_wire.END, ONE, b"body")]
+    assert frames.feed(data[5:]) == [(_wire.END, ONE, b"body")]
     assert not frames.is_garbled
 
 
@@ -40,19 +41,19 @@ def test_a_frame_is_found_with_its_last_byte_and_once() -> None:
     [
         b"x",
         b"tk0",
-        b"tko2",
-        b"\0" * 13,
-        frame(0, b"no kind"),
-        frame(20, b"no kind"),
-        frame(10, b"no kind"),
-        frame(99, b"no kind"),
-        b"tko2" + frame(_wire.END, b"another mark")[4:],
+        b"tko1",
+        b"\0" * 21,
+        frame(0, ONE, b"no kind"),
+        frame(20, ONE, b"no kind"),
+        frame(10, ONE, b"no kind"),
+        frame(99, ONE, b"no kind"),
+        b"tko1" + frame(_wire.END, ONE, b"another mark")[4:],
     ],
 )
 def test_what_is_no_frame_is_seen_and_those_before_it_are_found(rubbish: bytes) -> None:
     frames = Frames()
-    good = frame(_wire.LOGGED, b"said")
-    assert frames.feed(good + rubbish) == [(_wire.LOGGED, b"said")]
+    good = frame(_wire.LOGGED, ONE, b"said")
+    assert frames.feed(good + rubbish) == [(_wire.LOGGED, ONE, b"said")]
     assert frames.is_garbled
 
 
@@ -62,7 +63,7 @@ def test_what_is_no_frame_is_seen_and_those_before_it_are_found(rubbish: bytes) 
 def test_a_length_that_nothing_has_is_no_frame(beyond: int, is_garbled: bool) -> None:
     """It is seen before all that is awaited: that would never come."""
     length = _wire.MOST_BYTES + 2**20 + beyond
-    head = b"tko1" + bytes([_wire.END]) + length.to_bytes(8)
+    head = b"tko2" + bytes([_wire.END]) + ONE + length.to_bytes(8)
     frames = Frames()
     assert frames.feed(head) == []
     assert frames.is_garbled is is_garbled

@@ -21,7 +21,7 @@ from tests.integration import in_workers
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
-from taskorch.executors._processes import _pool, _process
+from taskorch.executors._processes import _pool, _process, _wire
 from taskorch.executors._processes._attempts import Processes
 from taskorch.executors._remote import HERE, TooLargeError, pickled
 from taskorch.model import Call, Task
@@ -83,7 +83,7 @@ def two_given(processes: Processes, first: Made, second: Made) -> Any:
     begun(processes, first)
     begun(processes, second)
     pool: Any = processes._pool
-    eventually(lambda: any(worker.following for worker in pool._workers))
+    eventually(lambda: any(len(worker.given) > 1 for worker in pool._workers))
     return pool
 
 
@@ -208,7 +208,7 @@ def test_what_was_returned_before_the_rubbish_is_not_lost_with_it(
     assert "t2 was killed: something in the task" in str(second.ended[1])
 
 
-@pytest.mark.parametrize("rubbish", [RUBBISH, b"x", b"tko1 and what is no kind"])
+@pytest.mark.parametrize("rubbish", [RUBBISH, b"x", b"tko2 and what is no kind"])
 def test_rubbish_that_is_written_by_one_ends_the_next_too(
     processes: Processes, rubbish: bytes, tmp_path: Path
 ) -> None:
@@ -224,7 +224,7 @@ def test_rubbish_that_is_written_by_one_ends_the_next_too(
     assert begun(processes, Made(pow, 2, 3, number=3)).ended == (8, None)
 
 
-@pytest.mark.parametrize("rubbish", [b"x", b"tko1 and what is no kind"])
+@pytest.mark.parametrize("rubbish", [b"x", b"tko2 and what is no kind"])
 def test_rubbish_is_found_out_while_its_task_goes_on(
     processes: Processes, rubbish: bytes, tmp_path: Path
 ) -> None:
@@ -433,3 +433,40 @@ def test_a_module_may_be_the_script(name: str, says: str, tmp_path: Path) -> Non
         check=True,
     )
     assert says in done.stdout
+
+
+@pytest.mark.parametrize("kind", [_wire.RETURNED, _wire.END, _wire.UNREADABLE])
+@pytest.mark.parametrize("whose", ["another's", "nobody's"])
+def test_an_answer_to_another_call_is_nobodys_result(
+    processes: Processes, kind: int, whose: str, tmp_path: Path
+) -> None:
+    """The call, what it was told for, and the worker with all it has are given up."""
+    go = tmp_path / "go"
+    first = begun(processes, Made(in_workers.wait_and_return, str(go), 8))
+    go.touch()
+    assert first.ended == (8, None)
+    number = first.begun.number if whose == "another's" else b"\xff" * _wire.NUMBER
+    body = pickle.dumps(("ValueError", "it was another"))
+    if kind == _wire.RETURNED:
+        body = _wire.RETURNED_BEFORE.pack(0, 0) + pickle.dumps(7)
+    answer = _wire.frame(kind, number, body)
+    attempt = Made(in_workers.writes_rubbish_and_sleeps, str(go), answer, number=2)
+    assert "wrote to the descriptor" in str(begun(processes, attempt).ended[1])
+    assert first.ended == (8, None)
+    assert begun(processes, Made(pow, 2, 3, number=3)).ended == (8, None)
+
+
+def test_a_call_that_was_stopped_gives_its_result_to_no_other(
+    processes: Processes,
+) -> None:
+    """Whatever the worker has taken by then, and in which order it goes on."""
+    for round_ in range(100):
+        attempts = [Made(pow, n, 1, number=n) for n in range(4)]
+        for attempt in attempts:
+            begun(processes, attempt)
+        stopped = attempts[round_ % 4]
+        processes.stop(stopped.begun, 600)
+        for attempt in attempts:
+            value, error = attempt.ended
+            is_stopped = isinstance(error, AttemptInterrupted)
+            assert value == attempt.number or (attempt is stopped and is_stopped)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import queue
+import re
 import resource
 import socket
 import sqlite3
@@ -14,15 +15,21 @@ import ssl
 import statistics
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskorch import Permanent, Task, TaskOrchestrator
 from taskorch.errors import InvalidTaskError, ProgramFailedError, TaskFailedError
+from taskorch.model import ProgramResult
 from taskorch.recovery import CLASSES, FailureClass, Rule, class_of, classify
+from taskorch.recovery._words import TABLE
 
 
 def _nobody_listens():
@@ -338,6 +345,12 @@ def test_other_words_for_classes():
     [
         ({}, "does not say of which"),
         ({"text": "("}, "text="),
+        ({"text": 5}, "text="),
+        ({"text": r"(a+)+\1"}, "for ever"),
+        ({"text": r"(?=(a+)+)b"}, "for ever"),
+        ({"text": "((((a{1,99}){1,99}){1,99}){1,99})+"}, "for ever"),
+        ({"exit_code": [1.5]}, "exit_code"),
+        ({"exit_code": True}, "exit_code"),
     ],
 )
 def test_a_rule_that_is_wrong(fields, words):
@@ -351,3 +364,162 @@ def test_ten_megabytes_of_text():
     text = "Error: " * 1_500_000 + "\nMemoryError: no more"
     assert classify(RuntimeError("x"), output=text).name == "memory_error"
     assert classify(RuntimeError(text)).name == "memory_error"
+
+
+# -- how tools say it ----------------------------------------------------------------
+
+
+def _endings():
+    """Ends of logs: the class that people give them, the exit code, and the text."""
+    for path in sorted((Path(__file__).parent / "data").glob("endings_*.txt")):
+        for block in path.read_text().split("%%% ")[1:]:
+            head, _, text = block.partition("\n")
+            name, code, tool = head.split(" ", 2)
+            yield name, int(code), tool, text
+
+
+def _ended(code, text, errors=""):
+    error = ProgramFailedError(f"it exited with {code}")
+    error.result = ProgramResult(("x",), code, text, errors, None, 1.0)
+    return error
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """Each of these ends, with what we make of it."""
+    return [
+        (name, classify(_ended(code, text)), tool)
+        for name, code, tool, text in _endings()
+    ]
+
+
+def test_the_logs_of_four_hundred_tools(judged):
+    """Nearly all are what people call them, and no class is left behind."""
+    assert len(judged) > 380
+    wrong = [
+        (tool, name, str(found)) for name, found, tool in judged if found.name != name
+    ]
+    assert len(wrong) < len(judged) / 20, wrong
+    for each in CLASSES:
+        right = sum(name == found.name == each for name, found, _ in judged)
+        other = sum((name == each) != (found.name == each) for name, found, _ in judged)
+        assert 2 * right / (2 * right + other) > 0.85, each
+
+
+def test_what_a_repeat_helps_is_not_given_up_and_what_it_does_not_is(judged):
+    """Of logs, too: what is permanent is run again once at the most."""
+    given_up = [t for name, f, t in judged if CLASSES[name] and not f.transient]
+    repeated = [
+        t
+        for name, f, t in judged
+        if not CLASSES[name] and f.transient and f.name != "unknown"
+    ]
+    assert len(given_up) < len(judged) / 50, given_up
+    assert len(repeated) < len(judged) / 50, repeated
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+ ./sync --timeout=30 --connect-timeout 5\nexit status 1",
+        "tests/test_net.py::test_connection_refused PASSED\ndone: 3 of 4",
+        "test net::connection_reset_is_survived ... ok\nexit status 3",
+        "[       OK ] Socket.TimedOut (2 ms)\nnot finished",
+        "warning: connection timed out, trying the next mirror\nnot finished",
+        "read_timeout: 30\ntimeout: 10\nnot finished",
+    ],
+)
+def test_a_word_that_speaks_of_no_failure_is_none(text):
+    """A flag, a setting, a test that passed, a warning."""
+    assert classify(_ended(1, text)) == FailureClass("unknown", sure=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("system_error", ["write: No space left on device", "AssertionError: no file"]),
+        ("memory_error", ["Killed", "make: *** [all] Error 137", "1 failed"]),
+        (
+            "logic_error",
+            ["connection refused, next try", "a.c:1:2: error: no such member"],
+        ),
+        ("network_error", ["a.c:1:2: error: x", "curl: (6) Could not resolve host: y"]),
+        ("timeout_error", ["AssertionError", "Job timed out", "1 failed"]),
+    ],
+)
+def test_a_cause_comes_before_what_came_of_it_and_the_last_error_before_others(
+    name, lines
+):
+    """A full disk explains what failed after it; else the end of the text counts."""
+    for dress in ("", "2024-05-02T09:11:12.0000000Z ", "\x1b[31m"):
+        text = "\n".join(dress + line for line in lines)
+        assert classify(_ended(1, text)).name == name
+        assert classify(_ended(1, "", text)).name == name
+
+
+def test_how_sure_it_is():
+    """What was raised, a signal and a cause leave little doubt, words leave some."""
+    assert classify(MemoryError()).sure
+    assert classify(_ended(1, "OSError: No space left on device")).sure
+    assert not classify(_ended(1, "2 failed, 3 passed")).sure
+    assert not classify(_ended(1, "hello")).sure
+
+
+def test_an_exit_code_counts_where_words_say_little():
+    """A summary, or nothing at all."""
+    assert classify(_ended(139, "1 test failed")).name == "system_error"
+    assert classify(_ended(124, "AssertionError")).name == "timeout_error"
+    assert classify(_ended(137, "Job timed out")).name == "timeout_error"
+
+
+def test_each_row_of_the_table_names_its_source():
+    """Whose words they are, and where its documentation is."""
+    for row in TABLE:
+        assert row.tool
+        assert row.source.startswith("https://")
+        assert row.name in CLASSES
+
+
+def test_a_long_output_is_read_in_no_time():
+    """Lines that nearly match, a single line, and ten thousand lines."""
+    started = time.process_time()
+    for text in ("error: " * 200_000, "expected x got\n" * 20_000, "a (" * 300_000):
+        classify(_ended(1, text))
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"(a+)+$",
+        r"(a|aa)+$",
+        r"^(\w+\s?)*$",
+        r"(.*a){20}x",
+        r"(x+x+)+y",
+        r".*.*.*=",
+        r"(?i)(?:A|b+)*c",
+    ],
+)
+def test_a_rule_takes_no_longer_than_its_text_is_long(text):
+    """One that would be tried again and again from each place of it."""
+    rule = Rule("memory", text=text)
+    started = time.process_time()
+    classify(ValueError("a" * 500_000 + "!"), rules=[rule])
+    assert time.process_time() - started < 2
+
+
+@given(
+    st.sampled_from(
+        [
+            *(r"(a+)+$", r"(a|ab)*c", r"^(a?b){2,5}c", r"(?i)(A|b)+$", r"\b(a+b*)+\b"),
+            *(r"[^a]+b+c*$", r"(?m)^(a|b)+$", r"(?s)a.*b.*c", r"a{0,3}b{2,}(c|)+d*"),
+            *(r"(ab*?)+c", r"[a-b\d_]+[^\w]+", r"(?:(?i:A)|b)+1", r"(a{2}){1,}b+"),
+        ]
+    ),
+    st.text("abcA \n1", max_size=12),
+)
+def test_a_rule_holds_where_its_expression_is_found(pattern, text):
+    """However it is searched for."""
+    holds = classify(ValueError(text), rules=[Rule("memory", text=pattern)])
+    # As it is shown to a rule: the message, a trace and the output, each in a line.
+    assert (holds.name == "memory_error") == bool(re.search(pattern, f"{text}\n\n\n"))

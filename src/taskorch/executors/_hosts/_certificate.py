@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from taskorch.errors import InvalidTaskError
 
+#: A certificate as text: between its two lines is nothing else.
+_CERTIFICATE: Final = re.compile(
+    r"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----[A-Za-z0-9+/=\s]+-----END \1-----"
+)
 _COMMAND = (
     "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 "
     "-subj /CN=taskorch"
 )
+
+
+def certificates_in(file: str) -> str:
+    """
+    The certificates in a *file*: what hosts get of it, which may have a key as well.
+
+    Raises:
+        InvalidTaskError: There is none.
+    """
+    text = Path(file).read_text(encoding="latin-1")
+    parts = [part[0] for part in _CERTIFICATE.finditer(text)]
+    if not parts:
+        msg = f"there is no certificate in {file}, but for hosts there must be one"
+        raise InvalidTaskError(msg, hint="give tls=(certificate, key), as PEM")
+    return "\n".join(parts) + "\n"
 
 
 @contextmanager
@@ -22,7 +43,8 @@ def made_certificate(given: tuple[str, str] | None) -> Iterator[tuple[str, str]]
     """
     The files of a certificate and of its key: *given*, or made for this once.
 
-    Hosts get the certificate with their arguments, and trust no other.
+    Hosts get the certificate with their arguments, and trust no other: see
+    `certificates_in`.
 
     Raises:
         InvalidTaskError: There is no program that makes one.

@@ -168,7 +168,7 @@ class Connection:
     Args:
         loop: The loop.
         stream: What it goes over.
-        heard: Called with the kind and the body of each frame that comes.
+        heard: Called with kind, number and body of each frame that comes.
         ended: Called once, with the reason, when no more comes.
         lease: Seconds of silence after which the other side counts as gone.
     """
@@ -177,7 +177,7 @@ class Connection:
         self,
         loop: Loop,
         stream: Stream,
-        heard: Callable[[int, bytes], object],
+        heard: Callable[[int, bytes, bytes], object],
         ended: Callable[[str], object],
         lease: float,
     ) -> None:
@@ -202,13 +202,13 @@ class Connection:
         self._beat()
         self._feed(self._stream.take_rest())
 
-    def send(self, kind: int, *body: bytes) -> None:
+    def send(self, kind: int, number: bytes, *body: bytes) -> None:
         """Send a frame, without waiting; if the connection ends, that is told."""
-        self._sender.send(_wire.frame(kind, *body))
+        self._sender.send(_wire.frame(kind, number, *body))
 
     def close(self) -> None:
         """End it, once the loop comes to that."""
-        self._loop.call(lambda: self._end("it was closed"))
+        self._loop.call(lambda: self.end("it was closed"))
 
     def disown(self) -> None:
         """In a forked child: close what is the parent's."""
@@ -226,20 +226,20 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(f"{type(error).__name__}: {error}")
+            self.end(f"{type(error).__name__}: {error}")
             return
         if not data:
-            self._end("it was closed from there")
+            self.end("it was closed from there")
             return
         self._latest = time.monotonic()
         self._feed(found)
 
     def _feed(self, data: bytes) -> None:
-        for kind, body in self._frames.feed(data):
-            if kind != _wire.ALIVE:
-                self._heard(kind, body)
+        for kind, number, body in self._frames.feed(data):
+            if kind != _wire.ALIVE and not self._is_over:
+                self._heard(kind, number, body)
         if self._frames.is_garbled:
-            self._end("what has come over it was no frame")
+            self.end("what has come over it was no frame")
 
     def _beat(self) -> None:
         if self._is_over:
@@ -247,12 +247,13 @@ class Connection:
         now = time.monotonic()
         silent = now - self._latest
         if silent > self._lease and not self.may_be_silent:
-            self._end(f"nothing was heard for {silent:.1f} s")
+            self.end(f"nothing was heard for {silent:.1f} s")
             return
-        self.send(_wire.ALIVE)
+        self.send(_wire.ALIVE, _wire.NOBODY)
         self._loop.at(now + min(BEAT, self._lease / 4), self._beat)
 
-    def _end(self, why: str) -> None:
+    def end(self, why: str) -> None:
+        """End it, for a reason."""
         if self._is_over:
             return
         self._is_over = True

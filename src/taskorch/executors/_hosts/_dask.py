@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from taskorch._visible import said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Ended, Engine, NoPlaceError, Place
+from taskorch.executors._hosts._engine import Asked, Ended, Engine, NoPlaceError, Place
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -34,6 +34,8 @@ _PATIENCE: Final = 20.0
 _NO_WORKER: Final = "Dask has no worker"
 #: How keys of hosts begin.
 _HOST: Final = "taskorch-host-"
+#: What a scheduler says of the amounts that a worker has.
+_AMOUNTS: Final = ("nthreads", "memory_limit", "resources")
 #: Seconds in which a scheduler answers.
 _ANSWER: Final = 10.0
 #: Seconds that a try takes to find a scheduler again.
@@ -65,7 +67,7 @@ class _WhenLoaded:
     which the task itself unpickles.
     """
 
-    def __init__(self, fn: Callable[[bytes], Any], argument: bytes) -> None:
+    def __init__(self, fn: Callable[[Any], Any], argument: Any) -> None:
         self._call = fn, (argument,)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,6 +111,8 @@ class DaskEngine(Engine):
         self._names: dict[str, Any] = {}
         #: When that was, by the monotonic clock.
         self._placed_at: dict[str, float] = {}
+        #: What workers there are and were, of which some may come again.
+        self._kinds: list[dict[str, Any]] = []
         #: Addresses of workers that are given back.
         self._leaving: set[str] = set()
         self._tasks: set[_Task] = set()
@@ -309,7 +313,7 @@ class DaskEngine(Engine):
     def _submit(
         self,
         fn: Callable[..., Any],
-        argument: bytes,
+        argument: Any,
         where: str,
         done: Callable[[Any], object],
         lost: Callable[[str], object],
@@ -398,13 +402,13 @@ class DaskEngine(Engine):
     def bring(
         self,
         handle: Any,
-        worker: tuple[int, int],
+        asked: Asked,
         reference: Any,
         failed: Callable[[str], object],
     ) -> None:
         async def ask() -> None:
             try:
-                await self._run_there(handle, _bring, worker, reference.key)
+                await self._run_there(handle, _bring, asked, reference.key)
             except Exception as error:  # noqa: BLE001 - it is told
                 failed(_loss(reference, error))
 
@@ -424,7 +428,7 @@ class DaskEngine(Engine):
 
     def run_one(
         self,
-        call: bytes,
+        call: tuple[bytes, bytes],
         needs: Mapping[str, int],
         done: Callable[[Any, BaseException | None], object],
     ) -> Any:
@@ -440,13 +444,16 @@ class DaskEngine(Engine):
         workers = self._workers()
         if not workers:
             raise NoPlaceError(_NO_WORKER)
-        fit = {
-            where: info
-            for where, info in workers.items()
-            if all(_has(info, name, much) for name, much in needs.items())
-        }
+        for info in workers.values():
+            kind = {name: info[name] for name in _AMOUNTS}
+            if kind not in self._kinds:
+                self._kinds.append(kind)
+        fit = {where: info for where, info in workers.items() if _has(info, needs)}
         if not fit:
             wanted = ", ".join(f"{k}={v / _ONE:g}" for k, v in needs.items())
+            if any(_has(kind, needs) for kind in self._kinds):
+                msg = f"the workers of Dask that had {wanted} have gone"
+                raise NoPlaceError(msg)
             msg = f"no worker of Dask has {wanted}"
             hint = "start one with more, or let the task ask for less"
             raise InvalidTaskError(msg, hint=hint)
@@ -501,7 +508,11 @@ def _is_held(keys: Iterable[Any], info: Mapping[str, Any]) -> bool:
     return sum(_HOST in str(key) for key in keys) >= int(info["nthreads"])
 
 
-def _has(info: Mapping[str, Any], name: str, much: int) -> bool:
+def _has(info: Mapping[str, Any], needs: Mapping[str, int]) -> bool:
+    return all(_has_of(info, name, much) for name, much in needs.items())
+
+
+def _has_of(info: Mapping[str, Any], name: str, much: int) -> bool:
     if name == "cpu":
         return bool(info["nthreads"] * _ONE >= much)
     if name == "memory_mb":
@@ -548,7 +559,7 @@ async def _keep(host: str, number: bytes, key: str) -> None:
     await asyncio.to_thread(context.copy().run, scatter)
 
 
-async def _bring(host: str, worker: tuple[int, int], key: str) -> None:
+async def _bring(host: str, asked: Asked, key: str) -> None:
     """In the worker of a *host*: answer one of its own with a result of Dask."""
     running, context = _running[host]
 
@@ -560,7 +571,7 @@ async def _bring(host: str, worker: tuple[int, int], key: str) -> None:
         data: bytes = client.gather(future)
         return data
 
-    running.answer(worker, await asyncio.to_thread(context.copy().run, gather))
+    running.answer(asked, await asyncio.to_thread(context.copy().run, gather))
 
 
 def loaded_distributed() -> Any:

@@ -9,10 +9,11 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from taskorch._visible import visible
 from taskorch.executors._hosts._connection import Seal, Stream, versions, welcome
@@ -21,10 +22,24 @@ from taskorch.executors._processes import _wire
 from taskorch.executors._processes._process import surroundings
 from taskorch.executors._programs._loop import Loop
 
+#: Connections at the most that have not proved who they are; each has a thread.
+_MOST_UNPROVEN: Final = 64
+#: Seconds in which a proof must come at the latest, and those in which none is given up
+#: for the sake of those who wait.
+_PATIENCE: Final = 10.0
+_UNDISTURBED: Final = 0.5
+#: Seconds after which one is accepted again, where the system has had no descriptor.
+_PAUSE: Final = 1.0
+_QUIET: Final = 60.0
+_log = logging.getLogger(__name__)
+
 
 class Door:
     """
     A port that hosts connect to.
+
+    So many may be there at once that have not proved who they are. Then who has been
+    there for longest makes room for those who wait: a host needs some milliseconds.
 
     Args:
         loop: Which looks after it.
@@ -32,6 +47,7 @@ class Door:
         joined: Called on the loop with each that has, and its connection.
         tls: The files of a certificate and its key. None: they are made, where hosts
             are not on this machine.
+        quiet: Seconds between two lines of the log on connections that were refused.
     """
 
     def __init__(
@@ -40,10 +56,23 @@ class Door:
         hosts: Mapping[bytes, Host],
         joined: Callable[[Host, Stream], object],
         tls: tuple[str, str] | None,
+        quiet: float = _QUIET,
     ) -> None:
+        self._quiet = quiet
         self._loop, self._hosts, self._joined, self._tls = loop, hosts, joined, tls
         self._listener: socket.socket | None = None
         self._context: ssl.SSLContext | None = None
+        # Guards what follows.
+        self._lock = threading.Lock()
+        #: Those that have not proved who they are, with the times when they came.
+        self._unproven: dict[socket.socket, float] = {}
+        #: How many were refused since that was last told; and whether it is not told
+        #: just now.
+        self._refused = 0
+        self._why = ""
+        self._is_quiet = False
+        #: Nobody is accepted now; for the loop alone.
+        self._is_paused = False
         #: What hosts are to trust, if all is within TLS.
         self.certificate: str | None = None
         #: Where it is, by each name of this machine.
@@ -58,8 +87,8 @@ class Door:
         listener.setblocking(False)  # noqa: FBT003 - it takes no name
         self._listener = listener
         self.addresses = [(name, listener.getsockname()[1]) for name in names]
-        watch = partial(self._loop.watch, listener.fileno(), self._accept)
-        self._loop.call(watch)
+        self._is_paused = True
+        self._loop.call(self._go_on)
 
     def close(self) -> None:
         """Listen no more; also in a forked child, where it is the parent's."""
@@ -67,20 +96,41 @@ class Door:
             self._listener.close()
 
     def _seal(self) -> None:
-        from taskorch.executors._hosts._certificate import made_certificate  # noqa: PLC0415 - for few
+        # For few.
+        from taskorch.executors._hosts._certificate import (  # noqa: PLC0415
+            certificates_in,
+            made_certificate,
+        )
 
         with made_certificate(self._tls) as (certificate, key):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate, key)
-            self.certificate = Path(certificate).read_text()
+            self.certificate = certificates_in(certificate)
         self._context = context
+
+    # -- on the loop ---------------------------------------------------------------
 
     def _accept(self) -> None:
         assert self._listener is not None  # noqa: S101 - it is watched
+        with self._lock:
+            is_full = len(self._unproven) >= _MOST_UNPROVEN
+        if is_full:
+            self._pause()
+            self._make_room()
+            return
+        now = time.monotonic()
         try:
             sock, _ = self._listener.accept()
-        except OSError:
+        except BlockingIOError:
             return
+        except OSError:
+            # It would be tried again at once, without end.
+            self._pause()
+            self._loop.at(now + _PAUSE, self._go_on)
+            return
+        with self._lock:
+            self._unproven[sock] = now
+        self._loop.at(now + _PATIENCE, partial(self._give_up, sock))
         # It may take its time, and be a stranger.
         thread = threading.Thread(
             target=self._welcome, args=(sock,), name="taskorch-welcome", daemon=True
@@ -88,7 +138,47 @@ class Door:
         try:
             thread.start()
         except RuntimeError:
+            self._let_go(sock)
             sock.close()
+
+    def _pause(self) -> None:
+        if self._listener is not None and not self._is_paused:
+            self._is_paused = True
+            self._loop.unwatch(self._listener.fileno())
+
+    def _go_on(self) -> None:
+        if self._listener is not None and self._is_paused:
+            self._is_paused = False
+            self._loop.watch(self._listener.fileno(), self._accept)
+
+    def _make_room(self) -> None:
+        """End the connection that has been there for longest, once it may be."""
+        if not self._is_paused:
+            return
+        with self._lock:
+            oldest, since = next(iter(self._unproven.items()), (None, 0.0))
+        if oldest is None:
+            return
+        when = since + _UNDISTURBED
+        if time.monotonic() < when:
+            self._loop.at(when, self._make_room)
+        else:
+            self._give_up(oldest)
+
+    def _give_up(self, sock: socket.socket) -> None:
+        with self._lock:
+            if sock in self._unproven:
+                # Its thread reads the end of it, and closes it.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    # -- on a thread for each ------------------------------------------------------
+
+    def _let_go(self, sock: socket.socket) -> None:
+        """It is known what *sock* is: it takes no place any more."""
+        with self._lock:
+            self._unproven.pop(sock, None)
+        self._loop.call(self._go_on)
 
     def _welcome(self, sock: socket.socket) -> None:
         try:
@@ -96,21 +186,44 @@ class Door:
             seal = None if context is None else Seal(context, is_server=True)
             stream = Stream(sock, seal)
             host = self._hosts[welcome(stream, self._secret_of)]
+            self._let_go(sock)
             why = _objection(host, _hello(stream))
             if why:
-                stream.put(_wire.frame(_wire.LEAVE, why.encode()))
+                stream.put(_wire.frame(_wire.LEAVE, _wire.NOBODY, why.encode()))
                 msg = f"{host} was refused: {why}"
                 raise ConnectionError(msg)
             begin = {**surroundings(), "main_name": None, "main_path": None}
             begin["path"] = [p for p in sys.path if p]
-            stream.put(_wire.frame(_wire.BEGIN, pickle.dumps(begin)))
+            stream.put(_wire.frame(_wire.BEGIN, _wire.NOBODY, pickle.dumps(begin)))
         except (OSError, LookupError, ValueError) as error:
-            logging.getLogger(__name__).warning(
-                "taskorch: a connection was refused: %s", visible(str(error))
-            )
             sock.close()
+            self._let_go(sock)
+            self._refuse(str(error))
             return
         self._loop.call(partial(self._joined, host, stream))
+
+    def _refuse(self, why: str) -> None:
+        """Tell of a connection that was refused: now, or in a while, with others."""
+        with self._lock:
+            self._refused += 1
+            self._why = why
+            is_quiet, self._is_quiet = self._is_quiet, True
+        if not is_quiet:
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            count, self._refused = self._refused, 0
+            self._is_quiet = count > 0
+            why = visible(self._why)
+        if count == 1:
+            _log.warning("taskorch: a connection was refused: %s", why)
+        elif count:
+            text = "taskorch: %d connections were refused in %g s, the last: %s"
+            _log.warning(text, count, self._quiet, why)
+        if count:
+            when = time.monotonic() + self._quiet
+            self._loop.call(partial(self._loop.at, when, self._tell))
 
     def _secret_of(self, number: bytes) -> bytes | None:
         host = self._hosts.get(number)
@@ -119,13 +232,13 @@ class Door:
 
 def _hello(stream: Stream) -> dict[str, Any]:
     frames = _wire.Frames()
-    found: list[tuple[int, bytes]] = []
+    found: list[tuple[int, bytes, bytes]] = []
     while not found:
         found = frames.feed(stream.take(1))
         if frames.is_garbled:
             msg = "what it says of itself is no frame"
             raise ConnectionError(msg)
-    hello: dict[str, Any] = json.loads(found[0][1])
+    hello: dict[str, Any] = json.loads(found[0][2])
     return hello
 
 

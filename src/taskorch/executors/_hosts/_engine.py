@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from taskorch._frozen import frozen
+
+#: What a worker of a host has asked: its process, the number of its call, and that of
+#: the question.
+Asked: TypeAlias = tuple[int, bytes, int]
 
 
 @frozen
@@ -97,15 +101,14 @@ class Engine(Protocol):
     def bring(
         self,
         handle: Any,
-        worker: tuple[int, int],
+        asked: Asked,
         reference: Any,
         failed: Callable[[str], object],
     ) -> None:
         """
-        Answer a worker of a host with what *reference* is; none of it comes here.
+        Answer what a worker has *asked* with what *reference* is, which stays there.
 
-        *failed* is told, on any thread, why that cannot be. The worker is the two
-        numbers that `RunningHost.answer` is given.
+        *failed* is told, on any thread, why that cannot be. See `RunningHost.answer`.
         """
         ...
 
@@ -122,12 +125,12 @@ class Engine(Protocol):
     @abstractmethod
     def run_one(
         self,
-        call: bytes,
+        call: tuple[bytes, bytes],
         needs: Mapping[str, int],
         done: Callable[[Any, BaseException | None], object],
     ) -> Any:
         """
-        Run one call as a task of the engine, once.
+        Run one call, with its number, as a task of the engine, once: see `run_single`.
 
         *done* is told, on any thread, what came of it; a `BrokenExecutor` says that it
         was lost.

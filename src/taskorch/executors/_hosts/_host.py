@@ -15,6 +15,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -26,6 +27,7 @@ from taskorch.executors._hosts._connection import (
     introduce,
     versions,
 )
+from taskorch.executors._hosts._engine import Asked
 from taskorch.executors._hosts._kept import KeptEnd
 from taskorch.executors._processes import _wire
 from taskorch.executors._processes._pool import WorkerPool
@@ -36,7 +38,9 @@ from taskorch.protocols import Attempt
 
 #: Seconds that the workers have at the end.
 _PATIENCE: Final = 5.0
-_NOBODY: Final = bytes(_wire.NUMBER)
+#: How often it is tried to come in at a door that is there, and seconds between that.
+_TRIES: Final = 3
+_PAUSE: Final = 1.0
 _PID: Final = 8
 
 
@@ -64,21 +68,20 @@ class _Workers(WorkerPool):
         super().__init__(run_id, count, given)
         self._host = host
 
-    def _heard(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
+    def _heard(
+        self, worker: WorkerProcess, kind: int, number: bytes, body: bytes
+    ) -> None:
         if kind in {_wire.TOLD, _wire.LOGGED}:
-            attempt = cast(
-                "_Held | None", worker.assignment and worker.assignment.attempt
-            )
-            key = _NOBODY if attempt is None else attempt.key
-            self._host.connection.send(kind, key, worker.pid.to_bytes(_PID), body)
+            # Calls have the same numbers here as there.
+            self._host.connection.send(kind, number, worker.pid.to_bytes(_PID), body)
         else:
-            super()._heard(worker, kind, body)
+            super()._heard(worker, kind, number, body)
 
-    def answer(self, pid: int, body: bytes) -> None:
+    def answer(self, pid: int, number: bytes, body: bytes) -> None:
         """Give a worker the answer to what one of its tasks has asked."""
         for worker in list(self._workers):
             if worker.pid == pid:
-                worker.send(_wire.ANSWER, body)
+                worker.send(_wire.ANSWER, number, body)
 
 
 class RunningHost:
@@ -124,18 +127,19 @@ class RunningHost:
         """
         return self._kept[number].data or b""
 
-    def answer(self, worker: tuple[int, int], data: bytes) -> None:
-        """Answer a question of a worker, by their numbers, with a value; as `kept`."""
-        pid, question = worker
+    def answer(self, asked: Asked, data: bytes) -> None:
+        """Answer what a worker has *asked* with a value; as `kept`."""
+        pid, number, question = asked
         assert self._pool is not None  # noqa: S101 - a worker of it has asked
-        self._pool.answer(pid, pickle.dumps((question, None, data)))
+        self._pool.answer(pid, number, pickle.dumps((question, None, data)))
 
     def _run(self) -> str:
-        stream = self._connect()
+        stream = self._introduced()
         try:
-            introduce(stream, self._given["number"], self._given["secret"])
             hello = {**versions(), "pid": os.getpid(), "node": socket.gethostname()}
-            stream.put(_wire.frame(_wire.READY, json.dumps(hello).encode()))
+            stream.put(
+                _wire.frame(_wire.READY, _wire.NOBODY, json.dumps(hello).encode())
+            )
             begin = self._begun(stream)
         except BaseException:
             stream.sock.close()
@@ -155,20 +159,33 @@ class RunningHost:
             loop.close()
             self._pool.end_all(0)
             self._pool.close(_PATIENCE)
+            stream.sock.close()
         return self._why
 
-    def _connect(self) -> Stream:
+    def _introduced(self) -> Stream:
+        """A connection on which the orchestrator and we know each other."""
+        tries = 0
+        while True:
+            sock = self._connect()
+            try:
+                stream = Stream(sock, _seal(self._given["certificate"]))
+                introduce(stream, self._given["number"], self._given["secret"])
+            except OSError:
+                sock.close()
+                tries += 1
+                if tries == _TRIES:
+                    raise
+            else:
+                return stream
+            # It may have had to make room for others.
+            time.sleep(_PAUSE)
+
+    def _connect(self) -> socket.socket:
         last: OSError | None = None
         for address in self._given["addresses"]:
             try:
-                sock = socket.create_connection(address, timeout=10)
+                return socket.create_connection(address, timeout=10)
             except OSError as error:
-                last = error
-                continue
-            try:
-                return Stream(sock, _seal(self._given["certificate"]))
-            except OSError as error:
-                sock.close()
                 last = error
         where = " or ".join(f"{host}:{port}" for host, port in self._given["addresses"])
         msg = (
@@ -179,11 +196,11 @@ class RunningHost:
 
     def _begun(self, stream: Stream) -> dict[str, Any]:
         frames = _wire.Frames()
-        found: list[tuple[int, bytes]] = []
+        found: list[tuple[int, bytes, bytes]] = []
         while not found:
             # Byte by byte: what comes after it is not ours yet.
             found = frames.feed(stream.take(1))
-        kind, body = found[0]
+        kind, _, body = found[0]
         if kind == _wire.LEAVE:
             raise ConnectionError(body.decode())
         begun: dict[str, Any] = pickle.loads(body)  # noqa: S301 - it knows the secret
@@ -191,13 +208,12 @@ class RunningHost:
 
     # -- what the orchestrator says ------------------------------------------------
 
-    def _heard(self, kind: int, body: bytes) -> None:
+    def _heard(self, kind: int, number: bytes, rest: bytes) -> None:
         assert self._pool is not None  # noqa: S101 - there are no frames before
-        number, rest = body[: _wire.NUMBER], body[_wire.NUMBER :]
         if kind == _wire.CALL:
             self._begin(self._pool, number, rest)
         elif kind == _wire.ANSWER:
-            self._pool.answer(int.from_bytes(number), rest)
+            self._pool.answer(int.from_bytes(rest[:_PID]), number, rest[_PID:])
         elif kind in {_wire.TAKE, _wire.FORGET}:
             end = self._kept.pop(number, None)
             if kind == _wire.TAKE and end is not None:
@@ -222,7 +238,7 @@ class RunningHost:
             # Its end may be told before we have it.
             with self._lock:
                 self._calls[number] = pool.begin_call(
-                    cast("Attempt", held), rest[size:]
+                    cast("Attempt", held), number, rest[size:]
                 )
         except BaseException as error:  # noqa: BLE001 - it is told there
             held.unstarted(error)

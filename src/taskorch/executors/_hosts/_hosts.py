@@ -525,7 +525,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _tell_to_leave(self, host: Host) -> None:
         host.is_leaving = True
-        host.send(_wire.LEAVE, bytes(_wire.NUMBER))
+        host.send(_wire.LEAVE, _wire.NOBODY)
 
     def _look(self) -> None:
         """Now and then: end hosts that are idle, and give up those that do not come."""
@@ -570,15 +570,22 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.connection = connection
             self._serve()
 
-    def _heard(self, host: Host, kind: int, body: bytes) -> None:
-        number, rest = body[: _wire.NUMBER], body[_wire.NUMBER :]
+    def _heard(self, host: Host, kind: int, number: bytes, rest: bytes) -> None:
         given = host.given.get(number)
         if kind == _wire.LOGGED:
             handle_record(given, rest[_PID:])
         elif kind == _wire.TOLD:
             pid, told = rest[:_PID], rest[_PID:]
             if not self._references.answer(host, given, int.from_bytes(pid), told):
-                Telling(_Worker(host, pid), given, told).begin()
+                Telling(_Worker(host, pid), given, number, told).begin()
+        elif given is None or kind not in {
+            _wire.GIVEN_BACK,
+            _wire.END,
+            _wire.UNSTARTED,
+        }:
+            # Whose it is nobody knows, nor what it does with the others that it has.
+            assert host.connection is not None  # noqa: S101 - it was heard
+            host.connection.end("it has answered what it was not asked")
         elif kind == _wire.GIVEN_BACK:
             self._given_back(host, number)
         else:
@@ -735,5 +742,5 @@ class _Worker:
         self._host = host
         self._pid = pid
 
-    def send(self, kind: int, *body: bytes) -> None:
-        self._host.send(kind, self._pid, *body)
+    def send(self, kind: int, number: bytes, *body: bytes) -> None:
+        self._host.send(kind, number, self._pid, *body)

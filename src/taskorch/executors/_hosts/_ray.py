@@ -18,7 +18,7 @@ from typing import Any, Final
 from taskorch._visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Engine, NoPlaceError, Place
+from taskorch.executors._hosts._engine import Asked, Engine, NoPlaceError, Place
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -40,6 +40,9 @@ _LOOK: Final = 2.0
 _GRACE: Final = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
 
+_NO_NODE: Final = "Ray has no node that is alive"
+
+
 class RayHost:
     """The actor."""
 
@@ -54,9 +57,9 @@ class RayHost:
         """What the host has, which the driver owns from now on; and that it does."""
         return self._host.kept(number), True
 
-    def bring(self, worker: tuple[int, int], data: bytes) -> None:
+    def bring(self, asked: Asked, data: bytes) -> None:
         """Answer a worker of the host, see `RunningHost.answer`."""
-        self._host.answer(worker, data)
+        self._host.answer(asked, data)
 
 
 class RayEngine(Engine):
@@ -89,6 +92,8 @@ class RayEngine(Engine):
         self._is_ours = False
         #: Host and port of the head; None: it is not seen from here.
         self._head: str | None = None
+        #: What nodes with our labels have or had, of which some may come again.
+        self._kinds: list[dict[str, float]] = []
         #: Set once the latest connection to it has been left.
         self._is_left = threading.Event()
         # Held while the cluster is left.
@@ -126,6 +131,8 @@ class RayEngine(Engine):
             msg = f"{address} needs the client of Ray: {_first_line(error)}"
             raise InvalidTaskError(msg, hint="pip install 'ray[client]'") from error
         except OSError as error:
+            if self._head is not None and _answers(self._head):
+                raise NoPlaceError(_NO_NODE) from error
             msg = f"there is no Ray cluster at {where}: {_first_line(error)}"
             raise ConnectionError(msg) from error
         self._is_ours = True
@@ -214,10 +221,12 @@ class RayEngine(Engine):
                 # They go on without it.
                 raise NoPlaceError(str(error)) from error
             raise
+        if not self._nodes():
+            raise NoPlaceError(_NO_NODE)
         wanted = self._wanted()
         request = _flat(_request(wanted))
         if not self._may_wait:
-            self._refuse_if_too_large(request)
+            self._check_fits(request)
             free = self._ray.available_resources()
             # What is available is known a moment later: ours are counted besides.
             if len(taken) >= self._most(request) or any(
@@ -242,10 +251,24 @@ class RayEngine(Engine):
         wanted = [(name, much) for name, much in flat.items() if much]
         return sum(min(int(n.get(k, 0) // much) for k, much in wanted) for n in nodes)
 
-    def _refuse_if_too_large(self, flat: Mapping[str, float]) -> None:
+    def _check_fits(self, flat: Mapping[str, float]) -> None:
+        """
+        Check that there is a node for what is wanted, whatever else it does now.
+
+        Raises:
+            NoPlaceError: There was one.
+            InvalidTaskError: What there is and was is smaller.
+        """
         nodes = self._labelled()
-        if any(all(n.get(k, 0) >= much for k, much in flat.items()) for n in nodes):
+        for has in nodes:
+            kind = {name: much for name, much in has.items() if ":" not in name}
+            if kind not in self._kinds:
+                self._kinds.append(kind)
+        if _fits_one(flat, nodes):
             return
+        if _fits_one(flat, self._kinds):
+            msg = f"the nodes of Ray that had {_text(flat)} have gone"
+            raise NoPlaceError(msg)
         there = "; ".join(map(_text, nodes)) or "none"
         labels = ", ".join(f"{k}={v}" for k, v in (self._labels or {}).items())
         where = f" with the labels {labels}" if labels else ""
@@ -298,7 +321,7 @@ class RayEngine(Engine):
     def bring(
         self,
         handle: Any,
-        worker: tuple[int, int],
+        asked: Asked,
         reference: Any,
         failed: Callable[[str], object],
     ) -> None:
@@ -308,7 +331,7 @@ class RayEngine(Engine):
                 failed(_first_line(error))
 
         # An argument that is a reference goes there as what it is.
-        handle.bring.remote(worker, reference).future().add_done_callback(tell)
+        handle.bring.remote(asked, reference).future().add_done_callback(tell)
 
     def fetch(self, reference: Any) -> bytes:
         if not self._ray.is_initialized():
@@ -323,18 +346,20 @@ class RayEngine(Engine):
 
     def run_one(
         self,
-        call: bytes,
+        call: tuple[bytes, bytes],
         needs: Mapping[str, int],
         done: Callable[[Any, BaseException | None], object],
     ) -> Any:
         if self._is_headless():
-            raise ConnectionError(_gone(self._head))
+            raise NoPlaceError(_gone(self._head))
+        if not self._nodes():
+            raise NoPlaceError(_NO_NODE)
         request = _request(needs)
         if "cpu" not in needs and len(request) > 1:
             # What else it asks for bounds it: hosts may have all cores.
             request["num_cpus"] = 0
         if not self._may_wait:
-            self._refuse_if_too_large(_flat(request))
+            self._check_fits(_flat(request))
         task = self._ray.remote(run_single).options(
             max_retries=0, retry_exceptions=False, **request, **self._selector()
         )
@@ -444,6 +469,10 @@ def _flat(request: Mapping[str, Any]) -> dict[str, float]:
         if name in request:
             found[theirs] = request[name]
     return found
+
+
+def _fits_one(flat: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> bool:
+    return any(all(n.get(k, 0) >= much for k, much in flat.items()) for n in nodes)
 
 
 def _text(amounts: Mapping[str, float]) -> str:

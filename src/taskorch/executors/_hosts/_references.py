@@ -20,6 +20,7 @@ from taskorch.executors._programs._loop import Loop
 
 #: Seconds that the engine may take to keep a value.
 _PATIENCE: Final = 120.0
+_PID: Final = 8
 _log = logging.getLogger(__name__)
 
 
@@ -135,12 +136,12 @@ class References:
         def failed(why: str) -> None:
             given.gone = _gone(reference, f"{self._engine.name} says: {why}")
             body = pickle.dumps((question, given.gone, None))
-            host.send(_wire.ANSWER, pid.to_bytes(_wire.NUMBER), body)
+            host.send(_wire.ANSWER, given.number, pid.to_bytes(_PID), body)
 
         def ask() -> None:
             try:
-                worker = (pid, question)
-                self._engine.bring(host.handle, worker, reference.found_by, failed)
+                asked = pid, given.number, question
+                self._engine.bring(host.handle, asked, reference.found_by, failed)
             except Exception as error:  # noqa: BLE001 - it is told
                 failed(text_of(error))
 

@@ -6,6 +6,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._engine import Engine, NoPlaceError
 from taskorch.executors._hosts._given import GivenCall, text_of
 from taskorch.executors._programs._loop import Loop
+from taskorch.executors._remote import HERE
 
 #: Seconds after which an engine that had no place is asked again.
 _PAUSE: Final = 1.0
@@ -72,13 +74,13 @@ class Singles:
         return True
 
     def _run(self, given: GivenCall) -> None:
-        done = partial(self._ended, given)
+        done = partial(self._answered, given)
         if given.is_over:
             return
         try:
             self._open()
             if given.is_asked:
-                done(None, AttemptInterrupted("stopped before it began"))
+                self._ended(given, None, AttemptInterrupted("stopped before it began"))
                 return
             if given.sent:
                 msg = (
@@ -102,13 +104,23 @@ class Singles:
             # It was asked for another a moment ago, which may have taken seconds.
             raise NoPlaceError(self.shortage)
         try:
-            found = self._engine.run_one(given.call, given.needs, done)
+            found = self._engine.run_one((given.number, given.call), given.needs, done)
         except NoPlaceError as error:
             self.shortage = str(error)
             self._ask_again_at = time.monotonic() + _PAUSE / 2
             raise
         self.shortage = ""
         return found
+
+    def _answered(
+        self, given: GivenCall, value: Any, error: BaseException | None
+    ) -> None:
+        if type(value) is tuple:
+            number, value = value
+            if number != given.number:
+                name = self._engine.name
+                value, error = None, BrokenExecutor(f"{name} has mixed up two calls")
+        self._ended(given, value, error)
 
     def _ended(self, given: GivenCall, value: Any, error: BaseException | None) -> None:
         if not self._remove(given):
@@ -132,7 +144,9 @@ class Singles:
             self._engine.cancel_one(given.single, force=force)
 
 
-def run_single(call: bytes) -> Any:
-    """Make *call*, which is pickled: what comes of it is a `RemoteEnd`."""
-    made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - ours
-    return made()
+def run_single(call: tuple[bytes, bytes]) -> tuple[bytes, Any]:
+    """Make *call*, a number and what is pickled; its number, and a `RemoteEnd`."""
+    number, data = call
+    HERE.drops_progress = True
+    made: Callable[[], Any] = pickle.loads(data)  # noqa: S301 - ours
+    return number, made()

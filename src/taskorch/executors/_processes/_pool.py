@@ -11,7 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import is_no_room
@@ -34,6 +34,9 @@ from taskorch.protocols import Attempt
 _log = logging.getLogger(__name__)
 
 _numbers = itertools.count(1)
+#: Workers that end before they can begin, one after the other, before those who wait
+#: are told.
+_MOST_FAILURES: Final = 3
 
 
 class WorkerPool:
@@ -42,7 +45,8 @@ class WorkerPool:
 
     Calls beyond that wait here, in the order in which they came. Once all workers are
     busy, each is given one call more, to go on with at once; one that has nothing to do
-    gets what another was given, and has not begun with.
+    gets what another was given, and has not taken. Which of its calls a worker makes is
+    not known: what it says of one has its number.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class WorkerPool:
         #: Workers that there are, or are to be; and those that cannot begin yet.
         self._there = 0
         self._coming = 0
+        #: Workers that have ended before they could begin, since the last that could.
+        self._failures = 0
         self._thread: threading.Thread | None = None
         self._owner: int | None = None
         self._closed = False
@@ -84,16 +90,18 @@ class WorkerPool:
             call = pickled(portable, _wire.MOST_BYTES)
         except Exception as error:
             raise unsendable(error, attempt.task_id, "process") from error
-        return self.begin_call(attempt, call)
+        number = next(_numbers).to_bytes(_wire.NUMBER)
+        return self.begin_call(attempt, number, call)
 
-    def begin_call(self, attempt: Attempt, call: bytes) -> Assignment:
+    def begin_call(self, attempt: Attempt, number: bytes, call: bytes) -> Assignment:
         """
         Begin *call*, which is pickled already, for *attempt*: see `begin`.
+
+        No other call that is under way here has its *number*.
 
         Raises:
             RuntimeError: There can be no more here.
         """
-        number = next(_numbers).to_bytes(_wire.NUMBER)
         assignment = Assignment(attempt, number, call)
         is_short = False
         with self._lock:
@@ -121,8 +129,7 @@ class WorkerPool:
                 assignment.is_over = True
             elif first and self._take_back(worker, assignment):
                 assignment.is_over = True
-                if worker.assignment is None:
-                    self._serve(worker)
+                self._serve(worker)
         if assignment.is_over:
             interrupted = AttemptInterrupted("stopped before it began")
             assignment.attempt.end(error=interrupted)
@@ -144,7 +151,7 @@ class WorkerPool:
                 self._waiting.remove(assignment)
             elif not self._take_back(worker, assignment):
                 return False
-            elif worker.assignment is None:
+            else:
                 self._serve(worker)
             assignment.is_over = True
         return True
@@ -152,8 +159,9 @@ class WorkerPool:
     def end_all(self, seconds: float) -> None:
         """Stop all calls, with so many seconds until they are killed."""
         with self._lock:
-            given = [(w.following, w.assignment) for w in self._workers]
-            found = [*self._waiting, *filter(None, itertools.chain(*given))]
+            found = list(self._waiting)
+            for worker in self._workers:
+                found += worker.given.values()
         for assignment in found:
             self.stop(assignment, seconds)
 
@@ -174,6 +182,8 @@ class WorkerPool:
     def _order(self) -> bool:
         """Under the lock: whether one more worker is to be started; it is counted."""
         is_short = self._coming < len(self._waiting) and self._there < self._count
+        # Once one has ended before it could begin, one at a time tries again.
+        is_short = is_short and not (self._failures and self._coming)
         if is_short:
             self._coming += 1
             self._there += 1
@@ -231,7 +241,7 @@ class WorkerPool:
             self._idle, self._there, self._coming = [], 0, 0
         for worker in workers:
             worker.abandon()
-            for given in filter(None, (worker.assignment, worker.following)):
+            for given in list(worker.given.values()):
                 self._end(given, error=BrokenExecutor(str(problem)))
         self._refuse_waiting(problem)
 
@@ -250,7 +260,7 @@ class WorkerPool:
         for assignment in waiting:
             self.stop(assignment, 0)
         for worker in workers:
-            if worker.assignment is None and worker.is_ready:
+            if not worker.given and worker.is_ready:
                 worker.leave()
             else:
                 worker.kill()
@@ -295,94 +305,105 @@ class WorkerPool:
 
     # -- what workers say ----------------------------------------------------------
 
-    def _heard(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
-        assignment = worker.assignment
+    def _heard(
+        self, worker: WorkerProcess, kind: int, number: bytes, body: bytes
+    ) -> None:
+        given = worker.given.get(number)
         if kind == _wire.RETURNED:
             before = _wire.RETURNED_BEFORE
             used, length = before.unpack_from(body)
             begin = before.size + length
             name = body[before.size : begin].decode(errors="replace")
             end = RemoteEnd(body[begin:], raised=False, kind=name, cpu_seconds=used)
-            self._next(worker, end)
+            self._answered(worker, number, end)
         elif kind == _wire.END:
-            self._hear_end(worker, body)
-        elif kind == _wire.READY:
+            self._hear_end(worker, number, body)
+        elif kind == _wire.LOGGED:
+            handle_record(given, body)
+        elif kind == _wire.TOLD:
+            Telling(worker, given, number, body).begin()
+        elif kind == _wire.READY and not worker.is_ready:
             worker.is_ready = True
             with self._lock:
                 self._coming -= 1
-            self._next(worker)
-        elif kind == _wire.UNREADABLE and assignment is not None:
+                self._failures = 0
+                is_to_leave = self._serve(worker) and self._closed
+            if is_to_leave:
+                worker.leave()
+        elif kind == _wire.UNREADABLE and given is not None:
             kind_of_error, message = pickle.loads(body)  # noqa: S301 - our own worker
-            task_id = assignment.attempt.task_id
-            self._next(worker, error=unreadable(task_id, kind_of_error, message))
-        elif kind == _wire.LOGGED:
-            handle_record(assignment, body)
+            error = unreadable(given.attempt.task_id, kind_of_error, message)
+            self._answered(worker, number, error=error)
         else:
-            Telling(worker, assignment, body).begin()
+            worker.give_up()
 
-    def _hear_end(self, worker: WorkerProcess, body: bytes) -> None:
+    def _hear_end(self, worker: WorkerProcess, number: bytes, body: bytes) -> None:
         try:
             value = pickle.loads(body)  # noqa: S301 - our own worker
         except Exception as error:  # noqa: BLE001 - whatever its unpickling does
-            self._next(worker, error=error)
+            self._answered(worker, number, error=error)
         else:
-            self._next(worker, value)
+            self._answered(worker, number, value)
 
-    def _next(
+    def _answered(
         self,
         worker: WorkerProcess,
+        number: bytes,
         value: Any = None,
         error: BaseException | None = None,
     ) -> None:
-        """*worker* has come to the end of its call, if it had one: it gets the next."""
+        """*worker* has come to the end of a call, if it had that; it gets the next."""
         with self._lock:
-            ended, worker.assignment = worker.assignment, worker.following
-            worker.following = None
+            ended = worker.given.pop(number, None)
+            is_to_leave = False
             if ended is not None:
                 ended.is_over = True
-            if not worker.is_leaving:
-                self._serve(worker)
-            is_to_leave = worker in self._idle and self._closed
+                is_to_leave = self._serve(worker) and self._closed
+        if ended is None:
+            # Whose it is nobody knows, nor what it does with the others that it has.
+            worker.give_up()
+            return
         if is_to_leave:
             worker.leave()
-        if ended is not None:
-            self._end(ended, value, error)
+        self._end(ended, value, error)
 
-    def _serve(self, worker: WorkerProcess) -> None:
-        """Under the lock: give *worker* what it can do, or let it be idle."""
-        waiting = self._waiting
-        if worker.assignment is None:
-            found = waiting.popleft() if waiting else self._given_to_others()
+    def _serve(self, worker: WorkerProcess) -> bool:
+        """Under the lock: give *worker* what it can do; true if it is idle now."""
+        waiting, given = self._waiting, worker.given
+        if worker.is_leaving:
+            return False
+        if not given:
+            found = waiting.popleft() if waiting else self._taken_from_others()
             if found is None:
                 self._idle.append(worker)
-                return
-            worker.assignment, found.worker = found, worker
+                return True
+            given[found.number], found.worker = found, worker
             worker.give(found)
         is_full = not self._coming and self._there >= self._count
-        # What is sent as a message would overtake what is not.
-        can_wait = is_full and waiting and worker.assignment.call
-        if can_wait and worker.give(waiting[0], ahead=True):
-            worker.following = waiting.popleft()
-            worker.following.worker = worker
+        # What cannot be taken back has none behind it.
+        can_wait = len(given) == 1 and all(one.call for one in given.values())
+        if is_full and waiting and can_wait and worker.give(waiting[0], ahead=True):
+            found = waiting.popleft()
+            given[found.number], found.worker = found, worker
+        return False
 
-    def _given_to_others(self) -> Assignment | None:
-        """Under the lock: a call that a busy worker was given, and has not begun."""
+    def _taken_from_others(self) -> Assignment | None:
+        """Under the lock: a call that a busy worker was given, and has not taken."""
         for other in self._workers:
-            found = other.following
-            if found is not None and self._take_back(other, found):
-                return found
+            if len(other.given) > 1:
+                found = other.given.pop(other.take_one_back() or _wire.NOBODY, None)
+                if found is not None:
+                    return found
         return None
 
     def _take_back(self, worker: WorkerProcess, wanted: Assignment) -> bool:
-        """Under the lock: take back *wanted*; false if *worker* has begun with it."""
-        numbers = worker.take_back()
+        """Under the lock: take back *wanted*; false if *worker* has taken it."""
+        numbers = worker.take_all_back()
+        for number in numbers - {wanted.number}:
+            worker.give(worker.given[number])
         if wanted.number in numbers:
-            if wanted is worker.assignment:
-                worker.assignment = worker.following
-            worker.following = wanted.worker = None
-        for kept in (worker.assignment, worker.following):
-            if kept is not None and kept.number in numbers:
-                worker.give(kept)
+            del worker.given[wanted.number]
+            wanted.worker = None
         return wanted.number in numbers
 
     def _end(
@@ -399,7 +420,7 @@ class WorkerPool:
     def _worker_ended(self, worker: WorkerProcess) -> None:
         """A worker has gone, and all that it has left."""
         self._guard.remove(worker.pid)
-        unserved: Assignment | None = None
+        unserved: list[Assignment] = []
         with self._lock:
             self._workers.discard(worker)
             self._there -= 1
@@ -408,11 +429,17 @@ class WorkerPool:
             begun = self._recover(worker)
             if not worker.is_ready:
                 self._coming -= 1
-                # Or one after the other would end so, and nobody would be told.
-                unserved = self._waiting.popleft() if self._waiting else None
-            for over in filter(None, (*begun, unserved)):
+                self._failures += 1
+                if self._failures >= _MOST_FAILURES and not self._there:
+                    # Or one after the other would end so, and nobody would be told.
+                    unserved += self._waiting
+                    self._waiting.clear()
+                    self._failures = 0
+            for over in (*begun, *unserved):
                 over.is_over = True
-            is_short = not self._closed and self._order()
+            # Else those that are there do what waits.
+            is_tried = self._failures < _MOST_FAILURES or not self._there
+            is_short = not self._closed and is_tried and self._order()
             called_off = list(self._waiting) if self._closed else []
         if is_short:
             self._start_worker()
@@ -420,26 +447,26 @@ class WorkerPool:
             self.stop(assignment, 0)
         for assignment in begun:
             self._end(assignment, error=lost(assignment, worker))
-        if unserved is not None:
-            self._end(unserved, error=worker_failed_to_start(unserved, worker))
+        for assignment in unserved:
+            self._end(assignment, error=worker_failed_to_start(assignment, worker))
 
     def _recover(self, worker: WorkerProcess) -> list[Assignment]:
         """
-        Under the lock: what *worker* had begun; what it had not, waits again.
+        Under the lock: what *worker* had taken; what it had not, waits again.
 
-        It may have begun both it was given, if what it told of the first was no frame.
+        It may have taken all it was given, if what it told of the first was no frame.
         """
-        numbers = worker.take_back()
+        numbers = worker.take_all_back()
         worker.close_messages()
-        begun: list[Assignment] = []
-        for given in (worker.following, worker.assignment):
-            if given is not None and given.number in numbers:
+        taken: list[Assignment] = []
+        for number, given in reversed(worker.given.items()):
+            if number in numbers:
                 given.worker = None
                 self._waiting.appendleft(given)
-            elif given is not None:
-                begun.append(given)
-        worker.assignment = worker.following = None
-        return begun
+            else:
+                taken.append(given)
+        worker.given.clear()
+        return taken
 
     # -- forked --------------------------------------------------------------------
 

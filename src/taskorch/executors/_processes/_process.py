@@ -92,7 +92,7 @@ class WorkerProcess:
         loop: Loop,
         mark: str,
         run_id: str,
-        heard: Callable[[WorkerProcess, int, bytes], object],
+        heard: Callable[[WorkerProcess, int, bytes, bytes], object],
         ended: Callable[[WorkerProcess], object],
         surroundings: dict[str, Any] | None = None,
     ) -> None:
@@ -113,23 +113,19 @@ class WorkerProcess:
         # Messages to it: our end, and its own.
         self._ours: socket.socket | None = None
         self._theirs: socket.socket | None = None
-        #: What it does now or takes next, and what comes after that, if it was given
-        #: that already; guarded by the lock of the pool.
-        self.assignment: Assignment | None = None
-        self.following: Assignment | None = None
+        #: What it does, and what it was given ahead, in no order that is known;
+        #: guarded by the lock of the pool.
+        self.given: dict[bytes, Assignment] = {}
         #: It has said that it can be given work.
         self.is_ready: bool = False
         #: It was told to go, or is about to end: it can be given nothing more.
         self.is_leaving: bool = False
+        #: It said what is no frame, or of no call that it has, and was killed for that.
+        self.is_garbled: bool = False
         #: It had closed the wire, and was killed for that.
         self.is_mute: bool = False
         #: Its exit code once it has ended, negative for a signal; None if it is lost.
         self.exit_code: int | None = None
-
-    @property
-    def is_garbled(self) -> bool:
-        """What has come was no frame."""
-        return self._frames.is_garbled
 
     @property
     def pid(self) -> int:
@@ -185,7 +181,7 @@ class WorkerProcess:
         self._wire = Sender(self._loop, ours)
         self._loop.watch(ours.fileno(), self._read)
         self._watch_end()
-        self.send(_wire.BEGIN, pickle.dumps(given))
+        self.send(_wire.BEGIN, _wire.NOBODY, pickle.dumps(given))
 
     def _watch_end(self) -> None:
         if hasattr(os, "pidfd_open"):
@@ -198,11 +194,11 @@ class WorkerProcess:
 
     # -- the wire ------------------------------------------------------------------
 
-    def send(self, kind: int, *body: bytes) -> None:
+    def send(self, kind: int, number: bytes, *body: bytes) -> None:
         """Send a frame, without waiting; if it is dying, that is seen by its end."""
         wire = self._wire
         if wire is not None:
-            wire.send(_wire.frame(kind, *body))
+            wire.send(_wire.frame(kind, number, *body))
 
     def _read(self) -> bool:
         """Take in what has come; whether there may be more."""
@@ -222,14 +218,20 @@ class WorkerProcess:
             self._loop.at(time.monotonic() + _MOMENT, self._kill_mute)
             return False
         frames = self._frames.feed(data)
-        if self.is_garbled:
+        if self._frames.is_garbled:
             # Before the last it has said is heard, or it would be given more to do.
-            self.is_leaving = True
-            self._loop.unwatch(sock.fileno())
-            self.kill()
-        for kind, body in frames:
-            self._heard(self, kind, body)
+            self.give_up()
+        for kind, number, body in frames:
+            self._heard(self, kind, number, body)
         return not self.is_garbled
+
+    def give_up(self) -> None:
+        """It has said what it cannot have to say: hear no more of it, and kill it."""
+        self.is_garbled = self.is_leaving = True
+        sock = None if self._wire is None else self._wire.sock
+        if sock is not None:
+            self._loop.unwatch(sock.fileno())
+        self.kill()
 
     # -- calls ---------------------------------------------------------------------
 
@@ -250,16 +252,17 @@ class WorkerProcess:
             self.send(_wire.CALL, assignment.number, call)
         return not ahead
 
-    def take_back(self) -> set[bytes]:
-        """The numbers of the calls that it has not begun, and never will."""
-        found: set[bytes] = set()
-        while self._theirs is not None:
-            try:
+    def take_one_back(self) -> bytes | None:
+        """The number of a call that it has not taken, and never will; else None."""
+        if self._theirs is not None:
+            with suppress(OSError):
                 # The rest of the message is dropped.
-                found.add(self._theirs.recv(_wire.NUMBER, FLAGS))
-            except OSError:
-                break
-        return found
+                return self._theirs.recv(_wire.NUMBER, FLAGS)
+        return None
+
+    def take_all_back(self) -> set[bytes]:
+        """The numbers of all calls that it has not taken by now, and never will."""
+        return set(iter(self.take_one_back, None))
 
     def close_messages(self) -> None:
         """Close the channel for messages to the worker."""
@@ -287,7 +290,7 @@ class WorkerProcess:
                     os.killpg(self._process.pid, signal.SIGKILL)
 
     def _kill_mute(self) -> None:
-        self.is_mute = self._wire is not None and self.assignment is not None
+        self.is_mute = self._wire is not None and bool(self.given)
         self.kill()
 
     def _look_again(self) -> None:

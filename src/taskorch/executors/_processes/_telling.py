@@ -29,8 +29,8 @@ IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
 class Teller(Protocol):
     """What an answer is sent to: a worker, or one of a host's."""
 
-    def send(self, kind: int, *body: bytes) -> None:
-        """Send a frame, without waiting."""
+    def send(self, kind: int, number: bytes, *body: bytes) -> None:
+        """Send a frame of the call with a *number*, without waiting."""
         ...
 
 
@@ -49,11 +49,14 @@ class Given(Protocol):
 class Telling:
     """A message from a task through its context, with an answer if one is expected."""
 
-    def __init__(self, worker: Teller, assignment: Given | None, body: bytes) -> None:
+    def __init__(
+        self, worker: Teller, assignment: Given | None, number: bytes, body: bytes
+    ) -> None:
         self._worker = worker
-        task, self._what, number, self._data = pickle.loads(body)  # noqa: S301 - ours
+        self._number = number
+        task, self._what, question, self._data = pickle.loads(body)  # noqa: S301 - ours
         #: By which the answer is found; None if nobody waits for it.
-        self._number: int | None = number
+        self._question: int | None = question
         self._attempt: Attempt | None = None
         if assignment is not None:
             attempt = assignment.attempt
@@ -63,7 +66,7 @@ class Telling:
 
     def begin(self) -> None:
         """Handle the message, on a thread of its own if an answer is expected."""
-        if self._number is None:
+        if self._question is None:
             self._do()
             return
         # It may wait until that is kept.
@@ -86,7 +89,7 @@ class Telling:
                 told = self._attempt.told(self._what, value)
         except BaseException as raised:  # noqa: BLE001 - it is the task's
             error = raised
-        if self._number is not None:
+        if self._question is not None:
             self._answer(error, told)
         elif error is not None and self._attempt is not None:
             name = visible(self._attempt.task_id)
@@ -94,11 +97,11 @@ class Telling:
 
     def _answer(self, error: BaseException | None, told: object = None) -> None:
         try:
-            answer = pickle.dumps((self._number, error, told))
+            answer = pickle.dumps((self._question, error, told))
             pickle.loads(answer)  # noqa: S301 - it is to be one that can be read
         except Exception:  # noqa: BLE001 - a class of the user's
-            answer = pickle.dumps((self._number, RuntimeError(str(error)), None))
-        self._worker.send(_wire.ANSWER, answer)
+            answer = pickle.dumps((self._question, RuntimeError(str(error)), None))
+        self._worker.send(_wire.ANSWER, self._number, answer)
 
 
 def handle_record(assignment: Given | None, body: bytes) -> None:
@@ -143,11 +146,11 @@ def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
 def worker_failed_to_start(
     assignment: Assignment, worker: WorkerProcess
 ) -> BaseException:
-    """What to tell a call for which a worker was started that has ended at once."""
+    """What to tell a call for which several workers were started that ended at once."""
     task_id = assignment.attempt.task_id
     return TaskFailedError(
         f"a worker process for task {task_id} {_how(worker.exit_code)} before it could "
-        "begin",
+        "begin, as have those before it",
         type="BrokenExecutor",
         hint="its standard error says why, which is that of this process",
         task_id=task_id,

@@ -1,10 +1,12 @@
 """
 What goes between us and a worker: frames, over a pair of connected sockets.
 
-A frame is a mark, a kind, a length, and that many bytes. What a task writes into the
-descriptor by mistake is told from it by the mark. Small calls go another way, over a
-pair of sockets for messages, of which we keep both ends: what the worker has not taken
-can be taken back, and it is one of the two who has it.
+A frame is a mark, a kind, the number of the call that it is of, a length, and that many
+bytes. What a task writes into the descriptor by mistake is told from it by the mark.
+Small calls go another way, over a pair of sockets for messages, of which we keep both
+ends: what the worker has not taken can be taken back, and it is one of the two who has
+it. In which order it takes them is not known: what comes of a call is told by its
+number, and by nothing else.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import struct
 from typing import Final
 
 #: How frames begin; the number rises with what they mean.
-_MARK: Final = b"tko1"
-_HEAD: Final = struct.Struct("!4sBQ")
+_MARK: Final = b"tko2"
+_HEAD: Final = struct.Struct("!4sB8sQ")
 #: Kinds of frames to a worker: what it begins with, a large call, that a call is to
 #: end, and what came of what it told.
 BEGIN, CALL, STOP, ANSWER = 1, 2, 3, 4
@@ -33,8 +35,10 @@ RETURNED_BEFORE: Final = struct.Struct("<dB")
 #: From a host: that a call is given back, and could not be begun.
 GIVEN_BACK, UNSTARTED = 17, 18
 _KINDS: Final = frozenset((*range(BEGIN, FORGET + 1), *range(READY, UNSTARTED + 1)))
-#: Bytes of the number that each call has, before it and in what stops it.
+#: Bytes of the number that each call has, in all that is sent of it.
 NUMBER: Final = 8
+#: In its place, in what is of no call.
+NOBODY: Final = bytes(NUMBER)
 #: Bytes of a call that is sent as a message.
 SMALL: Final = 2**16
 #: Bytes that a call, or what came of it, may have, pickled.
@@ -43,9 +47,9 @@ MOST_BYTES: Final = 256 * 2**20
 _AROUND: Final = 2**20
 
 
-def frame(kind: int, *body: bytes) -> bytes:
-    """The parts of *body* as a frame of a *kind*."""
-    return b"".join((_HEAD.pack(_MARK, kind, sum(map(len, body))), *body))
+def frame(kind: int, number: bytes, *body: bytes) -> bytes:
+    """The parts of *body* as a frame of a *kind*, of the call with a *number*."""
+    return b"".join((_HEAD.pack(_MARK, kind, number, sum(map(len, body))), *body))
 
 
 class Frames:
@@ -56,18 +60,18 @@ class Frames:
         #: What has come is no frame: nothing is found any more.
         self.is_garbled: bool = False
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+    def feed(self, data: bytes) -> list[tuple[int, bytes, bytes]]:
         """
-        Take in *data*; the frames that are whole now, as kinds and bodies.
+        Take in *data*; the frames that are whole now, as kinds, numbers and bodies.
 
         Those before what is no frame are among them.
         """
         buffer = self._buffer
         buffer += data
-        found: list[tuple[int, bytes]] = []
+        found: list[tuple[int, bytes, bytes]] = []
         at = 0
         while len(buffer) - at >= _HEAD.size:
-            mark, kind, length = _HEAD.unpack_from(buffer, at)
+            mark, kind, number, length = _HEAD.unpack_from(buffer, at)
             if mark != _MARK or kind not in _KINDS or length > MOST_BYTES + _AROUND:
                 self.is_garbled = True
                 break
@@ -75,7 +79,7 @@ class Frames:
             if len(buffer) < end:
                 break
             with memoryview(buffer) as view:
-                found.append((kind, bytes(view[begin:end])))
+                found.append((kind, number, bytes(view[begin:end])))
             at = end
         if at:
             del buffer[:at]

@@ -58,32 +58,34 @@ class _Worker:
         self._frames = _wire.Frames()
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
-        self._calls: deque[bytes] = deque()
-        self._answers: dict[int, Any] = {}
+        self._calls: deque[tuple[bytes, bytes]] = deque()
+        #: What came of questions, by the numbers of their calls and their own.
+        self._answers: dict[tuple[bytes, int], Any] = {}
         self._questions = itertools.count(1)
         #: The numbers of the call that is made, and of the last that is to end.
-        self._current = self._stopped = b""
+        self._current = _wire.NOBODY
+        self._stopped = b""
         self._main: tuple[str | None, str | None] | None = None
         self._old_main: Any = None
         os.register_at_fork(after_in_child=self._forked)
 
     def run(self) -> None:
         # Before it is told of anything, nothing can go wrong that is ours.
-        begin = self._await(lambda: self._calls.popleft() if self._calls else None)
+        _, begin = self._await(lambda: self._calls.popleft() if self._calls else None)
         self._begin(pickle.loads(begin))  # noqa: S301 - from our parent
         HERE.link, HERE.most_bytes = self, _wire.MOST_BYTES
-        self._send(_wire.READY, b"")
+        self._send(_wire.READY, _wire.NOBODY)
         while True:
-            call = self._next_call()
-            self._current = call[: _wire.NUMBER]
-            self._do(memoryview(call)[_wire.NUMBER :], call)
+            self._current, call = self._next_call()
+            self._do(call)
             del call
 
-    def _next_call(self) -> bytes:
-        """The next call, as bytes; waits for one if there is none yet."""
+    def _next_call(self) -> tuple[bytes, bytes]:
+        """The next call, as its number and bytes; waits if there is none yet."""
         while True:
             try:
-                return self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)
+                whole = self._messages.recv(_LARGEST, socket.MSG_DONTWAIT)
+                return whole[: _wire.NUMBER], whole[_wire.NUMBER :]
             except BlockingIOError:
                 pass
             except OSError:
@@ -105,13 +107,13 @@ class _Worker:
         root.manager.disable = given["disabled"]
         root.addHandler(_Forward(self))
 
-    def _do(self, call: memoryview, whole: bytes) -> None:
-        """Make one *call*, the *whole* of which has its number too; say what came."""
+    def _do(self, call: bytes) -> None:
+        """Make one *call*, the current one; say what came of it."""
         try:
-            if self._main is not None and any(name in whole for name in _NAMES):
+            if self._main is not None and any(name in call for name in _NAMES):
                 self._import_main(*self._main)
             made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - from our parent
-            del call, whole
+            del call
         except BaseException as error:  # noqa: BLE001 - whatever an import does
             self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
             return
@@ -138,7 +140,7 @@ class _Worker:
         if os.getpid() != self._pid:
             # The task has forked, and this is the child, which has come to its end.
             os._exit(0)
-        self._send(kind, *body)
+        self._send(kind, self._current, *body)
 
     # -- the main module -----------------------------------------------------------
 
@@ -172,10 +174,10 @@ class _Worker:
 
     # -- the wire ------------------------------------------------------------------
 
-    def _send(self, kind: int, *body: bytes) -> None:
+    def _send(self, kind: int, number: bytes, *body: bytes) -> None:
         with self._sending:
             try:
-                self._wire.sendall(_wire.frame(kind, *body))
+                self._wire.sendall(_wire.frame(kind, number, *body))
             except OSError:
                 self._lose()
 
@@ -198,14 +200,14 @@ class _Worker:
             data = b""
         if not data:
             self._lose()
-        for kind, body in self._frames.feed(data):
+        for kind, number, body in self._frames.feed(data):
             if kind == _wire.STOP:
-                self._stopped = body
+                self._stopped = number
             elif kind == _wire.ANSWER:
-                number, *answer = pickle.loads(body)  # noqa: S301 - from our parent
-                self._answers[number] = answer
+                question, *answer = pickle.loads(body)  # noqa: S301 - from our parent
+                self._answers[number, question] = answer
             else:
-                self._calls.append(body)
+                self._calls.append((number, body))
         if self._frames.is_garbled:
             self._lose()
 
@@ -234,12 +236,12 @@ class _Worker:
         return self._stopped == self._current
 
     def tell(self, what: str, task: tuple[str, int], value: Any) -> None:
-        self._send(_wire.TOLD, _sendable(what, task, None, value))
+        self._send(_wire.TOLD, self._current, _sendable(what, task, None, value))
 
     def ask(self, what: str, task: tuple[str, int], value: Any) -> Any:
-        number = next(self._questions)
-        self._send(_wire.TOLD, _sendable(what, task, number, value))
-        error, told = self._await(lambda: self._answers.pop(number, None))
+        number, question = self._current, next(self._questions)
+        self._send(_wire.TOLD, number, _sendable(what, task, question, value))
+        error, told = self._await(lambda: self._answers.pop((number, question), None))
         if error is not None:
             raise error
         return told
@@ -247,14 +249,14 @@ class _Worker:
     def log(self, record: bytes) -> None:
         """Hand a record up, pickled."""
         if os.getpid() == self._pid:
-            self._send(_wire.LOGGED, record)
+            self._send(_wire.LOGGED, self._current, record)
 
 
 def _sendable(
-    what: str, task: tuple[str, int], number: int | None, value: Any
+    what: str, task: tuple[str, int], question: int | None, value: Any
 ) -> bytes:
     try:
-        return pickled((task, what, number, pickled(value)))
+        return pickled((task, what, question, pickled(value)))
     except Exception as error:
         msg = f"context.{what}() cannot be sent from a worker process: {said(error)[1]}"
         raise NotRunningError(msg, hint="give it what can be pickled") from error

@@ -32,7 +32,7 @@ class Job:
         tadpole_count: How many units do it.
         worker_id: The specialisation that is to do it, or None: any.
         expected_duration_seconds: How long a unit is expected to take, or None.
-        reward_signal: How much it is worth, from -1 to 1.
+        reward_signal: How much it is worth, from -1 to 1, or None: that is not said.
         metadata: What its function is to know.
     """
 
@@ -44,7 +44,7 @@ class Job:
     tadpole_count: int
     worker_id: str | None = None
     expected_duration_seconds: float | None = None
-    reward_signal: float = 0.0
+    reward_signal: float | None = None
     metadata: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,13 +128,20 @@ def job_of(body: object, config: Config) -> Job:
     faults += _faults_of(body)
     if faults:
         raise InvalidTaskError("; ".join(faults))
+    return kept_job(body)
+
+
+def kept_job(body: Mapping[str, Any]) -> Job:
+    """The job that *body* asked for once, whatever the configuration says by now."""
+    asked = body.get("requested_resources", {})
+    reward = body.get("reward_signal")
     return Job(
         job_id=body["job_id"],
         objective=body["objective"],
         tadpole_count=body["tadpole_count"],
         worker_id=body.get("worker_id"),
         expected_duration_seconds=body.get("expected_duration_seconds"),
-        reward_signal=float(body.get("reward_signal") or 0.0),
+        reward_signal=None if reward is None else float(reward),
         metadata=dict(body.get("metadata") or {}),
         **{name: float(asked.get(name, 0)) for name in _RESOURCES},
     )

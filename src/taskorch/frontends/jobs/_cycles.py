@@ -14,6 +14,8 @@ CYCLES: Final[Mapping[str, tuple[float, str]]] = {
     "micro_cycle": (1.0, "adjust_thread_weights"),
     "macro_cycle": (10.0, "reallocate_resources"),
     "meta_cycle": (60.0, "evolve_symbolic_protocol"),
+    # No words of the configuration: how far what follows from facts was done.
+    "followed": (10.0, ""),
 }
 
 
@@ -34,19 +36,25 @@ class Cycles:
 
     Args:
         acts: By the name of a cycle, what says what is to be done in it now.
+        first: What says what is to be done before all.
     """
 
     name: str = "adaptive-jobs"
     watches: tuple[()] = ()
 
-    def __init__(self, acts: Mapping[str, Callable[[], Iterable[Act]]]) -> None:
+    def __init__(
+        self,
+        acts: Mapping[str, Callable[[], Iterable[Act]]],
+        first: Callable[[], Iterable[Act]],
+    ) -> None:
         self._acts = acts
+        self._first = first
         self._due: dict[str, float] = {}
 
     def tick(self, view: DriverView, now: float) -> Tick:
-        """See `Driver.tick`: nothing is due when it is asked for the first time."""
+        """See `Driver.tick`: no cycle is due when it is asked for the first time."""
         del view
-        commands: list[Act] = []
+        commands: list[Act] = [] if self._due else [*self._first()]
         for name, act in self._acts.items():
             every, _ = CYCLES[name]
             due = self._due.setdefault(name, now + every)
@@ -57,4 +65,4 @@ class Cycles:
 
     def __deepcopy__(self, memo: object) -> Cycles:
         # A simulation has the same jobs, and begins each life with all cycles to come.
-        return Cycles(self._acts)
+        return Cycles(self._acts, self._first)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from uuid import UUID
 
 import attrs
 
@@ -45,9 +44,9 @@ from taskorch.frontends.jobs._config import (
     Config,
     nearest,
 )
-from taskorch.frontends.jobs._contract import Job, job_of, schema_of
+from taskorch.frontends.jobs._contract import Job, job_of, kept_job, schema_of
 from taskorch.frontends.jobs._cycles import Act, Cycles
-from taskorch.frontends.jobs._record import Record
+from taskorch.frontends.jobs._record import PREFIX, Record, unit_id, unit_task_id
 from taskorch.frontends.jobs._unit import Unit
 from taskorch.model import (
     TERMINAL,
@@ -60,12 +59,7 @@ from taskorch.model import (
 from taskorch.model._checks import is_number
 from taskorch.model._ids import check_id
 from taskorch.model._show import show
-from taskorch.policies import (
-    LeastLoadedRouter,
-    PerformanceRouter,
-    ProportionalAllocator,
-    ScoreQueue,
-)
+from taskorch.policies import ProportionalAllocator, ScoreQueue
 from taskorch.workflows import Workflow
 from taskorch.workflows._located import plain
 
@@ -74,7 +68,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LOG: Final = logging.getLogger(__name__)
-_PREFIX: Final = "job-"
 #: What each objective of the score is worth, in seconds of waiting.
 _WORTH: Final = {
     "reward_signal": 600.0,
@@ -88,11 +81,16 @@ _MORE: Final = 0.25
 _KEPT: Final = 10_000
 _TEN_YEARS: Final = 10 * 365 * 86_400.0
 _DIARY: Final = "agent_state.metadata_diary"
+#: The event that says up to which fact all that follows from facts was done.
+_FOLLOWED: Final = "adaptive_jobs.followed"
+_SPECIALIZATION: Final = "specialization_selection"
 _KEEPS: Final = "self_improvement.metadata_capture.persistence_targets"
 _ADAPTS: Final = "self_improvement.reward_processing.adaptation_targets"
 #: Waiting jobs that a cycle looks at, at the most.
 _LOOKED_AT: Final = 200
 _NO_END: Final = 1 << 62
+#: Facts with which a unit holds nothing any more, if it did.
+_RELEASES: Final = (TaskCompleted, TaskRetrying, TaskFailed, TaskCancelled)
 
 
 @attrs.define
@@ -100,6 +98,8 @@ class _Objective:
     handlers: dict[str, Callable[[Unit, Job], Any]] = attrs.Factory(dict)
     complexity: float | None = None
     counts_own: bool = False
+    #: What learns which of its specialisations does best, if there are several.
+    specialist: Learned | None = None
 
 
 class JobSystem:
@@ -133,8 +133,15 @@ class JobSystem:
         #: The facts of earlier lives, if there is a journal.
         self._journal: Any = None
         self._recalled = 0
+        #: The number of the last fact from which all that follows was done, that which
+        #: the journal has kept of it, and jobs of earlier lives that have facts after.
+        self._followed = self._followed_kept = 0
+        self._unfollowed: list[str] = []
+        self._diary: dict[str, Any] | None = None
         self._readers: dict[str, list[Callable[[dict[str, Any]], Any]]] = {}
         self._ledger: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        #: The units to which something is granted.
+        self._holders: set[str] = set()
         self._envelopes: deque[dict[str, Any]] = deque(maxlen=2_000)
         self._saturated: set[str] = set()
         self._written: dict[str, int] = {}
@@ -181,15 +188,10 @@ class JobSystem:
             name="resource_allocation_weights",
             **self._learns,
         )
-        self._router = Learned(
-            [LeastLoadedRouter(), PerformanceRouter()],
-            context=("type",),
-            name="specialization_selection",
-            **self._learns,
-        )
         self._queue = _Queue(
             {n: worth for n, worth in _WORTH.items() if config.has(scored, n)},
-            (self._threads, self._weights),
+            lambda: self._learners,
+            self._restore,
             self._recall,
         )
         #: What runs the three cycles: for the drivers of a simulation, too.
@@ -262,9 +264,31 @@ class JobSystem:
             found.counts_own = found.counts_own or own_rewards
             if self._orch is not None:
                 self._add_agent(name, kind, function)
+                self._add_specialist(name)
             return function
 
         return add
+
+    def _add_specialist(self, name: str) -> None:
+        """Have it learnt which specialisation of the objective *name* does best."""
+        objective = self._objectives[name]
+        kinds = sorted(objective.handlers)
+        if len(kinds) < 2 or not self.config.has(_ADAPTS, _SPECIALIZATION):  # noqa: PLR2004 - something to choose
+            return
+        before = objective.specialist
+        # None of them is the static choice, so there is no floor to keep to; and what
+        # has no reward yet is drawn by chance, whichever was registered first.
+        objective.specialist = specialist = Learned(
+            kinds,
+            algorithm="thompson",
+            context=("type",),
+            reward="given",
+            name=f"{_SPECIALIZATION}/{name}",
+            **{**self._learns, "floor": 1.0},
+        )
+        if before is not None:
+            specialist.attach(self._orch)
+            specialist.restore(lambda _: before.snapshot())
 
     def hook(self, name: str, function: Callable[..., Any]) -> None:
         """
@@ -320,13 +344,35 @@ class JobSystem:
         """The path at which a service takes commands."""
         return str(self.config.get("job_intake_pipeline.api_endpoint", "/commands"))
 
+    def about(self) -> dict[str, str]:
+        """The name, the version and the mission that the configuration says."""
+        path = "task_orchestration_metadata"
+        texts = {
+            name: self.config.get(f"{path}.{name}")
+            for name in ("name", "version", "mission")
+        }
+        return {name: text for name, text in texts.items() if text is not None}
+
     def told(self) -> dict[str, Any]:
-        """What was learnt, and the metrics, as JSON has it."""
-        found = {
+        """Whose jobs they are, what was learnt, and the metrics, as JSON has it."""
+        learnt = {
             name: [attrs.asdict(one) for one in learnings]
             for name, learnings in self.learned().items()
         }
-        return {"learned": found, "metrics": self.metrics(), "hooks": self.hooks()}
+        return {
+            "about": self.about(),
+            "learned": learnt,
+            "metrics": self.metrics(),
+            "hooks": self.hooks(),
+        }
+
+    def diary(self) -> dict[str, Any] | None:
+        """
+        What `told` said when the journal kept it last: of an earlier life, at first.
+
+        None: nothing was kept, or the configuration does not have it kept.
+        """
+        return self._diary
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of what `assign_job` takes."""
@@ -382,8 +428,8 @@ class JobSystem:
         given: dict[str, Any] = {"concurrency": threads, **settings}
         given |= {"queue": self._queue, "allocator": self._allocator}
         given["resources"] = pools
-        if self.config.has(_ADAPTS, "specialization_selection"):
-            given["router"] = self._router
+        for name in self._objectives:
+            self._add_specialist(name)
         self._orch = orch = TaskOrchestrator(**given)
         self._join(orch)
         return orch
@@ -498,7 +544,13 @@ class JobSystem:
             if known is not None:
                 self._refuse_another(known.job, job)
                 return self.status(job.job_id)
-            self._judge(job)
+        # It may take its time: nobody waits for it but who assigns the job.
+        job = self._judged(job)
+        with self._lock:
+            known = self._found(job.job_id)
+            if known is not None:
+                self._refuse_another(known.job, job)
+                return self.status(job.job_id)
             record = self._made(job)
             self._records[job.job_id] = record
             self._waiting[job.job_id] = self._known()
@@ -507,6 +559,12 @@ class JobSystem:
             except BaseException:
                 del self._records[job.job_id], self._waiting[job.job_id]
                 raise
+            pressed = sorted(self._saturated)
+        if pressed:
+            pressure = {"pools": pressed, "units": record.units}
+            message = {"event": "mitigated", "job_id": job.job_id, **pressure}
+            message["threads"] = record.threads
+            self._send(self._topics["job_events"], message)
         return self.status(job.job_id)
 
     def _check_known(self, job: Job) -> None:
@@ -531,17 +589,38 @@ class JobSystem:
         if differs:
             msg = f"job {job.job_id} is known with another {', '.join(differs)}"
             hint = "use another job_id"
-            raise DuplicateTaskError(msg, task_id=_PREFIX + job.job_id, hint=hint)
+            raise DuplicateTaskError(msg, task_id=PREFIX + job.job_id, hint=hint)
 
-    def _judge(self, job: Job) -> None:
+    def _judged(self, job: Job) -> Job:
+        """
+        The job as `pre_spawn_judgement` would have it.
+
+        Raises:
+            InvalidTaskError: It refused the job, changed what it may not, or failed.
+        """
         judge = self._hooks.get("pre_spawn_judgement")
         if judge is None:
-            return
-        verdict = judge(job)
-        if verdict is not None and verdict is not True:
-            why = verdict if isinstance(verdict, str) and verdict else "no reason given"
-            msg = f"pre_spawn_judgement refused job {job.job_id}: {why}"
-            raise InvalidTaskError(msg, hint="the hook decides what may be spawned")
+            return job
+        try:
+            verdict = judge(job)
+        except Exception as error:
+            msg = f"pre_spawn_judgement has failed on job {job.job_id}: {error}"
+            hint = "the hook decides what may be spawned; it is to be mended"
+            raise InvalidTaskError(msg, hint=hint) from error
+        if verdict is None or verdict is True:
+            return job
+        if isinstance(verdict, Mapping):
+            changed = job_of({**job.to_dict(), **verdict}, self.config)
+            if changed.job_id != job.job_id:
+                msg = f"pre_spawn_judgement gave job {job.job_id} another id"
+                raise InvalidTaskError(msg, hint="it may change all fields but job_id")
+            self._check_known(changed)
+            return changed
+        why = verdict if isinstance(verdict, str) and verdict else "no reason given"
+        refused = {"event": "refused", "job_id": job.job_id, "why": why}
+        self._send(self._topics["job_events"], refused)
+        msg = f"pre_spawn_judgement refused job {job.job_id}: {why}"
+        raise InvalidTaskError(msg, hint="the hook decides what may be spawned")
 
     def _made(self, job: Job) -> Record:
         has = self.config.has
@@ -559,16 +638,20 @@ class JobSystem:
                 units += max(1, math.ceil(units * _MORE))
             if has(path, "rebalance_thread_pools"):
                 threads = max(1, threads // 2)
-        return Record(job, units, threads, weight, self._score(job))
+        kind = job.worker_id
+        specialist = self._objectives[job.objective].specialist
+        if kind is None and specialist is not None:
+            kind = self._picked(specialist, job)
+        return Record(job, units, threads, weight, self._score(job), kind)
 
-    def _picked(self, part: Learned, job: Job) -> float:
+    def _picked(self, part: Learned, job: Job) -> Any:
         """What *part* has a job ask for; it hears the reward of the first unit."""
-        first = self._task_id(job.job_id, 0)
-        return float(part.pick(first, job.objective, self._random))
+        first = unit_task_id(job.job_id, 0)
+        return part.pick(first, job.objective, self._random)
 
     def _score(self, job: Job) -> dict[str, float]:
         return {
-            "reward_signal": (job.reward_signal + 1) / 2,
+            "reward_signal": ((job.reward_signal or 0.0) + 1) / 2,
             "objective_complexity": self._complexity(job),
             "resource_pressure": self.pressure(),
         }
@@ -596,8 +679,8 @@ class JobSystem:
         for task in self._units_of(record):
             flow.add(task)
         job_id = record.job.job_id
-        self._running.workflows.start(flow, id=_PREFIX + job_id)
-        first = self._running.get_task_status(self._task_id(job_id, 0))
+        self._running.workflows.start(flow, id=PREFIX + job_id)
+        first = self._running.get_task_status(unit_task_id(job_id, 0))
         record.submitted_ns = _submitted_ns(first)
 
     def _units_of(self, record: Record) -> list[Task]:
@@ -621,8 +704,8 @@ class JobSystem:
             fallback=self.config.get(fallback, "best_effort"),
         )
         requires = [f"objective:{job.objective}"]
-        if job.worker_id is not None:
-            requires.append(f"worker:{job.worker_id}")
+        if record.specialization is not None:
+            requires.append(f"worker:{record.specialization}")
         body = job.to_dict()
         delay: float = self._throttle()
         made = []
@@ -634,12 +717,13 @@ class JobSystem:
                     "units": units,
                     "threads": record.threads,
                     "weight": record.weight,
+                    "specialization": record.specialization,
                 }
             made.append(
                 Task(
                     job.objective,
                     {"job": body, "unit": index, "units": units},
-                    id=_uuid4(f"{job.job_id}/{index}"),
+                    id=unit_id(job.job_id, index),
                     requires=requires,
                     resources=resources,
                     expected=job.expected_duration_seconds,
@@ -676,18 +760,21 @@ class JobSystem:
         if record is not None or self._orch is None:
             return record
         try:
-            status = self._orch.get_task_status(self._task_id(job_id, 0))
+            status = self._orch.get_task_status(unit_task_id(job_id, 0))
         except UnknownTaskError:
             return None
         kept = (status.metadata or {}).get("job")
         if kept is None:
             return None
-        job = job_of(kept["body"], self.config)
+        job = kept_job(kept["body"])
         score = {name: status.metadata.get(name, 0.0) for name in _WORTH}
-        record = Record(job, kept["units"], kept["threads"], kept["weight"], score)
+        record = Record(
+            *(job, kept["units"], kept["threads"], kept["weight"], score),
+            kept.get("specialization", job.worker_id),
+        )
         record.submitted_ns = _submitted_ns(status)
         if self._journal is not None:
-            ids = self._journal.ids(f"{_PREFIX}{job_id}/")
+            ids = self._journal.ids(f"{PREFIX}{job_id}/")
             for fact, _ in self._journal.select(ids, _NO_END):
                 record.take_in(fact)
                 if fact.seq <= self._recalled:
@@ -696,12 +783,8 @@ class JobSystem:
         self._records[job_id] = record
         return record
 
-    @staticmethod
-    def _task_id(job_id: str, index: int) -> str:
-        return f"{_PREFIX}{job_id}/{_uuid4(f'{job_id}/{index}')}"
-
     def _state(self, job_id: str) -> str:
-        status = self._running.workflows.status(_PREFIX + job_id)
+        status = self._running.workflows.status(PREFIX + job_id)
         if status.state in ("completed", "failed"):
             return str(status.state)
         if status.state in ("cancelled", "blocked"):
@@ -719,14 +802,16 @@ class JobSystem:
         """
         with self._lock:
             record = self._known_record(job_id)
-            status = self._running.workflows.status(_PREFIX + job_id)
+            status = self._running.workflows.status(PREFIX + job_id)
             return {
                 "job_id": job_id,
                 "objective": record.job.objective,
                 "state": self._state(job_id),
                 "units": {str(k): str(v) for k, v in status.tasks.items()},
+                "specialization": record.specialization,
                 "threads": record.threads,
                 "weight": record.weight,
+                "metadata": dict(record.job.metadata),
                 "score": dict(record.score),
                 "recoveries": record.recoveries,
                 "rewards": dict(record.rewards),
@@ -737,22 +822,66 @@ class JobSystem:
         """
         Wait for a job: what its units returned, in their order.
 
+        Args:
+            job_id: The job.
+            timeout: Seconds to wait, for all units together; None is for ever.
+
         Raises:
             UnknownTaskError: There is no such job.
+            TimeoutError: It has not ended in that time.
             Exception: What a unit raised.
         """
         with self._lock:
             record = self._known_record(job_id)
+        until = None if timeout is None else time.monotonic() + timeout
         return [
-            self._running.handle(self._task_id(job_id, index)).result(timeout)
-            for index in range(record.units)
+            self._running.handle(task_id).result(
+                None if until is None else max(0.0, until - time.monotonic())
+            )
+            for task_id in record.unit_ids
         ]
+
+    def all_jobs(self) -> dict[str, str]:
+        """The state of each job that is known, of earlier lives as well, by its id."""
+        return {
+            record.job.job_id: self._state(record.job.job_id)
+            for record in self._all_records()
+        }
+
+    def _all_records(self) -> list[Record]:
+        """Those of earlier lives first."""
+        task_ids = [] if self._journal is None else self._journal.ids(PREFIX)
+        ids = dict.fromkeys(
+            task_id.removeprefix(PREFIX).partition("/")[0]
+            for task_id in task_ids
+            if "/" in task_id
+        )
+        with self._lock:
+            ids.update(dict.fromkeys(self._records))
+            records = [self._found(job_id) for job_id in ids]
+        return [record for record in records if record is not None]
+
+    def cancel(self, job_id: str, *, reason: str | None = None) -> bool:
+        """
+        Cancel what has not ended of a job; False if all of it has.
+
+        That is no reward: nothing is learnt from it.
+
+        Raises:
+            UnknownTaskError: There is no such job.
+        """
+        with self._lock:
+            self._known_record(job_id)
+        return self._running.workflows.cancel(PREFIX + job_id, reason=reason)
 
     # -- reward and learning -------------------------------------------------------
 
     def reward(self, job_id: str, value: float, *, source: str = "user") -> bool:
         """
         Say how good a job was; False if that source has said so before.
+
+        It is kept for each unit. What a crash has left out is made up for at the next
+        start, or when it is said again: the value that was said first counts.
 
         Args:
             job_id: The job.
@@ -778,26 +907,55 @@ class JobSystem:
         with self._lock:
             record = self._found(job_id)
             if record is None or source in record.rewards:
-                return False
+                return record is not None and self._make_up(record, source)
             record.rewards[source] = value
-        for index in range(record.units):
-            self._running.reward_task(
-                self._task_id(job_id, index), value, source=source
-            )
+            record.rewarded[source] = set()
+            self._make_up(record, source)
         told = {"kind": "reward", "job_id": job_id, "value": value, "source": source}
         self._call("learning_feedback_pipeline", told)
         return True
 
+    def _make_up(self, record: Record, source: str) -> bool:
+        """Have the word of *source* kept of each unit; whether that was not so."""
+        changed = False
+        for task_id in record.unrewarded(source):
+            value = record.rewards[source]
+            if self._running.reward_task(task_id, value, source=source):
+                record.rewarded[source].add(task_id)
+                changed = True
+        return changed
+
     def _recall(self, journal: Any, last: int) -> None:
         self._journal, self._recalled = journal, last
+        ids: dict[str, None] = {}
+        for fact, _ in journal.read(self._followed) if self._followed < last else ():
+            if isinstance(fact, TaskEvent) and fact.task_id.startswith(PREFIX):
+                ids[fact.task_id.partition("/")[0].removeprefix(PREFIX)] = None
+        self._unfollowed = list(ids)
+        self._followed = max(self._followed, last)
+
+    def _restore(self, kept: Callable[[str], Any]) -> None:
+        self._followed = self._followed_kept = kept(_FOLLOWED) or 0
+        self._diary = kept(_DIARY)
 
     def learned(self) -> dict[str, tuple[Learning, ...]]:
         """What was learnt, for each target of adaptation."""
-        return {part.name: part.learned() for part in self._learners}
+        return {
+            self._weights.name: self._weights.learned(),
+            _SPECIALIZATION: tuple(
+                one for part in self._specialists for one in part.learned()
+            ),
+            self._threads.name: self._threads.learned(),
+        }
+
+    @property
+    def _specialists(self) -> list[Learned]:
+        every = [objective.specialist for objective in self._objectives.values()]
+        return [one for one in every if one is not None]
 
     @property
     def _learners(self) -> tuple[Learned, ...]:
-        return self._weights, self._router, self._threads
+        return self._weights, self._threads, *self._specialists
 
     def reset(self) -> None:
         """Forget all that was learnt."""
@@ -809,24 +967,18 @@ class JobSystem:
     def _hear(self, event: Event) -> None:
         if isinstance(event, PoolSaturated | PoolRelieved):
             self._pressed(event)
-        elif isinstance(event, TaskEvent) and event.task_id.startswith(_PREFIX):
+        elif isinstance(event, TaskEvent) and event.task_id.startswith(PREFIX):
             run_id = event.task_id.partition("/")[0]
-            self._of_unit(event, run_id.removeprefix(_PREFIX))
+            self._of_unit(event, run_id.removeprefix(PREFIX))
+            self._followed = max(self._followed, event.seq)
 
     def _pressed(self, event: PoolSaturated | PoolRelieved) -> None:
-        is_saturated = isinstance(event, PoolSaturated)
         with self._lock:
-            if is_saturated:
+            if isinstance(event, PoolSaturated):
                 self._saturated.add(event.pool)
             else:
                 self._saturated.discard(event.pool)
-        self._update(
-            "saturated" if is_saturated else "relieved",
-            event,
-            pool=event.pool,
-            used=event.used / 1e6,
-            total=event.total / 1e6,
-        )
+        self._enter(event)
 
     def _of_unit(self, event: TaskEvent, job_id: str) -> None:
         with self._lock:
@@ -837,16 +989,12 @@ class JobSystem:
             self._waiting.pop(job_id, None)
             # Facts may be known before they are told of: what is new is the state.
             was, record.told = record.told, record.state
-        if isinstance(event, TaskStarted):
-            held = {name: units / 1e6 for name, units in event.allocation}
-            if was == "queued" and self._does(
-                "queued_to_running", "publish_start_event"
-            ):
-                self._publish("job_events", "started", job_id, event)
-            self._update("granted", event, unit=event.task_id, resources=held)
-        elif isinstance(event, AllocationChanged):
-            held = {name: units / 1e6 for name, units in event.after}
-            self._update("changed", event, unit=event.task_id, resources=held)
+        if (
+            isinstance(event, TaskStarted)
+            and was == "queued"
+            and self._does("queued_to_running", "publish_start_event")
+        ):
+            self._publish("job_events", "started", job_id, event)
         elif isinstance(event, TaskCompleted | TaskRetrying | TaskFailed):
             with self._lock:
                 self._envelopes.append(
@@ -860,11 +1008,12 @@ class JobSystem:
                         "objective": record.job.objective,
                     }
                 )
-            self._update("released", event, unit=event.task_id, resources={})
+        self._enter(event)
         if record.told != was and record.told == "completed":
             self._completed(record, event)
         elif record.told != was and record.told == "failed":
             self._failed(record, event)
+        self._follow(record)
 
     def _completed(self, record: Record, event: Event) -> None:
         job_id = record.job.job_id
@@ -873,25 +1022,58 @@ class JobSystem:
         if self._does("running_to_completed", "notify_judgement_system"):
             told = {"kind": "completed", "job_id": job_id, **metrics}
             self._call("metadata_pipeline", told)
+
+    def _failed(self, record: Record, event: Any) -> None:
+        if self._does("running_to_failed", "publish_failure_event"):
+            why = getattr(event, "message", "") or getattr(event, "reason", "")
+            self._publish("job_events", "failed", record.job.job_id, event, why=why)
+
+    def _follow(self, record: Record) -> None:
+        """
+        Do what follows from what has become of a job, if it was not done.
+
+        A unit that has failed once is run again; a job of which one has failed again is
+        rewarded with -1, one that completed with its signal. That somebody cancelled it
+        says nothing of how good it was.
+        """
+        job_id, signal = record.job.job_id, record.job.reward_signal
+        recovers = self._does("running_to_failed", "schedule_recovery_attempt")
         improves = self._does(
             "running_to_completed", "update_worker_improvement_metrics"
         )
-        if improves and record.job.reward_signal:
-            self._give(job_id, record.job.reward_signal, "job_payload.reward_signal")
-
-    def _failed(self, record: Record, event: Any) -> None:
-        job_id = record.job.job_id
-        if self._does("running_to_failed", "publish_failure_event"):
-            why = getattr(event, "message", "") or getattr(event, "reason", "")
-            self._publish("job_events", "failed", job_id, event, why=why)
-        recovers = self._does("running_to_failed", "schedule_recovery_attempt")
         try:
-            if not recovers or record.recoveries or isinstance(event, TaskCancelled):
+            with self._lock:
+                to_recover = record.to_recover if recovers else []
+                for task_id in to_recover:
+                    record.recover(task_id)
+            for task_id in to_recover:
+                self._running.rerun_task(task_id)
+            if record.has_failed_again or (record.to_recover and not recovers):
                 self._give(job_id, -1.0, "failure")
-            else:
-                self._running.workflows.restart(_PREFIX + job_id)
-        except Exception as error:  # noqa: BLE001 - told: the job stays failed
-            _LOG.warning("what follows the failure of job %s: %s", job_id, error)
+            if record.state == "completed" and improves and signal is not None:
+                self._give(job_id, signal, "job_payload.reward_signal")
+        except Exception as error:  # noqa: BLE001 - told: the job stays as it is
+            _LOG.warning("what follows for job %s: %s", job_id, error)
+
+    def _follow_earlier(self) -> list[Act]:
+        """Commands that do what follows from facts of earlier lives."""
+        ids, self._unfollowed = self._unfollowed, []
+        return [Act(partial(self._follow_job, job_id)) for job_id in ids]
+
+    def _follow_job(self, job_id: str, _orchestrator: object) -> None:
+        with self._lock:
+            record = self._found(job_id)
+        if record is not None:
+            for source in list(record.rewards):
+                self._make_up(record, source)
+            self._follow(record)
+
+    def _keep_followed(self) -> list[Act]:
+        number = self._followed
+        if number == self._followed_kept:
+            return []
+        self._followed_kept = number
+        return [Act(lambda orch: orch.emit(_FOLLOWED, number, keep=_TEN_YEARS))]
 
     def _publish(
         self, topic: str, what: str, job_id: str, event: Event, **more: Any
@@ -899,9 +1081,12 @@ class JobSystem:
         message = {"event": what, "job_id": job_id, "at": event.at, **more}
         self._send(self._topics[topic], message)
 
-    def _update(self, what: str, event: Event, **more: Any) -> None:
-        message = {"event": what, "seq": event.seq, "at": event.at, **more}
+    def _enter(self, event: Event) -> None:
+        """Enter in the ledger what *event* says of resources, and publish it."""
         with self._lock:
+            message = _entry(event, self._holders)
+            if message is None:
+                return
             self._ledger.append(message)
         for topic in ("resource_updates", "audit_logging"):
             if topic in self._topics:
@@ -909,7 +1094,10 @@ class JobSystem:
 
     def _send(self, topic: str, message: dict[str, Any]) -> None:
         for reader in self._readers.get(topic, ()):
-            reader(message)
+            try:
+                reader(message)
+            except Exception:  # noqa: BLE001 - it is not ours, and is told of
+                _LOG.exception("a reader of the topic %s has failed", topic)
         self._call("message_bus_infrastructure", {"topic": topic, **message})
 
     def _call(self, hook: str, told: dict[str, Any]) -> None:
@@ -921,9 +1109,22 @@ class JobSystem:
                 _LOG.exception("the hook %s has failed", hook)
 
     def ledger(self) -> list[dict[str, Any]]:
-        """What was granted, changed and released, and when: the latest 10,000."""
+        """
+        What was granted, changed and released, and when: the latest 10,000.
+
+        Of earlier lives as well, if there is a journal: it is read for that.
+        """
+        earlier: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        holders: set[str] = set()
+        for fact, _ in () if self._journal is None else self._journal.read(0):
+            if fact.seq > self._recalled:
+                break
+            if not isinstance(fact, TaskEvent) or fact.task_id.startswith(PREFIX):
+                message = _entry(fact, holders)
+                if message is not None:
+                    earlier.append(message)
         with self._lock:
-            return list(self._ledger)
+            return [*earlier, *self._ledger][-_KEPT:]
 
     # -- the three cycles ----------------------------------------------------------
 
@@ -934,9 +1135,8 @@ class JobSystem:
             "macro_cycle": self._reallocate_resources,
             "meta_cycle": self._evolve_protocol,
         }
-        return Cycles(
-            {n: act for n, act in acts.items() if hooks is None or n in hooks}
-        )
+        named = {n: act for n, act in acts.items() if hooks is None or n in hooks}
+        return Cycles({**named, "followed": self._keep_followed}, self._follow_earlier)
 
     def _adjust_thread_weights(self) -> list[Act]:
         """What waits asks for as many threads as are best by now."""
@@ -950,10 +1150,13 @@ class JobSystem:
             self._written = known
             commands += [Act(part.save) for part in self._learners]
             if self.config.has(_KEEPS, _DIARY):
-                commands.append(
-                    Act(lambda orch: orch.emit(_DIARY, self.told(), keep=_TEN_YEARS))
-                )
+                commands.append(Act(self._write_diary))
         return commands
+
+    def _write_diary(self, orchestrator: Any) -> None:
+        page = self.told()
+        orchestrator.emit(_DIARY, page, keep=_TEN_YEARS)
+        self._diary = page
 
     def _evolve_protocol(self) -> list[Act]:
         """A new dictionary, which both ends agree on."""
@@ -992,11 +1195,11 @@ class JobSystem:
             known, record = self._waiting.get(job_id), self._records.get(job_id)
             if known is None or record is None:
                 return
-            first = orch.get_task_status(self._task_id(job_id, 0))
+            first = orch.get_task_status(unit_task_id(job_id, 0))
             if first.attempts or first.state in TERMINAL:
                 return
             known[part.name] = part.rewards
-            picked = self._picked(part, record.job)
+            picked = float(self._picked(part, record.job))
             before = record.threads, record.weight
             if part is self._threads:
                 record.threads = int(min(picked, self._most_threads))
@@ -1005,7 +1208,7 @@ class JobSystem:
             if before == (record.threads, record.weight):
                 return
             for task in self._units_of(record):
-                task_id = f"{_PREFIX}{job_id}/{task.id}"
+                task_id = f"{PREFIX}{job_id}/{task.id}"
                 orch.submit_task(attrs.evolve(task, id=task_id))
 
     # -- metrics -------------------------------------------------------------------
@@ -1021,9 +1224,9 @@ class JobSystem:
 
     def metrics(self) -> dict[str, float | None]:
         """
-        The metrics of the jobs together of which it was asked or heard in this life.
+        The metrics of all jobs together, of earlier lives as well.
 
-        None: nothing was measured.
+        None: nothing was measured. How long threads worked is known of this life alone.
 
         `job_latency_seconds` is the mean from assignment to completion;
         `compute_efficiency_ratio` the compute-unit seconds of attempts that completed,
@@ -1031,9 +1234,7 @@ class JobSystem:
         worked, of those that they were granted; `binary_channel_entropy` the bits for
         each byte of what units told.
         """
-        with self._lock:
-            records = list(self._records.values())
-
+        records = self._all_records()
         latencies = [record.latency for record in records if record.ended_ns]
 
         def total(name: str) -> float:
@@ -1077,28 +1278,31 @@ class _Queue(ScoreQueue):
 
     Args:
         weights: As of ScoreQueue.
-        parts: What picks values for jobs, by their first units.
-        recalled: Called at the start with the journal and the number of its last fact.
+        learners: Asked for what picks values for jobs, by their first units.
+        restored: Called at the start with what gives the payloads of kept events.
+        recalled: Called then with the journal and the number of its last fact.
     """
 
     def __init__(
         self,
         weights: Mapping[str, float],
-        parts: tuple[Learned, ...],
+        learners: Callable[[], tuple[Learned, ...]],
+        restored: Callable[[Callable[[str], Any]], None],
         recalled: Callable[[Any, int], None],
     ) -> None:
         super().__init__(weights)
-        self._parts = parts
+        self._learners = learners
+        self._restored = restored
         self._recalled = recalled
 
     def attach(self, orchestrator: Any) -> None:
         """See `Learned.attach`."""
-        for part in self._parts:
+        for part in self._learners():
             part.attach(orchestrator)
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
         """See `Learned.choice_of`: what was picked, all together."""
-        said = [part.choice_of(task_id, attempt) for part in self._parts]
+        said = [part.choice_of(task_id, attempt) for part in self._learners()]
         found = [one for one in said if one is not None]
         if not found:
             return None
@@ -1107,12 +1311,13 @@ class _Queue(ScoreQueue):
 
     def restore(self, kept: Callable[[str], Any]) -> None:
         """See `Learned.restore`."""
-        for part in self._parts:
+        for part in self._learners():
             part.restore(kept)
+        self._restored(kept)
 
     def recall(self, journal: Any, last: int) -> None:
         """See `Learned.recall`."""
-        for part in self._parts:
+        for part in self._learners():
             part.recall(journal, last)
         self._recalled(journal, last)
 
@@ -1121,13 +1326,36 @@ class _Queue(ScoreQueue):
         return ScoreQueue(self.weights)
 
 
+def _entry(event: Event, holders: set[str]) -> dict[str, Any] | None:
+    """
+    What the ledger says of *event*; None: nothing.
+
+    Args:
+        event: The next one.
+        holders: The units to which something is granted, before it, and then after it.
+    """
+    entry: dict[str, Any] = {"seq": event.seq, "at": event.at}
+    if isinstance(event, PoolSaturated | PoolRelieved):
+        word = "saturated" if isinstance(event, PoolSaturated) else "relieved"
+        amounts = {"used": event.used / 1e6, "total": event.total / 1e6}
+        return {"event": word, **entry, "pool": event.pool, **amounts}
+    amount: Iterable[tuple[str, int]] = ()
+    if isinstance(event, TaskStarted):
+        word, amount = "granted", event.allocation
+        holders.add(event.task_id)
+    elif isinstance(event, AllocationChanged):
+        word, amount = "changed", event.after
+    elif isinstance(event, _RELEASES) and event.task_id in holders:
+        word = "released"
+        holders.remove(event.task_id)
+    else:
+        return None
+    resources = {name: units / 1e6 for name, units in amount}
+    return {"event": word, **entry, "unit": event.task_id, "resources": resources}
+
+
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
-
-
-def _uuid4(name: str) -> str:
-    """A UUID of version 4 that is the same for the same name, in later lives too."""
-    return str(UUID(bytes=hashlib.sha256(name.encode()).digest()[:16], version=4))
 
 
 def _submitted_ns(status: TaskStatus) -> int:

@@ -111,6 +111,7 @@ def create_app(
     Raises:
         InvalidTaskError: The token is too short, or *hosts* is no collection.
     """
+    orch._tell_by_default()  # noqa: SLF001 - whoever is served has nobody to ask
     feed = Feed(orch.signals, journal)
     brought = Submissions(orch, functions or {}, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskorch._following import FOLLOWED
 from taskorch.events import (
-    AttemptReturned,
     Event,
-    TaskCancelled,
+    OrchestratorStarted,
     TaskCompleted,
     TaskFailed,
-    TaskRetrying,
     TaskStarted,
-    TaskSuspended,
 )
+from taskorch.events._ends import end_of_attempt
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.runtime._clock import MonotonicClock
 
@@ -40,16 +38,12 @@ _RECTANGLES: Final = 10_000
 #: Rows of one agent that are told apart: it may do so many things at once.
 _ROWS: Final = 8
 _NS: Final = 1_000_000_000
-#: What became of an attempt, from what matters least: one rectangle shows the last.
-OUTCOMES: Final = ("running", "completed", "cancelled", "retrying", "failed")
-_OUTCOME_OF: Final[dict[type[Event], str]] = {
-    TaskCompleted: "completed",
-    TaskFailed: "failed",
-    TaskRetrying: "retrying",
-    TaskCancelled: "cancelled",
-    TaskSuspended: "cancelled",
-    AttemptReturned: "cancelled",
-}
+#: What became of the task of an attempt, from what matters least: one rectangle shows
+#: the last.
+OUTCOMES: Final = (
+    *("running", "completed", "suspended", "cancelled", "retrying", "blocked"),
+    "failed",
+)
 
 
 class _Span(NamedTuple):
@@ -67,7 +61,6 @@ class _Open(NamedTuple):
 
     agent: str
     start: int
-    attempt: int
 
 
 class Rectangle(NamedTuple):
@@ -108,6 +101,9 @@ class Board:
         self._signals = signals
         self._spans: list[_Span] = []
         self._open: dict[str, _Open] = {}
+        #: The time of the latest event. What an earlier life had begun ended with it.
+        self._latest = 0
+        self._left: dict[str, int] = {}
         #: Of each second since 1970, how many tasks have completed, and failed.
         self._ends: OrderedDict[int, list[int]] = OrderedDict()
         #: Changes with every event that it has heard.
@@ -151,6 +147,9 @@ class Board:
             if self._early is not None:
                 self._early.append(event)
                 return
+            if event.seq <= self.past:
+                # It was read already, and comes late.
+                return
             self._take(event)
         for follower in list(self.followers):
             follower.wake()
@@ -158,19 +157,21 @@ class Board:
     def _take(self, event: Event) -> None:
         self.heard += 1
         if isinstance(event, TaskStarted):
-            self._open[event.task_id] = _Open(
-                event.agent_id, event.at_ns, event.attempt
-            )
-        elif type(event) in _OUTCOME_OF:
-            self._end(event, _OUTCOME_OF[type(event)])
+            self._open[event.task_id] = _Open(event.agent_id, event.at_ns)
+        elif isinstance(event, OrchestratorStarted):
+            # What becomes of their tasks is said next.
+            self._left = dict.fromkeys(self._open, self._latest)
+        elif (state := end_of_attempt(event)) is not None:
+            self._end(event, state.value)
+        self._latest = max(self._latest, event.at_ns)
 
     def _end(self, event: Any, outcome: str) -> None:
         started = self._open.pop(event.task_id, None)
         if started is not None:
-            span = _Span(
-                *(started.agent, started.start, event.at_ns, event.task_id, outcome)
+            end = self._left.pop(event.task_id, event.at_ns)
+            self._spans.append(
+                _Span(started.agent, started.start, end, event.task_id, outcome)
             )
-            self._spans.append(span)
             if len(self._spans) >= 2 * KEPT:
                 del self._spans[:KEPT]
         if isinstance(event, (TaskCompleted, TaskFailed)):
@@ -195,6 +196,9 @@ class Board:
         """
         What was done between two moments, for a picture of *width* columns.
 
+        Each attempt that has any part in that time is counted, whether it has a
+        rectangle of its own or none.
+
         Args:
             start: Nanoseconds since 1970; 0 is the first attempt that is kept.
             end: The same; 0 is *now*.
@@ -215,6 +219,7 @@ class Board:
         agents = list(dict.fromkeys(sorted({span.agent for span in shown})))
         picture = _Picture(start, end, width, agents[:lanes])
         rectangles = list(picture.rectangles(shown))
+        counts = Counter((span.agent, span.outcome) for span in shown)
         return {
             "start": start / _NS,
             "end": end / _NS,
@@ -222,6 +227,10 @@ class Board:
             "agents_left_out": max(0, len(agents) - lanes),
             "rows": picture.rows(),
             "outcomes": OUTCOMES,
+            "counts": [
+                [counts[agent, outcome] for outcome in OUTCOMES]
+                for agent in agents[:lanes]
+            ],
             "attempts": len(shown),
             "attempts_left_out": picture.left_out,
             "rectangles": rectangles,

@@ -9,15 +9,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._remedies import all_in_requests
 from taskorch.frontends.service._metrics import CONTENT_TYPE, exposition
 from taskorch.frontends.service._operations import (
     OBJECT,
+    REMEDIES,
     TEXT,
     Current,
     Operation,
     listed,
     told,
+    with_remedies,
 )
 from taskorch.frontends.service._values import answer, document
 
@@ -87,6 +88,7 @@ class Numbers:
                 *("GET", "/api/v1/stuck", "stuck"),
                 "What can never proceed as things stand, and why.",
                 self._stuck,
+                query={"remedies": REMEDIES},
                 answer={"type": "object", "required": ["stuck"]},
             ),
             Operation(
@@ -118,10 +120,10 @@ class Numbers:
     async def _stats(self, _request: Request) -> Response:
         return answer(document(await run_in_threadpool(self._orch().get_stats)))
 
-    async def _stuck(self, _request: Request) -> Response:
+    async def _stuck(self, request: Request) -> Response:
         found = await run_in_threadpool(self._orch().stuck)
         said = [{**document(one.to_dict()), "text": str(one)} for one in found]
-        return answer({"stuck": all_in_requests(said)})
+        return answer({"stuck": with_remedies(request, said)})
 
     async def _resources(self, _request: Request) -> Response:
         manager = self._orch().resources

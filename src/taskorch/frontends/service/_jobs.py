@@ -11,7 +11,7 @@ from taskorch._vocabulary import nearest
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.service._bodies import read, refuse
 from taskorch.frontends.service._operations import TEXT, Operation
-from taskorch.frontends.service._values import answer
+from taskorch.frontends.service._values import answer, document
 from taskorch.model._show import show
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from taskorch.frontends.jobs import JobSystem
 
-_ACTIONS: Final = ("assign_job", "job_status", "reward_job", "learned")
+_ACTIONS: Final = (
+    *("assign_job", "job_status", "job_result", "list_jobs", "cancel_job"),
+    *("reward_job", "learned"),
+)
 
 
 class Commands:
@@ -46,12 +49,14 @@ class Commands:
                 "payload": {"type": "object"},
                 "value": {"type": "number", "minimum": -1, "maximum": 1},
                 "source": TEXT,
+                "reason": TEXT,
             },
         }
         return [
             Operation(
                 *("POST", self._jobs.endpoint, "command"),
-                "Assign a job, ask for its status, reward it, or ask what was learnt.",
+                "Assign a job, ask for its status or its result, list, cancel or "
+                "reward jobs, or ask what was learnt.",
                 self._take,
                 body=body,
                 status=202,
@@ -79,6 +84,9 @@ class Commands:
         doing: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "assign_job": self._jobs.assign_job,
             "job_status": self._status,
+            "job_result": self._result,
+            "list_jobs": self._list,
+            "cancel_job": self._cancel,
             "reward_job": self._reward,
             "learned": lambda _: self._jobs.told(),
         }
@@ -89,6 +97,23 @@ class Commands:
     def _status(self, fields: dict[str, Any]) -> Any:
         _check(fields, ("job_id",))
         return self._jobs.status(fields["job_id"])
+
+    def _result(self, fields: dict[str, Any]) -> Any:
+        """What the units returned; None of a job that has not completed."""
+        _check(fields, ("job_id",))
+        job_id = fields["job_id"]
+        state = self._jobs.status(job_id)["state"]
+        units = self._jobs.result(job_id, timeout=0) if state == "completed" else None
+        return {"job_id": job_id, "state": state, "result": document(units)}
+
+    def _list(self, fields: dict[str, Any]) -> Any:
+        _check(fields, ())
+        return {"about": self._jobs.about(), "jobs": self._jobs.all_jobs()}
+
+    def _cancel(self, fields: dict[str, Any]) -> Any:
+        _check(fields, ("job_id",), ("reason",))
+        reason = fields.get("reason", "cancelled over HTTP")
+        return {"changed": self._jobs.cancel(fields["job_id"], reason=reason)}
 
     def _reward(self, fields: dict[str, Any]) -> Any:
         _check(fields, ("job_id", "value"), ("source",))

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from taskorch._aio import is_prompt
 from taskorch._limits import MAX_ID_LENGTH
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._remedies import all_in_requests
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._problems import Problem
@@ -69,6 +70,8 @@ OBJECT: Final[Schema] = {"type": "object"}
 #: Whether there was anything to change.
 CHANGED: Final = told(changed={"type": "boolean"})
 #: What has begun.
+#: How it is told what is to be done.
+REMEDIES: Final[Schema] = {"enum": ["requests", "calls"]}
 TASK_ID: Final = told(task_id=TEXT)
 RUN: Final = told(workflow_id=TEXT)
 
@@ -138,6 +141,20 @@ async def changed(
     subject = named(request, name)
     done = await run_in_threadpool(lambda: change(there(), subject))
     return answer({"changed": done})
+
+
+def with_remedies(request: Request, said: Any) -> Any:
+    """
+    What explains, with what is to be done as requests, or as calls if so asked for.
+
+    Raises:
+        Problem: The query asks for something else.
+    """
+    name = "remedies"
+    how = request.query_params.get(name, "requests")
+    if how not in REMEDIES["enum"]:
+        raise bad_query(name, f"{how!r} is neither requests nor calls")
+    return said if how == "calls" else all_in_requests(said)
 
 
 def named(request: Request, name: str) -> str:

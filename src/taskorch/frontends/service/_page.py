@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from importlib.resources import files
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -53,6 +54,10 @@ _MAX_WAIT: Final = 30.0
 _PAUSE: Final = 0.1
 #: Seconds for which an answer holds if nothing has happened.
 _KEEP: Final = 1.0
+#: Seconds that may be spent on each answer.
+_SHORT: Final = 0.02
+#: Failures that are counted one by one.
+_MOST: Final = 1_000
 _MAX_WIDTH: Final = 4_000
 _MAX_LANES: Final = 500
 #: Bytes of a log that one answer has.
@@ -105,6 +110,11 @@ class Page:
         #: How many questions there were, of so many tasks that were blocked, and when.
         self._questions = self._blocked = 0
         self._asked = -_KEEP
+        #: How many failures were not mended, of so many that had ended, and when they
+        #: are counted again at the earliest.
+        self._broken = 0
+        self._ended = (0, 0)
+        self._again = 0.0
         self._is_closed = False
 
     def close(self) -> None:
@@ -212,6 +222,8 @@ class Page:
             "live": self._live,
             "journal": self._journal,
             "questions": self._count_questions(orch, stats) if self._live else 0,
+            "broken": self._count_broken(orch, stats),
+            "most": _MOST,
             "statistics": document(stats),
             "health": document(orch.health()),
             "rates": board.rates(at),
@@ -226,6 +238,19 @@ class Page:
             self._blocked, self._asked = blocked, now
             self._questions = len(orch.questions()) if blocked else 0
         return self._questions
+
+    def _count_broken(self, orch: Any, stats: Stats) -> int:
+        """How many tasks have failed of which no later run has completed."""
+        states, now = stats.state_machine, monotonic()
+        ended = states.failed, states.completed
+        if ended != self._ended and now >= self._again:
+            self._ended = ended
+            broken = orch.tasks("failed", mended=False) if states.failed else ()
+            self._broken = sum(1 for _ in islice(broken, _MOST))
+            took = monotonic() - now
+            # What takes long is done seldom.
+            self._again = now + (0.0 if took < _SHORT else took / _SHORT)
+        return self._broken
 
     async def _timeline(self, request: Request) -> Response:
         given = request.query_params

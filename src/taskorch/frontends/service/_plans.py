@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import TaskorchError
+from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._bodies import read_object, refuse
 from taskorch.frontends.service._operations import (
     OBJECT,
@@ -19,7 +19,7 @@ from taskorch.frontends.service._operations import (
     asked,
     told,
 )
-from taskorch.frontends.service._problems import problem_of
+from taskorch.frontends.service._problems import Problem, problem_of
 from taskorch.frontends.service._submissions import refuse_files
 from taskorch.frontends.service._values import answer
 from taskorch.model import check_seconds
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
 #: Seconds that a search may take for somebody who asks over HTTP.
 _MOST: Final = 60
+#: Seconds of a search for a plan, and requests about plans that are worked on, and that
+#: wait for a turn. They have threads of their own: all else goes on.
+_SEARCH: Final = 10.0
+_AT_ONCE: Final = 2
+_WAITING: Final = 32
+_REFUSES: Final = (422, 429)
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": _MOST}
 _WANTED: Final = {"anyOf": [OBJECT, TEXT]}
 _PLAN: Final = asked("request", request=_WANTED, seconds=_SECONDS)
@@ -59,6 +65,7 @@ class Plans:
         self._orch = orch
         self._functions = functions
         self._programs = programs
+        self._turns = CapacityLimiter(_AT_ONCE)
 
     def operations(self) -> list[Operation]:
         """The operations on plans."""
@@ -71,7 +78,7 @@ class Plans:
                 partial(self._made, _PLAN, self._plan),
                 body=_PLAN,
                 answer=told_plan,
-                refuses=(422,),
+                refuses=_REFUSES,
             ),
             Operation(
                 *("POST", f"{every}/validate", "validate_plan"),
@@ -79,7 +86,7 @@ class Plans:
                 partial(self._made, _CHECK, self._validate),
                 body=_CHECK,
                 answer=told(ok={"type": "boolean"}, findings={"type": "array"}),
-                refuses=(422,),
+                refuses=_REFUSES,
             ),
             Operation(
                 *("POST", f"{every}/optimize", "optimize_plan"),
@@ -87,7 +94,7 @@ class Plans:
                 partial(self._made, _IMPROVE, self._optimize),
                 body=_IMPROVE,
                 answer=told_plan,
-                refuses=(422,),
+                refuses=_REFUSES,
             ),
             Operation(
                 *("POST", f"{every}/estimate", "estimate_plan"),
@@ -95,7 +102,7 @@ class Plans:
                 partial(self._made, _CHECK, self._estimate),
                 body=_CHECK,
                 answer=told(estimatedDuration={"type": "number"}),
-                refuses=(422,),
+                refuses=_REFUSES,
             ),
             Operation(
                 *("POST", f"{every}/start", "start_plan", "Run a plan."),
@@ -103,7 +110,7 @@ class Plans:
                 body=_START,
                 status=202,
                 answer=RUN,
-                refuses=(409, 422),
+                refuses=(409, *_REFUSES),
             ),
             Operation(
                 *("GET", f"{every}/schemas", "plan_schemas"),
@@ -123,17 +130,30 @@ class Plans:
         said = await read_object(request, body)
         if "seconds" in said:
             said["seconds"] = _seconds(said["seconds"])
-        return answer(await run_in_threadpool(act, said), *status)
+        if self._turns.statistics().tasks_waiting >= _WAITING:
+            text = f"{_WAITING} other requests about plans wait already"
+            raise Problem(429, "too_many_requests", text, hint="try again later")
+        return answer(await to_thread.run_sync(act, said, limiter=self._turns), *status)
 
     def _plan(self, said: dict[str, Any]) -> dict[str, Any]:
         wanted = said["request"]
         if not isinstance(wanted, dict | str):
             refuse("request", "an object or a text is needed")
         planner = self._orch.planner
-        plan = planner.plan(wanted)
+        plan = planner.plan(wanted, max_seconds=_SEARCH)
         if said.get("seconds"):
             plan = planner.optimize(plan, seconds=said["seconds"])
-        return plan.to_dict(self._functions)
+        return self._written(plan)
+
+    def _written(self, plan: ExecutionPlan) -> dict[str, Any]:
+        try:
+            return plan.to_dict(self._functions)
+        except InvalidTaskError as error:
+            hint = error.hint or ""
+            if "functions=" in hint:
+                hint = "the service is to name the functions that plans call: "
+                hint += 'create_app(orch, functions={"NAME": function})'
+            raise Problem(422, error.code, error.message, hint=hint) from None
 
     def _read(self, said: dict[str, Any]) -> ExecutionPlan:
         found = said["plan"]
@@ -152,7 +172,7 @@ class Plans:
         plan = self._orch.planner.optimize(
             self._read(said), seconds=said.get("seconds", 1.0), **options
         )
-        return plan.to_dict(self._functions)
+        return self._written(plan)
 
     def _estimate(self, said: dict[str, Any]) -> dict[str, Any]:
         return self._orch.planner.estimate(self._read(said)).to_dict()

@@ -74,6 +74,10 @@ class Recorded:
         """What is measured, as far as records say."""
         return metrics_of(self)
 
+    def _latest_coverage(self) -> dict[str, float]:
+        # What is in a result would have to be imported.
+        return {}
+
     def handle(self, task_id: str) -> Any:
         """What says that there is nothing to wait for."""
         self.get_task_status(task_id)

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _PAUSE: Final = asked(reason={"type": "string", "minLength": 1})
-_BACKFILL: Final = asked("since", "until", since=TEXT, until=TEXT)
+_BACKFILL: Final = asked(
+    "since", "until", since=TEXT, until=TEXT, again={"type": "boolean"}
+)
+_TRIGGER: Final = asked(parameters=OBJECT)
 _IDS: Final = told(ids=listed(TEXT))
+_FILLED: Final = told(ids=listed(TEXT), already=listed(TEXT))
 _MOST: Final = 1_000
 
 
@@ -85,6 +89,8 @@ class Schedules:
                 *("POST", f"{one}/trigger", "trigger_schedule"),
                 "Make now what a schedule makes.",
                 self._trigger,
+                body=_TRIGGER,
+                is_body_needed=False,
                 status=202,
                 answer=_IDS,
                 refuses=(404, 422),
@@ -95,7 +101,7 @@ class Schedules:
                 self._backfill,
                 body=_BACKFILL,
                 status=202,
-                answer=_IDS,
+                answer=_FILLED,
                 refuses=(404, 422),
             ),
         ]
@@ -122,13 +128,15 @@ class Schedules:
         return answer({"changed": await run_in_threadpool(pause)})
 
     async def _trigger(self, request: Request) -> Response:
-        made = await run_in_threadpool(self._manager().trigger, named(request, "name"))
-        return answer({"ids": [made]}, 202)
+        said = await read_object(request, _TRIGGER, is_needed=False)
+        trigger = partial(self._manager().trigger, named(request, "name"), **said)
+        return answer({"ids": [await run_in_threadpool(trigger)]}, 202)
 
     async def _backfill(self, request: Request) -> Response:
         said = await read_object(request, _BACKFILL)
-        for name, value in said.items():
-            if not isinstance(value, str):
+        for name in ("since", "until"):
+            if not isinstance(said[name], str):
                 refuse(name, "a moment is needed, such as 2026-11-25T03:00")
         fill = partial(self._manager().backfill, named(request, "name"), **said)
-        return answer({"ids": await run_in_threadpool(fill)}, 202)
+        filled = await run_in_threadpool(fill)
+        return answer({"ids": [*filled], "already": [*filled.already]}, 202)

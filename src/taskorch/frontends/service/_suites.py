@@ -227,7 +227,6 @@ class SuiteRuns:
         self._host = orch
 
     def _run(self, wanted: RunRequest) -> None:
-        timers: list[threading.Timer] = []
         late: list[str] = []
 
         def begun(orch: TaskOrchestrator, suite: Suite) -> None:
@@ -244,13 +243,6 @@ class SuiteRuns:
             count = counted(len(parts_of(suite)), "task")
             _LOG.info("a run of %s begins, or goes on: %s", wanted.name, count)
             self.agents.move(orch, partial(join, orch, suite, RunFolder(self.folder)))
-            if wanted.timeout is not None:
-                timer = threading.Timer(
-                    wanted.timeout, _cancel, (orch, wanted.timeout, late)
-                )
-                timer.daemon = True
-                timers.append(timer)
-                timer.start()
 
         status = "failed"
         error: Mapping[str, str] | None = None
@@ -263,6 +255,8 @@ class SuiteRuns:
                 failed=wanted.failed,
                 fresh=wanted.fresh,
                 elsewhere=True,
+                timeout=wanted.timeout,
+                late=late.append,
                 begun=begun,
                 tell=self._tell,
             )
@@ -286,8 +280,6 @@ class SuiteRuns:
             _LOG.exception("a run of a suite could not go on")
             error = _error("error", f"the run could not go on: {caught}")
         finally:
-            for timer in timers:
-                timer.cancel()
             self._over(status, error, states, doers)
 
     def _over(
@@ -452,14 +444,6 @@ class SuiteRuns:
 
 def _error(code: str, message: str, hint: str = "") -> dict[str, str]:
     return {"code": code, "message": message, "hint": hint}
-
-
-def _cancel(orch: TaskOrchestrator, timeout: float, late: list[str]) -> None:
-    why = f"the run took longer than its timeout_seconds, {timeout:g}"
-    # The run may have ended by itself in this very moment, and its orchestrator too.
-    with suppress(NotRunningError, UnknownTaskError):
-        if orch.workflows.cancel(RUN, reason=why):
-            late.append(why)
 
 
 def _await_run(

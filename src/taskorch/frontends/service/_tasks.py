@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from taskorch._handles import TaskHandle
 from taskorch._limits import MAX_PRIORITY, MAX_SECONDS
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch._remedies import all_in_requests, in_requests
+from taskorch._remedies import in_requests
 from taskorch._visible import said as said_by
 from taskorch.errors import InvalidTaskError, TaskorchError
 from taskorch.frontends.service._bodies import read_object
@@ -25,6 +25,7 @@ from taskorch.frontends.service._operations import (
     ANYTHING,
     CHANGED,
     OBJECT,
+    REMEDIES,
     TASK_ID,
     TEXT,
     Current,
@@ -39,6 +40,7 @@ from taskorch.frontends.service._operations import (
     number,
     seconds,
     told,
+    with_remedies,
 )
 from taskorch.frontends.service._values import answer, document
 from taskorch.model import FILTERS, Answer, TaskFilter, TaskState, TaskStatus
@@ -69,6 +71,7 @@ _FILTER_SCHEMAS: Final[Mapping[str, Schema]] = {
     "contains": TEXT,
     "since": {"anyOf": [_SECONDS, {"type": "string", "format": "date-time"}]},
     "longer": _SECONDS,
+    "whether": {"type": "boolean"},
 }
 
 
@@ -174,6 +177,7 @@ class Tasks:
                 *("GET", f"{one}/explanation", "explain"),
                 "Why a task does not run, and what would start it.",
                 self._explain,
+                query={"remedies": REMEDIES},
                 refuses=(404,),
             ),
             *(
@@ -284,7 +288,7 @@ class Tasks:
         task_id = named(request, "task_id")
         explanation = await run_in_threadpool(self._orch().explain, task_id)
         said = {**document(explanation.to_dict()), "text": str(explanation)}
-        return answer(all_in_requests(said))
+        return answer(with_remedies(request, said))
 
     # -- changing ------------------------------------------------------------------
 

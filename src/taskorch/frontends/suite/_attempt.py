@@ -15,6 +15,7 @@ import attrs
 from taskorch._limits import NS
 from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
+from taskorch.frontends.suite._failing import class_of_end, class_of_tests, result_of
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._judging import CriteriaNotMetError, Finding, judge
 from taskorch.frontends.suite._measures import Counts, Measures
@@ -28,8 +29,9 @@ from taskorch.frontends.suite._results import (
     read_junit,
     read_pytest,
 )
-from taskorch.model import Task
+from taskorch.model import ProgramResult, Task
 from taskorch.model._program import of_attempt
+from taskorch.recovery import FailureClass
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows._words import duration
 
@@ -37,6 +39,8 @@ from taskorch.workflows._words import duration
 _RECORDED: Final = ("serial_seconds", "parallel_seconds")
 #: Failed tests that an error names.
 _SHOWN: Final = 5
+#: Letters of the last line of a log.
+_MOST_LINE: Final = 200
 #: What an event says of how far a task is, beside the test that is run.
 _NUMBERS: Final = ("done", "total", "memory_mb", "cpu_seconds", "disk_mb")
 
@@ -234,7 +238,21 @@ class Attempt:
         bad = [finding for finding in findings if not finding.holds]
         if not bad:
             return summary
-        raise CriteriaNotMetError(self._why(bad, found.tests), hint=f"see {self.log}")
+        error = CriteriaNotMetError(self._why(bad, found.tests), hint=f"see {self.log}")
+        error.result = result_of(event["exit_code"], self.log, event["seconds"])
+        error.failure_class = self._class_of(error.result, found)
+        raise error
+
+    def _class_of(self, result: ProgramResult, found: _Found) -> FailureClass:
+        """What kind of failure it is that it does not meet its criteria."""
+        if result.exit_code < 0:
+            return class_of_end(result)
+        failed = [t for t in found.tests if t.is_bad and t.id not in found.unended]
+        if failed:
+            return class_of_tests(failed)
+        if result.exit_code:
+            return class_of_end(result)
+        return FailureClass("logic_error", "its criteria")
 
     def cut_off(self, why: str) -> None:
         """
@@ -341,7 +359,6 @@ class Attempt:
         if kept.get("run") == self.told.task_id and kept["attempt"] > self.told.attempt:
             # It was given up, and a later one has ended before it.
             return
-        is_stopped = stopped and "pytest" in self.payload
         flaky = [name for name in self.failed_before if name in passed]
         flaky += [test.id for test in found.tests if test.is_flaky]
         write_json(
@@ -355,7 +372,7 @@ class Attempt:
                 "tests": [test.to_dict() for test in found.tests],
                 "unended": list(found.unended),
                 "stopped": stopped,
-                "stopped_in": _stopped_in(found) if is_stopped else "",
+                "stopped_in": self._stopped_in(found) if stopped else "",
             },
         )
         if not folder.coverage(self.name).exists():
@@ -375,6 +392,13 @@ class Attempt:
         )
         # What pytest has left says the same in words of its own.
         shutil.rmtree(self.place.parent, ignore_errors=True)
+
+    def _stopped_in(self, found: _Found) -> str:
+        """Where it was when it was stopped, as far as anybody knows."""
+        if "pytest" in self.payload:
+            return _stopped_in(found)
+        last = _tail(self.log, 1)
+        return f"the last that it wrote: {last[0].strip()[:_MOST_LINE]}" if last else ""
 
     def _why(self, bad: list[Finding], tests: Sequence[TestRecord]) -> str:
         """Why the attempt failed, in a few lines."""

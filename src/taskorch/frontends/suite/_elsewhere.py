@@ -38,6 +38,8 @@ class NotSharedError(TaskFailure):
     """An agent does not see what it needs to run a task of the suite."""
 
     code = "not_shared"
+    #: Another agent may see it.
+    failure_class = "system_error"
 
 
 class OthersFirst:

@@ -32,6 +32,8 @@ class RunFolder:
         self.attempts: Path = self.logs / "attempts.jsonl"
         #: How much of its time each phase has spent, while the run is under way.
         self.phases: Path = self.path / "phases.json"
+        #: Of which causes of failures the webhook has been told.
+        self.told: Path = self.path / "told.jsonl"
         #: What all runs have taught.
         self.history: Path = self.path / "history.json"
         #: The files of tasks with their numbers of tests, as pytest has found them.

@@ -10,15 +10,26 @@ import attrs
 from taskorch.errors import TaskFailure
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._measures import Counts, Measures
+from taskorch.model import ProgramResult
+from taskorch.recovery import FailureClass
 
 #: What pytest exits with when it has run all tests, if there were any.
 _RAN: Final = (0, 1)
 
 
 class CriteriaNotMetError(TaskFailure):
-    """A test task has run, and what must hold for it does not."""
+    """
+    A test task has run, and what must hold for it does not.
+
+    Attributes:
+        failure_class: What kind of failure that is.
+        result: How what it ran has ended, for rules of the user's.
+    """
 
     code = "criteria_not_met"
+
+    failure_class: FailureClass | None = None
+    result: ProgramResult | None = None
 
 
 @attrs.frozen

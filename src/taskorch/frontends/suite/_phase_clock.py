@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Final
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import NotRunningError
+from taskorch.errors import NotRunningError, UnknownTaskError
 from taskorch.events import TaskEvent
 from taskorch.frontends.suite._folder import kept_in, write_json
-from taskorch.frontends.suite._model import Suite, SuitePhase
+from taskorch.frontends.suite._model import Suite, SuitePhase, SuiteTask
+from taskorch.model import TERMINAL
+from taskorch.workflows import TaskReport
 from taskorch.workflows._words import duration
 
 #: Seconds between two notes of how much of its time a phase has spent.
@@ -26,22 +29,31 @@ class PhaseClock:
     The time of a phase begins with the first attempt at one of its tasks. How much is
     spent is noted in the file *path* every second, so that a run that goes on in
     another process goes on with that; the time between two processes does not count.
+    *tell* is called with the name of a phase, or of the run, whose time is over, why,
+    and the ids of the tasks that are cancelled.
     """
 
     def __init__(
-        self, orchestrator: TaskOrchestrator, suite: Suite, run_id: str, path: Path
+        self,
+        orchestrator: TaskOrchestrator,
+        suite: Suite,
+        run_id: str,
+        path: Path,
+        tell: Callable[[str, str, list[str]], object] | None = None,
     ) -> None:
         self._orchestrator = orchestrator
         self._path = path
+        self._tell = tell
+        self._timer: threading.Timer | None = None
         self._run_id = run_id
         self._prefix = f"{run_id}/"
         self._phases = {
             f"{run_id}/{part.id}": phase
             for phase in suite.phases
             if phase.timeout is not None
-            for task in phase.tasks
-            for part in task.run
+            for part in _run_of(phase)
         }
+        self._names = {part.id for phase in suite.phases for part in _run_of(phase)}
         kept = kept_in(path)
         #: Seconds that phases had spent before they went on in this process.
         self._spent: dict[str, float] = kept.get("spent", {})
@@ -60,9 +72,35 @@ class PhaseClock:
     def stop(self) -> None:
         """Stop the clock: no phase times out any more."""
         self._stopped.set()
+        if self._timer is not None:
+            self._timer.cancel()
         thread = self._thread
         if thread is not None:
             thread.join()
+
+    def limit(self, seconds: float | None, late: Callable[[str], object]) -> None:
+        """Cancel what is left of the run in so many seconds, and tell *late* why."""
+        if seconds is None:
+            return
+
+        def end() -> None:
+            why = f"the run took longer than its timeout_seconds, {seconds:g}"
+            # It may have ended by itself in this very moment, and all else with it.
+            with suppress(NotRunningError, UnknownTaskError):
+                run = self._orchestrator.workflows.get(self._run_id)
+                left = [t for t in run.report().tasks if t.state not in TERMINAL]
+                if self._orchestrator.workflows.cancel(self._run_id, reason=why):
+                    late(why)
+                    self._say(self._run_id, why, left)
+
+        self._timer = threading.Timer(seconds, end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _say(self, name: str, why: str, tasks: Iterable[TaskReport]) -> None:
+        names = [task.task_id for task in tasks if task.name in self._names]
+        if self._tell is not None:
+            self._tell(name, why, names)
 
     def _started(self, event: TaskEvent) -> None:
         phase = self._phases.get(event.task_id.partition("~")[0])
@@ -119,15 +157,23 @@ class PhaseClock:
         self._forget(phase.name)
         limit = duration(phase.timeout or 0.0)
         reason = f"phase {phase.name} took longer than its timeout of {limit}"
-        names = {part.id for task in phase.tasks for part in task.run}
+        names = {part.id for part in _run_of(phase)}
         # The run may have ended in this very moment, and its orchestrator too.
         with suppress(NotRunningError):
             # One that was run again has an id of its own.
             report = self._orchestrator.workflows.get(self._run_id).report()
             cancelled = [
-                self._orchestrator.cancel_task(task.task_id, reason=reason)
+                task
                 for task in report.tasks
                 if task.name in names
+                and self._orchestrator.cancel_task(task.task_id, reason=reason)
             ]
-            if any(cancelled):
+            if cancelled:
                 self.over.append(phase.name)
+                self._say(phase.name, reason, cancelled)
+
+
+def _run_of(phase: SuitePhase) -> Iterator[SuiteTask]:
+    """What is run of a phase."""
+    for task in phase.tasks:
+        yield from task.run

@@ -28,6 +28,7 @@ class AgentDiedError(TaskFailure):
     """The process of an agent has ended while it ran a task."""
 
     code = "agent_died"
+    failure_class = "system_error"
 
 
 class AgentProcess:

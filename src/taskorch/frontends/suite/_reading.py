@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from taskorch._notifying import sender_of
+from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
 from taskorch.frontends.suite._faults import Faults
@@ -17,7 +18,7 @@ from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
 from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
-from taskorch.recovery import AlertRule
+from taskorch.recovery import AlertRule, default_rules
 from taskorch.recovery._handler import rows_of, rules_of
 from taskorch.workflows._located import Located, Place
 
@@ -167,9 +168,17 @@ def _read_by(
 
 def _alerts(said: Entry, faults: Faults) -> dict[str, AlertRule | None]:
     found: dict[str, AlertRule | None] = {}
+    usual = [rule.name for rule in default_rules()]
+    the_usual = f"those that are watched are {', '.join(usual)}"
     for name, fields in said.values.items():
         if not isinstance(fields, Entry):
             found[name] = None
+            if name not in usual:
+                why = f"alerts.{name}: there is no rule of this name to be off"
+                faults.add(said.at(name), f"{why} ({meant(name, usual, the_usual)})")
+            continue
+        if "when" not in fields.values:
+            # That, and why, has been said.
             continue
         try:
             found[name] = AlertRule.of(name, **fields.values)

@@ -204,6 +204,7 @@ def made(
         for task in phase.tasks
         for part in _parts(suite, phase.name, task, told, folder, latest)
     )
+    tasks = tuple(_with_causes(suite, tasks))
     return SuiteReport(
         suite.name,
         report.state == TaskState.COMPLETED,
@@ -222,6 +223,43 @@ def made(
         version=suite.version,
         notes=tuple(f"{place}: {what}" for place, what in suite.without_effect),
     )
+
+
+def _with_causes(suite: Suite, parts: Sequence[TaskPart]) -> Iterator[TaskPart]:
+    """The tasks, of which those that never began name all that kept them from it."""
+    lost = {
+        part.id: part.phase for part in parts if part.attempts and not part.has_passed
+    }
+    above = {
+        part.id: task.dependencies
+        for task in suite.tasks
+        for part in (task, *task.subtasks)
+    }
+    inside = {
+        task.id: [each.id for each in task.subtasks]
+        for task in suite.tasks
+        if task.subtasks
+    }
+    for part in parts:
+        if not part.because:
+            yield part
+            continue
+        causes: set[str] = set(part.because)
+        todo, seen = [part.id], set[str]()
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                causes |= {name} & lost.keys()
+                todo += [*above.get(name, ()), *inside.get(name, ())]
+        # What a gate has stopped was stopped by all that failed before it.
+        stopped = {
+            lost[name] for name in part.because if name not in seen & lost.keys()
+        }
+        causes |= {name for name, phase in lost.items() if phase in stopped}
+        order = [each.id for each in parts if each.id in causes - inside.keys()]
+        others = [name for name in part.because if name not in order]
+        yield attrs.evolve(part, because=(*order, *others))
 
 
 def _unmeasured(suite: Suite, parts: Iterable[TaskPart]) -> Iterator[str]:

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch._notifying import Notifier
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch._staged import Staged
 from taskorch.errors import (
@@ -42,6 +41,7 @@ from taskorch.frontends.suite._markdown import markdown
 from taskorch.frontends.suite._messages import checkers
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._phase_clock import PhaseClock
+from taskorch.frontends.suite._receiver import Receiver
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
 from taskorch.frontends.suite._telling import Teller
@@ -100,6 +100,8 @@ def run(
     failed: bool = False,
     fresh: bool = False,
     elsewhere: bool = False,
+    timeout: float | None = None,
+    late: Callable[[str], object] = lambda _: None,
     tell: Callable[[Ended], object] = lambda _: None,
     begun: Callable[[TaskOrchestrator, Suite], object] = lambda _orch, _suite: None,
     **options: Any,
@@ -116,6 +118,8 @@ def run(
         fresh: Whether to begin anew, whatever is there.
         elsewhere: Whether agents elsewhere may join its orchestrator, and do the work
             while they are there.
+        timeout: Seconds after which what is left of it in this process is cancelled.
+        late: Is called, with why, when that was so.
         tell: Is called with each task that has ended.
         begun: Is called, before anything begins, with the orchestrator that has started
             for it, and the suite with its shards.
@@ -137,6 +141,9 @@ def run(
     if failed and not has_ended:
         msg = f"there is no run in {place.path} that has ended"
         raise InvalidTaskError(msg, hint="run it without `failed` first")
+    if failed:
+        # What fails again is told again.
+        place.told.unlink(missing_ok=True)
     if fresh or (has_ended and not failed):
         # A new run has pytest collect the tests again.
         stays = {place.history} if fresh else {place.history, place.collected}
@@ -160,8 +167,10 @@ def run(
         rerun_failed=failed,
         **options,
     )
-    notifier = _notifier(orchestrator, suite)
-    following = _Following(orchestrator, suite, place, tell, notifier)
+    receiver = None
+    if suite.monitoring.human_notification_webhook is not None:
+        receiver = Receiver(orchestrator, suite, RUN, place)
+    following = _Following(orchestrator, suite, place, tell, receiver)
     try:
         with orchestrator:
             watch(orchestrator, suite, place)
@@ -175,33 +184,15 @@ def run(
                 elsewhere=elsewhere,
                 is_scaled=suite.limits.is_pool,
             )
+            following.clock.limit(timeout, late)
             report = _run(orchestrator, suite, place, following)
-            if notifier is not None and not notifier.flush(_PATIENCE):
-                why = notifier.trouble or "it does not answer"
-                _LOG.warning("taskorch: %s was not told: %s", notifier.name, why)
+            if receiver is not None:
+                receiver.flush(_PATIENCE)
             return report
     finally:
         following.clock.stop()
         for one in list(agents.values()):
             one.close()
-
-
-def _notifier(orchestrator: TaskOrchestrator, suite: Suite) -> Notifier | None:
-    """Who is told of what has failed for good, if anybody is."""
-    watch = suite.monitoring
-    if watch.human_notification_webhook is None:
-        return None
-    secret = None
-    if watch.webhook_secret_env is not None:
-        secret = os.environ.get(watch.webhook_secret_env)
-        if secret is None:
-            msg = f"webhook_secret_env: there is no variable {watch.webhook_secret_env}"
-            raise InvalidTaskError(msg, hint="set it, or leave the key out")
-    return orchestrator.notify(
-        watch.human_notification_webhook,
-        secret=secret,
-        allow_private=watch.webhook_may_be_private,
-    )
 
 
 def _run(
@@ -221,6 +212,7 @@ def _run(
         hint = "begin anew: --fresh"
         raise InvalidTaskError(msg, hint=hint) from error
     following.know(started.report())
+    following.teller.catch_up()
     try:
         started.result()
     except WorkflowFailedError:
@@ -302,7 +294,7 @@ class _Following:
         suite: Suite,
         place: RunFolder,
         tell: Callable[[Ended], object],
-        notifier: Notifier | None,
+        receiver: Receiver | None,
     ) -> None:
         self.timeline = Timeline(place)
         self._tell = tell
@@ -318,8 +310,9 @@ class _Following:
             *(signals.task_failed, signals.task_cancelled),
         ):
             signal.connect(self._heard)
-        self._teller = Teller(orchestrator, suite, RUN, place, self.timeline, notifier)
-        self.clock = PhaseClock(orchestrator, suite, RUN, place.phases)
+        self.teller = Teller(orchestrator, suite, RUN, place, self.timeline, receiver)
+        told = None if receiver is None else receiver.tell_over
+        self.clock = PhaseClock(orchestrator, suite, RUN, place.phases, told)
 
     def know(self, report: WorkflowReport) -> None:
         """Take in what had ended in earlier processes."""

@@ -7,7 +7,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from taskorch._notifying import Notifier
+import attrs
+
+from taskorch._failed import class_by_cause, latest_failure, timeout_of
+from taskorch._limits import NS
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.events import (
     RecoveryAttempted,
@@ -15,6 +18,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
+    TaskOptionsChanged,
     TaskProgressed,
     TaskRetrying,
     TaskStarted,
@@ -24,28 +28,16 @@ from taskorch.frontends.suite._attempt import name_of, with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
+from taskorch.frontends.suite._receiver import Receiver
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Timeline
+from taskorch.frontends.suite._translation import rows_with
 from taskorch.frontends.suite._whole import put_together
-from taskorch.model import TERMINAL, TaskState
+from taskorch.model import TERMINAL, Resources, TaskState
 from taskorch.workflows._words import stamp
 
-#: What the name of an error is called in a message, where it is no word of its own.
-_ERRORS: Final = {
-    "TaskTimeoutError": "timeout_error",
-    "AgentDiedError": "system_error",
-    "CriteriaNotMetError": "criteria_not_met",
-    "ResultsError": "no_results",
-    "ModuleNotFoundError": "import_error",
-    "ImportError": "import_error",
-    "PermissionError": "permission_error",
-    "MemoryError": "memory_error",
-    "ConnectionError": "network_error",
-}
-#: The exception that a message of pytest's begins with.
-_EXCEPTION: Final = re.compile(r"(?:\w+\.)*([A-Z]\w*(?:Error|Exception))\b")
-_WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_LETTERS: Final = re.compile(r"[^a-z0-9_]+")
+#: How long an attempt was given, as its timeout says it.
+_LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
 
 
 class Teller:
@@ -58,7 +50,7 @@ class Teller:
         run_id: str,
         folder: RunFolder,
         timeline: Timeline,
-        notifier: Notifier | None = None,
+        receiver: Receiver | None = None,
     ) -> None:
         watch = suite.monitoring
         limits = (watch.log_rotation_size, watch.log_retention_days)
@@ -70,7 +62,7 @@ class Teller:
         self._suite = suite
         self._folder = folder
         self._timeline = timeline
-        self._notifier = notifier
+        self._receiver = receiver
         self._prefix = f"{run_id}/"
         self._tasks = {part.id: part for part in parts_of(suite)}
         self._wholes = {task.id: task for task in suite.tasks if task.subtasks}
@@ -81,9 +73,11 @@ class Teller:
         self._number = sum(1 for _ in self.messages.read())
         self._failed: dict[str, list[tuple[int, str, str, float]]] = {}
         self._cpu: dict[str, tuple[float, float]] = {}
+        self._timeouts: dict[str, float | None] = {}
         signals = orchestrator.signals
         for signal, receive in (
             (signals.task_started, self._started),
+            (signals.task_options_changed, self._changed),
             (signals.task_progressed, self._progressed),
             (signals.task_retrying, self._retrying),
             (signals.recovery_attempted, self._recovering),
@@ -122,19 +116,34 @@ class Teller:
         self._over -= {name for name, w in self._wholes.items() if task in w.subtasks}
         self._cpu[task.id] = event.at, 0.0
         name = self._suite.name
+        # What it holds and how long it has: more, where an attempt has failed for want.
+        held = {**task.resources, **Resources.from_units(event.allocation)}
+        given = attrs.evolve(
+            task, resources=Resources(**held), timeout=self._timeout(event.task_id)
+        )
         self._send(
-            _messages.assignment(self._next(), event.at, name, event.agent_id, task)
+            _messages.assignment(self._next(), event.at, name, event.agent_id, given)
         )
         self.lines.write(
             {
                 "event": "task_assigned",
                 "task_id": task.id,
                 "agent_id": event.agent_id,
-                "memory_mb": task.resources.get("memory_mb", 0.0),
-                "cpu_cores": task.resources.get("cpu", 0.0),
+                "memory_mb": held.get("memory_mb", 0.0),
+                "cpu_cores": held.get("cpu", 0.0),
                 "timestamp": stamp(event.at),
             }
         )
+
+    def _timeout(self, task_id: str) -> float | None:
+        """Seconds that the attempt at a task has."""
+        if task_id not in self._timeouts:
+            self._timeouts[task_id] = timeout_of(self._orchestrator, task_id)
+        return self._timeouts[task_id]
+
+    def _changed(self, event: TaskOptionsChanged) -> None:
+        limit = event.timeout_ns
+        self._timeouts[event.task_id] = None if limit is None else limit / NS
 
     def _progressed(self, event: TaskProgressed) -> None:
         task = self._task(event)
@@ -256,14 +265,14 @@ class Teller:
         if (found.get("run"), found.get("attempt")) != (event.task_id, event.attempt):
             found = {}
         failed = [t for t in found.get("tests", ()) if t["outcome"] in BAD]
-        kind = _error_type(event.error_type, failed)
+        kind = class_by_cause(event.failure_class, event.cause)
         if event.attempt > 1:
             attempts.append((event.attempt, "automatic_retry", "failed", event.at))
-        threshold = self._suite.retries.escalation_threshold
-        is_escalated = is_final and (threshold is None or event.attempt >= threshold)
-        if is_escalated and self._notifier is not None:
-            assert isinstance(event, TaskFailed)  # noqa: S101 - it is final
-            self._notifier.tell_failure(event)
+        is_escalated = is_final and self._is_for_people(kind, event.attempt)
+        message = with_stop(event.message, found)
+        if is_escalated and self._receiver is not None:
+            about = event.task_id, event.error_type, event.message
+            self._receiver.tell_failure(*about, message, kind)
         self._send(
             _messages.failure(
                 self._next(),
@@ -271,31 +280,70 @@ class Teller:
                 event.agent_id or "local",
                 task.id,
                 error_type=kind,
-                message=with_stop(event.message, found),
+                message=message,
                 failed=failed,
                 attempts=attempts,
                 is_escalated=is_escalated,
-                actions=list(self._advice(task, kind, failed, is_final=is_final)),
+                actions=list(self._advice(task, kind, failed, event)),
             )
         )
+
+    def _is_for_people(self, kind: str, attempts: int) -> bool:
+        """Whether people are told of what has failed for good after *attempts*."""
+        retries = self._suite.retries
+        threshold = retries.escalation_threshold
+        if threshold is None or attempts >= threshold:
+            return True
+        # With a matrix, more attempts may be of no use.
+        return self._suite.recovery and (
+            attempts <= retries.max_retries
+            or rows_with(self._suite)[kind].human == "always"
+        )
+
+    def catch_up(self) -> None:
+        """Tell of what had failed before this process began, and was not told."""
+        if self._receiver is None:
+            return
+        run_id = self._prefix.removesuffix("/")
+        for report in self._orchestrator.workflows.get(run_id).report().tasks:
+            if report.name not in self._tasks or report.state is not TaskState.FAILED:
+                continue
+            failure = latest_failure(self._orchestrator, report.task_id)
+            if failure is None or failure.cause == "dependency":
+                continue
+            if not self._is_for_people(failure.failure_class, failure.attempt):
+                continue
+            found = kept_in(self._folder.results(report.name))
+            is_latest = (found.get("run"), found.get("attempt")) == (
+                *(report.task_id, failure.attempt),
+            )
+            self._receiver.tell_failure(
+                report.task_id,
+                failure.error_type,
+                failure.message,
+                with_stop(failure.message, found if is_latest else {}),
+                failure.failure_class,
+            )
 
     def _advice(
         self,
         task: SuiteTask,
         kind: str,
         failed: list[Mapping[str, Any]],
-        *,
-        is_final: bool,
+        event: TaskRetrying | TaskFailed,
     ) -> Iterator[str]:
         """What to do about a failure; there is always something."""
         for test in failed[:_SHOWN]:
             yield f"Run it alone: pytest '{test['id']}'"
-        if kind == "timeout_error":
-            yield f"Give {task.id} more than {task.timeout:g} s, or see where it hangs"
+        limit = _LIMIT.search(event.message)
+        if kind == "timeout_error" and limit is not None:
+            yield f"Give {task.id} more than {limit[1]} s, or see where it hangs"
         if kind == "import_error":
             yield "Install what is missing where the tests run"
-        if not is_final:
-            yield f"Wait for the next attempt, in {self._suite.retries.delay:g} s"
+        elif self._suite.recovery:
+            yield from rows_with(self._suite)[kind].actions
+        if isinstance(event, TaskRetrying):
+            yield f"Wait for the next attempt, in {event.delay:g} s"
             return
         yield f"Read {self._folder.logs.name}/{task.id}.*.log"
         yield f"Then run again what failed: taskorch suite run --failed ({task.id})"
@@ -337,14 +385,3 @@ _SHOWN: Final = 3
 def _and(names: Mapping[str, Any]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
-
-
-def _error_type(name: str, failed: list[Mapping[str, Any]]) -> str:
-    """The kind of a failure, in small letters; the first failed test may know more."""
-    if failed and name == "CriteriaNotMetError":
-        match = _EXCEPTION.match(failed[0].get("message", ""))
-        name = match[1] if match else "AssertionError"
-    if name in _ERRORS:
-        return _ERRORS[name]
-    word = _LETTERS.sub("_", _WORD.sub("_", name).lower())
-    return word.lstrip("_0123456789").rstrip("_") or "error"

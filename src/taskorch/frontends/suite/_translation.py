@@ -22,6 +22,7 @@ from taskorch.frontends.suite._pool import SuitePool
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.model import Resources, RetryPolicy, Task
 from taskorch.recovery import RecoveryHandler
+from taskorch.recovery._matrix import Matrix, default_matrix
 from taskorch.runtime._machine import machine_resources
 from taskorch.workflows import Phase, Workflow
 
@@ -121,8 +122,9 @@ def _task(
     pools: Resources,
 ) -> Task:
     retries = suite.retries
+    # With a matrix, that says how often, by the kind of failure.
     retry = RetryPolicy()
-    if retries.max_retries:
+    if retries.max_retries and not suite.recovery:
         retry = RetryPolicy(
             1 + retries.max_retries,
             wait="fixed",
@@ -236,6 +238,14 @@ def _recovery_of(suite: Suite) -> RecoveryHandler:
         classes=suite.classes,
         escalate=False,
     )
+
+
+def rows_with(suite: Suite) -> Matrix:
+    """What follows failures of each class, as the suite says, or as usual."""
+    rows = default_matrix()
+    for name, row in suite.matrix.items():
+        rows[name] = row
+    return rows
 
 
 def own_agents(suite: Suite, *, elsewhere: bool) -> list[str]:

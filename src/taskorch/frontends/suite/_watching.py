@@ -79,7 +79,13 @@ def watch(orchestrator: TaskOrchestrator, suite: Suite, folder: RunFolder) -> No
     orchestrator.drivers.add(Watching(suite, folder))
     if suite.alerts is None:
         return
-    rules = {rule.name: rule for rule in default_rules()}
+    # Tests that fail are results here: they hold up nothing, unless somebody says so.
+    rules = {
+        rule.name: attrs.evolve(rule, action=None)
+        if rule.action == "pause_new_tasks"
+        else rule
+        for rule in default_rules()
+    }
     for name, rule in suite.alerts.items():
         if rule is None:
             rules.pop(name, None)

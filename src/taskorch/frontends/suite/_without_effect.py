@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from taskorch.frontends.suite._faults import Faults, near
 from taskorch.frontends.suite._kinds import Entry
+from taskorch.workflows._words import counted
 
 
 def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
@@ -15,6 +16,7 @@ def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
         why = "there are no retries: max_retries says how many"
         for section in failures:
             _note(said[section], section, "retry_delay_seconds", why, notes)
+    _note_threshold(said, failures, notes)
     none = Entry({}, {}, said["orchestrator"].place)
     definitions: Entry = said["orchestrator"].get("task_definitions", none)
     _note_classes(said["resource_allocation"], definitions, notes)
@@ -22,6 +24,22 @@ def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
     _note_templates(said["templates"], tasks, notes)
     for task in tasks:
         _note_task(task, said["templates"].values, notes)
+
+
+def _note_threshold(
+    said: Mapping[str, Entry], sections: Iterable[str], notes: Faults
+) -> None:
+    """A threshold above the attempts that there are: nobody would ever be told."""
+    retries = max(said[section].get("max_retries", 0) for section in sections)
+    for section in sections:
+        threshold = said[section].get("escalation_threshold", 0)
+        if threshold > 1 + retries:
+            attempts = counted(1 + retries, "attempt")
+            why = (
+                f"there {'is' if not retries else 'are'} {attempts} by max_retries, and "
+                "nobody is told of what fails after these"
+            )
+            _note(said[section], section, "escalation_threshold", why, notes)
 
 
 def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:

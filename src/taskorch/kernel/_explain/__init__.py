@@ -8,6 +8,9 @@ whether a task starts is decided below.
 
 from taskorch.kernel._explain._explanation import explain as explain
 from taskorch.kernel._explain._holders import holders_of as holders_of
+from taskorch.kernel._explain._holds import hold_of_starts as hold_of_starts
+from taskorch.kernel._explain._holds import words_of_hold as words_of_hold
+from taskorch.kernel._explain._holds import words_of_holds as words_of_holds
 from taskorch.kernel._explain._start import NOT_STARTED as NOT_STARTED
 from taskorch.kernel._explain._stuck import Search as Search
 from taskorch.kernel._explain._stuck import Waits as Waits

@@ -12,6 +12,7 @@ from taskorch._limits import NS
 from taskorch.kernel import _backfill, _books, _breakers
 from taskorch.kernel._application import agent_of
 from taskorch.kernel._dispatch import ask, better_than, in_pools, match, vetoed
+from taskorch.kernel._explain import _holds
 from taskorch.kernel._explain._holders import NAMED, Held, Holders, enough
 from taskorch.kernel._quotas import limits_of, meaning_of, so_many
 from taskorch.kernel._rows import (
@@ -415,10 +416,9 @@ class Start:
         remedies = _free(None, ends, held)
         if limit < kernel.room:
             # The one that allows the least.
-            who, (_, why) = min(kernel.holds.items(), key=_most_of)
-            detail = f"No more than {limit} run at once: {why}."
-            words = f"It ends by itself, or call orch.release_starts({who!r})."
-            remedies += (Remedy("release_starts", words, name=who),)
+            who, (most, why, _) = min(kernel.holds.items(), key=_most_of)
+            detail = _holds.words_of_hold(who, most, why)
+            remedies += (_holds.remedy(kernel, who),)
         elif limit < kernel.config.concurrency:
             # To allow more would change nothing.
             detail = (
@@ -656,6 +656,6 @@ def _names(held: Held) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name, _ in held[:NAMED]))
 
 
-def _most_of(held: tuple[str, tuple[int, str]]) -> int:
+def _most_of(held: tuple[str, tuple[int, str, bool]]) -> int:
     """How many may run while this holds starts back; one that holds all is last."""
     return held[1][0] or 1 << 30

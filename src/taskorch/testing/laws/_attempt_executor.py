@@ -36,6 +36,9 @@ Work: TypeAlias = Literal["call", "coroutine", "program"]
 _TOO_EARLY: Final = 0.2
 #: Seconds of grace: what can be stopped should be by then.
 _GRACE: Final = 1.0
+#: Short attempts that are begun at once.
+_AT_ONCE: Final = 8
+_FAILED: Final = OSError("its exit code is not 0")
 #: A program that calls home; its last argument is its exit code.
 _PROGRAM: Final = """\
 import socket, sys
@@ -66,7 +69,8 @@ def check_attempt_executor(
 
     - 1: what is begun is kept waiting, and `begin` must return; and an end begins the
       next attempt, on whatever thread it is told.
-    - 2: `end` is told of each attempt, and a second time within a moment of none.
+    - 2: `end` is told of each attempt, and a second time within a moment of none; of
+      many short ones at once, of which some are stopped, each is told its own.
     - 3: attempts of which nothing can be had: either `begin` raises, or `end` is told.
     - 5, 6: stopped, or held, while it waits, and stopped as soon as it was begun. That
       an executor which breaks one is told from a slow one takes *patience*.
@@ -83,15 +87,17 @@ def check_attempt_executor(
         LawViolation: A law is broken.
         TypeError: *make* cannot be called, or makes no such executor.
     """
-    checks = (
+    checks: tuple[Callable[[_Site], object], ...] = (
         _check_begin,
         _check_ends,
+        _check_own,
         _check_refused,
         _check_chain,
         _check_others,
         _check_stop,
         _check_hold,
         _check_ended,
+        partial(_check_own, most_stopped=3),
     )
     made = factory(make, AttemptExecutor)
     numbered = cases(AttemptExecutor, "check_attempt_executor", seed, len(checks))
@@ -144,6 +150,10 @@ class Try:
         #: All ends that were told, each a value and an error.
         self.ends: list[tuple[Any, BaseException | None]] = []
         self._ended = threading.Event()
+
+    def does(self, payload: Any) -> None:
+        """Let it do something else."""
+        self._task = attrs.evolve(self._task, payload=payload)
 
     @property
     def task_id(self) -> str:
@@ -227,6 +237,17 @@ class _Site:
         self.expected[made] = value, error
         return made
 
+    def make_short(self, number: int) -> Try:
+        """A new attempt that ends at once, and does not call home; not begun."""
+        attempt = self.make(number)
+        payload: Any = Call(own if self.work == "call" else own_async, (number,))
+        if self.work == "program":
+            # All that is told of one is its exit code.
+            self.expected[attempt] = None, _FAILED if number % 2 else None
+            payload = Program((sys.executable, "-c", f"raise SystemExit({number % 2})"))
+        attempt.does(payload)
+        return attempt
+
     def _payload(self, name: str, value: Any, error: Exception | None) -> Any:
         host, port = self.home.address
         if self.work == "program":
@@ -238,7 +259,7 @@ class _Site:
 
     def begin(self, attempt: Try) -> Try:
         """Begin *attempt* on the executor, which must return."""
-        error = self._in_time(partial(self.begin_here, attempt), "begin()", 1)
+        error = self.in_time(partial(self.begin_here, attempt), "begin()", 1)
         if error is not None:
             raise error
         return attempt
@@ -247,7 +268,7 @@ class _Site:
         """On this thread: have *attempt* begun."""
         attempt.begun = self.executor.begin(attempt)
 
-    def _in_time(
+    def in_time(
         self, act: Callable[[], object], name: str, law: int
     ) -> BaseException | None:
         """Call *act*, which must return; the error that was raised."""
@@ -272,7 +293,7 @@ class _Site:
         attempt.cancelled |= what == "stop"
         grace = (_GRACE,) if what == "stop" else ()
         act = partial(getattr(self.executor, what), attempt.begun, *grace)
-        error = self._in_time(act, f"{what}()", law)
+        error = self.in_time(act, f"{what}()", law)
         if error is not None:
             self.case.fail(7 if attempt.ends else law, f"{what}() raised {error!r}.")
 
@@ -365,6 +386,39 @@ def _check_ends(site: _Site) -> None:
             site.start(None, some_error(dice)),
         ):
             site.expect_right_end(attempt, 2, here=here)
+
+
+def own(number: int) -> int:
+    """Return *number* at once."""
+    return number
+
+
+async def own_async(number: int) -> int:
+    """Return *number* at once, on an event loop."""
+    return number
+
+
+def _check_own(site: _Site, most_stopped: int = 0) -> None:
+    """Law 2 of many short ones, until there are none, again and again."""
+    for _ in range(max(1, site.examples // 4)):
+        numbers = range(len(site.tries), len(site.tries) + _AT_ONCE)
+        batch = [site.make_short(number) for number in numbers]
+        begin = partial(_begin_all, site, batch)
+        error = site.in_time(begin, "begin()", 1)
+        if error is not None:
+            raise error
+        count = site.case.random.randint(0, most_stopped)
+        for attempt in site.case.random.sample(batch, count):
+            site.ask("stop", attempt, 5)
+        for attempt in batch:
+            site.expect_end(attempt, 5 if attempt.cancelled else 2)
+            if not attempt.cancelled or attempt.ends[0][1] is None:
+                site.expect_right_end(attempt, 2)
+
+
+def _begin_all(site: _Site, batch: list[Try]) -> None:
+    for attempt in batch:
+        site.begin_here(attempt)
 
 
 def _check_refused(site: _Site) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -267,6 +268,28 @@ class Copies(Right):
             attempt.end((value,))
 
 
+class TellsByOrder(Right):
+    """What ends last is told of the one that was begun last, and so on."""
+
+    def __init__(self) -> None:
+        self.under_way: list[Attempt] = []
+
+    def begin(self, attempt: Attempt) -> threading.Thread:
+        self.under_way.append(attempt)
+        return super().begin(attempt)
+
+    def do(self, attempt: Attempt) -> None:
+        error = value = None
+        try:
+            fn, args, _ = attempt.call()
+            value = fn(*args)
+        except Exception as raised:
+            error = raised
+        # Others are begun meanwhile.
+        time.sleep(0.01)
+        self.under_way.pop().end(value, error)
+
+
 class RaisesAndTells(Right):
     def begin(self, attempt: Attempt) -> threading.Thread:
         try:
@@ -333,7 +356,7 @@ class RaisesAtTheEnd(Right):
 
 PLANTED: Planted = {
     1: (Waits, EndsUnderALock),
-    2: (DoesTwice, EndsTwice, NeverEnds, Copies),
+    2: (DoesTwice, EndsTwice, NeverEnds, Copies, TellsByOrder),
     3: (RaisesAndTells,),
     4: (StopsAll,),
     5: (StopWaits, StoppedInSilence),

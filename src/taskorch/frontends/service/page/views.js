@@ -30,6 +30,10 @@ const amount = (number) => Number.isInteger(number) ? count(number) : String(Num
 const section = (title, part) => [el("h2", {}, title), part];
 const meter = (used, most, words) => el("meter", { min: 0, max: most || 1, value: Math.min(used, most || 1), "aria-label": words });
 const taskLink = (id) => el("a", { href: href("task", id), class: "name", dir: "auto" }, id.length > 300 ? `${id.slice(0, 300)}…` : id);
+// What events name is one run, and a bare id means the latest.
+const runOf = (id) => id.includes("~") ? id : `${id}~1`;
+const runLink = (id) => el("a", { href: href("task", runOf(id)), class: "name", dir: "auto" }, id.length > 300 ? `${id.slice(0, 300)}…` : id);
+const again = (task) => task.mended_by ? ["mended since by ", taskLink(task.mended_by)] : task.rerun ? ["run again as ", taskLink(task.rerun)] : [];
 
 function lasting(seconds) {
   if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
@@ -160,7 +164,8 @@ async function overviewPage() {
   const types = el("div");
   const causes = el("div");
   const checks = el("div");
-  const keep = [tiles, causes, types, checks, full, asked, runs].map(keeper);
+  const held = el("div");
+  const keep = [tiles, causes, types, checks, full, asked, runs, held].map(keeper);
   let live = false;
   let loaded = false;
   let drawnAt = 0;
@@ -173,7 +178,7 @@ async function overviewPage() {
     keep[6]([all, alerts], () => [...alertsOf(alerts), ...(all.length ? section("Progress", progressOf(all)) : [])]);
   };
   return {
-    parts: [el("h1", {}, "Overview"), tiles, asked, el("h2", {}, "Ended, a second"), rates, ended, runs,
+    parts: [el("h1", {}, "Overview"), held, tiles, asked, el("h2", {}, "Ended, a second"), rates, ended, runs,
       ...section("Saturation", full), ...section("Failures by cause", causes), ...section("Types of tasks", types),
       ...section("Health", checks)],
     stop: every(1000, load, () => live && !loaded),
@@ -186,6 +191,9 @@ async function overviewPage() {
       tiles.dataset.heard = said.heard;
       keep[5](said.questions, () => !said.questions ? [] : el("p", {}, el("a", { href: href("questions") },
         said.questions === 1 ? "One question waits for an answer." : `${count(said.questions)} questions wait for an answer.`)));
+      keep[7]([numbers.holds, said.broken, numbers.state_machine.failed > 0], () => [...numbers.holds.map((each) => el("p", { role: "status" }, el("b", {}, each))),
+        numbers.state_machine.failed ? el("p", {}, el("a", { id: "broken", href: href("tasks", "", { state: "failed", mended: "false" }) },
+          said.broken ? `Failed, and not mended since: ${count(said.broken)}${said.broken >= said.most ? " or more" : ""}` : "What failed was run again, and has completed.")) : null].filter(Boolean));
       // A picture of seconds needs no more than four a second.
       if (performance.now() - drawnAt > 250) {
         drawnAt = performance.now();
@@ -252,13 +260,15 @@ async function tasksPage(route) {
     el("input", { id: `by-${key}`, name: key, value: query[key] || "", autocomplete: "off" })));
   const states = el("select", { id: "by-state", name: "state" }, el("option", { value: "" }, "any"),
     STATES.map((each) => el("option", { value: each, selected: each === query.state }, each)));
+  const mended = el("select", { id: "by-mended", name: "mended" }, [["", "any"], ["false", "not mended since"], ["true", "mended since"]].map(
+    ([value, words]) => el("option", { value, selected: value === (query.mended || "") }, words)));
   const form = el("form", {
     class: "row",
     onsubmit: (event) => {
       event.preventDefault();
       go("tasks", "", Object.fromEntries(new FormData(event.target)));
     },
-  }, el("label", { class: "field", for: "by-state" }, "State", states), fields, el("button", {}, "Find"));
+  }, el("label", { class: "field", for: "by-state" }, "State", states), el("label", { class: "field", for: "by-mended" }, "Run again", mended), fields, el("button", {}, "Find"));
   const load = async () => {
     const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
     asked.set("limit", "100");
@@ -272,8 +282,8 @@ async function tasksPage(route) {
     keep(said, () => {
       const more = said.next ? el("p", {}, el("a", { href: href("tasks", "", { ...query, cursor: said.next }) }, "Later ones")) : null;
       return [table(["Task", "Type", "State", "Agent", "#Attempts", "Submitted", "Error"],
-        said.tasks.map((task) => [taskLink(task.task_id), name(task.type), state(task.state), name(task.agent_id || "–"),
-          count(task.attempts), when(task.submitted), name(errorLine(task))]),
+        said.tasks.map((task) => [taskLink(task.run_id), name(task.type), state(task.state), name(task.agent_id || "–"),
+          count(task.attempts), when(task.submitted), [again(task), task.rerun && task.error ? "; " : "", name(errorLine(task))]]),
         "No task is as you asked. With fewer conditions there may be some."), more].filter(Boolean);
     });
   };
@@ -289,6 +299,7 @@ async function taskPage(route, known) {
   const path = `/api/v1/tasks/${id}`;
   const parts = Array.from({ length: 7 }, () => el("div"));
   const [buttons, facts, why, error, spans, history, form] = parts;
+  const title = el("h1", {}, "Task ", name(route.id));
   const keep = parts.map(keeper);
   const log = el("pre", { tabindex: "0", "aria-label": "Output" });
   const logHead = el("h2", { hidden: true }, "Output");
@@ -301,6 +312,7 @@ async function taskPage(route, known) {
   const load = async () => {
     const [task, said] = await Promise.all([ask(path), ask(`${path}/explanation`).catch(() => null)]);
     running = task.state === "running";
+    title.replaceChildren("Task ", name(task.run_id));
     const live = Boolean(board?.live && board.health.live);
     // What blocks it is a task, or the word for something else that explains itself.
     const kinds = (said?.blockers || []).map((each) => each.kind);
@@ -313,13 +325,15 @@ async function taskPage(route, known) {
       const holds = Object.entries(task.allocation || {}).map(([what, many]) => `${amount(many)} ${what}`).join(", ");
       if (holds) rows.push(["Holds", name(holds)]);
       if (task.stopping) rows.push(["Stops", name(task.stopping)]);
+      if (task.rerun || task.task_id.includes("~")) rows.push(["Runs", runsOf(task)]);
+      if (task.rerun) rows.push(["Since then", again(task)]);
       if (task.stale) rows.push(["Stale", "what it depends on was run again since"]);
       if (task.progress !== null && task.progress !== undefined) rows.push(["Progress", name(JSON.stringify(task.progress))]);
       if (Object.keys(task.metadata || {}).length) rows.push(["Metadata", name(JSON.stringify(task.metadata))]);
       if (task.blocked_by?.length) rows.push(["Blocked by", task.blocked_by.map((each) => [kinds.includes(each) ? each : taskLink(each), " "])]);
       if (task.log_path) rows.push(["Output in", el("code", {}, task.log_path)]);
       rows.push(["Again, by hand", el("code", {}, `taskorch rerun ${board?.journal || location.origin} ${route.id}`)],
-        ["Its events", el("a", { href: href("events", "", { task: route.id }) }, "as they came")]);
+        ["Its events", el("a", { href: href("events", "", { task: task.task_id }) }, "as they came")]);
       return el("dl", {}, rows.map(([word, value]) => [el("dt", {}, word), el("dd", {}, value)]));
     });
     const over = ["completed", "failed", "cancelled"].includes(task.state);
@@ -367,7 +381,7 @@ async function taskPage(route, known) {
   };
   await load();
   return {
-    parts: [el("h1", {}, "Task ", name(route.id)), buttons, form, facts, why, error, ...section("Spans", spans), ...section("History", history), logHead, log],
+    parts: [title, buttons, form, facts, why, error, ...section("Spans", spans), ...section("History", history), logHead, log],
     stop: every(1000, load, () => running),
     update(said) {
       const first = board === null;
@@ -375,6 +389,15 @@ async function taskPage(route, known) {
       if (first) load().catch(() => {});
     },
   };
+}
+
+// All runs of a task, the first one first; this one is no link.
+function runsOf(task) {
+  const number = (id) => Number(id.split("~")[1] || 1);
+  const [stem, last] = [task.task_id.split("~")[0], number(task.rerun || task.task_id)];
+  const shown = Array.from({ length: last }, (_, i) => i + 1).slice(-50);
+  return [shown[0] > 1 ? `${count(shown[0] - 1)} earlier ones … ` : "", ...shown.map((each) => [each === number(task.task_id)
+    ? el("b", { "aria-current": "true" }, `~${each}`) : el("a", { href: href("task", `${stem}~${each}`) }, `~${each}`), " "])];
 }
 
 const tried = (title, heads, rows) => rows.length ? [el("h3", {}, title), table(heads, rows, "")] : [];
@@ -435,13 +458,13 @@ async function timelinePage(route) {
     const left = said.attempts_left_out + said.agents_left_out;
     words.textContent = `${count(said.attempts)} attempts from ${new Date(said.start * 1000).toLocaleString()}, over ${lasting(said.end - said.start)}` +
       (left ? `; ${count(said.attempts_left_out)} attempts and ${count(said.agents_left_out)} agents are not shown` : "") + ".";
-    const many = said.agents.map((agent, i) => {
-      const found = said.outcomes.map(() => 0);
-      for (const each of said.rectangles) if (each[0] === i) found[each[4]] += each[5];
-      return [name(agent), ...found.map(count)];
-    });
-    keep(said.rectangles.length > 20000 ? said.attempts : [said.agents, said.attempts], () =>
-      table(["Agent", ...said.outcomes.map((each) => `#${each}`)], many, "Nothing has been done yet."));
+    const many = said.agents.map((agent, i) => [name(agent), ...said.counts[i].map(count)]);
+    keep([said.agents, said.counts], () => table(["Agent", ...said.outcomes.map((each) => `#${each}`)], many, "Nothing has been done yet."));
+    legend.replaceChildren(...said.outcomes.flatMap((each) => {
+      const mark = el("span", { "aria-hidden": "true" }, "■ ");
+      mark.style.color = `var(--bar-${each})`;
+      return [mark, `${each}  `];
+    }));
   };
   const move = (from, to) => {
     const a = Math.max(0, from);
@@ -461,17 +484,12 @@ async function timelinePage(route) {
     said?.rows.forEach((rows, lane) => {
       const row = Math.floor((y - top - 16) / 12);
       const hit = said.rectangles.find((each) => each[0] === lane && each[1] === row && each[2] <= x && x <= each[3] + 1);
-      if (row >= 0 && row < rows && hit) go("task", hit[6]);
+      if (row >= 0 && row < rows && hit) go("task", runOf(hit[6]));
       top += rows * 12 + 20;
     });
   });
   const buttons = [["Closer", zoom(0.5)], ["Farther", zoom(2)], ["Earlier", shift(-0.5)], ["Later", shift(0.5)],
     ["All", () => go("timeline")]].map(([text, act]) => el("button", { type: "button", onclick: act }, text));
-  legend.append(...["running", "completed", "cancelled", "retrying", "failed"].flatMap((each) => {
-    const mark = el("span", { "aria-hidden": "true" }, "■ ");
-    mark.style.color = `var(--bar-${each})`;
-    return [mark, `${each}  `];
-  }));
   setTimeout(() => load().catch(fail), 0);
   const stop = until ? () => {} : every(1000, load, () => said?.rectangles.some((each) => each[4] === 0));
   const resized = () => said && load().catch(() => {});
@@ -715,7 +733,7 @@ async function eventsPage(route) {
     }
     for (const { event, at, at_ns: ignored, seq, task_id: id, ...rest } of found) {
       const more = Object.entries(rest).filter(([, value]) => value !== null && value !== "" && value?.length !== 0);
-      body.prepend(el("tr", {}, [String(seq ?? ""), when(at), event, id ? taskLink(id) : "–",
+      body.prepend(el("tr", {}, [String(seq ?? ""), when(at), event, id ? runLink(id) : "–",
         name(more.map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(", "))].map((cell) => el("td", {}, cell))));
     }
     while (body.rows.length > 500) body.deleteRow(-1);

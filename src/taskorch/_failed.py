@@ -1,0 +1,73 @@
+"""What an orchestrator knows of a task that has failed, for those who tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from taskorch._limits import NS
+from taskorch.runtime._escalations import failure_of
+
+if TYPE_CHECKING:
+    from taskorch._orchestrator import TaskOrchestrator
+    from taskorch.model import HealthCheck
+
+#: The class of a failure that no attempt told of, by its cause.
+_BY_CAUSE: Final = {
+    **dict.fromkeys(("timeout", "deadline"), "timeout_error"),
+    **dict.fromkeys(("lost", "missing", "unstarted", "poisoned"), "system_error"),
+}
+
+
+@attrs.frozen
+class LatestFailure:
+    """
+    The latest failure of a task.
+
+    Attributes:
+        attempt: The number of the attempt.
+        error_type: The class of the error.
+        message: What the error says.
+        cause: As of `TaskFailed`.
+        failure_class: What kind of failure it was.
+    """
+
+    attempt: int
+    error_type: str
+    message: str
+    cause: str
+    failure_class: str
+
+
+def class_by_cause(failure_class: str, cause: str) -> str:
+    """The class of a failure: as it was told, or by its *cause*."""
+    return failure_class or _BY_CAUSE.get(cause, "unknown")
+
+
+def latest_failure(orch: TaskOrchestrator, task_id: str) -> LatestFailure | None:
+    """The latest failure of a task; None: it has none, or has left memory."""
+    row = orch._rt.kernel.tasks.get(task_id)
+    extra = None if row is None else row.extra
+    if row is None or extra is None or extra.error is None:
+        return None
+    kind = class_by_cause(extra.failure_class, extra.error[2])
+    return LatestFailure(row.attempt, *extra.error, kind)
+
+
+def about_failure(orch: TaskOrchestrator, task_id: str) -> dict[str, Any] | None:
+    """What an escalation would say of a task; None: it has left memory."""
+    return failure_of(orch._rt, task_id)
+
+
+def timeout_of(orch: TaskOrchestrator, task_id: str) -> float | None:
+    """Seconds that an attempt at a task has now; None is without limit."""
+    row = orch._rt.kernel.tasks.get(task_id)
+    limit = None if row is None else row.bucket.spec.timeout_ns
+    return None if limit is None else limit / NS
+
+
+def add_check(orch: TaskOrchestrator, check: Callable[[], HealthCheck]) -> None:
+    """Make *check* a part of `health()`."""
+    orch._rt.health_checks.append(check)

@@ -1,0 +1,627 @@
+"""
+What people are told by default: each trouble once, and that it is over.
+
+A trouble is a schedule, a run or a task that has failed, waits for a person or did not
+happen. It is a line of the log, a part of the health, and a message to each receiver of
+`TaskOrchestrator.notify`. What is in trouble is read from the tasks as an orchestrator
+starts: so what a crash kept from being sent is sent by the next life.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import attrs
+
+from taskorch._limits import NS
+from taskorch._visible import visible
+from taskorch.errors import NotRunningError, UnknownTaskError
+from taskorch.events import (
+    AlertCleared,
+    AlertRaised,
+    ComponentFailed,
+    OrchestratorStarted,
+    ScheduleFired,
+    ScheduleSkipped,
+    TaskBlocked,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    signal_name,
+)
+from taskorch.kernel import moves_of
+from taskorch.model import HealthCheck, TaskState
+from taskorch.model._ids import run_of
+from taskorch.runtime._escalations import cause_of, failure_of
+from taskorch.runtime._notices import is_accounted_for, schedule_of
+from taskorch.runtime._timer import begin_thread
+
+if TYPE_CHECKING:
+    from taskorch._notifying import Notifier
+    from taskorch.kernel import TaskRow
+    from taskorch.runtime._runtime import Runtime
+
+_LOG: Final = logging.getLogger("taskorch.schedules")
+_BLOCKED_LOG: Final = logging.getLogger("taskorch.blocked")
+_PARTS_LOG: Final = logging.getLogger("taskorch.parts")
+
+Kind: TypeAlias = Literal["schedule", "run", "task"]
+_KINDS: Final[tuple[Kind, ...]] = ("schedule", "run", "task")
+#: An error's name, and what it says, without what differs from task to task.
+Cause: TypeAlias = tuple[str, str]
+
+#: Seconds for which a failure counts that nothing mends, and until a cause of its kind
+#: is told again.
+AGE: Final = 86_400.0
+#: Seconds until slots that are passed over for one reason are told again.
+_AGAIN: Final = 3_600.0
+#: Seconds after an end until it is looked whether that was the end of its run; and
+#: between two records of one part that fails.
+_SOON: Final = 0.2
+_PAUSE: Final = 10.0
+#: Troubles that are remembered.
+_MOST: Final = 10_000
+#: Troubles that a line of the health names.
+_NAMED: Final = 5
+#: How the reasons of slots begin that a person had passed over.
+_WANTED: Final = ("it was paused", "its times were changed", "the schedule was removed")
+#: What became of attempts that a person must judge.
+_JUDGED: Final = ("lost", "missing", "interrupted", "join")
+
+
+@attrs.define(eq=False)
+class Trouble:
+    """
+    What is in trouble, since when, and why.
+
+    Attributes:
+        kind: What it is.
+        name: The schedule, the run or the task.
+        task_id: The first task that failed so.
+        slot: The latest slot that failed; "" of what no schedule made.
+        since_ns: When the first task failed.
+        text: The latest failure, in a line.
+        count: How many failed in a row.
+        tasks: The tasks that failed and have not been mended.
+        messages: What was told of it, by its causes.
+    """
+
+    kind: Kind
+    name: str
+    task_id: str
+    slot: str
+    since_ns: int
+    text: str = ""
+    count: int = 0
+    tasks: set[str] = attrs.field(factory=set[str])
+    messages: dict[Cause, dict[str, Any]] = attrs.field(
+        factory=dict[Cause, dict[str, Any]]
+    )
+
+
+class Troubles:
+    """
+    Which schedules, runs and tasks are in trouble.
+
+    It hears of failures and ends in the order of their times, and says what is news:
+    a cause is, once for what it is about; so is the end of what was in trouble.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[Kind, str], Trouble] = {}
+        #: Of tasks on their own: when each cause was told.
+        self._causes: dict[Cause, int] = {}
+
+    def failed(
+        self, key: tuple[Kind, str], task_id: str, slot: str, cause: Cause, at_ns: int
+    ) -> Trouble | None:
+        """A task has failed; the trouble, if its cause is news."""
+        kind, name = key
+        if kind == "task":
+            # The same cause is one trouble, whichever task it is.
+            since = self._causes.get(cause)
+            if since is not None and at_ns - since < AGE * NS:
+                return None
+            self._causes.pop(cause, None)
+            _remember(self._causes, cause, at_ns)
+        trouble = self.open.get(key)
+        if trouble is None:
+            trouble = Trouble(kind, name, task_id, slot, at_ns)
+            _remember(self.open, key, trouble)
+        trouble.slot = max(trouble.slot, slot, key=_time)
+        trouble.text = f"{task_id} failed: {cause[0]}: {cause[1]}"
+        trouble.count += 1
+        trouble.tasks.add(task_id)
+        if cause in trouble.messages:
+            return None
+        trouble.messages[cause] = {}
+        return trouble
+
+    def completed(self, schedule: str, slot: str) -> Trouble | None:
+        """What a schedule made for *slot* has completed; the trouble that is over."""
+        trouble = self.open.get(("schedule", schedule))
+        if trouble is None or _time(slot) < _time(trouble.slot):
+            return None
+        return self.open.pop(("schedule", schedule))
+
+    def mended(self, task_id: str) -> Trouble | None:
+        """A task has been run again, and completed; the trouble that is over."""
+        run = run_of(task_id)
+        key: tuple[Kind, str] = ("run", run) if run else ("task", task_id)
+        trouble = self.open.get(key)
+        if trouble is None or task_id not in trouble.tasks:
+            return None
+        trouble.tasks.discard(task_id)
+        return None if trouble.tasks else self.open.pop(key)
+
+    def of(self, *kinds: Kind, now_ns: int) -> list[Trouble]:
+        """Those of some kinds that still count."""
+        for key, trouble in list(self.open.items()):
+            if key[0] != "schedule" and now_ns - trouble.since_ns > AGE * NS:
+                self.open.pop(key, None)
+        return [each for each in list(self.open.values()) if each.kind in kinds]
+
+
+def _time(slot: str) -> str:
+    """A slot in the form in which later ones are greater."""
+    return slot.removesuffix("Z")
+
+
+def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
+    """Put *key* into *table*, from which the oldest leaves if there are too many."""
+    table[key] = value
+    if len(table) > _MOST:
+        del table[next(iter(table))]
+
+
+class Teller:
+    """
+    Tells people what they would not hear otherwise, on a thread of its own.
+
+    One orchestrator has one, once it has a schedule, an alert or a receiver, or is
+    served.
+    """
+
+    def __init__(self, orch: Any) -> None:
+        self._orch = orch
+        self._rt: Runtime = orch._rt
+        self.notifiers: list[Notifier] = []
+        self._troubles = Troubles()
+        #: Slots that were passed over: of a schedule the latest, when, and in words.
+        self._skipped: dict[str, tuple[str, int, str]] = {}
+        #: When each reason was told last, in ns.
+        self._reasons: dict[tuple[str, str], int] = {}
+        #: Tasks that a person must judge, and why.
+        self._judged: dict[str, str] = {}
+        #: Runs of schedules of which a task has ended: when to look at them.
+        self._runs: dict[str, float] = {}
+        #: What was said of parts and slots, and when.
+        self._said: dict[str, float] = {}
+        self._queue: queue.SimpleQueue[tuple[Callable[..., None], Any] | None] = (
+            queue.SimpleQueue()
+        )
+        self._beginning = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._is_restored = False
+        takes: dict[Any, Callable[[Any], None]] = {
+            OrchestratorStarted: self._started,
+            ScheduleFired: self._fired,
+            ScheduleSkipped: self._passed_over,
+            TaskBlocked: self._blocked,
+            TaskCompleted: self._ended,
+            TaskCancelled: self._ended,
+            TaskFailed: self._ended,
+            AlertRaised: self._alert,
+            AlertCleared: self._alert,
+            ComponentFailed: self._part_failed,
+        }
+        self._takes = takes
+        for cls in takes:
+            getattr(self._rt.signals, signal_name(cls)).connect(self._hear)
+        self._rt.notices.teller = self
+        self._rt.health_checks += [
+            self._schedules_check,
+            self._runs_check,
+            self._decisions_check,
+        ]
+        if self._rt.started or self._rt.opened:
+            self._put(self._started, None)
+
+    def add(self, notifier: Notifier) -> None:
+        """Tell a receiver from now on, and what is in trouble already."""
+
+        def join(_: None) -> None:
+            self.notifiers.append(notifier)
+            for trouble in self._troubles.of(*_KINDS, now_ns=self._rt.now()):
+                for message in trouble.messages.values():
+                    if message:
+                        notifier.tell(message)
+
+        self._put(join, None)
+
+    # -- hearing -------------------------------------------------------------------
+
+    def failed(self, task_id: str, error: tuple[str, str], at_ns: int) -> None:
+        """See `taskorch.runtime._notices.Told`."""
+        self._put(self._failed, (task_id, error, at_ns))
+
+    def close(self) -> None:
+        """See `taskorch.runtime._notices.Told`."""
+        self._is_closed = True
+        self._queue.put(None)
+        thread = self._thread
+        if thread is None:
+            for notifier in self.notifiers:
+                notifier.close()
+        elif thread is not threading.current_thread():
+            thread.join(_PAUSE)
+
+    def _hear(self, event: Any) -> None:
+        if self._is_of_interest(event):
+            self._put(self._takes[type(event)], event)
+
+    def _is_of_interest(self, event: Any) -> bool:
+        """Whether it may begin or end a trouble: most ends of tasks do not."""
+        if not isinstance(event, TaskCompleted | TaskCancelled | TaskFailed):
+            return True
+        name = event.task_id
+        if "~" in name or name in self._judged:
+            return True
+        return bool(schedule_of(self._rt.kernel.schedules, name)[0])
+
+    def _put(self, take: Callable[..., None], subject: Any) -> None:
+        self._queue.put((take, subject))
+        if self._thread is None and not self._is_closed:
+            with self._beginning:
+                if self._thread is None:
+                    name = f"{self._rt.name}-telling"
+                    self._thread = begin_thread(self._loop, name)
+
+    def _loop(self) -> None:
+        while True:
+            soon = min(self._runs.values(), default=None)
+            seconds = None if soon is None else max(0.0, soon - monotonic())
+            try:
+                item = self._queue.get(timeout=seconds)
+            except queue.Empty:
+                self._guarded(self._look_at_runs, None)
+                continue
+            if item is None:
+                break
+            self._guarded(*item)
+        self._runs = dict.fromkeys(self._runs, 0.0)
+        self._guarded(self._look_at_runs, None)
+        for notifier in self.notifiers:
+            notifier.close()
+
+    def _guarded(self, take: Callable[..., None], subject: Any) -> None:
+        try:
+            take(subject)
+        except NotRunningError:
+            pass
+        except Exception:  # noqa: BLE001 - nothing of it ends the thread
+            _PARTS_LOG.exception("something that happened was not told")
+
+    # -- what failed ---------------------------------------------------------------
+
+    def _failed(self, facts: tuple[str, tuple[str, str], int]) -> None:
+        self._note_failure(*facts, is_told=True)
+
+    def _note_failure(
+        self, task_id: str, error: tuple[str, str], at_ns: int, *, is_told: bool
+    ) -> None:
+        schedule, slot = schedule_of(self._rt.kernel.schedules, task_id)
+        stem = task_id.partition("~")[0]
+        run = run_of(stem)
+        key: tuple[Kind, str] = ("task", stem)
+        if schedule:
+            key = "schedule", schedule
+        elif run:
+            key = "run", run
+        cause = cause_of(task_id, *error)
+        trouble = self._troubles.failed(key, stem, slot, cause, at_ns)
+        if trouble is not None and is_told:
+            self._tell_failure(trouble, cause, task_id, error)
+
+    def _tell_failure(
+        self, trouble: Trouble, cause: Cause, task_id: str, error: tuple[str, str]
+    ) -> None:
+        about = failure_of(self._rt, task_id) or {"task_id": task_id}
+        whose = f" of the schedule {trouble.name}" if trouble.slot else ""
+        text = visible(f"task {task_id}{whose} failed: {error[0]}: {error[1]}")
+        schedule = trouble.name if trouble.slot else None
+        message = self._message(
+            "failure", task_id, text, **about, schedule=schedule, run=run_of(task_id)
+        )
+        trouble.messages[cause] = message
+        self._send(message)
+
+    def _ended(self, event: TaskEvent) -> None:
+        name = event.task_id
+        self._judged.pop(name, None)
+        schedule, slot = schedule_of(self._rt.kernel.schedules, name)
+        run = run_of(name)
+        if schedule and run != schedule:
+            # A task of a run, whose end no event tells.
+            self._runs.setdefault(run, monotonic() + _SOON)
+            return
+        if schedule:
+            state = type(event).__name__.removeprefix("Task").lower()
+            # That it failed is said with its traceback.
+            if state != "failed":
+                _LOG.info("schedule %s: %s has %s", schedule, name, _been(state))
+            if state == "completed":
+                self._mended(self._troubles.completed(schedule, slot), name)
+        elif isinstance(event, TaskCompleted):
+            stem = name.partition("~")[0]
+            self._mended(self._troubles.mended(stem), name)
+
+    def _look_at_runs(self, _: None) -> None:
+        now = monotonic()
+        for run in [run for run, at in self._runs.items() if at <= now]:
+            del self._runs[run]
+            with suppress(UnknownTaskError):
+                state = str(self._orch.workflows.status(run).state)
+                if state not in ("completed", "failed", "cancelled"):
+                    continue
+                schedule, slot = schedule_of(self._rt.kernel.schedules, f"{run}/")
+                level = logging.WARNING if state == "failed" else logging.INFO
+                _LOG.log(
+                    level, "schedule %s: run %s has %s", schedule, run, _been(state)
+                )
+                if state == "completed":
+                    self._mended(self._troubles.completed(schedule, slot), run)
+
+    def _mended(self, trouble: Trouble | None, by: str) -> None:
+        """Tell that a trouble is over, to whom it was told."""
+        if trouble is None:
+            return
+        many = f"{trouble.count:,} failures" if trouble.count > 1 else "1 failure"
+        what = f"{trouble.kind} {trouble.name}"
+        text = visible(f"{what} is well again after {many}: {by} has completed")
+        _LOG.info("%s", text)
+        if any(trouble.messages.values()):
+            schedule = trouble.name if trouble.slot else None
+            fields = {"task_id": trouble.task_id, "schedule": schedule}
+            self._send(self._message("recovered", by, text, **fields))
+
+    # -- what waits for a person, and what did not happen --------------------------
+
+    def _blocked(self, event: TaskBlocked) -> None:
+        if event.cause in _JUDGED:
+            self._note_judged(event.task_id, event.reason)
+
+    def _note_judged(self, task_id: str, reason: str) -> None:
+        if task_id in self._judged:
+            return
+        _remember(self._judged, task_id, reason)
+        schedule, _ = schedule_of(self._rt.kernel.schedules, task_id)
+        whose = f" of the schedule {schedule}" if schedule else ""
+        text = visible(
+            f"task {task_id}{whose} is blocked, and a person must decide: {reason}"
+        )
+        _BLOCKED_LOG.warning("%s", text)
+        about = failure_of(self._rt, task_id) or {"task_id": task_id}
+        fields = {**about, "schedule": schedule or None, "run": run_of(task_id)}
+        self._send(self._message("blocked", task_id, text, **fields))
+
+    def _fired(self, event: ScheduleFired) -> None:
+        self._skipped.pop(event.name, None)
+        how = "" if event.by == "clock" else f", by {event.by}"
+        _LOG.info("schedule %s: %s is made%s", event.name, event.task_id, how)
+
+    def _passed_over(self, event: ScheduleSkipped) -> None:
+        slot = datetime.fromtimestamp(event.slot_ns / NS, UTC).isoformat()
+        many = f"the slot {slot}"
+        if event.slots > 1:
+            many = f"{event.slots:,} slots, the last of them {slot},"
+        text = visible(f"schedule {event.name}: {many} did not happen: {event.reason}")
+        if event.reason.startswith(_WANTED):
+            _LOG.info("%s", text)
+            return
+        # Which of many slots it is makes no other line of it.
+        if self._is_news(f"{event.name} {event.reason}"):
+            _LOG.warning("%s", text)
+        self._skipped[event.name] = event.reason, event.at_ns, text
+        # Which task has not ended makes no other reason of it.
+        kind = event.name, cause_of("", "", event.reason.rpartition(" ")[2])[1]
+        since = self._reasons.get(kind)
+        if since is None or event.at_ns - since >= _AGAIN * NS:
+            _remember(self._reasons, kind, event.at_ns)
+            self._send(
+                self._message(
+                    "skipped",
+                    f"{event.name}/{slot}",
+                    text,
+                    timestamp=datetime.fromtimestamp(event.at_ns / NS, UTC).isoformat(),
+                    schedule=event.name,
+                    slots=event.slots,
+                    reason=event.reason,
+                )
+            )
+
+    # -- alerts, and parts that fail -----------------------------------------------
+
+    def _alert(self, event: AlertRaised | AlertCleared) -> None:
+        fields: dict[str, Any] = {"name": event.name}
+        text = f"alert {event.name} is over: {event.message}"
+        if isinstance(event, AlertRaised):
+            text = f"alert {event.name}: {event.message}"
+            fields |= {"severity": event.severity, "action": event.action}
+            if event.action == "pause_new_tasks":
+                text = f"{text}; no new task starts"
+            fields["state"] = "raised"
+        else:
+            fields |= {"state": "cleared", "seconds": event.seconds}
+        at = datetime.fromtimestamp(event.at_ns / NS, UTC).isoformat()
+        number = f"{event.name}/{fields['state']}/{event.message}"
+        self._send(
+            self._message("alert", number, visible(text), timestamp=at, **fields)
+        )
+
+    def _part_failed(self, event: ComponentFailed) -> None:
+        text = visible(f"the {event.component} failed: {event.message}")
+        if self._is_news(text):
+            _PARTS_LOG.warning("%s", text)
+
+    def _is_news(self, text: str) -> bool:
+        """Whether this was not said a moment ago."""
+        now = monotonic()
+        since = self._said.pop(text, None)
+        is_news = since is None or now - since >= _PAUSE
+        _remember(self._said, text, now if since is None or is_news else since)
+        return is_news
+
+    # -- a new life ----------------------------------------------------------------
+
+    def _started(self, _: object) -> None:
+        """Go through what earlier lives have left, and tell what is not over."""
+        if self._is_restored:
+            return
+        self._is_restored = True
+        kernel = self._rt.kernel
+
+        def look(_: int) -> list[_Before]:
+            return list(_before(kernel.tasks.values()))
+
+        rows: list[_Before] = self._rt.step(look)
+        latest = {row.stem: row for row in sorted(rows, key=lambda row: row.number)}
+        whole = _whole(latest.values())
+        failed: dict[str, _Before] = {}
+        for row in sorted(latest.values(), key=lambda row: row.at_ns):
+            if row.reason:
+                self._note_judged(row.task_id, row.reason)
+            elif row.error is not None:
+                failed[row.stem] = row
+                self._note_failure(row.task_id, row.error, row.at_ns, is_told=False)
+            elif row.state is TaskState.COMPLETED:
+                self._note_completed(row.stem, whole)
+        for trouble in self._troubles.of(*_KINDS, now_ns=self._rt.now()):
+            for row in [row for stem, row in failed.items() if stem in trouble.tasks]:
+                assert row.error is not None  # noqa: S101 - it is one of those
+                cause = cause_of(row.task_id, *row.error)
+                if not trouble.messages.get(cause):
+                    self._tell_failure(trouble, cause, row.task_id, row.error)
+
+    def _note_completed(self, stem: str, whole: set[str]) -> None:
+        """A task has completed in an earlier life; so have the runs *whole*."""
+        schedule, slot = schedule_of(self._rt.kernel.schedules, stem)
+        if schedule and run_of(stem) in {schedule, *whole}:
+            self._troubles.completed(schedule, slot)
+
+    # -- telling -------------------------------------------------------------------
+
+    def _message(
+        self, kind: str, number: str, text: str, **fields: Any
+    ) -> dict[str, Any]:
+        """A message; its kind, *number* and time tell it from all others."""
+        now = datetime.fromtimestamp(self._rt.now() / NS, UTC).isoformat()
+        return {
+            "message_type": kind,
+            "id": number,
+            "text": text,
+            "timestamp": now,
+            **fields,
+        }
+
+    def _send(self, message: dict[str, Any]) -> None:
+        for notifier in self.notifiers:
+            notifier.tell(message)
+
+    # -- health --------------------------------------------------------------------
+
+    def _schedules_check(self) -> HealthCheck:
+        bad = [
+            f"{each.name}: {each.text}{_in_a_row(each.count)}"
+            for each in self._troubles.of("schedule", now_ns=self._rt.now())
+        ]
+        bad += [text.partition(" ")[2] for _, _, text in list(self._skipped.values())]
+        return _check("schedules", bad)
+
+    def _runs_check(self) -> HealthCheck:
+        found = self._troubles.of("run", now_ns=self._rt.now())
+        return _check("runs", [f"{each.name}: {each.text}" for each in found])
+
+    def _decisions_check(self) -> HealthCheck:
+        tasks = self._rt.kernel.tasks
+        bad: list[str] = []
+        for name, reason in list(self._judged.items()):
+            row = tasks.get(name)
+            if row is None or row.state is not TaskState.BLOCKED:
+                self._judged.pop(name, None)
+            else:
+                bad.append(f"{name} is blocked, and a person must decide: {reason}")
+        return _check("decisions", bad)
+
+
+def _check(component: str, bad: list[str]) -> HealthCheck:
+    if not bad:
+        return HealthCheck(component, "ok")
+    more = f"; and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
+    said = "; ".join(bad[:_NAMED]) + more
+    return HealthCheck(component, "degraded", visible(said))
+
+
+def _in_a_row(count: int) -> str:
+    return f" ({count:,} in a row)" if count > 1 else ""
+
+
+def _been(state: str) -> str:
+    return f"been {state}" if state == "cancelled" else state
+
+
+@attrs.frozen
+class _Before:
+    """A task that an earlier life has left, as far as it matters here."""
+
+    task_id: str
+    state: TaskState
+    at_ns: int
+    #: Of one that failed, unless that is accounted for.
+    error: tuple[str, str] | None
+    #: Why a person must judge it.
+    reason: str
+
+    @property
+    def stem(self) -> str:
+        return self.task_id.partition("~")[0]
+
+    @property
+    def number(self) -> int:
+        return int(self.task_id.partition("~")[2] or 1)
+
+
+def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
+    for row in rows:
+        _, at_ns, detail = moves_of(row)[-1]
+        error = None if row.extra is None else row.extra.error
+        kind, message, cause = error or ("", "", "")
+        failure, reason = None, ""
+        if row.state is TaskState.FAILED and error and not is_accounted_for(row):
+            failure = kind, message
+        elif row.state is TaskState.BLOCKED and cause in _JUDGED:
+            reason = detail or message
+        yield _Before(row.id, row.state, at_ns, failure, reason)
+
+
+def _whole(rows: Iterable[_Before]) -> set[str]:
+    """The runs all of whose tasks have completed."""
+    runs: dict[str, set[TaskState]] = {}
+    for row in rows:
+        runs.setdefault(run_of(row.stem), set()).add(row.state)
+    return {run for run, states in runs.items() if states == {TaskState.COMPLETED}}
+
+
+def teller_of(orch: Any) -> Teller:
+    """The one of *orch*, which is made if there is none yet."""
+    found: Teller | None = orch._rt.notices.teller
+    return Teller(orch) if found is None else found

@@ -1,0 +1,202 @@
+"""What commands look at: a journal, or a service, which is asked the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import attrs
+
+from taskorch import errors
+from taskorch.cli._terminal import is_url
+from taskorch.errors import TaskorchError
+from taskorch.events import SIGNALS, Event
+from taskorch.model import (
+    AgentStats,
+    Durations,
+    HistoryEntry,
+    PoolStats,
+    QueueStats,
+    Resources,
+    RetryStats,
+    StateStats,
+    Stats,
+    TaskFilter,
+    TaskState,
+    TaskStatus,
+    TypeStats,
+)
+from taskorch.reading import JournalReader
+
+if TYPE_CHECKING:
+    from taskorch.client import Client
+
+#: What both are asked.
+Reader: TypeAlias = "JournalReader | ServiceReader"
+
+_TIMES: Final = ("submitted", "started", "ended")
+
+
+@contextmanager
+def reader_of(place: str) -> Iterator[Reader]:
+    """
+    What reads a journal, or asks a service.
+
+    Raises:
+        TaskorchError: There is none, or it cannot be asked.
+    """
+    if not is_url(place):
+        yield JournalReader(place)
+        return
+    # A client loads what speaks HTTP.
+    from taskorch.cli._control import service  # noqa: PLC0415 - see above
+
+    with service(place) as client:
+        yield ServiceReader(client)
+
+
+class InWords(dict[str, Any]):
+    """What a service says as values, and in words."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The values."""
+        return {name: value for name, value in self.items() if name != "text"}
+
+    def __str__(self) -> str:
+        return str(self["text"])
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - as others call it
+    """The traceback of an error that was raised elsewhere, or what is known of it."""
+
+
+class ServiceReader:
+    """
+    Asks a service what `JournalReader` asks a journal.
+
+    Args:
+        client: What speaks with the service.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._cursor = "0"
+
+    def get_task_status(self, task_id: str) -> TaskStatus:
+        """See `JournalReader.get_task_status`."""
+        return _status(self._client.get_task_status(task_id))
+
+    def tasks(self, which: TaskFilter) -> Iterator[TaskStatus]:
+        """See `JournalReader.tasks`."""
+        return map(_status, self._client.tasks(which))
+
+    def get_stats(self) -> Stats:
+        """See `JournalReader.get_stats`."""
+        return _stats(self._client.get_stats())
+
+    def explain(self, task_id: str) -> InWords:
+        """See `JournalReader.explain`."""
+        return InWords(self._client.explain(task_id, remedies="calls"))
+
+    def stuck(self) -> tuple[InWords, ...]:
+        """See `JournalReader.stuck`."""
+        return tuple(map(InWords, self._client.stuck(remedies="calls")))
+
+    def health(self) -> dict[str, Any]:
+        """How the service is."""
+        return self._client.health()
+
+    def events(self, task_id: str) -> list[Event]:
+        """What is known of the events of one task."""
+        return [event for page in self._pages("0", task_id) for event in page]
+
+    @property
+    def last(self) -> int:
+        """The number of the latest event: `news` begins behind it."""
+        return max((event.seq for event in self.news()), default=0)
+
+    def news(self, task_id: str | None = None) -> Iterator[Event]:
+        """The events since it was asked last."""
+        for page in self._pages(self._cursor, task_id):
+            yield from page
+
+    def _pages(self, after: str, task_id: str | None) -> Iterator[list[Event]]:
+        while True:
+            page = self._client.events(after, task=task_id)
+            yield [_event(said) for said in page["events"]]
+            is_last, after = page["next"] == after, page["next"]
+            self._cursor = after
+            if is_last:
+                return
+
+
+def _event(said: Mapping[str, Any]) -> Event:
+    cls = SIGNALS[said["event"]]
+    return cls(**{name: said[name] for name in cls.__match_args__ if name in said})
+
+
+def _status(said: Mapping[str, Any]) -> TaskStatus:
+    fields = {name: said[name] for name in attrs.fields_dict(TaskStatus)}
+    for name in _TIMES:
+        if fields[name] is not None:
+            fields[name] = datetime.fromisoformat(fields[name])
+    fields |= {
+        "state": TaskState(said["state"]),
+        "error": None if said["error"] is None else _error(said["error"]),
+        "earlier_errors": {
+            int(number): _error(each) for number, each in said["earlier_errors"].items()
+        },
+        "history": tuple(
+            HistoryEntry(**{**each, "state": TaskState(each["state"])})
+            for each in said["history"]
+        ),
+        "allocation": Resources(**said["allocation"]),
+        "log_path": None if said["log_path"] is None else Path(said["log_path"]),
+        "blocked_by": tuple(said["blocked_by"]),
+    }
+    return TaskStatus(**fields)
+
+
+def _error(said: Mapping[str, Any]) -> Exception:
+    """An error that is called, and says, what the one there does."""
+    cls = getattr(errors, said["type"], None)
+    is_ours = isinstance(cls, type) and issubclass(cls, TaskorchError)
+    base = TaskorchError if is_ours else Exception
+    error: Exception = type(said["type"], (base,), {})(said["message"])
+    error.__cause__ = RemoteTraceback(_frame(said.get("where", "")))
+    return error
+
+
+def _frame(where: str) -> str:
+    """The line of a traceback that says *where*, as in `flow.py:12 in work`."""
+    place, _, function = where.rpartition(" in ")
+    file, _, number = place.rpartition(":")
+    return f'File "{file}", line {number}, in {function}\n' if file else ""
+
+
+def _stats(said: Mapping[str, Any]) -> Stats:
+    def each(name: str, cls: Any) -> dict[str, Any]:
+        return {key: cls(**fields) for key, fields in said[name].items()}
+
+    def kind(fields: Mapping[str, Any]) -> TypeStats:
+        times = {
+            name: None if fields[name] is None else Durations(**fields[name])
+            for name in ("queued", "running", "total")
+        }
+        return TypeStats(**{**fields, **times})
+
+    return Stats(
+        **{
+            **said,
+            "queue": QueueStats(**said["queue"]),
+            "state_machine": StateStats(**said["state_machine"]),
+            "retries": RetryStats(**said["retries"]),
+            "resources": each("resources", PoolStats),
+            "agents": each("agents", AgentStats),
+            "types": {name: kind(fields) for name, fields in said["types"].items()},
+            "holds": tuple(said["holds"]),
+        }
+    )

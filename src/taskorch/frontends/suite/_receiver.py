@@ -1,0 +1,173 @@
+"""Who is told, elsewhere, of what has failed for good; in a later process, too."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from taskorch._failed import about_failure, add_check
+from taskorch._notifying import Notifier, sender_of
+from taskorch._orchestrator import TaskOrchestrator
+from taskorch.errors import InvalidTaskError
+from taskorch.frontends.suite._attempt import name_of
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._model import Suite, parts_of
+from taskorch.runtime._escalations import cause_of
+
+_LOG: Final = logging.getLogger("taskorch.frontends.suite")
+#: Seconds that one attempt to deliver a message may take, and how many there are.
+_TIMEOUT: Final = 10.0
+_ATTEMPTS: Final = 5
+#: What the name of an error is, of a task that was out of time.
+_OUT_OF_TIME: Final = "TaskTimeoutError"
+_NOT_ASKED: Final = (
+    "It has failed, and waits for no answer: taskorch suite run --failed runs it again"
+)
+
+
+class Receiver:
+    """
+    The webhook of a suite: it is told once for each cause.
+
+    What it has taken stands in a file of the run, so that a run that goes on tells what
+    a crash kept from being told, and nothing twice. A task that was out of time is a
+    cause of its own: where it hangs is seldom where others do.
+    """
+
+    def __init__(
+        self,
+        orchestrator: TaskOrchestrator,
+        suite: Suite,
+        run_id: str,
+        folder: RunFolder,
+    ) -> None:
+        watch = suite.monitoring
+        url = watch.human_notification_webhook
+        assert url is not None  # noqa: S101 - else nobody is told
+        self._orchestrator, self._suite, self._folder = orchestrator, suite, folder
+        self._names = frozenset(part.id for part in parts_of(suite))
+        self._run_id = run_id
+        self._taken = JsonLines(folder.told, 1 << 40, 1e6)
+        #: The causes that were told, or are being told.
+        self._causes: set[str] = {
+            line["cause"] for line in self._taken.read() if "cause" in line
+        }
+        name, self._send = sender_of(
+            url,
+            secret=_secret(watch.webhook_secret_env),
+            allow_private=watch.webhook_may_be_private,
+            timeout=_TIMEOUT,
+        )
+        self.notifier: Notifier = Notifier(
+            orchestrator, name, self._deliver, _ATTEMPTS, ("failure",)
+        )
+        add_check(orchestrator, self.notifier.check)
+
+    def tell_failure(
+        self, task_id: str, error_type: str, message: str, said: str, kind: str
+    ) -> None:
+        """
+        Tell that a task has failed for good.
+
+        Args:
+            task_id: Its id in the run.
+            error_type: The name of its error.
+            message: What that says.
+            said: The same, with what its results say of it.
+            kind: The class of the failure.
+        """
+        if error_type == _OUT_OF_TIME:
+            cause = [error_type, task_id]
+        else:
+            cause = [*cause_of(task_id, error_type, message)]
+        about = about_failure(self._orchestrator, task_id)
+        if about is not None:
+            context = {**about["context"], "error_message": said}
+            self._tell({**about, "issue_type": kind, "context": context}, cause)
+
+    def tell_over(self, name: str, why: str, tasks: Iterable[str]) -> None:
+        """Tell that a phase, or the run, was out of time, and *tasks* are cancelled."""
+        ids = list(tasks)
+        about = about_failure(self._orchestrator, ids[0]) if ids else None
+        if about is None:
+            return
+        self._tell(
+            {
+                **about,
+                "escalation_id": f"timeout/{name}",
+                "task_id": name,
+                "issue_type": "timeout_error",
+                "severity": "high",
+                "context": {
+                    **about["context"],
+                    "error_type": _OUT_OF_TIME,
+                    "error_message": why,
+                },
+                "recommended_actions": ["Give it more time", "See what takes so long"],
+                "tasks": ids,
+            },
+            [_OUT_OF_TIME, name],
+        )
+
+    def flush(self, seconds: float) -> None:
+        """Wait until all is told; what is not, after these seconds, is logged."""
+        if not self.notifier.flush(seconds):
+            why = self.notifier.trouble or "it does not answer"
+            _LOG.warning("taskorch: %s was not told: %s", self.notifier.name, why)
+
+    def _tell(self, about: Mapping[str, Any], cause: list[str]) -> None:
+        key = json.dumps(cause)
+        if key in self._causes:
+            return
+        self._causes.add(key)
+        about = {
+            **about,
+            # Without gates, and what else is ours.
+            "blocking_tasks": [
+                each for each in about["blocking_tasks"] if name_of(each) in self._names
+            ],
+            "system_state": {**about["system_state"], **self._counts()},
+        }
+        self.notifier.tell(
+            {
+                "message_type": "failure",
+                **about,
+                "suite": self._suite.title,
+                "run": str(self._folder.path.resolve()),
+                "how_to_answer": _NOT_ASKED,
+                "cause": key,
+            }
+        )
+
+    def _counts(self) -> dict[str, int]:
+        """How many tests are in which state."""
+        states = self._orchestrator.workflows.status(self._run_id).tasks
+        counts = Counter(states[name].value for name in self._names if name in states)
+        return {
+            f"{name}_tasks": counts[name]
+            for name in ("queued", "running", "blocked", "failed", "completed")
+        }
+
+    def _deliver(self, message: dict[str, Any], number: str, at: float) -> None:
+        """Send *message*, and note that it was taken."""
+        key = message.pop("cause", None)
+        try:
+            self._send(message, number, at)
+        except BaseException:
+            # It is tried again, and is the same then.
+            message["cause"] = key
+            raise
+        self._taken.write({"cause": key})
+
+
+def _secret(variable: str | None) -> str | None:
+    secret = None if variable is None else os.environ.get(variable)
+    if variable is not None and secret is None:
+        msg = f"webhook_secret_env: there is no variable {variable}"
+        raise InvalidTaskError(msg, hint="set it, or leave the key out")
+    return secret

@@ -1,0 +1,60 @@
+"""Which slot of which schedule a task was made for: its metadata says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+#: The name of the schedule, among the metadata of what it has made.
+SCHEDULE: Final = "taskorch.schedule"
+#: The slot, as an ISO text in the zone of the schedule.
+SLOT: Final = "taskorch.slot"
+#: What was said besides, where it was made by hand.
+PARAMETERS: Final = "taskorch.parameters"
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class MadeFor:
+    """
+    What a task knows of the schedule that has made it.
+
+    Attributes:
+        schedule: The name of the schedule; None: no schedule has made it.
+        slot: Its slot, in the zone of the schedule; for what was made by hand, when.
+        parameters: What was said to `orch.schedules.trigger`.
+    """
+
+    __slots__ = ("parameters", "schedule", "slot")
+
+    def __init__(self, metadata: Mapping[str, Any] | None) -> None:
+        noted = _NOTHING if metadata is None else metadata
+        name, slot = noted.get(SCHEDULE), noted.get(SLOT)
+        is_made = isinstance(name, str) and isinstance(slot, str)
+        self.schedule: str | None = name if is_made else None
+        self.slot: datetime | None = _moment(slot) if is_made else None
+        self.parameters: Mapping[str, Any] = noted.get(PARAMETERS, _NOTHING)
+
+
+def note_of(
+    name: str, slot: datetime, parameters: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What is noted among the metadata of what a schedule makes for *slot*."""
+    noted: dict[str, Any] = {SCHEDULE: name, SLOT: slot.isoformat()}
+    if parameters:
+        noted[PARAMETERS] = dict(parameters)
+    return noted
+
+
+def inherited(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a task that is added by one with this metadata knows of its schedule."""
+    noted = _NOTHING if metadata is None else metadata
+    return {key: noted[key] for key in (SCHEDULE, SLOT, PARAMETERS) if key in noted}
+
+
+def _moment(text: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        # A text of the user's own.
+        return None

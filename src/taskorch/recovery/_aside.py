@@ -1,0 +1,124 @@
+"""Functions of the user's beside the drivers: one that hangs holds up nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any, Final, TypeAlias, TypeVar
+
+from taskorch.errors import NotRunningError
+from taskorch.model._explanation import in_words
+
+#: Seconds that a function may take; then health says that it hangs.
+LIMIT: Final = 10.0
+#: Calls of one thing that wait for one that hangs.
+_MOST: Final = 100
+
+#: Seconds that the drivers wait for what is asked.
+_PATIENCE: Final = 1.0
+
+T = TypeVar("T")
+_Calls: TypeAlias = deque[Callable[[], object]]
+
+
+class Aside:
+    """Calls functions on threads: of one thing, one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, _Calls] = {}
+        #: Since when what is called now is under way.
+        self._since: dict[str, float] = {}
+
+    def call(
+        self, orchestrator: Any, what: str, function: Callable[[], object]
+    ) -> None:
+        """Call *function*, which is a part of *what*; in a simulation at once."""
+        if getattr(orchestrator, "_rt", None) is None:
+            function()
+            return
+        with self._lock:
+            calls = self._waiting.get(what)
+            if calls is not None:
+                if len(calls) < _MOST:
+                    calls.append(function)
+                return
+            self._waiting[what] = deque([function])
+        name = "taskorch-alert-action"
+        run = threading.Thread(
+            target=self._run, args=(orchestrator, what), name=name, daemon=True
+        )
+        run.start()
+
+    def ask(self, orchestrator: Any, what: str, function: Callable[[], T]) -> T | None:
+        """
+        What *function* says, which raises what it raises; None: it takes too long.
+
+        While one of *what* hangs, there is no answer.
+        """
+        with self._lock:
+            if what in self._waiting:
+                return None
+        answers: list[Callable[[], T]] = []
+        has_ended = threading.Event()
+
+        def call() -> None:
+            try:
+                value = function()
+            except Exception as error:  # noqa: BLE001 - the user's: raised where asked
+                answers.append(partial(_raise, error))
+            else:
+                answers.append(lambda: value)
+            finally:
+                has_ended.set()
+
+        self.call(orchestrator, what, call)
+        has_ended.wait(_PATIENCE)
+        return answers[0]() if answers else None
+
+    def hanging(self) -> list[str]:
+        """What has taken too long, and for how long, in sentences."""
+        now = monotonic()
+        return [
+            f"{what} hangs for {in_words(now - since)}"
+            for what, since in list(self._since.items())
+            if now - since >= LIMIT
+        ]
+
+    def _run(self, orchestrator: Any, what: str) -> None:
+        while True:
+            with self._lock:
+                calls = self._waiting[what]
+                if not calls:
+                    del self._waiting[what]
+                    return
+                function = calls.popleft()
+                self._since[what] = monotonic()
+            late = threading.Timer(LIMIT, _say, (orchestrator, f"{what} hangs"))
+            late.daemon = True
+            late.start()
+            try:
+                function()
+            except NotRunningError:
+                pass
+            except BaseException as error:  # noqa: BLE001 - the user's: told by its name
+                _say(orchestrator, f"{what} raised {type(error).__name__}: {error}")
+            finally:
+                late.cancel()
+                with self._lock:
+                    del self._since[what]
+
+
+def _raise(error: Exception) -> Any:
+    raise error
+
+
+class ActionError(Exception):
+    """An action of an alert hangs, or has raised."""
+
+
+def _say(orchestrator: Any, why: str) -> None:
+    orchestrator.drivers.say("alerts", ActionError(why))

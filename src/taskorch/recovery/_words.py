@@ -1,0 +1,931 @@
+"""
+What the end of a program's output says of how it failed, in the words of its tools.
+
+A row of the table is a class of failures, how much its words say, the tool whose words
+they are, where its documentation has them, and the words. Lines are read from the end.
+A *cause* explains all that failed after it: a full disk, a kill for want of memory. An
+*error* says what went wrong at its place. A *summary* only says that something did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+#: How much words say: see above.
+SUMMARY: Final = 1
+ERROR: Final = 2
+CAUSE: Final = 3
+#: Characters of a line that are looked at: more is data, not a message.
+_MOST_LINE: Final = 1_000
+
+_ESCAPE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+#: What runners of builds put before each line.
+_STAMP: Final = re.compile(
+    r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\s|"
+    r"\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ "
+    r"|##\[error\]|::error[^:\n]{0,200}::){1,3}",
+    re.MULTILINE,
+)
+#: Lines that speak of no failure: tests that passed, warnings, orders that are echoed,
+#: and lines of sources that compilers show.
+_BESIDE: Final = re.compile(
+    r"\.\.\. ok$|\bPASSED\b|^\s*(?:✓|✔|√|ok \d+"
+    r"|--- PASS|PASS\b|\[ +(?:OK|RUN|PASSED) )|"
+    r"^\s*(?:npm WARN|yarn warn|warn(?:ing)?:|\[warning\])"
+    r"(?!.*(?:broken by|temporary error))|"
+    r"(?<=\S )warning(?: [A-Z]{1,4}\d+)?: "
+    r"|^\s*(?:\+ |\$ |##\[(?:group|command|debug)\])|"
+    r"^\s*\d* \|(?: |$)|^\s*>?\s*(?:def|it\(|test\() ",
+    re.IGNORECASE,
+)
+
+
+@attrs.frozen
+class Words:
+    """
+    Words that speak for a class of failures.
+
+    Attributes:
+        name: The class.
+        level: `SUMMARY`, `ERROR` or `CAUSE`.
+        tool: Whose words they are.
+        source: Where its documentation has them.
+        patterns: The words, each with a part of them that is always there, in small
+            letters: a text without it need not be searched.
+    """
+
+    name: str
+    level: int
+    tool: str
+    source: str
+    patterns: tuple[tuple[str, re.Pattern[str]], ...] = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Match:
+    """
+    Words that were met.
+
+    Attributes:
+        row: Whose they are.
+        text: Themselves.
+        place: Number of their line.
+    """
+
+    row: Words
+    text: str
+    place: int
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of *text*, without colours and what runners put before them."""
+    return _STAMP.sub("", _ESCAPE.sub("", text)).splitlines()
+
+
+def strongest(lines: list[str]) -> Match | None:
+    """Of all words that are met in *lines*, those that say most, and the last."""
+    best: Match | None = None
+    for match in _met(lines):
+        if best is None or match.row.level > best.row.level:
+            best = match
+            if match.row.level == CAUSE:
+                break
+    return best
+
+
+def _met(lines: list[str]) -> Iterator[Match]:
+    """The words in *lines*, from the end; of one line the first row that holds."""
+    whole = "\n".join(lines).lower()
+    rows = [
+        (row, pattern)
+        for row in TABLE
+        for part, pattern in row.patterns
+        if part in whole
+    ]
+    for place in range(len(lines) - 1, -1, -1):
+        line = lines[place][:_MOST_LINE]
+        if not line or _BESIDE.search(line):
+            continue
+        for row, pattern in rows:
+            words = pattern.search(line)
+            if words is not None:
+                yield Match(row, words[0].strip()[:60], place)
+                break
+
+
+def _row(name: str, level: int, tool: str, source: str, *patterns: str) -> Words:
+    each = [one for pattern in patterns for one in _alternatives(pattern)]
+    compiled = ((_part_of(one), re.compile(one, re.IGNORECASE)) for one in each)
+    return Words(name, level, tool, source, tuple(compiled))
+
+
+def _alternatives(pattern: str) -> Iterator[str]:
+    """The parts of *pattern* between those of its bars that stand in no group."""
+    start = depth = 0
+    for place, (_, letter) in enumerate(_letters(pattern)):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "|" and depth == 0:
+            yield pattern[start:place]
+            start = place + 1
+    yield pattern[start:]
+
+
+def _part_of(pattern: str) -> str:
+    """The longest text that stands in all that *pattern* matches, in small letters."""
+    runs = [""]
+    depth = 0
+    for is_plain, letter in _letters(pattern):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 0 and is_plain:
+            runs[-1] += letter
+            continue
+        if letter in "?*{":
+            # What stands before it may be missing.
+            runs[-1] = runs[-1][:-1]
+        runs.append("")
+    return max(runs, key=len).lower()
+
+
+def _letters(pattern: str) -> Iterator[tuple[bool, str]]:
+    """Each letter of *pattern*, and whether it stands for itself."""
+    is_escaped = is_class = False
+    for letter in pattern:
+        if is_escaped or is_class:
+            is_plain = False
+            is_class = is_class and (is_escaped or letter != "]")
+            is_escaped = not is_escaped and letter == "\\"
+            # A bracket in a class, or behind a backslash, groups nothing.
+            yield is_plain, " "
+            continue
+        is_escaped, is_class = letter == "\\", letter == "["
+        is_plain = letter not in "\\[]().^$*+?{}|0123456789,"
+        yield is_plain, letter
+
+
+_SYSTEM: Final = "https://man7.org/linux/man-pages/man3/errno.3.html"
+
+#: Of one line, the first row that holds counts; so what is narrow stands first.
+TABLE: Final[tuple[Words, ...]] = (
+    # -- causes --------------------------------------------------------------------
+    _row(
+        "system_error",
+        CAUSE,
+        "the system",
+        _SYSTEM,
+        r"no space left on device",
+        r"\bENOSPC\b",
+        r"disk quota exceeded",
+        r"there is not enough space on the disk",
+        r"disk usage exceeded|disk is full|flood-stage watermark",
+    ),
+    _row(
+        "memory_error",
+        CAUSE,
+        "Linux, Kubernetes, Slurm",
+        "https://docs.kernel.org/admin-guide/mm/concepts.html",
+        r"\bOOM-?Killed\b",
+        r"\boom[-_ ]kill",
+        r"out of memory: kill",
+        r"killed signal terminated program",
+        r"killed process \d+",
+        r"^Killed$",
+        r"signal[ :=]{1,2}(?:9\b|sigkill|killed)|\bSIGKILL\b",
+        r"exceed(?:ing|ed|s) (?:the )?memory limit|low on resource: memory",
+        r"\bline \d+: +\d+ Killed\b",
+        r"container .{0,80}memory limit",
+    ),
+    _row(
+        "memory_error",
+        CAUSE,
+        "runtimes of languages",
+        "https://nodejs.org/api/cli.html",
+        r"heap out of memory",
+        r"java heap space",
+        r"gc overhead limit exceeded",
+        r"insufficient memory for the java runtime",
+        r"garbage collector is thrashing",
+        r"runtime: out of memory",
+        r"std::bad_alloc",
+        r"\bOutOfMemory(?:Error|Exception)?\b|\bNoMemoryError\b",
+        r"failed to allocate memory|unable to acquire \d+ bytes of memory",
+        r"(?:cuda|hip|mps|gpu)\b.{0,40}out of memory",
+        r"allowed memory size of \d+ bytes exhausted",
+        r"cannot allocate (?:memory|vector of size)",
+        r"memory allocation of \d+ bytes failed",
+        r"virtual memory exhausted",
+    ),
+    _row(
+        "timeout_error",
+        CAUSE,
+        "runners of builds, Slurm",
+        "https://docs.github.com/actions/reference/workflow-syntax-for-github-actions",
+        r"exceeded the maximum execution time",
+        r"(?:ran|running|runs|took) longer than the (?:maximum|time|limit)",
+        r"exceed(?:ed|s) (?:its|the) (?:maximum )?(?:time|duration) ?(?:limit)?",
+        r"exceeded the maximum time limit for jobs",
+        r"job failed: execution took longer than",
+        r"due to time limit",
+        r"no output has been received in the last",
+        r"too long with no output",
+        r"timeout has been exceeded",
+        r"(?:build|job|step) (?:has )?timed out",
+        r"cancelling nested steps due to timeout",
+        r"command timed out after",
+    ),
+    _row(
+        "system_error",
+        CAUSE,
+        "runners of builds",
+        "https://docs.github.com/actions/hosting-your-own-runners",
+        r"runner has received a shutdown signal",
+        r"lost communication with the server",
+        r"runner system failure",
+        r"job failed \(system failure\)",
+        r"cannot contact \S+: ",
+        r"channelclosedexception",
+        r"agent (?:lost|went offline|was lost)",
+        r"spot instance .{0,40}(?:terminat|interrupt|reclaim)",
+        r"node .{0,60}(?:was preempted|shutting down)",
+        r"due to (?:preemption|node failure)",
+    ),
+    _row(
+        "network_error",
+        CAUSE,
+        "pip, apt, apk",
+        "https://pip.pypa.io/en/stable/cli/pip/",
+        r"Retrying \(Retry\(.{0,200}after connection broken by",
+        r"W: failed to fetch|fetching https?:\S+ temporary error",
+    ),
+    # -- what is missing -----------------------------------------------------------
+    _row(
+        "import_error",
+        ERROR,
+        "shells, the dynamic linker",
+        "https://pubs.opengroup.org/onlinepubs/9699919799/utilities/V3_chap02.html",
+        r"command not found",
+        r"^\S*(?:sh|dash|ash|bash|zsh|make\S*):.{0,80}: not found$",
+        r"is not recognized as (?:an internal|the name of a cmdlet)",
+        r"executable file not found in \$PATH",
+        r"error while loading shared libraries",
+        r"cannot open shared object file",
+        r"library not loaded:",
+        r"version `\S+' not found \(required by",
+        r"spawn \S+ ENOENT",
+        r"executable (?:file )?(?:doesn't exist|not found)|^(?:/usr/bin/)?env: ",
+        r"bad interpreter: no such",
+        r"failed to execute.{0,60}no such file",
+        r"exec: \"\S+\": .{0,40}not found",
+    ),
+    _row(
+        "import_error",
+        ERROR,
+        "compilers and linkers",
+        "https://gcc.gnu.org/onlinedocs/cpp/Search-Path.html",
+        r"fatal error: .{0,200}(?:no such file or directory|file not found)",
+        r"cannot open include file",
+        r"cannot find -l\S+",
+        r"library '?\S+'? not found",
+        r"error TS2307",
+        r"error TS7016",
+        r"error\[E0432\]",
+        r"can't find crate for",
+        r"no such module '",
+        r"package \S+ does not exist",
+        r"could not find module [`\u2018']",
+    ),
+    _row(
+        "import_error",
+        ERROR,
+        "interpreters",
+        "https://docs.python.org/3/library/exceptions.html",
+        r"no module named",
+        r"cannot import name",
+        r"cannot find (?:module|package)",
+        r"\bMODULE_NOT_FOUND\b",
+        r"module not found: ",
+        r"can't resolve '",
+        r"failed to resolve import",
+        r"could not resolve \"[^\"]+\"$",
+        r"cannot load such file",
+        r"can't locate \S+ in @INC",
+        r"could not find or load main class",
+        r"there is no package called",
+        r"package \S+ not found in current path",
+        r"class \"?[\w\\]+\"? not found",
+        r"module '\S+' not found",
+        r"unresolved import",
+    ),
+    _row(
+        "import_error",
+        ERROR,
+        "npm, pnpm, yarn",
+        "https://docs.npmjs.com/common-errors",
+        r"npm (?:ERR!|error) code (?:E404|ERESOLVE|ETARGET|EBADENGINE)\b",
+        r"unable to resolve dependency tree",
+        r"is not in (?:this|the npm) registry",
+        r"ERR_PNPM_(?:NO_MATCHING_VERSION|FETCH_404|UNSUPPORTED_ENGINE)",
+        r"couldn't find (?:any versions for|package) ",
+        r"the engine \"\w+\" is incompatible",
+        r"no matching version found for",
+    ),
+    _row(
+        "import_error",
+        ERROR,
+        "pip, poetry, conda, uv",
+        "https://pip.pypa.io/en/stable/topics/dependency-resolution/",
+        r"could not find a version that satisfies",
+        r"no matching distribution found",
+        r"conflicting dependencies",
+        r"resolutionimpossible",
+        r"version solving failed",
+        r"no solution found when resolving",
+        r"packages are not available from current channels",
+        r"unsatisfiableerror",
+        r"could not build wheels for",
+        r"failed building wheel for",
+        r"metadata-generation-failed",
+        r"requires a different python",
+    ),
+    _row(
+        "import_error",
+        ERROR,
+        "packages of systems",
+        "https://manpages.debian.org/apt-get",
+        r"unable to locate package",
+        r"has no installation candidate",
+        r"unable to find a match",
+        r"no package \S+ available",
+        r"unable to select packages",
+        r"no available formula",
+        r"unmet dependencies",
+        r"target not found: ",
+        r"package requirements .{0,200}were not met",
+        r"no package '\S+' found",
+        r"package '\S+', required by",
+    ),
+    _row(
+        "import_error",
+        ERROR,
+        "packages of languages",
+        "https://go.dev/ref/mod",
+        r"no required module provides package",
+        r"missing go\.sum entry",
+        r"unknown revision ",
+        r"no matching package (?:named|found)",
+        r"failed to select a version for",
+        r"could not find artifact",
+        r"could not find \S+:\S+:\S+\.$",
+        r"\bNU110[1-3]\b",
+        r"unable to find package",
+        r"could not find gem",
+        r"bundler could not find compatible versions",
+        r"could not be resolved to an installable set",
+        r"could not find a package configuration file",
+        r"by not providing \"find",
+        r"could not? find \w+ \(missing:",
+        r"couldn't resolve module/action",
+        r"unable to resolve (?:action|dependency|module|specifier)",
+        r"compatible versions for",
+        r"dependenc(?:y|ies) .{0,120}(?:not (?:available|found|satisf)|could not be "
+        r"resolved|missing)",
+        r"error loading \S.{0,60} module",
+        r"could not determine java version|unsupported class file|requires java",
+        r"no \S+_COMPILER could be found",
+        r"(?:headers?|librar(?:y|ies)|packages?|modules?|plugins?) (?:is|are) missing",
+        r"\.(?:sty|cls|bst)' not found",
+        r"(?:could not find|can't find) (?:directory|library|package|module|plugin)",
+        r"verifying \S+@\S+: checksum mismatch",
+        r"unknown package|is not yet installed|not installed\b",
+        r"version '?\S+'? (?:with architecture .{0,40})?was not found",
+        r"was not found in https?:",
+        r"missing from your system|can't find file"
+        r"|find python|does not have a provider",
+        r"no such (?:package|module|plugin|extension|image)",
+        r"failed to pull (?:and unpack )?image .{0,200}not found",
+        r"manifest (?:for \S+ not found|unknown)",
+        r"image \S+ not found",
+        r"\b(?:ErrImagePull|ImagePullBackOff)\b",
+        r"pull access denied",
+    ),
+    # -- who may not ---------------------------------------------------------------
+    _row(
+        "permission_error",
+        ERROR,
+        "the system, ssh, git",
+        _SYSTEM,
+        r"permission denied",
+        r"operation not permitted",
+        r"read-only file system",
+        r"\bE(?:ACCES|PERM|ROFS)\b",
+        r"access (?:is |was |to .{0,80})?denied",
+        r"host key verification failed",
+        r"authentication fail(?:ed|ure)",
+        r"invalid username or (?:password|token)",
+        r"could not read (?:username|password) for",
+        r"password is required",
+        r"is not in the sudoers file",
+        r"must be run as root",
+        r"are you root\?",
+        r"unprotected private key",
+        r"insufficient (?:permissions|privileges|scope)",
+        r"not have permission|no permission to|lacks? permission",
+        r"no (?:valid credential|signing certificate)|non-existent authentication",
+        r"protected branch|\(40[13]\) when calling",
+        r"secret keys? .{0,60}(?:expired|invalid)",
+        r"dubious ownership",
+    ),
+    _row(
+        "permission_error",
+        ERROR,
+        "HTTP, clouds, registries",
+        "https://www.rfc-editor.org/rfc/rfc9110",
+        r"\b401 unauthorized\b",
+        r"\b403 forbidden\b",
+        r"(?:error|status|code|http|returned|responded)[: /\w]{0,24}\b40[13]\b",
+        r"\(forbidden\)",
+        r"\b(?:forbidden|unauthorized): ",
+        r"\bPERMISSION_DENIED\b",
+        r"not authorized to perform",
+        r"\b(?:AccessDenied|UnauthorizedOperation|ExpiredToken)\b",
+        r"\b(?:InvalidClientTokenId|SignatureDoesNotMatch|AuthorizationFailed)\b",
+        r"unauthorized: authentication required",
+        r"requested access to the resource is denied",
+        r"(?:token|credentials?|session) (?:has |have |is |are )?"
+        r"(?:expired|invalid|revoked)",
+        r"unable to locate credentials",
+        r"bad credentials",
+        r"resource not accessible by integration",
+        r"password authentication failed",
+        r"\bE40[13]\b|\bENEEDAUTH\b",
+        r"no basic auth credentials",
+    ),
+    # -- how far others are --------------------------------------------------------
+    _row(
+        "network_error",
+        ERROR,
+        "the system",
+        _SYSTEM,
+        r"connection (?:was )?(?:refused|reset|aborted|closed|timed out|terminated)",
+        r"connection (?:un)?expectedly closed|closed the connection unexpectedly",
+        r"\bE(?:CONNREFUSED|CONNRESET|CONNABORTED|TIMEDOUT|SOCKETTIMEDOUT|NOTFOUND"
+        r"|AI_AGAIN|HOSTUNREACH|NETUNREACH|ADDRINUSE|PIPE)\b",
+        r"network is (?:unreachable|down)",
+        r"no route to host",
+        r"address already in use",
+        r"(?:could not|unable to|failed to|can(?:'t|not)) (?:resolve|lookup) "
+        r"(?:host|hostname|proxy|the host)",
+        r"unable to resolve host",
+        r"could not resolve '",
+        r"name or service not known",
+        r"temporary failure (?:in name resolution|resolving)",
+        r"name could not be resolved|port is already allocated",
+        r"temporary error|try again later",
+        r"nodename nor servname",
+        r"no such host",
+        r"server misbehaving",
+        r"unknownhostexception",
+        r"broken pipe",
+        r"remote end hung up",
+        r"unexpected disconnect",
+        r"socket hang up",
+        r"early eof",
+        r"host is (?:down|unreachable)",
+    ),
+    _row(
+        "network_error",
+        ERROR,
+        "HTTP, TLS and their clients",
+        "https://curl.se/libcurl/c/libcurl-errors.html",
+        r"\b50[0234]\b[ :-]{1,3}(?:bad gateway|service (?:temporarily )?unavailable"
+        r"|gateway time-?out|internal server error|upstream)",
+        r"(?:error|status|code|http|returned"
+        r"|responded)[: /\w]{0,24}\b(?:429|50[0234])\b",
+        r"\btoo many requests\b|\btoomanyrequests\b|rate limit|rate exceeded"
+        r"|throttl(?:ed|ing)|secondary rate",
+        r"service unavailable",
+        r"(?:couldn't|could not|cannot|can't|unable to|failed to) connect\b",
+        r"curl: \((?:5|6|7|16|18|28|35|52|55|56|60|92)\)",
+        r"curl (?:error )?(?:5|6|7|18|28|35|52|55|56|92)\b",
+        r"\b(?:read|connect|connection|request|handshake|socket|i/o) time(?:d )?-?out",
+        r"operation timed out",
+        r"(?:tls|ssl) handshake|handshake failure",
+        r"ssl certificate problem|certificate (?:verify failed|has expired)",
+        r"unable to get local issuer certificate",
+        r"client\.timeout exceeded",
+        r"awaiting headers",
+        r"dial tcp |https?://\S+ (?:context deadline exceeded|EOF)",
+        r"timeout was reached|error sending request|recv failure",
+        r"pkix path|certification path|ssl/tls|secure channel",
+        r"50[0-4] server error|server error: 50\d|\b50[234] (?:get|post|put|head)\b",
+        r"http(?:/[\d.]+)? (?:response: )?(?:429|50[0234])\b",
+        r"statuscode\.unavailable|no healthy upstream",
+        r"server ?disconnected|servers? (?:is|are) (?:not available|unreachable)",
+        r"max retries exceeded with url",
+        r"connection failed",
+        r"failed to establish a new connection",
+        r"ssl(?:v3)?[_ :]\S{0,40} ?error",
+        r"unexpected eof|eof occurred in violation",
+        r"incomplete read|content-length mismatch|transfer closed with",
+        r"rpc failed",
+        r"fetch failed$",
+    ),
+    _row(
+        "network_error",
+        ERROR,
+        "package managers, engines, databases",
+        "https://docs.docker.com/engine/daemon/",
+        r"could not transfer artifact",
+        r"could not (?:get|head) 'https?:",
+        r"unable to load the service index",
+        r"network (?:failure|aborted|error|timeout)",
+        r"net::ERR_(?!ABORTED)\w+",
+        r"unable to fetch some archives",
+        r"failed to (?:fetch|download) (?:https?:|`https?:|metadata|repo)",
+        r"cannot download repodata|failed to download metadata",
+        r"could not reach host",
+        r"cannot find a valid baseurl|mirror sync|no more mirrors",
+        r"(?:can't|cannot|could not|unable to) (?:contact|reach)\b|server_down",
+        r"no servers? (?:is |are )?available",
+        r"failed to download",
+        r"\bunreachable!?\b ?(?:=>|:)",
+        r"cannot connect to the docker daemon",
+        r"connection to the server \S+ was refused",
+        r"can't connect to (?:local )?(?:\w+ )?server",
+        r"could not connect to (?:server|the endpoint|redis)",
+        r"lost connection to (?:mysql|the) ?\w*",
+        r"no brokers available|leader not available",
+        r"hash sum mismatch",
+        r"unable to access 'https?:",
+    ),
+    # -- how long it took ----------------------------------------------------------
+    _row(
+        "timeout_error",
+        ERROR,
+        "test runners",
+        "https://jestjs.io/docs/jest-object",
+        r"test timed out (?:after|in)",
+        r"timed out waiting for",
+        r"timed out after",
+        r"timed out receiving message",
+        r"(?:exceeded timeout of|timeout of) \d+ ?m?s",
+        r"(?:test )?timeout (?:of )?\d+m?s exceeded",
+        r"failed: timeout",
+        r"timeout \(?>\s?\d",
+        r"\*\*\*timeout",
+        r"\bTIMEOUT in \d",
+        r"async callback was not invoked within",
+        r"cypress.{0,60}timed out retrying",
+        r"timed out retrying after",
+        r"deadline exceeded|deadline_exceeded",
+        r"time-?out (?:occurred|expired|was reached"
+        r"|elapsed|reached)|within the allotted",
+        r"time limit exceeded|cpu time limit",
+        r"still waiting after|gave up waiting",
+        r"watchdog",
+        r"exceeded (?:its )?progress deadline|(?:is|are) unhealthy",
+        r"did(?: not|n't) (?:complete|finish|respond|become ready) (?:within|in time)",
+        r"async function did not complete",
+        r"hit timeout|reached timeout|within the (?:time limit|timeout)",
+    ),
+    # -- numbers -------------------------------------------------------------------
+    _row(
+        "calculation_error",
+        ERROR,
+        "languages and libraries of numbers",
+        "https://netlib.org/lapack/lug/",
+        r"divi(?:sion|ded?) by zero",
+        r"/ by zero",
+        r"floating[- ]point exception",
+        r"math (?:domain|range) error",
+        r"singular(?:exception| matrix)|matrix is (?:exactly |numerically )?singular"
+        r"|exactly singular",
+        r"not positive[- ]definite",
+        r"numerical (?:overflow|instability|result out of range)",
+        r"attempt to .{0,20}with overflow",
+        r"divide(?:d)? by zero|dividebyzero",
+        r"returned nan|contains? nan|nan values",
+        r"(?:arithmetic|integer|floating) overflow",
+        r"did not converge|failed to converge|no convergence|convergence failure",
+        r"\b(?:loss|value|gradient|input|result)s? (?:is|are|was|contains?) "
+        r"(?:nan|inf|infinity)\b",
+        r"contains nan",
+        r"nan or inf",
+        r"not equal to tolerance|comparison failed$|arrays are not almost equal",
+        r"\d ± \d",
+        r"timestep too small",
+        r"step size (?:becomes|is) |integration failed|negative infinity|\blog\(0\)",
+        r"values are different \(",
+    ),
+    # -- the machine ---------------------------------------------------------------
+    _row(
+        "system_error",
+        ERROR,
+        "the system",
+        _SYSTEM,
+        r"too many open files",
+        r"inotify|cannot connect to (?:x|display)|could not connect to display"
+        r"|no display name|no protocol specified|qt platform plugin",
+        r"cuda error|cudnn|\bnvml\b|driver/library version mismatch",
+        r"signal (?:11|6|7|4)\b|\bSIG(?:SEGV|BUS|ILL|ABRT)\b(?!.{0,40}code=)",
+        r"\bE(?:MFILE|NFILE|IO|BUSY|TXTBSY|AGAIN|STALE)\b",
+        r"input/output error",
+        r"resource temporarily unavailable",
+        r"can(?:'t|not) start new thread",
+        r"cannot fork|fork failed|unable to create new native thread",
+        r"(?:device or resource|target is|text file) busy",
+        r"stale (?:nfs )?file handle",
+        r"segmentation fault",
+        r"bus error",
+        r"illegal instruction",
+        r"structure needs cleaning",
+        r"being used by another process",
+    ),
+    _row(
+        "system_error",
+        ERROR,
+        "locks, databases, browsers, machines of others",
+        "https://www.postgresql.org/docs/current/errcodes-appendix.html",
+        r"database is locked",
+        r"lock wait timeout|deadlock(?:ed)? (?:victim"
+        r"|on lock)|try restarting transaction",
+        r"rerun the transaction|could not serialize access",
+        r"trouble with our infrastructure|stopped responding",
+        r"no locks available|dpkg was interrupted|kernel panic|device offline"
+        r"|no devices/|no more connections|early unexpected exit",
+        r"\bcrashed (?:with|before|during|unexpectedly)",
+        r"rpc client disassociated|node down:|executorlost",
+        r"deadlock (?:detected|found)",
+        r"too many (?:clients|connections)",
+        r"remaining connection slots are reserved",
+        r"could not get lock",
+        r"unable to (?:acquire|lock)|error acquiring the state lock",
+        r"index\.lock': file exists",
+        r"another \w+ process (?:seems to be|is) running",
+        r"chrome failed to start|failed to launch the browser",
+        r"(?:browser|renderer|target|page)(?: has)? crashed",
+        r"session not created",
+        r"(?:internal|unexpected) (?:compiler )?error(?:: please|\b.{0,40}bug)",
+        r"internal compiler error",
+        r"^error: internal\b|internal error$",
+        r"insufficient (?:cpu|capacity|resources)|failedscheduling",
+        r"evicted\b",
+        r"could not start daemon|daemon (?:disappeared|stopped)",
+        r"gradle build daemon disappeared",
+        r"worker .{0,40}(?:crashed|died|was lost|exited unexpectedly)",
+        r"the forked vm terminated",
+        r"call to .{0,20}retries exhausted",
+        r"unable to boot|failed to boot",
+    ),
+    _row(
+        "memory_error",
+        ERROR,
+        "libraries",
+        "https://numpy.org/doc/stable/reference/exceptions.html",
+        r"out of memory",
+        r"unable to allocate",
+        r"not enough (?:memory|space' \(errno=12)",
+        r"oom command not allowed|resource_exhausted: out of memory",
+        r"memory (?:limit|exhausted)",
+        r"\bENOMEM\b",
+    ),
+    # -- the code, its tests, its style, its settings --------------------------------
+    _row(
+        "logic_error",
+        ERROR,
+        "compilers",
+        "https://gcc.gnu.org/onlinedocs/gcc/Diagnostic-Message-Formatting-Options.html",
+        r"[\w)\]]:\d+(?::\d+)?:? (?:- )?(?:fatal )?error\b:?",
+        r"\berror: -\[",
+        r"\(\d+,\d+\): error\b",
+        r"\berror (?:C|CS|TS|BC|FS|LNK|MSB|AL|NETSDK|CA|IDE|SA)\d{3,5}\b",
+        r"^error(?:\[E\d{4}\])?: .{0,200}(?:mismatched|cannot find|aborting|unused"
+        r"|borrow|lifetime|expected|unresolved|could not compile|loop could|this )",
+        r"^e: .{0,200}\.kts?:",
+        r"undefined reference to|undefined symbols? |unresolved external symbol"
+        r"|multiple definition of|duplicate symbol",
+        r"cannot find symbol",
+        r"incompatible types",
+        r"unresolved reference",
+        r"\.go:\d+:\d+: ",
+        r"\.(?:hs|ml|scala|java|kt|swift|elm|erl|zig|nim|d|f90|vala|cs|rs):\d+.{0,40}"
+        r"error",
+        r"\[error\] \S+\.\w+:\d+",
+        r"compilation (?:error|failed|failure)|failed to compile",
+        r"\*\* \(compileerror\)|== compilation error",
+        r"syntax ?error|parse error|unexpected (?:token|end of|identifier|eof token)"
+        r"|unterminated (?:string|regular)",
+        r"(?:un)?declared (?:identifier|resource)|not declared in this scope",
+        r"(?:is not|not) defined\b",
+        r"undefined (?:variable|symbol|method|label|function|local)|undefined: ",
+        r"type ?mismatch|mismatched types",
+        r"module parse failed",
+        r"does not (?:exist|have) (?:in the current context|on type|member)",
+        r"has no (?:member|attribute)",
+        r"isn't defined|not a known attribute|has no exported|is not exported by",
+        r"expression has type|has already been (?:used|declared|defined)",
+        r"undefined (?:control sequence|service|references?|function)|! latex error",
+        r"cannot (?:borrow|be resolved|be assigned|convert|infer|assign)",
+        r"could not find method|unknown (?:field|property|attribute|type|variable)",
+        r"did you mean",
+        r"unsupported (?:argument|operand|attribute|option|block)",
+        r"argument of type|expected a value of type",
+        r"variable not in scope",
+        r"error TS\d+",
+    ),
+    _row(
+        "logic_error",
+        ERROR,
+        "linters and formatters",
+        "https://docs.astral.sh/ruff/linter/",
+        r"\b\d+ problems? \(\d+ errors?",
+        r"code style issues (?:found|were found)",
+        r"would reformat|would be reformatted|file[s]? would be (?:changed|reformat)",
+        r":\d+:\d+: [A-Z]{1,4}\d{2,4}\b",
+        r":\d+:\d+: [CWEF]: ",
+        r"\.rb:\d+:\d+: [CWEF]:",
+        r"found \d+ (?:errors?|issues?|problems?|violations?)",
+        r"\[ERROR\] found \d+",
+        r"^\d+ (?:issues?|violations?):?$",
+        r"\d+ offenses? detected",
+        r"\d+:\d+ +error +\S",
+        r"your code has been rated",
+        r"imports are incorrectly sorted",
+        r"\bSC\d{4}\b",
+        r"^\s*diff in \S+",
+        r"there (?:were|are) \d+ (?:errors?|violations?)"
+        r"|checkstyle violations|violations "
+        r"were found|you have \d+ checkstyle",
+        r"lint(?:ing)? (?:errors?|failed|found)",
+        r"\bDL\d{4}\b",
+        r"files were modified by this hook",
+        r"not formatted|run .{0,30}(?:fmt|format|--write|--fix)\b",
+        r"too many (?:arguments|errors)",
+        r"call to an undefined method|undefined method",
+        r"quality gate (?:status: )?failed",
+        r"trailing whitespace",
+        r"severity: (?:low|medium|high|critical)\b",
+        r"^\s*[✖\u00d7] +\S|\d+:\d+ +[✖\u00d7] ",
+        r"^[1-9]\d* (?:errors?|problems?|issues? found)\b",
+        r"^L: +\d+ \|",
+        r"line length violation|violation, \d+ serious",
+        r"strict mode|lint(?:ing)?\b.{0,40}\b(?:errors?|failed)",
+        r"lint/\w+/\w+",
+        r"not compliant|has exceeded by|unexpected key|is not a known",
+    ),
+    _row(
+        "logic_error",
+        ERROR,
+        "assertions",
+        "https://docs.pytest.org/en/stable/how-to/assert.html",
+        r"assert(?:ion)?\b.{0,200}\bfailed\b",
+        r"assertion(?:failed)?error",
+        r"failed asserting",
+        r"XCTAssert\w* failed",
+        r"expect\(.{0,80}\)\.(?:not\.|to|be)",
+        r"^E +assert ",
+        r"expected:? .{1,120}(?:but was|but got|, ?got|to (?:equal|be|eq|contain|match)"
+        r"|received)",
+        r"^\s*(?:got \S+, want|expected .{1,80} got )",
+        r"panicked at",
+        r"failed test '",
+        r"mismatch(?:ed)? (?:snapshot|output)|snapshots? (?:failed|obsolete|does not)",
+        r"comparison failed:|pixels .{0,60}are different",
+        r"comparisonfailure",
+        r"^ *(?:lists|dicts|sets|tuples|strings) differ",
+        r"\bassertEqual\b|mismatched elements",
+        r"not equal to \S+ \(`expected`\)|^\s*(?:error:\s+)?not equal:",
+        r"^\s*expected(?: string)?: |^\s*(?:got|actual|received): ",
+        r"test failed at|failed example:|failure in test",
+        r"data race|race detected",
+        r"expected \S.{0,80} to (?:be|equal|contain|have)",
+    ),
+    _row(
+        "logic_error",
+        ERROR,
+        "mistakes at run time",
+        "https://developer.mozilla.org/docs/Web/JavaScript/Reference/Errors",
+        r"null ?pointer",
+        r"nil pointer dereference",
+        r"nil pointer|nil value",
+        r"error summary: [1-9]|invalid (?:read|write) of size|invalid free",
+        r"invalid memory address",
+        r"index out of (?:range|bounds)",
+        r"cannot read propert(?:y|ies) of",
+        r"is not a function",
+        r"stack ?overflow|maximum call stack|stack level too deep",
+        r"undefined method",
+        r"(?:uncaught|unhandled) (?:typeerror|referenceerror|rangeerror)",
+        r"addresssanitizer|undefinedbehaviorsanitizer|threadsanitizer|data race",
+        r"use of uninitiali[sz]ed",
+    ),
+    _row(
+        "logic_error",
+        ERROR,
+        "settings, arguments, schemas",
+        "https://www.gnu.org/software/make/manual/html_node/Error-Messages.html",
+        r"unrecognized (?:arguments?|option)|unknown (?:option|command|flag|argument"
+        r"|instruction|cmake command)|invalid (?:option|argument|choice|workflow"
+        r"|value|syntax|reference)|no such option|illegal option",
+        r"missing script|script not found|no rule to make target|no targets specified",
+        r"unexpected (?:value|keyword|argument|property)",
+        r"missing required|required (?:argument|option|input|property|field)"
+        r"|input required and not supplied",
+        r"are not in sync|lock ?file .{0,60}(?:out of date|outdated|not up to date"
+        r"|needs to be updated)|frozen-lockfile",
+        r"(?:relation|table|column|function|database|schema) .{0,60}does not exist"
+        r"|no such (?:table|column)|unknown column|duplicate key|violates ",
+        r"merge conflict|\[rejected\]|non-fast-forward|automatic merge failed"
+        r"|not possible to fast-forward|pathspec '",
+        r"treated as error",
+        r"couldn't find remote ref|would be overwritten|multiple head revisions",
+        r"updates to go\.mod needed|go mod tidy",
+        r"checksum mismatch|migrations? .{0,40}(?:failed|mismatch)",
+        r"(?:4(?:0[04-9]|1\d|22)) client error|http 422|validation fail",
+        r"sql syntax|cannot resolve (?:column|table)|unresolved_column",
+        r"error validating|is invalid\b|invalid (?:compose|configuration|config|yaml)",
+        r"file already exists|build finished with problems",
+        r"yaml.{0,40}error|mapping values are not allowed|did not find expected",
+        r"validation (?:failed|error)|invalid json|is not valid|schema .{0,40}invalid",
+        r"failed to compute cache key|failed to parse|error parsing|parsing error"
+        r"|cannot parse",
+        r"required test coverage|coverage .{0,80}(?:below|not met|does not meet|less "
+        r"than)|coverage threshold",
+        r"file or directory not found|no such file or directory|file not found"
+        r"|cannot stat '|does not exist$",
+        r"no tests? (?:ran|were (?:found|executed)|found|files? found|collected)",
+        r"already exists$|immutable",
+        r"returned error: 40[04-9]|\b404 not found\b|\b400 bad request\b",
+        r"usage: \S+ ",
+    ),
+    # -- summaries -----------------------------------------------------------------
+    _row(
+        "logic_error",
+        SUMMARY,
+        "test runners, builds",
+        "https://docs.pytest.org/en/stable/how-to/output.html",
+        r"(?<![:.\d])\b[1-9]\d* (?:tests? "
+        r"|specs? )?(?:failed|failures?|failing|fails)\b",
+        r"some tests (?:failed|did not pass)|test failed\*",
+        r"\bfail(?:ed|ures)?: *[1-9]",
+        r"failures=\d|errors=\d",
+        r"tests? failed|failing tests?|test failures",
+        r"(?-i:^\s*(?:FAIL|FAILED|--- FAIL|not ok)\b"
+        r"|: FAIL\b|FAILED$)|^\s*[✗✖\u00d7●] ",
+        r"(?-i:^\s*(?:FAIL|FAILED|FAILURES?|FAILING)[:! ])",
+        r"(?:tests?|scenarios?|specs?|checks?"
+        r"|examples?|suites?) .{0,20}fail(?:ed|ing)\b",
+        r"(?:failed|failing) (?:tests?|scenarios?|specs?|checks?|examples?|minimum)",
+        r"(?-i:\| FAIL \|)|^[\w./@\\-]{1,200}\.[a-z]\w{0,5}:\d+(?::\d+)?: \S",
+        r"session lint failed|\[ FAIL [1-9]|ERROR=[1-9]",
+        r"\[ +FAILED +\]",
+        r"result: FAIL",
+        r"^not ok \d",
+        r"^\d+ errors?(?: generated\.?)?$",
+        r"\.{5,}failed$",
+        r"looks like you failed",
+        r"\*\* (?:BUILD|TEST|ARCHIVE) FAILED",
+    ),
+    _row(
+        "import_error",
+        SUMMARY,
+        "all",
+        "https://docs.docker.com/reference/cli/docker/image/pull/",
+        r"(?:was|is|were|be|:|executable|command|package|version) not found\b",
+        r"(?:could not|couldn't|cannot|unable to|failed to) find\b",
+        r"is not (?:available|installed)\b|unsatisfiable",
+        r"failed (?:to build|to run custom build)",
+    ),
+    _row(
+        "timeout_error",
+        SUMMARY,
+        "all",
+        "https://www.gnu.org/software/coreutils/manual/html_node/timeout-invocation.html",
+        r"\btimed out\b",
+        r"\(timeout\)$",
+    ),
+    _row(
+        "system_error",
+        SUMMARY,
+        "the system",
+        _SYSTEM,
+        r"aborted \(core dumped\)",
+        r"core dumped",
+        r"the operation was canceled",
+        r"internal error",
+        r"terminated by signal|^Terminated$|received signal (?:15|sigterm)",
+    ),
+    _row(
+        "network_error",
+        SUMMARY,
+        "git, ansible",
+        "https://git-scm.com/docs/git-fetch",
+        r"could not read from remote repository",
+        r"unable to (?:connect|reach|fetch|download)",
+        r"failed to (?:fetch|download|pull|push)",
+        r"could not (?:fetch|download)",
+    ),
+)

@@ -1,0 +1,397 @@
+"""What the page of adaptive jobs promises of rewards, recovery, hooks and history."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+import time
+
+import pytest
+import yaml
+from tests.frontends.jobs.test_jobs import EXAMPLE, body, counting
+
+from taskorch.adaptive import Learned
+from taskorch.cli import main
+from taskorch.client import Client
+from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.events import TaskRewarded
+from taskorch.frontends.jobs import JobSystem
+from taskorch.frontends.service import create_app, new_token, serve
+
+PATIENCE = 30
+
+
+def small(document=None):
+    return JobSystem({} if document is None else document)
+
+
+def one(job_id, units=1, **more):
+    return {**body(job_id, objective="do", tadpole_count=units), **more}
+
+
+@pytest.mark.parametrize("order", [("bad", "good"), ("good", "bad")])
+def test_reward_decides_the_specialisation_whichever_is_registered_first(order):
+    for seed in range(2):
+        jobs = small()
+        for kind in order:
+            jobs.objective("do", specialization=kind)(lambda unit, job, kind=kind: kind)
+        with jobs.orchestrator(seed=seed) as orch:
+            kinds = []
+            for number in range(80):
+                jobs.assign_job(one(f"j{number}"))
+                kinds += jobs.result(f"j{number}", PATIENCE)
+                orch.wait(PATIENCE)
+                jobs.reward(f"j{number}", 1.0 if kinds[-1] == "good" else -1.0)
+            orch.wait(PATIENCE)
+            learnt = {
+                each.arm: each for each in jobs.learned()["specialization_selection"]
+            }
+            assert jobs.status("j0")["specialization"] == kinds[0]
+        assert kinds[-40:].count("good") >= 34
+        assert learnt["good"].mean == 1
+        assert learnt["good"].context == "do"
+
+
+def test_without_a_reward_no_specialisation_wins():
+    jobs = small()
+    for kind in ("a", "b"):
+        jobs.objective("do", specialization=kind)(lambda unit, job, kind=kind: kind)
+    with jobs.orchestrator(seed=3):
+        for number in range(60):
+            jobs.assign_job(one(f"j{number}"))
+        kinds = [jobs.result(f"j{number}", PATIENCE)[0] for number in range(60)]
+    assert 10 <= kinds.count("a") <= 50
+
+
+def test_a_specialisation_may_come_later_and_what_was_learnt_stays():
+    jobs = small()
+    for kind in ("a", "b"):
+        jobs.objective("do", specialization=kind)(lambda unit, job, kind=kind: kind)
+    with jobs.orchestrator(seed=1) as orch:
+        for number in range(5):
+            jobs.assign_job(one(f"j{number}", reward_signal=0.5))
+            jobs.result(f"j{number}", PATIENCE)
+        orch.wait(PATIENCE)
+        before = sum(each.pulls for each in jobs.learned()["specialization_selection"])
+        jobs.objective("do", specialization="c")(lambda unit, job: "c")
+        after = sum(each.pulls for each in jobs.learned()["specialization_selection"])
+        assert before == pytest.approx(after, abs=0.01) == pytest.approx(5, abs=0.2)
+        kinds = set()
+        for number in range(60):
+            jobs.assign_job(one(f"k{number}"))
+            kinds |= set(jobs.result(f"k{number}", PATIENCE))
+        assert "c" in kinds
+
+
+def test_a_worker_id_is_a_specialisation():
+    jobs = small()
+    for kind in ("a", "b"):
+        jobs.objective("do", specialization=kind)(lambda unit, job, kind=kind: kind)
+    with jobs.orchestrator():
+        for number in range(8):
+            jobs.assign_job(one(f"j{number}", worker_id="b"))
+        assert {jobs.result(f"j{n}", PATIENCE)[0] for n in range(8)} == {"b"}
+        with pytest.raises(InvalidTaskError, match="nobody is c"):
+            jobs.assign_job(one("j9", worker_id="c"))
+
+
+@pytest.mark.parametrize("units", [1, 2, 4])
+@pytest.mark.parametrize("together", [True, False])
+def test_each_unit_that_fails_is_run_again_once(units, together):
+    jobs = small()
+    begun = threading.Barrier(units)
+    tried = []
+
+    @jobs.objective("do")
+    def do(unit, job):
+        first = (unit.index, 1) not in tried
+        tried.append((unit.index, 1 if first else 2))
+        if first:
+            if together:
+                begun.wait(PATIENCE)
+            else:
+                time.sleep(0.02 * unit.index)
+            msg = "the net is down"
+            raise ConnectionError(msg)
+        return unit.index
+
+    with jobs.orchestrator() as orch:
+        jobs.assign_job(one("j", units, reward_signal=0.25))
+        while jobs.status("j")["state"] != "completed":
+            assert orch.wait(PATIENCE)
+            assert "failure" not in jobs.status("j")["rewards"]
+        orch.wait(PATIENCE)
+        status = jobs.status("j")
+    assert sorted(tried) == sorted((n, again) for n in range(units) for again in (1, 2))
+    assert status["recoveries"] == units
+    assert status["rewards"] == {"job_payload.reward_signal": 0.25}
+
+
+def test_a_configuration_without_recovery_has_none():
+    actions = ["release_resources", "publish_failure_event"]
+    jobs = small(
+        {
+            "job_lifecycle": {
+                "state_transitions": {"running_to_failed": {"actions": actions}}
+            }
+        }
+    )
+    jobs.objective("do")(lambda unit, job: 1 / 0)
+    with jobs.orchestrator() as orch:
+        jobs.assign_job(one("j"))
+        orch.wait(PATIENCE)
+        assert jobs.status("j")["recoveries"] == 0
+        assert jobs.status("j")["rewards"] == {"failure": -1.0}
+
+
+def test_a_reader_that_raises_is_alone_with_its_fault(caplog):
+    jobs = small()
+    tried, heard = [], []
+
+    @jobs.objective("do")
+    def do(unit, job):
+        tried.append(job.job_id)
+        if tried.count("once") == 1 and job.job_id == "once":
+            msg = "once"
+            raise OSError(msg)
+
+    jobs.subscribe("control_plane.job_events", lambda message: 1 / 0)
+    jobs.subscribe(
+        "control_plane.job_events", lambda message: heard.append(message["event"])
+    )
+    with jobs.orchestrator() as orch:
+        jobs.assign_job(one("a", reward_signal=0.5))
+        jobs.assign_job(one("once"))
+        while jobs.status("once")["state"] != "completed":
+            orch.wait(PATIENCE)
+        orch.wait(PATIENCE)
+        assert jobs.status("a")["rewards"] == {"job_payload.reward_signal": 0.5}
+    assert heard.count("completed") == 2
+    assert "a reader of the topic control_plane.job_events has failed" in caplog.text
+
+
+def test_a_reward_of_nought_is_one_and_a_cancel_is_none():
+    jobs = small()
+    go = threading.Event()
+
+    @jobs.objective("do")
+    def do(unit, job):
+        while job.job_id == "stopped" and not go.wait(0.01):
+            unit.checkpoint()
+
+    with jobs.orchestrator() as orch:
+        jobs.assign_job(one("nought", reward_signal=0.0))
+        jobs.assign_job(one("unsaid"))
+        jobs.assign_job(one("stopped"))
+        while jobs.status("stopped")["state"] == "queued":
+            time.sleep(0.005)
+        assert jobs.cancel("stopped", reason="not today")
+        orch.wait(PATIENCE)
+        assert not jobs.cancel("stopped")
+        assert jobs.status("nought")["rewards"] == {"job_payload.reward_signal": 0.0}
+        assert jobs.status("unsaid")["rewards"] == {}
+        assert jobs.status("stopped")["rewards"] == {}
+        assert jobs.status("stopped")["state"] == "failed"
+        assert [each.mean for each in jobs.learned()["thread_pool_configuration"]] == [
+            0
+        ]
+        assert jobs.all_jobs() == {
+            "nought": "completed",
+            "unsaid": "completed",
+            "stopped": "failed",
+        }
+        with pytest.raises(UnknownTaskError):
+            jobs.cancel("nobody")
+
+
+def test_a_result_is_waited_for_in_one_time():
+    jobs = small()
+    go = threading.Event()
+    jobs.objective("do")(lambda unit, job: go.wait(PATIENCE))
+    with jobs.orchestrator():
+        jobs.assign_job(one("j", 5))
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            jobs.result("j", timeout=0.2)
+        # Five units that each had the whole time would take a second.
+        assert time.monotonic() - began < 0.9
+        go.set()
+        assert jobs.result("j", PATIENCE) == [True] * 5
+
+
+def test_a_judgement_takes_its_time_and_holds_up_nobody():
+    jobs = counting()
+    asked, go = threading.Event(), threading.Event()
+
+    def judge(job):
+        if job.job_id == "slow":
+            asked.set()
+            go.wait(PATIENCE)
+
+    jobs.hook("pre_spawn_judgement", judge)
+    with jobs.orchestrator():
+        jobs.assign_job(body("j1"))
+        thread = threading.Thread(target=jobs.assign_job, args=(body("slow"),))
+        thread.start()
+        assert asked.wait(PATIENCE)
+        assert jobs.status("j1")["job_id"] == "j1"
+        assert sum(jobs.result("j1", PATIENCE)) == 15
+        assert "slow" not in jobs.all_jobs()
+        go.set()
+        thread.join(PATIENCE)
+        assert sum(jobs.result("slow", PATIENCE)) == 15
+
+
+def test_a_judgement_may_refuse_change_or_fail():
+    jobs = counting()
+    verdicts = {
+        "fails": lambda: 1 / 0,
+        "none": dict,
+        "two": lambda: {"tadpole_count": 2},
+    }
+    verdicts |= {"other": lambda: {"job_id": "x"}, "bad": lambda: {"tadpole_count": 0}}
+    verdicts |= {"no": lambda: "not today"}
+    refused = []
+    jobs.subscribe("control_plane.job_events", refused.append)
+    jobs.hook("pre_spawn_judgement", lambda job: verdicts[job.job_id]())
+    with jobs.orchestrator():
+        for name, part in [
+            ("fails", "has failed on job fails: division by zero"),
+            ("other", "another id"),
+            ("bad", "from 1 to"),
+            ("no", "not today"),
+        ]:
+            with pytest.raises(InvalidTaskError, match=part):
+                jobs.assign_job(body(name))
+            assert name not in jobs.all_jobs()
+        assert len(jobs.assign_job(body("two"))["units"]) == 2
+        assert len(jobs.assign_job(body("none"))["units"]) == 4
+    assert [each for each in refused if each["event"] == "refused"] == [
+        {"event": "refused", "job_id": "no", "why": "not today"}
+    ]
+
+
+def test_history_is_read_whatever_the_configuration_says_by_now(tmp_path):
+    path = tmp_path / "jobs.db"
+    jobs = counting()
+    with jobs.orchestrator(journal=path) as orch:
+        jobs.assign_job(body("j1"))
+        jobs.result("j1", PATIENCE)
+        orch.wait(PATIENCE)
+        ledger, metrics = jobs.ledger(), jobs.metrics()
+    assert {each["event"] for each in ledger} == {"granted", "released"}
+    document = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    document["resource_pools"]["compute_units_total"] = 4
+    later = counting(document)
+    with later.orchestrator(journal=path):
+        assert later.status("j1")["state"] == "completed"
+        assert sum(later.result("j1", PATIENCE)) == 15
+        assert later.ledger() == ledger
+        for name in ("job_latency_seconds", "compute_efficiency_ratio"):
+            assert later.metrics()[name] == metrics[name]
+        assert later.all_jobs() == {"j1": "completed"}
+        with pytest.raises(InvalidTaskError, match="there is 4"):
+            later.assign_job(body("j2"))
+
+
+def test_what_never_began_releases_nothing():
+    jobs = small()
+    jobs.objective("do")(lambda unit, job: None)
+    with jobs.orchestrator() as orch:
+        with orch.resources.allocate({"threads": 128}, owner="somebody"):
+            jobs.assign_job(one("j"))
+            jobs.cancel("j")
+            orch.wait(PATIENCE)
+        events = [each["event"] for each in jobs.ledger() if "unit" in each]
+    assert events == []
+
+
+def test_the_diary_can_be_read_in_a_later_life(tmp_path):
+    path = tmp_path / "jobs.db"
+    jobs = counting()
+    with jobs.orchestrator(journal=path) as orch:
+        assert jobs.diary() is None
+        jobs.assign_job(body("j1", reward_signal=1))
+        jobs.result("j1", PATIENCE)
+        orch.wait(PATIENCE)
+        cycles = copy.deepcopy(jobs.cycles)
+        cycles.tick(None, 0.0)
+        for command in cycles.tick(None, 10.0)[0]:
+            command.apply(orch)
+        page = jobs.diary()
+    assert page["about"] == jobs.about()
+    later = counting()
+    with later.orchestrator(journal=path):
+        assert later.diary()["learned"] == json.loads(json.dumps(page["learned"]))
+
+
+def test_whose_jobs_they_are_is_told():
+    jobs = counting()
+    assert jobs.about()["name"] == jobs.told()["about"]["name"]
+    assert small().about() == {}
+
+
+def test_half_a_reward_is_made_whole():
+    """The word of a source that was kept for one unit is kept for the others, too."""
+    jobs = small()
+    jobs.objective("do")(lambda unit, job: None)
+    rewarded = []
+    with jobs.orchestrator() as orch:
+        orch.signals.task_rewarded.connect(rewarded.append)
+        jobs.assign_job(one("j", 3))
+        jobs.result("j", PATIENCE)
+        orch.wait(PATIENCE)
+        unit = next(iter(jobs.status("j")["units"]))
+        orch.reward_task(f"job-j/{unit}", 0.5, source="user")
+        orch.wait(PATIENCE)
+        # Another life would find it so: here it is only heard.
+        assert jobs.reward("j", 0.5)
+        orch.wait(PATIENCE)
+    assert all(type(fact) is TaskRewarded and fact.value == 0.5 for fact in rewarded)
+    assert len({fact.task_id for fact in rewarded}) == 3
+
+
+def test_no_number_that_is_none_is_learnt():
+    learned = Learned([1, 2], reward="given")
+    for bad in (float("nan"), float("inf"), 2, "1", None):
+        with pytest.raises(InvalidTaskError, match="from -1 to 1"):
+            learned.give("j", bad)
+
+
+def test_results_lists_and_cancels_over_http_and_from_the_command_line(
+    monkeypatch, capsys
+):
+    jobs = counting()
+    token = new_token()
+    monkeypatch.setenv("TASKORCH_TOKEN", token)
+    with (
+        jobs.orchestrator() as orch,
+        serve(create_app(orch, token=token, jobs=jobs), port=0) as server,
+    ):
+        client = Client(server.url, token=token)
+        client.command("assign_job", **body())
+        jobs.result("j1", PATIENCE)
+        orch.wait(PATIENCE)
+        answer = client.command("job_result", job_id="j1")
+        assert answer["state"] == "completed"
+        assert sum(answer["result"]) == 15
+        assert client.command("list_jobs") == {
+            "about": jobs.about(),
+            "jobs": {"j1": "completed"},
+        }
+        assert client.command("cancel_job", job_id="j1") == {"changed": False}
+        assert (
+            client.command("job_status", job_id="j1")["metadata"] == body()["metadata"]
+        )
+        with pytest.raises(UnknownTaskError):
+            client.command("job_result", job_id="nobody")
+        with pytest.raises(InvalidTaskError, match="job_id is not known"):
+            client.command("list_jobs", job_id="j1")
+        assert main(["jobs", "result", server.url, "j1"]) == 0
+        assert main(["jobs", "list", server.url]) == 0
+        assert main(["jobs", "cancel", server.url, "j1"]) == 0
+    out = capsys.readouterr().out
+    assert "unit 3:" in out
+    assert "j1: completed\n1 jobs\n" in out
+    assert "j1 has ended" in out

@@ -1,0 +1,381 @@
+"""Schedules of an orchestrator: its clock, its code, what it makes and what it says."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import textwrap
+import time
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
+from taskorch.errors import InvalidTaskError
+from taskorch.events import ScheduleFired, ScheduleSkipped
+
+HOUR = 3_600.0
+
+
+def until(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The system's clock, which may be set: seconds by which it differs."""
+    shift, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + shift[0])
+    monkeypatch.setattr(time, "time_ns", lambda: int((real() + shift[0]) * 1e9))
+
+    def put(seconds):
+        shift[0] = seconds
+
+    return put
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module that can be written anew."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(text, name="nights"):
+        sys.modules.pop(name, None)
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+
+    yield write
+    sys.modules.pop("nights", None)
+
+
+def tick():
+    return 1
+
+
+def tell():
+    context = current_context()
+    return context.schedule, context.slot, dict(context.parameters)
+
+
+def numbers():
+    return [1, 2]
+
+
+def tell_each(number):
+    return number, *tell()
+
+
+def made(orch, name):
+    return [s.task_id for s in orch.tasks() if s.task_id.startswith(f"{name}/")]
+
+
+# -- what a task knows -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("executor", [None, "process"])
+def test_a_task_knows_its_schedule_its_slot_and_what_was_said(executor):
+    with TaskOrchestrator() as orch:
+        at = datetime(2026, 11, 24, 2, tzinfo=UTC)
+        work = Task.call(tell, executor=executor)
+        orch.schedules.add("s", "every 1h", work, zone="Europe/Berlin")
+        (name,) = orch.schedules.backfill("s", at, at)
+        schedule, slot, parameters = orch.handle(name).result(60)
+        assert (schedule, slot, parameters) == ("s", at, {})
+        assert slot.utcoffset() == timedelta(hours=1)
+        by_hand = orch.schedules.trigger("s", {"table": "sales"})
+        schedule, slot, parameters = orch.handle(by_hand).result(60)
+        assert (schedule, parameters) == ("s", {"table": "sales"})
+        assert abs(slot.timestamp() - time.time()) < 60
+        assert orch.submit(tell).result(60) == (None, None, {})
+        with pytest.raises(InvalidTaskError, match="parameters is a mapping"):
+            orch.schedules.trigger("s", {1: 2})
+
+
+def test_so_does_each_task_of_a_run_and_what_these_add():
+    flow = Workflow("flow")
+    flow.map(tell_each, flow.task(numbers, id="source"), id="each")
+    flow.task(tell, id="alone")
+    with TaskOrchestrator() as orch:
+        orch.schedules.add("s", "every 1h", flow)
+        run = orch.workflows.get(orch.schedules.trigger("s", {"a": 1}))
+        results = run.result(60)
+        assert results["alone"][0] == "s"
+        assert [each[2] for each in results["each"]] == [results["alone"][1]] * 2
+        assert results["each"][0][3] == {"a": 1}
+
+
+# -- what is its own -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlap", ["cancel", "skip", "queue"])
+def test_what_the_user_has_made_is_not_touched_and_not_in_the_way(tmp_path, overlap):
+    journal = str(tmp_path / "j.db")
+    names = (
+        "s/fix",
+        "s/2026-01-01T0000",
+        "s/2026-01-01T000000.5Z",
+        "s-2026-01-01T0000Z",
+    )
+    for _ in range(2):
+        with TaskOrchestrator(journal=journal) as orch:
+            orch.schedules.add("s", "every 0.2s", tick, overlap=overlap)
+            for name in names:
+                orch.submit_task(Task.wait_for("go", id=name))
+            before = len(made(orch, "s"))
+            until(lambda: len(made(orch, "s")) > before + 2)
+            assert orch.schedules.status("s").running[:1] not in [(n,) for n in names]
+            states = {orch.get_task_status(name).state for name in names}
+            assert states == {TaskState.BLOCKED}
+            orch.stop(drain=False)
+
+
+# -- again and already -----------------------------------------------------------------
+
+
+def test_a_backfill_says_what_was_done_and_does_it_again_if_it_is_asked_to():
+    calls = []
+    with TaskOrchestrator() as orch:
+        orch.schedules.add("s", "every 1h", lambda: calls.append(1))
+        span = "2026-01-01T00:00Z", "2026-01-01T03:00Z"
+        events = orch.events(types=[ScheduleFired])
+        first = orch.schedules.backfill("s", *span)
+        assert (len(first), first.already) == (4, ())
+        assert orch.wait(60)
+        second = orch.schedules.backfill("s", *span)
+        assert (list(second), list(second.already)) == (list(first), list(first))
+        wider = orch.schedules.backfill("s", "2025-12-31T23:00Z", span[1])
+        assert wider.already == tuple(first)
+        assert orch.wait(60)
+        assert len(calls) == 5
+        again = orch.schedules.backfill("s", *span, again=True)
+        assert again.already == ()
+        assert orch.wait(60)
+        assert len(calls) == 9
+        assert [orch.handle(name).task_id for name in first] == [
+            f"{name}~2" for name in first
+        ]
+        orch.stop()
+    fired = [event.task_id for event in events]
+    assert fired == [*first, wider[0], *(f"{name}~2" for name in first)]
+
+
+def test_so_does_that_of_a_workflow_whose_tasks_are_all_made_again():
+    calls = []
+    flow = Workflow("flow")
+    flow.task(lambda: calls.append("b"), id="b", after=[flow.task(tick, id="a")])
+    flow.task(lambda: calls.append("c"), id="c")
+    with TaskOrchestrator() as orch:
+        orch.schedules.add("s", "every 1h", flow)
+        span = "2026-01-01T00:00Z", "2026-01-01T01:00Z"
+        first = orch.schedules.backfill("s", *span)
+        assert orch.wait(60)
+        assert orch.schedules.backfill("s", *span).already == tuple(first)
+        assert orch.schedules.backfill("s", *span, again=True).already == ()
+        assert orch.wait(60)
+        assert sorted(calls) == ["b"] * 4 + ["c"] * 4
+
+
+# -- clocks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["every 6h", "0 12 * * *"])
+def test_what_a_machine_slept_through_is_caught_up_with(clock, when):
+    pytest.importorskip("cronsim")
+    with TaskOrchestrator() as orch:
+        orch.schedules.add("s", when, tick)
+        assert made(orch, "s") == []
+        clock(86_400.0)
+        # Nobody wakes it: its own clock does not know.
+        until(lambda: made(orch, "s"))
+        assert len(made(orch, "s")) == 1
+
+
+def test_a_clock_that_was_set_back_makes_no_slot_twice_and_it_is_said(clock):
+    with TaskOrchestrator() as orch:
+        events = orch.events(types=[ScheduleSkipped, ScheduleFired])
+        orch.schedules.add("s", "every 0.2s", tick)
+        until(lambda: len(made(orch, "s")) > 2)
+        clock(-HOUR / 2)
+        until(lambda: "was set back" in orch.schedules.explain("s"))
+        assert "s: The system's clock was set back" in check_of(orch)[1]
+        # Far back it goes on, by other slots.
+        before = len(made(orch, "s"))
+        clock(-5 * HOUR)
+        orch.drivers.wake("schedules")
+        until(lambda: len(made(orch, "s")) > before + 2)
+        # Ahead of what was made before: it is caught up with.
+        clock(5.0)
+        orch.drivers.wake("schedules")
+        until(lambda: "was set back" not in orch.schedules.explain("s"))
+        orch.stop()
+    fired = [e.task_id for e in events if isinstance(e, ScheduleFired)]
+    assert len({*fired}) == len(fired)
+
+
+def test_a_slot_that_ran_before_the_clock_was_set_back_is_skipped_with_that(clock):
+    with TaskOrchestrator() as orch:
+        events = orch.events(types=[ScheduleSkipped])
+        clock(-5 * HOUR)
+        orch.schedules.add("s", "every 0.2s", tick)
+        until(lambda: len(made(orch, "s")) > 3)
+        clock(0.0)
+        orch.drivers.wake("schedules")
+        last = orch.schedules.status("s").done
+        until(lambda: orch.schedules.status("s").done > last + timedelta(hours=4))
+        begun = len(made(orch, "s"))
+        clock(-5 * HOUR - 2)
+        orch.drivers.wake("schedules")
+        until(lambda: len(made(orch, "s")) > begun + 12)
+        orch.stop()
+    reasons = {event.reason for event in events}
+    assert "it was made before the system's clock was set back" in reasons
+
+
+# -- catching up -----------------------------------------------------------------------
+
+
+def test_while_it_catches_up_others_go_on_and_it_answers(tmp_path, clock):
+    journal = str(tmp_path / "j.db")
+    clock(-3_000.0)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 1s", tick, catch_up="all", overlap="queue")
+        begun = orch.schedules.status("s").done
+    clock(0.0)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 1s", tick, catch_up="all", overlap="queue")
+        orch.schedules.add("other", "every 0.1s", tick)
+        seen = set()
+        until(
+            lambda: (
+                seen.add(orch.schedules.status("s").done)
+                or max(seen) - begun >= timedelta(seconds=3_000)
+            )
+        )
+        # It was asked while it caught up, and other schedules made theirs.
+        assert len(seen) > 3
+        assert len(made(orch, "other")) > 0
+        assert len(made(orch, "s")) >= 3_000
+        orch.schedules.remove("other")
+        orch.stop(drain=False)
+
+
+def test_runs_that_queue_follow_each_other_at_once():
+    flow = Workflow("flow")
+    flow.task(tick, id="a")
+    with TaskOrchestrator() as orch:
+        orch.schedules.add("s", "every 0.05s", flow, overlap="queue", catch_up="all")
+        until(lambda: len(orch.workflows.find("s-*")) >= 20)
+        orch.schedules.remove("s")
+        starts = sorted(status.started for status in orch.tasks())
+    # One of the waits is a tenth of a second at the most, on however slow a machine:
+    # where each run is looked for twice a second, none is.
+    assert min(b - a for a, b in pairwise(starts)) < timedelta(seconds=0.4)
+
+
+# -- functions and who says them -------------------------------------------------------
+
+
+def check_of(orch):
+    checks = {check.component: check for check in orch.health().checks}
+    return checks["schedules"].status, checks["schedules"].detail
+
+
+def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_it_is_back(
+    tmp_path, module, caplog
+):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1")
+    import nights  # noqa: PLC0415 - it was written just now
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 12h", nights.tick)
+        orch.schedules.add("t", "every 12h", Task.call(nights.tick))
+    module("def other(): return 1")
+    with (
+        caplog.at_level(logging.WARNING, "taskorch"),
+        TaskOrchestrator(journal=journal) as orch,
+    ):
+        status, detail = check_of(orch)
+        assert status == "degraded"
+        assert "s: Nobody has said in this life what s makes" in detail
+        until(lambda: "schedule s: Nobody has said" in caplog.text)
+        module("def tick(): return 2")
+        name = orch.schedules.trigger("s")
+        assert orch.handle(name).result(60) == 2
+
+
+def test_what_waits_for_a_function_goes_on_when_it_is_there(tmp_path, module):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1\ndef stays(): return 1")
+    import nights  # noqa: PLC0415 - it was written just now
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.hold_starts("not now")
+        orch.submit_task(Task.call(nights.tick, id="a"))
+        orch.stop(drain=False)
+    module("def stays(): return 1")
+    with TaskOrchestrator(journal=journal) as orch:
+        until(lambda: orch.get_task_status("a").state == TaskState.BLOCKED)
+        module("def tick(): return 3")
+        until(lambda: orch.get_task_status("a").state == TaskState.COMPLETED)
+        assert orch.handle("a").result() == 3
+
+
+def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_makes_nothing(
+    tmp_path, module, caplog
+):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1")
+    import nights  # noqa: PLC0415 - it was written just now
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("old", "every 0.1s", nights.tick)
+        until(lambda: made(orch, "old"))
+        orch.stop(drain=False)
+    with (
+        caplog.at_level(logging.WARNING, "taskorch"),
+        TaskOrchestrator(journal=journal) as orch,
+    ):
+        until(
+            lambda: "It is no longer declared: since" in orch.schedules.explain("old")
+        )
+        since = orch.schedules.explain("old")
+        assert "schedule old is no longer declared by the program" in caplog.text
+        assert check_of(orch)[0] == "degraded"
+        before = len(made(orch, "old"))
+        until(lambda: len(made(orch, "old")) > before)
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=journal) as orch:
+        # Since then, and not since this life.
+        moment = since.partition("declared: since ")[2].partition(".")[0]
+        assert moment in orch.schedules.explain("old")
+        orch.schedules.add("new", "every 0.1s", nights.tick)
+        before = len(made(orch, "old"))
+        until(lambda: len(made(orch, "new")) > 3)
+        assert len(made(orch, "old")) <= before + 1
+        assert "new makes the same" in orch.schedules.explain("old")
+        orch.schedules.add("old", "every 0.1s", nights.tick)
+        until(lambda: len(made(orch, "old")) > before + 1)
+        assert "declared" not in orch.schedules.explain("old")
+        orch.stop(drain=False)
+
+
+def test_what_came_from_a_file_is_paused_when_the_file_has_it_no_more(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    one = '[schedules.one]\nwhen = "every 1h"\ntask = { program = ["true"] }\n'
+    two = one.replace("one", "two")
+    for text, paused in ((one + two, ""), (one, "the configuration"), (one + two, "")):
+        (tmp_path / "taskorch.toml").write_text(f'journal = "r.db"\n{text}')
+        with TaskOrchestrator.from_config() as orch:
+            assert orch.schedules.status("one").paused == ""
+            assert orch.schedules.status("two").paused.startswith(paused)
+            assert bool(orch.schedules.status("two").paused) == bool(paused)
+        # Who has no file says nothing of it.
+        with TaskOrchestrator(journal="r.db") as orch:
+            assert orch.schedules.status("one").paused == ""
+    assert "schedule two is paused: the configuration does not say it" in caplog.text

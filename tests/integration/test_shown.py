@@ -1,0 +1,553 @@
+"""
+What is shown: every number of every face, held against the events.
+
+A run is drawn at random: tasks that succeed, fail, wait, are tried again, time out, are
+asked about, cancelled, suspended and run again; maps; holds; restarts. Whenever it has
+come to rest, the events of the journal are counted anew, a page long, and what the page,
+the command line, health, the metrics and the readers say must be that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections import Counter
+from contextlib import suppress
+from random import Random
+from urllib.parse import urlencode
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.integration.tools import eventually
+
+from taskorch import (
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    Workflow,
+    cli,
+    current_context,
+)
+from taskorch.errors import UsageError
+from taskorch.frontends.service import create_app
+from taskorch.model import TaskState
+from taskorch.reading import JournalReader
+
+SLOTS = 3
+STATES = [state.value for state in TaskState]
+ENDED = ("completed", "failed", "cancelled")
+#: Functions that run until they are let go, by the ids of their tasks.
+GATES: dict[str, threading.Event] = {}
+INSIDE: dict[object, str] = {}
+
+
+def good(value=1):
+    return value
+
+
+def bad(value=None):
+    raise ValueError(f"no {value}")
+
+
+def second_time_good():
+    if current_context().attempt == 1:
+        raise ConnectionError("gone")
+    return 2
+
+
+def gated(name):
+    key = object()
+    INSIDE[key] = name
+    try:
+        while not GATES[name].wait(0.005):
+            current_context().checkpoint()
+    finally:
+        del INSIDE[key]
+    return name
+
+
+def numbers():
+    return [1, 2, 3]
+
+
+def odd(number):
+    if number == 2:
+        raise ValueError("two")
+    return number
+
+
+class Counted:
+    """What the events say, counted here and nowhere else."""
+
+    def __init__(self, events):
+        self.state, self.parents, self.kind, self.error = {}, {}, {}, {}
+        self.again, self.attempts, self.holds = {}, [], {}
+        self.waiting, self.put_aside = set(), {}
+        self.causes, self.errors, self.retries = Counter(), Counter(), Counter()
+        self.by_agent, self.charged, under_way = Counter(), Counter(), {}
+        for event in events:
+            what, name = type(event).__name__, getattr(event, "task_id", None)
+            after = what.removeprefix("Task").lower()
+            if what == "TaskSubmitted":
+                self.state[name], self.parents[name] = "waits", list(event.after)
+                self.kind[name] = event.type
+                if event.rerun_of:
+                    self.again[name] = event.rerun_of
+            elif what == "TaskStarted":
+                self.state[name], under_way[name] = "running", event.agent_id
+            elif what == "TaskRepointed":
+                for child in event.dependents:
+                    self.parents[child] = [
+                        event.rerun_id if each == name else each
+                        for each in self.parents[child]
+                    ]
+            elif what == "TaskParentsAdded":
+                self.parents[name] += event.after
+            elif what in ("TaskDue", "TaskUnblocked"):
+                self.state[name] = "waits"
+            elif what == "TaskResumed":
+                is_asked = self.kind[name] == "question"
+                self.state[name] = self.put_aside[name] if is_asked else "waits"
+            elif what == "AttemptWaiting":
+                self.waiting.add(name)
+            elif what == "AttemptReturned":
+                self.waiting.discard(name)
+            elif what == "StartsHeld":
+                self.holds.pop(event.by, None)
+                self.holds[event.by] = event
+            elif what == "StartsReleased":
+                del self.holds[event.by]
+            elif after in STATES and what.startswith("Task"):
+                self._end(event, name, after, under_way)
+        self.attempts += [(name, agent, "running") for name, agent in under_way.items()]
+
+    def _end(self, event, name, after, under_way):
+        agent = under_way.pop(name, None)
+        if agent is not None:
+            self.attempts.append((name, agent, after))
+        if after == "suspended":
+            self.put_aside[name] = self.state[name]
+        self.state[name] = after
+        self.waiting.discard(name)
+        if after == "retrying":
+            self.retries["scheduled"] += event.charged
+            self.charged[name] += event.charged
+            self.by_agent[agent, "failed"] += event.charged
+            if not event.delay_ns:
+                self.state[name] = "waits"
+        elif after == "completed" and agent is not None:
+            self.by_agent[agent, "completed"] += 1
+            self.retries["recovered"] += self.charged[name] > 0
+        elif after == "failed":
+            self.causes[event.cause] += 1
+            self.errors[self.kind[name], event.error_type] += 1
+            blamed = agent is not None and event.cause in ("error", "timeout")
+            self.by_agent[agent, "failed"] += blamed
+
+    def states(self):
+        """The state of each task."""
+        found = {}
+        for name, state in self.state.items():
+            if state == "waits":
+                above = [self.state[each] for each in self.parents[name]]
+                state = "queued" if set(above) <= {"completed"} else "pending"
+            found[name] = state
+        return found
+
+    def mended(self):
+        """The tasks of which a later run has completed."""
+        found = set()
+        for name, origin in self.again.items():
+            if self.state[name] == "completed":
+                while origin is not None:
+                    found.add(origin)
+                    origin = self.again.get(origin)
+        return found
+
+    def sentences(self):
+        """Who holds starts."""
+        found = sorted(self.holds.values(), key=lambda each: each.most)
+        return [
+            f"No more than {each.most} run at once, held by {each.by}: {each.reason}."
+            if each.most
+            else f"Starts are held by {each.by}: {each.reason}."
+            for each in found
+        ]
+
+
+def stem(task_id):
+    return task_id.partition("~")[0]
+
+
+def asked(app, path, **query):
+    """What the page asks for, as it is told it."""
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": urlencode(query).encode(),
+        "headers": [(b"host", b"127.0.0.1")],
+        "http_version": "1.1",
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))
+    body = b"".join(each.get("body", b"") for each in sent)
+    assert sent[0]["status"] == 200, body
+    return body
+
+
+class Shown:
+    """One drawn run, and all that is said of it."""
+
+    def __init__(self, seed, folder, capsys):
+        self.random, self.capsys = Random(seed), capsys
+        self.path = folder / "runs.db"
+        self.count = 0
+        #: Tasks that are out of time soon, and those that are tried again much later.
+        self.brief, self.late = set(), set()
+        GATES.clear()
+        INSIDE.clear()
+        self.open()
+
+    def open(self):
+        self.orch = TaskOrchestrator(
+            journal=self.path, concurrency=SLOTS, resources={"cpu": 8}
+        )
+        self.orch.start()
+        self.reader = JournalReader(self.path)
+        self.app = create_app(
+            self.orch, token=None, page=True, journal=JournalReader(self.path)
+        )
+
+    def close(self):
+        self.orch.release_starts()
+        for gate in GATES.values():
+            gate.set()
+        self.orch.stop(drain=False)
+
+    # -- what is done --------------------------------------------------------------
+
+    def name(self):
+        self.count += 1
+        return f"t{self.count}"
+
+    def submit(self, task):
+        self.orch.submit_task(task)
+
+    def tasks(self, *states):
+        return [each for each in self.orch.tasks() if each.state.value in states]
+
+    def some(self, *states):
+        found = self.tasks(*states)
+        return self.random.choice(found) if found else None
+
+    def add_good(self):
+        self.submit(Task.call(good, id=self.name()))
+
+    def add_bad(self):
+        after = self.some(*STATES)
+        above = [after.run_id] if after and self.random.random() < 0.5 else []
+        fn = self.random.choice([good, bad])
+        self.submit(Task.call(fn, id=self.name(), after=above))
+
+    def add_retried(self):
+        fn = self.random.choice([bad, second_time_good])
+        name, delay = self.name(), self.random.choice([0.0, 0.001, 3_600.0])
+        if delay > 1:
+            self.late.add(name)
+        policy = RetryPolicy(max_attempts=2, delays=[delay])
+        self.submit(Task.call(fn, id=name, retry=policy))
+
+    def add_gated(self):
+        name = self.name()
+        GATES[name] = threading.Event()
+        timeout = self.random.choice([None, None, 0.01])
+        if timeout:
+            self.brief.add(name)
+        self.submit(Task.call(gated, name, id=name, timeout=timeout))
+
+    def add_question(self):
+        self.submit(Task.question("Is it?", id=self.name()))
+
+    def add_map(self):
+        flow = Workflow("flow")
+        source = flow.task(numbers, id="source")
+        mapped = flow.map(self.random.choice([good, odd]), source, id="map")
+        flow.task(sum, mapped, id="sum")
+        self.orch.workflows.start(flow, id=self.name())
+
+    def let_go(self):
+        for name in list(INSIDE.values())[:1]:
+            GATES[name].set()
+
+    def cancel(self):
+        found = self.some("running", "queued", "pending", "retrying", "blocked")
+        if found is not None:
+            self.orch.cancel_task(found.task_id)
+
+    def suspend(self):
+        found = self.some("queued", "pending", "blocked")
+        if found is not None:
+            self.orch.suspend_task(found.task_id)
+
+    def resume(self):
+        found = self.some("suspended")
+        if found is not None:
+            self.orch.resume_task(found.task_id)
+
+    def rerun(self):
+        found = self.some("failed", "failed", "completed")
+        if found is not None and not found.rerun and found.type not in ("map", "wait"):
+            stem = found.task_id.partition("~")[0]
+            if stem in GATES:
+                GATES[stem].set()
+            self.orch.rerun_task(found.task_id)
+
+    def hold(self):
+        who = self.random.choice(["user", "alert slow"])
+        most, lasts = self.random.choice([0, 1, 2]), who == "user"
+        self.orch.hold_starts("a freeze", by=who, most=most, lasts=lasts)
+
+    def release(self):
+        for who in ("user", "alert slow"):
+            self.orch.release_starts(who)
+
+    def restart(self):
+        self.orch.stop(drain=False, timeout=0 if self.random.random() < 0.5 else 5)
+        self.open()
+
+    # -- rest ----------------------------------------------------------------------
+
+    def is_at_rest(self):
+        """Nothing will happen by itself."""
+        counted = Counted(self.reader.happened())
+        states = counted.states()
+        running = {n: stem(n) for n, state in states.items() if state == "running"}
+        own = [each for n, each in running.items() if counted.kind[n] != "map"]
+        inside = list(INSIDE.values())
+        if Counter(own) != Counter(inside):
+            return False
+        if any(each in self.brief or GATES[each].is_set() for each in own):
+            return False
+        if any(each.stopping for each in self.tasks("running")):
+            return False
+        if any(s == "retrying" and stem(n) not in self.late for n, s in states.items()):
+            return False
+        for name in set(running) - set(own) - counted.waiting:
+            if counted.kind[name] == "map":
+                return False
+        allowed = min([SLOTS, *(each.most for each in counted.holds.values())])
+        if len(inside) >= allowed:
+            return True
+        for name in counted.waiting:
+            calls = [s for n, s in states.items() if n.startswith(f"{stem(name)}/")]
+            if not set(calls) - set(ENDED):
+                return False
+        return "queued" not in states.values()
+
+    # -- what is shown -------------------------------------------------------------
+
+    def command(self, *words):
+        code = cli.main([*words])
+        said = self.capsys.readouterr()
+        assert code == 0, said.err
+        return said.out
+
+    def check(self):
+        """Compare all that is said."""
+        eventually(self.is_at_rest)
+        events = list(self.reader.happened())
+        counted = Counted(events)
+        states = counted.states()
+        many = Counter(states.values())
+        expected = {state: many[state] for state in STATES}
+        eventually(lambda: self.heard() >= len(events))
+        # -- numbers of the whole
+        page = json.loads(asked(self.app, "/api/v1/board"))
+        inspected = json.loads(self.command("inspect", str(self.path), "--json"))
+        for face, stats in {
+            "orch": self.orch.get_stats().to_dict(),
+            "reader": self.reader.get_stats().to_dict(),
+            "page": page["statistics"],
+            "service": json.loads(asked(self.app, "/api/v1/statistics")),
+            "command": inspected["stats"],
+        }.items():
+            assert (face, dict(stats["state_machine"])) == (face, expected)
+            self.check_stats(stats, counted, expected)
+        assert sum(map(sum, page["rates"])) == many["completed"] + many["failed"]
+        assert f"{len(states):,} tasks" in str(self.orch.get_stats()) or not states
+        # -- each task
+        for statuses in (self.orch.tasks(), self.reader.tasks()):
+            assert {s.task_id: s.state.value for s in statuses} == states
+        shown = self.command(
+            "inspect", str(self.path), "--tasks", "--limit", "0", "--json"
+        )
+        rows = [json.loads(line) for line in shown.splitlines()]
+        if states:
+            assert {row["task_id"]: row["state"] for row in rows} == states
+        mended = counted.mended()
+        broken = {n for n, s in states.items() if s == "failed" and n not in mended}
+        assert page["broken"] == len(broken)
+        for ask in (self.orch.tasks, self.reader.tasks):
+            assert {s.task_id for s in ask("failed", mended=False)} == broken
+            assert {s.task_id for s in ask(mended=True)} == mended
+        said = self.command("inspect", str(self.path))
+        assert (f"not mended since, {len(broken):,}:" in said) == bool(broken)
+        # -- health
+        checks = {each.component: each for each in self.orch.health().checks}
+        words = " ".join([f"{many['queued']} queued, {many['running']} running"])
+        holds = counted.sentences()
+        assert checks["queue"].detail == ". ".join(
+            [words, *[" ".join(holds)] * bool(holds)]
+        )
+        assert checks["queue"].status == ("degraded" if holds else "ok")
+        assert page["health"] == json.loads(asked(self.app, "/api/v1/health"))
+        # -- why one waits
+        for name in [n for n, s in states.items() if s == "queued"][:2]:
+            for text in (
+                str(self.orch.explain(name)),
+                self.command("explain", str(self.path), name),
+            ):
+                stop = next((h for h in counted.holds.values() if not h.most), None)
+                assert ("Starts are held by" in text) == (stop is not None), text
+        self.check_metrics(counted, many, states)
+        self.check_timeline(counted)
+        outcomes = self.reader.outcomes(3_600)
+        for kind in ENDED:
+            assert sum(getattr(each, kind) for each in outcomes) == many[kind]
+        self.check_runs(states)
+
+    def heard(self):
+        """How many events the page knows of."""
+        return json.loads(asked(self.app, "/api/v1/board"))["heard"]
+
+    def check_stats(self, stats, counted, expected):
+        queue = stats["queue"]
+        assert queue["queued"] == expected["queued"]
+        assert queue["processing"] == expected["running"]
+        assert dict(stats["failures"]) == dict(counted.causes)
+        retries = stats["retries"]
+        for name in ("scheduled", "recovered"):
+            assert retries[name] == counted.retries[name], name
+        assert list(stats["holds"]) == counted.sentences()
+        for kind in set(counted.kind.values()):
+            ended = Counter(
+                state
+                for name, state in counted.states().items()
+                if counted.kind[name] == kind
+            )
+            for state in ENDED:
+                assert stats["types"][kind][state] == ended[state], (kind, state)
+            errors = {e: n for (k, e), n in counted.errors.items() if k == kind}
+            assert dict(stats["types"][kind]["failures"]) == errors
+        for agent, each in stats["agents"].items():
+            assert each["completed"] == counted.by_agent[agent, "completed"]
+            assert each["failed"] == counted.by_agent[agent, "failed"]
+
+    def check_metrics(self, counted, many, states):
+        measured = self.orch.metrics()
+        assert measured == {
+            **measured,
+            **json.loads(asked(self.app, "/api/v1/metrics")),
+        }
+        assert measured["completed_tasks_count"] == many["completed"]
+        assert measured["failed_tasks_count"] == many["failed"]
+        assert measured["task_queue_length"] == many["queued"]
+        assert measured["orchestrator_status"] == self.orch.health().status
+        rates = {}
+        for kind in set(counted.kind.values()):
+            ended = [s for n, s in states.items() if counted.kind[n] == kind]
+            good_ones, bad_ones = ended.count("completed"), ended.count("failed")
+            if good_ones + bad_ones:
+                rates[kind] = good_ones / (good_ones + bad_ones)
+        assert measured["task_success_rate"] == rates
+        text = asked(self.app, "/metrics").decode()
+        told = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+        for state in STATES:
+            name = "taskorch_tasks_ended_total" if state in ENDED else "taskorch_tasks"
+            assert told.get((name, state), 0) == many[state], state
+        for kind, rate in rates.items():
+            assert told["task_success_rate", kind] == pytest.approx(rate)
+        for cause, count in counted.causes.items():
+            assert told["taskorch_failures_total", cause] == count
+        assert told["completed_tasks_count",] == many["completed"]
+        assert told["task_queue_length",] == many["queued"]
+
+    def check_timeline(self, counted):
+        drawn = json.loads(asked(self.app, "/api/v1/board/timeline", width=50))
+        expected = Counter((agent, outcome) for _, agent, outcome in counted.attempts)
+        told = Counter()
+        for agent, counts in zip(drawn["agents"], drawn["counts"], strict=True):
+            for outcome, count in zip(drawn["outcomes"], counts, strict=True):
+                told[agent, outcome] += count
+        assert +told == +expected
+        inside = sum(each[5] for each in drawn["rectangles"])
+        assert inside + drawn["attempts_left_out"] == len(counted.attempts)
+
+    def check_runs(self, states):
+        latest = {}
+        for name in states:
+            stem, _, number = name.partition("~")
+            if "/" in stem and int(number or 1) >= latest.get(stem, (0,))[0]:
+                latest[stem] = int(number or 1), states[name]
+        for run in {stem.partition("/")[0] for stem in latest}:
+            mine = [s for n, (_, s) in latest.items() if n.startswith(f"{run}/")]
+            status = self.orch.workflows.status(run)
+            assert {k: v for k, v in status.counts.items() if v} == dict(Counter(mine))
+
+
+OPERATIONS = (
+    *("add_good", "add_good", "add_bad", "add_bad", "add_retried", "add_gated"),
+    *("add_gated", "add_question", "add_map", "let_go", "let_go", "cancel"),
+    *("suspend", "resume", "rerun", "rerun", "hold", "release", "restart"),
+)
+
+
+def shown_truly(seed, folder, capsys):
+    """One run, with its seed in what fails."""
+    folder.mkdir()
+    run = Shown(seed, folder, capsys)
+    steps = []
+    try:
+        for _ in range(run.random.randint(5, 18)):
+            steps.append(run.random.choice(OPERATIONS))
+            # It may have changed meanwhile.
+            with suppress(UsageError):
+                getattr(run, steps[-1])()
+            if run.random.random() < 0.15:
+                run.check()
+        run.check()
+    except BaseException as error:
+        error.add_note(f"seed {seed}: {' '.join(steps)}")
+        raise
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_that_is_shown_is_what_the_events_say(seed, tmp_path, capsys):
+    for number in range(5):
+        shown_truly(10 * seed + number, tmp_path / str(number), capsys)
+
+
+@pytest.mark.slow
+def test_of_many_runs(tmp_path, capsys):
+    for seed in range(100, 100 + int(os.environ.get("TASKORCH_RUNS", "100"))):
+        shown_truly(seed, tmp_path / str(seed), capsys)

@@ -1,0 +1,155 @@
+"""Hosts that do not keep to what was agreed, and the engine that places them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE
+
+from taskorch import Task, TaskOrchestrator
+from taskorch.executors._hosts._connection import Stream, introduce, versions
+from taskorch.executors._hosts._engine import Asked, Ended, Engine, Place
+from taskorch.executors._hosts._host import RunningHost
+from taskorch.executors._hosts._hosts import Hosts
+from taskorch.executors._processes import _wire
+
+#: What a host that is no good does with its first call: its connection, and the number.
+Odd = Callable[[Stream, bytes], object]
+
+
+class OnThreads(Engine):
+    """Its first host is odd; later ones are as they should be, and on threads."""
+
+    name: str = "the test"
+
+    def __init__(self, odd: Odd) -> None:
+        self.odd = odd
+        self.starts = 0
+        self.lost = threading.Event()
+
+    def open(self) -> None:
+        """There is nothing to connect to."""
+
+    def addresses(self) -> Sequence[str]:
+        return ("127.0.0.1",)
+
+    def place(self, taken: Sequence[Any]) -> Place:
+        return Place(1)
+
+    def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
+        self.starts += 1
+        run = RunningHost(arguments).run
+        if self.starts == 1:
+            run = partial(self._run_odd, pickle.loads(arguments))
+        threading.Thread(target=lambda: ended(run()), daemon=True).start()
+
+    def _run_odd(self, given: Mapping[str, Any]) -> str:
+        (address,) = given["addresses"]
+        with socket.create_connection(address, PATIENCE) as sock:
+            stream = Stream(sock, None)
+            introduce(stream, given["number"], given["secret"])
+            hello = json.dumps({**versions(), "pid": 1, "node": "odd"}).encode()
+            stream.put(_wire.frame(_wire.READY, _wire.NOBODY, hello))
+            frames = _wire.Frames()
+            sock.settimeout(PATIENCE)
+            number = b""
+            while not number:
+                for kind, of, _ in frames.feed(stream.take(1)):
+                    number = of if kind == _wire.CALL else number
+            self.odd(stream, number)
+            with suppress(OSError):
+                while stream.take(1):
+                    pass
+        self.lost.set()
+        return "it was odd"
+
+    def end(self, handle: Any) -> None:
+        """They end by themselves."""
+
+    def keep(self, handle: Any, number: bytes, done: Any) -> None:
+        raise NotImplementedError
+
+    def bring(self, handle: Any, asked: Asked, reference: Any, failed: Any) -> None:
+        raise NotImplementedError
+
+    def fetch(self, reference: Any) -> bytes:
+        raise NotImplementedError
+
+    def run_one(self, call: tuple[bytes, bytes], needs: Any, done: Any) -> Any:
+        done((bytes(_wire.NUMBER), "of another"), None)
+        return self
+
+    def cancel_one(self, handle: Any, *, force: bool) -> None:
+        """It is over."""
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def findings(self) -> Sequence[tuple[str, str]]:
+        return ()
+
+
+@contextmanager
+def on(engine: Engine, most: int | None = 1) -> Iterator[TaskOrchestrator]:
+    limits: dict[str, Any] = {"idle": 300, "lease": PATIENCE, "patience": PATIENCE}
+    executor = Hosts(engine, hosts=(0, most), tls=None, keeps_above=None, **limits)
+    with TaskOrchestrator(executors={"there": executor}) as orch:
+        yield orch
+
+
+def other(number: bytes) -> bytes:
+    return (int.from_bytes(number) + 1_000).to_bytes(_wire.NUMBER)
+
+
+def end(stream: Stream, number: bytes) -> None:
+    stream.put(_wire.frame(_wire.END, number, pickle.dumps((7, None))))
+
+
+def say_unstarted(stream: Stream, number: bytes) -> None:
+    body = pickle.dumps((None, ValueError("of another")))
+    stream.put(_wire.frame(_wire.UNSTARTED, number, body))
+
+
+def give_back(stream: Stream, number: bytes) -> None:
+    stream.put(_wire.frame(_wire.GIVEN_BACK, number))
+
+
+@pytest.mark.parametrize("answer", [end, say_unstarted, give_back])
+def test_a_host_that_answers_what_it_was_not_asked_is_lost(answer: Odd) -> None:
+    """And what it has been given is made again elsewhere."""
+    engine = OnThreads(lambda stream, number: answer(stream, other(number)))
+    with on(engine) as orch:
+        handle = orch.submit_task(Task.call(pow, 2, 3, executor="there"))
+        assert handle.result(PATIENCE) == 8
+        assert orch.get_task_status(handle.task_id).attempts == 2
+        assert engine.lost.wait(PATIENCE)
+    assert engine.starts == 2
+
+
+def test_what_it_ends_a_second_time_is_not_heard() -> None:
+    def end_twice(stream: Stream, number: bytes) -> None:
+        end(stream, number)
+        end(stream, number)
+
+    engine = OnThreads(end_twice)
+    with on(engine) as orch:
+        first = orch.submit_task(Task.call(pow, 2, 3, executor="there"))
+        # The orchestrator cannot know better than its host.
+        assert first.result(PATIENCE) == 7
+        assert engine.lost.wait(PATIENCE)
+        second = orch.submit_task(Task.call(pow, 2, 4, executor="there"))
+        assert second.result(PATIENCE) == 16
+
+
+def test_a_task_of_the_engine_that_is_of_another_number_is_no_result() -> None:
+    with on(OnThreads(end), most=0) as orch:
+        handle = orch.submit_task(Task.call(pow, 2, 3, executor="there"))
+        assert "the test has mixed up two calls" in str(handle.exception(PATIENCE))
