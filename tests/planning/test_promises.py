@@ -549,10 +549,11 @@ def test_a_plan_is_rewarded_when_its_last_task_has_ended():
         begun.set()
         assert go.wait(60)
 
-    rewards = []
+    rewards, ends = [], []
     with TaskOrchestrator() as orch:
         orch.planner.learns = True
         orch.signals.task_rewarded.connect(rewards.append)
+        orch.signals.task_completed.connect(ends.append)
         domain = orch.planner.domain("d")
 
         @domain.operator(duration=1e-6, run=do)
@@ -567,10 +568,11 @@ def test_a_plan_is_rewarded_when_its_last_task_has_ended():
             domain.method("go", name=name)(lambda _s: [("first", 1), ("last", 1)])
         run = orch.workflows.start(orch.planner.plan(TaskRequest("r", "go")))
         assert begun.wait(60)
-        assert rewards == []
         go.set()
         run.result()
         orch.wait()
     assert [one.task_id.partition("/")[2] for one in rewards] == ["first-1"]
+    assert [one.task_id.partition("/")[2] for one in ends] == ["first-1", "last-1"]
+    assert rewards[0].at_ns >= ends[1].at_ns
     # All of it took far more than was foretold.
     assert rewards[0].value < -0.5
