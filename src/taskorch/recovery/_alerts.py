@@ -508,7 +508,12 @@ class Alerts:
 
     def _failure_rate(self, rule: AlertRule, now: float) -> float | None:
         """Of the attempts that ended within the rule's time, the share that failed."""
-        first = next((s for s in self._samples if s[0] >= now - rule.over), None)
+        first = None
+        # From the latest on: there may be many of before.
+        for sample in reversed(self._samples):
+            if sample[0] < now - rule.over:
+                break
+            first = sample
         if first is None:
             return None
         _, completed, failed = self._samples[-1]

@@ -454,6 +454,54 @@ def test_it_says_that_the_server_is_gone_and_goes_on_with_the_next(browser):
         context.close()
 
 
+def test_a_failed_run_is_shown_though_it_was_run_again(browser):
+    """By its row, with the runs before and after it, and what mended it."""
+    is_mended = threading.Event()
+
+    def unless():
+        if not is_mended.is_set():
+            raise ValueError("not yet")
+
+    with shown() as service, opened(browser, service) as page:
+        orch = service.orch
+        for name in ("a/0", "b"):
+            orch.submit_task(Task.call(unless, id=name)).exception(PATIENCE)
+        is_mended.set()
+        orch.rerun_task("a/0").result(PATIENCE)
+        orch.hold_starts("deploy freeze")
+        page.wait_for_selector("text=Starts are held by user: deploy freeze.")
+        page.wait_for_selector("#health:text-is('degraded')")
+        text_is(page, "#broken", "Failed, and not mended since: 1")
+        page.click("#tile-failed")
+        page.wait_for_selector("text=mended since by")
+        page.click("td:has-text('a/0~1') a")
+        page.wait_for_selector("h1:has-text('Task a/0~1')")
+        page.wait_for_selector("dd .state.failed")
+        page.wait_for_selector("pre:has-text('not yet')")
+        page.click("dd a:text-is('~2')")
+        page.wait_for_selector("h1:has-text('Task a/0~2')")
+        page.wait_for_selector("dd .state.completed")
+        page.click("dd a:text-is('~1')")
+        page.wait_for_selector("dd .state.failed")
+        go(page, service, "tasks")
+        page.select_option("#by-state", "failed")
+        page.select_option("#by-mended", "false")
+        page.click("button:text-is('Find')")
+        rows_are(page, 1)
+        page.wait_for_selector("td a:text-is('b')")
+        # What events name is the run of which they are.
+        go(page, service, "events?task=a%2F0")
+        page.click("tr:has-text('task_failed') a")
+        page.wait_for_selector("h1:has-text('Task a/0~1')")
+        go(page, service, "timeline")
+        page.wait_for_selector("th:text-is('suspended')")
+        cells = page.locator("tbody tr td.number").all_text_contents()
+        assert cells == ["0", "1", "0", "0", "0", "0", "2"]
+        orch.release_starts()
+        go(page, service, "")
+        page.wait_for_selector("#health:text-is('ok')")
+
+
 def test_a_page_that_slept_says_so_and_shows_what_there_is(browser):
     with shown() as service, opened(browser, service) as page:
         page.clock.install()

@@ -14,6 +14,7 @@ from tests.frontends.service.tools import recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Program, Task, TaskOrchestrator
+from taskorch.reading import JournalReader
 
 
 def test_the_page_is_for_all_and_tells_nothing():
@@ -146,6 +147,52 @@ def test_a_picture_has_as_many_rectangles_as_it_has_room_for():
             ends = [r[2:4] for r in said["rectangles"] if r[:2] == [lane, row]]
             ends.sort()
             assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
+
+
+def test_an_attempt_that_is_stopped_where_it_stands_goes_on(tmp_path):
+    """It is one attempt, which runs until its program ends."""
+    go = tmp_path / "go"
+    with shown() as service:
+        wait = ["sh", "-c", f"until test -e {go}; do sleep 0.02; done"]
+        handle = service.orch.submit_task(Task.program(wait, id="p"))
+        eventually(lambda: handle.status.state == "running")
+        service.orch.suspend_task("p")
+        eventually(lambda: handle.status.state == "suspended")
+        eventually(lambda: attempts_of(service) == {"running": 1})
+        service.orch.resume_task("p")
+        go.touch()
+        handle.result(PATIENCE)
+        eventually(lambda: attempts_of(service) == {"completed": 1})
+
+
+def attempts_of(service):
+    said = service.get("/api/v1/board/timeline?width=100")
+    counts = map(sum, zip(*said["counts"], strict=True))
+    return {k: n for k, n in zip(said["outcomes"], counts, strict=True) if n}
+
+
+def test_what_an_earlier_life_had_begun_ends_with_it(tmp_path):
+    """The time without an orchestrator is no work of anybody's."""
+    path = tmp_path / "runs.db"
+    go = tmp_path / "go"
+    wait = ["sh", "-c", f"until test -e {go}; do sleep 0.02; done"]
+    orch = TaskOrchestrator(journal=path)
+    with orch:
+        handle = orch.submit_task(Task.program(wait, id="p", timeout=600))
+        eventually(lambda: handle.status.state == "running")
+        orch.stop(drain=False, timeout=0)
+    ended = JournalReader(path).last
+    end_ns = next(e.at_ns for e in JournalReader(path).happened(ended - 1))
+    go.touch()
+    with TaskOrchestrator(journal=path) as orch:
+        orch.handle("p").result(PATIENCE)
+    with recorded(path) as service:
+        said = service.get("/api/v1/board/timeline?width=4000")
+        first = min(said["rectangles"], key=lambda each: each[2])
+        assert said["outcomes"][first[4]] == "retrying"
+        scale = (said["end"] - said["start"]) / 4_000
+        assert said["start"] + first[3] * scale <= end_ns / 1e9 + 2 * scale
+        assert attempts_of(service) == {"retrying": 1, "completed": 1}
 
 
 @pytest.mark.parametrize(

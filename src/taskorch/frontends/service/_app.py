@@ -22,7 +22,7 @@ from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._codes import Codes
 from taskorch.frontends.service._events import Events
-from taskorch.frontends.service._feed import Feed
+from taskorch.frontends.service._feed import Feed, kept_by
 from taskorch.frontends.service._fleet import Fleet
 from taskorch.frontends.service._guard import (
     LOOPBACK,
@@ -112,11 +112,12 @@ def create_app(
         InvalidTaskError: The token is too short, or *hosts* is no collection.
     """
     orch._tell_by_default()  # noqa: SLF001 - whoever is served has nobody to ask
-    feed = Feed(orch.signals, journal)
+    keep = kept_by(orch)
+    feed = Feed(orch.signals, journal, keep)
     brought = Submissions(orch, functions or {}, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
     there = Agents(orch, kept)
-    board = Board(orch.signals, journal) if page else None
+    board = Board(orch.signals, journal, keep) if page else None
     shown = None if board is None else Page(lambda: orch, lambda: board)
 
     def close() -> None:

@@ -26,6 +26,7 @@ from taskorch.frontends.channel import is_framed
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
 from taskorch.frontends.service._problems import Problem
 from taskorch.model._show import show
+from taskorch.runtime._work import LOOKS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -177,7 +178,12 @@ class Guard:
             return
         # As it was sent: an id has slashes, which are escaped in a path.
         scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
-        await self._app(scope, receive, send_with_headers)
+        # A page that shows a failure tells nobody: it is logged all the same.
+        before = LOOKS.set(scope["method"] == "GET")
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            LOOKS.reset(before)
 
     def _tell(self, scope: Scope, problem: Problem) -> None:
         """Log a refused request, and how many refusals were not logged before."""
