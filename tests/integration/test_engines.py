@@ -317,6 +317,7 @@ def test_a_cluster_that_lost_its_head_is_left(tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "RAY_worker_niceness": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
+        "RAY_raylet_start_wait_time_s": "120",
     }
     command = [sys.executable, "-c", HEADLESS, str(tmp_path)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -575,7 +576,9 @@ def test_a_worker_of_dask_that_had_what_a_task_asks_for_is_waited_for(
 
 
 @pytest.mark.slow
-def test_without_a_node_ray_is_waited_for() -> None:
+def test_without_a_node_ray_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of a machine that is busy.
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
     library = pytest.importorskip("ray")
     utils = pytest.importorskip("ray.cluster_utils")
     os.environ.setdefault("RAY_worker_niceness", "0")
