@@ -14,6 +14,7 @@ import pytest
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleFired, ScheduleSkipped
+from taskorch.recovery import RecoveryHandler
 
 HOUR = 3_600.0
 
@@ -318,6 +319,7 @@ def test_what_waits_for_a_function_goes_on_when_it_is_there(tmp_path, module):
         orch.stop(drain=False)
     module("def stays(): return 1")
     with TaskOrchestrator(journal=journal) as orch:
+        orch.release_starts()
         until(lambda: orch.get_task_status("a").state == TaskState.BLOCKED)
         module("def tick(): return 3")
         until(lambda: orch.get_task_status("a").state == TaskState.COMPLETED)
@@ -379,3 +381,16 @@ def test_what_came_from_a_file_is_paused_when_the_file_has_it_no_more(
         with TaskOrchestrator(journal="r.db") as orch:
             assert orch.schedules.status("one").paused == ""
     assert "schedule two is paused: the configuration does not say it" in caplog.text
+
+
+def test_what_is_held_for_a_person_and_in_the_way_of_later_slots_is_in_the_health():
+    def fails():
+        raise OSError("no")
+
+    with TaskOrchestrator(retry_handler=RecoveryHandler(max_retries=0)) as orch:
+        orch.schedules.add("s", "every 0.2s", fails)
+        until(lambda: "is blocked until somebody decides" in check_of(orch)[1])
+        assert check_of(orch)[0] == "degraded"
+        orch.schedules.remove("s")
+        for status in orch.tasks():
+            orch.cancel_task(status.task_id)
