@@ -14,7 +14,6 @@ import pytest
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleFired, ScheduleSkipped
-from taskorch.recovery import RecoveryHandler
 
 HOUR = 3_600.0
 
@@ -45,8 +44,9 @@ def module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(text, name="nights"):
-        sys.modules.pop(name, None)
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+        # Whoever looks for it now finds what was written.
+        sys.modules.pop(name, None)
 
     yield write
     sys.modules.pop("nights", None)
@@ -383,14 +383,24 @@ def test_what_came_from_a_file_is_paused_when_the_file_has_it_no_more(
     assert "schedule two is paused: the configuration does not say it" in caplog.text
 
 
-def test_what_is_held_for_a_person_and_in_the_way_of_later_slots_is_in_the_health():
-    def fails():
-        raise OSError("no")
+def test_what_is_blocked_and_in_the_way_of_later_slots_is_in_the_health(
+    tmp_path, module
+):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1")
+    import nights
 
-    with TaskOrchestrator(retry_handler=RecoveryHandler(max_retries=0)) as orch:
-        orch.schedules.add("s", "every 0.2s", fails)
-        until(lambda: "is blocked until somebody decides" in check_of(orch)[1])
-        assert check_of(orch)[0] == "degraded"
-        orch.schedules.remove("s")
-        for status in orch.tasks():
-            orch.cancel_task(status.task_id)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.hold_starts("not now")
+        orch.schedules.add("s", "every 0.2s", nights.tick)
+        until(lambda: made(orch, "s"))
+        orch.stop(drain=False)
+    module("def other(): return 1")
+    with TaskOrchestrator(journal=journal) as orch:
+        (name,) = made(orch, "s")
+        assert f"{name} is blocked until somebody decides" in check_of(orch)[1]
+        module("def tick(): return 1")
+        orch.release_starts()
+        until(lambda: len(made(orch, "s")) > 2)
+        assert "is blocked" not in check_of(orch)[1]
+        orch.stop(drain=False)
