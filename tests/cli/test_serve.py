@@ -31,7 +31,7 @@ number = 3
 
 
 def ask(page, path):
-    address, token = page.split("/#token=")
+    address, token = page
     request = urllib.request.Request(address + path)
     request.add_header("Authorization", f"Bearer {token}")
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
@@ -39,8 +39,11 @@ def ask(page, path):
 
 
 def page_of(process):
+    """The address of the page, and the token."""
     lines = iter(process.stdout.readline, "")
-    return next(x for x in lines if x.startswith("page: ")).removeprefix("page: ")
+    page = next(x for x in lines if x.startswith("page: ")).removeprefix("page: ")
+    token = next(x for x in lines if x.startswith("token: "))
+    return page.partition("/#code=")[0], token.removeprefix("token: ").strip()
 
 
 @pytest.mark.parametrize("name", ["app", "app:orch", "app:make"])
@@ -48,7 +51,7 @@ def test_the_orchestrator_of_a_module_is_served(tmp_path, name):
     (tmp_path / "app.py").write_text(APP)
     with started("serve", "-m", name, "--port", "0", cwd=tmp_path) as process:
         try:
-            page = page_of(process).strip()
+            page = page_of(process)
             eventually(lambda: ask(page, "/api/v1/tasks/there")["state"] == "completed")
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
@@ -136,7 +139,7 @@ def test_a_journal_is_served_while_its_owner_runs(tmp_path):
             "serve", "--journal", "runs.db", "--port", "0", cwd=tmp_path
         ) as process:
             try:
-                page = page_of(process).strip()
+                page = page_of(process)
                 assert ask(page, "/api/v1/board")["journal"] == "runs.db"
                 orch.submit_task(Task.call(int, id="after")).result(PATIENCE)
 

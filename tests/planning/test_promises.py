@@ -19,6 +19,7 @@ from taskorch.planning import (
     ExecutionPlan,
     MaxCost,
     MaxPeak,
+    Schedule,
     TaskRequest,
 )
 
@@ -59,9 +60,9 @@ def asked(kind, *constraints, parts=PARTS, **fields):
 
 @pytest.fixture
 def orch():
-    made = TaskOrchestrator(resources={"cpu": 4}, concurrency=8)
-    made.planner.domain(two_ways())
-    return made
+    orch = TaskOrchestrator(resources={"cpu": 4}, concurrency=8)
+    orch.planner.domain(two_ways())
+    return orch
 
 
 # -- deadlines -------------------------------------------------------------------------
@@ -268,6 +269,40 @@ def test_no_order_in_pools_is_worse_by_its_aim_or_late(tasks, aims, slack):
         assert shares[0] <= shares[1] + 1e-9
 
 
+class Worst:
+    """An optimizer that puts one after another, the shortest first."""
+
+    def optimize(self, problem, seconds, seed):
+        starts, ends = [0] * len(problem), [0] * len(problem)
+        now = 0
+        for number in sorted(range(len(problem)), key=lambda n: problem.durations[n]):
+            starts[number] = now
+            now = ends[number] = now + problem.durations[number]
+        return Schedule(starts, ends, [None] * len(problem), "the worst"), 0
+
+
+@pytest.mark.parametrize("aims", [["makespan"], {"makespan": 1, "peak": 0.01}])
+def test_what_is_worse_is_not_given_back(aims):
+    orch = TaskOrchestrator(concurrency=2)
+
+    @orch.planner.template("job")
+    def job():
+        flow = Workflow("job")
+        for seconds in (6, 2, 2, 2):
+            flow.task(do, seconds, expected=seconds)
+        return flow
+
+    plan = orch.planner.plan(TaskRequest("r", "job"))
+    assert orch.simulate(plan).makespan == 6
+    orch.planner.optimizer = Worst()
+
+    better = orch.planner.optimize(plan, seconds=0.01, aims=aims)
+
+    assert orch.simulate(better).makespan == 6
+    assert float(better.estimated_duration) == 6
+    assert "nothing better was found" in better.explain()
+
+
 # -- searches --------------------------------------------------------------------------
 
 
@@ -451,10 +486,10 @@ def test_different_requests_have_different_plans():
     for x, name in [
         *((Order(1), "n-1"), (Order(2), "n-2"), (many, "n-0"), (other, "n-7"))
     ]:
-        for said in ("missed: no such request was planned yet", "hit"):
+        for answer in ("missed: no such request was planned yet", "hit"):
             request = TaskRequest("r", "total", context={"x": x})
             plan = orch.planner.plan(request, cache=True)
-            assert ([*plan.workflow], plan.cache) == ([name], said)
+            assert ([*plan.workflow], plan.cache) == ([name], answer)
 
     order = Order(3)
     order.lock = threading.Lock()

@@ -657,6 +657,9 @@ class Submission:
         parents = [parent._row for parent in work._above]
         is_here = row.id in kernel.tasks
         bucket = row.bucket if is_here else kernel.bucket(spec_of(task))
+        if bucket.spec.avoid:
+            # A new run goes wherever it can: which agents to avoid is no part of it.
+            bucket = kernel.bucket(attrs.evolve(bucket.spec, avoid=()))
         priority = task.priority
         if is_here:
             # It may have been moved.
