@@ -288,7 +288,7 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
 ):
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1")
-    import nights  # noqa: PLC0415 - it was written just now
+    import nights
 
     with TaskOrchestrator(journal=journal) as orch:
         orch.schedules.add("s", "every 12h", nights.tick)
@@ -310,7 +310,7 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
 def test_what_waits_for_a_function_goes_on_when_it_is_there(tmp_path, module):
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1\ndef stays(): return 1")
-    import nights  # noqa: PLC0415 - it was written just now
+    import nights
 
     with TaskOrchestrator(journal=journal) as orch:
         orch.hold_starts("not now")
@@ -329,7 +329,7 @@ def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_make
 ):
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1")
-    import nights  # noqa: PLC0415 - it was written just now
+    import nights
 
     with TaskOrchestrator(journal=journal) as orch:
         orch.schedules.add("old", "every 0.1s", nights.tick)
