@@ -65,10 +65,9 @@ _PASSING: Final = (408, 425, 429)
 _SERVERS_FAULT: Final = 500
 _GOOD: Final = range(200, 300)
 _LEAST_SECRET: Final = 16
-_Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-#: Prefixes with which IPv4 is reached through IPv6, by RFC 6052 and RFC 8215.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 
 
 #: Sends a message, whose number is the same in every attempt, at a time.
@@ -518,28 +517,6 @@ def _cut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _reached(address: _Ip) -> list[_Ip]:
-    """
-    The addresses at which a message to *address* may arrive.
-
-    In some of IPv6 stands one of IPv4, and a machine on the way sends it on there:
-    NAT64, whose local prefix has it at several places, 6to4 and Teredo.
-    """
-    every: list[_Ip] = [address]
-    if isinstance(address, ipaddress.IPv4Address):
-        return every
-    every += [one for one in (address.ipv4_mapped, address.sixtofour) if one]
-    every += address.teredo or ()
-    number = int(address)
-    low = ipaddress.IPv4Address(number & 0xFFFF_FFFF)
-    if address in _NAT64 or not number >> 32:
-        every.append(low)
-    if address in _LOCAL_NAT64:
-        # By RFC 8215, whatever stands in it is of the network of who sends.
-        every.append(ipaddress.IPv4Address("127.0.0.1"))
-    return every
-
-
 def _private(host: str) -> InvalidTaskError:
     msg = f"{host} is no public address, and a webhook might reach inside"
     hint = "allow_private=True allows it"
@@ -553,8 +530,17 @@ def _check_public(address: str) -> None:
     Raises:
         InvalidTaskError: It is one.
     """
-    every = _reached(ipaddress.ip_address(address.partition("%")[0]))
-    if not all(one.is_global and not one.is_multicast for one in every):
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        # What stands for an address of IPv4 is judged by that.
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _LOCAL_NAT64:
+            # Whatever stands in it is of the network of who sends.
+            raise _private(address)
+        if found in _NAT64 or found in _COMPATIBLE:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
+        found = found if inner is None else inner
+    if not found.is_global or found.is_multicast:
         raise _private(address)
 
 

@@ -73,8 +73,8 @@ _MOST: Final = 10_000
 _NAMED: Final = 5
 #: How the reasons of slots begin that a person had passed over.
 _WANTED: Final = ("it was paused", "its times were changed", "the schedule was removed")
-#: What became of attempts that a person must judge.
-_JUDGED: Final = ("lost", "missing", "interrupted", "join")
+#: Why tasks wait for a person: what became of an attempt, or code that is not here.
+_JUDGED: Final = ("lost", "missing", "interrupted", "join", "gone")
 
 
 @attrs.define(eq=False)

@@ -113,7 +113,12 @@ class Other(enum.Enum):
     BLUE = 2
 
 
+#: Has another order in each process.
+RESERVED = frozenset({"this", "that", "these", "those"})
+
+
 def noted(cls, *args, note):
+    assert note not in RESERVED
     value = cls(*args)
     value.note = note
     return value

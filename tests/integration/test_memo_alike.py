@@ -117,7 +117,9 @@ KINDS = [
         [(name, *each) for n in range(4) for each in combinations(WORDS, n)]
         for name in ("set", "frozenset")
     ),
-    of("list", [("list", 1), ("list", 2)], [("list", 1), 1, ("list",)]),
+    of("list", [("list", 1), ("list", 2)], [("list", 1), 1, 2, ("list",)]),
+    of("list", [("list", 1, 1), ("list", 1, 2), ("list", 1, ("list", 1))]),
+    of("list", ["a", "ab"], ["c", "bc"]),
 ]
 LEAVES = st.sampled_from(KINDS).flatmap(st.sampled_from)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import shutil
@@ -236,6 +237,31 @@ def test_what_a_person_must_decide_is_told_in_the_next_life(
         assert part(orch, "decisions").status == "degraded"
         orch.decide("pay", "complete")
         eventually(lambda: part(orch, "decisions").status == "ok")
+
+
+def test_a_task_whose_function_is_gone_is_told(
+    hook: Hook, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "moved_away.py"
+    path.write_text("def load():\n    return 1\n")
+    moved = importlib.import_module("moved_away")
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        gate = orch.submit_task(Task.wait_for("go", id="gate"))
+        orch.submit_task(Task.call(moved.load, id="load", after=[gate]))
+        orch.stop(drain=False)
+    path.write_text("")
+    del sys.modules["moved_away"]
+    importlib.invalidate_caches()
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.emit("go")
+        eventually(lambda: messages(hook, "blocked", "failure"))
+        (told,) = messages(hook)
+        assert told["task_id"] == "load"
+        assert "moved_away" in told["text"]
+        assert orch.health().status == "degraded"
+        orch.cancel_task("load")
 
 
 def test_an_alert_is_told_as_it_fires_and_as_it_clears(hook: Hook) -> None:

@@ -269,6 +269,20 @@ def test_no_order_in_pools_is_worse_by_its_aim_or_late(tasks, aims, slack):
         assert shares[0] <= shares[1] + 1e-9
 
 
+@pytest.mark.parametrize("aims", [["peak"], {"makespan": 1, "peak": 9}])
+def test_a_smaller_peak_breaks_no_deadline(orch, aims):
+    parts = ["a", "b", "c"]
+    free = orch.planner.plan(asked("stay", parts=parts))
+    narrow = orch.planner.optimize(free, seconds=0.05, aims=aims)
+    assert orch.simulate(narrow).makespan == 90
+
+    plan = orch.planner.plan(asked("stay", Deadline(89), parts=parts))
+    better = orch.planner.optimize(plan, seconds=0.05, aims=aims)
+
+    assert orch.simulate(better).makespan == 60
+    assert orch.planner.validate(better).ok
+
+
 class Worst:
     """An optimizer that puts one after another, the shortest first."""
 
@@ -403,6 +417,17 @@ def test_a_text_gives_arguments_by_their_names(text, parts):
     assert builds == [f"build-{part.replace(' ', '-')}" for part in parts]
 
 
+def test_defaults_are_those_of_each_method():
+    orch = TaskOrchestrator()
+    domain = orch.planner.domain("d")
+    domain.operator(lambda state, a, k: state, name="step", duration=1)
+    domain.method("go", cost=1)(lambda state, a, k=1: None)
+    domain.method("go", cost=2)(lambda state, a, k=2: [("step", a, k)])
+
+    for text, name in (("go a=x", "step-x-2"), ("go a=x k=7", "step-x-7")):
+        assert [*orch.planner.plan(text).workflow] == [name]
+
+
 def test_a_text_without_an_argument_says_which_is_needed():
     orch = TaskOrchestrator(resources={"cpu": 4})
     orch.planner.domain(release())
@@ -531,7 +556,7 @@ def test_plans_that_are_kept_are_bounded():
         request = TaskRequest("r", "one", context={"number": number})
         return orch.planner.plan(request, cache=True).cache
 
-    for number in range(257):
+    for number in range(258):
         planned(number)
         # What is asked for again stays.
         assert number == 0 or planned(1) == "hit"
@@ -549,10 +574,11 @@ def test_a_plan_is_rewarded_when_its_last_task_has_ended():
         begun.set()
         assert go.wait(60)
 
-    rewards = []
+    rewards, ends = [], []
     with TaskOrchestrator() as orch:
         orch.planner.learns = True
         orch.signals.task_rewarded.connect(rewards.append)
+        orch.signals.task_completed.connect(ends.append)
         domain = orch.planner.domain("d")
 
         @domain.operator(duration=1e-6, run=do)
@@ -567,10 +593,11 @@ def test_a_plan_is_rewarded_when_its_last_task_has_ended():
             domain.method("go", name=name)(lambda _s: [("first", 1), ("last", 1)])
         run = orch.workflows.start(orch.planner.plan(TaskRequest("r", "go")))
         assert begun.wait(60)
-        assert rewards == []
         go.set()
         run.result()
         orch.wait()
     assert [one.task_id.partition("/")[2] for one in rewards] == ["first-1"]
+    assert [one.task_id.partition("/")[2] for one in ends] == ["first-1", "last-1"]
+    assert rewards[0].at_ns >= ends[1].at_ns
     # All of it took far more than was foretold.
     assert rewards[0].value < -0.5

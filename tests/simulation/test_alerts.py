@@ -100,6 +100,33 @@ def test_what_a_silent_agent_had_goes_to_others():
     assert alerts.firing() == ()
 
 
+def test_an_agent_that_is_lost_is_silent_all_the_same():
+    """Its lease is shorter than the silence that is told; its tasks have gone before."""
+    sim = Simulation(seed=1)
+    sim.agent("far", capabilities=("job",), lease=15.0)
+    view, alerts = _View(sim), Alerts()
+
+    def tick(now, **changes):
+        stats = sim.get_stats()
+        agents = {"far": attrs.evolve(stats.agents["far"], **changes)}
+        view.stats = attrs.evolve(stats, agents=agents)
+        return list(alerts.tick(view, now)[0])
+
+    assert tick(0.0, silent=119.0, lost=True) == []
+    (said,) = tick(10.0, silent=121.0, lost=True)
+    assert said.fields[0] == "agent_unresponsive"
+    assert [alert.subject for alert in alerts.firing()] == ["far"]
+
+
+def test_who_has_left_in_order_owes_no_sign_of_life():
+    sim = Simulation(seed=1)
+    sim.agent("far", capabilities=("job",), lease=15.0)
+    sim.drivers.add(Alerts())
+    sim.at(10.0, lambda: sim.remove_agent("far"))
+    sim.run(until=400)
+    assert told(sim) == []
+
+
 def test_waiting_holding_and_no_data():
     """A condition must last; an end must last; what is not known is a state."""
     values = {"at": 0.0}

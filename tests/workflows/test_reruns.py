@@ -175,6 +175,7 @@ def test_what_was_to_be_made_again_is_by_the_next_life(tmp_path, name):
         orch.stop(drain=False)
     NOW["factor"] = 100
     with TaskOrchestrator(journal=path) as orch:
+        orch.release_starts()
         assert value(orch, "r/all") == [100, 200, 300]
         assert not stale(orch)
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, TypeGuard
+from typing import Any, TypeGuard
 
 from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.model._show import show
-
-#: Characters of a name that is shown wherever it is told of.
-_LONGEST_LABEL: Final = 200
 
 
 def is_number(value: object, least: float, most: float) -> TypeGuard[float]:
@@ -51,21 +48,6 @@ def check_fraction(name: str, value: object) -> None:
     """
     if not is_number(value, 0, 1):
         msg = f"{name} is a number from 0 to 1, not {show(value)}"
-        raise InvalidTaskError(msg)
-
-
-def check_label(name: str, value: object) -> None:
-    """
-    Refuse what cannot be shown as the name of something.
-
-    Raises:
-        InvalidTaskError: It is no name, see `is_name`, or longer than 200 characters.
-    """
-    if not is_name(value) or len(value) > _LONGEST_LABEL:
-        msg = (
-            f"{name} is a text of 1 to {_LONGEST_LABEL} characters that are shown, "
-            f"not {show(value)}"
-        )
         raise InvalidTaskError(msg)
 
 

@@ -193,6 +193,20 @@ def is_outdated(host: StaleHost, work: Work) -> bool:
     return bool(since) and number_of(adder) < number_of(since)
 
 
+def is_left_out(host: StaleHost, work: Work) -> bool:
+    """
+    Under the lock: whether what had added *work* has completed since without it.
+
+    Then it is no part of its run any more.
+    """
+    if not is_outdated(host, work):
+        return False
+    latest = host.directory.reruns.latest(stem_of(added_by(work)))
+    row = host.kernel.tasks.get(latest)
+    state = host.kernel.evicted.get(latest) if row is None else row.state
+    return state is _COMPLETED
+
+
 def is_earlier(host: StaleHost, work: Work, other_id: str) -> bool:
     """
     Under the lock: whether *work* was submitted before another task was.

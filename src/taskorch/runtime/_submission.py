@@ -61,7 +61,7 @@ from taskorch.runtime._identity import (
 from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
 from taskorch.runtime._restored import bring_back, release_if_back
-from taskorch.runtime._stale import parents_of, replaced, runs_above
+from taskorch.runtime._stale import is_outdated, parents_of, replaced, runs_above
 from taskorch.runtime._translation import (
     executor_for,
     needs_of,
@@ -778,6 +778,9 @@ class Submission:
         """
         is_latest = self._rt.directory.reruns.is_latest
         if not (is_latest(old._row.id) and replaced(self._rt, old)):
+            return None
+        if is_outdated(self._rt, old):
+            # What has added it does so again, with what there is then.
             return None
         new = self.rerun(old._row.id, now, live=True)
         self.give_up(old, new, now)

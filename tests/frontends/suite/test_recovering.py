@@ -123,12 +123,11 @@ def test_one_class_decides_what_is_told_and_what_is_tried(tmp_path, hook, of):
         assert given == [512, 1024, 2048]
 
 
-def test_each_task_that_hangs_is_told_with_the_last_that_it_wrote(tmp_path, hook):
+def test_each_task_that_hangs_is_told(tmp_path, hook):
     """Two are two, and the advice names the timeout that it had."""
     suite = write(
         tmp_path,
-        "templates:\n"
-        "  sh: {command: [sh, -c, 'echo waiting for the door; exec sleep 600']}\n"
+        "templates: {sh: {command: [sleep, '600']}}\n"
         + section(hook, retries=0, threshold=1)
         + "orchestrator:\n  task_definitions:\n    unit_tests:\n"
         "      - {id: search, template: sh, resources: {timeout: 1}}\n"
@@ -137,9 +136,6 @@ def test_each_task_that_hangs_is_told_with_the_last_that_it_wrote(tmp_path, hook
     _running.run(suite, tmp_path / "out")
     told = {each["task_id"]: each for each in said_by(hook)}
     assert sorted(told) == ["suite/login", "suite/search"]
-    for each in told.values():
-        said = each["context"]["error_message"]
-        assert "the last that it wrote: waiting for the door" in said
     advice = {
         each["task_id"]: each["recommended_actions"]
         for each in messages(tmp_path, "failure_notification")
@@ -149,21 +145,24 @@ def test_each_task_that_hangs_is_told_with_the_last_that_it_wrote(tmp_path, hook
 
 @pytest.mark.slow
 def test_which_test_hung_is_told(tmp_path, hook):
-    """By its name, wherever it is told."""
+    """By its name, wherever it is told; of a command, the last that it wrote."""
     (tmp_path / "test_h.py").write_text(
         "import time\ndef test_quick(): pass\ndef test_hung(): time.sleep(600)\n"
     )
     suite = write(
         tmp_path,
-        "templates: {py: {pytest: [-q, test_h.py]}}\n"
+        "templates:\n  py: {pytest: [-q, test_h.py]}\n"
+        "  sh: {command: [sh, -c, 'echo waiting for the door; exec sleep 600']}\n"
         + section(hook, retries=0, threshold=1)
         + "orchestrator:\n  task_definitions:\n    unit_tests:\n"
-        "      - {id: A, template: py, resources: {timeout: 20}}\n",
+        "      - {id: A, template: py, resources: {timeout: 20}}\n"
+        "      - {id: B, template: sh, resources: {timeout: 20}}\n",
     )
     report = _running.run(suite, tmp_path / "out")
-    (told,) = said_by(hook)
-    assert "under way: test_h.py::test_hung" in told["context"]["error_message"]
+    told = {each["task_id"]: each["context"]["error_message"] for each in said_by(hook)}
+    assert "under way: test_h.py::test_hung" in told["suite/A"]
     assert "under way: test_h.py::test_hung" in report.tasks[0].error
+    assert "the last that it wrote: waiting for the door" in told["suite/B"]
 
 
 def test_how_long_it_had_is_what_it_was_given_last(tmp_path, hook):
