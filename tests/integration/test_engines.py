@@ -575,7 +575,7 @@ def test_a_worker_of_dask_that_had_what_a_task_asks_for_is_waited_for(
             assert second.result(PATIENCE) == 16
 
 
-def started(start: Callable[[], Any]) -> Any:
+def node_started(start: Callable[[], Any]) -> Any:
     """A node of Ray, which itself gives up after 30 s, also where a machine is busy."""
     for _ in range(3):
         with suppress(Exception):
@@ -590,10 +590,10 @@ def test_without_a_node_ray_is_waited_for() -> None:
     os.environ.setdefault("RAY_worker_niceness", "0")
     head = {"num_cpus": 0, "include_dashboard": False}
     make_cluster = partial(utils.Cluster, initialize_head=True, head_node_args=head)
-    cluster = started(make_cluster)
+    cluster = node_started(make_cluster)
     add_node = partial(cluster.add_node, num_cpus=1)
     try:
-        node = started(add_node)
+        node = node_started(add_node)
         executor = ray(cluster.address, per_host={"cpu": 1}, lease=5)
         with TaskOrchestrator(executors={"cluster": executor}) as orch:
             assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
@@ -602,7 +602,7 @@ def test_without_a_node_ray_is_waited_for() -> None:
             second = orch.submit_task(on_it(pow, 2, 4))
             eventually(lambda: "have gone" in str(orch.explain(second.task_id)))
             assert not second.done()
-            started(add_node)
+            node_started(add_node)
             assert second.result(PATIENCE) == 16
     finally:
         library.shutdown()
