@@ -52,7 +52,7 @@ def latest_failure(orch: Any, task_id: str) -> LatestFailure | None:
     if row is None or extra is None or extra.error is None:
         return None
     kind = class_by_cause(extra.failure_class, extra.error[2])
-    return LatestFailure(row.attempt, *extra.error, kind)
+    return LatestFailure(row.attempt, *extra.error[:3], kind)
 
 
 def about_failure(orch: Any, task_id: str) -> dict[str, Any] | None:
