@@ -14,8 +14,7 @@ from taskorch._suggesting import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
 from taskorch.model import HealthCheck, Stats, check_count, check_seconds
-from taskorch.model._checks import check_word
-from taskorch.model._show import show
+from taskorch.model._checks import check_label, check_word
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._aside import Aside
 from taskorch.recovery._conditions import Condition, Measured, check_apart
@@ -65,8 +64,6 @@ _OF_AGENT: Final = ("last_heartbeat", "error_rate", "running", "failed", "comple
 #: Seconds without data after which a rule that holds all starts lets one at a time
 #: through: nothing could be measured otherwise, and nothing would ever clear it.
 _PROBE: Final = 60.0
-#: The longest name.
-_LONGEST: Final = 100
 #: Seconds until the same fault of a rule is told again.
 _AGAIN: Final = 60.0
 
@@ -125,19 +122,13 @@ class AlertRule:
         return attrs.evolve(made, when=begin, until=end)
 
     def __attrs_post_init__(self) -> None:
-        name: object = self.name
-        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST:
-            msg = f"the name of an alert has 1 to {_LONGEST} characters"
-            raise InvalidTaskError(msg, hint=f"not {show(name)}")
-        if not name.isprintable():
-            msg = f"the name of an alert can be printed, not {show(name)}"
-            raise InvalidTaskError(msg, hint="high_failure_rate")
+        check_label("the name of an alert", self.name)
         check_word("severity", self.severity, ("info", "warning", "critical"))
         check_word("per", self.per, ("system", "agent"))
         if not callable(self.action) and self.action is not None:
             check_word("action", self.action, ACTIONS)
         if self.action == "reassign_tasks" and self.per != "agent":
-            msg = f"alert {name!r}: reassign_tasks is done to an agent"
+            msg = f"alert {self.name!r}: reassign_tasks is done to an agent"
             raise InvalidTaskError(msg, hint="per='agent'")
         check_seconds("over", self.over, zero=False)
         check_count("least", self.least, least=1)
@@ -517,7 +508,12 @@ class Alerts:
 
     def _failure_rate(self, rule: AlertRule, now: float) -> float | None:
         """Of the attempts that ended within the rule's time, the share that failed."""
-        first = next((s for s in self._samples if s[0] >= now - rule.over), None)
+        first = None
+        # From the latest on: there may be many of before.
+        for sample in reversed(self._samples):
+            if sample[0] < now - rule.over:
+                break
+            first = sample
         if first is None:
             return None
         _, completed, failed = self._samples[-1]

@@ -392,6 +392,50 @@ def test_a_page_without_the_token_asks_for_it(browser):
         context.close()
 
 
+def test_neither_the_token_nor_a_way_in_stays_in_the_profile(browser, tmp_path):
+    """What a browser keeps of the address, in any of its files, lets in nobody."""
+    with shown() as service:
+        link = service.server.page
+        code = link.partition("#code=")[2]
+        context = browser.browser_type.launch_persistent_context(
+            tmp_path, executable_path=BROWSER, args=["--no-sandbox"]
+        )
+        page = context.new_page()
+        page.goto(link)
+        page.wait_for_selector("#count-completed")
+        assert "#code" not in page.url
+        page.reload()
+        page.wait_for_selector("#count-completed")
+        page.close()
+        context.close()
+        kept = b"".join(
+            path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+        )
+        assert service.token.encode() not in kept
+        sent = {"Content-Type": "application/json"}
+        said = json.dumps({"code": code}).encode()
+        assert service.send("POST", "/api/v1/page/key", said, sent).status == 401
+
+
+def test_a_link_changes_nothing_in_a_tab_that_is_let_in(browser):
+    with shown() as service, opened(browser, service) as page:
+        for link in ("#token=of-a-stranger", "#code=of-a-stranger"):
+            page.goto(f"{service.server.url}/{link}")
+            page.wait_for_url(f"{service.server.url}/#/")
+            go(page, service, "tasks")
+            page.reload()
+            page.wait_for_selector('main[data-shown="#/tasks"] h1:has-text("Tasks")')
+            assert page.locator("#token").count() == 0
+        # Nor is one let in by it that is not.
+        other = page.context.browser.new_context().new_page()
+        other.goto(f"{service.server.url}/#code=of-a-stranger")
+        other.wait_for_selector("#token")
+        # And the page lives on, whatever is asked of it.
+        for odd in ("__proto__", "constructor", "task/%", "toString/%zz"):
+            page.goto(f"{service.server.url}/#/{odd}")
+            page.wait_for_selector(f'main[data-shown="#/{odd}"]')
+
+
 def test_it_says_that_the_server_is_gone_and_goes_on_with_the_next(browser):
     with TaskOrchestrator() as orch:
         token = new_token()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import threading
 from contextlib import suppress
@@ -27,7 +28,54 @@ def test_the_page_is_for_all_and_tells_nothing():
         assert service.send("GET", "/page/../page.js").status in (401, 404)
         for path in ("/api/v1/board", "/api/v1/board/timeline", "/page/other.js"):
             assert service.send("GET", path).status == 401
-        assert service.server.page.endswith(f"/#token={service.token}")
+        assert service.token not in service.server.page
+
+
+def test_a_link_to_the_page_lets_in_once():
+    """What a browser keeps of it is no way in, and neither is what others make up."""
+    with shown() as service:
+        assert service.server.page != service.server.page
+        code = service.server.page.partition("#code=")[2]
+        said = {"code": code}
+        sent = {"Content-Type": "application/json"}
+
+        def change(said):
+            body = json.dumps(said).encode()
+            return service.send("POST", "/api/v1/page/key", body, sent)
+
+        key = change(said).said["key"]
+        begun, _, mark = key.rpartition(".")
+        for good, status in (
+            (key, 200),
+            (service.token, 200),
+            (code, 401),
+            (f"{begun}.{mark[:-1]}", 401),
+            (f"0{begun[1:]}.{mark}", 401),
+            (f"1.x.{mark}", 401),
+            (mark, 401),
+            (".", 401),
+            ("", 401),
+        ):
+            headers = {"Authorization": f"Bearer {good}"}
+            assert service.send("GET", "/api/v1/board", b"", headers).status == status
+        for bad in (said, {"code": ""}, {"code": key}, {"code": service.token}):
+            assert change(bad).status == 401
+        assert change({"cod": code}).status == 422
+
+
+def test_a_key_is_one_for_the_next_life_with_the_same_token_and_no_other():
+    keys = []
+    for token in ("a-token-of-sixteen", "a-token-of-sixteen", "another-of-sixteen"):
+        with shown(token=token) as service:
+            if not keys:
+                code = service.server.page.partition("#code=")[2]
+                said = json.dumps({"code": code}).encode()
+                sent = {"Content-Type": "application/json"}
+                answer = service.send("POST", "/api/v1/page/key", said, sent)
+                keys.append(answer.said["key"])
+            headers = {"Authorization": f"Bearer {keys[0]}"}
+            status = service.send("GET", "/api/v1/board", b"", headers).status
+            assert status == (401 if token.startswith("another") else 200)
 
 
 def test_the_page_is_small():
