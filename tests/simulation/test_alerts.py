@@ -210,14 +210,6 @@ def test_a_rule_that_is_wrong_is_refused(fields, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["", " ", "x" * 201, "a\x1b[31m", "a\nb", "a\u202eb", 3]
-)
-def test_a_name_that_cannot_be_shown_is_refused(name):
-    with pytest.raises(InvalidTaskError, match="characters that are shown"):
-        Alerts().rule(name, when="running > 1")
-
-
 # -- what is refused, and what is alone with its fault ---------------------------------
 
 
@@ -292,6 +284,12 @@ def test_a_rule_that_raises_is_told_by_its_name_and_the_others_go_on():
         True,
     ]
     assert "did you mean 'running'" in faults[1].message
+
+
+@pytest.mark.parametrize("name", ["", "a" * 101, "a\u202eb", "a\nb", 3])
+def test_a_name_that_could_not_be_read_in_a_line_is_refused(name):
+    with pytest.raises(InvalidTaskError, match="name of an alert"):
+        AlertRule.of(name, "running > 1")
 
 
 # -- like is compared with like --------------------------------------------------------

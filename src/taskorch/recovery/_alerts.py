@@ -14,7 +14,8 @@ from taskorch._suggesting import suggesting
 from taskorch.errors import InvalidTaskError
 from taskorch.events import AlertCleared, AlertRaised, Event
 from taskorch.model import HealthCheck, Stats, check_count, check_seconds
-from taskorch.model._checks import check_label, check_word
+from taskorch.model._checks import check_word
+from taskorch.model._show import show
 from taskorch.protocols import Command, DriverView, RemoveAgent
 from taskorch.recovery._aside import Aside
 from taskorch.recovery._conditions import Condition, Measured, check_apart
@@ -64,6 +65,8 @@ _OF_AGENT: Final = ("last_heartbeat", "error_rate", "running", "failed", "comple
 #: Seconds without data after which a rule that holds all starts lets one at a time
 #: through: nothing could be measured otherwise, and nothing would ever clear it.
 _PROBE: Final = 60.0
+#: The longest name.
+_LONGEST: Final = 100
 #: Seconds until the same fault of a rule is told again.
 _AGAIN: Final = 60.0
 
@@ -122,7 +125,13 @@ class AlertRule:
         return attrs.evolve(made, when=begin, until=end)
 
     def __attrs_post_init__(self) -> None:
-        check_label("the name of an alert", self.name)
+        name: object = self.name
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST:
+            msg = f"the name of an alert has 1 to {_LONGEST} characters"
+            raise InvalidTaskError(msg, hint=f"not {show(name)}")
+        if not name.isprintable():
+            msg = f"the name of an alert can be printed, not {show(name)}"
+            raise InvalidTaskError(msg, hint="high_failure_rate")
         check_word("severity", self.severity, ("info", "warning", "critical"))
         check_word("per", self.per, ("system", "agent"))
         if not callable(self.action) and self.action is not None:
