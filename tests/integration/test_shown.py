@@ -387,14 +387,14 @@ class Shown:
         for name in set(running) - set(own) - counted.waiting:
             if counted.kind[name] == "map":
                 return False
-        allowed = min([SLOTS, *(each.most for each in counted.holds.values())])
-        if len(inside) >= allowed:
-            return True
-        for name in counted.waiting:
+        mosts = [each.most for each in counted.holds.values()]
+        # What waits for its slot gets it, though nothing new may start.
+        is_full = len(inside) >= min([SLOTS, *filter(None, mosts)])
+        for name in () if is_full else counted.waiting:
             calls = [s for n, s in states.items() if n.startswith(f"{stem(name)}/")]
             if not set(calls) - set(ENDED):
                 return False
-        return "queued" not in states.values()
+        return "queued" not in states.values() or is_full or 0 in mosts
 
     # -- what is shown -------------------------------------------------------------
 
