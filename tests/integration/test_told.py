@@ -193,7 +193,7 @@ def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
     caplog.set_level(logging.INFO, logger="taskorch")
     hold = Hold()
     with TaskOrchestrator() as orch:
-        orch.notify(hook.url, allow_private=True)
+        told_to = orch.notify(hook.url, allow_private=True)
         orch.schedules.add("slow", 0.2, hold)
         # On a busy machine slots are late, and passed over for that as well.
         eventually(lambda: skipped(hook, "has not ended"))
@@ -207,6 +207,7 @@ def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
         threading.Event().wait(0.5)
         orch.schedules.resume("slow")
         eventually(lambda: "it was paused: a holiday" in caplog.text)
+    assert told_to.flush(PATIENCE)
     assert skipped(hook, "paused") == []
     assert len(skipped(hook, "has not ended")) == 1
 
