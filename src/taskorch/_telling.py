@@ -444,7 +444,7 @@ class Teller:
             _LOG.warning("%s", text)
         self._skipped[event.name] = event.reason, event.at_ns, text
         # Which task has not ended makes no other reason of it.
-        kind = event.name, cause_of("", "", event.reason.rpartition(" ")[2])[1]
+        kind = event.name, cause_of(event.name, "", event.reason)[1]
         since = self._reasons.get(kind)
         if since is None or event.at_ns - since >= _AGAIN * NS:
             _remember(self._reasons, kind, event.at_ns)

@@ -54,6 +54,10 @@ def messages(hook: Hook, *kinds: str) -> list[dict[str, Any]]:
     return [each for each in found if not kinds or each["message_type"] in kinds]
 
 
+def skipped(hook: Hook, why: str) -> list[dict[str, Any]]:
+    return [each for each in messages(hook, "skipped") if why in each["reason"]]
+
+
 def part(orch: TaskOrchestrator, name: str) -> Any:
     return next(c for c in orch.health().checks if c.component == name)
 
@@ -189,12 +193,12 @@ def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
     caplog.set_level(logging.INFO, logger="taskorch")
     hold = Hold()
     with TaskOrchestrator() as orch:
-        orch.notify(hook.url, allow_private=True)
+        told_to = orch.notify(hook.url, allow_private=True)
         orch.schedules.add("slow", 0.2, hold)
-        eventually(lambda: messages(hook, "skipped"))
-        (told,) = messages(hook, "skipped")
+        # On a busy machine slots are late, and passed over for that as well.
+        eventually(lambda: skipped(hook, "has not ended"))
+        (told,) = skipped(hook, "has not ended")
         assert told["schedule"] == "slow"
-        assert "has not ended" in told["reason"]
         assert "did not happen" in part(orch, "schedules").detail
         hold.release()
         eventually(lambda: part(orch, "schedules").status == "ok")
@@ -203,7 +207,9 @@ def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
         threading.Event().wait(0.5)
         orch.schedules.resume("slow")
         eventually(lambda: "it was paused: a holiday" in caplog.text)
-    assert len(messages(hook, "skipped")) == 1
+    assert told_to.flush(PATIENCE)
+    assert skipped(hook, "paused") == []
+    assert len(skipped(hook, "has not ended")) == 1
 
 
 DOOMED = """
