@@ -11,7 +11,6 @@ from taskorch._limits import NS
 from taskorch.runtime._escalations import failure_of
 
 if TYPE_CHECKING:
-    from taskorch._orchestrator import TaskOrchestrator
     from taskorch.model import HealthCheck
 
 #: The class of a failure that no attempt told of, by its cause.
@@ -46,28 +45,30 @@ def class_by_cause(failure_class: str, cause: str) -> str:
     return failure_class or _BY_CAUSE.get(cause, "unknown")
 
 
-def latest_failure(orch: TaskOrchestrator, task_id: str) -> LatestFailure | None:
+def latest_failure(orch: Any, task_id: str) -> LatestFailure | None:
     """The latest failure of a task; None: it has none, or has left memory."""
     row = orch._rt.kernel.tasks.get(task_id)
     extra = None if row is None else row.extra
     if row is None or extra is None or extra.error is None:
         return None
-    kind = class_by_cause(extra.failure_class, extra.error[2])
-    return LatestFailure(row.attempt, *extra.error, kind)
+    error_type, message, cause = extra.error
+    kind = class_by_cause(extra.failure_class, cause)
+    return LatestFailure(row.attempt, error_type, message, cause, kind)
 
 
-def about_failure(orch: TaskOrchestrator, task_id: str) -> dict[str, Any] | None:
+def about_failure(orch: Any, task_id: str) -> dict[str, Any] | None:
     """What an escalation would say of a task; None: it has left memory."""
-    return failure_of(orch._rt, task_id)
+    about: dict[str, Any] | None = failure_of(orch._rt, task_id)
+    return about
 
 
-def timeout_of(orch: TaskOrchestrator, task_id: str) -> float | None:
+def timeout_of(orch: Any, task_id: str) -> float | None:
     """Seconds that an attempt at a task has now; None is without limit."""
     row = orch._rt.kernel.tasks.get(task_id)
     limit = None if row is None else row.bucket.spec.timeout_ns
-    return None if limit is None else limit / NS
+    return None if limit is None else float(limit / NS)
 
 
-def add_check(orch: TaskOrchestrator, check: Callable[[], HealthCheck]) -> None:
+def add_check(orch: Any, check: Callable[[], HealthCheck]) -> None:
     """Make *check* a part of `health()`."""
     orch._rt.health_checks.append(check)

@@ -317,6 +317,7 @@ def test_a_cluster_that_lost_its_head_is_left(tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "RAY_worker_niceness": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
+        "RAY_raylet_start_wait_time_s": "120",
     }
     command = [sys.executable, "-c", HEADLESS, str(tmp_path)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -542,6 +543,62 @@ def test_without_its_scheduler_what_runs_ends_and_what_waits_begins_with_the_nex
         stack.enter_context(started(*worker))
         assert waiting.result(PATIENCE) == 8
         assert running.result(PATIENCE)
+
+
+@contextmanager
+def worker_with_a_token(cluster: Any) -> Iterator[None]:
+    command = [sys.executable, "-m", "distributed.cli.dask_worker"]
+    command += [cluster.scheduler_address, "--resources", "TOKEN=1", "--no-dashboard"]
+    command += ["--nworkers", "1", "--nthreads", "1", "--no-nanny"]
+    count = len(cluster.scheduler.workers)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as worker:
+        try:
+            eventually(lambda: len(cluster.scheduler.workers) > count)
+            yield
+        finally:
+            worker.kill()
+    eventually(lambda: len(cluster.scheduler.workers) == count)
+
+
+@pytest.mark.slow
+def test_a_worker_of_dask_that_had_what_a_task_asks_for_is_waited_for(
+    dask_only: Any,
+) -> None:
+    executors = {"cluster": dask(dask_only, hosts=(0, 0))}
+    with TaskOrchestrator(executors=executors, resources={"token": 1}) as orch:
+        with worker_with_a_token(dask_only):
+            first = orch.submit_task(on_it(pow, 2, 3, resources={"token": 1}))
+            assert first.result(PATIENCE) == 8
+        second = orch.submit_task(on_it(pow, 2, 4, resources={"token": 1}))
+        eventually(lambda: "token=1 have gone" in str(orch.explain(second.task_id)))
+        with worker_with_a_token(dask_only):
+            assert second.result(PATIENCE) == 16
+
+
+@pytest.mark.slow
+def test_without_a_node_ray_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of a machine that is busy.
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
+    library = pytest.importorskip("ray")
+    utils = pytest.importorskip("ray.cluster_utils")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    head = {"num_cpus": 0, "include_dashboard": False}
+    cluster = utils.Cluster(initialize_head=True, head_node_args=head)
+    try:
+        node = cluster.add_node(num_cpus=1)
+        executor = ray(cluster.address, per_host={"cpu": 1}, lease=5)
+        with TaskOrchestrator(executors={"cluster": executor}) as orch:
+            assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
+            cluster.remove_node(node, allow_graceful=True)
+            eventually(lambda: not any("(process" in c.detail for c in orch.doctor()))
+            second = orch.submit_task(on_it(pow, 2, 4))
+            eventually(lambda: "have gone" in str(orch.explain(second.task_id)))
+            assert not second.done()
+            cluster.add_node(num_cpus=1)
+            assert second.result(PATIENCE) == 16
+    finally:
+        library.shutdown()
+        cluster.shutdown()
 
 
 def test_an_idle_host_is_given_back(dask_only: Any) -> None:

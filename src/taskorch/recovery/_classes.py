@@ -140,6 +140,11 @@ class Rule:
 
     def __attrs_post_init__(self) -> None:
         codes: object = self.exit_code
+        if self.error is not None and not isinstance(self.error, str):
+            msg = (
+                f"the rule for {self.name}: error={self.error!r} is no name of a class"
+            )
+            raise InvalidTaskError(msg)
         if isinstance(codes, int):
             object.__setattr__(self, "exit_code", (codes,))
         if not (self.error or self.text or self.exit_code or self.when):

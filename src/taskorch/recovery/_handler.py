@@ -28,6 +28,7 @@ from taskorch.recovery._matrix import (
     Matrix,
     Reset,
     Row,
+    at_place,
     default_matrix,
     grown,
     names_of,
@@ -363,9 +364,13 @@ def _arguments_of(where: str, section: dict[str, Any]) -> Iterator[tuple[str, An
             yield _KEYS[key], value
 
 
-def rows_of(where: str, said: Any) -> dict[str, Row]:
+def rows_of(
+    where: str, said: Any, resources: Collection[str] | None = None
+) -> dict[str, Row]:
     """
     The rows of a matrix, by class, as a configuration says them at *where*.
+
+    *resources* are the names of all that there are; None: nobody knows.
 
     Raises:
         InvalidTaskError: Something in it is wrong.
@@ -377,15 +382,22 @@ def rows_of(where: str, said: Any) -> dict[str, Row]:
     usual = default_matrix()
     for name, fields in cast("dict[str, Any]", said).items():
         place = f"{where}.{name}"
-        row = usual[name]
+        with at_place(place):
+            row = usual[name]
         if not isinstance(fields, dict):
             msg = f"{place}: it has entries, and is no {fields!r}"
             raise InvalidTaskError(msg)
         names_of(_ROW, fields, place)
         changes = dict(cast("dict[str, Any]", fields))
         if "orchestrator" in changes:
-            changes["orchestrator"] = read_action(place, changes["orchestrator"])
-        found[name] = attrs.evolve(row, **changes)
+            inner = f"{place}.orchestrator"
+            changes["orchestrator"] = read_action(
+                inner, changes["orchestrator"], resources
+            )
+        for field, value in changes.items():
+            with at_place(f"{place}.{field}"):
+                row = attrs.evolve(row, **{field: value})
+        found[name] = row
     return found
 
 
@@ -409,5 +421,9 @@ def rules_of(where: str, said: Any) -> tuple[Rule, ...]:
         values = dict(cast("dict[str, Any]", fields))
         codes = values.get("exit_code", ())
         values["exit_code"] = tuple(codes) if isinstance(codes, list) else codes
-        found.append(Rule(values.pop("name", ""), **values))
+        if "name" not in values:
+            msg = f"{place}: a rule names the class that it is for"
+            raise InvalidTaskError(msg, hint="{name: memory, text: no quota left}")
+        with at_place(place):
+            found.append(Rule(values.pop("name"), **values))
     return tuple(found)

@@ -9,7 +9,8 @@ What follows a failure of each class: the three levels, as data.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
@@ -321,9 +322,16 @@ def grown(
     return changed, longer, words
 
 
-def read_action(place: str, said: object) -> Action | None:
+def read_action(
+    place: str, said: object, resources: Collection[str] | None = None
+) -> Action | None:
     """
     The action that *said*, from a document, means.
+
+    Args:
+        place: Where it stands, as a path of names.
+        said: What stands there.
+        resources: The names of all resources that there are; None: nobody knows.
 
     Raises:
         InvalidTaskError: It means none; the message names the *place*.
@@ -332,21 +340,56 @@ def read_action(place: str, said: object) -> Action | None:
         return None
     if said in ("avoid", "reset"):
         return Avoid() if said == "avoid" else Reset()
-    if isinstance(said, Mapping):
-        fields = cast("Mapping[str, Any]", said)
-        if set(fields) == {"grow"} and isinstance(fields["grow"], Mapping):
-            factors = {
-                name: Times(each["times"], most=each.get("most"))
-                if isinstance(each, Mapping)
-                else each
-                for name, each in fields["grow"].items()
-            }
-            return Grow(**factors)
-        if set(fields) == {"avoid"} and isinstance(fields["avoid"], Mapping):
-            return Avoid(**fields["avoid"])
+    if isinstance(said, Mapping) and len(said) == 1:
+        ((word, fields),) = cast("Mapping[str, Any]", said).items()
+        names_of(("grow", "avoid"), (word,), place)
+        place = f"{place}.{word}"
+        if not isinstance(fields, Mapping):
+            msg = f"{place}: it has entries, and is no {fields!r}"
+            raise InvalidTaskError(msg)
+        if word == "grow":
+            return Grow(**_factors_of(place, fields, resources))
+        names_of(("backoff",), fields, place)
+        with at_place(f"{place}.backoff"):
+            return Avoid(**fields)
     msg = f"{place}: {said!r} is no action"
     hint = "avoid, reset, {avoid: {backoff: 2}} or {grow: {memory_mb: 2, timeout: 1.5}}"
     raise InvalidTaskError(msg, hint=hint)
+
+
+def _factors_of(
+    place: str, fields: Mapping[str, Any], resources: Collection[str] | None
+) -> dict[str, Times]:
+    """By name, how many times as much there is to be of what a document names."""
+    if resources is not None:
+        names_of((*resources, "timeout", "timeout_seconds"), fields, place)
+    factors: dict[str, Times] = {}
+    for word, each in fields.items():
+        name = "timeout" if word == "timeout_seconds" else word
+        inner = f"{place}.{word}"
+        factor, most = each, None
+        if isinstance(factor, Mapping):
+            names_of(("times", "most"), factor, inner)
+            if "times" not in factor:
+                msg = f"{inner}: it does not say how many times as much"
+                raise InvalidTaskError(msg, hint="{times: 2, most: 8192}")
+            most, factor = factor.get("most"), factor["times"]
+        with at_place(inner):
+            factors[name] = Times(factor, most=most)
+    return factors
+
+
+@contextmanager
+def at_place(place: str) -> Iterator[None]:
+    """Put the *place* before what an error of a wrong value says."""
+    try:
+        yield
+    except InvalidTaskError as error:
+        msg = f"{place}: {error.message}"
+        raise InvalidTaskError(msg, hint=error.hint) from error
+    except TypeError as error:
+        msg = f"{place}: {error}"
+        raise InvalidTaskError(msg) from error
 
 
 def names_of(known: Collection[str], given: Iterable[object], place: str) -> None:
@@ -358,6 +401,6 @@ def names_of(known: Collection[str], given: Iterable[object], place: str) -> Non
     """
     for name in given:
         if name not in known:
-            msg = f"{place}: there is no {name!r}"
+            msg = f"{place}.{name}: there is no {name!r}"
             hint = meant(name, known, f"there are {', '.join(known)}")
             raise InvalidTaskError(msg, hint=hint)

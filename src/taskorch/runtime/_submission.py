@@ -61,7 +61,7 @@ from taskorch.runtime._identity import (
 from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
 from taskorch.runtime._restored import bring_back, release_if_back
-from taskorch.runtime._stale import parents_of, replaced, runs_above
+from taskorch.runtime._stale import is_outdated, parents_of, replaced, runs_above
 from taskorch.runtime._translation import (
     executor_for,
     needs_of,
@@ -657,6 +657,9 @@ class Submission:
         parents = [parent._row for parent in work._above]
         is_here = row.id in kernel.tasks
         bucket = row.bucket if is_here else kernel.bucket(spec_of(task))
+        if bucket.spec.avoid:
+            # A new run goes wherever it can: which agents to avoid is no part of it.
+            bucket = kernel.bucket(attrs.evolve(bucket.spec, avoid=()))
         priority = task.priority
         if is_here:
             # It may have been moved.
@@ -775,6 +778,9 @@ class Submission:
         """
         is_latest = self._rt.directory.reruns.is_latest
         if not (is_latest(old._row.id) and replaced(self._rt, old)):
+            return None
+        if is_outdated(self._rt, old):
+            # What has added it does so again, with what there is then.
             return None
         new = self.rerun(old._row.id, now, live=True)
         self.give_up(old, new, now)

@@ -2,15 +2,14 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from taskorch import TaskState, ValidationFailedError
-from taskorch.frontends.suite import _messages, _telling, load
+from taskorch.frontends.suite import _messages, _words, load
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._running import run
@@ -186,7 +185,7 @@ def test_a_completion_with_what_can_go_on(told):
 
 def test_a_failure_is_told_with_each_attempt_and_what_to_do(told):
     first, last = of(told, "failure_notification", "C")
-    assert first["failure_details"]["error_type"] == "criteria_not_met"
+    assert first["failure_details"]["error_type"] == "unknown"
     assert not first["escalation_required"]
     assert first["recommended_actions"] == ["Wait for the next attempt, in 0 s"]
     assert last["escalation_required"]
@@ -219,34 +218,6 @@ def test_the_run_itself_says_what_ended(told):
         *(("C", "retrying"), ("C", "failed")),
     }
     assert done.suite == "told"
-
-
-@pytest.mark.parametrize(
-    ("name", "message", "kind"),
-    [
-        ("TaskTimeoutError", None, "timeout_error"),
-        ("AgentDiedError", None, "system_error"),
-        ("CriteriaNotMetError", None, "criteria_not_met"),
-        ("CriteriaNotMetError", "assert 1 == 2", "assertion_error"),
-        ("CriteriaNotMetError", "a.b.ZeroDivisionError: x", "zero_division_error"),
-        ("CriteriaNotMetError", "ModuleNotFoundError: x", "import_error"),
-        ("KeyError", None, "key_error"),
-        ("HTTPStatusError", None, "http_status_error"),
-        ("Ärger", None, "rger"),
-        ("", None, "error"),
-    ],
-)
-def test_the_kind_of_a_failure(name, message, kind):
-    failed = [] if message is None else [{"id": "t", "message": message}]
-    assert _telling._error_type(name, failed) == kind
-
-
-@given(st.text())
-def test_whatever_an_error_is_called_its_kind_is_a_word(name):
-    kind = _telling._error_type(name, [])
-    message = json.loads(json.dumps(EXAMPLES[3]))
-    message["failure_details"]["error_type"] = kind
-    _messages.check_message(message)
 
 
 def test_every_end_has_a_word_that_messages_know():
@@ -299,3 +270,23 @@ def test_a_new_log_has_nothing(tmp_path):
     assert list(log.read()) == []
     log.write("ü\ud800")
     assert list(log.read()) == ["ü?"]
+
+
+def test_the_table_of_words_is_that_of_the_reports():
+    """Of states: those of the API beside those of reports, and of messages."""
+    page = Path(__file__).parents[3] / "docs" / "words" / "test-suites.md"
+    rows = [
+        [re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:4]]
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\| `\w+`", line) and line.count("|") == 4
+    ]
+    told = {
+        TaskState(state): (report[0], final[0] if final else None)
+        for states, report, final in rows
+        if report and set(states) <= {*TaskState}
+        for state in states
+    }
+    assert told == {
+        state: (_words.STATUS[state], _words.FINAL_STATUS.get(state))
+        for state in TaskState
+    }

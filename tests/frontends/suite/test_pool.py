@@ -57,6 +57,10 @@ def test_there_are_more_agents_where_there_is_work_for_them(tmp_path):
     }
 
 
+AVOID = "recovery: {{matrix: {{network: {{orchestrator: {{avoid: {}}}}}}}}}"
+GROW = "recovery: {{matrix: {{memory: {{orchestrator: {{grow: {}}}}}}}}}"
+
+
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
@@ -82,10 +86,27 @@ def test_there_are_more_agents_where_there_is_work_for_them(tmp_path):
         ),
         (
             "recovery: {matrix: {importerror: {human: always}}}",
-            "1:20",
+            "1:21",
             "import_error",
         ),
-        ("recovery: {classes: [{nam: x}]}", "1:21", "name"),
+        ("recovery: {classes: [{nam: x}]}", "1:23", "'name'"),
+        ("recovery: {classes: [{name: memory, exit_code: x}]}", "1:22", "exit_code"),
+        ("recovery: {classes: [{name: memory, text: '('}]}", "1:22", "text="),
+        (AVOID.format("{backof: 2}"), "1:54", "did you mean 'backoff'"),
+        (AVOID.format("{backoff: -1}"), "1:63", "a number from 1, not -1"),
+        (AVOID.format("{backoff: .nan}"), "1:63", "a number from 1, not nan"),
+        (AVOID.format("{backoff: .inf}"), "1:63", "a number from 1, not inf"),
+        (GROW.format("{colour: 2}"), "1:52", "there are memory_mb, cpu_cores"),
+        (GROW.format("{memory_m: 2}"), "1:52", "did you mean 'memory_mb'"),
+        (GROW.format("{memory_mb: 0}"), "1:63", "less than before"),
+        (GROW.format("{memory_mb: .nan}"), "1:63", "a finite number, not nan"),
+        (GROW.format("{memory_mb: {most: 3}}"), "1:63", "how many times as much"),
+        (GROW.format("{memory_mb: {tims: 3}}"), "1:64", "did you mean 'times'"),
+        (GROW.format("5"), "1:51", "it has entries"),
+        ("recovery: {matrix: {memory: {human: often}}}", "1:37", "persistent"),
+        ("recovery: {matrix: {memory: {actions: call}}}", "1:39", "a list of texts"),
+        ("recovery: {matrix: {memory: {most_retries: -2}}}", "1:44", "0 or more"),
+        ("recovery: {matrix: {memory: {orchestrator: more}}}", "1:44", "is no action"),
     ],
 )
 def test_what_is_refused_with_its_place(text, place, words, tmp_path, monkeypatch):
@@ -135,6 +156,7 @@ recovery:
     assert (said["message_type"], said["issue_type"]) == ("failure", "system_error")
     assert said["task_id"] in ("suite/A", "suite/B")
     assert said["context"]["attempts"] == 2
-    assert said["recommended_actions"] == [
-        "Look at the machine of the agent, then retry"
-    ]
+    assert said["recommended_actions"] == ["Look at the machine of its agent"]
+    assert said["suite"] == suite.title
+    assert said["run"] == str(tmp_path / "out")
+    assert "taskorch suite run --failed" in said["how_to_answer"]

@@ -229,7 +229,7 @@ def test_without_retries_there_is_one_attempt(write):
 
 def test_a_timeout_is_a_failure_and_leaves_its_grace_to_end():
     """An attempt that does not stop is given up when its grace is over."""
-    slow = Outcome(700.0)
+    slow = Outcome(9_000.0)
     stubborn = Outcome(10_000.0, stubborn=True)
     suite = Virtual(RESOURCES, TASKS, work={"A1": slow, "A2": stubborn}).run()
     retrying = {

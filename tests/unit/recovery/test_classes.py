@@ -514,6 +514,7 @@ def test_a_rule_takes_no_longer_than_its_text_is_long(text):
             *(r"(a+)+$", r"(a|ab)*c", r"^(a?b){2,5}c", r"(?i)(A|b)+$", r"\b(a+b*)+\b"),
             *(r"[^a]+b+c*$", r"(?m)^(a|b)+$", r"(?s)a.*b.*c", r"a{0,3}b{2,}(c|)+d*"),
             *(r"(ab*?)+c", r"[a-b\d_]+[^\w]+", r"(?:(?i:A)|b)+1", r"(a{2}){1,}b+"),
+            *(r"^(a+b?){1,3}$", r"^(?:a*b){0,2}1"),
         ]
     ),
     st.text("abcA \n1", max_size=12),

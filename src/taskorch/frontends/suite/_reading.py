@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,7 +19,7 @@ from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
 from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
-from taskorch.recovery import AlertRule, default_rules
+from taskorch.recovery import AlertRule, Row, default_rules
 from taskorch.recovery._handler import rows_of, rules_of
 from taskorch.workflows._located import Located, Place
 
@@ -129,7 +130,7 @@ def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
             **_webhook(recovery, faults),
         ),
         recovery=bool(recovery.nodes),
-        matrix=_read_by(rows_of, recovery, "matrix", faults) or {},
+        matrix=_read_by(_rows_of, recovery, "matrix", faults) or {},
         classes=_read_by(rules_of, recovery, "classes", faults) or (),
         alerts=_alerts(said["alerts"], faults) if "alerts" in whole.nodes else None,
         missing=missing,
@@ -152,6 +153,11 @@ def _webhook(recovery: Entry, faults: Faults) -> dict[str, Any]:
     return found
 
 
+def _rows_of(where: str, said: Any) -> dict[str, Row]:
+    """Rows of a matrix, which make more of what tasks of suites hold."""
+    return rows_of(where, said, ("memory_mb", "cpu_cores", "cpu", "disk_mb"))
+
+
 def _read_by(
     read: Callable[[str, Any], T], said: Entry, name: str, faults: Faults
 ) -> T | None:
@@ -162,8 +168,25 @@ def _read_by(
         return read(f"recovery.{name}", said.get(name))
     except InvalidTaskError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        faults.add(said.at(name), f"{error.message}{hint}")
+        path, _, what = error.message.partition(": ")
+        place = _place_of(said.node(name), path.removeprefix(f"recovery.{name}"), what)
+        faults.add(place, f"{error.message}{hint}")
         return None
+
+
+def _place_of(node: Located, path: str, what: str) -> Place:
+    """The place below *node* of what *path* names: of its key, if that is wrong."""
+    place = node.place
+    is_key = what.startswith("there is no ") or "is no class of failures" in what
+    for part in re.findall(r"[^.\[\]]+", path):
+        value = node.value
+        if isinstance(value, dict) and part in value:
+            key, node = value[part]
+            place = key.place if is_key else node.place
+        elif isinstance(value, list) and part.isdecimal():
+            node = value[int(part) - 1]
+            place = node.place
+    return place
 
 
 def _alerts(said: Entry, faults: Faults) -> dict[str, AlertRule | None]:

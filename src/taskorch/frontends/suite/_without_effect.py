@@ -36,8 +36,8 @@ def _note_threshold(
         if threshold > 1 + retries:
             attempts = counted(1 + retries, "attempt")
             why = (
-                f"there {'is' if not retries else 'are'} {attempts} by max_retries, and "
-                "nobody is told of what fails after these"
+                f"max_retries makes {attempts} at the most, and nobody is told of what "
+                "fails with the last"
             )
             _note(said[section], section, "escalation_threshold", why, notes)
 

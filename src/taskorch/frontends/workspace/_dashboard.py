@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from taskorch.frontends.workspace._progress import PhaseCounts, Progress
+from taskorch.frontends.workspace._status import gate_of, phase_of_gate
+
+_AGAIN: Final = "taskorch workspace retry"
 
 
 def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
@@ -25,10 +29,23 @@ def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
     return "\n".join(lines)
 
 
+def _blocker(progress: Progress, by: str) -> tuple[str, str]:
+    """What blocks a task, by what its status says of that, and what helps."""
+    phase = phase_of_gate(by)
+    if not phase and progress.has_completed(by):
+        phase = by.partition("/")[0]
+    if not phase:
+        return by, f"{_AGAIN} {by}"
+    for other in progress.statuses:
+        if other.partition("/")[0] == phase and progress.missing_of(other):
+            # What it has made is gone.
+            return gate_of(phase), f"{_AGAIN} {other}"
+    return gate_of(phase), "once that is mended: taskorch workspace run"
+
+
 def why(progress: Progress, task_id: str, log: str | None) -> str:
     """Why a task is where it is; *log* is the path of its log, if there is one."""
     status = progress.statuses.get(task_id)
-    again = "taskorch workspace retry"
     if status is not None and status.status == "completed":
         return f"{task_id} completed at {status.completed_at}."
     if status is not None and status.status == "running":
@@ -38,17 +55,10 @@ def why(progress: Progress, task_id: str, log: str | None) -> str:
         lines = [f"{task_id} has failed: {status.error or 'no reason is given'}."]
         if log is not None:
             lines.append(f"  What it printed: {log}")
-        return "\n".join([*lines, f"  → {again} {task_id}"])
+        return "\n".join([*lines, f"  → {_AGAIN} {task_id}"])
     obstacles = progress.obstacles(task_id)
     if status is not None and status.status == "blocked":
-        by = status.blocked_by or ""
-        remedy = f"{again} {by}"
-        if progress.has_completed(by):
-            phase = by.partition("/")[0]
-            if not progress.missing_of(by):
-                # Not to be made anew: what is missing is something else.
-                remedy = "once that is mended: taskorch workspace run"
-            by = f"the gate of {phase}"
+        by, remedy = _blocker(progress, status.blocked_by or "")
         lines = [f"{task_id} is blocked by {by}."]
         lines += [f"  {obstacle}" for obstacle in obstacles]
         return "\n".join([*lines, f"  → {remedy}"])

@@ -32,7 +32,7 @@ from taskorch.frontends.workspace._files import (
 )
 from taskorch.frontends.workspace._layout import KINDS, Layout, by_numbers
 from taskorch.frontends.workspace._scan import Plan, Scanner
-from taskorch.frontends.workspace._status import StatusRefusedError
+from taskorch.frontends.workspace._status import StatusRefusedError, gate_of
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.frontends.workspace._work import (
@@ -53,7 +53,7 @@ _TIMES_LONGER: Final = 20
 
 
 class GateShutError(Failed):
-    """A phase has not passed; the message says why, and `blames` names the task."""
+    """A phase has not passed; the message says why, and `blames` names the cause."""
 
     def __init__(self, blames: str, why: str) -> None:
         super().__init__(why)
@@ -360,7 +360,7 @@ class Session:
         return self._gate_task(look, phase, left) if left else None
 
     def _why_shut(self, phase: str) -> tuple[str, str] | None:
-        """Why a phase has not passed: the task that is to blame, and a text."""
+        """Why a phase has not passed: what is to blame, a task or the gate; and why."""
         ids = self.plan.phases.get(phase, ())
         for task_id in ids:
             if task_id in self.held:
@@ -372,7 +372,7 @@ class Session:
                 return task_id, f"{task_id}: {missing[0]} is not there"
         _, rule = self._config.rule(phase)
         why = why_shut(self._layout, phase, rule)
-        return (ids[-1] if ids else phase, why[0]) if why else None
+        return (gate_of(phase), why[0]) if why else None
 
     # -- what the orchestrator tells ---------------------------------------------------
 

@@ -41,7 +41,8 @@ class Status:
         duration_seconds: How long it took.
         exit_code: What its program returned; negative: the signal that killed it.
         error: Why it has failed.
-        blocked_by: The task whose failure keeps it from running.
+        blocked_by: The task whose failure keeps it from running, or the gate: see
+            `gate_of`.
     """
 
     task_id: str
@@ -72,6 +73,18 @@ class Status:
         return f"{{\n{lines}\n}}\n"
 
 
+def gate_of(phase: str) -> str:
+    """What `blocked_by` says where all tasks of a phase are done, and more lacks."""
+    return f"{_GATE}{phase}"
+
+
+def phase_of_gate(by: str) -> str:
+    """The phase of the gate that `blocked_by` names; "" if it names a task."""
+    return by.removeprefix(_GATE) if by.startswith(_GATE) else ""
+
+
+#: No task has such a name: there is a space in it.
+_GATE: Final = "the gate of "
 _NAMES: Final = tuple(attrs.fields_dict(Status))
 
 

@@ -29,7 +29,11 @@ from taskorch.frontends.workspace._progress import Progress
 from taskorch.frontends.workspace._report import Report, report_on
 from taskorch.frontends.workspace._scan import Plan, Scanner
 from taskorch.frontends.workspace._session import Session
-from taskorch.frontends.workspace._status import StatusRefusedError, read_status
+from taskorch.frontends.workspace._status import (
+    StatusRefusedError,
+    gate_of,
+    read_status,
+)
 from taskorch.frontends.workspace._task_file import head_of
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows._names import guess
@@ -315,7 +319,8 @@ class Workspace:
         blocked = [
             other
             for other, status in self._progress().statuses.items()
-            if status.status == "blocked" and status.blocked_by == task_id
+            if status.status == "blocked"
+            and status.blocked_by in (task_id, gate_of(task_id.partition("/")[0]))
         ]
         # Who had approved its phase had seen what it made before.
         self._layout.approval(task_id.partition("/")[0]).unlink(missing_ok=True)

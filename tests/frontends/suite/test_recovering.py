@@ -1,0 +1,291 @@
+"""Recovery acts in a suite as it does in Python, and people are told what is true."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.integration.test_notifying import Hook
+
+from taskorch.frontends.suite import _running, load
+from taskorch.frontends.suite._folder import RunFolder
+from taskorch.frontends.suite._json_lines import JsonLines
+
+pytestmark = pytest.mark.timeout(300)
+
+#: What each test does, by the class that it is to have, and how often it is tried.
+TESTS = {
+    "import": ("import there_is_no_such_module", "import_error", 3),
+    "perm": ("raise PermissionError(13, 'no')", "permission_error", 3),
+    "mem": ("raise MemoryError()", "memory_error", 3),
+    "net": ("raise ConnectionRefusedError(111, 'refused')", "network_error", 3),
+    "calc": (
+        "assert 2083.34 == 2083.33, 'Expected 2083.33, got 2083.34'",
+        "calculation_error",
+        1,
+    ),
+    "logic": ("assert [] == [1]", "logic_error", 1),
+    "sys": ("raise OSError(28, 'No space left on device')", "system_error", 3),
+    "killed": ("import os; os.kill(os.getpid(), 9)", "memory_error", 3),
+    "crashed": ("import os; os.kill(os.getpid(), 11)", "system_error", 3),
+    "odd": ("raise RuntimeError('it went wrong')", "unknown", 2),
+}
+COMMANDS = {
+    "cmem": ("raise MemoryError()", "memory_error", 3),
+    "ckill": ("import os; os.kill(os.getpid(), 9)", "memory_error", 3),
+    "cnet": ("raise ConnectionRefusedError(111, 'no')", "network_error", 3),
+    "ccalc": ("1 / 0", "calculation_error", 1),
+}
+
+
+@pytest.fixture
+def hook():
+    made = Hook()
+    yield made
+    made.close()
+
+
+def said_by(hook):
+    return [json.loads(body) for _, body in hook.got]
+
+
+def section(hook, retries=2, threshold=3, more=""):
+    return (
+        f"recovery: {{max_retries: {retries}, escalation_threshold: {threshold}, "
+        f"timeout_grace_period: 20, human_notification_webhook: '{hook.url}', "
+        f"webhook_may_be_private: true{more}}}\n"
+    )
+
+
+def write(here, text):
+    (here / "suite.yaml").write_text(text)
+    return load(here / "suite.yaml")
+
+
+def messages(here, kind):
+    log = JsonLines(RunFolder(here / "out").messages, 1 << 30, 1)
+    return [each for each in log.read() if each["message_type"] == kind]
+
+
+@pytest.mark.parametrize(
+    "of", [("cmem", "ccalc"), pytest.param((), marks=pytest.mark.slow)]
+)
+def test_one_class_decides_what_is_told_and_what_is_tried(tmp_path, hook, of):
+    """Message, webhook and matrix say the same; memory grows, and cores to four."""
+    every = {k: v for k, v in {**TESTS, **COMMANDS}.items() if not of or k in of}
+    for name, (body, _, _) in TESTS.items():
+        (tmp_path / f"test_{name}.py").write_text(f"def test_x():\n    {body}\n")
+    commands = ", ".join(
+        f"{name}: {{command: [{sys.executable}, -c, {json.dumps(body)}]}}"
+        for name, (body, _, _) in COMMANDS.items()
+    )
+    held = "resources: {memory_mb: 512, cpu_cores: 1, timeout: 120}"
+    tasks = "".join(
+        f"      - {{id: {name}, template: {name if name in COMMANDS else 'py'}, {held}}}\n"
+        for name in every
+    )
+    suite = write(
+        tmp_path,
+        f"templates: {{py: {{pytest: [-q, 'test_{{id}}.py']}}, {commands}}}\n"
+        "agent_limits: {max_agents: 2, total_memory_mb: 8192, total_cpu_cores: 8}\n"
+        + section(hook)
+        + "orchestrator:\n  name: shop\n  version: '1.2'\n  task_definitions:\n"
+        "    unit_tests:\n" + tasks,
+    )
+    report = _running.run(suite, tmp_path / "out")
+    assert {task.id: task.attempts for task in report.tasks} == {
+        name: attempts for name, (_, _, attempts) in every.items()
+    }
+    told = {}
+    for each in messages(tmp_path, "failure_notification"):
+        told.setdefault(each["task_id"], set()).add(
+            each["failure_details"]["error_type"]
+        )
+    assert told == {name: {kind} for name, (_, kind, _) in every.items()}
+    hooked = {each["task_id"].partition("/")[2]: each for each in said_by(hook)}
+    # Two that are killed in the same way are one cause.
+    assert set(every) - set(hooked) <= {"cmem", "ckill", "cnet"}
+    for name, each in hooked.items():
+        if name == "odd":
+            # It was given up before the threshold: nothing says that more would help.
+            assert each["context"]["attempts"] == 2
+        assert each["issue_type"] == every[name][1]
+        assert each["suite"] == "shop 1.2"
+        assert each["system_state"]["failed_tasks"] <= len(every)
+        assert not any("gate" in other for other in each["blocking_tasks"])
+    for name in {"mem", "killed", "cmem", "ckill"} & set(every):
+        given = [
+            each["task_details"]["resources"]["memory_mb"]
+            for each in messages(tmp_path, "task_assignment")
+            if each["task_details"]["task_id"] == name
+        ]
+        assert given == [512, 1024, 2048]
+
+
+def test_each_task_that_hangs_is_told(tmp_path, hook):
+    """Two are two, and the advice names the timeout that it had."""
+    suite = write(
+        tmp_path,
+        "templates: {sh: {command: [sleep, '600']}}\n"
+        + section(hook, retries=0, threshold=1)
+        + "orchestrator:\n  task_definitions:\n    unit_tests:\n"
+        "      - {id: search, template: sh, resources: {timeout: 1}}\n"
+        "      - {id: login, template: sh, resources: {timeout: 2}}\n",
+    )
+    _running.run(suite, tmp_path / "out")
+    told = {each["task_id"]: each for each in said_by(hook)}
+    assert sorted(told) == ["suite/login", "suite/search"]
+    advice = {
+        each["task_id"]: each["recommended_actions"]
+        for each in messages(tmp_path, "failure_notification")
+    }
+    assert "Give login more than 2 s, or see where it hangs" in advice["login"]
+
+
+@pytest.mark.slow
+def test_which_test_hung_is_told(tmp_path, hook):
+    """By its name, wherever it is told; of a command, the last that it wrote."""
+    (tmp_path / "test_h.py").write_text(
+        "import time\ndef test_quick(): pass\ndef test_hung(): time.sleep(600)\n"
+    )
+    suite = write(
+        tmp_path,
+        "templates:\n  py: {pytest: [-q, test_h.py]}\n"
+        "  sh: {command: [sh, -c, 'echo waiting for the door; exec sleep 600']}\n"
+        + section(hook, retries=0, threshold=1)
+        + "orchestrator:\n  task_definitions:\n    unit_tests:\n"
+        "      - {id: A, template: py, resources: {timeout: 20}}\n"
+        "      - {id: B, template: sh, resources: {timeout: 20}}\n",
+    )
+    report = _running.run(suite, tmp_path / "out")
+    told = {each["task_id"]: each["context"]["error_message"] for each in said_by(hook)}
+    assert "under way: test_h.py::test_hung" in told["suite/A"]
+    assert "under way: test_h.py::test_hung" in report.tasks[0].error
+    assert "the last that it wrote: waiting for the door" in told["suite/B"]
+
+
+def test_how_long_it_had_is_what_it_was_given_last(tmp_path, hook):
+    """Not what the configuration says."""
+    suite = write(
+        tmp_path,
+        "templates: {sh: {command: [sleep, '600']}}\n"
+        + section(hook)
+        + "orchestrator:\n  task_definitions:\n    unit_tests:\n"
+        "      - {id: A3, template: sh, resources: {timeout: 0.4}}\n",
+    )
+    _running.run(suite, tmp_path / "out")
+    advice = [
+        each["recommended_actions"][0]
+        for each in messages(tmp_path, "failure_notification")
+    ]
+    assert advice == [
+        f"Give A3 more than {seconds} s, or see where it hangs"
+        for seconds in ("0.4", "0.6", "0.8")
+    ]
+    assert [
+        each["task_details"]["timeout_seconds"]
+        for each in messages(tmp_path, "task_assignment")
+    ] == [0.4, 0.6, 0.8]
+
+
+def test_all_that_kept_a_task_from_its_beginning_are_named(tmp_path):
+    """Those that it needs, and those before a gate."""
+    suite = write(
+        tmp_path,
+        "templates: {sh: {command: [sh, -c, 'exit $0', '{arguments}'],"
+        " arguments: {A1: ['1'], A2: ['1'], A3: ['1'], A4: ['0'], B1: ['0'], B2: ['0']}}}\n"
+        "orchestrator:\n  task_definitions:\n"
+        "    unit_tests: [{id: A1, template: sh}, {id: A2, template: sh},"
+        " {id: A3, template: sh}, {id: A4, template: sh},"
+        " {id: B2, template: sh, dependencies: [A1, A4]}]\n"
+        "    integration_tests: [{id: B1, template: sh, dependencies: [A1, A2, A3]}]\n",
+    )
+    report = _running.run(suite, tmp_path / "out")
+    because = {task.id: task.because for task in report.tasks}
+    assert because["B1"] == ("A1", "A2", "A3")
+    assert because["B2"] == ("A1",)
+    assert because["A4"] == ()
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "never began, because of A1, A2, A3" in text
+
+
+@pytest.mark.parametrize("of", ["phase", "run"])
+def test_time_that_is_over_is_told(tmp_path, hook, of):
+    """Of a phase and of the run, with the tasks that were cancelled."""
+    limit = ", timeout_seconds: 1" if of == "phase" else ""
+    suite = write(
+        tmp_path,
+        "templates: {sh: {command: [sleep, '600']}}\n"
+        + section(hook)
+        + f"phases: {{FIRST: {{tests: unit_tests{limit}}}}}\n"
+        "orchestrator:\n  task_definitions:\n"
+        "    unit_tests: [{id: A, template: sh}, {id: B, template: sh}]\n",
+    )
+    late = []
+    limits = {"timeout": 1, "late": late.append} if of == "run" else {}
+    _running.run(suite, tmp_path / "out", **limits)
+    (told,) = said_by(hook)
+    name = "FIRST" if of == "phase" else "suite"
+    assert (told["task_id"], told["issue_type"]) == (name, "timeout_error")
+    assert told["tasks"] == ["suite/A", "suite/B"]
+    assert "longer than its timeout" in told["context"]["error_message"]
+    assert len(late) == (of == "run")
+
+
+KILLED = """
+import os, sys
+from taskorch.frontends.suite import _running, load
+from taskorch.frontends.suite import _receiver
+
+def kill(*_):
+    os.kill(os.getpid(), 9)
+
+if sys.argv[1] == "before":
+    _receiver.Notifier.tell = kill
+else:
+    write = _receiver.JsonLines.write
+    def written(self, value):
+        write(self, value)
+        if "cause" in value:
+            kill()
+    _receiver.JsonLines.write = written
+_running.run(load("suite.yaml"), "out")
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_a_crash_kept_from_being_told_is_told_when_the_run_goes_on(
+    tmp_path, hook, when
+):
+    """And nothing that was taken is told twice."""
+    suite = write(
+        tmp_path,
+        "templates: {sh: {command: [sh, -c, 'echo no such table; exit 3']}}\n"
+        + section(hook, retries=0, threshold=1)
+        + "orchestrator:\n  task_definitions: {unit_tests: [{id: A, template: sh}]}\n",
+    )
+    (tmp_path / "kill.py").write_text(KILLED)
+    ended = subprocess.run(
+        [sys.executable, "kill.py", when],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ},
+        capture_output=True,
+    )
+    assert ended.returncode == -9, ended.stderr
+    assert len(hook.got) == (when == "after")
+    _running.run(suite, tmp_path / "out")
+    assert [each["task_id"] for each in said_by(hook)] == ["suite/A"]
+    # What fails again is news again.
+    _running.run(suite, tmp_path / "out", failed=True)
+    assert len(hook.got) == 2
+
+
+def test_a_threshold_that_nobody_reaches_is_said(tmp_path, hook):
+    """With one that is reached, and with none, there is nothing to say."""
+    rest = "templates: {t: {command: [x]}}\n"
+    for retries, threshold, is_noted in ((1, 3, True), (2, 3, False), (0, 1, False)):
+        suite = write(tmp_path, rest + section(hook, retries, threshold))
+        noted = [what for _, what in suite.without_effect if "threshold" in what]
+        assert bool(noted) == is_noted
