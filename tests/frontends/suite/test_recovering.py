@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from tests.integration.test_notifying import Hook
+from tests.integration.tools import eventually
 
 from taskorch.frontends.suite import _running, load
 from taskorch.frontends.suite._folder import RunFolder
@@ -134,6 +135,7 @@ def test_each_task_that_hangs_is_told(tmp_path, hook):
         "      - {id: login, template: sh, resources: {timeout: 2}}\n",
     )
     _running.run(suite, tmp_path / "out")
+    eventually(lambda: len(hook.got) == 2)
     told = {each["task_id"]: each for each in said_by(hook)}
     assert sorted(told) == ["suite/login", "suite/search"]
     advice = {
