@@ -7,10 +7,13 @@ import sys
 
 import pytest
 from tests.integration.test_notifying import Hook
+from tests.integration.tools import eventually
 
 from taskorch.frontends.suite import _running, load
+from taskorch.frontends.suite._failing import class_of_tests
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._results import TestRecord
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -36,6 +39,7 @@ COMMANDS = {
     "ckill": ("import os; os.kill(os.getpid(), 9)", "memory_error", 3),
     "cnet": ("raise ConnectionRefusedError(111, 'no')", "network_error", 3),
     "ccalc": ("1 / 0", "calculation_error", 1),
+    "codd": ("raise RuntimeError('it went wrong')", "unknown", 2),
 }
 
 
@@ -69,7 +73,7 @@ def messages(here, kind):
 
 
 @pytest.mark.parametrize(
-    "of", [("cmem", "ccalc"), pytest.param((), marks=pytest.mark.slow)]
+    "of", [("cmem", "ccalc", "codd"), pytest.param((), marks=pytest.mark.slow)]
 )
 def test_one_class_decides_what_is_told_and_what_is_tried(tmp_path, hook, of):
     """Message, webhook and matrix say the same; memory grows, and cores to four."""
@@ -105,9 +109,9 @@ def test_one_class_decides_what_is_told_and_what_is_tried(tmp_path, hook, of):
     assert told == {name: {kind} for name, (_, kind, _) in every.items()}
     hooked = {each["task_id"].partition("/")[2]: each for each in said_by(hook)}
     # Two that are killed in the same way are one cause.
-    assert set(every) - set(hooked) <= {"cmem", "ckill", "cnet"}
+    assert set(every) - set(hooked) <= {"cmem", "ckill", "cnet"} - set(of)
     for name, each in hooked.items():
-        if name == "odd":
+        if name in ("odd", "codd"):
             # It was given up before the threshold: nothing says that more would help.
             assert each["context"]["attempts"] == 2
         assert each["issue_type"] == every[name][1]
@@ -123,6 +127,25 @@ def test_one_class_decides_what_is_told_and_what_is_tried(tmp_path, hook, of):
         assert given == [512, 1024, 2048]
 
 
+@pytest.mark.parametrize(
+    ("messages", "kind"),
+    [
+        (["MemoryError", "KeyError: 'k'"], "logic_error"),
+        (["KeyError: 'k'", "MemoryError"], "logic_error"),
+        (["ConnectionRefusedError: [Errno 111] no", "MemoryError"], "memory_error"),
+        (["ConnectionRefusedError: [Errno 111] no"], "network_error"),
+        (["it is odd", "OSError: [Errno 28] full"], "unknown"),
+        (["assert 2083.34 == 2083.33"], "calculation_error"),
+    ],
+)
+def test_of_several_tests_the_one_that_a_repeat_helps_least_counts(messages, kind):
+    """Since it would fail again with the others mended."""
+    tests = [
+        TestRecord(f"t{n}", "failed", 0.0, said) for n, said in enumerate(messages)
+    ]
+    assert class_of_tests(tests).name == kind
+
+
 def test_each_task_that_hangs_is_told(tmp_path, hook):
     """Two are two, and the advice names the timeout that it had."""
     suite = write(
@@ -134,6 +157,7 @@ def test_each_task_that_hangs_is_told(tmp_path, hook):
         "      - {id: login, template: sh, resources: {timeout: 2}}\n",
     )
     _running.run(suite, tmp_path / "out")
+    eventually(lambda: len(hook.got) == 2)
     told = {each["task_id"]: each for each in said_by(hook)}
     assert sorted(told) == ["suite/login", "suite/search"]
     advice = {
@@ -194,16 +218,17 @@ def test_all_that_kept_a_task_from_its_beginning_are_named(tmp_path):
     suite = write(
         tmp_path,
         "templates: {sh: {command: [sh, -c, 'exit $0', '{arguments}'],"
-        " arguments: {A1: ['1'], A2: ['1'], A3: ['1'], A4: ['0'], B1: ['0'], B2: ['0']}}}\n"
+        " arguments: {A1: ['1'], A2: ['1'], A3: ['1'], A4: ['0'], B1: ['0'], B2: ['0'], B3: ['0']}}}\n"
         "orchestrator:\n  task_definitions:\n"
         "    unit_tests: [{id: A1, template: sh}, {id: A2, template: sh},"
         " {id: A3, template: sh}, {id: A4, template: sh},"
         " {id: B2, template: sh, dependencies: [A1, A4]}]\n"
-        "    integration_tests: [{id: B1, template: sh, dependencies: [A1, A2, A3]}]\n",
+        "    integration_tests: [{id: B1, template: sh, dependencies: [A1, A2, A3]},"
+        " {id: B3, template: sh}]\n",
     )
     report = _running.run(suite, tmp_path / "out")
     because = {task.id: task.because for task in report.tasks}
-    assert because["B1"] == ("A1", "A2", "A3")
+    assert because["B1"] == because["B3"] == ("A1", "A2", "A3")
     assert because["B2"] == ("A1",)
     assert because["A4"] == ()
     text = (tmp_path / "out" / "report.md").read_text()

@@ -524,3 +524,13 @@ def test_a_rule_holds_where_its_expression_is_found(pattern, text):
     holds = classify(ValueError(text), rules=[Rule("memory", text=pattern)])
     # As it is shown to a rule: the message, a trace and the output, each in a line.
     assert (holds.name == "memory_error") == bool(re.search(pattern, f"{text}\n\n\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [("c", True), ("abc", True), ("aabab" + "c", True), ("ababab" + "c", False)],
+)
+def test_a_rule_counts_repetitions(text, holds):
+    """As many as it says, and no more."""
+    rule = Rule("memory", text=r"^(?:a+b){0,2}c")
+    assert (classify(RuntimeError(text), rules=[rule]).name == "memory_error") == holds
