@@ -296,7 +296,7 @@ class Teller:
             return True
         # With a matrix, more attempts may be of no use.
         return self._suite.recovery and (
-            attempts < retries.max_retries
+            attempts <= retries.max_retries
             or rows_with(self._suite)[kind].human == "always"
         )
 
