@@ -51,8 +51,9 @@ def latest_failure(orch: Any, task_id: str) -> LatestFailure | None:
     extra = None if row is None else row.extra
     if row is None or extra is None or extra.error is None:
         return None
-    kind = class_by_cause(extra.failure_class, extra.error[2])
-    return LatestFailure(row.attempt, *extra.error, kind)
+    error_type, message, cause = extra.error
+    kind = class_by_cause(extra.failure_class, cause)
+    return LatestFailure(row.attempt, error_type, message, cause, kind)
 
 
 def about_failure(orch: Any, task_id: str) -> dict[str, Any] | None:

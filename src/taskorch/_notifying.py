@@ -66,6 +66,8 @@ _SERVERS_FAULT: Final = 500
 _GOOD: Final = range(200, 300)
 _LEAST_SECRET: Final = 16
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 
 
 #: Sends a message, whose number is the same in every attempt, at a time.
@@ -532,7 +534,10 @@ def _check_public(address: str) -> None:
     if isinstance(found, ipaddress.IPv6Address):
         # What stands for an address of IPv4 is judged by that.
         inner = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64:
+        if found in _LOCAL_NAT64:
+            # Whatever stands in it is of the network of who sends.
+            raise _private(address)
+        if found in _NAT64 or found in _COMPATIBLE:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
         found = found if inner is None else inner
     if not found.is_global or found.is_multicast:

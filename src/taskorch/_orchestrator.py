@@ -1502,7 +1502,7 @@ class TaskOrchestrator:
 
         Args:
             port: 0 takes one that is free.
-            token: What every request must have; None makes one. `server.page` has it.
+            token: What every request must have; None makes one. `server.token` has it.
             functions: What tasks that come in may call, by name.
             agents: Whether agents may come and ask for work, as `taskorch agent` does.
 

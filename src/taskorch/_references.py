@@ -245,19 +245,31 @@ def _record(
 
     Of those that the constructor takes, *given* says what it calls them.
     """
+    fields = frozenset(names)
+
+    def attributes(value: Any) -> tuple[str, ...]:
+        # It may have some that are no fields.
+        own = getattr(value, "__dict__", ())
+        return (*names, *(name for name in own if name not in fields))
 
     def items(value: Any) -> list[Any]:
-        return [getattr(value, name, None) for name in names]
+        return [getattr(value, name, None) for name in attributes(value)]
 
     def rebuilt(value: Any, made: Sequence[Any]) -> Any:
         changes = {}
-        for name, old, new in zip(names, items(value), made, strict=True):
+        for name, old, new in zip(names, items(value), made, strict=False):
             if new is not old:
                 changes[given[name]] = new
-        return evolve(value, **changes)
+        another = evolve(value, **changes)
+        for name, new in zip(attributes(value), made, strict=True):
+            if name not in fields:
+                object.__setattr__(another, name, new)
+        return another
 
     fixed = frozenset(n for n, name in enumerate(names) if name not in given)
-    kind = _Kind(items, lambda _, number: f".{names[number]}", rebuilt, fixed)
+    kind = _Kind(
+        items, lambda value, number: f".{attributes(value)[number]}", rebuilt, fixed
+    )
     if _takes_more(cls, given.values()):
         # An argument that is no field, such as an InitVar of a dataclass, is not kept:
         # the object cannot be rebuilt.

@@ -73,8 +73,8 @@ _MOST: Final = 10_000
 _NAMED: Final = 5
 #: How the reasons of slots begin that a person had passed over.
 _WANTED: Final = ("it was paused", "its times were changed", "the schedule was removed")
-#: What became of attempts that a person must judge.
-_JUDGED: Final = ("lost", "missing", "interrupted", "join")
+#: Why tasks wait for a person: what became of an attempt, or code that is not here.
+_JUDGED: Final = ("lost", "missing", "interrupted", "join", "gone")
 
 
 @attrs.define(eq=False)
@@ -117,13 +117,19 @@ class Troubles:
 
     def __init__(self) -> None:
         self.open: dict[tuple[Kind, str], Trouble] = {}
+        #: Of schedules, the latest slot whose work has completed.
+        self._done: dict[str, str] = {}
         #: Of tasks on their own: when each cause was told.
         self._causes: dict[Cause, int] = {}
 
     def failed(
         self, key: tuple[Kind, str], task_id: str, slot: str, cause: Cause, at_ns: int
     ) -> Trouble | None:
-        """A task has failed; the trouble, if its cause is news."""
+        """
+        A task has failed; the trouble, if its cause is news.
+
+        It is over already if a later slot of the schedule has completed.
+        """
         kind, name = key
         if kind == "task":
             # The same cause is one trouble, whichever task it is.
@@ -135,7 +141,8 @@ class Troubles:
         trouble = self.open.get(key)
         if trouble is None:
             trouble = Trouble(kind, name, task_id, slot, at_ns)
-            _remember(self.open, key, trouble)
+            if kind != "schedule" or _time(slot) >= _time(self._done.get(name, "")):
+                _remember(self.open, key, trouble)
         trouble.slot = max(trouble.slot, slot, key=_time)
         trouble.text = f"{task_id} failed: {cause[0]}: {cause[1]}"
         trouble.count += 1
@@ -147,6 +154,8 @@ class Troubles:
 
     def completed(self, schedule: str, slot: str) -> Trouble | None:
         """What a schedule made for *slot* has completed; the trouble that is over."""
+        done = max(slot, self._done.get(schedule, ""), key=_time)
+        _remember(self._done, schedule, done)
         trouble = self.open.get(("schedule", schedule))
         if trouble is None or _time(slot) < _time(trouble.slot):
             return None
@@ -331,6 +340,8 @@ class Teller:
         trouble = self._troubles.failed(key, stem, slot, cause, at_ns)
         if trouble is not None and is_told:
             self._tell_failure(trouble, cause, task_id, error)
+            if self._troubles.open.get(key) is not trouble:
+                self._mended(trouble, "a later slot")
 
     def _tell_failure(
         self, trouble: Trouble, cause: Cause, task_id: str, error: tuple[str, str]
@@ -433,7 +444,7 @@ class Teller:
             _LOG.warning("%s", text)
         self._skipped[event.name] = event.reason, event.at_ns, text
         # Which task has not ended makes no other reason of it.
-        kind = event.name, cause_of("", "", event.reason.rpartition(" ")[2])[1]
+        kind = event.name, cause_of(event.name, "", event.reason)[1]
         since = self._reasons.get(kind)
         if since is None or event.at_ns - since >= _AGAIN * NS:
             _remember(self._reasons, kind, event.at_ns)

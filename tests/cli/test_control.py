@@ -150,6 +150,66 @@ def test_a_journal_that_is_in_use_is_left_alone(journal, capsys):
     assert state(journal, "flow/then") == "pending"
 
 
+#: Of what numbers there are, those that fail.
+BAD = set()
+
+
+def numbers():
+    return [1, 2, 3]
+
+
+def scale(n):
+    if n in BAD:
+        raise ValueError("two")
+    return n
+
+
+def mapping():
+    flow = Workflow("map")
+    numbers_ = flow.task(numbers, id="numbers")
+    scaled = flow.map(scale, numbers_, id="scale")
+    flow.task(sum, scaled, id="total")
+    return flow
+
+
+def run_map(path):
+    with TaskOrchestrator(journal=path) as orch:
+        orch.workflows.start(mapping(), id="map")
+        orch.wait()
+
+
+@pytest.mark.parametrize("verb", ["rerun", "restart"])
+def test_what_is_printed_for_a_failed_map_can_be_typed(tmp_path, capsys, verb):
+    """Its failed calls are made again, the others stay, and what waits goes on."""
+    path = tmp_path / "runs.db"
+    BAD.add(2)
+    run_map(path)
+    said = taskorch(capsys, "explain", path, "map/scale")[1]
+    assert "1 of its 3 calls did not: map/scale/1 (ValueError: two)" in said
+    assert "test_control.py" in said
+    assert f"taskorch restart {path} map runs them again" in said
+    words = {w[1]: w for w in [*remedies(said), ["", "restart", str(path), "map"]]}
+    BAD.clear()
+    assert taskorch(capsys, *words[verb][1:])[0] == 0
+    run_map(path)
+    assert JournalReader(path).get_task_status("map/total").result == 6
+    ids = {status.task_id for status in JournalReader(path).tasks()}
+    assert {i for i in ids if "~" in i} == {"map/scale~2", "map/scale/1~2"}
+
+
+def test_what_a_pattern_means_is_run_again(tmp_path, capsys):
+    path = tmp_path / "runs.db"
+    run_map(path)
+    code, out, _ = taskorch(capsys, "rerun", path, "map/scale/[01]", "--json")
+    again = ["map/scale/0~2", "map/scale/1~2"]
+    assert (code, [said["task"] for said in told(out)]) == (0, again)
+    code, _, err = taskorch(capsys, "rerun", path, "map/none/*")
+    assert (code, "nothing that has ended is called like 'map/none/*'" in err) == (
+        2,
+        True,
+    )
+
+
 def test_a_service_is_asked_likewise_and_its_hints_are_requests(
     tmp_path, capsys, monkeypatch
 ):
@@ -170,7 +230,8 @@ def test_a_service_is_asked_likewise_and_its_hints_are_requests(
         assert 'POST /api/v1/workflows/flow/approve {"gate": "say", ' in str(hints)
 
         (tmp_path / "mended").touch()
-        assert taskorch(capsys, "rerun", url, "flow/build")[0] == 0
+        code, out, _ = taskorch(capsys, "restart", url, "flow")
+        assert (code, out) == (0, "flow was restarted\n")
         assert taskorch(capsys, "approve", url, "flow/say", "--by", "Ada")[0] == 0
         assert taskorch(capsys, "emit", url, "come")[1] == "come: 1 task goes on\n"
         orch.wait()

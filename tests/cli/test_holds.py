@@ -22,9 +22,10 @@ from taskorch import Task, TaskOrchestrator
 
 orch = TaskOrchestrator(journal=sys.argv[1])
 orch.start()
-orch.hold_starts("deploy freeze")
 orch.hold_starts("alert slow: 3 > 2", by="alert slow", lasts=False)
 orch.submit_task(Task.call(len, "abc", id="a"))
+# Once this returns, it is kept.
+orch.hold_starts("deploy freeze")
 os.kill(os.getpid(), 9)
 """
 
@@ -93,8 +94,8 @@ def test_a_hold_outlives_kill_9_and_is_told_everywhere(
         if isinstance(event, StartsHeld | StartsReleased)
     ]
     assert [(type(e).__name__, e.by) for e in events] == [
-        ("StartsHeld", "user"),
         ("StartsHeld", "alert slow"),
+        ("StartsHeld", "user"),
         ("StartsReleased", "alert slow"),
         ("StartsReleased", "user"),
     ]

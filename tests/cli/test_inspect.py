@@ -293,6 +293,70 @@ def test_no_color_is_heeded(journal):
 # -- prune -----------------------------------------------------------------------------
 
 
+def test_what_is_still_broken_is_told_from_what_was_mended(tmp_path, capsys):
+    """By the name of the run, a mark, and a filter; in later lives, too."""
+    path, mended = tmp_path / "runs.db", tmp_path / "mended"
+
+    def lines(*words):
+        return taskorch(capsys, "inspect", path, *words)[1].splitlines()
+
+    with TaskOrchestrator(journal=path) as orch:
+        for name in ("a", "b", "c"):
+            orch.submit_task(Task.call(unless, mended, id=name))
+        orch.wait(PATIENCE)
+        # Another run, which fails again.
+        with pytest.raises(ValueError, match="not yet"):
+            orch.rerun_task("b").result(PATIENCE)
+        mended.touch()
+        assert orch.rerun_task("a").result(PATIENCE) == "done"
+        assert orch.get_task_status("a~1").mended_by == "a~2"
+        assert orch.get_task_status("a").run_id == "a~2"
+        assert orch.get_task_status("b~1").rerun == "b~2"
+        assert not orch.get_task_status("b~1").mended_by
+    for _ in range(2):
+        rows = [line.split() for line in lines("--state", "failed")[1:]]
+        assert [row[0] for row in rows] == ["a~1", "b~1", "c", "b~2"]
+        said = "\n".join(lines("--state", "failed"))
+        assert "mended since by a~2" in said
+        assert "run again as b~2" in said
+        still = lines("--state", "failed", "--no-mended")[1:]
+        assert [line.split()[0] for line in still] == ["b~1", "c", "b~2"]
+        assert len(lines("--mended")) == 2
+        assert lines("a~1")[0] == "a~1 is failed, and mended since by a~2"
+        assert lines("b~1")[0] == "b~1 is failed, and run again since: b~2"
+        assert lines("a")[0] == "a~2 is completed"
+        last = lines()[-1]
+        assert last.startswith("Failed, and not mended since, 3: taskorch inspect")
+        assert last.endswith("--state failed --no-mended")
+        # In the next life all of them have left memory.
+        with TaskOrchestrator(journal=path, keep_finished=0) as orch:
+            broken = orch.tasks("failed", mended=False)
+            assert [each.run_id for each in broken] == ["b~1", "c", "b~2"]
+            assert [each.task_id for each in orch.tasks(mended=True)] == ["a"]
+    with TaskOrchestrator(journal=path) as orch:
+        for name in ("b", "c"):
+            orch.rerun_task(name).result(PATIENCE)
+        # What is mended stays so, though a later run fails.
+        mended.unlink()
+        orch.rerun_task("c").exception(PATIENCE)
+        assert orch.get_task_status("c~1").mended_by == "c~2"
+        assert orch.get_task_status("c~1").rerun == "c~3"
+        assert not orch.get_task_status("c~3").rerun
+        assert JournalReader(path).get_task_status("c~1").mended_by == "c~2"
+        assert lines()[-1].startswith("Failed, and not mended since, 1:")
+        mended.touch()
+        orch.rerun_task("c").result(PATIENCE)
+    assert lines()[-1] == (
+        "Nothing that is kept is still broken: what failed was run again."
+    )
+
+
+def unless(mended):
+    if not mended.exists():
+        raise ValueError("not yet")
+    return "done"
+
+
 def test_prune(journal, tmp_path, capsys):
     path = tmp_path / "runs.db"
     path.write_bytes(journal.read_bytes())
@@ -307,6 +371,10 @@ def test_prune(journal, tmp_path, capsys):
     assert code == 0
     assert out.startswith(f"51 tasks were removed from {path}: ")
     assert "12 tasks" not in out
+    said = taskorch(capsys, "inspect", path)[1]
+    assert "63 tasks: 1 blocked, 61 completed, 1 failed" in said
+    assert "51 of them have left the journal: it has 12" in said
+    assert "have left" not in taskorch(capsys, "inspect", journal)[1]
     assert len(told(taskorch(capsys, "inspect", path, "--tasks", "--json")[1])) == 12
     assert (
         "0 tasks were removed"

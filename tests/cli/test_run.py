@@ -200,6 +200,34 @@ def test_the_second_stops_and_the_third_kills(here):
     assert "not done" in out or "cancelled" in out
 
 
+ASKS = """
+from pathlib import Path
+from taskorch import Task, Workflow, current_context
+
+def gate():
+    asked = current_context().workflow.add(Task.question("go?", id="q"))
+    Path("asked").touch()
+    return asked
+
+flow = Workflow("flow")
+flow.task(print, "loaded", id="load", after=[flow.task(gate, id="gate")])
+"""
+
+
+@pytest.mark.timeout(120)
+def test_sigterm_ends_a_run_that_waits_and_the_question_waits_on(here, capsys):
+    """A supervisor waits for nobody's answer; the next life does."""
+    (here / "asks.py").write_text(ASKS, encoding="utf-8")
+    words = ("run", "asks.py", "--journal", "runs.db")
+    with started(*words, cwd=here) as process:
+        eventually((here / "asked").exists)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in err
+    assert "go?" in taskorch(capsys, "questions", str(here / "runs.db"))[1]
+
+
 def _until(stream, words):
     for line in stream:
         if words in line:

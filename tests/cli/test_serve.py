@@ -31,7 +31,7 @@ number = 3
 
 
 def ask(page, path):
-    address, token = page.split("/#token=")
+    address, token = page
     request = urllib.request.Request(address + path)
     request.add_header("Authorization", f"Bearer {token}")
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
@@ -39,8 +39,11 @@ def ask(page, path):
 
 
 def page_of(process):
+    """The address of the page, and the token."""
     lines = iter(process.stdout.readline, "")
-    return next(x for x in lines if x.startswith("page: ")).removeprefix("page: ")
+    page = next(x for x in lines if x.startswith("page: ")).removeprefix("page: ")
+    token = next(x for x in lines if x.startswith("token: "))
+    return page.partition("/#code=")[0], token.removeprefix("token: ").strip()
 
 
 @pytest.mark.parametrize("name", ["app", "app:orch", "app:make"])
@@ -48,7 +51,7 @@ def test_the_orchestrator_of_a_module_is_served(tmp_path, name):
     (tmp_path / "app.py").write_text(APP)
     with started("serve", "-m", name, "--port", "0", cwd=tmp_path) as process:
         try:
-            page = page_of(process).strip()
+            page = page_of(process)
             eventually(lambda: ask(page, "/api/v1/tasks/there")["state"] == "completed")
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
@@ -76,6 +79,59 @@ def test_what_cannot_be_served_is_refused(tmp_path, monkeypatch, capsys, words, 
     assert said in capsys.readouterr().err
 
 
+HEAD = "from taskorch import TaskOrchestrator\norch = TaskOrchestrator()\n"
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("orch.notify('https://example.com/x', secret='x')", 3, "at least 16"),
+        ("\nimport pandass_for_faults", 4, "No module named 'pandass_for_faults'"),
+        ("orch.alerts.rule('x', when='running > 1', severity='bad')", 3, "severity"),
+        ("orch.add(", 3, "SyntaxError"),
+        ("import json\njson.loads('{')", 4, "JSONDecodeError"),
+        ("orch.schedule(int, cron='0 3 * * *')", 3, "orch.schedules.add('int'"),
+        ("orch.schedule('0 3 * * *', zon='UTC')", 3, "'zon' is no option"),
+    ],
+)
+def test_what_is_wrong_in_a_file_has_its_place(
+    tmp_path, monkeypatch, capsys, is_file, text, line, said
+):
+    """That of the user's own line, whatever raised it below."""
+    name = f"app_{abs(hash((text, is_file))):x}"
+    path = tmp_path / f"{name}.py"
+    path.write_text(f"{HEAD}{text}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    words = [str(path)] if is_file else ["-m", f"{name}:orch"]
+    assert cli.main(["serve", *words, "--port", "0", "--no-token"]) == 2
+    told = capsys.readouterr().err
+    assert f"{path}:{line}: " in told
+    assert said in told
+
+
+def test_a_night_that_fails_is_in_the_log_of_the_service(tmp_path):
+    (tmp_path / "night.py").write_text(
+        f"{HEAD}def load():\n    raise ValueError('no rows tonight')\n"
+        "orch.schedules.add('nightly', 0.5, load)\n"
+    )
+    with started("serve", "night.py", "--port", "0", cwd=tmp_path) as process:
+        try:
+            page = page_of(process).strip()
+            lines = iter(process.stderr.readline, "")
+            assert next(x for x in lines if "of the schedule nightly failed" in x)
+            assert next(x for x in lines if "no rows tonight" in x)
+            health = ask(page, "/api/v1/health")
+            assert health["status"] == "degraded"
+            parts = {each["component"]: each for each in health["checks"]}
+            assert "no rows tonight" in parts["schedules"]["detail"]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
 def test_a_journal_is_served_while_its_owner_runs(tmp_path):
     with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
         orch.submit_task(Task.call(int, id="before")).result(PATIENCE)
@@ -83,7 +139,7 @@ def test_a_journal_is_served_while_its_owner_runs(tmp_path):
             "serve", "--journal", "runs.db", "--port", "0", cwd=tmp_path
         ) as process:
             try:
-                page = page_of(process).strip()
+                page = page_of(process)
                 assert ask(page, "/api/v1/board")["journal"] == "runs.db"
                 orch.submit_task(Task.call(int, id="after")).result(PATIENCE)
 

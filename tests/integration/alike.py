@@ -113,10 +113,15 @@ class Other(enum.Enum):
     BLUE = 2
 
 
+#: Has another order in each process.
+RESERVED = frozenset({"this", "that", "these", "those"})
+
+
 def noted(cls, *args, note):
-    made = cls(*args)
-    made.note = note
-    return made
+    assert note not in RESERVED
+    value = cls(*args)
+    value.note = note
+    return value
 
 
 def closing(value):
@@ -247,8 +252,8 @@ def build(recipe):
     name, *parts = recipe
     if name == "plain":
         return parts[0]
-    made = [build(p) if isinstance(p, tuple) else p for p in parts]
-    return MAKERS[name](*made)
+    values = [build(p) if isinstance(p, tuple) else p for p in parts]
+    return MAKERS[name](*values)
 
 
 def same(value, /, *rest, **more):

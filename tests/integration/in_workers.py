@@ -147,6 +147,11 @@ def writes_rubbish_and_sleeps(go: str, rubbish: bytes) -> None:
     time.sleep(3600)
 
 
+def is_cancelled() -> tuple[int, bool]:
+    """Who makes the call, and whether it is told to end."""
+    return os.getpid(), current_context().cancelled
+
+
 def wait_and_return(path: str, value: Any) -> Any:
     until(path)
     return value

@@ -76,5 +76,6 @@ def expect_own_results(
                 assert result == number
                 pids.add(pid)
         for handle in slow:
-            assert isinstance(handle.exception(PATIENCE), TaskTimeoutError)
+            error = handle.exception(PATIENCE)
+            assert isinstance(error, TaskTimeoutError), repr(error)
     assert orch.wait(PATIENCE)

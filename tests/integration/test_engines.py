@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -542,6 +543,70 @@ def test_without_its_scheduler_what_runs_ends_and_what_waits_begins_with_the_nex
         stack.enter_context(started(*worker))
         assert waiting.result(PATIENCE) == 8
         assert running.result(PATIENCE)
+
+
+@contextmanager
+def worker_with_a_token(cluster: Any) -> Iterator[None]:
+    command = [sys.executable, "-m", "distributed.cli.dask_worker"]
+    command += [cluster.scheduler_address, "--resources", "TOKEN=1", "--no-dashboard"]
+    command += ["--nworkers", "1", "--nthreads", "1", "--no-nanny"]
+    count = len(cluster.scheduler.workers)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as worker:
+        try:
+            eventually(lambda: len(cluster.scheduler.workers) > count)
+            yield
+        finally:
+            worker.kill()
+    eventually(lambda: len(cluster.scheduler.workers) == count)
+
+
+@pytest.mark.slow
+def test_a_worker_of_dask_that_had_what_a_task_asks_for_is_waited_for(
+    dask_only: Any,
+) -> None:
+    executors = {"cluster": dask(dask_only, hosts=(0, 0))}
+    with TaskOrchestrator(executors=executors, resources={"token": 1}) as orch:
+        with worker_with_a_token(dask_only):
+            first = orch.submit_task(on_it(pow, 2, 3, resources={"token": 1}))
+            assert first.result(PATIENCE) == 8
+        second = orch.submit_task(on_it(pow, 2, 4, resources={"token": 1}))
+        eventually(lambda: "token=1 have gone" in str(orch.explain(second.task_id)))
+        with worker_with_a_token(dask_only):
+            assert second.result(PATIENCE) == 16
+
+
+def node_started(start: Callable[[], Any]) -> Any:
+    """A node of Ray, which itself gives up after 30 s, also where a machine is busy."""
+    for _ in range(3):
+        with suppress(Exception):
+            return start()
+    return start()
+
+
+@pytest.mark.slow
+def test_without_a_node_ray_is_waited_for() -> None:
+    library = pytest.importorskip("ray")
+    utils = pytest.importorskip("ray.cluster_utils")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    head = {"num_cpus": 0, "include_dashboard": False}
+    make_cluster = partial(utils.Cluster, initialize_head=True, head_node_args=head)
+    cluster = node_started(make_cluster)
+    add_node = partial(cluster.add_node, num_cpus=1)
+    try:
+        node = node_started(add_node)
+        executor = ray(cluster.address, per_host={"cpu": 1}, lease=5)
+        with TaskOrchestrator(executors={"cluster": executor}) as orch:
+            assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
+            cluster.remove_node(node, allow_graceful=True)
+            eventually(lambda: not any("(process" in c.detail for c in orch.doctor()))
+            second = orch.submit_task(on_it(pow, 2, 4))
+            eventually(lambda: "have gone" in str(orch.explain(second.task_id)))
+            assert not second.done()
+            node_started(add_node)
+            assert second.result(PATIENCE) == 16
+    finally:
+        library.shutdown()
+        cluster.shutdown()
 
 
 def test_an_idle_host_is_given_back(dask_only: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import threading
-from itertools import combinations
+import time
+from itertools import combinations, product
 from pathlib import Path
 from types import ModuleType
 
@@ -21,36 +23,38 @@ from taskorch.events import ResultRemembered
 from taskorch.model import Cache
 from taskorch.testing import Simulation
 
-SMALL = st.integers(0, 3)
-WORDS = st.sampled_from(["a", "b", "ab", ""])
-PLAIN = st.one_of(
-    SMALL,
-    WORDS,
-    st.sampled_from([True, False, None, ..., 1.0, 0.0, -0.0, float("nan"), 1j, 2**80]),
-    st.sampled_from(["a\0b", "as1:b", "\ud800", b"", b"a"]),
-).map(lambda value: ("plain", value))
+SMALL = range(4)
+WORDS = ["a", "b", "ab", ""]
+PLAIN = [
+    *SMALL,
+    *WORDS,
+    *(True, False, None, ..., 1.0, 0.0, -0.0, float("nan"), 1j, 2**80),
+    *("a\0b", "as1:b", "\ud800", b"", "1"),
+]
 
 
 def of(name, *parts):
-    return st.tuples(st.just(name), *parts)
+    """Recipes of one kind, all of which are different."""
+    return [(name, *each) for each in product(*parts)]
 
 
-def several(name, parts, **options):
-    return st.lists(parts, max_size=3, **options).map(lambda items: (name, *items))
+def several(name, parts):
+    return [recipe for size in range(3) for recipe in of(name, *[parts] * size)]
 
 
-def distinct(name, parts):
-    return st.lists(parts, min_size=2, max_size=3, unique=True).map(
-        lambda items: (name, *sorted(items))
-    )
+def rising(name, *first):
+    """Of numbers that rise, so that no two are alike turned round."""
+    many = [each for size in (2, 3) for each in combinations(SMALL, size)]
+    return [(name, *one, *each) for one in product(*first) for each in many]
 
 
-LEAVES = st.one_of(
-    PLAIN,
-    of("bytes", WORDS),
+KINDS = [
+    of("plain", PLAIN),
+    of("bytes", WORDS[:-1]),
     of("bytearray", WORDS),
     of("whole", SMALL),
     of("texts", WORDS, SMALL),
+    of("dataclass", SMALL),
     of("undecorated", SMALL, SMALL),
     of("attrs undecorated", SMALL, SMALL),
     of("init", SMALL, SMALL),
@@ -58,73 +62,82 @@ LEAVES = st.one_of(
     of("point", SMALL, WORDS),
     of("slots", SMALL),
     of("hiding", SMALL),
-    of("flags", st.sampled_from([0, 2, 4, 6, 8, 16])),
-    of("colour", st.sampled_from([1, 2])),
-    of("other", st.sampled_from([1, 2])),
+    of("flags", [0, 2, 4, 6, 8, 16]),
+    of("colour", [1, 2]),
+    of("other", [1, 2]),
     of("error", WORDS),
-    of("late", st.sampled_from([24, 25]), st.sampled_from([0, 1])),
-    of("zoned", st.sampled_from(["Europe/Berlin", "Europe/Paris", "UTC"])),
-    of("offset", st.integers(1, 4)),
+    of("late", [24, 25], [0, 1]),
+    of("zoned", ["Europe/Berlin", "Europe/Paris", "UTC"]),
+    of("offset", range(1, 4)),
     of("utc"),
     of("delta", SMALL),
-    of("decimal", st.sampled_from(["1", "1.0", "1.00", "1E+1", "10", "NaN", "-0"])),
-    of("fraction", st.just(1), st.integers(1, 4)),
-    of("path", st.sampled_from(["a", "b", "a/b"])),
-    of("windows", st.sampled_from(["a", "b", "a/b"])),
-    of("range", st.integers(1, 4)),
+    of("decimal", ["1", "1.0", "1.00", "1E+1", "10", "NaN", "-0"]),
+    of("fraction", [1], range(1, 4)),
+    of("path", ["a", "b", "a/b"]),
+    of("windows", ["a", "b", "a/b"]),
+    of("range", range(1, 4)),
     of("slice", SMALL),
-    of("pattern", st.sampled_from(["a", "b"]), st.sampled_from([0, 2])),
-    of("partial", st.integers(2, 4)),
-    of("partial", st.integers(2, 4), SMALL),
+    of("pattern", ["a", "b"], [0, 2]),
+    of("partial", range(2, 4)),
+    of("partial", range(2, 4), SMALL),
     of("partial by name", SMALL),
     of("upper", WORDS),
     of("get", SMALL),
     of("findall", WORDS),
     several("index", SMALL),
     of("method", SMALL),
-    of("lambda", st.sampled_from(["1", "2", "1.0", "'a'"])),
-    of("type", st.sampled_from(["int", "Base", "Slots"])),
-    of("function", st.sampled_from(["len", "noted", "sub"])),
-    distinct("array", SMALL).flatmap(
-        lambda recipe: st.sampled_from(["i4", ">i4", "i8", "f4", "f8"]).map(
-            lambda dtype: ("array", dtype, *recipe[1:])
-        )
-    ),
-    distinct("rows", SMALL).map(lambda recipe: ("rows", "i4", *recipe[1:])),
-    distinct("columns", SMALL).map(lambda recipe: ("columns", "i4", *recipe[1:])),
-    st.tuples(st.sampled_from(["00", "01", "11"]), SMALL, SMALL).map(
-        lambda parts: ("masked", *parts)
-    ),
-    distinct("matrix", SMALL),
+    of("closure", SMALL),
+    of("default", SMALL),
+    of("keyword", SMALL),
+    of("class", SMALL),
+    of("class", [("list", 1), ("list", 2)]),
+    of("through class", SMALL),
+    of("lambda", ["1", "2", "1.0", "'a'"]),
+    of("type", ["int", "Base", "Slots"]),
+    of("function", ["len", "noted", "sub"]),
+    rising("array", ["i4", ">i4", "i8", "f4", "f8"]),
+    rising("rows", ["i4"]),
+    rising("columns", ["i4"]),
+    of("array", ["i4"], [0], [1], [0], [1]),
+    of("masked", ["00", "01", "11"], SMALL, SMALL),
+    rising("matrix"),
     several("objects", SMALL),
-    of("number", st.sampled_from(["i4", "f4", "f8", "u1", "?"]), st.just(1)),
-    of("fields", st.sampled_from(["a", "c"])),
-)
+    of("number", ["i4", "f4", "f8", "u1", "?"], [1]),
+    of("fields", ["a", "c"]),
+    several("list", SMALL),
+    several("tuple", SMALL),
+    several("dict", SMALL),
+    several("ordered", SMALL),
+    of("backwards", SMALL, SMALL),
+    several("defaultdict", SMALL),
+    several("defaultset", SMALL),
+    several("deque", SMALL),
+    several("bounded", SMALL),
+    *(
+        [(name, *each) for n in range(4) for each in combinations(WORDS, n)]
+        for name in ("set", "frozenset")
+    ),
+    of("list", [("list", 1), ("list", 2)], [("list", 1), 1, 2, ("list",)]),
+    of("list", [("list", 1, 1), ("list", 1, 2), ("list", 1, ("list", 1))]),
+    of("list", ["a", "ab"], ["c", "bc"]),
+]
+LEAVES = st.sampled_from(KINDS).flatmap(st.sampled_from)
 
 
 def deeper(inner):
     return st.one_of(
-        several("list", inner),
-        several("tuple", inner),
-        several("dict", inner),
-        several("ordered", inner),
-        st.lists(inner, min_size=2, max_size=3).map(lambda i: ("backwards", *i)),
-        several("defaultdict", inner),
-        several("defaultset", inner),
-        several("deque", inner),
-        several("bounded", inner),
-        st.lists(WORDS, max_size=3, unique=True).map(lambda i: ("set", *sorted(i))),
-        st.lists(WORDS, max_size=3, unique=True).map(
-            lambda i: ("frozenset", *sorted(i))
+        *(
+            st.lists(inner, max_size=3).map(lambda items, name=name: (name, *items))
+            for name in ("list", "tuple", "dict", "defaultdict", "deque", "bounded")
         ),
-        of("dataclass", inner),
-        of("attrs", inner),
-        of("namespace", inner),
-        of("closure", inner),
-        of("default", inner),
-        of("keyword", inner),
-        of("class", inner),
-        of("through class", inner),
+        *(
+            st.tuples(st.just(name), inner)
+            for name in ("dataclass", "attrs", "namespace", "closure", "default")
+        ),
+        *(
+            st.tuples(st.just(name), inner)
+            for name in ("keyword", "class", "through class")
+        ),
     )
 
 
@@ -134,7 +147,8 @@ RECIPES = st.recursive(LEAVES, deeper, max_leaves=4)
 @st.composite
 def near(draw):
     """Two values that differ in one place, however deep."""
-    one, other = draw(LEAVES), draw(LEAVES)
+    kind = st.sampled_from(draw(st.sampled_from(KINDS)))
+    one, other = draw(kind), draw(kind)
     for _ in range(draw(st.integers(0, 2))):
         name = draw(
             st.sampled_from(["list", "dataclass", "closure", "default", "class"])
@@ -176,10 +190,14 @@ def check_apart(recipes):
     assert None not in keys
     # Made anew it is alike.
     assert keys[: len(recipes)] == keys[len(recipes) :]
-    for (one, key), (other, other_key) in combinations(
-        zip(recipes, keys, strict=False), 2
-    ):
-        assert (repr(one) == repr(other)) == (key == other_key), (one, other)
+    by_key, by_recipe = {}, {}
+    for recipe, key in zip(map(repr, recipes), keys, strict=False):
+        assert by_key.setdefault(key, recipe) == recipe
+        assert by_recipe.setdefault(recipe, key) == key
+
+
+def test_values_of_each_kind_have_different_keys():
+    check_apart([recipe for kind in KINDS for recipe in kind])
 
 
 @settings(max_examples=4, deadline=None)
@@ -202,7 +220,7 @@ def positional(a, /, b=1, *rest, c=2, **more):
 
 PARTS = st.dictionaries(
     st.sampled_from(["a", "c", "x", "rest", "more", "*rest", "**a", "(function)"]),
-    SMALL,
+    st.sampled_from(SMALL),
     max_size=3,
 )
 
@@ -210,7 +228,7 @@ PARTS = st.dictionaries(
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.lists(SMALL, min_size=1, max_size=4), PARTS),
+        st.tuples(st.lists(st.sampled_from(SMALL), min_size=1, max_size=4), PARTS),
         min_size=2,
         max_size=12,
     )
@@ -344,6 +362,46 @@ def test_what_a_function_reads_of_ones_own_is_a_part_of_it(loaded):
     assert len(keys) == 1 + len(CHANGES)
 
 
+def test_lists_of_a_module_are_not_looked_at(loaded):
+    reading = ("LIMIT = 10", "LIMIT = [10]"), ("LIMIT)", "LIMIT[0])")
+    work = loaded(*reading)
+    other = loaded(*reading, ("[10]", "[9]"))
+    (first, second, third) = keys_of(
+        (work, (1,), {}), (other, (1,), {}), (other, (2,), {})
+    )
+    assert first == second != third
+
+
+def test_a_function_that_leads_to_too_many_needs_a_version():
+    scope = {}
+    for number in range(2_100):
+        exec(f"def f{number}(x):\n    return f{number + 1}(x)", scope)
+    scope["f2100"] = abs
+    with TaskOrchestrator() as orch:
+        error = orch.options(cache=True).submit(scope["f0"], 1).exception()
+        assert "more than 2,000 functions" in str(error)
+        assert 'Cache(version="1")' in str(error)
+        assert keys_of((scope["f2000"], (1,), {})) != keys_of(
+            (scope["f2001"], (1,), {})
+        )
+
+
+def test_an_age_goes_on_in_the_next_life(tmp_path):
+    answers = []
+
+    def life(expires):
+        with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+            cache = Cache(expires=expires)
+            handle = orch.options(cache=cache, id=f"t{len(answers)}").submit(same, 1)
+            handle.result()
+            answers.append(orch.explain(handle.task_id).cache.partition(":")[0])
+
+    for expires in (3600, 3600, 0.01, 3600):
+        life(expires)
+        time.sleep(0.02)
+    assert answers == ["miss", "hit", "miss", "hit"]
+
+
 SCRIPT = """
 from pathlib import Path
 from taskorch import TaskOrchestrator
@@ -395,6 +453,37 @@ def test_what_has_no_description_is_refused_by_name_and_a_key_stands_for_it():
         assert answers[0] is answers[1] is not answers[2]
         error = orch.options(cache=True).submit(threading.Lock().locked).exception()
         assert "key=" in str(error)
+
+
+def counting(fn):
+    @functools.wraps(fn)
+    def wrapper(*args, **kwargs):
+        return len(args), fn(*args, **kwargs)
+
+    return wrapper
+
+
+@counting
+def counted(x):
+    return x
+
+
+def test_what_differs_is_named_if_it_is_no_argument():
+    with TaskOrchestrator() as orch:
+
+        def explained(name, cache, fn, *args, **kwargs):
+            done = orch.options(cache=cache, id=name, type="t")
+            done.submit(fn, *args, **kwargs).result()
+            return orch.explain(name).cache
+
+        explained("a", Cache(), counted, 1)
+        # What wraps a function sees how it is called.
+        reason = explained("b", Cache(), counted, x=1)
+        assert reason == "miss: it is called in another way than a"
+        assert orch.handle("b").result() == (0, 1)
+        explained("c", Cache(key="1"), same, 1)
+        reason = explained("d", Cache(key="2"), same, 1)
+        assert reason == "miss: the key of its Cache is not that of c"
 
 
 def test_what_is_ignored_must_be_an_argument():

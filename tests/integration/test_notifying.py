@@ -133,6 +133,13 @@ def test_a_dead_receiver_holds_up_nothing(hook: Hook) -> None:
         "http://127.0.0.1/",
         "https://[::1]/",
         "http://[::ffff:10.0.0.1]/",
+        "http://[64:ff9b::7f00:1]/",
+        "http://[64:ff9b::a00:1]/",
+        "http://[64:ff9b:1::808:808]/",
+        "http://[2002:7f00:1::]/",
+        "http://[2002:a00:1::1]/",
+        "http://[2002:a9fe:a9fe::]/",
+        "http://[::127.0.0.1]/",
         "http://localhost:8080/",
         "http://169.254.169.254/latest",
         "https://user:word@example.com/",
@@ -146,6 +153,12 @@ def test_a_dead_receiver_holds_up_nothing(hook: Hook) -> None:
 def test_an_address_inside_or_malformed_is_refused(url: str) -> None:
     with TaskOrchestrator() as orch, pytest.raises(InvalidTaskError):
         orch.notify(url)
+
+
+@pytest.mark.parametrize("host", ["64:ff9b::808:808", "2002:808:808::", "2606:4700::1"])
+def test_an_address_outside_is_taken_however_it_is_written(host: str) -> None:
+    with TaskOrchestrator() as orch:
+        assert orch.notify(f"https://[{host}]/")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

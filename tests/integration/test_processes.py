@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
@@ -539,7 +540,7 @@ LEFT = "sys.stderr.flush(); os._exit(1)"
 
 @pytest.mark.parametrize("how", [KILLED, LEFT])
 def test_one_that_ends_while_it_starts_costs_no_attempt(
-    how: str, starts: Starts
+    how: str, starts: Starts, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nor does the task wait for a decision: nothing of it was begun."""
     starts.end(2, how)
@@ -548,6 +549,17 @@ def test_one_that_ends_while_it_starts_costs_no_attempt(
         assert handle.result(PATIENCE) == 8
         assert orch.get_task_status(handle.task_id).attempts == 1
         assert starts.count() == 3
+    assert caplog.text.count("before it could begin") == 2
+
+
+def test_those_that_could_not_begin_are_forgotten_with_one_that_can(
+    starts: Starts,
+) -> None:
+    with TaskOrchestrator(executors=ONE) as orch:
+        for _ in range(2):
+            starts.end(2, KILLED)
+            pid = orch.submit_task(in_worker(os.getpid)).result(PATIENCE)
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -585,6 +597,34 @@ def test_while_one_works_what_waits_is_not_lost_with_those_that_cannot_begin(
         assert {handle.result(PATIENCE) for handle in handles} == {pid}
         # Each that was submitted may have had one more tried.
         assert starts.count() <= 3 + len(handles)
+
+
+def test_a_request_to_end_is_for_its_own_call_alone(tmp_path: Path) -> None:
+    """Though it is read when the next is made, which the worker has already."""
+    go, end = tmp_path / "go", tmp_path / "end"
+    with TaskOrchestrator(executors=ONE, grace=600) as orch:
+        before = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(end)))
+        second = orch.submit_task(in_worker(in_workers.is_cancelled))
+        go.touch()
+        pid = pid_of(orch, first)
+        first.cancel()
+        end.touch()
+        assert second.result(PATIENCE) == (pid, False)
+        assert before.result(PATIENCE) == pid
+
+
+def test_who_ends_in_time_does_not_get_the_next_killed(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with TaskOrchestrator(executors=ONE, grace=0.5) as orch:
+        first = orch.submit_task(in_worker(in_workers.wait_for, str(go)))
+        pid_of(orch, first)
+        first.cancel()
+        go.touch()
+        # Beyond the time at which the first would have been killed.
+        second = orch.submit_task(in_worker(time.sleep, 1))
+        assert second.exception(PATIENCE) is None
+        assert orch.get_task_status(second.task_id).attempts == 1
 
 
 def test_a_child_that_a_task_forks_is_not_the_worker() -> None:

@@ -44,8 +44,9 @@ def module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(text, name="nights"):
-        sys.modules.pop(name, None)
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+        # Whoever looks for it now finds what was written.
+        sys.modules.pop(name, None)
 
     yield write
     sys.modules.pop("nights", None)
@@ -124,8 +125,8 @@ def test_what_the_user_has_made_is_not_touched_and_not_in_the_way(tmp_path, over
             orch.schedules.add("s", "every 0.2s", tick, overlap=overlap)
             for name in names:
                 orch.submit_task(Task.wait_for("go", id=name))
-            before = len(made(orch, "s"))
-            until(lambda: len(made(orch, "s")) > before + 2)
+            goal = len(made(orch, "s")) + 3
+            until(lambda goal=goal: len(made(orch, "s")) >= goal)
             assert orch.schedules.status("s").running[:1] not in [(n,) for n in names]
             states = {orch.get_task_status(name).state for name in names}
             assert states == {TaskState.BLOCKED}
@@ -288,7 +289,7 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
 ):
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1")
-    import nights  # noqa: PLC0415 - it was written just now
+    import nights
 
     with TaskOrchestrator(journal=journal) as orch:
         orch.schedules.add("s", "every 12h", nights.tick)
@@ -310,7 +311,7 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
 def test_what_waits_for_a_function_goes_on_when_it_is_there(tmp_path, module):
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1\ndef stays(): return 1")
-    import nights  # noqa: PLC0415 - it was written just now
+    import nights
 
     with TaskOrchestrator(journal=journal) as orch:
         orch.hold_starts("not now")
@@ -318,6 +319,7 @@ def test_what_waits_for_a_function_goes_on_when_it_is_there(tmp_path, module):
         orch.stop(drain=False)
     module("def stays(): return 1")
     with TaskOrchestrator(journal=journal) as orch:
+        orch.release_starts()
         until(lambda: orch.get_task_status("a").state == TaskState.BLOCKED)
         module("def tick(): return 3")
         until(lambda: orch.get_task_status("a").state == TaskState.COMPLETED)
@@ -329,7 +331,7 @@ def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_make
 ):
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1")
-    import nights  # noqa: PLC0415 - it was written just now
+    import nights
 
     with TaskOrchestrator(journal=journal) as orch:
         orch.schedules.add("old", "every 0.1s", nights.tick)
@@ -379,3 +381,26 @@ def test_what_came_from_a_file_is_paused_when_the_file_has_it_no_more(
         with TaskOrchestrator(journal="r.db") as orch:
             assert orch.schedules.status("one").paused == ""
     assert "schedule two is paused: the configuration does not say it" in caplog.text
+
+
+def test_what_is_blocked_and_in_the_way_of_later_slots_is_in_the_health(
+    tmp_path, module
+):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1")
+    import nights
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.hold_starts("not now")
+        orch.schedules.add("s", "every 0.2s", nights.tick)
+        until(lambda: made(orch, "s"))
+        orch.stop(drain=False)
+    module("def other(): return 1")
+    with TaskOrchestrator(journal=journal) as orch:
+        (name,) = made(orch, "s")
+        assert f"{name} is blocked until somebody decides" in check_of(orch)[1]
+        module("def tick(): return 1")
+        orch.release_starts()
+        until(lambda: len(made(orch, "s")) > 2)
+        assert "is blocked" not in check_of(orch)[1]
+        orch.stop(drain=False)

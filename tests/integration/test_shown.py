@@ -30,7 +30,8 @@ from taskorch import (
     cli,
     current_context,
 )
-from taskorch.errors import UsageError
+from taskorch.errors import TaskorchError, UsageError
+from taskorch.events import signal_name
 from taskorch.frontends.service import create_app
 from taskorch.model import TaskState
 from taskorch.reading import JournalReader
@@ -82,88 +83,123 @@ class Counted:
     """What the events say, counted here and nowhere else."""
 
     def __init__(self, events):
-        self.state, self.parents, self.kind, self.error = {}, {}, {}, {}
+        self.state, self.parents, self.kind = {}, {}, {}
         self.again, self.attempts, self.holds = {}, [], {}
-        self.waiting, self.put_aside = set(), {}
+        self.waiting, self.put_aside, self.under_way = set(), {}, {}
         self.causes, self.errors, self.retries = Counter(), Counter(), Counter()
-        self.by_agent, self.charged, under_way = Counter(), Counter(), {}
+        self.by_agent, self.charged = Counter(), Counter()
         for event in events:
-            what, name = type(event).__name__, getattr(event, "task_id", None)
-            after = what.removeprefix("Task").lower()
-            if what == "TaskSubmitted":
-                self.state[name], self.parents[name] = "waits", list(event.after)
-                self.kind[name] = event.type
-                if event.rerun_of:
-                    self.again[name] = event.rerun_of
-            elif what == "TaskStarted":
-                self.state[name], under_way[name] = "running", event.agent_id
-            elif what == "TaskRepointed":
-                for child in event.dependents:
-                    self.parents[child] = [
-                        event.rerun_id if each == name else each
-                        for each in self.parents[child]
-                    ]
-            elif what == "TaskParentsAdded":
-                self.parents[name] += event.after
-            elif what in ("TaskDue", "TaskUnblocked"):
-                self.state[name] = "waits"
-            elif what == "TaskResumed":
-                is_asked = self.kind[name] == "question"
-                self.state[name] = self.put_aside[name] if is_asked else "waits"
-            elif what == "AttemptWaiting":
-                self.waiting.add(name)
-            elif what == "AttemptReturned":
-                self.waiting.discard(name)
-            elif what == "StartsHeld":
-                self.holds.pop(event.by, None)
-                self.holds[event.by] = event
-            elif what == "StartsReleased":
-                del self.holds[event.by]
-            elif after in STATES and what.startswith("Task"):
-                self._end(event, name, after, under_way)
-        self.attempts += [(name, agent, "running") for name, agent in under_way.items()]
+            take = getattr(self, signal_name(type(event)), None)
+            if take is not None:
+                take(event)
+        for name, agent in self.under_way.items():
+            self.attempts.append((name, agent, "running"))
 
-    def _end(self, event, name, after, under_way):
-        agent = under_way.pop(name, None)
+    def task_submitted(self, event):
+        name = event.task_id
+        self.state[name], self.parents[name] = "waits", list(event.after)
+        self.kind[name] = event.type
+        if event.rerun_of:
+            self.again[name] = event.rerun_of
+
+    def task_started(self, event):
+        self.state[event.task_id] = "running"
+        self.under_way[event.task_id] = event.agent_id
+
+    def task_repointed(self, event):
+        for child in event.dependents:
+            self.parents[child] = [
+                event.rerun_id if each == event.task_id else each
+                for each in self.parents[child]
+            ]
+
+    def task_parents_added(self, event):
+        self.parents[event.task_id] += event.after
+
+    def task_due(self, event):
+        self.state[event.task_id] = "waits"
+
+    task_unblocked = task_due
+
+    def task_resumed(self, event):
+        name = event.task_id
+        is_asked = self.kind[name] == "question"
+        self.state[name] = self.put_aside[name] if is_asked else "waits"
+
+    def attempt_waiting(self, event):
+        self.waiting.add(event.task_id)
+
+    def attempt_returned(self, event):
+        self.waiting.discard(event.task_id)
+
+    def starts_held(self, event):
+        self.holds.pop(event.by, None)
+        self.holds[event.by] = event
+
+    def starts_released(self, event):
+        del self.holds[event.by]
+
+    def task_suspended(self, event):
+        self.put_aside[event.task_id] = self.state[event.task_id]
+        self.ended(event, "suspended")
+
+    def task_blocked(self, event):
+        self.ended(event, "blocked")
+
+    def task_cancelled(self, event):
+        self.ended(event, "cancelled")
+
+    def task_retrying(self, event):
+        agent = self.ended(event, "retrying")
+        self.retries["scheduled"] += event.charged
+        self.charged[event.task_id] += event.charged
+        self.by_agent[agent, "failed"] += event.charged
+        if not event.delay_ns:
+            self.state[event.task_id] = "waits"
+
+    def task_completed(self, event):
+        agent = self.ended(event, "completed")
         if agent is not None:
-            self.attempts.append((name, agent, after))
-        if after == "suspended":
-            self.put_aside[name] = self.state[name]
-        self.state[name] = after
-        self.waiting.discard(name)
-        if after == "retrying":
-            self.retries["scheduled"] += event.charged
-            self.charged[name] += event.charged
-            self.by_agent[agent, "failed"] += event.charged
-            if not event.delay_ns:
-                self.state[name] = "waits"
-        elif after == "completed" and agent is not None:
             self.by_agent[agent, "completed"] += 1
-            self.retries["recovered"] += self.charged[name] > 0
-        elif after == "failed":
-            self.causes[event.cause] += 1
-            self.errors[self.kind[name], event.error_type] += 1
-            blamed = agent is not None and event.cause in ("error", "timeout")
-            self.by_agent[agent, "failed"] += blamed
+            self.retries["recovered"] += self.charged[event.task_id] > 0
+
+    def task_failed(self, event):
+        agent = self.ended(event, "failed")
+        self.causes[event.cause] += 1
+        self.errors[self.kind[event.task_id], event.error_type] += 1
+        blamed = agent is not None and event.cause in ("error", "timeout")
+        self.by_agent[agent, "failed"] += blamed
+
+    def ended(self, event, state):
+        """The agent of the attempt that is over, if there was one."""
+        name = event.task_id
+        self.state[name] = state
+        self.waiting.discard(name)
+        agent = self.under_way.pop(name, None)
+        if agent is not None:
+            self.attempts.append((name, agent, state))
+        return agent
 
     def states(self):
         """The state of each task."""
-        found = {}
-        for name, state in self.state.items():
-            if state == "waits":
-                above = [self.state[each] for each in self.parents[name]]
-                state = "queued" if set(above) <= {"completed"} else "pending"
-            found[name] = state
-        return found
+        return {
+            name: self._waits(name) if state == "waits" else state
+            for name, state in self.state.items()
+        }
+
+    def _waits(self, name):
+        above = {self.state[each] for each in self.parents[name]}
+        return "queued" if above <= {"completed"} else "pending"
 
     def mended(self):
         """The tasks of which a later run has completed."""
         found = set()
-        for name, origin in self.again.items():
+        for name in self.again:
             if self.state[name] == "completed":
-                while origin is not None:
-                    found.add(origin)
-                    origin = self.again.get(origin)
+                earlier = self.again[name]
+                while earlier is not None:
+                    found.add(earlier)
+                    earlier = self.again.get(earlier)
         return found
 
     def sentences(self):
@@ -233,7 +269,9 @@ class Shown:
         )
 
     def close(self):
-        self.orch.release_starts()
+        # An error on the way may have left it stopped.
+        with suppress(TaskorchError):
+            self.orch.release_starts()
         for gate in GATES.values():
             gate.set()
         self.orch.stop(drain=False)
@@ -349,14 +387,14 @@ class Shown:
         for name in set(running) - set(own) - counted.waiting:
             if counted.kind[name] == "map":
                 return False
-        allowed = min([SLOTS, *(each.most for each in counted.holds.values())])
-        if len(inside) >= allowed:
-            return True
-        for name in counted.waiting:
+        mosts = [each.most for each in counted.holds.values()]
+        # What waits for its slot gets it, though nothing new may start.
+        is_full = len(inside) >= min([SLOTS, *filter(None, mosts)])
+        for name in () if is_full else counted.waiting:
             calls = [s for n, s in states.items() if n.startswith(f"{stem(name)}/")]
             if not set(calls) - set(ENDED):
                 return False
-        return "queued" not in states.values()
+        return "queued" not in states.values() or is_full or 0 in mosts
 
     # -- what is shown -------------------------------------------------------------
 
@@ -368,13 +406,13 @@ class Shown:
 
     def check(self):
         """Compare all that is said."""
-        eventually(self.is_at_rest)
+        self.wait_for(self.is_at_rest)
         events = list(self.reader.happened())
         counted = Counted(events)
         states = counted.states()
         many = Counter(states.values())
         expected = {state: many[state] for state in STATES}
-        eventually(lambda: self.heard() >= len(events))
+        self.wait_for(lambda: self.has_heard(len(events)))
         # -- numbers of the whole
         page = json.loads(asked(self.app, "/api/v1/board"))
         inspected = json.loads(self.command("inspect", str(self.path), "--json"))
@@ -430,9 +468,21 @@ class Shown:
             assert sum(getattr(each, kind) for each in outcomes) == many[kind]
         self.check_runs(states)
 
-    def heard(self):
-        """How many events the page knows of."""
-        return json.loads(asked(self.app, "/api/v1/board"))["heard"]
+    def wait_for(self, is_so):
+        """Wait until *is_so*; an error says how all stands."""
+        try:
+            eventually(is_so)
+        except AssertionError as error:
+            events = list(self.reader.happened())
+            page = json.loads(asked(self.app, "/api/v1/board"))
+            stands = Counted(events).states(), sorted(INSIDE.values()), page["heard"]
+            error.add_note(f"{len(events)} events lead to {stands}")
+            raise
+
+    def has_heard(self, number):
+        """Whether the page knows of so many events, and has counted since."""
+        page = json.loads(asked(self.app, "/api/v1/board"))
+        return page["heard"] >= number and page["broken"] is not None
 
     def check_stats(self, stats, counted, expected):
         queue = stats["queue"]
@@ -509,6 +559,9 @@ class Shown:
                 latest[stem] = int(number or 1), states[name]
         for run in {stem.partition("/")[0] for stem in latest}:
             mine = [s for n, (_, s) in latest.items() if n.startswith(f"{run}/")]
+            if f"{run}/map~2" in states:
+                # Its calls are to be made anew: those of before are of it no more.
+                continue
             status = self.orch.workflows.status(run)
             assert {k: v for k, v in status.counts.items() if v} == dict(Counter(mine))
 
@@ -541,13 +594,13 @@ def shown_truly(seed, folder, capsys):
         run.close()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_all_that_is_shown_is_what_the_events_say(seed, tmp_path, capsys):
-    for number in range(5):
+    for number in range(3):
         shown_truly(10 * seed + number, tmp_path / str(number), capsys)
 
 
 @pytest.mark.slow
 def test_of_many_runs(tmp_path, capsys):
-    for seed in range(100, 100 + int(os.environ.get("TASKORCH_RUNS", "100"))):
+    for seed in range(100, 100 + int(os.environ.get("TASKORCH_RUNS", "30"))):
         shown_truly(seed, tmp_path / str(seed), capsys)

@@ -13,7 +13,7 @@ from taskorch import (
     Task,
     TaskOrchestrator,
 )
-from taskorch.model import Durations
+from taskorch.model import Breaker, Durations
 from taskorch.runtime._reports import _durations
 
 
@@ -268,3 +268,45 @@ def test_health_names_the_policy_that_fails() -> None:
         assert check.status == "degraded"
         assert "it has failed 3 times" in check.detail
         assert "LookupError: no such map" in check.detail
+
+
+def test_metrics_have_the_coverage_that_results_tell_of():
+    """Of each type the latest: a share as suites have it, or a percentage."""
+    with TaskOrchestrator() as orch:
+
+        @orch.agent("tests", capabilities={"unit", "whole", "shop"})
+        def do(task, context):
+            return task.payload
+
+        for kind, result in (
+            ("unit", {"coverage": 0.5}),
+            ("unit", {"coverage": 0.75}),
+            ("whole", {"coverage_percentage": 96.5}),
+            ("shop", {"coverage": 1_200}),
+            ("shop", {"coverage": True}),
+        ):
+            orch.submit_task(Task(kind, result)).result(PATIENCE)
+        measured = orch.metrics()["test_coverage_percentage"]
+        assert measured == {"unit": 75.0, "whole": 96.5}
+
+
+def test_whose_breakers_are_open_is_in_health():
+    with TaskOrchestrator() as orch:
+
+        @orch.agent("good", capabilities={"do"}, breaker=Breaker(failures=1))
+        def good(task, context):
+            return 1
+
+        @orch.agent("bad", capabilities={"do"}, breaker=Breaker(failures=1))
+        def bad(task, context):
+            raise ValueError
+
+        def check():
+            return next(c for c in orch.health().checks if c.component == "agents")
+
+        assert check().status == "ok"
+        while check().status == "ok":
+            orch.submit_task(Task("do", None)).exception(PATIENCE)
+        assert (check().status, check().detail) == (
+            *("degraded", "breakers are open of bad"),
+        )

@@ -123,6 +123,7 @@ _HOWS = {
     "contains": "it has these names and values, among others; over HTTP an object of JSON",
     "since": "it is not earlier: a date, or seconds ago",
     "longer": "it is longer: seconds",
+    "whether": "it is so, or not: `True`, `False`",
 }
 
 

@@ -19,6 +19,7 @@ from taskorch.planning import (
     ExecutionPlan,
     MaxCost,
     MaxPeak,
+    Schedule,
     TaskRequest,
 )
 
@@ -59,9 +60,9 @@ def asked(kind, *constraints, parts=PARTS, **fields):
 
 @pytest.fixture
 def orch():
-    made = TaskOrchestrator(resources={"cpu": 4}, concurrency=8)
-    made.planner.domain(two_ways())
-    return made
+    orch = TaskOrchestrator(resources={"cpu": 4}, concurrency=8)
+    orch.planner.domain(two_ways())
+    return orch
 
 
 # -- deadlines -------------------------------------------------------------------------
@@ -268,6 +269,54 @@ def test_no_order_in_pools_is_worse_by_its_aim_or_late(tasks, aims, slack):
         assert shares[0] <= shares[1] + 1e-9
 
 
+@pytest.mark.parametrize("aims", [["peak"], {"makespan": 1, "peak": 9}])
+def test_a_smaller_peak_breaks_no_deadline(orch, aims):
+    parts = ["a", "b", "c"]
+    free = orch.planner.plan(asked("stay", parts=parts))
+    narrow = orch.planner.optimize(free, seconds=0.05, aims=aims)
+    assert orch.simulate(narrow).makespan == 90
+
+    plan = orch.planner.plan(asked("stay", Deadline(89), parts=parts))
+    better = orch.planner.optimize(plan, seconds=0.05, aims=aims)
+
+    assert orch.simulate(better).makespan == 60
+    assert orch.planner.validate(better).ok
+
+
+class Worst:
+    """An optimizer that puts one after another, the shortest first."""
+
+    def optimize(self, problem, seconds, seed):
+        starts, ends = [0] * len(problem), [0] * len(problem)
+        now = 0
+        for number in sorted(range(len(problem)), key=lambda n: problem.durations[n]):
+            starts[number] = now
+            now = ends[number] = now + problem.durations[number]
+        return Schedule(starts, ends, [None] * len(problem), "the worst"), 0
+
+
+@pytest.mark.parametrize("aims", [["makespan"], {"makespan": 1, "peak": 0.01}])
+def test_what_is_worse_is_not_given_back(aims):
+    orch = TaskOrchestrator(concurrency=2)
+
+    @orch.planner.template("job")
+    def job():
+        flow = Workflow("job")
+        for seconds in (6, 2, 2, 2):
+            flow.task(do, seconds, expected=seconds)
+        return flow
+
+    plan = orch.planner.plan(TaskRequest("r", "job"))
+    assert orch.simulate(plan).makespan == 6
+    orch.planner.optimizer = Worst()
+
+    better = orch.planner.optimize(plan, seconds=0.01, aims=aims)
+
+    assert orch.simulate(better).makespan == 6
+    assert float(better.estimated_duration) == 6
+    assert "nothing better was found" in better.explain()
+
+
 # -- searches --------------------------------------------------------------------------
 
 
@@ -368,6 +417,17 @@ def test_a_text_gives_arguments_by_their_names(text, parts):
     assert builds == [f"build-{part.replace(' ', '-')}" for part in parts]
 
 
+def test_defaults_are_those_of_each_method():
+    orch = TaskOrchestrator()
+    domain = orch.planner.domain("d")
+    domain.operator(lambda state, a, k: state, name="step", duration=1)
+    domain.method("go", cost=1)(lambda state, a, k=1: None)
+    domain.method("go", cost=2)(lambda state, a, k=2: [("step", a, k)])
+
+    for text, name in (("go a=x", "step-x-2"), ("go a=x k=7", "step-x-7")):
+        assert [*orch.planner.plan(text).workflow] == [name]
+
+
 def test_a_text_without_an_argument_says_which_is_needed():
     orch = TaskOrchestrator(resources={"cpu": 4})
     orch.planner.domain(release())
@@ -451,10 +511,10 @@ def test_different_requests_have_different_plans():
     for x, name in [
         *((Order(1), "n-1"), (Order(2), "n-2"), (many, "n-0"), (other, "n-7"))
     ]:
-        for said in ("missed: no such request was planned yet", "hit"):
+        for answer in ("missed: no such request was planned yet", "hit"):
             request = TaskRequest("r", "total", context={"x": x})
             plan = orch.planner.plan(request, cache=True)
-            assert ([*plan.workflow], plan.cache) == ([name], said)
+            assert ([*plan.workflow], plan.cache) == ([name], answer)
 
     order = Order(3)
     order.lock = threading.Lock()
@@ -496,7 +556,7 @@ def test_plans_that_are_kept_are_bounded():
         request = TaskRequest("r", "one", context={"number": number})
         return orch.planner.plan(request, cache=True).cache
 
-    for number in range(257):
+    for number in range(258):
         planned(number)
         # What is asked for again stays.
         assert number == 0 or planned(1) == "hit"
@@ -514,10 +574,11 @@ def test_a_plan_is_rewarded_when_its_last_task_has_ended():
         begun.set()
         assert go.wait(60)
 
-    rewards = []
+    rewards, ends = [], []
     with TaskOrchestrator() as orch:
         orch.planner.learns = True
         orch.signals.task_rewarded.connect(rewards.append)
+        orch.signals.task_completed.connect(ends.append)
         domain = orch.planner.domain("d")
 
         @domain.operator(duration=1e-6, run=do)
@@ -532,10 +593,11 @@ def test_a_plan_is_rewarded_when_its_last_task_has_ended():
             domain.method("go", name=name)(lambda _s: [("first", 1), ("last", 1)])
         run = orch.workflows.start(orch.planner.plan(TaskRequest("r", "go")))
         assert begun.wait(60)
-        assert rewards == []
         go.set()
         run.result()
         orch.wait()
     assert [one.task_id.partition("/")[2] for one in rewards] == ["first-1"]
+    assert [one.task_id.partition("/")[2] for one in ends] == ["first-1", "last-1"]
+    assert rewards[0].at_ns >= ends[1].at_ns
     # All of it took far more than was foretold.
     assert rewards[0].value < -0.5

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import attrs
 import pytest
 
 from taskorch import Task, TaskState
 from taskorch.errors import InvalidTaskError
-from taskorch.events import AlertCleared, AlertRaised
+from taskorch.events import AlertCleared, AlertRaised, ComponentFailed
 from taskorch.model import Resources
 from taskorch.protocols import RemoveAgent
 from taskorch.recovery import AlertRule, Alerts
@@ -98,6 +100,33 @@ def test_what_a_silent_agent_had_goes_to_others():
     assert alerts.firing() == ()
 
 
+def test_an_agent_that_is_lost_is_silent_all_the_same():
+    """Its lease is shorter than the silence that is told; its tasks have gone before."""
+    sim = Simulation(seed=1)
+    sim.agent("far", capabilities=("job",), lease=15.0)
+    view, alerts = _View(sim), Alerts()
+
+    def tick(now, **changes):
+        stats = sim.get_stats()
+        agents = {"far": attrs.evolve(stats.agents["far"], **changes)}
+        view.stats = attrs.evolve(stats, agents=agents)
+        return list(alerts.tick(view, now)[0])
+
+    assert tick(0.0, silent=119.0, lost=True) == []
+    (said,) = tick(10.0, silent=121.0, lost=True)
+    assert said.fields[0] == "agent_unresponsive"
+    assert [alert.subject for alert in alerts.firing()] == ["far"]
+
+
+def test_who_has_left_in_order_owes_no_sign_of_life():
+    sim = Simulation(seed=1)
+    sim.agent("far", capabilities=("job",), lease=15.0)
+    sim.drivers.add(Alerts())
+    sim.at(10.0, lambda: sim.remove_agent("far"))
+    sim.run(until=400)
+    assert told(sim) == []
+
+
 def test_waiting_holding_and_no_data():
     """A condition must last; an end must last; what is not known is a state."""
     values = {"at": 0.0}
@@ -179,3 +208,145 @@ def test_a_rule_that_is_wrong_is_refused(fields, words):
     with pytest.raises(InvalidTaskError) as caught:
         Alerts().rule("mine", **fields)
     assert words in str(caught.value)
+
+
+# -- what is refused, and what is alone with its fault ---------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"when": "failure_rate"}, "is an amount"),
+        ({"when": "failure_rate > 0.2 and running"}, "is an amount"),
+        ({"when": "failure_rate > nan"}, "'nan'"),
+        ({"when": "failure_rate > 1e999"}, "without end"),
+        ({"when": "running > 1", "least": -5}, "least"),
+        ({"when": "running > 1", "least": 0}, "least"),
+        ({"when": "running > 1", "least": "ten"}, "least"),
+        ({"when": "running > 1", "over": 0}, "over"),
+        ({"when": "running > 1", "over": float("nan")}, "over"),
+        ({"when": "running > 1", "wait": float("inf")}, "wait"),
+        ({"when": "running > 1", "until": "runing < 1"}, "did you mean 'running'"),
+        ({"when": "running > 10", "until": "running > 5"}, "running is"),
+        ({"when": "running > 10", "until": "running <= 11"}, "running is"),
+        ({"when": "running < 2", "until": "running < 3"}, "running is"),
+    ],
+)
+def test_what_could_have_no_effect_or_would_flap_is_refused(fields, words):
+    with pytest.raises(InvalidTaskError) as caught:
+        AlertRule.of("mine", **fields)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("when", "until"),
+    [
+        ("running > 10", "running < 5"),
+        ("running > 10", "running <= 10"),
+        ("running > 10 and queue_age > 60", "running < 5"),
+        ("running > 10", "queue_age < 5"),
+        ("avg_execution_time > baseline_execution_time * 2", None),
+        (
+            "avg_execution_time > baseline_execution_time * 2",
+            "avg_execution_time < baseline_execution_time * 1.5",
+        ),
+    ],
+)
+def test_conditions_that_exclude_each_other_are_taken(when, until):
+    assert AlertRule.of("mine", when, until).when.text == when
+
+
+def test_a_rule_that_raises_is_told_by_its_name_and_the_others_go_on():
+    def broken(_measured):
+        raise LookupError("what I need is gone")
+
+    def misspelt(measured):
+        return measured["runing"] > 1
+
+    def short(measured):
+        return measured["memory_usage"] > 1
+
+    sim = Simulation(seed=1)
+    alerts = Alerts(
+        rules=[
+            AlertRule.of("broken", broken),
+            AlertRule.of("misspelt", misspelt),
+            AlertRule.of("short", short),
+            AlertRule.of("good", "running >= 0"),
+        ]
+    )
+    sim.drivers.add(alerts)
+    sim.run(until=25)
+    assert [name for _, name in told(sim)] == ["good"]
+    faults = [e for e in sim.events if isinstance(e, ComponentFailed)]
+    assert ["broken" in e.message or "misspelt" in e.message for e in faults] == [
+        True,
+        True,
+    ]
+    assert "did you mean 'running'" in faults[1].message
+
+
+@pytest.mark.parametrize("name", ["", "a" * 101, "a\u202eb", "a\nb", 3])
+def test_a_name_that_could_not_be_read_in_a_line_is_refused(name):
+    with pytest.raises(InvalidTaskError, match="name of an alert"):
+        AlertRule.of(name, "running > 1")
+
+
+# -- like is compared with like --------------------------------------------------------
+
+
+def paced(durations):
+    """The alerts that tasks of a type raise, which take so long, one after the other."""
+    sim = Simulation(seed=1)
+    sim.agent("able", capabilities=("job",), max_concurrency=1)
+    seconds = iter(durations)
+    sim.work("job", lambda *_: next(seconds))
+    sim.drivers.add(Alerts(interval=1.0))
+    for number in range(len(durations)):
+        sim.submit_task(Task("job", id=f"j{number}"))
+    sim.run(until=sum(durations) + 100)
+    return [event.name for event in sim.events if isinstance(event, AlertRaised)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_healthy_mixture_of_short_and_long_calls_is_no_alert(seed):
+    random = Random(seed)
+    assert paced([random.choice([0.5, 1, 2, 20]) for _ in range(100)]) == []
+
+
+def test_calls_that_all_take_three_times_as_long_are_one():
+    random = Random(1)
+    usual = [random.uniform(0.8, 1.2) for _ in range(60)]
+    assert paced([*usual, *(3 * each for each in usual)]) == ["performance_degradation"]
+
+
+def test_what_is_slower_by_less_than_can_be_told_is_none():
+    assert paced([0.0002] * 50 + [0.002] * 50) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "seed"),
+    [(1, 7), *(pytest.param(7, seed, marks=pytest.mark.slow) for seed in (1, 2))],
+)
+def test_no_alert_while_all_is_healthy(days, seed):
+    """Four types of task, each with its own spread; two of a hundred fail."""
+    sim = Simulation(seed=seed)
+    sim.agent("able", capabilities=("a", "b", "c", "d"), max_concurrency=8)
+
+    def work(task, _attempt, random):
+        middle = {"a": 5, "b": 20, "c": 60, "d": 300}[task.type]
+        bad = OSError("flaky") if random.random() < 0.02 else None
+        return Outcome(middle * random.lognormvariate(0, 1), error=bad)
+
+    for name in "abcd":
+        sim.work(name, work)
+    sim.drivers.add(Alerts(interval=60.0))
+    random = Random(seed)
+    at = 0.0
+    count = 0
+    while at < days * 86_400:
+        sim.submit_task(Task(random.choice("abcd"), id=f"t{count}", not_before=at))
+        at += random.expovariate(1 / 240)
+        count += 1
+    sim.run(until=days * 86_400)
+    assert told(sim) == []

@@ -1,5 +1,7 @@
 """Pools of agents and breakers, in virtual time."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from taskorch import RetryPolicy, Task
@@ -263,3 +265,59 @@ def test_an_answer_in_virtual_time():
 def test_samples_of_a_clock_that_was_set_back_count_no_more():
     back = [PoolSample(100, 4, 4, 9), PoolSample(10, 4, 0, 0), PoolSample(20, 4, 0, 0)]
     assert desired(*back, now=100) == desired(*back[1:], now=100)
+
+
+class Seen:
+    """What a pool sees: agents by name, each with the attempts that it runs."""
+
+    def __init__(self, **running):
+        self.running = running
+
+    def agents(self):
+        return [
+            SimpleNamespace(name=name, running=many, is_lost=False, is_draining=False)
+            for name, many in self.running.items()
+        ]
+
+    def is_of(self, name, template):
+        return name in self.running
+
+    def starting(self, template):
+        return []
+
+    def waiting(self):
+        return {}
+
+    def agent_totals(self, template):
+        return 100, 1.0
+
+    def given_up(self, template):
+        return ""
+
+
+def looks(pool, view, *times):
+    """The agents that are let go at each of these times."""
+    gone = []
+    for now in times:
+        commands, _ = pool.tick(view, float(now))
+        gone.append([c.agent_id for c in commands if not hasattr(c, "template")])
+    return gone
+
+
+def test_no_agent_is_let_go_before_the_load_was_low_for_its_time():
+    """Nor one that was there before the pool was: an earlier life may have had it."""
+    template = AgentTemplate("w", capabilities={"x": 1}, handler=print)
+    pool = AgentPool(template, max_agents=5, settle=30, interval=5)
+    view = Seen(a=0, b=0)
+    assert looks(pool, view, 0, 5, 15, 29) == [[], [], [], []]
+    assert looks(pool, view, 31) == [["b", "a"]]
+
+
+def test_those_that_idle_are_let_go_and_none_that_works():
+    template = AgentTemplate("w", capabilities={"x": 1}, handler=print)
+    pool = AgentPool(template, max_agents=9, settle=30, interval=5)
+    view = Seen(a=1, b=0, c=1, d=0, e=0, f=0, g=0, h=0, i=0)
+    *early, gone = looks(pool, view, 0, 10, 20, 31)
+    assert early == [[], [], []]
+    assert gone
+    assert set(gone).isdisjoint("ac")

@@ -205,3 +205,15 @@ def test_runs_that_queue_are_made_once_one_at_a_time_and_none_is_forgotten(
         ran = [e.at for e in status.history if e.state == "running"]
         ends[status.task_id] = ran[0], status.history[-1].at
     assert all(a[1] <= b[0] for a, b in pairwise(sorted(ends.values())))
+
+
+@pytest.mark.parametrize("catch_up", CATCH_UPS)
+def test_jitter_above_the_distance_of_two_slots_loses_none(catch_up):
+    sim = Simulation()
+    sim.agent("able", capabilities=["job"], max_concurrency=None)
+    sim.work("job", 0.01)
+    options = {"jitter": 30, "catch_up": catch_up, "end": "2026-01-01T00:05:00"}
+    sim.schedules.add("h", "every 10s", Task("job"), **options)
+    sim.run(until=400)
+    assert len(sim.tasks("completed")) == 30
+    assert not [e for e in sim.events if isinstance(e, ScheduleSkipped)]

@@ -240,6 +240,26 @@ def test_it_is_refused_in_a_field_that_the_constructor_does_not_take():
             references((), {"it": [value]})
 
 
+def test_one_in_an_attribute_that_is_no_field_is_replaced():
+    value = Late(1)
+    value.note = [A]
+    (same,), _ = replaced((value,), {}, lambda _: 5)
+    assert (same.value, same.note) == (1, [5])
+    assert value.note == [A]
+
+    value.value = B
+    (other,), _ = replaced((value,), {}, {A: 5, B: 6}.get)
+    assert (other.value, other.note) == (6, [5])
+
+    class Undecorated(Frozen):
+        def __init__(self, note):
+            super().__init__(1)
+            object.__setattr__(self, "note", note)
+
+    with pytest.raises(InvalidTaskError, match="note is in an object of class Undec"):
+        references((Undecorated(A),))
+
+
 def test_one_in_a_partial_is_replaced():
     (made,), _ = change(partial(max, A, [0], default=B, key=len))
     assert (made.func, made.args) == (max, (1, [0]))

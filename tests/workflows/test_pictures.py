@@ -361,6 +361,19 @@ def test_a_run_shows_its_states():
     assert "1 failed1 blocked" in "".join(root.itertext())
 
 
+def test_the_calls_of_a_map_hang_on_it():
+    wf = Workflow("w")
+    source = wf.task(list, "ab", id="source")
+    wf.task(len, wf.map(str, source, id="map"), id="below")
+    with TaskOrchestrator() as orch:
+        run = orch.workflows.start(wf, id="x")
+        run.result(20)
+        root = drawn(run._repr_html_())
+    columns = {told.splitlines()[0]: x for told, (x, *_) in boxes(root).items()}
+    assert columns["source"] < columns["map/0"] == columns["map/1"] < columns["map"]
+    assert columns["map"] < columns["below"]
+
+
 def test_what_is_added_to_a_workflow_later_is_not_in_its_run():
     wf = Workflow("w")
     for name in "abc":

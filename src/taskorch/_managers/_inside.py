@@ -529,10 +529,8 @@ class _Renewing:
         adder, since = added_by(work), self._since
         if adder and is_outdated(self._rt, work):
             return True
-        if not since or adder == self._task_id:
+        if not since or _reruns.stem_of(adder) == _reruns.stem_of(since):
             return False
-        if _reruns.stem_of(adder) == _reruns.stem_of(since):
-            return _reruns.number_of(adder) < _reruns.number_of(since)
         is_known = work._task is not None
         if is_known and not _members.is_added(work):
             return False

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._managers._members import name_of, slices
+from taskorch._managers._members import name_of, newest, slices
 from taskorch.errors import (
     DependencyFailedError,
     InvalidTaskError,
@@ -58,6 +58,7 @@ async def mapped(
         handles = await _all(context, run.add_all, tasks)
     else:
         handles = await _some(context, run.add_all, tasks, max_parallel)
+    handles = await _latest(context, handles)
     context._rt.waiting.note_used(context, handles)
     bad = [h for h in handles if h._row.state is not TaskState.COMPLETED]
     if bad:
@@ -73,6 +74,23 @@ async def _all(
     handles: list[TaskHandle[Any]] = []
     for part in slices(tasks):
         handles += await asyncio.to_thread(add_all, part)
+    await _ends(context, handles)
+    return handles
+
+
+async def _latest(
+    context: AttemptContext, handles: list[TaskHandle[Any]]
+) -> list[TaskHandle[Any]]:
+    """The latest runs of what *handles* stand for, when they have ended, too."""
+    rt = context._rt
+    is_latest = rt.directory.reruns.is_latest
+    while not all(is_latest(handle.task_id) for handle in handles):
+        handles = [newest(rt, handle.task_id) for handle in handles]
+        await _ends(context, handles)
+    return handles
+
+
+async def _ends(context: AttemptContext, handles: list[TaskHandle[Any]]) -> None:
     waiting = context._rt.waiting
     # One wait for all: between two of them it would need its slot.
     targets = tuple(handle._row for handle in handles)
@@ -82,7 +100,6 @@ async def _all(
             await waiting._until_settled(handle)
     finally:
         await waiting._leave_async(context, targets)
-    return handles
 
 
 async def _some(

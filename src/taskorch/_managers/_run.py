@@ -27,7 +27,7 @@ from taskorch.model._ids import run_of
 from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._latch import Latch
-from taskorch.runtime._stale import is_outdated
+from taskorch.runtime._stale import is_left_out, is_outdated
 from taskorch.runtime._waiting import blockade, unresolvable_root
 from taskorch.runtime._work import (
     error_of,
@@ -146,11 +146,10 @@ class WorkflowRun:
             if latest != work._row.id:
                 self._works[name] = cast("TaskHandle[Any]", rt.directory.known(latest))
         with rt.lock:
-            outdated = [
-                name for name, work in self._works.items() if is_outdated(rt, work)
+            left_out = [
+                name for name, work in self._works.items() if is_left_out(rt, work)
             ]
-        for name in outdated:
-            # What has added it does so again, if it is of the run still.
+        for name in left_out:
             self._works.pop(name, None)
 
     @property
@@ -243,7 +242,17 @@ class WorkflowRun:
                 if before is None or not is_same_end(name, before)
             ]
             found[phase] += [n for n in (gate, approval_of(phase)) if n in self._works]
+        if not self._rt.directory.reruns.is_empty:
+            # What is to be added again is of its phase when it is.
+            found = {
+                phase: [n for n in names if not self._is_outdated(n)]
+                for phase, names in found.items()
+            }
         return found
+
+    def _is_outdated(self, name: str) -> bool:
+        work = self._works.get(name)
+        return work is not None and is_outdated(self._rt, work)
 
     def wait_paused(self, timeout: float | timedelta | None = None) -> bool:
         """

@@ -201,6 +201,10 @@ class Host(ABC):
         """Run a task again that has ended: the id of the new run."""
         ...
 
+    def held(self) -> set[str]:
+        """The tasks, and the runs of those, that are held until somebody decides."""
+        return set()
+
     def declares(self) -> bool:
         """Whether the program says which schedules there are; a command does not."""
         return True
@@ -452,7 +456,7 @@ class ScheduleManager:
                     entry.done_ns = max(entry.done_ns, now)
                 entry.definition, entry.work = definition, work
                 entry.times, entry.trouble = definition.times(), ""
-                entry.renamed = ""
+                entry.renamed, entry.again_ns = "", 0
                 if definition != old:
                     self._keep(entry)
             self._plan(entry, now + _DECORATING)
@@ -750,13 +754,12 @@ class ScheduleManager:
             made = {
                 made_id: name
                 for name, entry in (self._entries or {}).items()
-                for made_id in entry.made[-1:]
+                for made_id in entry.made
             }
-        states = self._host.states([each for each in made if not is_run(each)])
-        for made_id, name in made.items():
-            if states.get(made_id) is TaskState.BLOCKED:
-                blocked = f"{made_id} is blocked, and later slots depend on its end."
-                troubles[name] = f"{troubles.get(name, '')} {blocked}".strip()
+        for made_id in sorted(self._host.held() & made.keys()):
+            name = made[made_id]
+            held = f"{made_id} is blocked until somebody decides, and later slots wait."
+            troubles[name] = f"{troubles.get(name, '')} {held}".strip()
         said = [f"{name}: {why}" for name, why in troubles.items() if why]
         return HealthCheck(
             "schedules", "degraded" if said else "ok", " ".join(said[:_SHOWN])
@@ -957,7 +960,7 @@ class ScheduleManager:
                     found[name] = entry
             coming = heap[0][0] if heap else None
             for name, entry in entries.items():
-                if entry.waiting and not entry.definition.paused:
+                if entry.waiting and not (entry.definition.paused or entry.renamed):
                     self._forget_ended(entry)
                     if not entry.made and now >= entry.again_ns:
                         found[name] = entry
@@ -1034,8 +1037,9 @@ class ScheduleManager:
         """Under the lock: note what was made already, of what is due."""
         said = entry.definition
         due = [*islice(_due(entry, now), _BATCH)]
-        known = self._host.known([said.slot_id(slot) for slot in due])
-        made = [*takewhile(lambda slot: said.slot_id(slot) in known, due)]
+        known = self._host.known
+        # Mostly the first is not: the others are not looked for.
+        made = [*takewhile(lambda slot: known([said.slot_id(slot)]), due)]
         before = [slot for slot in made if slot <= entry.before_ns]
         if before:
             why = "it was made before the system's clock was set back"
@@ -1128,25 +1132,26 @@ class ScheduleManager:
 
     def _submit(self, orders: _Orders, now: int) -> None:
         """Submit what is due of many schedules, at once as far as it can be."""
+        refused: set[int] = set()
         for place in range(0, len(orders), _BATCH):
             batch = orders[place : place + _BATCH]
+            made = [order for order in batch if id(order.entry) not in refused]
             try:
-                self._make(batch)
-                made = batch
+                self._make(made)
             except NotRunningError:
                 raise
             except UsageError:
-                made = self._one_by_one(batch, now)
+                made = self._one_by_one(made, refused, now)
             self._tell(made)
         with self._lock:
-            for entry in {id(order.entry): order.entry for order in orders}.values():
-                if now >= entry.again_ns:
+            entries = {id(order.entry): order.entry for order in orders}
+            for key, entry in entries.items():
+                if key not in refused:
                     self._plan(entry)
 
-    def _one_by_one(self, orders: _Orders, now: int) -> _Orders:
-        """Make what can be made: of a schedule, nothing after what was refused."""
+    def _one_by_one(self, orders: _Orders, refused: set[int], now: int) -> _Orders:
+        """Make what can be made: of a schedule, nothing after what was *refused*."""
         made: _Orders = []
-        refused: set[int] = set()
         for order in orders:
             if id(order.entry) in refused:
                 continue
@@ -1421,6 +1426,21 @@ class RuntimeHost(Host):
     def declares(self) -> bool:
         """Whether the program says which schedules there are; a command does not."""
         return self._rt.takes_up
+
+    @defers_interrupts
+    def held(self) -> set[str]:
+        """The tasks, and the runs of those, that are held until somebody decides."""
+        kernel = self._rt.kernel
+        if not kernel.blocked:
+            return set()
+        with self._rt.lock:
+            rows = list(kernel.tasks.values())
+        stems = {
+            stem_of(row.id)
+            for row in rows
+            if row.state is TaskState.BLOCKED and row.extra and row.extra.decision
+        }
+        return stems | {stem.partition("/")[0] for stem in stems}
 
     def add_check(self, check: Callable[[], HealthCheck]) -> None:
         """Let the health of the orchestrator say what *check* does."""

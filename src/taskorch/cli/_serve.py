@@ -114,7 +114,10 @@ def _serve_journal(args: argparse.Namespace) -> int:
     ):
         server.token = token if made else None
         print(f"{name}: {server.url}")
-        print(f"page: {server.page}", flush=True)
+        print(f"page: {server.page}")
+        if made:
+            print(f"token: {token}")
+        sys.stdout.flush()
         while not asked.wait(SLICE):
             pass
     return OK

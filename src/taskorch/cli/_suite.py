@@ -127,7 +127,8 @@ def _run(arguments: argparse.Namespace) -> int:
         def begun(orch: TaskOrchestrator, _suite: object) -> None:
             if arguments.page:
                 server = stack.enter_context(_serve(orch, folder, arguments.port or 0))
-                print(f"page: {server.page}", flush=True)
+                print(f"page: {server.page}")
+                print(f"token: {server.token}", flush=True)
 
         report = run(
             suite,

@@ -105,8 +105,10 @@ def parse(dsn: str) -> Address:
         rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OURS)
         dsn = f"{dsn}?{rest}" if rest else dsn
     driver = load()
+    found: dict[str, Any] = {}
     try:
-        found = driver.conninfo.conninfo_to_dict(dsn) if not why else {}
+        if not why:
+            found = driver.conninfo.conninfo_to_dict(dsn)
     except driver.Error as error:
         # What it says of others may be a part of a password.
         option = _OPTION.search(str(error))

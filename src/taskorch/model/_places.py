@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeAlias
 
@@ -20,7 +18,7 @@ _INSTALLED: Final = re.compile(
     r"^<frozen|[/\\]lib\d*[/\\]python[\d.]+t?[/\\]|[/\\](?:site|dist)-packages[/\\]"
 )
 #: Where this library is: no line of it is one of the user's.
-_OURS: Final = f"{Path(__file__).parent.parent}{os.sep}"
+_OURS: Final = re.split(r"model[/\\]_places", __file__)[0]
 
 
 def frames_of(trace: TracebackType | None) -> Iterator[Frame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from taskorch._frozen import frozen
 from taskorch._visible import visible
@@ -181,6 +181,7 @@ class Stats:
         leaked: Slots held by work that would not stop.
         events_lost: Events that slow receivers lost.
         holds: Who holds starts back, and why: a sentence for each, see `hold_starts`.
+        glue: Types of tasks that only hold the others together, as gates of a suite do.
     """
 
     queue: QueueStats
@@ -193,6 +194,15 @@ class Stats:
     leaked: int
     events_lost: int
     holds: tuple[str, ...] = ()
+    glue: tuple[str, ...] = ()
+
+    def work(self, state: Literal["completed", "failed", "cancelled"]) -> int:
+        """How many tasks ended so, but for `glue`: those that somebody asked for."""
+        every: int = getattr(self.state_machine, state)
+        for name in self.glue:
+            if name in self.types:
+                every -= getattr(self.types[name], state)
+        return every
 
     def to_dict(self) -> dict[str, Any]:
         """The statistics as JSON can say them, for a page or another program."""

@@ -257,9 +257,9 @@ class Planner:
         self._refuse_unknown(asked, means)
         key, why = self._key(asked) if cache else (None, "not asked")
         if key is not None:
-            known, why = self._cached(key, asked)
-            if known is not None:
-                return known
+            plan_of_before, why = self._cached(key, asked)
+            if plan_of_before is not None:
+                return plan_of_before
         # Nobody waits for a search: it may take long, and calls what is the user's.
         with self._chooser.choosing(learn=learn) as chosen:
             plan = self._made(asked, means, max_seconds, max_steps)

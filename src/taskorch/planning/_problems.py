@@ -344,7 +344,7 @@ def failing(  # noqa: C901, PLR0912 - a case a constraint
     for name, work, capacity in both:
         least = -(-work // capacity) if capacity else 0
         if least > shortest:
-            shortest, why = least, f"with the {name} that there are, it takes"
+            shortest, why = least, f"with the {name} that there are, it takes at least"
     limits = [each.seconds for each in constraints if isinstance(each, Deadline)]
     if limits and shortest > ticks(min(limits)):
         return f"{why} {shortest / _UNIT:g} s"

@@ -137,7 +137,7 @@ class AlertRule:
         if not callable(self.action) and self.action is not None:
             check_word("action", self.action, ACTIONS)
         if self.action == "reassign_tasks" and self.per != "agent":
-            msg = f"alert {name!r}: reassign_tasks is done to an agent"
+            msg = f"alert {self.name!r}: reassign_tasks is done to an agent"
             raise InvalidTaskError(msg, hint="per='agent'")
         check_seconds("over", self.over, zero=False)
         check_count("least", self.least, least=1)
@@ -517,7 +517,12 @@ class Alerts:
 
     def _failure_rate(self, rule: AlertRule, now: float) -> float | None:
         """Of the attempts that ended within the rule's time, the share that failed."""
-        first = next((s for s in self._samples if s[0] >= now - rule.over), None)
+        first = None
+        # From the latest on: there may be many of before.
+        for sample in reversed(self._samples):
+            if sample[0] < now - rule.over:
+                break
+            first = sample
         if first is None:
             return None
         _, completed, failed = self._samples[-1]

@@ -13,7 +13,7 @@ from taskorch.errors import NotRunningError
 from taskorch.model._explanation import in_words
 
 #: Seconds that a function may take; then health says that it hangs.
-LIMIT: Final = 10.0
+LIMIT: Final = 5.0
 #: Calls of one thing that wait for one that hangs.
 _MOST: Final = 100
 

@@ -53,8 +53,8 @@ def from_stats(stats: Stats) -> dict[str, Any]:
         "total_memory_usage": _held(stats, "memory_mb"),
         "total_cpu_utilization": _held(stats, "cpu"),
         "task_queue_length": stats.queue.queued,
-        "completed_tasks_count": stats.state_machine.completed,
-        "failed_tasks_count": stats.state_machine.failed,
+        "completed_tasks_count": stats.work("completed"),
+        "failed_tasks_count": stats.work("failed"),
         "task_execution_time": {
             name: one.running.p50 for name, one in types.items() if one.running
         },

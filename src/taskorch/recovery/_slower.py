@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import exp, log, sqrt
-from statistics import fmean, pstdev
 from typing import Final
 
 import attrs
@@ -56,16 +55,29 @@ def paces(durations: Mapping[str, Sequence[float]]) -> dict[str, Pace]:
 
 def _pace(seconds: Sequence[float]) -> Pace | None:
     logs = [log(max(each, _SHORTEST)) for each in seconds]
+    every = _sums(logs)
     found: list[Pace] = []
     for count in _WINDOWS:
-        before, lately = logs[:-count], logs[-count:]
-        if len(before) < _BEFORE:
+        before = len(logs) - count
+        if before < _BEFORE:
             break
-        usual, now = fmean(before), fmean(lately)
-        spread = max(pstdev(before, usual), pstdev(lately, now), _SPREAD)
-        chance = _SURE * spread * sqrt(1 / len(before) + 1 / count)
-        most = exp(usual + chance)
+        part = _sums(logs[before:])
+        usual, spread = _spread(every[0] - part[0], every[1] - part[1], before)
+        now, other = _spread(*part, count)
+        chance = max(spread, other, _SPREAD) * sqrt(1 / before + 1 / count)
+        most = exp(usual + _SURE * chance)
         if exp(now) - exp(usual) < _LEAST:
             most = max(most, exp(now))
         found.append(Pace(exp(now), most))
     return max(found, key=lambda pace: pace.ratio, default=None)
+
+
+def _sums(values: Sequence[float]) -> tuple[float, float]:
+    """The sum, and the sum of the squares."""
+    return sum(values), sum(each * each for each in values)
+
+
+def _spread(total: float, squares: float, count: int) -> tuple[float, float]:
+    """The mean and the standard deviation, from sums."""
+    mean = total / count
+    return mean, sqrt(max(0.0, squares / count - mean * mean))

@@ -247,6 +247,8 @@ def _path_of(thing: Any) -> str | None:
 _CALLED: Final = "called"
 _VALUE: Final = "value"
 _READ: Final = "read"
+#: A class that is a value itself: its lists and objects count, too.
+_EXACT: Final = "exact"
 
 #: Classes of values of a module that never change in place.
 _CONSTANTS: Final = frozenset(
@@ -275,7 +277,7 @@ _PYTHONS: Final = frozenset(
 #: Classes of libraries that have no state of their own.
 _STATELESS: Final = frozenset({"abc", "typing", "collections.abc", "_collections_abc"})
 #: What makes an instance of a subclass one of the base.
-_PLAIN: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
+_PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (int, int.__index__),
     (float, float.__float__),
     (complex, complex.__complex__),
@@ -373,7 +375,7 @@ class _Describer:
                 raise UndescribedError(msg)
             return packed(b"module", _text(value.__name__))
         if isinstance(value, type):
-            return self.cls(value, _VALUE)
+            return self.cls(value, _EXACT)
         if isinstance(value, Enum):
             more = {n: v for n, v in vars(value).items() if n not in _MEMBER}
             parts = [self.value(part, depth) for part in (value._name_, value._value_)]
@@ -435,7 +437,7 @@ class _Describer:
         """What an instance of a class of the user's has of a class of Python."""
         # By the methods of the base: what the class has in their place is not asked.
         for base, plain in _PLAIN:
-            if isinstance(value, base):
+            if issubclass(type(value), base):
                 return [_SIMPLE[base](plain(value))]
         for many in _MANY:
             if isinstance(value, many):
@@ -596,7 +598,8 @@ class _Describer:
         parts = [_text(name_of(cls)), self.cls(type(cls), how)]
         parts += [self.cls(base, how) for base in cls.__bases__]
         # One that was made inside a function may be one of many of its name.
-        is_exact = _path_of(cls) is None and not issubclass(cls, Enum)
+        is_exact = how == _EXACT or _path_of(cls) is None
+        is_exact = is_exact and not issubclass(cls, Enum)
         generated = _generated(cls)
         for name in sorted(vars(cls)):
             value = vars(cls)[name]
@@ -622,6 +625,9 @@ class _Describer:
         try:
             return self.value(value)
         except UndescribedError as error:
+            if name.startswith("__") and name.endswith("__"):
+                # Of whoever made the class.
+                return b"unread"
             msg = f"its attribute {name!r} has no document: {error}"
             raise UndescribedError(msg) from None
 

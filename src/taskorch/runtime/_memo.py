@@ -424,11 +424,13 @@ class Memo:
         if best is None:
             return f"nothing is remembered of the type {key.kind}"
         names, task_id = best
-        if names == ["(key)"]:
-            return f"the key of its Cache is not that of {task_id}"
-        if not set(names) - {"(function)"}:
-            return f"the function, or its version, is not that of {task_id}"
         shown = ", ".join(repr(name) for name in names if name[:1] != "(")
+        if not shown:
+            if "(function)" in names or not names:
+                return f"the function, or its version, is not that of {task_id}"
+            if "(key)" in names:
+                return f"the key of its Cache is not that of {task_id}"
+            return f"it is called in another way than {task_id}"
         many = "arguments" if shown.count(",") else "argument"
         verb = "differ" if shown.count(",") else "differs"
         also = ", and so does the function" if "(function)" in names else ""

@@ -165,11 +165,14 @@ class Notices:
         if not self._failed:
             self._look_at = self._rt.now() + _PACE
             self._rt.timer.wake_by(self._look_at)
-        self._enter(_Failed(row, work, is_heard=is_heard))
+        schedule, _ = schedule_of(self._rt.kernel.schedules, row.id)
+        self._enter(_Failed(row, work, schedule, is_heard=is_heard))
 
     def _enter(self, found: _Failed) -> None:
         name = found.row.id
         self._failed[name] = found
+        if found.schedule:
+            return
         # Another thread may just have been given the error, and marks that first.
         extra = found.cargo._extra
         if extra is not None and extra.is_watched:
@@ -183,6 +186,10 @@ class Notices:
     def ask_named(self, names: Iterable[str]) -> None:
         """Note that the errors of the tasks *names* are asked for."""
         for name in names:
+            failed = self._failed.get(name)
+            if failed is not None and failed.schedule:
+                # Who looks at a night does not deal with it.
+                continue
             self._failed.pop(name, None)
             away = self._away.pop(name, None)
             if away is not None:
@@ -213,6 +220,10 @@ class Notices:
             if self._failed.pop(found.row.id, None) is None:
                 continue
             if found.cargo._visible_after <= committed:
+                if found.schedule:
+                    is_fruitful = True
+                    self._put(found)
+                    continue
                 held, most = _held((found,), most)
                 if found.row not in held:
                     is_fruitful = True
@@ -235,9 +246,7 @@ class Notices:
         self.due.append(text)
 
     def _text(self, found: _Failed) -> str:
-        name = found.row.id
-        schedule, _ = schedule_of(self._rt.kernel.schedules, name)
-        return _told(name, found.cargo, schedule)
+        return _told(found.row.id, found.cargo, found.schedule)
 
     def _pass_on(self, facts: _Facts | None) -> None:
         """Let the teller know of a failure whose error nobody was given."""
@@ -247,7 +256,10 @@ class Notices:
     def forget(self, name: str, work: Work) -> None:
         """Under the lock: log the error of evicted *work* once its handle is gone."""
         found = self._failed.pop(name, None)
-        if found is not None and not _is_dealt_with(found.row):
+        if found is not None and found.schedule:
+            found.cargo = work
+            self._put(found)
+        elif found is not None and not _is_dealt_with(found.row):
             # Not the error itself: its frames may hold the handle, which then stays.
             text = "" if found.is_heard else self._text(found)
             gone = weakref.finalize(work, self._gone, name, text, _facts(found.row))
@@ -297,7 +309,7 @@ class Notices:
         for name, found in failed.items():
             if _is_dealt_with(found.row):
                 continue
-            if found.row in held:
+            if found.row in held and not found.schedule:
                 # The handle exists, and its error may be asked for until the exit.
                 if found.is_heard:
                     continue
@@ -466,11 +478,15 @@ def _facts(row: TaskRow) -> _Facts | None:
 class _Failed:
     """A failed task; its row lets go of the work as it leaves memory."""
 
-    __slots__ = ("cargo", "is_heard", "row")
+    __slots__ = ("cargo", "is_heard", "row", "schedule")
 
-    def __init__(self, row: TaskRow, work: Work, *, is_heard: bool) -> None:
+    def __init__(
+        self, row: TaskRow, work: Work, schedule: str, *, is_heard: bool
+    ) -> None:
         self.row = row
         self.cargo = work
+        #: What made it, or "": nobody has its handle, and it is said in any case.
+        self.schedule = schedule
         #: Whether a receiver of the user's has heard of it.
         self.is_heard = is_heard
 

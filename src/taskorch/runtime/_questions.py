@@ -16,6 +16,7 @@ from taskorch.model._plain import plain
 from taskorch.model._question import check_answerer
 from taskorch.model._show import show
 from taskorch.model._wait import asked_of
+from taskorch.runtime._reruns import number_of, stem_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
@@ -60,8 +61,13 @@ class OpenQuestion:
     def answer(
         self, choice: str, *, by: str, note: str = "", changes: Any = None
     ) -> bool:
-        """Answer it: see `TaskOrchestrator.answer`."""
-        return self._answer(self.id, choice, by=by, note=note, changes=changes)
+        """
+        Answer it: see `TaskOrchestrator.answer`.
+
+        The answer is for what is asked here. If that was asked again, it is refused.
+        """
+        asked = f"{stem_of(self.id)}~{number_of(self.id)}"
+        return self._answer(asked, choice, by=by, note=note, changes=changes)
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""

@@ -218,9 +218,10 @@ def _percent(result: object) -> float | None:
         return None
     for name, times in (("coverage_percentage", 1.0), ("coverage", 100.0)):
         said = result.get(name)
-        is_number = isinstance(said, int | float) and not isinstance(said, bool)
-        if is_number and 0 <= times * said <= 100:  # noqa: PLR2004 - percent
-            return times * said
+        if isinstance(said, int | float) and not isinstance(said, bool):
+            percent = times * said
+            if 0 <= percent <= 100:  # noqa: PLR2004 - else it is something else
+                return percent
     return None
 
 
@@ -263,6 +264,7 @@ def _totals(runtime: Runtime) -> Stats:
         leaked=len(kernel.leaked),
         events_lost=runtime.publisher.lost,
         holds=tuple(words_of_holds(kernel)),
+        glue=runtime.glue,
     )
 
 
@@ -328,15 +330,22 @@ def _queue(runtime: Runtime) -> HealthCheck:
 
 
 def _agents(runtime: Runtime) -> HealthCheck:
-    """Whether all agents are there that were."""
+    """Whether all agents are there that were, and get work."""
     every = runtime.kernel.agents.values()
     # Those that were to go are not missed.
     agents = [agent for agent in every if not (agent.lost and agent.draining == GOING)]
     lost = [agent.name for agent in agents if agent.lost]
-    if not lost:
-        return HealthCheck("agents", "ok")
-    said = f"{len(lost)} of {len(agents)} are not there: {some(lost)}"
-    return HealthCheck("agents", "degraded", said)
+    shut = [
+        agent.name
+        for agent in agents
+        if any(one.state != "closed" for one in list(agent.breakers.values()))
+    ]
+    said = []
+    if lost:
+        said.append(f"{len(lost)} of {len(agents)} are not there: {some(lost)}")
+    if shut:
+        said.append(f"breakers are open of {some(shut)}")
+    return HealthCheck("agents", "degraded" if said else "ok", "; ".join(said))
 
 
 def _policies(runtime: Runtime) -> list[HealthCheck]:

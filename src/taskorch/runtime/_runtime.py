@@ -121,6 +121,7 @@ class Runtime:
         "executors",
         "fault",
         "fleet",
+        "glue",
         "halted",
         "joining",
         "kernel",
@@ -285,6 +286,8 @@ class Runtime:
         self.driven: Any = None
         #: The rules over what is measured, once they are watched.
         self.alerts: Any = None
+        #: Types of tasks that only hold the others together: see `Stats.glue`.
+        self.glue: tuple[str, ...] = ()
         #: What agents try themselves when an attempt has failed, once there is some.
         self.strategies: Any = None
         #: Agents that are spawned, once there are any.

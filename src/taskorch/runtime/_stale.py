@@ -10,6 +10,7 @@ one before.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from taskorch.events import (
@@ -192,6 +193,20 @@ def is_outdated(host: StaleHost, work: Work) -> bool:
     return bool(since) and number_of(adder) < number_of(since)
 
 
+def is_left_out(host: StaleHost, work: Work) -> bool:
+    """
+    Under the lock: whether what had added *work* has completed since without it.
+
+    Then it is no part of its run any more.
+    """
+    if not is_outdated(host, work):
+        return False
+    latest = host.directory.reruns.latest(stem_of(added_by(work)))
+    row = host.kernel.tasks.get(latest)
+    state = host.kernel.evicted.get(latest) if row is None else row.state
+    return state is _COMPLETED
+
+
 def is_earlier(host: StaleHost, work: Work, other_id: str) -> bool:
     """
     Under the lock: whether *work* was submitted before another task was.
@@ -211,8 +226,15 @@ def is_earlier(host: StaleHost, work: Work, other_id: str) -> bool:
 
 def _kept(host: StaleHost) -> Kept | None:
     """What the journal says of what has left memory, if there is one."""
-    recovered = host.directory.recovered
-    return None if recovered is None else Kept(recovered.entries, recovered.latest)
+    recovered, reruns = host.directory.recovered, host.directory.reruns
+    if recovered is None:
+        return None
+
+    def latest(stem: str) -> str:
+        # What was submitted a moment ago is not in the journal yet.
+        return max(reruns.latest(stem), recovered.latest(stem), key=number_of)
+
+    return Kept(recovered.entries, latest)
 
 
 def used_by(work: Work) -> Collection[str]:
@@ -244,7 +266,8 @@ class Kept:
         entries_of: Callable[[str], Iterable[Entry]],
         latest: Callable[[str], str],
     ) -> None:
-        self._entries_of, self._latest = entries_of, latest
+        self._entries_of = entries_of
+        self._latest: Callable[[str], str] = cache(latest)
         self._known: dict[str, list[Entry]] = {}
         #: What is known not to be stale.
         self._fresh: set[tuple[str, bool]] = set()
@@ -285,7 +308,9 @@ class Kept:
         """The run whose result replaced one that *task_id* used: see `replaced`."""
         for name in self.runs_above(task_id, with_used=with_used):
             latest = self._latest(stem_of(name))
-            if latest != name and self.began(latest) > self.began(task_id):
+            # What is not kept yet has come a moment ago.
+            began = self.began(latest)
+            if latest != name and (not began or began > self.began(task_id)):
                 return name
         return ""
 

@@ -61,7 +61,7 @@ from taskorch.runtime._identity import (
 from taskorch.runtime._plain import Plain
 from taskorch.runtime._reruns import earlier_ids, stem_of
 from taskorch.runtime._restored import bring_back, release_if_back
-from taskorch.runtime._stale import parents_of, replaced, runs_above
+from taskorch.runtime._stale import is_outdated, parents_of, replaced, runs_above
 from taskorch.runtime._translation import (
     executor_for,
     needs_of,
@@ -642,7 +642,9 @@ class Submission:
         # What it waited for may have been run again since: these are what counts.
         above = names_above(old)
         rt.directory.recall(map(stem_of, above))
-        newest = {name: rt.directory.latest(stem_of(name)) for name in above}
+        newest = self._without_outdated(
+            {name: rt.directory.latest(stem_of(name)) for name in above}
+        )
         args, kwargs = old._args, old._kwargs
         if isinstance(task.payload, Call) and newest:
             # Of each there is one run among them: the bare ids find it.
@@ -686,6 +688,20 @@ class Submission:
         self._renew(old, work, now, is_anew=anew or _has_other_parents(old, parents))
         self._replace(old, work, rows, now)
         return work
+
+    def _without_outdated(self, above: dict[str, Work]) -> dict[str, Work]:
+        """
+        Of the parents *above*, those that are not to be added again by another of them.
+
+        What adds them again lets their dependents wait for the new ones: a gate, say,
+        must not be skipped for those that were cancelled.
+        """
+        stems = {stem_of(work._row.id) for work in above.values()}
+        return {
+            name: work
+            for name, work in above.items()
+            if stem_of(added_by(work)) not in stems or not is_outdated(self._rt, work)
+        }
 
     def _renew(self, old: Work, new: Work, now: int, *, is_anew: bool) -> None:
         """
@@ -778,6 +794,9 @@ class Submission:
         """
         is_latest = self._rt.directory.reruns.is_latest
         if not (is_latest(old._row.id) and replaced(self._rt, old)):
+            return None
+        if is_outdated(self._rt, old):
+            # What has added it does so again, with what there is then.
             return None
         new = self.rerun(old._row.id, now, live=True)
         self.give_up(old, new, now)

@@ -371,6 +371,9 @@ class Waiting:
 
     def used(self, works: Sequence[Work]) -> None:
         """The caller has asked for the results of *works*: note it, if it is a task."""
+        if self._rt.deciders.asking == threading.get_ident():
+            # A policy of its may look at what is there, as ever.
+            return
         inside = self._inside_of()
         if inside is not None:
             self.note_used(inside, works)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -525,11 +525,15 @@ def is_skipped(row: TaskRow) -> bool:
     )
 
 
+#: Whether whoever asks only looks, as a page does: an error is not given to them.
+LOOKS: Final[ContextVar[bool]] = ContextVar("taskorch-looks", default=False)
+
+
 def note_given(work: Work, error: BaseException | None) -> None:
     """Note that *error*, of *work*, is given to a caller, and need not be logged."""
     # A simulated life has none.
     notices = getattr(work._rt, "notices", None)
-    if notices is None:
+    if notices is None or LOOKS.get():
         return
     if work._row.state is TaskState.FAILED:
         notices.ask(work)

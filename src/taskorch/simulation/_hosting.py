@@ -61,7 +61,10 @@ class Hosting:
         """Begin: to be called when the life is made."""
         self._world = world
         self.attempts: SimpleNamespace = SimpleNamespace(holdable=holdable)
-        self.waiting: SimpleNamespace = SimpleNamespace(wait=self._wait)
+        # What asks in virtual time is no attempt that runs.
+        self.waiting: SimpleNamespace = SimpleNamespace(
+            wait=self._wait, used=lambda _works: None
+        )
 
     def now(self) -> int:
         """Time in ns, as the process has it."""

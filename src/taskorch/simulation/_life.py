@@ -144,6 +144,9 @@ class Life(Hosting):
     its owner stands under "as a runtime".
     """
 
+    #: See `Stats.glue`: all simulated tasks are somebody's.
+    glue: tuple[str, ...] = ()
+
     def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
         self.world: LifeWorld = world

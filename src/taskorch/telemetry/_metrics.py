@@ -143,11 +143,11 @@ def _queue_length(stats: Stats) -> Iterator[_Told]:
 
 
 def _completed(stats: Stats) -> Iterator[_Told]:
-    yield {}, stats.state_machine.completed
+    yield {}, stats.work("completed")
 
 
 def _failed(stats: Stats) -> Iterator[_Told]:
-    yield {}, stats.state_machine.failed
+    yield {}, stats.work("failed")
 
 
 def _execution_time(stats: Stats) -> Iterator[_Told]:

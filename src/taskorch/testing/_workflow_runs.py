@@ -531,7 +531,11 @@ class WorkflowRuns:
         reported = {phase.name: phase for phase in report.phases}
         for number, phase in enumerate(plan.phases):
             members = {name for name in rows if plan.index(name) == number}
-            ours = [rows[name] for name in members - self._late]
+            ours = [
+                rows[name]
+                for name in members - self._late
+                if not self._is_to_be_added(rows[name], rows)
+            ]
             done = sum(row.state is _S.COMPLETED for row in ours)
             told, said = status.phases[phase.name], reported[phase.name]
             counts = {(told.completed, told.total), (said.completed, said.total)}
@@ -542,6 +546,12 @@ class WorkflowRuns:
             if verdict and told.verdict != verdict:
                 law = "counted"
                 raise Breach(law, f"{phase.name} is {verdict}, not {told.verdict!r}")
+
+    def _is_to_be_added(self, row: TaskRow, rows: dict[str, TaskRow]) -> bool:
+        """Whether what has added *row* is to do so again, and has not yet."""
+        if not _is_added(row) or not self._simulation.get_task_status(row.id).stale:
+            return False
+        return rows[stem(row.id).rpartition("/")[0]].state is not _S.COMPLETED
 
     def _verdict(self, phase: PlannedPhase, rows: dict[str, TaskRow]) -> str:
         """What is to be said of a phase that has ended; "" if it has not."""

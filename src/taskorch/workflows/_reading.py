@@ -61,7 +61,8 @@ _DATE: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|z|[+-]\d\d:\d\d)"
 )
 
-
+#: Faults of a document that are named; others are counted.
+_MOST_NAMED: Final = 100
 #: Of a document that stands in no file.
 _NOWHERE: Final[Mapping[str, Place]] = {}
 #: The options of a phase, by its name.
@@ -105,6 +106,8 @@ class DocumentReader:
 
     def __init__(self, functions: Functions, *, programs: bool) -> None:
         self.findings: list[tuple[str, str]] = []
+        #: Faults that are counted, and not named.
+        self._more = 0
         self._functions = functions
         self._programs = programs
         self._names: Mapping[str, Any] = {}
@@ -113,20 +116,34 @@ class DocumentReader:
         self.schedule: Mapping[str, Any] | None = None
 
     def _fault(self, path: str, text: str) -> None:
-        self.findings.append((path, text))
+        if self._is_full:
+            self._more += 1
+        else:
+            self.findings.append((path, text))
+
+    @property
+    def _count(self) -> int:
+        """How many faults there are so far."""
+        return len(self.findings) + self._more
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether so many faults are named that others are only counted."""
+        return len(self.findings) >= _MOST_NAMED
 
     def refuse(self, what: str, places: Mapping[str, Place] = _NOWHERE) -> None:
         """
         Refuse *what*, if anything is wrong with it; *places* are those of its parts.
 
         Raises:
-            ValidationFailedError: All faults are named.
+            ValidationFailedError: All faults are named, or the first of very many.
         """
         if self.findings:
             lines = "; ".join(
                 with_place(path, text, places) for path, text in self.findings
             )
-            msg = f"{what} was refused: {lines}"
+            more = f"; and {self._more:,} more" if self._more else ""
+            msg = f"{what} was refused: {lines}{more}"
             hint = "document_schema() in taskorch.workflows says what it may have"
             raise ValidationFailedError(msg, findings=tuple(self.findings), hint=hint)
 
@@ -155,11 +172,11 @@ class DocumentReader:
                 self._fault(path, problem)
                 continue
             path = f"tasks.{task_id}"
-            before = len(self.findings)
+            before = self._count
             found = dict(self._mapping(path, said))
             of = self._phase_of(path, found.pop("phase", None))
-            fields = self._task(path, found) if len(self.findings) == before else {}
-            if len(self.findings) == before:
+            fields = self._task(path, found) if self._count == before else {}
+            if self._count == before:
                 try:
                     tasks.append((Task(id=task_id, **fields), of))
                 except (TypeError, ValueError) as error:
@@ -381,12 +398,12 @@ class DocumentReader:
         if not self._programs:
             text = "programs are not allowed here; programs=True allows them"
             self._fault(f"{path}.program", text)
-        before = len(self.findings)
+        before = self._count
         names = said.get("inherit_env", True)
         if names is not True and not isinstance(names, list):
             self._fault(f"{path}.inherit_env", "true, or a list of names")
         args = self._list(f"{path}.program", said["program"])
-        if len(self.findings) > before:
+        if self._count > before:
             return {}
         options = {name: said[name] for name in PROGRAM if name in said}
         payload = self._made(f"{path}.program", partial(Program, args), options)
@@ -533,7 +550,9 @@ class DocumentReader:
         self, path: str, said: Iterable[str], known: Sequence[str]
     ) -> None:
         for name in said:
-            if name not in known:
+            if name not in known and self._is_full:
+                self._more += 1
+            elif name not in known:
                 near = guess(name, known) or f"; there are {', '.join(known)}"
                 text = f"there is no {show(name, MAX_SHOWN)} here{near}"
                 self._fault(path, text)

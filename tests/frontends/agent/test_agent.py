@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import threading
 import time
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -61,6 +62,55 @@ def service(tmp_path):
     with served(orch, agents=True, artifacts=tmp_path / "artifacts") as found:
         yield found
         orch.stop(drain=False, timeout=0)
+
+
+class Counting(BaseHTTPRequestHandler):
+    """A service that has one long order, and notes when it hears a sign of life."""
+
+    heard: ClassVar[list[float]] = []
+    lease = 0.6
+
+    def do_POST(self):
+        verb = self.path.rpartition("/")[2]
+        said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = {"orders": [], "stop": []}
+        if verb == "hello":
+            answer = {"lease": self.lease, "artifacts": False}
+        elif verb == "claim" and not said["running"]:
+            order = {"attempt": "1.1.a:t", "task_id": "t", "number": 1, "fence": "1.1"}
+            answer["orders"] = [{**order, "type": "nap", "payload": 0}]
+        elif verb == "claim":
+            # It is answered late, so that only the other line tells that it lives.
+            time.sleep(2 * self.lease)
+        elif verb == "heartbeat" and said["running"]:
+            self.heard.append(time.monotonic())
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Nothing: it is no test of that."""
+
+
+def test_it_renews_its_lease_while_it_works_and_its_request_waits():
+    """More than once in a lease, so that one message may be lost."""
+    is_over = threading.Event()
+    Counting.heard.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Counting)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    abilities = Abilities((), {"nap": lambda _: is_over.wait(60)})
+    with at_work(Agent("far", url, abilities=abilities)):
+        eventually(lambda: len(Counting.heard) >= 6)
+        is_over.set()
+    server.shutdown()
+    server.server_close()
+    times = Counting.heard
+    gaps = [later - before for before, later in itertools.pairwise(times)]
+    # The machine may be busy: the shortest is what the agent would do.
+    assert min(gaps) < Counting.lease / 2
 
 
 # -- work ------------------------------------------------------------------------------

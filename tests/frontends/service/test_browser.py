@@ -392,6 +392,50 @@ def test_a_page_without_the_token_asks_for_it(browser):
         context.close()
 
 
+def test_neither_the_token_nor_a_way_in_stays_in_the_profile(browser, tmp_path):
+    """What a browser keeps of the address, in any of its files, lets in nobody."""
+    with shown() as service:
+        link = service.server.page
+        code = link.partition("#code=")[2]
+        context = browser.browser_type.launch_persistent_context(
+            tmp_path, executable_path=BROWSER, args=["--no-sandbox"]
+        )
+        page = context.new_page()
+        page.goto(link)
+        page.wait_for_selector("#count-completed")
+        assert "#code" not in page.url
+        page.reload()
+        page.wait_for_selector("#count-completed")
+        page.close()
+        context.close()
+        kept = b"".join(
+            path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+        )
+        assert service.token.encode() not in kept
+        sent = {"Content-Type": "application/json"}
+        said = json.dumps({"code": code}).encode()
+        assert service.send("POST", "/api/v1/page/key", said, sent).status == 401
+
+
+def test_a_link_changes_nothing_in_a_tab_that_is_let_in(browser):
+    with shown() as service, opened(browser, service) as page:
+        for link in ("#token=of-a-stranger", "#code=of-a-stranger"):
+            page.goto(f"{service.server.url}/{link}")
+            page.wait_for_url(f"{service.server.url}/#/")
+            go(page, service, "tasks")
+            page.reload()
+            page.wait_for_selector('main[data-shown="#/tasks"] h1:has-text("Tasks")')
+            assert page.locator("#token").count() == 0
+        # Nor is one let in by it that is not.
+        other = page.context.browser.new_context().new_page()
+        other.goto(f"{service.server.url}/#code=of-a-stranger")
+        other.wait_for_selector("#token")
+        # And the page lives on, whatever is asked of it.
+        for odd in ("__proto__", "constructor", "task/%", "toString/%zz"):
+            page.goto(f"{service.server.url}/#/{odd}")
+            page.wait_for_selector(f'main[data-shown="#/{odd}"]')
+
+
 def test_it_says_that_the_server_is_gone_and_goes_on_with_the_next(browser):
     with TaskOrchestrator() as orch:
         token = new_token()
@@ -408,6 +452,54 @@ def test_it_says_that_the_server_is_gone_and_goes_on_with_the_next(browser):
             text_is(page, "#count-completed", "1")
             page.wait_for_selector("#notice:has-text('started anew')")
         context.close()
+
+
+def test_a_failed_run_is_shown_though_it_was_run_again(browser):
+    """By its row, with the runs before and after it, and what mended it."""
+    is_mended = threading.Event()
+
+    def unless():
+        if not is_mended.is_set():
+            raise ValueError("not yet")
+
+    with shown() as service, opened(browser, service) as page:
+        orch = service.orch
+        for name in ("a/0", "b"):
+            orch.submit_task(Task.call(unless, id=name)).exception(PATIENCE)
+        is_mended.set()
+        orch.rerun_task("a/0").result(PATIENCE)
+        orch.hold_starts("deploy freeze")
+        page.wait_for_selector("text=Starts are held by user: deploy freeze.")
+        page.wait_for_selector("#health:text-is('degraded')")
+        text_is(page, "#broken", "Failed, and not mended since: 1")
+        page.click("#tile-failed")
+        page.wait_for_selector("text=mended since by")
+        page.click("td:has-text('a/0~1') a")
+        page.wait_for_selector("h1:has-text('Task a/0~1')")
+        page.wait_for_selector("dd .state.failed")
+        page.wait_for_selector("pre:has-text('not yet')")
+        page.click("dd a:text-is('~2')")
+        page.wait_for_selector("h1:has-text('Task a/0~2')")
+        page.wait_for_selector("dd .state.completed")
+        page.click("dd a:text-is('~1')")
+        page.wait_for_selector("dd .state.failed")
+        go(page, service, "tasks")
+        page.select_option("#by-state", "failed")
+        page.select_option("#by-mended", "false")
+        page.click("button:text-is('Find')")
+        rows_are(page, 1)
+        page.wait_for_selector("td a:text-is('b')")
+        # What events name is the run of which they are.
+        go(page, service, "events?task=a%2F0")
+        page.click("tr:has-text('task_failed') a")
+        page.wait_for_selector("h1:has-text('Task a/0~1')")
+        go(page, service, "timeline")
+        page.wait_for_selector("th:text-is('suspended')")
+        cells = page.locator("tbody tr td.number").all_text_contents()
+        assert cells == ["0", "1", "0", "0", "0", "0", "2"]
+        orch.release_starts()
+        go(page, service, "")
+        page.wait_for_selector("#health:text-is('ok')")
 
 
 def test_a_page_that_slept_says_so_and_shows_what_there_is(browser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import threading
 from contextlib import suppress
@@ -13,6 +14,7 @@ from tests.frontends.service.tools import recorded, shown
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Program, Task, TaskOrchestrator
+from taskorch.reading import JournalReader
 
 
 def test_the_page_is_for_all_and_tells_nothing():
@@ -26,7 +28,54 @@ def test_the_page_is_for_all_and_tells_nothing():
         assert service.send("GET", "/page/../page.js").status in (401, 404)
         for path in ("/api/v1/board", "/api/v1/board/timeline", "/page/other.js"):
             assert service.send("GET", path).status == 401
-        assert service.server.page.endswith(f"/#token={service.token}")
+        assert service.token not in service.server.page
+
+
+def test_a_link_to_the_page_lets_in_once():
+    """What a browser keeps of it is no way in, and neither is what others make up."""
+    with shown() as service:
+        assert service.server.page != service.server.page
+        code = service.server.page.partition("#code=")[2]
+        said = {"code": code}
+        sent = {"Content-Type": "application/json"}
+
+        def change(said):
+            body = json.dumps(said).encode()
+            return service.send("POST", "/api/v1/page/key", body, sent)
+
+        key = change(said).said["key"]
+        begun, _, mark = key.rpartition(".")
+        for good, status in (
+            (key, 200),
+            (service.token, 200),
+            (code, 401),
+            (f"{begun}.{mark[:-1]}", 401),
+            (f"0{begun[1:]}.{mark}", 401),
+            (f"1.x.{mark}", 401),
+            (mark, 401),
+            (".", 401),
+            ("", 401),
+        ):
+            headers = {"Authorization": f"Bearer {good}"}
+            assert service.send("GET", "/api/v1/board", b"", headers).status == status
+        for bad in (said, {"code": ""}, {"code": key}, {"code": service.token}):
+            assert change(bad).status == 401
+        assert change({"cod": code}).status == 422
+
+
+def test_a_key_is_one_for_the_next_life_with_the_same_token_and_no_other():
+    keys = []
+    for token in ("a-token-of-sixteen", "a-token-of-sixteen", "another-of-sixteen"):
+        with shown(token=token) as service:
+            if not keys:
+                code = service.server.page.partition("#code=")[2]
+                said = json.dumps({"code": code}).encode()
+                sent = {"Content-Type": "application/json"}
+                answer = service.send("POST", "/api/v1/page/key", said, sent)
+                keys.append(answer.said["key"])
+            headers = {"Authorization": f"Bearer {keys[0]}"}
+            status = service.send("GET", "/api/v1/board", b"", headers).status
+            assert status == (401 if token.startswith("another") else 200)
 
 
 def test_the_page_is_small():
@@ -98,6 +147,52 @@ def test_a_picture_has_as_many_rectangles_as_it_has_room_for():
             ends = [r[2:4] for r in said["rectangles"] if r[:2] == [lane, row]]
             ends.sort()
             assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
+
+
+def test_an_attempt_that_is_stopped_where_it_stands_goes_on(tmp_path):
+    """It is one attempt, which runs until its program ends."""
+    go = tmp_path / "go"
+    with shown() as service:
+        wait = ["sh", "-c", f"until test -e {go}; do sleep 0.02; done"]
+        handle = service.orch.submit_task(Task.program(wait, id="p"))
+        eventually(lambda: handle.status.state == "running")
+        service.orch.suspend_task("p")
+        eventually(lambda: handle.status.state == "suspended")
+        eventually(lambda: attempts_of(service) == {"running": 1})
+        service.orch.resume_task("p")
+        go.touch()
+        handle.result(PATIENCE)
+        eventually(lambda: attempts_of(service) == {"completed": 1})
+
+
+def attempts_of(service):
+    said = service.get("/api/v1/board/timeline?width=100")
+    counts = map(sum, zip(*said["counts"], strict=True))
+    return {k: n for k, n in zip(said["outcomes"], counts, strict=True) if n}
+
+
+def test_what_an_earlier_life_had_begun_ends_with_it(tmp_path):
+    """The time without an orchestrator is no work of anybody's."""
+    path = tmp_path / "runs.db"
+    go = tmp_path / "go"
+    wait = ["sh", "-c", f"until test -e {go}; do sleep 0.02; done"]
+    orch = TaskOrchestrator(journal=path)
+    with orch:
+        handle = orch.submit_task(Task.program(wait, id="p", timeout=600))
+        eventually(lambda: handle.status.state == "running")
+        orch.stop(drain=False, timeout=0)
+    ended = JournalReader(path).last
+    end_ns = next(e.at_ns for e in JournalReader(path).happened(ended - 1))
+    go.touch()
+    with TaskOrchestrator(journal=path) as orch:
+        orch.handle("p").result(PATIENCE)
+    with recorded(path) as service:
+        said = service.get("/api/v1/board/timeline?width=4000")
+        first = min(said["rectangles"], key=lambda each: each[2])
+        assert said["outcomes"][first[4]] == "retrying"
+        scale = (said["end"] - said["start"]) / 4_000
+        assert said["start"] + first[3] * scale <= end_ns / 1e9 + 2 * scale
+        assert attempts_of(service) == {"retrying": 1, "completed": 1}
 
 
 @pytest.mark.parametrize(

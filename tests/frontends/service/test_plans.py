@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import jsonschema
 import pytest
@@ -34,6 +36,40 @@ def planned():
 def post(service, path, body):
     sent = {**service.headers(), "Content-Type": JSON}
     return service.send("POST", path, json.dumps(body).encode(), sent)
+
+
+def test_functions_without_a_name_and_many_searches():
+    orch = orchestrator()
+    domain = orch.planner.domain("d")
+    entered, go = threading.Semaphore(0), threading.Event()
+    domain.operator(lambda state: state, name="ok", run=double, duration=1)
+
+    @domain.method("think")
+    def think(state):
+        entered.release()
+        assert go.wait(60)
+        return []
+
+    def plan(kind):
+        return post(service, PLANS, {"request": {"id": "r", "type": kind}})
+
+    with served(orch) as service, ThreadPoolExecutor(60) as pool:
+        refused = plan("ok")
+        assert refused.status == 422
+        assert 'create_app(orch, functions={"NAME": function})' in refused.said["hint"]
+        plans = [pool.submit(plan, "think") for _ in range(50)]
+        try:
+            for _ in range(2):
+                assert entered.acquire(timeout=60)
+            # All others are served meanwhile, and those that are too many refused.
+            assert service.get("/livez") is not None
+            assert service.get("/api/v1/tasks") is not None
+            for _, one in zip(range(16), as_completed(plans), strict=False):
+                assert one.result().status == 429
+        finally:
+            go.set()
+        statuses = sorted(one.result().status for one in plans)
+        assert statuses == [200] * 34 + [429] * 16
 
 
 def test_a_request_is_planned_improved_checked_and_run(planned):

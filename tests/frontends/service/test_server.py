@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -22,6 +25,7 @@ from taskorch.frontends.service import (
     _guard,
     _server,
     create_app,
+    new_token,
     serve,
 )
 from taskorch.frontends.service._bodies import RECEIPT_SECONDS
@@ -145,6 +149,16 @@ def test_limits_are_those_that_are_documented():
     assert (_guard._WITHOUT, _guard._WITH_TOKEN) == (20, 2_000)
 
 
+def test_very_many_faults_of_a_request_are_counted_and_not_named(service):
+    many = {f"k{number}": 1 for number in range(60_000)}
+    for body in ({"type": "echo", **many}, {"tasks": [{"type": "echo", **many}]}):
+        answer = service.post("/api/v1/tasks", body)
+        assert answer.status == 422
+        assert len(answer.body) < 100_000
+    answer = service.post("/api/v1/tasks", {"type": "echo", **many})
+    assert "59,900 more" in answer.said["detail"]
+
+
 @pytest.mark.parametrize(("levels", "status"), [(59, 200), (60, 400)])
 def test_a_body_has_sixty_levels(service, levels, status):
     payload = json.loads("[" * levels + "]" * levels)
@@ -161,6 +175,45 @@ def test_silent_connections_do_not_shut_out_who_has_the_token(service):
         service.post("/api/v1/tasks", {"type": "echo", "id": "x"})
         assert service.result("x")["state"] == "completed"
         assert stream.take(1)[0][1]["task_id"] == "x"
+
+
+FEW_DESCRIPTORS = """
+import logging, os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+from taskorch import TaskOrchestrator
+from taskorch.frontends.service import create_app, serve
+logging.basicConfig(level="DEBUG")
+with TaskOrchestrator() as orch:
+    with serve(create_app(orch, token=sys.argv[1]), port=0) as server:
+        print(server.port, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_strangers_take_neither_all_descriptors_nor_the_log(tmp_path):
+    """Some hundreds of connections that say nothing, where there are 200 descriptors."""
+    token = new_token()
+    command = [sys.executable, "-c", FEW_DESCRIPTORS, token]
+    head = f"GET /readyz HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}"
+    with (tmp_path / "log").open("w") as log, ExitStack() as silent:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+        with subprocess.Popen(command, **pipes) as process:
+            where = ("127.0.0.1", int(process.stdout.readline()))
+            for number in range(500):
+                found = silent.enter_context(socket.socket())
+                found.settimeout(PATIENCE)
+                found.connect(where)
+                if number % 100 == 99:
+                    with socket.create_connection(where, PATIENCE) as asks:
+                        asks.sendall(f"{head}\r\n\r\n".encode())
+                        assert asks.recv(100).startswith(b"HTTP/1.1 200")
+                    count = len([*Path(f"/proc/{process.pid}/fd").iterdir()])
+                    assert count < 190
+            process.stdin.close()
+            assert process.wait(PATIENCE) == 0
+    text = (tmp_path / "log").read_text()
+    assert "Traceback" not in text
+    assert len([line for line in text.splitlines() if "connections" in line]) == 1
 
 
 def test_it_ends_although_somebody_follows(service):

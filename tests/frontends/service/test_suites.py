@@ -252,6 +252,23 @@ def test_metrics_have_a_port_of_their_own_and_nothing_else_has(here):
         assert service.post(EXECUTE).status == 404
 
 
+def test_gates_are_no_tests_in_the_numbers_of_a_suite(here):
+    """Nor is what keeps an order: two have completed, and one has failed."""
+    (here / "C.sh").write_text("exit 3")
+    with served(here) as service:
+        service.post(EXECUTE)
+        eventually(lambda: service.get("/api/v1/status")["status"] == "failed")
+        said = service.get("/api/v1/metrics")
+        numbers = said["completed_tasks_count"], said["failed_tasks_count"]
+        assert numbers == (2, 1)
+        text = service.ask("GET", "/metrics").body.decode()
+        assert "completed_tasks_count 2.0" in text
+        assert "failed_tasks_count 1.0" in text
+        stats = service.get("/api/v1/statistics")
+        assert stats["state_machine"]["completed"] > 2
+        assert "gate" in stats["glue"]
+
+
 # -- what the run has ------------------------------------------------------------------
 
 #: What there is of a run, and is not changed by asking.

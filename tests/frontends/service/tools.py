@@ -147,9 +147,9 @@ def orchestrator(**options) -> TaskOrchestrator:
 
 
 @contextmanager
-def shown(**options):
+def shown(token=None, **options):
     """An orchestrator that is served, its page too."""
-    with TaskOrchestrator(**options) as orch, orch.serve(port=0) as server:
+    with TaskOrchestrator(**options) as orch, orch.serve(port=0, token=token) as server:
         yield Service(orch, server, server.token)
 
 

@@ -241,7 +241,8 @@ def test_a_run_is_shown_in_a_browser_and_stays_there_when_asked_to(here):
         try:
             lines = iter(process.stdout.readline, "")
             page = next(line for line in lines if line.startswith("page: "))
-            address, token = page.removeprefix("page: ").strip().split("/#token=")
+            address = page.removeprefix("page: ").partition("/#code=")[0]
+            token = next(lines).removeprefix("token: ").strip()
             said = list(itertools.takewhile(lambda x: "page stays" not in x, lines))
             assert "mine passed" in "".join(said)
             ask = urllib.request.Request(f"{address}/api/v1/board")

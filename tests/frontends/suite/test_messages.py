@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from taskorch import TaskState, ValidationFailedError
-from taskorch.frontends.suite import _messages, load
+from taskorch.frontends.suite import _messages, _words, load
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._running import run
@@ -269,3 +270,23 @@ def test_a_new_log_has_nothing(tmp_path):
     assert list(log.read()) == []
     log.write("ü\ud800")
     assert list(log.read()) == ["ü?"]
+
+
+def test_the_table_of_words_is_that_of_the_reports():
+    """Of states: those of the API beside those of reports, and of messages."""
+    page = Path(__file__).parents[3] / "docs" / "words" / "test-suites.md"
+    rows = [
+        [re.findall(r"`(\w+)`", cell) for cell in line.split("|")[1:4]]
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\| `\w+`", line) and line.count("|") == 4
+    ]
+    told = {
+        TaskState(state): (report[0], final[0] if final else None)
+        for states, report, final in rows
+        if report and set(states) <= {*TaskState}
+        for state in states
+    }
+    assert told == {
+        state: (_words.STATUS[state], _words.FINAL_STATUS.get(state))
+        for state in TaskState
+    }

@@ -14,6 +14,7 @@ import pytest
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import InvalidTaskError
+from taskorch.executors._hosts import _door
 from taskorch.executors._hosts._certificate import certificates_in, made_certificate
 from taskorch.executors._hosts._connection import Stream, introduce, versions
 from taskorch.executors._hosts._door import Door
@@ -99,6 +100,28 @@ def test_strangers_take_few_threads_and_hosts_come_in(
     # Some are about to end.
     assert 0 < most < MANY / 2
     eventually(lambda: not threads_of_strangers())
+
+
+def test_one_stranger_makes_room_and_not_all(opened: Opened) -> None:
+    """Long before the time is over that each has."""
+    with ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection(opened.address, PATIENCE))
+            for _ in range(_door._MOST_UNPROVEN)
+        ]
+        for stranger in strangers:
+            # They were greeted: 4 bytes, and a number.
+            assert len(stranger.recv(36, socket.MSG_WAITALL)) == 36
+        opened.come()
+        assert sum(map(is_open, strangers)) > len(strangers) / 2
+
+
+def is_open(sock: socket.socket) -> bool:
+    sock.setblocking(False)
+    try:
+        return bool(sock.recv(1))
+    except BlockingIOError:
+        return True
 
 
 def test_many_hosts_come_in_at_once(opened: Opened) -> None:

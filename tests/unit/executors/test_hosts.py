@@ -33,19 +33,23 @@ class OnThreads(Engine):
     def __init__(self, odd: Odd) -> None:
         self.odd = odd
         self.starts = 0
+        self.told: list[Sequence[tuple[str, int]]] = []
         self.lost = threading.Event()
+        #: By which names hosts know this machine, one after the other.
+        self.names = ["127.0.0.1"]
 
     def open(self) -> None:
         """There is nothing to connect to."""
 
     def addresses(self) -> Sequence[str]:
-        return ("127.0.0.1",)
+        return (self.names[min(self.starts, len(self.names) - 1)],)
 
     def place(self, taken: Sequence[Any]) -> Place:
         return Place(1)
 
     def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
         self.starts += 1
+        self.told.append(pickle.loads(arguments)["addresses"])
         run = RunningHost(arguments).run
         if self.starts == 1:
             run = partial(self._run_odd, pickle.loads(arguments))
@@ -132,6 +136,15 @@ def test_a_host_that_answers_what_it_was_not_asked_is_lost(answer: Odd) -> None:
         assert orch.get_task_status(handle.task_id).attempts == 2
         assert engine.lost.wait(PATIENCE)
     assert engine.starts == 2
+
+
+def test_hosts_know_this_machine_by_the_name_that_it_has_when_they_start() -> None:
+    engine = OnThreads(lambda stream, number: end(stream, other(number)))
+    engine.names = ["127.0.0.1", "localhost"]
+    with on(engine) as orch:
+        handle = orch.submit_task(Task.call(pow, 2, 3, executor="there"))
+        assert handle.result(PATIENCE) == 8
+    assert [name for (name, _), *_ in engine.told] == engine.names
 
 
 def test_what_it_ends_a_second_time_is_not_heard() -> None:

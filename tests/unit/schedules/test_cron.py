@@ -319,3 +319,21 @@ def test_ten_years_in_forty_zones(zone):
     dice = random.Random(zone)
     for _ in range(5):
         check(expression(dice), zone, calendar.timegm((2024, 1, 1, 0, 0, 0)), 10, dice)
+
+
+@pytest.mark.parametrize("zone", [B, N, "Australia/Lord_Howe", "America/Santiago"])
+@pytest.mark.parametrize(
+    "when", ["30 2 * * *", "0 1,2,3 * * *", "15 0 * * *", "*/20 2 * * *", "0 * * * *"]
+)
+def test_six_fields_are_as_five_at_the_changes_of_clocks(when, zone):
+    for day in ("2026-03-07", "2026-03-28", "2026-04-04", "2026-09-05", "2026-10-24"):
+        since = f"{day}T12:00"
+        five, six = (slots(text, zone, since, 40) for text in (when, f"0 {when}"))
+        assert five == six
+    # With seconds that have a star: each of them in one of the two hours that are shown.
+    times, at = Times("*/20 30 2 * * *", B), ns("2026-10-24T12:00", B)
+    found = []
+    for _ in range(6):
+        at = times.after(at)
+        found.append(at // NS)
+    assert [b - a for a, b in itertools.pairwise(found)] == [20, 20, 89_960, 20, 20]

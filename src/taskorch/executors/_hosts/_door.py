@@ -60,8 +60,11 @@ class Door:
     ) -> None:
         self._quiet = quiet
         self._loop, self._hosts, self._joined, self._tls = loop, hosts, joined, tls
-        self._listener: socket.socket | None = None
-        self._context: ssl.SSLContext | None = None
+        #: What is listened on, and how what comes there is sealed, if it is.
+        self._listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+        #: Ports, and what hosts are to trust there, by the names of this machine.
+        self._ports: dict[tuple[str, ...], tuple[int, str | None]] = {}
+        self._sealed: tuple[ssl.SSLContext, str] | None = None
         # Guards what follows.
         self._lock = threading.Lock()
         #: Those that have not proved who they are, with the times when they came.
@@ -79,23 +82,32 @@ class Door:
         self.addresses: Sequence[tuple[str, int]] = ()
 
     def open(self, names: Sequence[str]) -> None:
-        """Listen, on a machine that hosts know by these *names*."""
+        """
+        Listen, on a machine that hosts know by these *names* from now on.
+
+        A cluster of this machine may get another one: who was told of other names comes
+        by these.
+        """
         is_local = all(n == "localhost" or n.startswith("127.") for n in names)
-        if not is_local or self._tls is not None:
-            self._seal()
-        listener = socket.create_server(("127.0.0.1" if is_local else "", 0))
-        listener.setblocking(False)  # noqa: FBT003 - it takes no name
-        self._listener = listener
-        self.addresses = [(name, listener.getsockname()[1]) for name in names]
-        self._is_paused = True
-        self._loop.call(self._go_on)
+        if tuple(names) not in self._ports:
+            is_sealed = not is_local or self._tls is not None
+            if is_sealed and self._sealed is None:
+                self._sealed = self._seal()
+            context, certificate = (is_sealed and self._sealed) or (None, None)
+            listener = socket.create_server(("127.0.0.1" if is_local else "", 0))
+            listener.setblocking(False)  # noqa: FBT003 - it takes no name
+            self._ports[tuple(names)] = listener.getsockname()[1], certificate
+            self._listeners.append((listener, context))
+            self._loop.call(self._watch)
+        port, self.certificate = self._ports[tuple(names)]
+        self.addresses = [(name, port) for name in names]
 
     def close(self) -> None:
         """Listen no more; also in a forked child, where it is the parent's."""
-        if self._listener is not None:
-            self._listener.close()
+        for listener, _ in self._listeners:
+            listener.close()
 
-    def _seal(self) -> None:
+    def _seal(self) -> tuple[ssl.SSLContext, str]:
         # For few.
         from taskorch.executors._hosts._certificate import (  # noqa: PLC0415
             certificates_in,
@@ -105,13 +117,18 @@ class Door:
         with made_certificate(self._tls) as (certificate, key):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate, key)
-            self.certificate = certificates_in(certificate)
-        self._context = context
+            return context, certificates_in(certificate)
 
     # -- on the loop ---------------------------------------------------------------
 
-    def _accept(self) -> None:
-        assert self._listener is not None  # noqa: S101 - it is watched
+    def _watch(self) -> None:
+        for listener, context in self._listeners:
+            self._loop.unwatch(listener.fileno())
+            if not self._is_paused:
+                accept = partial(self._accept, listener, context)
+                self._loop.watch(listener.fileno(), accept)
+
+    def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         with self._lock:
             is_full = len(self._unproven) >= _MOST_UNPROVEN
         if is_full:
@@ -120,7 +137,7 @@ class Door:
             return
         now = time.monotonic()
         try:
-            sock, _ = self._listener.accept()
+            sock, _ = listener.accept()
         except BlockingIOError:
             return
         except OSError:
@@ -133,7 +150,10 @@ class Door:
         self._loop.at(now + _PATIENCE, partial(self._give_up, sock))
         # It may take its time, and be a stranger.
         thread = threading.Thread(
-            target=self._welcome, args=(sock,), name="taskorch-welcome", daemon=True
+            target=self._welcome,
+            args=(sock, context),
+            name="taskorch-welcome",
+            daemon=True,
         )
         try:
             thread.start()
@@ -142,14 +162,13 @@ class Door:
             sock.close()
 
     def _pause(self) -> None:
-        if self._listener is not None and not self._is_paused:
-            self._is_paused = True
-            self._loop.unwatch(self._listener.fileno())
+        self._is_paused = True
+        self._watch()
 
     def _go_on(self) -> None:
-        if self._listener is not None and self._is_paused:
+        if self._is_paused:
             self._is_paused = False
-            self._loop.watch(self._listener.fileno(), self._accept)
+            self._watch()
 
     def _make_room(self) -> None:
         """End the connection that has been there for longest, once it may be."""
@@ -180,9 +199,8 @@ class Door:
             self._unproven.pop(sock, None)
         self._loop.call(self._go_on)
 
-    def _welcome(self, sock: socket.socket) -> None:
+    def _welcome(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         try:
-            context = self._context
             seal = None if context is None else Seal(context, is_server=True)
             stream = Stream(sock, seal)
             host = self._hosts[welcome(stream, self._secret_of)]

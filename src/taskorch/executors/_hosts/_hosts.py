@@ -409,12 +409,10 @@ class Hosts(OwnedExecutor[GivenCall]):
             del job
 
     def _open(self) -> None:
-        """Connect to the engine, and listen for hosts."""
+        """Connect to the engine."""
         if self._is_open:
             return
         self._engine.open()
-        if self._most != 0:
-            self._door.open(self._engine.addresses())
         self._is_open = True
 
     def _start_host(self) -> None:
@@ -427,6 +425,8 @@ class Hosts(OwnedExecutor[GivenCall]):
                     return
                 handles = [h.handle for h in self._hosts.values()]
             place = self._engine.place(handles)
+            # Another node may have come, which knows this machine by another name.
+            self._door.open(self._engine.addresses())
             self._shortage = ""
             host = Host(next(_numbers).to_bytes(_wire.NUMBER), place)
             with self._lock:

@@ -22,6 +22,7 @@ from taskorch.executors._processes._telling import (
     Telling,
     handle_record,
     lost,
+    tell_of_failed_start,
     unreadable,
     worker_failed_to_start,
 )
@@ -441,6 +442,8 @@ class WorkerPool:
             is_tried = self._failures < _MOST_FAILURES or not self._there
             is_short = not self._closed and is_tried and self._order()
             called_off = list(self._waiting) if self._closed else []
+        if not worker.is_ready and not self._closed:
+            tell_of_failed_start(worker)
         if is_short:
             self._start_worker()
         for assignment in called_off:

@@ -143,6 +143,12 @@ def lost(assignment: Assignment, worker: WorkerProcess) -> BaseException:
     return BrokenExecutor(f"the worker process of task {task_id} {how}{why}")
 
 
+def tell_of_failed_start(worker: WorkerProcess) -> None:
+    """Log that a worker has ended before it could be given anything."""
+    text = "taskorch: a worker process %s before it could begin"
+    _log.warning(text, _how(worker.exit_code))
+
+
 def worker_failed_to_start(
     assignment: Assignment, worker: WorkerProcess
 ) -> BaseException:

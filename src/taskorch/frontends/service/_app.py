@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,8 +19,10 @@ from taskorch.errors import TaskorchError
 from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._artifacts import Artifacts, ArtifactsOfTasks
 from taskorch.frontends.service._board import Board
+from taskorch.frontends.service._bodies import read_object
+from taskorch.frontends.service._codes import Codes
 from taskorch.frontends.service._events import Events
-from taskorch.frontends.service._feed import Feed
+from taskorch.frontends.service._feed import Feed, kept_by
 from taskorch.frontends.service._fleet import Fleet
 from taskorch.frontends.service._guard import (
     LOOPBACK,
@@ -32,7 +34,14 @@ from taskorch.frontends.service._guard import (
 from taskorch.frontends.service._health import Numbers, probes
 from taskorch.frontends.service._jobs import Commands
 from taskorch.frontends.service._openapi import description
-from taskorch.frontends.service._operations import Current, Operation, check
+from taskorch.frontends.service._operations import (
+    TEXT,
+    Current,
+    Operation,
+    asked,
+    check,
+    told,
+)
 from taskorch.frontends.service._page import Page
 from taskorch.frontends.service._plans import Plans
 from taskorch.frontends.service._problems import (
@@ -55,6 +64,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
 
     from taskorch.frontends.jobs import JobSystem
+
+_CODE: Final = asked("code", code=TEXT)
 
 
 def create_app(
@@ -101,11 +112,12 @@ def create_app(
         InvalidTaskError: The token is too short, or *hosts* is no collection.
     """
     orch._tell_by_default()  # noqa: SLF001 - whoever is served has nobody to ask
-    feed = Feed(orch.signals, journal)
+    keep = kept_by(orch)
+    feed = Feed(orch.signals, journal, keep)
     brought = Submissions(orch, functions or {}, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
     there = Agents(orch, kept)
-    board = Board(orch.signals, journal) if page else None
+    board = Board(orch.signals, journal, keep) if page else None
     shown = None if board is None else Page(lambda: orch, lambda: board)
 
     def close() -> None:
@@ -171,10 +183,14 @@ def make_app(
     check_token(token)
     names = check_hosts(hosts)
     every = [*operations]
+    codes = None if token is None else Codes(token)
+    if codes is not None and any(each.path == "/" for each in every):
+        every.append(_key_of(codes))
     opened = frozenset(each.path for each in every if each.is_open)
     text = description(every, schemas or {})
 
-    async def openapi(_request: Request) -> Response:
+    async def openapi(request: Request) -> Response:
+        _refuse_body(request)
         return answer(text)
 
     @asynccontextmanager
@@ -182,14 +198,14 @@ def make_app(
         yield
         close()
 
+    is_key = _none if codes is None else codes.is_key
+    guarded = partial(Guard, token=token, hosts=names, opened=opened, is_key=is_key)
     app = Starlette(
         routes=[
             Route("/openapi.json", openapi, methods=["GET"]),
             *_routes(every),
         ],
-        middleware=[
-            Middleware(partial(Guard, token=token, hosts=names, opened=opened))
-        ],
+        middleware=[Middleware(guarded)],
         exception_handlers={
             Problem: on_problem,
             TaskorchError: on_problem,
@@ -201,6 +217,7 @@ def make_app(
     # A path with a slash too many is another path.
     app.router.redirect_slashes = False
     app.state.close = close
+    app.state.codes = codes
     app.state.operations = every
     app.state.refused = refused
     return app
@@ -215,12 +232,56 @@ def _routes(operations: Iterable[Operation]) -> Iterator[Route]:
         yield Route(path, partial(_by_method, methods), methods=[*methods])
 
 
+def _none(_key: str) -> bool:
+    """Without a token there is nothing that is as good."""
+    return False
+
+
+def _key_of(codes: Codes) -> Operation:
+    """The operation that gives the page a key for the code of its address."""
+
+    async def give(request: Request) -> Response:
+        said = await read_object(request, _CODE)
+        key = codes.key_for(said["code"])
+        if key is None:
+            raise Problem(
+                *(
+                    401,
+                    "no_code",
+                    "the code of the link was used, or is of another life",
+                ),
+                hint="take another link, or the token",
+            )
+        return answer({"key": key})
+
+    return Operation(
+        *("POST", "/api/v1/page/key", "page_key"),
+        "What a browser sends in the place of the token, for the code of a link.",
+        give,
+        body=_CODE,
+        answer=told(key=TEXT),
+        refuses=(401,),
+        is_open=True,
+    )
+
+
+def _refuse_body(request: Request) -> None:
+    """
+    Refuse a body of a request that reads.
+
+    Raises:
+        Problem: There is one.
+    """
+    if sends_body(request.headers):
+        raise Problem(400, "unwanted_body", f"{request.method} has no body")
+
+
 async def _by_method(
     methods: Mapping[str, Operation], request: Request
 ) -> Response | ASGIApp:
     operation = methods["GET" if request.method == "HEAD" else request.method]
-    if operation.method == "GET" and sends_body(request.headers):
-        raise Problem(400, "unwanted_body", f"{request.method} has no body")
+    if operation.method == "GET":
+        _refuse_body(request)
     if not operation.is_open:
         await check(operation, request)
     return await operation.endpoint(request)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from taskorch._following import FOLLOWED
@@ -93,9 +93,15 @@ class Board:
     Args:
         signals: Whose events they are.
         journal: What reads those of before.
+        keep: Waits until all is in the journal that has happened: see `kept_by`.
     """
 
-    def __init__(self, signals: Signals, journal: JournalReader | None = None) -> None:
+    def __init__(
+        self,
+        signals: Signals,
+        journal: JournalReader | None = None,
+        keep: Callable[[], object] = int,
+    ) -> None:
         self._lock = threading.Lock()
         self._clock = MonotonicClock()
         self._signals = signals
@@ -119,6 +125,7 @@ class Board:
         for name in FOLLOWED:
             getattr(signals, name).connect(self.hear)
         if journal is not None:
+            keep()
             self.past = journal.last
             for event in journal.happened():
                 if event.seq > self.past:

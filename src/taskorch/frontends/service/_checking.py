@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from taskorch._vocabulary import meant
@@ -21,6 +22,8 @@ Schema: TypeAlias = Mapping[str, Any]
 Finding: TypeAlias = tuple[str, str]
 
 _SHOWN: Final = 60
+#: Findings by which one of several schemas is told from the others.
+_MOST: Final = 100
 _IS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "null": lambda value: value is None,
     "boolean": lambda value: type(value) is bool,
@@ -59,7 +62,9 @@ def findings_of(
     if "anyOf" in schema:
         # The one that is of its kind says best what is wrong with it.
         fit = [one for one in schema["anyOf"] if "$ref" in one or _is_of(one, value)]
-        found = [list(findings_of(one, value, parts, path)) for one in fit]
+        found = [
+            list(islice(findings_of(one, value, parts, path), _MOST)) for one in fit
+        ]
         if found:
             yield from min(found, key=len)
             return

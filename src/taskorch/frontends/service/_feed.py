@@ -12,7 +12,8 @@ import secrets
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -20,11 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from taskorch._following import FOLLOWED
+from taskorch.errors import JournalUnavailableError
 from taskorch.events import Event, fields_of, signal_name
 from taskorch.frontends.service._values import document, dumps
 from taskorch.frontends.service._waiter import Waiter
 
 if TYPE_CHECKING:
+    from taskorch._orchestrator import TaskOrchestrator
     from taskorch.reading import JournalReader
     from taskorch.signals import Signals
 
@@ -38,6 +41,24 @@ _READINGS: Final = 16
 _MARK: Final = 8
 #: Of a number, as many digits as a journal has ever had.
 _DIGITS: Final = 18
+
+
+def kept_by(orch: TaskOrchestrator) -> Callable[[], None]:
+    """
+    What waits until all is in the journal of *orch* that has happened.
+
+    What had happened when somebody began to listen, and was not kept yet, is told to
+    nobody: it is read.
+    """
+
+    def keep() -> None:
+        runtime = orch._rt  # noqa: SLF001 - nobody else waits for facts
+        if runtime.committer is not None and runtime.opened:
+            # A journal in trouble has its own words for that.
+            with suppress(JournalUnavailableError):
+                runtime.step(lambda _: None, keep=True)
+
+    return keep
 
 
 class FeedEvent:
@@ -107,7 +128,12 @@ class Page:
 class Feed:
     """The latest events of an orchestrator; those before are in its journal, if any."""
 
-    def __init__(self, signals: Signals, journal: JournalReader | None) -> None:
+    def __init__(
+        self,
+        signals: Signals,
+        journal: JournalReader | None,
+        keep: Callable[[], object] = int,
+    ) -> None:
         self._journal = journal
         self._lock = threading.Lock()
         self._kept: list[FeedEvent] = []
@@ -125,6 +151,7 @@ class Feed:
         for name in FOLLOWED:
             getattr(signals, name).connect(self._hear)
         if journal is not None:
+            keep()
             last = journal.last
             with self._lock:
                 # It may have heard something by now, or have it still to hear.

@@ -13,7 +13,7 @@ import hmac
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from taskorch.frontends.channel import is_framed
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
 from taskorch.frontends.service._problems import Problem
 from taskorch.model._show import show
+from taskorch.runtime._work import LOOKS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -136,8 +137,11 @@ class Guard:
         token: str | None,
         hosts: Collection[str],
         opened: Collection[str],
+        is_key: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._app = app
+        #: What is as good as the token: see `_codes`.
+        self._is_key = is_key
         #: Paths that are answered without a token, and tell nothing.
         self._opened = opened
         self._token = check_token(token)
@@ -174,7 +178,12 @@ class Guard:
             return
         # As it was sent: an id has slashes, which are escaped in a path.
         scope["path"] = scope["raw_path"].partition(b"?")[0].decode("latin-1")
-        await self._app(scope, receive, send_with_headers)
+        # A page that shows a failure tells nobody: it is logged all the same.
+        before = LOOKS.set(scope["method"] == "GET")
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            LOOKS.reset(before)
 
     def _tell(self, scope: Scope, problem: Problem) -> None:
         """Log a refused request, and how many refusals were not logged before."""
@@ -215,7 +224,9 @@ class Guard:
             return
         given = headers.getlist("authorization")
         kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")
-        is_right = hmac.compare_digest(token.strip().encode(), self._token)
+        token = token.strip()
+        is_right = hmac.compare_digest(token.encode(), self._token)
+        is_right = is_right or (bool(token) and self._is_key(token))
         if kind.lower() == "bearer" and is_right:
             if not self._known.take():
                 raise _too_many(_WITH_TOKEN)

@@ -89,6 +89,12 @@ def _health(health: Health) -> Iterable[Metric]:
     yield GaugeMetricFamily("taskorch_ready", "It takes and starts.", health.ready)
     words = "Whether it is as it should be."
     yield _one_of("taskorch_health", words, health.status, _STATUSES)
+    words = "1: a part is as it should be; 0: the health says why it is not."
+    parts = GaugeMetricFamily("taskorch_part_ok", words, labels=["part"])
+    checks = {check.component: check.status == "ok" for check in health.checks}
+    for part, is_ok in list(checks.items())[:MANY]:
+        parts.add_metric([part], is_ok)
+    yield parts
 
 
 def _one_of(name: str, words: str, status: str, statuses: Iterable[str]) -> Metric:

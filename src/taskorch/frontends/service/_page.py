@@ -2,8 +2,8 @@
 The page that shows an orchestrator in a browser, and what it asks for.
 
 The page is three files, given to whoever asks: they tell nothing. All that they show
-they ask for with the token, which stands in the part of the address that a browser
-sends to nobody, `http://127.0.0.1:8080/#token=…`.
+they ask for with a key, which they get for the code in the part of the address that a
+browser sends to nobody, `http://127.0.0.1:8080/#code=…`: see `_codes`.
 """
 
 from __future__ import annotations
@@ -239,11 +239,13 @@ class Page:
             self._questions = len(orch.questions()) if blocked else 0
         return self._questions
 
-    def _count_broken(self, orch: Any, stats: Stats) -> int:
-        """How many tasks have failed of which no later run has completed."""
+    def _count_broken(self, orch: Any, stats: Stats) -> int | None:
+        """How many failures no later run has mended; None: it is not counted now."""
         states, now = stats.state_machine, monotonic()
         ended = states.failed, states.completed
-        if ended != self._ended and now >= self._again:
+        if ended != self._ended:
+            if now < self._again:
+                return None
             self._ended = ended
             broken = orch.tasks("failed", mended=False) if states.failed else ()
             self._broken = sum(1 for _ in islice(broken, _MOST))

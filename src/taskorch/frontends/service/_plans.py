@@ -66,6 +66,8 @@ class Plans:
         self._functions = functions
         self._programs = programs
         self._turns = CapacityLimiter(_AT_ONCE)
+        #: Requests that are worked on, or wait.
+        self._open = 0
 
     def operations(self) -> list[Operation]:
         """The operations on plans."""
@@ -130,10 +132,15 @@ class Plans:
         said = await read_object(request, body)
         if "seconds" in said:
             said["seconds"] = _seconds(said["seconds"])
-        if self._turns.statistics().tasks_waiting >= _WAITING:
+        if self._open >= _AT_ONCE + _WAITING:
             text = f"{_WAITING} other requests about plans wait already"
             raise Problem(429, "too_many_requests", text, hint="try again later")
-        return answer(await to_thread.run_sync(act, said, limiter=self._turns), *status)
+        self._open += 1
+        try:
+            made = await to_thread.run_sync(act, said, limiter=self._turns)
+        finally:
+            self._open -= 1
+        return answer(made, *status)
 
     def _plan(self, said: dict[str, Any]) -> dict[str, Any]:
         wanted = said["request"]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
+import resource
+import select
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
+from itertools import islice
 from operator import attrgetter
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import h11
@@ -23,6 +29,7 @@ from taskorch.model._show import show
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+_LOG: Final = logging.getLogger(__name__)
 #: Connections at once; bytes of the head of a request.
 _CONNECTIONS: Final = 200
 _MAX_HEAD: Final = 16 << 10
@@ -33,7 +40,85 @@ STALLED_SECONDS: Final = 15.0
 _END_SECONDS: Final = 5
 #: Bytes of answers that wait for others.
 _MAX_JOINED: Final = 32 << 10
+#: Sockets beyond these that are open at once: they wait to be looked at, or closed.
+_WAITING: Final = 50
+#: The share of all descriptors of the process that connections take.
+_SHARE: Final = 4
+#: What says that the system, or this process, has no descriptor left.
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: Seconds until it is tried again then; and between two lines of the log.
+_PAUSE: Final = 0.01
+_MINUTE: Final = 60.0
+#: Connections that the system keeps until they are let in.
+_BACKLOG: Final = 2_048
 _RECEIVED: Final = (h11.DONE, h11.MUST_CLOSE, h11.CLOSED, h11.ERROR)
+
+
+class Door(socket.socket):
+    """
+    A listener that lets in no more connections than there may be.
+
+    Those that come when there is no room wait for those before to be looked at; if all
+    that are there are wanted, they are hung up on, so that no descriptor is left
+    for them, and nothing but a line a minute in the log.
+    """
+
+    def __init__(self, listener: socket.socket, most: int) -> None:
+        super().__init__(
+            listener.family, listener.type, listener.proto, listener.detach()
+        )
+        self._most = most
+        #: Those that were let in, and may have ended.
+        self._inside: list[socket.socket] = []
+        #: How many there are that have been looked at.
+        self.looked_at: Callable[[], int] = lambda: 0
+        self._refused = Rarely("hung up on %s connections: there were too many")
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """
+        The next connection, as `socket.accept`.
+
+        Raises:
+            BlockingIOError: There is none, or no room for one.
+        """
+        if len(self._inside) >= self._most:
+            self._inside = [one for one in self._inside if one.fileno() >= 0]
+        if len(self._inside) >= self._most:
+            if self.looked_at() >= self._most:
+                self._take()[0].close()
+                self._refused.say()
+            raise BlockingIOError
+        found, address = self._take()
+        self._inside.append(found)
+        return found, address
+
+    def _take(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            # Others of this process have all descriptors. Who asks would log each.
+            self._refused.say()
+            sleep(_PAUSE)
+            raise BlockingIOError from None
+
+
+class Rarely:
+    """Logs something at most once a minute, with how often it came in between."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._count = 0
+        self._since = -_MINUTE
+
+    def say(self) -> None:
+        """It came once more."""
+        self._count += 1
+        if monotonic() - self._since >= _MINUTE:
+            self._since = monotonic()
+            _LOG.warning(self._text, f"{self._count:,}")
+            self._count = 0
 
 
 class _Joined:
@@ -74,6 +159,9 @@ class _Joined:
             self._transport.write(data)
 
 
+_SILENT: Final = Rarely("ended %s connections that had not asked, to make room")
+
+
 class Protocol(H11Protocol):
     """
     One connection, which is ended if its client is too slow, in either direction.
@@ -101,22 +189,36 @@ class Protocol(H11Protocol):
 
     def _make_room(self) -> None:
         """End the oldest idle connections, if there are too many."""
-        if len(self.connections) < _CONNECTIONS:
+        over = len(self.connections) - (self.limit_concurrency or _CONNECTIONS) + 1
+        if over <= 0:
             return
         others = [one for one in self.connections if isinstance(one, Protocol)]
         # Those that have shown no token go first, whatever they wait for.
         found = [one for one in others if not one.is_known and one is not self]
         found = found or [one for one in others if one.is_idle]
-        if found:
-            oldest = min(found, key=attrgetter("_since"))
-            self.connections.discard(oldest)
-            oldest._end()  # noqa: SLF001 - of its own class
+        found.sort(key=attrgetter("_since"))
+        # Who has asked, and was not read yet, is not silent.
+        silent = (one for one in found if not one.has_news)
+        for one in [*islice(silent, over)] or found[:over]:
+            self.connections.discard(one)
+            one._end()  # noqa: SLF001 - of its own class
+            _SILENT.say()
 
     @property
     def is_known(self) -> bool:
         """Whether the last request of the connection was one that may be answered."""
         scope: Any = self.scope
         return bool(scope and scope.get(KNOWN))
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something has come that was not read yet."""
+        found: Any = self.transport.get_extra_info("socket")
+        if found is None or found.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(found.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def is_idle(self) -> bool:
@@ -178,11 +280,19 @@ class Server:
         name = f"[{host}]" if ":" in host else host
         self.url: str = f"http://{name}:{self.port}"
         self._app = app
-        self._listener = listener
+        # Where a process has few descriptors, others need them, too.
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = _CONNECTIONS
+        if descriptors != resource.RLIM_INFINITY:
+            most = min(most, max(1, descriptors // _SHARE))
+        self._listener = Door(listener, most + _WAITING)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
                 http=Protocol,
+                # Another loop would not ask our listener.
+                loop="asyncio",
+                backlog=_BACKLOG,
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -190,12 +300,14 @@ class Server:
                 server_header=False,
                 # Any client can claim another address in a header.
                 proxy_headers=False,
-                limit_concurrency=_CONNECTIONS,
+                limit_concurrency=most,
                 h11_max_incomplete_event_size=_MAX_HEAD,
                 timeout_keep_alive=_IDLE_SECONDS,
                 timeout_graceful_shutdown=_END_SECONDS,
             )
         )
+        state = self._server.server_state
+        self._listener.looked_at = lambda: len(state.connections)
         self._ended = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="taskorch-service", daemon=True
@@ -203,8 +315,14 @@ class Server:
 
     @property
     def page(self) -> str:
-        """The address of the page that shows it, with the token if it is known."""
-        return f"{self.url}/" + (f"#token={self.token}" if self.token else "")
+        """
+        The address of the page that shows it, with a code if the token is known.
+
+        The code opens the page once: each time that it is asked for it is another.
+        """
+        return f"{self.url}/" + (
+            f"#code={self._app.state.codes.new()}" if self.token else ""
+        )
 
     def _run(self) -> None:
         try:
@@ -266,7 +384,7 @@ def serve(app: Starlette, *, host: str = "127.0.0.1", port: int = 8080) -> Serve
         msg = f"a port is a number below 65,536, not {show(port)}"
         raise InvalidTaskError(msg, hint="0 takes one that is free")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.create_server((address, port), family=family, backlog=512)
+    listener = socket.create_server((address, port), family=family, backlog=_BACKLOG)
     # Connections have it from their listener. Without it the body of an answer, which
     # is sent behind its head, waits until the client has said that it has the head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -31,7 +31,7 @@ from taskorch.frontends.service._agents import Agents, schemas
 from taskorch.frontends.service._app import existing, make_app
 from taskorch.frontends.service._board import Board
 from taskorch.frontends.service._bodies import read_object, refuse
-from taskorch.frontends.service._feed import Feed
+from taskorch.frontends.service._feed import Feed, kept_by
 from taskorch.frontends.service._guard import LOOPBACK
 from taskorch.frontends.service._health import metrics, probe
 from taskorch.frontends.service._metrics import exposition
@@ -231,7 +231,9 @@ class SuiteRuns:
 
         def begun(orch: TaskOrchestrator, suite: Suite) -> None:
             journal = JournalReader(RunFolder(self.folder).journal)
-            feed, board = Feed(orch.signals, journal), Board(orch.signals, journal)
+            keep = kept_by(orch)
+            feed = Feed(orch.signals, journal, keep)
+            board = Board(orch.signals, journal, keep)
             with self._lock:
                 self._orch, self._feed, self._board = orch, feed, board
                 self._names = frozenset(part.id for part in parts_of(suite))

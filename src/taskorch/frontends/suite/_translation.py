@@ -33,6 +33,8 @@ _AGENT: Final = "agent_"
 _NUMBER: Final = "{number:03}"
 #: Attempts at once where others may come: each of these has a limit of its own.
 _ELSEWHERE: Final = 10_000
+#: Types of the tasks that a suite has besides those that it names.
+_GLUE: Final = ("gate", "approval", "order", "gather", "shards")
 #: Attempts that are no tests: gates, and what keeps tasks in order.
 _OTHERS: Final = 2
 
@@ -219,12 +221,14 @@ def orchestrator_of(
         options["registry"] = OthersFirst(own)
     if suite.recovery:
         options.setdefault("retry_handler", _recovery_of(suite))
-    return TaskOrchestrator(
+    orch = TaskOrchestrator(
         resources=pools_of(suite),
         concurrency=concurrency,
         grace=suite.retries.grace,
         **options,
     )
+    orch._rt.glue = _GLUE  # noqa: SLF001 - who writes the workflow knows it
+    return orch
 
 
 def _recovery_of(suite: Suite) -> RecoveryHandler:

@@ -7,14 +7,30 @@ let shown = null; // { route, stop, update }
 let last = null; // the latest answer of /api/v1/board
 let epoch = 0; // raised by each change of page: what was asked before is not shown
 
-// The token stands in the address when the page is first opened, and then in this tab.
-function takeToken() {
-  const found = /^#token=(.+)$/.exec(location.hash);
-  if (found) {
-    sessionStorage.setItem("taskorch-token", decodeURIComponent(found[1]));
-    history.replaceState(null, "", "#/");
+// A code stands in the address when the page is first opened. It works once, for a key
+// that this tab keeps; a browser keeps addresses for long, and for others to see. What
+// an address says changes nothing in a tab that is let in.
+let code = "";
+function takeCode() {
+  const found = /^#(code|token)=(.+)$/.exec(location.hash);
+  if (!found) return;
+  history.replaceState(null, "", "#/");
+  if (found[1] === "code") code = decoded(found[2]);
+  else if (!sessionStorage.getItem("taskorch-token")) sessionStorage.setItem("taskorch-token", decoded(found[2]));
+}
+
+async function useCode() {
+  const used = code;
+  code = "";
+  if (!used) return false;
+  try {
+    const { key } = await ask("/api/v1/page/key", { method: "POST", body: { code: used } });
+    sessionStorage.setItem("taskorch-token", key);
+    return true;
+  } catch (error) {
+    if (error instanceof Refused) say(`${error.message}. ${error.hint}.`);
+    return false;
   }
-  return Boolean(found);
 }
 
 export class Refused extends Error {
@@ -70,12 +86,20 @@ export function go(view, id, query) {
   location.hash = href(view, id, query);
 }
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a % that somebody has typed
+  }
+}
+
 function routeOf() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [view = "", id = ""] = path.split("/");
   return {
-    view: VIEWS[view] ? view : "",
-    id: decodeURIComponent(id),
+    view: Object.hasOwn(VIEWS, view) ? view : "",
+    id: decoded(id),
     query: Object.fromEntries(new URLSearchParams(query)),
   };
 }
@@ -201,6 +225,10 @@ async function follow() {
       slept = 0;
     } catch (error) {
       if (error instanceof Refused && error.status === 401) {
+        if (await useCode()) {
+          show();
+          continue;
+        }
         askToken();
         await new Promise((go) => addEventListener("token", go, { once: true }));
       }
@@ -240,13 +268,15 @@ async function find(text) {
 
 const pause = (ms) => new Promise((go) => setTimeout(go, ms));
 
-takeToken();
+takeCode();
+if (!sessionStorage.getItem("taskorch-token")) await useCode();
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address says which page is shown
   main.focus();
 });
 addEventListener("hashchange", () => {
-  if (takeToken()) dispatchEvent(new Event("token"));
+  takeCode();
+  if (code && !sessionStorage.getItem("taskorch-token")) useCode().then(() => { dispatchEvent(new Event("token")); show(); });
   show();
   main.focus({ preventScroll: true });
   scrollTo(0, 0);

@@ -193,7 +193,7 @@ async function overviewPage() {
         said.questions === 1 ? "One question waits for an answer." : `${count(said.questions)} questions wait for an answer.`)));
       keep[7]([numbers.holds, said.broken, numbers.state_machine.failed > 0], () => [...numbers.holds.map((each) => el("p", { role: "status" }, el("b", {}, each))),
         numbers.state_machine.failed ? el("p", {}, el("a", { id: "broken", href: href("tasks", "", { state: "failed", mended: "false" }) },
-          said.broken ? `Failed, and not mended since: ${count(said.broken)}${said.broken >= said.most ? " or more" : ""}` : "What failed was run again, and has completed.")) : null].filter(Boolean));
+          said.broken === null ? "What failed, and was not mended since" : said.broken ? `Failed, and not mended since: ${count(said.broken)}${said.broken >= said.most ? " or more" : ""}` : "What failed was run again, and has completed.")) : null].filter(Boolean));
       // A picture of seconds needs no more than four a second.
       if (performance.now() - drawnAt > 250) {
         drawnAt = performance.now();

@@ -1,0 +1,128 @@
+"""Alerts of a real orchestrator: what hangs or raises holds up nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, eventually
+
+from taskorch import Task, TaskOrchestrator
+from taskorch.recovery import Alerts
+
+
+def part(orch: TaskOrchestrator, name: str) -> Any:
+    return next(c for c in orch.health().checks if c.component == name)
+
+
+def alert(orch: TaskOrchestrator, name: str) -> Any:
+    return next(each for each in orch.alerts.list() if each.name == name)
+
+
+@pytest.fixture
+def watched() -> Iterator[TaskOrchestrator]:
+    with TaskOrchestrator(concurrency=4) as orch:
+        orch.watch_alerts(Alerts(interval=0.05))
+        yield orch
+
+
+@pytest.mark.parametrize(
+    "what", ["action", pytest.param("when", marks=pytest.mark.slow)]
+)
+def test_what_hangs_holds_up_neither_schedules_nor_other_rules(
+    watched: TaskOrchestrator, what: str
+) -> None:
+    hold, came = Hold(), threading.Semaphore(0)
+    if what == "action":
+        watched.alerts.rule("slow", when="running >= 0", action=lambda *_: hold())
+    else:
+        watched.alerts.rule("slow", when=lambda _: hold())
+    hold.began.wait(PATIENCE)
+    watched.schedules.add("beat", 0.1, came.release)
+    for _ in range(3):
+        assert came.acquire(timeout=PATIENCE)
+    for _ in range(20):
+        watched.submit(divmod, 1, 0).exception()
+    eventually(lambda: alert(watched, "high_failure_rate").state == "firing")
+    eventually(lambda: "of slow hangs for" in part(watched, "alerts").detail)
+    assert part(watched, "alerts").status == "degraded"
+    hold.release()
+    eventually(lambda: "hangs" not in part(watched, "alerts").detail)
+    watched.schedules.remove("beat")
+    watched.alerts.remove("high_failure_rate")
+    watched.alerts.remove("slow")
+    eventually(lambda: watched.submit(int).result(PATIENCE) == 0)
+
+
+def test_an_action_that_hung_is_undone_once_it_has_ended(
+    watched: TaskOrchestrator,
+) -> None:
+    hold, steps, is_bad = Hold(), [], [True]
+
+    def act(_orch: Any, _alert: Any) -> Any:
+        hold()
+        steps.append("done")
+        return lambda *_: steps.append("undone")
+
+    watched.alerts.rule("mine", when=lambda _: is_bad[0], hold=0, action=act)
+    hold.began.wait(PATIENCE)
+    is_bad[0] = False
+    eventually(lambda: alert(watched, "mine").state == "ok")
+    assert steps == []
+    hold.release()
+    eventually(lambda: steps == ["done", "undone"])
+
+
+def test_an_action_that_raises_is_told_by_the_name_of_its_rule(
+    watched: TaskOrchestrator, caplog: Any
+) -> None:
+    def act(_orch: Any, _alert: Any) -> None:
+        raise LookupError("the pager is gone")
+
+    watched.alerts.rule("mine", when="running >= 0", action=act)
+    eventually(lambda: "action of mine raised LookupError" in caplog.text)
+    assert "the pager is gone" in part(watched, "driver alerts").detail
+
+
+def test_a_rule_that_raises_stands_in_the_health_until_it_is_mended(
+    watched: TaskOrchestrator,
+) -> None:
+    is_broken = [True]
+
+    def when(_measured: Any) -> bool:
+        if is_broken[0]:
+            raise LookupError("gone")
+        return False
+
+    watched.alerts.rule("mine", when=when)
+    eventually(
+        lambda: "rule mine cannot be looked at" in part(watched, "alerts").detail
+    )
+    assert alert(watched, "mine").state == "no data"
+    is_broken[0] = False
+    eventually(lambda: part(watched, "alerts").status == "ok")
+    assert alert(watched, "mine").state == "ok"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux says what is used")
+def test_memory_counts_as_it_is_used_and_not_as_it_is_reserved() -> None:
+    hold = Hold()
+    with TaskOrchestrator(resources={"memory_mb": 200}) as orch:
+        orch.watch_alerts(Alerts(interval=0.05))
+        all_of_it = Task.call(hold, id="all", resources={"memory_mb": 200})
+        orch.submit_task(all_of_it)
+        hold.began.wait(PATIENCE)
+        eventually(lambda: alert(orch, "memory_exhaustion").has_data)
+        assert alert(orch, "memory_exhaustion").state == "ok"
+        code = "import sys; kept = bytearray(b'1' * (250 << 20)); sys.stdin.read()"
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE
+        ) as process:
+            eventually(lambda: alert(orch, "memory_exhaustion").state == "firing")
+            process.communicate(b"")
+        orch.alerts.remove("memory_exhaustion")
+        hold.release()

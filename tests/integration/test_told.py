@@ -1,0 +1,449 @@
+"""A night fails, and somebody is told: by the log, a message, and the health."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.integration.test_notifying import Hook
+from tests.integration.tools import PATIENCE, Hold, eventually
+
+from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
+from taskorch.recovery import Alerts
+
+#: What the work of the next slots comes to: an error's text, or "" for a good end.
+OUTCOMES: dict[str, str] = {}
+
+
+def work(name: str) -> str:
+    if OUTCOMES[name]:
+        raise ValueError(OUTCOMES[name])
+    return name
+
+
+def first() -> str:
+    return work("first")
+
+
+def second() -> str:
+    return work("second")
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    made = Hook()
+    OUTCOMES.clear()
+    yield made
+    made.close()
+
+
+def messages(hook: Hook, *kinds: str) -> list[dict[str, Any]]:
+    found = [json.loads(body) for _, body in hook.got]
+    return [each for each in found if not kinds or each["message_type"] in kinds]
+
+
+def skipped(hook: Hook, why: str) -> list[dict[str, Any]]:
+    return [each for each in messages(hook, "skipped") if why in each["reason"]]
+
+
+def part(orch: TaskOrchestrator, name: str) -> Any:
+    return next(c for c in orch.health().checks if c.component == name)
+
+
+def trigger(orch: TaskOrchestrator, name: str, outcome: str) -> str:
+    """Let a schedule make its work once, which comes to *outcome*; its id."""
+    OUTCOMES[name] = outcome
+    made = orch.schedules.trigger(name)
+    eventually(lambda: orch.get_task_status(made).is_terminal)
+    return made
+
+
+def nights(
+    orch: TaskOrchestrator, hook: Hook | None = None, **options: Any
+) -> TaskOrchestrator:
+    if hook is not None:
+        orch.notify(hook.url, allow_private=True, **options)
+    orch.schedules.add("first", "@yearly", first)
+    orch.schedules.add("second", "@yearly", second)
+    return orch
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_a_night_that_fails_is_told_and_so_is_its_end(
+    hook: Hook, caplog: Any, is_served: bool
+) -> None:
+    """By a line with the traceback, one message a cause, and a health that says why."""
+    caplog.set_level(logging.INFO, logger="taskorch")
+    with nights(TaskOrchestrator(), hook) as orch:
+        server = orch.serve(port=0) if is_served else None
+        assert part(orch, "schedules").status == "ok"
+        bad = trigger(orch, "first", "no rows tonight")
+        eventually(lambda: messages(hook, "failure"))
+        again = trigger(orch, "first", "no rows tonight")
+        other = trigger(orch, "first", "no disk")
+        eventually(lambda: len(messages(hook, "failure")) == 2)
+        told = messages(hook, "failure")
+        assert [each["id"] for each in told] == [bad, other]
+        assert told[0]["schedule"] == "first"
+        assert "no rows tonight" in told[0]["text"]
+        assert told[0]["context"]["error_type"] == "ValueError"
+        check = part(orch, "schedules")
+        assert check.status == orch.health().status == "degraded"
+        assert f"{other} failed: ValueError: no disk" in check.detail
+        assert "3 in a row" in check.detail
+        for made in (bad, again, other):
+            line = f"task {made} of the schedule first failed:"
+            eventually(lambda: caplog.text.count(line) == 1)  # noqa: B023 - waits here
+        assert "in work" in caplog.text
+        good = trigger(orch, "first", "")
+        eventually(lambda: messages(hook, "recovered"))
+        (over,) = messages(hook, "recovered")
+        assert over["id"] == good
+        assert part(orch, "schedules").status == "ok"
+        assert f"schedule first: {good} has completed" in caplog.text
+        if server is not None:
+            server.stop()
+    assert len(messages(hook)) == 3
+
+
+def test_a_failed_run_is_told_by_its_task_and_is_mended_by_a_later_one(
+    hook: Hook,
+) -> None:
+    OUTCOMES["first"] = "no rows"
+    flow = Workflow("flow")
+    flow.task(first, id="load")
+    flow.task(len, "x", id="after", after=["load"])
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.schedules.add("nightly", "@yearly", flow)
+        run = orch.schedules.trigger("nightly")
+        eventually(lambda: messages(hook, "failure"))
+        (told,) = messages(hook)
+        assert (told["id"], told["schedule"]) == (f"{run}/load", "nightly")
+        assert told["blocking_tasks"] == [f"{run}/after"]
+        assert part(orch, "schedules").status == "degraded"
+        OUTCOMES["first"] = ""
+        later = orch.schedules.trigger("nightly")
+        eventually(lambda: messages(hook, "recovered"))
+        assert messages(hook, "recovered")[0]["id"] == later
+        assert part(orch, "schedules").status == "ok"
+
+
+def test_a_run_that_nobody_asks_for_is_told_and_mended_by_a_rerun(hook: Hook) -> None:
+    OUTCOMES["first"] = "no rows"
+    flow = Workflow("flow")
+    flow.task(first, id="load")
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.workflows.start(flow, id="by-hand")
+        eventually(lambda: messages(hook, "failure"))
+        assert "by-hand/load failed" in part(orch, "runs").detail
+        OUTCOMES["first"] = ""
+        orch.rerun_task("by-hand/load").result(PATIENCE)
+        eventually(lambda: messages(hook, "recovered"))
+        assert part(orch, "runs").status == "ok"
+
+
+def test_who_is_given_the_error_is_not_told_besides(hook: Hook) -> None:
+    """Nor is anybody told of what a person has decided, or what follows from others."""
+    OUTCOMES["first"] = "bad"
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True, about=["failure"])
+        handle = orch.submit(first)
+        after = orch.submit(str, handle)
+        with pytest.raises(ValueError, match="bad"):
+            handle.result(PATIENCE)
+        orch.submit_task(Task.question("go?", id="ask"))
+        orch.answer("ask", "reject", by="ada")
+        del handle, after
+        orch.submit_task(Task.call(first, id="alone"))
+        orch.submit_task(Task.call(first, id="alike"))
+        eventually(lambda: messages(hook))
+    assert [each["id"] for each in messages(hook)] == ["alone"]
+
+
+def test_a_receiver_of_the_users_quiets_the_log_and_nothing_else(
+    hook: Hook, caplog: Any
+) -> None:
+    heard: list[str] = []
+    with nights(TaskOrchestrator(), hook) as orch:
+        orch.signals.task_failed.connect(lambda event: heard.append(event.task_id))
+        bad = trigger(orch, "first", "no rows")
+        eventually(lambda: messages(hook, "failure"))
+        assert part(orch, "schedules").status == "degraded"
+        assert heard == [bad]
+    assert "no rows" not in caplog.text
+
+
+def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
+    hook: Hook, caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO, logger="taskorch")
+    hold = Hold()
+    with TaskOrchestrator() as orch:
+        told_to = orch.notify(hook.url, allow_private=True)
+        orch.schedules.add("slow", 0.2, hold)
+        # On a busy machine slots are late, and passed over for that as well.
+        eventually(lambda: skipped(hook, "has not ended"))
+        (told,) = skipped(hook, "has not ended")
+        assert told["schedule"] == "slow"
+        assert "did not happen" in part(orch, "schedules").detail
+        hold.release()
+        eventually(lambda: part(orch, "schedules").status == "ok")
+        orch.schedules.pause("slow", "a holiday")
+        eventually(lambda: orch.schedules.status("slow").trouble == "")
+        threading.Event().wait(0.5)
+        orch.schedules.resume("slow")
+        eventually(lambda: "it was paused: a holiday" in caplog.text)
+    assert told_to.flush(PATIENCE)
+    assert skipped(hook, "paused") == []
+    assert len(skipped(hook, "has not ended")) == 1
+
+
+DOOMED = """
+import os
+from taskorch import Task, TaskOrchestrator
+
+def pay():
+    os._exit(9)
+
+if __name__ == "__main__":
+    with TaskOrchestrator(journal="runs.db") as orch:
+        orch.submit_task(Task.call(pay, id="pay", idempotent=False))
+        orch.wait()
+"""
+
+
+def test_what_a_person_must_decide_is_told_in_the_next_life(
+    hook: Hook, tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "doomed.py").write_text(textwrap.dedent(DOOMED))
+    code = "import doomed; exec(open('doomed.py').read())"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    orch = TaskOrchestrator(journal=tmp_path / "runs.db")
+    orch.notify(hook.url, allow_private=True)
+    with orch:
+        eventually(lambda: messages(hook, "blocked"))
+        (told,) = messages(hook)
+        assert told["task_id"] == "pay"
+        assert "a person must decide" in told["text"]
+        assert part(orch, "decisions").status == "degraded"
+        orch.decide("pay", "complete")
+        eventually(lambda: part(orch, "decisions").status == "ok")
+
+
+def test_a_task_whose_function_is_gone_is_told(
+    hook: Hook, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "moved_away.py"
+    path.write_text("def load():\n    return 1\n")
+    moved = importlib.import_module("moved_away")
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        gate = orch.submit_task(Task.wait_for("go", id="gate"))
+        orch.submit_task(Task.call(moved.load, id="load", after=[gate]))
+        orch.stop(drain=False)
+    path.write_text("")
+    del sys.modules["moved_away"]
+    importlib.invalidate_caches()
+    with TaskOrchestrator(journal=tmp_path / "runs.db") as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.emit("go")
+        eventually(lambda: messages(hook, "blocked", "failure"))
+        (told,) = messages(hook)
+        assert told["task_id"] == "load"
+        assert "moved_away" in told["text"]
+        assert orch.health().status == "degraded"
+        orch.cancel_task("load")
+
+
+def test_an_alert_is_told_as_it_fires_and_as_it_clears(hook: Hook) -> None:
+    hold, is_bad = Hold(), [True]
+    alerts = Alerts(interval=0.05)
+    with TaskOrchestrator(concurrency=1) as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.watch_alerts(alerts)
+        orch.alerts.rule(
+            "mine",
+            when=lambda _: is_bad[0],
+            hold=0,
+            severity="critical",
+            action="pause_new_tasks",
+        )
+        eventually(lambda: messages(hook, "alert"))
+        (told,) = messages(hook, "alert")
+        assert (told["name"], told["state"]) == ("mine", "raised")
+        assert told["severity"] == "critical"
+        assert "no new task starts" in told["text"]
+        check = part(orch, "alerts")
+        assert check.status == "degraded"
+        assert "no new task starts" in check.detail
+        is_bad[0] = False
+        eventually(lambda: len(messages(hook, "alert")) == 2)
+        assert messages(hook, "alert")[1]["state"] == "cleared"
+        assert part(orch, "alerts").status == "ok"
+        hold.release()
+
+
+def test_what_was_not_sent_is_sent_by_the_next_life_and_has_the_same_number(
+    hook: Hook, tmp_path: Path
+) -> None:
+    with nights(TaskOrchestrator(journal=tmp_path / "n.db")) as orch:
+        trigger(orch, "first", "no rows")
+        trigger(orch, "first", "no rows")
+        trigger(orch, "second", "no rows")
+        trigger(orch, "second", "")
+    for life in (1, 2):
+        with nights(TaskOrchestrator(journal=tmp_path / "n.db"), hook) as orch:
+            eventually(lambda: len(messages(hook)) == life)  # noqa: B023 - waits here
+            assert part(orch, "schedules").status == "degraded"
+    one, other = messages(hook)
+    assert one["message_id"] == other["message_id"]
+    assert one["schedule"] == "first"
+
+
+def test_about_says_what_a_receiver_is_told_of(hook: Hook) -> None:
+    with nights(TaskOrchestrator(), hook, about=["alert", "recovered"]) as orch:
+        with pytest.raises(InvalidTaskError, match="failure"):
+            orch.notify(hook.url, allow_private=True, about=["failures"])
+        with pytest.raises(InvalidTaskError, match="list of kinds"):
+            orch.notify(hook.url, allow_private=True, about="failure")
+        trigger(orch, "first", "no rows")
+        eventually(lambda: part(orch, "schedules").status == "degraded")
+        trigger(orch, "first", "")
+        eventually(lambda: messages(hook))
+    assert [each["message_type"] for each in messages(hook)] == ["recovered"]
+
+
+def test_a_receiver_that_takes_nothing_is_told_of_by_the_log(
+    hook: Hook, caplog: Any
+) -> None:
+    hook.answers = [403]
+    with nights(TaskOrchestrator(), hook) as orch:
+        bad = trigger(orch, "first", "no rows")
+        eventually(lambda: f"was not told of the failure {bad}" in caplog.text)
+        assert "403" in caplog.text
+        assert "private" not in caplog.text
+
+
+def test_a_part_that_fails_is_a_line_of_the_log(caplog: Any) -> None:
+    class Broken:
+        name = "broken"
+
+        def tick(self, _view: Any, _now: float) -> Any:
+            raise LookupError("what I need is gone")
+
+    with nights(TaskOrchestrator()) as orch:
+        orch.drivers.add(Broken())  # type: ignore[arg-type]
+        eventually(lambda: "driver broken failed" in caplog.text)
+        assert "what I need is gone" in caplog.text
+
+
+# -- against a model, over lives that are cut off at any step ---------------------------
+
+_NAMES = st.sampled_from(["first", "second"])
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("slot"), _NAMES, st.sampled_from(["", "", "disk", "rows"])),
+        st.tuples(st.just("kill"), st.just(""), st.just("")),
+        st.tuples(st.just("stop"), st.just(""), st.just("")),
+    ),
+    min_size=1,
+    max_size=10,
+)
+
+
+class Model:
+    """What people must know: a page, and no code of ours."""
+
+    def __init__(self) -> None:
+        #: Of each schedule, the first task of each cause since it was well.
+        self.open: dict[str, dict[str, str]] = {"first": {}, "second": {}}
+        #: All that may be told, and all that must have been by the end.
+        self.allowed: set[str] = set()
+
+    def slot(self, name: str, outcome: str, made: str) -> None:
+        if not outcome:
+            self.open[name] = {}
+        elif outcome not in self.open[name]:
+            self.open[name][outcome] = made
+            self.allowed.add(made)
+
+    @property
+    def needed(self) -> set[str]:
+        return {made for causes in self.open.values() for made in causes.values()}
+
+
+def live(steps: list[tuple[str, str, str]], folder: Path) -> None:
+    """Go through *steps*, and compare what was told with the model."""
+    hook, model = Hook(), Model()
+    OUTCOMES.clear()
+    path, lives = folder / "0.db", 0
+    orch = nights(TaskOrchestrator(journal=path), hook)
+    orch.start()
+    try:
+        for step, name, outcome in [*steps, ("stop", "", "")]:
+            if step == "slot":
+                model.slot(name, outcome, trigger(orch, name, outcome))
+                continue
+            lives += 1
+            if step == "kill":
+                # The next life has what was kept; nothing more is sent of this one.
+                url, hook.url = hook.url, ""
+                after = folder / f"{lives}.db"
+                for suffix in ("", "-wal"):
+                    if Path(f"{path}{suffix}").exists():
+                        shutil.copy(f"{path}{suffix}", f"{after}{suffix}")
+                count = len(hook.got)
+                orch.stop(drain=False)
+                del hook.got[count:]
+                path, hook.url = after, url
+            else:
+                orch.stop(drain=False)
+            orch = nights(TaskOrchestrator(journal=path), hook)
+            orch.start()
+        eventually(lambda: model.needed <= {e["id"] for e in messages(hook, "failure")})
+        bad = {name for name, causes in model.open.items() if causes}
+        eventually(lambda: (part(orch, "schedules").status == "degraded") == bool(bad))
+        for name in bad:
+            assert f"{name}: " in part(orch, "schedules").detail
+        told = messages(hook, "failure")
+        assert {each["id"] for each in told} <= model.allowed
+        # Whoever gets one again knows it by its number.
+        numbers = {(each["id"], each["message_id"]) for each in told}
+        assert len({number for _, number in numbers}) == len(numbers)
+        assert len({name for name, _ in numbers}) == len(numbers)
+    finally:
+        orch.stop(drain=False)
+        hook.close()
+
+
+def test_each_cause_is_told_once_over_two_lives(tmp_path: Path) -> None:
+    bad, good = ("slot", "first", "disk"), ("slot", "first", "")
+    other = ("slot", "second", "rows")
+    live(
+        [bad, bad, ("kill", "", ""), good, other, bad, ("stop", "", ""), bad], tmp_path
+    )
+
+
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
+@given(steps=_STEPS)
+def test_each_cause_is_told_once_and_none_is_untold(
+    steps: list[tuple[str, str, str]], tmp_path_factory: Any
+) -> None:
+    """What is wrong at the end was told, and nothing else; the health says so."""
+    live(steps, tmp_path_factory.mktemp("lives"))

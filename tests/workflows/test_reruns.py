@@ -1,0 +1,597 @@
+"""A re-run makes anew what it is made of; an attempt finds what is there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.tools import PATIENCE, Hold, eventually
+from tests.workflows.functions import BROKEN
+from tests.workflows.tools import failures, inside
+
+from taskorch import (
+    DependencyFailedError,
+    DuplicateTaskError,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    TaskState,
+    Workflow,
+    current_context,
+)
+from taskorch.errors import AnswerRefusedError
+from taskorch.reading import JournalReader
+
+#: By what numbers are multiplied, and which there are.
+NOW: dict[str, Any] = {}
+#: What was called, in order.
+CALLED: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _as_at_first():
+    NOW.clear()
+    NOW.update(factor=2, items=[1, 2, 3], ask="nowhere")
+    CALLED.clear()
+
+
+def source() -> list[int]:
+    return list(NOW["items"])
+
+
+def scale(n: int) -> int:
+    CALLED.append(n)
+    if f"scale {n}" in BROKEN:
+        raise ValueError(n)
+    return n * NOW["factor"]
+
+
+def scaled() -> Workflow:
+    wf = Workflow("w")
+    numbers = wf.map(scale, wf.task(source, id="source"), id="scale")
+    wf.task(list, numbers, id="all")
+    return wf
+
+
+def stale(orch: Any) -> set[str]:
+    return {status.task_id for status in orch.tasks() if status.stale}
+
+
+def value(orch: TaskOrchestrator, name: str) -> Any:
+    """The result of the latest run of a task, once there is nothing left to do."""
+    assert orch.wait(PATIENCE)
+    return orch.handle(name).result(PATIENCE)
+
+
+def answer(orch: TaskOrchestrator, choice: str = "approve") -> Any:
+    """Answer the question that is open, or will be, and give it."""
+    eventually(lambda: len(orch.questions()) == 1)
+    (question,) = orch.questions()
+    question.answer(choice, by="ada")
+    return question
+
+
+# ------------------------------------------------------------------------------ maps
+
+
+@pytest.mark.parametrize("name", ["scale", "source"])
+@pytest.mark.parametrize("downstream", [None, True, False])
+def test_a_map_that_is_run_again_makes_its_calls_again(orch, name, downstream):
+    """The function that it calls may be mended."""
+    orch.workflows.start(scaled(), id="r").result(PATIENCE)
+    for factor in (100, 1_000):
+        NOW["factor"] = factor
+        orch.rerun_task(f"r/{name}", downstream=downstream)
+        assert orch.wait(PATIENCE)
+        orch.workflows.restart("r")
+        new = [factor, 2 * factor, 3 * factor]
+        assert value(orch, "r/all") == value(orch, "r/scale") == new
+        assert value(orch, "r/scale/0") == factor
+        assert not stale(orch)
+
+
+def test_calls_that_are_run_again_make_their_map_stale(orch):
+    run = orch.workflows.start(scaled(), id="r")
+    run.result(PATIENCE)
+    NOW["factor"] = 100
+    orch.change_tasks("rerun", ids="r/scale/*")
+    assert value(orch, "r/scale") == [2, 4, 6]
+    assert stale(orch) == {"r/scale", "r/all"}
+    assert set(run.status().stale) == {"scale", "all"}
+    CALLED.clear()
+    orch.workflows.restart("r")
+    assert value(orch, "r/all") == [100, 200, 300]
+    # It was stale, and not to be made anew: it has collected what was there.
+    assert CALLED == []
+    assert not stale(orch)
+
+
+def test_one_call_that_is_run_again_takes_its_map_along(orch):
+    """And the map, once it is run again itself, makes all of them again."""
+    orch.workflows.start(scaled(), id="r").result(PATIENCE)
+    NOW["factor"] = 100
+    orch.rerun_task("r/scale/1")
+    assert value(orch, "r/all") == [2, 200, 6]
+    assert CALLED == [1, 2, 3, 2] or sorted(CALLED) == [1, 2, 2, 3]
+    orch.rerun_task("r/scale")
+    assert value(orch, "r/all") == [100, 200, 300]
+
+
+def test_what_a_map_does_not_make_any_more_is_no_part_of_the_run(orch):
+    """A call that failed for an item that is gone does not fail it for ever."""
+    BROKEN.add("scale 3")
+    run = orch.workflows.start(scaled(), id="r")
+    assert list(failures(run)) == ["scale/2"]
+    NOW["items"] = [1, 2]
+    orch.rerun_task("r/source")
+    assert run.result(PATIENCE)["all"] == [2, 4]
+    assert set(run.handles) == {"source", "scale", "scale/0", "scale/1", "all"}
+    assert run.status().state is TaskState.COMPLETED
+    # It is there still, and says so.
+    assert stale(orch) == {"r/scale/2"}
+    said = str(orch.explain("r/scale/2"))
+    assert "r/scale had added r/scale/2, and was run again since, as r/scale~2" in said
+
+
+def test_a_map_that_failed_makes_again_what_failed_and_nothing_else(orch):
+    BROKEN.add("scale 2")
+    run = orch.workflows.start(scaled(), id="r")
+    (error,) = failures(run).values()
+    assert isinstance(error, ValueError)
+    CALLED.clear()
+    for _ in range(2):
+        # It is tried again each time, and only by that.
+        orch.rerun_task("r/scale")
+        assert isinstance(run.handles["scale"].exception(), DependencyFailedError)
+        assert orch.wait(PATIENCE)
+    assert CALLED == [2, 2]
+    BROKEN.clear()
+    orch.rerun_task("r/scale")
+    assert run.result(PATIENCE)["all"] == [2, 4, 6]
+    assert CALLED == [2, 2, 2]
+
+
+def test_a_failed_map_names_the_error_and_the_line(orch):
+    BROKEN.add("scale 2")
+    run = orch.workflows.start(scaled(), id="r")
+    assert failures(run)
+    error = run.handles["scale"].exception()
+    assert "1 of its 3 calls did not: r/scale/1 (ValueError: 2)" in str(error)
+    assert "orch.workflows.restart('r')" in str(error)
+    status = orch.get_task_status("r/scale")
+    assert status.where.endswith("in scale")
+    assert Path(__file__).name in status.where
+
+
+@pytest.mark.parametrize("name", ["scale", "source"])
+def test_what_was_to_be_made_again_is_by_the_next_life(tmp_path, name):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.workflows.start(scaled(), id="r").result(PATIENCE)
+        orch.hold_starts("until the next life")
+        orch.rerun_task(f"r/{name}")
+        orch.stop(drain=False)
+    NOW["factor"] = 100
+    with TaskOrchestrator(journal=path) as orch:
+        orch.release_starts()
+        assert value(orch, "r/all") == [100, 200, 300]
+        assert not stale(orch)
+
+
+def squares() -> Workflow:
+    wf = Workflow("w")
+    first = wf.map(scale, wf.task(source, id="source"), id="first")
+    second = wf.map(scale, first, id="second", max_parallel=2)
+    wf.reduce(max, second, id="largest")
+    return wf
+
+
+def test_maps_of_maps_and_what_is_joined_follow(orch):
+    orch.workflows.start(squares(), id="r").result(PATIENCE)
+    NOW["factor"] = 10
+    orch.rerun_task("r/first/2")
+    assert value(orch, "r/second") == [20, 40, 300]
+    assert value(orch, "r/largest") == 300
+    NOW["items"] = [5]
+    orch.rerun_task("r/source")
+    assert value(orch, "r/second") == [500]
+    assert value(orch, "r/largest") == 500
+
+
+# ------------------------------------------------------------------------- questions
+
+
+def gate(n: int) -> Any:
+    text = f"load {n}?" if NOW["ask"] == "in the text" else "load it?"
+    details = {"n": n} if NOW["ask"] == "in the details" else {}
+    asked = inside().add(Task.question(text, id="sign-off", details=details))
+    if NOW.get("fails"):
+        asked.result()
+        raise OSError
+    return asked
+
+
+def load(n: int) -> str:
+    return f"loaded {n}"
+
+
+def approved() -> Workflow:
+    wf = Workflow("w")
+    n = wf.task(total, id="extract")
+    wf.task(load, n, id="load", after=[wf.task(gate, n, id="gate")])
+    return wf
+
+
+def total() -> int:
+    if "hold" in NOW:
+        NOW["hold"]()
+    return sum(NOW["items"])
+
+
+@pytest.mark.parametrize("ask", ["in the text", "in the details", "nowhere"])
+@pytest.mark.parametrize("name", ["extract", "gate"])
+def test_who_has_approved_is_asked_again_by_a_re_run(orch, ask, name):
+    """However the question says what it is about: an answer is for what was asked."""
+    NOW["ask"] = ask
+    orch.workflows.start(approved(), id="r")
+    answer(orch)
+    assert value(orch, "r/load") == "loaded 6"
+    NOW["items"] = [999_999]
+    orch.rerun_task(f"r/{name}")
+    eventually(orch.questions)
+    assert orch.get_task_status("r/load").state is not TaskState.COMPLETED
+    question = answer(orch)
+    assert question.id == "r/sign-off~2"
+    if name == "extract":
+        assert ask != "in the text" or question.text == "load 999999?"
+        assert ask != "in the details" or question.details == {"n": 999_999}
+        assert value(orch, "r/load") == "loaded 999999"
+    assert not stale(orch)
+
+
+def test_so_is_who_had_approved_what_failed_then(orch):
+    """Nobody knows whether what is asked now is what was asked then."""
+    NOW["fails"] = True
+    run = orch.workflows.start(approved(), id="r")
+    answer(orch)
+    assert isinstance(failures(run)["gate"], OSError)
+    NOW["fails"] = False
+    orch.workflows.restart("r")
+    assert answer(orch).id == "r/sign-off~2"
+    assert run.result(PATIENCE)["load"] == "loaded 6"
+
+
+def test_a_question_about_old_data_is_taken_back(orch):
+    """What is open when its data change is not answered any more."""
+    orch.workflows.start(approved(), id="r")
+    eventually(orch.questions)
+    (old,) = orch.questions()
+    NOW["items"] = [5]
+    orch.rerun_task("r/extract")
+    eventually(lambda: [q.id for q in orch.questions()] == ["r/sign-off~2"])
+    assert orch.get_task_status(old.id + "~1").state is TaskState.CANCELLED
+    with pytest.raises(AnswerRefusedError, match="r/gate~2 runs instead"):
+        # Who still has it before them does not answer the new one.
+        old.answer("approve", by="ada")
+    answer(orch)
+    assert value(orch, "r/load") == "loaded 5"
+
+
+def test_it_is_taken_back_before_the_new_data_are_there(orch):
+    hold = NOW["hold"] = Hold()
+    hold.release()
+    orch.workflows.start(approved(), id="r")
+    eventually(orch.questions)
+    NOW["hold"] = hold = Hold()
+    orch.rerun_task("r/extract")
+    hold.wait()
+    assert orch.questions() == []
+    hold.release()
+    answer(orch)
+    assert value(orch, "r/load") == "loaded 6"
+
+
+def test_an_attempt_asks_nobody_again(tmp_path):
+    """A program that was interrupted goes on: the answer is that of its question."""
+    path = tmp_path / "runs.db"
+    NOW["ask"] = "in the text"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.workflows.start(approved(), id="r")
+        answer(orch)
+        value(orch, "r/load")
+        NOW["items"] = [7]
+        orch.rerun_task("r/extract")
+        eventually(orch.questions)
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=path) as orch:
+        eventually(lambda: orch.get_task_status("r/gate").attempts == 2)
+        question = answer(orch)
+        assert (question.id, question.text) == ("r/sign-off~2", "load 7?")
+        assert value(orch, "r/load") == "loaded 7"
+        assert not orch.questions()
+
+
+# ------------------------------------------------------------------- what tasks add
+
+
+def adds(n: int) -> list[Any]:
+    """Adds a task, and one that adds another."""
+    run = inside()
+    handles = [run.task(scale, n, id="part"), run.task(adds_one, n, id="inner")]
+    found = [handle.result() for handle in handles]
+    if "adds" in BROKEN:
+        raise OSError
+    return found
+
+
+def adds_one(n: int) -> int:
+    return inside().task(scale, n + 1).result()
+
+
+def adding(**options: Any) -> Workflow:
+    wf = Workflow("w")
+    wf.task(adds, wf.task(total, id="n"), id="adds", **options)
+    return wf
+
+
+def test_what_a_task_adds_is_made_again_with_it(orch):
+    orch.workflows.start(adding(), id="r").result(PATIENCE)
+    NOW["factor"] = 10
+    orch.rerun_task("r/adds")
+    assert value(orch, "r/adds") == [60, 70]
+    NOW["items"] = [1]
+    orch.rerun_task("r/n")
+    assert value(orch, "r/adds") == [10, 20]
+    assert not stale(orch)
+    # What is deep below makes stale what had asked for it, and so on.
+    orch.rerun_task("r/inner/scale", downstream=False)
+    assert orch.wait(PATIENCE)
+    assert stale(orch) == {"r/inner~3", "r/adds~3"}
+
+
+def test_what_came_of_an_old_result_is_stale(orch):
+    orch.workflows.start(adding(), id="r").result(PATIENCE)
+    orch.rerun_task("r/n", downstream=False)
+    assert orch.wait(PATIENCE)
+    assert stale(orch) == {"r/adds", "r/part", "r/inner", "r/inner/scale"}
+
+
+def test_an_attempt_finds_what_was_added_by_the_one_before(orch):
+    """In the first run of a task, and in a later one."""
+    orch.workflows.start(adding(retry=RetryPolicy(2, wait="fixed", base=0)), id="r")
+    assert value(orch, "r/adds") == [12, 14]
+    BROKEN.add("adds")
+    CALLED.clear()
+    orch.rerun_task("r/adds")
+    assert isinstance(orch.handle("r/adds").exception(PATIENCE), OSError)
+    assert sorted(CALLED) == [6, 7]
+    # It goes on where it failed: nothing that completed is done twice.
+    BROKEN.clear()
+    orch.rerun_task("r/adds")
+    assert value(orch, "r/adds") == [12, 14]
+    assert sorted(CALLED) == [6, 7]
+
+
+def adds_two() -> None:
+    inside().task(scale, 1, id="one")
+    if NOW.get("two"):
+        inside().task(scale, 2, id="one")
+
+
+def test_two_tasks_of_one_name_are_refused_in_a_re_run_too(orch):
+    wf = Workflow("w")
+    wf.task(adds_two, id="a")
+    orch.workflows.start(wf, id="r").result(PATIENCE)
+    NOW["two"] = True
+    orch.rerun_task("r/a")
+    assert isinstance(orch.handle("r/a").exception(PATIENCE), DuplicateTaskError)
+
+
+def adds_after() -> int:
+    found = inside().task(doubled, id="doubled", after=["n"]).result()
+    if "adds" in BROKEN:
+        raise OSError
+    return found
+
+
+def doubled() -> int:
+    return 2 * sum(current_context().results.values())
+
+
+def test_what_stays_of_a_task_that_failed_is_not_stale(orch):
+    """What completed is kept, but for what came of something that was run again."""
+    wf = Workflow("w")
+    wf.task(total, id="n")
+    wf.task(adds_after, id="adds")
+    BROKEN.add("adds")
+    run = orch.workflows.start(wf, id="r")
+    assert list(failures(run)) == ["adds"]
+    BROKEN.clear()
+    NOW["items"] = [10]
+    orch.rerun_task("r/n", downstream=False)
+    assert orch.wait(PATIENCE)
+    orch.rerun_task("r/adds")
+    assert run.result(PATIENCE)["adds"] == 20
+
+
+def test_a_map_that_runs_collects_the_latest_run_of_each_call(orch):
+    hold = NOW["hold"] = Hold()
+    BROKEN.add("scale 1")
+    wf = Workflow("w")
+    wf.map(held, [1, 2], id="m")
+    run = orch.workflows.start(wf, id="r")
+    hold.wait()
+    assert run.handles["m/0"].exception(PATIENCE) is not None
+    BROKEN.clear()
+    orch.rerun_task("r/m/0", downstream=False)
+    hold.release()
+    assert run.result(PATIENCE)["m"] == [2, 4]
+    assert not stale(orch)
+
+
+def test_a_call_that_was_cancelled_is_made_again_with_its_map(orch):
+    hold = NOW["hold"] = Hold()
+    wf = Workflow("w")
+    wf.map(held, [1, 2], id="m")
+    run = orch.workflows.start(wf, id="r")
+    hold.wait()
+    orch.cancel_task("r/m/1")
+    hold.release()
+    assert set(failures(run)) == {"m/1"}
+    orch.rerun_task("r/m")
+    assert run.result(PATIENCE)["m"] == [2, 4]
+
+
+def held(n: int) -> int:
+    if n == 2:
+        NOW["hold"]()
+    return scale(n)
+
+
+def share() -> int:
+    return inside().task(scale, 1, id="shared").result()
+
+
+def test_two_that_add_the_same_come_to_rest(orch):
+    wf = Workflow("w")
+    for name in "ab":
+        wf.task(share, id=name)
+    run = orch.workflows.start(wf, id="r")
+    run.result(PATIENCE)
+    for name, factor in (("a", 10), ("b", 20), ("a", 30)):
+        NOW["factor"] = factor
+        orch.rerun_task(f"r/{name}")
+        assert orch.wait(PATIENCE)
+        orch.workflows.restart("r")
+        assert value(orch, "r/a") == value(orch, "r/b") == value(orch, "r/shared")
+        assert value(orch, f"r/{name}") == factor
+        assert not run.status().stale
+
+
+@pytest.mark.parametrize("keep_finished", [100, 0])
+def test_an_earlier_life_has_added_it(tmp_path, keep_finished):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.workflows.start(adding(), id="r").result(PATIENCE)
+        NOW["factor"] = 10
+        orch.rerun_task("r/inner/scale", downstream=False)
+        orch.wait(PATIENCE)
+        assert stale(orch) == {"r/inner", "r/adds"}
+    names = ("n", "adds", "part", "inner", "inner/scale")
+
+    def are_stale(there: Any) -> list[str]:
+        return [n for n in names if there.get_task_status(f"r/{n}").stale]
+
+    assert are_stale(JournalReader(path)) == ["adds", "inner"]
+    with TaskOrchestrator(journal=path, keep_finished=keep_finished) as orch:
+        assert are_stale(orch) == ["adds", "inner"]
+        orch.rerun_task("r/n", downstream=False)
+        orch.wait(PATIENCE)
+        assert are_stale(orch) == list(names[1:])
+        orch.rerun_task("r/adds", downstream=False)
+        assert value(orch, "r/adds") == [60, 70]
+        assert are_stale(orch) == []
+    assert are_stale(JournalReader(path)) == []
+
+
+def test_what_an_earlier_taskorch_has_added_is_made_again(tmp_path):
+    """It did not say who had."""
+    path = tmp_path / "runs.db"
+    wf = Workflow("w")
+    wf.task(adds_when_told, id="a")
+    with TaskOrchestrator(journal=path) as orch:
+        run = orch.workflows.start(wf, id="r")
+        run.result(PATIENCE)
+        old = Task.call(scale, 1, id="r/added", metadata={"added": True})
+        assert orch.submit_task(old).result(PATIENCE) == 2
+    NOW.update(factor=10, adds=True)
+    with TaskOrchestrator(journal=path) as orch:
+        assert set(orch.workflows.get("r").handles) == {"a", "added"}
+        orch.rerun_task("r/a")
+        assert value(orch, "r/a") == 10
+        assert value(orch, "r/added") == 10
+
+
+def adds_when_told() -> int | None:
+    return inside().task(scale, 1, id="added").result() if NOW.get("adds") else None
+
+
+# --------------------------------------------------------- what is asked for within
+
+
+def asks() -> int:
+    return 1 + NOW["orch"].submit_task(Task.call(scale, 1, id="other")).result()
+
+
+def returns() -> Any:
+    return NOW["orch"].submit_task(Task.call(scale, 1, id="other"))
+
+
+def starts_another() -> int:
+    wf = Workflow("sub")
+    wf.task(scale, 1, id="other")
+    return NOW["orch"].workflows.start(wf, id="sub").result()["other"]
+
+
+async def awaits() -> int:
+    return await NOW["orch"].submit_task(Task.call(scale, 1, id="other"))
+
+
+@pytest.mark.parametrize("fn", [asks, returns, starts_another, awaits])
+def test_what_has_asked_for_a_result_is_stale_with_it(orch, fn):
+    """And a re-run of it submits anew what it had submitted by name."""
+    NOW["orch"] = orch
+    name = "sub/other" if fn is starts_another else "other"
+    first = orch.submit_task(Task.call(fn, id="x")).result(PATIENCE)
+    orch.submit_task(Task.call(load, 1, after=["x"], id="y"))
+    NOW["factor"] = 10
+    orch.rerun_task(name, downstream=False)
+    assert orch.wait(PATIENCE)
+    assert stale(orch) == {"x", "y"}
+    NOW["factor"] = 20
+    orch.rerun_task("x", downstream=True)
+    assert value(orch, "x") == first + 18
+    assert value(orch, name) == 20
+    assert orch.handle("y").task_id == "y~2"
+    assert not stale(orch)
+
+
+def test_what_others_have_submitted_is_found_as_ever(orch):
+    """Only what came of an earlier run is made again by a later one."""
+    NOW["orch"] = orch
+    before = orch.submit_task(Task.call(scale, 1, id="other"))
+    before.result(PATIENCE)
+    orch.submit_task(Task.call(asks, id="x")).result(PATIENCE)
+    orch.rerun_task("x").result(PATIENCE)
+    assert orch.handle("other") is before
+    assert CALLED == [1]
+
+
+# -------------------------------------------------------------------------- of many
+
+
+def test_the_status_of_a_run_costs_the_same_however_many_there_are():
+    """Nobody keeps the runs: each is found anew."""
+    wf = Workflow("w")
+    wf.task(int, id="a")
+    with TaskOrchestrator() as orch:
+
+        def cost() -> float:
+            best = float("inf")
+            for _ in range(5):
+                began = time.thread_time()
+                for n in range(40):
+                    orch.workflows.status(f"r{n}")
+                best = min(best, time.thread_time() - began)
+            return best
+
+        for n in range(40):
+            orch.workflows.start(wf, id=f"r{n}")
+        few = cost()
+        for n in range(40, 3_000):
+            orch.workflows.start(wf, id=f"r{n}")
+        assert cost() < 5 * few
+        assert orch.wait(PATIENCE)
+        assert orch.workflows.status("r2999").state is TaskState.COMPLETED
