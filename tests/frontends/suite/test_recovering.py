@@ -134,14 +134,16 @@ def test_one_class_decides_what_is_told_and_what_is_tried(tmp_path, hook, of):
         (["KeyError: 'k'", "MemoryError"], "logic_error"),
         (["ConnectionRefusedError: [Errno 111] no", "MemoryError"], "memory_error"),
         (["ConnectionRefusedError: [Errno 111] no"], "network_error"),
-        (["it is odd", "OSError: [Errno 28] full"], "unknown"),
+        (["RuntimeError: odd", "OSError: [Errno 28] full"], "unknown"),
         (["assert 2083.34 == 2083.33"], "calculation_error"),
+        (["RuntimeError: it went wrong"], "unknown"),
     ],
 )
 def test_of_several_tests_the_one_that_a_repeat_helps_least_counts(messages, kind):
     """Since it would fail again with the others mended."""
     tests = [
-        TestRecord(f"t{n}", "failed", 0.0, said) for n, said in enumerate(messages)
+        TestRecord("t", "failed", 0.0, said, f"test_x.py:2: in test\nE   {said}")
+        for said in messages
     ]
     assert class_of_tests(tests).name == kind
 

@@ -532,5 +532,5 @@ def test_a_rule_holds_where_its_expression_is_found(pattern, text):
 )
 def test_a_rule_counts_repetitions(text, holds):
     """As many as it says, and no more."""
-    rule = Rule("memory", text=r"^(?:a+b){0,2}c")
+    rule = Rule("memory", text=r"^(?:a+b+){0,2}c")
     assert (classify(RuntimeError(text), rules=[rule]).name == "memory_error") == holds

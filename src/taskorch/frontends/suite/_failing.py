@@ -52,7 +52,10 @@ def _class_of_test(test: TestRecord) -> FailureClass:
     else:
         name, said = raised[1], raised[2] or ""
     error = TaskFailedError(said)
-    error.type, error.traceback = name, test.text
+    error.type = name
+    if not name or name.endswith("AssertionError"):
+        # What else was raised has said it; a trace has the words of its sources, too.
+        error.traceback = test.text
     return classify(error)
 
 
