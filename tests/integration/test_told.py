@@ -159,7 +159,7 @@ def test_a_run_that_nobody_asks_for_is_told_and_mended_by_a_rerun(hook: Hook) ->
 def test_who_is_given_the_error_is_not_told_besides(hook: Hook) -> None:
     """Nor is anybody told of what a person has decided, or what follows from others."""
     OUTCOMES["first"] = "bad"
-    with TaskOrchestrator() as orch:
+    with TaskOrchestrator(concurrency=1) as orch:
         orch.notify(hook.url, allow_private=True, about=["failure"])
         handle = orch.submit(first)
         after = orch.submit(str, handle)
