@@ -1411,6 +1411,9 @@ class TaskOrchestrator:
             raise InvalidTransitionError(msg, hint="make a new one")
         self._look_for_sdk()
         self._lifecycle.start(self._restore_limits)
+        teller = self._rt.notices.teller
+        if teller is not None:
+            teller.begin()
 
     def _look_for_sdk(self) -> None:
         tracer_provider, meter_provider = self._providers

@@ -27,7 +27,6 @@ from taskorch.events import (
     AlertCleared,
     AlertRaised,
     ComponentFailed,
-    OrchestratorStarted,
     ScheduleFired,
     ScheduleSkipped,
     TaskBlocked,
@@ -210,6 +209,8 @@ class Teller:
         self._reasons: dict[tuple[str, str], int] = {}
         #: Tasks that a person must judge, and why.
         self._judged: dict[str, str] = {}
+        #: What was told of these.
+        self._asked: dict[str, dict[str, Any]] = {}
         #: Runs of schedules of which a task has ended: when to look at them.
         self._runs: dict[str, float] = {}
         #: What was said of parts and slots, and when.
@@ -222,7 +223,6 @@ class Teller:
         self._is_closed = False
         self._is_restored = False
         takes: dict[Any, Callable[[Any], None]] = {
-            OrchestratorStarted: self._started,
             ScheduleFired: self._fired,
             ScheduleSkipped: self._passed_over,
             TaskBlocked: self._blocked,
@@ -242,8 +242,7 @@ class Teller:
             self._runs_check,
             self._decisions_check,
         ]
-        if self._rt.started or self._rt.opened:
-            self._put(self._started, None)
+        self._put(self._started, None)
 
     def add(self, notifier: Notifier) -> None:
         """Tell a receiver from now on, and what is in trouble already."""
@@ -254,6 +253,9 @@ class Teller:
                 for message in trouble.messages.values():
                     if message:
                         notifier.tell(message)
+            for task_id, message in self._asked.items():
+                if task_id in self._judged:
+                    notifier.tell(message)
 
         self._put(join, None)
 
@@ -289,6 +291,11 @@ class Teller:
 
     def _put(self, take: Callable[..., None], subject: Any) -> None:
         self._queue.put((take, subject))
+        if self._rt.started:
+            self.begin()
+
+    def begin(self) -> None:
+        """Begin to tell: what came before has waited."""
         if self._thread is None and not self._is_closed:
             with self._beginning:
                 if self._thread is None:
@@ -423,7 +430,9 @@ class Teller:
         _BLOCKED_LOG.warning("%s", text)
         about = failure_of(self._rt, task_id) or {"task_id": task_id}
         fields = {**about, "schedule": schedule or None, "run": run_of(task_id)}
-        self._send(self._message("blocked", task_id, text, **fields))
+        message = self._message("blocked", task_id, text, **fields)
+        _remember(self._asked, task_id, message)
+        self._send(message)
 
     def _fired(self, event: ScheduleFired) -> None:
         self._skipped.pop(event.name, None)

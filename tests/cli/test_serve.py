@@ -118,14 +118,18 @@ def test_a_night_that_fails_is_in_the_log_of_the_service(tmp_path):
     )
     with started("serve", "night.py", "--port", "0", cwd=tmp_path) as process:
         try:
-            page = page_of(process).strip()
+            page = page_of(process)
             lines = iter(process.stderr.readline, "")
             assert next(x for x in lines if "of the schedule nightly failed" in x)
             assert next(x for x in lines if "no rows tonight" in x)
-            health = ask(page, "/api/v1/health")
-            assert health["status"] == "degraded"
-            parts = {each["component"]: each for each in health["checks"]}
-            assert "no rows tonight" in parts["schedules"]["detail"]
+
+            def detail():
+                checks = ask(page, "/api/v1/health")["checks"]
+                parts = {each["component"]: each["detail"] for each in checks}
+                return parts["schedules"]
+
+            eventually(lambda: "no rows tonight" in detail())
+            assert ask(page, "/api/v1/health")["status"] == "degraded"
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
         finally:

@@ -141,6 +141,29 @@ def test_a_failed_run_is_told_by_its_task_and_is_mended_by_a_later_one(
         assert part(orch, "schedules").status == "ok"
 
 
+def test_an_earlier_slot_that_ends_late_mends_nothing(hook: Hook, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, logger="taskorch")
+    hold, calls = Hold(), []
+
+    def uneven() -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise ValueError("no rows")
+        hold()
+
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True)
+        orch.schedules.add("uneven", "@yearly", uneven)
+        late = orch.schedules.trigger("uneven")
+        hold.began.wait(PATIENCE)
+        orch.schedules.trigger("uneven")
+        eventually(lambda: messages(hook, "failure"))
+        hold.release()
+        eventually(lambda: f"{late} has completed" in caplog.text)
+        assert part(orch, "schedules").status == "degraded"
+    assert messages(hook, "recovered") == []
+
+
 def test_a_run_that_nobody_asks_for_is_told_and_mended_by_a_rerun(hook: Hook) -> None:
     OUTCOMES["first"] = "no rows"
     flow = Workflow("flow")
@@ -159,7 +182,7 @@ def test_a_run_that_nobody_asks_for_is_told_and_mended_by_a_rerun(hook: Hook) ->
 def test_who_is_given_the_error_is_not_told_besides(hook: Hook) -> None:
     """Nor is anybody told of what a person has decided, or what follows from others."""
     OUTCOMES["first"] = "bad"
-    with TaskOrchestrator() as orch:
+    with TaskOrchestrator(concurrency=1) as orch:
         orch.notify(hook.url, allow_private=True, about=["failure"])
         handle = orch.submit(first)
         after = orch.submit(str, handle)

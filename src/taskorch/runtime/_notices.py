@@ -77,6 +77,10 @@ class Told(Protocol):
         """A task failed at a time, with the name of an error and what that says."""
         ...
 
+    def begin(self) -> None:
+        """The orchestrator has started."""
+        ...
+
     def close(self) -> None:
         """There comes nothing more."""
         ...

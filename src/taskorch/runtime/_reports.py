@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
     from taskorch.kernel import TypeRow
 
+#: What a component may be, from the best.
+_ORDER: Final = ("ok", "degraded", "failed")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final[Mapping[str, Any]] = ReadOnly({})
 
@@ -407,8 +409,8 @@ def health(runtime: Runtime) -> Health:
         *notices.checks(),
         *(tell() for tell in runtime.health_checks),
     ]
-    order = ("ok", "degraded", "failed")
-    worst = max((check.status for check in checks), key=order.index)
+    checks = _together(checks)
+    worst = max((check.status for check in checks), key=_ORDER.index)
     ready = open_ and not runtime.draining and leaked < kernel.concurrency
     if runtime.committer is not None and runtime.committer.trouble:
         ready = False
@@ -422,6 +424,19 @@ def _scheduler(runtime: Runtime, why: str) -> tuple[str, str]:
     if runtime.draining:
         return "degraded", "draining: it takes no new work, and is about to stop"
     return "ok", ""
+
+
+def _together(checks: Iterable[HealthCheck]) -> list[HealthCheck]:
+    """One check of each component: several may have a say in one."""
+    found: dict[str, HealthCheck] = {}
+    for check in checks:
+        other = found.get(check.component, check)
+        if other is not check:
+            status = max(other.status, check.status, key=_ORDER.index)
+            detail = "; ".join(filter(None, (other.detail, check.detail)))
+            check = HealthCheck(check.component, status, detail)  # noqa: PLW2901 - both
+        found[check.component] = check
+    return list(found.values())
 
 
 def report(runtime: Runtime) -> None:
