@@ -325,3 +325,13 @@ def test_a_workflow_may_say_itself_when_it_runs():
     never = Workflow.from_dict({**document, "schedule": {"when": "0 0 30 2 *"}})
     with pytest.raises(InvalidTaskError):
         sim.schedules.add("o", None, never)
+
+
+@pytest.mark.parametrize(("away", "slots"), [(60, 1), (80, 0)])
+def test_with_none_a_slot_is_made_that_is_late_by_less_than_a_minute(away, slots):
+    sim = simulation()
+    sim.schedules.add("h", "0 * * * *", Task("job"), catch_up="none")
+    sim.run(until=HOUR - 15)
+    sim.crash(downtime=away)
+    sim.run(until=1.5 * HOUR)
+    assert len(made(sim)) == slots
