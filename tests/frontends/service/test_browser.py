@@ -339,12 +339,13 @@ def test_all_that_tasks_can_be_found_by_is_on_the_page(browser):
             "metadata": json.dumps(wanted),
             "since": "3600",
             "older_than": "0",
+            "mended": "false",
         }
         assert set(values) == set(FILTERS)
         with opened(browser, service, "tasks") as page:
             for name, value in values.items():
                 field = page.locator(f"#by-{name}")
-                if name == "state":
+                if name in ("state", "mended"):
                     field.select_option(value)
                 else:
                     field.fill(value)
