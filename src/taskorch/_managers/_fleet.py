@@ -479,17 +479,18 @@ class Fleet:
 
     def _failed(self, one: Spawned, row: AgentRow | None, why: str) -> None:
         """An agent has ended by itself, or is of no use."""
-        self._forget(one)
+        path = None if one.process is None else one.process.log_path
+        where = f"; its output is in {path}" if path is not None else ""
+        text = visible(f"agent {one.id} of {one.template.name}: {why}{where}")
+        _LOG.warning("%s", text)
         with self._lock:
+            # It is one or the other for whoever looks.
             one.failed = why
             self.fallen.pop(one.id, None)
             self.fallen[one.id] = one
             while len(self.fallen) > _MOST_FALLEN:
                 del self.fallen[next(iter(self.fallen))]
-        path = None if one.process is None else one.process.log_path
-        where = f"; its output is in {path}" if path is not None else ""
-        text = visible(f"agent {one.id} of {one.template.name}: {why}{where}")
-        _LOG.warning("%s", text)
+        self._forget(one)
         if row is not None and not row.lost:
             self._leave(one.id)
         self.fault(one.template.name, why)
@@ -531,11 +532,11 @@ class Fleet:
             found = [self._instance(row.name, row) for row in rows]
         names = {row.name for row in rows}
         late = [
-            one
-            for one in [*self.spawned.values(), *self.fallen.values()]
-            if one.id not in names and one.id not in self._rt.kernel.agents
+            one_id
+            for one_id in {**self.spawned, **self.fallen}
+            if one_id not in names and one_id not in self._rt.kernel.agents
         ]
-        return found + [self._instance(one.id, None) for one in late]
+        return found + [self._instance(one_id, None) for one_id in late]
 
     def instance(self, agent_id: str) -> AgentInstance:
         """One agent."""

@@ -210,7 +210,7 @@ class Thompson(_Counting):
         mean = (self.sums[arm] + 0.5) / (count + 1)
         spread = sqrt(max(mean * (1 - mean), 0.01) / late)
         if count > 2 * late and abs(total / late - mean) > _UNLIKELY * spread:
-            self.counts, self.sums = [*self._late_counts], [*self._late_sums]
+            self.counts[:], self.sums[:] = self._late_counts, self._late_sums
             self._chances = None
 
     def state(self) -> list[list[float]]:

@@ -29,7 +29,7 @@ from taskorch.errors import (
     leaves,
 )
 from taskorch.model import ProgramResult
-from taskorch.recovery._patterns import Search, searcher
+from taskorch.recovery._patterns import searcher
 from taskorch.recovery._words import CAUSE, ERROR, SUMMARY, lines_of, strongest
 
 #: Whether the same once more may succeed, for each class of failures.
@@ -136,7 +136,6 @@ class Rule:
     when: Callable[[BaseException], object] | None = attrs.field(
         default=None, kw_only=True
     )
-    _has: Search = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         codes: object = self.exit_code
@@ -157,7 +156,7 @@ class Rule:
                 )
                 raise InvalidTaskError(msg)
         try:
-            object.__setattr__(self, "_has", searcher(self.text or ""))
+            searcher(self.text or "")
         except (re.error, TypeError, OverflowError, RecursionError) as wrong:
             msg = f"the rule for {self.name}: text={self.text!r}: {wrong}"
             raise InvalidTaskError(msg) from wrong
@@ -169,7 +168,7 @@ class Rule:
         return (
             (not self.error or self.error in _names_of(error))
             and (not self.exit_code or code in self.exit_code)
-            and (self.text is None or self._has(text()[-_MOST_TEXT:]))
+            and (self.text is None or searcher(self.text)(text()[-_MOST_TEXT:]))
             and (self.when is None or bool(self.when(error)))
         )
 

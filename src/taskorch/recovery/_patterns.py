@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final, TypeAlias
@@ -44,6 +45,7 @@ _ANCHORS: Final[dict[Any, str]] = {
 }
 
 
+@lru_cache
 def searcher(pattern: str) -> Search:
     """
     What searches for *pattern*.
