@@ -435,6 +435,37 @@ def test_what_a_row_recommends_is_what_people_are_told():
         orch.cancel_task("t")
 
 
+def test_the_severity_of_an_escalation_is_that_of_its_class():
+    """`critical` where ten tasks cannot go on: the one that failed, and nine more."""
+    serious = {"calculation_error", "logic_error", "system_error"}
+    own = handler(max_retries=0)
+    for row in own.matrix.values():
+        row.human = "always"
+    with TaskOrchestrator(retry_handler=own) as orch:
+        for name in own.matrix:
+            error = Exception(name)
+            error.failure_class = name
+            orch.submit_task(Task.call(fails(error), id=f"fails-{name[:4]}"))
+        settled(orch, *(f"fails-{name[:4]}" for name in own.matrix))
+        asked = {one.issue_type: one.severity for one in orch.escalations()}
+        assert asked == {
+            name: "high" if name in serious else "medium" for name in own.matrix
+        }
+
+        def severity(name, behind):
+            for number in range(behind):
+                needed = f"fails-{name[:4]}"
+                after = Task.call(str, id=f"{name}{number}", after=[needed])
+                orch.submit_task(after)
+            (one,) = (e for e in orch.escalations() if e.issue_type == name)
+            return one.severity
+
+        assert severity("import_error", 8) == "medium"
+        assert severity("logic_error", 8) == "high"
+        assert severity("network_error", 9) == "critical"
+        orch.stop(drain=False)
+
+
 def test_a_note_has_bounds_and_a_refusal_does_not_repeat_it():
     """Ten thousand letters are the most."""
     with TaskOrchestrator() as orch:

@@ -259,3 +259,28 @@ def test_a_run_is_shown_in_a_browser_and_stays_there_when_asked_to(here):
 def test_the_page_of_no_run_does_not_stay(here, capsys):
     assert main(["run", "suite.yaml", "--stay"]) == 2
     assert "--page --stay" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("alerts", "column", "what"),
+    [
+        ('{high_failure_rat: "off"}', 28, "did you mean 'high_failure_rate'?"),
+        ("{high_failure_rate: of}", 29, "high_failure_rate"),
+        ('{x: {whn: "running > 1"}}', 14, "did you mean 'when'?"),
+        ('{x: {when: "runing > 1"}}', 13, "did you mean 'running'?"),
+        ('{x: {when: "running > 1", least: -5}}', 42, "least"),
+        ('{x: {when: "running > 1", over: 0}}', 41, "over"),
+        ('{x: {when: "running > 1", hold: .nan}}', 41, "hold"),
+        ('{x: {when: "running > 1", action: pause}}', 43, "pause_new_tasks"),
+        ('{x: {when: "running > 1", severity: bad}}', 45, "critical"),
+    ],
+)
+@pytest.mark.parametrize("command", [["suite", "plan"], ["serve", "--config"]])
+def test_alerts_that_cannot_be_are_refused_where_they_stand(
+    here, capsys, command, alerts, column, what
+):
+    (here / "alerts.yaml").write_text(f"alerts: {alerts}\n")
+    assert cli.main([*command, "suite.yaml", "alerts.yaml"]) == 2
+    said = "".join(capsys.readouterr())
+    assert f"alerts.yaml:1:{column}: alerts." in said
+    assert what in said

@@ -66,6 +66,53 @@ def test_a_run_to_its_end(here):
     assert '"status": "completed"' in _running.read_report(here / "out", "json")
 
 
+#: More fail than a rate needs to count; one waits until that is an alert.
+FAILING = """\
+templates:
+  bad: {command: ["false"]}
+  waits: {command: [sh, -c, "until [ -e raised ]; do sleep 0.05; done"]}
+  good: {command: ["true"]}
+agent_limits: {max_agents: 2}
+failure_handling: {max_retries: 0}
+monitoring: {metrics_interval: 0.05}
+alerts: {memory_exhaustion: "off"}
+orchestrator:
+  task_definitions:
+    unit_tests:
+      - {id: W, template: waits}
+      - {id: L, template: good, dependencies: [W]}
+"""
+
+
+def test_tests_that_fail_hold_no_starts(tmp_path):
+    """The usual alerts are raised all the same."""
+    bad = "".join(f"      - {{id: F{n}, template: bad}}\n" for n in range(12))
+    (tmp_path / "suite.yaml").write_text(FAILING + bad)
+    raised, held = [], []
+
+    def begun(orch, _suite):
+        def note(event):
+            raised.append((event.name, event.action))
+            (tmp_path / "raised").touch()
+
+        def end(event):
+            held.append(event.reason)
+            threading.Thread(target=orch.stop, kwargs={"drain": False}).start()
+
+        orch.signals.alert_raised.connect(note)
+        orch.signals.starts_held.connect(end)
+
+    try:
+        done = go(tmp_path, begun=begun, timeout=120)
+    finally:
+        assert held == []
+    assert ("high_failure_rate", "") in raised
+    assert states(done) == {f"F{n}": "failed" for n in range(12)} | {
+        "W": "completed",
+        "L": "completed",
+    }
+
+
 def test_a_run_that_has_ended_makes_room_for_the_next(here):
     go(here)
     assert go(here).passed

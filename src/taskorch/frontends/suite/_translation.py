@@ -21,6 +21,7 @@ from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._pool import SuitePool
 from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.model import Resources, RetryPolicy, Task
+from taskorch.policies import PerformanceRouter
 from taskorch.recovery import RecoveryHandler
 from taskorch.recovery._matrix import Matrix, default_matrix
 from taskorch.runtime._machine import machine_resources
@@ -205,6 +206,12 @@ def pools_of(suite: Suite) -> Resources:
     return Resources(**found)
 
 
+class _AlikeRouter(PerformanceRouter):
+    """Of agents that are alike: tests that fail on one make no other better."""
+
+    waits_for_better = False
+
+
 def orchestrator_of(
     suite: Suite, *, elsewhere: bool = False, **options: Any
 ) -> TaskOrchestrator:
@@ -219,6 +226,8 @@ def orchestrator_of(
     if elsewhere:
         concurrency = _ELSEWHERE
         options["registry"] = OthersFirst(own)
+    else:
+        options.setdefault("router", _AlikeRouter())
     if suite.recovery:
         options.setdefault("retry_handler", _recovery_of(suite))
     orch = TaskOrchestrator(
