@@ -21,7 +21,6 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
@@ -32,6 +31,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked, TaskFailed
 from taskorch.model import HealthCheck, check_count, check_seconds
 from taskorch.model._checks import check_word
+from taskorch.model._plain import stamp
 from taskorch.model._show import show
 from taskorch.runtime._escalations import cause_of, failure_of
 
@@ -257,8 +257,7 @@ class Notifier:
             return
         _remember(self._numbers, number, "")
         message = {"message_id": number, **message}
-        now = datetime.fromtimestamp(self._now(), UTC)
-        message.setdefault("timestamp", now.isoformat())
+        message.setdefault("timestamp", stamp(self._now(), "microseconds"))
         pause = _PAUSE
         for attempt in range(self._attempts):
             if attempt and self._closed.wait(pause):

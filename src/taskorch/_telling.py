@@ -14,7 +14,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -39,6 +38,7 @@ from taskorch.events import (
 from taskorch.kernel import moves_of
 from taskorch.model import HealthCheck, TaskState
 from taskorch.model._ids import run_of
+from taskorch.model._plain import stamp
 from taskorch.runtime._escalations import cause_of, failure_of
 from taskorch.runtime._notices import is_accounted_for, schedule_of
 from taskorch.runtime._timer import begin_thread
@@ -440,7 +440,7 @@ class Teller:
         _LOG.info("schedule %s: %s is made%s", event.name, event.task_id, how)
 
     def _passed_over(self, event: ScheduleSkipped) -> None:
-        slot = datetime.fromtimestamp(event.slot_ns / NS, UTC).isoformat()
+        slot = stamp(event.slot_ns / NS, "auto")
         many = f"the slot {slot}"
         if event.slots > 1:
             many = f"{event.slots:,} slots, the last of them {slot},"
@@ -462,7 +462,7 @@ class Teller:
                     "skipped",
                     f"{event.name}/{slot}",
                     text,
-                    timestamp=datetime.fromtimestamp(event.at_ns / NS, UTC).isoformat(),
+                    timestamp=stamp(event.at_ns / NS, "microseconds"),
                     schedule=event.name,
                     slots=event.slots,
                     reason=event.reason,
@@ -482,7 +482,7 @@ class Teller:
             fields["state"] = "raised"
         else:
             fields |= {"state": "cleared", "seconds": event.seconds}
-        at = datetime.fromtimestamp(event.at_ns / NS, UTC).isoformat()
+        at = stamp(event.at_ns / NS, "microseconds")
         number = f"{event.name}/{fields['state']}/{event.message}"
         self._send(
             self._message("alert", number, visible(text), timestamp=at, **fields)
@@ -544,7 +544,7 @@ class Teller:
         self, kind: str, number: str, text: str, **fields: Any
     ) -> dict[str, Any]:
         """A message; its kind, *number* and time tell it from all others."""
-        now = datetime.fromtimestamp(self._rt.now() / NS, UTC).isoformat()
+        now = stamp(self._rt.now() / NS, "microseconds")
         return {
             "message_type": kind,
             "id": number,

@@ -7,6 +7,7 @@ import hmac
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -73,6 +74,14 @@ def fail(number: int) -> int:
     raise ModuleNotFoundError(msg)
 
 
+def utc(text: str) -> datetime:
+    """The moment that a timestamp says, in the one form that all have."""
+    assert text.endswith("Z")
+    moment = datetime.fromisoformat(text)
+    assert abs(moment - datetime.now(UTC)) < timedelta(days=1)
+    return moment
+
+
 def notification(orch: TaskOrchestrator) -> str:
     checks = orch.health().checks
     return next(c.detail for c in checks if c.component == "notification")
@@ -93,6 +102,7 @@ def test_a_webhook_is_signed_and_tried_again(hook: Hook) -> None:
         said = json.loads(body)
         assert (said["message_type"], said["id"]) == ("question", "ask")
         assert said["details"] == {"v": 1}
+        assert utc(said["timestamp"])
         assert notification(orch) == ""
         assert orch.answer("ask", "approve", by="ada")
 
@@ -187,6 +197,7 @@ def test_a_thousand_tasks_behind_one_cause_are_told_once(hook: Hook) -> None:
         assert escalation.severity == "critical"
         (asked,) = orch.questions()
         assert asked.id == escalation.id
+        assert utc(escalation.timestamp).timestamp() == pytest.approx(asked.asked_at)
         with pytest.raises(InvalidTaskError, match="is no resource"):
             escalation.answer("retry", by="ada", changes={"memry_mb": 5})
         assert escalation.answer("skip", by="ada", note="not needed")
@@ -194,4 +205,6 @@ def test_a_thousand_tasks_behind_one_cause_are_told_once(hook: Hook) -> None:
         assert orch.escalations() == []
         with pytest.raises(AnswerRefusedError, match="too late"):
             escalation.answer("retry", by="bob")
-    assert [json.loads(body)["message_type"] for _, body in hook.got] == ["escalation"]
+    (said,) = (json.loads(body) for _, body in hook.got)
+    assert said["message_type"] == "escalation"
+    assert said["timestamp"] == escalation.timestamp

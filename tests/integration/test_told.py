@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.integration.test_notifying import Hook
+from tests.integration.test_notifying import Hook, utc
 from tests.integration.tools import PATIENCE, Hold, eventually
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
@@ -221,6 +221,8 @@ def test_slots_that_do_not_happen_are_told_unless_a_person_wanted_it(
         # On a busy machine slots are late, and passed over for that as well.
         eventually(lambda: skipped(hook, "has not ended"))
         (told,) = skipped(hook, "has not ended")
+        assert utc(told["timestamp"])
+        assert utc(told["id"].partition("/")[2])
         assert told["schedule"] == "slow"
         assert "did not happen" in part(orch, "schedules").detail
         hold.release()
@@ -317,6 +319,7 @@ def test_an_alert_is_told_as_it_fires_and_as_it_clears(hook: Hook) -> None:
         is_bad[0] = False
         eventually(lambda: len(messages(hook, "alert")) == 2)
         assert messages(hook, "alert")[1]["state"] == "cleared"
+        assert all(utc(each["timestamp"]) for each in messages(hook))
         assert part(orch, "alerts").status == "ok"
         hold.release()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Final, cast
 
 import attrs
@@ -45,6 +45,12 @@ def plain(value: object, depth: int = _MAX_DEPTH) -> Any:
     if depth and isinstance(value, list | tuple):
         return [plain(item, depth - 1) for item in cast("list[object]", value)]
     return show(value)
+
+
+def stamp(at: float, timespec: str = "seconds") -> str:
+    """The moment *at*, in seconds since the epoch, as files and messages have it."""
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec=timespec)
+    return text.removesuffix("+00:00") + "Z"
 
 
 def fields_of(value: Any, *, whole: bool = True) -> dict[str, Any]:

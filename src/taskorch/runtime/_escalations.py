@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -20,7 +20,7 @@ from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskErr
 from taskorch.kernel import ASKED, Again, Spec, TaskRow, moves_of
 from taskorch.model import TERMINAL, Resources, Task, TaskState
 from taskorch.model._checks import check_word
-from taskorch.model._plain import plain
+from taskorch.model._plain import plain, stamp
 from taskorch.protocols import RetryDecision
 from taskorch.runtime._deciders import changed_by
 from taskorch.runtime._questions import OpenQuestion, check, keep_value
@@ -57,7 +57,7 @@ class Escalation:
 
     Attributes:
         escalation_id: Its id, for `orch.answer`.
-        timestamp: Since when somebody is asked, in ISO 8601.
+        timestamp: Since when somebody is asked, in ISO 8601; it ends in Z, for UTC.
         task_id: The first of its tasks.
         issue_type: The class of the failure, such as `import_error`.
         severity: `medium`, `high` or `critical`.
@@ -205,7 +205,7 @@ def _made(rt: Runtime, rows: list[TaskRow], reply: Callable[..., bool]) -> Escal
     kernel = rt.kernel
     return Escalation(
         f"{ESCALATION}{first.id}",
-        datetime.fromtimestamp(moves[-1][1] / _NS, UTC).isoformat(),
+        stamp(moves[-1][1] / _NS, "microseconds"),
         first.id,
         issue,
         severity,

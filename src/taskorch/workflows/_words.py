@@ -42,11 +42,6 @@ def moment(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def stamp(at: float) -> str:
-    """The moment *at*, in seconds since the epoch, as files and messages have it."""
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def counted(number: int, noun: str) -> str:
     """*number* of a thing: `1 task`, `2,000 tasks`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

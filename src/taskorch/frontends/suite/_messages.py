@@ -13,8 +13,8 @@ from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import SYNONYMS
 from taskorch.frontends.suite._model import SuiteTask
 from taskorch.model import TaskState
+from taskorch.model._plain import stamp
 from taskorch.policies._json import schema_checker
-from taskorch.workflows._words import stamp
 
 _CRITERIA: Final = {ours: name for name, ours in SYNONYMS.items()}
 #: Figures of a rate and of a percentage.

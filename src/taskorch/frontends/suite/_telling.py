@@ -34,7 +34,7 @@ from taskorch.frontends.suite._timeline import Timeline
 from taskorch.frontends.suite._translation import rows_with
 from taskorch.frontends.suite._whole import put_together
 from taskorch.model import TERMINAL, Resources, TaskState
-from taskorch.workflows._words import stamp
+from taskorch.model._plain import stamp
 
 #: How long an attempt was given, as its timeout says it.
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")

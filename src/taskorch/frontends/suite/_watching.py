@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -11,7 +10,7 @@ import attrs
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite
-from taskorch.model._plain import plain
+from taskorch.model._plain import plain, stamp
 from taskorch.protocols import Command, DriverView
 from taskorch.recovery import Alerts, default_rules, metrics_of
 
@@ -37,7 +36,7 @@ class _Write:
             said: Mapping[str, Any] = metrics_of(orchestrator)
         else:
             said = orchestrator.health().to_dict()
-        at = datetime.fromtimestamp(self.now, UTC).isoformat().replace("+00:00", "Z")
+        at = stamp(self.now, "microseconds")
         self.lines.write({"timestamp": at, **plain(said)})
         return None
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 import attrs
 
 from taskorch.frontends.workspace._layout import read_start
+from taskorch.model._plain import stamp
 from taskorch.model._show import show
 from taskorch.workflows._names import guess
-from taskorch.workflows._words import stamp
 
 #: What the status of a task can be. One that waits has no file.
 State: TypeAlias = Literal["completed", "running", "blocked", "failed"]

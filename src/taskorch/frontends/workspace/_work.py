@@ -34,8 +34,8 @@ from taskorch.frontends.workspace._layout import Layout
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.model import Program, ProgramResult, Task
+from taskorch.model._plain import stamp
 from taskorch.runtime._clock import MonotonicClock
-from taskorch.workflows._words import stamp
 
 if TYPE_CHECKING:
     from taskorch._contexts import TaskContext

@@ -35,9 +35,9 @@ from taskorch.frontends.workspace._status import (
     read_status,
 )
 from taskorch.frontends.workspace._task_file import head_of
+from taskorch.model._plain import stamp
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.workflows._names import guess
-from taskorch.workflows._words import stamp
 
 if TYPE_CHECKING:
     from taskorch._handles import TaskHandle
