@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from contextlib import suppress
@@ -421,6 +422,29 @@ def test_a_recovery_that_raises_whatever_it_is_has_failed(raised):
         (tried,) = orch.get_task_status("t").recovery_attempts
         assert (tried.action, tried.result) == ("mend", "failed")
         assert type(raised).__name__ in tried.message
+
+
+@pytest.mark.parametrize("work", [needs, needs_too])
+def test_a_recovery_that_hangs_is_named_by_explain_until_it_ends(tmp_path, work):
+    began, ends = threading.Event(), threading.Event()
+    with TaskOrchestrator() as orch:
+
+        @orch.recover("import_error")
+        def install(*_):
+            began.set()
+            assert ends.wait(60)
+            (tmp_path / "x").touch()
+            return "retry"
+
+        handle = orch.submit(work, str(tmp_path / "x"))
+        assert began.wait(60)
+        why = orch.explain(handle.task_id)
+        pattern = r"install recovers it from import_error, since (\S+Z)\."
+        assert re.fullmatch(pattern, why.recovery)
+        assert why.recovery in str(why)
+        ends.set()
+        assert handle.result(60) == "mended"
+        assert orch.explain(handle.task_id).recovery == ""
 
 
 def test_what_a_row_recommends_is_what_people_are_told():

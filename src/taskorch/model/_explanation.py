@@ -176,6 +176,8 @@ class Explanation:
             why not, as in `miss: argument 'path' differs from that of job-3`; or "".
         place: Of an attempt on a cluster: which host it is with, or what it waits for
             there; or "".
+        recovery: Which function of `TaskOrchestrator.recover` tries to mend its attempt
+            now, and since when; or "".
     """
 
     task_id: str
@@ -198,6 +200,7 @@ class Explanation:
     stale: str = ""
     cache: str = ""
     place: str = ""
+    recovery: str = ""
 
     @property
     def runnable(self) -> bool:
@@ -268,6 +271,8 @@ class Explanation:
             lines.append(self.granted)
         if self.place:
             lines.append(self.place)
+        if self.recovery:
+            lines.append(self.recovery)
         older = len(self.retries) - _SOME
         if older > 0:
             lines.append(f"It was tried again {older:,} times, and then:")

@@ -91,7 +91,12 @@ def explanation(
         cache = runtime.memo.said.get(row.id, "")
     place = runtime.attempts.place(row)
     late = describe_late(work)
-    return attrs.evolve(found, late=late, where=where, cache=cache, place=place)
+    recovery = ""
+    if runtime.strategies is not None:
+        recovery = runtime.strategies.under_way(row)
+    return attrs.evolve(
+        found, late=late, where=where, cache=cache, place=place, recovery=recovery
+    )
 
 
 def _with_reason(blocker: Blocker, why: str) -> Blocker:

@@ -17,6 +17,7 @@ from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.events import RecoveryAttempted
 from taskorch.kernel import TaskRow, describe, row_extra
 from taskorch.model import RecoveryAttempt, TaskState
+from taskorch.model._plain import stamp
 from taskorch.model._show import show
 from taskorch.protocols import Failure
 from taskorch.runtime._context import context_of
@@ -67,6 +68,8 @@ class Strategies:
         self._tried: dict[tuple[str, int], tuple[str, ...]] = {}
         #: Attempts that nobody runs while one of them is mended, by task and number.
         self.mending: dict[tuple[str, int], TaskRow] = {}
+        #: What is called now, from which class and since when, by task and number.
+        self._called: dict[tuple[str, int], tuple[str, str, int]] = {}
 
     def add(self, kind: str, strategy: Strategy, level: int) -> None:
         """
@@ -96,6 +99,14 @@ class Strategies:
     def known(self) -> Mapping[tuple[int, str], Strategy]:
         """Those that there are, by level and class."""
         return dict(self._known)
+
+    def under_way(self, row: TaskRow) -> str:
+        """What tries to mend the attempt of *row* now, in a sentence; or ""."""
+        call = self._called.get((row.id, row.attempt))
+        if call is None:
+            return ""
+        name, kind, since_ns = call
+        return f"{name} recovers it from {kind}, since {stamp(since_ns / _NS)}."
 
     # -- on the thread of an attempt -------------------------------------------------
 
@@ -205,6 +216,7 @@ class Strategies:
         )
         name = getattr(strategy, "__name__", type(strategy).__name__)
         message = ""
+        self._called[row.id, number] = name, kind, self._rt.now()
         try:
             answer = strategy(failure.task, failure, context_of(work, number))
         except AttemptInterrupted:
@@ -217,6 +229,8 @@ class Strategies:
                 result = "done"
             elif answer not in ("retry", "escalate", True, False, None):
                 message = f"it answered {show(answer)}, neither 'retry' nor 'escalate'"
+        finally:
+            self._called.pop((row.id, number), None)
         rt, fact = self._rt, (number, level, kind, name, result, message)
         known = extra_of(work).recoveries
         extra_of(work).recoveries = (*known, RecoveryAttempt(*fact))[-_MOST:]
