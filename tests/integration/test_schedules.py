@@ -235,6 +235,17 @@ def test_a_slot_that_ran_before_the_clock_was_set_back_is_skipped_with_that(cloc
     assert "it was made before the system's clock was set back" in reasons
 
 
+def test_a_clock_that_was_set_back_between_two_lives_holds_nothing_up(tmp_path, clock):
+    journal = str(tmp_path / "j.db")
+    for shift in (0.0, -5 * HOUR):
+        clock(shift)
+        with TaskOrchestrator(journal=journal) as orch:
+            orch.schedules.add("s", "every 0.2s", tick)
+            before = len(made(orch, "s"))
+            until(lambda before=before: len(made(orch, "s")) > before + 1)
+            orch.stop(drain=False)
+
+
 # -- catching up -----------------------------------------------------------------------
 
 
@@ -308,6 +319,32 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
         assert orch.handle(name).result(60) == 2
 
 
+def test_a_slot_that_comes_while_its_function_is_gone_is_made_when_it_is_back(
+    tmp_path, module, clock
+):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1")
+    import nights
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 12h", nights.tick)
+    module("def other(): return 1")
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("at-once", "every 12h", tick)
+        clock(12 * HOUR)
+        orch.drivers.wake("schedules")
+        until(lambda: made(orch, "at-once"))
+        assert made(orch, "s") == []
+        module("def tick(): return 2")
+        # It is tried again after half a minute.
+        clock(12 * HOUR + 40)
+        orch.drivers.wake("schedules")
+        until(lambda: made(orch, "s"))
+        (name,) = made(orch, "s")
+        assert orch.handle(name).result(60) == 2
+        assert "in this life what s makes" not in orch.schedules.explain("s")
+
+
 def test_what_waits_for_a_function_goes_on_when_it_is_there(tmp_path, module):
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1\ndef stays(): return 1")
@@ -362,6 +399,23 @@ def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_make
         orch.schedules.add("old", "every 0.1s", nights.tick)
         until(lambda: len(made(orch, "old")) > before + 1)
         assert "declared" not in orch.schedules.explain("old")
+        orch.stop(drain=False)
+
+
+def test_what_makes_something_else_or_at_other_times_is_no_new_name(tmp_path, module):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1\ndef other(): return 2")
+    import nights
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("old", "every 0.2s", nights.tick)
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("b", "every 0.2s", nights.other)
+        orch.schedules.add("c", "every 0.3s", nights.tick)
+        assert "makes the same" not in orch.schedules.explain("old")
+        before = len(made(orch, "old"))
+        until(lambda: len(made(orch, "old")) > before + 1)
         orch.stop(drain=False)
 
 
