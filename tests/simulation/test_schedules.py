@@ -366,6 +366,21 @@ def test_a_run_that_waits_while_it_is_paused_is_not_forgotten(crash):
         assert skip[0] == 1
 
 
+def test_a_run_that_waits_is_not_forgotten_if_later_slots_are_skipped():
+    sim = simulation(162.0)
+    flow = Workflow("etl")
+    flow.add(Task("job", id="a"))
+    options = {"catch_up": "all", "end": "2026-01-01T00:03"}
+    sim.schedules.add("m", "every 1m", flow, overlap="queue", **options)
+    sim.run(until=130)
+    sim.schedules.add("m", "every 1m", flow, overlap="skip", **options)
+    sim.run(until=190)
+    assert skipped(sim) == [(1, "m-2026-01-01T0001Z has not ended")]
+    sim.crash(downtime=1)
+    sim.run(until=1_200)
+    assert "m-2026-01-01T0002Z" in made_runs(sim)
+
+
 def made_runs(sim):
     """The runs of which something was begun, in the order in which they were."""
     return list(dict.fromkeys(name.partition("/")[0] for name in made(sim)))
