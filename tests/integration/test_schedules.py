@@ -14,6 +14,7 @@ import pytest
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleFired, ScheduleSkipped
+from taskorch.reading import JournalReader
 
 HOUR = 3_600.0
 
@@ -131,6 +132,28 @@ def test_what_the_user_has_made_is_not_touched_and_not_in_the_way(tmp_path, over
             states = {orch.get_task_status(name).state for name in names}
             assert states == {TaskState.BLOCKED}
             orch.stop(drain=False)
+
+
+@pytest.mark.parametrize("overlap", ["cancel", "skip", "queue"])
+def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
+    tmp_path, clock, overlap
+):
+    journal = str(tmp_path / "j.db")
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 12h", tick, overlap=overlap)
+        (slot,) = orch.schedules.next("s")
+        name = f"s/{slot:%Y-%m-%dT%H%MZ}"
+        orch.submit_task(Task.wait_for("go", id=name))
+        orch.stop(drain=False)
+    clock(12 * HOUR)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 12h", tick, overlap=overlap)
+        until(lambda: orch.schedules.status("s").done >= slot)
+        assert orch.get_task_status(name).state is TaskState.BLOCKED
+        orch.stop(drain=False)
+    events = JournalReader(journal).happened()
+    assert [e.task_id for e in events if isinstance(e, ScheduleFired)] == [name]
+    assert not [e for e in events if isinstance(e, ScheduleSkipped)]
 
 
 # -- again and already -----------------------------------------------------------------
