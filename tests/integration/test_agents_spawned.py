@@ -1,6 +1,7 @@
 """`orch.agents`: agents that are spawned from templates, and pools of them."""
 
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from taskorch.errors import (
     TaskTimeoutError,
     UnknownAgentError,
 )
-from taskorch.model import Breaker, Capability
+from taskorch.model import Breaker, Capability, Resources
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ECHO = """
@@ -462,3 +463,32 @@ def test_nothing_is_left_when_the_orchestrator_has_stopped():
         orch.stop(drain=False)
     # It was waited for.
     assert not any(map(is_alive, pids))
+
+
+# -- what an agent does ----------------------------------------------------------------
+
+
+def test_an_agent_has_what_its_tasks_hold_and_their_ids():
+    go = threading.Event()
+    with TaskOrchestrator(resources={"cpu": 4, "licence": 2}) as orch:
+        orch.agent("ann", capabilities=["w"], max_concurrency=2)(
+            lambda task, context: go.wait(20)
+        )
+        handles = [
+            orch.submit_task(
+                Task("w", requires=["w"], id=name, resources={"cpu": 1, "licence": 1})
+            )
+            for name in ("a", "b", "c")
+        ]
+        until(lambda: orch.agents.get("ann").workload == 2)
+        ann = orch.agents.get("ann")
+        assert ann.tasks == ("a", "b")
+        assert ann.allocation == Resources(cpu=2, licence=2)
+        assert [one.tasks for one in orch.agents.list() if one.id == "ann"] == [
+            ann.tasks
+        ]
+        go.set()
+        for handle in handles:
+            handle.result(20)
+        until(lambda: orch.agents.get("ann").tasks == ())
+        assert orch.agents.get("ann").allocation == Resources()

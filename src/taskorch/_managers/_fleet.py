@@ -24,7 +24,14 @@ from taskorch.errors import (
     UnknownAgentError,
 )
 from taskorch.executors._programs._process import ProgramEnd, ProgramProcess
-from taskorch.kernel import GOING, LOCAL, AgentRow, PolicyFault, shut_out
+from taskorch.kernel import (
+    GOING,
+    LOCAL,
+    AgentRow,
+    PolicyFault,
+    shut_out,
+    without_quotas,
+)
 from taskorch.model import (
     AGENT_KINDS,
     Agent,
@@ -37,6 +44,7 @@ from taskorch.model import (
     Resources,
     ScalingDecision,
     Task,
+    TaskState,
     check_breaker,
     check_count,
     check_id,
@@ -529,22 +537,33 @@ class Fleet:
         with self._rt.lock:
             every = self._rt.kernel.agents.values()
             rows = [row for row in every if not (row.lost and row.draining == GOING)]
-            found = [self._instance(row.name, row) for row in rows]
+            running = self._running()
+            found = [self._instance(row.name, row, running) for row in rows]
         names = {row.name for row in rows}
         late = [
             one_id
             for one_id in {**self.spawned, **self.fallen}
             if one_id not in names and one_id not in self._rt.kernel.agents
         ]
-        return found + [self._instance(one_id, None) for one_id in late]
+        return found + [self._instance(one_id, None, {}) for one_id in late]
 
     def instance(self, agent_id: str) -> AgentInstance:
         """One agent."""
         row = self.row(agent_id)
         with self._rt.lock:
-            return self._instance(agent_id, row)
+            return self._instance(agent_id, row, self._running())
 
-    def _instance(self, agent_id: str, row: AgentRow | None) -> AgentInstance:
+    def _running(self) -> dict[str, list[str]]:
+        """Under the lock: the ids of the tasks that each agent runs, by its name."""
+        ids: dict[str, list[str]] = {}
+        for task in self._rt.kernel.tasks.values():
+            if task.agent is not None and task.state is TaskState.RUNNING:
+                ids.setdefault(task.agent.name, []).append(task.id)
+        return ids
+
+    def _instance(
+        self, agent_id: str, row: AgentRow | None, running: Mapping[str, list[str]]
+    ) -> AgentInstance:
         one = self.spawned.get(agent_id) or self.fallen.get(agent_id)
         template = None if one is None else one.template
         health = self._health(agent_id, row)
@@ -564,10 +583,11 @@ class Fleet:
             levels_of(names),
             health.status,
             health,
-            Resources() if row is None else row.view.used,
+            Resources() if row is None else _held(row),
             0 if row is None else row.running,
             None if row is None else row.info.max_concurrency,
             pid,
+            tuple(running.get(agent_id, ())),
         )
 
     def _health(self, agent_id: str, row: AgentRow | None) -> AgentHealth:
@@ -694,6 +714,15 @@ def _how(end: ProgramEnd) -> str:
 def _of_itself(row: AgentRow) -> AgentTemplate:
     """What stands for the template of an agent that came by itself."""
     return AgentTemplate("", capabilities=levels_of(row.info.capabilities))
+
+
+def _held(row: AgentRow) -> Resources:
+    """What the attempts of an agent hold, of its own and of the pools."""
+    return Resources.from_units(
+        without_quotas(
+            tuple((name, units) for name, units in row.used.items() if units)
+        )
+    )
 
 
 def _check(template: AgentTemplate) -> None:

@@ -238,10 +238,11 @@ class AgentInstance:
         capabilities: What it can do, each with its level.
         status: As in its health.
         health: How it does.
-        allocation: What its attempts hold of its capacity.
+        allocation: What its attempts hold.
         workload: Attempts that it runs.
         slots: Attempts that it runs at once at the most; None is without limit.
         pid: The process that was started for it, if there is one.
+        tasks: The ids of the tasks that it runs, in the order of their submission.
     """
 
     id: str
@@ -254,6 +255,7 @@ class AgentInstance:
     workload: int
     slots: int | None
     pid: int | None = None
+    tasks: tuple[str, ...] = ()
 
 
 @frozen

@@ -148,6 +148,9 @@ def _later(runtime: Runtime, task_id: str) -> tuple[str, str]:
     if reruns.is_empty or reruns.is_latest(task_id):
         return "", ""
     later = reruns.later_than(task_id)
+    if not later:
+        # It is the latest: that is noted a moment after it is taken in.
+        return "", ""
     good = (name for name in later if _state(runtime, name) is TaskState.COMPLETED)
     return later[-1], next(good, "")
 

@@ -336,11 +336,17 @@ class WorkflowRuns:
             for name, row in self._latest().items()
         }
         status = self._simulation.get_task_status
+        rows = self._latest()
+        # What is to be added again is, by what has added it and runs already.
+        to_be_added = {n for n, row in rows.items() if self._is_to_be_added(row, rows)}
         due = {name for name, (i, _, _) in before.items() if status(i).stale}
+        due -= to_be_added
         above = {name: self._above(name) for name in before}
         manager.restart(_RUN)
         after = self._latest()
         for name in order(above):
+            if name in to_be_added:
+                continue
             task_id, state, attempt = before[name]
             begun = state in TERMINAL or attempt > 0
             is_due = state in (_S.FAILED, _S.CANCELLED)
