@@ -139,20 +139,22 @@ def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
     tmp_path, clock, overlap
 ):
     journal = str(tmp_path / "j.db")
+    options = {"overlap": overlap, "catch_up": "all"}
     with TaskOrchestrator(journal=journal) as orch:
-        orch.schedules.add("s", "every 12h", tick, overlap=overlap)
-        (slot,) = orch.schedules.next("s")
-        name = f"s/{slot:%Y-%m-%dT%H%MZ}"
-        orch.submit_task(Task.wait_for("go", id=name))
+        orch.schedules.add("s", "every 12h", tick, **options)
+        slots = orch.schedules.next("s", 2)
+        names = [f"s/{slot:%Y-%m-%dT%H%MZ}" for slot in slots]
+        orch.submit_tasks([Task.wait_for("go", id=name) for name in names])
         orch.stop(drain=False)
-    clock(12 * HOUR)
+    clock(24 * HOUR)
     with TaskOrchestrator(journal=journal) as orch:
-        orch.schedules.add("s", "every 12h", tick, overlap=overlap)
-        until(lambda: orch.schedules.status("s").done >= slot)
-        assert orch.get_task_status(name).state is TaskState.BLOCKED
+        orch.schedules.add("s", "every 12h", tick, **options)
+        until(lambda: orch.schedules.status("s").done >= slots[-1])
+        states = {orch.get_task_status(name).state for name in names}
+        assert states == {TaskState.BLOCKED}
         orch.stop(drain=False)
     events = JournalReader(journal).happened()
-    assert [e.task_id for e in events if isinstance(e, ScheduleFired)] == [name]
+    assert [e.task_id for e in events if isinstance(e, ScheduleFired)] == names
     assert not [e for e in events if isinstance(e, ScheduleSkipped)]
 
 
