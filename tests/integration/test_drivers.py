@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -76,6 +77,36 @@ def test_an_event_wakes_it_and_so_does_a_word():
         assert not orch.drivers.remove("echo")
         with pytest.raises(InvalidTaskError, match="no driver"):
             orch.drivers.wake("echo")
+
+
+@pytest.mark.parametrize("nudged", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [3_600.0, -3_600.0])
+def test_a_driver_that_names_no_time_is_asked_when_the_clock_is_set(
+    monkeypatch, seconds, nudged
+):
+    class Watch:
+        watches = ()
+
+        def __init__(self, name):
+            self.name = name
+            self.asked = threading.Event()
+
+        def tick(self, view, now):
+            self.asked.set()
+            return [], None
+
+    watch, other = Watch("watch"), Watch("other")
+    real, shift = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + shift[0])
+    with TaskOrchestrator() as orch:
+        orch.drivers.add(watch)
+        assert watch.asked.wait(60)
+        watch.asked.clear()
+        shift[0] = seconds
+        if nudged:
+            # All are looked at sooner, and this one alone would be asked.
+            orch.drivers.add(other)
+        assert watch.asked.wait(60)
 
 
 def test_a_driver_that_fails_is_said_in_an_event_and_in_health_and_stops_nothing():

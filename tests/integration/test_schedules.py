@@ -14,6 +14,7 @@ import pytest
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
 from taskorch.errors import InvalidTaskError
 from taskorch.events import ScheduleFired, ScheduleSkipped
+from taskorch.reading import JournalReader
 
 HOUR = 3_600.0
 
@@ -133,6 +134,30 @@ def test_what_the_user_has_made_is_not_touched_and_not_in_the_way(tmp_path, over
             orch.stop(drain=False)
 
 
+@pytest.mark.parametrize("overlap", ["cancel", "skip", "queue"])
+def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
+    tmp_path, clock, overlap
+):
+    journal = str(tmp_path / "j.db")
+    options = {"overlap": overlap, "catch_up": "all"}
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 12h", tick, **options)
+        slots = orch.schedules.next("s", 2)
+        names = [f"s/{slot:%Y-%m-%dT%H%MZ}" for slot in slots]
+        orch.submit_tasks([Task.wait_for("go", id=name) for name in names])
+        orch.stop(drain=False)
+    clock(24 * HOUR)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 12h", tick, **options)
+        until(lambda: orch.schedules.status("s").done >= slots[-1])
+        states = {orch.get_task_status(name).state for name in names}
+        assert states == {TaskState.BLOCKED}
+        orch.stop(drain=False)
+    events = JournalReader(journal).happened()
+    assert [e.task_id for e in events if isinstance(e, ScheduleFired)] == names
+    assert not [e for e in events if isinstance(e, ScheduleSkipped)]
+
+
 # -- again and already -----------------------------------------------------------------
 
 
@@ -235,6 +260,17 @@ def test_a_slot_that_ran_before_the_clock_was_set_back_is_skipped_with_that(cloc
     assert "it was made before the system's clock was set back" in reasons
 
 
+def test_a_clock_that_was_set_back_between_two_lives_holds_nothing_up(tmp_path, clock):
+    journal = str(tmp_path / "j.db")
+    for shift in (0.0, -5 * HOUR):
+        clock(shift)
+        with TaskOrchestrator(journal=journal) as orch:
+            orch.schedules.add("s", "every 0.2s", tick)
+            before = len(made(orch, "s"))
+            until(lambda before=before: len(made(orch, "s")) > before + 1)
+            orch.stop(drain=False)
+
+
 # -- catching up -----------------------------------------------------------------------
 
 
@@ -308,6 +344,32 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
         assert orch.handle(name).result(60) == 2
 
 
+def test_a_slot_that_comes_while_its_function_is_gone_is_made_when_it_is_back(
+    tmp_path, module, clock
+):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1")
+    import nights
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("s", "every 12h", nights.tick)
+    module("def other(): return 1")
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("at-once", "every 12h", tick)
+        clock(12 * HOUR)
+        orch.drivers.wake("schedules")
+        until(lambda: made(orch, "at-once"))
+        assert made(orch, "s") == []
+        module("def tick(): return 2")
+        # It is tried again after half a minute.
+        clock(12 * HOUR + 40)
+        orch.drivers.wake("schedules")
+        until(lambda: made(orch, "s"))
+        (name,) = made(orch, "s")
+        assert orch.handle(name).result(60) == 2
+        assert "in this life what s makes" not in orch.schedules.explain("s")
+
+
 def test_what_waits_for_a_function_goes_on_when_it_is_there(tmp_path, module):
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1\ndef stays(): return 1")
@@ -362,6 +424,23 @@ def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_make
         orch.schedules.add("old", "every 0.1s", nights.tick)
         until(lambda: len(made(orch, "old")) > before + 1)
         assert "declared" not in orch.schedules.explain("old")
+        orch.stop(drain=False)
+
+
+def test_what_makes_something_else_or_at_other_times_is_no_new_name(tmp_path, module):
+    journal = str(tmp_path / "j.db")
+    module("def tick(): return 1\ndef other(): return 2")
+    import nights
+
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("old", "every 0.2s", nights.tick)
+        orch.stop(drain=False)
+    with TaskOrchestrator(journal=journal) as orch:
+        orch.schedules.add("b", "every 0.2s", nights.other)
+        orch.schedules.add("c", "every 0.3s", nights.tick)
+        assert "makes the same" not in orch.schedules.explain("old")
+        before = len(made(orch, "old"))
+        until(lambda: len(made(orch, "old")) > before + 1)
         orch.stop(drain=False)
 
 

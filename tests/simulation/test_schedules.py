@@ -335,3 +335,129 @@ def test_with_none_a_slot_is_made_that_is_late_by_less_than_a_minute(away, slots
     sim.crash(downtime=away)
     sim.run(until=1.5 * HOUR)
     assert len(made(sim)) == slots
+
+
+@pytest.mark.parametrize("crash", ["paused", "resumed", None])
+def test_a_run_that_waits_while_it_is_paused_is_not_forgotten(crash):
+    sim = simulation(162.0)
+    flow = Workflow("etl")
+    flow.add(Task("job", id="a"))
+    options = {"overlap": "queue", "catch_up": "all", "end": "2026-01-01T00:05"}
+    sim.schedules.add("m", "every 1m", flow, **options)
+    sim.run(until=132)
+    sim.schedules.pause("m")
+    if crash == "paused":
+        sim.crash(downtime=60)
+    sim.run(until=198)
+    sim.schedules.resume("m")
+    if crash == "resumed":
+        sim.crash(downtime=1)
+    sim.run(until=1_200)
+
+    names = made_runs(sim)
+    minutes = [int(name.removeprefix("m-2026-01-01T00").rstrip("Z")) for name in names]
+    (skip,) = skipped(sim)
+    assert skip[1] == "it was paused: paused by the user"
+    if crash == "paused":
+        # What waited came while it was paused, as the next life has it.
+        assert (minutes, skip[0]) == ([1, 4, 5], 2)
+    else:
+        assert {*minutes} >= {1, 2, 4, 5}
+        assert skip[0] == 1
+
+
+def test_a_run_that_waits_is_not_forgotten_if_later_slots_are_skipped():
+    sim = simulation(162.0)
+    flow = Workflow("etl")
+    flow.add(Task("job", id="a"))
+    options = {"catch_up": "all", "end": "2026-01-01T00:03"}
+    sim.schedules.add("m", "every 1m", flow, overlap="queue", **options)
+    sim.run(until=130)
+    sim.schedules.add("m", "every 1m", flow, overlap="skip", **options)
+    sim.run(until=190)
+    assert skipped(sim) == [(1, "m-2026-01-01T0001Z has not ended")]
+    sim.crash(downtime=1)
+    sim.run(until=1_200)
+    assert "m-2026-01-01T0002Z" in made_runs(sim)
+
+
+def made_runs(sim):
+    """The runs of which something was begun, in the order in which they were."""
+    return list(dict.fromkeys(name.partition("/")[0] for name in made(sim)))
+
+
+def test_runs_of_a_workflow_are_cancelled_by_the_next_and_not_once_they_have_ended():
+    sim = simulation()
+    flow = Workflow("etl")
+    flow.add(Task("job", id="a"))
+    sim.work("job", 1.5 * HOUR)
+    sim.schedules.add("long", "0 * * * *", flow, overlap="cancel")
+    sim.work("step", 0.5 * HOUR)
+    short = Workflow("short")
+    short.add(Task("step", id="a"))
+    sim.schedules.add("short", "0 * * * *", short, overlap="cancel")
+    sim.run(until=3.2 * HOUR)
+
+    states = {status.task_id: str(status.state) for status in sim.tasks()}
+    assert states == {
+        "long-2026-01-01T0100Z/a": "cancelled",
+        "long-2026-01-01T0200Z/a": "cancelled",
+        "long-2026-01-01T0300Z/a": "running",
+        "short-2026-01-01T0100Z/a": "completed",
+        "short-2026-01-01T0200Z/a": "completed",
+        "short-2026-01-01T0300Z/a": "running",
+    }
+
+
+def test_all_that_came_while_it_was_paused_is_counted_however_many():
+    sim = simulation()
+    sim.schedules.add("s", "every 1s", Task("job"))
+    sim.schedules.pause("s", "away")
+    sim.run(until=20_000.5)
+    sim.schedules.resume("s")
+    sim.run(until=20_001.5)
+    assert skipped(sim) == [(20_000, "it was paused: away")]
+    assert made(sim) == ["s/2026-01-01T053321Z"]
+
+
+@pytest.mark.parametrize("kind", ["task", "workflow"])
+def test_all_is_caught_up_with_and_filled_however_many_slots_these_are(kind):
+    sim = simulation(0.001)
+    flow = Workflow("etl")
+    flow.add(Task("job", id="a"))
+    work = {"task": Task("job"), "workflow": flow}[kind]
+    options = {"catch_up": "all", "overlap": "queue", "end": "2026-01-01T00:03:30"}
+    sim.schedules.add("s", "every 1s", work, **options)
+    sim.run(until=0.5)
+    sim.crash(downtime=210)
+    sim.run(until=600)
+    assert len(sim.tasks("completed")) == 210
+    assert skipped(sim) == []
+    filled = sim.schedules.backfill("s", "2025-12-31T23:50", "2025-12-31T23:53:30")
+    assert len({*filled}) == 211
+    sim.run(until=700)
+    assert len(sim.tasks("completed")) == 210 + 211
+
+
+def test_with_none_what_jitter_puts_off_is_not_late():
+    sim = simulation()
+    for number in range(10):
+        options = {"catch_up": "none", "jitter": 1_200}
+        sim.schedules.add(f"s{number}", "0 1 * * *", Task("job"), **options)
+    sim.run(until=2 * HOUR)
+    assert len(made(sim)) == 10
+    assert skipped(sim) == []
+
+
+def test_a_backfill_again_leaves_alone_what_has_not_ended():
+    sim = simulation(HOUR)
+    sim.schedules.add("h", "0 * * * *", Task("job"), end="2025-12-31T23:00")
+    span = "2025-12-31T20:00", "2025-12-31T21:00"
+    first = sim.schedules.backfill("h", *span)
+    sim.run(until=1.5 * HOUR)
+    # One has ended, and one runs.
+    again = sim.schedules.backfill("h", *span, again=True)
+    assert (list(again), list(again.already)) == (list(first), first[1:])
+    sim.run(until=4 * HOUR)
+    assert {str(status.state) for status in sim.tasks()} == {"completed"}
+    assert sorted(made(sim)) == [first[0], f"{first[0]}~2", first[1]]
