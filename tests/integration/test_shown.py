@@ -31,7 +31,7 @@ from taskorch import (
     current_context,
 )
 from taskorch.errors import TaskorchError, UsageError
-from taskorch.events import signal_name
+from taskorch.events import EventEmitted, signal_name
 from taskorch.frontends.service import create_app
 from taskorch.model import TaskState
 from taskorch.reading import JournalReader
@@ -251,7 +251,7 @@ class Shown:
     def __init__(self, seed, folder, capsys):
         self.random, self.capsys = Random(seed), capsys
         self.path = folder / "runs.db"
-        self.count = 0
+        self.count = self.marks = 0
         #: Tasks that are out of time soon, and those that are tried again much later.
         self.brief, self.late = set(), set()
         GATES.clear()
@@ -371,7 +371,13 @@ class Shown:
 
     def is_at_rest(self):
         """Nothing will happen by itself."""
-        counted = Counted(self.reader.happened())
+        # What was done before is in the journal once this is.
+        self.marks += 1
+        self.orch.emit("looked at")
+        events = list(self.reader.happened())
+        if sum(isinstance(each, EventEmitted) for each in events) < self.marks:
+            return False
+        counted = Counted(events)
         states = counted.states()
         running = {n: stem(n) for n, state in states.items() if state == "running"}
         own = [each for n, each in running.items() if counted.kind[n] != "map"]

@@ -33,6 +33,7 @@ def test_a_filter_comes_back_from_a_query():
         ("since", "then", "since: a number of seconds is needed"),
         ("metadata", "[]", "metadata: an object of JSON is needed"),
         ("metadata", "{", "metadata: an object of JSON is needed"),
+        ("mended", "yes", "mended: true or false is needed"),
     ],
 )
 def test_a_query_that_says_nothing_sensible_is_refused(name, text, words):
@@ -45,3 +46,11 @@ def test_a_filter_refuses_what_it_does_not_know():
         TaskFilter(ownr="ann")
     with pytest.raises(InvalidTaskError, match="say all of it in the filter"):
         TaskFilter.of(WHOLE, {"owner": "ann"})
+
+
+def test_whether_something_was_mended_is_true_or_false():
+    for mended in (True, False):
+        wanted = TaskFilter("failed", mended=mended)
+        assert TaskFilter.from_query(wanted.to_query()) == wanted
+    with pytest.raises(InvalidTaskError, match="mended: True or False is needed"):
+        TaskFilter(mended="no")

@@ -40,7 +40,14 @@ def test_levels_are_read_from_names_and_from_a_mapping():
 
 @pytest.mark.parametrize(
     "breaker",
-    [5, Breaker(failures=0), Breaker(probes=0), Breaker(within=0), Breaker(open=-1)],
+    [
+        5,
+        Breaker(failures=0),
+        Breaker(probes=0),
+        Breaker(within=0),
+        Breaker(open=-1),
+        Breaker(most_open=0),
+    ],
 )
 def test_a_breaker_that_cannot_work_is_refused(breaker):
     with pytest.raises(InvalidTaskError, match="breaker"):
