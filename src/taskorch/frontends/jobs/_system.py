@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
+from statistics import median
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -60,7 +61,7 @@ from taskorch.model._checks import is_number
 from taskorch.model._ids import check_id
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator, ScoreQueue
-from taskorch.workflows import Workflow
+from taskorch.workflows import Workflow, WorkflowStatus
 from taskorch.workflows._located import plain
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ _HALF: Final = 60.0
 #: How much more units there are under pressure, with each saturation, and at the most.
 _MORE: Final = 0.25
 _KEPT: Final = 10_000
+#: Units of an objective whose median says how long one takes.
+_LATEST: Final = 50
 _TEN_YEARS: Final = 10 * 365 * 86_400.0
 _DIARY: Final = "agent_state.metadata_diary"
 #: The event that says up to which fact all that follows from facts was done.
@@ -143,6 +146,8 @@ class JobSystem:
         #: The units to which something is granted.
         self._holders: set[str] = set()
         self._envelopes: deque[dict[str, Any]] = deque(maxlen=2_000)
+        #: How long the latest units of each objective took, in seconds.
+        self._seconds: dict[str, deque[float]] = {}
         self._saturated: set[str] = set()
         self._written: dict[str, int] = {}
         self._random = Random()  # noqa: S311 - no secret
@@ -662,7 +667,11 @@ class JobSystem:
         if said is not None:
             return said
         seconds = job.expected_duration_seconds
-        if seconds is None:
+        latest = self._seconds.get(job.objective)
+        if seconds is None and latest:
+            seconds = median(latest)
+        elif seconds is None:
+            # Of this life nothing is known: the statistics know of earlier ones.
             types = self._running.get_stats().types
             found = types.get(job.objective)
             seconds = None if found is None else _median(found)
@@ -784,7 +793,10 @@ class JobSystem:
         return record
 
     def _state(self, job_id: str) -> str:
-        status = self._running.workflows.status(PREFIX + job_id)
+        return self._state_of(self._running.workflows.status(PREFIX + job_id))
+
+    @staticmethod
+    def _state_of(status: WorkflowStatus) -> str:
         if status.state in ("completed", "failed"):
             return str(status.state)
         if status.state in ("cancelled", "blocked"):
@@ -806,7 +818,7 @@ class JobSystem:
             return {
                 "job_id": job_id,
                 "objective": record.job.objective,
-                "state": self._state(job_id),
+                "state": self._state_of(status),
                 "units": {str(k): str(v) for k, v in status.tasks.items()},
                 "specialization": record.specialization,
                 "threads": record.threads,
@@ -997,6 +1009,10 @@ class JobSystem:
             self._publish("job_events", "started", job_id, event)
         elif isinstance(event, TaskCompleted | TaskRetrying | TaskFailed):
             with self._lock:
+                if isinstance(event, TaskCompleted):
+                    latest = deque[float](maxlen=_LATEST)
+                    latest = self._seconds.setdefault(record.job.objective, latest)
+                    latest.append(event.latency)
                 self._envelopes.append(
                     {
                         "event": type(event).__name__,
