@@ -285,7 +285,6 @@ _running.run(load("suite.yaml"), "out")
 def test_what_a_crash_kept_from_being_told_is_told_when_the_run_goes_on(
     tmp_path, hook, when
 ):
-    """And nothing that was taken is told twice."""
     suite = write(
         tmp_path,
         "templates: {sh: {command: [sh, -c, 'echo no such table; exit 3']}}\n"
@@ -303,10 +302,13 @@ def test_what_a_crash_kept_from_being_told_is_told_when_the_run_goes_on(
     assert ended.returncode == -9, ended.stderr
     assert len(hook.got) == (when == "after")
     _running.run(suite, tmp_path / "out")
-    assert [each["task_id"] for each in said_by(hook)] == ["suite/A"]
+    # What was taken as the process died may come once more.
+    before = len(hook.got)
+    assert {each["task_id"] for each in said_by(hook)} == {"suite/A"}
+    assert before == 1 or (when == "after" and before == 2)
     # What fails again is news again.
     _running.run(suite, tmp_path / "out", failed=True)
-    assert len(hook.got) == 2
+    assert len(hook.got) == before + 1
 
 
 def test_a_threshold_that_nobody_reaches_is_said(tmp_path, hook):
