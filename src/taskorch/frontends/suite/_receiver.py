@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -20,8 +19,6 @@ from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.runtime._escalations import cause_of
 
-#: What says of a failed program where its output is.
-_OUTPUT: Final = re.compile(r" \(see [^()]*\)$")
 _LOG: Final = logging.getLogger("taskorch.frontends.suite")
 #: Seconds that one attempt to deliver a message may take, and how many there are.
 _TIMEOUT: Final = 10.0
@@ -87,8 +84,7 @@ class Receiver:
         if error_type == _OUT_OF_TIME:
             cause = [error_type, task_id]
         else:
-            # Where its output is depends on from where it was started.
-            cause = [*cause_of(task_id, error_type, _OUTPUT.sub("", message))]
+            cause = [*cause_of(task_id, error_type, message)]
         about = about_failure(self._orchestrator, task_id)
         if about is not None:
             context = {**about["context"], "error_message": said}
