@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -310,18 +309,64 @@ cluster.shutdown()
 """
 
 
-@pytest.mark.slow
-def test_a_cluster_that_lost_its_head_is_left(tmp_path: Path) -> None:
+NODELESS = """
+from contextlib import suppress
+from functools import partial
+from ray.cluster_utils import Cluster
+from taskorch import Task, TaskOrchestrator
+from taskorch.executors import ray
+from tests.integration.tools import PATIENCE, eventually
+
+
+def started(start):
+    # Ray itself gives up after 30 s, also where a machine is busy.
+    for _ in range(3):
+        with suppress(Exception):
+            return start()
+    return start()
+
+
+head = {"num_cpus": 0, "include_dashboard": False}
+cluster = started(partial(Cluster, initialize_head=True, head_node_args=head))
+node = started(partial(cluster.add_node, num_cpus=1))
+executor = ray(cluster.address, per_host={"cpu": 1}, lease=5)
+with TaskOrchestrator(executors={"cluster": executor}) as orch:
+    first = orch.submit_task(Task.call(pow, 2, 3, executor="cluster"))
+    assert first.result(PATIENCE) == 8
+    cluster.remove_node(node, allow_graceful=True)
+    eventually(lambda: not any("(process" in c.detail for c in orch.doctor()))
+    second = orch.submit_task(Task.call(pow, 2, 4, executor="cluster"))
+    eventually(lambda: "have gone" in str(orch.explain(second.task_id)))
+    assert not second.done()
+    started(partial(cluster.add_node, num_cpus=1))
+    print(second.result(PATIENCE) == 16)
+cluster.shutdown()
+"""
+
+
+def expect_true(program: str, *arguments: str, **environment: str) -> None:
+    """Run a program with a cluster of Ray of its own: a process knows one alone."""
     pytest.importorskip("ray")
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "RAY_worker_niceness": "0",
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
+        **environment,
     }
-    command = [sys.executable, "-c", HEADLESS, str(tmp_path)]
+    command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.stdout.split()[-1:] == ["True"], done.stderr
+
+
+@pytest.mark.slow
+def test_a_cluster_that_lost_its_head_is_left(tmp_path: Path) -> None:
+    patience = {"RAY_gcs_rpc_server_reconnect_timeout_s": "30"}
+    expect_true(HEADLESS, str(tmp_path), **patience)
+
+
+@pytest.mark.slow
+def test_without_a_node_ray_is_waited_for() -> None:
+    expect_true(NODELESS)
 
 
 SCRIPT = """
@@ -573,40 +618,6 @@ def test_a_worker_of_dask_that_had_what_a_task_asks_for_is_waited_for(
         eventually(lambda: "token=1 have gone" in str(orch.explain(second.task_id)))
         with worker_with_a_token(dask_only):
             assert second.result(PATIENCE) == 16
-
-
-def node_started(start: Callable[[], Any]) -> Any:
-    """A node of Ray, which itself gives up after 30 s, also where a machine is busy."""
-    for _ in range(3):
-        with suppress(Exception):
-            return start()
-    return start()
-
-
-@pytest.mark.slow
-def test_without_a_node_ray_is_waited_for() -> None:
-    library = pytest.importorskip("ray")
-    utils = pytest.importorskip("ray.cluster_utils")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    head = {"num_cpus": 0, "include_dashboard": False}
-    make_cluster = partial(utils.Cluster, initialize_head=True, head_node_args=head)
-    cluster = node_started(make_cluster)
-    add_node = partial(cluster.add_node, num_cpus=1)
-    try:
-        node = node_started(add_node)
-        executor = ray(cluster.address, per_host={"cpu": 1}, lease=5)
-        with TaskOrchestrator(executors={"cluster": executor}) as orch:
-            assert orch.submit_task(on_it(pow, 2, 3)).result(PATIENCE) == 8
-            cluster.remove_node(node, allow_graceful=True)
-            eventually(lambda: not any("(process" in c.detail for c in orch.doctor()))
-            second = orch.submit_task(on_it(pow, 2, 4))
-            eventually(lambda: "have gone" in str(orch.explain(second.task_id)))
-            assert not second.done()
-            node_started(add_node)
-            assert second.result(PATIENCE) == 16
-    finally:
-        library.shutdown()
-        cluster.shutdown()
 
 
 def test_an_idle_host_is_given_back(dask_only: Any) -> None:
