@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo demo-check check quick test bench format clean \
         static style imports mypy pyright verifytypes \
         bench-against bench-quick docs docs-ci fast coverage at-length pages others others-ready wheel soak soak-ci \
-        stress stress-ci compiled side-by-side ray
+        stress stress-ci compiled side-by-side
 
 help:
 	@echo 'make demo        run a large test suite through the orchestrator; stopped, it resumes;'
@@ -36,7 +36,6 @@ help:
 	@echo 'make check       format, lint, types, import contracts and the quickest tests'
 	@echo 'make fast        all tests but the slow ones'
 	@echo 'make test        all that CI runs'
-	@echo 'make ray         the slow tests on Ray, one after another'
 	@echo 'make soak        simulate fresh seeds: make soak MINUTES=10 (SEED=1 begins there)'
 	@echo 'make stress      threads, signals, kills and takeovers: make stress MINUTES=10'
 	@echo 'make bench       the benchmarks, on several: make bench PYTHONS="3.11 newest";'
@@ -167,12 +166,8 @@ coverage: $(READY)
 # them, since most tests wait for programs that they start.
 at-length: build/slow.log
 	@echo 'the slow tests'
-	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow -k 'not ray' \
+	@$(BIN)/python -m pytest -q -n 6 --dist load --maxschedchunk 1 -m slow \
 	    $$(sed -n 's/: [0-9]*$$//p' build/slow.log)
-
-# Several clusters of Ray at once are more than a small machine can start in time.
-ray: $(READY)
-	@$(BIN)/python -m pytest -q -m slow -k ray tests/integration/test_engines.py
 
 # The pages, the examples and what is packed: beside other things, where there is a
 # processor left.
