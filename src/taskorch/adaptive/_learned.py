@@ -270,9 +270,9 @@ class Learned:
         #: The number of the last fact of which it has heard, and that which the
         #: snapshot that is kept says.
         self._heard = self._kept = 0
-        #: The number of the last fact of earlier lives of which it knows. Of its own
-        #: life it may have heard before it is asked to recall those.
-        self._known = 0
+        #: The number of the last fact of earlier lives that it has learnt from. Of its
+        #: own life it may have heard before it is asked to recall those.
+        self._learnt_to = 0
         #: The sum of rewards from 0 to 1, and of those of the baseline; and how many.
         self._gained = self._baseline_gained = 0.0
         self._counted = self._baseline_counted = 0.0
@@ -491,7 +491,7 @@ class Learned:
             msg = f"{self!r} learns for another orchestrator already"
             raise InvalidTaskError(msg, hint="make a Learned for each")
         self._orch = orchestrator
-        self._known = self._heard
+        self._learnt_to = self._heard
         signals = orchestrator.signals
         names = ["task_retrying", "task_failed", "task_cancelled", "task_rewarded"]
         # Of starts nothing is learnt; who hears of them has choices told.
@@ -579,7 +579,7 @@ class Learned:
             last: The number of the last of them.
         """
         self._journal = journal
-        since = self._known if self.keep else last
+        since = self._learnt_to if self.keep else last
         ids: OrderedDict[str, None] = OrderedDict()
         for fact, _ in journal.read(since) if since < last else ():
             if fact.seq > last:
@@ -728,7 +728,7 @@ class Learned:
         except (LookupError, TypeError, ValueError) as error:
             with self._lock:
                 self._clear()
-                self._known = _NO_END
+                self._learnt_to = _NO_END
             _LOG.warning("what %s had learnt is left out: %s", self.name, error)
 
     def _take(self, found: Mapping[str, Any]) -> None:
@@ -738,7 +738,7 @@ class Learned:
                     self._bandit(key).restore(self.names.index(name), numbers)
         self._rewards = int(found["rewards"])
         # Snapshots of earlier versions do not say it: then all counts as heard.
-        self._known = self._kept = int(found.get("heard", _NO_END))
+        self._learnt_to = self._kept = int(found.get("heard", _NO_END))
         self._outcomes = Outcomes(found.get("usual", {}))
         if self.names[self.baseline] in found["arms"]:
             self._gained, self._counted = found["gained"]

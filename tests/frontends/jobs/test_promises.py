@@ -14,7 +14,7 @@ from tests.frontends.jobs.test_jobs import EXAMPLE, body, counting
 from taskorch.adaptive import Learned
 from taskorch.cli import main
 from taskorch.client import Client
-from taskorch.errors import InvalidTaskError, UnknownTaskError
+from taskorch.errors import DuplicateTaskError, InvalidTaskError, UnknownTaskError
 from taskorch.events import TaskRewarded
 from taskorch.frontends.jobs import JobSystem
 from taskorch.frontends.service import create_app, new_token, serve
@@ -395,3 +395,17 @@ def test_results_lists_and_cancels_over_http_and_from_the_command_line(
     assert "unit 3:" in out
     assert "j1: completed\n1 jobs\n" in out
     assert "j1 has ended" in out
+
+
+def test_a_job_that_a_judgement_has_changed_is_the_job_that_was_asked_for(tmp_path):
+    """The same body again is the same job, in the next life too; another is not."""
+    for life in range(2):
+        jobs = counting()
+        if not life:
+            jobs.hook("pre_spawn_judgement", lambda job: {"tadpole_count": 2})
+        with jobs.orchestrator(journal=tmp_path / "jobs.db"):
+            for _ in range(2):
+                assert len(jobs.assign_job(body("j1"))["units"]) == 2
+            with pytest.raises(DuplicateTaskError, match="tadpole_count"):
+                jobs.assign_job(body("j1", tadpole_count=2))
+            assert sum(jobs.result("j1", PATIENCE)) == 15

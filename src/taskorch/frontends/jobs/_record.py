@@ -45,12 +45,16 @@ class Record:
     """A job, what its units ask for, and what has become of them."""
 
     job: Job
+    #: As its user has asked for it: a judgement may have changed it since.
+    asked: Job
     units: int
     threads: int
     weight: float
     score: Mapping[str, float]
     #: Which kind of unit does it, where that was learnt; None: any may.
     specialization: str | None = None
+    #: Whether a later life does what follows from its facts and was not done.
+    is_followed: bool = True
     submitted_ns: int = 0
     ended_ns: int = 0
     state: str = "queued"

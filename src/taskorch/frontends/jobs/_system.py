@@ -87,6 +87,9 @@ _DIARY: Final = "agent_state.metadata_diary"
 #: The event that says up to which fact all that follows from facts was done.
 _FOLLOWED: Final = "adaptive_jobs.followed"
 _SPECIALIZATION: Final = "specialization_selection"
+#: Who says how good a job was that has failed for good, and one that says it itself.
+_FAILURE: Final = "failure"
+_SIGNAL: Final = "job_payload.reward_signal"
 _KEEPS: Final = "self_improvement.metadata_capture.persistence_targets"
 _ADAPTS: Final = "self_improvement.reward_processing.adaptation_targets"
 #: Waiting jobs that a cycle looks at, at the most.
@@ -141,6 +144,8 @@ class JobSystem:
         self._followed = self._followed_kept = 0
         self._unfollowed: list[str] = []
         self._diary: dict[str, Any] | None = None
+        #: Whether the records have all jobs of earlier lives.
+        self._has_read_all = False
         self._readers: dict[str, list[Callable[[dict[str, Any]], Any]]] = {}
         self._ledger: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         #: The units to which something is granted.
@@ -360,6 +365,9 @@ class JobSystem:
 
     def told(self) -> dict[str, Any]:
         """Whose jobs they are, what was learnt, and the metrics, as JSON has it."""
+        return self._page(self._all_records())
+
+    def _page(self, records: list[Record]) -> dict[str, Any]:
         learnt = {
             name: [attrs.asdict(one) for one in learnings]
             for name, learnings in self.learned().items()
@@ -367,7 +375,7 @@ class JobSystem:
         return {
             "about": self.about(),
             "learned": learnt,
-            "metrics": self.metrics(),
+            "metrics": self._metrics_together(records),
             "hooks": self.hooks(),
         }
 
@@ -375,7 +383,8 @@ class JobSystem:
         """
         What `told` said when the journal kept it last: of an earlier life, at first.
 
-        None: nothing was kept, or the configuration does not have it kept.
+        Its metrics are of the jobs of that life. None: nothing was kept, or the
+        configuration does not have it kept.
         """
         return self._diary
 
@@ -546,17 +555,14 @@ class JobSystem:
         self._check_known(job)
         with self._lock:
             known = self._found(job.job_id)
-            if known is not None:
-                self._refuse_another(known.job, job)
-                return self.status(job.job_id)
-        # It may take its time: nobody waits for it but who assigns the job.
-        job = self._judged(job)
+        # The judgement may take its time: nobody waits for it but who assigns the job.
+        judged = job if known is not None else self._judged(job)
         with self._lock:
             known = self._found(job.job_id)
             if known is not None:
-                self._refuse_another(known.job, job)
+                self._refuse_another(known.asked, job)
                 return self.status(job.job_id)
-            record = self._made(job)
+            record = self._made(judged, job)
             self._records[job.job_id] = record
             self._waiting[job.job_id] = self._known()
             try:
@@ -627,7 +633,7 @@ class JobSystem:
         msg = f"pre_spawn_judgement refused job {job.job_id}: {why}"
         raise InvalidTaskError(msg, hint="the hook decides what may be spawned")
 
-    def _made(self, job: Job) -> Record:
+    def _made(self, job: Job, asked: Job) -> Record:
         has = self.config.has
         threads, weight = self.config.threads, 1.0
         if has(_ADAPTS, self._threads.name):
@@ -647,7 +653,7 @@ class JobSystem:
         specialist = self._objectives[job.objective].specialist
         if kind is None and specialist is not None:
             kind = self._picked(specialist, job)
-        return Record(job, units, threads, weight, self._score(job), kind)
+        return Record(job, asked, units, threads, weight, self._score(job), kind)
 
     def _picked(self, part: Learned, job: Job) -> Any:
         """What *part* has a job ask for; it hears the reward of the first unit."""
@@ -723,6 +729,7 @@ class JobSystem:
             if not index:
                 known["job"] = {
                     "body": body,
+                    "asked": record.asked.to_dict(),
                     "units": units,
                     "threads": record.threads,
                     "weight": record.weight,
@@ -777,9 +784,12 @@ class JobSystem:
             return None
         job = kept_job(kept["body"])
         score = {name: status.metadata.get(name, 0.0) for name in _WORTH}
+        # An earlier version has kept neither, and has done what followed at once.
+        asked = kept_job(kept.get("asked", kept["body"]))
         record = Record(
-            *(job, kept["units"], kept["threads"], kept["weight"], score),
+            *(job, asked, kept["units"], kept["threads"], kept["weight"], score),
             kept.get("specialization", job.worker_id),
+            is_followed="asked" in kept,
         )
         record.submitted_ns = _submitted_ns(status)
         if self._journal is not None:
@@ -861,17 +871,18 @@ class JobSystem:
         }
 
     def _all_records(self) -> list[Record]:
-        """Those of earlier lives first."""
-        task_ids = [] if self._journal is None else self._journal.ids(PREFIX)
-        ids = dict.fromkeys(
-            task_id.removeprefix(PREFIX).partition("/")[0]
-            for task_id in task_ids
-            if "/" in task_id
-        )
+        """Those of earlier lives as well, which are read once."""
+        if self._journal is not None and not self._has_read_all:
+            task_ids = self._journal.ids(PREFIX)
+            parts = [
+                task_id.removeprefix(PREFIX).partition("/") for task_id in task_ids
+            ]
+            for job_id in dict.fromkeys(job_id for job_id, slash, _ in parts if slash):
+                with self._lock:
+                    self._found(job_id)
+            self._has_read_all = True
         with self._lock:
-            ids.update(dict.fromkeys(self._records))
-            records = [self._found(job_id) for job_id in ids]
-        return [record for record in records if record is not None]
+            return list(self._records.values())
 
     def cancel(self, job_id: str, *, reason: str | None = None) -> bool:
         """
@@ -1057,17 +1068,24 @@ class JobSystem:
         improves = self._does(
             "running_to_completed", "update_worker_improvement_metrics"
         )
-        try:
-            with self._lock:
-                to_recover = record.to_recover if recovers else []
-                for task_id in to_recover:
-                    record.recover(task_id)
+        with self._lock:
+            to_recover = record.to_recover if recovers else []
             for task_id in to_recover:
-                self._running.rerun_task(task_id)
-            if record.has_failed_again or (record.to_recover and not recovers):
-                self._give(job_id, -1.0, "failure")
-            if record.state == "completed" and improves and signal is not None:
-                self._give(job_id, signal, "job_payload.reward_signal")
+                record.recover(task_id)
+        for task_id in to_recover:
+            self._try(job_id, self._running.rerun_task, task_id)
+        has_failed = record.has_failed_again or (record.to_recover and not recovers)
+        if has_failed and _FAILURE not in record.rewards:
+            self._try(job_id, self._give, job_id, -1.0, _FAILURE)
+        has_done = record.state == "completed" and improves and signal is not None
+        if has_done and _SIGNAL not in record.rewards:
+            self._try(job_id, self._give, job_id, signal, _SIGNAL)
+
+    @staticmethod
+    def _try(job_id: str, act: Callable[..., object], *arguments: Any) -> None:
+        """Do one thing that follows; if it fails, that is told, and others are done."""
+        try:
+            act(*arguments)
         except Exception as error:  # noqa: BLE001 - told: the job stays as it is
             _LOG.warning("what follows for job %s: %s", job_id, error)
 
@@ -1079,7 +1097,7 @@ class JobSystem:
     def _follow_job(self, job_id: str, _orchestrator: object) -> None:
         with self._lock:
             record = self._found(job_id)
-        if record is not None:
+        if record is not None and record.is_followed:
             for source in list(record.rewards):
                 self._make_up(record, source)
             self._follow(record)
@@ -1170,7 +1188,10 @@ class JobSystem:
         return commands
 
     def _write_diary(self, orchestrator: Any) -> None:
-        page = self.told()
+        # The jobs of earlier lives are not read for it: that may take seconds.
+        with self._lock:
+            records = list(self._records.values())
+        page = self._page(records)
         orchestrator.emit(_DIARY, page, keep=_TEN_YEARS)
         self._diary = page
 
@@ -1250,7 +1271,9 @@ class JobSystem:
         worked, of those that they were granted; `binary_channel_entropy` the bits for
         each byte of what units told.
         """
-        records = self._all_records()
+        return self._metrics_together(self._all_records())
+
+    def _metrics_together(self, records: list[Record]) -> dict[str, float | None]:
         latencies = [record.latency for record in records if record.ended_ns]
 
         def total(name: str) -> float:
