@@ -28,12 +28,12 @@ from urllib.parse import SplitResult, urlsplit
 from taskorch._limits import NS
 from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
-from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked, TaskFailed
+from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked
 from taskorch.model import HealthCheck, check_count, check_seconds
 from taskorch.model._checks import check_word
 from taskorch.model._plain import stamp
 from taskorch.model._show import show
-from taskorch.runtime._escalations import cause_of, failure_of
+from taskorch.runtime._escalations import cause_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -112,7 +112,8 @@ class Notifier:
         self._changed = threading.Condition()
         self._open = 0
         self._closed = threading.Event()
-        #: The causes of failures that were told, with the first task of each.
+        #: The causes of questions about failures that were told, with the first task of
+        #: each.
         self._told: dict[tuple[str, str], str] = {}
         #: The numbers of messages, each of which is sent once.
         self._numbers: dict[str, str] = {}
@@ -152,13 +153,6 @@ class Notifier:
         """Wait until all has been sent or given up; False: not in *timeout* seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._open, timeout)
-
-    def tell_failure(self, event: TaskFailed) -> None:
-        """Tell, once for each cause, of what has failed, and nobody is asked."""
-        cause = cause_of(event.task_id, event.error_type, event.message)
-        if cause not in self._told:
-            _remember(self._told, cause, event.task_id)
-            self._put(("failure", event.task_id))
 
     def check(self) -> HealthCheck:
         """How it is, as a part of `health()`."""
@@ -206,10 +200,7 @@ class Notifier:
                 self._open += 1
 
     def _messages(self, what: str, task_id: str) -> list[dict[str, Any]]:
-        """The messages about what is still open, or has failed."""
-        if what == "failure":
-            found = failure_of(self._orch._rt, task_id)
-            return [] if found is None else [{"message_type": what, **found}]
+        """The messages about what is still open."""
         escalations = [each.to_dict() for each in self._orch.escalations()]
         asked = [each.to_dict() for each in self._orch.questions()]
         asked = [each for each in asked if not each["id"].startswith("escalation/")]

@@ -51,7 +51,6 @@ _EDGES: Final = 10_000
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 #: Modules whose receivers of failures show or count them, and tell nobody.
 _VIEWS: Final = (
-    "taskorch._notifying",
     "taskorch._telling",
     "taskorch.adaptive.",
     "taskorch.frontends.service.",
