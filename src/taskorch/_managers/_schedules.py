@@ -211,43 +211,32 @@ class Host(ABC):
 
     def known(self, made_ids: Sequence[str]) -> set[str]:
         """Which tasks and runs there are, of any life."""
-        tasks = [made_id for made_id in made_ids if not is_run(made_id)]
-        runs = {
-            made_id
-            for made_id in made_ids
-            if is_run(made_id) and self._state_of_run(made_id) is not None
-        }
-        return runs | self.states(tasks).keys()
+        return {*self._states_of_all(made_ids)}
 
     def ended(self, made_ids: Sequence[str]) -> set[str]:
         """Which tasks and runs have ended, or are not known."""
-        tasks = [made_id for made_id in made_ids if not is_run(made_id)]
-        states = self.states(tasks)
+        states = self._states_of_all(made_ids)
         return {
             made_id
             for made_id in made_ids
-            if (
-                self._state_of_run(made_id)
-                in (None, "completed", "failed", "cancelled")
-                if is_run(made_id)
-                else states.get(made_id, TaskState.COMPLETED) in TERMINAL
-            )
+            if states.get(made_id, TaskState.COMPLETED) in TERMINAL
         }
 
-    def _state_of_run(self, run_id: str) -> str | None:
-        try:
-            return str(self.orch.workflows.status(run_id).state)
-        except UnknownTaskError:
-            return None
+    def _states_of_all(self, made_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of tasks and of runs, as far as they are known."""
+        states = self.states([each for each in made_ids if not is_run(each)])
+        for run_id in filter(is_run, made_ids):
+            with suppress(UnknownTaskError):
+                states[run_id] = self.orch.workflows.status(run_id).state
+        return states
 
     def run_again(self, run_id: str) -> None:
         """Run all tasks of a run again."""
-        handles = self.orch.workflows.get(run_id).handles
-        prefix = f"{run_id}/"
-        for name in self.orch.workflows.get(run_id).handles:
-            after = self.orch.workflows.get(run_id)._needs(name)
-            if not any(each in handles for each in after):
-                self.again(prefix + name, downstream=True)
+        run = self.orch.workflows.get(run_id)
+        handles = run.handles
+        for name in handles:
+            if not any(each in handles for each in run._needs(name)):
+                self.again(f"{run_id}/{name}", downstream=True)
 
     def fault(self, error: Exception) -> None:
         """Say that a slot was refused."""
