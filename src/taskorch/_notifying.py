@@ -520,17 +520,17 @@ def _check_public(address: str) -> None:
     Raises:
         InvalidTaskError: It is one.
     """
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
+    target = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(target, ipaddress.IPv6Address):
         # What stands for an address of IPv4 is judged by that.
-        inner = found.ipv4_mapped or found.sixtofour
-        if found in _LOCAL_NAT64:
+        inner = target.ipv4_mapped or target.sixtofour
+        if target in _LOCAL_NAT64:
             # Whatever stands in it is of the network of who sends.
             raise _private(address)
-        if found in _NAT64 or found in _COMPATIBLE:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
-        found = found if inner is None else inner
-    if not found.is_global or found.is_multicast:
+        if target in _NAT64 or target in _COMPATIBLE:
+            inner = ipaddress.IPv4Address(int(target) & 0xFFFF_FFFF)
+        target = target if inner is None else inner
+    if not target.is_global or target.is_multicast:
         raise _private(address)
 
 
@@ -601,13 +601,13 @@ def _within(seconds: float, deliver: Callable[[], object]) -> None:
 def _hosts_of(plugin: Any) -> list[str]:
     """The hosts that a URL of Apprise names; what is no name of a host is a token."""
     templates = [str(each) for each in getattr(plugin, "templates", ())]
-    found = [
+    hosts = [
         value
         for name, value in vars(plugin).items()
         if name.endswith("host") and isinstance(value, str) and value
         if name != "host" or any("{host}" in each for each in templates)
     ]
-    return [host.strip("[]") for host in found]
+    return [host.strip("[]") for host in hosts]
 
 
 def _check_host(host: str, *, flags: int = 0) -> None:
