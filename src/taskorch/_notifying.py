@@ -28,12 +28,12 @@ from urllib.parse import SplitResult, urlsplit
 from taskorch._limits import NS
 from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
-from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked, TaskFailed
+from taskorch.events import QuestionAsked, QuestionReminded, TaskBlocked
 from taskorch.model import HealthCheck, check_count, check_seconds
 from taskorch.model._checks import check_word
 from taskorch.model._plain import stamp
 from taskorch.model._show import show
-from taskorch.runtime._escalations import cause_of, failure_of
+from taskorch.runtime._escalations import cause_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -112,7 +112,8 @@ class Notifier:
         self._changed = threading.Condition()
         self._open = 0
         self._closed = threading.Event()
-        #: The causes of failures that were told, with the first task of each.
+        #: The causes of questions about failures that were told, with the first task of
+        #: each.
         self._told: dict[tuple[str, str], str] = {}
         #: The numbers of messages, each of which is sent once.
         self._numbers: dict[str, str] = {}
@@ -152,13 +153,6 @@ class Notifier:
         """Wait until all has been sent or given up; False: not in *timeout* seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._open, timeout)
-
-    def tell_failure(self, event: TaskFailed) -> None:
-        """Tell, once for each cause, of what has failed, and nobody is asked."""
-        cause = cause_of(event.task_id, event.error_type, event.message)
-        if cause not in self._told:
-            _remember(self._told, cause, event.task_id)
-            self._put(("failure", event.task_id))
 
     def check(self) -> HealthCheck:
         """How it is, as a part of `health()`."""
@@ -206,10 +200,7 @@ class Notifier:
                 self._open += 1
 
     def _messages(self, what: str, task_id: str) -> list[dict[str, Any]]:
-        """The messages about what is still open, or has failed."""
-        if what == "failure":
-            found = failure_of(self._orch._rt, task_id)
-            return [] if found is None else [{"message_type": what, **found}]
+        """The messages about what is still open."""
         escalations = [each.to_dict() for each in self._orch.escalations()]
         asked = [each.to_dict() for each in self._orch.questions()]
         asked = [each for each in asked if not each["id"].startswith("escalation/")]
@@ -529,17 +520,17 @@ def _check_public(address: str) -> None:
     Raises:
         InvalidTaskError: It is one.
     """
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
+    target = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(target, ipaddress.IPv6Address):
         # What stands for an address of IPv4 is judged by that.
-        inner = found.ipv4_mapped or found.sixtofour
-        if found in _LOCAL_NAT64:
+        inner = target.ipv4_mapped or target.sixtofour
+        if target in _LOCAL_NAT64:
             # Whatever stands in it is of the network of who sends.
             raise _private(address)
-        if found in _NAT64 or found in _COMPATIBLE:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
-        found = found if inner is None else inner
-    if not found.is_global or found.is_multicast:
+        if target in _NAT64 or target in _COMPATIBLE:
+            inner = ipaddress.IPv4Address(int(target) & 0xFFFF_FFFF)
+        target = target if inner is None else inner
+    if not target.is_global or target.is_multicast:
         raise _private(address)
 
 
@@ -610,13 +601,13 @@ def _within(seconds: float, deliver: Callable[[], object]) -> None:
 def _hosts_of(plugin: Any) -> list[str]:
     """The hosts that a URL of Apprise names; what is no name of a host is a token."""
     templates = [str(each) for each in getattr(plugin, "templates", ())]
-    found = [
+    hosts = [
         value
         for name, value in vars(plugin).items()
         if name.endswith("host") and isinstance(value, str) and value
         if name != "host" or any("{host}" in each for each in templates)
     ]
-    return [host.strip("[]") for host in found]
+    return [host.strip("[]") for host in hosts]
 
 
 def _check_host(host: str, *, flags: int = 0) -> None:

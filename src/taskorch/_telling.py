@@ -41,6 +41,7 @@ from taskorch.model._ids import run_of
 from taskorch.model._plain import stamp
 from taskorch.runtime._escalations import cause_of, failure_of
 from taskorch.runtime._notices import is_accounted_for, schedule_of
+from taskorch.runtime._reruns import number_of, stem_of
 from taskorch.runtime._timer import begin_thread
 
 if TYPE_CHECKING:
@@ -203,8 +204,8 @@ class Teller:
         self._rt: Runtime = orch._rt
         self.notifiers: list[Notifier] = []
         self._troubles = Troubles()
-        #: Slots that were passed over: of a schedule the latest, when, and in words.
-        self._skipped: dict[str, tuple[str, int, str]] = {}
+        #: Of each schedule whose latest slots were passed over, the sentence on that.
+        self._skipped: dict[str, str] = {}
         #: When each reason was told last, in ns.
         self._reasons: dict[tuple[str, str], int] = {}
         #: Tasks that a person must judge, and why.
@@ -221,7 +222,6 @@ class Teller:
         self._beginning = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._is_restored = False
         takes: dict[Any, Callable[[Any], None]] = {
             ScheduleFired: self._fired,
             ScheduleSkipped: self._passed_over,
@@ -287,7 +287,11 @@ class Teller:
         name = event.task_id
         if "~" in name or name in self._judged:
             return True
-        return bool(schedule_of(self._rt.kernel.schedules, name)[0])
+        return bool(self._schedule_of(name)[0])
+
+    def _schedule_of(self, task_id: str) -> tuple[str, str]:
+        """The schedule that made a task, and the slot; "" if none did."""
+        return schedule_of(self._rt.kernel.schedules, task_id)
 
     def _put(self, take: Callable[..., None], subject: Any) -> None:
         self._queue.put((take, subject))
@@ -335,8 +339,8 @@ class Teller:
     def _note_failure(
         self, task_id: str, error: tuple[str, str], at_ns: int, *, is_told: bool
     ) -> None:
-        schedule, slot = schedule_of(self._rt.kernel.schedules, task_id)
-        stem = task_id.partition("~")[0]
+        schedule, slot = self._schedule_of(task_id)
+        stem = stem_of(task_id)
         run = run_of(stem)
         key: tuple[Kind, str] = ("task", stem)
         if schedule:
@@ -366,7 +370,7 @@ class Teller:
     def _ended(self, event: TaskEvent) -> None:
         name = event.task_id
         self._judged.pop(name, None)
-        schedule, slot = schedule_of(self._rt.kernel.schedules, name)
+        schedule, slot = self._schedule_of(name)
         run = run_of(name)
         if schedule and run != schedule:
             # A task of a run, whose end no event tells.
@@ -380,18 +384,17 @@ class Teller:
             if state == "completed":
                 self._mended(self._troubles.completed(schedule, slot), name)
         elif isinstance(event, TaskCompleted):
-            stem = name.partition("~")[0]
-            self._mended(self._troubles.mended(stem), name)
+            self._mended(self._troubles.mended(stem_of(name)), name)
 
     def _look_at_runs(self, _: None) -> None:
         now = monotonic()
         for run in [run for run, at in self._runs.items() if at <= now]:
             del self._runs[run]
             with suppress(UnknownTaskError):
-                state = str(self._orch.workflows.status(run).state)
-                if state not in ("completed", "failed", "cancelled"):
+                state = self._orch.workflows.status(run).state
+                if not state.is_terminal:
                     continue
-                schedule, slot = schedule_of(self._rt.kernel.schedules, f"{run}/")
+                schedule, slot = self._schedule_of(f"{run}/")
                 level = logging.WARNING if state == "failed" else logging.INFO
                 _LOG.log(
                     level, "schedule %s: run %s has %s", schedule, run, _been(state)
@@ -404,8 +407,8 @@ class Teller:
         if trouble is None:
             return
         many = f"{trouble.count:,} failures" if trouble.count > 1 else "1 failure"
-        what = f"{trouble.kind} {trouble.name}"
-        text = visible(f"{what} is well again after {many}: {by} has completed")
+        subject = f"{trouble.kind} {trouble.name}"
+        text = visible(f"{subject} is well again after {many}: {by} has completed")
         _LOG.info("%s", text)
         if any(trouble.messages.values()):
             schedule = trouble.name if trouble.slot else None
@@ -422,7 +425,7 @@ class Teller:
         if task_id in self._judged:
             return
         _remember(self._judged, task_id, reason)
-        schedule, _ = schedule_of(self._rt.kernel.schedules, task_id)
+        schedule, _ = self._schedule_of(task_id)
         whose = f" of the schedule {schedule}" if schedule else ""
         text = visible(
             f"task {task_id}{whose} is blocked, and a person must decide: {reason}"
@@ -451,7 +454,7 @@ class Teller:
         # Which of many slots it is makes no other line of it.
         if self._is_news(f"{event.name} {event.reason}"):
             _LOG.warning("%s", text)
-        self._skipped[event.name] = event.reason, event.at_ns, text
+        self._skipped[event.name] = text
         # Which task has not ended makes no other reason of it.
         kind = event.name, cause_of(event.name, "", event.reason)[1]
         since = self._reasons.get(kind)
@@ -505,28 +508,28 @@ class Teller:
 
     def _started(self, _: object) -> None:
         """Go through what earlier lives have left, and tell what is not over."""
-        if self._is_restored:
-            return
-        self._is_restored = True
         kernel = self._rt.kernel
 
         def look(_: int) -> list[_Before]:
             return list(_before(kernel.tasks.values()))
 
         rows: list[_Before] = self._rt.step(look)
-        latest = {row.stem: row for row in sorted(rows, key=lambda row: row.number)}
+        rows.sort(key=lambda row: number_of(row.task_id))
+        latest = {stem_of(row.task_id): row for row in rows}
         whole = _whole(latest.values())
         failed: dict[str, _Before] = {}
-        for row in sorted(latest.values(), key=lambda row: row.at_ns):
+        for stem, row in sorted(latest.items(), key=lambda item: item[1].at_ns):
             if row.reason:
                 self._note_judged(row.task_id, row.reason)
             elif row.error is not None:
-                failed[row.stem] = row
+                failed[stem] = row
                 self._note_failure(row.task_id, row.error, row.at_ns, is_told=False)
             elif row.state is TaskState.COMPLETED:
-                self._note_completed(row.stem, whole)
+                self._note_completed(stem, whole)
+        places = {stem: place for place, stem in enumerate(failed)}
         for trouble in self._troubles.of(*_KINDS, now_ns=self._rt.now()):
-            for row in [row for stem, row in failed.items() if stem in trouble.tasks]:
+            for stem in sorted(trouble.tasks & failed.keys(), key=places.__getitem__):
+                row = failed[stem]
                 assert row.error is not None  # noqa: S101 - it is one of those
                 cause = cause_of(row.task_id, *row.error)
                 if not trouble.messages.get(cause):
@@ -534,7 +537,7 @@ class Teller:
 
     def _note_completed(self, stem: str, whole: set[str]) -> None:
         """A task has completed in an earlier life; so have the runs *whole*."""
-        schedule, slot = schedule_of(self._rt.kernel.schedules, stem)
+        schedule, slot = self._schedule_of(stem)
         if schedule and run_of(stem) in {schedule, *whole}:
             self._troubles.completed(schedule, slot)
 
@@ -564,12 +567,12 @@ class Teller:
             f"{each.name}: {each.text}{_in_a_row(each.count)}"
             for each in self._troubles.of("schedule", now_ns=self._rt.now())
         ]
-        bad += [text.partition(" ")[2] for _, _, text in list(self._skipped.values())]
+        bad += [text.partition(" ")[2] for text in list(self._skipped.values())]
         return _check("schedules", bad)
 
     def _runs_check(self) -> HealthCheck:
-        found = self._troubles.of("run", now_ns=self._rt.now())
-        return _check("runs", [f"{each.name}: {each.text}" for each in found])
+        troubles = self._troubles.of("run", now_ns=self._rt.now())
+        return _check("runs", [f"{each.name}: {each.text}" for each in troubles])
 
     def _decisions_check(self) -> HealthCheck:
         tasks = self._rt.kernel.tasks
@@ -587,8 +590,8 @@ def _check(component: str, bad: list[str]) -> HealthCheck:
     if not bad:
         return HealthCheck(component, "ok")
     more = f"; and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
-    said = "; ".join(bad[:_NAMED]) + more
-    return HealthCheck(component, "degraded", visible(said))
+    detail = "; ".join(bad[:_NAMED]) + more
+    return HealthCheck(component, "degraded", visible(detail))
 
 
 def _in_a_row(count: int) -> str:
@@ -611,14 +614,6 @@ class _Before:
     #: Why a person must judge it.
     reason: str
 
-    @property
-    def stem(self) -> str:
-        return self.task_id.partition("~")[0]
-
-    @property
-    def number(self) -> int:
-        return int(self.task_id.partition("~")[2] or 1)
-
 
 def _before(rows: Iterable[TaskRow]) -> Iterator[_Before]:
     for row in rows:
@@ -637,11 +632,11 @@ def _whole(rows: Iterable[_Before]) -> set[str]:
     """The runs all of whose tasks have completed."""
     runs: dict[str, set[TaskState]] = {}
     for row in rows:
-        runs.setdefault(run_of(row.stem), set()).add(row.state)
+        runs.setdefault(run_of(stem_of(row.task_id)), set()).add(row.state)
     return {run for run, states in runs.items() if states == {TaskState.COMPLETED}}
 
 
 def teller_of(orch: Any) -> Teller:
     """The one of *orch*, which is made if there is none yet."""
-    found: Teller | None = orch._rt.notices.teller
-    return Teller(orch) if found is None else found
+    teller: Teller | None = orch._rt.notices.teller
+    return Teller(orch) if teller is None else teller

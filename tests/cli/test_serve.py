@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -13,6 +12,7 @@ import uuid
 
 import pytest
 from tests.cli.tools import started
+from tests.frontends.agent.tools import free_port
 from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Task, TaskOrchestrator, cli
@@ -171,11 +171,6 @@ orch.schedules.add("beat", "every 1h", int)
 """
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def answers(port, path):
     """The status of an answer without a token; None: there is none."""
     try:
@@ -190,49 +185,46 @@ def answers(port, path):
         return None
 
 
+@pytest.fixture
+def owner_and_standby(tmp_path, postgres):
+    """Two processes that serve one journal, and the port of the one that waits."""
+    name = f"p{uuid.uuid4().hex[:12]}"
+    text = OWNED.format(address=postgres.address(), partition=name)
+    (tmp_path / "app.py").write_text(text)
+    port = free_port()
+    with started("serve", "app.py", "--port", "0", cwd=tmp_path) as owner:
+        page_of(owner)
+        with started("serve", "app.py", "--port", str(port), cwd=tmp_path) as other:
+            try:
+                yield owner, other, port
+            finally:
+                other.kill()
+                owner.kill()
+
+
 @pytest.mark.slow
 def test_a_standby_says_that_it_waits_and_a_fenced_owner_ends_with_an_error(
-    tmp_path, postgres
+    owner_and_standby,
 ):
     """Its supervisor starts it anew: it is the standby then."""
-    name = f"p{uuid.uuid4().hex[:12]}"
-    text = OWNED.format(address=postgres.address(), partition=name)
-    (tmp_path / "app.py").write_text(text)
-    port = free_port()
-    with started("serve", "app.py", "--port", "0", cwd=tmp_path) as owner:
-        page_of(owner)
-        with started("serve", "app.py", "--port", str(port), cwd=tmp_path) as other:
-            try:
-                lines = iter(other.stderr.readline, "")
-                assert next(line for line in lines if "waits" in line)
-                eventually(lambda: answers(port, "/livez") == 200)
-                assert answers(port, "/readyz") == 503
-                os.kill(owner.pid, signal.SIGSTOP)
-                page_of(other)
-                eventually(lambda: answers(port, "/readyz") == 200)
-                os.kill(owner.pid, signal.SIGCONT)
-                assert owner.wait(PATIENCE) == 1
-                assert "has ended by itself" in owner.stderr.read()
-                other.send_signal(signal.SIGTERM)
-                assert other.wait(PATIENCE) == 0
-            finally:
-                other.kill()
-                owner.kill()
+    owner, other, port = owner_and_standby
+    lines = iter(other.stderr.readline, "")
+    assert next(line for line in lines if "waits" in line)
+    eventually(lambda: answers(port, "/livez") == 200)
+    assert answers(port, "/readyz") == 503
+    os.kill(owner.pid, signal.SIGSTOP)
+    page_of(other)
+    eventually(lambda: answers(port, "/readyz") == 200)
+    os.kill(owner.pid, signal.SIGCONT)
+    assert owner.wait(PATIENCE) == 1
+    assert "has ended by itself" in owner.stderr.read()
+    other.send_signal(signal.SIGTERM)
+    assert other.wait(PATIENCE) == 0
 
 
 @pytest.mark.slow
-def test_a_standby_that_waits_ends_when_it_is_asked_to(tmp_path, postgres):
-    name = f"p{uuid.uuid4().hex[:12]}"
-    text = OWNED.format(address=postgres.address(), partition=name)
-    (tmp_path / "app.py").write_text(text)
-    port = free_port()
-    with started("serve", "app.py", "--port", "0", cwd=tmp_path) as owner:
-        page_of(owner)
-        with started("serve", "app.py", "--port", str(port), cwd=tmp_path) as other:
-            try:
-                eventually(lambda: answers(port, "/livez") == 200)
-                other.send_signal(signal.SIGTERM)
-                assert other.wait(PATIENCE) == 0
-            finally:
-                other.kill()
-                owner.kill()
+def test_a_standby_that_waits_ends_when_it_is_asked_to(owner_and_standby):
+    _, other, port = owner_and_standby
+    eventually(lambda: answers(port, "/livez") == 200)
+    other.send_signal(signal.SIGTERM)
+    assert other.wait(PATIENCE) == 0

@@ -9,14 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.integration.tools import PATIENCE, Hold, eventually
+from tests.integration.tools import PATIENCE, Hold, eventually, part
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.recovery import Alerts
-
-
-def part(orch: TaskOrchestrator, name: str) -> Any:
-    return next(c for c in orch.health().checks if c.component == name)
 
 
 def alert(orch: TaskOrchestrator, name: str) -> Any:
@@ -41,7 +37,7 @@ def test_what_hangs_holds_up_neither_schedules_nor_other_rules(
         watched.alerts.rule("slow", when="running >= 0", action=lambda *_: hold())
     else:
         watched.alerts.rule("slow", when=lambda _: hold())
-    hold.began.wait(PATIENCE)
+    hold.wait()
     watched.schedules.add("beat", 0.1, came.release)
     for _ in range(3):
         assert came.acquire(timeout=PATIENCE)
@@ -70,7 +66,7 @@ def test_an_action_that_hung_is_undone_once_it_has_ended(
         return lambda *_: steps.append("undone")
 
     watched.alerts.rule("mine", when=lambda _: is_bad[0], hold=0, action=act)
-    hold.began.wait(PATIENCE)
+    hold.wait()
     is_bad[0] = False
     eventually(lambda: alert(watched, "mine").state == "ok")
     assert steps == []
@@ -116,7 +112,7 @@ def test_memory_counts_as_it_is_used_and_not_as_it_is_reserved() -> None:
         orch.watch_alerts(Alerts(interval=0.05))
         all_of_it = Task.call(hold, id="all", resources={"memory_mb": 200})
         orch.submit_task(all_of_it)
-        hold.began.wait(PATIENCE)
+        hold.wait()
         eventually(lambda: alert(orch, "memory_exhaustion").has_data)
         assert alert(orch, "memory_exhaustion").state == "ok"
         code = "import sys; kept = bytearray(b'1' * (250 << 20)); sys.stdin.read()"

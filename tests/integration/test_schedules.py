@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from tests.integration.tools import eventually, part
 
 from taskorch import Task, TaskOrchestrator, TaskState, Workflow, current_context
 from taskorch.errors import InvalidTaskError
@@ -17,13 +18,6 @@ from taskorch.events import ScheduleFired, ScheduleSkipped
 from taskorch.reading import JournalReader
 
 HOUR = 3_600.0
-
-
-def until(holds, seconds=60):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -127,7 +121,7 @@ def test_what_the_user_has_made_is_not_touched_and_not_in_the_way(tmp_path, over
             for name in names:
                 orch.submit_task(Task.wait_for("go", id=name))
             goal = len(made(orch, "s")) + 3
-            until(lambda goal=goal: len(made(orch, "s")) >= goal)
+            eventually(lambda goal=goal: len(made(orch, "s")) >= goal)
             assert orch.schedules.status("s").running[:1] not in [(n,) for n in names]
             states = {orch.get_task_status(name).state for name in names}
             assert states == {TaskState.BLOCKED}
@@ -149,7 +143,7 @@ def test_a_slot_that_has_its_task_keeps_it_though_that_was_not_noted(
     clock(24 * HOUR)
     with TaskOrchestrator(journal=journal) as orch:
         orch.schedules.add("s", "every 12h", tick, **options)
-        until(lambda: orch.schedules.status("s").done >= slots[-1])
+        eventually(lambda: orch.schedules.status("s").done >= slots[-1])
         states = {orch.get_task_status(name).state for name in names}
         assert states == {TaskState.BLOCKED}
         orch.stop(drain=False)
@@ -215,7 +209,7 @@ def test_what_a_machine_slept_through_is_caught_up_with(clock, when):
         assert made(orch, "s") == []
         clock(86_400.0)
         # Nobody wakes it: its own clock does not know.
-        until(lambda: made(orch, "s"))
+        eventually(lambda: made(orch, "s"))
         assert len(made(orch, "s")) == 1
 
 
@@ -223,19 +217,19 @@ def test_a_clock_that_was_set_back_makes_no_slot_twice_and_it_is_said(clock):
     with TaskOrchestrator() as orch:
         events = orch.events(types=[ScheduleSkipped, ScheduleFired])
         orch.schedules.add("s", "every 0.2s", tick)
-        until(lambda: len(made(orch, "s")) > 2)
+        eventually(lambda: len(made(orch, "s")) > 2)
         clock(-HOUR / 2)
-        until(lambda: "was set back" in orch.schedules.explain("s"))
-        assert "s: The system's clock was set back" in check_of(orch)[1]
+        eventually(lambda: "was set back" in orch.schedules.explain("s"))
+        assert "s: The system's clock was set back" in part(orch, "schedules").detail
         # Far back it goes on, by other slots.
         before = len(made(orch, "s"))
         clock(-5 * HOUR)
         orch.drivers.wake("schedules")
-        until(lambda: len(made(orch, "s")) > before + 2)
+        eventually(lambda: len(made(orch, "s")) > before + 2)
         # Ahead of what was made before: it is caught up with.
         clock(5.0)
         orch.drivers.wake("schedules")
-        until(lambda: "was set back" not in orch.schedules.explain("s"))
+        eventually(lambda: "was set back" not in orch.schedules.explain("s"))
         orch.stop()
     fired = [e.task_id for e in events if isinstance(e, ScheduleFired)]
     assert len({*fired}) == len(fired)
@@ -246,15 +240,15 @@ def test_a_slot_that_ran_before_the_clock_was_set_back_is_skipped_with_that(cloc
         events = orch.events(types=[ScheduleSkipped])
         clock(-5 * HOUR)
         orch.schedules.add("s", "every 0.2s", tick)
-        until(lambda: len(made(orch, "s")) > 3)
+        eventually(lambda: len(made(orch, "s")) > 3)
         clock(0.0)
         orch.drivers.wake("schedules")
         last = orch.schedules.status("s").done
-        until(lambda: orch.schedules.status("s").done > last + timedelta(hours=4))
+        eventually(lambda: orch.schedules.status("s").done > last + timedelta(hours=4))
         begun = len(made(orch, "s"))
         clock(-5 * HOUR - 2)
         orch.drivers.wake("schedules")
-        until(lambda: len(made(orch, "s")) > begun + 12)
+        eventually(lambda: len(made(orch, "s")) > begun + 12)
         orch.stop()
     reasons = {event.reason for event in events}
     assert "it was made before the system's clock was set back" in reasons
@@ -267,7 +261,7 @@ def test_a_clock_that_was_set_back_between_two_lives_holds_nothing_up(tmp_path, 
         with TaskOrchestrator(journal=journal) as orch:
             orch.schedules.add("s", "every 0.2s", tick)
             before = len(made(orch, "s"))
-            until(lambda before=before: len(made(orch, "s")) > before + 1)
+            eventually(lambda before=before: len(made(orch, "s")) > before + 1)
             orch.stop(drain=False)
 
 
@@ -285,7 +279,7 @@ def test_while_it_catches_up_others_go_on_and_it_answers(tmp_path, clock):
         orch.schedules.add("s", "every 1s", tick, catch_up="all", overlap="queue")
         orch.schedules.add("other", "every 0.1s", tick)
         seen = set()
-        until(
+        eventually(
             lambda: (
                 seen.add(orch.schedules.status("s").done)
                 or max(seen) - begun >= timedelta(seconds=3_000)
@@ -304,7 +298,7 @@ def test_runs_that_queue_follow_each_other_at_once():
     flow.task(tick, id="a")
     with TaskOrchestrator() as orch:
         orch.schedules.add("s", "every 0.05s", flow, overlap="queue", catch_up="all")
-        until(lambda: len(orch.workflows.find("s-*")) >= 20)
+        eventually(lambda: len(orch.workflows.find("s-*")) >= 20)
         orch.schedules.remove("s")
         starts = sorted(status.started for status in orch.tasks())
     # One of the waits is a tenth of a second at the most, on however slow a machine:
@@ -315,14 +309,9 @@ def test_runs_that_queue_follow_each_other_at_once():
 # -- functions and who says them -------------------------------------------------------
 
 
-def check_of(orch):
-    checks = {check.component: check for check in orch.health().checks}
-    return checks["schedules"].status, checks["schedules"].detail
-
-
-def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_it_is_back(
-    tmp_path, module, caplog
-):
+@pytest.fixture
+def forgotten(tmp_path, module):
+    """A journal with schedules whose function is not in its module any more."""
     journal = str(tmp_path / "j.db")
     module("def tick(): return 1")
     import nights
@@ -331,40 +320,39 @@ def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_
         orch.schedules.add("s", "every 12h", nights.tick)
         orch.schedules.add("t", "every 12h", Task.call(nights.tick))
     module("def other(): return 1")
+    return journal
+
+
+def test_a_schedule_whose_function_is_gone_is_degraded_at_once_and_goes_on_when_it_is_back(
+    module, forgotten, caplog
+):
     with (
         caplog.at_level(logging.WARNING, "taskorch"),
-        TaskOrchestrator(journal=journal) as orch,
+        TaskOrchestrator(journal=forgotten) as orch,
     ):
-        status, detail = check_of(orch)
-        assert status == "degraded"
-        assert "s: Nobody has said in this life what s makes" in detail
-        until(lambda: "schedule s: Nobody has said" in caplog.text)
+        check = part(orch, "schedules")
+        assert check.status == "degraded"
+        assert "s: Nobody has said in this life what s makes" in check.detail
+        eventually(lambda: "schedule s: Nobody has said" in caplog.text)
         module("def tick(): return 2")
         name = orch.schedules.trigger("s")
         assert orch.handle(name).result(60) == 2
 
 
 def test_a_slot_that_comes_while_its_function_is_gone_is_made_when_it_is_back(
-    tmp_path, module, clock
+    module, forgotten, clock
 ):
-    journal = str(tmp_path / "j.db")
-    module("def tick(): return 1")
-    import nights
-
-    with TaskOrchestrator(journal=journal) as orch:
-        orch.schedules.add("s", "every 12h", nights.tick)
-    module("def other(): return 1")
-    with TaskOrchestrator(journal=journal) as orch:
+    with TaskOrchestrator(journal=forgotten) as orch:
         orch.schedules.add("at-once", "every 12h", tick)
         clock(12 * HOUR)
         orch.drivers.wake("schedules")
-        until(lambda: made(orch, "at-once"))
+        eventually(lambda: made(orch, "at-once"))
         assert made(orch, "s") == []
         module("def tick(): return 2")
         # It is tried again after half a minute.
         clock(12 * HOUR + 40)
         orch.drivers.wake("schedules")
-        until(lambda: made(orch, "s"))
+        eventually(lambda: made(orch, "s"))
         (name,) = made(orch, "s")
         assert orch.handle(name).result(60) == 2
         assert "in this life what s makes" not in orch.schedules.explain("s")
@@ -382,9 +370,9 @@ def test_what_waits_for_a_function_goes_on_when_it_is_there(tmp_path, module):
     module("def stays(): return 1")
     with TaskOrchestrator(journal=journal) as orch:
         orch.release_starts()
-        until(lambda: orch.get_task_status("a").state == TaskState.BLOCKED)
+        eventually(lambda: orch.get_task_status("a").state == TaskState.BLOCKED)
         module("def tick(): return 3")
-        until(lambda: orch.get_task_status("a").state == TaskState.COMPLETED)
+        eventually(lambda: orch.get_task_status("a").state == TaskState.COMPLETED)
         assert orch.handle("a").result() == 3
 
 
@@ -397,20 +385,20 @@ def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_make
 
     with TaskOrchestrator(journal=journal) as orch:
         orch.schedules.add("old", "every 0.1s", nights.tick)
-        until(lambda: made(orch, "old"))
+        eventually(lambda: made(orch, "old"))
         orch.stop(drain=False)
     with (
         caplog.at_level(logging.WARNING, "taskorch"),
         TaskOrchestrator(journal=journal) as orch,
     ):
-        until(
+        eventually(
             lambda: "It is no longer declared: since" in orch.schedules.explain("old")
         )
         since = orch.schedules.explain("old")
         assert "schedule old is no longer declared by the program" in caplog.text
-        assert check_of(orch)[0] == "degraded"
+        assert part(orch, "schedules").status == "degraded"
         before = len(made(orch, "old"))
-        until(lambda: len(made(orch, "old")) > before)
+        eventually(lambda: len(made(orch, "old")) > before)
         orch.stop(drain=False)
     with TaskOrchestrator(journal=journal) as orch:
         # Since then, and not since this life.
@@ -418,11 +406,11 @@ def test_a_schedule_that_nobody_declares_any_more_is_told_and_by_a_new_name_make
         assert moment in orch.schedules.explain("old")
         orch.schedules.add("new", "every 0.1s", nights.tick)
         before = len(made(orch, "old"))
-        until(lambda: len(made(orch, "new")) > 3)
+        eventually(lambda: len(made(orch, "new")) > 3)
         assert len(made(orch, "old")) <= before + 1
         assert "new makes the same" in orch.schedules.explain("old")
         orch.schedules.add("old", "every 0.1s", nights.tick)
-        until(lambda: len(made(orch, "old")) > before + 1)
+        eventually(lambda: len(made(orch, "old")) > before + 1)
         assert "declared" not in orch.schedules.explain("old")
         orch.stop(drain=False)
 
@@ -440,7 +428,7 @@ def test_what_makes_something_else_or_at_other_times_is_no_new_name(tmp_path, mo
         orch.schedules.add("c", "every 0.3s", nights.tick)
         assert "makes the same" not in orch.schedules.explain("old")
         before = len(made(orch, "old"))
-        until(lambda: len(made(orch, "old")) > before + 1)
+        eventually(lambda: len(made(orch, "old")) > before + 1)
         orch.stop(drain=False)
 
 
@@ -472,14 +460,17 @@ def test_what_is_blocked_and_in_the_way_of_later_slots_is_in_the_health(
     with TaskOrchestrator(journal=journal) as orch:
         orch.hold_starts("not now")
         orch.schedules.add("s", "every 0.2s", nights.tick)
-        until(lambda: made(orch, "s"))
+        eventually(lambda: made(orch, "s"))
         orch.stop(drain=False)
     module("def other(): return 1")
     with TaskOrchestrator(journal=journal) as orch:
         (name,) = made(orch, "s")
-        assert f"{name} is blocked until somebody decides" in check_of(orch)[1]
+        assert (
+            f"{name} is blocked until somebody decides"
+            in part(orch, "schedules").detail
+        )
         module("def tick(): return 1")
         orch.release_starts()
-        until(lambda: len(made(orch, "s")) > 2)
-        assert "is blocked" not in check_of(orch)[1]
+        eventually(lambda: len(made(orch, "s")) > 2)
+        assert "is blocked" not in part(orch, "schedules").detail
         orch.stop(drain=False)

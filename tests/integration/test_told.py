@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.integration.test_notifying import Hook, utc
-from tests.integration.tools import PATIENCE, Hold, eventually
+from tests.integration.tools import PATIENCE, Hold, eventually, part
 
 from taskorch import InvalidTaskError, Task, TaskOrchestrator, Workflow
 from taskorch.recovery import Alerts
@@ -56,10 +56,6 @@ def messages(hook: Hook, *kinds: str) -> list[dict[str, Any]]:
 
 def skipped(hook: Hook, why: str) -> list[dict[str, Any]]:
     return [each for each in messages(hook, "skipped") if why in each["reason"]]
-
-
-def part(orch: TaskOrchestrator, name: str) -> Any:
-    return next(c for c in orch.health().checks if c.component == name)
 
 
 def trigger(orch: TaskOrchestrator, name: str, outcome: str) -> str:
@@ -155,7 +151,7 @@ def test_an_earlier_slot_that_ends_late_mends_nothing(hook: Hook, caplog: Any) -
         orch.notify(hook.url, allow_private=True)
         orch.schedules.add("uneven", "@yearly", uneven)
         late = orch.schedules.trigger("uneven")
-        hold.began.wait(PATIENCE)
+        hold.wait()
         orch.schedules.trigger("uneven")
         eventually(lambda: messages(hook, "failure"))
         hold.release()

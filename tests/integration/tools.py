@@ -107,6 +107,11 @@ def eventually(fact: Callable[[], Any], what: str = "") -> None:
         time.sleep(0.002)
 
 
+def part(orch: Any, name: str) -> Any:
+    """What the health of *orch* says of one of its parts."""
+    return next(check for check in orch.health().checks if check.component == name)
+
+
 def fail(error: BaseException) -> None:
     """A task that fails."""
     raise error

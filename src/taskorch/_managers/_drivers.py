@@ -106,15 +106,15 @@ class View:
 
     def durations(self, types: Iterable[str]) -> dict[str, list[float]]:
         """Of types of tasks, the seconds of the latest attempts, the latest last."""
-        found: dict[str, list[tuple[int, int, int, int]]] = {}
+        latest: dict[str, list[tuple[int, int, int, int]]] = {}
         with self._kernel() as kernel:
             for name in types:
                 row = kernel.types.get(name)
                 if row is not None:
-                    found[name] = list(row.samples)
+                    latest[name] = list(row.samples)
         return {
             name: [(ended - started) / NS for _, _, started, ended in samples]
-            for name, samples in found.items()
+            for name, samples in latest.items()
         }
 
     def starting(self, template: str) -> list[str]:

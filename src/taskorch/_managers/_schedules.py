@@ -211,43 +211,32 @@ class Host(ABC):
 
     def known(self, made_ids: Sequence[str]) -> set[str]:
         """Which tasks and runs there are, of any life."""
-        tasks = [made_id for made_id in made_ids if not is_run(made_id)]
-        runs = {
-            made_id
-            for made_id in made_ids
-            if is_run(made_id) and self._state_of_run(made_id) is not None
-        }
-        return runs | self.states(tasks).keys()
+        return {*self._states_of_all(made_ids)}
 
     def ended(self, made_ids: Sequence[str]) -> set[str]:
         """Which tasks and runs have ended, or are not known."""
-        tasks = [made_id for made_id in made_ids if not is_run(made_id)]
-        states = self.states(tasks)
+        states = self._states_of_all(made_ids)
         return {
             made_id
             for made_id in made_ids
-            if (
-                self._state_of_run(made_id)
-                in (None, "completed", "failed", "cancelled")
-                if is_run(made_id)
-                else states.get(made_id, TaskState.COMPLETED) in TERMINAL
-            )
+            if states.get(made_id, TaskState.COMPLETED) in TERMINAL
         }
 
-    def _state_of_run(self, run_id: str) -> str | None:
-        try:
-            return str(self.orch.workflows.status(run_id).state)
-        except UnknownTaskError:
-            return None
+    def _states_of_all(self, made_ids: Sequence[str]) -> dict[str, TaskState]:
+        """The states of tasks and of runs, as far as they are known."""
+        states = self.states([each for each in made_ids if not is_run(each)])
+        for run_id in filter(is_run, made_ids):
+            with suppress(UnknownTaskError):
+                states[run_id] = self.orch.workflows.status(run_id).state
+        return states
 
     def run_again(self, run_id: str) -> None:
         """Run all tasks of a run again."""
-        handles = self.orch.workflows.get(run_id).handles
-        prefix = f"{run_id}/"
-        for name in self.orch.workflows.get(run_id).handles:
-            after = self.orch.workflows.get(run_id)._needs(name)
-            if not any(each in handles for each in after):
-                self.again(prefix + name, downstream=True)
+        run = self.orch.workflows.get(run_id)
+        handles = run.handles
+        for name in handles:
+            if not any(each in handles for each in run._needs(name)):
+                self.again(f"{run_id}/{name}", downstream=True)
 
     def fault(self, error: Exception) -> None:
         """Say that a slot was refused."""
@@ -751,18 +740,18 @@ class ScheduleManager:
                 for name, entry in sorted((self._entries or {}).items())
                 if not entry.definition.paused
             }
-            made = {
+            makers = {
                 made_id: name
                 for name, entry in (self._entries or {}).items()
                 for made_id in entry.made
             }
-        for made_id in sorted(self._host.held() & made.keys()):
-            name = made[made_id]
+        for made_id in sorted(self._host.held() & makers.keys()):
+            name = makers[made_id]
             held = f"{made_id} is blocked until somebody decides, and later slots wait."
             troubles[name] = f"{troubles.get(name, '')} {held}".strip()
-        said = [f"{name}: {why}" for name, why in troubles.items() if why]
+        bad = [f"{name}: {why}" for name, why in troubles.items() if why]
         return HealthCheck(
-            "schedules", "degraded" if said else "ok", " ".join(said[:_SHOWN])
+            "schedules", "degraded" if bad else "ok", " ".join(bad[:_SHOWN])
         )
 
     def list(self) -> _Statuses:
@@ -1037,20 +1026,20 @@ class ScheduleManager:
         """Under the lock: note what was made already, of what is due."""
         said = entry.definition
         due = [*islice(_due(entry, now), _BATCH)]
-        known = self._host.known
-        # Mostly the first is not: the others are not looked for.
-        made = [*takewhile(lambda slot: known([said.slot_id(slot)]), due)]
-        before = [slot for slot in made if slot <= entry.before_ns]
+        look_for = self._host.known
+        # Mostly the first has nothing yet: the others are not looked for.
+        done = [*takewhile(lambda slot: look_for([said.slot_id(slot)]), due)]
+        before = [slot for slot in done if slot <= entry.before_ns]
         if before:
             why = "it was made before the system's clock was set back"
             self._skip(entry, before[-1], len(before), why)
         ours = [
             _Order(entry, slot, said.slot_id(slot), "clock")
-            for slot in made[len(before) :]
+            for slot in done[len(before) :]
         ]
         if ours:
             self._tell(ours)
-        if len(made) < len(due) or now > entry.unsure_ns:
+        if len(done) < len(due) or now > entry.unsure_ns:
             entry.unsure_ns = 0 if now > entry.before_ns else entry.before_ns
 
     def _first_of(self, entry: _Entry, slots: _Slots) -> _Slots:
@@ -1135,14 +1124,14 @@ class ScheduleManager:
         refused: set[int] = set()
         for place in range(0, len(orders), _BATCH):
             batch = orders[place : place + _BATCH]
-            made = [order for order in batch if id(order.entry) not in refused]
+            accepted = [order for order in batch if id(order.entry) not in refused]
             try:
-                self._make(made)
+                self._make(accepted)
             except NotRunningError:
                 raise
             except UsageError:
-                made = self._one_by_one(made, refused, now)
-            self._tell(made)
+                accepted = self._one_by_one(accepted, refused, now)
+            self._tell(accepted)
         with self._lock:
             entries = {id(order.entry): order.entry for order in orders}
             for key, entry in entries.items():
@@ -1151,19 +1140,19 @@ class ScheduleManager:
 
     def _one_by_one(self, orders: _Orders, refused: set[int], now: int) -> _Orders:
         """Make what can be made: of a schedule, nothing after what was *refused*."""
-        made: _Orders = []
+        accepted: _Orders = []
         for order in orders:
             if id(order.entry) in refused:
                 continue
             try:
                 self._make([order])
-                made.append(order)
+                accepted.append(order)
             except NotRunningError:
                 raise
             except UsageError as error:
                 refused.add(id(order.entry))
                 self._refused(order.entry, error, now)
-        return made
+        return accepted
 
     def _refused(self, entry: _Entry, error: UsageError, now: int) -> None:
         """What is due was refused: it is tried again, and everybody hears why."""
@@ -1420,8 +1409,8 @@ class RuntimeHost(Host):
 
     def again(self, task_id: str, *, downstream: bool) -> str:
         """Run a task again that has ended: the id of the new run."""
-        made: str = self.orch.rerun_task(task_id, downstream=downstream).task_id
-        return made
+        rerun_id: str = self.orch.rerun_task(task_id, downstream=downstream).task_id
+        return rerun_id
 
     def declares(self) -> bool:
         """Whether the program says which schedules there are; a command does not."""
@@ -1495,8 +1484,8 @@ class SimulationHost(Host):
     def again(self, task_id: str, *, downstream: bool) -> str:
         """Run a task again that has ended: the id of the new run."""
         del downstream
-        made: str = self.orch.rerun_task(task_id)
-        return made
+        rerun_id: str = self.orch.rerun_task(task_id)
+        return rerun_id
 
 
 def _unfinished(rows: Any) -> list[tuple[str, Mapping[str, Any] | None]]:

@@ -85,8 +85,9 @@ def serve_file(args: argparse.Namespace) -> int:
             # Ctrl-C, or a port that is taken.
             orch.stop(drain=False, timeout=SIGNAL_SECONDS)
             raise
-        has_ended = not asked.is_set() and not orch.health().live
-        why = next((c.detail for c in orch.health().checks if c.status == "failed"), "")
+        health = orch.health()
+        has_ended = not asked.is_set() and not health.live
+        why = next((c.detail for c in health.checks if c.status == "failed"), "")
         with suppress(TaskorchError):
             orch.stop(drain=False, timeout=SIGNAL_SECONDS)
         if has_ended:

@@ -141,25 +141,25 @@ def used_mb() -> tuple[float, float] | None:
     own = _memory_of("self")
     if own is None:
         return None
-    others, known, todo = 0.0, {os.getpid()}, [os.getpid()]
+    others, seen, todo = 0.0, {os.getpid()}, [os.getpid()]
     while todo:
         for child in _children_of(todo.pop()):
-            if child not in known:
-                known.add(child)
+            if child not in seen:
+                seen.add(child)
                 todo.append(child)
                 others += _memory_of(str(child)) or 0.0
     return own, others
 
 
 def _children_of(pid: int) -> list[int]:
-    found: list[int] = []
+    children: list[int] = []
     # It, or a thread of it, may end meanwhile.
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):
                 text = (thread / "children").read_text("ascii")
-                found += map(int, text.split())
-    return found
+                children += map(int, text.split())
+    return children
 
 
 def _memory_of(pid: str) -> float | None:

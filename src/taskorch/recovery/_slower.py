@@ -49,14 +49,14 @@ class Pace:
 
 def paces(durations: Mapping[str, Sequence[float]]) -> dict[str, Pace]:
     """The pace of each type of which enough is known; *durations* are the latest."""
-    found = {name: _pace(seconds) for name, seconds in durations.items()}
-    return {name: pace for name, pace in found.items() if pace is not None}
+    every = {name: _pace(seconds) for name, seconds in durations.items()}
+    return {name: pace for name, pace in every.items() if pace is not None}
 
 
 def _pace(seconds: Sequence[float]) -> Pace | None:
     logs = [log(max(each, _SHORTEST)) for each in seconds]
     every = _sums(logs)
-    found: list[Pace] = []
+    candidates: list[Pace] = []
     for count in _WINDOWS:
         before = len(logs) - count
         if before < _BEFORE:
@@ -68,8 +68,8 @@ def _pace(seconds: Sequence[float]) -> Pace | None:
         most = exp(usual + _SURE * chance)
         if exp(now) - exp(usual) < _LEAST:
             most = max(most, exp(now))
-        found.append(Pace(exp(now), most))
-    return max(found, key=lambda pace: pace.ratio, default=None)
+        candidates.append(Pace(exp(now), most))
+    return max(candidates, key=lambda pace: pace.ratio, default=None)
 
 
 def _sums(values: Sequence[float]) -> tuple[float, float]:

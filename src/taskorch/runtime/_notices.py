@@ -26,6 +26,7 @@ from taskorch.kernel import moves_of
 from taskorch.model import TERMINAL, Call, HealthCheck
 from taskorch.runtime._documents import trace_of
 from taskorch.runtime._publisher import Publisher, Receiver
+from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._timer import TimerThread
 from taskorch.runtime._work import NEVER, Work, extra_of, raised_by
 
@@ -51,7 +52,6 @@ _EDGES: Final = 10_000
 _KNOWN: Final = frozenset({"decision", "internal", "dependency"})
 #: Modules whose receivers of failures show or count them, and tell nobody.
 _VIEWS: Final = (
-    "taskorch._notifying",
     "taskorch._telling",
     "taskorch.adaptive.",
     "taskorch.frontends.service.",
@@ -452,8 +452,7 @@ def schedule_of(schedules: Collection[str], task_id: str) -> tuple[str, str]:
 
     Both are "" if none of *schedules* made it.
     """
-    stem = task_id.partition("~")[0]
-    name, _, rest = stem.partition("/")
+    name, _, rest = stem_of(task_id).partition("/")
     if name in schedules and _SLOT.fullmatch(rest):
         return name, rest
     begin, dash, end = name.rpartition("T")
