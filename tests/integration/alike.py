@@ -30,21 +30,25 @@ class Base:
     x: object
 
 
-class Undecorated(Base):
-    def __init__(self, x, y):
-        super().__init__(x)
-        self.y = y
-
-
 @attrs.define(slots=False)
 class Attrs:
     x: object
 
 
-class AttrsUndecorated(Attrs):
+class WithMore:
+    """Has an attribute that is no field."""
+
     def __init__(self, x, y):
         super().__init__(x)
         self.y = y
+
+
+class Undecorated(WithMore, Base):
+    pass
+
+
+class AttrsUndecorated(WithMore, Attrs):
+    pass
 
 
 @dataclass

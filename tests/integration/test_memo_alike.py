@@ -132,11 +132,10 @@ def deeper(inner):
         ),
         *(
             st.tuples(st.just(name), inner)
-            for name in ("dataclass", "attrs", "namespace", "closure", "default")
-        ),
-        *(
-            st.tuples(st.just(name), inner)
-            for name in ("keyword", "class", "through class")
+            for name in (
+                *("dataclass", "attrs", "namespace", "closure", "default"),
+                *("keyword", "class", "through class"),
+            )
         ),
     )
 

@@ -349,9 +349,9 @@ class Shown:
     def rerun(self):
         found = self.some("failed", "failed", "completed")
         if found is not None and not found.rerun and found.type not in ("map", "wait"):
-            stem = found.task_id.partition("~")[0]
-            if stem in GATES:
-                GATES[stem].set()
+            gate = GATES.get(stem(found.task_id))
+            if gate is not None:
+                gate.set()
             self.orch.rerun_task(found.task_id)
 
     def hold(self):
@@ -499,11 +499,10 @@ class Shown:
         for name in ("scheduled", "recovered"):
             assert retries[name] == counted.retries[name], name
         assert list(stats["holds"]) == counted.sentences()
+        states = counted.states().items()
         for kind in set(counted.kind.values()):
             ended = Counter(
-                state
-                for name, state in counted.states().items()
-                if counted.kind[name] == kind
+                state for name, state in states if counted.kind[name] == kind
             )
             for state in ENDED:
                 assert stats["types"][kind][state] == ended[state], (kind, state)
@@ -560,10 +559,10 @@ class Shown:
     def check_runs(self, states):
         latest = {}
         for name in states:
-            stem, _, number = name.partition("~")
-            if "/" in stem and int(number or 1) >= latest.get(stem, (0,))[0]:
-                latest[stem] = int(number or 1), states[name]
-        for run in {stem.partition("/")[0] for stem in latest}:
+            first, number = stem(name), int(name.partition("~")[2] or 1)
+            if "/" in first and number >= latest.get(first, (0,))[0]:
+                latest[first] = number, states[name]
+        for run in {name.partition("/")[0] for name in latest}:
             mine = [s for n, (_, s) in latest.items() if n.startswith(f"{run}/")]
             if f"{run}/map~2" in states:
                 # Its calls are to be made anew: those of before are of it no more.

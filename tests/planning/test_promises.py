@@ -145,13 +145,18 @@ SPEEDS = {"fast": 2.0, "cheap": 0.5}
 PRICES = {"fast": 1.0, "cheap": 0.1}
 
 
+def cheapest(orch, limit, seconds):
+    """A plan of the job that ends in time, and for which a cheaper order was sought."""
+    plan = orch.planner.plan(TaskRequest("r", "job", constraints=[Deadline(limit)]))
+    return orch.planner.optimize(
+        plan, seconds=seconds, speeds=SPEEDS, prices=PRICES, aims=["cost"]
+    )
+
+
 def test_the_cheapest_that_keeps_the_deadline():
     orch = with_agents(6)
-    plan = orch.planner.plan(TaskRequest("r", "job", constraints=[Deadline(31)]))
 
-    better = orch.planner.optimize(
-        plan, seconds=0.3, speeds=SPEEDS, prices=PRICES, aims=["cost"]
-    )
+    better = cheapest(orch, 31, seconds=0.3)
 
     # By hand: five by the fast one, one by the cheap one.
     assert float(better.estimated_duration) == 25
@@ -163,10 +168,7 @@ def test_the_cheapest_that_keeps_the_deadline():
 
 def test_validation_knows_the_speeds_that_a_plan_was_made_with():
     orch = with_agents(6)
-    plan = orch.planner.plan(TaskRequest("r", "job", constraints=[Deadline(121)]))
-    cheap = orch.planner.optimize(
-        plan, seconds=0.1, speeds=SPEEDS, prices=PRICES, aims=["cost"]
-    )
+    cheap = cheapest(orch, 121, seconds=0.1)
     assert float(cheap.estimated_duration) == 120
     document = cheap.to_dict()
     document["request"]["constraints"] = [{"kind": "deadline", "seconds": 31}]

@@ -213,7 +213,9 @@ class World:
             self.answer()
 
     def rerun(self) -> None:
-        for name in self.random.sample(names := self.names(), min(1, len(names))):
+        names = self.names()
+        if names:
+            name = self.random.choice(names)
             downstream = self.random.choice((None, None, True, False))
             self.orch.rerun_task(f"r/{name}", downstream=downstream)
 

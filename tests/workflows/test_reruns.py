@@ -114,7 +114,7 @@ def test_one_call_that_is_run_again_takes_its_map_along(orch):
     NOW["factor"] = 100
     orch.rerun_task("r/scale/1")
     assert value(orch, "r/all") == [2, 200, 6]
-    assert CALLED == [1, 2, 3, 2] or sorted(CALLED) == [1, 2, 2, 3]
+    assert sorted(CALLED) == [1, 2, 2, 3]
     orch.rerun_task("r/scale")
     assert value(orch, "r/all") == [100, 200, 300]
 

@@ -22,7 +22,7 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.kernel import can_wait
-from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState, question_of
+from taskorch.model import DEFAULT_ENV, Task, TaskOptions, TaskState
 from taskorch.model._ids import run_of
 from taskorch.model._made_for import inherited
 from taskorch.model._show import show
@@ -33,6 +33,7 @@ from taskorch.runtime._work import (
     Work,
     add_above,
     added_by,
+    is_to_be_redone,
     names_above,
     since_of,
 )
@@ -516,12 +517,7 @@ class _Renewing:
             return False
         if is_other:
             return not adder or _reruns.stem_of(adder) == _reruns.stem_of(ours)
-        task = work._task
-        is_undone = (
-            work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
-            or (task is not None and question_of(task.payload) is not None)
-            or replaced(self._rt, work) != ""
-        )
+        is_undone = is_to_be_redone(work) or replaced(self._rt, work) != ""
         return is_undone and is_earlier(self._rt, work, ours)
 
     def is_anew(self, work: Work) -> bool:

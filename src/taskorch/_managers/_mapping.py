@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from taskorch._managers._members import name_of, newest, slices
+from taskorch._managers._members import name_of, newest, slices, with_error
 from taskorch.errors import (
     DependencyFailedError,
     InvalidTaskError,
     NotRunningError,
-    TaskFailure,
 )
 from taskorch.model import Call, Task, TaskState
 from taskorch.model._ids import run_of
@@ -152,5 +151,4 @@ def _failed(
 def _shown(handle: TaskHandle[Any], error: BaseException | None) -> str:
     if error is None:
         return f"{handle.task_id} ({handle._row.state})"
-    text = error.message if isinstance(error, TaskFailure) else str(error)
-    return f"{handle.task_id} ({type(error).__name__}: {show(text).strip(chr(39))})"
+    return with_error(handle.task_id, error)

@@ -7,8 +7,10 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from taskorch._handles import TaskHandle
+from taskorch.errors import TaskFailure
 from taskorch.model import TaskState
 from taskorch.model._ids import run_of
+from taskorch.model._show import show
 from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import ADDED, names_above
 
@@ -43,6 +45,12 @@ def is_added(work: Work) -> bool:
     """Whether another task of the run has added this one."""
     task = work._task
     return task is not None and bool((task.metadata or {}).get(ADDED))
+
+
+def with_error(name: str, error: BaseException) -> str:
+    """*name* and the error of that task, without what to do about it."""
+    text = error.message if isinstance(error, TaskFailure) else str(error)
+    return f"{name} ({type(error).__name__}: {show(text).strip(chr(39))})"
 
 
 def blockers(row: TaskRow) -> tuple[str, ...]:
@@ -81,8 +89,7 @@ class Seen:
             self._note(list(islice(reversed(left), len(left) - self._left)))
             self._left = len(left)
             # What came last stands last.
-            rows = takewhile(self._is_new, reversed(kernel.tasks.values()))
-            came = list(rows)
+            came = list(takewhile(self._is_new, reversed(kernel.tasks.values())))
             self._note([row.id for row in came])
             if came:
                 self._last = came[0].seq

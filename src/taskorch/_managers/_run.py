@@ -16,7 +16,6 @@ from taskorch._managers._gates import is_gate
 from taskorch._managers._members import blockers
 from taskorch.errors import (
     NotRunningError,
-    TaskFailure,
     WorkflowFailedError,
     WouldBlockError,
     WouldDeadlockError,
@@ -24,7 +23,6 @@ from taskorch.errors import (
 from taskorch.model import TERMINAL, TaskState, to_patience
 from taskorch.model._explanation import some
 from taskorch.model._ids import run_of
-from taskorch.model._show import show
 from taskorch.runtime._context import current_or_none, result_of
 from taskorch.runtime._latch import Latch
 from taskorch.runtime._stale import is_left_out, is_outdated
@@ -65,11 +63,6 @@ _ENDS: Final = (
     "task_resumed",
     "attempt_waiting",
 )
-
-
-def _text_of(error: BaseException) -> str:
-    """What *error* says, without what to do about it: the run says that."""
-    return error.message if isinstance(error, TaskFailure) else str(error)
 
 
 class RunHost(Protocol):
@@ -435,7 +428,7 @@ class WorkflowRun:
         }
         blocked += len(failed) - len(failures)
         shown = [
-            f"{name} ({type(error).__name__}: {show(_text_of(error)).strip(chr(39))})"
+            _members.with_error(name, error)
             for name, error in islice(failures.items(), _SHOWN)
         ]
         if len(failures) > _SHOWN:

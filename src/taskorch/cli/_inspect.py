@@ -243,8 +243,8 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
         about = {"health": reader.health()}
         who = _how(about["health"])
     else:
-        about = {"owner": reader.owner}
-        who = _who(reader.owner)
+        owner = reader.owner
+        about, who = {"owner": owner}, _who(owner)
     if args.json:
         print_json(
             {
@@ -257,10 +257,11 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
         return
     print(f"{without_password(args.journal)}: {who}")
     print(stats)
-    kept = None if isinstance(reader, ServiceReader) else reader.count()
-    if kept is not None and kept < stats.state_machine.total:
+    if isinstance(reader, JournalReader):
+        kept = reader.count()
         gone = stats.state_machine.total - kept
-        print(f"{gone:,} of them have left the journal: it has {kept:,}")
+        if gone > 0:
+            print(f"{gone:,} of them have left the journal: it has {kept:,}")
     types = [
         (
             line(name),

@@ -212,8 +212,10 @@ _CHECKED: Final[dict[How, Callable[[str, Any], Any]]] = {
 
 
 def _written(value: Any) -> str:
-    if isinstance(value, Mapping | bool):
-        return json.dumps(value if isinstance(value, bool) else dict(value))
+    if isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

@@ -269,21 +269,10 @@ class Domain:
         Raises:
             InvalidTaskError: One closes over what has no description.
         """
-        return version_of(
-            self.name,
-            [
-                *(
-                    attrs.astuple(each, recurse=False)
-                    for each in self.operators.values()
-                ),
-                *(
-                    attrs.astuple(each, recurse=False)
-                    for methods in self.methods.values()
-                    for each in methods
-                ),
-                self.closed,
-            ],
-        )
+        ways: list[Operator | Method] = [*self.operators.values()]
+        ways += chain.from_iterable(self.methods.values())
+        parts = [attrs.astuple(each, recurse=False) for each in ways]
+        return version_of(self.name, [*parts, self.closed])
 
     # -- planning ------------------------------------------------------------------
 

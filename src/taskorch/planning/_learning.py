@@ -182,9 +182,7 @@ class Chooser:
     @contextmanager
     def choosing(self, *, learn: bool) -> Iterator[list[tuple[str, Chosen]] | None]:
         """Note what is chosen for one plan; None: nothing is."""
-        chosen: list[tuple[str, Chosen]] | None = []
-        if not (learn and self._learns):
-            chosen = None
+        chosen: list[tuple[str, Chosen]] | None = [] if learn and self._learns else None
         token = _CHOSEN.set(None if chosen is None else (self, chosen))
         try:
             yield chosen

@@ -330,7 +330,6 @@ class Planner:
         """*plan*, or if that is late an order of it that keeps its deadline."""
         if not any(isinstance(each, Deadline) for each in constraints):
             return plan
-        aim = Aim({"makespan": 1.0}, problem, plan)
         if problem.lengths is None:
             if _late(plan, constraints) is None or not _fits(problem):
                 return plan
@@ -341,6 +340,7 @@ class Planner:
             if order.makespan > _limit_of(constraints) * 1000:
                 order, _ = improve_agents(problem, _IN_TIME)
         made = self._made_of(plan, problem, order, waits=True, is_narrow=False)
+        aim = Aim({"makespan": 1.0}, problem, plan)
         made = self._timed(made, constraints, aim, problem, order).plan
         is_sooner = made.estimated_duration <= plan.estimated_duration
         return made if is_sooner or problem.lengths is not None else plan

@@ -350,15 +350,14 @@ def _args_of(domain: Domain, name: str, named: Mapping[str, Any]) -> list[Any]:
     takes: list[str] = []
     for fn in functions:
         signature = inspect.signature(fn)
+        names = [*signature.parameters]
         try:
             bound = signature.bind(None, **named)
         except TypeError:
-            takes.append(", ".join([*signature.parameters][1:]) or "nothing")
+            takes.append(", ".join(names[1:]) or "nothing")
             continue
         # Defaults are left to the function, but before those that are said.
-        last = max(
-            ([*signature.parameters].index(n) for n in bound.arguments), default=0
-        )
+        last = max((names.index(each) for each in bound.arguments), default=0)
         bound.apply_defaults()
         if not bound.kwargs:
             return list(bound.args[1 : last + 1])

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from taskorch.errors import InvalidTaskError, UnknownTaskError
 from taskorch.kernel import Kernel
-from taskorch.model import Task, TaskState, question_of
+from taskorch.model import Task, TaskState
 from taskorch.model._show import show
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import AttemptContext, current_or_none
@@ -19,7 +19,7 @@ from taskorch.runtime._plain import Batch
 from taskorch.runtime._reruns import earlier_ids, number_of, stem_of
 from taskorch.runtime._stale import dependents, is_earlier, parents_of, used_by
 from taskorch.runtime._submission import Submission
-from taskorch.runtime._work import Emitted, Work, add_above, task_of
+from taskorch.runtime._work import Emitted, Work, add_above, is_to_be_redone, task_of
 
 #: Tasks that are run again in one step: the lock is held for a few milliseconds.
 _SLICE: Final = 500
@@ -123,12 +123,10 @@ class _OfEarlierRuns:
         return False
 
     def _is_to_be(self, work: Work, earlier: Work) -> bool:
-        task = work._task
         return (
             earlier._row.state is TaskState.COMPLETED
             or parents_of(earlier) != parents_of(self._inside._work)
-            or work._row.state in (TaskState.FAILED, TaskState.CANCELLED)
-            or (task is not None and question_of(task.payload) is not None)
+            or is_to_be_redone(work)
         )
 
     def is_anew(self, work: Work) -> bool:

@@ -26,6 +26,7 @@ from taskorch.runtime._describing import (
     name_of,
     packed,
 )
+from taskorch.runtime._reruns import stem_of
 from taskorch.runtime._work import Work
 
 #: Bytes of a key, and of the digest of an argument.
@@ -380,7 +381,7 @@ class Memo:
         if entry is None:
             return self._nearest(kernel, key)
         source_id, _, _, at_ns = entry
-        if source_id.partition("~")[0] == row.id.partition("~")[0]:
+        if stem_of(source_id) == stem_of(row.id):
             return "it is run again"
         age = (now - at_ns) / NS
         if cache.expires is not None and age >= cache.expires:

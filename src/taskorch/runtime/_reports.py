@@ -144,12 +144,8 @@ def status_of(
 
 def _later(runtime: Runtime, task_id: str) -> tuple[str, str]:
     """Under the lock: the latest run after this one, and the first that completed."""
-    reruns = runtime.directory.reruns
-    if reruns.is_empty or reruns.is_latest(task_id):
-        return "", ""
-    later = reruns.later_than(task_id)
+    later = runtime.directory.reruns.later_than(task_id)
     if not later:
-        # It is the latest: that is noted a moment after it is taken in.
         return "", ""
     good = (name for name in later if _state(runtime, name) is TaskState.COMPLETED)
     return later[-1], next(good, "")

@@ -93,7 +93,8 @@ class Reruns:
 
     def later_than(self, task_id: str) -> list[str]:
         """The ids of the known runs of its task after this one."""
-        stem, last = stem_of(task_id), self._latest.get(stem_of(task_id), 1)
+        stem = stem_of(task_id)
+        last = self._latest.get(stem, 1)
         return [f"{stem}~{n}" for n in range(number_of(task_id) + 1, last + 1)]
 
     def next_id(self, task_id: str) -> str:

@@ -120,29 +120,30 @@ class Staleness:
 
     def _above(self, row: TaskRow, with_used: bool) -> list[_Node]:
         """What a task depends on, or came of; not what has left memory."""
-        owner, tasks = self._owner, self._owner.kernel.tasks
-        names = runs_above(owner, row.cargo, with_used=with_used)
-        above = [(tasks[name], True) for name in names if name in tasks]
+        tasks = self._owner.kernel.tasks
+        runs = self._runs_above(row, with_used)
+        return [(tasks[name], used) for name, used in runs if name in tasks]
+
+    def _runs_above(self, row: TaskRow, with_used: bool) -> list[tuple[str, bool]]:
+        """The ids of what a task depends on, or came of: see `_Node`."""
+        names = runs_above(self._owner, row.cargo, with_used=with_used)
+        runs = [(name, True) for name in names]
         adder = added_by(row.cargo)
         if adder:
-            latest = owner.directory.reruns.latest(stem_of(adder))
-            if latest in tasks:
-                above.append((tasks[latest], False))
-        return above
+            latest = self._owner.directory.reruns.latest(stem_of(adder))
+            runs.append((latest, False))
+        return runs
 
     def _cause_gone(self, row: TaskRow, with_used: bool) -> Cause | None:
         """Why a task is stale for one above it that has left memory, if it is."""
-        owner, kept = self._owner, self._kept
+        kept, tasks = self._kept, self._owner.kernel.tasks
         if kept is None:
             return None
-        tasks, reruns = owner.kernel.tasks, owner.directory.reruns
-        above = runs_above(owner, row.cargo, with_used=with_used)
-        nodes = [(name, True) for name in above]
-        adder = added_by(row.cargo)
-        if adder:
-            nodes.append((reruns.latest(stem_of(adder)), False))
-        gone = (node for node in nodes if node[0] not in tasks)
-        causes = (kept.cause(name, with_used=used) for name, used in gone)
+        causes = (
+            kept.cause(name, with_used=used)
+            for name, used in self._runs_above(row, with_used)
+            if name not in tasks
+        )
         return next((cause for cause in causes if cause is not None), None)
 
 

@@ -138,7 +138,8 @@ class Strategies:
             try:
                 is_again = self.has_tried(row, number, work, error)
                 # Its agent may have been lost meanwhile: then another attempt is made.
-                if is_again and row.attempt == number and _runs(row):
+                goes_on = row.attempt == number and row.state is TaskState.RUNNING
+                if is_again and goes_on:
                     self._rt.attempts.begin(row, number, work)
                 else:
                     self._rt.finish(row, number, work, None, error)
@@ -240,8 +241,3 @@ class Strategies:
 
         rt.step(note)
         return result
-
-
-def _runs(row: TaskRow) -> bool:
-    """Whether the attempt of *row* has not ended for the kernel."""
-    return row.state is TaskState.RUNNING

@@ -341,9 +341,8 @@ class Submission:
             kernel.accept(admitted, now)
         for entry in fresh:
             if entry.again is not None:
-                old, is_anew = entry.again, entry.is_anew
-                if not is_anew:
-                    is_anew = _has_other_parents(old, entry.parents)
+                old = entry.again
+                is_anew = entry.is_anew or _has_other_parents(old, entry.parents)
                 self._renew(old, entry.work, now, is_anew=is_anew)
                 self._replace(old, entry.work, self._rows_of(old), now)
                 self.give_up(old, entry.work, now)

@@ -37,6 +37,7 @@ from taskorch.model import (
     Wait,
     call_type,
     named,
+    question_of,
     task_of_call,
 )
 from taskorch.model._read_only import ReadOnly
@@ -320,6 +321,14 @@ def added_by(work: Work) -> str:
     task = work._task
     adder = None if task is None else (task.metadata or {}).get(ADDED)
     return adder if isinstance(adder, str) else ""
+
+
+def is_to_be_redone(work: Work) -> bool:
+    """Whether *work* failed, was cancelled or asks somebody: a re-run adds it anew."""
+    task = work._task
+    return work._row.state in (TaskState.FAILED, TaskState.CANCELLED) or (
+        task is not None and question_of(task.payload) is not None
+    )
 
 
 def since_of(work: Work) -> str:

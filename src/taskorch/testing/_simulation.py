@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
@@ -716,14 +715,14 @@ class Simulation:
     ) -> None:
         """See `TaskOrchestrator.hold_starts`."""
         life = self._life()
-        hold = partial(life.kernel.hold_starts, by, most, reason, lasts=lasts)
-        self.world.do(lambda: hold(life.now()))
+        hold = life.kernel.hold_starts
+        self.world.do(lambda: hold(by, most, reason, life.now(), lasts=lasts))
 
     def release_starts(self, by: str = "user") -> bool:
         """See `TaskOrchestrator.release_starts`."""
         life = self._life()
-        release = partial(life.kernel.release_starts, by)
-        released: bool = self.world.do(lambda: release(life.now()))
+        release = life.kernel.release_starts
+        released: bool = self.world.do(lambda: release(by, life.now()))
         return released
 
     def note_event(self, event: type[Event], *fields: Any) -> None:

@@ -331,12 +331,9 @@ class WorkflowRuns:
         manager = self._manager
         if self._is_paused:
             return
-        before = {
-            name: (row.id, row.state, row.attempt)
-            for name, row in self._latest().items()
-        }
-        status = self._simulation.get_task_status
         rows = self._latest()
+        before = {name: (row.id, row.state, row.attempt) for name, row in rows.items()}
+        status = self._simulation.get_task_status
         # What is to be added again is, by what has added it and runs already.
         to_be_added = {n for n, row in rows.items() if self._is_to_be_added(row, rows)}
         due = {name for name, (i, _, _) in before.items() if status(i).stale}

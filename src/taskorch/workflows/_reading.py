@@ -550,12 +550,13 @@ class DocumentReader:
         self, path: str, said: Iterable[str], known: Sequence[str]
     ) -> None:
         for name in said:
-            if name not in known and self._is_full:
-                self._more += 1
-            elif name not in known:
+            if name in known:
+                continue
+            near = ""
+            if not self._is_full:
+                # That takes long, and of what is only counted nobody reads it.
                 near = guess(name, known) or f"; there are {', '.join(known)}"
-                text = f"there is no {show(name, MAX_SHOWN)} here{near}"
-                self._fault(path, text)
+            self._fault(path, f"there is no {show(name, MAX_SHOWN)} here{near}")
 
 
 #: How a document says a value of each form.

@@ -25,9 +25,9 @@ def words_of_holds(kernel: KernelState) -> list[str]:
 
 def remedy(kernel: KernelState, who: str) -> Remedy:
     """What ends a hold."""
-    call = f"all orch.release_starts({who!r})."
-    lasts = kernel.holds[who][2]
-    words = f"C{call}" if lasts else f"It ends by itself, or c{call}"
+    call = f"orch.release_starts({who!r})."
+    _, _, lasts = kernel.holds[who]
+    words = f"Call {call}" if lasts else f"It ends by itself, or call {call}"
     return Remedy("release_starts", words, name=who)
 
 

@@ -29,10 +29,10 @@ const share = (part) => part === null || part === undefined ? "–" : `${(100 * 
 const amount = (number) => Number.isInteger(number) ? count(number) : String(Number(number).toPrecision(6) * 1);
 const section = (title, part) => [el("h2", {}, title), part];
 const meter = (used, most, words) => el("meter", { min: 0, max: most || 1, value: Math.min(used, most || 1), "aria-label": words });
-const taskLink = (id) => el("a", { href: href("task", id), class: "name", dir: "auto" }, id.length > 300 ? `${id.slice(0, 300)}…` : id);
+const taskLink = (id, run = id) => el("a", { href: href("task", run), class: "name", dir: "auto" }, id.length > 300 ? `${id.slice(0, 300)}…` : id);
 // What events name is one run, and a bare id means the latest.
 const runOf = (id) => id.includes("~") ? id : `${id}~1`;
-const runLink = (id) => el("a", { href: href("task", runOf(id)), class: "name", dir: "auto" }, id.length > 300 ? `${id.slice(0, 300)}…` : id);
+const runLink = (id) => taskLink(id, runOf(id));
 const again = (task) => task.mended_by ? ["mended since by ", taskLink(task.mended_by)] : task.rerun ? ["run again as ", taskLink(task.rerun)] : [];
 
 function lasting(seconds) {
@@ -325,7 +325,7 @@ async function taskPage(route, known) {
       const holds = Object.entries(task.allocation || {}).map(([what, many]) => `${amount(many)} ${what}`).join(", ");
       if (holds) rows.push(["Holds", name(holds)]);
       if (task.stopping) rows.push(["Stops", name(task.stopping)]);
-      if (task.rerun || task.task_id.includes("~")) rows.push(["Runs", runsOf(task)]);
+      if (task.rerun || task.task_id.includes("~")) rows.push(["Runs", linksOfRuns(task)]);
       if (task.rerun) rows.push(["Since then", again(task)]);
       if (task.stale) rows.push(["Stale", "what it depends on was run again since"]);
       if (task.progress !== null && task.progress !== undefined) rows.push(["Progress", name(JSON.stringify(task.progress))]);
@@ -392,7 +392,7 @@ async function taskPage(route, known) {
 }
 
 // All runs of a task, the first one first; this one is no link.
-function runsOf(task) {
+function linksOfRuns(task) {
   const number = (id) => Number(id.split("~")[1] || 1);
   const [stem, last] = [task.task_id.split("~")[0], number(task.rerun || task.task_id)];
   const shown = Array.from({ length: last }, (_, i) => i + 1).slice(-50);
