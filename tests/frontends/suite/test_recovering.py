@@ -1,7 +1,6 @@
 """Recovery acts in a suite as it does in Python, and people are told what is true."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -318,7 +317,6 @@ def test_what_a_crash_kept_from_being_told_is_told_when_the_run_goes_on(
         [sys.executable, "kill.py", when],
         check=False,
         cwd=tmp_path,
-        env={**os.environ},
         capture_output=True,
     )
     assert ended.returncode == -9, ended.stderr
