@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from tests.faults import spawned_lives
-from tests.faults.tools import PATIENCE, Process, is_alive
+from tests.faults.tools import Process, is_alive, marked, read_words
 from tests.frontends.agent.tools import free_port
+from tests.integration.tools import eventually
 
 from taskorch import TaskOrchestrator
 from taskorch.frontends.service import create_app, serve
@@ -18,26 +18,6 @@ from taskorch.frontends.service import create_app, serve
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="marks are found in /proc"
 )
-
-
-def marked(identity):
-    """Processes that carry the mark of a life of this journal."""
-    mark = f"TASKORCH_RUN={identity}.".encode()
-    found = []
-    for path in Path("/proc").iterdir():
-        try:
-            if path.name.isdecimal() and mark in (path / "environ").read_bytes():
-                found += [int(path.name)] if is_alive(int(path.name)) else []
-        except OSError:
-            continue
-    return found
-
-
-def until(holds):
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_no_process_of_an_agent_outlives_its_orchestrator(tmp_path):
@@ -50,18 +30,18 @@ def test_no_process_of_an_agent_outlives_its_orchestrator(tmp_path):
         (mark,) = {
             each
             for pid in pids
-            for each in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            for each in read_words(pid, "environ")
             if each.startswith(b"TASKORCH_RUN=")
         }
         identity = mark.decode().partition("=")[2].split(".")[0]
-        assert len(marked(identity)) >= 5
+        assert len(marked(f"{identity}.")) >= 5
         process.send(signal.SIGKILL)
         process.wait()
-        until(lambda: not any(map(is_alive, pids)))
+        eventually(lambda: not any(map(is_alive, pids)))
     orch = TaskOrchestrator(journal=journal, unknown_capability="wait")
     app = create_app(orch, token=spawned_lives.TOKEN, agents=True)
     with orch, serve(app, port=port):
-        assert marked(identity) == []
+        assert marked(f"{identity}.") == []
         assert [one.id for one in orch.agents.list() if one.status != "lost"] == [
             "local"
         ]

@@ -108,7 +108,12 @@ def programs(journal):
     """The living programs of a journal, of whichever life."""
     with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
         ((uid,),) = db.execute("SELECT uid FROM meta").fetchall()
-    mark = f"{RUN_VARIABLE}={uid}-".encode()
+    return marked(f"{uid}-")
+
+
+def marked(run_id):
+    """The living programs whose mark of their run begins with *run_id*."""
+    mark = f"{RUN_VARIABLE}={run_id}".encode()
 
     def belongs(pid):
         words = read_words(pid, "environ")

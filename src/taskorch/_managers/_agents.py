@@ -408,12 +408,12 @@ class AgentManager:
             if rt.strategies is not None:
                 mending = list(rt.strategies.mending.items())
                 held += [(row, number) for (_, number), row in mending]
-            there = [
+            kept_here = [
                 (row.id, number)
                 for row, number in held
                 if row.agent is not None and row.agent.name == name
             ]
-            return rt.kernel.beat(name, [*named, *there], now)
+            return rt.kernel.beat(name, [*named, *kept_here], now)
 
         asked = frozenset(named)
         abandoned: _Attempts = rt.step(change)

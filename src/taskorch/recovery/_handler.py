@@ -31,6 +31,7 @@ from taskorch.recovery._matrix import (
     at_place,
     default_matrix,
     grown,
+    matrix_with,
     names_of,
     read_action,
 )
@@ -108,9 +109,7 @@ class RecoveryHandler:
         self.webhook = webhook
         self.escalate = escalate
         #: What follows, by class of failures: it may be changed at any time.
-        self.matrix: Matrix = default_matrix()
-        for name, row in (matrix or {}).items():
-            self.matrix[name] = row
+        self.matrix: Matrix = matrix_with(matrix or {})
         self.classes: tuple[Rule, ...] = tuple(classes)
         #: Sections of a configuration that are for others.
         self.not_read: tuple[str, ...] = ()

@@ -174,7 +174,7 @@ class Row:
         human: When a person is asked: `never`, `always` (instead of another attempt),
             `persistent` (once the retries are used up), `twice` (once its timeout is
             twice what it was, or the retries are used up) or `widespread` (once the
-            retries are used up, if three tasks or more have failed so within five
+            retries are used up, if three tasks or more have failed so within
             five minutes).
         actions: What a person is recommended to do.
         most_retries: How often it is tried again at the most, whatever the handler
@@ -210,6 +210,14 @@ def default_matrix() -> Matrix:
     for name, row in _DEFAULT.items():
         found[name] = attrs.evolve(row)
     return found
+
+
+def matrix_with(rows: Mapping[str, Row]) -> Matrix:
+    """The usual matrix, but for these *rows*, by their classes."""
+    matrix = default_matrix()
+    for name, row in rows.items():
+        matrix[name] = row
+    return matrix
 
 
 _MORE: Final = Grow(memory_mb=2, cpu=Times(2, most=4), timeout=1.5)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from math import prod
 from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final, TypeAlias
@@ -24,6 +25,8 @@ Search: TypeAlias = Callable[[str], bool]
 _MANY: Final = 10
 #: Repetitions without end that `re` may search for, one after another.
 _FEW: Final = 1
+#: Ways in which all that is bounded may match, for `re` to try each of them.
+_MOST_WAYS: Final = 1_000
 #: Places that an expression may have here.
 _MOST: Final = 2_000
 _REPEATS: Final = (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
@@ -57,16 +60,16 @@ def searcher(pattern: str) -> Search:
     compiled = re.compile(pattern)
     tree = _parser.parse(pattern)
     nested, many = _repeats(tree)
-    if not nested and many <= _FEW:
+    ways = _ways(tree)
+    if not nested and many <= _FEW and ways <= _MOST_WAYS:
         return lambda text: compiled.search(text) is not None
     try:
         return _Linear(tree, compiled.flags).search
     except _UnfitError as why:
-        if not nested and many <= _FEW + 1:
+        if not nested and many <= _FEW + 1 and ways <= _MOST_WAYS:
             return lambda text: compiled.search(text) is not None
-        msg = (
-            f"{pattern!r} could take for ever: it has repetitions in others, and {why}"
-        )
+        has = "repetitions in others" if nested or many > _FEW + 1 else "many choices"
+        msg = f"{pattern!r} could take for ever: it has {has}, and {why}"
         raise InvalidTaskError(
             msg, hint=r"say it without: 'a+$', not '(a+)+$'"
         ) from None
@@ -85,6 +88,20 @@ def _repeats(tree: Any) -> tuple[bool, int]:
             many += inside[1]
         many += op in _REPEATS and value[1] > _MANY
     return nested, many
+
+
+def _ways(tree: Any) -> int:
+    """In how many ways an expression may match, but for repetitions without end."""
+    ways = 1
+    for op, value in tree:
+        inner = [_ways(each) for each in _below(op, value)]
+        if op is sre.BRANCH:
+            ways *= sum(inner)
+        elif op not in _REPEATS:
+            ways *= prod(inner)
+        elif value[1] <= _MANY:
+            ways *= sum(inner[0] ** times for times in range(value[0], value[1] + 1))
+    return ways
 
 
 def _varies(tree: Any) -> bool:
@@ -110,6 +127,8 @@ def _below(op: Any, value: Any) -> list[Any]:
         return [value[1]]
     if op is sre.ATOMIC_GROUP:
         return [value]
+    if op is sre.GROUPREF_EXISTS:
+        return [each for each in value[1:] if each is not None]
     return []
 
 

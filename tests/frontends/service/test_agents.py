@@ -824,8 +824,20 @@ def mending(answer="retry"):
     return orch, tried
 
 
-def failed(order, kind="ImportError"):
-    error = {"type": kind, "message": "no module x"}
+def mending_later():
+    """As `mending`, and the event that its answer waits for."""
+    go_on = threading.Event()
+
+    def answer():
+        assert go_on.wait(60)
+        return "retry"
+
+    orch, _ = mending(answer)
+    return orch, go_on
+
+
+def failed(order):
+    error = {"type": "ImportError", "message": "no module x"}
     return {"attempt": order["attempt"], "outcome": "failed", "error": error}
 
 
@@ -855,13 +867,7 @@ def test_an_attempt_that_is_mended_is_another_order_for_its_agent(again):
 
 def test_what_is_mended_is_not_missed_meanwhile():
     """It runs nowhere, and the agent that names it no more is no liar."""
-    go_on = threading.Event()
-
-    def answer():
-        assert go_on.wait(60)
-        return "retry"
-
-    orch, _tried = mending(answer)
+    orch, go_on = mending_later()
     with fleet("x", orch=orch, lease=0.5) as (service, agent):
         handle = service.orch.submit_task(Task("x", id="t"))
         agent.complete(failed(agent.order()))
@@ -876,13 +882,7 @@ def test_what_is_mended_is_not_missed_meanwhile():
 
 
 def test_what_was_mended_too_late_is_not_begun_twice():
-    go_on = threading.Event()
-
-    def answer():
-        assert go_on.wait(60)
-        return "retry"
-
-    orch, _ = mending(answer)
+    orch, go_on = mending_later()
     with fleet("x", orch=orch) as (service, agent):
         handle = service.orch.submit_task(Task("x", id="t"))
         agent.complete(failed(agent.order()))

@@ -1,7 +1,6 @@
 """Recovery acts in a suite as it does in Python, and people are told what is true."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -237,6 +236,24 @@ def test_all_that_kept_a_task_from_its_beginning_are_named(tmp_path):
     assert "never began, because of A1, A2, A3" in text
 
 
+def test_what_was_cancelled_before_it_began_is_named_as_a_cause_too(tmp_path):
+    """With its phase, whose time was over."""
+    suite = write(
+        tmp_path,
+        "templates: {sh: {command: [sleep, '600']}}\n"
+        "agent_limits: {max_agents: 1}\n"
+        "phases: {FIRST: {tests: unit_tests, timeout_seconds: 1},"
+        " SECOND: {tests: integration_tests}}\n"
+        "orchestrator:\n  task_definitions:\n"
+        "    unit_tests: [{id: A, template: sh}, {id: B, template: sh}]\n"
+        "    integration_tests: [{id: C, template: sh, dependencies: [B]}]\n",
+    )
+    report = _running.run(suite, tmp_path / "out")
+    tasks = {task.id: task for task in report.tasks}
+    assert [tasks[name].attempts for name in "ABC"] == [1, 0, 0]
+    assert tasks["C"].because == ("B",)
+
+
 @pytest.mark.parametrize("of", ["phase", "run"])
 def test_time_that_is_over_is_told(tmp_path, hook, of):
     """Of a phase and of the run, with the tasks that were cancelled."""
@@ -300,7 +317,6 @@ def test_what_a_crash_kept_from_being_told_is_told_when_the_run_goes_on(
         [sys.executable, "kill.py", when],
         check=False,
         cwd=tmp_path,
-        env={**os.environ},
         capture_output=True,
     )
     assert ended.returncode == -9, ended.stderr

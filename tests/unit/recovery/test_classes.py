@@ -348,6 +348,8 @@ def test_other_words_for_classes():
         ({"text": 5}, "text="),
         ({"text": r"(a+)+\1"}, "for ever"),
         ({"text": r"(?=(a+)+)b"}, "for ever"),
+        ({"text": r"(x)?(?(1)b|(a+)+$)"}, "for ever"),
+        ({"text": "(?=a)" + 30 * "a?" + 30 * "a"}, "many choices, and looks around"),
         ({"text": "((((a{1,99}){1,99}){1,99}){1,99})+"}, "for ever"),
         ({"exit_code": [1.5]}, "exit_code"),
         ({"exit_code": True}, "exit_code"),
@@ -498,6 +500,9 @@ def test_a_long_output_is_read_in_no_time():
         r"(x+x+)+y",
         r".*.*.*=",
         r"(?i)(?:A|b+)*c",
+        30 * "a?" + 29 * "a" + "b",
+        r"(?:a?){10}(?:a?){10}(?:a?){10}a{29}b",
+        r"(?:a|aa|aaa){9}(?:a|aa|aaa){9}b",
     ],
 )
 def test_a_rule_takes_no_longer_than_its_text_is_long(text):
@@ -514,7 +519,7 @@ def test_a_rule_takes_no_longer_than_its_text_is_long(text):
             *(r"(a+)+$", r"(a|ab)*c", r"^(a?b){2,5}c", r"(?i)(A|b)+$", r"\b(a+b*)+\b"),
             *(r"[^a]+b+c*$", r"(?m)^(a|b)+$", r"(?s)a.*b.*c", r"a{0,3}b{2,}(c|)+d*"),
             *(r"(ab*?)+c", r"[a-b\d_]+[^\w]+", r"(?:(?i:A)|b)+1", r"(a{2}){1,}b+"),
-            *(r"^(a+b?){1,3}$", r"^(?:a*b){0,2}1"),
+            *(r"^(a+b?){1,3}$", r"^(?:a*b){0,2}1", r"^(?:a?b?){5}a{0,9}c"),
         ]
     ),
     st.text("abcA \n1", max_size=12),

@@ -90,10 +90,10 @@ class Door:
         """
         is_local = all(n == "localhost" or n.startswith("127.") for n in names)
         if tuple(names) not in self._ports:
-            is_sealed = not is_local or self._tls is not None
-            if is_sealed and self._sealed is None:
-                self._sealed = self._seal()
-            context, certificate = (is_sealed and self._sealed) or (None, None)
+            context, certificate = None, None
+            if not is_local or self._tls is not None:
+                self._sealed = self._sealed or self._seal()
+                context, certificate = self._sealed
             listener = socket.create_server(("127.0.0.1" if is_local else "", 0))
             listener.setblocking(False)  # noqa: FBT003 - it takes no name
             self._ports[tuple(names)] = listener.getsockname()[1], certificate

@@ -41,7 +41,6 @@ _PATIENCE: Final = 5.0
 #: How often it is tried to come in at a door that is there, and seconds between that.
 _TRIES: Final = 3
 _PAUSE: Final = 1.0
-_PID: Final = 8
 
 
 class _Held:
@@ -73,7 +72,9 @@ class _Workers(WorkerPool):
     ) -> None:
         if kind in {_wire.TOLD, _wire.LOGGED}:
             # Calls have the same numbers here as there.
-            self._host.connection.send(kind, number, worker.pid.to_bytes(_PID), body)
+            self._host.connection.send(
+                kind, number, worker.pid.to_bytes(_wire.PID), body
+            )
         else:
             super()._heard(worker, kind, number, body)
 
@@ -213,7 +214,9 @@ class RunningHost:
         if kind == _wire.CALL:
             self._begin(self._pool, number, rest)
         elif kind == _wire.ANSWER:
-            self._pool.answer(int.from_bytes(rest[:_PID]), number, rest[_PID:])
+            self._pool.answer(
+                int.from_bytes(rest[: _wire.PID]), number, rest[_wire.PID :]
+            )
         elif kind in {_wire.TAKE, _wire.FORGET}:
             end = self._kept.pop(number, None)
             if kind == _wire.TAKE and end is not None:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _numbers = itertools.count(1)
-_PID: Final = 8
 #: Starts of hosts that fail, one after the other, before those who wait are told.
 _MOST_FAILURES: Final = 3
 #: Seconds between two looks at hosts that are idle, or do not come.
@@ -573,9 +572,9 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _heard(self, host: Host, kind: int, number: bytes, rest: bytes) -> None:
         given = host.given.get(number)
         if kind == _wire.LOGGED:
-            handle_record(given, rest[_PID:])
+            handle_record(given, rest[_wire.PID :])
         elif kind == _wire.TOLD:
-            pid, told = rest[:_PID], rest[_PID:]
+            pid, told = rest[: _wire.PID], rest[_wire.PID :]
             if not self._references.answer(host, given, int.from_bytes(pid), told):
                 Telling(_Worker(host, pid), given, number, told).begin()
         elif given is None or kind not in {

@@ -20,7 +20,6 @@ from taskorch.executors._programs._loop import Loop
 
 #: Seconds that the engine may take to keep a value.
 _PATIENCE: Final = 120.0
-_PID: Final = 8
 _log = logging.getLogger(__name__)
 
 
@@ -136,7 +135,7 @@ class References:
         def failed(why: str) -> None:
             given.gone = _gone(reference, f"{self._engine.name} says: {why}")
             body = pickle.dumps((question, given.gone, None))
-            host.send(_wire.ANSWER, given.number, pid.to_bytes(_PID), body)
+            host.send(_wire.ANSWER, given.number, pid.to_bytes(_wire.PID), body)
 
         def ask() -> None:
             try:

@@ -39,6 +39,8 @@ _KINDS: Final = frozenset((*range(BEGIN, FORGET + 1), *range(READY, UNSTARTED + 
 NUMBER: Final = 8
 #: In its place, in what is of no call.
 NOBODY: Final = bytes(NUMBER)
+#: Bytes of the process id of a worker of a host, in what is told of it.
+PID: Final = 8
 #: Bytes of a call that is sent as a message.
 SMALL: Final = 2**16
 #: Bytes that a call, or what came of it, may have, pickled.

@@ -244,14 +244,8 @@ def _key_of(codes: Codes) -> Operation:
         said = await read_object(request, _CODE)
         key = codes.key_for(said["code"])
         if key is None:
-            raise Problem(
-                *(
-                    401,
-                    "no_code",
-                    "the code of the link was used, or is of another life",
-                ),
-                hint="take another link, or the token",
-            )
+            text = "the code of the link was used, or is of another life"
+            raise Problem(401, "no_code", text, hint="take another link, or the token")
         return answer({"key": key})
 
     return Operation(

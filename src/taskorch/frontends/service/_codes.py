@@ -59,8 +59,8 @@ class Codes:
         return _now() - int(begun.partition(".")[0], 16) <= _VALID
 
     def _mark(self, begun: str) -> str:
-        said = f"key of the page {begun}".encode("utf-8", "replace")
-        return hmac.new(self._token, said, hashlib.sha256).hexdigest()
+        text = f"key of the page {begun}".encode("utf-8", "replace")
+        return hmac.new(self._token, text, hashlib.sha256).hexdigest()
 
 
 def _now() -> int:

@@ -132,7 +132,7 @@ class Feed:
         self,
         signals: Signals,
         journal: JournalReader | None,
-        keep: Callable[[], object] = int,
+        keep: Callable[[], object] = lambda: None,
     ) -> None:
         self._journal = journal
         self._lock = threading.Lock()

@@ -69,9 +69,9 @@ ID: Final[Schema] = {
 OBJECT: Final[Schema] = {"type": "object"}
 #: Whether there was anything to change.
 CHANGED: Final = told(changed={"type": "boolean"})
-#: What has begun.
 #: How it is told what is to be done.
 REMEDIES: Final[Schema] = {"enum": ["requests", "calls"]}
+#: What has begun.
 TASK_ID: Final = told(task_id=TEXT)
 RUN: Final = told(workflow_id=TEXT)
 

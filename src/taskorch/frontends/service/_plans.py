@@ -137,10 +137,10 @@ class Plans:
             raise Problem(429, "too_many_requests", text, hint="try again later")
         self._open += 1
         try:
-            made = await to_thread.run_sync(act, said, limiter=self._turns)
+            result = await to_thread.run_sync(act, said, limiter=self._turns)
         finally:
             self._open -= 1
-        return answer(made, *status)
+        return answer(result, *status)
 
     def _plan(self, said: dict[str, Any]) -> dict[str, Any]:
         wanted = said["request"]

@@ -88,9 +88,9 @@ class Door(socket.socket):
                 self._take()[0].close()
                 self._refused.say()
             raise BlockingIOError
-        found, address = self._take()
-        self._inside.append(found)
-        return found, address
+        connection, address = self._take()
+        self._inside.append(connection)
+        return connection, address
 
     def _take(self) -> tuple[socket.socket, Any]:
         try:
@@ -213,11 +213,11 @@ class Protocol(H11Protocol):
     @property
     def has_news(self) -> bool:
         """Whether something has come that was not read yet."""
-        found: Any = self.transport.get_extra_info("socket")
-        if found is None or found.fileno() < 0:
+        sock: Any = self.transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
             return False
         poll = select.poll()
-        poll.register(found.fileno(), select.POLLIN)
+        poll.register(sock.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     @property

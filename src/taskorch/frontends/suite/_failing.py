@@ -38,20 +38,20 @@ def class_of_end(result: ProgramResult) -> FailureClass:
 
 def class_of_tests(tests: Iterable[TestRecord]) -> FailureClass:
     """What kind of failure it is that these *tests* have failed."""
-    found = {one.name: one for one in map(_class_of_test, tests)}
-    return next(found[name] for name in _FIRST if name in found)
+    classes = {one.name: one for one in map(_class_of_test, tests)}
+    return next(classes[name] for name in _FIRST if name in classes)
 
 
 def _class_of_test(test: TestRecord) -> FailureClass:
     message = test.message or test.text
     raised = _RAISED.match(message)
     if raised is None and message.lstrip().startswith("assert "):
-        name, said = "AssertionError", message
+        name, text = "AssertionError", message
     elif raised is None:
-        name, said = "", message
+        name, text = "", message
     else:
-        name, said = raised[1], raised[2] or ""
-    error = TaskFailedError(said)
+        name, text = raised[1], raised[2] or ""
+    error = TaskFailedError(text)
     error.type = name
     if not name or name.endswith("AssertionError"):
         # What else was raised has said it; a trace has the words of its sources, too.

@@ -58,6 +58,12 @@ class RunFolder:
         """What became of the tests of a task."""
         return self.artifacts / f"{name}_results.json"
 
+    def results_of(self, name: str, run: str, attempt: int) -> dict[str, Any]:
+        """What an attempt at a task has left; nothing, if the latest is another's."""
+        results = kept_in(self.results(name))
+        latest = results.get("run"), results.get("attempt")
+        return results if latest == (run, attempt) else {}
+
     def coverage(self, name: str) -> Path:
         """Path of the report on the lines that a task has run."""
         return self.artifacts / f"{name}_coverage.json"

@@ -88,10 +88,10 @@ class PhaseClock:
             # It may have ended by itself in this very moment, and all else with it.
             with suppress(NotRunningError, UnknownTaskError):
                 run = self._orchestrator.workflows.get(self._run_id)
-                left = [t for t in run.report().tasks if t.state not in TERMINAL]
+                open_ones = [t for t in run.report().tasks if t.state not in TERMINAL]
                 if self._orchestrator.workflows.cancel(self._run_id, reason=why):
                     late(why)
-                    self._say(self._run_id, why, left)
+                    self._say(self._run_id, why, open_ones)
 
         self._timer = threading.Timer(seconds, end)
         self._timer.daemon = True

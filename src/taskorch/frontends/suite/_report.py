@@ -244,19 +244,19 @@ def _with_causes(suite: Suite, parts: Sequence[TaskPart]) -> Iterator[TaskPart]:
         if not part.because:
             yield part
             continue
-        causes: set[str] = set(part.because)
-        todo, seen = [part.id], set[str]()
+        needed, todo = set[str](), [part.id]
         while todo:
             name = todo.pop()
-            if name not in seen:
-                seen.add(name)
-                causes |= {name} & lost.keys()
+            if name not in needed:
+                needed.add(name)
                 todo += [*above.get(name, ()), *inside.get(name, ())]
-        # What a gate has stopped was stopped by all that failed before it.
-        stopped = {
-            lost[name] for name in part.because if name not in seen & lost.keys()
+        # What a gate has stopped was stopped by all that failed before it. A cause may
+        # have been cancelled before it began: then nothing of it is lost.
+        stopped = {lost[name] for name in (lost.keys() & part.because) - needed}
+        failed = {
+            name for name, phase in lost.items() if name in needed or phase in stopped
         }
-        causes |= {name for name, phase in lost.items() if phase in stopped}
+        causes = {*part.because, *failed}
         order = [each.id for each in parts if each.id in causes - inside.keys()]
         others = [name for name in part.because if name not in order]
         yield attrs.evolve(part, because=(*order, *others))

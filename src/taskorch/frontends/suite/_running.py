@@ -311,8 +311,8 @@ class _Following:
         ):
             signal.connect(self._heard)
         self.teller = Teller(orchestrator, suite, RUN, place, self.timeline, receiver)
-        told = None if receiver is None else receiver.tell_over
-        self.clock = PhaseClock(orchestrator, suite, RUN, place.phases, told)
+        tell_over = None if receiver is None else receiver.tell_over
+        self.clock = PhaseClock(orchestrator, suite, RUN, place.phases, tell_over)
 
     def know(self, report: WorkflowReport) -> None:
         """Take in what had ended in earlier processes."""
@@ -337,9 +337,8 @@ class _Following:
         message = getattr(event, "message", "") or getattr(event, "reason", "")
         latest = self.timeline.latest(event.task_id)
         agent, attempt = ("", 0) if latest is None else (latest.agent, latest.attempt)
-        found = kept_in(self._place.results(name))
-        if found.get("attempt") == attempt and found.get("run") == event.task_id:
-            message = with_stop(message, found)
+        results = self._place.results_of(name, event.task_id, attempt)
+        message = with_stop(message, results)
         if state != "retrying":
             self._ended.add(name)
         counted = len(self._ended), len(self._names)

@@ -31,10 +31,10 @@ from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
 from taskorch.frontends.suite._receiver import Receiver
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Timeline
-from taskorch.frontends.suite._translation import rows_with
 from taskorch.frontends.suite._whole import put_together
 from taskorch.model import TERMINAL, Resources, TaskState
 from taskorch.model._plain import stamp
+from taskorch.recovery._matrix import matrix_with
 
 #: How long an attempt was given, as its timeout says it.
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
@@ -63,6 +63,7 @@ class Teller:
         self._folder = folder
         self._timeline = timeline
         self._receiver = receiver
+        self._matrix = matrix_with(suite.matrix)
         self._prefix = f"{run_id}/"
         self._tasks = {part.id: part for part in parts_of(suite)}
         self._wholes = {task.id: task for task in suite.tasks if task.subtasks}
@@ -118,11 +119,11 @@ class Teller:
         name = self._suite.name
         # What it holds and how long it has: more, where an attempt has failed for want.
         held = {**task.resources, **Resources.from_units(event.allocation)}
-        given = attrs.evolve(
+        granted = attrs.evolve(
             task, resources=Resources(**held), timeout=self._timeout(event.task_id)
         )
         self._send(
-            _messages.assignment(self._next(), event.at, name, event.agent_id, given)
+            _messages.assignment(self._next(), event.at, name, event.agent_id, granted)
         )
         self.lines.write(
             {
@@ -260,16 +261,13 @@ class Teller:
         self, task: SuiteTask, event: TaskRetrying | TaskFailed, *, is_final: bool
     ) -> None:
         attempts = self._failed.setdefault(task.id, [])
-        found = kept_in(self._folder.results(task.id))
-        # An attempt may have left nothing: what is there is of one before.
-        if (found.get("run"), found.get("attempt")) != (event.task_id, event.attempt):
-            found = {}
-        failed = [t for t in found.get("tests", ()) if t["outcome"] in BAD]
+        results = self._folder.results_of(task.id, event.task_id, event.attempt)
+        failed = [t for t in results.get("tests", ()) if t["outcome"] in BAD]
         kind = class_by_cause(event.failure_class, event.cause)
         if event.attempt > 1:
             attempts.append((event.attempt, "automatic_retry", "failed", event.at))
         is_escalated = is_final and self._is_for_people(kind, event.attempt)
-        message = with_stop(event.message, found)
+        message = with_stop(event.message, results)
         if is_escalated and self._receiver is not None:
             about = event.task_id, event.error_type, event.message
             self._receiver.tell_failure(*about, message, kind)
@@ -296,8 +294,7 @@ class Teller:
             return True
         # With a matrix, more attempts may be of no use.
         return self._suite.recovery and (
-            attempts <= retries.max_retries
-            or rows_with(self._suite)[kind].human == "always"
+            attempts <= retries.max_retries or self._matrix[kind].human == "always"
         )
 
     def catch_up(self) -> None:
@@ -313,15 +310,14 @@ class Teller:
                 continue
             if not self._is_for_people(failure.failure_class, failure.attempt):
                 continue
-            found = kept_in(self._folder.results(report.name))
-            is_latest = (found.get("run"), found.get("attempt")) == (
-                *(report.task_id, failure.attempt),
+            results = self._folder.results_of(
+                report.name, report.task_id, failure.attempt
             )
             self._receiver.tell_failure(
                 report.task_id,
                 failure.error_type,
                 failure.message,
-                with_stop(failure.message, found if is_latest else {}),
+                with_stop(failure.message, results),
                 failure.failure_class,
             )
 
@@ -341,7 +337,7 @@ class Teller:
         if kind == "import_error":
             yield "Install what is missing where the tests run"
         elif self._suite.recovery:
-            yield from rows_with(self._suite)[kind].actions
+            yield from self._matrix[kind].actions
         if isinstance(event, TaskRetrying):
             yield f"Wait for the next attempt, in {event.delay:g} s"
             return

@@ -23,7 +23,6 @@ from taskorch.frontends.suite._sharding import about_of, judged
 from taskorch.model import Resources, RetryPolicy, Task
 from taskorch.policies import PerformanceRouter
 from taskorch.recovery import RecoveryHandler
-from taskorch.recovery._matrix import Matrix, default_matrix
 from taskorch.runtime._machine import machine_resources
 from taskorch.workflows import Phase, Workflow
 
@@ -251,14 +250,6 @@ def _recovery_of(suite: Suite) -> RecoveryHandler:
         classes=suite.classes,
         escalate=False,
     )
-
-
-def rows_with(suite: Suite) -> Matrix:
-    """What follows failures of each class, as the suite says, or as usual."""
-    rows = default_matrix()
-    for name, row in suite.matrix.items():
-        rows[name] = row
-    return rows
 
 
 def own_agents(suite: Suite, *, elsewhere: bool) -> list[str]:

@@ -268,15 +268,19 @@ class Copies(Right):
             attempt.end((value,))
 
 
-class TellsByOrder(Right):
-    """What ends last is told of the one that was begun last, and so on."""
+class KeepsAll(Right):
+    """It has a list of all attempts that were begun."""
 
     def __init__(self) -> None:
-        self.under_way: list[Attempt] = []
+        self.all: list[Attempt] = []
 
     def begin(self, attempt: Attempt) -> threading.Thread:
-        self.under_way.append(attempt)
+        self.all.append(attempt)
         return super().begin(attempt)
+
+
+class TellsByOrder(KeepsAll):
+    """What ends last is told of the one that was begun last, and so on."""
 
     def do(self, attempt: Attempt) -> None:
         error = value = None
@@ -287,7 +291,7 @@ class TellsByOrder(Right):
             error = raised
         # Others are begun meanwhile.
         time.sleep(0.01)
-        self.under_way.pop().end(value, error)
+        self.all.pop().end(value, error)
 
 
 class RaisesAndTells(Right):
@@ -300,14 +304,7 @@ class RaisesAndTells(Right):
         return super().begin(attempt)
 
 
-class StopsAll(Right):
-    def __init__(self) -> None:
-        self.all: list[Attempt] = []
-
-    def begin(self, attempt: Attempt) -> threading.Thread:
-        self.all.append(attempt)
-        return super().begin(attempt)
-
+class StopsAll(KeepsAll):
     def stop(self, begun: threading.Thread, grace: float) -> None:
         for attempt in self.all:
             attempt.end(error=AttemptInterrupted("stopped"))
