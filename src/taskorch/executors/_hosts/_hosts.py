@@ -92,6 +92,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._lock = threading.Lock()
         self._waiting: deque[GivenCall] = deque()
         self._hosts: dict[bytes, Host] = {}
+        #: Those for which the engine has reserved something; on its thread.
+        self._placed: set[Host] = set()
         self._is_closed = False
         #: What the thread of the engine is to do.
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -396,16 +398,16 @@ class Hosts(OwnedExecutor[GivenCall]):
     # -- on the thread of the engine -----------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            try:
-                job()
-            except BaseException:  # noqa: BLE001 - the next is to be done
-                _log.exception("taskorch: what asks %s has failed", self._engine.name)
+        while (job := self._jobs.get()) is not None:
+            self._do(job)
             # It may hold a result of the last, while there is nothing to do.
             del job
+
+    def _do(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except BaseException:  # noqa: BLE001 - the next is to be done
+            _log.exception("taskorch: what asks %s has failed", self._engine.name)
 
     def _open(self) -> None:
         """Connect to the engine."""
@@ -439,6 +441,7 @@ class Hosts(OwnedExecutor[GivenCall]):
                 self._arguments(host),
                 partial(self._engine_ended, host),
             )
+            self._placed.add(host)
         except NoPlaceError as error:
             self._no_place(str(error))
         except BaseException as error:  # noqa: BLE001 - those who wait are told
@@ -487,15 +490,21 @@ class Hosts(OwnedExecutor[GivenCall]):
     def _close_engine(self) -> None:
         if self._is_open:
             end = time.monotonic() + _PAUSE
-            while self._hosts and time.monotonic() < end:
-                # They end by themselves, and then the engine has nothing to kill.
-                time.sleep(0.01)
-            for host in list(self._hosts.values()):
-                with suppress(Exception):
-                    self._engine.end(host.handle)
+            # They end by themselves, and then the engine has nothing to kill.
+            while self._placed and (left := end - time.monotonic()) > 0:
+                with suppress(queue.Empty):
+                    if job := self._jobs.get(timeout=left):
+                        self._do(job)
+            for host in list(self._placed):
+                self._do(partial(self._end, host))
         self._engine.close()
         self._jobs.put(None)
         self._loop.call(self._finish)
+
+    def _end(self, host: Host) -> None:
+        """What a host has reserved is free from now on."""
+        self._placed.discard(host)
+        self._engine.end(host.handle)
 
     # -- on the thread that hears hosts --------------------------------------------
 
@@ -553,7 +562,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         for host in late:
             text = f"{host} has not come within {self._patience:g} s"
             self._lost(host, text)
-            self._jobs.put(partial(self._engine.end, host.handle))
+            self._jobs.put(partial(self._end, host))
 
     def _joined(self, host: Host, stream: Stream) -> None:
         if host.is_over or self._is_closed:
@@ -648,8 +657,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _has_ended(self, host: Host, why: str) -> None:
         """The task or actor of a host has ended."""
-        # What it has reserved is free at once.
-        self._jobs.put(partial(self._engine.end, host.handle))
+        self._jobs.put(partial(self._end, host))
         if host.is_over:
             return
         if host.connection is None:
