@@ -676,7 +676,8 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
             InvalidTransitionError: It is not held; or it waits for an event, and is to
-                be run.
+                be run; or it is a question that was asked again, and *task_id* does
+                not say which run is meant.
             InvalidTaskError: There is no such verdict, or the reason is no text.
         """
         _check_reason(reason)
@@ -688,7 +689,7 @@ class TaskOrchestrator:
             document = committer.journal.document(result)
 
         def act(row: Any, now: int) -> bool:
-            refuse_bypass(row, verdict)
+            refuse_bypass(self._rt, task_id, row, verdict)
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result
                 row.cargo._error = None
@@ -764,8 +765,12 @@ class TaskOrchestrator:
         """
         Answer a question; whether that decided it.
 
+        An answer is for what was shown. Once a question was asked again, its id alone
+        is refused: `sign-off~1` is what was asked first, `sign-off~2` what was asked
+        then, and `questions()` has the ids of those that are open.
+
         Args:
-            task_id: The id of its task.
+            task_id: The id of its task, with the number of the run if there are more.
             choice: One of its options.
             by: Who answers.
             note: What they have to say; it stands in the history.
@@ -773,7 +778,9 @@ class TaskOrchestrator:
 
         Raises:
             AnswerRefusedError: It does not count: it comes too early, too late or
-                twice, or *by* may not answer. The events of the task say so, too.
+                twice, or *by* may not answer, or nobody knows which of several
+                questions is meant. The events of the task say so, too; the hint says
+                what is open now.
             UnknownTaskError: No task has this id.
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.
