@@ -36,7 +36,8 @@ def extract() -> int:
 
 def gate(total: int) -> Any:
     asked = Task.question("Load it?", id="sign-off", details={"total": total})
-    return current_context().workflow.add(asked)
+    run: Any = current_context().workflow
+    return run.add(asked)
 
 
 def load(total: int) -> str:
