@@ -324,14 +324,19 @@ class AgentManager:
         Raises:
             InvalidTaskError: There is no pool of this template.
         """
+        from taskorch.policies import AgentPool  # noqa: PLC0415 - when needed
+
         fleet = self._fleet
-        if type is not None and type not in fleet.pools:
+        # One may have been added as a driver, as that of a suite is.
+        driven = self._orch.drivers.of_class(AgentPool)
+        pools = {**fleet.pools, **{each.template.name: each for each in driven}}
+        if type is not None and type not in pools:
             msg = f"there is no pool of agents {show(type)}"
-            hint = meant(type, fleet.pools, f"there are {[*fleet.pools]}")
+            hint = meant(type, pools, f"there are {[*pools]}")
             raise InvalidTaskError(msg, hint=hint)
         found = [
             each
-            for name, pool in list(fleet.pools.items())
+            for name, pool in pools.items()
             if type in (None, name)
             for each in list(pool.decisions)
         ]
