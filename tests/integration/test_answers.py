@@ -137,6 +137,19 @@ def test_the_bare_id_is_enough_if_nobody_was_asked_before() -> None:
         assert again.result(PATIENCE).by == ("ada",)
 
 
+def test_a_question_that_is_put_aside_waits_for_no_answer() -> None:
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.question("Ship?", id="ask"))
+        orch.suspend_task("ask")
+        assert orch.questions() == []
+        assert "it is suspended" in refused(
+            lambda: orch.answer("ask", "approve", by="ada")
+        )
+        orch.resume_task("ask")
+        (question,) = orch.questions()
+        assert question.answer("approve", by="ada")
+
+
 def test_what_has_left_memory_may_have_been_shown(tmp_path: Path) -> None:
     with TaskOrchestrator(journal=tmp_path / "runs.db", keep_finished=1) as orch:
         orch.submit_task(Task.question("Ship?", id="ask"))

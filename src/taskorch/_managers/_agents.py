@@ -324,12 +324,8 @@ class AgentManager:
         Raises:
             InvalidTaskError: There is no pool of this template.
         """
-        from taskorch.policies import AgentPool  # noqa: PLC0415 - when needed
-
         fleet = self._fleet
-        # One may have been added as a driver, as that of a suite is.
-        driven = self._orch.drivers.of_class(AgentPool)
-        pools = {**fleet.pools, **{each.template.name: each for each in driven}}
+        pools = fleet.pooled()
         if type is not None and type not in pools:
             msg = f"there is no pool of agents {show(type)}"
             hint = meant(type, pools, f"there are {[*pools]}")

@@ -100,6 +100,8 @@ def open_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion
 
     def look(_: int) -> list[OpenQuestion]:
         rows = [row for rows in rt.kernel.awaited.values() for row in rows]
+        # An answer to what is put aside does not count.
+        rows = [row for row in rows if row.state is TaskState.BLOCKED]
         found = [(row, _question(row)) for row in rows]
         return [_opened(row, question, reply) for row, question in found if question]
 
