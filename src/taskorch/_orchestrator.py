@@ -42,6 +42,7 @@ from taskorch.kernel import KernelConfig
 from taskorch.model import (
     Agent,
     Explanation,
+    FailureCause,
     Health,
     HealthCheck,
     Resources,
@@ -738,6 +739,17 @@ class TaskOrchestrator:
         """
         asked = open_questions(self._rt, self.answer)
         return [*asked, *(each.as_question() for each in self.escalations())]
+
+    def failures(self) -> tuple[FailureCause, ...]:
+        """
+        What has failed and was not mended since, by cause; the commonest first.
+
+        Causes are told apart as those of `escalations` are: by the class of the error,
+        and by what it says, numbers and the id of the task aside.
+        """
+        from taskorch.runtime._causes import by_cause  # noqa: PLC0415 - when asked
+
+        return by_cause(self.tasks("failed", mended=False))
 
     def escalations(self) -> list[Escalation]:
         """

@@ -338,6 +338,11 @@ class Client:
         found: list[dict[str, Any]] = self._ask("GET", "/questions")["questions"]
         return found
 
+    def failures(self) -> list[dict[str, Any]]:
+        """What failed, by cause: see `TaskOrchestrator.failures`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/failures")["failures"]
+        return found
+
     def escalations(self) -> list[dict[str, Any]]:
         """The escalations: see `TaskOrchestrator.escalations`."""
         found: list[dict[str, Any]] = self._ask("GET", "/escalations")["escalations"]

@@ -44,6 +44,7 @@ from taskorch.model import (
     Agent,
     Blocker,
     Explanation,
+    FailureCause,
     FilterFields,
     Stats,
     Stuck,
@@ -56,6 +57,7 @@ from taskorch.model._show import show
 from taskorch.protocols import DurableJournal, Entry
 from taskorch.reading import _nobody
 from taskorch.runtime import _explaining, _listing, _reports
+from taskorch.runtime._causes import by_cause
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import parts_of
@@ -281,6 +283,15 @@ class JournalReader:
             yield from page
             if len(page) < _PAGE:
                 return
+
+    def failures(self) -> tuple[FailureCause, ...]:
+        """
+        What has failed and was not mended since, by cause; the commonest first.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        return by_cause(self.tasks("failed", mended=False))
 
     def get_stats(self) -> Stats:
         """
