@@ -435,6 +435,11 @@ class Client:
         found: list[dict[str, Any]] = self._ask("GET", "/agents")["agents"]
         return found
 
+    def agent_instances(self) -> list[dict[str, Any]]:
+        """All agents as documents: see `AgentInstance.to_dict`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/agent-instances")["agents"]
+        return found
+
     def agent(self, agent_id: str) -> dict[str, Any]:
         """
         An agent, with its `health`: see `orch.agents.get`.
