@@ -873,7 +873,8 @@ class ScheduleManager:
             made: dict[str, Any] = {k: said[k] for k in _MADE if k in said}
             definition = attrs.evolve(definition, work=made)
         definition = definition.with_origin(origin)
-        work = self._works.get(name, work)
+        if work is None:
+            work = self._works.get(name)
         return _Entry(definition, work, definition.times(), done_ns)
 
     def _ensure_work(self, entry: _Entry) -> None:
@@ -1061,7 +1062,9 @@ class ScheduleManager:
             self._skip(entry, slots[0], 1, f"{holder} has not ended")
             slots = []
         queues = said.overlap == "queue" and made
-        if entry.is_run and (queues or waiting or slots[1:]):
+        # No task can wait for a run, which may have been made before a change.
+        before = () if any(map(is_run, made[-1:])) else made[-1:]
+        if (entry.is_run or before != made[-1:]) and (queues or waiting or slots[1:]):
             self._queue(entry, slots)
             slots = [] if made else [*waiting, *slots][:1]
         else:
@@ -1069,7 +1072,6 @@ class ScheduleManager:
                 self._cancel(said.name, made)
             # It may have been a run until now: of a task, none waits.
             slots = [*waiting, *slots]
-        before = made[-1:]
         orders: _Orders = []
         for slot in slots:
             made_id = said.slot_id(slot)
@@ -1189,11 +1191,15 @@ class ScheduleManager:
                 entry.made[stem] = None
                 if order.by == "clock":
                     entry.made_ns, entry.trouble = now, ""
+                if order.by == "trigger":
+                    continue
+                if slot in entry.waiting:
+                    # It was decided about when it came.
+                    del entry.waiting[slot]
+                elif order.by == "clock":
                     entry.decided(slot)
-                elif order.by == "backfill" and slot > entry.done_ns:
+                elif slot > entry.done_ns:
                     entry.filled[slot] = None
-                if order.by != "trigger":
-                    entry.waiting.pop(slot, None)
 
     def _submit(self, orders: _Orders, now: int) -> None:
         """Submit what is due of many schedules, at once as far as it can be."""

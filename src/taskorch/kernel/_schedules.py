@@ -96,8 +96,11 @@ def _set(kernel: KernelState, name: str, document: str, done_ns: int) -> None:
 def _made(kernel: KernelState, name: str, slot_ns: int, by: str) -> None:
     if name not in kernel.schedules or by == "trigger":
         return
-    kernel.waiting_slots[name].pop(slot_ns, None)
-    if by == "clock":
+    waiting = kernel.waiting_slots[name]
+    if slot_ns in waiting:
+        # It was decided about when it came, before the clock was set back perhaps.
+        del waiting[slot_ns]
+    elif by == "clock":
         _advance(kernel, name, slot_ns)
     elif slot_ns > kernel.schedules[name][1]:
         kernel.filled_slots[name][slot_ns] = None
