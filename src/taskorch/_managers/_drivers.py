@@ -374,8 +374,8 @@ class SimulatedDrivers:
         self._view = View(simulation, self._seconds)
 
     def _seconds(self) -> float:
-        now: int = self._sim.world.living().now()
-        return now / NS
+        wall_ns: int = self._sim.world.living().wall()
+        return wall_ns / NS
 
     def add(self, driver: Driver) -> None:
         """
@@ -412,6 +412,11 @@ class SimulatedDrivers:
             raise InvalidTaskError(msg, hint=hint)
         self._driven[name].woken = True
         self._at(self._driven[name], 0)
+
+    def wake_all(self) -> None:
+        """Ask all drivers now."""
+        for name in self._driven:
+            self.wake(name)
 
     def say(self, name: str, error: Exception) -> None:
         """Say what went wrong with a driver, as what its commands raise is said."""

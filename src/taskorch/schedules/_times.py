@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
@@ -64,8 +65,9 @@ class Times:
         self._class: Any = None
         #: The moment that was asked about last, and the slot after it.
         self._found: tuple[int | None, int | None] = (None, None)
-        #: The slots from some time on, and that time, where clocks are never set.
-        self._coming: tuple[datetime, Iterator[datetime]] | None = None
+        #: The slots from some time on, and that time, where clocks are never set. Who
+        #: asks takes it away: two may ask at once.
+        self._coming: list[tuple[datetime, Iterator[datetime]]] = []
         match = _EVERY.fullmatch(self.text)
         if match is not None:
             self._every = int(float(match[1]) * _UNITS[match[2]] * NS)
@@ -205,14 +207,15 @@ class Times:
 
     def _naive_after(self, wall: datetime) -> datetime | None:
         """What cron says comes after *wall*, where clocks are never set."""
-        coming, self._coming = self._coming, None
-        if coming is None or coming[0] != wall:
+        slots: Iterator[datetime] | None = None
+        with suppress(IndexError):
+            since, coming = self._coming.pop()
+            slots = coming if since == wall else None
+        if slots is None:
             slots = iter(self._class(self._expression, wall))
-        else:
-            slots = coming[1]
         found: datetime | None = next(slots, None)
         if found is not None:
-            self._coming = found, slots
+            self._coming[:] = [(found, slots)]
         return found
 
     def _offset(self, second: int) -> timedelta:

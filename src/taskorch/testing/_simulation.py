@@ -473,6 +473,26 @@ class Simulation:
         when = BEGINNING + int(check_seconds("seconds", seconds) * NS)
         self.world.timeline.at(max(when, self.world.timeline.now), _call, act)
 
+    def set_clock(self, ahead: float) -> None:
+        """
+        Somebody sets the system's clock, which schedules go by.
+
+        How much time passes is known by another clock, which nobody sets. So a machine
+        that slept is one whose clock is ahead when it wakes.
+
+        Args:
+            ahead: How many seconds it is ahead of the time of the simulation from now
+                on; fewer than 0: behind.
+
+        Raises:
+            InvalidTaskError: *ahead* is no number of seconds.
+        """
+        number: object = ahead
+        sign = -1 if isinstance(number, int | float) and number < 0 else 1
+        self.world.set_clock(sign * int(check_seconds("ahead", ahead * sign) * NS))
+        if self.world.drivers is not None and self.is_up:
+            self.world.drivers.wake_all()
+
     def crash(self, downtime: float = 1.0) -> None:
         """
         The orchestrator dies, and starts again after so many seconds.
