@@ -408,6 +408,29 @@ def test_who_does_not_see_the_folder_is_not_believed(here, said):
     assert ran(here) == []
 
 
+def test_tests_that_fail_on_an_agent_make_none_wait_for_another(here):
+    """What did not pass is a result; the agent has done its work."""
+    tasks = ", ".join(f"{{id: T{n}, template: sh}}" for n in range(14))
+    head = SUITE.partition("    unit_tests:")[0]
+    (here / "suite.yaml").write_text(f"{head}    unit_tests: [{tasks}]\n")
+    with served(here) as service:
+        good, bad = Wire(service, "good"), Wire(service, "bad")
+        for agent in (good, bad):
+            agent.hello(lease=60)
+        service.post(EXECUTE)
+        # Another one is busy all the time, and has done well until now.
+        assert good.complete(with_mark(good.order())) == ["counted"]
+        good.order()
+        for _ in range(12):
+            said = with_mark(bad.order(), exit_code=1)
+            assert bad.complete(said) == ["counted"]
+        history = service.get("/api/v1/metrics")["agent_task_history"]
+        assert history["bad"] == {"completed": 0, "failed": 12}
+        for agent in (good, bad):
+            agent.say("leave", {})
+        assert end(service) == "failed"
+
+
 def test_what_was_killed_is_no_verdict_of_the_tests(here):
     with served(here) as service:
         agent = Wire(service)
@@ -504,10 +527,10 @@ def test_the_order_is_a_program_of_the_interpreter_that_the_template_names(here)
         assert doers(service)["A"] == "far"
 
 
-def with_mark(order):
+def with_mark(order, exit_code=0):
     """What an agent says that has read the request, and would be believed."""
     mark = json.loads(Path(order["program"][-1]).read_text())["mark"]
-    return ended(order, {**ENDED, "mark": mark})
+    return ended(order, {**ENDED, "mark": mark, "exit_code": exit_code})
 
 
 def ended(order, event):

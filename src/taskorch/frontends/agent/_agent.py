@@ -420,7 +420,9 @@ class Agent:
                 if error.is_of_content:
                     self._tell_otherwise(line, batch, error)
                     return
-                if error.code not in _UNKNOWN and not error.is_passing:
+                if error.is_passing:
+                    self._note(f"has ends to tell: {error}")
+                elif error.code not in _UNKNOWN:
                     self._note(f"cannot tell how attempts have ended: {error}")
             else:
                 return
