@@ -385,7 +385,13 @@ class AgentManager:
             agent = self._rt.fleet.joining(agent)
         self._rt.add_agent(agent, AgentRunner(agent.name, _no_handler, executor))
 
-    def beat(self, name: str, attempts: Iterable[tuple[str, int]]) -> _Attempts:
+    def beat(
+        self,
+        name: str,
+        attempts: Iterable[tuple[str, int]],
+        *,
+        round_trip: float | None = None,
+    ) -> _Attempts:
         """
         An agent is heard of.
 
@@ -394,6 +400,8 @@ class AgentManager:
             attempts: Ids of tasks and numbers of attempts, of this life, of all that it
                 has begun and not ended, and of all that is on its way to it. One that
                 it has not named for a whole lease is made again.
+            round_trip: Seconds that its latest sign of life took there and back, as it
+                has measured; None: it does not say.
 
         Returns:
             Those of them that do not count any more: it should stop them.
@@ -416,7 +424,7 @@ class AgentManager:
                 for row, number in held
                 if row.agent is not None and row.agent.name == name
             ]
-            return rt.kernel.beat(name, [*named, *kept_here], now)
+            return rt.kernel.beat(name, [*named, *kept_here], now, round_trip)
 
         asked = frozenset(named)
         abandoned: _Attempts = rt.step(change)

@@ -245,6 +245,34 @@ def doers_of(attempts, name):
     return [a["agent"] for a in attempts if a["task"] == name][-1]
 
 
+def test_the_services_own_agents_count_while_they_have_something_to_do(here):
+    """While others are there for all classes of tests, they stand by."""
+
+    def active(service):
+        return service.get("/api/v1/metrics")["active_agents_count"]
+
+    pid = waits(here, "A")
+    with served(here) as service:
+        agents = [Wire(service, "one"), Wire(service, "two")]
+        agents[0].hello(lease=60)
+        agents[1].hello("integration_tests", lease=60)
+        agents[0].say("heartbeat", {"round_trip": 0.5})
+        service.post(EXECUTE)
+        agents[0].order()
+        assert active(service) == 2
+        said = service.get("/api/v1/metrics")["agent_communication_latency"]
+        assert said == {"one": 0.5, "two": None}
+        text = service.ask("GET", "/metrics").body.decode()
+        assert "active_agents_count 2.0" in text
+        # Nobody else does unit tests now.
+        agents[0].say("leave", {})
+        begun(pid)
+        assert active(service) > 2
+        agents[1].say("leave", {})
+        (here / "go").touch()
+        assert end(service) == "completed"
+
+
 def test_an_agent_that_names_a_class_of_tests_does_only_that(here):
     with served(here) as service, elsewhere(service, "c", "integration_tests", "gpu"):
         service.post(EXECUTE)

@@ -191,6 +191,7 @@ class Agents:
                 "lease": info.lease,
                 "heartbeat": info.lease / _BEATS,
                 "artifacts": self._artifacts is not None,
+                "round_trip": True,
             }
         )
 
@@ -235,6 +236,9 @@ class Agents:
                     del self._sessions[session.info.name]
                 else:
                     self._take(session.info, session.secret)
+                    self._sessions[session.info.name].hear(
+                        (), round_trip=session.round_trip
+                    )
                 session.end_here()
 
     def names(self) -> list[str]:
@@ -298,7 +302,7 @@ class Agents:
         running, reports = names(said, "running"), said.get("progress", {})
 
         def hear() -> list[str]:
-            stops = session.hear(running)
+            stops = session.hear(running, round_trip=said.get("round_trip"))
             session.progress(
                 {name: value for name, value in reports.items() if name not in stops}
             )

@@ -97,6 +97,7 @@ class LateEnds(Protocol):
 
     def program_of(self, task_id: str) -> Program | None:
         """As `AgentManager.program_of`."""
+        ...
 
     def bring_late(
         self,
@@ -108,9 +109,11 @@ class LateEnds(Protocol):
         agent: str,
     ) -> bool:
         """As `AgentManager.bring_late`; NotRunningError: it is to be told again."""
+        ...
 
     def is_awaited(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
         """Whether the agent is to go on with such an attempt."""
+        ...
 
 
 class Session(AttemptExecutor[str]):
@@ -135,6 +138,8 @@ class Session(AttemptExecutor[str]):
         self._agents = agents
         self._late = late
         self.secret = secret
+        #: Seconds that its latest sign of life took, if it has said that.
+        self.round_trip: float | None = None
         #: Stands in the names of its attempts. Another life without a journal has the
         #: same numbers, and an agent does not do again what it remembers.
         self._mark = secrets.token_hex(4)
@@ -193,7 +198,13 @@ class Session(AttemptExecutor[str]):
 
     # -- what the agent says -------------------------------------------------------
 
-    def hear(self, running: Collection[str], *, asks: bool = False) -> list[str]:
+    def hear(
+        self,
+        running: Collection[str],
+        *,
+        asks: bool = False,
+        round_trip: float | None = None,
+    ) -> list[str]:
         """
         A sign of life.
 
@@ -202,6 +213,7 @@ class Session(AttemptExecutor[str]):
                 ended and not told.
             asks: Whether it asks for work: then it has got all that was sent, but for
                 what it does not name. That is sent again.
+            round_trip: Seconds that its latest sign of life took there and back.
 
         Returns:
             The names of those that it should stop.
@@ -216,7 +228,10 @@ class Session(AttemptExecutor[str]):
                 for name, order in self._orders.items()
                 if not order.is_sent or name in running
             }
-        gone = [named[key] for key in self._agents.beat(self.info.name, named)]
+        if round_trip is not None:
+            self.round_trip = round_trip
+        told = self._agents.beat(self.info.name, named, round_trip=round_trip)
+        gone = [named[key] for key in told]
         for order in ignored:
             msg = f"agent {self.info.name} has given it up"
             order.attempt.end(error=BrokenExecutor(msg))
