@@ -535,14 +535,17 @@ class AgentManager:
                 committer.documents[work] = document
             if error is not None and judged and awaits_end(row, number):
                 if row.state is TaskState.BLOCKED:
-                    # Nobody who can do it has come yet.
-                    rt.kernel.decide(row, "retry", now, f"agent {agent} has ended it")
-                _, work._error, seen = outcome_of(error, task_id, asked=False)
-                used = usage_of(getattr(error, "result", None))
-                rt.kernel.fail_late(row, error, now, seen, used)
-                if row.state not in TERMINAL:
-                    keep_earlier(work, number, work._error, seen)
-                return True
+                    # Nobody who can do it has come yet. A state machine may forbid it.
+                    with suppress(InvalidTransitionError):
+                        why = f"agent {agent} has ended it"
+                        rt.kernel.decide(row, "retry", now, why)
+                if row.state is TaskState.QUEUED:
+                    _, work._error, seen = outcome_of(error, task_id, asked=False)
+                    used = usage_of(getattr(error, "result", None))
+                    rt.kernel.fail_late(row, error, now, seen, used)
+                    if row.state not in TERMINAL:
+                        keep_earlier(work, number, work._error, seen)
+                    return True
             if counts:
                 work._value, work._error = value, None
                 why = f"agent {agent} had done it while the orchestrator was away"
