@@ -531,6 +531,7 @@ class AsyncAgents(_Face):
     is_lost: Final = asked(AgentManager.is_lost)
     keep: Final = asked(AgentManager.keep)
     bring_late: Final = asked(AgentManager.bring_late)
+    awaits_end: Final = asked(AgentManager.awaits_end)
 
 
 class AsyncResources(_Face):

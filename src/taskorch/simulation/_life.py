@@ -146,6 +146,8 @@ class Life(Hosting):
 
     #: See `Stats.glue`: all simulated tasks are somebody's.
     glue: tuple[str, ...] = ()
+    #: See `AgentStats.stands_by`.
+    stand_ins: frozenset[str] = frozenset()
 
     def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
