@@ -196,6 +196,7 @@ class AsyncOrchestrator(_Face):
     change_tasks: Final = asked(TaskOrchestrator.change_tasks)
     expire_tasks: Final = committed(TaskOrchestrator.expire_tasks)
     questions: Final = asked(TaskOrchestrator.questions)
+    failures: Final = on_thread(TaskOrchestrator.failures)
     escalations: Final = asked(TaskOrchestrator.escalations)
     answer: Final = asked(TaskOrchestrator.answer)
     handle: Final = asked(TaskOrchestrator.handle)

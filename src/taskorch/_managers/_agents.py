@@ -328,13 +328,14 @@ class AgentManager:
             InvalidTaskError: There is no pool of this template.
         """
         fleet = self._fleet
-        if type is not None and type not in fleet.pools:
+        pools = fleet.pooled()
+        if type is not None and type not in pools:
             msg = f"there is no pool of agents {show(type)}"
-            hint = meant(type, fleet.pools, f"there are {[*fleet.pools]}")
+            hint = meant(type, pools, f"there are {[*pools]}")
             raise InvalidTaskError(msg, hint=hint)
         found = [
             each
-            for name, pool in list(fleet.pools.items())
+            for name, pool in pools.items()
             if type in (None, name)
             for each in list(pool.decisions)
         ]

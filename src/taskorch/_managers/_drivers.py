@@ -281,6 +281,12 @@ class DriverManager:
         with self._lock:
             return [*self._driven]
 
+    def of_class(self, cls: type) -> tuple[Any, ...]:
+        """Return the drivers of a class, in the order in which they were added."""
+        with self._lock:
+            drivers = [each.driver for each in self._driven.values()]
+        return tuple(driver for driver in drivers if isinstance(driver, cls))
+
     def wake(self, name: str) -> None:
         """
         Ask a driver now.

@@ -19,7 +19,7 @@ from taskorch.model._wait import ANSWER_TO, RAISE, Wait, asked_of
 
 #: The longest text of a question, and the longest choice and name, in characters.
 _MAX_TEXT: Final = 400
-_MAX_NAME: Final = 200
+MAX_NAME: Final = 200
 #: Choices that mean no, unless a question says which of its own do.
 _NO: Final = ("reject", "no")
 #: Stands in `not_by` for whoever the question is asked by or for.
@@ -243,7 +243,7 @@ def _names(what: str, given: object) -> tuple[str, ...]:
         raise InvalidTaskError(msg)
     names = tuple(dict.fromkeys(given))
     for name in names:
-        if not is_name(name) or len(name) > _MAX_NAME:
+        if not is_name(name) or len(name) > MAX_NAME:
             msg = f"{what}: a text that can be printed is needed, not {show(name)}"
             raise InvalidTaskError(msg)
     return names
@@ -262,4 +262,7 @@ def check_answerer(what: str, name: object) -> str:
     if not name or ":" in name:
         msg = f"{what}: the name of somebody is needed, without a colon, not "
         raise InvalidTaskError(msg + show(name))
+    if len(name) > MAX_NAME:
+        msg = f"{what}: a name has at most {MAX_NAME} characters, not {len(name):,}"
+        raise InvalidTaskError(msg)
     return name
