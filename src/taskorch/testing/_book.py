@@ -7,6 +7,7 @@ the code that it judges: no state, no helper, no order but that of the facts.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -38,6 +39,7 @@ from taskorch.events import (
     TaskEvent,
     TaskFailed,
     TaskRetrying,
+    TaskRewarded,
     TaskStarted,
     TaskSubmitted,
     TaskSuspended,
@@ -53,6 +55,16 @@ _LONGEST: Final = 16
 _ENDS: Final = (TaskCompleted, TaskFailed, TaskCancelled)
 #: Facts with which an attempt is over.
 _OVER: Final = (*_ENDS, TaskRetrying, TaskBlocked)
+
+
+#: Failures that a person has decided, or that say another failure.
+_KNOWN: Final = ("decision", "internal", "dependency")
+
+
+def _cause(end: Event) -> tuple[str, str]:
+    """An error's class, and what it says, without numbers."""
+    text = getattr(end, "message", "")
+    return getattr(end, "error_type", ""), re.sub(r"\d+", "#", text)
 
 
 @attrs.frozen
@@ -107,6 +119,8 @@ class Book:
         slots: The schedules.
         holding: Alerts that hold starts back, and under which name.
         pool: Whether an agent is one of the pool that scales, by its name.
+        signals: Jobs, each with the reward that it says itself.
+        messages: What people were told of troubles, in order; None: nobody was.
     """
 
     def __init__(
@@ -118,7 +132,11 @@ class Book:
         slots: Sequence[Slots] = (),
         holding: Mapping[str, str] | None = None,
         pool: Callable[[str], bool] = lambda _: False,
+        signals: Mapping[str, float | None] | None = None,
+        messages: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
+        self._signals, self._messages = signals or {}, messages
+        self._rewards: dict[tuple[str, str], float] = {}
         self._questions, self._calls = questions or {}, calls or {}
         self._holding, self._slots, self._pool = holding or {}, slots, pool
         self._terms = breakers or {}
@@ -422,6 +440,75 @@ class Book:
             ]
             self._expect(not tasks, "pool", f"{tasks} run there: {event}")
 
+    # -- jobs: run again once, and rewarded once -----------------------------------
+
+    def _TaskRewarded(self, event: TaskRewarded) -> None:  # noqa: N802 - the fact's
+        key = event.task_id.partition("~")[0], event.source
+        self._expect(key not in self._rewards, "rewards", f"once more: {event}")
+        self._rewards[key] = event.value
+
+    def _check_job(self, job_id: str, signal: float | None) -> None:
+        begin = f"job-{job_id}/"
+        units = [n for n in self.submitted if n.startswith(begin) and "~" not in n]
+        failed_again = False
+        for unit in units:
+            again = [n for n in self.submitted if n.startswith(f"{unit}~")]
+            failed = isinstance(self.ended[unit], TaskFailed)
+            right = again == ([f"{unit}~2"] if failed else [])
+            self._expect(right, "jobs", f"{unit} failed: {failed}; again: {again}")
+            failed_again |= any(isinstance(self.ended[n], TaskFailed) for n in again)
+        done = all(
+            isinstance(self.ended.get(f"{unit}~2", self.ended[unit]), TaskCompleted)
+            for unit in units
+        )
+        expected = {"failure": -1.0} if failed_again else {}
+        if done and signal is not None:
+            expected["job_payload.reward_signal"] = signal
+        for unit in units:
+            rewards = {s: v for (n, s), v in self._rewards.items() if n == unit}
+            self._expect(rewards == expected, "rewards", f"{unit} has {rewards}")
+
+    # -- what people are told: each trouble, and once ------------------------------
+
+    def _check_told(self) -> None:
+        assert self._messages is not None  # noqa: S101 - the caller has looked
+        told: dict[tuple[str, Any], tuple[str, str, str]] = {}
+        causes: set[tuple[str, str, str]] = set()
+        for message in self._messages:
+            kind, whose = message["message_type"], message.get("schedule") or ""
+            if kind == "recovered":
+                told = {key: number for key, number in told.items() if key[0] != whose}
+            if kind != "failure":
+                continue
+            end = self.ended[message["task_id"]]
+            self._expect(isinstance(end, TaskFailed), "told", f"it is well: {message}")
+            whose = whose or message["run"]
+            key = whose, _cause(end)
+            causes.add((whose, *_cause(end)))
+            number = kind, message["id"], message["timestamp"]
+            before = told.setdefault(key, number)
+            self._expect(before == number, "told", f"{before}, and then {number}")
+        latest = {name.partition("~")[0]: end for name, end in self.ended.items()}
+        for stem, end in latest.items():
+            if not isinstance(end, TaskFailed) or end.cause in _KNOWN:
+                continue
+            first = stem.partition("/")[0]
+            whose = first if "/" in stem else ""
+            if whose in self.fired and self._is_well_since(whose, stem, latest):
+                continue
+            was_told = (whose, *_cause(end)) in causes
+            self._expect(was_told, "told", f"nobody was told: {end}")
+
+    @staticmethod
+    def _is_well_since(schedule: str, stem: str, latest: Mapping[str, Event]) -> bool:
+        """Whether what a later slot has made has completed."""
+        return any(
+            isinstance(end, TaskCompleted)
+            and name.removesuffix("Z") > stem.removesuffix("Z")
+            for name, end in latest.items()
+            if name.startswith(f"{schedule}/")
+        )
+
     # -- the end -------------------------------------------------------------------
 
     def close(self) -> None:
@@ -440,6 +527,10 @@ class Book:
             text = f"{schedule} has {fired} that were made and {skipped} skipped"
             count = schedule.after(self._begun_ns.get(schedule.name, 0) / _NS)
             self._expect(fired + skipped == count, "slots", f"{text}, of {count}")
+        for job_id, signal in self._signals.items():
+            self._check_job(job_id, signal)
+        if self._messages is not None:
+            self._check_told()
         for name, call in self._calls.items():
             for task in (
                 each for each in self._results if each.partition("~")[0] == name

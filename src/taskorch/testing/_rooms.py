@@ -18,8 +18,9 @@ import attrs
 
 from taskorch._contexts import current_context
 from taskorch._limits import NS
-from taskorch.errors import NotRunningError, UsageError
+from taskorch.errors import UsageError
 from taskorch.events import Event
+from taskorch.frontends.jobs import JobSystem
 from taskorch.kernel import awaits
 from taskorch.model import (
     TERMINAL,
@@ -32,12 +33,13 @@ from taskorch.model import (
     Task,
     TaskState,
 )
-from taskorch.policies import AgentPool
+from taskorch.policies import AgentPool, ProportionalAllocator
 from taskorch.recovery import Alert, AlertRule, Alerts, RecoveryHandler
 from taskorch.simulation import Outcome
 from taskorch.simulation._timeline import BEGINNING
 from taskorch.testing._book import Book, Called, Slots
 from taskorch.testing._faults import Faults
+from taskorch.testing._programs import Jobs, Message, tell
 from taskorch.testing._simulation import Simulation
 from taskorch.testing._watch import Breach
 
@@ -57,23 +59,14 @@ _ERRORS: Final = (
     *(MemoryError("too large"), ConnectionError("refused"), OSError("no disk")),
     *(TimeoutError("too slow"), ValueError("no number"), RuntimeError("broken")),
 )
-#: Commands, each as often as it stands here.
+#: So many finished tasks stay in memory, if all do: jobs, and who is told, need them.
+_ALL: Final = 10_000
+_JOB: Final = "craft"
+#: Commands.
 _KINDS: Final = (
-    *(
-        "job",
-        "job",
-        "load",
-        "load",
-        "load",
-        "press",
-        "calc",
-        "calc",
-        "calc",
-        "ask",
-        "ask",
-    ),
-    *("answer", "answer", "answer", "rerun", "rerun", "cancel", "decide"),
-    *("hold", "release", "pause", "resume", "trigger", "suspend", "forget"),
+    *("job", "load", "press", "calc", "ask", "answer", "answer", "craft", "rerun"),
+    *("cancel", "decide", "suspend", "hold", "release", "pause", "resume"),
+    *("trigger", "forget"),
 )
 #: Schedules, and the type of what they make.
 _SCHEDULES: Final = {"early": "job", "late": "press"}
@@ -96,6 +89,13 @@ def doubled(number: Any) -> tuple[Any, ...]:
     return ("doubled", number, current_context().task_id)
 
 
+def _job_system() -> JobSystem:
+    """One with one objective, whose work is the world's."""
+    system = JobSystem({})
+    system.objective(_JOB)(print)
+    return system
+
+
 def options_of_rooms(random: Random) -> dict[str, Any]:
     """What an orchestrator of such a world is made with."""
     handler = RecoveryHandler(
@@ -106,9 +106,10 @@ def options_of_rooms(random: Random) -> dict[str, Any]:
     )
     return {
         "retry_handler": handler,
-        "resources": Resources(cpu=6, memory_mb=6),
+        "resources": Resources(cpu=6, memory_mb=6, threads=64),
+        "allocator": ProportionalAllocator({"threads": 1}),
         "concurrency": random.choice([4, 8, 32]),
-        "keep_finished": random.choice([5, 1_000, 1_000]),
+        "keep_finished": random.choice([5, _ALL, _ALL]),
         "unknown_capability": "wait",
     }
 
@@ -133,8 +134,12 @@ class Rooms:
         self._questions: dict[str, Question] = {}
         self._calls: dict[str, Called] = {}
         self._ids: list[str] = []
+        self._signals: dict[str, float | None] = {}
         #: Whether nothing fails any more, so that all comes to an end.
         self._is_calm = False
+        # Some of them more often than others, and some never: one hides another.
+        self._weights = [random.choice([0, 1, 1, 5]) for _ in _KINDS]
+        self._weights[0] += 1
         now = 0.0
         self._commands: list[tuple[float, str, str, Callable[[], object]]] = []
         for number in range(steps):
@@ -143,6 +148,14 @@ class Rooms:
         self._end = now + 10 * pace
         self._slots = self._some_schedules()
         self._people()
+        #: What people were told: sent, and by its number.
+        self.messages: list[Message] = []
+        self._remembers = simulation.world.setup.config.keep_finished == _ALL
+        if self._remembers:
+            simulation.work(_JOB, self._job)
+            self._jobs = Jobs(simulation, _job_system)
+            simulation.drivers.add(self._jobs)
+            tell(simulation, self.messages.append)
 
     # -- who and what there is -----------------------------------------------------
 
@@ -220,8 +233,7 @@ class Rooms:
     def _schedule(
         self, name: str, every: float, task: Task, options: Mapping[str, Any]
     ) -> None:
-        with suppress(NotRunningError):
-            self._simulation.schedules.add(name, every, task, **options)
+        self._simulation.schedules.add(name, every, task, **options)
 
     def _job(self, _task: Task, _attempt: int, dice: Random) -> Outcome:
         """A job that may fail in each of some ways."""
@@ -244,7 +256,7 @@ class Rooms:
     # -- what callers do -----------------------------------------------------------
 
     def _draw(self, number: int) -> tuple[str, str, Callable[[], object]]:
-        kind = self._random.choice(_KINDS)
+        (kind,) = self._random.choices(_KINDS, self._weights)
         detail, act = getattr(self, f"_{kind}_command")(number)
         return kind, detail, act
 
@@ -281,19 +293,43 @@ class Rooms:
         return self._submit(Task("press", id=f"t{number}"))
 
     def _calc_command(self, number: int) -> tuple[str, Callable[[], object]]:
+        """Calls that are alike, or nearly so, one after the other."""
+        tasks = [self._calc(f"t{number}-{part}") for part in range(4)]
+        self._ids += [task.id or "" for task in tasks]
+        return f"t{number}", lambda: self._simulation.submit_tasks(tasks)
+
+    def _calc(self, name: str) -> Task:
         random = self._random
         fn = random.choice([squared, squared, doubled])
-        args: tuple[Any, ...] = (random.choice([1, 1, 2, 1.0, True, "1"]),)
+        args: tuple[Any, ...] = (random.choice([1, 1, 1, 1, 2, 1.0, True]),)
         if fn is squared:
-            args = (*args, random.choice([2, 3]))
-        version = random.choice(["1", "1", "2"])
+            args = (*args, random.choice([2, 2, 3]))
+        version = random.choice(["1", "1", "1", "2"])
         expires = random.choice([None, 5 * self._pace, 20 * self._pace])
-        call = Called(fn.__name__, args, version, expires)
-        self._calls[f"t{number}"] = call
+        self._calls[name] = Called(fn.__name__, args, version, expires)
         cache = Cache(version=version, expires=expires)
-        return self._submit(
-            Task.call(fn, *args, id=f"t{number}", type="calc", cache=cache)
-        )
+        later = random.choice([None, 2 * self._pace, 9 * self._pace])
+        return Task.call(fn, *args, id=name, type="calc", cache=cache, not_before=later)
+
+    def _craft_command(self, number: int) -> tuple[str, Callable[[], object]]:
+        random, job_id = self._random, f"j{number}"
+        signal = random.choice([None, 0.0, 0.5])
+        self._signals[job_id] = signal
+        one = {"compute_units": 1, "memory_mb": 1, "bandwidth_mbps": 1}
+        body = {
+            "job_id": job_id,
+            "objective": _JOB,
+            "tadpole_count": random.choice([1, 2, 3]),
+            "requested_resources": one,
+        }
+        if signal is not None:
+            body["reward_signal"] = signal
+
+        def act() -> None:
+            if self._remembers:
+                self._jobs.system.assign_job(body)
+
+        return job_id, act
 
     def _ask_command(self, number: int) -> tuple[str, Callable[[], object]]:
         random = self._random
@@ -356,6 +392,8 @@ class Rooms:
             # Questions are answered, and not decided about.
             asked = self._open_questions() if states == (TaskState.BLOCKED,) else ()
             rows = [row for row in self._rows() if row.state in states]
+            # What becomes of a unit of a job is the job's.
+            rows = [row for row in rows if not row.id.startswith("job-")]
             apt = [row.id for row in rows if row.id not in asked]
             name = apt[pick % len(apt)] if apt else planned
             self._simulation.dice.remark(name)
@@ -457,7 +495,10 @@ class Rooms:
         # Nothing fails any more: alerts are over, and the pool goes. What an alert has
         # measured does not get old, so there is something to measure.
         for number in range(_ROUNDS):
-            well = [Task("job", id=f"well/{number}/{part}") for part in range(4)]
+            well = [
+                Task(kind, id=f"well/{number}/{part}")
+                for part, kind in enumerate(("job", "job", "load", "load", "load"))
+            ]
             simulation.submit_tasks(well)
             simulation.run(until=simulation.now + 10 * pace)
             if not simulation.world.living().kernel.holds:
@@ -503,8 +544,11 @@ class Rooms:
         ]
         if presses:
             raise Breach(law, f"{presses} were not let go, and nothing is to be done")
+        # One elsewhere may hang for ever: it was given up.
         running = [
-            a.task_id for a in self._simulation.attempts if a.outcome == "running"
+            run.task_id
+            for run in self._simulation.attempts
+            if run.outcome == "running" and run.agent_id != "far"
         ]
         if running:
             raise Breach(law, f"attempts go on at the end: {running}")
@@ -524,6 +568,8 @@ class Rooms:
             holding={_PAUSING: f"alert {_PAUSING}", "crowded": "alert crowded"}
             | {_ACTING: _ACTOR},
             pool=_PRESS.has_named,
+            signals=self._signals if self._remembers else {},
+            messages=self.messages if self._remembers else None,
         )
         for event in self._simulation.events if facts is None else facts:
             book.take_in(event)

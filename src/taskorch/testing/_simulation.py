@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
@@ -26,6 +27,7 @@ from taskorch._vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
+    NotRunningError,
     UnknownAgentError,
     UnknownTaskError,
     UsageError,
@@ -267,12 +269,14 @@ class _Watched(World):
             self.drivers.begin()
         # Once it is a life like any other.
         for act in self.programs:
-            self.timeline.at(self.timeline.now, self._begin_program, (life, act))
+            self.timeline.at(self.timeline.now, self.begin_program, (life, act))
 
-    def _begin_program(self, begun: tuple[Life, Callable[[], object]]) -> None:
+    def begin_program(self, begun: tuple[Life, Callable[[], object]]) -> None:
+        """Call what a program does at the beginning of a life, which may end of it."""
         life, act = begun
         if self.life is life:
-            act()
+            with suppress(NotRunningError):
+                act()
 
     def refused(self, ids: Sequence[str], error: UsageError) -> None:
         """See `World.refused`."""
@@ -503,7 +507,7 @@ class Simulation:
 
     def each_life(self, act: Callable[[], object]) -> None:
         """
-        Call *act* now, and at the beginning of each later life of the orchestrator.
+        Call *act* now, if the orchestrator lives, and as each later life begins.
 
         So programs do that are started anew: they add their schedules, and connect
         their receivers to `signals`.
@@ -515,7 +519,8 @@ class Simulation:
             msg = f"each_life() calls a function without arguments, not {show(act)}"
             raise InvalidTaskError(msg)
         self.world.programs.append(act)
-        act()
+        if self.world.life is not None:
+            self.world.begin_program((self.world.life, act))
 
     @property
     def signals(self) -> Signals:
