@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.events import (
+    AgentDraining,
     AgentJoined,
     AgentLost,
     AgentProbed,
@@ -90,10 +91,20 @@ class Slots:
     name: str
     every: int
     end: int
+    #: Whether no slot of it is passed over unless it is paused.
+    keeps: bool = False
 
     def after(self, seconds: float) -> int:
         """How many slots there are after a time."""
         return self.end // self.every - int(seconds) // self.every
+
+
+@attrs.frozen
+class Holding:
+    """An alert that holds starts back: under which name, and how long at least."""
+
+    by: str
+    seconds: float
 
 
 @attrs.define
@@ -117,7 +128,7 @@ class Book:
         calls: The calls whose results are remembered, likewise.
         breakers: Breakers, by the names of agents with one capability.
         slots: The schedules.
-        holding: Alerts that hold starts back, and under which name.
+        alerts: Alerts that hold starts back.
         pool: Whether an agent is one of the pool that scales, by its name.
         signals: Jobs, each with the reward that it says itself.
         messages: What people were told of troubles, in order; None: nobody was.
@@ -130,7 +141,7 @@ class Book:
         calls: Mapping[str, Called] | None = None,
         breakers: Mapping[str, Breaker] | None = None,
         slots: Sequence[Slots] = (),
-        holding: Mapping[str, str] | None = None,
+        alerts: Mapping[str, Holding] | None = None,
         pool: Callable[[str], bool] = lambda _: False,
         signals: Mapping[str, float | None] | None = None,
         messages: Sequence[Mapping[str, Any]] | None = None,
@@ -138,7 +149,7 @@ class Book:
         self._signals, self._messages = signals or {}, messages
         self._rewards: dict[tuple[str, str], float] = {}
         self._questions, self._calls = questions or {}, calls or {}
-        self._holding, self._slots, self._pool = holding or {}, slots, pool
+        self._alerts, self._slots, self._pool = alerts or {}, slots, pool
         self._terms = breakers or {}
         self.submitted: dict[str, TaskSubmitted] = {}
         self.ended: dict[str, Event] = {}
@@ -159,6 +170,8 @@ class Book:
         self._keys: dict[str, str] = {}
         self._makers: dict[str, str] = {}
         self._results: dict[str, Any] = {}
+        #: Agents of the pool that get work.
+        self._members: set[str] = set()
         #: Since when there are slots of each schedule.
         self._begun_ns: dict[str, int] = {}
         #: When this life began.
@@ -286,20 +299,25 @@ class Book:
     # -- holds and alerts: what fires holds, and what is over lets go --------------
 
     def _StartsHeld(self, event: StartsHeld) -> None:  # noqa: N802 - the fact's
+        ours = event.by in [alert.by for alert in self._alerts.values()]
+        self._expect(not (ours and event.lasts), "held", f"an alert's lasts: {event}")
         self.holds[event.by] = event
         self._owed.pop(event.by, None)
 
     def _StartsReleased(self, event: StartsReleased) -> None:  # noqa: N802 - the fact's
         self._expect(event.by in self.holds, "held", f"nobody holds: {event}")
-        del self.holds[event.by]
+        hold = self.holds.pop(event.by)
+        # Who lets go says nothing; a reason is that of a new life.
+        lost = hold.lasts and event.reason
+        self._expect(not lost, "held", f"it is to outlast a life: {hold}, {event}")
         self._owed.pop(event.by, None)
 
     def _AlertRaised(self, event: AlertRaised) -> None:  # noqa: N802 - the fact's
         self._expect(event.name not in self.firing, "alerts", f"it fires: {event}")
         self.firing[event.name] = event
-        by = self._holding.get(event.name)
-        if by is not None and by not in self.holds:
-            self._owed[by] = "hold starts", event
+        alert = self._alerts.get(event.name)
+        if alert is not None and alert.by not in self.holds:
+            self._owed[alert.by] = "hold starts", event
 
     def _AlertCleared(self, event: AlertCleared) -> None:  # noqa: N802 - the fact's
         raised = self.firing.pop(event.name, None)
@@ -308,9 +326,13 @@ class Book:
         seconds = (event.at_ns - raised.at_ns) / _NS
         right = abs(event.seconds - seconds) < 0.01  # noqa: PLR2004 - of a float
         self._expect(right, "alerts", f"it has fired for {seconds} s: {event}")
-        by = self._holding.get(event.name)
-        if by in self.holds:
-            self._owed[by] = "hold no starts", event
+        alert = self._alerts.get(event.name)
+        if alert is None:
+            return
+        long_enough = event.seconds >= alert.seconds
+        self._expect(long_enough, "alerts", f"it is to fire {alert.seconds} s: {event}")
+        if alert.by in self.holds:
+            self._owed[alert.by] = "hold no starts", event
 
     def _OrchestratorStarted(self, event: OrchestratorStarted) -> None:  # noqa: N802 - the fact's
         # Alerts are found again; what does not last is let go of, in this step.
@@ -340,6 +362,9 @@ class Book:
         slots = self.fired.get(event.name, set())
         self._expect(event.slot_ns not in slots, "slots", f"it was made: {event}")
         self.skipped[event.name] += event.slots
+        keeps = any(each.name == event.name and each.keeps for each in self._slots)
+        right = not keeps or event.reason.startswith("it was paused")
+        self._expect(right, "slots", f"none of it is passed over: {event}")
 
     # -- questions: an answer counts once, and for what was asked ------------------
 
@@ -426,17 +451,28 @@ class Book:
     # -- the pool: whom it lets go has nothing to do -------------------------------
 
     def _AgentJoined(self, event: AgentJoined) -> None:  # noqa: N802 - the fact's
-        one = self._breakers.get(event.agent.name)
-        if one is not None:
-            one.probes.clear()
+        name = event.agent.name
+        if name in self._breakers:
+            self._breakers[name].probes.clear()
+        if self._pool(name):
+            self._members.add(name)
+
+    def _AgentDraining(self, event: AgentDraining) -> None:  # noqa: N802 - the fact's
+        name = event.agent_id
+        if name not in self._members or not event.draining:
+            return
+        self._members.discard(name)
+        busy = Counter(start.agent_id for start in self.running.values())
+        idler = [other for other in self._members if busy[other] < busy[name]]
+        self._expect(not idler, "pool", f"{idler} have less to do: {event}")
 
     def _AgentLost(self, event: AgentLost) -> None:  # noqa: N802 - the fact's
+        name = event.agent_id
+        self._members.discard(name)
         # That agents are away as a life begins is nobody's doing.
-        if self._pool(event.agent_id) and event.at_ns > self._began_ns:
+        if self._pool(name) and event.at_ns > self._began_ns:
             tasks = [
-                name
-                for name, start in self.running.items()
-                if start.agent_id == event.agent_id
+                task for task, start in self.running.items() if start.agent_id == name
             ]
             self._expect(not tasks, "pool", f"{tasks} run there: {event}")
 
@@ -477,6 +513,7 @@ class Book:
         for message in self._messages:
             kind, whose = message["message_type"], message.get("schedule") or ""
             if kind == "recovered":
+                whose = whose or message["task_id"].rpartition("/")[0]
                 told = {key: number for key, number in told.items() if key[0] != whose}
             if kind != "failure":
                 continue

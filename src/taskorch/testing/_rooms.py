@@ -37,7 +37,7 @@ from taskorch.policies import AgentPool, ProportionalAllocator
 from taskorch.recovery import Alert, AlertRule, Alerts, RecoveryHandler
 from taskorch.simulation import Outcome
 from taskorch.simulation._timeline import BEGINNING
-from taskorch.testing._book import Book, Called, Slots
+from taskorch.testing._book import Book, Called, Holding, Slots
 from taskorch.testing._faults import Faults
 from taskorch.testing._programs import Jobs, Message, tell
 from taskorch.testing._simulation import Simulation
@@ -66,7 +66,7 @@ _JOB: Final = "craft"
 _KINDS: Final = (
     *("job", "load", "press", "calc", "ask", "answer", "answer", "craft", "rerun"),
     *("cancel", "decide", "suspend", "hold", "release", "pause", "resume"),
-    *("trigger", "forget"),
+    *("trigger", "forget", "crash"),
 )
 #: Schedules, and the type of what they make.
 _SCHEDULES: Final = {"early": "job", "late": "press"}
@@ -139,7 +139,8 @@ class Rooms:
         self._is_calm = False
         # Some of them more often than others, and some never: one hides another.
         self._weights = [random.choice([0, 1, 1, 5]) for _ in _KINDS]
-        self._weights[0] += 1
+        for sure in ("job", "crash"):
+            self._weights[_KINDS.index(sure)] += 1
         now = 0.0
         self._commands: list[tuple[float, str, str, Callable[[], object]]] = []
         for number in range(steps):
@@ -152,7 +153,7 @@ class Rooms:
         self.messages: list[Message] = []
         self._remembers = simulation.world.setup.config.keep_finished == _ALL
         if self._remembers:
-            simulation.work(_JOB, self._job)
+            simulation.work(_JOB, self._craft)
             self._jobs = Jobs(simulation, _job_system)
             simulation.drivers.add(self._jobs)
             tell(simulation, self.messages.append)
@@ -170,7 +171,7 @@ class Rooms:
             simulation.agent(
                 name,
                 capabilities=["load"],
-                max_concurrency=random.choice([1, 3]),
+                max_concurrency=random.choice([2, 4]),
                 breaker=breaker,
                 work=self._load(name, random.choice([0.1, 0.9, 1.0])),
             )
@@ -196,7 +197,7 @@ class Rooms:
                 "crowded",
                 "task_queue_length > 5",
                 "task_queue_length < 3",
-                hold=0.0,
+                hold=2 * pace,
                 action="reduce_parallel_tasks",
             ),
             AlertRule.of(
@@ -204,6 +205,12 @@ class Rooms:
             ),
         ]
         simulation.drivers.add(Alerts(interval=pace, rules=rules))
+        self._alerts = {
+            rule.name: Holding(
+                _ACTOR if rule.name == _ACTING else f"alert {rule.name}", rule.hold
+            )
+            for rule in rules
+        }
 
     @staticmethod
     def _act(orchestrator: Any, alert: Alert) -> Callable[[Any, Alert], object]:
@@ -227,7 +234,9 @@ class Rooms:
             self._simulation.each_life(
                 partial(self._schedule, name, float(every), Task(kind), options)
             )
-            slots.append(Slots(name, every, end))
+            # Unless it is paused, no slot of it is passed over.
+            keeps = options["catch_up"] == "all" and options["overlap"] != "skip"
+            slots.append(Slots(name, every, end, keeps=keeps))
         return slots
 
     def _schedule(
@@ -240,6 +249,11 @@ class Rooms:
         seconds = 2 * self._pace * dice.random()
         bad = not self._is_calm and dice.random() < 0.25  # noqa: PLR2004 - a quarter
         return Outcome(seconds, error=dice.choice(_ERRORS) if bad else None)
+
+    def _craft(self, _task: Task, _attempt: int, dice: Random) -> Outcome:
+        """A unit of a job: half of them fail."""
+        bad = not self._is_calm and dice.random() < 0.5  # noqa: PLR2004 - a half
+        return Outcome(dice.random(), error=ConnectionError("refused") if bad else None)
 
     def _load(self, name: str, rate: float) -> Callable[[Task, int, Random], Outcome]:
         """What all work on an agent comes to: for a while it fails at a rate."""
@@ -422,6 +436,10 @@ class Rooms:
         name = self._random.choice(list(_SCHEDULES))
         return name, lambda: self._simulation.schedules.trigger(name)
 
+    def _crash_command(self, _: int) -> tuple[str, Callable[[], object]]:
+        down = self._random.choice([0.0, 1.0, 5.0]) * self._pace
+        return f"for {down:g} s", lambda: self._simulation.crash(down)
+
     def _forget_command(self, _: int) -> tuple[str, Callable[[], object]]:
         def act() -> None:
             self._simulation.world.living().memo.clear(task_id=self._pick_calc())
@@ -497,11 +515,11 @@ class Rooms:
         for number in range(_ROUNDS):
             well = [
                 Task(kind, id=f"well/{number}/{part}")
-                for part, kind in enumerate(("job", "job", "load", "load", "load"))
+                for part, kind in enumerate(["job"] * 2 + ["load"] * 9)
             ]
             simulation.submit_tasks(well)
             simulation.run(until=simulation.now + 10 * pace)
-            if not simulation.world.living().kernel.holds:
+            if number > 1 and not simulation.world.living().kernel.holds:
                 break
         simulation.run(until=simulation.now + 100 * pace)
         self._check_rest()
@@ -565,8 +583,7 @@ class Rooms:
             calls=self._calls,
             breakers=_BREAKERS,
             slots=self._slots,
-            holding={_PAUSING: f"alert {_PAUSING}", "crowded": "alert crowded"}
-            | {_ACTING: _ACTOR},
+            alerts=self._alerts,
             pool=_PRESS.has_named,
             signals=self._signals if self._remembers else {},
             messages=self.messages if self._remembers else None,
