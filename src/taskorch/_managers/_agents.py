@@ -267,6 +267,7 @@ class AgentManager:
         scale_down_threshold: float = 0.3,
         settle: float = 300.0,
         interval: float = 10.0,
+        wait: float = 10.0,
     ) -> AgentPool:
         """
         Keep as many agents of a template as there is work for: see `AgentPool`.
@@ -292,6 +293,7 @@ class AgentManager:
             scale_down_threshold=scale_down_threshold,
             settle=settle,
             interval=interval,
+            wait=wait,
         )
         self._orch.drivers.add(pool)
         fleet.pools[type] = pool

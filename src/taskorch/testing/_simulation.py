@@ -38,6 +38,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
+    TaskReady,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
@@ -223,10 +224,12 @@ class _Watched(World):
 
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
         """See `World.stepped`."""
+        if items and self.drivers is not None:
+            self.drivers.told({type(item[0]) for item in items})
+            # It is of the moment, and no fact.
+            items = [item for item in items if type(item[0]) is not TaskReady]
         if items:
             self.log += [item[0] for item in items]
-            if self.drivers is not None:
-                self.drivers.told({type(item[0]) for item in items})
             for hear in self._hearers:
                 for fact, _ in items:
                     hear(fact)
