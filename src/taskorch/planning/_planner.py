@@ -26,7 +26,7 @@ from taskorch.events import (
 from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds
 from taskorch.model._show import show
 from taskorch.planning._aims import Aim, aims_of
-from taskorch.planning._domain import MAX_SECONDS, MAX_STEPS, Domain
+from taskorch.planning._domain import MAX_SECONDS, MAX_STEPS, Decomposition, Domain
 from taskorch.planning._estimates import Estimator, Measurements
 from taskorch.planning._gtpyhop import GtpyhopDomain
 from taskorch.planning._learning import (
@@ -53,6 +53,13 @@ from taskorch.planning._problems import (
     requirements_of,
     smallest_conflict,
 )
+from taskorch.planning._replanning import (
+    Begun,
+    begun_of,
+    from_here,
+    left_of,
+    rest_of,
+)
 from taskorch.planning._scheduling import (
     RULES,
     Problem,
@@ -77,6 +84,7 @@ from taskorch.planning._stages import (
     SearchOptimizer,
     SimulatedValidator,
     TaskDecomposer,
+    task_of,
 )
 from taskorch.planning._values import (
     Before,
@@ -270,8 +278,123 @@ class Planner:
             self._keep(key, plan)
         return plan
 
-    def _made(
-        self, request: TaskRequest, means: Means, max_seconds: float, max_steps: int
+    def replan(
+        self,
+        run: Any,
+        plan: ExecutionPlan | None = None,
+        *,
+        max_seconds: float = MAX_SECONDS,
+        max_steps: int = MAX_STEPS,
+    ) -> ExecutionPlan:
+        """
+        The plan of what is left of a run: what it has done, or goes on with, stays.
+
+        Nothing is started, and nothing of the run is stopped. The tasks of the plan
+        wait for those of the run that they need.
+
+        Args:
+            run: A run of a plan, as `orch.workflows` gives it.
+            plan: The plan that it was started by; None: the one that the run knows.
+            max_seconds: Seconds before a search is given up.
+            max_steps: Steps of a search in a domain before it is given up.
+
+        Raises:
+            InvalidTaskError: It is no run, or *plan* is no plan.
+            PlanningError: No plan leads on from there, or it is not known by which plan
+                the run was started.
+        """
+        max_seconds = check_seconds("max_seconds", max_seconds, zero=False)
+        check_count("max_steps", max_steps, least=1)
+        if not hasattr(run, "workflow_id") or not hasattr(run, "handles"):
+            msg = f"a run of a plan is planned anew, not {show(run)}"
+            raise InvalidTaskError(msg, hint="orch.workflows.get(id) gives a run")
+        plan = getattr(run, "plan", None) if plan is None else plan
+        if plan is None:
+            msg = f"it is not known by which plan run {run.workflow_id} was started"
+            raise PlanningError(msg, hint="say it: replan(run, plan)")
+        _check_plan(plan)
+        with self._lock:
+            self._learn()
+        means = means_of(self._rt)
+        begun = begun_of(plan, run, self._rt.now())
+        request = rest_of(plan.request, plan, begun)
+        self._refuse_past(request)
+        self._refuse_unknown(request, means)
+        limits = {"max_steps": max_steps, "max_seconds": max_seconds}
+        failure: PlanningError | None = None
+        for ways, rest in self._ways_on(request, plan, begun, limits):
+            try:
+                made = self._made(
+                    request, means, max_seconds, max_steps, ways=ways, rest=rest
+                )
+                return attrs.evolve(made, cache="not asked")
+            except PlanningError as error:
+                failure = failure if failure and failure.conflict else error
+        assert failure is not None  # noqa: S101 - there is a way to try at least
+        raise failure
+
+    def _ways_on(
+        self,
+        request: TaskRequest,
+        plan: ExecutionPlan,
+        begun: Begun,
+        limits: dict[str, Any],
+    ) -> Iterator[tuple[Iterable[Any], Callable[[Draft], Draft | None]]]:
+        """
+        Ways to go on from a run, the best kind first, and what is left of each.
+
+        First the same with other steps in place of what has failed, then from where it
+        is now. Then what has failed is done once more, and other ways with it.
+        """
+        library = self.decomposer
+        is_ours = isinstance(library, LibraryDecomposer)
+        domain = library.domain_of(request) if is_ours else None
+        if domain is None:
+            ways = library.decompose(request, **(limits if is_ours else {}))
+            yield (
+                ways,
+                lambda draft: left_of(draft, begun.same_in(draft.workflow), begun),
+            )
+            return
+        task, state = task_of(domain, request)
+        for refused in (begun.refused(), ()) if begun.failed else ((),):
+            if not refused:
+                yield (
+                    [begun.as_it_stands(plan)],
+                    lambda draft: left_of(draft, begun.same_in(draft.workflow), begun),
+                )
+
+            def onward(state: Any, refused: Any = refused) -> Iterator[Decomposition]:
+                yield from domain.decompositions(task, state, without=refused, **limits)
+
+            def beside(draft: Draft, is_first: bool = bool(refused)) -> Draft | None:
+                same = begun.same_in(draft.workflow)
+                again = [
+                    name
+                    for name in begun.failed
+                    if name in draft.workflow and begun.is_same(name, draft.workflow)
+                ]
+                if len(same) < len(begun.kept) or (is_first and again):
+                    return None
+                left = left_of(draft, same, begun)
+                return left if len(left.earlier) == len(same) else None
+
+            def after(draft: Draft) -> Draft | None:
+                done = list(draft.workflow)[: len(begun.kept)]
+                return left_of(draft, dict(zip(done, begun.kept, strict=True)), begun)
+
+            yield onward(state), beside
+            yield from_here(begun, domain, state, onward), after
+
+    def _made(  # noqa: C901 - one loop, in order
+        self,
+        request: TaskRequest,
+        means: Means,
+        max_seconds: float,
+        max_steps: int,
+        *,
+        ways: Iterable[Any] | None = None,
+        rest: Callable[[Draft], Draft | None] | None = None,
     ) -> ExecutionPlan:
         constraints = _constraints(request, self._rt.now())
         end = monotonic() + max_seconds
@@ -282,13 +405,20 @@ class Planner:
         if not isinstance(self.decomposer, LibraryDecomposer):
             # It has bounds of its own.
             limits = {}
-        ways = self.decomposer.decompose(request, **limits)
+        if ways is None:
+            ways = self.decomposer.decompose(request, **limits)
         for number, each in enumerate(ways):
+            if number >= _TRIED or (number and monotonic() > end):
+                break
             draft = self._with_request(self.resolver.resolve(each, request), request)
             tasks = self._tasks(draft)
             ordered = _ordered(draft, constraints, tasks)
-            if ordered is not draft:
-                draft, tasks = ordered, self._tasks(ordered)
+            left = ordered if rest is None else rest(ordered)
+            if left is None:
+                rejected.append("it is no way to go on from what the run has done")
+                continue
+            if left is not draft:
+                draft, tasks = left, self._tasks(left)
             whole = problem_of(tasks, draft.workflow, means)
             why = failing(constraints, tasks, whole)
             if why is None:
@@ -314,11 +444,9 @@ class Planner:
             rejected.append(why)
             if one is not None and (conflict is None or len(one[0]) < len(conflict[0])):
                 conflict = one
-            if number + 1 >= _TRIED or monotonic() > end:
-                break
         if conflict is None:
             msg = f"the decomposer found no way to do {request.type!r}"
-            raise PlanningError(msg)
+            raise PlanningError(msg, trace=tuple(dict.fromkeys(rejected)))
         raise _refusal(request, conflict, rejected, soonest)
 
     def _in_time(
@@ -454,6 +582,8 @@ class Planner:
             estimated_cost=round(math.fsum(task.cost for task in tasks), 9),
             critical_path=critical_path(problem, tasks),
             choices=draft.choices,
+            whole=draft.whole,
+            earlier=draft.earlier,
         )
         aim = Aim({"makespan": 1.0}, problem, plan)
         return self._timed(plan, constraints, aim, problem).plan
