@@ -29,6 +29,7 @@ from taskorch.planning._aims import Aim, aims_of
 from taskorch.planning._domain import MAX_SECONDS, MAX_STEPS, Decomposition, Domain
 from taskorch.planning._estimates import Estimator, Measurements
 from taskorch.planning._gtpyhop import GtpyhopDomain
+from taskorch.planning._job_shop import best_order
 from taskorch.planning._learning import (
     MARK,
     Bandit,
@@ -65,7 +66,6 @@ from taskorch.planning._scheduling import (
     Problem,
     Schedule,
     heft,
-    improve,
     improve_agents,
     in_order,
     parallel,
@@ -124,6 +124,8 @@ _Z90: Final = 1.2816
 _IN_TIME: Final = 0.1
 #: Ways of which it is looked how soon they can end, if none is in time.
 _LOOKED: Final = 3
+#: Tasks from which on a plan stays as it was if there is no time to look for another.
+_LARGE: Final = 500
 #: When a limit is near: this share of it is taken.
 _NEAR: Final = 0.8
 _DEFAULT_RULE: Final = next(iter(RULES))
@@ -461,7 +463,7 @@ class Planner:
         if problem.lengths is None:
             if _late(plan, constraints) is None or not _fits(problem):
                 return plan
-            order, _ = improve(problem, _IN_TIME)
+            order, _ = best_order(problem, _IN_TIME)
         else:
             # Who does what decides how long it takes.
             order = heft(problem)
@@ -734,7 +736,7 @@ class Planner:
                     text = f"{then} would begin before {first} has ended"
                     yield PlanFinding("before", text, str(each))
 
-    def optimize(
+    def optimize(  # noqa: PLR0915 - one way, in order
         self,
         plan: ExecutionPlan,
         *,
@@ -785,6 +787,8 @@ class Planner:
         weights = aims_of(aims)
         if not plan.tasks:
             return plan
+        now = monotonic()
+        end = now + seconds
         means = means_of(self._rt)
         constraints = _constraints(plan.request, self._rt.now())
         problem = problem_of(
@@ -798,12 +802,18 @@ class Planner:
         if failing((), plan.tasks, problem) is not None or not _fits(problem):
             return attrs.evolve(plan, optimizer="as it was: it does not fit here")
         aim = Aim(weights, problem, plan, _limit_of(constraints) * 1000)
-        end = monotonic() + seconds
         own = [task.agent for task in plan.tasks]
         begin = None if problem.lengths is None else in_order(problem, own)
         was = self._timed(plan, constraints, aim, problem, begin)
         best: _Timed | None = None
         searched = aim.problems()
+        # What is found is looked at once more, which takes about as long.
+        end -= (monotonic() - now) * len(searched)
+        is_said = problem.lengths is None or all(own)
+        is_large = len(problem) > _LARGE and monotonic() > end
+        if is_said and is_large:
+            how = f"{plan.optimizer}; {seconds:g} s are too short for so many tasks"
+            return attrs.evolve(was.plan, optimizer=how, speeds=speeds, prices=prices)
         chosen: list[tuple[str, Chosen]] = []
         for number, each in enumerate(searched):
             left = max(0.0, end - monotonic()) / (len(searched) - number)
@@ -824,7 +834,6 @@ class Planner:
         idle = aim.idle()
         if idle:
             made = attrs.evolve(made, optimizer=f"{made.optimizer}; {idle}")
-        is_said = problem.lengths is None or all(own)
         if is_said and not best.is_better_than(was):
             how = f"{plan.optimizer}; nothing better was found"
             least = made.lower_bound or 0.0
@@ -1196,7 +1205,7 @@ def _end_of(problem: Problem, *, looks: bool) -> float:
         return math.inf
     if problem.lengths is not None:
         return heft(problem).makespan / 1000
-    return improve(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
+    return best_order(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
 
 
 def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:

@@ -30,10 +30,10 @@ from taskorch.planning._domain import (
     interference,
 )
 from taskorch.planning._gtpyhop import GtpyhopDomain
+from taskorch.planning._job_shop import best_order
 from taskorch.planning._scheduling import (
     Problem,
     Schedule,
-    improve,
     improve_agents,
 )
 from taskorch.planning._values import (
@@ -495,7 +495,7 @@ class SearchOptimizer:
         asks = _solver.is_there() if self.solver is None else self.solver
         asks = asks and seconds * (1 - self._OWN) >= _solver.LEAST_SECONDS
         own = seconds * self._OWN if asks else seconds
-        best, bound = improve(problem, own, seed, rules=rules)
+        best, bound = best_order(problem, own, seed, rules=rules)
         if not asks or best.makespan <= bound:
             return best, bound
         # The solver runs beside us, on another core if there is one: what it does not
@@ -514,7 +514,7 @@ class SearchOptimizer:
 
         ended = threading.Event()
         threading.Thread(target=solve, name="taskorch-solver", daemon=True).start()
-        ours, _ = improve(
+        ours, _ = best_order(
             problem, seconds - own, seed + 1, begin=best, stop=done.is_set
         )
         ended.wait(seconds + 1)
