@@ -348,7 +348,7 @@ class Planner:
         First the same with other steps in place of what has failed, then from where it
         is now. Then what has failed is done once more, and other ways with it.
         """
-        library = self.decomposer
+        library: Any = self.decomposer
         is_ours = isinstance(library, LibraryDecomposer)
         domain = library.domain_of(request) if is_ours else None
         if domain is None:
