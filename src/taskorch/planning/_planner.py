@@ -553,9 +553,7 @@ class Planner:
 
     def _duration(self, task: Task) -> Quantity:
         if task.expected is not None:
-            known = self.estimator.known(task.type)
-            wide = known.p90 / float(known) if known else 1.0
-            return Quantity(task.expected, task.expected * wide, "said")
+            return self.estimator.stated(task.type, task.expected)
         return self.estimator.duration(task.type, task.payload)
 
     def _plan_of(
@@ -978,7 +976,7 @@ class Planner:
         """
         _check_plan(plan)
         seconds = check_seconds("seconds", seconds, zero=False)
-        value = worth(float(plan.estimated_duration), seconds)
+        value = worth(_foretold(plan), seconds)
         for name in plan.workflow:
             mark = mark_of(plan.workflow[name].task) or {}
             self._chooser.note(mark.get("choice"), value)
@@ -1250,10 +1248,24 @@ def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
         "choice": arms,
         "chance": chance,
         "tasks": len(plan.tasks),
-        "seconds": float(plan.estimated_duration),
+        "seconds": _foretold(plan),
     }
     options[first] = {"metadata": own}
     return attrs.evolve(plan, workflow=changed(plan.workflow, options))
+
+
+def _foretold(plan: ExecutionPlan) -> float:
+    """
+    Seconds that a plan was to take by what its tasks state.
+
+    A way whose tasks take longer than they state is a worse one, although it is known.
+    """
+    path = [task for task in plan.tasks if task.id in plan.critical_path]
+    known = math.fsum(float(task.duration) for task in path)
+    stated = math.fsum(
+        plan.workflow[task.id].task.expected or float(task.duration) for task in path
+    )
+    return float(plan.estimated_duration) * (stated / known if known else 1.0)
 
 
 def _constraints(request: TaskRequest, now: int) -> tuple[Constraint, ...]:
