@@ -466,6 +466,12 @@ class AsyncPlanner:
         plan = partial(self._planner.plan, request, cache=cache, **options)
         return await _on_thread(plan)
 
+    async def replan(
+        self, run: Any, plan: ExecutionPlan | None = None, **options: Any
+    ) -> ExecutionPlan:
+        """See `Planner.replan`."""
+        return await _on_thread(partial(self._planner.replan, run, plan, **options))
+
     async def validate(self, plan: ExecutionPlan) -> ValidationResult:
         """See `Planner.validate`."""
         return await _on_thread(partial(self._planner.validate, plan))
