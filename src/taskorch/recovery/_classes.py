@@ -60,6 +60,8 @@ _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
 
 #: Characters of a text that are read: the end of it, where the last error stands.
 _MOST_TEXT: Final = 10_000
+#: Of an output whose end says little: what clears up after a failure is long, too.
+_MOST_OUTPUT: Final = 64 * 2**10
 #: Exceptions that are looked at behind another.
 _MOST_CAUSES: Final = 5
 
@@ -457,7 +459,17 @@ def _of_text(text: str) -> FailureClass | None:
 
 
 def _spoken_in(text: str) -> _Spoken | None:
-    lines = lines_of(text[-_MOST_TEXT:])
+    near = _spoken_at(text[-_MOST_TEXT:])
+    if (near is not None and near.level > SUMMARY) or len(text) <= _MOST_TEXT:
+        return near
+    far = _spoken_at(text[-_MOST_OUTPUT:])
+    if near is None or (far is not None and far.level > near.level):
+        return far
+    return near
+
+
+def _spoken_at(end: str) -> _Spoken | None:
+    lines = lines_of(end)
     match = strongest(lines)
     raised, place = _raised_in(lines)
     if raised is not None and (
@@ -571,7 +583,6 @@ _BY_NAME: Final[Mapping[str, str]] = {
     "BrokenThreadPool": "system_error",
     "AttemptLostError": "system_error",
     "OperationalError": "system_error",
-    "CalledProcessError": "unknown",
     "CriteriaNotMetError": "logic_error",
     "UnwantedResultError": "logic_error",
     "ComponentError": "logic_error",
@@ -625,7 +636,10 @@ _BY_PART: Final = tuple(
             r"Overflow|DivideByZero|Convergence|Singular|Numeric|Precision",
         ),
         ("system_error", r"Deadlock|WorkerLost|Executor|Lock(?:ed|Timeout)|Crash|Disk"),
-        ("import_error", r"Import|ModuleNotFound|PackageNotFound|DependencyN"),
+        (
+            "import_error",
+            r"Import|(?:Module|Package|Gem|Class|Plugin|Library)NotFound|DependencyN",
+        ),
         (
             "logic_error",
             r"Syntax|Pars[ei]|Type|Value|Valid|Assert|Argument|Config|NotFound|Schema",

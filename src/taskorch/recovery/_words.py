@@ -25,15 +25,15 @@ _MOST_LINE: Final = 1_000
 _ESCAPE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: What runners of builds put before each line.
 _STAMP: Final = re.compile(
-    r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\s|"
-    r"\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ "
+    r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?(?: \d\d[OE]\+?)?"
+    r"\s|\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ | {0,10}\[(?:junit|javac?|exec)\] "
     r"|##\[error\]|::error[^:\n]{0,200}::){1,3}",
     re.MULTILINE,
 )
 #: Lines that speak of no failure: tests that passed, warnings, orders that are echoed,
 #: and lines of sources that compilers show.
 _BESIDE: Final = re.compile(
-    r"\.\.\. ok$|\bPASSED\b|^\s*(?:✓|✔|√|ok \d+"
+    r"\.\.\. ok$|(?-i:\bPASSED\b)|^\s*(?:✓|✔|√|ok \d+"
     r"|--- PASS|PASS\b|\[ +(?:OK|RUN|PASSED) )|"
     r"^\s*(?:npm WARN|yarn warn|warn(?:ing)?:|\[warning\])"
     r"(?!.*(?:broken by|temporary error))|"
@@ -168,6 +168,14 @@ def _letters(pattern: str) -> Iterator[tuple[bool, str]]:
 
 _SYSTEM: Final = "https://man7.org/linux/man-pages/man3/errno.3.html"
 
+#: Words of commands that test and check: where nothing says more, they have found what
+#: they look for.
+_CHECKS: Final = (
+    r"{0,200}?\b(?:\w*tests?|\w*specs?|\w*lint\w*|checks?|\w*check\w*|verify|format"
+    r"|fmt|clippy|\w*style\w*|typecheck|mypy|tox|pytest|rake|(?:test)?compile\w*|javadoc"
+    r"|diff)\b"
+)
+
 #: Of one line, the first row that holds counts; so what is narrow stands first.
 TABLE: Final[tuple[Words, ...]] = (
     # -- causes --------------------------------------------------------------------
@@ -196,6 +204,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"signal[ :=]{1,2}(?:9\b|sigkill|killed)|\bSIGKILL\b",
         r"exceed(?:ing|ed|s) (?:the )?memory limit|low on resource: memory",
         r"\bline \d+: +\d+ Killed\b",
+        r"(?:exit(?:ed)?(?: with)?(?: code| status)?:? |errno |\*\*\* .{1,80} error )137\b",
         r"container .{0,80}memory limit",
     ),
     _row(
@@ -235,6 +244,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"(?:build|job|step) (?:has )?timed out",
         r"cancelling nested steps due to timeout",
         r"command timed out after",
+        r"exit(?:ed)?(?: with)?(?: code| status)?:? 124\b",
     ),
     _row(
         "system_error",
@@ -246,7 +256,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"runner system failure",
         r"job failed \(system failure\)",
         r"cannot contact \S+: ",
-        r"channelclosedexception",
+        r"remoting\.channelclosedexception|backing channel .{0,80}disconnected",
+        r"preparation failed: |job failed: prepare environment",
         r"agent (?:lost|went offline|was lost)",
         r"spot instance .{0,40}(?:terminat|interrupt|reclaim)",
         r"node .{0,60}(?:was preempted|shutting down)",
@@ -279,6 +290,11 @@ TABLE: Final[tuple[Words, ...]] = (
         r"bad interpreter: no such",
         r"failed to execute.{0,60}no such file",
         r"exec: \"\S+\": .{0,40}not found",
+        r"can't exec \"|failed to exec |cannot run program \"",
+        r"programs?(?:\(s\))? .{0,60}not found|`\S+` not found$",
+        r"(?:could be found|be|was) (?:in|on) your path|not in (?:your )?\$?path\b",
+        r"no such (?:sub)?command",
+        r"exit(?:ed)?(?: with)?(?: code| status)?:? 127\b|error code 127\b",
     ),
     _row(
         "import_error",
@@ -296,6 +312,9 @@ TABLE: Final[tuple[Words, ...]] = (
         r"no such module '",
         r"package \S+ does not exist",
         r"could not find module [`\u2018']",
+        r"library not found for -l|required by crate",
+        r"unsupported ?class ?version|compiled by a more recent version"
+        r"|class file has wrong version",
     ),
     _row(
         "import_error",
@@ -318,6 +337,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"class \"?[\w\\]+\"? not found",
         r"module '\S+' not found",
         r"unresolved import",
+        r"perhaps you forgot to load|object ?method .{0,80}via package",
+        r"namespace .{1,60}(?:not available|is required)",
     ),
     _row(
         "import_error",
@@ -390,6 +411,20 @@ TABLE: Final[tuple[Words, ...]] = (
         r"couldn't resolve module/action",
         r"unable to resolve (?:action|dependency|module|specifier)",
         r"compatible versions for",
+        r"requires? (?:at least )?(?:a newer |version )?(?:rustc|java|jdk|node|npm|python"
+        r"|ruby|php|go|cmake|gcc|gradle|perl|ghc)\b.{0,20}\d",
+        r"version .{1,20} or (?:higher|newer|later|greater) is required"
+        r"|or (?:higher|newer|later|greater) is required|you need at ?least",
+        r"unsupported (?:java|python|node|ruby|php|compiler|gradle|kernel)\b.{0,20}version",
+        r"your (?:ruby|php|python|node|go|java) version is|only supports platforms",
+        r"(?:invalid|wrong|incompatible|old) version of|is too old\b|out-?dated version",
+        r"does not appear to be installed|(?:isn't|aren't|never) installed"
+        r"|please install\b|need to install",
+        r"required but (?:not|un)|in offline mode|could not be satisfied",
+        r"convergence error|upper bound dependenc|\benforcer?\b.{0,80}fail",
+        r"can't find gem|gem::\w*notfound|gem::missing",
+        r"\bSDK\b.{0,60}(?:cannot be located|not found)",
+        r"(?:configure|cmake|checking .{1,60}): error: .{0,80}(?:not found|required|missing)",
         r"dependenc(?:y|ies) .{0,120}(?:not (?:available|found|satisf)|could not be "
         r"resolved|missing)",
         r"error loading \S.{0,60} module",
@@ -494,6 +529,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"socket hang up",
         r"early eof",
         r"host is (?:down|unreachable)",
+        r"connect(?:ion)? ?error\b(?!s)|connection broken",
+        r"certificate .{0,60}(?:match|expired|not yet valid)|doesn't match .{0,40}certif",
     ),
     _row(
         "network_error",
@@ -509,23 +546,27 @@ TABLE: Final[tuple[Words, ...]] = (
         r"service unavailable",
         r"(?:couldn't|could not|cannot|can't|unable to|failed to) connect\b",
         r"curl: \((?:5|6|7|16|18|28|35|52|55|56|60|92)\)",
-        r"curl (?:error )?(?:5|6|7|18|28|35|52|55|56|92)\b",
+        r"curl error:? \(?(?:5|6|7|18|28|35|52|55|56|92)\b",
         r"\b(?:read|connect|connection|request|handshake|socket|i/o) time(?:d )?-?out",
         r"operation timed out",
         r"(?:tls|ssl) handshake|handshake failure",
         r"ssl certificate problem|certificate (?:verify failed|has expired)",
-        r"unable to get local issuer certificate",
+        r"(?<!:)unable to get local issuer certificate",
         r"client\.timeout exceeded",
         r"awaiting headers",
         r"dial tcp |https?://\S+ (?:context deadline exceeded|EOF)",
         r"timeout was reached|error sending request|recv failure",
         r"pkix path|certification path|ssl/tls|secure channel",
         r"50[0-4] server error|server error: 50\d|\b50[234] (?:get|post|put|head)\b",
-        r"http(?:/[\d.]+)? (?:response: )?(?:429|50[0234])\b",
+        r"\bhttp(?:/[\d.]+)? (?:\w+ ?){0,3}[:=]? ?\(?(?:429|50[0-4]|52\d)\b",
+        r"server error \(5\d\d\)|\(5\d\d\) (?:internal |remote )?server",
+        r"return code is:? 50\d|received status code 5\d\d",
+        r"stream error: stream id|code = unavailable|transport is closing",
+        r"(?:unable|failed) to make request|transferred a partial file",
         r"statuscode\.unavailable|no healthy upstream",
         r"server ?disconnected|servers? (?:is|are) (?:not available|unreachable)",
         r"max retries exceeded with url",
-        r"connection failed",
+        r"connection failed\b",
         r"failed to establish a new connection",
         r"ssl(?:v3)?[_ :]\S{0,40} ?error",
         r"unexpected eof|eof occurred in violation",
@@ -585,7 +626,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"|elapsed|reached)|within the allotted",
         r"time limit exceeded|cpu time limit",
         r"still waiting after|gave up waiting",
-        r"watchdog",
+        r"watchdog (?:time|expired|detected|triggered|bit)",
+        r"(?-i:\bTIMEOUT(?::? //| \[))",
         r"exceeded (?:its )?progress deadline|(?:is|are) unhealthy",
         r"did(?: not|n't) (?:complete|finish|respond|become ready) (?:within|in time)",
         r"async function did not complete",
@@ -619,6 +661,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"timestep too small",
         r"step size (?:becomes|is) |integration failed|negative infinity|\blog\(0\)",
         r"values are different \(",
+        r"^E +assert -?\d+(?:\.\d+)?(?:e[-+]?\d+)? == -?\d+\.\d",
     ),
     # -- the machine ---------------------------------------------------------------
     _row(
@@ -627,13 +670,15 @@ TABLE: Final[tuple[Words, ...]] = (
         "the system",
         _SYSTEM,
         r"too many open files",
-        r"inotify|cannot connect to (?:x|display)|could not connect to display"
+        r"inotify (?:watch|instance|limit)|cannot connect to (?:x|display)|could not connect to display"
         r"|no display name|no protocol specified|qt platform plugin",
         r"cuda error|cudnn|\bnvml\b|driver/library version mismatch",
         r"signal (?:11|6|7|4)\b|\bSIG(?:SEGV|BUS|ILL|ABRT)\b(?!.{0,40}code=)",
         r"\bE(?:MFILE|NFILE|IO|BUSY|TXTBSY|AGAIN|STALE)\b",
         r"input/output error",
         r"resource temporarily unavailable",
+        r"exit(?:ed)?(?: with)?(?: code| status)?:? (?:134|135|136|139)\b",
+        r"failed to create new os thread|thread creation failed",
         r"can(?:'t|not) start new thread",
         r"cannot fork|fork failed|unable to create new native thread",
         r"(?:device or resource|target is|text file) busy",
@@ -674,6 +719,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"insufficient (?:cpu|capacity|resources)|failedscheduling",
         r"evicted\b",
         r"could not start daemon|daemon (?:disappeared|stopped)",
+        r"container name .{0,120}is already in use",
         r"gradle build daemon disappeared",
         r"worker .{0,40}(?:crashed|died|was lost|exited unexpectedly)",
         r"the forked vm terminated",
@@ -716,7 +762,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\[error\] \S+\.\w+:\d+",
         r"compilation (?:error|failed|failure)|failed to compile",
         r"\*\* \(compileerror\)|== compilation error",
-        r"syntax ?error|parse error|unexpected (?:token|end of|identifier|eof token)"
+        r"syntax ?error|parse error\b|unexpected (?:token|end of|identifier|eof token)"
         r"|unterminated (?:string|regular)",
         r"(?:un)?declared (?:identifier|resource)|not declared in this scope",
         r"(?:is not|not) defined\b",
@@ -734,6 +780,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"unsupported (?:argument|operand|attribute|option|block)",
         r"argument of type|expected a value of type",
         r"variable not in scope",
+        r"could not compile|cannot find source file|unapproved license",
+        r"\{(?:badmatch|case_clause|badarg|function_clause|undef)\b",
         r"error TS\d+",
     ),
     _row(
@@ -744,7 +792,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\b\d+ problems? \(\d+ errors?",
         r"code style issues (?:found|were found)",
         r"would reformat|would be reformatted|file[s]? would be (?:changed|reformat)",
-        r":\d+:\d+: [A-Z]{1,4}\d{2,4}\b",
+        r"\.\w{1,9}: ?\d+:(?:\d+:)? ?[A-Z]{1,6}\d{2,5}\b",
         r":\d+:\d+: [CWEF]: ",
         r"\.rb:\d+:\d+: [CWEF]:",
         r"found \d+ (?:errors?|issues?|problems?|violations?)",
@@ -775,6 +823,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"strict mode|lint(?:ing)?\b.{0,40}\b(?:errors?|failed)",
         r"lint/\w+/\w+",
         r"not compliant|has exceeded by|unexpected key|is not a known",
+        r"vulnerabilit(?:y|ies) found!?$|files? needs? (?:formatting|to be formatted)",
     ),
     _row(
         "logic_error",
@@ -796,7 +845,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"comparison failed:|pixels .{0,60}are different",
         r"comparisonfailure",
         r"^ *(?:lists|dicts|sets|tuples|strings) differ",
-        r"\bassertEqual\b|mismatched elements",
+        r"\bassertEqual\b",
         r"not equal to \S+ \(`expected`\)|^\s*(?:error:\s+)?not equal:",
         r"^\s*expected(?: string)?: |^\s*(?:got|actual|received): ",
         r"test failed at|failed example:|failure in test",
@@ -827,7 +876,7 @@ TABLE: Final[tuple[Words, ...]] = (
         ERROR,
         "settings, arguments, schemas",
         "https://www.gnu.org/software/make/manual/html_node/Error-Messages.html",
-        r"unrecognized (?:arguments?|option)|unknown (?:option|command|flag|argument"
+        r"unknown keys?\b|unrecognized (?:arguments?|option)|unknown (?:config (?:ini )?(?:option|key)|option|command|flag|argument"
         r"|instruction|cmake command)|invalid (?:option|argument|choice|workflow"
         r"|value|syntax|reference)|no such option|illegal option",
         r"missing script|script not found|no rule to make target|no targets specified",
@@ -841,6 +890,11 @@ TABLE: Final[tuple[Words, ...]] = (
         r"merge conflict|\[rejected\]|non-fast-forward|automatic merge failed"
         r"|not possible to fast-forward|pathspec '",
         r"treated as error",
+        r"reference is not a tree|no tags can describe|no names found"
+        r"|unable to auto-detect email|tell me who you are",
+        r"no (?:rake|make|gem|docker|just|package)file found|please specify\b",
+        r"no such (?:target|package|task|service|section|job)\b|no targets found",
+        r"invalid \w+ (?:specification|format|id)\b|\bis not allowed$",
         r"couldn't find remote ref|would be overwritten|multiple head revisions",
         r"updates to go\.mod needed|go mod tidy",
         r"checksum mismatch|migrations? .{0,40}(?:failed|mismatch)",
@@ -871,7 +925,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"|specs? )?(?:failed|failures?|failing|fails)\b",
         r"some tests (?:failed|did not pass)|test failed\*",
         r"\bfail(?:ed|ures)?: *[1-9]",
-        r"failures=\d|errors=\d",
+        r"\b(?:errors?|failures)[:=] *[1-9]",
         r"tests? failed|failing tests?|test failures",
         r"(?-i:^\s*(?:FAIL|FAILED|--- FAIL|not ok)\b"
         r"|: FAIL\b|FAILED$)|^\s*[✗✖\u00d7●] ",
@@ -888,6 +942,18 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\.{5,}failed$",
         r"looks like you failed",
         r"\*\* (?:BUILD|TEST|ARCHIVE) FAILED",
+        r"(?-i:\[FAIL(?:ED)?\])|^diff --git a/|^(?:---|\+\+\+) [ab]/",
+        r"linker command failed|returned \d+ exit status",
+    ),
+    _row(
+        "logic_error",
+        SUMMARY,
+        "what runs commands, and names one that tests or checks",
+        "https://www.gnu.org/software/make/manual/html_node/Errors.html",
+        rf"^the command .{_CHECKS}.{{0,300}}(?:exited with|returned a non-zero)",
+        rf"(?:failed running|failed at the|invocationerror:?) .{_CHECKS}",
+        rf"(?:execution failed for task|failed to execute goal) .{_CHECKS}",
+        rf"\*\*\* \[.{_CHECKS}.{{0,80}} error \d",
     ),
     _row(
         "import_error",
