@@ -19,14 +19,17 @@ import attrs
 SUMMARY: Final = 1
 ERROR: Final = 2
 CAUSE: Final = 3
+#: Lines between a cause and what came of it.
+_NEAR: Final = 20
 #: Characters of a line that are looked at: more is data, not a message.
 _MOST_LINE: Final = 1_000
 
 _ESCAPE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: What runners of builds put before each line.
 _STAMP: Final = re.compile(
-    r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?(?: \d\d[OE]\+?)?"
-    r"\s|\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ | {0,10}\[(?:junit|javac?|exec)\] "
+    r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?"
+    r"(?: \d\d[OE]\+?)?\s|\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ "
+    r"| {0,10}\[(?:junit|javac?|exec)\] "
     r"|##\[error\]|::error[^:\n]{0,200}::){1,3}",
     re.MULTILINE,
 )
@@ -39,6 +42,7 @@ _BESIDE: Final = re.compile(
     r"(?!.*(?:broken by|temporary error))|"
     r"(?<=\S )warning(?: [A-Z]{1,4}\d+)?: "
     r"|^\s*(?:\+ |\$ |##\[(?:group|command|debug)\])|"
+    r"^FATAL: invalid argument$|^\s*= (?:note|help): |"
     r"^\s*\d* \|(?: |$)|^\s*>?\s*(?:def|it\(|test\() ",
     re.IGNORECASE,
 )
@@ -87,14 +91,28 @@ def lines_of(text: str) -> list[str]:
 
 
 def strongest(lines: list[str]) -> Match | None:
-    """Of all words that are met in *lines*, those that say most, and the last."""
+    """
+    Of all words that are met in *lines*, those that say most, and the last.
+
+    What could not be fetched is missing after it: of these two, the first counts.
+    """
     best: Match | None = None
     for match in _met(lines):
-        if best is None or match.row.level > best.row.level:
+        if best is None or match.row.level > best.row.level or _explains(match, best):
             best = match
             if match.row.level == CAUSE:
                 break
     return best
+
+
+def _explains(match: Match, later: Match) -> bool:
+    """Whether a network that failed in *match* is why something is missing *later*."""
+    return (
+        later.row.name == "import_error"
+        and match.row.name == "network_error"
+        and match.row.level == later.row.level
+        and later.place - match.place <= _NEAR
+    )
 
 
 def _met(lines: list[str]) -> Iterator[Match]:
@@ -168,6 +186,8 @@ def _letters(pattern: str) -> Iterator[tuple[bool, str]]:
 
 _SYSTEM: Final = "https://man7.org/linux/man-pages/man3/errno.3.html"
 
+#: What stands before an exit status.
+_EXITED: Final = r"exit(?:ed)?(?: with)?(?: code| status)?:? "
 #: Words of commands that test and check: where nothing says more, they have found what
 #: they look for.
 _CHECKS: Final = (
@@ -204,7 +224,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"signal[ :=]{1,2}(?:9\b|sigkill|killed)|\bSIGKILL\b",
         r"exceed(?:ing|ed|s) (?:the )?memory limit|low on resource: memory",
         r"\bline \d+: +\d+ Killed\b",
-        r"(?:exit(?:ed)?(?: with)?(?: code| status)?:? |errno |\*\*\* .{1,80} error )137\b",
+        _EXITED + r"137\b",
+        r"\*\*\* .{1,80} error 137\b|\berrno 137\b",
         r"container .{0,80}memory limit",
     ),
     _row(
@@ -244,7 +265,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"(?:build|job|step) (?:has )?timed out",
         r"cancelling nested steps due to timeout",
         r"command timed out after",
-        r"exit(?:ed)?(?: with)?(?: code| status)?:? 124\b",
+        _EXITED + r"124\b",
     ),
     _row(
         "system_error",
@@ -256,20 +277,14 @@ TABLE: Final[tuple[Words, ...]] = (
         r"runner system failure",
         r"job failed \(system failure\)",
         r"cannot contact \S+: ",
+        r"went offline during|unexpected termination of the channel"
+        r"|wrapper script does not seem to be|process apparently never started",
         r"remoting\.channelclosedexception|backing channel .{0,80}disconnected",
         r"preparation failed: |job failed: prepare environment",
         r"agent (?:lost|went offline|was lost)",
         r"spot instance .{0,40}(?:terminat|interrupt|reclaim)",
         r"node .{0,60}(?:was preempted|shutting down)",
         r"due to (?:preemption|node failure)",
-    ),
-    _row(
-        "network_error",
-        CAUSE,
-        "pip, apt, apk",
-        "https://pip.pypa.io/en/stable/cli/pip/",
-        r"Retrying \(Retry\(.{0,200}after connection broken by",
-        r"W: failed to fetch|fetching https?:\S+ temporary error",
     ),
     # -- what is missing -----------------------------------------------------------
     _row(
@@ -294,7 +309,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"programs?(?:\(s\))? .{0,60}not found|`\S+` not found$",
         r"(?:could be found|be|was) (?:in|on) your path|not in (?:your )?\$?path\b",
         r"no such (?:sub)?command",
-        r"exit(?:ed)?(?: with)?(?: code| status)?:? 127\b|error code 127\b",
+        _EXITED + r"127\b",
+        r"error code 127\b",
     ),
     _row(
         "import_error",
@@ -411,20 +427,20 @@ TABLE: Final[tuple[Words, ...]] = (
         r"couldn't resolve module/action",
         r"unable to resolve (?:action|dependency|module|specifier)",
         r"compatible versions for",
-        r"requires? (?:at least )?(?:a newer |version )?(?:rustc|java|jdk|node|npm|python"
+        r"requires? (?:at least )?(?:a newer )?(?:rustc|java|jdk|node|npm|python"
         r"|ruby|php|go|cmake|gcc|gradle|perl|ghc)\b.{0,20}\d",
         r"version .{1,20} or (?:higher|newer|later|greater) is required"
         r"|or (?:higher|newer|later|greater) is required|you need at ?least",
-        r"unsupported (?:java|python|node|ruby|php|compiler|gradle|kernel)\b.{0,20}version",
+        r"unsupported (?:java|python|node|ruby|php|compiler|gradle)\b.{0,20}version",
         r"your (?:ruby|php|python|node|go|java) version is|only supports platforms",
-        r"(?:invalid|wrong|incompatible|old) version of|is too old\b|out-?dated version",
+        r"(?:invalid|wrong|incompatible) version of|version of .{1,60}is too old\b",
         r"does not appear to be installed|(?:isn't|aren't|never) installed"
         r"|please install\b|need to install",
         r"required but (?:not|un)|in offline mode|could not be satisfied",
         r"convergence error|upper bound dependenc|\benforcer?\b.{0,80}fail",
         r"can't find gem|gem::\w*notfound|gem::missing",
         r"\bSDK\b.{0,60}(?:cannot be located|not found)",
-        r"(?:configure|cmake|checking .{1,60}): error: .{0,80}(?:not found|required|missing)",
+        r"configure: error: .{0,80}(?:not found|required|missing)",
         r"dependenc(?:y|ies) .{0,120}(?:not (?:available|found|satisf)|could not be "
         r"resolved|missing)",
         r"error loading \S.{0,60} module",
@@ -530,7 +546,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"early eof",
         r"host is (?:down|unreachable)",
         r"connect(?:ion)? ?error\b(?!s)|connection broken",
-        r"certificate .{0,60}(?:match|expired|not yet valid)|doesn't match .{0,40}certif",
+        r"certificate .{0,60}(?:match|expired|not yet valid)",
     ),
     _row(
         "network_error",
@@ -558,7 +574,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"timeout was reached|error sending request|recv failure",
         r"pkix path|certification path|ssl/tls|secure channel",
         r"50[0-4] server error|server error: 50\d|\b50[234] (?:get|post|put|head)\b",
-        r"\bhttp(?:/[\d.]+)? (?:\w+ ?){0,3}[:=]? ?\(?(?:429|50[0-4]|52\d)\b",
+        r"\bhttp(?:/[\d.]+)? (?:error|response|status)?(?: code)?:? ?"
+        r"(?:429|50[0-4]|52\d)\b",
         r"server error \(5\d\d\)|\(5\d\d\) (?:internal |remote )?server",
         r"return code is:? 50\d|received status code 5\d\d",
         r"stream error: stream id|code = unavailable|transport is closing",
@@ -584,7 +601,10 @@ TABLE: Final[tuple[Words, ...]] = (
         r"unable to load the service index",
         r"network (?:failure|aborted|error|timeout)",
         r"net::ERR_(?!ABORTED)\w+",
-        r"unable to fetch some archives",
+        r"unable to fetch some archives|E: the repository .{0,200}signed",
+        r"W: failed to fetch",
+        r"retrying \(Retry\(|all mirrors were tried|cannot download repomd",
+        r"error reading from server",
         r"failed to (?:fetch|download) (?:https?:|`https?:|metadata|repo)",
         r"cannot download repodata|failed to download metadata",
         r"could not reach host",
@@ -670,14 +690,15 @@ TABLE: Final[tuple[Words, ...]] = (
         "the system",
         _SYSTEM,
         r"too many open files",
-        r"inotify (?:watch|instance|limit)|cannot connect to (?:x|display)|could not connect to display"
+        r"inotify (?:watch|instance|limit)|cannot connect to (?:x|display)"
+        r"|could not connect to display"
         r"|no display name|no protocol specified|qt platform plugin",
         r"cuda error|cudnn|\bnvml\b|driver/library version mismatch",
         r"signal (?:11|6|7|4)\b|\bSIG(?:SEGV|BUS|ILL|ABRT)\b(?!.{0,40}code=)",
         r"\bE(?:MFILE|NFILE|IO|BUSY|TXTBSY|AGAIN|STALE)\b",
         r"input/output error",
         r"resource temporarily unavailable",
-        r"exit(?:ed)?(?: with)?(?: code| status)?:? (?:134|135|136|139)\b",
+        _EXITED + r"(?:134|135|136|139)\b",
         r"failed to create new os thread|thread creation failed",
         r"can(?:'t|not) start new thread",
         r"cannot fork|fork failed|unable to create new native thread",
@@ -699,7 +720,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"|on lock)|try restarting transaction",
         r"rerun the transaction|could not serialize access",
         r"trouble with our infrastructure|stopped responding",
-        r"no locks available|dpkg was interrupted|kernel panic|device offline"
+        r"shallow file has changed|no locks available|dpkg was interrupted"
+        r"|kernel panic|device offline"
         r"|no devices/|no more connections|early unexpected exit",
         r"\bcrashed (?:with|before|during|unexpectedly)",
         r"rpc client disassociated|node down:|executorlost",
@@ -775,14 +797,14 @@ TABLE: Final[tuple[Words, ...]] = (
         r"expression has type|has already been (?:used|declared|defined)",
         r"undefined (?:control sequence|service|references?|function)|! latex error",
         r"cannot (?:borrow|be resolved|be assigned|convert|infer|assign)",
-        r"could not find method|unknown (?:field|property|attribute|type|variable)",
+        r"could not find (?:method|property)|unknown (?:field|property|attribute|type|variable)",
         r"did you mean",
         r"unsupported (?:argument|operand|attribute|option|block)",
         r"argument of type|expected a value of type",
         r"variable not in scope",
         r"could not compile|cannot find source file|unapproved license",
         r"\{(?:badmatch|case_clause|badarg|function_clause|undef)\b",
-        r"error TS\d+",
+        r"\bTS\d{4}: ",
     ),
     _row(
         "logic_error",
@@ -876,14 +898,15 @@ TABLE: Final[tuple[Words, ...]] = (
         ERROR,
         "settings, arguments, schemas",
         "https://www.gnu.org/software/make/manual/html_node/Error-Messages.html",
-        r"unknown keys?\b|unrecognized (?:arguments?|option)|unknown (?:config (?:ini )?(?:option|key)|option|command|flag|argument"
-        r"|instruction|cmake command)|invalid (?:option|argument|choice|workflow"
-        r"|value|syntax|reference)|no such option|illegal option",
+        r"unrecognized (?:arguments?|option)|no such option|illegal option",
+        r"unknown (?:keys?\b|config|option|command|flag|argument|instruction"
+        r"|cmake command)",
+        r"invalid (?:option|argument|choice|workflow|value|syntax|reference)",
         r"missing script|script not found|no rule to make target|no targets specified",
         r"unexpected (?:value|keyword|argument|property)",
         r"missing required|required (?:argument|option|input|property|field)"
         r"|input required and not supplied",
-        r"are not in sync|lock ?file .{0,60}(?:out of date|outdated|not up to date"
+        r"are (?:not )?in sync\b|lock ?file .{0,60}(?:out of date|outdated|not up to date"
         r"|needs to be updated)|frozen-lockfile",
         r"(?:relation|table|column|function|database|schema) .{0,60}does not exist"
         r"|no such (?:table|column)|unknown column|duplicate key|violates ",
