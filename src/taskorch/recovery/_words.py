@@ -28,7 +28,7 @@ _ESCAPE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: What runners of builds put before each line.
 _STAMP: Final = re.compile(
     r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?"
-    r"(?: \d\d[OE]\+?)?\s|\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ "
+    r"(?:\s\d\d[OE][ +]|\s)|\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ "
     r"| {0,10}\[(?:junit|javac?|exec)\] "
     r"|##\[error\]|::error[^:\n]{0,200}::){1,3}",
     re.MULTILINE,
@@ -191,9 +191,9 @@ _EXITED: Final = r"exit(?:ed)?(?: with)?(?: code| status)?:? "
 #: Words of commands that test and check: where nothing says more, they have found what
 #: they look for.
 _CHECKS: Final = (
-    r"{0,200}?\b(?:\w*tests?|\w*specs?|\w*lint\w*|checks?|\w*check\w*|verify|format"
-    r"|fmt|clippy|\w*style\w*|typecheck|mypy|tox|pytest|rake|(?:test)?compile\w*|javadoc"
-    r"|diff)\b"
+    r"{0,200}?\b(?:(?:test|lint|check(?!out)|verify|format|fmt|compile|pytest)\w*"
+    r"|(?:\w*[\d_]|unit|nose|integration)tests?\w*|\w{1,8}lint|specs?|clippy|\w{0,8}style"
+    r"|typecheck|mypy|tox|rake|javadoc|diff)\b"
 )
 
 #: Of one line, the first row that holds counts; so what is narrow stands first.
@@ -797,7 +797,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"expression has type|has already been (?:used|declared|defined)",
         r"undefined (?:control sequence|service|references?|function)|! latex error",
         r"cannot (?:borrow|be resolved|be assigned|convert|infer|assign)",
-        r"could not find (?:method|property)|unknown (?:field|property|attribute|type|variable)",
+        r"could not find (?:method|property)",
+        r"unknown (?:field|property|attribute|type|variable)",
         r"did you mean",
         r"unsupported (?:argument|operand|attribute|option|block)",
         r"argument of type|expected a value of type",
@@ -906,8 +907,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"unexpected (?:value|keyword|argument|property)",
         r"missing required|required (?:argument|option|input|property|field)"
         r"|input required and not supplied",
-        r"are (?:not )?in sync\b|lock ?file .{0,60}(?:out of date|outdated|not up to date"
-        r"|needs to be updated)|frozen-lockfile",
+        r"are (?:not )?in sync\b|frozen-lockfile|lock ?file .{0,60}(?:out of date"
+        r"|outdated|not up to date|needs to be updated)",
         r"(?:relation|table|column|function|database|schema) .{0,60}does not exist"
         r"|no such (?:table|column)|unknown column|duplicate key|violates ",
         r"merge conflict|\[rejected\]|non-fast-forward|automatic merge failed"
