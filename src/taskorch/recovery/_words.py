@@ -187,7 +187,10 @@ def _letters(pattern: str) -> Iterator[tuple[bool, str]]:
 _SYSTEM: Final = "https://man7.org/linux/man-pages/man3/errno.3.html"
 
 #: What stands before an exit status.
-_EXITED: Final = r"exit(?:ed)?(?: with)?(?: code| status)?:? "
+_EXITED: Final = (
+    r"(?:exit(?:ed)?(?: with)?|failed with|returned)(?: (?:an )?(?:error )?"
+    r"(?:exit )?(?:code|status))?:? "
+)
 #: Words of commands that test and check: where nothing says more, they have found what
 #: they look for.
 _CHECKS: Final = (
@@ -310,7 +313,6 @@ TABLE: Final[tuple[Words, ...]] = (
         r"(?:could be found|be|was) (?:in|on) your path|not in (?:your )?\$?path\b",
         r"no such (?:sub)?command",
         _EXITED + r"127\b",
-        r"error code 127\b",
     ),
     _row(
         "import_error",
@@ -612,7 +614,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"(?:can't|cannot|could not|unable to) (?:contact|reach)\b|server_down",
         r"no servers? (?:is |are )?available",
         r"failed to download",
-        r"\bunreachable!?\b ?(?:=>|:)",
+        r"\bunreachable!?\b ?(?:=>|:)|\]: unreachable!|100% packet loss",
         r"cannot connect to the docker daemon",
         r"connection to the server \S+ was refused",
         r"can't connect to (?:local )?(?:\w+ )?server",
@@ -629,7 +631,8 @@ TABLE: Final[tuple[Words, ...]] = (
         "test runners",
         "https://jestjs.io/docs/jest-object",
         r"test timed out (?:after|in)",
-        r"timed out waiting for",
+        r"timed out waiting for|time-?out (?:while )?(?:waiting|verifying|reading)",
+        r"within the required time|exceeded timeout \d|\bRESULT_TIMED_OUT\b",
         r"timed out after",
         r"timed out receiving message",
         r"(?:exceeded timeout of|timeout of) \d+ ?m?s",
