@@ -987,9 +987,15 @@ TABLE: Final[tuple[Words, ...]] = (
         SUMMARY,
         "all",
         "https://docs.docker.com/reference/cli/docker/image/pull/",
-        r"(?:was|is|were|be|:|executable|command|package|version) not found\b",
-        r"(?:could not|couldn't|cannot|unable to|failed to) find\b",
-        r"is not (?:available|installed)\b|unsatisfiable",
+        r"\bnot (?:be )?found\b|no \S{1,60}(?: \w+)? (?:was |were )?found\b",
+        r"(?:could not|couldn't|cannot|can't|unable to|fail(?:ed|ure) to|did not) "
+        r"(?:find|locate|load|import|resolve|include|open shared)\b",
+        r"(?:is|are|was|were) (?:not|un)(?: yet)? ?(?:available|installed)\b",
+        r"(?:must|should|needs? to) be installed|(?:try|by) install(?:ing)?\b",
+        r"missing (?:\w+ )?(?:module|package|dependenc|librar|program|command|tool"
+        r"|header|prerequisite|requirement)",
+        r"(?:is|are) (?:required|needed) (?:to|for|by|but)\b|unsatisfi|unmet\b",
+        r"requires (?:at least |the )?\S{1,60} (?:>=?|version|package|module)",
         r"failed (?:to build|to run custom build)",
     ),
     _row(
