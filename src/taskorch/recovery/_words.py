@@ -773,8 +773,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\berror: -\[",
         r"\(\d+,\d+\): error\b",
         r"\berror (?:C|CS|TS|BC|FS|LNK|MSB|AL|NETSDK|CA|IDE|SA)\d{3,5}\b",
-        r"^error(?:\[E\d{4}\])?: .{0,200}(?:mismatched|cannot find|aborting|unused"
-        r"|borrow|lifetime|expected|unresolved|could not compile|loop could|this )",
+        r"^error(?:\[E\d{4}\])?: .{0,200}(?:mismatched|cannot find|unused"
+        r"|borrow|lifetime|expected|unresolved|loop could|this )",
         r"^e: .{0,200}\.kts?:",
         r"undefined reference to|undefined symbols? |unresolved external symbol"
         r"|multiple definition of|duplicate symbol",
@@ -785,7 +785,6 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\.(?:hs|ml|scala|java|kt|swift|elm|erl|zig|nim|d|f90|vala|cs|rs):\d+.{0,40}"
         r"error",
         r"\[error\] \S+\.\w+:\d+",
-        r"compilation (?:error|failed|failure)|failed to compile",
         r"\*\* \(compileerror\)|== compilation error",
         r"syntax ?error|parse error\b|unexpected (?:token|end of|identifier|eof token)"
         r"|unterminated (?:string|regular)",
@@ -806,7 +805,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"unsupported (?:argument|operand|attribute|option|block)",
         r"argument of type|expected a value of type",
         r"variable not in scope",
-        r"could not compile|cannot find source file|unapproved license",
+        r"compilation (?:error|failed|failure)",
+        r"cannot find source file|unapproved license",
         r"\{(?:badmatch|case_clause|badarg|function_clause|undef)\b",
         r"\bTS\d{4}: ",
     ),
@@ -970,7 +970,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"looks like you failed",
         r"\*\* (?:BUILD|TEST|ARCHIVE) FAILED",
         r"(?-i:\[FAIL(?:ED)?\])|^diff --git a/|^(?:---|\+\+\+) [ab]/",
-        r"linker command failed|returned \d+ exit status",
+        r"linker command failed|returned \d+ exit status|aborting due to",
+        r"(?:could not|failed to|cannot) compile",
     ),
     _row(
         "logic_error",
@@ -1023,8 +1024,7 @@ TABLE: Final[tuple[Words, ...]] = (
         "git, ansible",
         "https://git-scm.com/docs/git-fetch",
         r"could not read from remote repository",
-        r"unable to (?:connect|reach|fetch|download)",
-        r"failed to (?:fetch|download|pull|push)",
-        r"could not (?:fetch|download)",
+        r"(?:unable to|could not|couldn't|cannot|can't|failed to) "
+        r"(?:connect|reach|fetch|download|pull|push|clone)\b",
     ),
 )
