@@ -30,7 +30,7 @@ from taskorch.errors import (
 )
 from taskorch.model import ProgramResult
 from taskorch.recovery._patterns import searcher
-from taskorch.recovery._words import CAUSE, ERROR, SUMMARY, lines_of, strongest
+from taskorch.recovery._words import CAUSE, ERROR, HINT, SUMMARY, lines_of, strongest
 
 #: Whether the same once more may succeed, for each class of failures.
 CLASSES: Final[Mapping[str, bool]] = MappingProxyType(
@@ -427,7 +427,7 @@ def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
     spoken = [each for each in map(_spoken_in, texts) if each is not None]
     ended = _of_exit(code, number)
     best = max(spoken, key=lambda each: each.level, default=None)
-    if best is None or (best.level == SUMMARY and ended is not None):
+    if best is None or (best.level <= SUMMARY and ended is not None):
         return ended or (None if best is None else best.failure)
     return best.failure
 
@@ -459,17 +459,15 @@ def _of_text(text: str) -> FailureClass | None:
 
 
 def _spoken_in(text: str) -> _Spoken | None:
-    near = _spoken_at(text[-_MOST_TEXT:])
-    if (near is not None and near.level > SUMMARY) or len(text) <= _MOST_TEXT:
+    near = _spoken_at(lines_of(text[-_MOST_TEXT:]))
+    if (near is not None and near.level > HINT) or len(text) <= _MOST_TEXT:
         return near
-    far = _spoken_at(text[-_MOST_OUTPUT:])
-    if near is None or (far is not None and far.level > near.level):
-        return far
-    return near
+    # What clears up after a failure writes, too.
+    far = _spoken_at(lines_of(text[-_MOST_OUTPUT:]))
+    return far if near is None or (far is not None and far.level > HINT) else near
 
 
-def _spoken_at(end: str) -> _Spoken | None:
-    lines = lines_of(end)
+def _spoken_at(lines: list[str]) -> _Spoken | None:
     match = strongest(lines)
     raised, place = _raised_in(lines)
     if raised is not None and (

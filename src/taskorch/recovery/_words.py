@@ -4,7 +4,8 @@ What the end of a program's output says of how it failed, in the words of its to
 A row of the table is a class of failures, how much its words say, the tool whose words
 they are, where its documentation has them, and the words. Lines are read from the end.
 A *cause* explains all that failed after it: a full disk, a kill for want of memory. An
-*error* says what went wrong at its place. A *summary* only says that something did.
+*error* says what went wrong at its place. A *summary* only says that something did,
+and a *hint* is of words that many lines have.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 import attrs
 
 #: How much words say: see above.
+HINT: Final = 0
 SUMMARY: Final = 1
 ERROR: Final = 2
 CAUSE: Final = 3
@@ -55,7 +57,7 @@ class Words:
 
     Attributes:
         name: The class.
-        level: `SUMMARY`, `ERROR` or `CAUSE`.
+        level: `HINT`, `SUMMARY`, `ERROR` or `CAUSE`.
         tool: Whose words they are.
         source: Where its documentation has them.
         patterns: The words, each with a part of them that is always there, in small
@@ -985,7 +987,7 @@ TABLE: Final[tuple[Words, ...]] = (
     ),
     _row(
         "import_error",
-        SUMMARY,
+        HINT,
         "all",
         "https://docs.docker.com/reference/cli/docker/image/pull/",
         r"\bnot (?:be )?found\b|no \S{1,60}(?: \w+)? (?:was |were )?found\b",
@@ -1001,7 +1003,7 @@ TABLE: Final[tuple[Words, ...]] = (
     ),
     _row(
         "timeout_error",
-        SUMMARY,
+        HINT,
         "all",
         "https://www.gnu.org/software/coreutils/manual/html_node/timeout-invocation.html",
         r"\btimed out\b",
@@ -1009,7 +1011,7 @@ TABLE: Final[tuple[Words, ...]] = (
     ),
     _row(
         "system_error",
-        SUMMARY,
+        HINT,
         "the system",
         _SYSTEM,
         r"aborted \(core dumped\)",
@@ -1020,7 +1022,7 @@ TABLE: Final[tuple[Words, ...]] = (
     ),
     _row(
         "network_error",
-        SUMMARY,
+        HINT,
         "git, ansible",
         "https://git-scm.com/docs/git-fetch",
         r"could not read from remote repository",
