@@ -194,7 +194,7 @@ def cost(agents, tasks=300):
 
     class First(Policies):
         def route(self, row, candidates, now):
-            return candidates.agents[0], "the first", False
+            return candidates[0], "the first", False
 
     machine = Machine(policies=First(), listening=False, concurrency=2 * agents)
     kernel, now = machine.kernel, machine.now

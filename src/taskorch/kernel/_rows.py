@@ -688,6 +688,9 @@ class Candidates:
     def __iter__(self) -> Iterator[AgentRow]:
         return iter(self.agents)
 
+    def __getitem__(self, at: int) -> AgentRow:
+        return self.agents[at]
+
     def __contains__(self, agent: AgentRow) -> bool:
         at = self._place(agent) if agent in self.number else len(self.agents)
         return at < len(self.agents) and self.agents[at] is agent
