@@ -57,11 +57,12 @@ _BUSY = {"idle": 0.0, "half of them busy": 0.5, "all of them busy": 1.0}
 @case("route-equal")
 def equal(run: Run) -> Iterator[Row]:
     """What a task costs among 1,000 equal agents, and 5,000, beside 50."""
-    tasks = run.size(3_000, quick=50)
+    tasks = run.size(2_000, quick=50)
+    rounds = min(run.pairs, 5)
     for how, share in _BUSY.items():
         for agents in (1, run.size(1_000, quick=100), run.size(5_000, quick=200)):
             ratios, beside = [], []
-            for _ in range(run.pairs):
+            for _ in range(rounds):
                 beside.append(_among(_SKILLS, share, tasks))
                 ratios.append(_among(agents, share, tasks) / beside[-1])
             taken = Samples.of(ratios, Unit.RATIO)
