@@ -57,6 +57,12 @@ def test_a_size_in_the_payload_is_learnt():
     assert float(found.memory("copy", {"size": 5e5})) == pytest.approx(500, rel=0.1)
 
 
+def test_a_size_that_no_float_can_hold_is_left_out():
+    found = Estimator()
+    assert found.observe("copy", 1.0, {"size": 10**400})
+    assert float(found.duration("copy", {"size": 10**400})) == pytest.approx(1.0)
+
+
 def test_a_drift_is_noticed_and_what_was_before_is_left():
     found, random = Estimator(), Random(1)
     for mean in [10] * 60 + [40] * 30:

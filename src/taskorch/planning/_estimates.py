@@ -12,6 +12,7 @@ in a Random World*, 2005).
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -73,7 +74,9 @@ def size_of(payload: Any) -> float:
         if isinstance(value, bool) or value is None:
             continue
         if isinstance(value, int | float):
-            amount = abs(float(value)) if math.isfinite(value) else 0.0
+            # Not `isfinite`, which cannot take every int.
+            is_finite = abs(value) <= sys.float_info.max
+            amount = abs(float(value)) if is_finite else 0.0
             total += amount
             if any(word in name.lower() for word in ("size", "bytes", "rows", "count")):
                 named += amount
