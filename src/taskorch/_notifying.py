@@ -436,16 +436,7 @@ class Webhook:
             OSError: It was not taken now.
         """
         body = json.dumps(message, ensure_ascii=True).encode()
-        now = str(int(at))
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "taskorch",
-            "X-Taskorch-Delivery": number,
-            "X-Taskorch-Timestamp": now,
-        }
-        if self._key is not None:
-            signed = hmac.new(self._key, f"{now}.".encode() + body, hashlib.sha256)
-            headers["X-Taskorch-Signature"] = f"sha256={signed.hexdigest()}"
+        headers = headers_of(body, number, at, self._key)
         connection = http.client.HTTPConnection(self._host, self._port)
         # Whoever answers a byte a minute is done with at the same time.
         sock = self._connect()
@@ -501,6 +492,23 @@ class Webhook:
             return sock
         context = ssl.create_default_context()
         return context.wrap_socket(sock, server_hostname=self._host)
+
+
+def headers_of(
+    body: bytes, number: str, at: float, key: bytes | None
+) -> dict[str, str]:
+    """The headers of a message with this number, *at* a time, signed with a *key*."""
+    now = str(int(at))
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "taskorch",
+        "X-Taskorch-Delivery": number,
+        "X-Taskorch-Timestamp": now,
+    }
+    if key is not None:
+        signed = hmac.new(key, f"{now}.".encode() + body, hashlib.sha256)
+        headers["X-Taskorch-Signature"] = f"sha256={signed.hexdigest()}"
+    return headers
 
 
 def _cut(sock: socket.socket) -> None:

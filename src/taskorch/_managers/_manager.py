@@ -128,7 +128,9 @@ class WorkflowManager:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
 
             if isinstance(workflow, ExecutionPlan):
-                workflow = workflow.workflow
+                run = self.start(workflow.workflow, id, max_added=max_added)
+                run.plan = workflow
+                return run
         if not isinstance(workflow, Workflow):
             msg = f"a Workflow is started, not {show(workflow)}"
             raise InvalidTaskError(msg, hint="orch.submit_tasks takes single tasks")

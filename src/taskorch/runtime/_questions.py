@@ -14,7 +14,7 @@ from taskorch.kernel import TaskRow, awaits, moves_of, past_of
 from taskorch.model import TERMINAL, Answer, Question, TaskState, question_of
 from taskorch.model._explanation import some
 from taskorch.model._plain import plain
-from taskorch.model._question import MAX_NAME, check_answerer
+from taskorch.model._question import MAX_NAME, check_answerer, person
 from taskorch.model._show import show
 from taskorch.model._wait import asked_of
 from taskorch.runtime._reruns import number_of, stem_of
@@ -360,7 +360,7 @@ def _why_refused(
         return f"it comes too late: {_end_of(row)}{again}"
     if not awaits(row) or row.state is not TaskState.BLOCKED:
         return f"nobody is asked for it yet: it is {row.state}"
-    before = [chosen for name, chosen in _votes(row) if name == by]
+    before = [chosen for n, chosen in _votes(row) if person(n) == person(by)]
     return f"{by} has answered before: {before[0]!r}" if before else ""
 
 
