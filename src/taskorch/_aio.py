@@ -196,6 +196,7 @@ class AsyncOrchestrator(_Face):
     change_tasks: Final = asked(TaskOrchestrator.change_tasks)
     expire_tasks: Final = committed(TaskOrchestrator.expire_tasks)
     questions: Final = asked(TaskOrchestrator.questions)
+    failures: Final = on_thread(TaskOrchestrator.failures)
     escalations: Final = asked(TaskOrchestrator.escalations)
     answer: Final = asked(TaskOrchestrator.answer)
     handle: Final = asked(TaskOrchestrator.handle)
@@ -464,6 +465,12 @@ class AsyncPlanner:
         """See `Planner.plan`."""
         plan = partial(self._planner.plan, request, cache=cache, **options)
         return await _on_thread(plan)
+
+    async def replan(
+        self, run: Any, plan: ExecutionPlan | None = None, **options: Any
+    ) -> ExecutionPlan:
+        """See `Planner.replan`."""
+        return await _on_thread(partial(self._planner.replan, run, plan, **options))
 
     async def validate(self, plan: ExecutionPlan) -> ValidationResult:
         """See `Planner.validate`."""

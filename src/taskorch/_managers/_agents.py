@@ -267,6 +267,7 @@ class AgentManager:
         scale_down_threshold: float = 0.3,
         settle: float = 300.0,
         interval: float = 10.0,
+        wait: float = 10.0,
     ) -> AgentPool:
         """
         Keep as many agents of a template as there is work for: see `AgentPool`.
@@ -292,6 +293,7 @@ class AgentManager:
             scale_down_threshold=scale_down_threshold,
             settle=settle,
             interval=interval,
+            wait=wait,
         )
         self._orch.drivers.add(pool)
         fleet.pools[type] = pool
@@ -328,13 +330,14 @@ class AgentManager:
             InvalidTaskError: There is no pool of this template.
         """
         fleet = self._fleet
-        if type is not None and type not in fleet.pools:
+        pools = fleet.pooled()
+        if type is not None and type not in pools:
             msg = f"there is no pool of agents {show(type)}"
-            hint = meant(type, fleet.pools, f"there are {[*fleet.pools]}")
+            hint = meant(type, pools, f"there are {[*pools]}")
             raise InvalidTaskError(msg, hint=hint)
         found = [
             each
-            for name, pool in list(fleet.pools.items())
+            for name, pool in pools.items()
             if type in (None, name)
             for each in list(pool.decisions)
         ]

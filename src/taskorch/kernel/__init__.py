@@ -76,6 +76,7 @@ from taskorch.kernel._rows import AgentRow as AgentRow
 from taskorch.kernel._rows import AllocationRow as AllocationRow
 from taskorch.kernel._rows import AttemptOutcome as AttemptOutcome
 from taskorch.kernel._rows import Bucket as Bucket
+from taskorch.kernel._rows import Candidates as Candidates
 from taskorch.kernel._rows import Claim as Claim
 from taskorch.kernel._rows import PoolRow as PoolRow
 from taskorch.kernel._rows import Record as Record

@@ -115,6 +115,8 @@ def begin(
     row.agent = agent
     row.reason = reason
     agent.running += 1
+    if agent.watched:
+        kernel.moved.append(agent)
     kernel.running += 1
     kernel.active += 1
     share = row.bucket.share
@@ -224,6 +226,8 @@ def _give_back(
     """Free what an attempt has held, and wake who waits for it."""
     kernel.running -= slots
     agent.running -= slots
+    if agent.watched:
+        kernel.moved.append(agent)
     if share is not None:
         _queue.hold(kernel, share, alloc, slots, -1)
     _books.release(kernel, agent, alloc)
@@ -240,6 +244,8 @@ def _failed_on_agent(
     """Count a failed attempt of *row*, against its agent if that may be to blame."""
     agent = agent_of(row)
     agent.failed += 1
+    if agent.watched:
+        kernel.moved.append(agent)
     is_result = error_type in _RESULTS
     if agent.info.breaker is not None:
         _breakers.ended(agent, row, now, failed=not is_result)
@@ -312,7 +318,10 @@ def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None
     if extra.share is not None:
         _queue.hold(kernel, extra.share, (), 1)
     kernel.running += 1
-    agent_of(row).running += 1
+    agent = agent_of(row)
+    agent.running += 1
+    if agent.watched:
+        kernel.moved.append(agent)
 
 
 def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
@@ -342,6 +351,8 @@ def allocation_changed(
     if share is not None:
         _queue.hold(kernel, share, more, 0)
         _queue.hold(kernel, share, less, 0, -1)
+    if agent.watched:
+        kernel.moved.append(agent)
     _books.acquire(kernel, agent, more)
     if less:
         _books.release(kernel, agent, less)

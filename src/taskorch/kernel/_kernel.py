@@ -112,6 +112,7 @@ class Kernel(KernelState):
     # What is known of schedules after a restart.
     change_schedule: Final = _schedules.change
     fire_schedule: Final = _schedules.fire
+    queue_schedule: Final = _schedules.queue
     skip_schedule: Final = _schedules.skip
 
     # Whose result is that of a like task.

@@ -93,6 +93,26 @@ class Durations:
 
 
 @frozen
+class FailureCause:
+    """
+    What tasks have in common that failed: see `TaskOrchestrator.failures`.
+
+    Attributes:
+        error_type: The class of their errors.
+        pattern: What their errors say, with # for numbers and TASK for their ids.
+        message: What the first of them says.
+        count: How many there are.
+        tasks: The ids of the first hundred, each with the number of its run.
+    """
+
+    error_type: str
+    pattern: str
+    message: str
+    count: int
+    tasks: tuple[str, ...]
+
+
+@frozen
 class TypeStats:
     """
     Counts and durations of one type of task.

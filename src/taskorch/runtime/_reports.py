@@ -356,11 +356,19 @@ def _queue(runtime: Runtime) -> HealthCheck:
     return HealthCheck("queue", "ok", counts)
 
 
+def _is_missed(runtime: Runtime, agent: AgentRow) -> bool:
+    """Whether an agent that is lost should be there."""
+    if agent.draining == GOING:
+        return False
+    # How many of these there are in this life, their pool decides.
+    fleet = runtime.fleet
+    return fleet is None or not fleet.is_of_earlier_life(agent.name)
+
+
 def _agents(runtime: Runtime) -> HealthCheck:
     """Whether all agents are there that were, and get work."""
     every = runtime.kernel.agents.values()
-    # Those that were to go are not missed.
-    agents = [agent for agent in every if not (agent.lost and agent.draining == GOING)]
+    agents = [agent for agent in every if not agent.lost or _is_missed(runtime, agent)]
     lost = [agent.name for agent in agents if agent.lost]
     shut = [
         agent.name
