@@ -196,6 +196,7 @@ class AsyncOrchestrator(_Face):
     change_tasks: Final = asked(TaskOrchestrator.change_tasks)
     expire_tasks: Final = committed(TaskOrchestrator.expire_tasks)
     questions: Final = asked(TaskOrchestrator.questions)
+    failures: Final = on_thread(TaskOrchestrator.failures)
     escalations: Final = asked(TaskOrchestrator.escalations)
     answer: Final = asked(TaskOrchestrator.answer)
     handle: Final = asked(TaskOrchestrator.handle)
@@ -537,6 +538,7 @@ class AsyncAgents(_Face):
     is_lost: Final = asked(AgentManager.is_lost)
     keep: Final = asked(AgentManager.keep)
     bring_late: Final = asked(AgentManager.bring_late)
+    awaits_end: Final = asked(AgentManager.awaits_end)
 
 
 class AsyncResources(_Face):

@@ -593,7 +593,8 @@ class WorkflowManager:
 
         Args:
             run_id: The run.
-            gate: The phase.
+            gate: The phase; once it was asked again, with the number of the run: what
+                was asked then is `build~2`.
             by: Who approves: a name, without a colon.
             note: What there is to say about it.
 
@@ -615,7 +616,7 @@ class WorkflowManager:
 
         Args:
             run_id: The run.
-            gate: The phase.
+            gate: The phase, as for `approve`.
             by: Who rejects: a name, without a colon.
             note: Why.
 
