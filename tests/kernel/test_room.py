@@ -139,24 +139,25 @@ def test_a_busy_crowd_is_woken_in_order_of_the_queue():
     assert started == ["urgent", "w0", "w1", "w2", "w3", "w4", "w5"]
 
 
-def test_an_urgent_task_that_comes_while_others_start_is_first():
+def test_an_urgent_task_that_comes_too_late_for_a_slot_has_the_next():
     """It is entered at all agents anew, not only where somebody has moved."""
     machine = Machine(concurrency=8)
     for number in range(6):
         machine.agent(f"a{number}", "x", max_concurrency=1)
-    running = [f"r{number}" for number in range(6)]
-    machine.submit_all(*running, requires=("x",))
-    machine.submit_all("w1", "w2", "other", requires=("x",))
-    machine.submit("last", type="late", requires=("x",))
-    # Two that end at once: while its kind is looked at, an urgent one comes.
+    machine.submit_all(*[f"r{number}" for number in range(6)], requires=("x",))
+    machine.submit_all("w1", "w2", requires=("x",))
+    machine.submit("between", type="other", requires=("x",), priority=1)
+    # At one instant a slot is free, and two come; the last of them has it.
     kernel, now = machine.kernel, machine.now
     kernel.end_attempt(machine.row("r0"), 1, "completed", now)
-    bucket = machine.row("w1").bucket
-    kernel.submit_general("urgent", bucket, None, now, priority=9)
-    check_invariants(kernel)
-    assert machine.settle() == ["urgent"]
-    assert machine.end("r4") == ["w1"]
-    assert machine.end("r5") == ["w2"]
+    for name, kind, priority in (("urgent", "w1", 5), ("top", "between", 9)):
+        bucket = machine.row(kind).bucket
+        kernel.submit_general(name, bucket, None, now, priority=priority)
+        check_invariants(kernel)
+    assert machine.settle() == ["top"]
+    assert machine.end("r4") == ["urgent"]
+    assert machine.end("r5") == ["between"]
+    assert machine.end("r1") == ["w1"]
 
 
 @pytest.mark.parametrize("owners", [False, True], ids=["no owners", "owners"])
@@ -187,6 +188,16 @@ def test_what_an_attempt_gives_back_while_it_waits_is_known():
     kernel.yield_slot(row, row.attempt, machine.now)
     assert machine.settle() == ["v"]
     assert machine.agent_of("v") == "a"
+    machine.end("v")
+    # It is looked at while the slot is free, and again once that is taken.
+    machine.policies.refuses = lambda row, agent: "not now"
+    assert machine.submit("w", requires=("x",)) == []
+    kernel.reclaim_slot(row, row.attempt, machine.now)
+    machine.settle()
+    machine.policies.refuses = lambda row, agent: None
+    machine.submit("call")
+    assert machine.end("call") == []
+    assert machine.end("t") == ["w"]
 
 
 def cost(agents, tasks=300):
