@@ -7,7 +7,7 @@ from time import process_time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernel.harness import Machine, Policies, S
+from tests.kernel.harness import SEC, Machine, Policies, S
 
 from taskorch.errors import UsageError
 from taskorch.kernel import Spec, check_invariants, shut_out, wanted
@@ -34,7 +34,8 @@ def has_room(kernel, row, agent):
     if agent.running >= agent.limit:
         return False
     return all(
-        units <= (agent.free(name) if name in agent.capacity else units)
+        (name in agent.capacity or name in kernel.pools)
+        and units <= (agent.free(name) if name in agent.capacity else units)
         and (
             name not in kernel.pools
             or units <= kernel.pools[name].total - kernel.pools[name].used
@@ -77,8 +78,10 @@ class Asked(Policies):
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from(list(KINDS)))
-def test_a_router_is_asked_about_exactly_those_with_room(seed, kind):
+@given(
+    st.integers(0, 2**32), st.sampled_from([list(KINDS), *([kind] for kind in KINDS)])
+)
+def test_a_router_is_asked_about_exactly_those_with_room(seed, kinds):
     """Whatever has begun, ended, come, gone, shrunk and been forgotten since."""
     dice = Random(seed)
     machine = Machine(
@@ -88,7 +91,9 @@ def test_a_router_is_asked_about_exactly_those_with_room(seed, kind):
     kernel.points = Forgetful(dice)
     for number in range(dice.randint(1, 8)):
         limit = dice.choice([1, 1, 2, None])
-        machine.agent(f"a{number}", "x", max_concurrency=limit, **KINDS[kind])
+        machine.agent(
+            f"a{number}", "x", max_concurrency=limit, **KINDS[dice.choice(kinds)]
+        )
     for number in range(40):
         running = [row.id for row in kernel.tasks.values() if row.state is S.RUNNING]
         what = dice.random()
@@ -110,7 +115,9 @@ def test_a_router_is_asked_about_exactly_those_with_room(seed, kind):
             many = dice.choice([1, 3, 9])
             machine.change_quotas(Quota(type="p", max_parallel=many))
         else:
-            machine.agent(f"n{number}", "x", max_concurrency=1, **KINDS[kind])
+            machine.agent(
+                f"n{number}", "x", max_concurrency=1, **KINDS[dice.choice(kinds)]
+            )
             machine.settle()
 
 
@@ -234,3 +241,41 @@ def test_a_start_among_many_busy_agents_costs_what_it_costs_among_few():
     few = min(cost(20) for _ in range(2))
     many = min(cost(1_000) for _ in range(2))
     assert many < 8 * few
+
+
+def test_an_urgent_task_that_comes_while_a_token_is_waited_for_has_the_next_slot():
+    """What waited at an agent before waits there in the order of its head by then."""
+    machine = Machine(concurrency=8)
+    for name in "ab":
+        machine.agent(name, "x", max_concurrency=1)
+    machine.submit_all("r1", "r2", requires=("x",))
+    machine.change_quotas(Quota(type="rated", starts_per_second=1, burst=1))
+    machine.submit("token", type="rated")
+    machine.submit("w", type="rated", requires=("x",))
+    # An agent is free, and there is no token.
+    assert machine.end("r1") == []
+    machine.submit("urgent", type="rated", requires=("x",), priority=5)
+    other = {"type": "other", "requires": ("x",), "priority": 1}
+    assert machine.submit_all("o1", "o2", **other) == ["o1"]
+    assert machine.after(2 * SEC) == []
+    assert machine.end("r2") == ["urgent"]
+    assert machine.end("o1") == ["o2"]
+
+
+def test_nobody_waits_for_an_agent_whose_slots_are_lost():
+    """It would do better, and never has a slot again: the task goes where it fails."""
+    machine = Machine(waits_for_better=True, grace_ns=SEC)
+    machine.agent("good", "x", max_concurrency=1)
+    machine.submit("done", requires=("x",))
+    machine.end("done")
+    machine.submit("stuck", requires=("x",))
+    machine.agent("bad", "x", max_concurrency=1)
+    for number in range(7):
+        if machine.submit(f"t{number}", requires=("x",)):
+            machine.fail(f"t{number}")
+    waiting = machine.submit("last", requires=("x",))
+    assert waiting == []
+    machine.cancel("stuck")
+    assert machine.after(2 * SEC)
+    assert machine.kernel.agents["good"].leaked == 1
+    assert machine.kernel.agents["bad"].running == 1
