@@ -57,7 +57,8 @@ class Asked(Policies):
         names, reason, keeps = super().match(row, agents, now)
         return names[::-1] if self.backwards else names, reason, keeps
 
-    def route(self, row, candidates, now):
+    def able(self, row):
+        """By asking all agents: in the order of the registry."""
         kernel = self.kernel
         able = [
             agent
@@ -66,13 +67,15 @@ class Asked(Policies):
             and not shut_out(agent, row.bucket.spec.requires)
             and has_room(kernel, row, agent)
         ]
-        if self.backwards:
-            able.reverse()
+        return able[::-1] if self.backwards else able
+
+    def route(self, row, candidates, now):
+        able = self.able(row)
         assert list(candidates) == able
         assert candidates.views == [agent.view for agent in able]
         assert len(candidates) == len(able)
         assert all(agent in candidates for agent in able)
-        others = [agent for agent in kernel.agents.values() if agent not in able]
+        others = [agent for agent in self.kernel.agents.values() if agent not in able]
         assert not any(agent in candidates for agent in others)
         return self.dice.choice(able), "drawn", False
 
@@ -85,7 +88,10 @@ def test_a_router_is_asked_about_exactly_those_with_room(seed, kinds):
     """Whatever has begun, ended, come, gone, shrunk and been forgotten since."""
     dice = Random(seed)
     machine = Machine(
-        policies=Asked(dice), pools=Resources(cpu=6), refuse_unknown=False
+        policies=Asked(dice),
+        pools=Resources(cpu=6),
+        refuse_unknown=False,
+        concurrency=99,
     )
     kernel = machine.kernel
     kernel.points = Forgetful(dice)
@@ -119,6 +125,9 @@ def test_a_router_is_asked_about_exactly_those_with_room(seed, kinds):
                 f"n{number}", "x", max_concurrency=1, **KINDS[dice.choice(kinds)]
             )
             machine.settle()
+        # And who waits is not asked about, since nobody has room.
+        for bucket in kernel.parked:
+            assert machine.policies.able(bucket.head()) == []
 
 
 class Forgetful:
