@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from benchmarks._figures import Goal, Row, Samples, Unit
@@ -51,6 +51,61 @@ def _routed(agents: int, tasks: int) -> float:
     return perf_counter() - began
 
 
+#: How busy equal agents are before the tasks come that are measured.
+_BUSY = {"idle": 0.0, "half of them busy": 0.5, "all of them busy": 1.0}
+
+
+@case("route-equal")
+def equal(run: Run) -> Iterator[Row]:
+    """What a task costs among 1,000 equal agents, and 5,000, beside 50."""
+    tasks = run.size(2_000, quick=50)
+    rounds = min(run.pairs, 5)
+    for how, share in _BUSY.items():
+        for agents in (1, run.size(1_000, quick=100), run.size(5_000, quick=200)):
+            ratios, beside = [], []
+            for _ in range(rounds):
+                beside.append(_among(_SKILLS, share, tasks))
+                ratios.append(_among(agents, share, tasks) / beside[-1])
+            taken = Samples.of(ratios, Unit.RATIO)
+            goal = Goal.no_more(1.5, aim=1.1)
+            cost = Samples.of(beside, Unit.SECONDS).write()
+            note = f"{tasks:,} tasks in virtual time, agents with one slot; 50: {cost}"
+            what = f"a task among {agents:,} equal agents, {how}, beside 50"
+            yield _row(what, taken, goal, note)
+    for breaker in (None, Breaker()):
+        agents = run.size(1_000, quick=50)
+        failed, wasted = _with_a_hole(breaker, 5 * agents, agents)
+        share_of_it = Samples.of(100 * wasted / (5 * agents), Unit.PER_CENT)
+        kind = "without breakers" if breaker is None else "with breakers"
+        what = f"black hole among {agents:,} agents, {kind}: tasks that it gets"
+        note = f"of {5 * agents:,}, of which {failed:,} fail"
+        goal = Goal.no_more(0.5, Unit.PER_CENT, aim=0.1)
+        yield _row(what, share_of_it, goal, note)
+
+
+def _among(agents: int, busy: float, tasks: int) -> float:
+    """Seconds of the processor for one of so many tasks on agents that are so busy."""
+    sim = Simulation(1, check=False, concurrency=agents)
+    for number in range(agents):
+        sim.agent(f"a{number}", capabilities=["x"])
+    sim.work("long", 1e6)
+    sim.work("short", 0.01)
+    # In a backlog, the ends of others give the slots free.
+    sim.submit_tasks(
+        [Task("long", requires=["x"])] * min(int(agents * busy), agents - 1)
+    )
+    sim.submit_task(Task("short", requires=["x"]))
+    at = 1.0
+    sim.run(at)
+    began = process_time()
+    for number in range(tasks):
+        sim.submit_task(Task("short", requires=["x"]))
+        if busy < 1 or number % 10 == 9:
+            at += 0.1
+            sim.run(at)
+    return (process_time() - began) / tasks
+
+
 @case("black-hole")
 def black_hole(run: Run) -> Iterator[Row]:
     """Of eight agents, one fails at once: tasks of three attempts that it costs."""
@@ -66,9 +121,11 @@ def black_hole(run: Run) -> Iterator[Row]:
     yield _row("black hole: attempts that it wastes", share, goal, note)
 
 
-def _with_a_hole(breaker: Breaker | None, tasks: int) -> tuple[int, int]:
-    sim = Simulation(seed=1, check=False, concurrency=32)
-    for number in range(8):
+def _with_a_hole(
+    breaker: Breaker | None, tasks: int, agents: int = 8
+) -> tuple[int, int]:
+    sim = Simulation(seed=1, check=False, concurrency=4 * agents)
+    for number in range(agents):
         work = Outcome(0.001, error=OSError("no disk")) if number == 1 else 0.05
         sim.agent(
             f"a{number}",

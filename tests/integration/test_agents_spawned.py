@@ -503,3 +503,19 @@ def test_an_agent_has_what_its_tasks_hold_and_their_ids():
             handle.result(20)
         until(lambda: orch.agents.get("ann").tasks == ())
         assert orch.agents.get("ann").allocation == Resources()
+
+
+def test_the_agents_that_a_pool_had_in_an_earlier_life_are_not_missed(tmp_path):
+    """How many there are now, it decides anew; one that it has now and loses is missed."""
+    for life in range(2):
+        with TaskOrchestrator(
+            journal=tmp_path / "runs.db", unknown_capability="wait"
+        ) as orch:
+            orch.agents.template("tester", capabilities=["test"], handler=lambda *_: 1)
+            orch.agents.pool("tester", max_agents=1, interval=0.02)
+            if not life:
+                assert orch.submit_task(Task("t", requires=["test"])).result(60) == 1
+            (check,) = [c for c in orch.health().checks if c.component == "agents"]
+            assert (check.status, check.detail) == ("ok", "")
+            lost = [each.id for each in orch.agents.list() if each.status == "lost"]
+            assert lost == ["tester-1"] * life

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.planning import Domain, GtpyhopDomain, State, read_hddl
+from taskorch.planning._domain import interference
 
 
 def names(found):
@@ -116,6 +117,18 @@ def test_a_state_is_what_was_set_in_it(changes):
         kept.append((state, model))
 
     assert [dict(s) for s, _ in kept] == [m for _, m in kept]
+
+
+def test_a_step_that_looks_which_variables_there_are_waits_for_each():
+    d = Domain("d")
+    d.operator(lambda s: s.set("count", len(s)), name="count")
+    d.operator(lambda s: s.set("names", [*s]), name="list")
+    d.operator(lambda s: s.set("x", 1), name="put")
+    d.method("all")(lambda _s: [("count",), ("put",), ("list",)])
+
+    found = next(d.decompositions(("all",)))
+
+    assert [sorted(waits) for waits in interference(found.steps)] == [[], [0], [1]]
 
 
 HDDL = """

@@ -60,6 +60,12 @@ def test_a_size_in_the_payload_is_learnt():
     assert float(found.memory("copy", {"size": 5e5})) == pytest.approx(500, rel=0.1)
 
 
+def test_a_size_that_no_float_can_hold_is_left_out():
+    found = Estimator()
+    assert found.observe("copy", 1.0, {"size": 10**400})
+    assert float(found.duration("copy", {"size": 10**400})) == pytest.approx(1.0)
+
+
 def test_a_drift_is_noticed_and_what_was_before_is_left():
     found, random = Estimator(), Random(1)
     for mean in [10] * 60 + [40] * 30:
@@ -188,3 +194,53 @@ def test_few_runs_of_a_type_are_widened_by_what_others_were_off():
             found.observe("build", 10 + n % 3)
         assert found.duration("build").p90 < 13
     assert lonely.duration("build").source == "history of 33 runs"
+
+
+def test_a_stated_duration_that_all_runs_contradict_is_scaled_by_them():
+    found = Estimator()
+    assert (float(found.stated("build", 8)), found.stated("build", 8).source) == (
+        8,
+        "said",
+    )
+    for stated in (8, 80):
+        found.observe("build", stated / 40, stated=stated)
+    assert float(found.stated("build", 8)) == 8
+    found.observe("build", 0.3, stated=8)
+
+    late = found.stated("build", 80)
+
+    assert (float(late), late.p90) == (2, 3)
+    assert (
+        late.source
+        == "80 s are stated, of which the latest 3 runs took 0.025 times as much"
+    )
+    found.observe("build", 8, stated=8)
+    assert float(found.stated("build", 8)) == 8
+    for _ in range(5):
+        found.observe("build", 30, stated=10)
+    assert float(found.stated("build", 8)) == 24
+
+
+def test_a_plan_goes_by_what_was_measured_where_that_has_overtaken_what_is_stated(
+    tmp_path,
+):
+    def planned(orch):
+        if "w" not in orch.planner.templates:
+            orch.planner.template("w")(make)
+        plan = orch.planner.plan(TaskRequest("w", "w"))
+        return float(plan.estimated_duration), plan.tasks[0].duration.source
+
+    def make():
+        wf = Workflow("w")
+        wf.task(do, 1, id="t", type="quick", expected=800)
+        return wf
+
+    with TaskOrchestrator(journal=tmp_path / "journal") as orch:
+        assert planned(orch)[0] == 800
+        for _ in range(3):
+            orch.workflows.start(make()).result(60)
+        now, source = planned(orch)
+        assert now < 400
+        assert source.startswith("800 s are stated")
+    with TaskOrchestrator(journal=tmp_path / "journal") as orch:
+        assert planned(orch)[0] < 400

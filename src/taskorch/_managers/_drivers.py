@@ -281,6 +281,12 @@ class DriverManager:
         with self._lock:
             return [*self._driven]
 
+    def of_class(self, cls: type) -> tuple[Any, ...]:
+        """Return the drivers of a class, in the order in which they were added."""
+        with self._lock:
+            drivers = [each.driver for each in self._driven.values()]
+        return tuple(driver for driver in drivers if isinstance(driver, cls))
+
     def wake(self, name: str) -> None:
         """
         Ask a driver now.
@@ -375,8 +381,8 @@ class SimulatedDrivers:
         self._view = View(simulation, self._seconds)
 
     def _seconds(self) -> float:
-        now: int = self._sim.world.living().now()
-        return now / NS
+        wall_ns: int = self._sim.world.living().wall()
+        return wall_ns / NS
 
     def add(self, driver: Driver) -> None:
         """
@@ -425,6 +431,11 @@ class SimulatedDrivers:
             raise InvalidTaskError(msg, hint=hint)
         self._driven[name].woken = True
         self._at(self._driven[name], 0)
+
+    def wake_all(self) -> None:
+        """Ask all drivers now."""
+        for name in self._driven:
+            self.wake(name)
 
     def say(self, name: str, error: Exception) -> None:
         """Say what went wrong with a driver, as what its commands raise is said."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from math import inf
 from time import monotonic
 from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
@@ -22,7 +23,7 @@ from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.model import NO_RESOURCES, Resources, check_seconds
 from taskorch.model._checks import is_number
 from taskorch.model._show import show
-from taskorch.planning._state import State, Watched
+from taskorch.planning._state import EVERY, State, Watched
 from taskorch.planning._values import Choice
 from taskorch.runtime._describing import UndescribedError, digest_of
 from taskorch.workflows._names import check_name, guess
@@ -255,6 +256,12 @@ class Domain:
         """The names of all that it can do."""
         return (*self.operators, *self.methods)
 
+    def functions(self, task: str) -> list[Callable[..., Any]]:
+        """The functions that are called with a state and the arguments of *task*."""
+        operator = self.operators.get(task)
+        methods = self.methods.get(task, ())
+        return [m.decompose for m in methods] if operator is None else [operator.apply]
+
     @property
     def unused(self) -> tuple[str, ...]:
         """Methods that were in no plan yet: nobody knows whether they are right."""
@@ -284,6 +291,7 @@ class Domain:
         max_steps: int = MAX_STEPS,
         max_seconds: float = MAX_SECONDS,
         prefer: Callable[[str, Sequence[str]], str | None] | None = None,
+        without: Sequence[Step] = (),
     ) -> Iterator[Decomposition]:
         """
         The ways in which *task* can be done, by the order of the methods.
@@ -294,12 +302,13 @@ class Domain:
             max_steps: Steps of the search before it is given up.
             max_seconds: Seconds before it is given up.
             prefer: Says which of the methods of a task is tried first.
+            without: Steps that are taken for such as cannot be done.
 
         Raises:
             PlanningError: There is none, or the search has been given up: `trace` says
                 where.
         """
-        search = _Search(self, prefer, max_steps, monotonic() + max_seconds)
+        search = _Search(self, prefer, max_steps, monotonic() + max_seconds, without)
         found = False
         for each in search.run(task, State(state)):
             found = True
@@ -311,6 +320,27 @@ class Domain:
             raise PlanningError(
                 msg, trace=search.trace(), hint="see error.trace: what was tried"
             )
+
+    def after(
+        self, state: Mapping[Any, Any] | None, steps: Iterable[Step]
+    ) -> tuple[State, tuple[PlannedStep, ...]]:
+        """
+        The state to which *steps* lead, and what each of them reads and writes.
+
+        Raises:
+            PlanningError: One is no step, or cannot be done.
+        """
+        search = _Search(self, None, MAX_STEPS, inf)
+        marked = State(state), 0
+        made: list[PlannedStep] = []
+        for task in steps:
+            operator = search.operator(task)
+            applied = None if operator is None else search.apply(operator, task, marked)
+            if applied is None:
+                raise PlanningError(search.last or f"{said(task)} is no step")
+            marked, step = applied
+            made.append(step)
+        return marked[0], tuple(made)
 
     def __repr__(self) -> str:
         return (
@@ -328,8 +358,10 @@ class _Search:
         prefer: Callable[[str, Sequence[str]], str | None] | None,
         most: int,
         end: float,
+        without: Sequence[Step] = (),
     ) -> None:
         self._domain = domain
+        self._without = [key_of(step) for step in without]
         self._prefer = prefer
         self._most, self._end = most, end
         #: The latest dead end, in words.
@@ -360,9 +392,9 @@ class _Search:
                 continue
             task, rest, above = todo
             if options is None:
-                operator = self._operator(task)
+                operator = self.operator(task)
                 if operator is not None:
-                    step = self._apply(operator, task, marked)
+                    step = self.apply(operator, task, marked)
                     if step is not None:
                         after, made = step
                         stack.append((after, rest, (made, path), None))
@@ -377,7 +409,13 @@ class _Search:
                 options = iter(self._methods(task, marked[0])), []
             self._next_method(stack, marked, todo, path, options)
 
-    def _operator(self, task: Any) -> Operator | None:
+    def operator(self, task: Any) -> Operator | None:
+        """
+        The operator of a task; None: methods do it.
+
+        Raises:
+            PlanningError: It is no task of the domain.
+        """
         if not isinstance(task, tuple) or not task or not isinstance(task[0], str):
             msg = f"{show(task)} is no task: a tuple of a name and its arguments"
             raise PlanningError(msg, hint='return [("build", part), …]')
@@ -411,13 +449,22 @@ class _Search:
                 mark ^= hash((name, repr(each)))
         return mark
 
-    def _apply(
+    def apply(
         self, operator: Operator, task: Step, marked: tuple[State, int]
     ) -> tuple[tuple[State, int], PlannedStep] | None:
+        """
+        The state after a step, with its mark, and the step; None: it cannot be done.
+
+        Raises:
+            PlanningError: Its function does what it must not.
+        """
         state, mark = marked
+        if self._without and key_of(task) in self._without:
+            self.last = f"{said(task)} is not to be done again"
+            return None
         watched = Watched(state)
         who = f"operator {operator.name!r}"
-        after = _asked(who, operator.apply, watched, task[1:])
+        after = asked(who, operator.apply, watched, task[1:])
         watched.check(who)
         if after is None or after is False:
             self.last = f"{said(task)} cannot be done where it was tried"
@@ -498,7 +545,7 @@ class _Search:
         tried = _Try(task, method.name, tries, above, mark, _levels(above, mark))
         tries.append(tried)
         self._tried.append(tried)
-        tasks = _asked(f"method {method.name!r}", method.decompose, state, task[1:])
+        tasks = asked(f"method {method.name!r}", method.decompose, state, task[1:])
         if isinstance(tasks, Iterator):
             # Several ways by one method, such as one for each value of a variable.
             tries.pop()
@@ -555,6 +602,11 @@ def _achieved() -> None:
     """Stands for a variable that has no value."""
 
 
+def key_of(task: Iterable[Any]) -> tuple[Any, ...]:
+    """A task to be compared: JSON has but one kind of list."""
+    return tuple(key_of(a) if isinstance(a, list | tuple) else a for a in task)
+
+
 def said(task: Any) -> str:
     """A task, as people write it: `build('a')`."""
     if not isinstance(task, tuple) or not task:
@@ -562,7 +614,13 @@ def said(task: Any) -> str:
     return f"{task[0]}({', '.join(show(each) for each in task[1:])})"
 
 
-def _asked(who: str, fn: Callable[..., Any], state: State, args: Any) -> Any:
+def asked(who: str, fn: Callable[..., Any], state: Any, args: Any) -> Any:
+    """
+    What a function of the user's says.
+
+    Raises:
+        PlanningError: It raised.
+    """
     try:
         return fn(state, *args)
     except PlanningError:
@@ -601,11 +659,14 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
     read: dict[Any, list[int]] = {}
     found: list[dict[int, str]] = []
     above: list[set[int]] = []
+    every = frozenset(chain.from_iterable(step.writes for step in steps))
     for number, step in enumerate(steps):
         needs: dict[int, str] = {}
-        for name in sorted(step.reads | step.writes, key=repr):
+        # Who looks which variables there are sees each that comes.
+        reads = step.reads - {EVERY} | every if EVERY in step.reads else step.reads
+        for name in sorted(reads | step.writes, key=repr):
             if name in wrote:
-                verb = "reads" if name in step.reads else "writes"
+                verb = "reads" if name in reads else "writes"
                 needs.setdefault(wrote[name], f"{verb} {show(name)}")
         for name in sorted(step.writes, key=repr):
             for other in read.get(name, ()):
@@ -614,7 +675,7 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
         for name in step.writes:
             wrote[name] = number
             read[name] = []
-        for name in step.reads:
+        for name in reads:
             read.setdefault(name, []).append(number)
         implied = {up for other in needs for up in above[other]}
         kept = {other: why for other, why in needs.items() if other not in implied}

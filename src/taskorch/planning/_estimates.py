@@ -10,6 +10,7 @@ least for it of late. While little is known of a type, what others were off coun
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -58,6 +59,11 @@ _LARGER: Final = 0.25
 #: What is estimated.
 _HALF: Final = 0.5
 _MOST: Final = 0.9
+#: Of a duration that is stated, the latest runs that are looked at, how many there must
+#: be, and how many times as long all of them took, or as short, for it to be wrong.
+_STATED: Final = 5
+_SURE: Final = 3
+_WRONG: Final = 2.0
 
 
 def size_of(payload: Any) -> float:
@@ -79,7 +85,9 @@ def size_of(payload: Any) -> float:
         if isinstance(value, bool) or value is None:
             continue
         if isinstance(value, int | float):
-            amount = abs(float(value)) if math.isfinite(value) else 0.0
+            # Not `isfinite`, which cannot take every int.
+            is_finite = abs(value) <= sys.float_info.max
+            amount = abs(float(value)) if is_finite else 0.0
             total += amount
             if any(word in name.lower() for word in ("size", "bytes", "rows", "count")):
                 named += amount
@@ -215,6 +223,8 @@ class Estimator:
         self._measured: set[str] = set()
         #: In each respect, the latest errors of all types.
         self._errors: dict[str, deque[float]] = {}
+        #: Of each type, how many times as long as was stated the latest runs took.
+        self._times: dict[str, deque[float]] = {}
         #: Measurements that are none: negative, NaN, infinite.
         self.refused: int = 0
         self._held = 0
@@ -228,6 +238,7 @@ class Estimator:
         *,
         memory_mb: float | None = None,
         cost: float | None = None,
+        stated: float | None = None,
     ) -> bool:
         """
         Take in what a task took; False if *seconds* is no duration.
@@ -238,7 +249,11 @@ class Estimator:
             payload: What it was about: its size counts.
             memory_mb: What it needed at its peak, if that is known.
             cost: What it cost, if that is known.
+            stated: How long it was said to take.
         """
+        if _is_amount(seconds) and _is_amount(stated):
+            times = self._times.setdefault(type, deque(maxlen=_STATED))
+            times.append(seconds / float(stated or 1.0))
         size = math.log1p(size_of(payload))
         for what, amount in (("memory_mb", memory_mb), ("cost", cost)):
             if amount is not None:
@@ -286,6 +301,17 @@ class Estimator:
         if ("seconds", type) not in self._types:
             return None
         return self._estimate("seconds", type, None)
+
+    def stated(self, type: str, seconds: float) -> Quantity:  # noqa: A002
+        """Seconds that a task takes of which *seconds* are stated, by earlier runs."""
+        times = sorted(self._times.get(type, ()))
+        if len(times) >= _SURE and (times[0] > _WRONG or times[-1] < 1 / _WRONG):
+            source = f"{seconds:g} s are stated, of which the latest {len(times)} runs "
+            source += f"took {median(times):.2g} times as much"
+            return Quantity(seconds * median(times), seconds * times[-1], source)
+        known = self.known(type)
+        wide = known.p90 / float(known) if known else 1.0
+        return Quantity(seconds, seconds * wide, "said")
 
     def memory(self, type: str, payload: Any = None) -> Quantity | None:  # noqa: A002
         """MB that a task of *type* needs at its peak; None: nothing is known."""
@@ -354,6 +380,7 @@ class Estimator:
             known = self._types.get(("seconds", name))
             if known is not None:
                 parts.append(f"{name}:{known.drifts}:{known.count.bit_length()}")
+                parts.append(f"{float(self.stated(name, 1.0)):.1g}")
         return ",".join(parts)
 
 
@@ -430,35 +457,42 @@ class Measurements:
             payloads = self._payloads(fresh)
         for key in sorted(fresh):
             ended, started, kind = key
-            estimator.observe(kind, (ended - started) / NS, payloads.get(key))
+            payload, stated = payloads.get(key, (None, None))
+            seconds = (ended - started) / NS
+            estimator.observe(kind, seconds, payload, stated=stated)
             self._learnt[kind] = max(self._learnt.get(kind, 0), ended)
 
     def _read_past(self, journal: DurableJournal, estimator: Estimator) -> None:
         """What a journal has measured, so far as it reaches back."""
-        tasks: dict[str, tuple[str, Any]] = {}
+        tasks: dict[str, tuple[str, Any, float | None]] = {}
         for fact, task in journal.read(begin_of_past(self._rt)):
             if type(fact) is TaskSubmitted:
-                tasks[fact.task_id] = fact.type, task.payload
+                tasks[fact.task_id] = fact.type, task.payload, task.expected
             elif type(fact) is TaskCompleted and fact.attempt:
                 # What a wait or a decision completes has no attempt, and no length.
-                kind, payload = tasks.pop(fact.task_id, ("", None))
+                kind, payload, stated = tasks.pop(fact.task_id, ("", None, None))
                 if kind:
-                    estimator.observe(kind, fact.latency, payload)
+                    estimator.observe(kind, fact.latency, payload, stated=stated)
                     estimator.observe_usage(kind, payload, _amounts(fact))
                     self._learnt[kind] = fact.at_ns
 
     def _payloads(
         self, fresh: Sequence[tuple[int, int, str]]
-    ) -> dict[tuple[int, int, str], Any]:
-        """Under the lock: what these tasks were about, as far as it is in memory."""
+    ) -> dict[tuple[int, int, str], tuple[Any, float | None]]:
+        """
+        Under the lock: what these tasks were about, and how long they were to take.
+
+        As far as it is in memory.
+        """
         if not fresh:
             return {}
         wanted = set(fresh)
-        found: dict[tuple[int, int, str], Any] = {}
+        found: dict[tuple[int, int, str], tuple[Any, float | None]] = {}
         for row in self._rt.kernel.tasks.values():
             key = row.ended_ns, row.started_ns, row.bucket.spec.type
             if row.state is TaskState.COMPLETED and key in wanted:
-                found[key] = task_of(row).payload
+                task = task_of(row)
+                found[key] = task.payload, task.expected
         return found
 
 

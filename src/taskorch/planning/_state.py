@@ -77,6 +77,8 @@ class State(Mapping[Any, Any]):
 
 
 _MISSING = object()
+#: Among the names that a step reads: it has looked which there are.
+EVERY = object()
 
 
 class Watched(State):
@@ -110,8 +112,12 @@ class Watched(State):
         return self.get(name, _MISSING) is not _MISSING
 
     def __iter__(self) -> Iterator[Any]:
+        self.reads[EVERY] = None
         self.reads.update(dict.fromkeys(super().__iter__()))
         return iter({**self._whole(), **self.writes})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
     def changed(self, values: Mapping[Any, Any]) -> State:
         """Itself with these *values*: one watched state is enough for a step."""

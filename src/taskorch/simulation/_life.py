@@ -148,6 +148,8 @@ class Life(Hosting):
 
     #: See `Stats.glue`: all simulated tasks are somebody's.
     glue: tuple[str, ...] = ()
+    #: See `AgentStats.stands_by`.
+    stand_ins: frozenset[str] = frozenset()
 
     def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
@@ -165,6 +167,8 @@ class Life(Hosting):
             self.kernel.points = world.nature
         #: What the clock of the process shows is so many ns ahead of the truth.
         self.shift_ns = 0
+        #: What the system's clock shows is: unlike ours, it may be set meanwhile.
+        self.ahead_ns = 0
         self.commits: Commits[list[Entry]] | None = (
             None if world.journal is None else Commits()
         )
@@ -216,6 +220,10 @@ class Life(Hosting):
     def now(self) -> int:
         """Time in ns, as the process has it."""
         return self.timeline.now + self.shift_ns
+
+    def wall(self) -> int:
+        """Time in ns, as the system's clock shows it."""
+        return self.timeline.now + self.ahead_ns
 
     def _truth(self) -> int:
         return self.timeline.now
