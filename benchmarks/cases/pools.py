@@ -46,7 +46,7 @@ class _Rule:
         latency = view.agent_totals(_TEMPLATE)[1] or 0.5
         wish = self.wanted(len(mine), running, waiting, latency, now)
         wish = min(_MOST, max(1, wish))
-        taken = {one.name for one in view.agents()}
+        taken = {one.name for one in view.agents() if not one.is_lost}
         names = (_TEMPLATE.id_of(number) for number in range(1, 10 * _MOST))
         free = [name for name in names if name not in taken][: wish - len(mine)]
         idle = sorted(mine, key=lambda one: one.running)[: max(0, len(mine) - wish)]
@@ -223,7 +223,7 @@ def pools(run: Run) -> Iterator[Row]:
             goal=Goal.no_more(bound, aim=aim),
             note=note,
         )
-        later = Samples.of(ours.wait - theirs.wait, Unit.SECONDS)
+        later = Samples.of(max(0.0, ours.wait - theirs.wait), Unit.SECONDS)
         yield Row(
             what=f"pools, {world}: p95 of waiting beyond the autoscaler's",
             ours=later,
