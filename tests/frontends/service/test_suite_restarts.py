@@ -323,6 +323,24 @@ def test_what_an_agent_still_does_goes_on_until_a_run_does(here):
     assert ran(here) == ["A", "B", "C"]
 
 
+def test_a_run_that_was_stopped_goes_on_in_the_same_life(here):
+    with served(here) as service:
+        agent = Wire(service)
+        agent.hello(lease=60)
+        service.post(EXECUTE)
+        order = agent.order()
+        service.orch.orchestrator().stop(drain=False, timeout=0)
+        eventually(lambda: service.get("/api/v1/status")["status"] == "interrupted")
+        assert agent.claim(order["attempt"], wait=0)["stop"] == []
+        said = done_meanwhile(order)
+        agent.say("complete", {"results": [said]}, 503)
+        service.post(EXECUTE)
+        assert fates(agent, said) == ["counted"]
+        report = finish(service, agent)
+    assert report["tasks"][0]["attempts"] == 1
+    assert ran(here) == ["A", "B", "C"]
+
+
 # -- real processes --------------------------------------------------------------------
 
 #: Each notes that it begins, takes its time, and notes that it has ended.
@@ -355,8 +373,8 @@ class Lives:
                 agent_process(self.service, log, "--lease", "60", **more)
             )
 
-    def begin(self):
-        """Start it; both agents are there."""
+    def begin(self, *, waits=True):
+        """Start it; both agents are there, if that is to be waited for."""
         command = [sys.executable, "-m", "taskorch", "serve", "--config", "suite.yaml"]
         command += ["--port", str(self.port), "--metrics-port", "0", "--output", "out"]
         env = {**os.environ, "TASKORCH_TOKEN": TOKEN}
@@ -364,7 +382,8 @@ class Lives:
             self.process = subprocess.Popen(
                 command, cwd=self.here, env=env, stdout=log, stderr=log
             )
-        eventually(lambda: self.status().get("agents") == ["one", "two"])
+        eventually(lambda: self.status().get("agents") == ["one", "two"] or not waits)
+        eventually(self.status)
 
     def status(self):
         try:
@@ -413,7 +432,8 @@ def test_killed_in_the_middle_the_service_takes_what_its_agents_have_done(here):
         lives.kill()
         (here / "go").touch()
         eventually(lambda: sorted(lives.words("ended")) == ["A", "B"])
-        lives.begin()
+        # A script does not wait until they are back.
+        lives.begin(waits=False)
         report = lives.run_to_its_end()
         assert sorted(lives.words("ran")) == ["A", "B", "C"]
         eventually(lambda: lives.log().count("completed, counted") == 3)

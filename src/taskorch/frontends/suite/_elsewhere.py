@@ -49,7 +49,7 @@ OWN: Final = "local_"
 _END: Final = ("exit_code", "seconds", "memory_mb", "cpu_seconds", "disk_mb")
 #: Seconds that agents have to come back, once the service is there again: they look
 #: for it every two.
-_RETURN: Final = 5.0
+_RETURN: Final = 10.0
 #: Seconds between looks whether the service is to end.
 _LOOK: Final = 0.1
 #: What agents were given to run: how that ends, is judged by what it has left.
