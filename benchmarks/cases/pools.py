@@ -46,7 +46,7 @@ class _Rule:
         latency = view.agent_totals(_TEMPLATE)[1] or 0.5
         wish = self.wanted(len(mine), running, waiting, latency, now)
         wish = min(_MOST, max(1, wish))
-        taken = {one.name for one in view.agents()}
+        taken = {one.name for one in view.agents() if not one.is_lost}
         names = (_TEMPLATE.id_of(number) for number in range(1, 10 * _MOST))
         free = [name for name in names if name not in taken][: wish - len(mine)]
         idle = sorted(mine, key=lambda one: one.running)[: max(0, len(mine) - wish)]
@@ -177,7 +177,7 @@ def _run(world: str, driver: Any, hours: int, seed: int = 11) -> _Outcome:
         f"t{n}": random.lognormvariate(math.log(50), 0.6) for n in range(len(times))
     }
     sim = Simulation(1, check=False, concurrency=10_000, unknown_capability="wait")
-    sim.work("t", lambda task, _attempt, _random: lasts[task.id])
+    sim.work("t", lambda task, _attempt, _random: lasts[str(task.id)])
     counted = _Counted(driver)
     sim.drivers.add(counted)
     for number, at in enumerate(times):
@@ -223,7 +223,7 @@ def pools(run: Run) -> Iterator[Row]:
             goal=Goal.no_more(bound, aim=aim),
             note=note,
         )
-        later = Samples.of(ours.wait - theirs.wait, Unit.SECONDS)
+        later = Samples.of(max(0.0, ours.wait - theirs.wait), Unit.SECONDS)
         yield Row(
             what=f"pools, {world}: p95 of waiting beyond the autoscaler's",
             ours=later,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -121,3 +122,24 @@ def test_of_a_journal_that_nobody_has_open_all_that_is_said_is_so(
     assert not OF_OWNERS.search(text), text
     stuck = {name for group in reader.stuck() for name in group.tasks}
     assert stuck == set(BY_HAND)
+
+
+def test_an_owner_that_has_stopped_has_it_open_no_more_though_somebody_reads(
+    tmp_path: Path,
+) -> None:
+    """The process goes on, and the log beside the journal stays while it is read."""
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_task(Task.question("Ship?", id="asked"))
+        reading = sqlite3.connect(path)
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        assert JournalReader(path).owner.lives
+        orch.stop(drain=False)
+    try:
+        assert Path(f"{path}-wal").exists()
+        assert JournalReader(path).owner.lives is False
+    finally:
+        reading.close()
+    with TaskOrchestrator(journal=path):
+        assert JournalReader(path).owner.lives

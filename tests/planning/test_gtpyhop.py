@@ -251,6 +251,48 @@ def test_it_plans_as_gtpyhop_does_at_length(made, seed):
     checked(*made, seed)
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        len,
+        list,
+        sorted,
+        dict,
+        bool,
+        copy.copy,
+        copy.deepcopy,
+        repr,
+        lambda at: at == {"a": 0, "b": 1},
+        lambda at: at | {},
+        lambda at: {**at},
+        lambda at: sum(at.values()),
+        lambda at: at.copy(),
+        lambda at: [*reversed(at)],
+        lambda at: [*at.items()],
+        lambda at: at.get("c"),
+        lambda at: "c" in at,
+        lambda at: at.pop("c", None),
+    ],
+)
+def test_who_looks_at_a_table_is_done_before_a_key_comes_to_it(look):
+    def count(state):
+        state.other["seen"] = repr(look(state.at))
+        return state
+
+    with redirect_stdout(io.StringIO()):
+        domain = gtpyhop.Domain("tables")
+    domain._action_dict |= {
+        "count": count,
+        "put": action_of("put", "always", ["set"], None),
+    }
+
+    plan = GtpyhopDomain(domain).solve(
+        [("count",), ("put", "c", 5), ("count",)], begin()
+    )
+
+    assert interference(plan.steps)[1].keys() == {0}
+
+
 # -- by hand -------------------------------------------------------------------------
 
 
@@ -265,6 +307,20 @@ def domain_of(*actions, **methods):
 def put(state, key, value):
     state.at[key] = value
     return state
+
+
+def test_steps_that_have_nothing_in_common_do_not_wait():
+    def move(state, key):
+        state.deep[key]["n"] = state.at[key] + 1
+        state.at.pop(key)
+        return state
+
+    plan = GtpyhopDomain(domain_of(put, move)).solve(
+        [("put", "a", 5), ("put", "b", 6), ("move", "a"), ("move", "b")], begin()
+    )
+
+    waits = [sorted(each) for each in interference(plan.steps)]
+    assert waits == [[], [], [0], [1]]
 
 
 def test_what_methods_do_to_a_state_never_reaches_the_caller():

@@ -1,6 +1,7 @@
 """Pools of agents and breakers, in virtual time."""
 
 from collections import deque
+from copy import deepcopy
 from random import Random
 from types import SimpleNamespace
 
@@ -74,7 +75,9 @@ def test_nobody_is_spawned_for_whom_there_is_nothing_to_do(samples, slots):
     samples.sort(key=lambda one: one.at)
     last = samples[-1]
     wish, why = pool.desired(samples, last.at)
-    assert (wish - 1) * slots < max(1, last.running + last.waiting)
+    todo = last.running + last.waiting
+    assert (wish - 1) * slots < max(1, todo)
+    assert pool.demand(samples) <= todo
     assert f"{last.running} running and {last.waiting} waiting" in why
 
 
@@ -452,6 +455,7 @@ def test_what_drains_needs_no_slot_of_another():
     template = AgentTemplate("w", capabilities={"x": 1}, handler=print)
     pool = AgentPool(template, max_agents=9)
     view = Seen(a=1, b=1, c=1)
+    view.latency = None
     listed = view.agents()
     listed[2].is_draining = True
     view.agents = lambda: listed
@@ -481,11 +485,40 @@ def test_a_crowd_costs_few_looks():
             self.asked += 1
             return {("x",): 1}
 
-    pool = AgentPool(WORKER, max_agents=1, interval=10)
-    view = Counting(a=1)
+    pool = AgentPool(WORKER, max_agents=3, interval=10)
+    view = Counting(a=1, b=0, c=0)
     pool.tick(view, 0.0)
     view.asked = 0
     for number in range(1_000):
-        _, again = pool.tick(view, 1 + number / 1_000)
+        commands, again = pool.tick(view, 1 + number / 1_000)
+        assert commands == []
         assert again > 1 + number / 1_000
     assert view.asked <= 2 * 11
+
+
+def test_those_that_start_are_counted():
+    """While they are slow to come, no others are started for the same tasks."""
+
+    class Starting(Seen):
+        def starting(self, template):
+            return ["worker-1", "worker-2"]
+
+        def waiting(self):
+            return {("x",): 2}
+
+    pool = AgentPool(WORKER, max_agents=9)
+    assert [pool.tick(Starting(), now)[0] for now in (0.0, 1.0, 10.0)] == [[], [], []]
+
+
+def test_each_life_of_a_simulation_has_a_pool_of_the_same_numbers():
+    numbers = {
+        "min_agents": 2,
+        "max_agents": 3,
+        "scale_up_threshold": 0.7,
+        "scale_down_threshold": 0.1,
+        "settle": 9.0,
+        "interval": 4.0,
+        "wait": 3.0,
+    }
+    again = deepcopy(AgentPool(WORKER, **numbers))
+    assert {name: getattr(again, name) for name in numbers} == numbers

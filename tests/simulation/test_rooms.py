@@ -43,7 +43,7 @@ def test_with_all_faults_at_once_they_do_too():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1_000, 1_060))
+@pytest.mark.parametrize("seed", range(1_000, 1_025))
 def test_many_worlds_of_all_rooms_keep_their_promises(seed):
     explore(seed, rooms=True)
 
@@ -51,7 +51,7 @@ def test_many_worlds_of_all_rooms_keep_their_promises(seed):
 @pytest.fixture(scope="module")
 def worlds():
     """Worlds in which each of the rooms has something to do, and all is right."""
-    return [quiet_world(seed) for seed in (3, 4, 5, 13, 14, 16)]
+    return [quiet_world(seed) for seed in (3, 4, 5, 13, 14, 22)]
 
 
 def quiet_world(seed):

@@ -331,6 +331,9 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     alloc, slots, share = _take_away(kernel, row)
     leak = Leak(agent, alloc, row, slots, event.at_ns, share)
     kernel.leaked[row.id, event.attempt] = leak
+    if kernel.config.waits_for_better:
+        # Who waits for the end of an attempt there may wait in vain now.
+        _queue.unpark_all(kernel)
 
 
 def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:

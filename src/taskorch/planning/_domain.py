@@ -158,6 +158,9 @@ class Domain:
         self.methods: dict[str, list[Method]] = {}
         #: Whether what is False is the same as what has no value.
         self.closed: bool = False
+        #: Whether of ways that lead to the same state, with the same left to be done,
+        #: one is enough. Its tasks can be hashed then.
+        self.is_distinct: bool = False
         #: How often each method was chosen, by its name.
         self.used: dict[str, int] = Counter()
 
@@ -279,7 +282,7 @@ class Domain:
         ways: list[Operator | Method] = [*self.operators.values()]
         ways += chain.from_iterable(self.methods.values())
         parts = [attrs.astuple(each, recurse=False) for each in ways]
-        return version_of(self.name, [*parts, self.closed])
+        return version_of(self.name, [*parts, self.closed, self.is_distinct])
 
     # -- planning ------------------------------------------------------------------
 
@@ -367,6 +370,8 @@ class _Search:
         #: The latest dead end, in words.
         self.last: str | None = None
         self._tried: list[_Try] = []
+        #: If no way is of use twice, states and what was to be done in them.
+        self._seen: set[tuple[int, int]] = set()
 
     def run(self, task: Step, state: State) -> Iterator[Decomposition]:
         """
@@ -378,7 +383,7 @@ class _Search:
         # What is left to do, and the path so far, are chains of pairs: a place of the
         # search shares all but its last link with the one before.
         # A state goes with a mark, a number that is the same for equal states.
-        todo: Any = (task, None, None)
+        todo: Any = (task, None, None, 0)
         stack: list[Any] = [((state, 0), todo, None, None)]
         steps = 0
         while stack:
@@ -390,7 +395,7 @@ class _Search:
                 yield _decomposition(path)
                 self.last = "its constraints do not hold of what was found"
                 continue
-            task, rest, above = todo
+            task, rest, above, key = todo
             if options is None:
                 operator = self.operator(task)
                 if operator is not None:
@@ -398,6 +403,8 @@ class _Search:
                     if step is not None:
                         after, made = step
                         stack.append((after, rest, (made, path), None))
+                    continue
+                if self._is_again(marked[1], key):
                     continue
                 if self._comes_back(todo, marked[1]):
                     self.last = f"{said(task)} comes to itself, and nothing has changed"
@@ -429,9 +436,16 @@ class _Search:
             raise PlanningError(msg, hint="add an operator or a method of that name")
         return None
 
+    def _is_again(self, mark: int, key: int) -> bool:
+        """Whether the same was to be done in the same state before: it ends alike."""
+        count = len(self._seen)
+        if self._domain.is_distinct:
+            self._seen.add((mark, key))
+        return self._domain.is_distinct and len(self._seen) == count
+
     def _comes_back(self, todo: Any, mark: int) -> bool:
         """Whether a task came up for its own sake, in a state like this one."""
-        task, _rest, above = todo
+        task, _rest, above, _key = todo
         for _ in range(_NEAR):
             if above is None:
                 break
@@ -531,7 +545,7 @@ class _Search:
         options: Any,
     ) -> None:
         """Try the next method of a task, and keep what else there is for later."""
-        task, rest, above = todo
+        task, rest, above, _key = todo
         state, mark = marked
         methods, tries = options
         if tries and tries[-1].failure is None:
@@ -563,7 +577,8 @@ class _Search:
             )
             raise PlanningError(msg, hint="return [(name, argument, …), …], or None")
         for each in reversed(tasks):
-            rest = (each, rest, tried)
+            key = hash((each, rest and rest[3])) if self._domain.is_distinct else 0
+            rest = (each, rest, tried, key)
         stack.append((marked, rest, (tried, path), None))
 
     def _given_up(self, steps: int, todo: Any) -> PlanningError:

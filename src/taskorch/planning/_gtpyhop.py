@@ -298,9 +298,13 @@ class GtpyhopDomain:
                 if type(value) is dict:
                     vars(watched)[name] = _Watched(name, value, reading)
             result = fn(watched, *item[1:])
+            # What we look at from here on was not looked at by the action.
+            seen = attrs.evolve(
+                reading, reads=set(reading.reads), whole=set(reading.whole)
+            )
             if isinstance(result, self._hop.State) and _is_like(result, after):
-                reading.compare(before, result, after)
-                return reading
+                seen.compare(before, result, after)
+                return seen
         result = asked(f"action {item[0]!r}", fn, before.copy(), item[1:])
         if not isinstance(result, self._hop.State) or not _is_like(result, after):
             msg = f"{said(tuple(item))} does something else when it is done again"

@@ -215,13 +215,27 @@ class RuleParser:
 
 _NAME: Final = re.compile(r"(?<![\w.])([A-Za-z_]\w*)=")
 _JSON: Final = json.JSONDecoder()
+#: What may follow a value and a comma: it is no more of the value.
+_NEXT: Final = re.compile(
+    r"\s*(?:$|[A-Za-z_]\w*=|(?:within|in under|at most|no more than|for up to|urgent"
+    r"|urgently|high priority|low priority|no hurry|and|but|then|please|thanks)\b)",
+    re.IGNORECASE,
+)
 
 
 def _named_in(text: str) -> dict[str, Any]:
-    """What *text* says by `name=value`: JSON, a word, or words with commas between."""
+    """
+    What *text* says by `name=value`: JSON, a word, or words with commas between.
+
+    Raises:
+        PlanningError: It is not clear where a value ends.
+    """
     named: dict[str, Any] = {}
     for match in _NAME.finditer(text):
         rest = text[match.end() :]
+        if match[1] in named:
+            msg = f"the text says {match[0]} twice"
+            raise PlanningError(msg, hint="say each argument once")
         if rest[:1] in ("[", "{", '"'):
             try:
                 named[match[1]] = _JSON.raw_decode(rest)[0]
@@ -229,7 +243,16 @@ def _named_in(text: str) -> dict[str, Any]:
             except ValueError:
                 pass
         word = re.match(r"[^\s;]*", rest)
-        value = "" if word is None else word[0].rstrip(".,:!?)")
+        written = "" if word is None else word[0]
+        comma = re.match(r"\s*,", rest[len(written.rstrip(",")) :])
+        if comma and not _NEXT.match(rest, len(written.rstrip(",")) + comma.end()):
+            msg = (
+                f"is what follows {match[0]}{written.rstrip(',')} and its comma a part "
+            )
+            msg += "of it?"
+            hint = f"write {match[0]}a,b without blanks, or {match[0]}[…] as JSON"
+            raise PlanningError(msg, hint=hint)
+        value = written.rstrip(".,:!?)")
         if "," in value:
             named[match[1]] = [_number_or_text(each) for each in value.split(",")]
         elif value:

@@ -463,8 +463,7 @@ def _spoken_in(text: str) -> _Spoken | None:
     if (near is not None and near.level > HINT) or len(text) <= _MOST_TEXT:
         return near
     # What clears up after a failure writes, too.
-    far = _spoken_at(lines_of(text[-_MOST_OUTPUT:]))
-    return far if near is None or (far is not None and far.level > HINT) else near
+    return _spoken_at(lines_of(text[-_MOST_OUTPUT:]))
 
 
 def _spoken_at(lines: list[str]) -> _Spoken | None:

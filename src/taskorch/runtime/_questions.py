@@ -233,7 +233,7 @@ def _open_now(rt: Runtime, task_id: str) -> str:
     row = rt.kernel.tasks.get(task_id)
     question = None if row is None else _question(row)
     is_open = row is not None and row.state is TaskState.BLOCKED and awaits(row)
-    if question is None or rt.closed or not is_open:
+    if question is None or not is_open:
         return _LISTED
     details = "" if question.details is None else f" ({show(question.details)})"
     call = f"orch.answer({task_id!r}, CHOICE, by=…)"

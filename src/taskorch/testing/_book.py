@@ -63,8 +63,8 @@ _KNOWN: Final = ("decision", "internal", "dependency")
 
 
 def _cause(end: Event) -> tuple[str, str]:
-    """An error's class, and what it says, without numbers."""
-    text = getattr(end, "message", "")
+    """An error's class, and what it says, without numbers and the task's own id."""
+    text = getattr(end, "message", "").replace(getattr(end, "task_id", ""), "TASK")
     return getattr(end, "error_type", ""), re.sub(r"\d+", "#", text)
 
 
@@ -130,6 +130,7 @@ class Book:
         slots: The schedules.
         alerts: Alerts that hold starts back.
         pool: Whether an agent is one of the pool that scales, by its name.
+        most: How many of them there may be that get work.
         signals: Jobs, each with the reward that it says itself.
         messages: What people were told of troubles, in order; None: nobody was.
     """
@@ -143,6 +144,7 @@ class Book:
         slots: Sequence[Slots] = (),
         alerts: Mapping[str, Holding] | None = None,
         pool: Callable[[str], bool] = lambda _: False,
+        most: int = 0,
         signals: Mapping[str, float | None] | None = None,
         messages: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
@@ -150,7 +152,7 @@ class Book:
         self._rewards: dict[tuple[str, str], float] = {}
         self._questions, self._calls = questions or {}, calls or {}
         self._alerts, self._slots, self._pool = alerts or {}, slots, pool
-        self._terms = breakers or {}
+        self._terms, self._most = breakers or {}, most
         self.submitted: dict[str, TaskSubmitted] = {}
         self.ended: dict[str, Event] = {}
         self.running: dict[str, TaskStarted] = {}
@@ -456,6 +458,8 @@ class Book:
             self._breakers[name].probes.clear()
         if self._pool(name):
             self._members.add(name)
+            many = len(self._members)
+            self._expect(many <= self._most, "pool", f"{many} get work: {event}")
 
     def _AgentDraining(self, event: AgentDraining) -> None:  # noqa: N802 - the fact's
         name = event.agent_id

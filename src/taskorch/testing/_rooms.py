@@ -19,7 +19,7 @@ import attrs
 from taskorch._contexts import current_context
 from taskorch._limits import NS
 from taskorch.errors import UsageError
-from taskorch.events import Event
+from taskorch.events import AgentProbed, Event
 from taskorch.frontends.jobs import JobSystem
 from taskorch.kernel import awaits
 from taskorch.model import (
@@ -176,6 +176,10 @@ class Rooms:
                 work=self._load(name, random.choice([0.1, 0.9, 1.0])),
             )
         simulation.agent("b3", capabilities=["load"], work=1.0)
+        # There is more to do than probes, whenever one is let through.
+        simulation.each_life(
+            lambda: simulation.signals.agent_probed.connect(self._rush)
+        )
         simulation.work("job", self._job)
         simulation.work("press", lambda _t, _a, dice: 3 * pace * dice.random())
         simulation.work("calc", lambda _t, _a, dice: Outcome(dice.random(), calls=True))
@@ -211,6 +215,10 @@ class Rooms:
             )
             for rule in rules
         }
+
+    def _rush(self, event: AgentProbed) -> None:
+        names = [f"rush/{event.seq}/{part}" for part in range(14)]
+        self._simulation.submit_tasks([Task("load", id=name) for name in names])
 
     @staticmethod
     def _act(orchestrator: Any, alert: Alert) -> Callable[[Any, Alert], object]:
@@ -260,7 +268,7 @@ class Rooms:
         spell = 15 * self._pace
 
         def work(_task: Task, _attempt: int, dice: Random) -> Outcome:
-            is_spell = self._simulation.now // spell % 2 == 0
+            is_spell = self._simulation.now // spell % 3 != 2
             bad = is_spell and not self._is_calm and dice.random() < rate
             error = OSError(f"{name} has no disk") if bad else None
             return Outcome(self._pace * dice.random(), error=error)
@@ -585,6 +593,7 @@ class Rooms:
             slots=self._slots,
             alerts=self._alerts,
             pool=_PRESS.has_named,
+            most=_MOST_PRESSES,
             signals=self._signals if self._remembers else {},
             messages=self.messages if self._remembers else None,
         )

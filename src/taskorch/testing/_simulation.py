@@ -70,7 +70,7 @@ from taskorch.protocols import Entry
 from taskorch.runtime import _listing, _reports
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
-from taskorch.runtime._questions import vote
+from taskorch.runtime._questions import row_named, vote
 from taskorch.runtime._work import Work, task_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
@@ -699,7 +699,11 @@ class Simulation:
         """
         refused: list[AnswerRefusedError] = []
 
-        def act(_: Life, row: Any, now: int) -> bool:
+        def act(_: Life, _row: Any, now: int) -> bool:
+            row = row_named(self._runtime, task_id, by, choice, now)
+            if isinstance(row, AnswerRefusedError):
+                refused.append(row)
+                return False
             question = question_of(task_of(row).payload)
             if question is None:
                 msg = f"task {task_id} is no question"

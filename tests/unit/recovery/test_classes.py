@@ -470,6 +470,7 @@ _CACHE = "adding /home/ci/.cache/objects/3f to the cache\n"
         ("import_error", "ModuleNotFoundError: No module named 'x'", "make: failed"),
         ("network_error", "a.c:1:2: error: x", "curl: (6) Could not resolve host: y"),
         ("logic_error", "saving the results", "2 failed"),
+        ("logic_error", "dial tcp 1.2.3.4: connection refused", "2 failed"),
     ],
 )
 def test_what_clears_up_after_a_failure_does_not_hide_it(name, far, near):
@@ -479,6 +480,21 @@ def test_what_clears_up_after_a_failure_does_not_hide_it(name, far, near):
     assert classify(RuntimeError("x"), output=text).name == name
     hidden = classify(_ended(1, f"{far}\n{4000 * _CACHE}"))
     assert hidden.name == "unknown"
+
+
+def test_a_hint_counts_only_where_there_is_nothing_else():
+    """Many lines have its words; what failed is said by others, before or after it."""
+    hint = "the old report was not found"
+    assert classify(_ended(1, hint)).name == "import_error"
+    for other, name in (
+        ("2 failed, 3 passed", "logic_error"),
+        ("a.c:1:2: error: no such member", "logic_error"),
+        ("dial tcp 1.2.3.4: i/o timeout", "network_error"),
+    ):
+        assert classify(_ended(1, f"{other}\n{hint}")).name == name
+        assert classify(_ended(1, f"{hint}\n{other}")).name == name
+        assert classify(_ended(1, f"{other}\n{400 * _CACHE}{hint}")).name == name
+    assert classify(_ended(139, hint)).name == "system_error"
 
 
 @pytest.mark.parametrize(
@@ -528,6 +544,8 @@ def test_what_a_network_has_not_brought_is_its_failure(lost, missing):
         ("import_error", 'The command "./deploy" exited with 127.'),
         ("system_error", "child: exit status 139"),
         ("unknown", "child: exit status 1390"),
+        ("unknown", "child: exit status 1370"),
+        ("unknown", "make: *** [Makefile:12: checkout] Error 1"),
     ],
 )
 def test_the_command_that_failed_and_its_status_are_told_in_words(name, line):
