@@ -183,7 +183,8 @@ class Notifier:
             return
         cause = cause_of(event.task_id, event.error_type, event.message)
         first = self._told.get(cause)
-        if first is not None:
+        # Who is held again has run since: that is asked anew.
+        if first not in (None, event.task_id):
             with suppress(Exception):
                 if self._orch.get_task_status(first).state == "blocked":
                     return

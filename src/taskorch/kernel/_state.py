@@ -257,6 +257,7 @@ class KernelState:
         "evicted",
         "failed",
         "faults",
+        "filled_slots",
         "finished",
         "growing",
         "hand_over",
@@ -269,6 +270,8 @@ class KernelState:
         "most_buckets",
         "most_tasks",
         "most_timers",
+        "moved",
+        "moved_before",
         "not_folded",
         "open",
         "parked",
@@ -318,6 +321,7 @@ class KernelState:
         "undecided",
         "under_way",
         "vetoed",
+        "waiting_slots",
         "watched",
         "workflows",
     )
@@ -387,11 +391,20 @@ class KernelState:
         self.agents: dict[str, AgentRow] = {}
         #: Rises when an agent joins: what was said of the agents is out of date.
         self.agents_version: int = 0
+        #: The watched agents that have got more to do, or less, or have failed: the
+        #: latest last; and how many there were before these. See `_room`.
+        self.moved: list[AgentRow] = []
+        self.moved_before: int = 0
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
-        #: The schedules: of each its document, and up to when it is done, in ns.
+        #: The schedules: of each its document, and up to when its slots are decided
+        #: about, in ns.
         self.schedules: dict[str, tuple[str, int]] = {}
+        #: Of each, slots that have come and wait, in their order.
+        self.waiting_slots: dict[str, dict[int, None]] = {}
+        #: Of each, slots that are not decided about, and have their task already.
+        self.filled_slots: dict[str, dict[int, None]] = {}
         #: By keys, whose result it is: the task, its type, its arguments, since when.
         self.remembered: dict[
             str, tuple[str, str, tuple[tuple[str, str], ...], int]

@@ -38,6 +38,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
+    TaskReady,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
@@ -69,7 +70,7 @@ from taskorch.protocols import Entry
 from taskorch.runtime import _listing, _reports
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
-from taskorch.runtime._questions import vote
+from taskorch.runtime._questions import row_named, vote
 from taskorch.runtime._work import Work, task_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
@@ -223,10 +224,12 @@ class _Watched(World):
 
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
         """See `World.stepped`."""
+        if items and self.drivers is not None:
+            self.drivers.told({type(item[0]) for item in items})
+            # It is of the moment, and no fact.
+            items = [item for item in items if type(item[0]) is not TaskReady]
         if items:
             self.log += [item[0] for item in items]
-            if self.drivers is not None:
-                self.drivers.told({type(item[0]) for item in items})
             for hear in self._hearers:
                 for fact, _ in items:
                     hear(fact)
@@ -505,6 +508,26 @@ class Simulation:
         when = BEGINNING + int(check_seconds("seconds", seconds) * NS)
         self.world.timeline.at(max(when, self.world.timeline.now), _call, act)
 
+    def set_clock(self, ahead: float) -> None:
+        """
+        Somebody sets the system's clock, which schedules go by.
+
+        How much time passes is known by another clock, which nobody sets. So a machine
+        that slept is one whose clock is ahead when it wakes.
+
+        Args:
+            ahead: How many seconds it is ahead of the time of the simulation from now
+                on; fewer than 0: behind.
+
+        Raises:
+            InvalidTaskError: *ahead* is no number of seconds.
+        """
+        number: object = ahead
+        sign = -1 if isinstance(number, int | float) and number < 0 else 1
+        self.world.set_clock(sign * int(check_seconds("ahead", ahead * sign) * NS))
+        if self.world.drivers is not None and self.is_up:
+            self.world.drivers.wake_all()
+
     def each_life(self, act: Callable[[], object]) -> None:
         """
         Call *act* now, if the orchestrator lives, and as each later life begins.
@@ -676,7 +699,11 @@ class Simulation:
         """
         refused: list[AnswerRefusedError] = []
 
-        def act(_: Life, row: Any, now: int) -> bool:
+        def act(_: Life, _row: Any, now: int) -> bool:
+            row = row_named(self._runtime, task_id, by, choice, now)
+            if isinstance(row, AnswerRefusedError):
+                refused.append(row)
+                return False
             question = question_of(task_of(row).payload)
             if question is None:
                 msg = f"task {task_id} is no question"
