@@ -87,6 +87,17 @@ def notification(orch: TaskOrchestrator) -> str:
     return next(c.detail for c in checks if c.component == "notification")
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_message_is_tried_as_often_as_was_said(hook: Hook, attempts: int) -> None:
+    hook.answers = [500] * 9
+    with TaskOrchestrator() as orch:
+        orch.notify(hook.url, allow_private=True, attempts=attempts)
+        orch.submit_task(Task.question("load?", id="q"))
+        eventually(lambda: "1 not delivered" in notification(orch))
+        assert len(hook.got) == attempts
+        orch.cancel_task("q")
+
+
 def test_a_webhook_is_signed_and_tried_again(hook: Hook) -> None:
     hook.answers = [503]
     with TaskOrchestrator() as orch:

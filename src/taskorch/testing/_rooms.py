@@ -268,7 +268,7 @@ class Rooms:
         spell = 15 * self._pace
 
         def work(_task: Task, _attempt: int, dice: Random) -> Outcome:
-            is_spell = self._simulation.now // spell % 3 != 2
+            is_spell = self._simulation.now // spell % 3 < 2  # noqa: PLR2004 - of three
             bad = is_spell and not self._is_calm and dice.random() < rate
             error = OSError(f"{name} has no disk") if bad else None
             return Outcome(self._pace * dice.random(), error=error)

@@ -74,7 +74,14 @@ def _some_values(dice: Random, rule: AlertRule) -> dict[str, Any]:
     names = NAMES_OF_AGENT if rule.per == "agent" else NAMES_OF_SYSTEM
     if dice.random() < 0.1:  # noqa: PLR2004 - of a new orchestrator
         return dict.fromkeys(names)
-    return {name: dice.choice(_VALUES) for name in names}
+    values = {name: dice.choice(_VALUES) for name in names}
+    # What a rate is at least is no more than that.
+    rate, least = (values.get(name) for name in ("failure_rate", "sure_failure_rate"))
+    if rate is None or least is None:
+        least = None
+    elif least > rate:
+        least = rate
+    return {**values, "sure_failure_rate": least} if rule.per == "system" else values
 
 
 def _asked(
