@@ -37,6 +37,7 @@ from taskorch.events import (
     ResultsForgotten,
     ScheduleChanged,
     ScheduleFired,
+    ScheduleQueued,
     ScheduleSkipped,
     SlotLeaked,
     SlotRecovered,
@@ -474,11 +475,20 @@ def scheduled(m):
     kernel.change_schedule("nightly", "{}", 5, m.now)
     kernel.fire_schedule("nightly", 10, "nightly/1", "clock", m.now)
     kernel.fire_schedule("nightly", 40, "nightly/2", "trigger", m.now)
+    kernel.queue_schedule("nightly", 12, m.now)
+    kernel.queue_schedule("nightly", 14, m.now)
     kernel.skip_schedule("nightly", 20, 2, "it was paused", m.now)
+    kernel.fire_schedule("nightly", 12, "nightly/3", "clock", m.now)
+    for slot in (16, 30):
+        kernel.fire_schedule("nightly", slot, f"nightly/{slot}", "backfill", m.now)
     kernel.skip_schedule("gone", 20, 2, "it was paused", m.now)
+    kernel.queue_schedule("gone", 20, m.now)
+    kernel.fire_schedule("gone", 20, "gone/20", "backfill", m.now)
     kernel.change_schedule("weekly", "{}", 5, m.now)
     kernel.change_schedule("weekly", "", 5, m.now)
     assert kernel.schedules == {"nightly": ("{}", 20)}
+    assert kernel.waiting_slots == {"nightly": {14: None}}
+    assert kernel.filled_slots == {"nightly": {30: None}}
 
 
 def remembered(m):
@@ -591,6 +601,7 @@ STORIES = {
     ResultsForgotten: [remembered],
     ScheduleChanged: [scheduled],
     ScheduleFired: [scheduled],
+    ScheduleQueued: [scheduled],
     ScheduleSkipped: [scheduled],
     StartsHeld: [starts_held],
     StartsReleased: [starts_released],

@@ -1,5 +1,5 @@
 """
-Schedules in worlds of chance, against a model that is a page long.
+Schedules in worlds of chance, against models that are a page long.
 
 A slot is made once or skipped with a reason, whatever is paused, added again, filled or
 killed meanwhile; and nothing else is touched. Slots are an hour apart, and what is made
@@ -8,7 +8,10 @@ takes as long as is said: times never meet.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -16,10 +19,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taskorch import Task, Workflow
+from taskorch.errors import NotRunningError, UnknownTaskError
 from taskorch.events import ScheduleFired, ScheduleSkipped
+from taskorch.schedules import slot_name
 from taskorch.testing import Simulation
 
 HOUR = 3_600.0
+SECOND = 10**9
+BEGINNING = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * SECOND
 
 
 class Model:
@@ -218,3 +225,265 @@ def test_jitter_above_the_distance_of_two_slots_loses_none(catch_up):
     sim.run(until=400)
     assert len(sim.tasks("completed")) == 30
     assert not [e for e in sim.events if isinstance(e, ScheduleSkipped)]
+
+
+# -- anything, at any time ---------------------------------------------------------------
+
+
+class Ledger:
+    """
+    What became of each slot, by what was told of it: the model of a schedule.
+
+    Up to `done`, each slot is decided about; besides, some wait, and some were filled.
+    """
+
+    def __init__(self):
+        self.seen, self.is_calm = 0, True
+        self.ids = set()
+        self.forget()
+
+    def forget(self):
+        self.said, self.done, self.waiting, self.filled = None, 0, [], set()
+
+    def open(self, until):
+        """Slots that are not decided about."""
+        every = int(float(self.said["when"][6:-1]) * SECOND)
+        until = min(until, int(self.said.get("end", 1e10) * 1e9))
+        slots = range((self.done // every + 1) * every, until + 1, every)
+        return [s for s in slots if s not in self.filled and s not in self.waiting]
+
+    def read(self, sim, wall):
+        events, self.seen = sim.events[self.seen :], len(sim.events)
+        for event in events:
+            if getattr(event, "name", "") == "h":
+                getattr(self, type(event).__name__)(event, sim, wall)
+
+    def ScheduleChanged(self, event, _, wall):
+        if not event.document:
+            # What had come and was not made was told.
+            assert self.open(wall) == self.waiting == []
+            self.forget()
+            return
+        said = json.loads(event.document)
+        times = [each and (each["when"], each.get("end")) for each in (said, self.said)]
+        if times[0] != times[1]:
+            if self.said is not None:
+                assert self.open(wall) == []
+            assert abs(event.done_ns - max(self.done, wall)) < SECOND // 1_000
+        elif event.done_ns != self.done:
+            # The clock was set back far: what it shows comes again.
+            assert event.done_ns < self.done - 3 * HOUR * SECOND
+        self.said, self.done = said, event.done_ns
+        self.filled = {slot for slot in self.filled if slot > self.done}
+
+    def ScheduleFired(self, event, *_):
+        slot = event.slot_ns
+        # No task is made, or told, twice.
+        assert event.task_id not in self.ids
+        self.ids.add(event.task_id)
+        if event.by == "trigger":
+            return
+        if slot in self.waiting:
+            self.waiting.remove(slot)
+        elif event.by == "clock":
+            # What a life made that died over it is noted by the next, pause or not.
+            assert not (self.is_calm and self.said.get("paused"))
+            self.decide(slot)
+        elif slot > self.done:
+            self.filled.add(slot)
+
+    def ScheduleQueued(self, event, *_):
+        options = self.said["overlap"], self.said["catch_up"]
+        assert self.waiting or "queue" in options or "all" in options
+        self.decide(event.slot_ns)
+        self.waiting.append(event.slot_ns)
+
+    def name_of(self, slot):
+        return f"h{'-' if 'workflow' in self.said else '/'}{slot_name(slot)}"
+
+    def decide(self, slot):
+        # None before it is passed over.
+        assert self.open(slot) == [slot]
+        self.done = slot
+
+    def ScheduleSkipped(self, event, sim, _):
+        slots = self.open(event.slot_ns)
+        if event.reason.startswith("it was made before"):
+            assert {*map(self.name_of, slots)} <= {
+                status.task_id.removesuffix("/a") for status in sim.tasks()
+            }
+        elif event.reason.endswith("has not ended"):
+            assert (self.said["overlap"], len(slots)) == ("skip", 1)
+        elif event.reason.startswith("nobody was here"):
+            assert self.said["catch_up"] != "all"
+            assert not self.is_calm
+        elif event.reason == "the schedule was removed":
+            slots += self.waiting
+            self.waiting = []
+        else:
+            assert event.reason.startswith(("it was paused", "its times were changed"))
+        # As many as there are: not one of them is silent.
+        assert event.slots == len(slots)
+        assert event.slot_ns == max(slots)
+        self.done = max(self.done, event.slot_ns)
+        self.filled = {slot for slot in self.filled if slot > self.done}
+
+
+class World:
+    """A schedule, and what befalls it."""
+
+    def __init__(self, seconds):
+        self.sim, self.ledger, self.ahead = Simulation(), Ledger(), 0.0
+        self.sim.agent("able", capabilities=["job"], max_concurrency=None)
+        self.sim.work("job", seconds)
+
+    def wall(self):
+        return BEGINNING + round((self.sim.now + self.ahead) * 1e9)
+
+    def act(self, name, *args):
+        if name in ("run", "clock", "dies"):
+            getattr(self, name)(*args)
+        elif self.sim.is_up:
+            # It may die meanwhile, or be none.
+            with suppress(NotRunningError, UnknownTaskError):
+                getattr(self, name)(*args)
+        self.ledger.read(self.sim, self.wall())
+        said = self.ledger.said
+        if self.sim.is_up and name in ("pause", "resume") and said is not None:
+            assert bool(said.get("paused")) == (name == "pause")
+        if self.sim.is_up and name == "remove":
+            assert said is None
+
+    def run(self, seconds):
+        self.sim.run(until=self.sim.now + seconds)
+
+    def dies(self, facts, stage, downtime):
+        self.ledger.is_calm = False
+        self.sim.crash_at(self.sim.events[-1].seq + facts, stage, downtime)
+
+    def clock(self, hours):
+        self.ledger.is_calm = False
+        self.ahead += hours * 3_600.0
+        self.sim.set_clock(self.ahead)
+
+    def crash(self, downtime):
+        self.ledger.is_calm = False
+        self.sim.crash(downtime)
+
+    def add(self, when, overlap, catch_up, is_run, end=None):
+        work = Task("job")
+        if is_run:
+            work = Workflow("flow")
+            work.add(Task("job", id="a"))
+        options = {"overlap": overlap, "catch_up": catch_up, "end": end}
+        self.sim.schedules.add("h", when, work, **options)
+
+    def pause(self):
+        self.sim.schedules.pause("h")
+
+    def resume(self):
+        self.sim.schedules.resume("h")
+
+    def remove(self):
+        self.sim.schedules.remove("h")
+
+    def trigger(self):
+        self.sim.schedules.trigger("h")
+
+    def backfill(self, since, until):
+        ends = [self.wall() / 1e9 - ago for ago in (since, until)]
+        self.sim.schedules.backfill("h", min(ends), max(ends))
+
+    def end(self):
+        """Everybody has time to do what is to be done: then nothing is open."""
+        end = self.wall() / 1e9 + 300.0
+        for _ in range(3):
+            # It may be dead, or die over this.
+            self.act("run", 71.0)
+            said = self.ledger.said
+            if said is not None:
+                self.act("resume")
+                options = said["overlap"], said["catch_up"], "workflow" in said
+                self.act("add", said["when"], *options, end)
+        self.act("run", 4 * HOUR)
+        ledger, sim = self.ledger, self.sim
+        if ledger.said is not None:
+            assert (ledger.waiting, ledger.open(self.wall())) == ([], [])
+        tasks = {status.task_id for status in sim.tasks()}
+        assert ledger.ids <= tasks | {name.partition("/")[0] for name in tasks}
+        states = {str(status.state) for status in sim.tasks()}
+        assert states <= {"completed", "cancelled"}
+
+
+SPANS = st.floats(0.1, 90.0)
+DOWN = st.sampled_from([0.02, 4.0, 70.0])
+ADD = st.tuples(
+    st.just("add"),
+    st.sampled_from(["every 10s", "every 25s"]),
+    st.sampled_from(OVERLAPS),
+    st.sampled_from(CATCH_UPS),
+    st.booleans(),
+)
+STAGES = st.sampled_from(["made", "sent", "kept", "told"])
+ACTS = st.one_of(
+    st.tuples(st.just("run"), SPANS),
+    st.tuples(st.just("run"), SPANS),
+    st.tuples(st.just("dies"), st.integers(1, 12), STAGES, DOWN),
+    st.tuples(st.just("crash"), DOWN),
+    ADD,
+    st.tuples(st.sampled_from(["pause", "resume", "remove", "trigger"])),
+    st.tuples(st.just("clock"), st.sampled_from([-6.0, -2.0, -0.01, 0.01, 0.1])),
+    st.tuples(st.just("backfill"), SPANS, SPANS),
+)
+
+
+def live(seconds, first, acts):
+    world = World(seconds)
+    for act in (first, *acts):
+        world.act(*act)
+    world.end()
+
+
+WORLDS = {
+    "seconds": st.sampled_from([3.1, 17.3, 44.7]),
+    "first": ADD,
+    "acts": st.lists(ACTS, max_size=25),
+}
+
+
+@settings(max_examples=40, deadline=None)
+# The clock is set back while a run waits; what is made is another kind from now on; a
+# change is lost by a death.
+@example(
+    17.3,
+    ("add", "every 10s", "queue", "none", True),
+    [("run", 52), ("clock", -6.0), ("crash", 0.02), ("run", 77)],
+)
+@example(
+    17.3,
+    ("add", "every 10s", "cancel", "none", True),
+    [("run", 69.3), ("add", "every 10s", "queue", "last", False)],
+)
+@example(
+    3.1,
+    ("add", "every 10s", "queue", "last", False),
+    [
+        ("add", "every 10s", "queue", "none", True),
+        ("dies", 2, "sent", 0.02),
+        ("add", "every 25s", "queue", "last", False),
+        ("run", 71.7),
+        ("backfill", 79.2, 0.7),
+    ],
+)
+@given(**WORLDS)
+def test_each_slot_is_made_once_or_skipped_and_told_or_still_to_come(
+    seconds, first, acts
+):
+    live(seconds, first, acts)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None)
+@given(**WORLDS)
+def test_so_is_it_in_many_worlds(seconds, first, acts):
+    live(seconds, first, acts)

@@ -6,8 +6,8 @@ import json
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import islice, takewhile
@@ -57,7 +57,8 @@ DRIVER: Final = "schedules"
 _LATE: Final = 60 * NS
 #: How far the system's clock must go back to be thought to have been set, in ns.
 _BACK: Final = 3 * 3_600 * NS
-#: How far ahead of the clock what is done must be for the clock to be set back, in ns.
+#: How far ahead of the clock what is done must be, or what the clock has shown, for the
+#: clock to be set back, in ns.
 _AHEAD: Final = NS
 #: Slots of cron that are counted at one time.
 _MOST: Final = 10_000
@@ -162,13 +163,18 @@ class Host(ABC):
     orch: Any
 
     @abstractmethod
-    def schedules(self) -> dict[str, tuple[str, int]]:
-        """The schedules that are known after a restart."""
+    def kernel(self) -> AbstractContextManager[Kernel]:
+        """The kernel, which nobody changes meanwhile."""
         ...
 
     @abstractmethod
     def wall(self) -> int:
         """The time in ns that the system's clock shows."""
+        ...
+
+    @abstractmethod
+    def now(self) -> int:
+        """The time in ns of what happens: it never goes back."""
         ...
 
     @abstractmethod
@@ -255,17 +261,19 @@ class _Entry:
     #: The slot that comes next, and when it is due; None: none comes.
     slot_ns: int | None = None
     due_ns: int = 0
-    #: What it made that may not have ended.
-    made: list[str] = attrs.field(factory=list[str])
-    #: Slots that have come, whose runs wait for the one before to end.
-    waiting: list[int] = attrs.field(factory=list[int])
+    #: What it made that may not have ended, the latest last.
+    made: dict[str, None] = attrs.field(factory=dict[str, None])
+    #: Slots that have come, whose runs wait for the one before to end, in their order.
+    waiting: dict[int, None] = attrs.field(factory=dict[int, None])
+    #: Slots that are not decided about, and were made by a backfill.
+    filled: dict[int, None] = attrs.field(factory=dict[int, None])
     #: When it made something last, in ns.
     made_ns: int = 0
-    #: Slots up to this one may have been made, and not be noted; or were made before
-    #: the system's clock was set back.
-    unsure_ns: int = 0
-    #: Slots up to this one were made before the system's clock was set back.
-    before_ns: int = 0
+    #: An earlier life may have made slots, and died before it noted that.
+    is_unsure: bool = False
+    #: Slots up to this one may have been made by a schedule of its name that was
+    #: removed, before the system's clock was set back.
+    older_ns: int = 0
     #: When one that was refused is tried again, in ns.
     again_ns: int = 0
     #: Why the slot that is due does not come.
@@ -277,6 +285,17 @@ class _Entry:
     @property
     def is_run(self) -> bool:
         return isinstance(self.work, Workflow)
+
+    @property
+    def before_ns(self) -> int:
+        """Up to when slots may have been made before the clock was set back."""
+        return max(self.definition.before_ns, self.older_ns)
+
+    def decided(self, slot_ns: int) -> None:
+        """Each slot up to this one is made, skipped or waits."""
+        self.done_ns = max(self.done_ns, slot_ns)
+        while self.filled and (first := next(iter(self.filled))) <= self.done_ns:
+            del self.filled[first]
 
 
 @attrs.frozen(eq=False)
@@ -424,34 +443,44 @@ class ScheduleManager:
 
     def _put(self, definition: Definition, work: Task | Workflow) -> ScheduleStatus:
         host, name, now = self._host, definition.name, self._host.wall()
-        with self._making, self._lock:
-            entries = self._known()
-            self._works[name] = work
-            source = "file" if name in self._of_file else "code"
+        with self._making:
+            with self._lock:
+                entry = self._known().get(name)
+                source = "file" if name in self._of_file else "code"
             definition = attrs.evolve(
                 definition, source=source if host.declares() else "command"
             )
-            entry = entries.get(name)
+            old = None if entry is None else entry.definition
             if entry is None:
                 entry = _Entry(definition, work, definition.times(), now)
-                entries[name] = entry
-                self._keep(entry)
+                entry.older_ns = host.now()
             else:
-                old = entry.definition
-                if not definition.paused:
-                    definition = attrs.evolve(definition, paused=old.paused)
-                if definition.timing() != old.timing():
-                    self._pass_over(entry, now, "its times were changed before")
-                    entry.done_ns = max(entry.done_ns, now)
+                definition = self._changed(entry, definition, now)
+            with self._lock:
+                self._known()[name] = entry
+                self._works[name] = work
                 entry.definition, entry.work = definition, work
                 entry.times, entry.trouble = definition.times(), ""
                 entry.renamed, entry.again_ns = "", 0
                 if definition != old:
                     self._keep(entry)
-            self._plan(entry, now + _DECORATING)
-            self._find_old_name(definition)
+                self._plan(entry, now + _DECORATING)
+                self._find_old_name(definition)
         host.orch.drivers.wake(DRIVER)
         return self.status(name)
+
+    def _changed(self, entry: _Entry, new: Definition, now: int) -> Definition:
+        """What *entry* is from now on; what its times of before leave out is told."""
+        old = entry.definition
+        if new.timing() != old.timing():
+            why = "its times were changed before"
+            self._pass_over(entry, now, why, put_off=False)
+            with self._lock:
+                entry.decided(now)
+        elif entry.renamed:
+            self._pass_over(entry, now, f"{entry.renamed} made the same")
+        paused = new.paused or old.paused
+        return attrs.evolve(new, paused=paused, before_ns=old.before_ns)
 
     def _find_old_name(self, new: Definition) -> None:
         """Under the lock: a schedule that nobody says may be *new* by an old name."""
@@ -469,17 +498,24 @@ class ScheduleManager:
         Raises:
             JournalError: It cannot be kept.
         """
-        with self._making, self._lock:
-            entry = self._known().pop(name, None)
+        with self._making:
+            with self._lock:
+                entry = self._known().get(name)
             if entry is None:
                 return False
-            if entry.waiting:
-                why, count = "the schedule was removed", len(entry.waiting)
-                self._skip(entry, entry.waiting[-1], count, why)
-            self._works.pop(name, None)
-            self._host.step(
-                lambda kernel, now: kernel.change_schedule(name, "", 0, now), keep=True
-            )
+            count, last = self._passed(entry, self._host.wall(), put_off=False)
+            count, last = count + len(entry.waiting), max(last, *entry.waiting, 0)
+            why = "the schedule was removed"
+
+            def change(kernel: Kernel, now: int) -> None:
+                if count:
+                    kernel.skip_schedule(name, last, count, why, now)
+                kernel.change_schedule(name, "", 0, now)
+
+            with self._lock:
+                self._host.step(change, keep=True)
+                del self._known()[name]
+                self._works.pop(name, None)
         return True
 
     def pause(self, name: str, reason: str = "paused by the user") -> bool:
@@ -511,16 +547,17 @@ class ScheduleManager:
         Raises:
             UnknownTaskError: There is no such schedule.
         """
-        with self._making, self._lock:
-            entry = self._entry(name)
+        with self._making:
+            with self._lock:
+                entry = self._entry(name)
             reason = entry.definition.paused
             if not reason:
                 return False
-            now = self._host.wall()
-            self._pass_over(entry, now, f"it was paused: {reason}")
-            entry.definition = attrs.evolve(entry.definition, paused="")
-            self._keep(entry)
-            self._plan(entry)
+            self._pass_over(entry, self._host.wall(), f"it was paused: {reason}")
+            with self._lock:
+                entry.definition = attrs.evolve(entry.definition, paused="")
+                self._keep(entry)
+                self._plan(entry)
         self._host.orch.drivers.wake(DRIVER)
         return True
 
@@ -639,8 +676,11 @@ class ScheduleManager:
                 else:
                     already.append(made_id)
                 ids.append(made_id)
-            self._make(orders)
-            self._tell(orders)
+            # Of runs, some may be refused: those that began are noted.
+            parts = [[order] for order in orders] if entry.is_run else [orders]
+            for part in parts:
+                self._make(part)
+                self._tell(part)
 
     def _again(self, made_id: str) -> str:
         """Run again what has ended; the id of the new run, or that of a workflow's."""
@@ -723,7 +763,7 @@ class ScheduleManager:
                 f"It is no longer declared: since {since}. Nobody has said it in this "
                 f"life, and it goes on: orch.schedules.remove({said.name!r}) ends it."
             )
-        made_up_to = max(entry.done_ns, entry.before_ns)
+        made_up_to = max(entry.done_ns, said.before_ns)
         if made_up_to > self._host.wall() + _AHEAD:
             until = _moment(made_up_to, entry).isoformat(timespec="seconds")
             troubles.append(
@@ -805,14 +845,18 @@ class ScheduleManager:
         if self._entries is None:
             self._entries = {}
             self._heap.clear()
-            told = self._host.schedules()
-            for name, (text, done_ns) in told.items():
-                self._entries[name] = self._read(name, json.loads(text), done_ns)
-            if told:
+            with self._host.kernel() as kernel:
+                schedules = dict(kernel.schedules)
+                waiting = {n: dict(slots) for n, slots in kernel.waiting_slots.items()}
+                filled = {n: dict(slots) for n, slots in kernel.filled_slots.items()}
+            for name, (text, done_ns) in schedules.items():
+                entry = self._read(name, json.loads(text), done_ns)
+                entry.waiting, entry.filled = waiting[name], filled[name]
+                self._entries[name] = entry
+            if schedules:
                 self._find_unfinished()
             for entry in self._entries.values():
-                # What was made may not have been noted.
-                entry.unsure_ns = self._host.wall()
+                entry.is_unsure = True
                 self._plan(entry)
         return self._entries
 
@@ -829,7 +873,8 @@ class ScheduleManager:
             made: dict[str, Any] = {k: said[k] for k in _MADE if k in said}
             definition = attrs.evolve(definition, work=made)
         definition = definition.with_origin(origin)
-        work = self._works.get(name, work)
+        if work is None:
+            work = self._works.get(name)
         return _Entry(definition, work, definition.times(), done_ns)
 
     def _ensure_work(self, entry: _Entry) -> None:
@@ -858,8 +903,8 @@ class ScheduleManager:
             elif slash and made_id == name:
                 made_id = f"{made_id}/{rest}"
             entry = self._entries.get(name)
-            if entry is not None and made_id not in entry.made:
-                entry.made.append(made_id)
+            if entry is not None:
+                entry.made[made_id] = None
 
     def _by_its_id(self, first: str, rest: str) -> tuple[str, str]:
         """
@@ -890,16 +935,15 @@ class ScheduleManager:
             raise UnknownTaskError(msg, hint=hint, task_id=str(name))
         return entry
 
-    def _keep(self, entry: _Entry) -> None:
-        said = entry.definition
-        text, done_ns = said.text(), entry.done_ns
-        if entry.waiting:
-            # They are not done: the next life comes back to them.
-            done_ns = min(done_ns, entry.waiting[0] - 1)
-        self._host.step(
-            lambda kernel, now: kernel.change_schedule(said.name, text, done_ns, now),
-            keep=True,
-        )
+    def _keep(self, *entries: _Entry) -> None:
+        states = [(e.definition.name, e.definition.text(), e.done_ns) for e in entries]
+
+        def change(kernel: Kernel, now: int) -> None:
+            for state in states:
+                kernel.change_schedule(*state, now)
+
+        if states:
+            self._host.step(change, keep=True)
 
     def _plan(self, entry: _Entry, not_before: int = 0) -> None:
         """Under the lock: note when the next slot is due."""
@@ -912,29 +956,39 @@ class ScheduleManager:
         self._number += 1
         heappush(self._heap, (due, self._number, entry.definition.name))
 
-    def _pass_over(self, entry: _Entry, now: int, why: str) -> None:
-        """Under the lock: the slots up to *now* that have not come are skipped."""
-        count, _, last = _missed(entry, now)
-        if last:
-            self._skip(entry, last[-1], count + len(last), why)
+    def _passed(self, entry: _Entry, now: int, *, put_off: bool) -> tuple[int, int]:
+        """
+        How many slots are due and not made, and the last of them, or 0.
+
+        Without *put_off*, those are among them that jitter has put off.
+        """
+        if entry.is_unsure:
+            self._note_made(entry, now)
+        count, before, last = _missed(entry, now, put_off=put_off)
+        return count + len(last), last[-1] if last else before
+
+    def _pass_over(
+        self, entry: _Entry, now: int, why: str, *, put_off: bool = True
+    ) -> None:
+        """The slots up to *now* that have not come are skipped."""
+        count, last = self._passed(entry, now, put_off=put_off)
+        if count:
+            self._skip(entry, last, count, why)
 
     def _skip(self, entry: _Entry, slot: int, count: int, why: str) -> None:
-        said, waiting = entry.definition, entry.waiting
-
-        def change(kernel: Kernel, now: int) -> None:
-            kernel.skip_schedule(said.name, slot, count, why, now)
-            if waiting:
-                # Those that wait are not done, though they are before this one.
-                text, done_ns = said.text(), min(slot, waiting[0] - 1)
-                kernel.change_schedule(said.name, text, done_ns, now)
-
-        self._host.step(change, keep=False)
-        entry.done_ns = max(entry.done_ns, slot)
+        name = entry.definition.name
+        self._host.step(
+            lambda kernel, now: kernel.skip_schedule(name, slot, count, why, now),
+            keep=False,
+        )
+        with self._lock:
+            entry.decided(slot)
 
     def _forget_ended(self, entry: _Entry) -> None:
+        """Under the lock: note which of what it made have ended."""
         if entry.made:
-            ended = self._host.ended(entry.made)
-            entry.made = [made_id for made_id in entry.made if made_id not in ended]
+            for made_id in self._host.ended([*entry.made]):
+                entry.made.pop(made_id, None)
 
     def due(self, now: int) -> tuple[_Entries, int | None]:
         """What is due by *now*, of the system's clock; and when something is next."""
@@ -997,21 +1051,27 @@ class ScheduleManager:
                 entry.again_ns = now + _AGAIN * NS
                 self._plan(entry, entry.again_ns)
                 return []
-            if entry.unsure_ns:
-                self._note_made(entry, now)
-            slots = self._caught_up(entry, now)
+        if entry.is_unsure or entry.done_ns < entry.before_ns:
+            self._note_made(entry, now)
+        slots = self._caught_up(entry, now)
+        with self._lock:
             self._forget_ended(entry)
-            held = entry.made or entry.waiting
-        if slots and held and said.overlap == "skip" and len(slots) == 1:
-            holder = entry.made[-1] if entry.made else said.slot_id(entry.waiting[0])
+            made, waiting = (*entry.made,), [*entry.waiting]
+        if len(slots) == 1 and said.overlap == "skip" and (made or waiting):
+            holder = made[-1] if made else said.slot_id(waiting[0])
             self._skip(entry, slots[0], 1, f"{holder} has not ended")
             slots = []
-        if entry.is_run and (said.overlap == "queue" or entry.waiting or slots[1:]):
-            with self._lock:
-                slots = self._first_of(entry, slots)
-        elif slots and entry.made and said.overlap == "cancel":
-            self._cancel(entry)
-        before = tuple(entry.made[-1:])
+        queues = said.overlap == "queue" and made
+        # No task can wait for a run, which may have been made before a change.
+        before = () if any(map(is_run, made[-1:])) else made[-1:]
+        if (entry.is_run or before != made[-1:]) and (queues or waiting or slots[1:]):
+            self._queue(entry, slots)
+            slots = [] if made else [*waiting, *slots][:1]
+        else:
+            if slots and said.overlap == "cancel":
+                self._cancel(said.name, made)
+            # It may have been a run until now: of a task, none waits.
+            slots = [*waiting, *slots]
         orders: _Orders = []
         for slot in slots:
             made_id = said.slot_id(slot)
@@ -1023,37 +1083,53 @@ class ScheduleManager:
         return orders
 
     def _note_made(self, entry: _Entry, now: int) -> None:
-        """Under the lock: note what was made already, of what is due."""
+        """Note what was made already, of what waits and of what is due."""
         said = entry.definition
-        due = [*islice(_due(entry, now), _BATCH)]
-        look_for = self._host.known
-        # Mostly the first has nothing yet: the others are not looked for.
-        done = [*takewhile(lambda slot: look_for([said.slot_id(slot)]), due)]
-        before = [slot for slot in done if slot <= entry.before_ns]
-        if before:
-            why = "it was made before the system's clock was set back"
-            self._skip(entry, before[-1], len(before), why)
-        ours = [
-            _Order(entry, slot, said.slot_id(slot), "clock")
-            for slot in done[len(before) :]
-        ]
-        if ours:
-            self._tell(ours)
-        if len(done) < len(due) or now > entry.unsure_ns:
-            entry.unsure_ns = 0 if now > entry.before_ns else entry.before_ns
 
-    def _first_of(self, entry: _Entry, slots: _Slots) -> _Slots:
-        """The slot whose run may begin now: one at a time, the others wait."""
-        entry.waiting += slots
+        def is_made(slot: int) -> bool:
+            return bool(self._host.known([said.slot_id(slot)]))
+
+        # Mostly the first has nothing yet: the others are not looked for.
+        made = [*takewhile(is_made, [*entry.waiting])]
+        self._tell([_Order(entry, slot, said.slot_id(slot), "clock") for slot in made])
+        while made := [*takewhile(is_made, islice(_due(entry, now), _BATCH))]:
+            before = [slot for slot in made if slot <= entry.before_ns]
+            if before:
+                why = "it was made before the system's clock was set back"
+                self._skip(entry, before[-1], len(before), why)
+            ours = made[len(before) :]
+            self._tell(
+                [_Order(entry, slot, said.slot_id(slot), "clock") for slot in ours]
+            )
+        entry.is_unsure = False
+
+    def _queue(self, entry: _Entry, slots: _Slots) -> None:
+        """Let *slots* wait, as runs begin one at a time."""
+        name = entry.definition.name
+
+        def change(kernel: Kernel, now: int) -> None:
+            for slot in slots:
+                kernel.queue_schedule(name, slot, now)
+
         if slots:
-            entry.done_ns = max(entry.done_ns, slots[-1])
-        return [] if entry.made else entry.waiting[:1]
+            self._host.step(change, keep=False)
+        with self._lock:
+            for slot in slots:
+                entry.waiting[slot] = None
+                entry.decided(slot)
 
     def _caught_up(self, entry: _Entry, now: int) -> _Slots:
         """The slots that are due and are to be made; the others are skipped."""
         said = entry.definition
         if said.catch_up == "all":
-            return [*islice(_due(entry, now), _BATCH)]
+            slots = [*islice(_due(entry, now), _BATCH)]
+            if entry.done_ns < entry.before_ns:
+                # What was made before the clock was set back is noted in its turn.
+                known = self._host.known([said.slot_id(slot) for slot in slots])
+                slots = [
+                    *takewhile(lambda slot: said.slot_id(slot) not in known, slots)
+                ]
+            return slots
         count, before, kept = _missed(entry, now)
         latest = _LATE + int(said.jitter * NS)
         if kept and said.catch_up == "none" and now > kept[-1] + latest:
@@ -1062,9 +1138,9 @@ class ScheduleManager:
             self._skip(entry, before, count, "nobody was here when they came")
         return kept
 
-    def _cancel(self, entry: _Entry) -> None:
-        why = f"the next slot of {entry.definition.name} has come"
-        for made_id in entry.made:
+    def _cancel(self, name: str, made: Iterable[str]) -> None:
+        why = f"the next slot of {name} has come"
+        for made_id in made:
             if is_run(made_id):
                 self._host.orch.workflows.cancel(made_id, reason=why)
             else:
@@ -1109,15 +1185,21 @@ class ScheduleManager:
         now = self._host.wall()
         with self._lock:
             for order in orders:
-                entry = order.entry
+                entry, slot = order.entry, order.slot_ns
                 stem = stem_of(order.made_id)
-                if stem not in entry.made[-1:]:
-                    entry.made.append(stem)
+                entry.made.pop(stem, None)
+                entry.made[stem] = None
                 if order.by == "clock":
                     entry.made_ns, entry.trouble = now, ""
-                    entry.done_ns = max(entry.done_ns, order.slot_ns)
-                    if entry.waiting[:1] == [order.slot_ns]:
-                        del entry.waiting[0]
+                if order.by == "trigger":
+                    continue
+                if slot in entry.waiting:
+                    # It was decided about when it came.
+                    del entry.waiting[slot]
+                elif order.by == "clock":
+                    entry.decided(slot)
+                elif slot > entry.done_ns:
+                    entry.filled[slot] = None
 
     def _submit(self, orders: _Orders, now: int) -> None:
         """Submit what is due of many schedules, at once as far as it can be."""
@@ -1165,12 +1247,13 @@ class ScheduleManager:
     def set_back(self, now: int) -> None:
         """The system's clock was set back: what is due by it now, comes now."""
         with self._making, self._lock:
+            ahead = [e for e in self._known().values() if e.done_ns > now + _BACK]
+            for entry in ahead:
+                before_ns = max(entry.definition.before_ns, entry.done_ns)
+                entry.definition = attrs.evolve(entry.definition, before_ns=before_ns)
+                entry.done_ns = now
+            self._keep(*ahead)
             for entry in self._known().values():
-                if entry.done_ns > now + _BACK:
-                    entry.before_ns = max(entry.before_ns, entry.done_ns)
-                    entry.unsure_ns = entry.before_ns
-                    entry.done_ns = now
-                    self._keep(entry)
                 self._plan(entry)
 
     def say_what_is_gone(self, now: int) -> int | None:
@@ -1188,6 +1271,7 @@ class ScheduleManager:
             return None
         self._declared_by = -1
         with self._making, self._lock:
+            gone: _Entries = []
             for name, entry in self._known().items():
                 said = entry.definition
                 if entry.work is None:
@@ -1196,7 +1280,7 @@ class ScheduleManager:
                     continue
                 if not said.undeclared_ns:
                     entry.definition = attrs.evolve(said, undeclared_ns=now)
-                    self._keep(entry)
+                    gone.append(entry)
                 if entry.renamed:
                     _LOG.warning(
                         "schedule %s makes nothing: the program says %s instead, which "
@@ -1209,6 +1293,7 @@ class ScheduleManager:
                         "on: orch.schedules.remove(%r) ends it",
                         *(name, name),
                     )
+            self._keep(*gone)
         return None
 
     def reset(self) -> None:
@@ -1239,7 +1324,7 @@ class ScheduleDriver:
 
     def __init__(self, schedules: ScheduleManager) -> None:
         self._schedules = schedules
-        #: The latest that the system's clock has shown.
+        #: The latest that the system's clock has shown, since it was set back.
         self._latest = 0
 
     def __deepcopy__(self, _memo: object) -> ScheduleDriver:
@@ -1251,9 +1336,10 @@ class ScheduleDriver:
     ) -> tuple[list[_CarryOut], float | None]:
         """Look what is due by the system's clock."""
         wall_ns = round(view.wall * 1_000_000) * 1_000
-        if not self._latest or wall_ns < self._latest - _BACK:
+        if not self._latest or wall_ns < self._latest - _AHEAD:
             self._schedules.set_back(wall_ns)
-        self._latest = wall_ns
+            self._latest = 0
+        self._latest = max(self._latest, wall_ns)
         gone = self._schedules.say_what_is_gone(wall_ns)
         entries, coming = self._schedules.due(wall_ns)
         if gone is not None:
@@ -1266,8 +1352,8 @@ class ScheduleDriver:
 
 
 def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
-    """The slots after a time, up to another."""
-    said = entry.definition
+    """The slots after a time, up to another, that are not decided about."""
+    said, filled, waiting = entry.definition, entry.filled, entry.waiting
     if said.start_ns is not None:
         after_ns = max(after_ns, said.start_ns - 1)
     slot = entry.times.after(after_ns)
@@ -1276,7 +1362,8 @@ def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
             return
         if said.end_ns is not None and slot > said.end_ns:
             return
-        yield slot
+        if slot not in filled and slot not in waiting:
+            yield slot
         slot = entry.times.after(slot)
 
 
@@ -1288,9 +1375,11 @@ def _due(entry: _Entry, now: int) -> Iterator[int]:
     )
 
 
-def _missed(entry: _Entry, now: int) -> tuple[int, int, list[int]]:
+def _missed(
+    entry: _Entry, now: int, *, put_off: bool = True
+) -> tuple[int, int, list[int]]:
     """
-    The slots that are due and not done.
+    The slots that are due and not done; without *put_off*, jitter is none.
 
     Returns:
         How many there are before those that came last; the last one of these, or 0; and
@@ -1300,10 +1389,13 @@ def _missed(entry: _Entry, now: int) -> tuple[int, int, list[int]]:
     said, came = entry.definition, 0
     since = max(entry.done_ns, (said.start_ns or 0) - 1)
     until = now if said.end_ns is None else min(now, said.end_ns)
-    count, since = entry.times.pass_over(since, until, _MOST)
+    first, (count, since) = since, entry.times.pass_over(since, until, _MOST)
     before, last, limit = since, list[int](), count + _MOST
+    if count:
+        decided = (*entry.filled, *entry.waiting)
+        count -= sum(first < slot <= since for slot in decided)
     for slot in _slots(entry, since, now):
-        moment = slot + said.put_off_ns(slot)
+        moment = slot + said.put_off_ns(slot) if put_off else slot
         if moment > now:
             break
         if moment > came:
@@ -1356,15 +1448,20 @@ class RuntimeHost(Host):
         self._rt: Runtime = runtime
         self.orch = orch
 
-    def schedules(self) -> dict[str, tuple[str, int]]:
-        """The schedules that are known after a restart."""
+    @contextmanager
+    def kernel(self) -> Iterator[Kernel]:
+        """The kernel, which nobody changes meanwhile."""
         self._rt.look_up()
         with self._rt.lock:
-            return dict(self._rt.kernel.schedules)
+            yield self._rt.kernel
 
     def wall(self) -> int:
         """The time in ns that the system's clock shows."""
         return int(wall() * 1_000_000) * 1_000
+
+    def now(self) -> int:
+        """The time in ns of what happens: it never goes back."""
+        return self._rt.now()
 
     def step(self, change: Callable[[Kernel, int], None], *, keep: bool) -> None:
         """Make *change* in one step."""
@@ -1445,12 +1542,18 @@ class SimulationHost(Host):
     def _life(self) -> Any:
         return self.orch.world.living()
 
-    def schedules(self) -> dict[str, tuple[str, int]]:
-        """The schedules that are known after a restart."""
-        return dict(self._life().kernel.schedules)
+    @contextmanager
+    def kernel(self) -> Iterator[Kernel]:
+        """The kernel, which nobody changes meanwhile."""
+        yield self._life().kernel
 
     def wall(self) -> int:
         """The time in ns that the system's clock shows."""
+        wall_ns: int = self._life().wall()
+        return wall_ns
+
+    def now(self) -> int:
+        """The time in ns of what happens: it never goes back."""
         now: int = self._life().now()
         return now
 
@@ -1458,17 +1561,17 @@ class SimulationHost(Host):
         """Make *change* in one step."""
         del keep
         life = self._life()
-        self.orch.world.do(lambda: change(life.kernel, life.now()))
+        self.orch.world.do_apart(lambda: change(life.kernel, life.now()))
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Submit tasks: all, or none."""
         # Not as a user's, who would submit them again after a crash.
-        self.orch.world.do(lambda: self._life().submit(tasks))
+        self.orch.world.do_apart(lambda: self._life().submit(tasks))
 
     def start(self, workflow: Workflow, run_id: str, note: Mapping[str, Any]) -> None:
         """Run a workflow, with *note* among the metadata of its tasks."""
         workflows = self.orch.workflows
-        self.orch.world.do(lambda: workflows._start_noted(workflow, run_id, note))
+        self.orch.world.do_apart(lambda: workflows._start_noted(workflow, run_id, note))
 
     def unfinished(self) -> list[tuple[str, Mapping[str, Any] | None]]:
         """The ids of all tasks that have not ended, and their metadata."""

@@ -61,6 +61,7 @@ from taskorch.events._catalogue import ResultsForgotten as ResultsForgotten
 from taskorch.events._catalogue import ResultsUsed as ResultsUsed
 from taskorch.events._catalogue import ScheduleChanged as ScheduleChanged
 from taskorch.events._catalogue import ScheduleFired as ScheduleFired
+from taskorch.events._catalogue import ScheduleQueued as ScheduleQueued
 from taskorch.events._catalogue import ScheduleSkipped as ScheduleSkipped
 from taskorch.events._catalogue import SlotLeaked as SlotLeaked
 from taskorch.events._catalogue import SlotRecovered as SlotRecovered

@@ -1204,6 +1204,20 @@ class ScheduleFired(Event):
 
 
 @frozen
+class ScheduleQueued(Event):
+    """
+    A slot of a schedule has come, and waits: what it made before has not ended.
+
+    Attributes:
+        name: The name of the schedule.
+        slot_ns: The time of the slot, in ns since the epoch.
+    """
+
+    name: str
+    slot_ns: int
+
+
+@frozen
 class ScheduleSkipped(Event):
     """
     Slots of a schedule have come, and get no task.
@@ -1461,6 +1475,7 @@ CATALOGUE: Final[tuple[type[Event], ...]] = (
     ResultsForgotten,
     ScheduleChanged,
     ScheduleFired,
+    ScheduleQueued,
     ScheduleSkipped,
     ResourcesAllocated,
     ResourcesReleased,

@@ -76,6 +76,9 @@ GONE: Final = "gone"
 EVENT: Final = "event"
 #: Causes of a failure that count against the record of the agent, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
+#: Errors that say what the work has come to, and nothing of who did it: criteria of a
+#: test suite do not hold.
+_RESULTS: Final = ("CriteriaNotMetError",)
 #: Reasons to stop: a stronger one replaces a weaker.
 _STRENGTH: Final[dict[Stop, int]] = {
     "": 0,
@@ -235,28 +238,34 @@ def _give_back(
     _queue.ask_again(kernel)
 
 
-def _failed_on_agent(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Count a failed attempt of *row* in the record of its agent."""
+def _failed_on_agent(
+    kernel: KernelState, row: TaskRow, error_type: str, now: int
+) -> None:
+    """Count a failed attempt of *row*, against its agent if that may be to blame."""
     agent = agent_of(row)
-    if agent.info.breaker is not None:
-        _breakers.ended(agent, row, now, failed=True)
-    else:
-        _breakers.fell(agent, row, now)
     agent.failed += 1
     if agent.watched:
         kernel.moved.append(agent)
-    kernel.record(agent, row.bucket.spec.type).failed += 1
+    is_result = error_type in _RESULTS
+    if agent.info.breaker is not None:
+        _breakers.ended(agent, row, now, failed=not is_result)
+    elif not is_result:
+        _breakers.fell(agent, row, now)
+    if not is_result:
+        kernel.record(agent, row.bucket.spec.type).failed += 1
 
 
 def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
     """*row* is tried again, after a delay or at once, or is suspended first."""
     now = event.at_ns
     extra = row_extra(row)
+    if row.state is _S.QUEUED:
+        _queue.remove(kernel, row)
     if event.charged:
         extra.charged += 1
         extra.last_delay_ns = event.delay_ns
         kernel.retries_scheduled += 1
-        _failed_on_agent(kernel, row, now)
+        _failed_on_agent(kernel, row, event.error_type, now)
     if event.cause == "lost":
         extra.crashes += 1
     if event.cause != "stopped":
@@ -413,7 +422,7 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
     if row.state is _S.QUEUED:
         _queue.remove(kernel, row)
     if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
-        _failed_on_agent(kernel, row, event.at_ns)
+        _failed_on_agent(kernel, row, event.error_type, event.at_ns)
     if event.charged:
         extra.charged += 1
         if extra.charged > 1 and cause != "component":

@@ -37,6 +37,7 @@ from taskorch.events import (
     ResultsForgotten,
     ScheduleChanged,
     ScheduleFired,
+    ScheduleQueued,
     ScheduleSkipped,
     SlotRecovered,
     StartsHeld,
@@ -321,6 +322,7 @@ _OTHERS: Final[dict[Any, Callable[[KernelState, Any, int], None]]] = {
     ResultsForgotten: _remembered.forgotten,
     ScheduleChanged: _schedules.changed,
     ScheduleFired: _schedules.fired,
+    ScheduleQueued: _schedules.queued,
     ScheduleSkipped: _schedules.skipped,
     StartsHeld: _holds.held,
     StartsReleased: _holds.released,
@@ -470,6 +472,8 @@ def _books_differ(live: KernelState, folded: KernelState) -> list[str]:
         }
         for name, told in kernel.schedules.items():
             said[f"schedule {name}"] = told
+            said[f"waiting slots of {name}"] = list(kernel.waiting_slots[name])
+            said[f"filled slots of {name}"] = list(kernel.filled_slots[name])
         said["holds"] = list(kernel.holds.items())
         said["remembered"] = list(kernel.remembered.items())
         for whose, rate in kernel.rates.items():

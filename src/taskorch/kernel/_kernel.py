@@ -65,6 +65,7 @@ class Kernel(KernelState):
     # An attempt waits, or ends.
     end_attempt: Final = _attempts.end
     end_reported: Final = _attempts.end_reported
+    fail_late: Final = _attempts.fail_late
     yield_slot: Final = _attempts.yield_slot
     reclaim_slot: Final = _attempts.reclaim_slot
     forgo_slot: Final = _attempts.forgo_slot
@@ -111,6 +112,7 @@ class Kernel(KernelState):
     # What is known of schedules after a restart.
     change_schedule: Final = _schedules.change
     fire_schedule: Final = _schedules.fire
+    queue_schedule: Final = _schedules.queue
     skip_schedule: Final = _schedules.skip
 
     # Whose result is that of a like task.

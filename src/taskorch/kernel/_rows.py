@@ -431,6 +431,7 @@ class AgentRow:
         "name",
         "records",
         "request",
+        "round_trip",
         "running",
         "seen",
         "short",
@@ -457,6 +458,8 @@ class AgentRow:
         self.falls: deque[tuple[int, int, tuple[str, ...]]] = deque(maxlen=SAMPLE_SIZE)
         #: The latest sign of life.
         self.heard_ns: int = 0
+        #: Seconds that its latest sign of life took there and back; None: unknown.
+        self.round_trip: float | None = None
         #: When to check whether its lease is over; 0 is never.
         self.lease_due_ns: int = 0
         #: Of an agent with a lease: its attempts, and when it last named each.

@@ -38,6 +38,7 @@ from taskorch.kernel import (
     _dependencies,
     _holds,
     _quotas,
+    _schedules,
 )
 from taskorch.kernel._fold import COUNTERS, fold, parent_of
 from taskorch.kernel._history import row_extra
@@ -110,7 +111,10 @@ def take_snapshot(kernel: KernelState, now: int) -> dict[str, Any]:
             for key, (task_id, kind, parts, at_ns) in kernel.remembered.items()
         ],
         "holds": [[who, *hold] for who, hold in kernel.holds.items()],
-        "schedules": [[name, *told] for name, told in kernel.schedules.items()],
+        "schedules": [
+            [name, *told, [*kernel.waiting_slots[name]], [*kernel.filled_slots[name]]]
+            for name, told in kernel.schedules.items()
+        ],
         "types": {name: _type_out(row) for name, row in kernel.types.items()},
         "causes": dict(kernel.causes),
         # The facts of the events that are kept: with each, there is a document.
@@ -237,8 +241,9 @@ class Restoration:
         for key, task_id, kind, parts, at_ns in state.get("remembered", ()):
             made = tuple((name, digest) for name, digest in parts)
             kernel.remembered[key] = task_id, kind, made, at_ns
-        for name, document, done_ns in state.get("schedules", ()):
-            kernel.schedules[name] = document, done_ns
+        for name, document, done_ns, *slots in state.get("schedules", ()):
+            # Those of earlier versions know nothing of single slots.
+            _schedules.restore(kernel, name, (document, done_ns), slots or ((), ()))
         for who, most, reason, lasts in state.get("holds", ()):
             _holds.restore(kernel, who, (most, reason, lasts))
         for name, owner, units, since_ns in state["allocations"]:

@@ -257,6 +257,7 @@ class KernelState:
         "evicted",
         "failed",
         "faults",
+        "filled_slots",
         "finished",
         "growing",
         "hand_over",
@@ -320,6 +321,7 @@ class KernelState:
         "undecided",
         "under_way",
         "vetoed",
+        "waiting_slots",
         "watched",
         "workflows",
     )
@@ -396,8 +398,13 @@ class KernelState:
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
-        #: The schedules: of each its document, and up to when it is done, in ns.
+        #: The schedules: of each its document, and up to when its slots are decided
+        #: about, in ns.
         self.schedules: dict[str, tuple[str, int]] = {}
+        #: Of each, slots that have come and wait, in their order.
+        self.waiting_slots: dict[str, dict[int, None]] = {}
+        #: Of each, slots that are not decided about, and have their task already.
+        self.filled_slots: dict[str, dict[int, None]] = {}
         #: By keys, whose result it is: the task, its type, its arguments, since when.
         self.remembered: dict[
             str, tuple[str, str, tuple[tuple[str, str], ...], int]

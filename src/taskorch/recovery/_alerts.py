@@ -45,7 +45,7 @@ _EFFECTS: Final = {
     "reduce_parallel_tasks": "; fewer tasks run at once",
 }
 #: What rules may name; those of `METRICS` that are one number, and these.
-_OF_SYSTEM: Final = (
+NAMES_OF_SYSTEM: Final = (
     "failure_rate",
     "sure_failure_rate",
     "memory_usage",
@@ -63,7 +63,13 @@ _OF_SYSTEM: Final = (
     "machine_memory_usage",
     "machine_cpu_load",
 )
-_OF_AGENT: Final = ("last_heartbeat", "error_rate", "running", "failed", "completed")
+NAMES_OF_AGENT: Final = (
+    "last_heartbeat",
+    "error_rate",
+    "running",
+    "failed",
+    "completed",
+)
 #: Seconds without data after which a rule that holds all starts lets one at a time
 #: through: nothing could be measured otherwise, and nothing would ever clear it.
 _PROBE: Final = 60.0
@@ -121,7 +127,7 @@ class AlertRule:
     ) -> AlertRule:
         """Make one, with conditions as text or as functions."""
         made = cls(name, Condition("", None, bool), **fields)
-        known = _OF_AGENT if made.per == "agent" else _OF_SYSTEM
+        known = NAMES_OF_AGENT if made.per == "agent" else NAMES_OF_SYSTEM
         begin = Condition.of(when, known, "when")
         end = None if until is None else Condition.of(until, known, "until")
         if end is not None:
@@ -574,7 +580,7 @@ class Alerts:
         machine = of_machine() if self.machine else {}
         pace = self._pace(view, stats)
         return {
-            **{name: found[name] for name in _OF_SYSTEM if name in found},
+            **{name: found[name] for name in NAMES_OF_SYSTEM if name in found},
             **machine,
             "memory_usage": self._memory(stats, found, machine),
             "cpu_usage": found["total_cpu_utilization"],

@@ -31,7 +31,7 @@ KEYS: Final = (
     *("paused", "task", "workflow", "code"),
 )
 #: What the journal keeps besides: where a schedule comes from, and the like.
-ORIGIN: Final[tuple[str, ...]] = ("run", "source", "undeclared")
+ORIGIN: Final[tuple[str, ...]] = ("run", "source", "undeclared", "before")
 
 
 class Backfilled(list[str]):
@@ -74,6 +74,9 @@ class Definition:
     source: str = ""
     #: Since when no program has said it, though one did before, in ns; 0: one does.
     undeclared_ns: int = 0
+    #: Slots up to this one may have been made before the system's clock was set back,
+    #: in ns; 0: none.
+    before_ns: int = 0
 
     def times(self) -> Times:
         """Its slots."""
@@ -116,6 +119,8 @@ class Definition:
             said["run"] = True
         if self.undeclared_ns:
             said["undeclared"] = self.undeclared_ns
+        if self.before_ns:
+            said["before"] = self.before_ns
         return json.dumps(said, ensure_ascii=False, sort_keys=True)
 
     def with_origin(self, said: Mapping[str, Any]) -> Definition:
@@ -125,6 +130,7 @@ class Definition:
             is_run=said.get("run", False),
             source=said.get("source", ""),
             undeclared_ns=said.get("undeclared", 0),
+            before_ns=said.get("before", 0),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ ALIASES: Final = {
 }
 _EVERY: Final = re.compile(r"every\s+(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d{4})(\d\d)?(?:\.(\d{6}))?Z")
+#: A zone where cron of Kubernetes and others has it.
+_ZONE: Final = re.compile(r"(?:CRON_)?TZ=(\S+)\s+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: The shortest distance of two slots, in s.
 _LEAST: Final = 0.001
@@ -62,8 +65,9 @@ class Times:
         self._class: Any = None
         #: The moment that was asked about last, and the slot after it.
         self._found: tuple[int | None, int | None] = (None, None)
-        #: The slots from some time on, and that time, where clocks are never set.
-        self._coming: tuple[datetime, Iterator[datetime]] | None = None
+        #: The slots from some time on, and that time, where clocks are never set. Who
+        #: asks takes it away: two may ask at once.
+        self._coming: list[tuple[datetime, Iterator[datetime]]] = []
         match = _EVERY.fullmatch(self.text)
         if match is not None:
             self._every = int(float(match[1]) * _UNITS[match[2]] * NS)
@@ -93,6 +97,14 @@ class Times:
 
     def _wrong(self, why: str) -> InvalidTaskError:
         fields = self.text.split()
+        zone = _ZONE.match(self.text)
+        if zone is not None:
+            msg = f"{show(self.text)} is no time of cron: it begins with a zone"
+            hint = f"say the zone apart: {self.text[zone.end() :]!r}, zone={zone[1]!r}"
+            return InvalidTaskError(msg, hint=hint)
+        if f"@{self.text.lower()}" in ALIASES:
+            msg = f"{show(self.text)} is no time of cron"
+            return InvalidTaskError(msg, hint=f"did you mean '@{self.text.lower()}'?")
         if len(fields) not in (5, 6):
             msg = f"{show(self.text)} is no time of cron: it has {len(fields)} fields"
             return InvalidTaskError(
@@ -195,14 +207,15 @@ class Times:
 
     def _naive_after(self, wall: datetime) -> datetime | None:
         """What cron says comes after *wall*, where clocks are never set."""
-        coming, self._coming = self._coming, None
-        if coming is None or coming[0] != wall:
+        slots: Iterator[datetime] | None = None
+        with suppress(IndexError):
+            since, coming = self._coming.pop()
+            slots = coming if since == wall else None
+        if slots is None:
             slots = iter(self._class(self._expression, wall))
-        else:
-            slots = coming[1]
         found: datetime | None = next(slots, None)
         if found is not None:
-            self._coming = found, slots
+            self._coming[:] = [(found, slots)]
         return found
 
     def _offset(self, second: int) -> timedelta:

@@ -33,6 +33,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskOptionsChanged,
     TaskProgressed,
+    TaskReady,
     TaskSubmitted,
 )
 from taskorch.kernel import (
@@ -103,6 +104,7 @@ class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
     setup: Setup
     journal: SimulatedJournal | None
     listens: bool
+    tells_ready: bool
     is_mortal: bool
     id_parts: tuple[str, Iterator[int]]
 
@@ -146,6 +148,8 @@ class Life(Hosting):
 
     #: See `Stats.glue`: all simulated tasks are somebody's.
     glue: tuple[str, ...] = ()
+    #: See `AgentStats.stands_by`.
+    stand_ins: frozenset[str] = frozenset()
 
     def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
@@ -163,6 +167,8 @@ class Life(Hosting):
             self.kernel.points = world.nature
         #: What the clock of the process shows is so many ns ahead of the truth.
         self.shift_ns = 0
+        #: What the system's clock shows is: unlike ours, it may be set meanwhile.
+        self.ahead_ns = 0
         self.commits: Commits[list[Entry]] | None = (
             None if world.journal is None else Commits()
         )
@@ -208,11 +214,16 @@ class Life(Hosting):
     def listen(self) -> None:
         """From now on, facts are told: after those of earlier lives were folded."""
         if self.world.listens or self.commits is not None:
-            self.kernel.listen([], _ALL)
+            sink = self.kernel.sink or []
+            self.kernel.listen(sink, _ALL, ready=self.world.tells_ready)
 
     def now(self) -> int:
         """Time in ns, as the process has it."""
         return self.timeline.now + self.shift_ns
+
+    def wall(self) -> int:
+        """Time in ns, as the system's clock shows it."""
+        return self.timeline.now + self.ahead_ns
 
     def _truth(self) -> int:
         return self.timeline.now
@@ -251,7 +262,8 @@ class Life(Hosting):
             if items:
                 kernel.sink = []
                 if self.commits is not None:
-                    self.commits.pending += map(self._entry, items)
+                    facts = [item for item in items if type(item[0]) is not TaskReady]
+                    self.commits.pending += map(self._entry, facts)
             self.world.stepped(self, items)
         starts, effects = kernel.starts, kernel.effects
         if effects:

@@ -87,6 +87,8 @@ class World:
         self.nature: Nature = Nature() if nature is None else nature
         self.journal = journal
         self.listens = listens
+        #: Whether `stepped` is told of `TaskReady`, too.
+        self.tells_ready = False
         self.timeline: Timeline = Timeline()
         self.agents: dict[str, InProcessAgent | RemoteAgent] = {}
         #: What the ids of tasks are made of that have none.
@@ -100,6 +102,8 @@ class World:
         self.acknowledged: dict[str, TaskState | None] = {}
         #: Whether `maybe_crash` is worth asking.
         self.is_mortal: bool = self.nature.mortal and journal is not None
+        #: How far the system's clock is ahead of the truth, in ns.
+        self.ahead_ns: int = 0
         #: How often the orchestrator has died.
         self.crashes: int = 0
         self.life: Life | None = None
@@ -107,6 +111,8 @@ class World:
         self._unanswered: dict[int, tuple[Sequence[Task], Sequence[str]]] = {}
         self._numbers = count(1)
         self._inside = False
+        #: The end of a step, or of a part of one, is under way.
+        self._settling = False
         #: Since when there are only signs of life.
         self._calm_since: int | None = None
         #: It crashes at this fact, at this stage, for so many ns.
@@ -254,13 +260,40 @@ class World:
         finally:
             self._inside = False
 
+    def do_apart(self, act: Callable[[], T]) -> T:
+        """
+        Call *act* in a step of its own, though it is called inside another.
+
+        What was done before is kept apart from it: the process may die between them.
+
+        Raises:
+            NotRunningError: It is dead at the moment.
+        """
+        life = self.living()
+        if not self._inside or self._settling or self._crash_after_step is not None:
+            return self.do(act)
+        self._settle(life)
+        life.begin()
+        try:
+            return act()
+        finally:
+            self._settle(life)
+            life.begin()
+
+    def _settle(self, life: Life) -> None:
+        self._settling = True
+        try:
+            life.settle()
+        finally:
+            self._settling = False
+
     def _end_step(self, life: Life) -> None:
         if self._crash_after_step is not None:
             down_ns, self._crash_after_step = self._crash_after_step, None
             self._die(down_ns)
             return
         try:
-            life.settle()
+            self._settle(life)
         except _Crash as crash:
             self._die(crash.down_ns)
 
@@ -330,6 +363,12 @@ class World:
             state = _ENDS.get(type(fact))
             if state is not None:
                 self.acknowledged[fact[TASK_ID]] = state
+
+    def set_clock(self, ahead_ns: int) -> None:
+        """The system's clock is set, to so many ns ahead of the truth."""
+        self.ahead_ns = ahead_ns
+        if self.life is not None:
+            self.life.ahead_ns = ahead_ns
 
     # -- death and life ------------------------------------------------------------
 
@@ -443,8 +482,8 @@ class World:
                 self.maybe_crash("recovering", fact)
         life.folding.reconnect()
         # Between two lives passes what the wall clock shows, but never less than 0.
-        wall = self.timeline.now + self.nature.jump()
-        life.shift_ns = max(last_ns, wall) - self.timeline.now
+        life.ahead_ns = self.ahead_ns + self.nature.jump()
+        life.shift_ns = max(last_ns, life.wall()) - self.timeline.now
         life.listen()
         recover(life.kernel, life.epoch, life.now())
         assert life.commits is not None  # noqa: S101 - there is a journal
