@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 MODULES = (
     *("_admission", "_application", "_attempts", "_books", "_dependencies"),
     *("_dispatch", "_grants", "_joins", "_kernel", "_methods", "_parking", "_queue"),
-    *("_evicted", "_quick", "_rows", "_state", "_timers"),
+    *("_evicted", "_quick", "_room", "_rows", "_state", "_timers"),
 )
 
 

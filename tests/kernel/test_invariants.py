@@ -106,6 +106,33 @@ def test_what_is_bent_is_found(fault):
     assert said in str(caught.value)
 
 
+#: How what a kind of task knows of two agents, of which one is busy, is bent.
+CROWD = {
+    "it is free": (lambda room, a, b: room.enter(a), "has a room? Not as"),
+    "it is busy": (lambda room, a, b: room.leave(b), "has b room? Not as"),
+    "both": (lambda room, a, b: room.unplaced.update({b: None}), "b is on both sides"),
+    "views": (lambda room, a, b: room.views.reverse(), "sees other agents"),
+}
+
+
+@pytest.mark.parametrize("how", CROWD)
+def test_what_is_wrong_of_who_has_room_is_found(how):
+    """Who has begun or ended something since is not looked at."""
+    made = Machine()
+    for name in "abc":
+        made.agent(name, "x", max_concurrency=1)
+    made.submit_all("t", "u", requires=("x",))
+    made.end("u")
+    made.policies.refuses = lambda row, agent: "not now"
+    made.submit("waits", requires=("x",))
+    check_invariants(made.kernel)
+    bend, said = CROWD[how]
+    bend(bucket(made).room, *[made.kernel.agents[name] for name in "ab"])
+    with pytest.raises(InternalError) as caught:
+        check_invariants(made.kernel)
+    assert said in str(caught.value)
+
+
 # -- each number, by one, either way ---------------------------------------------------
 
 

@@ -952,10 +952,8 @@ class Bucket:
         return self.number < other.number
 
     def places(self) -> list[Place]:
-        """Where it waits for room; nowhere, if it does not wait."""
-        if self.parked is None:
-            return []
-        return [*self.parked, *self.at_agents.values()]
+        """Where it waits for room, if it waits."""
+        return [*(self.parked or ()), *self.at_agents.values()]
 
     def push(self, row: TaskRow) -> bool:
         """Add *row*; whether it is now the first (where only stale ones are: maybe)."""
