@@ -16,6 +16,7 @@ MODULES = (
     "elastic",
     "adaptive",
     "recovery",
+    "pools",
     "workflows",
     "explain",
     "published",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from benchmarks._figures import Goal, Row, Samples, Unit
@@ -50,6 +51,61 @@ def _routed(agents: int, tasks: int) -> float:
     return perf_counter() - began
 
 
+#: How busy equal agents are before the tasks come that are measured.
+_BUSY = {"idle": 0.0, "half of them busy": 0.5, "all of them busy": 1.0}
+
+
+@case("route-equal")
+def equal(run: Run) -> Iterator[Row]:
+    """What a task costs among 1,000 equal agents, and 5,000, beside 50."""
+    tasks = run.size(2_000, quick=50)
+    rounds = min(run.pairs, 5)
+    for how, share in _BUSY.items():
+        for agents in (1, run.size(1_000, quick=100), run.size(5_000, quick=200)):
+            ratios, beside = [], []
+            for _ in range(rounds):
+                beside.append(_among(_SKILLS, share, tasks))
+                ratios.append(_among(agents, share, tasks) / beside[-1])
+            taken = Samples.of(ratios, Unit.RATIO)
+            goal = Goal.no_more(1.5, aim=1.1)
+            cost = Samples.of(beside, Unit.SECONDS).write()
+            note = f"{tasks:,} tasks in virtual time, agents with one slot; 50: {cost}"
+            what = f"a task among {agents:,} equal agents, {how}, beside 50"
+            yield _row(what, taken, goal, note)
+    for breaker in (None, Breaker()):
+        agents = run.size(1_000, quick=50)
+        failed, wasted = _with_a_hole(breaker, 5 * agents, agents)
+        share_of_it = Samples.of(100 * wasted / (5 * agents), Unit.PER_CENT)
+        kind = "without breakers" if breaker is None else "with breakers"
+        what = f"black hole among {agents:,} agents, {kind}: tasks that it gets"
+        note = f"of {5 * agents:,}, of which {failed:,} fail"
+        goal = Goal.no_more(0.5, Unit.PER_CENT, aim=0.1)
+        yield _row(what, share_of_it, goal, note)
+
+
+def _among(agents: int, busy: float, tasks: int) -> float:
+    """Seconds of the processor for one of so many tasks on agents that are so busy."""
+    sim = Simulation(1, check=False, concurrency=agents)
+    for number in range(agents):
+        sim.agent(f"a{number}", capabilities=["x"])
+    sim.work("long", 1e6)
+    sim.work("short", 0.01)
+    # In a backlog, the ends of others give the slots free.
+    sim.submit_tasks(
+        [Task("long", requires=["x"])] * min(int(agents * busy), agents - 1)
+    )
+    sim.submit_task(Task("short", requires=["x"]))
+    at = 1.0
+    sim.run(at)
+    began = process_time()
+    for number in range(tasks):
+        sim.submit_task(Task("short", requires=["x"]))
+        if busy < 1 or number % 10 == 9:
+            at += 0.1
+            sim.run(at)
+    return (process_time() - began) / tasks
+
+
 @case("black-hole")
 def black_hole(run: Run) -> Iterator[Row]:
     """Of eight agents, one fails at once: tasks of three attempts that it costs."""
@@ -65,9 +121,11 @@ def black_hole(run: Run) -> Iterator[Row]:
     yield _row("black hole: attempts that it wastes", share, goal, note)
 
 
-def _with_a_hole(breaker: Breaker | None, tasks: int) -> tuple[int, int]:
-    sim = Simulation(seed=1, check=False, concurrency=32)
-    for number in range(8):
+def _with_a_hole(
+    breaker: Breaker | None, tasks: int, agents: int = 8
+) -> tuple[int, int]:
+    sim = Simulation(seed=1, check=False, concurrency=4 * agents)
+    for number in range(agents):
         work = Outcome(0.001, error=OSError("no disk")) if number == 1 else 0.05
         sim.agent(
             f"a{number}",
@@ -85,27 +143,25 @@ def _with_a_hole(breaker: Breaker | None, tasks: int) -> tuple[int, int]:
 
 @case("square-wave")
 def square_wave(run: Run) -> Iterator[Row]:
-    """A pool of agents under a square wave, in virtual time: how often, how many."""
+    """A pool of agents under a square wave, in virtual time: how many, how often."""
     hours = run.size(24, quick=8)
-    for threshold in (0.8, 0.9):
-        scalings, there = _scaled(threshold, hours)
-        often = Samples.of(scalings, Unit.RATIO)
-        note = f"threshold {threshold:g}, {hours} virtual hours"
-        goal = Goal.no_more(1.5, aim=1.0)
-        yield _row("square wave: scalings for a change of load", often, goal, note)
-        much = Samples.of(there, Unit.RATIO)
-        # A fifth of the slots is to be free at 0.8.
-        bound = Goal.no_more(1.25 if threshold > 0.8 else 1.4, aim=1.1)
-        yield _row("square wave: agent-hours over the ideal", much, bound, note)
+    starts, there = _scaled(hours)
+    often = Samples.of(starts, Unit.RATIO)
+    note = f"{hours} virtual hours"
+    goal = Goal.no_more(1.5, aim=1.05)
+    yield _row("square wave: agents started over those needed", often, goal, note)
+    much = Samples.of(there, Unit.RATIO)
+    goal = Goal.no_more(1.25, aim=1.1)
+    yield _row("square wave: agent-hours over the ideal", much, goal, note)
 
 
-def _scaled(threshold: float, hours: int) -> tuple[float, float]:
+def _scaled(hours: int) -> tuple[float, float]:
+    """Starts over those that the wave needs, and agent-hours over the ideal."""
     sim = Simulation(seed=1, check=False, concurrency=1_000, unknown_capability="wait")
     sim.work("t", _LONG)
     template = AgentTemplate("worker", capabilities={"x": 1}, handler=print)
-    pool = AgentPool(
-        template, min_agents=1, max_agents=99, scale_up_threshold=threshold
-    )
+    pool = AgentPool(template, min_agents=1, max_agents=99)
+    pool.decisions = deque()  # all of them
     sim.drivers.add(pool)
     at, end, ideal = 0.0, hours * 3_600.0, 0.0
     while at < end:
@@ -118,7 +174,8 @@ def _scaled(threshold: float, hours: int) -> tuple[float, float]:
         there += agents * (decision.at - since)
         since, agents = decision.at, decision.after
     there += agents * (first + end - since)
-    return len(pool.decisions) / (hours / 2), there / ideal
+    starts = sum(max(0, one.after - one.before) for one in pool.decisions)
+    return starts / (2 + 18 * (hours // 4)), there / ideal
 
 
 # -- what follows a failure ------------------------------------------------------------

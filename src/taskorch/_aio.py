@@ -196,6 +196,7 @@ class AsyncOrchestrator(_Face):
     change_tasks: Final = asked(TaskOrchestrator.change_tasks)
     expire_tasks: Final = committed(TaskOrchestrator.expire_tasks)
     questions: Final = asked(TaskOrchestrator.questions)
+    failures: Final = on_thread(TaskOrchestrator.failures)
     escalations: Final = asked(TaskOrchestrator.escalations)
     answer: Final = asked(TaskOrchestrator.answer)
     handle: Final = asked(TaskOrchestrator.handle)
@@ -465,6 +466,12 @@ class AsyncPlanner:
         plan = partial(self._planner.plan, request, cache=cache, **options)
         return await _on_thread(plan)
 
+    async def replan(
+        self, run: Any, plan: ExecutionPlan | None = None, **options: Any
+    ) -> ExecutionPlan:
+        """See `Planner.replan`."""
+        return await _on_thread(partial(self._planner.replan, run, plan, **options))
+
     async def validate(self, plan: ExecutionPlan) -> ValidationResult:
         """See `Planner.validate`."""
         return await _on_thread(partial(self._planner.validate, plan))
@@ -531,6 +538,7 @@ class AsyncAgents(_Face):
     is_lost: Final = asked(AgentManager.is_lost)
     keep: Final = asked(AgentManager.keep)
     bring_late: Final = asked(AgentManager.bring_late)
+    awaits_end: Final = asked(AgentManager.awaits_end)
 
 
 class AsyncResources(_Face):

@@ -183,7 +183,8 @@ class Notifier:
             return
         cause = cause_of(event.task_id, event.error_type, event.message)
         first = self._told.get(cause)
-        if first is not None:
+        # Who is held again has run since: that is asked anew.
+        if first not in (None, event.task_id):
             with suppress(Exception):
                 if self._orch.get_task_status(first).state == "blocked":
                     return
@@ -435,16 +436,7 @@ class Webhook:
             OSError: It was not taken now.
         """
         body = json.dumps(message, ensure_ascii=True).encode()
-        now = str(int(at))
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "taskorch",
-            "X-Taskorch-Delivery": number,
-            "X-Taskorch-Timestamp": now,
-        }
-        if self._key is not None:
-            signed = hmac.new(self._key, f"{now}.".encode() + body, hashlib.sha256)
-            headers["X-Taskorch-Signature"] = f"sha256={signed.hexdigest()}"
+        headers = headers_of(body, number, at, self._key)
         connection = http.client.HTTPConnection(self._host, self._port)
         # Whoever answers a byte a minute is done with at the same time.
         sock = self._connect()
@@ -500,6 +492,23 @@ class Webhook:
             return sock
         context = ssl.create_default_context()
         return context.wrap_socket(sock, server_hostname=self._host)
+
+
+def headers_of(
+    body: bytes, number: str, at: float, key: bytes | None
+) -> dict[str, str]:
+    """The headers of a message with this number, *at* a time, signed with a *key*."""
+    now = str(int(at))
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "taskorch",
+        "X-Taskorch-Delivery": number,
+        "X-Taskorch-Timestamp": now,
+    }
+    if key is not None:
+        signed = hmac.new(key, f"{now}.".encode() + body, hashlib.sha256)
+        headers["X-Taskorch-Signature"] = f"sha256={signed.hexdigest()}"
+    return headers
 
 
 def _cut(sock: socket.socket) -> None:

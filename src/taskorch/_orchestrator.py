@@ -42,6 +42,7 @@ from taskorch.kernel import KernelConfig
 from taskorch.model import (
     Agent,
     Explanation,
+    FailureCause,
     Health,
     HealthCheck,
     Resources,
@@ -676,7 +677,8 @@ class TaskOrchestrator:
         Raises:
             UnknownTaskError: No task has this id.
             InvalidTransitionError: It is not held; or it waits for an event, and is to
-                be run.
+                be run; or it is a question that was asked again, and *task_id* does
+                not say which run is meant.
             InvalidTaskError: There is no such verdict, or the reason is no text.
         """
         _check_reason(reason)
@@ -688,7 +690,7 @@ class TaskOrchestrator:
             document = committer.journal.document(result)
 
         def act(row: Any, now: int) -> bool:
-            refuse_bypass(row, verdict)
+            refuse_bypass(self._rt, task_id, row, verdict)
             if verdict == "complete" and row.state is TaskState.BLOCKED:
                 row.cargo._value = result
                 row.cargo._error = None
@@ -738,6 +740,17 @@ class TaskOrchestrator:
         asked = open_questions(self._rt, self.answer)
         return [*asked, *(each.as_question() for each in self.escalations())]
 
+    def failures(self) -> tuple[FailureCause, ...]:
+        """
+        What has failed and was not mended since, by cause; the commonest first.
+
+        Causes are told apart as those of `escalations` are: by the class of the error,
+        and by what it says, numbers and the id of the task aside.
+        """
+        from taskorch.runtime._causes import by_cause  # noqa: PLC0415 - when asked
+
+        return by_cause(self.tasks("failed", mended=False))
+
     def escalations(self) -> list[Escalation]:
         """
         The failures about which a person is asked, one for each cause.
@@ -764,8 +777,12 @@ class TaskOrchestrator:
         """
         Answer a question; whether that decided it.
 
+        An answer is for what was shown. Once a question was asked again, its id alone
+        is refused: `sign-off~1` is what was asked first, `sign-off~2` what was asked
+        then, and `questions()` has the ids of those that are open.
+
         Args:
-            task_id: The id of its task.
+            task_id: The id of its task, with the number of the run if there are more.
             choice: One of its options.
             by: Who answers.
             note: What they have to say; it stands in the history.
@@ -773,7 +790,9 @@ class TaskOrchestrator:
 
         Raises:
             AnswerRefusedError: It does not count: it comes too early, too late or
-                twice, or *by* may not answer. The events of the task say so, too.
+                twice, or *by* may not answer, or nobody knows which of several
+                questions is meant. The events of the task say so, too; the hint says
+                what is open now.
             UnknownTaskError: No task has this id.
             InvalidTaskError: An argument is not well formed, or the task is no
                 question.

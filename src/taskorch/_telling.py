@@ -338,7 +338,8 @@ class Teller:
 
     def _note_failure(
         self, task_id: str, error: tuple[str, str], at_ns: int, *, is_told: bool
-    ) -> None:
+    ) -> Trouble | None:
+        """A task has failed; what it is about, if that is news."""
         schedule, slot = self._schedule_of(task_id)
         stem = stem_of(task_id)
         run = run_of(stem)
@@ -353,6 +354,7 @@ class Teller:
             self._tell_failure(trouble, cause, task_id, error)
             if self._troubles.open.get(key) is not trouble:
                 self._mended(trouble, "a later slot")
+        return trouble
 
     def _tell_failure(
         self, trouble: Trouble, cause: Cause, task_id: str, error: tuple[str, str]
@@ -514,31 +516,39 @@ class Teller:
             return list(_before(kernel.tasks.values()))
 
         rows: list[_Before] = self._rt.step(look)
-        rows.sort(key=lambda row: number_of(row.task_id))
-        latest = {stem_of(row.task_id): row for row in rows}
+        # As it was heard then: so what was told has the number that it had.
+        rows.sort(key=lambda row: row.at_ns)
+        latest = {
+            stem_of(row.task_id): row
+            for row in sorted(rows, key=lambda row: number_of(row.task_id))
+        }
         whole = _whole(latest.values())
-        failed: dict[str, _Before] = {}
-        for stem, row in sorted(latest.items(), key=lambda item: item[1].at_ns):
-            if row.reason:
-                self._note_judged(row.task_id, row.reason)
-            elif row.error is not None:
-                failed[stem] = row
-                self._note_failure(row.task_id, row.error, row.at_ns, is_told=False)
+        news: list[tuple[Trouble, _Before]] = []
+        for row in rows:
+            stem = stem_of(row.task_id)
+            if row.error is not None:
+                trouble = self._note_failure(
+                    row.task_id, row.error, row.at_ns, is_told=False
+                )
+                if trouble is not None:
+                    news.append((trouble, row))
             elif row.state is TaskState.COMPLETED:
                 self._note_completed(stem, whole)
-        places = {stem: place for place, stem in enumerate(failed)}
-        for trouble in self._troubles.of(*_KINDS, now_ns=self._rt.now()):
-            for stem in sorted(trouble.tasks & failed.keys(), key=places.__getitem__):
-                row = failed[stem]
-                assert row.error is not None  # noqa: S101 - it is one of those
-                cause = cause_of(row.task_id, *row.error)
-                if not trouble.messages.get(cause):
-                    self._tell_failure(trouble, cause, row.task_id, row.error)
+            elif row.reason and latest[stem] is row:
+                self._note_judged(row.task_id, row.reason)
+        in_trouble = self._troubles.of(*_KINDS, now_ns=self._rt.now())
+        for trouble, row in news:
+            assert row.error is not None  # noqa: S101 - it is one that failed
+            cause = cause_of(row.task_id, *row.error)
+            if trouble in in_trouble and not trouble.messages.get(cause):
+                self._tell_failure(trouble, cause, row.task_id, row.error)
 
     def _note_completed(self, stem: str, whole: set[str]) -> None:
         """A task has completed in an earlier life; so have the runs *whole*."""
         schedule, slot = self._schedule_of(stem)
-        if schedule and run_of(stem) in {schedule, *whole}:
+        if not schedule:
+            self._troubles.mended(stem)
+        elif run_of(stem) in {schedule, *whole}:
             self._troubles.completed(schedule, slot)
 
     # -- telling -------------------------------------------------------------------

@@ -338,6 +338,11 @@ class Client:
         found: list[dict[str, Any]] = self._ask("GET", "/questions")["questions"]
         return found
 
+    def failures(self) -> list[dict[str, Any]]:
+        """What failed, by cause: see `TaskOrchestrator.failures`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/failures")["failures"]
+        return found
+
     def escalations(self) -> list[dict[str, Any]]:
         """The escalations: see `TaskOrchestrator.escalations`."""
         found: list[dict[str, Any]] = self._ask("GET", "/escalations")["escalations"]
@@ -428,6 +433,11 @@ class Client:
     def agents(self) -> list[dict[str, Any]]:
         """See `orch.agents.list`."""
         found: list[dict[str, Any]] = self._ask("GET", "/agents")["agents"]
+        return found
+
+    def agent_instances(self) -> list[dict[str, Any]]:
+        """All agents as documents: see `AgentInstance.to_dict`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/agent-instances")["agents"]
         return found
 
     def agent(self, agent_id: str) -> dict[str, Any]:

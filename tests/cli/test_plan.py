@@ -133,3 +133,5 @@ def test_what_cannot_be_planned_is_said(folder, capsys, words, said):
 def test_the_formats_are_published(capsys):
     assert main(["plan", "schema:plan"]) == 0
     assert json.loads(capsys.readouterr().out) == plan_schema()
+    assert main(["plan", "schema:agent"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "AgentInstance"

@@ -7,9 +7,17 @@ import asyncio
 import pytest
 from tests.integration.tools import eventually, in_loop
 
-from taskorch import InvalidTaskError, Program, Task, TaskOrchestrator, UnknownTaskError
+from taskorch import (
+    InvalidTaskError,
+    Program,
+    RetryPolicy,
+    Task,
+    TaskOrchestrator,
+    UnknownTaskError,
+)
 from taskorch.errors import UnknownAgentError
-from taskorch.model import Agent
+from taskorch.kernel import check_invariants
+from taskorch.model import Agent, ProgramResult
 from taskorch.protocols import AttemptExecutor
 
 
@@ -168,6 +176,75 @@ def test_of_what_an_earlier_life_had_it_do_only_what_is_done_counts(tmp_path):
         assert box.begun[0].task_id == "t"
         assert box.begun[0].fence > fence
         orch.stop(drain=False, timeout=0)
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+@pytest.mark.parametrize(("most", "delay"), [(1, 0), (2, 0), (2, 600)])
+def test_a_judged_failure_of_an_earlier_life_counts_once(
+    tmp_path, most, delay, is_queued
+):
+    """By the retry policy, whether its task waits for an agent or for a slot."""
+
+    def life():
+        return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+
+    policy = RetryPolicy(most, wait="fixed", base=delay, max_delay=delay, jitter=0)
+    with life() as orch:
+        orch.agents.join(far(max_concurrency=2), box := Mailbox())
+        orch.submit_task(Task("x", id="first", priority=50))
+        orch.submit_task(Task("x", id="t", retry=policy))
+        eventually(lambda: len(box.begun) == 2)
+        orch.agents.keep()
+        fence = box.begun[1].fence
+        orch.stop(drain=False, timeout=0)
+    for number in (1, 2):
+        with life() as orch:
+            if is_queued:
+                orch.agents.join(far(f"busy{number}"), other := Mailbox())
+                eventually(lambda box=other: box.begun)
+            waits = orch.agents.awaits_end("t", fence, "far")
+            assert waits == (number == 1)
+            assert not orch.agents.awaits_end("t", fence, "other")
+            assert not orch.agents.awaits_end("t", (fence[0], 7), "far")
+            error = ValueError("the test has failed")
+            counts = orch.agents.bring_late(
+                "t", fence, error=error, agent="far", judged=True
+            )
+            assert counts == waits
+            status = orch.get_task_status("t")
+            states = ("retrying",) if delay else ("queued", "blocked")
+            assert status.state.value in (states if most == 2 else ("failed",))
+            assert status.attempts == 1
+            told = status.error if most == 1 else status.earlier_errors[1]
+            assert "the test has failed" in str(told)
+            orch.stop(drain=False, timeout=0)
+            stats = orch.get_stats()
+            assert stats.retries.scheduled == most - 1
+            assert stats.state_machine.failed == 2 - most
+            check_invariants(orch._rt.kernel)
+
+
+def test_what_is_judged_counts_whatever_its_agent_was_given(tmp_path):
+    """A value of another kind counts only if it is said to be judged."""
+
+    def life():
+        return TaskOrchestrator(journal=tmp_path / "runs.db", unknown_capability="wait")
+
+    with life() as orch:
+        orch.agents.join(far(), box := Mailbox())
+        orch.submit_task(Task("x", id="t"))
+        eventually(lambda: box.begun)
+        orch.agents.keep()
+        fence = box.begun[0].fence
+        orch.stop(drain=False, timeout=0)
+    end = ProgramResult(("true",), 0, "", "", None, 0.1)
+    with life() as orch:
+        assert not orch.agents.bring_late("t", fence, end, agent="far")
+        assert orch.agents.bring_late("t", fence, end, agent="far", judged=True)
+        assert orch.handle("t").result(10) == end
+        assert not orch.agents.awaits_end("t", fence, "far")
+        with pytest.raises(UnknownTaskError):
+            orch.agents.awaits_end("nobody", fence, "far")
 
 
 def test_what_waits_until_its_start_is_kept_is_not_missing(tmp_path):

@@ -295,3 +295,35 @@ def test_a_question_that_a_document_says_wrongly(
     ((where, what),) = caught.value.findings
     assert where == path
     assert words in what
+
+
+@pytest.mark.parametrize("by", ["Cy", " cy", "CY ", "\uff43\uff59"])
+def test_who_may_not_answer_may_not_under_a_name_that_looks_alike(by):
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.question("go?", id="q", not_by="cy"))
+        with pytest.raises(AnswerRefusedError, match="may not answer"):
+            orch.answer("q", "approve", by=by)
+        orch.answer("q", "approve", by="ada")
+
+
+def test_one_person_is_no_quorum_under_two_names():
+    with TaskOrchestrator() as orch:
+        asked = orch.submit_task(Task.question("go?", id="q", quorum=2))
+        orch.answer("q", "approve", by="ada")
+        with pytest.raises(AnswerRefusedError, match="answered before"):
+            orch.answer("q", "approve", by="Ada")
+        orch.answer("q", "approve", by="bob")
+        assert asked.result(PATIENCE).by == ("ada", "bob")
+
+
+def test_who_may_answer_is_named_exactly():
+    with TaskOrchestrator() as orch:
+        orch.submit_task(Task.question("go?", id="q", who=("ada",)))
+        with pytest.raises(AnswerRefusedError, match="none of those who may"):
+            orch.answer("q", "approve", by="Ada")
+        orch.answer("q", "approve", by="ada")
+
+
+def test_names_of_one_person_are_no_two_who_may_answer():
+    with pytest.raises(InvalidTaskError, match="2 must agree, and ada may answer"):
+        Task.question("go?", who=("ada", "Ada"), quorum=2)

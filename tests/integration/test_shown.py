@@ -1,8 +1,9 @@
 """
 What is shown: every number of every face, held against the events.
 
-A run is drawn at random: tasks that succeed, fail, wait, are tried again, time out, are
-asked about, cancelled, suspended and run again; maps; holds; restarts. Whenever it has
+A run is drawn at random: tasks that succeed, fail, wait, are tried again, time out,
+cancelled, suspended and run again; maps; holds; restarts; questions that are answered, and
+asked again; a pool that scales. Whenever it has
 come to rest, the events of the journal are counted anew, a page long, and what the page,
 the command line, health, the metrics and the readers say must be that.
 """
@@ -30,7 +31,7 @@ from taskorch import (
     cli,
     current_context,
 )
-from taskorch.errors import TaskorchError, UsageError
+from taskorch.errors import AnswerRefusedError, TaskorchError, UsageError
 from taskorch.events import EventEmitted, signal_name
 from taskorch.frontends.service import create_app
 from taskorch.model import TaskState
@@ -88,6 +89,7 @@ class Counted:
         self.waiting, self.put_aside, self.under_way = set(), {}, {}
         self.causes, self.errors, self.retries = Counter(), Counter(), Counter()
         self.by_agent, self.charged = Counter(), Counter()
+        self.asked, self.agents, self.going = Counter(), {}, set()
         for event in events:
             take = getattr(self, signal_name(type(event)), None)
             if take is not None:
@@ -145,6 +147,18 @@ class Counted:
 
     def task_blocked(self, event):
         self.ended(event, "blocked")
+        is_asked = event.cause == "event" and self.kind[event.task_id] == "question"
+        self.asked[stem(event.task_id)] += is_asked
+
+    def agent_joined(self, event):
+        self.agents[event.agent.name] = True
+        self.going.discard(event.agent.name)
+
+    def agent_lost(self, event):
+        self.agents[event.agent_id] = False
+
+    def agent_draining(self, event):
+        self.going.add(event.agent_id)
 
     def task_cancelled(self, event):
         self.ended(event, "cancelled")
@@ -179,6 +193,11 @@ class Counted:
         if agent is not None:
             self.attempts.append((name, agent, state))
         return agent
+
+    def open(self):
+        """The questions that wait for an answer."""
+        kinds, states = self.kind, self.state
+        return {n for n in states if (kinds[n], states[n]) == ("question", "blocked")}
 
     def states(self):
         """The state of each task."""
@@ -215,6 +234,10 @@ class Counted:
 
 def stem(task_id):
     return task_id.partition("~")[0]
+
+
+def number_of(task_id):
+    return int(task_id.partition("~")[2] or 1)
 
 
 def asked(app, path, **query):
@@ -260,9 +283,15 @@ class Shown:
 
     def open(self):
         self.orch = TaskOrchestrator(
-            journal=self.path, concurrency=SLOTS, resources={"cpu": 8}
+            journal=self.path,
+            concurrency=SLOTS,
+            resources={"cpu": 8},
+            unknown_capability="wait",
         )
         self.orch.start()
+        agents, settle = self.orch.agents, self.random.choice([0.05, 1_000])
+        agents.template("worker", capabilities=["w"], handler=lambda task, _: task.id)
+        agents.pool("worker", max_agents=2, interval=0.02, settle=settle)
         self.reader = JournalReader(self.path)
         self.app = create_app(
             self.orch, token=None, page=True, journal=JournalReader(self.path)
@@ -320,6 +349,37 @@ class Shown:
     def add_question(self):
         self.submit(Task.question("Is it?", id=self.name()))
 
+    def add_pooled(self):
+        for _ in range(self.random.randint(1, 3)):
+            self.submit(Task("pooled", id=self.name(), requires=["w"]))
+
+    def answer(self):
+        """By an id that may be that of an earlier one, or of more than one."""
+        counted = Counted(self.reader.happened())
+        questions = sorted(n for n in counted.kind if counted.kind[n] == "question")
+        if not questions:
+            return
+        name = self.random.choice(questions)
+        if self.random.random() < 0.5:
+            name = stem(name)
+        is_bare, latest = (
+            "~" not in name,
+            max((n for n in questions if stem(n) == stem(name)), key=number_of),
+        )
+        if is_bare and latest != name and self.random.random() < 0.5:
+            name, is_bare = f"{name}~1", False
+        choice = self.random.choice(["approve", "reject"])
+        run = latest if is_bare else name.removesuffix("~1")
+        known = not is_bare or counted.asked[name] <= 1
+        try:
+            is_taken = self.orch.answer(name, choice, by="ada")
+        except AnswerRefusedError:
+            is_taken = False
+        assert is_taken == (known and run in counted.open()), name
+        assert {each.id for each in self.orch.questions()} == counted.open() - (
+            {run} if known else set()
+        )
+
     def add_map(self):
         flow = Workflow("flow")
         source = flow.task(numbers, id="source")
@@ -353,6 +413,11 @@ class Shown:
             if gate is not None:
                 gate.set()
             self.orch.rerun_task(found.task_id)
+
+    def ask_again(self):
+        found = [each for each in self.tasks(*ENDED) if each.type == "question"]
+        if found:
+            self.orch.rerun_task(stem(self.random.choice(found).task_id))
 
     def hold(self):
         who = self.random.choice(["user", "alert slow"])
@@ -467,6 +532,9 @@ class Shown:
             ):
                 stop = next((h for h in counted.holds.values() if not h.most), None)
                 assert ("Starts are held by" in text) == (stop is not None), text
+        self.check_questions(counted.open())
+        self.wait_for(self.has_told_of_agents)
+        assert (checks["agents"].status, checks["agents"].detail) == ("ok", "")
         self.check_metrics(counted, many, states)
         self.check_timeline(counted)
         outcomes = self.reader.outcomes(3_600)
@@ -511,6 +579,39 @@ class Shown:
         for agent, each in stats["agents"].items():
             assert each["completed"] == counted.by_agent[agent, "completed"]
             assert each["failed"] == counted.by_agent[agent, "failed"]
+
+    def check_questions(self, names):
+        asked_of_all = json.loads(asked(self.app, "/api/v1/questions"))["questions"]
+        assert {each["id"] for each in asked_of_all} == names
+        assert {each.id for each in self.orch.questions()} == names
+        self.wait_for(
+            lambda: (
+                json.loads(asked(self.app, "/api/v1/board"))["questions"] == len(names)
+            )
+        )
+        for name in sorted(names)[:2]:
+            assert f"orch.answer({name!r}, CHOICE" in str(self.orch.explain(name))
+            words = f"taskorch answer {self.path} {name} CHOICE"
+            assert words in self.command("explain", str(self.path), name)
+
+    def has_told_of_agents(self):
+        """Whether all say which agents there are, and why: a pool may scale meanwhile."""
+        counted = Counted(self.reader.happened())
+        there = {name for name, is_there in counted.agents.items() if is_there}
+        listed = {each.id: each for each in self.orch.agents.list()}
+        told = json.loads(asked(self.app, "/api/v1/agents"))["agents"]
+        stats = self.orch.get_stats().agents
+        decisions = self.orch.agents.explain_scaling()
+        scaled = json.loads(asked(self.app, "/api/v1/scaling"))["decisions"]
+        workers = len(there - {"local"})
+        return (
+            {n for n, each in listed.items() if each.status != "lost"} == there
+            and {each["id"]: each["status"] for each in told}
+            == {name: each.status for name, each in listed.items()}
+            and {name for name, each in stats.items() if not each.lost} == there
+            and [each["reason"] for each in scaled] == [d.reason for d in decisions]
+            and workers == (decisions[-1].after if decisions else 0)
+        )
 
     def check_metrics(self, counted, many, states):
         measured = self.orch.metrics()
@@ -575,6 +676,7 @@ OPERATIONS = (
     *("add_good", "add_good", "add_bad", "add_bad", "add_retried", "add_gated"),
     *("add_gated", "add_question", "add_map", "let_go", "let_go", "cancel"),
     *("suspend", "resume", "rerun", "rerun", "hold", "release", "restart"),
+    *("add_pooled", "answer", "answer", "ask_again"),
 )
 
 

@@ -1,9 +1,11 @@
 """Numbers: statistics and health."""
 
 import asyncio
+import re
 import threading
 import time
 
+import attrs
 import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, fail
 
@@ -12,8 +14,12 @@ from taskorch import (
     RetryPolicy,
     Task,
     TaskOrchestrator,
+    cli,
 )
+from taskorch.client import Client
+from taskorch.frontends.service import new_token
 from taskorch.model import Breaker, Durations
+from taskorch.reading import JournalReader
 from taskorch.runtime._reports import _durations
 
 
@@ -310,3 +316,45 @@ def test_whose_breakers_are_open_is_in_health():
         assert (check().status, check().detail) == (
             *("degraded", "breakers are open of bad"),
         )
+
+
+MENDED = []
+
+
+def lack(what, number):
+    if what in MENDED:
+        return
+    raise LookupError(f"no {what} for part {number}")
+
+
+def test_two_causes_of_one_class_are_two(tmp_path, capsys):
+    """By Python, over HTTP, in a journal, and at a command line; what was mended is none."""
+    path, token = tmp_path / "runs.db", new_token()
+    with TaskOrchestrator(journal=path) as orch:
+        for number in range(5):
+            orch.submit_task(Task.call(lack, "table", number, id=f"t{number}"))
+        for number in range(3):
+            orch.submit_task(Task.call(lack, "disk", number, id=f"d{number}"))
+        orch.submit_task(Task.call(int, "x", id="odd"))
+        orch.wait(PATIENCE)
+        assert [(e.error_type, e.pattern, e.count) for e in orch.failures()] == [
+            ("LookupError", "no table for part #", 5),
+            ("LookupError", "no disk for part #", 3),
+            ("ValueError", "invalid literal for int() with base #: 'x'", 1),
+        ]
+        expected = [attrs.asdict(each) for each in orch.failures()]
+        assert expected[1]["tasks"] == ("d0", "d1", "d2")
+        assert JournalReader(path).failures() == orch.failures()
+        with orch.serve(port=0, token=token) as server:
+            told = Client(server.url, token=token).failures()
+        assert [{**each, "tasks": tuple(each["tasks"])} for each in told] == expected
+        assert cli.main(["inspect", str(path)]) == 0
+        shown = capsys.readouterr().out
+        assert re.search(r"5 +LookupError: no table for part 0\n3 +LookupErr", shown)
+        orch.rerun_task("t4")
+        orch.wait(PATIENCE)
+        assert orch.failures()[0].tasks[-2:] == ("t4~1", "t4~2")
+        MENDED.append("table")
+        orch.rerun_task("t4")
+        orch.wait(PATIENCE)
+        assert orch.failures()[0].count == 4

@@ -337,6 +337,40 @@ def test_what_was_not_sent_is_sent_by_the_next_life_and_has_the_same_number(
     assert one["schedule"] == "first"
 
 
+def test_what_was_told_is_not_told_again_as_another_that_failed_since(
+    hook: Hook, tmp_path: Path
+) -> None:
+    """Run again, the first fails again or completes: the same cause has its number."""
+    OUTCOMES["first"] = OUTCOMES["second"] = "no disk"
+
+    def run(orch: TaskOrchestrator, *names: str) -> None:
+        flow = Workflow("flow")
+        for name in names:
+            flow.task(first if name == "first" else second, id=name)
+        orch.workflows.start(flow, id="night")
+
+    with TaskOrchestrator(journal=tmp_path / "n.db") as orch:
+        orch.notify(hook.url, allow_private=True, about=["failure"])
+        run(orch, "first", "second")
+        eventually(lambda: len(messages(hook)) == 1)
+        told = messages(hook)[0]
+        failed, other = told["id"], "night/second"
+        if failed == other:
+            other = "night/first"
+        again = orch.rerun_task(failed)
+        eventually(lambda: orch.get_task_status(again.task_id).is_terminal)
+    for outcome in ("no disk", ""):
+        with TaskOrchestrator(journal=tmp_path / "n.db") as orch:
+            orch.notify(hook.url, allow_private=True, about=["failure"])
+            run(orch, "first", "second")
+            count = 2 if outcome else 3
+            eventually(lambda: len(messages(hook)) == count)  # noqa: B023 - waits here
+            OUTCOMES[failed.rpartition("/")[2]] = ""
+            again = orch.rerun_task(failed)
+            eventually(lambda: orch.get_task_status(again.task_id).is_terminal)  # noqa: B023 - waits here
+    assert {each["message_id"] for each in messages(hook)} == {told["message_id"]}
+
+
 def test_about_says_what_a_receiver_is_told_of(hook: Hook) -> None:
     with nights(TaskOrchestrator(), hook, about=["alert", "recovered"]) as orch:
         with pytest.raises(InvalidTaskError, match="failure"):

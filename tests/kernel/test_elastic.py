@@ -282,6 +282,21 @@ def test_a_grant_shrinks_at_a_checkpoint_and_those_who_wait_start():
     assert reason == "4 of 16 cpu: 4 requests contend"
 
 
+def test_what_a_grant_gives_back_of_an_agents_own_is_for_who_waits_there():
+    """Of two agents with 16 of their own, one has some of it again."""
+    machine = machine_of(cpu=32)
+    for name in "ab":
+        machine.agent(name, "x", capacity=Resources(cpu=16))
+    spec = {"requires": ("x",)}
+    machine.submit("grows", resources=elastic(16, 4), **spec)
+    machine.submit("rigid", resources=Resources(cpu=16), **spec)
+    assert machine.submit("waits", resources=elastic(16, 8), **spec) == []
+
+    assert machine.checkpoint("grows") == ["waits"]
+    assert machine.agent_of("grows") == machine.agent_of("waits") == "a"
+    assert sum(cpus(machine).values()) == 32
+
+
 def test_grants_grow_when_nobody_who_waits_could_use_it():
     machine = machine_of()
     machine.submit("hold", resources=Resources(cpu=16))

@@ -24,7 +24,13 @@ POINTS = {
 }
 #: Those where only what nobody needs is let go of. (Without its dead timers, a kernel
 #: may do in another order what is due at one and the same instant.)
-TIDY = {"open.rebuild", "above.rebuild", "bucket.compact", "buckets.forget"}
+TIDY = {
+    "open.rebuild",
+    "above.rebuild",
+    "bucket.compact",
+    "buckets.forget",
+    "moved.forget",
+}
 
 
 class Dice(Only):

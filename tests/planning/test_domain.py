@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import product
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.planning import Domain, GtpyhopDomain, State, read_hddl
+from taskorch.planning._domain import interference
 
 
 def names(found):
@@ -118,6 +122,18 @@ def test_a_state_is_what_was_set_in_it(changes):
     assert [dict(s) for s, _ in kept] == [m for _, m in kept]
 
 
+def test_a_step_that_looks_which_variables_there_are_waits_for_each():
+    d = Domain("d")
+    d.operator(lambda s: s.set("count", len(s)), name="count")
+    d.operator(lambda s: s.set("names", [*s]), name="list")
+    d.operator(lambda s: s.set("x", 1), name="put")
+    d.method("all")(lambda _s: [("count",), ("put",), ("list",)])
+
+    found = next(d.decompositions(("all",)))
+
+    assert [sorted(waits) for waits in interference(found.steps)] == [[], [0], [1]]
+
+
 HDDL = """
 (define (domain d) (:requirements :typing)
   (:types place thing - object van - thing)
@@ -154,6 +170,84 @@ def test_a_problem_of_hddl_is_solved_and_its_plan_is_checked():
         "step 1, (fly v): there is no such action",
     ]
     assert problem.check(plan[:1]) == ["at the end, the goal does not hold"]
+
+
+ATOMS = (
+    "(p ?x ?y)",
+    "(p ?y ?x)",
+    "(p ?y ?z)",
+    "(q ?x)",
+    "(q ?z)",
+    "(p ?x ?x)",
+    "(q a)",
+)
+CHECKS = (
+    *("(not (q ?y))", "(= ?x ?z)", "(not (= ?x ?y))", "(or (q ?x) (p ?y ?y))"),
+    *(
+        "(forall (?w - small) (p ?w ?x))",
+        "(exists (?w) (p ?w ?y))",
+        "(imply (q ?x) (q ?y))",
+    ),
+)
+
+
+@given(
+    st.lists(st.sampled_from(ATOMS), max_size=3),
+    st.lists(st.sampled_from(CHECKS), max_size=2),
+    st.sets(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd"))),
+    st.sets(st.sampled_from("abcd")),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_a_method_of_hddl_fits_where_its_condition_holds_and_nowhere_else(
+    atoms, checks, pairs, singles, is_bound
+):
+    needs = f"(and {' '.join([*atoms, *checks])})"
+    domain = f"""(define (domain d) (:types small - object)
+      (:predicates (p ?a ?b) (q ?a) (did ?a ?b ?c))
+      (:task all :parameters (?x - small))
+      (:method one :parameters (?x - small ?y - object ?z - small) :task (all ?x)
+        :precondition {needs} :ordered-subtasks (and (do ?x ?y ?z)))
+      (:action do :parameters (?x - small ?y - object ?z - small)
+        :precondition {needs} :effect (did ?x ?y ?z)))"""
+    facts = " ".join([*(f"(p {a} {b})" for a, b in sorted(pairs))])
+    facts += " ".join(f"(q {a})" for a in sorted(singles))
+    problem = read_hddl(
+        domain,
+        f"""(define (problem p) (:objects a b c - small d - object)
+          (:htn :parameters ({"" if is_bound else "?v - small"})
+            :subtasks (and (t (all {"b" if is_bound else "?v"}))))
+          (:init {facts}))""",
+    )
+
+    found = set()
+    with suppress(PlanningError):
+        for way in problem.domain.decompositions(("__top",), problem.state):
+            found.update(names(way))
+
+    assert found == {
+        ("do", x, y, z)
+        for x, y, z in product("b" if is_bound else "abc", "abcd", "abc")
+        if not problem.check([("do", x, y, z)])
+    }
+
+
+def test_what_leads_to_the_same_place_is_searched_once():
+    """Twenty doors, each by two ways that come to the same, before one that is shut."""
+    doors = " ".join(f"d{n}" for n in range(20))
+    problem = read_hddl(
+        """(define (domain d) (:predicates (open ?d) (shut ?d) (key))
+          (:task pass :parameters (?d))
+          (:method left :parameters (?d) :task (pass ?d) :ordered-subtasks (and (go ?d)))
+          (:method right :parameters (?d) :task (pass ?d) :ordered-subtasks (and (go ?d)))
+          (:action go :parameters (?d) :precondition (not (shut ?d)) :effect (open ?d)))""",
+        f"""(define (problem p) (:objects {doors} end)
+          (:htn :ordered-subtasks (and {" ".join(f"(pass {d})" for d in doors.split())} (pass end)))
+          (:init (shut end)))""",
+    )
+
+    with pytest.raises(PlanningError, match="cannot be done"):
+        problem.solve(max_steps=1_000)
 
 
 @pytest.mark.parametrize(

@@ -419,6 +419,23 @@ def test_a_text_gives_arguments_by_their_names(text, parts):
     assert builds == [f"build-{part.replace(' ', '-')}" for part in parts]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ship parts=a, b", "a part of it"),
+        ("ship parts=a ,b within 2 hours", "a part of it"),
+        ("ship parts=a, b, urgently", "a part of it"),
+        ("ship parts=a parts=b", "twice"),
+    ],
+)
+def test_a_text_whose_values_are_not_clear_is_refused(text, said):
+    orch = TaskOrchestrator(resources={"cpu": 4})
+    orch.planner.domain(release())
+
+    with pytest.raises(PlanningError, match=said):
+        orch.planner.plan(text)
+
+
 def test_defaults_are_those_of_each_method():
     orch = TaskOrchestrator()
     domain = orch.planner.domain("d")

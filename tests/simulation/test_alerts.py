@@ -350,3 +350,39 @@ def test_no_alert_while_all_is_healthy(days, seed):
         count += 1
     sim.run(until=days * 86_400)
     assert told(sim) == []
+
+
+def loaded(seed, seconds, every, share, *, default_interval=20.0):
+    """The alerts of a load; *share* says which part of the attempts fails, and when."""
+    sim = Simulation(seed=seed, resources=Resources(cpu=64))
+    sim.agent("able", capabilities=("job",), max_concurrency=64)
+
+    def work(_task, _attempt, random):
+        bad = OSError("flaky") if random.random() < share(sim.now) else None
+        return Outcome(2 * random.lognormvariate(0, 0.5), error=bad)
+
+    sim.work("job", work)
+    sim.drivers.add(Alerts(interval=default_interval))
+    random = Random(seed)
+    at, count = 0.0, 0
+    while at < seconds:
+        sim.submit_task(Task("job", id=f"t{count}", not_before=at))
+        at += random.expovariate(1 / every)
+        count += 1
+    sim.run(until=seconds)
+    return told(sim)
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_one_failure_in_twenty_is_no_alert_however_few_end(seed):
+    assert loaded(seed, 20_000, 30.0, lambda _: 0.05) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_begins_to_fail_is_noticed_within_a_minute(seed):
+    begin = 600.0
+    share = lambda now: 0.6 if now >= begin else 0.02  # noqa: E731
+    alerts = loaded(seed, begin + 60, 1.0, share, default_interval=10.0)
+
+    assert [name for _, name in alerts] == ["high_failure_rate"]
+    assert begin < alerts[0][0] <= begin + 60

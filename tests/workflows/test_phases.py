@@ -825,7 +825,9 @@ def test_a_restart_asks_again(orch):
     failures(run)
     orch.workflows.restart("x")
     assert orch.wait(PATIENCE)
-    assert orch.workflows.approve("x", "one", by="Bob")
+    with pytest.raises(InvalidTransitionError, match="asked 2 times"):
+        orch.workflows.approve("x", "one", by="Bob")
+    assert orch.workflows.approve("x", "one~2", by="Bob")
     run.result(PATIENCE)
     assert [v.by for v in run.report().phases[0].verdicts] == ["gate", "Bob"]
 

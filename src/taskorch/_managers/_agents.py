@@ -14,8 +14,9 @@ from taskorch.errors import (
     UnknownAgentError,
 )
 from taskorch.events import LateResultIgnored
-from taskorch.kernel import GOING, past_of
+from taskorch.kernel import GOING, awaits_end, past_of
 from taskorch.model import (
+    TERMINAL,
     Agent,
     AgentHealth,
     AgentInstance,
@@ -36,8 +37,10 @@ from taskorch.model import (
 )
 from taskorch.model._show import show
 from taskorch.protocols import AttemptExecutor
-from taskorch.runtime._attempts import AgentRunner
+from taskorch.runtime._attempt import usage_of
+from taskorch.runtime._attempts import AgentRunner, outcome_of
 from taskorch.runtime._documents import document_of_end
+from taskorch.runtime._earlier import keep_earlier
 from taskorch.runtime._late import keep_late
 
 if TYPE_CHECKING:
@@ -264,6 +267,7 @@ class AgentManager:
         scale_down_threshold: float = 0.3,
         settle: float = 300.0,
         interval: float = 10.0,
+        wait: float = 10.0,
     ) -> AgentPool:
         """
         Keep as many agents of a template as there is work for: see `AgentPool`.
@@ -289,6 +293,7 @@ class AgentManager:
             scale_down_threshold=scale_down_threshold,
             settle=settle,
             interval=interval,
+            wait=wait,
         )
         self._orch.drivers.add(pool)
         fleet.pools[type] = pool
@@ -325,13 +330,14 @@ class AgentManager:
             InvalidTaskError: There is no pool of this template.
         """
         fleet = self._fleet
-        if type is not None and type not in fleet.pools:
+        pools = fleet.pooled()
+        if type is not None and type not in pools:
             msg = f"there is no pool of agents {show(type)}"
-            hint = meant(type, fleet.pools, f"there are {[*fleet.pools]}")
+            hint = meant(type, pools, f"there are {[*pools]}")
             raise InvalidTaskError(msg, hint=hint)
         found = [
             each
-            for name, pool in list(fleet.pools.items())
+            for name, pool in pools.items()
             if type in (None, name)
             for each in list(pool.decisions)
         ]
@@ -382,7 +388,13 @@ class AgentManager:
             agent = self._rt.fleet.joining(agent)
         self._rt.add_agent(agent, AgentRunner(agent.name, _no_handler, executor))
 
-    def beat(self, name: str, attempts: Iterable[tuple[str, int]]) -> _Attempts:
+    def beat(
+        self,
+        name: str,
+        attempts: Iterable[tuple[str, int]],
+        *,
+        round_trip: float | None = None,
+    ) -> _Attempts:
         """
         An agent is heard of.
 
@@ -391,6 +403,8 @@ class AgentManager:
             attempts: Ids of tasks and numbers of attempts, of this life, of all that it
                 has begun and not ended, and of all that is on its way to it. One that
                 it has not named for a whole lease is made again.
+            round_trip: Seconds that its latest sign of life took there and back, as it
+                has measured; None: it does not say.
 
         Returns:
             Those of them that do not count any more: it should stop them.
@@ -413,7 +427,7 @@ class AgentManager:
                 for row, number in held
                 if row.agent is not None and row.agent.name == name
             ]
-            return rt.kernel.beat(name, [*named, *kept_here], now)
+            return rt.kernel.beat(name, [*named, *kept_here], now, round_trip)
 
         asked = frozenset(named)
         abandoned: _Attempts = rt.step(change)
@@ -469,6 +483,7 @@ class AgentManager:
         error: BaseException | None = None,
         *,
         agent: str,
+        judged: bool = False,
     ) -> bool:
         """
         Take what came of an attempt of an earlier life, with which its agent went on.
@@ -477,12 +492,17 @@ class AgentManager:
         way in this process; another agent's attempt is stopped. Anything else changes
         nothing: it is in `TaskStatus.late_results`, and told as `LateResultIgnored`.
 
+        Of an attempt that is *judged*, what it raised counts as well, unless its task
+        has ended since, or was begun again.
+
         Args:
             task_id: The id of its task.
             fence: Its life and number, as `Attempt.fence`.
             value: What it returned.
             error: What it raised.
             agent: The name of the agent that made it.
+            judged: Whether that is what the task itself has come to, whatever its agent
+                was given to do for it.
 
         Returns:
             Whether it counts.
@@ -498,7 +518,7 @@ class AgentManager:
         row = work._row
         # How a program has ended is for the class that made it of the task, unless it
         # is the user's own.
-        is_of_kind = isinstance(value, ProgramResult) == (
+        is_of_kind = judged or isinstance(value, ProgramResult) == (
             self.program_of(task_id) is not None
         )
         committer = rt.committer
@@ -516,6 +536,19 @@ class AgentManager:
             )
             if committer is not None:
                 committer.documents[work] = document
+            if error is not None and judged and awaits_end(row, number):
+                if row.state is TaskState.BLOCKED:
+                    # Nobody who can do it has come yet. A state machine may forbid it.
+                    with suppress(InvalidTransitionError):
+                        why = f"agent {agent} has ended it"
+                        rt.kernel.decide(row, "retry", now, why)
+                if row.state is TaskState.QUEUED:
+                    _, work._error, seen = outcome_of(error, task_id, asked=False)
+                    used = usage_of(getattr(error, "result", None))
+                    rt.kernel.fail_late(row, error, now, seen, used)
+                    if row.state not in TERMINAL:
+                        keep_earlier(work, number, work._error, seen)
+                    return True
             if counts:
                 work._value, work._error = value, None
                 why = f"agent {agent} had done it while the orchestrator was away"
@@ -551,6 +584,29 @@ class AgentManager:
         extra = row.extra
         is_held = extra is not None and extra.decision and not extra.blocked_by
         return row.state is TaskState.BLOCKED and is_held
+
+    def awaits_end(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
+        """
+        Whether nobody knows how an attempt of an earlier life has ended.
+
+        Its agent may still bring that, as its task was not begun again: see
+        `bring_late`.
+
+        Args:
+            task_id: The id of a task.
+            fence: The life and the number of the attempt, as `Attempt.fence`.
+            agent: The name of the agent that made it.
+
+        Raises:
+            UnknownTaskError: No task has this id.
+        """
+        try:
+            self.check_made(task_id, fence, agent)
+        except InvalidTaskError:
+            return False
+        rt = self._rt
+        with rt.lock:
+            return awaits_end(rt.directory.known(task_id)._row, fence[1])
 
     def check_made(self, task_id: str, fence: tuple[int, int], agent: str) -> None:
         """

@@ -10,7 +10,8 @@ from taskorch.errors import (
 )
 from taskorch.model import TERMINAL, question_of
 from taskorch.model._explanation import some
-from taskorch.runtime._questions import check, vote
+from taskorch.runtime._questions import check, row_named, vote
+from taskorch.runtime._reruns import stem_of
 from taskorch.workflows._phases import approval_of, gate_of, phase_of, verdict_of
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
     Raises:
         UnknownTaskError: There is no such approval.
         InvalidTransitionError: The phase has not come to it yet; or *by* may not, or
-            has answered before, which is an AnswerRefusedError.
+            has answered before, or *gate* means what was asked before, which is an
+            AnswerRefusedError.
         InvalidTaskError: *by* or *note* is not well formed.
     """
     check(by, note)
-    phase = phase_of(str(gate))
+    name, tilde, number = str(gate).partition("~")
+    phase = phase_of(name)
     work = run.handles.get(approval_of(phase))
     if work is None:
         msg = f"no phase {phase!r} of workflow {run.workflow_id} asks for an approval"
@@ -40,11 +43,12 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
             else "wf.phase(name, gate=Approval())"
         )
         raise UnknownTaskError(msg, hint=hint)
-    row, task = work._row, work._task
+    latest, task = work._row, work._task
     question = None if task is None else question_of(task.payload)
     if question is None:
-        msg = f"{row.id} is no approval any more"
+        msg = f"{latest.id} is no approval any more"
         raise UnknownTaskError(msg)
+    named = f"{stem_of(latest.id)}{tilde}{number}"
     _, on_failure = run._gates.get(gate_of(phase), (None, "stop"))
     choice = "approve" if passed else "reject"
 
@@ -57,7 +61,10 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
         return "fail", None, f"{said}: {note}" if note else said
 
     def end(now: int) -> bool | AnswerRefusedError:
-        is_over = run._rt.is_left(row) or row.state in TERMINAL
+        row = row_named(run._rt, named, by, choice, now)
+        if isinstance(row, AnswerRefusedError):
+            return row
+        is_over = row is latest and (run._rt.is_left(row) or row.state in TERMINAL)
         done = vote(
             *(run._rt, row, question, choice, by, note, None, now), outcome=outcomes
         )

@@ -14,7 +14,7 @@ import attrs
 from taskorch._limits import NS
 from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError, NotRunningError, UnknownTaskError
-from taskorch.events import Event, signal_name
+from taskorch.events import Event, TaskReady, signal_name
 from taskorch.kernel import PolicyFault
 from taskorch.model import check_id
 from taskorch.model._show import show
@@ -281,6 +281,12 @@ class DriverManager:
         with self._lock:
             return [*self._driven]
 
+    def of_class(self, cls: type) -> tuple[Any, ...]:
+        """Return the drivers of a class, in the order in which they were added."""
+        with self._lock:
+            drivers = [each.driver for each in self._driven.values()]
+        return tuple(driver for driver in drivers if isinstance(driver, cls))
+
     def wake(self, name: str) -> None:
         """
         Ask a driver now.
@@ -317,8 +323,9 @@ class DriverManager:
             thread.join(timeout)
 
     def _rouse(self, found: Driven) -> None:
-        found.woken = True
-        self._wake.set()
+        if not found.woken:
+            found.woken = True
+            self._wake.set()
 
     def _loop(self) -> None:
         ahead = self._ahead()
@@ -387,12 +394,24 @@ class SimulatedDrivers:
         found = driven(driver, self._added)
         self._driven[found.name] = found
         self._added[found.name] = deepcopy(driver)
+        self._listen()
         self._at(found, 0)
 
     def remove(self, name: str) -> bool:
         """Ask a driver no more; False if there is none of this name."""
         self._driven.pop(name, None)
-        return self._added.pop(name, None) is not None
+        was_there = self._added.pop(name, None) is not None
+        self._listen()
+        return was_there
+
+    def _listen(self) -> None:
+        """Have `TaskReady` told, which is no fact, if a driver watches it."""
+        world = self._sim.world
+        world.tells_ready = any(
+            TaskReady in one.watches for one in self._driven.values()
+        )
+        if world.life is not None:
+            world.life.listen()
 
     def list(self) -> list[str]:
         """Return the names of all drivers, in the order in which they were added."""

@@ -117,6 +117,20 @@ class Fleet:
         #: Runs the processes of agents, and has the guardian that ends them.
         self._keeper: ProgramExecutor | None = None
 
+    def pooled(self) -> dict[str, Any]:
+        """The pools, by their templates; those that were added as drivers, too."""
+        from taskorch.policies import AgentPool  # noqa: PLC0415 - when needed
+
+        driven = self._orch.drivers.of_class(AgentPool)
+        return {**self.pools, **{each.template.name: each for each in driven}}
+
+    def is_of_earlier_life(self, agent_id: str) -> bool:
+        """Whether a pool had this agent, and has not spawned it in this life."""
+        if agent_id in self.spawned or agent_id in self.fallen:
+            return False
+        pools = self.pooled().values()
+        return any(pool.template.has_named(agent_id) for pool in pools)
+
     # -- templates -----------------------------------------------------------------
 
     def template(self, template: AgentTemplate) -> AgentTemplate:

@@ -128,7 +128,9 @@ class WorkflowManager:
             from taskorch.planning import ExecutionPlan  # noqa: PLC0415 - is there
 
             if isinstance(workflow, ExecutionPlan):
-                workflow = workflow.workflow
+                run = self.start(workflow.workflow, id, max_added=max_added)
+                run.plan = workflow
+                return run
         if not isinstance(workflow, Workflow):
             msg = f"a Workflow is started, not {show(workflow)}"
             raise InvalidTaskError(msg, hint="orch.submit_tasks takes single tasks")
@@ -591,7 +593,8 @@ class WorkflowManager:
 
         Args:
             run_id: The run.
-            gate: The phase.
+            gate: The phase; once it was asked again, with the number of the run: what
+                was asked then is `build~2`.
             by: Who approves: a name, without a colon.
             note: What there is to say about it.
 
@@ -613,7 +616,7 @@ class WorkflowManager:
 
         Args:
             run_id: The run.
-            gate: The phase.
+            gate: The phase, as for `approve`.
             by: Who rejects: a name, without a colon.
             note: Why.
 

@@ -43,6 +43,7 @@ from taskorch.workflows._report import WorkflowReport
 
 if TYPE_CHECKING:
     from taskorch.kernel import TaskRow
+    from taskorch.planning import ExecutionPlan
     from taskorch.runtime._runtime import Runtime
 
 _LOG: Final = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class WorkflowRun:
         "_parents",
         "_rt",
         "_works",
+        "plan",
         "workflow_id",
     )
 
@@ -107,6 +109,8 @@ class WorkflowRun:
         #: The id of the run; those of its tasks are this, a slash, and the id of the
         #: task in the workflow.
         self.workflow_id: str = workflow_id
+        #: The plan of `orch.planner` that it was started by in this life; or None.
+        self.plan: ExecutionPlan | None = None
         self._works = works
         #: Of each task, what it waits for. It may be that of a workflow: what has come
         #: to it since it was started is in `_more`.

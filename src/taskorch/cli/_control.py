@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--by", metavar="NAME", required=True, help="who approves")
         parser.add_argument("--note", metavar="TEXT", default="", help="kept with it")
     elif verb == "answer":
-        parser.add_argument("tasks", metavar="TASK", nargs=1, help="its id")
+        parser.add_argument(
+            "tasks", metavar="TASK", nargs=1, help="its id, as `questions` shows it"
+        )
         parser.add_argument("choice", metavar="CHOICE", help="one of its options")
         parser.add_argument("--by", metavar="NAME", required=True, help="who answers")
         parser.add_argument("--note", metavar="TEXT", default="", help="kept with it")
@@ -252,7 +254,8 @@ def _approve(there: Any, name: str, **said: str) -> bool:
     approve: Callable[..., bool] = (
         there.approve if isinstance(there, Client) else there.workflows.approve
     )
-    parts = name.removesuffix("/approval").split("/")
+    phase, tilde, number = name.partition("~")
+    parts = f"{phase.removesuffix('/approval')}{tilde}{number}".split("/")
     unknown: TaskorchError = InvalidTaskError(
         f"{name!r} names no phase of a run", hint="write RUN/PHASE"
     )

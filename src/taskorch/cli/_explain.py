@@ -14,6 +14,7 @@ from taskorch.cli._terminal import (
     print_json,
     tracebacks,
 )
+from taskorch.reading import JournalReader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +50,13 @@ def _answer(args: argparse.Namespace, reader: Reader) -> int:
     stuck = reader.stuck()
     if args.json:
         print_json([group.to_dict() for group in stuck])
-    elif stuck:
+        return OK
+    if stuck:
         print(in_commands("\n\n".join(map(str, stuck)), args.journal))
     else:
         print("Nothing is stuck.")
+    if isinstance(reader, JournalReader) and reader.owner.lives is False:
+        state = reader.get_stats().state_machine
+        if state.pending + state.queued + state.running + state.retrying:
+            print("No orchestrator has its journal open: nothing goes on by itself.")
     return OK

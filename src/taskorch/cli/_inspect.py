@@ -37,11 +37,14 @@ from taskorch.model import FILTERS, Missing, TaskFilter, TaskState, TaskStatus
 from taskorch.model._explanation import in_words
 from taskorch.model._show import show
 from taskorch.reading import JournalOwner, JournalReader
+from taskorch.runtime._causes import by_cause
 
 #: Tasks that are listed, unless it is said how many.
 _MANY: Final = 50
 #: Failures that are counted one by one.
 _MOST: Final = 1_000
+#: Causes of failures that are shown.
+_CAUSES: Final = 10
 #: How often in succession a journal may be disturbed while it is followed.
 _MOST_REFUSALS: Final = 20
 #: Fields of an event that are said elsewhere, or only of use to programs.
@@ -284,14 +287,22 @@ def _show_all(args: argparse.Namespace, reader: Reader) -> None:
 
 
 def _still(reader: Reader, place: str) -> str:
-    """How much of what failed is broken still, and what shows it."""
+    """How much of what failed is broken still, by cause, and what shows it."""
     broken = reader.tasks(TaskFilter("failed", mended=False))
-    many = sum(1 for _ in islice(broken, _MOST))
+    causes = by_cause(islice(broken, _MOST))
+    many = sum(cause.count for cause in causes)
     if not many:
         return "Nothing that is kept is still broken: what failed was run again."
     count = f"{many:,}{' or more' * (many == _MOST)}"
     command = f"taskorch inspect {place} --state failed --no-mended"
-    return f"Failed, and not mended since, {count}: {command}"
+    rows = [
+        (f"{cause.count:,}", line(f"{cause.error_type}: {cause.message}"))
+        for cause in causes[:_CAUSES]
+    ]
+    if len(causes) > _CAUSES:
+        rows.append(("", f"and {len(causes) - _CAUSES:,} more causes"))
+    told = table(("failures", "cause"), rows)
+    return f"{told}\n\nFailed, and not mended since, {count}: {command}"
 
 
 def _who(owner: JournalOwner) -> str:

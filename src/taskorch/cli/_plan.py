@@ -19,6 +19,7 @@ from taskorch.planning import (
     ExecutionPlan,
     TaskRequest,
     ValidationResult,
+    agent_schema,
     plan_schema,
     request_schema,
 )
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="FILE.py, which defines domains, or an orchestrator whose planner has "
         "domains and templates; or a request or a plan in FILE.json; or "
-        "`schema:request` and `schema:plan`, the formats of these",
+        "`schema:request`, `schema:plan` and `schema:agent`, the formats of these and "
+        "of agents",
     )
     parser.add_argument(
         "request",
@@ -72,7 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    schemas = {"schema:request": request_schema, "schema:plan": plan_schema}
+    schemas = {
+        "schema:request": request_schema,
+        "schema:plan": plan_schema,
+        "schema:agent": agent_schema,
+    }
     if args.target in schemas:
         print_json(schemas[args.target]())
         return OK

@@ -18,6 +18,7 @@ The decisions, without I/O: public as the low-level interface, provisional.
 
 from taskorch.kernel._application import is_under_way as is_under_way
 from taskorch.kernel._attempts import ASKED as ASKED
+from taskorch.kernel._attempts import awaits_end as awaits_end
 from taskorch.kernel._books import pool_shortage as pool_shortage
 from taskorch.kernel._books import shortage as shortage
 from taskorch.kernel._books import wanted as wanted
@@ -75,6 +76,7 @@ from taskorch.kernel._rows import AgentRow as AgentRow
 from taskorch.kernel._rows import AllocationRow as AllocationRow
 from taskorch.kernel._rows import AttemptOutcome as AttemptOutcome
 from taskorch.kernel._rows import Bucket as Bucket
+from taskorch.kernel._rows import Candidates as Candidates
 from taskorch.kernel._rows import Claim as Claim
 from taskorch.kernel._rows import PoolRow as PoolRow
 from taskorch.kernel._rows import Record as Record

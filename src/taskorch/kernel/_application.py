@@ -76,6 +76,9 @@ GONE: Final = "gone"
 EVENT: Final = "event"
 #: Causes of a failure that count against the record of the agent, if the task ran.
 _AGENTS_FAULT: Final = ("error", "timeout", "deadline", "component")
+#: Errors that say what the work has come to, and nothing of who did it: criteria of a
+#: test suite do not hold.
+_RESULTS: Final = ("CriteriaNotMetError",)
 #: Reasons to stop: a stronger one replaces a weaker.
 _STRENGTH: Final[dict[Stop, int]] = {
     "": 0,
@@ -112,6 +115,8 @@ def begin(
     row.agent = agent
     row.reason = reason
     agent.running += 1
+    if agent.watched:
+        kernel.moved.append(agent)
     kernel.running += 1
     kernel.active += 1
     share = row.bucket.share
@@ -221,6 +226,8 @@ def _give_back(
     """Free what an attempt has held, and wake who waits for it."""
     kernel.running -= slots
     agent.running -= slots
+    if agent.watched:
+        kernel.moved.append(agent)
     if share is not None:
         _queue.hold(kernel, share, alloc, slots, -1)
     _books.release(kernel, agent, alloc)
@@ -231,26 +238,34 @@ def _give_back(
     _queue.ask_again(kernel)
 
 
-def _failed_on_agent(kernel: KernelState, row: TaskRow, now: int) -> None:
-    """Count a failed attempt of *row* in the record of its agent."""
+def _failed_on_agent(
+    kernel: KernelState, row: TaskRow, error_type: str, now: int
+) -> None:
+    """Count a failed attempt of *row*, against its agent if that may be to blame."""
     agent = agent_of(row)
-    if agent.info.breaker is not None:
-        _breakers.ended(agent, row, now, failed=True)
-    else:
-        _breakers.fell(agent, row, now)
     agent.failed += 1
-    kernel.record(agent, row.bucket.spec.type).failed += 1
+    if agent.watched:
+        kernel.moved.append(agent)
+    is_result = error_type in _RESULTS
+    if agent.info.breaker is not None:
+        _breakers.ended(agent, row, now, failed=not is_result)
+    elif not is_result:
+        _breakers.fell(agent, row, now)
+    if not is_result:
+        kernel.record(agent, row.bucket.spec.type).failed += 1
 
 
 def retrying(kernel: KernelState, row: TaskRow, event: TaskRetrying) -> None:
     """*row* is tried again, after a delay or at once, or is suspended first."""
     now = event.at_ns
     extra = row_extra(row)
+    if row.state is _S.QUEUED:
+        _queue.remove(kernel, row)
     if event.charged:
         extra.charged += 1
         extra.last_delay_ns = event.delay_ns
         kernel.retries_scheduled += 1
-        _failed_on_agent(kernel, row, now)
+        _failed_on_agent(kernel, row, event.error_type, now)
     if event.cause == "lost":
         extra.crashes += 1
     if event.cause != "stopped":
@@ -303,7 +318,10 @@ def returned(kernel: KernelState, row: TaskRow, _event: AttemptReturned) -> None
     if extra.share is not None:
         _queue.hold(kernel, extra.share, (), 1)
     kernel.running += 1
-    agent_of(row).running += 1
+    agent = agent_of(row)
+    agent.running += 1
+    if agent.watched:
+        kernel.moved.append(agent)
 
 
 def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
@@ -313,6 +331,9 @@ def slot_leaked(kernel: KernelState, row: TaskRow, event: SlotLeaked) -> None:
     alloc, slots, share = _take_away(kernel, row)
     leak = Leak(agent, alloc, row, slots, event.at_ns, share)
     kernel.leaked[row.id, event.attempt] = leak
+    if kernel.config.waits_for_better:
+        # Who waits for the end of an attempt there may wait in vain now.
+        _queue.unpark_all(kernel)
 
 
 def slot_recovered(kernel: KernelState, row: TaskRow, event: SlotRecovered) -> None:
@@ -333,6 +354,8 @@ def allocation_changed(
     if share is not None:
         _queue.hold(kernel, share, more, 0)
         _queue.hold(kernel, share, less, 0, -1)
+    if agent.watched:
+        kernel.moved.append(agent)
     _books.acquire(kernel, agent, more)
     if less:
         _books.release(kernel, agent, less)
@@ -399,7 +422,7 @@ def failed(kernel: KernelState, row: TaskRow, event: TaskFailed) -> None:
     if row.state is _S.QUEUED:
         _queue.remove(kernel, row)
     if row.state is _S.RUNNING and cause in _AGENTS_FAULT:
-        _failed_on_agent(kernel, row, event.at_ns)
+        _failed_on_agent(kernel, row, event.error_type, event.at_ns)
     if event.charged:
         extra.charged += 1
         if extra.charged > 1 and cause != "component":

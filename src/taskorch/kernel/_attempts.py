@@ -33,7 +33,7 @@ from taskorch.kernel._application import (
 from taskorch.kernel._deciders import Again, PolicyFault
 from taskorch.kernel._effects import ReturnSlot, StopAttempt
 from taskorch.kernel._faults import describe, note_fault
-from taskorch.kernel._history import row_extra
+from taskorch.kernel._history import past_of, row_extra
 from taskorch.kernel._rows import (
     LEFT_RUNNING,
     AttemptOutcome,
@@ -125,6 +125,33 @@ def end(
     _breakers.judge(kernel, agent, row, now)
     _joins.decide(kernel, now)
     return True
+
+
+def awaits_end(row: TaskRow, attempt: int) -> bool:
+    """
+    Whether nobody knows how an *attempt* at *row* has ended, and none follows it yet.
+
+    It was under way when its orchestrator died, and its agent may have gone on.
+    """
+    if row.attempt != attempt or row.state not in (TaskState.QUEUED, TaskState.BLOCKED):
+        return False
+    for state, _, detail in reversed(past_of(row)):
+        if state in (TaskState.RUNNING, TaskState.RETRYING):
+            return state is TaskState.RETRYING and detail == LEFT_RUNNING
+    return False
+
+
+def fail_late(
+    kernel: KernelState,
+    row: TaskRow,
+    error: BaseException,
+    now: int,
+    described: tuple[str, str],
+    usage: Units = (),
+) -> None:
+    """An attempt whose end nobody knew has failed: it counts as any (`awaits_end`)."""
+    _after_failure(kernel, row, error, (*described, "error"), now, usage)
+    _joins.decide(kernel, now)
 
 
 def end_reported(

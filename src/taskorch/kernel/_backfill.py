@@ -165,7 +165,7 @@ def _reserve(kernel: KernelState, now: int) -> Reservation | None:
         for bucket in kernel.parked
         # What a policy has put off would have room; and for what is above a soft quota,
         # nothing is kept from anybody.
-        if bucket.parked
+        if (bucket.parked or bucket.at_agents)
         and not bucket.refusal
         and _soft.exceeded(kernel, bucket) is None
         and (row := bucket.head()) is not None

@@ -11,7 +11,7 @@ from typing import Final
 
 from taskorch._vocabulary import meant
 from taskorch.kernel import _parking
-from taskorch.kernel._rows import AgentRow, Bucket, Spec, of_quotas
+from taskorch.kernel._rows import AgentRow, Bucket, Place, Spec, of_quotas
 from taskorch.kernel._state import KernelState
 from taskorch.model import SOFT, TASKS, Units
 
@@ -128,6 +128,49 @@ def pool_shortage(kernel: KernelState, need: Units) -> tuple[str, int] | None:
             if units > pool.total - pool.used:
                 return name, units
     return None
+
+
+def lacks(kernel: KernelState, bucket: Bucket, need: Units) -> bool:
+    """
+    Whether pools have too little for a task of *bucket* that waits for *need*.
+
+    An allocator that may grant less than is asked for may be asked although a pool has
+    too little, but not beyond a quota.
+    """
+    if kernel.rigid:
+        whole = with_quotas(bucket, need)[0] if bucket.bounds else need
+        return pool_shortage(kernel, whole) is not None
+    return (
+        bool(bucket.bounds)
+        and pool_shortage(kernel, with_quotas(bucket, need)[1]) is not None
+    )
+
+
+def place_on(bucket: Bucket, agent: AgentRow, *, above: bool) -> Place:
+    """What keeps a task of *bucket* from running on *agent*, which has no room."""
+    share, among = bucket.share, _parking.among
+    if not has_slot(agent):
+        if share is None:
+            return agent.slots
+        return among(agent.short.setdefault("", {}), Place(agent=agent), share)
+    short = shortage(agent, wanted(bucket, agent))
+    assert short is not None  # noqa: S101 - it has no room
+    name, units = short
+    place = Place(agent=agent, name=name, need=units, above=above)
+    return among(agent.short.setdefault(name, {}), place, share)
+
+
+def place_at_pool(
+    kernel: KernelState, bucket: Bucket, need: Units, *, above: bool
+) -> Place:
+    """What keeps a task of *bucket* that waits for *need*: a pool `lacks` it."""
+    whole, own = with_quotas(bucket, need) if bucket.bounds else (need, ())
+    short = pool_shortage(kernel, own) or pool_shortage(kernel, whole)
+    assert short is not None  # noqa: S101 - one does
+    name, units = short
+    pool = kernel.pools[name]
+    place = Place(pool=pool, name=name, need=units, above=above)
+    return _parking.among(pool.short, place, bucket.share)
 
 
 def too_small(

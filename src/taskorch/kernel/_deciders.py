@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from taskorch.kernel._rows import AgentRow, Share, Spec, TaskRow
+from taskorch.kernel._rows import AgentRow, Candidates, Share, Spec, TaskRow
 from taskorch.model import Elasticity, TaskState, Units
 
 
@@ -76,7 +76,7 @@ class Deciders(Protocol):
         ...
 
     def route(
-        self, row: TaskRow, candidates: Sequence[AgentRow], now: int
+        self, row: TaskRow, candidates: Candidates, now: int
     ) -> tuple[AgentRow, str, bool]:
         """The agent, why, and whether that can be kept."""
         ...

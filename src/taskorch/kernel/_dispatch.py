@@ -13,6 +13,7 @@ from taskorch.kernel import (
     _joins,
     _parking,
     _rates,
+    _room,
     _soft,
 )
 from taskorch.kernel._application import begin
@@ -23,8 +24,10 @@ from taskorch.kernel._rows import (
     TOKEN,
     AgentRow,
     Bucket,
+    Candidates,
     Place,
     RateRow,
+    Room,
     TaskRow,
 )
 from taskorch.kernel._state import KernelState
@@ -32,8 +35,6 @@ from taskorch.model import TaskState, Units
 
 _QUEUED: Final = TaskState.QUEUED
 _RUNNING: Final = TaskState.RUNNING
-#: How much likelier another agent must be to complete a task that waits for it.
-_TIMES: Final = 4
 
 
 def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
@@ -69,6 +70,9 @@ def match(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
     if avoid:
         others = [agent for agent in bucket.agents if agent.name not in avoid]
         bucket.agents = others or bucket.agents
+    bucket.room = Room(bucket.agents)
+    needs = [bucket.need or agent.request for agent in bucket.agents]
+    bucket.needs = tuple(dict.fromkeys(needs))
     bucket.route = bucket.quota_route = None
     if kernel.points is not None and kernel.points.hit("match.forget"):
         reusable = False
@@ -101,12 +105,14 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
             if kernel.under_way is not None:
                 _backfill.blocked(kernel, row)
             return
-        room = with_room(kernel, bucket)
+        room = _room.candidates(kernel, bucket)
         failing = _failing(kernel, bucket, row, room, now)
-        room = [agent for agent in room if agent not in failing]
-        rate = _rates.short_of(kernel, bucket, now) if bucket.rates and room else None
+        if failing:
+            room = room.without(failing)
+        short = len(room) > 0 and bucket.rates
+        rate = _rates.short_of(kernel, bucket, now) if short else None
         if rate is None:
-            _start_or_park(kernel, bucket, row, room, failing, now)
+            _start_or_park(kernel, bucket, row, room, now)
         else:
             # The same for all agents: only the token is waited for.
             _wait_for_token(kernel, bucket, row, rate)
@@ -116,41 +122,45 @@ def place(kernel: KernelState, bucket: Bucket, row: TaskRow, now: int) -> None:
 
 
 def _start_or_park(
-    kernel: KernelState,
-    bucket: Bucket,
-    row: TaskRow,
-    room: list[AgentRow],
-    failing: list[AgentRow],
-    now: int,
+    kernel: KernelState, bucket: Bucket, row: TaskRow, room: Candidates, now: int
 ) -> None:
     """
     Start *row* on one of the agents with *room*, or park its bucket.
 
-    Agents that are *failing* have room, too, and the bucket waits for others.
+    Others may have room, to which it prefers to wait: the bucket waits at the rest.
     """
-    candidates = room
+    open_to_it = room
     if kernel.under_way is not None:
-        candidates = [
-            agent
-            for agent in room
-            if _backfill.may_pass(kernel, row, agent, _books.wanted(bucket, agent), now)
-        ]
-    refusal: str | None = _backfill.BEHIND if room else ""
-    if candidates:
-        refusal = _try(kernel, bucket, row, candidates, now)
+        open_to_it = room.without(
+            [
+                agent
+                for agent in room
+                if not _backfill.may_pass(
+                    kernel, row, agent, _books.wanted(bucket, agent), now
+                )
+            ]
+        )
+    refusal: str | None = _backfill.BEHIND if len(room) else ""
+    if len(open_to_it):
+        refusal = _try(kernel, bucket, row, open_to_it, now)
     if refusal is not None:
-        _park(kernel, bucket, row, room, refusal, failing)
+        _park(kernel, bucket, row, room, refusal)
 
 
 def _failing(
-    kernel: KernelState, bucket: Bucket, row: TaskRow, room: list[AgentRow], now: int
+    kernel: KernelState, bucket: Bucket, row: TaskRow, room: Candidates, now: int
 ) -> list[AgentRow]:
     """Of the agents with *room*, those to which *row* prefers to wait for others."""
-    found: list[AgentRow] = []
+    found = _room.worse(bucket, room) if bucket.room.failing else []
     if row.extra is not None and row.extra.failed_on:
-        found = [a for a in room if _breakers.avoided(bucket, row, a, now)]
-    if kernel.config.waits_for_better and room and len(room) < len(bucket.agents):
-        found += [a for a in room if better_than(bucket, a) is not None]
+        agents = map(kernel.agents.get, row.extra.failed_on)
+        found += [
+            agent
+            for agent in agents
+            if agent is not None
+            and agent in room
+            and _breakers.avoided(bucket, row, agent, now)
+        ]
     return found
 
 
@@ -185,43 +195,6 @@ def vetoed(
     return kernel.deciders.check(row, before, after, reason, now)
 
 
-def with_room(kernel: KernelState, bucket: Bucket) -> list[AgentRow]:
-    """
-    The agents about which the allocator is to be asked for a task of *bucket*.
-
-    One that may grant less than is asked is asked even if a pool has too little.
-    """
-    need = bucket.need
-    if not need or bucket.bounds:
-        return [agent for agent in bucket.agents if _has_room(kernel, bucket, agent)]
-    if kernel.rigid and _books.pool_shortage(kernel, need) is not None:
-        # A shortage of a pool is the same for all agents.
-        return []
-    return [
-        agent
-        for agent in bucket.agents
-        if agent.running < agent.limit
-        and (not agent.capacity or _books.shortage(agent, need) is None)
-    ]
-
-
-def _has_room(kernel: KernelState, bucket: Bucket, agent: AgentRow) -> bool:
-    """Whether *agent* has room for tasks whose needs differ by agent."""
-    if agent.running >= agent.limit:
-        return False
-    need = _books.wanted(bucket, agent)
-    if not need:
-        return True
-    # What it takes of its quotas is part of *need*. An allocator that may grant less
-    # than is asked for may be asked although a pool has too little, but not beyond a
-    # quota.
-    if kernel.rigid:
-        short = _books.pool_shortage(kernel, need)
-    else:
-        short = _books.quota_shortage(kernel, bucket, agent) if bucket.bounds else None
-    return short is None and _books.shortage(agent, need) is None
-
-
 def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
     """
     The busy agent that a task of *bucket* waits for rather than go to *agent*.
@@ -230,9 +203,8 @@ def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
     for, all that there is. So, where the router says so, a task waits for an agent that
     is four times as likely to complete it; None if there is none.
     """
-    name = bucket.spec.type
-    rate = agent.view.performance(name).success_rate
-    if rate * _TIMES >= 1:
+    rate = _room.success_rate(bucket, agent)
+    if rate * _room.TIMES >= 1:
         return None
     return next(
         (
@@ -240,7 +212,7 @@ def better_than(bucket: Bucket, agent: AgentRow) -> AgentRow | None:
             for other in bucket.agents
             # The end of an attempt there is what wakes the bucket.
             if other.limit <= other.running > other.leaked
-            and other.view.performance(name).success_rate > rate * _TIMES
+            and _room.success_rate(bucket, other) > rate * _room.TIMES
         ),
         None,
     )
@@ -255,15 +227,14 @@ def _try(
     kernel: KernelState,
     bucket: Bucket,
     row: TaskRow,
-    candidates: list[AgentRow],
+    candidates: Candidates,
     now: int,
 ) -> str | None:
     """Start *row* on one of *candidates*; or why none of them gets the resources."""
     deciders = kernel.deciders
-    left = candidates.copy()
     refusal = ""
-    while left:
-        agent, reason, keep_route = deciders.route(row, left, now)
+    while len(candidates):
+        agent, reason, keep_route = deciders.route(row, candidates, now)
         need = _books.wanted(bucket, agent)
         asked = bucket.need or agent.request
         pooled = in_pools(kernel, asked)
@@ -303,7 +274,7 @@ def _try(
                 )
             start(kernel, row, agent, granted, now, reason)
             return None
-        left.remove(agent)
+        candidates = candidates.without((agent,))
     return refusal or "no reason given"
 
 
@@ -380,9 +351,8 @@ def _park(
     kernel: KernelState,
     bucket: Bucket,
     row: TaskRow,
-    refused: list[AgentRow],
+    refused: Candidates,
     refusal: str,
-    failing: list[AgentRow],
 ) -> None:
     """
     Park *bucket*, whose head is *row*, at what is short on each of its agents.
@@ -391,24 +361,21 @@ def _park(
     *refusal*.
     """
     beyond = _soft.places(kernel, bucket)
-    places = [
-        _place_of(kernel, bucket, agent, above=bool(beyond))
-        for agent in bucket.agents
-        if agent not in refused and agent not in failing
-    ]
-    places += beyond
+    above = bool(beyond)
+    places = _room.wait_at_pools(kernel, bucket, above=above) + beyond
+    at_agents = _room.wait_at_agents(bucket, row, above=above)
     bucket.refusal = refusal
-    _parking.park(kernel, bucket, row, dict.fromkeys(places))
+    _parking.park(kernel, bucket, row, dict.fromkeys(places), at_agents)
     if kernel.under_way is not None:
         _backfill.blocked(kernel, row)
     if bucket.agents_version < 0:
         kernel.parked_any[bucket] = None
-    for agent in refused:
-        need = _books.wanted(bucket, agent)
-        if _books.pool_shortage(kernel, need) is None:
+    for need in _room.needs_on(bucket, refused):
+        whole = _books.with_quotas(bucket, need)[0] if bucket.bounds else need
+        if _books.pool_shortage(kernel, whole) is None:
             # It would fit into the pools: only the allocator knows why it refused.
             kernel.parked_any[bucket] = None
-        for name, _ in in_pools(kernel, need):
+        for name, _ in in_pools(kernel, whole):
             kernel.pools[name].parked[bucket] = None
 
 
@@ -422,28 +389,3 @@ def _wait_for_token(
     _parking.park(kernel, bucket, row, (place, *beyond))
     if bucket.agents_version < 0:
         kernel.parked_any[bucket] = None
-
-
-def _place_of(
-    kernel: KernelState, bucket: Bucket, agent: AgentRow, *, above: bool
-) -> Place:
-    """What keeps a task of *bucket* from running on *agent*, which has no room."""
-    share, among = bucket.share, _parking.among
-    if not _books.has_slot(agent):
-        if share is None:
-            return agent.slots
-        return among(agent.short.setdefault("", {}), Place(agent=agent), share)
-    need = _books.wanted(bucket, agent)
-    short = _books.shortage(agent, need)
-    if short is not None:
-        name, units = short
-        place = Place(agent=agent, name=name, need=units, above=above)
-        return among(agent.short.setdefault(name, {}), place, share)
-    # An allocator may do with less than the pools have, but no quota is exceeded.
-    short = _books.quota_shortage(kernel, bucket, agent) if bucket.bounds else None
-    short = short or _books.pool_shortage(kernel, need)
-    assert short is not None  # noqa: S101 - it has no room
-    name, units = short
-    pool = kernel.pools[name]
-    place = Place(pool=pool, name=name, need=units, above=above)
-    return among(pool.short, place, share)

@@ -10,6 +10,7 @@ from collections import Counter
 
 from taskorch.errors import InternalError
 from taskorch.kernel._dependencies import awaits, is_broken, is_lost, is_waiting
+from taskorch.kernel._room import has_room
 from taskorch.kernel._rows import AgentRow, Bucket, Links, Place, PoolRow, TaskRow
 from taskorch.kernel._state import KernelState
 from taskorch.model import TERMINAL, TaskState
@@ -176,6 +177,7 @@ def _queues(kernel: KernelState, faults: list[str]) -> None:
         found.update(dict.fromkeys(row.id for row in rows))
         if rows:
             _parking(kernel, bucket, rows[0], faults)
+        _room(kernel, bucket, faults)
     found.update(dict.fromkeys(row.id for row in kernel.vetoed))
     faults.extend(
         f"{row.id} is {row.state}, in the queue: {row.id in found}"
@@ -204,7 +206,8 @@ def _parking(
         faults.append(f"{name}: parked and open")
     _places(kernel, bucket, head, faults)
     # What keeps it is a soft quota alone: it may start when nobody else can.
-    if bucket.parked and not bucket.refusal and all(map(_is_soft, bucket.parked)):
+    places = bucket.places()
+    if places and not bucket.refusal and all(map(_is_soft, places)):
         entry = bucket.above
         if entry is None or not any(e is entry for e in kernel.above):
             faults.append(f"{name}: above its soft quota, and it has no turn")
@@ -218,8 +221,8 @@ def _places(
     """Add to *faults* each place where parked *bucket* is not woken in its turn."""
     name = bucket.spec.type
     place = (head.key, head.seq)
-    for where in bucket.parked or ():
-        if where.members[bucket][:2] > place:
+    for where in bucket.places():
+        if bucket not in where.members or where.members[bucket][:2] > place:
             faults.append(f"{name}: {head.id} is woken too late")
         awake = any(
             e is e[2].entry and e[2].caller is where and e[:2] < place
@@ -230,6 +233,22 @@ def _places(
         )
         if where.has_room() and not awake:
             faults.append(f"{name}: there is room, and nobody wakes it in its turn")
+
+
+def _room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
+    """Add to *faults* the agents that *bucket* has taken for what they are not."""
+    room, name = bucket.room, bucket.spec.type
+    if room.read < kernel.moved_before:
+        return
+    unread = kernel.moved[room.read - kernel.moved_before :]
+    for agent in room.number:
+        is_free = agent in room
+        if agent not in unread and is_free != has_room(bucket, agent):
+            faults.append(f"{name}: has {agent.name} room? Not as it is taken to")
+        if is_free == (agent in room.places or agent in room.unplaced):
+            faults.append(f"{name}: {agent.name} is on both sides, or on neither")
+    if room.views != [agent.view for agent in room]:
+        faults.append(f"{name}: a router sees other agents than those with room")
 
 
 def _is_soft(place: Place) -> bool:

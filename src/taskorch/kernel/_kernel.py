@@ -65,6 +65,7 @@ class Kernel(KernelState):
     # An attempt waits, or ends.
     end_attempt: Final = _attempts.end
     end_reported: Final = _attempts.end_reported
+    fail_late: Final = _attempts.fail_late
     yield_slot: Final = _attempts.yield_slot
     reclaim_slot: Final = _attempts.reclaim_slot
     forgo_slot: Final = _attempts.forgo_slot

@@ -32,6 +32,7 @@ def add(kernel: KernelState, info: Agent, now: int) -> AgentRow:
         lose(kernel, row, now, "it has started anew")
     kernel.note(AgentJoined, now, info)
     row.describe(info)
+    row.round_trip = None
     if row.draining == GOING:
         row.draining = ""
     heard(kernel, row, now)
@@ -57,16 +58,23 @@ def go(kernel: KernelState, agent: AgentRow) -> None:
 
 
 def beat(
-    kernel: KernelState, name: str, attempts: Iterable[tuple[str, int]], now: int
+    kernel: KernelState,
+    name: str,
+    attempts: Iterable[tuple[str, int]],
+    now: int,
+    round_trip: float | None = None,
 ) -> list[tuple[str, int]]:
     """
     An agent with a lease gives a sign of life, and names all *attempts* that it runs.
 
     They are of this epoch, each a task and a number. Those that are not current any
-    more are returned: it is to stop them.
+    more are returned: it is to stop them. *round_trip*: how many seconds an earlier
+    sign took there and back, if it says that.
     """
     agent = kernel.agents[name]
     agent.heard_ns = now
+    if round_trip is not None:
+        agent.round_trip = round_trip
     if agent.lost:
         kernel.note(AgentReturned, now, agent.name)
         heard(kernel, agent, now)

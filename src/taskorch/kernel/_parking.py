@@ -20,11 +20,20 @@ one of each, and the standing of the owners decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import heapify, heappush
 from typing import Any, Final
 
-from taskorch.kernel._rows import FEW, Bucket, Entry, Place, Share, TaskRow
+from taskorch.kernel._rows import (
+    FEW,
+    NOWHERE,
+    AgentRow,
+    Bucket,
+    Entry,
+    Place,
+    Share,
+    TaskRow,
+)
 from taskorch.kernel._state import KernelState
 
 #: Before all that were ranked: an entry that is too early only costs a look.
@@ -72,11 +81,20 @@ def _forget_entry(kernel: KernelState, heap: list[Entry]) -> None:
 
 
 def park(
-    kernel: KernelState, bucket: Bucket, row: TaskRow, places: Iterable[Place] = ()
+    kernel: KernelState,
+    bucket: Bucket,
+    row: TaskRow,
+    places: Iterable[Place] = (),
+    at_agents: Mapping[AgentRow, Place] = NOWHERE,
 ) -> None:
-    """Park *bucket*, whose head is *row*, until one of *places* has room."""
+    """
+    Park *bucket*, whose head is *row*, until one of *places* has room.
+
+    So it is *at_agents*, where it is entered already.
+    """
     bucket.entry = None
     bucket.parked = tuple(places)
+    bucket.at_agents = at_agents
     kernel.parked[bucket] = None
     for place in bucket.parked:
         place.add(bucket, row)
@@ -144,13 +162,15 @@ def pass_on(kernel: KernelState, bucket: Bucket) -> None:
 
 def head_came(kernel: KernelState, bucket: Bucket, row: TaskRow) -> None:
     """*row* is the new head of *bucket*, which is parked."""
-    places = bucket.parked or ()
+    places = bucket.places()
     # A bucket that a place with room has woken may come later than this one.
     if waits_for_policy(bucket) or any(place.has_room() for place in places):
         reopen(kernel, bucket)
         return
     for place in places:
         place.add(bucket, row)
+    if bucket.at_agents:
+        bucket.room.since = (row.key, row.seq)
     if bucket.above is not None:
         enter_above(kernel, bucket, row)
 

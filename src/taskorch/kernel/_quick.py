@@ -28,6 +28,7 @@ from taskorch.kernel import (
     _joins,
     _parking,
     _queue,
+    _room,
     _shares,
     _soft,
     _timers,
@@ -168,7 +169,7 @@ def submit_many(
     yield from others
 
 
-def complete(  # noqa: C901 - written out for speed
+def complete(  # noqa: C901, PLR0912 - written out for speed
     kernel: KernelState, row: TaskRow, attempt: int, now: int
 ) -> bool:
     """
@@ -185,6 +186,8 @@ def complete(  # noqa: C901 - written out for speed
     kernel.completed += 1
     agent.running -= 1
     agent.completed += 1
+    if agent.watched:
+        kernel.moved.append(agent)
     row.state = _COMPLETED
     row.ended_ns = now
     bucket = row.bucket
@@ -324,6 +327,8 @@ def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
     kernel: KernelState, now: int
 ) -> None:
     """Start all that can start, the first in order first."""
+    if kernel.moved:
+        _room.forget(kernel)
     if kernel.shares is not None:
         _shares.dispatch(kernel, now)
         return
@@ -378,6 +383,8 @@ def dispatch(  # noqa: C901, PLR0912, PLR0915 - written out for speed
         row.agent = agent
         row.reason = bucket.route_reason
         agent.running += 1
+        if agent.watched:
+            kernel.moved.append(agent)
         kernel.running += 1
         kernel.active += 1
         kernel.seq += 1

@@ -7,8 +7,9 @@ unusual about it is one object: dependencies are in `Links`, the rest in `RowExt
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import heapify as _heapify
 from heapq import heappop as _heappop
 from heapq import heappush as _heappush
@@ -430,12 +431,14 @@ class AgentRow:
         "name",
         "records",
         "request",
+        "round_trip",
         "running",
         "seen",
         "short",
         "slots",
         "used",
         "view",
+        "watched",
     )
 
     def __init__(self, info: Agent) -> None:
@@ -455,6 +458,8 @@ class AgentRow:
         self.falls: deque[tuple[int, int, tuple[str, ...]]] = deque(maxlen=SAMPLE_SIZE)
         #: The latest sign of life.
         self.heard_ns: int = 0
+        #: Seconds that its latest sign of life took there and back; None: unknown.
+        self.round_trip: float | None = None
         #: When to check whether its lease is over; 0 is never.
         self.lease_due_ns: int = 0
         #: Of an agent with a lease: its attempts, and when it last named each.
@@ -470,6 +475,8 @@ class AgentRow:
         # Where owners share, each has its own places, and for slots those of "".
         self.short: dict[str, dict[Any, Place]] = {}
         self.view: AgentView = AgentView(self)
+        #: Whether a `Room` is to be told of what it begins and ends.
+        self.watched: bool = False
 
     def describe(self, info: Agent) -> None:
         """What is known of it now: when it joins, and when it joins again."""
@@ -658,6 +665,89 @@ class Place:
         return None
 
 
+class Candidates:
+    """
+    Agents that a task may go to, and the same as policies see them.
+
+    They are in the order in which the registry named them.
+    """
+
+    __slots__ = ("agents", "number", "views")
+
+    def __init__(
+        self,
+        number: Mapping[AgentRow, int],
+        agents: list[AgentRow],
+        views: list[AgentView],
+    ) -> None:
+        #: The place in that order of each agent that matches.
+        self.number: Mapping[AgentRow, int] = number
+        self.agents: list[AgentRow] = agents
+        self.views: list[AgentView] = views
+
+    def __len__(self) -> int:
+        return len(self.agents)
+
+    def __iter__(self) -> Iterator[AgentRow]:
+        return iter(self.agents)
+
+    def __getitem__(self, at: int) -> AgentRow:
+        return self.agents[at]
+
+    def __contains__(self, agent: AgentRow) -> bool:
+        at = self._place(agent) if agent in self.number else len(self.agents)
+        return at < len(self.agents) and self.agents[at] is agent
+
+    def enter(self, agent: AgentRow) -> None:
+        """*agent*, which matches, may have the task, too."""
+        if agent not in self:
+            at = self._place(agent)
+            self.agents.insert(at, agent)
+            self.views.insert(at, agent.view)
+
+    def leave(self, agent: AgentRow) -> None:
+        """*agent* may not have the task."""
+        if agent in self:
+            at = self._place(agent)
+            del self.agents[at], self.views[at]
+
+    def without(self, agents: Iterable[AgentRow]) -> Candidates:
+        """All but *agents*."""
+        rest = Candidates(self.number, self.agents.copy(), self.views.copy())
+        for agent in agents:
+            rest.leave(agent)
+        return rest
+
+    def _place(self, agent: AgentRow) -> int:
+        number = self.number
+        return bisect_left(self.agents, number[agent], key=number.__getitem__)
+
+
+class Room(Candidates):
+    """
+    The agents of a bucket that have a slot, and enough of their own, for its tasks.
+
+    It is kept, and brought up to date by what has moved since: see `_room`.
+    """
+
+    __slots__ = ("above", "failing", "places", "read", "since", "unplaced")
+
+    def __init__(self, agents: Iterable[AgentRow]) -> None:
+        super().__init__({agent: at for at, agent in enumerate(agents)}, [], [])
+        #: How much of what has moved it takes into account; -1: nothing.
+        self.read: int = -1
+        #: The agents without room: where the bucket waits for each; and those where it
+        #: does not yet.
+        self.places: dict[AgentRow, Place] = {}
+        self.unplaced: dict[AgentRow, None] = {}
+        #: Key and number of the head as which it was last entered there: no entry is
+        #: later; and whether that was above a soft quota.
+        self.since: tuple[Any, int] | None = None
+        self.above: bool = False
+        #: The agents that mostly fail at its type of task, if that matters.
+        self.failing: dict[AgentRow, None] = {}
+
+
 @attrs.define(eq=False)
 class Leak:
     """What an attempt that would not stop still holds."""
@@ -760,6 +850,7 @@ class Bucket:
         "above",
         "agents",
         "agents_version",
+        "at_agents",
         "bounds",
         "caller",
         "carried",
@@ -773,12 +864,14 @@ class Bucket:
         "match_reason",
         "matching",
         "need",
+        "needs",
         "number",
         "open",
         "parked",
         "quota_route",
         "rates",
         "refusal",
+        "room",
         "route",
         "route_reason",
         "route_version",
@@ -812,8 +905,10 @@ class Bucket:
         self.open: list[Entry] = []
         #: Its entry among these, or None.
         self.entry: Entry = None
-        #: Where it waits for room, or None if it does not.
+        #: Where it waits for room besides its agents, or None if it does not wait; and
+        #: where at these.
         self.parked: tuple[Place, ...] | None = None
+        self.at_agents: Mapping[AgentRow, Place] = NOWHERE
         #: Who woke it, and is to wake the next once this one has been looked at.
         self.caller: Place | None = None
         #: Whether one of its quotas is soft.
@@ -827,6 +922,9 @@ class Bucket:
         #: The agents that match, and those of them that are large enough.
         self.matching: list[AgentRow] = []
         self.agents: list[AgentRow] = []
+        #: What its tasks wait for on these, as far as it differs; and those with room.
+        self.needs: tuple[Units, ...] = ()
+        self.room: Room = Room(())
         #: The version that they hold for; -1: they cannot be kept.
         self.agents_version: int = -1
         self.match_reason: str = ""
@@ -852,6 +950,12 @@ class Bucket:
     def __lt__(self, other: Bucket) -> bool:
         # A task that has moved to another bucket has stale entries at its old place.
         return self.number < other.number
+
+    def places(self) -> list[Place]:
+        """Where it waits for room; nowhere, if it does not wait."""
+        if self.parked is None:
+            return []
+        return [*self.parked, *self.at_agents.values()]
 
     def push(self, row: TaskRow) -> bool:
         """Add *row*; whether it is now the first (where only stale ones are: maybe)."""
@@ -917,6 +1021,10 @@ class Bucket:
         self.heap = [entry for entry in self.heap if entry[2] == entry[3].ticket]
         _heapify(self.heap)
         self.stale = 0
+
+
+#: Of a bucket that does not wait for its agents.
+NOWHERE: Final[Mapping[AgentRow, Place]] = MappingProxyType({})
 
 
 class Share:
@@ -1020,7 +1128,13 @@ class AgentView:
     def performance(self, task_type: str) -> Performance:
         """How well it has done at tasks of *task_type*."""
         record = self._row.records.get(task_type)
-        return _UNTRIED if record is None else record.performance()
+        if record is None:
+            return _UNTRIED
+        told = record.told
+        # As in `Record.performance`, which many are asked for at once.
+        if told.completed == record.completed and told.failed == record.failed:
+            return told
+        return record.performance()
 
     def __repr__(self) -> str:
         return f"<agent {self.name}: {self.running} running>"

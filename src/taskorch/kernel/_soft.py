@@ -31,7 +31,7 @@ def exceeded(kernel: KernelState, bucket: Bucket) -> tuple[PoolRow, int] | None:
     """
     if not bucket.soft:
         return None
-    for need in dict.fromkeys(bucket.need or agent.request for agent in bucket.agents):
+    for need in bucket.needs:
         for name, units in _books.with_quotas(bucket, need)[1]:
             # It may have been lifted since the bucket was looked at.
             pool = kernel.pools.get(name)

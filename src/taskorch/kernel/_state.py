@@ -270,6 +270,8 @@ class KernelState:
         "most_buckets",
         "most_tasks",
         "most_timers",
+        "moved",
+        "moved_before",
         "not_folded",
         "open",
         "parked",
@@ -389,6 +391,10 @@ class KernelState:
         self.agents: dict[str, AgentRow] = {}
         #: Rises when an agent joins: what was said of the agents is out of date.
         self.agents_version: int = 0
+        #: The watched agents that have got more to do, or less, or have failed: the
+        #: latest last; and how many there were before these. See `_room`.
+        self.moved: list[AgentRow] = []
+        self.moved_before: int = 0
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }

@@ -18,10 +18,12 @@ TRANSITIONS: Final[dict[TaskState | None, tuple[TaskState, ...]]] = {
     None: (_S.PENDING, _S.QUEUED, _S.BLOCKED),
     _S.PENDING: (_S.QUEUED, _S.BLOCKED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED),
     # PENDING: what it waited for runs again. BLOCKED: in a new life, nobody is there
-    # who could do it.
+    # who could do it. RETRYING: its attempt, whose end nobody knew, had
+    # failed.
     _S.QUEUED: (
         _S.PENDING,
         _S.RUNNING,
+        _S.RETRYING,
         _S.BLOCKED,
         _S.SUSPENDED,
         _S.FAILED,

@@ -68,6 +68,7 @@ from taskorch.model._states import TERMINAL as TERMINAL
 from taskorch.model._states import TaskState as TaskState
 from taskorch.model._stats import AgentStats as AgentStats
 from taskorch.model._stats import Durations as Durations
+from taskorch.model._stats import FailureCause as FailureCause
 from taskorch.model._stats import Health as Health
 from taskorch.model._stats import HealthCheck as HealthCheck
 from taskorch.model._stats import PoolStats as PoolStats

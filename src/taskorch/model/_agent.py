@@ -15,6 +15,9 @@ from taskorch.model._task import NO_RESOURCES
 
 def _as_said(capacity: Resources | None) -> Resources | None:
     """A capacity names what it has none of, too."""
+    if capacity is not None and not isinstance(capacity, Resources):
+        msg = f"capacity: Resources or None, not {capacity!r}"
+        raise InvalidTaskError(msg, hint="capacity=Resources(cpu=2)")
     if capacity is None or not capacity.zeros:
         return capacity
     none_of = [(name, 0) for name in capacity.zeros]

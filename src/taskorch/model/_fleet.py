@@ -257,6 +257,33 @@ class AgentInstance:
     pid: int | None = None
     tasks: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """It as a document, in the form of requests and plans: see their schemas."""
+        health = self.health
+        return {
+            "id": self.id,
+            "type": self.type,
+            "kind": self.kind,
+            "capabilities": [
+                {"name": name, "level": level}
+                for name, level in self.capabilities.items()
+            ],
+            "status": self.status,
+            "health": {
+                "status": health.status,
+                "healthy": health.healthy,
+                "reasons": [*health.reasons],
+                "heartbeatAge": health.heartbeat_age,
+                "successRate": health.success_rate,
+                "latency": health.latency,
+                "breakers": dict(health.breakers),
+            },
+            "allocation": {**self.allocation},
+            "workload": [{"id": task_id} for task_id in self.tasks],
+            "maxConcurrency": self.slots,
+            "pid": self.pid,
+        }
+
 
 @frozen
 class AgentMatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -18,7 +19,7 @@ from taskorch.model._wait import ANSWER_TO, RAISE, Wait, asked_of
 
 #: The longest text of a question, and the longest choice and name, in characters.
 _MAX_TEXT: Final = 400
-_MAX_NAME: Final = 200
+MAX_NAME: Final = 200
 #: Choices that mean no, unless a question says which of its own do.
 _NO: Final = ("reject", "no")
 #: Stands in `not_by` for whoever the question is asked by or for.
@@ -106,13 +107,21 @@ class Question(Wait):
     @property
     def may_answer(self) -> tuple[str, ...]:
         """Those of `who` that may answer; nobody if anybody may."""
-        return tuple(name for name in self.who or () if name not in self.not_by)
+        excluded = set(map(person, self.not_by))
+        # Somebody who is named twice is one.
+        names = {person(name): name for name in reversed(self.who or ())}
+        return tuple(
+            name
+            for name in self.who or ()
+            if person(name) not in excluded and names[person(name)] == name
+        )
 
     def why_not(self, by: str) -> str:
         """Why *by* may not answer; empty if they may."""
-        if by in self.not_by:
-            asks = " asks, and" if by == self.asked_by else ""
-            return f"{by}{asks} may not answer it"
+        who = person(by)
+        if who in map(person, self.not_by):
+            is_asking = self.asked_by is not None and who == person(self.asked_by)
+            return f"{by}{' asks, and' * is_asking} may not answer it"
         if self.who is not None and by not in self.who:
             return f"{by} is none of those who may: {', '.join(self.may_answer)}"
         return ""
@@ -130,14 +139,23 @@ class Question(Wait):
         voters = set()
         for by, choice in votes:
             counts[choice] = counts.get(choice, 0) + 1
-            voters.add(by)
+            voters.add(person(by))
             if choice in self.no or counts[choice] >= self.quorum:
                 return choice
         if self.who is None:
             return None
-        left = sum(name not in voters for name in self.may_answer)
+        left = sum(person(name) not in voters for name in self.may_answer)
         can = any(choice in self.no for choice in self.options) and left
         return None if can or max(counts.values()) + left >= self.quorum else ""
+
+
+def person(name: str) -> str:
+    """
+    What names have in common that may be one person's: without case and odd space.
+
+    Who may answer is named exactly; who may not, and who has answered, by this.
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def question_of(payload: object) -> Question | None:
@@ -225,7 +243,7 @@ def _names(what: str, given: object) -> tuple[str, ...]:
         raise InvalidTaskError(msg)
     names = tuple(dict.fromkeys(given))
     for name in names:
-        if not is_name(name) or len(name) > _MAX_NAME:
+        if not is_name(name) or len(name) > MAX_NAME:
             msg = f"{what}: a text that can be printed is needed, not {show(name)}"
             raise InvalidTaskError(msg)
     return names
@@ -244,4 +262,7 @@ def check_answerer(what: str, name: object) -> str:
     if not name or ":" in name:
         msg = f"{what}: the name of somebody is needed, without a colon, not "
         raise InvalidTaskError(msg + show(name))
+    if len(name) > MAX_NAME:
+        msg = f"{what}: a name has at most {MAX_NAME} characters, not {len(name):,}"
+        raise InvalidTaskError(msg)
     return name

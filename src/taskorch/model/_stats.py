@@ -93,6 +93,26 @@ class Durations:
 
 
 @frozen
+class FailureCause:
+    """
+    What tasks have in common that failed: see `TaskOrchestrator.failures`.
+
+    Attributes:
+        error_type: The class of their errors.
+        pattern: What their errors say, with # for numbers and TASK for their ids.
+        message: What the first of them says.
+        count: How many there are.
+        tasks: The ids of the first hundred, each with the number of its run.
+    """
+
+    error_type: str
+    pattern: str
+    message: str
+    count: int
+    tasks: tuple[str, ...]
+
+
+@frozen
 class TypeStats:
     """
     Counts and durations of one type of task.
@@ -132,6 +152,9 @@ class AgentStats:
         leaked: Slots held by work that would not stop.
         lost: Whether it gets no work until it is heard of again.
         silent: Seconds since its last sign of life; None: it need not give any.
+        round_trip: Seconds that its latest sign of life took there and back, as it has
+            measured; None: it has not said that yet, or lives with us.
+        stands_by: Whether it has nothing to do while others are there, which do it.
     """
 
     running: int
@@ -144,6 +167,13 @@ class AgentStats:
     leaked: int
     lost: bool = False
     silent: float | None = None
+    round_trip: float | None = None
+    stands_by: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is there, and not only in the place of others."""
+        return not (self.lost or self.stands_by)
 
 
 @frozen

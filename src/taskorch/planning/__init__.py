@@ -24,6 +24,7 @@ from taskorch.planning._patterns import Template as Template
 from taskorch.planning._planner import Planner as Planner
 from taskorch.planning._scheduling import Problem as Problem
 from taskorch.planning._scheduling import Schedule as Schedule
+from taskorch.planning._schemas import agent_schema as agent_schema
 from taskorch.planning._schemas import plan_schema as plan_schema
 from taskorch.planning._schemas import request_schema as request_schema
 from taskorch.planning._stages import DependencyResolver as DependencyResolver

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from math import inf
 from time import monotonic
 from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
@@ -22,7 +23,7 @@ from taskorch.errors import InvalidTaskError, PlanningError
 from taskorch.model import NO_RESOURCES, Resources, check_seconds
 from taskorch.model._checks import is_number
 from taskorch.model._show import show
-from taskorch.planning._state import State, Watched
+from taskorch.planning._state import EVERY, State, Watched
 from taskorch.planning._values import Choice
 from taskorch.runtime._describing import UndescribedError, digest_of
 from taskorch.workflows._names import check_name, guess
@@ -157,6 +158,9 @@ class Domain:
         self.methods: dict[str, list[Method]] = {}
         #: Whether what is False is the same as what has no value.
         self.closed: bool = False
+        #: Whether of ways that lead to the same state, with the same left to be done,
+        #: one is enough. Its tasks can be hashed then.
+        self.is_distinct: bool = False
         #: How often each method was chosen, by its name.
         self.used: dict[str, int] = Counter()
 
@@ -255,6 +259,12 @@ class Domain:
         """The names of all that it can do."""
         return (*self.operators, *self.methods)
 
+    def functions(self, task: str) -> list[Callable[..., Any]]:
+        """The functions that are called with a state and the arguments of *task*."""
+        operator = self.operators.get(task)
+        methods = self.methods.get(task, ())
+        return [m.decompose for m in methods] if operator is None else [operator.apply]
+
     @property
     def unused(self) -> tuple[str, ...]:
         """Methods that were in no plan yet: nobody knows whether they are right."""
@@ -272,7 +282,7 @@ class Domain:
         ways: list[Operator | Method] = [*self.operators.values()]
         ways += chain.from_iterable(self.methods.values())
         parts = [attrs.astuple(each, recurse=False) for each in ways]
-        return version_of(self.name, [*parts, self.closed])
+        return version_of(self.name, [*parts, self.closed, self.is_distinct])
 
     # -- planning ------------------------------------------------------------------
 
@@ -284,6 +294,7 @@ class Domain:
         max_steps: int = MAX_STEPS,
         max_seconds: float = MAX_SECONDS,
         prefer: Callable[[str, Sequence[str]], str | None] | None = None,
+        without: Sequence[Step] = (),
     ) -> Iterator[Decomposition]:
         """
         The ways in which *task* can be done, by the order of the methods.
@@ -294,12 +305,13 @@ class Domain:
             max_steps: Steps of the search before it is given up.
             max_seconds: Seconds before it is given up.
             prefer: Says which of the methods of a task is tried first.
+            without: Steps that are taken for such as cannot be done.
 
         Raises:
             PlanningError: There is none, or the search has been given up: `trace` says
                 where.
         """
-        search = _Search(self, prefer, max_steps, monotonic() + max_seconds)
+        search = _Search(self, prefer, max_steps, monotonic() + max_seconds, without)
         found = False
         for each in search.run(task, State(state)):
             found = True
@@ -311,6 +323,27 @@ class Domain:
             raise PlanningError(
                 msg, trace=search.trace(), hint="see error.trace: what was tried"
             )
+
+    def after(
+        self, state: Mapping[Any, Any] | None, steps: Iterable[Step]
+    ) -> tuple[State, tuple[PlannedStep, ...]]:
+        """
+        The state to which *steps* lead, and what each of them reads and writes.
+
+        Raises:
+            PlanningError: One is no step, or cannot be done.
+        """
+        search = _Search(self, None, MAX_STEPS, inf)
+        marked = State(state), 0
+        made: list[PlannedStep] = []
+        for task in steps:
+            operator = search.operator(task)
+            applied = None if operator is None else search.apply(operator, task, marked)
+            if applied is None:
+                raise PlanningError(search.last or f"{said(task)} is no step")
+            marked, step = applied
+            made.append(step)
+        return marked[0], tuple(made)
 
     def __repr__(self) -> str:
         return (
@@ -328,13 +361,17 @@ class _Search:
         prefer: Callable[[str, Sequence[str]], str | None] | None,
         most: int,
         end: float,
+        without: Sequence[Step] = (),
     ) -> None:
         self._domain = domain
+        self._without = [key_of(step) for step in without]
         self._prefer = prefer
         self._most, self._end = most, end
         #: The latest dead end, in words.
         self.last: str | None = None
         self._tried: list[_Try] = []
+        #: If no way is of use twice, states and what was to be done in them.
+        self._seen: set[tuple[int, int]] = set()
 
     def run(self, task: Step, state: State) -> Iterator[Decomposition]:
         """
@@ -346,7 +383,7 @@ class _Search:
         # What is left to do, and the path so far, are chains of pairs: a place of the
         # search shares all but its last link with the one before.
         # A state goes with a mark, a number that is the same for equal states.
-        todo: Any = (task, None, None)
+        todo: Any = (task, None, None, 0)
         stack: list[Any] = [((state, 0), todo, None, None)]
         steps = 0
         while stack:
@@ -358,14 +395,16 @@ class _Search:
                 yield _decomposition(path)
                 self.last = "its constraints do not hold of what was found"
                 continue
-            task, rest, above = todo
+            task, rest, above, key = todo
             if options is None:
-                operator = self._operator(task)
+                operator = self.operator(task)
                 if operator is not None:
-                    step = self._apply(operator, task, marked)
+                    step = self.apply(operator, task, marked)
                     if step is not None:
                         after, made = step
                         stack.append((after, rest, (made, path), None))
+                    continue
+                if self._is_again(marked[1], key):
                     continue
                 if self._comes_back(todo, marked[1]):
                     self.last = f"{said(task)} comes to itself, and nothing has changed"
@@ -377,7 +416,13 @@ class _Search:
                 options = iter(self._methods(task, marked[0])), []
             self._next_method(stack, marked, todo, path, options)
 
-    def _operator(self, task: Any) -> Operator | None:
+    def operator(self, task: Any) -> Operator | None:
+        """
+        The operator of a task; None: methods do it.
+
+        Raises:
+            PlanningError: It is no task of the domain.
+        """
         if not isinstance(task, tuple) or not task or not isinstance(task[0], str):
             msg = f"{show(task)} is no task: a tuple of a name and its arguments"
             raise PlanningError(msg, hint='return [("build", part), …]')
@@ -391,9 +436,16 @@ class _Search:
             raise PlanningError(msg, hint="add an operator or a method of that name")
         return None
 
+    def _is_again(self, mark: int, key: int) -> bool:
+        """Whether the same was to be done in the same state before: it ends alike."""
+        count = len(self._seen)
+        if self._domain.is_distinct:
+            self._seen.add((mark, key))
+        return self._domain.is_distinct and len(self._seen) == count
+
     def _comes_back(self, todo: Any, mark: int) -> bool:
         """Whether a task came up for its own sake, in a state like this one."""
-        task, _rest, above = todo
+        task, _rest, above, _key = todo
         for _ in range(_NEAR):
             if above is None:
                 break
@@ -411,13 +463,22 @@ class _Search:
                 mark ^= hash((name, repr(each)))
         return mark
 
-    def _apply(
+    def apply(
         self, operator: Operator, task: Step, marked: tuple[State, int]
     ) -> tuple[tuple[State, int], PlannedStep] | None:
+        """
+        The state after a step, with its mark, and the step; None: it cannot be done.
+
+        Raises:
+            PlanningError: Its function does what it must not.
+        """
         state, mark = marked
+        if self._without and key_of(task) in self._without:
+            self.last = f"{said(task)} is not to be done again"
+            return None
         watched = Watched(state)
         who = f"operator {operator.name!r}"
-        after = _asked(who, operator.apply, watched, task[1:])
+        after = asked(who, operator.apply, watched, task[1:])
         watched.check(who)
         if after is None or after is False:
             self.last = f"{said(task)} cannot be done where it was tried"
@@ -484,7 +545,7 @@ class _Search:
         options: Any,
     ) -> None:
         """Try the next method of a task, and keep what else there is for later."""
-        task, rest, above = todo
+        task, rest, above, _key = todo
         state, mark = marked
         methods, tries = options
         if tries and tries[-1].failure is None:
@@ -498,7 +559,7 @@ class _Search:
         tried = _Try(task, method.name, tries, above, mark, _levels(above, mark))
         tries.append(tried)
         self._tried.append(tried)
-        tasks = _asked(f"method {method.name!r}", method.decompose, state, task[1:])
+        tasks = asked(f"method {method.name!r}", method.decompose, state, task[1:])
         if isinstance(tasks, Iterator):
             # Several ways by one method, such as one for each value of a variable.
             tries.pop()
@@ -516,7 +577,8 @@ class _Search:
             )
             raise PlanningError(msg, hint="return [(name, argument, …), …], or None")
         for each in reversed(tasks):
-            rest = (each, rest, tried)
+            key = hash((each, rest and rest[3])) if self._domain.is_distinct else 0
+            rest = (each, rest, tried, key)
         stack.append((marked, rest, (tried, path), None))
 
     def _given_up(self, steps: int, todo: Any) -> PlanningError:
@@ -555,6 +617,11 @@ def _achieved() -> None:
     """Stands for a variable that has no value."""
 
 
+def key_of(task: Iterable[Any]) -> tuple[Any, ...]:
+    """A task to be compared: JSON has but one kind of list."""
+    return tuple(key_of(a) if isinstance(a, list | tuple) else a for a in task)
+
+
 def said(task: Any) -> str:
     """A task, as people write it: `build('a')`."""
     if not isinstance(task, tuple) or not task:
@@ -562,7 +629,13 @@ def said(task: Any) -> str:
     return f"{task[0]}({', '.join(show(each) for each in task[1:])})"
 
 
-def _asked(who: str, fn: Callable[..., Any], state: State, args: Any) -> Any:
+def asked(who: str, fn: Callable[..., Any], state: Any, args: Any) -> Any:
+    """
+    What a function of the user's says.
+
+    Raises:
+        PlanningError: It raised.
+    """
     try:
         return fn(state, *args)
     except PlanningError:
@@ -601,11 +674,14 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
     read: dict[Any, list[int]] = {}
     found: list[dict[int, str]] = []
     above: list[set[int]] = []
+    every = frozenset(chain.from_iterable(step.writes for step in steps))
     for number, step in enumerate(steps):
         needs: dict[int, str] = {}
-        for name in sorted(step.reads | step.writes, key=repr):
+        # Who looks which variables there are sees each that comes.
+        reads = step.reads - {EVERY} | every if EVERY in step.reads else step.reads
+        for name in sorted(reads | step.writes, key=repr):
             if name in wrote:
-                verb = "reads" if name in step.reads else "writes"
+                verb = "reads" if name in reads else "writes"
                 needs.setdefault(wrote[name], f"{verb} {show(name)}")
         for name in sorted(step.writes, key=repr):
             for other in read.get(name, ()):
@@ -614,7 +690,7 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
         for name in step.writes:
             wrote[name] = number
             read[name] = []
-        for name in step.reads:
+        for name in reads:
             read.setdefault(name, []).append(number)
         implied = {up for other in needs for up in above[other]}
         kept = {other: why for other, why in needs.items() if other not in implied}

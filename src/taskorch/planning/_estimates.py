@@ -1,21 +1,20 @@
 """
 How long tasks take, what memory they need and what they cost: from what was measured.
 
-Of each type there are three models on a logarithmic scale: the median, that of the
-latest runs, and a line over the size of the payload; the one counts that was off least.
-The quantiles come from how far it was off before, for
-this type and, while little is known of it, for all. So they are right however the
-errors are distributed (conformal prediction: V. Vovk and others, *Algorithmic Learning
-in a Random World*, 2005).
+Of each type there are three models, each on a logarithmic scale: the latest fifty
+runs, the latest few, and those of the fifty about a line over the size of the payload.
+P50 and P90 are quantiles of what such a model has seen, each of the model that was off
+least for it of late. While little is known of a type, what others were off counts, too.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from taskorch._limits import NS
 from taskorch.events import Event, TaskCompleted, TaskSubmitted
@@ -27,22 +26,24 @@ from taskorch.runtime._work import task_of
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-#: Measurements of a type that are kept, and what a type is thought to take of which
+#: Measurements of a type that are counted, and what a type is thought to take of which
 #: nothing at all is known.
 _KEPT: Final = 500
 _POOLED: Final = 300
 _UNKNOWN: Final = 1.0
-#: Measurements before there is a line over the size; those that are the latest.
-_ENOUGH: Final = 8
+#: The latest measurements, of which quantiles are taken; the fewest, after a change.
+_RECENT: Final = 50
 _FEW: Final = 5
+#: Measurements before there is a line over the size.
+_ENOUGH: Final = 8
 #: How much of what a model was off counts after each measurement.
-_FADES: Final = 0.9
+_FADES: Final = 0.95
 #: Measurements of use that wait to be taken in, and facts of the past that are read.
 _WAITING: Final = 10_000
 _PAST: Final = 200_000
 _SCALE: Final = 1_000_000
-#: Below this, all sizes or all amounts are the same.
-_FLAT: Final = 1e-9
+#: Sizes whose squared distances, on the logarithmic scale, are less say nothing.
+_FLAT: Final = 0.01
 #: The latest errors that are looked at for a drift; what share of them is on one side.
 _LATEST: Final = 12
 _ONE_SIDE: Final = 11
@@ -50,8 +51,19 @@ _ONE_SIDE: Final = 11
 _OFF: Final = 0.25
 #: How much wider than what was measured a guess from few of them is.
 _WIDE: Final = 2.0
-#: How many errors of its own a type has to have before those of others count less.
-_BORROWED: Final = 4.0
+#: Below so many measurements, what others were off counts as much as these of a type;
+#: and what may be larger than all as so many. Of recorded runs, nine in ten then held.
+_OWN: Final = 15
+_BORROWED: Final = 4
+_LARGER: Final = 0.25
+#: What is estimated.
+_HALF: Final = 0.5
+_MOST: Final = 0.9
+#: Of a duration that is stated, the latest runs that are looked at, how many there must
+#: be, and how many times as long all of them took, or as short, for it to be wrong.
+_STATED: Final = 5
+_SURE: Final = 3
+_WRONG: Final = 2.0
 
 
 def size_of(payload: Any) -> float:
@@ -73,7 +85,9 @@ def size_of(payload: Any) -> float:
         if isinstance(value, bool) or value is None:
             continue
         if isinstance(value, int | float):
-            amount = abs(float(value)) if math.isfinite(value) else 0.0
+            # Not `isfinite`, which cannot take every int.
+            is_finite = abs(value) <= sys.float_info.max
+            amount = abs(float(value)) if is_finite else 0.0
             total += amount
             if any(word in name.lower() for word in ("size", "bytes", "rows", "count")):
                 named += amount
@@ -87,83 +101,80 @@ def size_of(payload: Any) -> float:
     return named or total
 
 
+#: What each model says, and in order what is to be added to it.
+_Models: TypeAlias = list[tuple[float, list[float]]]
+
+
 class _Type:
     """What is known of one type of task, in one respect."""
 
     def __init__(self) -> None:
         #: The logarithms of size and amount, the latest last.
-        self.points: deque[tuple[float, float]] = deque(maxlen=_KEPT)
-        #: How far what was foretold was off, on that scale.
-        self.errors: deque[float] = deque(maxlen=_KEPT)
+        self.points: deque[tuple[float, float]] = deque(maxlen=_RECENT)
+        #: How many there were, since the latest drift.
+        self.count = 0
         self.drifts = 0
         #: How far the median was off, of late: a drift is seen by that.
         self.off: deque[float] = deque(maxlen=2 * _LATEST)
-        #: Of each model, how far it was off, the latest most.
-        self.misses = [0.0, 0.0, 0.0]
+        #: How far each model was off in what it said of a share, the latest most.
+        self.losses = {share: [0.0, 0.0, 0.0] for share in (_HALF, _MOST)}
 
-    def middle(self, size: float) -> float:
-        """The logarithm of what is thought to be taken at this size."""
-        models = self._models(size)
-        best = min(range(len(models)), key=lambda n: self.misses[n])
-        return models[best]
-
-    def _models(self, size: float) -> tuple[float, ...]:
-        """What each model says: the median, the latest ones, a line over the size."""
-        points = self.points
-        level = median([y for _, y in points])
-        latest = median([y for _, y in list(points)[-_FEW:]])
-        if len(points) < _ENOUGH:
-            return level, latest, level
-        mean_x = math.fsum(x for x, _ in points) / len(points)
-        mean_y = math.fsum(y for _, y in points) / len(points)
-        xx = math.fsum((x - mean_x) ** 2 for x, _ in points)
-        xy = math.fsum((x - mean_x) * (y - mean_y) for x, y in points)
-        if xx < _FLAT:
-            return level, latest, level
+    def _models(self, size: float) -> _Models:
+        """What each model says of this size, and in order what is to be added to it."""
+        points = list(self.points)
+        count = len(points)
+        level = sorted(y for _, y in points)
+        latest = sorted(y for _, y in points[-_FEW:])
+        if count < _ENOUGH:
+            return [(0.0, level), (0.0, latest), (0.0, level)]
+        mean_x = sum(x for x, _ in points) / count
+        mean_y = sum(level) / count
+        xx = sum((x - mean_x) ** 2 for x, _ in points)
+        xy = sum((x - mean_x) * (y - mean_y) for x, y in points)
         # Pulled towards no slope, by as much as one measurement says.
-        slope = xy / (xx + xx / len(points))
+        slope = xy / (xx + max(xx / count, _FLAT))
         low, high = min(x for x, _ in points), max(x for x, _ in points)
         near = min(max(size, low - 1), high + 1)
-        line = median([y - slope * x for x, y in points]) + slope * near
-        return level, latest, line
+        rest = sorted(y - slope * x for x, y in points)
+        return [(0.0, level), (0.0, latest), (slope * near, rest)]
+
+    def _said(
+        self, models: _Models, share: float, others: Sequence[float]
+    ) -> list[float]:
+        """The logarithm of what each model says is at most taken in this share."""
+        _, level = models[0]
+        return [
+            # No further from what was measured than the base of the logarithms.
+            min(max(base + _quantile(rest, share, others), level[0] - 1), level[-1] + 1)
+            for base, rest in models
+        ]
 
     def quantile(self, size: float, share: float, others: Sequence[float]) -> float:
         """
         What is at most taken in this share of the cases.
 
-        With few errors of its own, those of *others* count, too.
+        With few measurements of its own, what *others* were off counts, too.
         """
-        middle = self.middle(size)
-        if share == 0.5:  # noqa: PLR2004 - the median
-            return math.exp(middle)
-        own = list(self.errors)
-        if not own and not others:
-            return math.exp(middle + _WIDE * (share - 0.5))
-        weight = _BORROWED / len(others) if others else 0.0
-        errors = sorted([(e, 1.0) for e in own] + [(e, weight) for e in others])
-        # The next error may be larger than all. It counts as a quarter of one: of
-        # recorded runs, nine in ten then held.
-        left = share * (math.fsum(w for _, w in errors) + 0.25)
-        for error, each in errors:
-            left -= each
-            if left <= 0:
-                return math.exp(middle + error)
-        return math.exp(middle + errors[-1][0])
+        losses = self.losses[share]
+        best = min(range(len(losses)), key=losses.__getitem__)
+        return math.exp(self._said(self._models(size), share, others)[best])
 
     def add(self, size: float, amount: float, others: deque[float]) -> None:
         """Take in a measurement; if all are off of late, what was before is left."""
         y = math.log(amount)
         if self.points:
             models = self._models(size)
-            error = y - self.middle(size)
-            self.errors.append(error)
-            others.append(error)
-            self.off.append(y - models[0])
-            self.misses = [
-                _FADES * was + abs(y - said)
-                for was, said in zip(self.misses, models, strict=True)
-            ]
+            for share, losses in self.losses.items():
+                said = self._said(models, share, others)
+                for n, each in enumerate(said):
+                    losses[n] = _FADES * losses[n] + _loss(
+                        amount, math.exp(each), share
+                    )
+                if share == _HALF:
+                    self.off.append(y - said[0])
+            others.append(self.off[-1])
         self.points.append((size, y))
+        self.count = min(self.count + 1, _KEPT)
         latest = list(self.off)[-_LATEST:]
         if len(self.off) < 2 * _LATEST:
             return
@@ -173,9 +184,29 @@ class _Type:
             self.drifts += 1
             self.off.clear()
             kept = list(self.points)[-_LATEST:]
-            self.points = deque(kept, maxlen=_KEPT)
-            level = median([y for _, y in kept])
-            self.errors = deque([y - level for _, y in kept], maxlen=_KEPT)
+            self.points = deque(kept, maxlen=_RECENT)
+            self.count = len(kept)
+
+
+def _quantile(ordered: list[float], share: float, others: Sequence[float]) -> float:
+    """What is at most so much in this share of *ordered*, and as others were off."""
+    count = len(ordered)
+    middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+    if share == _HALF:
+        return middle
+    if count >= _OWN:
+        others = ()
+    elif count == 1 and not others:
+        return middle + _WIDE * (share - _HALF)
+    times = max(1, len(others) // _BORROWED)
+    every = sorted([*ordered * times, *(middle + error for error in others)])
+    rank = math.ceil(share * (len(every) + _LARGER * times))
+    return every[min(rank, len(every)) - 1]
+
+
+def _loss(amount: float, said: float, share: float) -> float:
+    """How far what was said of a share of the cases was off (pinball loss)."""
+    return max(share * (amount - said), (share - 1) * (amount - said))
 
 
 class Estimator:
@@ -192,6 +223,8 @@ class Estimator:
         self._measured: set[str] = set()
         #: In each respect, the latest errors of all types.
         self._errors: dict[str, deque[float]] = {}
+        #: Of each type, how many times as long as was stated the latest runs took.
+        self._times: dict[str, deque[float]] = {}
         #: Measurements that are none: negative, NaN, infinite.
         self.refused: int = 0
         self._held = 0
@@ -205,6 +238,7 @@ class Estimator:
         *,
         memory_mb: float | None = None,
         cost: float | None = None,
+        stated: float | None = None,
     ) -> bool:
         """
         Take in what a task took; False if *seconds* is no duration.
@@ -215,7 +249,11 @@ class Estimator:
             payload: What it was about: its size counts.
             memory_mb: What it needed at its peak, if that is known.
             cost: What it cost, if that is known.
+            stated: How long it was said to take.
         """
+        if _is_amount(seconds) and _is_amount(stated):
+            times = self._times.setdefault(type, deque(maxlen=_STATED))
+            times.append(seconds / float(stated or 1.0))
         size = math.log1p(size_of(payload))
         for what, amount in (("memory_mb", memory_mb), ("cost", cost)):
             if amount is not None:
@@ -229,9 +267,9 @@ class Estimator:
         known = self._types.setdefault((what, kind), _Type())
         others = self._errors.setdefault(what, deque(maxlen=_POOLED))
         self._measured.add(what)
-        if what == "seconds" and len(known.points) > 1:
+        if what == "seconds" and known.count > 1:
             self._foretold += 1
-            self._held += amount <= known.quantile(size, 0.9, others)
+            self._held += amount <= known.quantile(size, _MOST, others)
         known.add(size, float(amount), others)
         return True
 
@@ -264,6 +302,17 @@ class Estimator:
             return None
         return self._estimate("seconds", type, None)
 
+    def stated(self, type: str, seconds: float) -> Quantity:  # noqa: A002
+        """Seconds that a task takes of which *seconds* are stated, by earlier runs."""
+        times = sorted(self._times.get(type, ()))
+        if len(times) >= _SURE and (times[0] > _WRONG or times[-1] < 1 / _WRONG):
+            source = f"{seconds:g} s are stated, of which the latest {len(times)} runs "
+            source += f"took {median(times):.2g} times as much"
+            return Quantity(seconds * median(times), seconds * times[-1], source)
+        known = self.known(type)
+        wide = known.p90 / float(known) if known else 1.0
+        return Quantity(seconds, seconds * wide, "said")
+
     def memory(self, type: str, payload: Any = None) -> Quantity | None:  # noqa: A002
         """MB that a task of *type* needs at its peak; None: nothing is known."""
         return self._estimate("memory_mb", type, payload)
@@ -279,19 +328,22 @@ class Estimator:
         size = math.log1p(size_of(payload))
         others = self._errors[what]
         if known is not None:
-            count = len(known.points)
+            count = known.count
             source = f"history of {count} run{'s' * (count != 1)}"
             if known.drifts:
                 source += " since it drifted"
             half, high = (
-                round(known.quantile(size, share, others), 9) for share in (0.5, 0.9)
+                round(known.quantile(size, share, others), 9)
+                for share in (_HALF, _MOST)
             )
-            return Quantity(half, high, source)
+            return Quantity(half, max(half, high), source)
         near = self._similar(what, kind)
         if not near:
             return None
-        halves = [self._types[what, name].quantile(size, 0.5, others) for name in near]
-        highs = [self._types[what, name].quantile(size, 0.9, others) for name in near]
+        halves = [
+            self._types[what, name].quantile(size, _HALF, others) for name in near
+        ]
+        highs = [self._types[what, name].quantile(size, _MOST, others) for name in near]
         source = f"as {', '.join(near)}, which it is named like"
         return Quantity(round(median(halves), 9), _WIDE * max(highs), source)
 
@@ -327,7 +379,8 @@ class Estimator:
         for name in sorted(set(types)):
             known = self._types.get(("seconds", name))
             if known is not None:
-                parts.append(f"{name}:{known.drifts}:{len(known.points).bit_length()}")
+                parts.append(f"{name}:{known.drifts}:{known.count.bit_length()}")
+                parts.append(f"{float(self.stated(name, 1.0)):.1g}")
         return ",".join(parts)
 
 
@@ -404,35 +457,42 @@ class Measurements:
             payloads = self._payloads(fresh)
         for key in sorted(fresh):
             ended, started, kind = key
-            estimator.observe(kind, (ended - started) / NS, payloads.get(key))
+            payload, stated = payloads.get(key, (None, None))
+            seconds = (ended - started) / NS
+            estimator.observe(kind, seconds, payload, stated=stated)
             self._learnt[kind] = max(self._learnt.get(kind, 0), ended)
 
     def _read_past(self, journal: DurableJournal, estimator: Estimator) -> None:
         """What a journal has measured, so far as it reaches back."""
-        tasks: dict[str, tuple[str, Any]] = {}
+        tasks: dict[str, tuple[str, Any, float | None]] = {}
         for fact, task in journal.read(begin_of_past(self._rt)):
             if type(fact) is TaskSubmitted:
-                tasks[fact.task_id] = fact.type, task.payload
+                tasks[fact.task_id] = fact.type, task.payload, task.expected
             elif type(fact) is TaskCompleted and fact.attempt:
                 # What a wait or a decision completes has no attempt, and no length.
-                kind, payload = tasks.pop(fact.task_id, ("", None))
+                kind, payload, stated = tasks.pop(fact.task_id, ("", None, None))
                 if kind:
-                    estimator.observe(kind, fact.latency, payload)
+                    estimator.observe(kind, fact.latency, payload, stated=stated)
                     estimator.observe_usage(kind, payload, _amounts(fact))
                     self._learnt[kind] = fact.at_ns
 
     def _payloads(
         self, fresh: Sequence[tuple[int, int, str]]
-    ) -> dict[tuple[int, int, str], Any]:
-        """Under the lock: what these tasks were about, as far as it is in memory."""
+    ) -> dict[tuple[int, int, str], tuple[Any, float | None]]:
+        """
+        Under the lock: what these tasks were about, and how long they were to take.
+
+        As far as it is in memory.
+        """
         if not fresh:
             return {}
         wanted = set(fresh)
-        found: dict[tuple[int, int, str], Any] = {}
+        found: dict[tuple[int, int, str], tuple[Any, float | None]] = {}
         for row in self._rt.kernel.tasks.values():
             key = row.ended_ns, row.started_ns, row.bucket.spec.type
             if row.state is TaskState.COMPLETED and key in wanted:
-                found[key] = task_of(row).payload
+                task = task_of(row)
+                found[key] = task.payload, task.expected
         return found
 
 

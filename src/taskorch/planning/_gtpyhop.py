@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
+from copy import deepcopy
+from math import inf
+from operator import ne
+from time import monotonic
 from typing import Any, Final
 
+import attrs
+
 from taskorch.errors import PlanningError
+from taskorch.model._show import show
 from taskorch.planning._domain import (
     MAX_SECONDS,
+    MAX_STEPS,
     Decomposition,
+    Domain,
     Operator,
     PlannedStep,
+    asked,
+    key_of,
+    said,
     version_of,
 )
 from taskorch.planning._values import Choice
 from taskorch.workflows._names import check_name
 
 _SHOWN: Final = 8
+#: Stands for what a step has seen and changed if nobody could look.
+_STATE: Final = "the state"
+#: Tasks by which GTPyhop looks whether a method has reached its goal.
+_CHECKS: Final = frozenset({"_verify_g", "_verify_mg"})
 
 
 def _hop() -> Any:
@@ -38,69 +55,13 @@ def _hop() -> Any:
         raise PlanningError(msg, hint=hint) from error
 
 
-class _Noted(dict[Any, Any]):
-    """A state variable that notes in *reads* which of its keys are read."""
-
-    def __init__(self, name: str, values: Mapping[Any, Any], reads: set[Any]) -> None:
-        super().__init__(values)
-        self._name, self._reads = name, reads
-
-    def _read(self, key: Any) -> None:
-        self._reads.add((self._name, key))
-
-    def __getitem__(self, key: Any) -> Any:
-        self._read(key)
-        return super().__getitem__(key)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        self._read(key)
-        return super().get(key, default)
-
-    def __contains__(self, key: object) -> bool:
-        self._read(key)
-        return super().__contains__(key)
-
-    def __iter__(self) -> Iterator[Any]:
-        for key in super().__iter__():
-            self._read(key)
-            yield key
-
-    def keys(self) -> Any:
-        list(self)
-        return super().keys()
-
-    def items(self) -> Any:
-        self.keys()
-        return super().items()
-
-    def values(self) -> Any:
-        self.keys()
-        return super().values()
-
-
-def _state_class(hop: Any) -> Any:
-    class OneLevel(hop.State):  # type: ignore[misc]
-        """A state of which a copy shares all but the tables of its variables."""
-
-        def copy(self, new_name: str | None = None) -> Any:
-            made: Any = type(self).__new__(type(self))
-            for name, value in vars(self).items():
-                # Tables, and what else can be changed in place, one level deep.
-                copied = isinstance(value, dict | list | set)
-                setattr(made, name, value.copy() if copied else value)
-            made.__name__ = new_name or self.__name__
-            return made
-
-    return OneLevel
-
-
 class GtpyhopDomain:
     """
     A domain of GTPyhop, for `orch.planner.domain(…)`.
 
-    Its actions become tasks, which wait for each other where one reads what another
-    writes. A state is copied one level deep for each variable: an action that changes
-    what is nested deeper must make it anew.
+    Its plans are those of GTPyhop's strategy `iterative_dfs_backtracking`. Its actions
+    become tasks, which wait for each other where one reads what another writes. States
+    are copied whole: nothing that was given is changed.
 
     Args:
         domain: The `gtpyhop.Domain`.
@@ -108,7 +69,8 @@ class GtpyhopDomain:
             `Domain.operator`, such as `run`, `duration`, `cost` and `resources`.
 
     Raises:
-        PlanningError: `gtpyhop-core` is not installed.
+        PlanningError: `gtpyhop-core` is not installed, or there is no such action.
+        InvalidTaskError: A number is none that it can be.
     """
 
     def __init__(
@@ -116,8 +78,9 @@ class GtpyhopDomain:
     ) -> None:
         self._hop = _hop()
         self._domain = domain
-        self._state = _state_class(self._hop)
-        self._options = {name: dict(said) for name, said in (actions or {}).items()}
+        self._options: dict[str, dict[str, Any]] = {
+            name: dict(options) for name, options in (actions or {}).items()
+        }
         unknown = self._options.keys() - domain._action_dict.keys()
         if unknown:
             msg = f"the domain has no action {', '.join(map(repr, sorted(unknown)))}"
@@ -125,11 +88,23 @@ class GtpyhopDomain:
         self.name: str = check_name(
             "the name of a domain", domain.__name__.replace(".", "-")
         )
+        checked = Domain(self.name)
+        for name, options in self._options.items():
+            known: Any = {**options, "name": name}
+            checked.operator(domain._action_dict[name], **known)
+        self._operators = checked.operators
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The names of all that it can do."""
-        return (*self._domain._action_dict, *self._domain._task_method_dict)
+        names = (*self._domain._action_dict, *self._domain._task_method_dict)
+        return tuple(name for name in names if name not in _CHECKS)
+
+    def functions(self, task: str) -> list[Callable[..., Any]]:
+        """The functions that are called with a state and the arguments of *task*."""
+        action = self._domain._action_dict.get(task)
+        methods = self._domain._task_method_dict.get(task, ())
+        return [*methods] if action is None else [action]
 
     @property
     def version(self) -> str:
@@ -159,29 +134,34 @@ class GtpyhopDomain:
         task: tuple[Any, ...],
         state: Any = None,
         *,
+        max_steps: int = MAX_STEPS,
         max_seconds: float = MAX_SECONDS,
         prefer: Callable[[str, Sequence[str]], str | None] | None = None,
+        without: Sequence[tuple[Any, ...]] = (),
     ) -> Iterator[Decomposition]:
         """
-        The way in which *task* can be done that GTPyhop finds.
+        The ways in which *task* can be done: first the one that GTPyhop finds.
 
         Args:
             task: The name and the arguments.
             state: What holds before: a table for each variable, or a `gtpyhop.State`.
+            max_steps: Steps of the search before it is given up.
             max_seconds: Seconds before it is given up.
             prefer: Not asked: GTPyhop tries methods as they were declared.
+            without: Actions that are taken for such as cannot be done.
 
         Raises:
             PlanningError: There is none: `trace` says what was tried.
         """
         del prefer
-        yield self.solve([task], state, max_seconds=max_seconds)
+        return self._ways([task], state, max_steps, max_seconds, without)
 
     def solve(
         self,
         todo: Sequence[Any],
         state: Any = None,
         *,
+        max_steps: int = MAX_STEPS,
         max_seconds: float = MAX_SECONDS,
     ) -> Decomposition:
         """
@@ -190,76 +170,410 @@ class GtpyhopDomain:
         Raises:
             PlanningError: There are none.
         """
-        begin = self._begin(state)
-        session = self._hop.PlannerSession(
-            domain=self._domain,
-            strategy="iterative_dfs_backtracking",
-            structured_logging=False,
-        )
-        said = io.StringIO()
-        with redirect_stdout(said):
-            try:
-                result = session.find_plan(
-                    begin,
-                    list(todo),
-                    timeout_ms=round(max_seconds * 1000),
-                    trace=True,
-                )
-            except Exception as error:
-                msg = f"GTPyhop failed for {todo!r}: {type(error).__name__}: {error}"
-                raise PlanningError(msg, hint="mend the domain") from error
-        events = list(getattr(result.trace, "events", ()) or ())
-        if not result.success:
-            last = result.trace.dead_end if result.trace is not None else None
-            why = result.error or (f"{last.item}: {last.status}" if last else "no way")
-            msg = f"{list(todo)!r} cannot be done: {why}"
-            trace = tuple(f"{e.item}: {e.status}" for e in events[-_SHOWN:])
-            raise PlanningError(msg, trace=trace)
-        rejected = tuple(
-            (str(each.item), str(each.status))
-            for each in events
-            if "applied" not in str(each.status) and "refined" not in str(each.status)
-        )
-        choice = Choice(str(list(todo)), "as GTPyhop found", rejected[:_SHOWN])
-        return Decomposition(self._steps(begin, result.plan), (choice,))
+        return next(self._ways(todo, state, max_steps, max_seconds))
 
-    def _begin(self, state: Any) -> Any:
-        made = self._state(getattr(state, "__name__", "begin"))
-        values = vars(state) if isinstance(state, self._hop.State) else state or {}
-        for name, value in values.items():
-            if name != "__name__":
-                vars(made)[str(name)] = value
-        return made
+    def after(
+        self, state: Any, steps: Iterable[Sequence[Any]]
+    ) -> tuple[Any, tuple[PlannedStep, ...]]:
+        """
+        The state to which actions lead, and what each of them reads and writes.
 
-    def _steps(self, state: Any, plan: Sequence[Any]) -> tuple[PlannedStep, ...]:
-        """The actions of a plan, with what each reads and writes."""
+        Raises:
+            PlanningError: One cannot be done.
+        """
+        begin, items = self._copied(state, [*steps])
+        search = _Search(self._hop, self._domain, MAX_STEPS, inf)
+        taken: list[tuple[Any, Any]] = []
+        for item in items:
+            now = taken[-1][1] if taken else begin
+            after = search.applied(item, now) if search.is_action(item) else None
+            if after is None:
+                msg = f"{said(tuple(item))} cannot be done"
+                raise PlanningError(msg)
+            taken.append((item, after))
+        return (taken[-1][1] if taken else begin), self._steps(begin, taken)
+
+    def _ways(
+        self,
+        todo: Sequence[Any],
+        state: Any,
+        max_steps: int,
+        max_seconds: float,
+        without: Sequence[tuple[Any, ...]] = (),
+    ) -> Iterator[Decomposition]:
+        begin, items = self._copied(state, todo)
+        end = monotonic() + max_seconds
+        search = _Search(self._hop, self._domain, max_steps, end, without)
+        is_done = False
+        # Methods must not change what they look at, and some do.
+        for path in search.run(begin.copy(), items):
+            is_done = True
+            taken: list[tuple[Any, Any]] = []
+            choices: list[Choice] = []
+            while path is not None:
+                entry, path = path  # noqa: PLW2901 - the rest of the chain
+                if isinstance(entry, Choice):
+                    choices.append(entry)
+                else:
+                    taken.append(entry)
+            steps = self._steps(begin, taken[::-1])
+            yield Decomposition(steps, tuple(reversed(choices)))
+        if not is_done:
+            msg = f"{show(list(todo))} cannot be done: {search.last}"
+            hint = "see error.trace: what was tried"
+            raise PlanningError(msg, trace=search.trace(), hint=hint)
+
+    def _copied(self, state: Any, todo: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """
+        A state and what is to be done, which share nothing with those of the caller.
+
+        Raises:
+            PlanningError: A variable cannot be copied, or the state is none.
+        """
+        if not isinstance(state, self._hop.State | Mapping | None):
+            msg = f"a state is a gtpyhop.State or a mapping, not {show(state)}"
+            raise PlanningError(msg)
+        if not isinstance(state, self._hop.State):
+            values = {str(name): value for name, value in (state or {}).items()}
+            state = self._hop.State("begin")
+            vars(state).update(values)
+        try:
+            copied: tuple[Any, list[Any]] = deepcopy((state, list(todo)))
+        except Exception as error:
+            for name, value in vars(state).items():
+                try:
+                    deepcopy(value)
+                except Exception as fault:
+                    msg = f"the state variable {name!r} cannot be copied: {fault}"
+                    hint = "keep in a state what can be copied, and the rest outside"
+                    raise PlanningError(msg, hint=hint) from fault
+            msg = f"{show(list(todo))} cannot be copied: {error}"
+            raise PlanningError(msg) from error
+        return copied
+
+    # -- what a step reads and writes ------------------------------------------------
+
+    def _steps(
+        self, begin: Any, taken: Sequence[tuple[Any, Any]]
+    ) -> tuple[PlannedStep, ...]:
+        """
+        The actions of a plan, with what each reads and writes.
+
+        Args:
+            begin: The state before.
+            taken: Each action, and the state after it.
+
+        Raises:
+            PlanningError: An action does something else than it did in the search.
+        """
+        traces: list[_Reading] = []
+        before = begin
+        for item, after in taken:
+            fn = self._domain._action_dict[item[0]]
+            traces.append(self._traced(fn, item, before, after))
+            before = after
+        written: dict[Any, set[Any]] = {}
+        for each in traces:
+            for name in each.writes:
+                if isinstance(name, tuple):
+                    written.setdefault(name[0], set()).add(name)
         made: list[PlannedStep] = []
-        for name, *args in plan:
-            fn = self._domain._action_dict[name]
-            reads, writes = set[Any](), set[Any]()
-            before = state.copy()
-            tried = state.copy()
-            for variable, value in list(vars(tried).items()):
-                if isinstance(value, dict):
-                    vars(tried)[variable] = _Noted(variable, value, reads)
-            after = fn(tried, *args)
-            for variable, value in list(vars(after).items()):
-                if isinstance(value, dict):
-                    plain = dict(dict.items(value))
-                    old = vars(before).get(variable, {})
-                    for key in {**old, **plain}:
-                        if plain.get(key, made) != old.get(key, made):
-                            writes.add((variable, key))
-                    vars(after)[variable] = plain
-                elif variable != "__name__":
-                    # It is no table: nobody sees who reads it.
-                    reads.add(variable)
-                    if value != vars(before).get(variable):
-                        writes.add(variable)
-            state = after
-            operator = Operator(name, fn, **self._options.get(name, {}))
-            step = PlannedStep(
-                operator, tuple(args), frozenset(reads), frozenset(writes)
-            )
-            made.append(step)
+        for (item, _), each in zip(taken, traces, strict=True):
+            # Who looks at which keys there are sees each that comes or goes.
+            for variable in each.whole:
+                each.reads |= written.get(variable, set())
+            name, *args = item
+            operator = self._operators.get(name)
+            operator = operator or Operator(name, self._domain._action_dict[name])
+            reads, writes = frozenset(each.reads), frozenset(each.writes)
+            made.append(PlannedStep(operator, tuple(args), reads, writes))
         return tuple(made)
+
+    def _traced(self, fn: Any, item: Any, before: Any, after: Any) -> _Reading:
+        reading = _Reading()
+        # An action may mind being watched.
+        with suppress(Exception):
+            watched = before.copy()
+            for name, value in [*vars(watched).items()]:
+                if type(value) is dict:
+                    vars(watched)[name] = _Watched(name, value, reading)
+            result = fn(watched, *item[1:])
+            # What we look at from here on was not looked at by the action.
+            seen = attrs.evolve(
+                reading, reads=set(reading.reads), whole=set(reading.whole)
+            )
+            if isinstance(result, self._hop.State) and _is_like(result, after):
+                seen.compare(before, result, after)
+                return seen
+        result = asked(f"action {item[0]!r}", fn, before.copy(), item[1:])
+        if not isinstance(result, self._hop.State) or not _is_like(result, after):
+            msg = f"{said(tuple(item))} does something else when it is done again"
+            hint = "a method must not change the state that it is given, and an action "
+            hint += "must go by its state and its arguments alone"
+            raise PlanningError(msg, hint=hint)
+        return _Reading(reads={_STATE}, writes={_STATE})
+
+
+class _Search:
+    """GTPyhop's search with an explicit stack: depth first, methods as declared."""
+
+    def __init__(
+        self,
+        hop: Any,
+        domain: Any,
+        most: int,
+        end: float,
+        without: Sequence[tuple[Any, ...]] = (),
+    ) -> None:
+        self._hop, self._domain = hop, domain
+        self._without = [key_of(step) for step in without]
+        self._most, self._end = most, end
+        self._tried: deque[tuple[Any, str]] = deque(maxlen=_SHOWN)
+
+    @property
+    def last(self) -> str:
+        """Where it came to no further."""
+        item, why = self._tried[-1] if self._tried else ((), "nothing was tried")
+        return f"{said(item)} {why}" if item else why
+
+    def trace(self) -> tuple[str, ...]:
+        """What was tried of late, and what came of it."""
+        return tuple(f"{said(item)}: {why}" for item, why in self._tried)
+
+    def run(self, begin: Any, todo: Sequence[Any]) -> Iterator[Any]:
+        """
+        Chains of the actions and choices of each plan, the latest first.
+
+        Raises:
+            PlanningError: It is given up; or the domain is not well formed.
+        """
+        left: Any = None
+        for item in reversed(todo):
+            left = item, left
+        stack: list[Any] = [(begin, left, None, 0)]
+        steps = 0
+        while stack:
+            state, left, path, depth = stack.pop()
+            steps += 1
+            if steps > self._most or monotonic() > self._end:
+                ahead = said(left[0]) if left else "the end"
+                msg = f"the search was given up after {steps:,} steps, at {ahead}"
+                hint = "allow more: max_steps=, max_seconds="
+                raise PlanningError(msg, trace=self.trace(), hint=hint)
+            if left is None:
+                yield path
+                continue
+            item, rest = left
+            if self.is_action(item):
+                after = self.applied(item, state)
+                if after is not None:
+                    # What changes nothing is no part of the plan.
+                    if asked("a comparison of states", ne, after, (state,)):
+                        path = (item, after), path
+                    stack.append((after, rest, path, depth + 1))
+                continue
+            ways = self._refined(item, state, depth)
+            for choice, tasks in reversed(ways):
+                left = rest
+                for task in reversed(tasks):
+                    left = task, left
+                taken = path if choice is None else (choice, path)
+                stack.append((state, left, taken, depth + 1))
+
+    def is_action(self, item: Any) -> bool:
+        """
+        Whether it is an action, and not a task or a goal.
+
+        Raises:
+            PlanningError: It is none of these.
+        """
+        if type(item).__name__ == "Multigoal":
+            return False
+        domain = self._domain
+        known = domain._task_method_dict, domain._unigoal_method_dict
+        if isinstance(item, list | tuple) and item and isinstance(item[0], str):
+            if item[0] in domain._action_dict:
+                return True
+            if any(item[0] in each for each in known):
+                return False
+        msg = f"domain {domain.__name__!r} has no action, task or goal {show(item)}"
+        raise PlanningError(
+            msg, trace=self.trace(), hint="declare it, or mend its name"
+        )
+
+    def applied(self, item: Any, state: Any) -> Any:
+        """The state after an action; None: it cannot be done."""
+        if self._without and key_of(item) in self._without:
+            self._tried.append((tuple(item), "is not to be done again"))
+            return None
+        who = f"action {item[0]!r}"
+        fn = self._domain._action_dict[item[0]]
+        copied = asked("the copy of a state", lambda s: s.copy(), state, ())
+        after = asked(who, fn, copied, item[1:])
+        if isinstance(after, self._hop.State):
+            return after
+        is_no = after is None or after is False
+        why = "cannot be done where it was tried" if is_no else f"gave {show(after)}"
+        self._tried.append((tuple(item), why))
+        return None
+
+    def _refined(
+        self, item: Any, state: Any, depth: int
+    ) -> list[tuple[Choice | None, list[Any]]]:
+        """By what else a task or a goal is done, by each of its methods that fit."""
+        domain = self._domain
+        is_check = False
+        args: Sequence[Any]
+        if type(item).__name__ == "Multigoal":
+            methods, args = domain._multigoal_method_list, (item,)
+            check: tuple[Any, ...] = ("_verify_mg", item)
+        elif item[0] in domain._task_method_dict:
+            methods, args = domain._task_method_dict[item[0]], item[1:]
+            check, is_check = (), item[0] in _CHECKS
+        else:
+            if self._holds(item, state):
+                return [(None, [])]
+            methods, args = domain._unigoal_method_dict[item[0]], item[1:]
+            check = ("_verify_g", *item)
+        ways: list[tuple[Choice | None, list[Any]]] = []
+        rejected: list[tuple[str, str]] = []
+        for method in methods:
+            name = str(getattr(method, "__name__", method))
+            tasks = asked(f"method {name!r}", method, state, args)
+            if tasks is None or tasks is False:
+                rejected.append((name, "it does not fit what holds there"))
+                continue
+            if not isinstance(tasks, list):
+                msg = f"method {name!r} gave {show(tasks)}: a list of tasks is needed"
+                raise PlanningError(
+                    msg, hint="return [(name, argument, …), …], or None"
+                )
+            choice = Choice(said(item), name, tuple(rejected))
+            checks = []
+            if check and self._hop.get_verify_goals():
+                checks = [(check[0], name, *check[1:], depth)]
+            ways.append((None if is_check else choice, [*tasks, *checks]))
+            rejected.append((name, "what came after it could not be done"))
+        if not ways:
+            self._tried.append((item, "is done by no method where it was tried"))
+        return ways
+
+    def _holds(self, goal: Any, state: Any) -> bool:
+        """
+        Whether a goal is reached already.
+
+        Raises:
+            PlanningError: The state has no such variable, or the goal is none.
+        """
+        name, *args = goal
+        table = vars(state).get(name)
+        if len(args) != 2 or not hasattr(table, "get"):  # noqa: PLR2004 - key and value
+            msg = f"goal {said(tuple(goal))} is no (variable, key, value) of a table "
+            msg += "in the state"
+            raise PlanningError(msg, hint=f"let the state have a table {name!r}")
+        return bool(asked(f"goal {name!r}", lambda t, k, v: t.get(k) == v, table, args))
+
+
+# -- watching ------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class _Reading:
+    """
+    What a step reads and writes.
+
+    Attributes:
+        reads: Variables, and keys of variables that are tables.
+        writes: The same.
+        whole: Tables of which it has looked which keys there are.
+    """
+
+    reads: set[Any] = attrs.field(factory=lambda: {_STATE})
+    writes: set[Any] = attrs.field(factory=set)
+    whole: set[str] = attrs.field(factory=set)
+
+    def compare(self, before: Any, result: Any, after: Any) -> None:
+        """Take in what has changed, and what nobody can watch."""
+        if vars(before).keys() != vars(after).keys():
+            # Nobody sees who looks which variables there are.
+            self.writes.add(_STATE)
+        for name, value in vars(after).items():
+            if name == "__name__":
+                continue
+            old = vars(before).get(name)
+            if type(value) is not dict or type(old) is not dict:
+                self.reads.add(name)
+                if not _equal(old, value):
+                    self.writes.add(name)
+                    if isinstance(old, dict) or isinstance(value, dict):
+                        self.writes.add(_STATE)
+                continue
+            if not isinstance(vars(result)[name], _Watched):
+                # A table in place of the one before: it has no other keys.
+                self.whole.add(name)
+            for key in {**old, **value}:
+                is_there = key in old and key in value
+                if not is_there or not _equal(old[key], value[key]):
+                    self.writes.add((name, key))
+
+
+class _Watched(dict[Any, Any]):
+    """A table of a state, which notes in a reading which of its keys are read."""
+
+    def __init__(self, name: str, values: dict[Any, Any], reading: _Reading) -> None:
+        super().__init__(values)
+        self._name, self._reading = name, reading
+
+    def _key(self, key: Any) -> None:
+        self._reading.reads.add((self._name, key))
+
+    def _all(self) -> None:
+        self._reading.whole.add(self._name)
+        for key in dict.keys(self):
+            self._key(key)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return dict, (self.copy(),)
+
+    def __deepcopy__(self, memo: Any) -> dict[Any, Any]:
+        return deepcopy(self.copy(), memo)
+
+
+def _noting(name: str, note: Callable[..., None]) -> Any:
+    """A method of a dictionary that notes first what it is about to look at."""
+    plain = getattr(dict, name)
+
+    def noted(self: _Watched, *args: Any, **named: Any) -> Any:
+        note(self, *args)
+        return plain(self, *args, **named)
+
+    return noted
+
+
+for _name in ("__getitem__", "__contains__", "__delitem__", "get", "pop", "setdefault"):
+    setattr(_Watched, _name, _noting(_name, lambda self, key, *_: self._key(key)))
+for _name in (
+    *("__iter__", "__len__", "__eq__", "__ne__", "__or__", "__ror__", "__reversed__"),
+    *("__repr__", "keys", "values", "items", "copy", "popitem", "clear"),
+):
+    setattr(_Watched, _name, _noting(_name, lambda self, *_: self._all()))
+
+
+def _equal(first: Any, then: Any) -> bool:
+    """Whether two values are surely the same."""
+    try:
+        return bool(first == then)
+    except Exception:  # noqa: BLE001 - arrays, for one, cannot say it
+        return False
+
+
+def _is_like(result: Any, after: Any) -> bool:
+    """Whether two states hold the same, as far as their values can say it."""
+    if vars(result).keys() != vars(after).keys():
+        return False
+    return all(
+        _equal(value, vars(after)[name])
+        or not _equal(vars(after)[name], deepcopy(vars(after)[name]))
+        for name, value in vars(result).items()
+        if name != "__name__"
+    )

@@ -148,7 +148,7 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
     """
     world = _World()
     made = Domain("hddl")
-    made.closed = True
+    made.closed = made.is_distinct = True
     actions: dict[str, _Action] = {}
     tasks: dict[str, int] = {}
     methods: list[tuple[str, dict[str, Any]]] = []
@@ -420,8 +420,7 @@ def _decomposing(members: Mapping[str, Any], world: _World) -> Callable[..., Any
         for name, value in bound.items():
             if name in kinds and value not in world.of(kinds[name]):
                 return
-        has = _held_in(state)
-        for found in _bindings(free, kinds, bound, needs, used, has, world):
+        for found in _bindings(free, kinds, bound, needs, used, state, world):
             for order in _orders(list(subtasks), before):
                 yield [_ground(subtasks[label], found) for label in order]
 
@@ -438,33 +437,146 @@ def _words(form: Any) -> Iterator[str]:
             yield each
 
 
+class _Table:
+    """The atoms of one predicate that hold, and by each place those with a value."""
+
+    __slots__ = ("_by", "atoms")
+
+    def __init__(self, atoms: dict[Any, None]) -> None:
+        self.atoms = atoms
+        self._by: dict[int, dict[str, list[Any]]] = {}
+
+    def like(self, pattern: Sequence[str | None]) -> Iterable[Any]:
+        """Those that fit a pattern, and some more; in it, None stands for any value."""
+        fewest: Iterable[Any] = self.atoms
+        count = len(self.atoms)
+        for place, value in enumerate(pattern):
+            if place and value is not None:
+                by = self._by.get(place)
+                if by is None:
+                    by = self._by[place] = {}
+                    for atom in self.atoms:
+                        if place < len(atom):
+                            by.setdefault(atom[place], []).append(atom)
+                found = by.get(value, ())
+                if len(found) < count:
+                    fewest, count = found, len(found)
+        return fewest
+
+
+def _tables(state: State) -> dict[str, _Table]:
+    """The atoms that hold in a state, by their predicates."""
+    layers: list[State] = []
+    layer: State | None = state
+    while layer is not None and layer.derived is None:
+        layers.append(layer)
+        layer = layer._above
+    tables: dict[str, _Table] = {} if layer is None else layer.derived
+    for each in reversed(layers):
+        changed: dict[str, dict[Any, None]] = {}
+        for atom, is_so in each._values.items():
+            atoms = changed.get(atom[0])
+            if atoms is None:
+                known = tables.get(atom[0])
+                atoms = changed[atom[0]] = {} if known is None else known.atoms.copy()
+            if is_so:
+                atoms[atom] = None
+            else:
+                atoms.pop(atom, None)
+        tables = {**tables, **{name: _Table(atoms) for name, atoms in changed.items()}}
+    state.derived = tables
+    return tables
+
+
+#: What a condition begins with that is no atom.
+_NO_ATOMS: Final = frozenset({"and", "or", "not", "imply", "=", "forall", "exists"})
+
+
 def _bindings(
     free: Sequence[str],
     kinds: Mapping[str, str],
     bound: Binding,
     needs: Sequence[Any],
     used: Sequence[set[str]],
-    has: Callable[[Any], bool],
+    state: State,
     world: _World,
 ) -> Iterator[Binding]:
-    """Values of the free variables for which all conditions hold."""
-    stack: list[tuple[int, Binding]] = [(0, bound)]
+    """
+    Values of the free variables for which all conditions hold.
+
+    Atoms are joined over the facts that hold, the one with the fewest first. Variables
+    that no atom names are tried object by object.
+    """
+    has = _held_in(state)
+    tables = _tables(state)
+    atoms = [n for n, need in enumerate(needs) if need and need[0] not in _NO_ATOMS]
+    checks = [n for n in range(len(needs)) if n not in set(atoms)]
+    stack: list[tuple[Binding, list[int], list[int]]] = [(bound, atoms, checks)]
     while stack:
-        place, known = stack.pop()
-        names = {*known}
-        last = free[place - 1] if place else None
-        if not all(
-            _holds(need, known, has, world)
-            for need, words in zip(needs, used, strict=True)
-            if words <= names and (last is None or last in words)
-        ):
+        known, atoms, checks = stack.pop()
+        now = [n for n in checks if used[n] <= known.keys()]
+        if not all(_holds(needs[n], known, has, world) for n in now):
             continue
-        if place == len(free):
+        checks = [n for n in checks if n not in now]
+        if atoms:
+            place, facts = _fewest(atoms, needs, known, kinds, tables)
+            left = [n for n in atoms if n != place]
+            ways = _extended(needs[place], facts, known, kinds, world)
+            stack += [(each, left, checks) for each in reversed(ways)]
+            continue
+        name = next((name for name in free if name not in known), None)
+        if name is None:
             yield known
             continue
-        name = free[place]
         values = list(world.of(kinds[name]))
-        stack += [(place + 1, {**known, name: value}) for value in reversed(values)]
+        stack += [({**known, name: value}, [], checks) for value in reversed(values)]
+
+
+def _fewest(
+    atoms: Sequence[int],
+    needs: Sequence[Any],
+    known: Binding,
+    kinds: Mapping[str, str],
+    tables: Mapping[str, _Table],
+) -> tuple[int, Iterable[Any]]:
+    """Of some atoms, the one with the fewest facts that may fit it, and these."""
+    best: tuple[int, Any] = atoms[0], ()
+    count = -1
+    for n in atoms:
+        table = tables.get(needs[n][0])
+        pattern = [known.get(w, None if w in kinds else w) for w in needs[n]]
+        facts: Any = () if table is None else table.like(pattern)
+        if count < 0 or len(facts) < count:
+            best, count = (n, facts), len(facts)
+        if not count:
+            break
+    return best
+
+
+def _extended(
+    atom: Sequence[str],
+    facts: Iterable[Any],
+    known: Binding,
+    kinds: Mapping[str, str],
+    world: _World,
+) -> list[Binding]:
+    """*known* with the values by which an atom is one of some facts."""
+    found: list[Binding] = []
+    for fact in facts:
+        if len(fact) != len(atom):
+            continue
+        more: Binding = {}
+        for word, value in zip(atom, fact, strict=True):
+            own = known.get(word) or more.get(word) or (None if word in kinds else word)
+            if own is None:
+                if value not in world.of(kinds[word]):
+                    break
+                more[word] = value
+            elif own != value:
+                break
+        else:
+            found.append({**known, **more} if more else known)
+    return found
 
 
 def _orders(

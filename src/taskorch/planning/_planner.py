@@ -26,9 +26,10 @@ from taskorch.events import (
 from taskorch.model import Task, TaskFilter, TaskState, check_count, check_seconds
 from taskorch.model._show import show
 from taskorch.planning._aims import Aim, aims_of
-from taskorch.planning._domain import MAX_SECONDS, MAX_STEPS, Domain
+from taskorch.planning._domain import MAX_SECONDS, MAX_STEPS, Decomposition, Domain
 from taskorch.planning._estimates import Estimator, Measurements
 from taskorch.planning._gtpyhop import GtpyhopDomain
+from taskorch.planning._job_shop import best_order
 from taskorch.planning._learning import (
     MARK,
     Bandit,
@@ -53,12 +54,18 @@ from taskorch.planning._problems import (
     requirements_of,
     smallest_conflict,
 )
+from taskorch.planning._replanning import (
+    Begun,
+    begun_of,
+    from_here,
+    left_of,
+    rest_of,
+)
 from taskorch.planning._scheduling import (
     RULES,
     Problem,
     Schedule,
     heft,
-    improve,
     improve_agents,
     in_order,
     parallel,
@@ -77,6 +84,7 @@ from taskorch.planning._stages import (
     SearchOptimizer,
     SimulatedValidator,
     TaskDecomposer,
+    task_of,
 )
 from taskorch.planning._values import (
     Before,
@@ -116,6 +124,8 @@ _Z90: Final = 1.2816
 _IN_TIME: Final = 0.1
 #: Ways of which it is looked how soon they can end, if none is in time.
 _LOOKED: Final = 3
+#: Tasks from which on a plan stays as it was if there is no time to look for another.
+_LARGE: Final = 500
 #: When a limit is near: this share of it is taken.
 _NEAR: Final = 0.8
 _DEFAULT_RULE: Final = next(iter(RULES))
@@ -270,8 +280,123 @@ class Planner:
             self._keep(key, plan)
         return plan
 
-    def _made(
-        self, request: TaskRequest, means: Means, max_seconds: float, max_steps: int
+    def replan(
+        self,
+        run: Any,
+        plan: ExecutionPlan | None = None,
+        *,
+        max_seconds: float = MAX_SECONDS,
+        max_steps: int = MAX_STEPS,
+    ) -> ExecutionPlan:
+        """
+        The plan of what is left of a run: what it has done, or goes on with, stays.
+
+        Nothing is started, and nothing of the run is stopped. The tasks of the plan
+        wait for those of the run that they need.
+
+        Args:
+            run: A run of a plan, as `orch.workflows` gives it.
+            plan: The plan that it was started by; None: the one that the run knows.
+            max_seconds: Seconds before a search is given up.
+            max_steps: Steps of a search in a domain before it is given up.
+
+        Raises:
+            InvalidTaskError: It is no run, or *plan* is no plan.
+            PlanningError: No plan leads on from there, or it is not known by which plan
+                the run was started.
+        """
+        max_seconds = check_seconds("max_seconds", max_seconds, zero=False)
+        check_count("max_steps", max_steps, least=1)
+        if not hasattr(run, "workflow_id") or not hasattr(run, "handles"):
+            msg = f"a run of a plan is planned anew, not {show(run)}"
+            raise InvalidTaskError(msg, hint="orch.workflows.get(id) gives a run")
+        plan = getattr(run, "plan", None) if plan is None else plan
+        if plan is None:
+            msg = f"it is not known by which plan run {run.workflow_id} was started"
+            raise PlanningError(msg, hint="say it: replan(run, plan)")
+        _check_plan(plan)
+        with self._lock:
+            self._learn()
+        means = means_of(self._rt)
+        begun = begun_of(plan, run, self._rt.now())
+        request = rest_of(plan.request, plan, begun)
+        self._refuse_past(request)
+        self._refuse_unknown(request, means)
+        limits = {"max_steps": max_steps, "max_seconds": max_seconds}
+        failure: PlanningError | None = None
+        for ways, rest in self._ways_on(request, plan, begun, limits):
+            try:
+                made = self._made(
+                    request, means, max_seconds, max_steps, ways=ways, rest=rest
+                )
+                return attrs.evolve(made, cache="not asked")
+            except PlanningError as error:
+                failure = failure if failure and failure.conflict else error
+        assert failure is not None  # noqa: S101 - there is a way to try at least
+        raise failure
+
+    def _ways_on(
+        self,
+        request: TaskRequest,
+        plan: ExecutionPlan,
+        begun: Begun,
+        limits: dict[str, Any],
+    ) -> Iterator[tuple[Iterable[Any], Callable[[Draft], Draft | None]]]:
+        """
+        Ways to go on from a run, the best kind first, and what is left of each.
+
+        First the same with other steps in place of what has failed, then from where it
+        is now. Then what has failed is done once more, and other ways with it.
+        """
+        library: Any = self.decomposer
+        is_ours = isinstance(library, LibraryDecomposer)
+        domain = library.domain_of(request) if is_ours else None
+        if domain is None:
+            ways = library.decompose(request, **(limits if is_ours else {}))
+            yield (
+                ways,
+                lambda draft: left_of(draft, begun.same_in(draft.workflow), begun),
+            )
+            return
+        task, state = task_of(domain, request)
+        for refused in (begun.refused(), ()) if begun.failed else ((),):
+            if not refused:
+                yield (
+                    [begun.as_it_stands(plan)],
+                    lambda draft: left_of(draft, begun.same_in(draft.workflow), begun),
+                )
+
+            def onward(state: Any, refused: Any = refused) -> Iterator[Decomposition]:
+                yield from domain.decompositions(task, state, without=refused, **limits)
+
+            def beside(draft: Draft, is_first: bool = bool(refused)) -> Draft | None:
+                same = begun.same_in(draft.workflow)
+                again = [
+                    name
+                    for name in begun.failed
+                    if name in draft.workflow and begun.is_same(name, draft.workflow)
+                ]
+                if len(same) < len(begun.kept) or (is_first and again):
+                    return None
+                left = left_of(draft, same, begun)
+                return left if len(left.earlier) == len(same) else None
+
+            def after(draft: Draft) -> Draft | None:
+                done = list(draft.workflow)[: len(begun.kept)]
+                return left_of(draft, dict(zip(done, begun.kept, strict=True)), begun)
+
+            yield onward(state), beside
+            yield from_here(begun, domain, state, onward), after
+
+    def _made(  # noqa: C901 - one loop, in order
+        self,
+        request: TaskRequest,
+        means: Means,
+        max_seconds: float,
+        max_steps: int,
+        *,
+        ways: Iterable[Any] | None = None,
+        rest: Callable[[Draft], Draft | None] | None = None,
     ) -> ExecutionPlan:
         constraints = _constraints(request, self._rt.now())
         end = monotonic() + max_seconds
@@ -282,13 +407,20 @@ class Planner:
         if not isinstance(self.decomposer, LibraryDecomposer):
             # It has bounds of its own.
             limits = {}
-        ways = self.decomposer.decompose(request, **limits)
+        if ways is None:
+            ways = self.decomposer.decompose(request, **limits)
         for number, each in enumerate(ways):
+            if number >= _TRIED or (number and monotonic() > end):
+                break
             draft = self._with_request(self.resolver.resolve(each, request), request)
             tasks = self._tasks(draft)
             ordered = _ordered(draft, constraints, tasks)
-            if ordered is not draft:
-                draft, tasks = ordered, self._tasks(ordered)
+            left = ordered if rest is None else rest(ordered)
+            if left is None:
+                rejected.append("it is no way to go on from what the run has done")
+                continue
+            if left is not draft:
+                draft, tasks = left, self._tasks(left)
             whole = problem_of(tasks, draft.workflow, means)
             why = failing(constraints, tasks, whole)
             if why is None:
@@ -314,11 +446,9 @@ class Planner:
             rejected.append(why)
             if one is not None and (conflict is None or len(one[0]) < len(conflict[0])):
                 conflict = one
-            if number + 1 >= _TRIED or monotonic() > end:
-                break
         if conflict is None:
             msg = f"the decomposer found no way to do {request.type!r}"
-            raise PlanningError(msg)
+            raise PlanningError(msg, trace=tuple(dict.fromkeys(rejected)))
         raise _refusal(request, conflict, rejected, soonest)
 
     def _in_time(
@@ -333,7 +463,7 @@ class Planner:
         if problem.lengths is None:
             if _late(plan, constraints) is None or not _fits(problem):
                 return plan
-            order, _ = improve(problem, _IN_TIME)
+            order, _ = best_order(problem, _IN_TIME)
         else:
             # Who does what decides how long it takes.
             order = heft(problem)
@@ -423,9 +553,7 @@ class Planner:
 
     def _duration(self, task: Task) -> Quantity:
         if task.expected is not None:
-            known = self.estimator.known(task.type)
-            wide = known.p90 / float(known) if known else 1.0
-            return Quantity(task.expected, task.expected * wide, "said")
+            return self.estimator.stated(task.type, task.expected)
         return self.estimator.duration(task.type, task.payload)
 
     def _plan_of(
@@ -454,6 +582,8 @@ class Planner:
             estimated_cost=round(math.fsum(task.cost for task in tasks), 9),
             critical_path=critical_path(problem, tasks),
             choices=draft.choices,
+            whole=draft.whole,
+            earlier=draft.earlier,
         )
         aim = Aim({"makespan": 1.0}, problem, plan)
         return self._timed(plan, constraints, aim, problem).plan
@@ -604,7 +734,7 @@ class Planner:
                     text = f"{then} would begin before {first} has ended"
                     yield PlanFinding("before", text, str(each))
 
-    def optimize(
+    def optimize(  # noqa: PLR0915 - one way, in order
         self,
         plan: ExecutionPlan,
         *,
@@ -655,6 +785,8 @@ class Planner:
         weights = aims_of(aims)
         if not plan.tasks:
             return plan
+        now = monotonic()
+        end = now + seconds
         means = means_of(self._rt)
         constraints = _constraints(plan.request, self._rt.now())
         problem = problem_of(
@@ -668,12 +800,18 @@ class Planner:
         if failing((), plan.tasks, problem) is not None or not _fits(problem):
             return attrs.evolve(plan, optimizer="as it was: it does not fit here")
         aim = Aim(weights, problem, plan, _limit_of(constraints) * 1000)
-        end = monotonic() + seconds
         own = [task.agent for task in plan.tasks]
         begin = None if problem.lengths is None else in_order(problem, own)
         was = self._timed(plan, constraints, aim, problem, begin)
         best: _Timed | None = None
         searched = aim.problems()
+        # What is found is looked at once more, which takes about as long.
+        end -= (monotonic() - now) * len(searched)
+        is_said = problem.lengths is None or all(own)
+        is_large = len(problem) > _LARGE and monotonic() > end
+        if is_said and is_large:
+            how = f"{plan.optimizer}; {seconds:g} s are too short for so many tasks"
+            return attrs.evolve(was.plan, optimizer=how, speeds=speeds, prices=prices)
         chosen: list[tuple[str, Chosen]] = []
         for number, each in enumerate(searched):
             left = max(0.0, end - monotonic()) / (len(searched) - number)
@@ -694,7 +832,6 @@ class Planner:
         idle = aim.idle()
         if idle:
             made = attrs.evolve(made, optimizer=f"{made.optimizer}; {idle}")
-        is_said = problem.lengths is None or all(own)
         if is_said and not best.is_better_than(was):
             how = f"{plan.optimizer}; nothing better was found"
             least = made.lower_bound or 0.0
@@ -839,7 +976,7 @@ class Planner:
         """
         _check_plan(plan)
         seconds = check_seconds("seconds", seconds, zero=False)
-        value = worth(float(plan.estimated_duration), seconds)
+        value = worth(_foretold(plan), seconds)
         for name in plan.workflow:
             mark = mark_of(plan.workflow[name].task) or {}
             self._chooser.note(mark.get("choice"), value)
@@ -1066,7 +1203,7 @@ def _end_of(problem: Problem, *, looks: bool) -> float:
         return math.inf
     if problem.lengths is not None:
         return heft(problem).makespan / 1000
-    return improve(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
+    return best_order(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
 
 
 def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:
@@ -1111,10 +1248,24 @@ def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
         "choice": arms,
         "chance": chance,
         "tasks": len(plan.tasks),
-        "seconds": float(plan.estimated_duration),
+        "seconds": _foretold(plan),
     }
     options[first] = {"metadata": own}
     return attrs.evolve(plan, workflow=changed(plan.workflow, options))
+
+
+def _foretold(plan: ExecutionPlan) -> float:
+    """
+    Seconds that a plan was to take by what its tasks state.
+
+    A way whose tasks take longer than they state is a worse one, although it is known.
+    """
+    path = [task for task in plan.tasks if task.id in plan.critical_path]
+    known = math.fsum(float(task.duration) for task in path)
+    stated = math.fsum(
+        plan.workflow[task.id].task.expected or float(task.duration) for task in path
+    )
+    return float(plan.estimated_duration) * (stated / known if known else 1.0)
 
 
 def _constraints(request: TaskRequest, now: int) -> tuple[Constraint, ...]:

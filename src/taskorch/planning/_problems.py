@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from itertools import combinations
@@ -226,43 +228,151 @@ def order_edges(
     """
     real = problem if loose is None else loose
     order = schedule.order()
-    parents = [list(above) for above in problem.parents]
-    added: list[tuple[int, int]] = []
-    for _ in range(2 * len(problem) + 8):
+
+    def is_kept(edges: Sequence[tuple[int, int]]) -> bool:
+        parents = [list(above) for above in problem.parents]
+        for first, then in edges:
+            parents[then].append(first)
         starts, ends = parallel(attrs.evolve(real, parents=parents), order)
-        if max(ends, default=0) <= schedule.makespan and (
+        return max(ends, default=0) <= schedule.makespan and (
             loose is None or _is_within(problem, starts, ends)
-        ):
-            return added
-        early = [
-            n for n in range(len(problem)) if starts[n] < schedule.starts[n] and ends[n]
-        ]
-        early.sort(key=lambda n: (starts[n], schedule.starts[n]))
-        for number in early:
-            before = [
-                n
-                for n in range(len(problem))
-                if starts[number] < schedule.ends[n] <= schedule.starts[number]
-                and n not in parents[number]
-                and problem.durations[n]
-            ]
-            if before:
-                last = max(before, key=lambda n: schedule.ends[n])
-                parents[number].append(last)
-                added.append((last, number))
-                break
-        else:
+        )
+
+    if is_kept(()):
+        return []
+    edges = _held_back(problem, real, schedule, order)
+    return edges if is_kept(edges) else []
+
+
+def _held_back(  # noqa: C901 - the loop that much time goes into
+    problem: Problem, real: Problem, schedule: Schedule, order: Sequence[int]
+) -> list[tuple[int, int]]:
+    """
+    Waits for all that would begin so early that others would begin too late.
+
+    It goes through time as the orchestrator does. What would begin before its time is
+    let go if there is enough for it beside all others at their times.
+    """
+    durations, ends = problem.durations, [0] * len(problem)
+    rank = [0] * len(problem)
+    for place, number in enumerate(order):
+        rank[number] = place
+    taken = _Taken(problem, schedule)
+    waiting = [len(set(above)) for above in problem.parents]
+    children = problem.children()
+    edges: list[tuple[int, int]] = []
+    free, needs = list(real.capacities), real.needs()
+    ready = sorted(rank[n] for n, count in enumerate(waiting) if not count)
+    running: list[tuple[int, int]] = []
+    is_ended = [False] * len(problem)
+    now = 0
+    while ready or running:
+        left: list[int] = []
+        for at in ready:
+            number = order[at]
+            need = needs[number]
+            if any(free[r] < amount for r, amount in need):
+                left.append(at)
+                continue
+            if schedule.starts[number] > now and not taken.move(number, now):
+                # The latest of those that end in time, if there is one.
+                before = max(
+                    (
+                        (schedule.ends[n], n)
+                        for n in range(len(problem))
+                        if not is_ended[n]
+                        and durations[n]
+                        and schedule.ends[n] <= schedule.starts[number]
+                    ),
+                    default=None,
+                )
+                if before is not None:
+                    edges.append((before[1], number))
+                    children[before[1]].append(number)
+                    waiting[number] += 1
+                    continue
+            for r, amount in need:
+                free[r] -= amount
+            ends[number] = now + durations[number]
+            heapq.heappush(running, (ends[number], number))
+        ready = left
+        if not running:
             break
-    return []
+        now = running[0][0]
+        while running and running[0][0] == now:
+            number = heapq.heappop(running)[1]
+            is_ended[number] = True
+            for r, amount in needs[number]:
+                free[r] += amount
+            for child in children[number]:
+                waiting[child] -= 1
+                if not waiting[child]:
+                    insort(ready, rank[child])
+    return edges
+
+
+class _Taken:
+    """What is free of each resource over time, beside tasks at their times."""
+
+    def __init__(self, problem: Problem, schedule: Schedule) -> None:
+        self._problem = problem
+        self._starts = list(schedule.starts)
+        self._times: list[int] = [0]
+        self._free: list[list[int]] = [list(problem.capacities)]
+        for number in schedule.order():
+            self._take(number, 1)
+
+    def _at(self, moment: int) -> int:
+        """The place of a moment, which is made if there is none."""
+        place = bisect_left(self._times, moment)
+        if place == len(self._times) or self._times[place] != moment:
+            self._times.insert(place, moment)
+            self._free.insert(place, self._free[place - 1].copy())
+        return place
+
+    def _take(self, number: int, sign: int) -> None:
+        start, length = self._starts[number], self._problem.durations[number]
+        if not length:
+            return
+        first = self._at(start)
+        last = self._at(start + length)
+        need = [(r, sign * a) for r, a in enumerate(self._problem.demands[number]) if a]
+        for free in self._free[first:last]:
+            for resource, amount in need:
+                free[resource] -= amount
+
+    def move(self, number: int, start: int) -> bool:
+        """Let a task begin at *start* if there is enough for it then."""
+        self._take(number, -1)
+        was, self._starts[number] = self._starts[number], start
+        first = self._at(start)
+        last = self._at(start + self._problem.durations[number])
+        need = [(r, a) for r, a in enumerate(self._problem.demands[number]) if a]
+        is_enough = all(
+            free[resource] >= amount
+            for free in self._free[first:last]
+            for resource, amount in need
+        )
+        if not is_enough:
+            self._starts[number] = was
+        self._take(number, 1)
+        return is_enough
 
 
 def _is_within(problem: Problem, starts: Sequence[int], ends: Sequence[int]) -> bool:
     """Whether no more is in use at once than there is."""
-    numbers = range(len(problem))
-    for moment in set(starts):
-        running = [n for n in numbers if starts[n] <= moment < ends[n]]
-        for place, capacity in enumerate(problem.capacities):
-            if sum(problem.demands[n][place] for n in running) > capacity:
+    for place, capacity in enumerate(problem.capacities):
+        changes = [
+            (moment, sign * problem.demands[n][place])
+            for n in range(len(problem))
+            if starts[n] < ends[n]
+            for moment, sign in ((starts[n], 1), (ends[n], -1))
+        ]
+        used = 0
+        # What ends gives back before what begins takes.
+        for _, amount in sorted(changes):
+            used += amount
+            if used > capacity:
                 return False
     return True
 

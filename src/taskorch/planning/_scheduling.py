@@ -70,6 +70,13 @@ class Problem:
         places = range(len(self.capacities))
         return [sum(time * need[place] for time, need in both) for place in places]
 
+    def needs(self) -> list[list[tuple[int, int]]]:
+        """Of each task, the resources that it holds, the scarcest first: how much."""
+        both = zip(self.work(), self.capacities, strict=True)
+        scarce = [work / capacity if capacity else 0.0 for work, capacity in both]
+        places = sorted(range(len(scarce)), key=lambda r: -scarce[r])
+        return [[(r, need[r]) for r in places if need[r]] for need in self.demands]
+
     def fastest(self) -> Sequence[int]:
         """Of each task, how long it takes at least."""
         if self.lengths is None:
@@ -229,7 +236,7 @@ def parallel(  # noqa: C901 - the loop that much time goes into
     rank = [0] * count
     for place, number in enumerate(order):
         rank[number] = place
-    durations, demands = problem.durations, problem.demands
+    durations, needs = problem.durations, problem.needs()
     waiting, children = _waiting(problem.parents)
     starts, ends = [0] * count, [0] * count
     free = list(problem.capacities)
@@ -240,21 +247,23 @@ def parallel(  # noqa: C901 - the loop that much time goes into
         left: list[int] = []
         for at in ready:
             number = order[at]
-            need = demands[number]
-            if all(free[r] >= a for r, a in enumerate(need)):
-                for r, a in enumerate(need):
+            need = needs[number]
+            for r, a in need:
+                if free[r] < a:
+                    left.append(at)
+                    break
+            else:
+                for r, a in need:
                     free[r] -= a
                 starts[number], ends[number] = now, now + durations[number]
                 heapq.heappush(running, (ends[number], number))
-            else:
-                left.append(at)
         ready = left
         if not running:
             break
         now = running[0][0]
         while running and running[0][0] == now:
             number = heapq.heappop(running)[1]
-            for r, a in enumerate(demands[number]):
+            for r, a in needs[number]:
                 free[r] += a
             for child in children[number]:
                 waiting[child] -= 1
@@ -337,11 +346,13 @@ def improve(  # noqa: C901 - one loop, in order
         best, how = (begin.starts, begin.ends), begin.how
     for name in () if begin is not None else rules or RULES:
         order = topological(problem.parents, RULES[name](problem))
-        for found in (serial(problem, order), parallel(problem, order)):
-            take(found, name)
-            take(justified(problem, children, found[1]), f"{name}, justified")
-        if len(problem) > _MANY and monotonic() > end:
-            break
+        for make in (parallel, serial):
+            if best is None or len(problem) <= _MANY or monotonic() < end:
+                schedule = make(problem, order)
+                take(schedule, name)
+                if len(problem) <= _MANY or monotonic() < end:
+                    late = justified(problem, children, schedule[1])
+                    take(late, f"{name}, justified")
     assert best is not None  # noqa: S101 - there is a rule at least
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
     tries = stale = 0

@@ -1,17 +1,20 @@
-"""The JSON Schemas of requests and plans, as they are written and read."""
+"""The JSON Schemas of requests, plans and agents, as they are written and read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from taskorch._limits import MAX_PRIORITY
+from taskorch.model._fleet import AgentState
 from taskorch.workflows import document_schema
 
 Schema = dict[str, Any]
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
 _NAME: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1}
 _AMOUNT: Final[Mapping[str, Any]] = {"type": "number", "minimum": 0}
+_AMOUNT_OR_NONE: Final[Mapping[str, Any]] = {"type": ["number", "null"], "minimum": 0}
+_COUNT_OR_NONE: Final[Mapping[str, Any]] = {"type": ["integer", "null"], "minimum": 1}
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -115,3 +118,37 @@ def plan_schema() -> Schema:
         workflow=workflow,
     )
     return {"$schema": _DIALECT, "title": "ExecutionPlan", **plan}
+
+
+def agent_schema() -> Schema:
+    """The JSON Schema of an `AgentInstance` as a document."""
+    status = {"enum": [*get_args(AgentState)]}
+    capability = _object(
+        *("name", "level"), name=_NAME, level={"type": "integer", "minimum": 1}
+    )
+    health = _object(
+        *("status", "healthy", "reasons", "heartbeatAge", "successRate", "latency"),
+        "breakers",
+        status=status,
+        healthy={"type": "boolean"},
+        reasons=_listed(_TEXT),
+        heartbeatAge=_AMOUNT_OR_NONE,
+        successRate={**_AMOUNT_OR_NONE, "maximum": 1},
+        latency=_AMOUNT_OR_NONE,
+        breakers={"type": "object", "additionalProperties": _TEXT},
+    )
+    agent = _object(
+        *("id", "type", "kind", "capabilities", "status", "health", "allocation"),
+        *("workload", "maxConcurrency", "pid"),
+        id=_NAME,
+        type={"type": ["string", "null"]},
+        kind=_NAME,
+        capabilities=_listed(capability),
+        status=status,
+        health=health,
+        allocation={"type": "object", "additionalProperties": _AMOUNT},
+        workload=_listed(_object("id", id=_NAME)),
+        maxConcurrency=_COUNT_OR_NONE,
+        pid=_COUNT_OR_NONE,
+    )
+    return {"$schema": _DIALECT, "title": "AgentInstance", **agent}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from heapq import nsmallest
 from importlib.util import find_spec
+from math import gcd
 from typing import Any, Final
 
 from taskorch.planning._scheduling import Problem, Schedule
@@ -33,25 +35,31 @@ def solve(
     except Exception:  # noqa: BLE001 - broken, or not for this machine
         return None
     model = cp.CpModel()
-    horizon = hint.makespan
+    # In whole steps of what all durations are made of: fewer values to look at.
+    step = gcd(*problem.durations, *hint.starts) or 1
+    horizon = hint.makespan // step
     numbers = range(len(problem))
     starts, ends, spans = [], [], []
     for n in numbers:
         start = model.new_int_var(0, horizon, f"s{n}")
-        length = problem.durations[n]
+        length = problem.durations[n] // step
         end = model.new_int_var(0, horizon, f"e{n}")
         spans.append(model.new_interval_var(start, length, end, f"t{n}"))
         starts.append(start)
         ends.append(end)
-        model.add_hint(start, hint.starts[n])
-        model.add_hint(end, hint.ends[n])
+        model.add_hint(start, hint.starts[n] // step)
+        model.add_hint(end, hint.ends[n] // step)
     for n in numbers:
         for parent in set(problem.parents[n]):
             model.add(starts[n] >= ends[parent])
     for place, capacity in enumerate(problem.capacities):
         used = [n for n in numbers if problem.demands[n][place]]
         needs = [problem.demands[n][place] for n in used]
-        if sum(needs) > capacity:
+        if sum(needs) <= capacity:
+            continue
+        if sum(nsmallest(2, needs)) > capacity:
+            model.add_no_overlap([spans[n] for n in used])
+        else:
             model.add_cumulative([spans[n] for n in used], needs, capacity)
     makespan = model.new_int_var(0, horizon, "makespan")
     model.add_max_equality(makespan, ends or [0])
@@ -66,7 +74,7 @@ def solve(
         return None
     if status not in (cp.OPTIMAL, cp.FEASIBLE):
         return None
-    found = [int(solver.value(start)) for start in starts]
+    found = [int(solver.value(start)) * step for start in starts]
     ended = [found[n] + problem.durations[n] for n in numbers]
     how = "by CP-SAT" + (": as good as can be" if status == cp.OPTIMAL else "")
     best = Schedule(found, ended, [None] * len(problem), how)

@@ -11,7 +11,7 @@ import inspect
 import json
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import attrs
@@ -30,10 +30,10 @@ from taskorch.planning._domain import (
     interference,
 )
 from taskorch.planning._gtpyhop import GtpyhopDomain
+from taskorch.planning._job_shop import best_order
 from taskorch.planning._scheduling import (
     Problem,
     Schedule,
-    improve,
     improve_agents,
 )
 from taskorch.planning._values import (
@@ -62,12 +62,16 @@ class Draft:
         reasons: Why a task waits for another, by both of their ids.
         costs: What tasks cost, by their ids.
         choices: Why it is as it is.
+        whole: If a run does a part of it, all of it.
+        earlier: By their ids in that, the handles of what runs do.
     """
 
     workflow: Workflow
     reasons: Mapping[tuple[str, str], str] = attrs.field(factory=dict)
     costs: Mapping[str, float] = attrs.field(factory=dict)
     choices: tuple[Choice, ...] = ()
+    whole: Workflow | None = None
+    earlier: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @runtime_checkable
@@ -211,13 +215,27 @@ class RuleParser:
 
 _NAME: Final = re.compile(r"(?<![\w.])([A-Za-z_]\w*)=")
 _JSON: Final = json.JSONDecoder()
+#: What may follow a value and a comma: it is no more of the value.
+_NEXT: Final = re.compile(
+    r"\s*(?:$|[A-Za-z_]\w*=|(?:within|in under|at most|no more than|for up to|urgent"
+    r"|urgently|high priority|low priority|no hurry|and|but|then|please|thanks)\b)",
+    re.IGNORECASE,
+)
 
 
 def _named_in(text: str) -> dict[str, Any]:
-    """What *text* says by `name=value`: JSON, a word, or words with commas between."""
+    """
+    What *text* says by `name=value`: JSON, a word, or words with commas between.
+
+    Raises:
+        PlanningError: It is not clear where a value ends.
+    """
     named: dict[str, Any] = {}
     for match in _NAME.finditer(text):
         rest = text[match.end() :]
+        if match[1] in named:
+            msg = f"the text says {match[0]} twice"
+            raise PlanningError(msg, hint="say each argument once")
         if rest[:1] in ("[", "{", '"'):
             try:
                 named[match[1]] = _JSON.raw_decode(rest)[0]
@@ -225,7 +243,16 @@ def _named_in(text: str) -> dict[str, Any]:
             except ValueError:
                 pass
         word = re.match(r"[^\s;]*", rest)
-        value = "" if word is None else word[0].rstrip(".,:!?)")
+        written = "" if word is None else word[0]
+        comma = re.match(r"\s*,", rest[len(written.rstrip(",")) :])
+        if comma and not _NEXT.match(rest, len(written.rstrip(",")) + comma.end()):
+            msg = (
+                f"is what follows {match[0]}{written.rstrip(',')} and its comma a part "
+            )
+            msg += "of it?"
+            hint = f"write {match[0]}a,b without blanks, or {match[0]}[…] as JSON"
+            raise PlanningError(msg, hint=hint)
+        value = written.rstrip(".,:!?)")
         if "," in value:
             named[match[1]] = [_number_or_text(each) for each in value.split(",")]
         elif value:
@@ -269,6 +296,7 @@ class LibraryDecomposer:
         *,
         max_steps: int = MAX_STEPS,
         max_seconds: float = MAX_SECONDS,
+        without: Sequence[tuple[Any, ...]] = (),
     ) -> Iterator[Decomposition | Workflow | Draft]:
         """
         What a request of this type is done by.
@@ -277,16 +305,22 @@ class LibraryDecomposer:
             request: The request.
             max_steps: Steps of a search before it is given up.
             max_seconds: Seconds before it is given up.
+            without: Steps of a domain that are taken for such as cannot be done.
 
         Raises:
             PlanningError: Nobody knows how to do it.
         """
         library = self._library
-        for domain in library.domains.values():
-            if request.type in domain.tasks:
-                limits = {"max_steps": max_steps, "max_seconds": max_seconds}
-                yield from self._by_domain(domain, request, limits)
-                return
+        domain = self.domain_of(request)
+        if domain is not None:
+            yield from domain.decompositions(
+                *task_of(domain, request),
+                max_steps=max_steps,
+                max_seconds=max_seconds,
+                prefer=library.prefer,
+                without=without,
+            )
+            return
         template = library.templates.get(request.type)
         if template is not None:
             yield template.make(request)
@@ -303,50 +337,51 @@ class LibraryDecomposer:
         hint = f"known are {', '.join(known) or 'none'}: make a domain, or a template"
         raise PlanningError(msg, hint=hint)
 
-    def _by_domain(
-        self,
-        domain: Domain | GtpyhopDomain,
-        request: TaskRequest,
-        limits: dict[str, Any],
-    ) -> Iterator[Decomposition]:
-        context = request.context
-        named = {n: v for n, v in context.items() if n not in {"args", "state"}}
-        args = context.get("args", ())
-        if isinstance(domain, Domain):
-            if "args" not in context:
-                args = _args_of(domain, request.type, named)
-                named = {}
-        else:
-            # GTPyhop has no bound on steps.
-            del limits["max_steps"]
-        if named:
-            msg = "the context of a task of a domain has args and state, not "
-            raise InvalidTaskError(msg + ", ".join(sorted(map(repr, named))))
-        if isinstance(args, str) or not isinstance(args, Sequence):
-            msg = f"context['args'] is a list of arguments, not {show(args)}"
-            raise InvalidTaskError(msg)
-        state = context.get("state", {})
-        if not isinstance(state, Mapping):
-            msg = f"context['state'] is a mapping, not {show(state)}"
-            raise InvalidTaskError(msg)
-        return domain.decompositions(
-            (request.type, *map(_frozen, args)),
-            {_frozen(name): value for name, value in state.items()},
-            prefer=self._library.prefer,
-            **limits,
-        )
+    def domain_of(self, request: TaskRequest) -> Domain | GtpyhopDomain | None:
+        """The domain that knows how to do a request; None: none does."""
+        domains = self._library.domains.values()
+        return next((each for each in domains if request.type in each.tasks), None)
 
 
-def _args_of(domain: Domain, name: str, named: Mapping[str, Any]) -> list[Any]:
+def task_of(
+    domain: Domain | GtpyhopDomain, request: TaskRequest
+) -> tuple[tuple[Any, ...], Mapping[Any, Any]]:
+    """
+    The task of a domain that a request asks for, and the state before it.
+
+    Raises:
+        InvalidTaskError: Its context has something else.
+        PlanningError: Nothing takes its arguments.
+    """
+    context = request.context
+    named = {n: v for n, v in context.items() if n not in {"args", "state"}}
+    args = context.get("args", ())
+    if "args" not in context:
+        args = _args_of(domain.functions(request.type), request.type, named)
+        named = {}
+    if named:
+        msg = "the context of a task of a domain has args and state, not "
+        raise InvalidTaskError(msg + ", ".join(sorted(map(repr, named))))
+    if isinstance(args, str) or not isinstance(args, Sequence):
+        msg = f"context['args'] is a list of arguments, not {show(args)}"
+        raise InvalidTaskError(msg)
+    state = context.get("state", {})
+    if not isinstance(state, Mapping):
+        msg = f"context['state'] is a mapping, not {show(state)}"
+        raise InvalidTaskError(msg)
+    task = (request.type, *map(_frozen, args))
+    return task, {_frozen(name): value for name, value in state.items()}
+
+
+def _args_of(
+    functions: Iterable[Callable[..., Any]], name: str, named: Mapping[str, Any]
+) -> list[Any]:
     """
     The arguments of a task, by the names that its operator or a method has for them.
 
     Raises:
         PlanningError: None of these takes them.
     """
-    operator = domain.operators.get(name)
-    functions = [each.decompose for each in domain.methods.get(name, ())]
-    functions += [] if operator is None else [operator.apply]
     takes: list[str] = []
     for fn in functions:
         signature = inspect.signature(fn)
@@ -483,7 +518,7 @@ class SearchOptimizer:
         asks = _solver.is_there() if self.solver is None else self.solver
         asks = asks and seconds * (1 - self._OWN) >= _solver.LEAST_SECONDS
         own = seconds * self._OWN if asks else seconds
-        best, bound = improve(problem, own, seed, rules=rules)
+        best, bound = best_order(problem, own, seed, rules=rules)
         if not asks or best.makespan <= bound:
             return best, bound
         # The solver runs beside us, on another core if there is one: what it does not
@@ -502,7 +537,7 @@ class SearchOptimizer:
 
         ended = threading.Event()
         threading.Thread(target=solve, name="taskorch-solver", daemon=True).start()
-        ours, _ = improve(
+        ours, _ = best_order(
             problem, seconds - own, seed + 1, begin=best, stop=done.is_set
         )
         ended.wait(seconds + 1)

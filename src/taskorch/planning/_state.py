@@ -19,7 +19,7 @@ class State(Mapping[Any, Any]):
         values: The variables.
     """
 
-    __slots__ = ("_above", "_depth", "_values")
+    __slots__ = ("_above", "_depth", "_values", "derived")
     #: Layers before the variables are copied into one.
     _MOST = 16
 
@@ -27,6 +27,8 @@ class State(Mapping[Any, Any]):
         self._values: dict[Any, Any] = dict(values or {})
         self._above: State | None = None
         self._depth = 0
+        #: What somebody has made of it, to be kept with it.
+        self.derived: Any = None
 
     def __getitem__(self, name: Any) -> Any:
         layer: State | None = self
@@ -60,6 +62,7 @@ class State(Mapping[Any, Any]):
     def changed(self, values: Mapping[Any, Any]) -> State:
         """The state in which these *values* hold, and all else as here."""
         made = State.__new__(type(self))
+        made.derived = None
         if self._depth >= self._MOST:
             made._values, made._above, made._depth = self._whole(), None, 0
             made._values.update(values)
@@ -77,6 +80,8 @@ class State(Mapping[Any, Any]):
 
 
 _MISSING = object()
+#: Among the names that a step reads: it has looked which there are.
+EVERY = object()
 
 
 class Watched(State):
@@ -110,12 +115,17 @@ class Watched(State):
         return self.get(name, _MISSING) is not _MISSING
 
     def __iter__(self) -> Iterator[Any]:
+        self.reads[EVERY] = None
         self.reads.update(dict.fromkeys(super().__iter__()))
         return iter({**self._whole(), **self.writes})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
     def changed(self, values: Mapping[Any, Any]) -> State:
         """Itself with these *values*: one watched state is enough for a step."""
         made = Watched.__new__(Watched)
+        made.derived = None
         made._values, made._above, made._depth = {}, self._above, 0
         made.reads, made._seen = self.reads, self._seen
         made.writes = {**self.writes, **values}

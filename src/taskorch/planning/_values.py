@@ -462,6 +462,9 @@ class ExecutionPlan:
         lower_bound: Seconds that no order can beat; None: nobody has looked.
         speeds: By agent, how fast it was taken to be; None: as measured.
         prices: By agent, what a second of it was taken to cost; None: nothing.
+        whole: Of a plan that goes on from a run, the tasks of all of it; None: it does
+            not.
+        earlier: By their ids in that, the handles of those that earlier runs do.
     """
 
     id: str
@@ -480,6 +483,8 @@ class ExecutionPlan:
     lower_bound: float | None = None
     speeds: Mapping[str, float] | None = None
     prices: Mapping[str, float] | None = None
+    whole: Workflow | None = None
+    earlier: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def name(self) -> str:
@@ -504,6 +509,8 @@ class ExecutionPlan:
         ]
         if self.request.description:
             lines.insert(1, f"Asked for: {in_a_line(self.request.description)}")
+        if self.earlier:
+            lines.append(f"By earlier runs: {', '.join(self.earlier)}.")
         if self.binding:
             lines.append(f"What binds most: {self.binding}.")
         lines += [str(choice) for choice in self.choices]
@@ -528,8 +535,13 @@ class ExecutionPlan:
             functions: The names of the functions that its tasks call.
 
         Raises:
-            InvalidTaskError: A task has what JSON cannot say.
+            InvalidTaskError: A task has what JSON cannot say; or the plan goes on from
+                a run.
         """
+        if self.whole is not None:
+            msg = f"plan {self.id!r} goes on from a run, and is of this life only"
+            hint = "start it, and plan again from its run"
+            raise InvalidTaskError(msg, hint=hint)
         made: Document = {
             "format": FORMAT,
             "id": self.id,

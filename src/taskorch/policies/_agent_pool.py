@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from taskorch._frozen import frozen
 from taskorch.errors import InvalidTaskError
-from taskorch.events import Event
+from taskorch.events import Event, TaskReady
 from taskorch.model import (
     AgentTemplate,
     ScalingDecision,
@@ -23,12 +23,8 @@ from taskorch.model._show import show
 
 #: Decisions that are remembered.
 _KEPT: Final = 100
-#: Seconds over which arrivals are counted, if the settling time is no less.
-_WINDOW: Final = 60.0
-#: So many looks long tasks must find no slot before that counts.
-_PRESSED: Final = 3
-#: What is less than this part more, or less, is no reason for a change.
-_TOLERANCE: Final = 0.1
+#: Seconds between two looks where tasks are queued, at the least.
+_APART: Final = 0.1
 
 
 @frozen
@@ -113,32 +109,34 @@ def _in_order(samples: Iterable[PoolSample], now: float) -> list[PoolSample]:
 def _rate(first: PoolSample, last: PoolSample) -> float:
     """Attempts that came in a second between two samples."""
     seconds = last.at - first.at
-    return (last.arrived - first.arrived) / seconds if seconds > 0 else 0.0
+    return max(0, last.arrived - first.arrived) / seconds if seconds > 0 else 0.0
 
 
 class AgentPool:
     """
     A driver: keeps as many agents of a template as there is work for.
 
-    The load is the demand divided by the slots there are. The demand is what comes in a
-    second times what one takes; more, if the slots that are left free so do not do in
-    the settling time what waits. While no latency is known, it is all that runs and
-    waits. If tasks find no slot for three looks, what has come since then counts, and
-    else what has come in the latest minute, or in the settling time if that is shorter.
+    It looks at intervals, and when a task comes that finds no slot. What runs, what
+    waits and what comes in the next `wait` seconds has to be begun in these: that needs
+    so many slots, by how long one takes; all that there is to do, while that is not
+    known. The load is that need divided by the slots there are.
 
-    If the load is above `scale_up_threshold`, there are as many agents as bring it
-    there, if that is a tenth more at least. If it is below `scale_down_threshold`,
-    there are as few, but no fewer than were wished for at any time in the settling
-    time: a short lull ends nobody. Between the two nothing changes.
+    If it is above `scale_up_threshold`, there are as many agents at once as bring it
+    there, but never more slots than tasks that run and wait. There are fewer once some
+    were needed too seldom: an agent stays if it was needed in `scale_down_threshold` of
+    the settling time at least. So a lower threshold is the price of fewer starts and
+    ends: agents idle for longer. None that runs something is let go for it.
 
     Args:
         template: The type of its agents.
         min_agents: So many there are always.
         max_agents: So many at the most.
         scale_up_threshold: The load above which there are to be more.
-        scale_down_threshold: The load below which there are to be fewer.
-        settle: Seconds for which a lower load has to last.
-        interval: Seconds between two looks.
+        scale_down_threshold: The share of the settling time in which an agent is to be
+            needed, to stay.
+        settle: Seconds that are looked back at before there are fewer.
+        interval: Seconds between two looks, at the most.
+        wait: Seconds within which a task that waits is to begin.
 
     Raises:
         InvalidTaskError: A number is out of its range, or they contradict each other.
@@ -154,6 +152,7 @@ class AgentPool:
         scale_down_threshold: float = 0.3,
         settle: float = 300.0,
         interval: float = 10.0,
+        wait: float = 10.0,
     ) -> None:
         if not isinstance(template, AgentTemplate):
             msg = f"a pool is of an AgentTemplate, not of {show(template)}"
@@ -181,14 +180,19 @@ class AgentPool:
         self.scale_down_threshold = scale_down_threshold
         self.settle: float = check_seconds("settle", settle)
         self.interval: float = check_seconds("interval", interval, zero=False)
+        self.wait: float = check_seconds("wait", wait)
         template.has_named("")
         self._slots = template.max_concurrency
-        #: The rates of what comes are those of so many seconds.
-        self._window = min(_WINDOW, max(self.settle, _PRESSED * self.interval))
         self._names = frozenset(level_names(template.capabilities))
+        #: Those of the looks at intervals, and the latest of all.
         self._samples: deque[PoolSample] = deque()
         self._began: float | None = None
-        #: What was wished for, and when.
+        #: When the next look at the interval is due, and when it was woken last.
+        self._due = -math.inf
+        self._woken = -math.inf
+        #: Whether the latest sample is of a look that was not due.
+        self._is_passing = False
+        #: What was wished for at the looks at intervals, and when.
         self._wishes: deque[tuple[float, int]] = deque(maxlen=4096)
         self.decisions: deque[ScalingDecision] = deque(maxlen=_KEPT)
 
@@ -199,44 +203,23 @@ class AgentPool:
 
     @property
     def watches(self) -> Collection[type[Event]]:
-        """Nothing: it looks at intervals."""
-        return ()
+        """That a task is queued: it may find no slot."""
+        return (TaskReady,)
 
     def demand(self, samples: Iterable[PoolSample]) -> float:
-        """Slots that the work needs, by the latest of *samples*, oldest first."""
+        """
+        Slots that the work needs, by *samples*, oldest first.
+
+        In `wait` seconds n slots begin n * wait / latency tasks, besides the n that
+        they run.
+        """
         seen = list(samples)
         last = seen[-1]
-        now = float(last.running + last.waiting)
-        if last.latency is None or len(seen) == 1:
-            return now
-        backlog = last.waiting * last.latency / max(self.settle, last.latency)
-        since = self._pressed_since(seen)
-        if since is not None and last.agents:
-            # More than there are slots: what counts is what has come since then.
-            if last.at - since.at < _PRESSED * self.interval:
-                return last.agents * self._slots * self.scale_up_threshold
-            return self._with(backlog, _rate(since, last) * last.latency)
-        since_then = last.at - self._window
-        start = next(s for s in seen if s.at >= since_then or s is last)
-        steady = self._with(backlog, _rate(start, last) * last.latency)
-        load = now / max(1, last.agents * self._slots)
-        if load > self.scale_up_threshold:
-            # Chance alone may fill them for a while: the longest look counts.
-            return self._with(backlog, _rate(seen[0], last) * last.latency)
-        return max(steady if last.agents else now, float(last.running))
-
-    def _with(self, backlog: float, steady: float) -> float:
-        """Slots for what comes, and for what waits unless those that are free do it."""
-        return max(steady, self.scale_up_threshold * (steady + backlog))
-
-    def _pressed_since(self, seen: list[PoolSample]) -> PoolSample | None:
-        """The first of the latest samples in which all tasks did not find a slot."""
-        found = None
-        for sample in reversed(seen):
-            if sample.running + sample.waiting <= sample.agents * self._slots:
-                return found and sample
-            found = sample
-        return found
+        todo = last.running + last.waiting
+        if not last.latency:
+            return float(todo)
+        coming = _rate(seen[0], last) * self.wait
+        return min(todo, (todo + coming) / (1 + self.wait / last.latency))
 
     def desired(self, samples: Iterable[PoolSample], now: float) -> tuple[int, str]:
         """
@@ -257,44 +240,49 @@ class AgentPool:
             f"load {load:.2f}: {last.running} running and {last.waiting} waiting "
             f"need {demand:.3g} of {slots} slots"
         )
-        least = math.ceil(round(demand / (self._slots * self.scale_up_threshold), 6))
+        todo = last.running + last.waiting
+        needed = min(todo, demand / self.scale_up_threshold)
+        least = math.ceil(round(needed / self._slots, 6))
         least = min(self.max_agents, max(self.min_agents, least))
         if last.agents < self.min_agents:
-            return max(least, self.min_agents), f"fewer than min_agents; {words}"
+            return least, f"fewer than min_agents; {words}"
         if last.agents > self.max_agents:
             return self.max_agents, f"more than max_agents; {words}"
-        if load > self.scale_up_threshold:
-            return self._more(last.agents, least, words)
-        if load < self.scale_down_threshold and least < last.agents:
-            return least, f"{words}: below {self.scale_down_threshold:g}"
-        return last.agents, words
-
-    def _more(self, there: int, least: int, words: str) -> tuple[int, str]:
-        if there == self.max_agents:
-            return there, f"{words}, and there are max_agents"
-        if least <= there * (1 + _TOLERANCE):
-            return there, f"{words}: within {_TOLERANCE:.0%}"
-        return least, f"{words}: above {self.scale_up_threshold:g}"
+        if least > last.agents:
+            return least, f"{words}: above {self.scale_up_threshold:g}"
+        if least == self.max_agents and needed > least * self._slots:
+            words += ", and there are max_agents"
+        return least, words
 
     def tick(self, view: Any, now: float) -> tuple[list[Any], float | None]:
         """See `taskorch.protocols.Driver`."""
+        is_due = now >= self._due
+        again = self._next_look(view, now)
+        if again > now:
+            return [], again
         every = [agent for agent in view.agents() if not agent.is_lost]
         mine = [agent for agent in every if view.is_of(agent.name, self.template)]
         there = [agent for agent in mine if not agent.is_draining]
         starting = view.starting(self.template.name)
-        sample = self._sample(view, mine, len(there) + len(starting), now)
+        if self._is_passing:
+            self._samples.pop()
+        self._is_passing = not is_due
+        sample = self._sample(view, mine, there, len(there) + len(starting), now)
         self._samples.append(sample)
-        while now - self._samples[0].at > max(self.settle, self._window):
+        while now - self._samples[0].at > self.settle:
             self._samples.popleft()
-        wish, why = self.desired(self._samples, now)
+        after, why = self.desired(self._samples, now)
         before = sample.agents
-        after, why = self._settled(before, wish, why, now)
+        if is_due:
+            after, why = self._settled(before, after, why, now)
+        elif after < before:
+            after = before
         given_up = view.given_up(self.template.name)
         if given_up and after > before:
             why = f"no more are spawned: {given_up}"
             if not self.decisions or self.decisions[-1].reason != why:
                 self._note(now, before, before, why)
-            return [], now + self.interval
+            return [], self._due
         if after != before:
             self._note(now, before, after, why)
         taken = {agent.name for agent in every} | set(starting)
@@ -307,9 +295,21 @@ class AgentPool:
         there.reverse()
         there.sort(key=lambda agent: agent.running)
         gone = there[: max(0, before - after)]
-        return [*commands, *(Terminate(agent.name) for agent in gone)], (
-            now + self.interval
-        )
+        return [*commands, *(Terminate(agent.name) for agent in gone)], self._due
+
+    def _next_look(self, view: Any, now: float) -> float:
+        """When it looks next: *now*, if that is due, or if a task finds no slot."""
+        if now >= self._due:
+            missed = (now - self._due) // self.interval
+            self._due += (1 + missed) * self.interval
+            if not self._due > now:  # the first one, or a matter of rounding
+                self._due = now + self.interval
+            return now
+        again = self._woken + _APART
+        if now < again:
+            return again
+        self._woken = now
+        return now if self._waiting(view) else self._due
 
     def _settled(self, before: int, wish: int, why: str, now: float) -> tuple[int, str]:
         """How many there are to be, where fewer are wished for at the moment."""
@@ -318,32 +318,35 @@ class AgentPool:
         self._wishes.append((now, wish))
         if self._began is None:
             self._began = now
-        if wish >= before:
-            return wish, why
-        highest = max(each for _, each in self._wishes)
-        if highest >= before or now - self._began < self.settle:
-            return before, why
-        # While the load still falls, what was wished for is not where it comes to.
-        late = [each for at, each in self._wishes if now - at <= self.settle / 2]
-        return max(late), f"{why}, for {self.settle:g} s"
+        if wish >= before or now - self._began < self.settle:
+            return max(wish, before), why
+        highest = sorted((many for _, many in self._wishes), reverse=True)
+        looks = math.ceil(self.scale_down_threshold * len(highest))
+        busy = math.ceil(self._samples[-1].running / self._slots)
+        kept = max(wish, busy, highest[max(0, looks - 1)])
+        share = f"{self.scale_down_threshold:.0%} of {self.settle:g} s"
+        return min(before, kept), f"{why}; {kept} were needed in {share}"
 
-    def _sample(
-        self, view: Any, mine: list[Any], agents: int, now: float
-    ) -> PoolSample:
-        waiting = sum(
+    def _waiting(self, view: Any) -> int:
+        """Queued tasks that its agents can do."""
+        return sum(
             many
             for requires, many in view.waiting().items()
             if requires and self._names.issuperset(requires)
         )
-        running = sum(agent.running for agent in mine)
-        stats = view.agent_totals(self.template)
+
+    def _sample(
+        self, view: Any, mine: list[Any], there: list[Any], agents: int, now: float
+    ) -> PoolSample:
+        waiting = self._waiting(view)
+        ended, latency = view.agent_totals(self.template)
         return PoolSample(
             now,
             agents,
-            running,
+            sum(agent.running for agent in there),
             waiting,
-            stats[0] + running + waiting,
-            stats[1],
+            ended + sum(agent.running for agent in mine) + waiting,
+            latency,
         )
 
     def _note(self, now: float, before: int, after: int, why: str) -> None:
@@ -363,6 +366,7 @@ class AgentPool:
             scale_down_threshold=self.scale_down_threshold,
             settle=self.settle,
             interval=self.interval,
+            wait=self.wait,
         )
         copy.decisions = self.decisions
         return copy

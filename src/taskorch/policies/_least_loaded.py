@@ -18,16 +18,16 @@ class LeastLoadedRouter:
     The TaskRouter that goes by load alone, and leaves nothing to chance.
 
     The load of an agent is the share of its slots that are busy. An agent without a
-    limit is as busy as its share of all that the candidates run. The least load is
+    limit is as busy as its share of all that those compared run. The least load is
     chosen; of equal ones the agent that runs least, then the one that joined first.
 
     With *choices*, so many candidates are drawn, all alike, and the least loaded of
     those is chosen; of equal ones the one drawn first. Two are enough to come close to
     the best balance, and that is the better rule where several orchestrators share
     their agents: each sees its own load only, and if all chose the least loaded, they
-    would choose the same one. Source: M. Mitzenmacher, *The Power of Two Choices in
-    Randomized Load Balancing*, IEEE Transactions on Parallel and Distributed Systems
-    12 (10), 2001.
+    would choose the same one. It takes no longer among thousands. Source:
+    M. Mitzenmacher, *The Power of Two Choices in Randomized Load Balancing*, IEEE
+    Transactions on Parallel and Distributed Systems 12 (10), 2001.
 
     A single candidate needs no decision, and the answer holds for all like tasks.
 
@@ -57,7 +57,7 @@ class LeastLoadedRouter:
             places = context.random.sample(range(len(candidates)), self.choices)
             compared = [candidates[place] for place in places]
             how = f"least of {self.choices:,} drawn from {total}"
-        running = sum(agent.running for agent in candidates)
+        running = sum(agent.running for agent in compared)
 
         def load(agent: AgentView) -> tuple[float, int]:
             # The attempt that is to start counts too, so that nothing divides by 0.

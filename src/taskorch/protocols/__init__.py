@@ -1,5 +1,5 @@
 """
-The contracts: seven decide, four serve, and one is asked by time.
+The contracts: seven decide, four serve, one is asked by time, four are told of trouble.
 
 1. One file a protocol; its laws stand in its docstring, numbered.
 2. A policy is asked one question and answers with a value that carries its reason.
@@ -55,6 +55,10 @@ from taskorch.protocols._task_queue import Order as Order
 from taskorch.protocols._task_queue import TaskQueue as TaskQueue
 from taskorch.protocols._task_router import Route as Route
 from taskorch.protocols._task_router import TaskRouter as TaskRouter
+from taskorch.protocols._told import AlertAction as AlertAction
+from taskorch.protocols._told import AlertCondition as AlertCondition
+from taskorch.protocols._told import Receiver as Receiver
+from taskorch.protocols._told import Recovery as Recovery
 from taskorch.protocols._validator import Finding as Finding
 from taskorch.protocols._validator import Validator as Validator
 from taskorch.protocols._validator import Verdict as Verdict

@@ -44,8 +44,8 @@ from taskorch.model import (
     Agent,
     Blocker,
     Explanation,
+    FailureCause,
     FilterFields,
-    Remedy,
     Stats,
     Stuck,
     TaskFilter,
@@ -55,7 +55,9 @@ from taskorch.model import (
 )
 from taskorch.model._show import show
 from taskorch.protocols import DurableJournal, Entry
+from taskorch.reading import _nobody
 from taskorch.runtime import _explaining, _listing, _reports
+from taskorch.runtime._causes import by_cause
 from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import parts_of
@@ -79,11 +81,6 @@ _SLICE: Final = 20_000
 _PAGE: Final = 200
 #: More attempts than ever run at once: how many may is not known.
 _ANY: Final = 1_000_000
-_NOBODY: Final = Blocker(
-    "not_started",
-    "No orchestrator has its journal open: nothing starts.",
-    remedies=(Remedy("start", "Run the program again that has this journal."),),
-)
 _UNKNOWN_LIMITS: Final = Blocker(
     "not_started",
     "An earlier taskorch wrote its journal, which does not say how many slots and "
@@ -287,6 +284,15 @@ class JournalReader:
             if len(page) < _PAGE:
                 return
 
+    def failures(self) -> tuple[FailureCause, ...]:
+        """
+        What has failed and was not mended since, by cause; the commonest first.
+
+        Raises:
+            JournalError: See `JournalReader`.
+        """
+        return by_cause(self.tasks("failed", mended=False))
+
     def get_stats(self) -> Stats:
         """
         Counts, times and resources, as of the last commit.
@@ -330,13 +336,16 @@ class JournalReader:
                 runtime.kernel.unpause()
             else:
                 runtime.kernel.pause()
+            paused = _why_paused(runtime.kernel, lives=lives)
             found = _explaining.explanation(
                 runtime,
                 name,
                 runtime.now(),
                 estimates=lives and past.knows_limits,
-                paused=_why_paused(runtime.kernel, lives=lives),
+                paused=paused,
             )
+            if not lives:
+                found = _nobody.explained(found, runtime.kernel, paused)
             cause = self._cause(name) if runtime is not past.runtime else None
             if cause is None:
                 return found
@@ -349,11 +358,14 @@ class JournalReader:
         """
         What can never proceed as things stand, and why: groups with one cause each.
 
+        Of a journal that no orchestrator has open, what is so whoever opens it.
+
         Raises:
             JournalError: See `JournalReader`.
         """
         with self._mutex:
-            return _explaining.stuck(self._current().runtime)
+            found = _explaining.stuck(self._current().runtime)
+            return found if self.owner.lives is not False else _nobody.stuck(found)
 
     def outcomes(self, every: float | timedelta = 3_600.0) -> list[Outcomes]:
         """
@@ -431,9 +443,20 @@ class JournalReader:
             # A journal that is open has a log beside it.
             log = Path(f"{self._file.path}-wal")
             lives = log.exists() and _lives(told["pid"], told["started"])
+            # The log stays while others read.
+            lives = lives and not self._has_stopped()
         return JournalOwner(
             told["epoch"], told["pid"], told["host"], told["since"], lives
         )
+
+    def _has_stopped(self) -> bool:
+        """Whether the last that is said of an orchestrator is that it has stopped."""
+        if self._file is None:
+            return False
+        kinds = ("OrchestratorStarted", "OrchestratorStopped")
+        found = (self._file.latest_of(kind) for kind in kinds)
+        began, ended = (0 if each is None else make(each[0]).seq for each in found)
+        return began < ended
 
     def _current(self) -> _Past:
         """All that is kept, folded."""
@@ -450,13 +473,12 @@ def _why_paused(kernel: Kernel, *, lives: bool) -> Blocker:
     """Why nothing starts, if nothing does."""
     held = hold_of_starts(kernel, lasts=not lives)
     if held is None:
-        return _UNKNOWN_LIMITS if lives else _NOBODY
+        return _UNKNOWN_LIMITS if lives else _nobody.NOBODY
     if lives:
         return held
-    detail = f"{_NOBODY.detail} In its next life, too: {held.detail}"
-    return attrs.evolve(
-        _NOBODY, detail=detail, remedies=(*_NOBODY.remedies, *held.remedies)
-    )
+    detail = f"{_nobody.NOBODY.detail} In its next life, too: {held.detail}"
+    remedies = (*_nobody.NOBODY.remedies, *held.remedies)
+    return attrs.evolve(_nobody.NOBODY, detail=detail, remedies=remedies)
 
 
 class _Past:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from math import sqrt
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -44,8 +45,9 @@ _EFFECTS: Final = {
     "reduce_parallel_tasks": "; fewer tasks run at once",
 }
 #: What rules may name; those of `METRICS` that are one number, and these.
-_OF_SYSTEM: Final = (
+NAMES_OF_SYSTEM: Final = (
     "failure_rate",
+    "sure_failure_rate",
     "memory_usage",
     "cpu_usage",
     "avg_execution_time",
@@ -61,10 +63,18 @@ _OF_SYSTEM: Final = (
     "machine_memory_usage",
     "machine_cpu_load",
 )
-_OF_AGENT: Final = ("last_heartbeat", "error_rate", "running", "failed", "completed")
+NAMES_OF_AGENT: Final = (
+    "last_heartbeat",
+    "error_rate",
+    "running",
+    "failed",
+    "completed",
+)
 #: Seconds without data after which a rule that holds all starts lets one at a time
 #: through: nothing could be measured otherwise, and nothing would ever clear it.
 _PROBE: Final = 60.0
+#: By how many standard errors a share of failures may differ by chance.
+_SURE: Final = 2.0
 #: The longest name.
 _LONGEST: Final = 100
 #: Seconds until the same fault of a rule is told again.
@@ -117,7 +127,7 @@ class AlertRule:
     ) -> AlertRule:
         """Make one, with conditions as text or as functions."""
         made = cls(name, Condition("", None, bool), **fields)
-        known = _OF_AGENT if made.per == "agent" else _OF_SYSTEM
+        known = NAMES_OF_AGENT if made.per == "agent" else NAMES_OF_SYSTEM
         begin = Condition.of(when, known, "when")
         end = None if until is None else Condition.of(until, known, "until")
         if end is not None:
@@ -150,7 +160,7 @@ def default_rules() -> tuple[AlertRule, ...]:
     return (
         AlertRule.of(
             "high_failure_rate",
-            "failure_rate > 0.2",
+            "sure_failure_rate > 0.2",
             "failure_rate < 0.1",
             severity="critical",
             action="pause_new_tasks",
@@ -204,6 +214,22 @@ class Alert:
     message: str = ""
     has_data: bool = True
     report: str = ""
+
+
+def _surely(good: int, bad: int) -> float:
+    """
+    The least share of failures that so many may have come of, but for chance.
+
+    Source: E. B. Wilson, *Probable Inference, the Law of Succession, and Statistical
+    Inference*, Journal of the American Statistical Association 22(158), 1927.
+    """
+    count = good + bad
+    if not count:
+        return 0.0
+    share, squared = bad / count, _SURE * _SURE
+    middle = share + squared / (2 * count)
+    half = _SURE * sqrt(share * (1 - share) / count + squared / (4 * count * count))
+    return max(0.0, (middle - half) / (1 + squared / count))
 
 
 @attrs.define(eq=False)
@@ -482,8 +508,11 @@ class Alerts:
         if rule.per == "agent":
             every: Mapping[str, Measured] = agents
         else:
-            rate = self._failure_rate(rule, now)
-            every = {"": {**general, "failure_rate": rate}}
+            rates = {
+                "failure_rate": self._failure_rate(rule, now),
+                "sure_failure_rate": self._sure_failure_rate(rule, now),
+            }
+            every = {"": {**general, **rates}}
         for name, subject in [*self._watched]:
             if name == rule.name and subject not in every:
                 watched = self._watched.pop((name, subject))
@@ -517,26 +546,41 @@ class Alerts:
 
     def _failure_rate(self, rule: AlertRule, now: float) -> float | None:
         """Of the attempts that ended within the rule's time, the share that failed."""
+        good, bad = self._ended(now - rule.over)
+        return None if good + bad < max(1, rule.least) else bad / (good + bad)
+
+    def _sure_failure_rate(self, rule: AlertRule, now: float) -> float | None:
+        """
+        What that share is at least, but for chance.
+
+        The latest fifth of the time is looked at alone, too, if twice as many ended in
+        it: what begins to fail is noticed before it outweighs the time before.
+        """
+        every, latest = self._ended(now - rule.over), self._ended(now - rule.over / 5)
+        least = max(1, rule.least)
+        if sum(every) < least:
+            return None
+        return max(_surely(*every), _surely(*latest) if sum(latest) >= 2 * least else 0)
+
+    def _ended(self, since: float) -> tuple[int, int]:
+        """How many attempts have ended well, and badly, since a time."""
         first = None
         # From the latest on: there may be many of before.
         for sample in reversed(self._samples):
-            if sample[0] < now - rule.over:
+            if sample[0] < since:
                 break
             first = sample
         if first is None:
-            return None
+            return 0, 0
         _, completed, failed = self._samples[-1]
-        good, bad = max(0, completed - first[1]), max(0, failed - first[2])
-        if good + bad < max(1, rule.least):
-            return None
-        return bad / (good + bad)
+        return max(0, completed - first[1]), max(0, failed - first[2])
 
     def _of_system(self, view: DriverView, stats: Stats) -> dict[str, Any]:
         found = from_stats(stats)
         machine = of_machine() if self.machine else {}
         pace = self._pace(view, stats)
         return {
-            **{name: found[name] for name in _OF_SYSTEM if name in found},
+            **{name: found[name] for name in NAMES_OF_SYSTEM if name in found},
             **machine,
             "memory_usage": self._memory(stats, found, machine),
             "cpu_usage": found["total_cpu_utilization"],

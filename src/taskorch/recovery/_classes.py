@@ -30,7 +30,7 @@ from taskorch.errors import (
 )
 from taskorch.model import ProgramResult
 from taskorch.recovery._patterns import searcher
-from taskorch.recovery._words import CAUSE, ERROR, SUMMARY, lines_of, strongest
+from taskorch.recovery._words import CAUSE, ERROR, HINT, SUMMARY, lines_of, strongest
 
 #: Whether the same once more may succeed, for each class of failures.
 CLASSES: Final[Mapping[str, bool]] = MappingProxyType(
@@ -60,6 +60,8 @@ _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
 
 #: Characters of a text that are read: the end of it, where the last error stands.
 _MOST_TEXT: Final = 10_000
+#: Of an output whose end says little: what clears up after a failure is long, too.
+_MOST_OUTPUT: Final = 64 * 2**10
 #: Exceptions that are looked at behind another.
 _MOST_CAUSES: Final = 5
 
@@ -425,7 +427,7 @@ def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
     spoken = [each for each in map(_spoken_in, texts) if each is not None]
     ended = _of_exit(code, number)
     best = max(spoken, key=lambda each: each.level, default=None)
-    if best is None or (best.level == SUMMARY and ended is not None):
+    if best is None or (best.level <= SUMMARY and ended is not None):
         return ended or (None if best is None else best.failure)
     return best.failure
 
@@ -457,7 +459,14 @@ def _of_text(text: str) -> FailureClass | None:
 
 
 def _spoken_in(text: str) -> _Spoken | None:
-    lines = lines_of(text[-_MOST_TEXT:])
+    near = _spoken_at(lines_of(text[-_MOST_TEXT:]))
+    if (near is not None and near.level > HINT) or len(text) <= _MOST_TEXT:
+        return near
+    # What clears up after a failure writes, too.
+    return _spoken_at(lines_of(text[-_MOST_OUTPUT:]))
+
+
+def _spoken_at(lines: list[str]) -> _Spoken | None:
     match = strongest(lines)
     raised, place = _raised_in(lines)
     if raised is not None and (
@@ -571,7 +580,6 @@ _BY_NAME: Final[Mapping[str, str]] = {
     "BrokenThreadPool": "system_error",
     "AttemptLostError": "system_error",
     "OperationalError": "system_error",
-    "CalledProcessError": "unknown",
     "CriteriaNotMetError": "logic_error",
     "UnwantedResultError": "logic_error",
     "ComponentError": "logic_error",
@@ -625,7 +633,10 @@ _BY_PART: Final = tuple(
             r"Overflow|DivideByZero|Convergence|Singular|Numeric|Precision",
         ),
         ("system_error", r"Deadlock|WorkerLost|Executor|Lock(?:ed|Timeout)|Crash|Disk"),
-        ("import_error", r"Import|ModuleNotFound|PackageNotFound|DependencyN"),
+        (
+            "import_error",
+            r"Import|(?:Module|Package|Gem|Class|Plugin|Library)NotFound|DependencyN",
+        ),
         (
             "logic_error",
             r"Syntax|Pars[ei]|Type|Value|Valid|Assert|Argument|Config|NotFound|Schema",

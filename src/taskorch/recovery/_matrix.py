@@ -9,6 +9,7 @@ What follows a failure of each class: the three levels, as data.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
@@ -52,7 +53,8 @@ class Times:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 msg = f"{name} is a number, not {value!r}"
                 raise InvalidTaskError(msg)
-            if not math.isfinite(value):
+            # Not `isfinite`, which cannot take every int.
+            if not abs(value) <= sys.float_info.max:
                 msg = f"{name} is a finite number, not {value!r}"
                 raise InvalidTaskError(msg)
             if value < (1 if name == "factor" else 0):

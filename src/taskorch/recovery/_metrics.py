@@ -15,7 +15,10 @@ from taskorch.model import AgentStats, Stats, TypeStats
 METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "orchestrator_status": ("", "ok, degraded or failed"),
-        "active_agents_count": ("{agent}", "Agents that are not lost."),
+        "active_agents_count": (
+            "{agent}",
+            "Agents that are there, but for those that stand by for others.",
+        ),
         "total_memory_usage": ("1", "Share of the memory_mb that is held."),
         "total_cpu_utilization": ("1", "Share of the cpu that is held."),
         "task_queue_length": ("{task}", "Tasks that wait for room."),
@@ -30,7 +33,10 @@ METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "agent_resource_usage": ("1", "What its tasks hold of it, by agent."),
         "agent_task_history": ("{attempt}", "Attempts that have ended, by agent."),
         "agent_error_rate": ("1", "Of these, what ended badly, by agent."),
-        "agent_communication_latency": ("s", "Since its last sign of life, by agent."),
+        "agent_communication_latency": (
+            "s",
+            "Its latest sign of life, there and back, by agent; None: not known.",
+        ),
     }
 )
 
@@ -49,7 +55,7 @@ def from_stats(stats: Stats) -> dict[str, Any]:
     running = sum(agent.running for agent in agents.values())
     return {
         "orchestrator_status": None,
-        "active_agents_count": sum(not agent.lost for agent in agents.values()),
+        "active_agents_count": sum(agent.is_active for agent in agents.values()),
         "total_memory_usage": _held(stats, "memory_mb"),
         "total_cpu_utilization": _held(stats, "cpu"),
         "task_queue_length": stats.queue.queued,
@@ -86,7 +92,7 @@ def from_stats(stats: Stats) -> dict[str, Any]:
             if agent.completed + agent.failed
         },
         "agent_communication_latency": {
-            name: agent.silent
+            name: agent.round_trip
             for name, agent in agents.items()
             if agent.silent is not None
         },

@@ -19,8 +19,8 @@ import attrs
 _WINDOWS: Final = (10, 20, 40, 80)
 #: How many there must be before.
 _BEFORE: Final = 10
-#: By how many standard errors a mean may differ by chance: once in 30,000 times.
-_SURE: Final = 4.0
+#: By how many standard errors a mean may differ by chance: once in 3,000,000 times.
+_SURE: Final = 5.0
 #: The least by which durations differ, as a standard deviation of their logarithms.
 _SPREAD: Final = 0.1
 #: Seconds: what is slower by less is not looked at, nor told from the noise of a clock.
@@ -35,7 +35,8 @@ class Pace:
 
     Attributes:
         lately: What they take lately, in seconds: the geometric mean.
-        usual: What so many of them may take by chance, as they did before.
+        usual: What they took before; or half of what so many of them may take by
+            chance, if that is more.
     """
 
     lately: float
@@ -67,8 +68,8 @@ def _pace(seconds: Sequence[float]) -> Pace | None:
         chance = max(spread, other, _SPREAD) * sqrt(1 / before + 1 / count)
         most = exp(usual + _SURE * chance)
         if exp(now) - exp(usual) < _LEAST:
-            most = max(most, exp(now))
-        candidates.append(Pace(exp(now), most))
+            most = max(most, 2 * exp(now))
+        candidates.append(Pace(exp(now), max(exp(usual), most / 2)))
     return max(candidates, key=lambda pace: pace.ratio, default=None)
 
 

@@ -4,7 +4,8 @@ What the end of a program's output says of how it failed, in the words of its to
 A row of the table is a class of failures, how much its words say, the tool whose words
 they are, where its documentation has them, and the words. Lines are read from the end.
 A *cause* explains all that failed after it: a full disk, a kill for want of memory. An
-*error* says what went wrong at its place. A *summary* only says that something did.
+*error* says what went wrong at its place. A *summary* only says that something did,
+and a *hint* is of words that many lines have.
 """
 
 from __future__ import annotations
@@ -16,29 +17,34 @@ from typing import Final
 import attrs
 
 #: How much words say: see above.
+HINT: Final = 0
 SUMMARY: Final = 1
 ERROR: Final = 2
 CAUSE: Final = 3
+#: Lines between a cause and what came of it.
+_NEAR: Final = 20
 #: Characters of a line that are looked at: more is data, not a message.
 _MOST_LINE: Final = 1_000
 
 _ESCAPE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: What runners of builds put before each line.
 _STAMP: Final = re.compile(
-    r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?\s|"
-    r"\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ "
+    r"^(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]*(?:Z|[+-]\d\d:?\d\d)?"
+    r"(?:\s\d\d[OE][ +]|\s)|\[\d\d:\d\d:\d\d(?:\.\d+)?\]\s|#\d+ \d+\.\d+ "
+    r"| {0,10}\[(?:junit|javac?|exec)\] "
     r"|##\[error\]|::error[^:\n]{0,200}::){1,3}",
     re.MULTILINE,
 )
 #: Lines that speak of no failure: tests that passed, warnings, orders that are echoed,
 #: and lines of sources that compilers show.
 _BESIDE: Final = re.compile(
-    r"\.\.\. ok$|\bPASSED\b|^\s*(?:✓|✔|√|ok \d+"
+    r"\.\.\. ok$|(?-i:\bPASSED\b)|^\s*(?:✓|✔|√|ok \d+"
     r"|--- PASS|PASS\b|\[ +(?:OK|RUN|PASSED) )|"
     r"^\s*(?:npm WARN|yarn warn|warn(?:ing)?:|\[warning\])"
     r"(?!.*(?:broken by|temporary error))|"
     r"(?<=\S )warning(?: [A-Z]{1,4}\d+)?: "
     r"|^\s*(?:\+ |\$ |##\[(?:group|command|debug)\])|"
+    r"^FATAL: invalid argument$|^\s*= (?:note|help): |"
     r"^\s*\d* \|(?: |$)|^\s*>?\s*(?:def|it\(|test\() ",
     re.IGNORECASE,
 )
@@ -51,7 +57,7 @@ class Words:
 
     Attributes:
         name: The class.
-        level: `SUMMARY`, `ERROR` or `CAUSE`.
+        level: `HINT`, `SUMMARY`, `ERROR` or `CAUSE`.
         tool: Whose words they are.
         source: Where its documentation has them.
         patterns: The words, each with a part of them that is always there, in small
@@ -87,14 +93,28 @@ def lines_of(text: str) -> list[str]:
 
 
 def strongest(lines: list[str]) -> Match | None:
-    """Of all words that are met in *lines*, those that say most, and the last."""
+    """
+    Of all words that are met in *lines*, those that say most, and the last.
+
+    What could not be fetched is missing after it: of these two, the first counts.
+    """
     best: Match | None = None
     for match in _met(lines):
-        if best is None or match.row.level > best.row.level:
+        if best is None or match.row.level > best.row.level or _explains(match, best):
             best = match
             if match.row.level == CAUSE:
                 break
     return best
+
+
+def _explains(match: Match, later: Match) -> bool:
+    """Whether a network that failed in *match* is why something is missing *later*."""
+    return (
+        later.row.name == "import_error"
+        and match.row.name == "network_error"
+        and match.row.level == later.row.level
+        and later.place - match.place <= _NEAR
+    )
 
 
 def _met(lines: list[str]) -> Iterator[Match]:
@@ -168,6 +188,19 @@ def _letters(pattern: str) -> Iterator[tuple[bool, str]]:
 
 _SYSTEM: Final = "https://man7.org/linux/man-pages/man3/errno.3.html"
 
+#: What stands before an exit status.
+_EXITED: Final = (
+    r"(?:exit(?:ed)?(?: with)?|failed with|returned)(?: (?:an )?(?:error )?"
+    r"(?:exit )?(?:code|status))?:? "
+)
+#: Words of commands that test and check: where nothing says more, they have found what
+#: they look for.
+_CHECKS: Final = (
+    r"{0,200}?\b(?:(?:test|lint|check(?!out)|verify|format|fmt|compile|pytest)\w*"
+    r"|(?:\w*[\d_]|unit|nose|integration)tests?\w*|\w{1,8}lint|specs?|clippy|\w{0,8}style"
+    r"|typecheck|mypy|tox|rake|javadoc|diff)\b"
+)
+
 #: Of one line, the first row that holds counts; so what is narrow stands first.
 TABLE: Final[tuple[Words, ...]] = (
     # -- causes --------------------------------------------------------------------
@@ -196,6 +229,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"signal[ :=]{1,2}(?:9\b|sigkill|killed)|\bSIGKILL\b",
         r"exceed(?:ing|ed|s) (?:the )?memory limit|low on resource: memory",
         r"\bline \d+: +\d+ Killed\b",
+        _EXITED + r"137\b",
+        r"\*\*\* .{1,80} error 137\b|\berrno 137\b",
         r"container .{0,80}memory limit",
     ),
     _row(
@@ -235,6 +270,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"(?:build|job|step) (?:has )?timed out",
         r"cancelling nested steps due to timeout",
         r"command timed out after",
+        _EXITED + r"124\b",
     ),
     _row(
         "system_error",
@@ -246,19 +282,14 @@ TABLE: Final[tuple[Words, ...]] = (
         r"runner system failure",
         r"job failed \(system failure\)",
         r"cannot contact \S+: ",
-        r"channelclosedexception",
+        r"went offline during|unexpected termination of the channel"
+        r"|wrapper script does not seem to be|process apparently never started",
+        r"remoting\.channelclosedexception|backing channel .{0,80}disconnected",
+        r"preparation failed: |job failed: prepare environment",
         r"agent (?:lost|went offline|was lost)",
         r"spot instance .{0,40}(?:terminat|interrupt|reclaim)",
         r"node .{0,60}(?:was preempted|shutting down)",
         r"due to (?:preemption|node failure)",
-    ),
-    _row(
-        "network_error",
-        CAUSE,
-        "pip, apt, apk",
-        "https://pip.pypa.io/en/stable/cli/pip/",
-        r"Retrying \(Retry\(.{0,200}after connection broken by",
-        r"W: failed to fetch|fetching https?:\S+ temporary error",
     ),
     # -- what is missing -----------------------------------------------------------
     _row(
@@ -279,6 +310,11 @@ TABLE: Final[tuple[Words, ...]] = (
         r"bad interpreter: no such",
         r"failed to execute.{0,60}no such file",
         r"exec: \"\S+\": .{0,40}not found",
+        r"can't exec \"|failed to exec |cannot run program \"",
+        r"programs?(?:\(s\))? .{0,60}not found|`\S+` not found$",
+        r"(?:could be found|be|was) (?:in|on) your path|not in (?:your )?\$?path\b",
+        r"no such (?:sub)?command",
+        _EXITED + r"127\b",
     ),
     _row(
         "import_error",
@@ -296,6 +332,9 @@ TABLE: Final[tuple[Words, ...]] = (
         r"no such module '",
         r"package \S+ does not exist",
         r"could not find module [`\u2018']",
+        r"library not found for -l|required by crate",
+        r"unsupported ?class ?version|compiled by a more recent version"
+        r"|class file has wrong version",
     ),
     _row(
         "import_error",
@@ -318,6 +357,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"class \"?[\w\\]+\"? not found",
         r"module '\S+' not found",
         r"unresolved import",
+        r"perhaps you forgot to load|object ?method .{0,80}via package",
+        r"namespace .{1,60}(?:not available|is required)",
     ),
     _row(
         "import_error",
@@ -390,6 +431,20 @@ TABLE: Final[tuple[Words, ...]] = (
         r"couldn't resolve module/action",
         r"unable to resolve (?:action|dependency|module|specifier)",
         r"compatible versions for",
+        r"requires? (?:at least )?(?:a newer )?(?:rustc|java|jdk|node|npm|python"
+        r"|ruby|php|go|cmake|gcc|gradle|perl|ghc)\b.{0,20}\d",
+        r"version .{1,20} or (?:higher|newer|later|greater) is required"
+        r"|or (?:higher|newer|later|greater) is required|you need at ?least",
+        r"unsupported (?:java|python|node|ruby|php|compiler|gradle)\b.{0,20}version",
+        r"your (?:ruby|php|python|node|go|java) version is|only supports platforms",
+        r"(?:invalid|wrong|incompatible) version of|version of .{1,60}is too old\b",
+        r"does not appear to be installed|(?:isn't|aren't|never) installed"
+        r"|please install\b|need to install",
+        r"required but (?:not|un)|in offline mode|could not be satisfied",
+        r"convergence error|upper bound dependenc|\benforcer?\b.{0,80}fail",
+        r"can't find gem|gem::\w*notfound|gem::missing",
+        r"\bSDK\b.{0,60}(?:cannot be located|not found)",
+        r"configure: error: .{0,80}(?:not found|required|missing)",
         r"dependenc(?:y|ies) .{0,120}(?:not (?:available|found|satisf)|could not be "
         r"resolved|missing)",
         r"error loading \S.{0,60} module",
@@ -494,6 +549,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"socket hang up",
         r"early eof",
         r"host is (?:down|unreachable)",
+        r"connect(?:ion)? ?error\b(?!s)|connection broken",
+        r"certificate .{0,60}(?:match|expired|not yet valid)",
     ),
     _row(
         "network_error",
@@ -509,23 +566,28 @@ TABLE: Final[tuple[Words, ...]] = (
         r"service unavailable",
         r"(?:couldn't|could not|cannot|can't|unable to|failed to) connect\b",
         r"curl: \((?:5|6|7|16|18|28|35|52|55|56|60|92)\)",
-        r"curl (?:error )?(?:5|6|7|18|28|35|52|55|56|92)\b",
+        r"curl error:? \(?(?:5|6|7|18|28|35|52|55|56|92)\b",
         r"\b(?:read|connect|connection|request|handshake|socket|i/o) time(?:d )?-?out",
         r"operation timed out",
         r"(?:tls|ssl) handshake|handshake failure",
         r"ssl certificate problem|certificate (?:verify failed|has expired)",
-        r"unable to get local issuer certificate",
+        r"(?<!:)unable to get local issuer certificate",
         r"client\.timeout exceeded",
         r"awaiting headers",
         r"dial tcp |https?://\S+ (?:context deadline exceeded|EOF)",
         r"timeout was reached|error sending request|recv failure",
         r"pkix path|certification path|ssl/tls|secure channel",
         r"50[0-4] server error|server error: 50\d|\b50[234] (?:get|post|put|head)\b",
-        r"http(?:/[\d.]+)? (?:response: )?(?:429|50[0234])\b",
+        r"\bhttp(?:/[\d.]+)? (?:error|response|status)?(?: code)?:? ?"
+        r"(?:429|50[0-4]|52\d)\b",
+        r"server error \(5\d\d\)|\(5\d\d\) (?:internal |remote )?server",
+        r"return code is:? 50\d|received status code 5\d\d",
+        r"stream error: stream id|code = unavailable|transport is closing",
+        r"(?:unable|failed) to make request|transferred a partial file",
         r"statuscode\.unavailable|no healthy upstream",
         r"server ?disconnected|servers? (?:is|are) (?:not available|unreachable)",
         r"max retries exceeded with url",
-        r"connection failed",
+        r"connection failed\b",
         r"failed to establish a new connection",
         r"ssl(?:v3)?[_ :]\S{0,40} ?error",
         r"unexpected eof|eof occurred in violation",
@@ -543,7 +605,10 @@ TABLE: Final[tuple[Words, ...]] = (
         r"unable to load the service index",
         r"network (?:failure|aborted|error|timeout)",
         r"net::ERR_(?!ABORTED)\w+",
-        r"unable to fetch some archives",
+        r"unable to fetch some archives|E: the repository .{0,200}signed",
+        r"W: failed to fetch",
+        r"retrying \(Retry\(|all mirrors were tried|cannot download repomd",
+        r"error reading from server",
         r"failed to (?:fetch|download) (?:https?:|`https?:|metadata|repo)",
         r"cannot download repodata|failed to download metadata",
         r"could not reach host",
@@ -551,7 +616,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"(?:can't|cannot|could not|unable to) (?:contact|reach)\b|server_down",
         r"no servers? (?:is |are )?available",
         r"failed to download",
-        r"\bunreachable!?\b ?(?:=>|:)",
+        r"\bunreachable!?\b ?(?:=>|:)|\]: unreachable!|100% packet loss",
         r"cannot connect to the docker daemon",
         r"connection to the server \S+ was refused",
         r"can't connect to (?:local )?(?:\w+ )?server",
@@ -568,7 +633,8 @@ TABLE: Final[tuple[Words, ...]] = (
         "test runners",
         "https://jestjs.io/docs/jest-object",
         r"test timed out (?:after|in)",
-        r"timed out waiting for",
+        r"timed out waiting for|time-?out (?:while )?(?:waiting|verifying|reading)",
+        r"within the required time|exceeded timeout \d|\bRESULT_TIMED_OUT\b",
         r"timed out after",
         r"timed out receiving message",
         r"(?:exceeded timeout of|timeout of) \d+ ?m?s",
@@ -585,7 +651,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"|elapsed|reached)|within the allotted",
         r"time limit exceeded|cpu time limit",
         r"still waiting after|gave up waiting",
-        r"watchdog",
+        r"watchdog (?:time|expired|detected|triggered|bit)",
+        r"(?-i:\bTIMEOUT(?::? //| \[))",
         r"exceeded (?:its )?progress deadline|(?:is|are) unhealthy",
         r"did(?: not|n't) (?:complete|finish|respond|become ready) (?:within|in time)",
         r"async function did not complete",
@@ -619,6 +686,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"timestep too small",
         r"step size (?:becomes|is) |integration failed|negative infinity|\blog\(0\)",
         r"values are different \(",
+        r"^E +assert -?\d+(?:\.\d+)?(?:e[-+]?\d+)? == -?\d+\.\d",
     ),
     # -- the machine ---------------------------------------------------------------
     _row(
@@ -627,13 +695,16 @@ TABLE: Final[tuple[Words, ...]] = (
         "the system",
         _SYSTEM,
         r"too many open files",
-        r"inotify|cannot connect to (?:x|display)|could not connect to display"
+        r"inotify (?:watch|instance|limit)|cannot connect to (?:x|display)"
+        r"|could not connect to display"
         r"|no display name|no protocol specified|qt platform plugin",
         r"cuda error|cudnn|\bnvml\b|driver/library version mismatch",
         r"signal (?:11|6|7|4)\b|\bSIG(?:SEGV|BUS|ILL|ABRT)\b(?!.{0,40}code=)",
         r"\bE(?:MFILE|NFILE|IO|BUSY|TXTBSY|AGAIN|STALE)\b",
         r"input/output error",
         r"resource temporarily unavailable",
+        _EXITED + r"(?:134|135|136|139)\b",
+        r"failed to create new os thread|thread creation failed",
         r"can(?:'t|not) start new thread",
         r"cannot fork|fork failed|unable to create new native thread",
         r"(?:device or resource|target is|text file) busy",
@@ -654,7 +725,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"|on lock)|try restarting transaction",
         r"rerun the transaction|could not serialize access",
         r"trouble with our infrastructure|stopped responding",
-        r"no locks available|dpkg was interrupted|kernel panic|device offline"
+        r"shallow file has changed|no locks available|dpkg was interrupted"
+        r"|kernel panic|device offline"
         r"|no devices/|no more connections|early unexpected exit",
         r"\bcrashed (?:with|before|during|unexpectedly)",
         r"rpc client disassociated|node down:|executorlost",
@@ -674,6 +746,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"insufficient (?:cpu|capacity|resources)|failedscheduling",
         r"evicted\b",
         r"could not start daemon|daemon (?:disappeared|stopped)",
+        r"container name .{0,120}is already in use",
         r"gradle build daemon disappeared",
         r"worker .{0,40}(?:crashed|died|was lost|exited unexpectedly)",
         r"the forked vm terminated",
@@ -702,8 +775,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\berror: -\[",
         r"\(\d+,\d+\): error\b",
         r"\berror (?:C|CS|TS|BC|FS|LNK|MSB|AL|NETSDK|CA|IDE|SA)\d{3,5}\b",
-        r"^error(?:\[E\d{4}\])?: .{0,200}(?:mismatched|cannot find|aborting|unused"
-        r"|borrow|lifetime|expected|unresolved|could not compile|loop could|this )",
+        r"^error(?:\[E\d{4}\])?: .{0,200}(?:mismatched|cannot find|unused"
+        r"|borrow|lifetime|expected|unresolved|loop could|this )",
         r"^e: .{0,200}\.kts?:",
         r"undefined reference to|undefined symbols? |unresolved external symbol"
         r"|multiple definition of|duplicate symbol",
@@ -714,9 +787,8 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\.(?:hs|ml|scala|java|kt|swift|elm|erl|zig|nim|d|f90|vala|cs|rs):\d+.{0,40}"
         r"error",
         r"\[error\] \S+\.\w+:\d+",
-        r"compilation (?:error|failed|failure)|failed to compile",
         r"\*\* \(compileerror\)|== compilation error",
-        r"syntax ?error|parse error|unexpected (?:token|end of|identifier|eof token)"
+        r"syntax ?error|parse error\b|unexpected (?:token|end of|identifier|eof token)"
         r"|unterminated (?:string|regular)",
         r"(?:un)?declared (?:identifier|resource)|not declared in this scope",
         r"(?:is not|not) defined\b",
@@ -729,12 +801,16 @@ TABLE: Final[tuple[Words, ...]] = (
         r"expression has type|has already been (?:used|declared|defined)",
         r"undefined (?:control sequence|service|references?|function)|! latex error",
         r"cannot (?:borrow|be resolved|be assigned|convert|infer|assign)",
-        r"could not find method|unknown (?:field|property|attribute|type|variable)",
+        r"could not find (?:method|property)",
+        r"unknown (?:field|property|attribute|type|variable)",
         r"did you mean",
         r"unsupported (?:argument|operand|attribute|option|block)",
         r"argument of type|expected a value of type",
         r"variable not in scope",
-        r"error TS\d+",
+        r"compilation (?:error|failed|failure)",
+        r"cannot find source file|unapproved license",
+        r"\{(?:badmatch|case_clause|badarg|function_clause|undef)\b",
+        r"\bTS\d{4}: ",
     ),
     _row(
         "logic_error",
@@ -744,7 +820,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\b\d+ problems? \(\d+ errors?",
         r"code style issues (?:found|were found)",
         r"would reformat|would be reformatted|file[s]? would be (?:changed|reformat)",
-        r":\d+:\d+: [A-Z]{1,4}\d{2,4}\b",
+        r"\.\w{1,9}: ?\d+:(?:\d+:)? ?[A-Z]{1,6}\d{2,5}\b",
         r":\d+:\d+: [CWEF]: ",
         r"\.rb:\d+:\d+: [CWEF]:",
         r"found \d+ (?:errors?|issues?|problems?|violations?)",
@@ -775,6 +851,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"strict mode|lint(?:ing)?\b.{0,40}\b(?:errors?|failed)",
         r"lint/\w+/\w+",
         r"not compliant|has exceeded by|unexpected key|is not a known",
+        r"vulnerabilit(?:y|ies) found!?$|files? needs? (?:formatting|to be formatted)",
     ),
     _row(
         "logic_error",
@@ -796,7 +873,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"comparison failed:|pixels .{0,60}are different",
         r"comparisonfailure",
         r"^ *(?:lists|dicts|sets|tuples|strings) differ",
-        r"\bassertEqual\b|mismatched elements",
+        r"\bassertEqual\b",
         r"not equal to \S+ \(`expected`\)|^\s*(?:error:\s+)?not equal:",
         r"^\s*expected(?: string)?: |^\s*(?:got|actual|received): ",
         r"test failed at|failed example:|failure in test",
@@ -827,20 +904,26 @@ TABLE: Final[tuple[Words, ...]] = (
         ERROR,
         "settings, arguments, schemas",
         "https://www.gnu.org/software/make/manual/html_node/Error-Messages.html",
-        r"unrecognized (?:arguments?|option)|unknown (?:option|command|flag|argument"
-        r"|instruction|cmake command)|invalid (?:option|argument|choice|workflow"
-        r"|value|syntax|reference)|no such option|illegal option",
+        r"unrecognized (?:arguments?|option)|no such option|illegal option",
+        r"unknown (?:keys?\b|config|option|command|flag|argument|instruction"
+        r"|cmake command)",
+        r"invalid (?:option|argument|choice|workflow|value|syntax|reference)",
         r"missing script|script not found|no rule to make target|no targets specified",
         r"unexpected (?:value|keyword|argument|property)",
         r"missing required|required (?:argument|option|input|property|field)"
         r"|input required and not supplied",
-        r"are not in sync|lock ?file .{0,60}(?:out of date|outdated|not up to date"
-        r"|needs to be updated)|frozen-lockfile",
+        r"are (?:not )?in sync\b|frozen-lockfile|lock ?file .{0,60}(?:out of date"
+        r"|outdated|not up to date|needs to be updated)",
         r"(?:relation|table|column|function|database|schema) .{0,60}does not exist"
         r"|no such (?:table|column)|unknown column|duplicate key|violates ",
         r"merge conflict|\[rejected\]|non-fast-forward|automatic merge failed"
         r"|not possible to fast-forward|pathspec '",
         r"treated as error",
+        r"reference is not a tree|no tags can describe|no names found"
+        r"|unable to auto-detect email|tell me who you are",
+        r"no (?:rake|make|gem|docker|just|package)file found|please specify\b",
+        r"no such (?:target|package|task|service|section|job)\b|no targets found",
+        r"invalid \w+ (?:specification|format|id)\b|\bis not allowed$",
         r"couldn't find remote ref|would be overwritten|multiple head revisions",
         r"updates to go\.mod needed|go mod tidy",
         r"checksum mismatch|migrations? .{0,40}(?:failed|mismatch)",
@@ -871,7 +954,7 @@ TABLE: Final[tuple[Words, ...]] = (
         r"|specs? )?(?:failed|failures?|failing|fails)\b",
         r"some tests (?:failed|did not pass)|test failed\*",
         r"\bfail(?:ed|ures)?: *[1-9]",
-        r"failures=\d|errors=\d",
+        r"\b(?:errors?|failures)[:=] *[1-9]",
         r"tests? failed|failing tests?|test failures",
         r"(?-i:^\s*(?:FAIL|FAILED|--- FAIL|not ok)\b"
         r"|: FAIL\b|FAILED$)|^\s*[✗✖\u00d7●] ",
@@ -888,20 +971,39 @@ TABLE: Final[tuple[Words, ...]] = (
         r"\.{5,}failed$",
         r"looks like you failed",
         r"\*\* (?:BUILD|TEST|ARCHIVE) FAILED",
+        r"(?-i:\[FAIL(?:ED)?\])|^diff --git a/|^(?:---|\+\+\+) [ab]/",
+        r"linker command failed|returned \d+ exit status|aborting due to",
+        r"(?:could not|failed to|cannot) compile",
+    ),
+    _row(
+        "logic_error",
+        SUMMARY,
+        "what runs commands, and names one that tests or checks",
+        "https://www.gnu.org/software/make/manual/html_node/Errors.html",
+        rf"^the command .{_CHECKS}.{{0,300}}(?:exited with|returned a non-zero)",
+        rf"(?:failed running|failed at the|invocationerror:?) .{_CHECKS}",
+        rf"(?:execution failed for task|failed to execute goal) .{_CHECKS}",
+        rf"\*\*\* \[.{_CHECKS}.{{0,80}} error \d",
     ),
     _row(
         "import_error",
-        SUMMARY,
+        HINT,
         "all",
         "https://docs.docker.com/reference/cli/docker/image/pull/",
-        r"(?:was|is|were|be|:|executable|command|package|version) not found\b",
-        r"(?:could not|couldn't|cannot|unable to|failed to) find\b",
-        r"is not (?:available|installed)\b|unsatisfiable",
+        r"\bnot (?:be )?found\b|no \S{1,60}(?: \w+)? (?:was |were )?found\b",
+        r"(?:could not|couldn't|cannot|can't|unable to|fail(?:ed|ure) to|did not) "
+        r"(?:find|locate|load|import|resolve|include|open shared)\b",
+        r"(?:is|are|was|were) (?:not|un)(?: yet)? ?(?:available|installed)\b",
+        r"(?:must|should|needs? to) be installed|(?:try|by) install(?:ing)?\b",
+        r"missing (?:\w+ )?(?:module|package|dependenc|librar|program|command|tool"
+        r"|header|prerequisite|requirement)",
+        r"(?:is|are) (?:required|needed) (?:to|for|by|but)\b|unsatisfi|unmet\b",
+        r"requires (?:at least |the )?\S{1,60} (?:>=?|version|package|module)",
         r"failed (?:to build|to run custom build)",
     ),
     _row(
         "timeout_error",
-        SUMMARY,
+        HINT,
         "all",
         "https://www.gnu.org/software/coreutils/manual/html_node/timeout-invocation.html",
         r"\btimed out\b",
@@ -909,7 +1011,7 @@ TABLE: Final[tuple[Words, ...]] = (
     ),
     _row(
         "system_error",
-        SUMMARY,
+        HINT,
         "the system",
         _SYSTEM,
         r"aborted \(core dumped\)",
@@ -920,12 +1022,11 @@ TABLE: Final[tuple[Words, ...]] = (
     ),
     _row(
         "network_error",
-        SUMMARY,
+        HINT,
         "git, ansible",
         "https://git-scm.com/docs/git-fetch",
         r"could not read from remote repository",
-        r"unable to (?:connect|reach|fetch|download)",
-        r"failed to (?:fetch|download|pull|push)",
-        r"could not (?:fetch|download)",
+        r"(?:unable to|could not|couldn't|cannot|can't|failed to) "
+        r"(?:connect|reach|fetch|download|pull|push|clone)\b",
     ),
 )

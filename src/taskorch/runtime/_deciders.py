@@ -32,6 +32,7 @@ from taskorch.kernel import (
     LOCAL,
     Again,
     AgentRow,
+    Candidates,
     DecisionContext,
     Kernel,
     PolicyFault,
@@ -290,6 +291,9 @@ class PolicyDeciders:
         self._foreign: frozenset[str] = frozenset(
             name for name in METHODS if is_foreign(getattr(parts, name))
         )
+        #: Whether a router is, or one of those that a router of ours asks.
+        routers = (parts.router, *getattr(parts.router, "arms", ()))
+        self._lends_views: bool = any(map(is_foreign, routers))
         #: Whether none is: what is asked under the lock is answered in no time.
         self.are_own: bool = not self._foreign
         self._first_key: Any = None
@@ -483,19 +487,22 @@ class PolicyDeciders:
         return names, answer.reason, self._is_trusted("matches", answer.reusable)
 
     def route(
-        self, row: TaskRow, candidates: Sequence[AgentRow], now: int
+        self, row: TaskRow, candidates: Candidates, now: int
     ) -> tuple[AgentRow, str, bool]:
         """See `Deciders.route`."""
         task = self._task_for("router", row)
-        views = [agent.view for agent in candidates]
+        # Ours neither keep them nor change them.
+        views = candidates.views.copy() if self._lends_views else candidates.views
         try:
             ask = self.parts.router.route
             answer = self._ask("router", Route, now, ask, task, views)
-            chosen, said = answer.agent, answer.reusable
-            for agent in candidates:
-                if agent.name == chosen:
-                    reusable = said is not False and self._is_trusted("route", said)
-                    return agent, answer.reason, reusable
+            chosen: object = answer.agent
+            said = answer.reusable
+            agents = self.kernel.agents
+            agent = agents.get(chosen) if isinstance(chosen, str) else None
+            if agent is not None and agent in candidates:
+                reusable = said is not False and self._is_trusted("route", said)
+                return agent, answer.reason, reusable
             names = ", ".join(agent.name for agent in candidates)
             _refuse("router", f"it chose {show(chosen)}, not one of {names}")
         except Exception as error:  # noqa: BLE001 - it is the router's

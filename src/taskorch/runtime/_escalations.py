@@ -23,14 +23,12 @@ from taskorch.model._checks import check_word
 from taskorch.model._plain import plain, stamp
 from taskorch.protocols import RetryDecision
 from taskorch.runtime._deciders import changed_by
-from taskorch.runtime._questions import OpenQuestion, check, keep_value
+from taskorch.runtime._questions import ESCALATION, OpenQuestion, check, keep_value
 from taskorch.runtime._work import task_of
 
 if TYPE_CHECKING:
     from taskorch.runtime._runtime import Runtime
 
-#: How the ids of escalations begin; then comes that of the first task.
-ESCALATION: Final = "escalation/"
 CHOICES: Final = ("retry", "skip", "abort", "complete")
 #: What a choice does with each task.
 _VERDICTS: Final = {
@@ -48,6 +46,8 @@ _ALWAYS: Final = ("Skip it, so that what waits for it goes on", "Abort it")
 _WORD: Final = re.compile(r"\w+")
 _VARYING: Final = re.compile(r"0x[0-9a-f]+|\d+", re.IGNORECASE)
 _NS: Final = 1_000_000_000
+#: What the history of a task says when its attempt has failed and a person is asked.
+_HELD: Final = (TaskState.RETRYING, TaskState.QUEUED, TaskState.BLOCKED)
 
 
 @attrs.frozen
@@ -56,7 +56,8 @@ class Escalation:
     A failure about which a person is asked, of all tasks that failed for one cause.
 
     Attributes:
-        escalation_id: Its id, for `orch.answer`.
+        escalation_id: Its id, for `orch.answer`: `escalation/load`, and
+            `escalation/load@2` when a person is asked about that task again.
         timestamp: Since when somebody is asked, in ISO 8601; it ends in Z, for UTC.
         task_id: The first of its tasks.
         issue_type: The class of the failure, such as `import_error`.
@@ -170,6 +171,15 @@ def _is_asked(row: TaskRow) -> bool:
     )
 
 
+def _id_of(row: TaskRow) -> str:
+    """The id of the escalation whose first task is *row*: of each asking another."""
+    moves = [state for state, _, _ in moves_of(row)]
+    times = sum(
+        some == _HELD for some in zip(moves, moves[1:], moves[2:], strict=False)
+    )
+    return f"{ESCALATION}{row.id}{f'@{times}' if times > 1 else ''}"
+
+
 def _cause(row: TaskRow) -> tuple[str, str]:
     extra = row.extra
     kind, message, _ = ("", "", "") if extra is None else extra.error or ("", "", "")
@@ -204,7 +214,7 @@ def _made(rt: Runtime, rows: list[TaskRow], reply: Callable[..., bool]) -> Escal
         severity = "critical"
     kernel = rt.kernel
     return Escalation(
-        f"{ESCALATION}{first.id}",
+        _id_of(first),
         stamp(moves[-1][1] / _NS, "microseconds"),
         first.id,
         issue,
@@ -285,7 +295,7 @@ def answer(
     """
     check(by, note, changes)
     _check_choice(choice, changes)
-    task_id = escalation_id.removeprefix(ESCALATION)
+    task_id, _, _ = escalation_id.removeprefix(ESCALATION).partition("@")
     rt.recall((task_id,))
 
     def change(now: int) -> AnswerRefusedError | None:
@@ -293,11 +303,19 @@ def answer(
         if first is None:
             msg = f"no task in memory has the id {task_id!r}"
             raise UnknownTaskError(msg, task_id=task_id)
+        asked = _id_of(first)
+        why = hint = None
         if not _is_asked(first):
             why = f"it comes too late: it is {first.state}"
+        elif escalation_id != asked:
+            why = f"{task_id} was run again since, and has failed once more"
+            said = moves_of(first)[-1][2]
+            hint = f"open now is {asked}: {_clean(said)}; look at it, and "
+            hint += f"orch.answer({asked!r}, CHOICE, by=…)"
+        if why is not None:
             rt.kernel.refuse_answer(first, by, choice, why, now)
             msg = f"the answer of {by} to {escalation_id} does not count: {why}"
-            return AnswerRefusedError(msg, task_id=task_id)
+            return AnswerRefusedError(msg, hint=hint, task_id=task_id)
         rows = _causes(rt)[_cause(first)]
         others = _others(rt, rows, changes) if choice == "retry" and changes else {}
         said = f"{choice} by {by}{f': {note}' if note else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,11 +10,11 @@ import attrs
 
 from taskorch._vocabulary import meant
 from taskorch.errors import AnswerRefusedError, InvalidTaskError, UnknownTaskError
-from taskorch.kernel import TaskRow, awaits, moves_of
+from taskorch.kernel import TaskRow, awaits, moves_of, past_of
 from taskorch.model import TERMINAL, Answer, Question, TaskState, question_of
 from taskorch.model._explanation import some
 from taskorch.model._plain import plain
-from taskorch.model._question import check_answerer
+from taskorch.model._question import MAX_NAME, check_answerer, person
 from taskorch.model._show import show
 from taskorch.model._wait import asked_of
 from taskorch.runtime._reruns import number_of, stem_of
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
     from taskorch.runtime._work import Work
 
 _NS: Final = 1_000_000_000
-#: Letters of a note, and of one that a refusal repeats.
+#: Letters of a note, of changes as JSON, and of a note that a refusal repeats.
 _MOST_NOTE: Final = 10_000
 _MOST_REPEATED: Final = 200
+#: How the history begins to say that somebody is asked.
+_WAITS: Final = "it waits for "
+#: How the ids of escalations begin; then comes that of the first task.
+ESCALATION: Final = "escalation/"
+_LISTED: Final = "orch.questions() lists those that wait for an answer"
 
 
 @attrs.frozen
@@ -34,7 +40,8 @@ class OpenQuestion:
     A question that waits for an answer now: see `TaskOrchestrator.questions`.
 
     Attributes:
-        id: The id of its task.
+        id: The id of its task, with the number of the run if it was run again: what
+            was asked first is `sign-off`, what was asked then `sign-off~2`.
         text: What is asked.
         options: The choices.
         who: Who may answer; None is anybody.
@@ -66,14 +73,22 @@ class OpenQuestion:
 
         The answer is for what is asked here. If that was asked again, it is refused.
         """
-        asked = f"{stem_of(self.id)}~{number_of(self.id)}"
-        return self._answer(asked, choice, by=by, note=note, changes=changes)
+        return self._answer(
+            of_one_run(self.id), choice, by=by, note=note, changes=changes
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON has it."""
         said = attrs.asdict(self, filter=lambda field, _: field.name != "_answer")
         found: dict[str, Any] = plain(said)
         return found
+
+
+def of_one_run(task_id: str) -> str:
+    """The id that means this run of a task, whatever was run again since."""
+    if task_id.startswith(ESCALATION):
+        return task_id
+    return f"{stem_of(task_id)}~{number_of(task_id)}"
 
 
 def open_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion]:
@@ -85,6 +100,8 @@ def open_questions(rt: Runtime, reply: Callable[..., bool]) -> list[OpenQuestion
 
     def look(_: int) -> list[OpenQuestion]:
         rows = [row for rows in rt.kernel.awaited.values() for row in rows]
+        # An answer to what is put aside does not count.
+        rows = [row for row in rows if row.state is TaskState.BLOCKED]
         found = [(row, _question(row)) for row in rows]
         return [_opened(row, question, reply) for row, question in found if question]
 
@@ -133,24 +150,20 @@ def answer(
         InvalidTaskError: An argument is not well formed, or the task is no question.
     """
     check(by, note, changes)
-    if not isinstance(choice, str):
-        msg = f"an answer is one of the choices, a text, not {show(choice)}"
+    chosen: object = choice
+    if not isinstance(chosen, str) or len(chosen) > MAX_NAME:
+        msg = f"an answer is one of the choices, a short text, not {show(choice)}"
         raise InvalidTaskError(msg)
     rt.recall((task_id,))
 
     def change(now: int) -> bool | AnswerRefusedError:
-        row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))
-        if row is None and task_id not in rt.kernel.evicted:
-            msg = f"no task has the id {task_id!r}"
-            raise UnknownTaskError(msg, task_id=str(task_id))
-        if row is None:
-            msg = f"{task_id} was decided long ago: it has left memory"
-            return AnswerRefusedError(msg, task_id=task_id)
+        row = row_named(rt, task_id, by, choice, now)
+        if isinstance(row, AnswerRefusedError):
+            return row
         question = _question(row)
         if question is None:
             msg = f"task {task_id} is no question"
-            hint = "orch.questions() lists those that wait for an answer"
-            raise InvalidTaskError(msg, hint=hint, task_id=task_id)
+            raise InvalidTaskError(msg, hint=_LISTED, task_id=task_id)
         return vote(rt, row, question, choice, by, note, changes, now)
 
     done: bool | AnswerRefusedError = rt.step(change, keep=True)
@@ -159,12 +172,88 @@ def answer(
     return done
 
 
+def row_named(
+    rt: Runtime, task_id: str, by: str, choice: str, now: int
+) -> TaskRow | AnswerRefusedError:
+    """
+    Under the lock: the question that an answer to *task_id* is for; or why it is none.
+
+    An id without a number is enough while it was asked once. Later nobody knows which
+    of what was asked had been shown to who answers.
+
+    Raises:
+        UnknownTaskError: No task has this id.
+    """
+    latest = rt.directory.reruns.latest(task_id)
+    row = rt.kernel.tasks.get(latest)
+    if row is None and latest not in rt.kernel.evicted:
+        msg = f"no task has the id {task_id!r}"
+        raise UnknownTaskError(msg, task_id=str(task_id))
+    why = _why_unsure(rt, task_id)
+    if why:
+        if row is not None:
+            rt.kernel.refuse_answer(row, by, choice, why, now)
+        return _refused(rt, task_id, by, why)
+    if row is None:
+        why = "it was decided long ago, and has left memory"
+        return _refused(rt, latest, by, why)
+    return row
+
+
+def _why_unsure(rt: Runtime, task_id: str) -> str:
+    """Why *task_id* does not say which question is meant; empty if it does."""
+    if "~" in task_id:
+        return ""
+    reruns, tasks = rt.directory.reruns, rt.kernel.tasks
+    runs = [tasks.get(run) for run in (task_id, *reruns.later_than(task_id))]
+    # Of what has left memory it is not known.
+    times = sum(row is None or _was_asked(row) for row in runs)
+    if times <= 1:
+        return ""
+    return f"{task_id} was asked {times} times, and the id does not say which is meant"
+
+
+def _was_asked(row: TaskRow) -> bool:
+    return any(
+        state is TaskState.BLOCKED and detail.startswith(_WAITS)
+        for state, _, detail in past_of(row)
+    )
+
+
+def _refused(rt: Runtime, task_id: str, by: str, why: str) -> AnswerRefusedError:
+    """The error that an answer to *task_id* does not count, and what is asked now."""
+    latest = rt.directory.reruns.latest(stem_of(task_id))
+    msg = f"the answer of {by} to {task_id} does not count: {why}"
+    hint = None if latest == task_id else _open_now(rt, latest)
+    return AnswerRefusedError(msg, hint=hint, task_id=task_id)
+
+
+def _open_now(rt: Runtime, task_id: str) -> str:
+    """What is asked by the run *task_id*, and how it is answered, if it waits."""
+    row = rt.kernel.tasks.get(task_id)
+    question = None if row is None else _question(row)
+    is_open = row is not None and row.state is TaskState.BLOCKED and awaits(row)
+    if question is None or not is_open:
+        return _LISTED
+    details = "" if question.details is None else f" ({show(question.details)})"
+    call = f"orch.answer({task_id!r}, CHOICE, by=…)"
+    return f"open now is {task_id}: {question.text}{details}; look at it, and {call}"
+
+
 def approval_of(rt: Runtime, task_id: str) -> tuple[str, str] | None:
-    """The run and the phase whose approval the task is; None: it is none."""
+    """
+    The run and the phase whose approval the task is; None: it is none.
+
+    With the phase comes the number of the run of the task, if *task_id* has it.
+    """
     row = rt.kernel.tasks.get(rt.directory.reruns.latest(task_id))
     question = None if row is None else _question(row)
     event = None if question is None else question.event
-    return None if event is None else asked_of(event)
+    asked = None if event is None else asked_of(event)
+    if asked is None:
+        return None
+    _, tilde, number = task_id.partition("~")
+    return asked[0], f"{asked[1]}{tilde}{number}"
 
 
 def check(by: object, note: object, changes: object = None) -> None:
@@ -186,6 +275,11 @@ def check(by: object, note: object, changes: object = None) -> None:
     if not isinstance(changes, dict) or plain(changes) != changes:
         msg = f"changes: a dict of names and values of JSON, not {show(changes)}"
         raise InvalidTaskError(msg, hint="changes={'memory_mb': 2048}")
+    length = len(json.dumps(changes, ensure_ascii=False))
+    if length > _MOST_NOTE:
+        msg = f"changes: {length:,} letters as JSON, and {_MOST_NOTE:,} are the most"
+        hint = "orch.decide(id, 'complete', RESULT) takes a large result by hand"
+        raise InvalidTaskError(msg, hint=hint)
 
 
 def vote(
@@ -221,8 +315,7 @@ def vote(
     why = _why_refused(rt, row, question, choice, by)
     if why:
         rt.kernel.refuse_answer(row, by, choice, why, now)
-        msg = f"the answer of {by} to {row.id} does not count: {why}"
-        return AnswerRefusedError(msg, task_id=row.id)
+        return _refused(rt, row.id, by, why)
     votes = (*_votes(row), (by, choice))
     chosen = question.outcome(votes)
     said, verdict, result = "", "", None
@@ -262,10 +355,12 @@ def _why_refused(
             f": {near}" if near else ""
         )
     if row.state in TERMINAL or rt.is_left(row):
-        return f"it comes too late: {_end_of(row)}"
+        latest = rt.directory.reruns.latest(stem_of(row.id))
+        again = "" if latest == row.id else f", and was run again since, as {latest}"
+        return f"it comes too late: {_end_of(row)}{again}"
     if not awaits(row) or row.state is not TaskState.BLOCKED:
         return f"nobody is asked for it yet: it is {row.state}"
-    before = [chosen for name, chosen in _votes(row) if name == by]
+    before = [chosen for n, chosen in _votes(row) if person(n) == person(by)]
     return f"{by} has answered before: {before[0]!r}" if before else ""
 
 
@@ -300,12 +395,13 @@ def _outcome(
     return "complete", Answer(chosen, by, note, changes), said
 
 
-def refuse_bypass(row: TaskRow, verdict: str) -> None:
+def refuse_bypass(rt: Runtime, task_id: str, row: TaskRow, verdict: str) -> None:
     """
     Refuse to decide *row* by `decide` if it is a question with rules of its own.
 
     Raises:
         InvalidTaskError: It is.
+        AnswerRefusedError: It was asked more than once, and *task_id* is that of all.
     """
     question = _question(row)
     if question is None or not awaits(row):
@@ -314,3 +410,6 @@ def refuse_bypass(row: TaskRow, verdict: str) -> None:
         msg = f"{row.id} is a question, and not everybody may {verdict} it alone"
         hint = f"orch.answer({row.id!r}, CHOICE, by=…); or cancel it"
         raise InvalidTaskError(msg, hint=hint, task_id=row.id)
+    why = _why_unsure(rt, task_id)
+    if why:
+        raise AnswerRefusedError(why, hint=_open_now(rt, row.id), task_id=row.id)

@@ -238,6 +238,7 @@ def _totals(runtime: Runtime) -> Stats:
     heads = [bucket.head() for bucket in kernel.buckets.values() if bucket.size]
     ready = [row.ready_ns for row in heads if row is not None]
     oldest = (now - min(ready)) / 1e9 if ready else None
+    waiting = _standing_by(runtime)
     return Stats(
         queue=QueueStats(kernel.queued, kernel.active, oldest),
         state_machine=StateStats(
@@ -258,7 +259,10 @@ def _totals(runtime: Runtime) -> Stats:
         ),
         resources=ReadOnly(kernel.pool_stats()),
         agents=ReadOnly(
-            {name: _agent(agent, now) for name, agent in kernel.agents.items()}
+            {
+                name: _agent(agent, now, stands_by=name in waiting)
+                for name, agent in kernel.agents.items()
+            }
         ),
         types=ReadOnly({}),
         failures=ReadOnly(dict(kernel.causes)),
@@ -269,7 +273,27 @@ def _totals(runtime: Runtime) -> Stats:
     )
 
 
-def _agent(agent: AgentRow, now: int) -> AgentStats:
+def _standing_by(runtime: Runtime) -> list[str]:
+    """Agents of `stand_ins` that do nothing while others can do all that they can."""
+    if not runtime.stand_ins:
+        return []
+    others = {
+        capability
+        for name, agent in runtime.kernel.agents.items()
+        if name not in runtime.stand_ins and not agent.lost
+        for capability in agent.info.capabilities
+    }
+    return [
+        name
+        for name in runtime.stand_ins
+        if (agent := runtime.kernel.agents.get(name)) is not None
+        # One that can do nothing by name only holds the others together.
+        and not (agent.running and agent.info.capabilities)
+        and others.issuperset(agent.info.capabilities)
+    ]
+
+
+def _agent(agent: AgentRow, now: int, *, stands_by: bool) -> AgentStats:
     # Whoever has left in order owes no sign of life.
     is_awaited = agent.lease_ns and not (agent.lost and agent.draining == GOING)
     silent = max(0, now - agent.heard_ns) / NS if is_awaited else None
@@ -286,6 +310,8 @@ def _agent(agent: AgentRow, now: int) -> AgentStats:
         leaked=agent.leaked,
         lost=agent.lost,
         silent=silent,
+        round_trip=None if agent.lost else agent.round_trip,
+        stands_by=stands_by,
     )
 
 
@@ -330,11 +356,19 @@ def _queue(runtime: Runtime) -> HealthCheck:
     return HealthCheck("queue", "ok", counts)
 
 
+def _is_missed(runtime: Runtime, agent: AgentRow) -> bool:
+    """Whether an agent that is lost should be there."""
+    if agent.draining == GOING:
+        return False
+    # How many of these there are in this life, their pool decides.
+    fleet = runtime.fleet
+    return fleet is None or not fleet.is_of_earlier_life(agent.name)
+
+
 def _agents(runtime: Runtime) -> HealthCheck:
     """Whether all agents are there that were, and get work."""
     every = runtime.kernel.agents.values()
-    # Those that were to go are not missed.
-    agents = [agent for agent in every if not (agent.lost and agent.draining == GOING)]
+    agents = [agent for agent in every if not agent.lost or _is_missed(runtime, agent)]
     lost = [agent.name for agent in agents if agent.lost]
     shut = [
         agent.name

@@ -150,6 +150,7 @@ class Runtime:
         "schedules",
         "signals",
         "spans",
+        "stand_ins",
         "started",
         "strategies",
         "submission",
@@ -288,6 +289,8 @@ class Runtime:
         self.alerts: Any = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
         self.glue: tuple[str, ...] = ()
+        #: Agents that do what no other can: see `AgentStats.stands_by`.
+        self.stand_ins: frozenset[str] = frozenset()
         #: What agents try themselves when an attempt has failed, once there is some.
         self.strategies: Any = None
         #: Agents that are spawned, once there are any.

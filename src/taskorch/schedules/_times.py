@@ -25,6 +25,8 @@ ALIASES: Final = {
 }
 _EVERY: Final = re.compile(r"every\s+(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d{4})(\d\d)?(?:\.(\d{6}))?Z")
+#: A zone where cron of Kubernetes and others has it.
+_ZONE: Final = re.compile(r"(?:CRON_)?TZ=(\S+)\s+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: The shortest distance of two slots, in s.
 _LEAST: Final = 0.001
@@ -95,6 +97,14 @@ class Times:
 
     def _wrong(self, why: str) -> InvalidTaskError:
         fields = self.text.split()
+        zone = _ZONE.match(self.text)
+        if zone is not None:
+            msg = f"{show(self.text)} is no time of cron: it begins with a zone"
+            hint = f"say the zone apart: {self.text[zone.end() :]!r}, zone={zone[1]!r}"
+            return InvalidTaskError(msg, hint=hint)
+        if f"@{self.text.lower()}" in ALIASES:
+            msg = f"{show(self.text)} is no time of cron"
+            return InvalidTaskError(msg, hint=f"did you mean '@{self.text.lower()}'?")
         if len(fields) not in (5, 6):
             msg = f"{show(self.text)} is no time of cron: it has {len(fields)} fields"
             return InvalidTaskError(

@@ -33,6 +33,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskOptionsChanged,
     TaskProgressed,
+    TaskReady,
     TaskSubmitted,
 )
 from taskorch.kernel import (
@@ -103,6 +104,7 @@ class LifeWorld(_agents.AgentWorld, _hosting.HostingWorld, Protocol):
     setup: Setup
     journal: SimulatedJournal | None
     listens: bool
+    tells_ready: bool
     is_mortal: bool
     id_parts: tuple[str, Iterator[int]]
 
@@ -146,6 +148,8 @@ class Life(Hosting):
 
     #: See `Stats.glue`: all simulated tasks are somebody's.
     glue: tuple[str, ...] = ()
+    #: See `AgentStats.stands_by`.
+    stand_ins: frozenset[str] = frozenset()
 
     def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
@@ -210,7 +214,8 @@ class Life(Hosting):
     def listen(self) -> None:
         """From now on, facts are told: after those of earlier lives were folded."""
         if self.world.listens or self.commits is not None:
-            self.kernel.listen([], _ALL)
+            sink = self.kernel.sink or []
+            self.kernel.listen(sink, _ALL, ready=self.world.tells_ready)
 
     def now(self) -> int:
         """Time in ns, as the process has it."""
@@ -257,7 +262,8 @@ class Life(Hosting):
             if items:
                 kernel.sink = []
                 if self.commits is not None:
-                    self.commits.pending += map(self._entry, items)
+                    facts = [item for item in items if type(item[0]) is not TaskReady]
+                    self.commits.pending += map(self._entry, facts)
             self.world.stepped(self, items)
         starts, effects = kernel.starts, kernel.effects
         if effects:

@@ -87,6 +87,8 @@ class World:
         self.nature: Nature = Nature() if nature is None else nature
         self.journal = journal
         self.listens = listens
+        #: Whether `stepped` is told of `TaskReady`, too.
+        self.tells_ready = False
         self.timeline: Timeline = Timeline()
         self.agents: dict[str, InProcessAgent | RemoteAgent] = {}
         #: What the ids of tasks are made of that have none.

@@ -124,7 +124,7 @@ def _oldest(stats: Stats) -> Iterator[_Told]:
 
 
 def _active_agents(stats: Stats) -> Iterator[_Told]:
-    yield {}, sum(not agent.lost for agent in stats.agents.values())
+    yield {}, sum(agent.is_active for agent in stats.agents.values())
 
 
 def _share_of(name: str) -> Callable[[Stats], Iterator[_Told]]:
@@ -174,10 +174,10 @@ def _agent_errors(stats: Stats) -> Iterator[_Told]:
             yield {names.AGENT: name}, agent.failed / (agent.completed + agent.failed)
 
 
-def _agent_silence(stats: Stats) -> Iterator[_Told]:
+def _round_trip(stats: Stats) -> Iterator[_Told]:
     for name, agent in stats.agents.items():
-        if agent.silent is not None:
-            yield {names.AGENT: name}, agent.silent
+        if agent.round_trip is not None:
+            yield {names.AGENT: name}, agent.round_trip
 
 
 #: What is asked for at a collection: its name, unit, what it is, and what says it.
@@ -195,7 +195,7 @@ LEVELS: Final = (
     ("taskorch.agent.limit", "{attempt}", "The most of them.", _agent_limit),
     ("taskorch.slots.leaked", "{slot}", "Held by what would not stop.", _leaked),
     # Under the names that `orch.metrics()` has for them.
-    ("active_agents_count", "{agent}", "Agents that are not lost.", _active_agents),
+    ("active_agents_count", "{agent}", "Agents that are there.", _active_agents),
     ("total_memory_usage", "1", "Of memory_mb, what is held.", _share_of("memory_mb")),
     ("total_cpu_utilization", "1", "Of cpu, what is held.", _share_of("cpu")),
     ("task_queue_length", "{task}", "Tasks that wait for room.", _queue_length),
@@ -205,7 +205,7 @@ LEVELS: Final = (
     ("task_success_rate", "1", "Of tasks, what completed.", _success_rate),
     ("agent_health_status", "1", "1, or 0: the agent is lost.", _agent_health),
     ("agent_error_rate", "1", "Of its attempts, what failed.", _agent_errors),
-    ("agent_communication_latency", "{second}", "Since it was heard.", _agent_silence),
+    ("agent_communication_latency", "{second}", "There and back.", _round_trip),
 )
 _UNITS_OF_ONE: Final = ("1", "{second}")
 AGE: Final = (

@@ -14,6 +14,7 @@ from taskorch.model import TaskState, check_count
 from taskorch.testing._arguments import check_kind
 from taskorch.testing._dice import Schedule
 from taskorch.testing._faults import Faults
+from taskorch.testing._rooms import Rooms, faults_of_rooms, options_of_rooms
 from taskorch.testing._simulation import Observer, Simulation
 from taskorch.testing._workflow_runs import (
     WorkflowRuns,
@@ -39,6 +40,7 @@ class _Exploration:
         keep: Iterable[str] | None,
         check: bool | Observer,
         workflows: bool,
+        rooms: bool,
     ) -> None:
         check_kind("seed", seed, int)
         check_count("steps", steps, least=0)
@@ -47,18 +49,23 @@ class _Exploration:
             faults = Faults.some(random)
         if workflows:
             faults = faults_of_runs(faults)
+        elif rooms:
+            faults = faults_of_rooms(faults)
         self.whims = Whims()
-        made = options_of_runs if workflows else options
+        if rooms:
+            settings = options_of_rooms(random)
+        else:
+            settings = (options_of_runs if workflows else options)(random, self.whims)
         self.simulation = Simulation(
-            seed,
-            faults=faults,
-            keep=keep,
-            check=check,
-            **made(random, self.whims),
+            seed, faults=faults, keep=keep, check=check, **settings
         )
         pace = random.choice([0.1, 1.0, 5.0])
-        self.workload: Workload | WorkflowRuns
-        if workflows:
+        self.workload: Workload | WorkflowRuns | Rooms
+        if rooms:
+            # Slots of schedules are whole seconds apart.
+            pace = max(1.0, pace)
+            self.workload = Rooms(random, self.simulation, pace, steps)
+        elif workflows:
             self.workload = WorkflowRuns(random, self.simulation, pace, steps)
         else:
             people(random, self.simulation, pace)
@@ -113,6 +120,7 @@ def explore(
     keep: Iterable[str] | None = None,
     check: bool | Observer = True,
     workflows: bool = False,
+    rooms: bool = False,
 ) -> Simulation:
     """
     Run a random world with random work to its end.
@@ -126,13 +134,16 @@ def explore(
         workflows: Whether the work is a run of a random workflow, with phases, gates,
             approvals, pauses, restarts and tasks that are added; what has become of it
             is compared with what its plan says. Else it is tasks on their own.
+        rooms: Whether the world is one with schedules, questions, remembered results,
+            a pool of agents, breakers, alerts, recovery and holds, whose facts are
+            held against what is promised of each.
 
     Raises:
         AssertionError: A promise was broken, or something never ends.
         InternalError: An invariant does not hold.
         InvalidTaskError: *seed* or *steps* is no such number.
     """
-    exploration = _Exploration(seed, steps, faults, keep, check, workflows)
+    exploration = _Exploration(seed, steps, faults, keep, check, workflows, rooms)
     exploration.run()
     return exploration.simulation
 
@@ -154,13 +165,16 @@ class FailedRun:
     before: int
     #: What was asked to go wrong; None: that was drawn.
     faults: Faults | None = None
-    #: Whether the work was a run of a workflow.
+    #: Whether the work was a run of a workflow, or the world one of all rooms.
     workflows: bool = False
+    rooms: bool = False
 
     def __str__(self) -> str:
         faults = "" if self.faults is None else f"faults={self.faults!r}, "
         if self.workflows:
             faults += "workflows=True, "
+        if self.rooms:
+            faults += "rooms=True, "
         return (
             f"seed {self.seed}: {self.error}\n"
             f"{len(self.schedule)} of {self.before} things that happened are enough:\n"
@@ -179,6 +193,7 @@ def find_failure(
     check: bool | Observer = True,
     tries: int = _TRIES,
     workflows: bool = False,
+    rooms: bool = False,
 ) -> FailedRun | None:
     """
     Run `explore`; if it fails, find the smallest schedule that fails like that.
@@ -190,6 +205,7 @@ def find_failure(
         check: As for `explore`; an observer of your own must bear several runs.
         tries: The most runs that the search may take.
         workflows: As for `explore`.
+        rooms: As for `explore`.
 
     Returns:
         What was found; None: nothing fails.
@@ -201,7 +217,7 @@ def find_failure(
     def attempt(
         keep: Iterable[str] | None,
     ) -> tuple[Exception | None, Simulation]:
-        exploration = _Exploration(seed, steps, faults, keep, check, workflows)
+        exploration = _Exploration(seed, steps, faults, keep, check, workflows, rooms)
         try:
             exploration.run()
         except Exception as error:  # noqa: BLE001 - that is what is looked for
@@ -232,6 +248,7 @@ def find_failure(
         before=len(names),
         faults=faults,
         workflows=workflows,
+        rooms=rooms,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, Unpack, cast
 
@@ -26,6 +27,7 @@ from taskorch._vocabulary import meant
 from taskorch.errors import (
     AnswerRefusedError,
     InvalidTaskError,
+    NotRunningError,
     UnknownAgentError,
     UnknownTaskError,
     UsageError,
@@ -36,6 +38,7 @@ from taskorch.events import (
     TaskCompleted,
     TaskFailed,
     TaskOptionsChanged,
+    TaskReady,
     TaskRetrying,
     TaskStarted,
     TaskSubmitted,
@@ -67,8 +70,9 @@ from taskorch.protocols import Entry
 from taskorch.runtime import _listing, _reports
 from taskorch.runtime._context import AttemptContext
 from taskorch.runtime._deciders import PolicyDeciders, check_parts, parts_of
-from taskorch.runtime._questions import vote
+from taskorch.runtime._questions import row_named, vote
 from taskorch.runtime._work import Work, task_of
+from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._life import Life
 from taskorch.simulation._run import Fence, Run
@@ -141,6 +145,10 @@ class _Watched(World):
         #: What is kept: tasks, with whether they are idempotent, and attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
         self.drivers: SimulatedDrivers | None = None
+        #: What programs do at the beginning of each life, and who hears of facts that
+        #: are kept: receivers are gone with their life.
+        self.programs: list[Callable[[], object]] = []
+        self.signals: Signals = Signals(_nothing)
         #: What learns from what happens, as beside a real orchestrator.
         self._hearers = [
             hear
@@ -187,6 +195,20 @@ class _Watched(World):
         super().kept(group)
         if self.observer is not None:
             self._note_safe(group)
+        receivers = self.signals.connected()
+        events = [entry for entry in group if type(entry[0]) in receivers]
+        if events:
+            # In a step of its own: what receivers do is no part of a commit.
+            self.timeline.at(self.timeline.now, self._publish, (self.life, events))
+
+    def _publish(self, told: tuple[Life | None, list[Entry]]) -> None:
+        life, events = told
+        for fact, cargo in events:
+            _, receivers = self.signals.connected().get(type(fact), ("", ()))
+            for receiver in receivers:
+                # One that makes the orchestrator die is the last that hears.
+                if self.life is life:
+                    receiver(_event(fact, cargo))
 
     def _note_safe(self, group: Iterable[Entry]) -> None:
         safe = self._safe
@@ -202,10 +224,12 @@ class _Watched(World):
 
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
         """See `World.stepped`."""
+        if items and self.drivers is not None:
+            self.drivers.told({type(item[0]) for item in items})
+            # It is of the moment, and no fact.
+            items = [item for item in items if type(item[0]) is not TaskReady]
         if items:
             self.log += [item[0] for item in items]
-            if self.drivers is not None:
-                self.drivers.told({type(item[0]) for item in items})
             for hear in self._hearers:
                 for fact, _ in items:
                     hear(fact)
@@ -230,6 +254,7 @@ class _Watched(World):
 
     def died(self) -> None:
         """See `World.died`."""
+        self.signals = Signals(_nothing)
         self.log.append(f"crash {self.crashes}")
         if self.observer is not None:
             self.observer.crashed(self.acknowledged)
@@ -245,6 +270,16 @@ class _Watched(World):
         _limits.restore(cast("Runtime", life))
         if self.drivers is not None:
             self.drivers.begin()
+        # Once it is a life like any other.
+        for act in self.programs:
+            self.timeline.at(self.timeline.now, self.begin_program, (life, act))
+
+    def begin_program(self, begun: tuple[Life, Callable[[], object]]) -> None:
+        """Call what a program does at the beginning of a life, which may end of it."""
+        life, act = begun
+        if self.life is life:
+            with suppress(NotRunningError):
+                act()
 
     def refused(self, ids: Sequence[str], error: UsageError) -> None:
         """See `World.refused`."""
@@ -493,6 +528,33 @@ class Simulation:
         if self.world.drivers is not None and self.is_up:
             self.world.drivers.wake_all()
 
+    def each_life(self, act: Callable[[], object]) -> None:
+        """
+        Call *act* now, if the orchestrator lives, and as each later life begins.
+
+        So programs do that are started anew: they add their schedules, and connect
+        their receivers to `signals`.
+
+        Raises:
+            InvalidTaskError: *act* cannot be called.
+        """
+        if not callable(act):
+            msg = f"each_life() calls a function without arguments, not {show(act)}"
+            raise InvalidTaskError(msg)
+        self.world.programs.append(act)
+        if self.world.life is not None:
+            self.world.begin_program((self.world.life, act))
+
+    @property
+    def signals(self) -> Signals:
+        """
+        Calls receivers with events that are kept, as `orch.signals`.
+
+        They are gone with the life of the orchestrator: see `each_life`. Views of facts
+        are not told.
+        """
+        return self.world.signals
+
     def crash(self, downtime: float = 1.0) -> None:
         """
         The orchestrator dies, and starts again after so many seconds.
@@ -637,7 +699,11 @@ class Simulation:
         """
         refused: list[AnswerRefusedError] = []
 
-        def act(_: Life, row: Any, now: int) -> bool:
+        def act(_: Life, _row: Any, now: int) -> bool:
+            row = row_named(self._runtime, task_id, by, choice, now)
+            if isinstance(row, AnswerRefusedError):
+                refused.append(row)
+                return False
             question = question_of(task_of(row).payload)
             if question is None:
                 msg = f"task {task_id} is no question"
@@ -903,6 +969,10 @@ def _bystander(setup: Setup) -> Kernel:
 
 def _call(act: Callable[[], object]) -> None:
     act()
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _event(fact: Fact, cargo: Any) -> Event:

@@ -314,8 +314,10 @@ class WorkflowRuns:
             # Even if it dies of it: then that may be kept, or it is asked again.
             self._decided[row.id] = yes
         act = manager.approve if yes else manager.reject
+        # What was asked again is another question.
+        _, tilde, number = ("" if row is None else row.id).partition("~")
         try:
-            did = act(_RUN, phase, by="ann", note="as drawn")
+            did = act(_RUN, f"{phase}{tilde}{number}", by="ann", note="as drawn")
         except InvalidTransitionError:
             if was in TERMINAL or (row is not None and _is_asked(row)):
                 law = "approvals"

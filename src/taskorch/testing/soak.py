@@ -1,9 +1,10 @@
 """
 Simulate fresh seeds for as long as you like: `python -m taskorch.testing.soak`.
 
-Each seed is two worlds with random policies, agents, work and faults: one with tasks on
-their own, one with a run of a workflow. After every step all invariants are checked. It
-prints which seeds it ran, and of one that fails the error, the few commands and faults
+Each seed is worlds with random policies, agents, work and faults: one with tasks on
+their own, with `--workflows` one with a run of a workflow, and with `--rooms` one with
+all that is above the kernel. After every step all invariants are checked. It prints
+which seeds it ran, and of one that fails the error, the few commands and faults
 that bring it about, and how to repeat it.
 """
 
@@ -34,6 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--workflows", action="store_true", help="draw worlds of workflows, too"
+    )
+    parser.add_argument(
+        "--rooms",
+        action="store_true",
+        help="draw worlds of schedules, questions, pools, alerts and so on, too",
     )
     parser.add_argument("--jobs", type=_natural, default=1, help="processes at once")
     parser.add_argument(
@@ -70,17 +76,19 @@ def _results(
     """Seeds and what came of them, until it is time."""
     seed: int = given.seed
     stop = None if given.seeds is None else seed + given.seeds
+    search = partial(
+        _search, steps=given.steps, workflows=given.workflows, rooms=given.rooms
+    )
     if given.jobs <= 1:
         while monotonic() < end and seed != stop:
-            yield seed, _search(seed, given.steps, workflows=given.workflows)
+            yield seed, search(seed)
             seed += 1
         return
     with ProcessPoolExecutor(given.jobs) as pool:
         under_way: dict[Future[FailedRun | None], int] = {}
         while True:
             while len(under_way) < given.jobs and monotonic() < end and seed != stop:
-                search = partial(_search, seed, given.steps, workflows=given.workflows)
-                under_way[pool.submit(search)] = seed
+                under_way[pool.submit(search, seed)] = seed
                 seed += 1
             if not under_way:
                 return
@@ -89,11 +97,13 @@ def _results(
                 yield under_way.pop(future), future.result()
 
 
-def _search(seed: int, steps: int, *, workflows: bool) -> FailedRun | None:
+def _search(seed: int, *, steps: int, workflows: bool, rooms: bool) -> FailedRun | None:
     """What fails in the worlds of a seed."""
     failure = find_failure(seed, steps)
     if failure is None and workflows:
         failure = find_failure(seed, steps, workflows=True)
+    if failure is None and rooms:
+        failure = find_failure(seed, steps, rooms=True)
     return failure
 
 

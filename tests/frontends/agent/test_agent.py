@@ -612,6 +612,38 @@ def test_ends_are_told_until_they_are_heard(service, monkeypatch, caplog):
     assert "has ends to tell: gone" in caplog.text
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_an_agent_measures_its_signs_of_life_and_says_it_to_who_asks(
+    service, monkeypatch, asks
+):
+    """A service that does not ask may be an older one, and refuse what it says."""
+    said, took = [], []
+    say = Line.say
+
+    def heard(line, verb, told, seconds):
+        began = time.monotonic()
+        if verb == "heartbeat":
+            said.append(told)
+            time.sleep(0.05)
+        answer = say(line, verb, told, seconds)
+        if verb == "heartbeat":
+            took.append(time.monotonic() - began)
+        return answer if asks else {n: answer[n] for n in answer if n != "round_trip"}
+
+    monkeypatch.setattr(Line, "say", heard)
+    with running(service, lease=0.6) as agent:
+        eventually(lambda: len(said) >= 3)
+        measured = service.orch.get_stats().agents[agent.name].round_trip
+    assert "round_trip" not in said[0]
+    if not asks:
+        assert measured is None
+        assert not any("round_trip" in each for each in said)
+        return
+    assert said[1]["round_trip"] == pytest.approx(took[0], rel=0.5, abs=1.0)
+    assert said[1]["round_trip"] >= 0.05
+    assert measured >= 0.05
+
+
 def deep(levels):
     return "[" * levels + "]" * levels
 

@@ -10,6 +10,7 @@ import time
 import pytest
 import yaml
 from tests.frontends.jobs.test_jobs import EXAMPLE, body, counting
+from tests.integration.tools import eventually
 
 from taskorch.adaptive import Learned
 from taskorch.cli import main
@@ -350,6 +351,30 @@ def test_half_a_reward_is_made_whole():
         orch.wait(PATIENCE)
     assert all(type(fact) is TaskRewarded and fact.value == 0.5 for fact in rewarded)
     assert len({fact.task_id for fact in rewarded}) == 3
+
+
+def test_a_unit_that_begins_after_the_word_has_it_too():
+    """Of two units one fails for good while the other waits for its second run."""
+    jobs, rewarded = small(), []
+
+    def do(unit, job):
+        is_again = unit.context.task_id.endswith("~2")
+        if is_again and unit.index == 0:
+            orch.hold_starts("until the word is kept", by="test")
+        if not (is_again and unit.index == 1):
+            msg = "not yet"
+            raise ValueError(msg)
+
+    jobs.objective("do")(do)
+    with jobs.orchestrator(concurrency=1) as orch:
+        orch.signals.task_rewarded.connect(rewarded.append)
+        jobs.assign_job(one("j", units=2))
+        eventually(lambda: rewarded)
+        assert orch.release_starts("test")
+        eventually(lambda: len(rewarded) == 2)
+    units = {event.task_id.partition("~")[0] for event in rewarded}
+    assert len(units) == 2
+    assert [(event.source, event.value) for event in rewarded] == [("failure", -1)] * 2
 
 
 def test_no_number_that_is_none_is_learnt():

@@ -383,6 +383,34 @@ def test_a_request_that_waits_is_no_sign_of_life_at_its_end():
         assert age >= 0.4
 
 
+def latency(orch):
+    return orch.metrics()["agent_communication_latency"]
+
+
+def test_the_latency_of_an_agent_is_what_it_has_measured_and_unknown_until_then():
+    """However long it was silent since."""
+    with fleet("x") as (service, agent):
+        orch = service.orch
+        assert agent.hello("x")["round_trip"] is True
+        assert latency(orch) == {"far": None}
+        agent.claim(wait=0)
+        agent.say("heartbeat", {})
+        assert latency(orch) == {"far": None}
+        for seconds in (0.25, 0, 3_600):
+            agent.say("heartbeat", {"round_trip": seconds})
+            assert latency(orch) == {"far": seconds}
+        # A sign that does not say it takes nothing back.
+        agent.say("heartbeat", {"running": []})
+        assert orch.get_stats().agents["far"].round_trip == 3_600
+        for wrong in (-0.1, 3_601, "1", None, [1]):
+            agent.say("heartbeat", {"round_trip": wrong}, 422)
+        agent.say("leave", {})
+        assert latency(orch) in ({}, {"far": None})
+        # One that has come anew has measured nothing.
+        agent.hello("x")
+        assert latency(orch) == {"far": None}
+
+
 def test_a_name_is_free_once_its_agent_is_lost():
     with lost() as (service, agent, handle, order):
         other = Wire(service, secret="the-secret-of-another-one")

@@ -240,6 +240,35 @@ def test_questions_and_approvals_are_answered(browser):
             page.wait_for_selector("#to-questions:text-is('Questions')")
 
 
+def test_a_form_that_shows_an_earlier_question_lets_nothing_in(browser):
+    """Whoever has it before him since before it was asked again, with other data."""
+    with shown() as service:
+        orch = service.orch
+        old = Task.question("Load it?", id="load", details={"total": 100})
+        new = Task.question("Load it?", id="load", details={"total": 999_999})
+        orch.submit_task(old)
+        with opened(browser, service, "questions") as page:
+            page.wait_for_selector("pre:has-text('100')")
+            # The page hears of nothing new.
+            page.route("**/api/v1/questions", lambda route: route.abort())
+            assert orch.answer("load", "approve", by="ada")
+            again = orch.submit_task(new, replace=True)
+            page.get_by_label("Your name").fill("bob")
+            page.get_by_role("button", name="approve").click()
+            page.wait_for_selector("#notice:has-text('was run again since, as load~2')")
+            page.wait_for_selector("#notice:has-text('999999')")
+            (question,) = orch.questions()
+            assert question.id == again.task_id == "load~2"
+            page.unroute("**/api/v1/questions")
+            # By the bare address of the task, too, it is the one that is open.
+            go(page, service, "task/load")
+            page.wait_for_selector("pre:has-text('999999')")
+            page.get_by_label("Your name").fill("bob")
+            page.get_by_role("button", name="approve").click()
+            eventually(again.done)
+            assert again.result(PATIENCE).by == ("bob",)
+
+
 def test_runs_are_paused_cancelled_and_run_again(browser):
     goes = threading.Event()
     with shown(concurrency=1) as service:

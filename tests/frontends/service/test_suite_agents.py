@@ -245,6 +245,34 @@ def doers_of(attempts, name):
     return [a["agent"] for a in attempts if a["task"] == name][-1]
 
 
+def test_the_services_own_agents_count_while_they_have_something_to_do(here):
+    """While others are there for all classes of tests, they stand by."""
+
+    def active(service):
+        return service.get("/api/v1/metrics")["active_agents_count"]
+
+    pid = waits(here, "A")
+    with served(here) as service:
+        agents = [Wire(service, "one"), Wire(service, "two")]
+        agents[0].hello(lease=60)
+        agents[1].hello("integration_tests", lease=60)
+        agents[0].say("heartbeat", {"round_trip": 0.5})
+        service.post(EXECUTE)
+        agents[0].order()
+        assert active(service) == 2
+        said = service.get("/api/v1/metrics")["agent_communication_latency"]
+        assert said == {"one": 0.5, "two": None}
+        text = service.ask("GET", "/metrics").body.decode()
+        assert "active_agents_count 2.0" in text
+        # Nobody else does unit tests now.
+        agents[0].say("leave", {})
+        begun(pid)
+        assert active(service) > 2
+        agents[1].say("leave", {})
+        (here / "go").touch()
+        assert end(service) == "completed"
+
+
 def test_an_agent_that_names_a_class_of_tests_does_only_that(here):
     with served(here) as service, elsewhere(service, "c", "integration_tests", "gpu"):
         service.post(EXECUTE)
@@ -408,6 +436,30 @@ def test_who_does_not_see_the_folder_is_not_believed(here, said):
     assert ran(here) == []
 
 
+def test_tests_that_fail_on_an_agent_make_none_wait_for_another(here):
+    """What did not pass is a result; the agent has done its work."""
+    tasks = ", ".join(f"{{id: T{n}, template: sh}}" for n in range(14))
+    head = SUITE.partition("    unit_tests:")[0]
+    (here / "suite.yaml").write_text(f"{head}    unit_tests: [{tasks}]\n")
+    with served(here) as service:
+        good, bad = Wire(service, "good"), Wire(service, "bad")
+        for agent in (good, bad):
+            agent.hello(lease=60)
+        service.post(EXECUTE)
+        # Another one is busy all the time, and has done well until now.
+        assert good.complete(with_mark(good.order())) == ["counted"]
+        good.order()
+        for _ in range(12):
+            # Long before the other counts as lost.
+            (order,) = bad.claim(wait=20)["orders"]
+            assert bad.complete(with_mark(order, exit_code=1)) == ["counted"]
+        history = service.get("/api/v1/metrics")["agent_task_history"]
+        assert history["bad"] == {"completed": 0, "failed": 12}
+        for agent in (good, bad):
+            agent.say("leave", {})
+        assert end(service) == "failed"
+
+
 def test_what_was_killed_is_no_verdict_of_the_tests(here):
     with served(here) as service:
         agent = Wire(service)
@@ -504,10 +556,10 @@ def test_the_order_is_a_program_of_the_interpreter_that_the_template_names(here)
         assert doers(service)["A"] == "far"
 
 
-def with_mark(order):
+def with_mark(order, exit_code=0):
     """What an agent says that has read the request, and would be believed."""
     mark = json.loads(Path(order["program"][-1]).read_text())["mark"]
-    return ended(order, {**ENDED, "mark": mark})
+    return ended(order, {**ENDED, "mark": mark, "exit_code": exit_code})
 
 
 def ended(order, event):

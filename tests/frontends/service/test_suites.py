@@ -16,7 +16,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 from tests.frontends.service.suites import EXECUTE, SUITE, served
-from tests.frontends.service.test_agents import Wire
 from tests.frontends.service.tools import Service
 from tests.integration.tools import PATIENCE, eventually
 
@@ -236,36 +235,6 @@ def test_a_run_that_is_interrupted_goes_on_in_the_next_life(here):
         service.post(EXECUTE)
         assert end(service) == "completed"
     assert ran(here) == ["A", "B", "B", "C"]
-
-
-@pytest.mark.parametrize("is_running", [False, True])
-def test_what_an_agent_ends_while_the_service_is_started_anew_is_done_again(
-    here, is_running
-):
-    """Nothing is believed that only the life before could judge."""
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
-        service.post(EXECUTE)
-        order = agent.order()
-        service.orch.stop(drain=False, timeout=0)
-    ended = subprocess.run(order["program"], check=True, stdout=subprocess.PIPE)
-    assert ran(here) == ["A"]
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
-        if is_running:
-            service.post(EXECUTE)
-            agent.order()
-        program = {"exit_code": 0, "stdout_tail": ended.stdout.decode()}
-        end_of_it = {"outcome": "completed", "program": program}
-        fates = agent.complete({"attempt": order["attempt"], **end_of_it})
-        assert fates == ["late" if is_running else "unknown"]
-        if not is_running:
-            service.post(EXECUTE)
-        agent.say("leave", {})
-        assert end(service) == "completed"
-    assert sorted(ran(here)) == ["A", "A", "B", "C"]
 
 
 def test_a_suite_that_is_not_complete_is_not_served(here):

@@ -126,7 +126,9 @@ class Stream:
 
 
 @contextmanager
-def served(orch: TaskOrchestrator, *, token="new", port=0, **options):
+def served(
+    orch: TaskOrchestrator, *, token: str | None = "new", port: int = 0, **options
+):
     """*orch*, served on a free port, or on this one."""
     given = new_token() if token == "new" else token
     with orch, serve(create_app(orch, token=given, **options), port=port) as server:

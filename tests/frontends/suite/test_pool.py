@@ -4,8 +4,10 @@ import json
 
 import pytest
 from tests.integration.test_notifying import SECRET, Hook
+from tests.integration.test_shown import asked
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
+from taskorch.frontends.service import create_app
 from taskorch.frontends.suite import _running, load
 
 pytestmark = pytest.mark.timeout(300)
@@ -51,6 +53,15 @@ def test_there_are_more_agents_where_there_is_work_for_them(tmp_path):
     assert {task.agent for task in done.tasks} == {
         *("agent_001", "agent_002", "agent_003")
     }
+    # What its pool has decided is told as that of any other.
+    decisions = orchs[0].agents.explain_scaling()
+    assert [(each.pool, each.before, each.after) for each in decisions][:1] == [
+        ("agent", 1, 3)
+    ]
+    assert orchs[0].agents.explain_scaling("agent") == decisions
+    app = create_app(orchs[0], token=None)
+    told = json.loads(asked(app, "/api/v1/scaling"))["decisions"]
+    assert [each["reason"] for each in told] == [each.reason for each in decisions]
     lost = orchs[0].get_stats().agents
     assert {name for name in lost if name.startswith("agent_")} <= {
         *("agent_001", "agent_002", "agent_003")

@@ -12,6 +12,7 @@ from taskorch.frontends.suite import _running, load
 from taskorch.frontends.suite._failing import class_of_tests
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._json_lines import JsonLines
+from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._results import TestRecord
 
 pytestmark = pytest.mark.timeout(300)
@@ -336,3 +337,39 @@ def test_a_threshold_that_nobody_reaches_is_said(tmp_path, hook):
         suite = write(tmp_path, rest + section(hook, retries, threshold))
         noted = [what for _, what in suite.without_effect if "threshold" in what]
         assert bool(noted) == is_noted
+
+
+def test_who_uses_more_memory_than_was_granted_is_told(tmp_path, hook):
+    """In each form of the report, and by the webhook; though it has passed."""
+    body = "held = bytearray(60_000_000); held[::4096] = b'x' * len(held[::4096])"
+    tasks = ", ".join(
+        f"{{id: {name}, template: t, resources: {{memory_mb: {granted}}}}}"
+        for name, granted in (("small", 20), ("large", 2_000))
+    )
+    suite = write(
+        tmp_path,
+        f"templates: {{t: {{command: [{sys.executable}, -c, {json.dumps(body)}]}}}}\n"
+        "agent_limits: {total_memory_mb: 4096}\n"
+        + section(hook)
+        + "orchestrator:\n  name: shop\n  task_definitions:\n"
+        f"    unit_tests: [{tasks}]\n",
+    )
+    report = _running.run(suite, tmp_path / "out")
+    assert report.passed
+    used = {task.id: task.memory_mb for task in report.tasks}
+    assert 57 < used["small"] < 2_000
+    line = f"small: {used['small']:,.0f} of 20 MB"
+    assert report.over_memory == report.to_dict()["over_memory"] == [line]
+    texts = _running.written(report)
+    assert line in texts["md"]
+    assert line in texts["html"]
+    assert json.loads(texts["json"])["over_memory"] == [line]
+    assert f"1 task used more memory than granted ({line})" in headline(report)
+    (told,) = said_by(hook)
+    assert (told["issue_type"], told["severity"]) == ("memory_error", "medium")
+    assert told["task_id"] == "suite/small"
+    words = f"small used {used['small']:,.0f} of 20 MB that it was granted"
+    assert told["context"]["error_message"] == words
+    assert told["how_to_answer"].startswith("It waits for no answer")
+    # Whoever stays within it is not worth a word.
+    assert "2,000 MB" not in "".join(texts.values())

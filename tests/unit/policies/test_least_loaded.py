@@ -134,3 +134,19 @@ def test_the_answer_is_a_candidate_and_a_seed_repeats_it(agents, choices, seed):
 
     assert one == two
     assert {chosen.agent for chosen in one} <= {a.name for a in agents}
+
+
+def test_an_agent_without_limit_is_weighed_against_those_compared():
+    """What others run than those that were drawn does not matter."""
+    drawn = [agent("a", 3), agent("b", 1, 2)]
+    context = FakeContext(random=Random(1))
+    router = LeastLoadedRouter(choices=2)
+    alone = router.route(TASK, drawn, context).agent
+
+    class Drawn(Random):
+        def sample(self, population, k):
+            return [0, 1]
+
+    beside = FakeContext(random=Drawn(1))
+    busy = [*drawn, *(agent(f"c{number}", 900) for number in range(9))]
+    assert router.route(TASK, busy, beside).agent == alone == "b"

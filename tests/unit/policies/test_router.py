@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 import pytest
@@ -24,9 +25,9 @@ records = st.builds(
 
 
 @st.composite
-def agent_lists(draw, max_size=6):
+def agent_lists(draw, max_size=6, least=1):
     agents = []
-    for i in range(draw(st.integers(1, max_size))):
+    for i in range(draw(st.integers(least, max_size))):
         limit = draw(st.none() | st.integers(1, 8))
         running = draw(st.integers(0, 20 if limit is None else limit - 1))
         agents.append(FakeAgent(f"a{i}", ("t",), limit, running, done=draw(records)))
@@ -174,7 +175,9 @@ def test_the_view_of_this_type_is_asked_for():
     assert set(asked) == {"dig"}
 
 
-@given(agent_lists(), st.floats(0, 1), st.integers())
+@given(
+    agent_lists() | agent_lists(max_size=40, least=33), st.floats(0, 1), st.integers()
+)
 def test_the_answer_is_a_candidate_and_a_seed_repeats_it(agents, exploration, seed):
     """Laws 1 and 2 of the protocol hold for all agents, explorations and seeds."""
     router = PerformanceRouter(exploration)
@@ -208,3 +211,83 @@ def test_getting_better_never_costs_the_choice(agents, more):
     )
 
     assert pick(*agents) == chosen.name
+
+
+def crowd(many, good=(), **usual):
+    """So many agents, of which some have done everything well."""
+    agents = [agent(f"a{number}", **usual) for number in range(many)]
+    for number in good:
+        agents[number].done = Performance(99, 0, 1.0)
+    return agents
+
+
+def chosen(agents, times, router=GREEDY, seed=5):
+    """Places of the agents that so many tasks go to, and the last reason."""
+    context = FakeContext(random=Random(seed))
+    routes = [router.route(TASK, agents, context) for _ in range(times)]
+    return [int(route.agent[1:]) for route in routes], routes[-1]
+
+
+def test_up_to_32_are_all_compared():
+    """Whoever is best of them is chosen, without a draw."""
+    assert pick(*crowd(32, good=[31])) == "a31"
+    route = GREEDY.route(TASK, crowd(32), FakeContext(random=NoRandom()))
+    assert route.reason.endswith("best of 32 agents")
+
+
+def test_of_more_the_best_of_those_drawn_is_chosen():
+    """The reason says how many were compared; the others have their chance, too."""
+    places, route = chosen(crowd(1_000, good=range(100)), 400)
+
+    assert re.search(r"best of 1[4-6] drawn from 1,000 agents$", route.reason)
+    assert not route.reusable
+    # Of the best tenth in four of five cases: 1 - 0.9 ** 16.
+    assert sum(place < 100 for place in places) / 400 == pytest.approx(0.81, abs=0.06)
+
+
+def test_equal_ones_share_the_work():
+    """None of a thousand gets much more than any other, those that joined last too."""
+    places, _ = chosen(crowd(1_000), 3_000)
+
+    assert sum(place >= 500 for place in places) / 3_000 == pytest.approx(0.5, abs=0.04)
+    assert max(map(places.count, set(places))) <= 15
+
+
+def test_an_idler_one_is_preferred_among_those_drawn():
+    """Half of the thousand is busy by half: it gets next to nothing."""
+    agents = crowd(1_000, limit=2)
+    for busy in agents[::2]:
+        busy.running = 1
+    places, _ = chosen(agents, 400)
+
+    assert sum(place % 2 == 0 for place in places) < 4
+
+
+def test_where_those_drawn_mostly_fail_all_are_compared():
+    """One good agent among a thousand black holes is not missed."""
+    agents = crowd(1_000, good=[617], failed=9)
+    places, route = chosen(agents, 20)
+
+    assert set(places) == {617}
+    assert route.reason.endswith("best of 1,000 agents")
+
+
+def test_a_black_hole_among_a_thousand_gets_nothing_more():
+    """Once it has failed, whoever else is drawn with it is better."""
+    agents = crowd(1_000, completed=1, latency=1.0)
+    agents[3].done = Performance(0, 3, None)
+    places, _ = chosen(agents, 2_000)
+
+    assert 3 not in places
+
+
+def test_the_agent_of_a_plan_is_found_among_thousands():
+    """It need not be drawn."""
+    task = Task("t", metadata={"taskorch.agent": "a4321"})
+    context = FakeContext(random=NoRandom())
+    route = PerformanceRouter().route(task, crowd(5_000), context)
+
+    assert (route.agent, route.reason) == (
+        "a4321",
+        "the plan's choice of 5,000 agents",
+    )

@@ -395,9 +395,9 @@ def judged():
     ]
 
 
-def test_the_logs_of_four_hundred_tools(judged):
+def test_the_logs_of_six_hundred_tools(judged):
     """Nearly all are what people call them, and no class is left behind."""
-    assert len(judged) > 380
+    assert len(judged) > 630
     wrong = [
         (tool, name, str(found)) for name, found, tool in judged if found.name != name
     ]
@@ -459,6 +459,125 @@ def test_a_cause_comes_before_what_came_of_it_and_the_last_error_before_others(
         assert classify(_ended(1, "", text)).name == name
 
 
+_CACHE = "adding /home/ci/.cache/objects/3f to the cache\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "far", "near"),
+    [
+        ("logic_error", "src/a.c:1:2: error: no such member", ""),
+        ("logic_error", "src/a.c:1:2: error: no such member", "2 failed"),
+        ("import_error", "ModuleNotFoundError: No module named 'x'", "make: failed"),
+        ("network_error", "a.c:1:2: error: x", "curl: (6) Could not resolve host: y"),
+        ("logic_error", "saving the results", "2 failed"),
+        ("logic_error", "dial tcp 1.2.3.4: connection refused", "2 failed"),
+    ],
+)
+def test_what_clears_up_after_a_failure_does_not_hide_it(name, far, near):
+    """Where the end says little, more of the text is read; an error there counts."""
+    text = f"{far}\n{400 * _CACHE}{near}\n"
+    assert classify(_ended(1, text)).name == name
+    assert classify(RuntimeError("x"), output=text).name == name
+    hidden = classify(_ended(1, f"{far}\n{4000 * _CACHE}"))
+    assert hidden.name == "unknown"
+
+
+def test_a_hint_counts_only_where_there_is_nothing_else():
+    """Many lines have its words; what failed is said by others, before or after it."""
+    hint = "the old report was not found"
+    assert classify(_ended(1, hint)).name == "import_error"
+    for other, name in (
+        ("2 failed, 3 passed", "logic_error"),
+        ("a.c:1:2: error: no such member", "logic_error"),
+        ("dial tcp 1.2.3.4: i/o timeout", "network_error"),
+    ):
+        assert classify(_ended(1, f"{other}\n{hint}")).name == name
+        assert classify(_ended(1, f"{hint}\n{other}")).name == name
+        assert classify(_ended(1, f"{other}\n{400 * _CACHE}{hint}")).name == name
+    assert classify(_ended(139, hint)).name == "system_error"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1 failed, 3 passed in 0.2s",
+        "Tests:       1 failed, 2 passed, 3 total",
+        "Failed!  - Failed:     1, Passed:    20, Skipped:     0",
+        "Tests run: 9, Failures: 0, Errors: 2, Skipped: 0",
+        "FAIL! -- 2 Passed | 1 Failed | 0 Pending",
+    ],
+)
+def test_how_many_passed_does_not_hide_how_many_failed(line):
+    """Tests are counted in one line; without a failure it says nothing."""
+    assert classify(_ended(1, line)).name == "logic_error"
+    passed = re.sub(r"(?i)(fail\w*[!:]? *[-|]*|errors: )", "", line)
+    passed = re.sub(r"[1-9]", "0", passed)
+    assert classify(_ended(1, passed)).name == "unknown"
+
+
+@pytest.mark.parametrize("lost", ["W: Failed to fetch http://x/y", "dial tcp 1.2.3.4"])
+@pytest.mark.parametrize(
+    "missing", ["E: Unable to locate package x", "No matching distribution found for x"]
+)
+def test_what_a_network_has_not_brought_is_its_failure(lost, missing):
+    """It is missing some lines later; many lines later it has come, or never was."""
+    for lines, name in ((1, "network_error"), (19, "network_error"), (30, "import")):
+        text = f"{lost}\n{lines * _CACHE}{missing}"
+        assert classify(_ended(1, text)).name == class_of(name)
+    assert classify(_ended(1, f"{missing}\n{lost}")).name == "network_error"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("logic_error", 'The command "npm run lint" exited with 2.'),
+        ("logic_error", "make: *** [Makefile:12: test] Error 1"),
+        ("logic_error", "npm ERR! Failed at the x@1.0.0 check-types script."),
+        ("logic_error", "> Execution failed for task ':app:testDebug'."),
+        ("logic_error", "[ERROR] Failed to execute goal a.b:surefire:2.1:test (x)"),
+        ("unknown", 'The command "./deploy" exited with 2.'),
+        ("unknown", 'The command "./latest" exited with 2.'),
+        ("unknown", "make: *** [Makefile:12: install] Error 1"),
+        ("memory_error", "make: *** [Makefile:12: test] Error 137"),
+        ("memory_error", "the process exited with code 137"),
+        ("timeout_error", "the process exited with status 124"),
+        ("import_error", 'The command "./deploy" exited with 127.'),
+        ("system_error", "child: exit status 139"),
+        ("unknown", "child: exit status 1390"),
+        ("unknown", "child: exit status 1370"),
+        ("unknown", "make: *** [Makefile:12: checkout] Error 1"),
+    ],
+)
+def test_the_command_that_failed_and_its_status_are_told_in_words(name, line):
+    """Where nothing else is: what tests or checks has found what it looks for."""
+    assert classify(_ended(1, f"{line}\nDone.")).name == name
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        "2024-05-02T09:11:12.000000Z 00O ",
+        "2024-05-02T09:11:12.000000Z 01E+",
+        "    [junit] ",
+        "  [javac] ",
+        "[09:11:12] ",
+        "##[error]",
+    ],
+)
+def test_what_runners_put_before_a_line_does_not_hide_it(dress):
+    """A time, a stream, the name of a step."""
+    text = f"{dress}Traceback (most recent call last):\n{dress}KeyError: 'x'"
+    assert classify(_ended(1, text)).name == "logic_error"
+
+
+def test_an_error_that_only_says_that_a_program_failed_is_none():
+    """What the program said before counts; without it nothing is known."""
+    last = "subprocess.CalledProcessError: Command 'x' returned non-zero exit status 3."
+    assert classify(_ended(1, last)).name == "unknown"
+    text = f"curl: (6) Could not resolve host: y\nTraceback:\n{last}"
+    assert classify(_ended(1, text)).name == "network_error"
+
+
 def test_how_sure_it_is():
     """What was raised, a signal and a cause leave little doubt, words leave some."""
     assert classify(MemoryError()).sure
@@ -488,6 +607,19 @@ def test_a_long_output_is_read_in_no_time():
     for text in ("error: " * 200_000, "expected x got\n" * 20_000, "a (" * 300_000):
         classify(_ended(1, text))
     assert time.process_time() - started < 2
+
+
+def test_words_that_are_repeated_take_no_longer_than_their_number():
+    """Each part of the table, again and again in a line, and in lines."""
+    parts = [part for row in TABLE for part, _ in row.patterns]
+    spent = {}
+    for times in (1, 4):
+        started = time.process_time()
+        for part in parts[::20]:
+            classify(_ended(1, f"{part} " * 40 * times + "\n"))
+            classify(_ended(1, f"{part} x\n" * 40 * times))
+        spent[times] = time.process_time() - started
+    assert spent[4] < 12 * spent[1] + 0.5
 
 
 @pytest.mark.parametrize(

@@ -337,3 +337,18 @@ def test_six_fields_are_as_five_at_the_changes_of_clocks(when, zone):
         at = times.after(at)
         found.append(at // NS)
     assert [b - a for a, b in itertools.pairwise(found)] == [20, 20, 89_960, 20, 20]
+
+
+@pytest.mark.parametrize(
+    ("when", "hint"),
+    [
+        ("hourly", "did you mean '@hourly'"),
+        ("Daily", "did you mean '@daily'"),
+        ("CRON_TZ=Europe/Berlin 0 3 * * *", "'0 3 * * *', zone='Europe/Berlin'"),
+        ("TZ=UTC 0 3 * * *", "'0 3 * * *', zone='UTC'"),
+    ],
+)
+def test_what_other_crons_take_is_refused_with_how_it_is_said_here(when, hint):
+    with pytest.raises(InvalidTaskError) as caught:
+        Times(when, "UTC")
+    assert hint in str(caught.value)

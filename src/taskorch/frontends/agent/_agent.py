@@ -105,6 +105,9 @@ class Agent:
         #: The service knows it.
         self._is_known = False
         self._takes_files = False
+        #: Whether it asks for it; and how long the latest sign of life took.
+        self._asks_round_trip = False
+        self._round_trip: float | None = None
         #: When the latest word went out that was answered.
         self._heard = monotonic()
         self._is_to_end = threading.Event()
@@ -260,6 +263,7 @@ class Agent:
         welcome = line.say("hello", said, _PATIENCE)
         self._lease = float(welcome["lease"])
         self._takes_files = bool(welcome["artifacts"])
+        self._asks_round_trip = bool(welcome.get("round_trip"))
         self._heard = max(self._heard, sent)
         self._is_known = True
         self._note(f"is taken by {self._address.url}")
@@ -353,7 +357,9 @@ class Agent:
         self, line: Line, running: list[str], progress: Mapping[str, Any]
     ) -> None:
         """Say what runs, and how far it is; progress that is refused is left out."""
-        said = {"running": running, "progress": progress}
+        said: dict[str, Any] = {"running": running, "progress": progress}
+        if self._asks_round_trip and self._round_trip is not None:
+            said["round_trip"] = round(self._round_trip, 6)
         sent = monotonic()
         try:
             answer = line.say("heartbeat", said, max(1.0, self._lease / 3))
@@ -368,6 +374,7 @@ class Agent:
             for name, value in progress.items() if len(progress) > 1 else ():
                 self._give_sign(line, running, {name: value})
         else:
+            self._round_trip = monotonic() - sent
             self._hear(answer, sent)
 
     def _keep_leases(self) -> None:
@@ -420,7 +427,9 @@ class Agent:
                 if error.is_of_content:
                     self._tell_otherwise(line, batch, error)
                     return
-                if error.code not in _UNKNOWN and not error.is_passing:
+                if error.is_passing:
+                    self._note(f"has ends to tell: {error}")
+                elif error.code not in _UNKNOWN:
                     self._note(f"cannot tell how attempts have ended: {error}")
             else:
                 return

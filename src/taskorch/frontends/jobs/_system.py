@@ -1040,6 +1040,10 @@ class JobSystem:
             self._completed(record, event)
         elif record.told != was and record.told == "failed":
             self._failed(record, event)
+        if isinstance(event, TaskCompleted | TaskFailed | TaskCancelled):
+            # What was said of the job before this unit had begun counts for it, too.
+            for source in [*record.rewards]:
+                self._try(job_id, self._make_up, record, source)
         self._follow(record)
 
     def _completed(self, record: Record, event: Event) -> None:

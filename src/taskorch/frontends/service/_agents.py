@@ -27,7 +27,7 @@ from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import WIRE, read_object, refuse
 from taskorch.frontends.service._operations import Operation, named, ref
 from taskorch.frontends.service._problems import Problem
-from taskorch.frontends.service._sessions import Session
+from taskorch.frontends.service._sessions import LateEnds, Session
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Agent
@@ -106,7 +106,8 @@ class Agents:
 
     Files that they send are for *artifacts*, or are not taken. *admit* has one join an
     orchestrator; without it, nothing but that is done. *lease*: seconds of a lease, of
-    one that does not say it.
+    one that does not say it. *late* takes ends of attempts of an earlier life; without
+    it, the orchestrator does.
     """
 
     def __init__(
@@ -115,7 +116,9 @@ class Agents:
         artifacts: Artifacts | None,
         admit: Admit | None = None,
         lease: float | None = None,
+        late: LateEnds | None = None,
     ) -> None:
+        self._late = late
         self._lease = LEASE if lease is None else lease
         self._agents = orch.agents
         self._admit: Admit = orch.agents.join if admit is None else admit
@@ -188,6 +191,7 @@ class Agents:
                 "lease": info.lease,
                 "heartbeat": info.lease / _BEATS,
                 "artifacts": self._artifacts is not None,
+                "round_trip": True,
             }
         )
 
@@ -211,7 +215,7 @@ class Agents:
             _LOG.info("agent %s has come", visible(info.name))
 
     def _take(self, info: Agent, secret: str) -> None:
-        session = Session(self._agents, info, secret)
+        session = Session(self._agents, info, secret, self._late)
         self._admit(info, session)
         self._sessions[info.name] = session
 
@@ -226,11 +230,15 @@ class Agents:
         with self._joining:
             before, self._agents = self._agents, orch.agents
             self._admit = admit
-            sessions = [*self._sessions.values()]
-            self._sessions.clear()
-            for session in sessions:
-                if not before.is_lost(session.info.name):
+            for session in [*self._sessions.values()]:
+                # What an agent asks meanwhile, it asks one of both.
+                if before.is_lost(session.info.name):
+                    del self._sessions[session.info.name]
+                else:
                     self._take(session.info, session.secret)
+                    self._sessions[session.info.name].hear(
+                        (), round_trip=session.round_trip
+                    )
                 session.end_here()
 
     def names(self) -> list[str]:
@@ -294,7 +302,7 @@ class Agents:
         running, reports = names(said, "running"), said.get("progress", {})
 
         def hear() -> list[str]:
-            stops = session.hear(running)
+            stops = session.hear(running, round_trip=said.get("round_trip"))
             session.progress(
                 {name: value for name, value in reports.items() if name not in stops}
             )

@@ -23,6 +23,8 @@ from taskorch.frontends.service._operations import (
     told,
 )
 from taskorch.frontends.service._values import answer, document
+from taskorch.model._plain import plain
+from taskorch.planning._schemas import agent_schema
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,6 +39,7 @@ _HOLD: Final = asked(
 )
 _RELEASE: Final = asked(by=NAME)
 _AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT)
+_INSTANCE: Final = {n: v for n, v in agent_schema().items() if n != "$schema"}
 
 
 class Fleet:
@@ -72,6 +75,12 @@ class Fleet:
                 self._agent,
                 answer=_AGENT,
                 refuses=(404,),
+            ),
+            Operation(
+                *("GET", "/api/v1/agent-instances", "agent_instances"),
+                "All agents as documents, in the form of requests and plans.",
+                self._instances,
+                answer=told(agents=listed(_INSTANCE)),
             ),
             Operation(
                 *("POST", f"{one}/drain", "drain_agent"),
@@ -140,6 +149,10 @@ class Fleet:
     async def _agent(self, request: Request) -> Response:
         found = await run_in_threadpool(self._there().get, named(request, "agent_id"))
         return answer(document(found))
+
+    async def _instances(self, _: Request) -> Response:
+        found = await run_in_threadpool(self._there().list)
+        return answer({"agents": [plain(each.to_dict()) for each in found]})
 
     async def _spawn(self, request: Request) -> Response:
         said = await read_object(request, _SPAWN)

@@ -24,7 +24,7 @@ from taskorch.frontends.service._submissions import refuse_files
 from taskorch.frontends.service._values import answer
 from taskorch.model import check_seconds
 from taskorch.planning import ExecutionPlan
-from taskorch.planning._schemas import plan_schema, request_schema
+from taskorch.planning._schemas import agent_schema, plan_schema, request_schema
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -116,9 +116,9 @@ class Plans:
             ),
             Operation(
                 *("GET", f"{every}/schemas", "plan_schemas"),
-                "The JSON Schemas of requests and plans.",
+                "The JSON Schemas of requests, plans and agents.",
                 _schemas,
-                answer=told(request=OBJECT, plan=OBJECT),
+                answer=told(request=OBJECT, plan=OBJECT, agent=OBJECT),
             ),
         ]
 
@@ -190,7 +190,8 @@ class Plans:
 
 
 async def _schemas(_request: Request) -> Response:
-    return answer({"request": request_schema(), "plan": plan_schema()})
+    schemas = {"request": request_schema(), "plan": plan_schema()}
+    return answer({**schemas, "agent": agent_schema()})
 
 
 def _seconds(value: Any) -> float:

@@ -51,6 +51,7 @@ class Recorded:
         self.tasks = reader.tasks
         self.get_task_status = reader.get_task_status
         self.get_stats = reader.get_stats
+        self.failures = reader.failures
         self.explain = reader.explain
         self.stuck = reader.stuck
 

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import BrokenExecutor
 from itertools import count
 from time import monotonic
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -26,6 +26,7 @@ from taskorch._managers import AgentManager
 from taskorch.errors import (
     AttemptInterrupted,
     InvalidTaskError,
+    NotRunningError,
     TaskFailedError,
     UnknownTaskError,
 )
@@ -91,6 +92,30 @@ def _parsed(name: str) -> tuple[str, tuple[int, int]] | None:
     return None if found is None else (found[3], (int(found[1]), int(found[2])))
 
 
+class LateEnds(Protocol):
+    """Who takes ends of attempts of an earlier life, if `orch.agents` does not."""
+
+    def program_of(self, task_id: str) -> Program | None:
+        """As `AgentManager.program_of`."""
+        ...
+
+    def bring_late(
+        self,
+        task_id: str,
+        fence: tuple[int, int],
+        value: Any = None,
+        error: BaseException | None = None,
+        *,
+        agent: str,
+    ) -> bool:
+        """As `AgentManager.bring_late`; NotRunningError: it is to be told again."""
+        ...
+
+    def is_awaited(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
+        """Whether the agent is to go on with such an attempt."""
+        ...
+
+
 class Session(AttemptExecutor[str]):
     """
     The executor of one agent elsewhere: attempts wait until the agent asks.
@@ -99,12 +124,22 @@ class Session(AttemptExecutor[str]):
         agents: Where it is told what is heard of the agent.
         info: What is known of it.
         secret: What only the agent knows, so that no other speaks for it.
+        late: Who takes ends of attempts of an earlier life; None: *agents*.
     """
 
-    def __init__(self, agents: AgentManager, info: Agent, secret: str) -> None:
+    def __init__(
+        self,
+        agents: AgentManager,
+        info: Agent,
+        secret: str,
+        late: LateEnds | None = None,
+    ) -> None:
         self.info = info
         self._agents = agents
+        self._late = late
         self.secret = secret
+        #: Seconds that its latest sign of life took, if it has said that.
+        self.round_trip: float | None = None
         #: Stands in the names of its attempts. Another life without a journal has the
         #: same numbers, and an agent does not do again what it remembers.
         self._mark = secrets.token_hex(4)
@@ -163,7 +198,13 @@ class Session(AttemptExecutor[str]):
 
     # -- what the agent says -------------------------------------------------------
 
-    def hear(self, running: Collection[str], *, asks: bool = False) -> list[str]:
+    def hear(
+        self,
+        running: Collection[str],
+        *,
+        asks: bool = False,
+        round_trip: float | None = None,
+    ) -> list[str]:
         """
         A sign of life.
 
@@ -172,6 +213,7 @@ class Session(AttemptExecutor[str]):
                 ended and not told.
             asks: Whether it asks for work: then it has got all that was sent, but for
                 what it does not name. That is sent again.
+            round_trip: Seconds that its latest sign of life took there and back.
 
         Returns:
             The names of those that it should stop.
@@ -186,7 +228,10 @@ class Session(AttemptExecutor[str]):
                 for name, order in self._orders.items()
                 if not order.is_sent or name in running
             }
-        gone = [named[key] for key in self._agents.beat(self.info.name, named)]
+        if round_trip is not None:
+            self.round_trip = round_trip
+        told = self._agents.beat(self.info.name, named, round_trip=round_trip)
+        gone = [named[key] for key in told]
         for order in ignored:
             msg = f"agent {self.info.name} has given it up"
             order.attempt.end(error=BrokenExecutor(msg))
@@ -204,9 +249,19 @@ class Session(AttemptExecutor[str]):
                 name
                 for name in running
                 if self._has_left
-                or name not in self._orders
-                or self._orders[name].is_to_stop
+                or (
+                    self._orders[name].is_to_stop
+                    if name in self._orders
+                    else not self._is_awaited(name)
+                )
             ]
+
+    def _is_awaited(self, name: str) -> bool:
+        """Whether an attempt of an earlier life is to go on."""
+        parsed = None if self._late is None else _parsed(name)
+        if self._late is None or parsed is None:
+            return False
+        return self._late.is_awaited(*parsed, self.info.name)
 
     def _again(self, running: Collection[str]) -> list[_Order]:
         """
@@ -260,6 +315,7 @@ class Session(AttemptExecutor[str]):
 
         Raises:
             JournalUnavailableError: It cannot be kept now; it may say so again.
+            NotRunningError: One cannot be judged now; it is to say it again.
         """
         told = list(results)
         with self._lock:
@@ -267,10 +323,16 @@ class Session(AttemptExecutor[str]):
             named = {o.key: name for name, o in orders.items() if o is not None}
         # Who says that it has ended has had it until now.
         late = [named[key] for key in self._agents.beat(self.info.name, named)]
-        fates: list[Fate] = [
-            self._end(result, is_late=result.attempt in late) for result in told
-        ]
+        fates: list[Fate] = []
+        again: NotRunningError | None = None
+        for result in told:
+            try:
+                fates.append(self._end(result, is_late=result.attempt in late))
+            except NotRunningError as error:
+                again = error
         self._agents.keep()
+        if again is not None:
+            raise again
         return fates
 
     def _end(self, result: Result, *, is_late: bool) -> Fate:
@@ -297,9 +359,10 @@ class Session(AttemptExecutor[str]):
         if parsed is None:
             return "unknown"
         task_id, fence = parsed
+        late = self._agents if self._late is None else self._late
         try:
-            program = self._agents.program_of(task_id)
-            counts = self._agents.bring_late(
+            program = late.program_of(task_id)
+            counts = late.bring_late(
                 task_id,
                 fence,
                 *_end_of(result, task_id, program),

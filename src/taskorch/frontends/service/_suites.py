@@ -40,7 +40,7 @@ from taskorch.frontends.service._operations import TEXT, Operation, asked, liste
 from taskorch.frontends.service._page import Page
 from taskorch.frontends.service._problems import Problem
 from taskorch.frontends.service._values import answer
-from taskorch.frontends.suite._elsewhere import OWN, admit, join
+from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._markdown import headline
 from taskorch.frontends.suite._model import Suite, parts_of
@@ -149,11 +149,14 @@ class SuiteRuns:
         self._thread: threading.Thread | None = None
         #: Whose agents they are between two runs: there they wait, with their leases.
         self._idle = self._between_runs()
+        #: What agents have ended that an earlier life gave out.
+        self._ends = EndsKept(RunFolder(folder))
         self.agents = Agents(
             self._idle,
             None,
             partial(_await_run, self._idle),
             suite.monitoring.agent_timeout,
+            self._ends,
         )
         #: Of the run that there is, or was last in this life.
         self._orch: TaskOrchestrator | None = None
@@ -244,6 +247,7 @@ class SuiteRuns:
             self._watch(orch)
             count = counted(len(parts_of(suite)), "task")
             _LOG.info("a run of %s begins, or goes on: %s", wanted.name, count)
+            self._ends.begin(orch, lambda: self._is_ending)
             self.agents.move(orch, partial(join, orch, suite, RunFolder(self.folder)))
 
         status = "failed"
@@ -296,6 +300,7 @@ class SuiteRuns:
             _LOG.error("the run is %s: %s", status, error["message"])
         # All has been heard; streams end with it.
         self.close()
+        self._ends.end()
         before, self._idle = self._idle, self._between_runs()
         self.agents.move(self._idle, partial(_await_run, self._idle))
         before.stop(drain=False)

@@ -229,6 +229,12 @@ class Tasks:
                 answer=_QUESTIONS,
             ),
             Operation(
+                *("GET", "/api/v1/failures", "failures"),
+                "What has failed and was not mended since, by cause.",
+                self._failures,
+                answer=told(failures=listed(OBJECT)),
+            ),
+            Operation(
                 *("GET", "/api/v1/escalations", "escalations"),
                 "The failures about which a person is asked.",
                 self._escalations,
@@ -318,6 +324,10 @@ class Tasks:
     async def _questions(self, _: Request) -> Response:
         found = await run_in_threadpool(self._orch().questions)
         return answer({"questions": [question.to_dict() for question in found]})
+
+    async def _failures(self, _: Request) -> Response:
+        found = await run_in_threadpool(self._orch().failures)
+        return answer({"failures": [document(each) for each in found]})
 
     async def _escalations(self, _: Request) -> Response:
         found = await run_in_threadpool(self._orch().escalations)

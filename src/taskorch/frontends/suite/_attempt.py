@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,13 @@ _RECORDED: Final = ("serial_seconds", "parallel_seconds")
 _SHOWN: Final = 5
 #: Letters of the last line of a log.
 _MOST_LINE: Final = 200
+#: The file in which our plugin of pytest notes what it sees.
+_OF_PYTEST: Final = "pytest.jsonl"
+#: What results have beside the summary of an attempt.
+_BESIDE: Final = (
+    *("run", "failed_before", "flaky", "tests", "unended"),
+    *("stopped", "stopped_in"),
+)
 #: What an event says of how far a task is, beside the test that is run.
 _NUMBERS: Final = ("done", "total", "memory_mb", "cpu_seconds", "disk_mb")
 
@@ -92,13 +99,19 @@ class Attempt:
     """An attempt at a test task, from the request to the verdict."""
 
     def __init__(
-        self, agent: str, folder: RunFolder, task: Task, told: AttemptInfo
+        self,
+        agent: str,
+        folder: RunFolder,
+        task: Task,
+        told: AttemptInfo,
+        began: float | None = None,
     ) -> None:
         self.agent = agent
         self.folder = folder
         self.told = told
         self._clock = MonotonicClock()
-        self.began = self._now()
+        #: When, in seconds since the epoch: now, if an earlier life did not begin it.
+        self.began = self._now() if began is None else began
         self.payload: Mapping[str, Any] = task.payload
         self.name = name_of(told.task_id)
         about = task.metadata or {}
@@ -108,6 +121,8 @@ class Attempt:
         self.log = folder.log(again, told.attempt)
         #: Where it puts what is judged, and no other attempt does.
         self.place = folder.attempt(self.name, told.fence)
+        #: What an agent elsewhere is asked for.
+        self.request = folder.request(self.name, told.fence)
         self._coverage_data = self.place / "coverage"
         self._coverage = self.place / "coverage.json"
         #: Where it leaves its results.
@@ -117,7 +132,7 @@ class Attempt:
 
     def _results(self) -> Path | None:
         if "pytest" in self.payload:
-            return self.place / "pytest.jsonl"
+            return self.place / _OF_PYTEST
         said = self.payload.get("results")
         if said is None:
             return None
@@ -208,11 +223,17 @@ class Attempt:
 
     # -- what it came to -----------------------------------------------------------
 
-    def end(self, event: Mapping[str, Any], stopped: str = "") -> dict[str, Any]:
+    def end(
+        self,
+        event: Mapping[str, Any],
+        stopped: str = "",
+        ended: float | None = None,
+    ) -> dict[str, Any]:
         """
         Measure and judge it by the *event* of its end, and write that down.
 
         *stopped* says why it was stopped before its end: `timeout`, `cancel` or `died`.
+        *ended* is when it ended, in seconds since the epoch; None: now.
 
         Returns:
             What it came to: how many tests, and its measures.
@@ -226,7 +247,7 @@ class Attempt:
         ):
             with suppress(FileNotFoundError):
                 made.replace(kept)
-        now = self._now()
+        now = self._now() if ended is None else ended
         found = self._found(now)
         findings: list[Finding] = []
         if found.problem is not None and event["exit_code"] >= 0:
@@ -235,19 +256,57 @@ class Attempt:
         findings += judge(self.criteria, measures)
         summary = self._summary(measures, findings, event, now)
         self._write(summary, found, event, stopped)
+        return self._verdict(summary, findings, found.tests, found.unended)
+
+    def end_late(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        As `end`, of an attempt that an earlier life of the orchestrator began.
+
+        If that has judged it already, and could not tell anybody, that holds: what it
+        was judged by may be gone.
+        """
+        kept = self.folder.results_of(self.name, self.told.task_id, self.told.attempt)
+        if not kept or kept["stopped"]:
+            return self.end(event, ended=self.began + event["seconds"])
+        return self._verdict(
+            {name: value for name, value in kept.items() if name not in _BESIDE},
+            [Finding(**finding) for finding in kept["findings"]],
+            [TestRecord.of(test) for test in kept["tests"]],
+            kept["unended"],
+        )
+
+    def _verdict(
+        self,
+        summary: dict[str, Any],
+        findings: Iterable[Finding],
+        tests: Sequence[TestRecord],
+        unended: Collection[str],
+    ) -> dict[str, Any]:
+        """
+        The *summary* of an attempt that has succeeded.
+
+        Raises:
+            CriteriaNotMetError: It does not meet its criteria.
+        """
         bad = [finding for finding in findings if not finding.holds]
         if not bad:
             return summary
-        error = CriteriaNotMetError(self._why(bad, found.tests), hint=f"see {self.log}")
-        error.result = result_of(event["exit_code"], self.log, event["seconds"])
-        error.failure_class = self._class_of(error.result, found)
+        error = CriteriaNotMetError(self._why(bad, tests), hint=f"see {self.log}")
+        seconds = summary["duration_seconds"]
+        error.result = result_of(summary["exit_code"], self.log, seconds)
+        error.failure_class = self._class_of(error.result, tests, unended)
         raise error
 
-    def _class_of(self, result: ProgramResult, found: _Found) -> FailureClass:
+    def _class_of(
+        self,
+        result: ProgramResult,
+        tests: Iterable[TestRecord],
+        unended: Collection[str],
+    ) -> FailureClass:
         """What kind of failure it is that it does not meet its criteria."""
         if result.exit_code < 0:
             return class_of_end(result)
-        failed = [t for t in found.tests if t.is_bad and t.id not in found.unended]
+        failed = [test for test in tests if test.is_bad and test.id not in unended]
         if failed:
             return class_of_tests(failed)
         if result.exit_code:
@@ -391,7 +450,11 @@ class Attempt:
             },
         )
         # What pytest has left says the same in words of its own.
-        shutil.rmtree(self.place.parent, ignore_errors=True)
+        if self.request.exists():
+            # Its end may have to be told again, to the next life.
+            (self.place / _OF_PYTEST).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self.place.parent, ignore_errors=True)
 
     def _stopped_in(self, found: _Found) -> str:
         """Where it was when it was stopped, as far as anybody knows."""

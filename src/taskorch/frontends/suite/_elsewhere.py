@@ -10,19 +10,34 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from time import monotonic
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
 from taskorch._orchestrator import TaskOrchestrator
-from taskorch.errors import AttemptInterrupted, InvalidTaskError, TaskFailure
-from taskorch.frontends.suite._attempt import Attempt, AttemptInfo, are_numbers
-from taskorch.frontends.suite._folder import RunFolder, write_json
+from taskorch.errors import (
+    AttemptInterrupted,
+    InvalidTaskError,
+    NotRunningError,
+    TaskFailure,
+    UnknownTaskError,
+)
+from taskorch.frontends.suite._attempt import (
+    Attempt,
+    AttemptInfo,
+    are_numbers,
+    name_of,
+)
+from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
 from taskorch.frontends.suite._model import Suite
 from taskorch.frontends.suite._process import WORKER, AgentDiedError
 from taskorch.model import Agent, Program, ProgramResult, Resources, Task, TaskState
+from taskorch.model._program import TASK_VARIABLE, of_attempt
 from taskorch.policies import CapabilityRegistry
 from taskorch.protocols import AgentView, AttemptExecutor, Context, Match
 from taskorch.protocols import Attempt as AnyAttempt
@@ -32,6 +47,13 @@ B = TypeVar("B")
 OWN: Final = "local_"
 #: What the last event of an attempt says, beside that it has ended, and where.
 _END: Final = ("exit_code", "seconds", "memory_mb", "cpu_seconds", "disk_mb")
+#: Seconds that agents have to come back, once the service is there again: they look
+#: for it every two.
+_RETURN: Final = 10.0
+#: Seconds between looks whether the service is to end.
+_LOOK: Final = 0.1
+#: What agents were given to run: how that ends, is judged by what it has left.
+_UNCHECKED: Final = Program(["?"], check=False)
 
 
 class NotSharedError(TaskFailure):
@@ -155,9 +177,15 @@ class _Given:
         #: Stands in this file alone. One of another run may lie there on a machine
         #: that does not share the folder.
         self._mark = secrets.token_hex(8)
-        job = made.place / "job.json"
-        write_json(job, {**made.job(), "mark": self._mark})
-        args = [made.python, str(WORKER), str(job.resolve())]
+        about = {
+            "agent": made.agent,
+            "began": made.began,
+            "allocation": dict(made.told.allocation),
+            "payload": dict(made.payload),
+            "metadata": dict(attempt.task.metadata or {}),
+        }
+        write_json(made.request, {**made.job(), "mark": self._mark, "about": about})
+        args = [made.python, str(WORKER), str(made.request.resolve())]
         program = Program(args, inherit_env=True, check=False)
         self.task: Task = attrs.evolve(attempt.task, payload=program)
 
@@ -195,8 +223,8 @@ class _Given:
         """
         if not isinstance(result, ProgramResult):
             raise self._not_shared(str(error or "it has run no program"))
-        event = _last_event(result.stdout_tail)
-        if event is not None and event.get("mark") == self._mark:
+        event = _last_event(result.stdout_tail, self._mark)
+        if event is not None:
             return self._made.end(event)
         if result.exit_code < 0:
             number = -result.exit_code
@@ -219,13 +247,199 @@ class _Given:
         return NotSharedError(msg, hint=hint)
 
 
-def _last_event(text: str) -> dict[str, Any] | None:
-    """The last event in the output of the program; None if there is none."""
+def _last_event(text: str, mark: str) -> dict[str, Any] | None:
+    """The last event in the output of the program that has read the *mark*, or None."""
     try:
         event = json.loads(text)
     except ValueError:
         return None
     if not isinstance(event, dict) or event.get("event") != "ended":
         return None
+    if event.get("mark") != mark:
+        return None
     is_whole = are_numbers(event, _END) and isinstance(event.get("host"), str)
     return event if is_whole else None
+
+
+# -- ends of attempts that an earlier life of the service gave out ---------------------
+
+#: An agent, a task, and the life and number of an attempt at it.
+_Key: TypeAlias = tuple[str, str, tuple[int, int]]
+
+
+class EndsKept:
+    """
+    What agents have ended that were given it by an earlier life of the service.
+
+    Between runs nobody can judge it: it is kept, and who tells of it is asked to tell
+    it again. A run that goes on judges it before any agent joins, so before anything is
+    begun anew. What is not proven by a request that lies in the folder of the run is
+    not believed.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._until = monotonic() + _RETURN
+        self._changed = threading.Condition()
+        self._ends: dict[_Key, ProgramResult] = {}
+        #: Of those that were judged since a run began last, whether they counted.
+        self._fates: dict[_Key, bool] = {}
+        self._run: TaskOrchestrator | None = None
+        #: One is judged at a time: it may be told twice at once.
+        self._judging = threading.Lock()
+
+    # -- what sessions of agents ask -----------------------------------------------
+
+    def program_of(self, task_id: str) -> Program:
+        """The program that an agent was given: how that ends is judged here."""
+        del task_id
+        return _UNCHECKED
+
+    def is_awaited(self, task_id: str, fence: tuple[int, int], agent: str) -> bool:
+        """Whether *agent* may go on with an attempt: its end will be kept."""
+        return self._run is None and bool(self._request(agent, task_id, fence))
+
+    def bring_late(
+        self,
+        task_id: str,
+        fence: tuple[int, int],
+        value: Any = None,
+        error: BaseException | None = None,
+        *,
+        agent: str,
+    ) -> bool:
+        """
+        Take the end of an attempt: see `AgentManager.bring_late`.
+
+        Raises:
+            NotRunningError: It is kept, and to be told again when a run goes on.
+            InvalidTaskError: Nobody here knows of it.
+            UnknownTaskError: No task has this id.
+        """
+        key = (agent, task_id, fence)
+        with self._changed:
+            if key in self._fates:
+                return self._fates[key]
+            orch = self._run
+            if orch is None:
+                if self._proof(key, value) is None:
+                    msg = f"agent {agent!r} was given no such attempt at {task_id}"
+                    raise InvalidTaskError(msg, task_id=task_id)
+                self._ends[key] = value
+                self._changed.notify_all()
+                msg = f"the end of {task_id} is kept until a run of the suite goes on"
+                raise NotRunningError(msg, hint="tell it again", task_id=task_id)
+        return self._judge(orch, key, value, error)
+
+    # -- what runs say -------------------------------------------------------------
+
+    def begin(self, orch: TaskOrchestrator, is_ending: Callable[[], bool]) -> None:
+        """
+        A run begins, or goes on, in *orch*, which no agent has joined yet.
+
+        When the service has just been started, agents that were at work get some
+        seconds to come back and tell, unless it *is_ending*.
+        """
+        out = self._out(orch)
+        with self._changed:
+            while (
+                out - self._ends.keys()
+                and (left := self._until - monotonic()) > 0
+                and not is_ending()
+            ):
+                self._changed.wait(min(left, _LOOK))
+            ends, self._ends = self._ends, {}
+            self._fates = {}
+            self._run = orch
+        for key, value in ends.items():
+            with suppress(InvalidTaskError, UnknownTaskError):
+                self._judge(orch, key, value, None)
+
+    def end(self) -> None:
+        """The run has ended: what is told from now on is for the next one."""
+        with self._changed:
+            self._run = None
+
+    # -- judging -------------------------------------------------------------------
+
+    def _out(self, orch: TaskOrchestrator) -> set[_Key]:
+        """The attempts of which nobody has told how they ended."""
+        out = set()
+        for path in self._folder.under_way.glob("*/*/job.json"):
+            job = kept_in(path)
+            with suppress(KeyError, TypeError, ValueError, UnknownTaskError):
+                task_id, agent = job["attempt"][TASK_VARIABLE], job["about"]["agent"]
+                epoch, number = map(int, path.parent.name.split("."))
+                if orch.agents.awaits_end(task_id, (epoch, number), agent):
+                    out.add((agent, task_id, (epoch, number)))
+        return out
+
+    def _request(
+        self, agent: str, task_id: str, fence: tuple[int, int]
+    ) -> dict[str, Any]:
+        """What *agent* was asked for; nothing, if it was not, or that is over."""
+        job = kept_in(self._folder.request(name_of(task_id), fence))
+        about = job.get("about")
+        is_it = job.get("attempt") == of_attempt(task_id, fence)
+        is_its = isinstance(about, dict) and about.get("agent") == agent
+        return job if is_it and is_its else {}
+
+    def _proof(
+        self, key: _Key, value: object
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The request, and the last event of a program that has read it; or None."""
+        job = self._request(*key)
+        if not job or not isinstance(value, ProgramResult):
+            return None
+        event = _last_event(value.stdout_tail, job["mark"])
+        return None if event is None else (job, event)
+
+    def _judge(
+        self,
+        orch: TaskOrchestrator,
+        key: _Key,
+        value: Any,
+        error: BaseException | None,
+    ) -> bool:
+        """Judge an end in the run *orch*; whether it counts."""
+        agent, task_id, fence = key
+        with self._judging:
+            if key in self._fates:
+                return self._fates[key]
+            bring = partial(orch.agents.bring_late, task_id, fence, agent=agent)
+            proof = self._proof(key, value)
+            if proof is None:
+                why = f"nothing proves what agent {agent} has done in an earlier life"
+                return bring(error=error or NotSharedError(why))
+            if orch.agents.awaits_end(task_id, fence, agent):
+                counts = bring(*self._verdict(key, *proof), judged=True)
+            elif self._has_verdict(task_id, fence[1]):
+                # It counted in an earlier life, which could not say so any more.
+                counts = True
+            else:
+                why = f"agent {agent} has ended it too late"
+                counts = bring(error=error or AttemptInterrupted(why))
+            self._fates[key] = counts
+            return counts
+
+    def _has_verdict(self, task_id: str, number: int) -> bool:
+        kept = self._folder.results_of(name_of(task_id), task_id, number)
+        return bool(kept) and not kept["stopped"]
+
+    def _verdict(
+        self, key: _Key, job: Mapping[str, Any], event: Mapping[str, Any]
+    ) -> tuple[Any, BaseException | None]:
+        """What an attempt comes to, or the error that it failed with."""
+        agent, task_id, fence = key
+        about = job["about"]
+        told = AttemptInfo(task_id, fence[1], fence, about["allocation"], _nobody)
+        task = Task("test", about["payload"], metadata=about["metadata"])
+        made = Attempt(agent, self._folder, task, told, about["began"])
+        try:
+            return made.end_late(event), None
+        except Exception as raised:  # noqa: BLE001 - it is the end of the attempt
+            return None, raised
+
+
+def _nobody(_progress: object) -> None:
+    """Nobody hears how far an attempt is that has ended."""

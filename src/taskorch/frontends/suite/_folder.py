@@ -81,6 +81,10 @@ class RunFolder:
         epoch, number = fence
         return self.under_way / name / f"{epoch}.{number}"
 
+    def request(self, name: str, fence: tuple[int, int]) -> Path:
+        """What an agent elsewhere is asked for; kept until the next attempt."""
+        return self.attempt(name, fence) / "job.json"
+
     def log(self, name: str, attempt: int) -> Path:
         """What an attempt has printed."""
         return self.logs / f"{name}.{attempt}.log"

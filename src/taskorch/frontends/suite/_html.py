@@ -78,6 +78,7 @@ def page(report: SuiteReport) -> str:
         *_failures(report),
         *_tasks(report),
         *_timeline(report),
+        *_over_memory(report),
         *_flaky(report),
         *_slowest(report),
         "</main></body></html>",
@@ -147,6 +148,13 @@ def _kind(task: TaskPart) -> str:
     if task.has_passed:
         return "good"
     return "dim" if task.because else "bad"
+
+
+def _over_memory(report: SuiteReport) -> Iterator[str]:
+    if report.over_memory:
+        yield "<h2>Used more memory than was granted</h2><ul>"
+        yield from (f"<li>{_text(one)}</li>" for one in report.over_memory)
+        yield "</ul>"
 
 
 def _flaky(report: SuiteReport) -> Iterator[str]:

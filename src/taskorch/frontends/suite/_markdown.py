@@ -30,6 +30,9 @@ def headline(report: SuiteReport) -> str:
         text += f"; {report.coverage:.1%} of the lines are covered"
     if report.unmeasured:
         text += f"; no coverage was measured of {', '.join(report.unmeasured)}"
+    if report.over_memory:
+        many = counted(len(report.over_memory), "task")
+        text += f"; {many} used more memory than granted ({report.over_memory[0]})"
     return f"{text}; {duration(report.seconds)} ({duration(report.work)} of work)."
 
 
@@ -56,6 +59,9 @@ def _lines(report: SuiteReport) -> Iterator[str]:
         yield f"| {' | '.join(map(_text, cells))} |"
     for phase in report.over_time:
         yield from ("", f"Phase {_text(phase)} took longer than it may.")
+    if report.over_memory:
+        yield from ("", "## Used more memory than was granted", "")
+        yield from (f"- {_text(one)}" for one in report.over_memory)
     troubles = [task for task in report.tasks if task.error and not task.because]
     if troubles:
         yield from ("", "## What did not succeed", "")

@@ -124,8 +124,8 @@ class Limits:
         max_agents: How many there are at most; None: as many as there are cores.
         resources: What all together may reserve; what is not named is not limited.
         scale_up: The load above which there are to be more of them.
-        scale_down: The load below which there are to be fewer.
-        settle: Seconds for which a lower load has to last.
+        scale_down: The share of the settling time in which one has to be needed.
+        settle: Seconds that are looked back at before there are fewer.
         is_pool: Whether there are as many as there is work for, from `min_agents` to
             `max_agents`; else they are all there from the beginning.
     """

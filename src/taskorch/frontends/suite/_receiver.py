@@ -25,6 +25,9 @@ _TIMEOUT: Final = 10.0
 _ATTEMPTS: Final = 5
 #: What the name of an error is, of a task that was out of time.
 _OUT_OF_TIME: Final = "TaskTimeoutError"
+#: The same, of one that used more memory than it was granted.
+_OVER_MEMORY: Final = "OverMemory"
+_NOTHING_FAILED: Final = "It waits for no answer: what else runs has less memory"
 _NOT_ASKED: Final = (
     "It has failed, and waits for no answer: taskorch suite run --failed runs it again"
 )
@@ -114,6 +117,29 @@ class Receiver:
             [_OUT_OF_TIME, name],
         )
 
+    def tell_memory(self, task_id: str, how_much: str) -> None:
+        """Tell that a task used more memory than it was granted: 953 of 512 MB."""
+        about = about_failure(self._orchestrator, task_id)
+        if about is None:
+            return
+        name = name_of(task_id)
+        self._tell(
+            {
+                **about,
+                "escalation_id": f"memory/{name}",
+                "issue_type": "memory_error",
+                "severity": "medium",
+                "context": {
+                    **about["context"],
+                    "error_type": _OVER_MEMORY,
+                    "error_message": f"{name} used {how_much} that it was granted",
+                },
+                "recommended_actions": ["Grant it more memory", "See what takes it"],
+                "how_to_answer": _NOTHING_FAILED,
+            },
+            [_OVER_MEMORY, task_id],
+        )
+
     def flush(self, seconds: float) -> None:
         """Wait until all is told; what is not, after these seconds, is logged."""
         if not self.notifier.flush(seconds):
@@ -136,10 +162,10 @@ class Receiver:
         self.notifier.tell(
             {
                 "message_type": "failure",
+                "how_to_answer": _NOT_ASKED,
                 **about,
                 "suite": self._suite.title,
                 "run": str(self._folder.path.resolve()),
-                "how_to_answer": _NOT_ASKED,
                 "cause": key,
             }
         )

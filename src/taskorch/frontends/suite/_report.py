@@ -45,6 +45,8 @@ class TaskPart:
         flaky: Tests that have failed, and then passed, without a change.
         log: What it has printed.
         part_of: The task that it is a subtask or a shard of.
+        memory_mb: MiB that its largest process used at most.
+        granted_mb: MiB that it was granted.
     """
 
     id: str
@@ -62,6 +64,13 @@ class TaskPart:
     flaky: tuple[str, ...] = ()
     log: str = ""
     part_of: str = ""
+    memory_mb: float | None = None
+    granted_mb: float | None = None
+
+    @property
+    def over_memory(self) -> str:
+        """How much more memory it used than it was granted, in words; or ""."""
+        return over_memory(attrs.asdict(self, recurse=False))
 
     @property
     def has_passed(self) -> bool:
@@ -141,6 +150,11 @@ class SuiteReport:
         ]
 
     @property
+    def over_memory(self) -> list[str]:
+        """The tasks that used more memory than they were granted, and how much."""
+        return [f"{t.id}: {t.over_memory}" for t in self.tasks if t.over_memory]
+
+    @property
     def slowest(self) -> list[tuple[TaskPart, Mapping[str, Any]]]:
         """The tests that took longest, the slowest first."""
         every = [(task, test) for task in self.tasks for test in task.tests]
@@ -170,6 +184,7 @@ class SuiteReport:
             },
             "phases": dict(self.phases),
             "over_time": list(self.over_time),
+            "over_memory": self.over_memory,
             "tasks": [_task(task) for task in self.tasks],
             "failures": [{"task_id": task.id, **test} for task, test in self.failures],
             "slowest": [
@@ -350,4 +365,14 @@ def _part(
         tuple(found.get("tests", ())),
         tuple(found.get("flaky", ())),
         found.get("log", ""),
+        memory_mb=found.get("memory_mb"),
+        granted_mb=found.get("granted_mb"),
     )
+
+
+def over_memory(results: Mapping[str, Any]) -> str:
+    """How much more memory a task used than it was granted, in words; or ""."""
+    used, granted = results.get("memory_mb"), results.get("granted_mb")
+    if not used or not granted or used <= granted:
+        return ""
+    return f"{used:,.0f} of {granted:,.0f} MB"

@@ -29,6 +29,7 @@ from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
 from taskorch.frontends.suite._receiver import Receiver
+from taskorch.frontends.suite._report import over_memory
 from taskorch.frontends.suite._results import BAD
 from taskorch.frontends.suite._timeline import Timeline
 from taskorch.frontends.suite._whole import put_together
@@ -182,6 +183,9 @@ class Teller:
         folder = self._folder
         # What the last attempt has found, if it came so far.
         found = kept_in(folder.results(task.id))
+        how_much = over_memory(found)
+        if how_much and self._receiver is not None:
+            self._receiver.tell_memory(event.task_id, how_much)
         left = (
             folder.results(task.id),
             folder.coverage(task.id),

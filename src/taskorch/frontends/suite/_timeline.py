@@ -56,6 +56,7 @@ class Timeline:
     """
 
     def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
         self._lines = JsonLines(folder.attempts, 1 << 40, 1e6)
         #: The latest attempt at each task, by its id in the run.
         self._latest: dict[str, Slice] = {}
@@ -82,13 +83,26 @@ class Timeline:
     ) -> None:
         """Note that the attempt under way has ended, if there is one."""
         one = self._latest.get(event.task_id)
-        if one is None or one.outcome:
+        outcome = type(event).__name__.removeprefix("Task").lower()
+        if one is None or (one.outcome and not self._is_late(event, one)):
             return
         end = event.at
         if event.task_id in self._killed:
             end = max(one.start, min(end, self._last_trace))
-        outcome = type(event).__name__.removeprefix("Task").lower()
+            # Its agent may have ended it when nobody was there to be told.
+            results = self._folder.results_of(one.task, event.task_id, one.attempt)
+            end = max(end, results.get("ended", end))
         self._write(event.task_id, attrs.evolve(one, end=end, outcome=outcome))
+
+    def _is_late(
+        self,
+        event: TaskCompleted | TaskRetrying | TaskFailed | TaskCancelled,
+        one: Slice,
+    ) -> bool:
+        """Whether the end of *one* is told, which was taken for interrupted."""
+        if isinstance(event, TaskCancelled) or event.task_id not in self._killed:
+            return False
+        return event.attempt == one.attempt and one.outcome == "retrying"
 
     def first(self, task_id: str) -> float | None:
         """When the first attempt at a task of the run began; None if none has."""
@@ -99,8 +113,13 @@ class Timeline:
         return self._latest.get(task_id)
 
     def slices(self) -> tuple[Slice, ...]:
-        """All attempts that have ended."""
-        return tuple(_slice(line) for line in self._lines.read() if line["outcome"])
+        """All attempts that have ended; of each, what was told last."""
+        found = {
+            (line.get("run", line["task"]), line["attempt"]): _slice(line)
+            for line in self._lines.read()
+            if line["outcome"]
+        }
+        return tuple(found.values())
 
     def _write(self, run: str, one: Slice) -> None:
         self._note(run, one)

@@ -20,6 +20,7 @@ from taskorch.frontends.suite._model import (
 from taskorch.frontends.suite._placeholders import arguments_of, fill, filled
 from taskorch.frontends.suite._pool import SuitePool
 from taskorch.frontends.suite._sharding import about_of, judged
+from taskorch.kernel import LOCAL
 from taskorch.model import Resources, RetryPolicy, Task
 from taskorch.policies import PerformanceRouter
 from taskorch.recovery import RecoveryHandler
@@ -236,6 +237,8 @@ def orchestrator_of(
         **options,
     )
     orch._rt.glue = _GLUE  # noqa: SLF001 - who writes the workflow knows it
+    stand_ins = {LOCAL, *own} if elsewhere else {LOCAL}
+    orch._rt.stand_ins = frozenset(stand_ins)  # noqa: SLF001 - as the registry has it
     return orch
 
 

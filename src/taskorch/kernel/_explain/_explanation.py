@@ -234,8 +234,12 @@ def _event(kernel: KernelState, row: TaskRow, wait: Awaited, now: int) -> list[B
         detail = f"It waits for the event {name!r}"
         remedies.append(Remedy("emit", f"Call orch.emit({name!r}, …).", name=name))
     if left is not None:
-        end = "completes" if completes else "fails"
-        detail += f", for another {in_words(left)}: then it {end}"
+        end = "complete" if completes else "fail"
+        if awaits(row) and left < 0:
+            # Nobody has looked since.
+            detail += f", and its time is over: it is about to {end}."
+            return [Blocker("event", detail, name or "", until=0.0)]
+        detail += f", for another {in_words(left)}: then it {end}s"
         if completes:
             words = f"Wait for {in_words(left)}."
             remedies.append(Remedy("wait", words, seconds=left))
@@ -272,7 +276,9 @@ def call_of_answer(task_id: str, name: str | None) -> str:
     """The call that ends the wait of a task for the event *name*, as text."""
     asked = None if name is None else asked_of(name)
     if asked is not None:
-        return approve(*asked)
+        run_id, phase = asked
+        _, tilde, number = task_id.partition("~")
+        return approve(run_id, f"{phase}{tilde}{number}")
     if name is not None and name.startswith(ANSWER_TO):
         return f"Call orch.answer({task_id!r}, CHOICE, by=…)."
     return f"Call orch.decide({task_id!r}, 'complete')."
@@ -350,7 +356,7 @@ def _delay(row: TaskRow, now: int) -> list[Blocker]:
     remedy = Remedy("wait", f"Wait for {in_words(left)}.", seconds=left)
     found = [Blocker("delay", detail, until=left, remedies=(remedy,))]
     if extra.deadline_ns is not None and extra.deadline_ns <= due:
-        over = (extra.deadline_ns - now) / NS
+        over = max(0, extra.deadline_ns - now) / NS
         detail = f"It will fail before: its deadline is in {in_words(over)}."
         found.append(Blocker("deadline", detail, until=over))
     return found

@@ -352,7 +352,7 @@ class Start:
             if known == _backfill.BEHIND:
                 # That is looked at by itself.
                 known = ""
-            if known and not any(place.has_room() for place in bucket.parked or ()):
+            if known and not any(place.has_room() for place in bucket.places()):
                 return [_Short(partial(_put_off, agent, known))]
             return []
         short = [one for one in pools if not one.hopeless]

@@ -18,6 +18,7 @@ Law checks: whether a class of yours keeps the laws of its protocol.
 from taskorch.testing.laws._agent_registry import (
     check_agent_registry as check_agent_registry,
 )
+from taskorch.testing.laws._alert_rule import check_alert_rule as check_alert_rule
 from taskorch.testing.laws._attempt_executor import (
     check_attempt_executor as check_attempt_executor,
 )
@@ -28,6 +29,8 @@ from taskorch.testing.laws._durable_journal import (
 )
 from taskorch.testing.laws._executor import check_executor as check_executor
 from taskorch.testing.laws._journal import check_journal as check_journal
+from taskorch.testing.laws._receiver import check_receiver as check_receiver
+from taskorch.testing.laws._recovery import check_recovery as check_recovery
 from taskorch.testing.laws._resource_allocator import (
     check_resource_allocator as check_resource_allocator,
 )

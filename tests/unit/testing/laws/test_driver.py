@@ -8,6 +8,7 @@ import pytest
 from tests.unit.testing.laws.tools import violation
 
 from taskorch import Task
+from taskorch.frontends.jobs import JobSystem
 from taskorch.model import AgentTemplate
 from taskorch.policies import AgentPool
 from taskorch.protocols import Cancel, Driver, Submit
@@ -71,6 +72,7 @@ def test_right_ones_pass(made):
 def test_those_of_the_library_pass():
     check_driver(Alerts, examples=10)
     check_driver(lambda: AgentPool(AgentTemplate("work")), examples=10)
+    check_driver(lambda: JobSystem({}).cycles, examples=10)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tests.unit.testing.laws.tools import EXAMPLES, each, violation
 
 from taskorch.model import RetryPolicy, Task
 from taskorch.protocols import RetryDecision, RetryHandler
+from taskorch.recovery import RecoveryHandler
 from taskorch.testing.laws import check_retry_handler
 from taskorch.testing.laws._case import laws_of
 
@@ -125,6 +126,11 @@ PLANTED = {
 def test_a_right_one_passes(made, examples):
     check_retry_handler(made(), examples=examples)
     check_retry_handler(made, seed=1, examples=examples // 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"escalate": False, "max_retries": 0}])
+def test_that_of_recovery_passes(options):
+    check_retry_handler(lambda: RecoveryHandler(**options), examples=40)
 
 
 @pytest.mark.parametrize(("law", "made"), each(PLANTED))

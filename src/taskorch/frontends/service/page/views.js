@@ -340,7 +340,7 @@ async function taskPage(route, known) {
     const isHeld = (said?.blockers || []).some((each) => each.remedies?.some((remedy) => remedy.kind === "decide"));
     const isAsked = !over && live && (board?.questions || task.type === "question")
       ? (await ask("/api/v1/questions").catch(() => ({ questions: [] }))).questions.filter((each) =>
-        each.id === route.id || each.details?.tasks?.includes?.(route.id)) : [];
+        each.id === task.task_id || each.details?.tasks?.includes?.(task.task_id)) : [];
     keep[0]([task.state, live, isAsked.length, isHeld], () => live ? [
       over ? null : button("Cancel", "cancel"),
       over || task.state === "suspended" ? null : button("Suspend", "suspend"),
@@ -619,7 +619,9 @@ function questionForm(each, after) {
           if (note.value) body.note = note.value;
           if (changes.value.trim()) body.changes = JSON.parse(changes.value);
           sessionStorage.setItem("taskorch-name", by.value);
-          const said = await post(`/api/v1/tasks/${encodeURIComponent(each.id)}/answer`, body);
+          // The answer is for what is shown here, whatever was asked since.
+          const asked = each.id.startsWith("escalation/") ? each.id : runOf(each.id);
+          const said = await post(`/api/v1/tasks/${encodeURIComponent(asked)}/answer`, body);
           say(said.decided ? "" : "Your answer is kept; more are needed to decide it.");
           await after();
         } catch (failed) {

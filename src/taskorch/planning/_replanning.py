@@ -1,0 +1,275 @@
+"""What has become of a run of a plan, and what is left of a way to do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from taskorch._limits import NS
+from taskorch.errors import PlanningError
+from taskorch.model import Call, Reference, Task, TaskState
+from taskorch.planning._domain import Decomposition, key_of
+from taskorch.planning._stages import Draft
+from taskorch.planning._values import (
+    Constraint,
+    Deadline,
+    ExecutionPlan,
+    MaxCost,
+    TaskRequest,
+)
+from taskorch.runtime._describing import UndescribedError, digest_of
+from taskorch.workflows import Workflow
+from taskorch.workflows._arguments import with_references
+from taskorch.workflows._graph import order
+
+_LOST: Final = frozenset({TaskState.FAILED, TaskState.CANCELLED})
+
+
+@attrs.frozen(eq=False)
+class Begun:
+    """
+    How far a run of a plan is, by the ids that its tasks have in the plan.
+
+    Attributes:
+        run_id: The id of the run.
+        whole: All tasks of the way, those of runs before this one, too.
+        handles: The handles of all of them.
+        kept: Those that have completed, or go on by themselves, in their order.
+        completed: Those of them that have.
+        failed: Those that have failed, or wait for somebody to decide.
+        seconds: Since the run began.
+    """
+
+    run_id: str
+    whole: Workflow
+    handles: Mapping[str, Any]
+    kept: tuple[str, ...]
+    completed: frozenset[str]
+    failed: frozenset[str]
+    seconds: float
+
+    def step(self, name: str) -> tuple[Any, ...]:
+        """The step of a domain that a task is."""
+        task = self.whole[name].task
+        call = task.payload
+        return (task.type, *(call.args if isinstance(call, Call) else call or ()))
+
+    def refused(self) -> tuple[Any, ...]:
+        """The steps that have failed, and never went well here."""
+        well = [key_of(self.step(name)) for name in self.kept]
+        failed = (key_of(self.step(name)) for name in self.failed)
+        return tuple(step for step in failed if step not in well)
+
+    def as_it_stands(self, plan: ExecutionPlan) -> Draft:
+        """All tasks of the way of *plan*."""
+        reasons = {(each.task, each.needs): each.reason for each in plan.dependencies}
+        costs = {task.id: task.cost for task in plan.tasks}
+        return Draft(self.whole, reasons, costs, plan.choices)
+
+    def same_in(self, workflow: Workflow) -> dict[str, str]:
+        """The tasks of *workflow* that are kept ones, each with the id of that."""
+        return {
+            name: name
+            for name in self.kept
+            if name in workflow and self.is_same(name, workflow)
+        }
+
+    def is_same(self, name: str, workflow: Workflow) -> bool:
+        """Whether task *name* of *workflow* is surely the one of this run."""
+        mine, other = self.whole[name].task, workflow[name].task
+        try:
+            return _what(mine) == _what(other)
+        except (UndescribedError, RecursionError):
+            return False
+
+
+def _what(task: Task) -> str:
+    return digest_of((task.type, task.payload, task.requires))
+
+
+def begun_of(plan: ExecutionPlan, run: Any, now: int) -> Begun:
+    """
+    How far *run* is, which was started by *plan*.
+
+    Args:
+        plan: The plan.
+        run: What `orch.workflows` gives.
+        now: In ns since the epoch.
+
+    Raises:
+        PlanningError: It is the run of another plan.
+    """
+    whole = plan.workflow if plan.whole is None else plan.whole
+    mine = dict(run.handles)
+    handles = {**plan.earlier, **mine}
+    missing = [name for name in whole if name not in handles]
+    if missing:
+        msg = f"run {run.workflow_id} is of another plan: it has no task {missing[0]!r}"
+        raise PlanningError(msg, hint="say the plan that the run was started by")
+    states = {name: handles[name].status for name in whole}
+    failed = frozenset(
+        name
+        for name, status in states.items()
+        if status.state is TaskState.FAILED or status.blocked_by == ("decision",)
+    )
+    lost = {name for name, status in states.items() if _is_lost(status)} | failed
+    for name in order(whole.dependencies):
+        above = whole.dependencies[name]
+        waits = states[name].state in (TaskState.PENDING, TaskState.SUSPENDED)
+        if waits and whole[name].task.join == "all" and not lost.isdisjoint(above):
+            lost.add(name)
+    begins = [handle.status.submitted for handle in mine.values()]
+    first = min((each.timestamp() for each in begins if each), default=now / NS)
+    return Begun(
+        run.workflow_id,
+        whole,
+        handles,
+        tuple(name for name in whole if name not in lost),
+        frozenset(n for n, s in states.items() if s.state is TaskState.COMPLETED),
+        failed,
+        max(0.0, now / NS - first),
+    )
+
+
+def _is_lost(status: Any) -> bool:
+    """Whether a task will not complete unless somebody does something."""
+    if status.state is TaskState.BLOCKED:
+        return bool(status.blocked_by != ("event",))
+    return status.state in _LOST or bool(status.stale)
+
+
+def rest_of(request: TaskRequest, plan: ExecutionPlan, begun: Begun) -> TaskRequest:
+    """
+    *request* for what is left: time has passed, and some of its cost is spent.
+
+    Raises:
+        PlanningError: There is nothing left of either.
+    """
+    paid = {*begun.kept, *begun.failed}
+    spent = sum(task.cost for task in plan.tasks if task.id in paid)
+    constraints: list[Constraint] = []
+    for each in request.constraints:
+        if isinstance(each, Deadline):
+            constraints.append(Deadline(_left(each, each.seconds, begun.seconds, "s")))
+        elif isinstance(each, MaxCost):
+            constraints.append(MaxCost(_left(each, each.amount, spent, "of cost")))
+        else:
+            constraints.append(each)
+    deadline = request.deadline
+    if isinstance(deadline, int | float):
+        limit = Deadline(deadline)
+        deadline = _left(limit, deadline, begun.seconds, "s")
+    return attrs.evolve(request, constraints=constraints, deadline=deadline)
+
+
+def _left(limit: Deadline | MaxCost, most: float, spent: float, unit: str) -> float:
+    if spent > most:
+        msg = f"{limit} cannot hold any more: {spent:g} {unit} are gone"
+        raise PlanningError(msg, conflict=(str(limit),))
+    return most - spent
+
+
+def left_of(draft: Draft, same: Mapping[str, str], begun: Begun) -> Draft:
+    """
+    *draft* without what a run has done or does, for which the rest waits.
+
+    Args:
+        draft: A way to do all of it.
+        same: Of its tasks, those that are of the run, each with the id there.
+        begun: How far the run is.
+
+    Raises:
+        PlanningError: It has phases; or a task would have to run twice at once.
+    """
+    workflow = draft.workflow
+    if workflow.phases:
+        msg = f"workflow {workflow.name!r} has phases, which are not planned anew"
+        hint = f"orch.workflows.restart({begun.run_id!r}) runs again what has failed"
+        raise PlanningError(msg, hint=hint)
+    above = workflow.dependencies
+    kept: dict[str, Any] = {}
+    for name in order(above):
+        if name not in same:
+            continue
+        fresh = [parent for parent in above[name] if parent not in kept]
+        if not fresh:
+            kept[name] = begun.handles[same[name]]
+        elif same[name] not in begun.completed:
+            msg = f"{name} goes on in run {begun.run_id}, and would have to come after "
+            msg += f"{fresh[0]}, which is planned anew"
+            raise PlanningError(msg, hint="wait until it has ended, or cancel it")
+    made = Workflow(workflow.name)
+    for name in workflow:
+        if name not in kept:
+            task = workflow[name].task
+            waits: list[Any] = [up for up in above[name] if up not in kept]
+            # Who has ended need not be waited for, unless others would do as well.
+            waits += [
+                kept[up]
+                for up in above[name]
+                if up in kept
+                and (task.join != "all" or same[up] not in begun.completed)
+            ]
+            made.add(
+                attrs.evolve(
+                    task,
+                    id=name,
+                    after=[*task.after, *waits],
+                    payload=_with_results(task.payload, kept),
+                )
+            )
+    return attrs.evolve(
+        draft,
+        workflow=made,
+        costs={name: cost for name, cost in draft.costs.items() if name in made},
+        whole=workflow,
+        earlier=kept,
+    )
+
+
+def _with_results(payload: Any, kept: Mapping[str, Any]) -> Any:
+    """*payload* with the results of *kept* tasks where it refers to them."""
+    if not isinstance(payload, Call):
+        return payload
+
+    def changed(argument: Any) -> Any:
+        is_kept = type(argument) is Reference and argument.task_id in kept
+        return kept[argument.task_id] if is_kept else argument
+
+    return with_references(payload, changed)
+
+
+def from_here(
+    begun: Begun,
+    domain: Any,
+    state: Any,
+    ways: Callable[[Any], Iterator[Decomposition]],
+) -> Iterator[Decomposition]:
+    """
+    The steps of a run that are kept, and ways to go on from where they lead.
+
+    Args:
+        begun: How far the run is.
+        domain: The domain of its steps.
+        state: What held before.
+        ways: What there is to do from a state on.
+
+    Raises:
+        PlanningError: There is no way, or the steps cannot be done from *state* on.
+    """
+    taken = [begun.step(name) for name in begun.kept]
+    state, done = domain.after(state, taken)
+    known = [key_of(step) for step in taken]
+    for way in ways(state):
+        steps = []
+        now = state
+        for step in way.steps:
+            task = (step.operator.name, *step.args)
+            then, _ = domain.after(now, [task])
+            # What is done, and would change nothing, is not done again.
+            if key_of(task) not in known or then != now:
+                steps.append(step)
+                now = then
+        yield Decomposition((*done, *steps), way.choices)

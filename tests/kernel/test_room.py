@@ -1,0 +1,290 @@
+"""Who has room: what a router is asked about, and what it costs to know."""
+
+from contextlib import suppress
+from random import Random
+from time import process_time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernel.harness import SEC, Machine, Policies, S
+
+from taskorch.errors import UsageError
+from taskorch.kernel import Spec, check_invariants, shut_out, wanted
+from taskorch.model import Agent, Quota, Resources
+
+KINDS = {
+    "slots": {},
+    "own capacity": {"capacity": Resources(disk=2)},
+    "own request": {"request": Resources(cpu=1)},
+    "both": {"capacity": Resources(disk=3), "request": Resources(disk=1, cpu=1)},
+}
+NEEDS = [
+    Resources(),
+    Resources(),
+    Resources(disk=1),
+    Resources(disk=2),
+    Resources(cpu=1),
+    Resources(cpu=2, disk=1),
+]
+
+
+def has_room(kernel, row, agent):
+    """By the definition: a slot, and of all that the task takes, enough."""
+    if agent.running >= agent.limit:
+        return False
+    return all(
+        (name in agent.capacity or name in kernel.pools)
+        and units <= (agent.free(name) if name in agent.capacity else units)
+        and (
+            name not in kernel.pools
+            or units <= kernel.pools[name].total - kernel.pools[name].used
+        )
+        for name, units in wanted(row.bucket, agent)
+    )
+
+
+class Asked(Policies):
+    """A router that is asked about exactly those who match and have room."""
+
+    def __init__(self, dice):
+        super().__init__(rigid=True)
+        self.dice = dice
+        self.backwards = dice.random() < 0.3
+        self.knows = lambda row, agent: "x" in agent.info.capabilities
+
+    def match(self, row, agents, now):
+        names, reason, keeps = super().match(row, agents, now)
+        return names[::-1] if self.backwards else names, reason, keeps
+
+    def able(self, row):
+        """By asking all agents: in the order of the registry."""
+        kernel = self.kernel
+        able = [
+            agent
+            for agent in kernel.agents.values()
+            if "x" in agent.info.capabilities
+            and not shut_out(agent, row.bucket.spec.requires)
+            and has_room(kernel, row, agent)
+        ]
+        return able[::-1] if self.backwards else able
+
+    def route(self, row, candidates, now):
+        able = self.able(row)
+        assert list(candidates) == able
+        assert candidates.views == [agent.view for agent in able]
+        assert len(candidates) == len(able)
+        assert all(agent in candidates for agent in able)
+        others = [agent for agent in self.kernel.agents.values() if agent not in able]
+        assert not any(agent in candidates for agent in others)
+        return self.dice.choice(able), "drawn", False
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 2**32), st.sampled_from([list(KINDS), *([kind] for kind in KINDS)])
+)
+def test_a_router_is_asked_about_exactly_those_with_room(seed, kinds):
+    """Whatever has begun, ended, come, gone, shrunk and been forgotten since."""
+    dice = Random(seed)
+    machine = Machine(
+        policies=Asked(dice),
+        pools=Resources(cpu=6),
+        refuse_unknown=False,
+        concurrency=99,
+    )
+    kernel = machine.kernel
+    kernel.points = Forgetful(dice)
+    for number in range(dice.randint(1, 8)):
+        limit = dice.choice([1, 1, 2, None])
+        machine.agent(
+            f"a{number}", "x", max_concurrency=limit, **KINDS[dice.choice(kinds)]
+        )
+    for number in range(40):
+        running = [row.id for row in kernel.tasks.values() if row.state is S.RUNNING]
+        what = dice.random()
+        if what < 0.5 or not running:
+            # What nobody could ever have is refused.
+            with suppress(UsageError):
+                machine.submit(
+                    f"t{number}",
+                    type=dice.choice("pq"),
+                    requires=("x",),
+                    resources=dice.choice(NEEDS),
+                    priority=dice.choice([0, 0, 1]),
+                )
+        elif what < 0.85:
+            machine.end(dice.choice(running), dice.choice(["completed", "failed"]))
+        elif what < 0.9:
+            machine.change_pools(cpu=dice.randint(0, 6))
+        elif what < 0.95:
+            many = dice.choice([1, 3, 9])
+            machine.change_quotas(Quota(type="p", max_parallel=many))
+        else:
+            machine.agent(
+                f"n{number}", "x", max_concurrency=1, **KINDS[dice.choice(kinds)]
+            )
+            machine.settle()
+        # And who waits is not asked about, since nobody has room.
+        for bucket in kernel.parked:
+            assert machine.policies.able(bucket.head()) == []
+
+
+class Forgetful:
+    """Forgets now and then what has moved."""
+
+    def __init__(self, dice):
+        self.dice = dice
+
+    def hit(self, name):
+        return name == "moved.forget" and self.dice.random() < 0.3
+
+
+def test_a_busy_crowd_is_woken_in_order_of_the_queue():
+    """Of kinds that wait for the same agents, the first has what is free first."""
+    machine = Machine(concurrency=40)
+    for number in range(20):
+        machine.agent(f"a{number}", "x", max_concurrency=1)
+    running = [f"r{number}" for number in range(20)]
+    assert machine.submit_all(*running, requires=("x",)) == running
+    for number in range(6):
+        kind = "odd" if number % 2 else "even"
+        machine.submit(f"w{number}", type=kind, requires=("x",))
+    machine.submit("urgent", type="odd", requires=("x",), priority=5)
+    started = [task for name in running[5:12] for task in machine.end(name)]
+    assert started == ["urgent", "w0", "w1", "w2", "w3", "w4", "w5"]
+
+
+def test_an_urgent_task_that_comes_too_late_for_a_slot_has_the_next():
+    """It is entered at all agents anew, not only where somebody has moved."""
+    machine = Machine(concurrency=8)
+    for number in range(6):
+        machine.agent(f"a{number}", "x", max_concurrency=1)
+    machine.submit_all(*[f"r{number}" for number in range(6)], requires=("x",))
+    machine.submit_all("w1", "w2", requires=("x",))
+    machine.submit("between", type="other", requires=("x",), priority=1)
+    # At one instant a slot is free, and two come; the last of them has it.
+    kernel, now = machine.kernel, machine.now
+    kernel.end_attempt(machine.row("r0"), 1, "completed", now)
+    for name, kind, priority in (("urgent", "w1", 5), ("top", "between", 9)):
+        bucket = machine.row(kind).bucket
+        kernel.submit_general(name, bucket, None, now, priority=priority)
+        check_invariants(kernel)
+    assert machine.settle() == ["top"]
+    assert machine.end("r4") == ["urgent"]
+    assert machine.end("r5") == ["between"]
+    assert machine.end("r1") == ["w1"]
+
+
+@pytest.mark.parametrize("owners", [False, True], ids=["no owners", "owners"])
+def test_what_becomes_free_elsewhere_is_known(owners):
+    """An agent that another kind of task has left is a candidate again."""
+    machine = Machine(policies=Policies(ranks=owners))
+    for name in "abc":
+        machine.agent(name, "x", "y", max_concurrency=1)
+    spec = {"requires": ("x",), "owner": "ann" if owners else None}
+    machine.submit("own", **spec)
+    machine.submit_all("y1", "y2", requires=("y",), type="other")
+    assert machine.submit("waits", **spec) == []
+    assert machine.end("y1") == ["waits"]
+    assert machine.agent_of("waits") == "b"
+    machine.end("y2")
+    assert machine.submit("next", **spec) == ["next"]
+    assert machine.agent_of("next") == "c"
+
+
+def test_what_an_attempt_gives_back_while_it_waits_is_known():
+    """Its slot is a candidate's, and is taken again when it goes on."""
+    machine = Machine()
+    for name in "ab":
+        machine.agent(name, "x", max_concurrency=1)
+    machine.submit_all("t", "u", requires=("x",))
+    assert machine.submit("v", requires=("x",)) == []
+    kernel, row = machine.kernel, machine.row("t")
+    kernel.yield_slot(row, row.attempt, machine.now)
+    assert machine.settle() == ["v"]
+    assert machine.agent_of("v") == "a"
+    machine.end("v")
+    # It is looked at while the slot is free, and again once that is taken.
+    machine.policies.refuses = lambda row, agent: "not now"
+    assert machine.submit("w", requires=("x",)) == []
+    kernel.reclaim_slot(row, row.attempt, machine.now)
+    machine.settle()
+    machine.policies.refuses = lambda row, agent: None
+    machine.submit("call")
+    assert machine.end("call") == []
+    assert machine.end("t") == ["w"]
+
+
+def cost(agents, tasks=300):
+    """Seconds of the processor for a start and an end among so many busy agents."""
+
+    class First(Policies):
+        def route(self, row, candidates, now):
+            return candidates[0], "the first", False
+
+    machine = Machine(policies=First(), listening=False, concurrency=2 * agents)
+    kernel, now = machine.kernel, machine.now
+    for number in range(agents):
+        kernel.add_agent(Agent(f"a{number}", ("x",), max_concurrency=1), now)
+    bucket = kernel.bucket(Spec("t", ("x",)))
+    for number in range(agents):
+        kernel.submit(f"r{number}", bucket, None, now)
+    kernel.dispatch(now)
+    running = kernel.starts[:]
+    kernel.starts.clear()
+    began = process_time()
+    for number in range(tasks):
+        kernel.submit(f"t{number}", bucket, None, now)
+        kernel.dispatch(now)
+        kernel.complete(running.pop(0), 1, now)
+        kernel.dispatch(now)
+        running += kernel.starts
+        kernel.starts.clear()
+    assert len(running) == agents
+    return process_time() - began
+
+
+def test_a_start_among_many_busy_agents_costs_what_it_costs_among_few():
+    """Among a thousand it would take forty times as long, if all were asked."""
+    few = min(cost(20) for _ in range(2))
+    many = min(cost(1_000) for _ in range(2))
+    assert many < 8 * few
+
+
+def test_an_urgent_task_that_comes_while_a_token_is_waited_for_has_the_next_slot():
+    """What waited at an agent before waits there in the order of its head by then."""
+    machine = Machine(concurrency=8)
+    for name in "ab":
+        machine.agent(name, "x", max_concurrency=1)
+    machine.submit_all("r1", "r2", requires=("x",))
+    machine.change_quotas(Quota(type="rated", starts_per_second=1, burst=1))
+    machine.submit("token", type="rated")
+    machine.submit("w", type="rated", requires=("x",))
+    # An agent is free, and there is no token.
+    assert machine.end("r1") == []
+    machine.submit("urgent", type="rated", requires=("x",), priority=5)
+    other = {"type": "other", "requires": ("x",), "priority": 1}
+    assert machine.submit_all("o1", "o2", **other) == ["o1"]
+    assert machine.after(2 * SEC) == []
+    assert machine.end("r2") == ["urgent"]
+    assert machine.end("o1") == ["o2"]
+
+
+def test_nobody_waits_for_an_agent_whose_slots_are_lost():
+    """It would do better, and never has a slot again: the task goes where it fails."""
+    machine = Machine(waits_for_better=True, grace_ns=SEC)
+    machine.agent("good", "x", max_concurrency=1)
+    machine.submit("done", requires=("x",))
+    machine.end("done")
+    machine.submit("stuck", requires=("x",))
+    machine.agent("bad", "x", max_concurrency=1)
+    for number in range(7):
+        if machine.submit(f"t{number}", requires=("x",)):
+            machine.fail(f"t{number}")
+    waiting = machine.submit("last", requires=("x",))
+    assert waiting == []
+    machine.cancel("stuck")
+    assert machine.after(2 * SEC)
+    assert machine.kernel.agents["good"].leaked == 1
+    assert machine.kernel.agents["bad"].running == 1
