@@ -598,3 +598,39 @@ def test_a_slot_that_was_put_off_and_filled_is_not_cancelled_by_its_own_time():
     sim.run(until=4 * HOUR)
     assert decisions(sim) == [("made", name)]
     assert [status.task_id for status in sim.tasks("completed")] == [name]
+
+
+def test_a_slot_is_skipped_behind_one_that_waits_for_whatever_it_waits():
+    sim = Simulation()
+    sim.schedules.add("m", "every 1m", workflow(), catch_up="all")
+    sim.run(until=30)
+    sim.crash(downtime=120)
+    # Two wait, since nobody can do the first; then comes a third.
+    sim.run(until=200)
+    held = "m-2026-01-01T0001Z has not ended"
+    assert decisions(sim) == [("skipped", 1, 3, held)]
+    sim.agent("able", capabilities=["job"])
+    sim.run(until=239)
+    assert made_runs(sim) == [name for _, name in minutes(1, 2)]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_clock_that_is_set_far_back_holds_nothing_up_and_doubles_nothing(steps):
+    sim = simulation()
+    sim.schedules.add("s", "every 10m", Task("job"))
+    sim.run(until=2 * HOUR + 1)
+    for step in range(steps):
+        sim.set_clock(-6 * HOUR / steps * (step + 1))
+        sim.run(until=2 * HOUR + 2 + step)
+    first = {*made(sim)}
+    sim.run(until=3 * HOUR + 5)
+    assert len(made(sim)) == len(first) + 6
+    sim.crash(downtime=60)
+    # The times of before come again.
+    sim.run(until=7.6 * HOUR)
+    assert len({*made(sim)}) == len(made(sim))
+    names = [name for kind, name, *_ in decisions(sim) if kind == "made"]
+    assert sorted(names) == sorted(made(sim))
+    assert "was set back" in sim.schedules.explain("s")
+    again = "it was made before the system's clock was set back"
+    assert {reason for _, reason in skipped(sim)} <= {again}
