@@ -177,7 +177,7 @@ def _run(world: str, driver: Any, hours: int, seed: int = 11) -> _Outcome:
         f"t{n}": random.lognormvariate(math.log(50), 0.6) for n in range(len(times))
     }
     sim = Simulation(1, check=False, concurrency=10_000, unknown_capability="wait")
-    sim.work("t", lambda task, _attempt, _random: lasts[task.id])
+    sim.work("t", lambda task, _attempt, _random: lasts[str(task.id)])
     counted = _Counted(driver)
     sim.drivers.add(counted)
     for number, at in enumerate(times):
