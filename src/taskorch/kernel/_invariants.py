@@ -95,8 +95,10 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
             used[agent.name, name] += units
     if sum(slots.values()) != kernel.running:
         faults.append(f"{sum(slots.values())} slots are taken, not {kernel.running}")
-    if kernel.running > kernel.concurrency:
-        faults.append(f"{kernel.running} run, and {kernel.concurrency} may")
+    # What runs when starts are held goes on: a hold is no bound of that.
+    most = kernel.room if kernel.holds else kernel.concurrency
+    if kernel.running > most:
+        faults.append(f"{kernel.running} run, and {most} may")
     for agent in (*kernel.agents.values(), kernel.by_hand):
         _agent_books(agent, slots[agent.name], used, faults)
     for name, pool in kernel.pools.items():
