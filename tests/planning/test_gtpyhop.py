@@ -63,6 +63,7 @@ EFFECTS = {
     "clear": lambda s, k, n: s.at.clear(),
     "default": lambda s, k, n: s.counts.__setitem__(k, s.counts[k] + n),
     "look": lambda s, k, n: s.other.__setitem__(k, f"made_{k}" in vars(s)),
+    "ordered": lambda s, k, n: s.ordered.__setitem__(k, n),
     "last": lambda s, k, n: s.other.__setitem__(k, [*reversed(s.at)]),
     "idle": lambda s, k, n: None,
 }
@@ -93,7 +94,8 @@ def begin():
     state = gtpyhop.State("begin")
     state.at = {"a": 0, "b": 1}
     state.deep = {"a": {"n": 0, "in": []}, "b": {"in": [1]}}
-    state.other = OrderedDict()
+    state.other = {}
+    state.ordered = OrderedDict()
     state.counts = defaultdict(int)
     state.log = []
     return state
@@ -321,6 +323,30 @@ def test_steps_that_have_nothing_in_common_do_not_wait():
 
     waits = [sorted(each) for each in interference(plan.steps)]
     assert waits == [[], [], [0], [1]]
+
+
+def test_who_makes_a_table_or_a_variable_anew_comes_between():
+    def look(state):
+        state.other["seen"] = hasattr(state, "fresh")
+        return state
+
+    def make(state):
+        state.fresh = {"x": 1}
+        return state
+
+    def empty(state):
+        state.at = {}
+        return state
+
+    ours = GtpyhopDomain(domain_of(put, look, make, empty))
+    for todo in (
+        [("look",), ("make",)],
+        [("make",), ("look",)],
+        [("empty",), ("put", "c", 1)],
+        [("put", "c", 1), ("empty",)],
+    ):
+        plan = ours.solve(todo, begin())
+        assert interference(plan.steps)[1].keys() == {0}
 
 
 def test_what_methods_do_to_a_state_never_reaches_the_caller():
