@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.kernel.commands import handle
 from tests.kernel.harness import SEC, Machine, Nobody, Policies, S
 from tests.kernel.random_run import Run
-from tests.kernel.test_fold import mended, probed, remembered, tripped
+from tests.kernel.test_fold import mended, probed, remembered, scheduled, tripped
 
 from taskorch.errors import InternalError
 from taskorch.events import (
@@ -294,7 +294,7 @@ def with_snapshot(before, after=lambda machine: None, **config):
     return machine, state, facts
 
 
-@pytest.mark.parametrize("story", [tripped, probed, mended, remembered])
+@pytest.mark.parametrize("story", [tripped, probed, mended, remembered, scheduled])
 def test_what_an_agent_may_get_and_what_is_remembered_is_in_a_snapshot(story):
     machine, state, facts = with_snapshot(story)
     short = restored(machine, state, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ import pytest
 from taskorch import Task, TaskState, Workflow
 from taskorch.errors import (
     InvalidTaskError,
+    NotRunningError,
     UnknownTaskError,
     ValidationFailedError,
 )
@@ -634,3 +636,25 @@ def test_a_clock_that_is_set_far_back_holds_nothing_up_and_doubles_nothing(steps
     assert "was set back" in sim.schedules.explain("s")
     again = "it was made before the system's clock was set back"
     assert {reason for _, reason in skipped(sim)} <= {again}
+
+
+@pytest.mark.parametrize("then", ["resume", "other times", "remove"])
+def test_what_was_made_and_not_noted_is_not_passed_over_as_skipped(then):
+    sim = simulation()
+    sim.schedules.add("h", "0 * * * *", Task("job"))
+    sim.schedules.pause("h")
+    sim.run(until=2.5 * HOUR)
+    # It dies when the tasks are kept, and nobody has noted which slots have them.
+    sim.crash_at(sim.events[-1].seq + 1, "kept")
+    with suppress(NotRunningError):
+        sim.schedules.backfill("h", "2026-01-01T01:00", "2026-01-01T02:00")
+    sim.run(until=2.6 * HOUR)
+    if then == "resume":
+        sim.schedules.resume("h")
+    elif then == "remove":
+        sim.schedules.remove("h")
+    else:
+        sim.schedules.add("h", "30 * * * *", Task("job"))
+    names = [f"h/2026-01-01T0{hour}00Z" for hour in (1, 2)]
+    assert decisions(sim) == [("made", name) for name in names]
+    assert made(sim) == names
