@@ -477,6 +477,7 @@ def scheduled(m):
     kernel.fire_schedule("nightly", 40, "nightly/2", "trigger", m.now)
     kernel.queue_schedule("nightly", 12, m.now)
     kernel.queue_schedule("nightly", 14, m.now)
+    assert kernel.schedules == {"nightly": ("{}", 14)}
     kernel.skip_schedule("nightly", 20, 2, "it was paused", m.now)
     kernel.fire_schedule("nightly", 12, "nightly/3", "clock", m.now)
     for slot in (16, 30):

@@ -658,3 +658,18 @@ def test_what_was_made_and_not_noted_is_not_passed_over_as_skipped(then):
     names = [f"h/2026-01-01T0{hour}00Z" for hour in (1, 2)]
     assert decisions(sim) == [("made", name) for name in names]
     assert made(sim) == names
+
+
+@pytest.mark.parametrize("when", ["0 * * * *", "30 * * * *"])
+def test_a_program_that_adds_a_paused_schedule_again_does_not_resume_it(when):
+    sim = simulation()
+    sim.schedules.add("h", "0 * * * *", Task("job"))
+    sim.schedules.pause("h", "the disk is full")
+    sim.run(until=1.7 * HOUR)
+    sim.crash()
+    sim.run(until=1.8 * HOUR)
+    # As each life of it does.
+    status = sim.schedules.add("h", when, Task("job"))
+    assert status.paused == "the disk is full"
+    sim.run(until=4 * HOUR)
+    assert made(sim) == []
