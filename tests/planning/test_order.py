@@ -190,6 +190,16 @@ def test_a_way_along_the_critical_path_is_the_best_of_a_small_shop(problem):
     assert found.makespan >= bound
 
 
+def test_slots_that_do_not_suffice_make_no_shop():
+    needs = [[1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 0], [1, 0, 0]]
+    problem = Problem([3] * 5, [[]] * 5, needs, [2, 1, 1])
+
+    found, _ = best_order(problem, 3_600, stop=after(30))
+
+    check(problem, found.starts, found.ends)
+    assert found.makespan == 9
+
+
 def after(count):
     """Stops a search that asks so often."""
     asked = iter(range(count))
