@@ -208,7 +208,7 @@ def test_a_method_of_hddl_fits_where_its_condition_holds_and_nowhere_else(
       (:task all :parameters (?x - small))
       (:method one :parameters (?x - small ?y - object ?z - small) :task (all ?x)
         :precondition {needs} :ordered-subtasks (and (do ?x ?y ?z)))
-      (:action do :parameters (?x - small ?y - object ?z - small)
+      (:action do :parameters (?x ?y ?z - object)
         :precondition {needs} :effect (did ?x ?y ?z)))"""
     facts = " ".join([*(f"(p {a} {b})" for a, b in sorted(pairs))])
     facts += " ".join(f"(q {a})" for a in sorted(singles))

@@ -331,7 +331,7 @@ def test_who_makes_a_table_or_a_variable_anew_comes_between():
         return state
 
     def make(state):
-        state.fresh = {"x": 1}
+        state.fresh = 1
         return state
 
     def empty(state):

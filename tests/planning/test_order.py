@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from taskorch import Task, TaskOrchestrator, Workflow
 from taskorch.planning import Problem, SearchOptimizer, TaskRequest, _solver
-from taskorch.planning._job_shop import best_order, machines_of
+from taskorch.planning._job_shop import best_order
 from taskorch.planning._problems import order_edges
 from taskorch.planning._scheduling import (
     heft,
@@ -167,17 +167,13 @@ def shops(draw):
         machine = draw(st.integers(0, 3))
         if machine:
             need[machine] = 2
-    return Problem(durations, parents, demands, [count, 2, 3, 3])
+    slots = draw(st.sampled_from([count, 3, 2, 1]))
+    return Problem(durations, parents, demands, [slots, 2, 3, 3])
 
 
 @given(shops())
 @settings(deadline=None, max_examples=150)
 def test_an_order_of_a_shop_is_right_and_no_worse_than_any(problem):
-    machines = machines_of(problem)
-    if machines is None:
-        # All fits at once.
-        assert improve(problem, 0.0)[0].makespan == lower_bound(problem)
-        return
     found, bound = best_order(problem, 3_600, stop=after(60))
 
     check(problem, found.starts, found.ends)
@@ -192,6 +188,16 @@ def test_a_way_along_the_critical_path_is_the_best_of_a_small_shop(problem):
 
     assert found.makespan <= other.makespan
     assert found.makespan >= bound
+
+
+def test_slots_that_do_not_suffice_make_no_shop():
+    needs = [[1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 0], [1, 0, 0]]
+    problem = Problem([3] * 5, [[]] * 5, needs, [2, 1, 1])
+
+    found, _ = best_order(problem, 3_600, stop=after(30))
+
+    check(problem, found.starts, found.ends)
+    assert found.makespan == 9
 
 
 def after(count):

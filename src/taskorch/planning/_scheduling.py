@@ -347,12 +347,12 @@ def improve(  # noqa: C901 - one loop, in order
     for name in () if begin is not None else rules or RULES:
         order = topological(problem.parents, RULES[name](problem))
         for make in (parallel, serial):
-            if best is None or len(problem) <= _MANY or monotonic() < end:
-                schedule = make(problem, order)
-                take(schedule, name)
-                if len(problem) <= _MANY or monotonic() < end:
-                    late = justified(problem, children, schedule[1])
-                    take(late, f"{name}, justified")
+            if best is not None and len(problem) > _MANY and monotonic() > end:
+                break
+            found = make(problem, order)
+            take(found, name)
+            if len(problem) <= _MANY or monotonic() < end:
+                take(justified(problem, children, found[1]), f"{name}, justified")
     assert best is not None  # noqa: S101 - there is a rule at least
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
     tries = stale = 0
