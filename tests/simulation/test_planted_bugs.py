@@ -108,8 +108,8 @@ BUGS = {
     ),
     "the last fact of a batch is not kept": (
         Life.settle,
-        "self.commits.pending += map(self._entry, items)",
-        "self.commits.pending += map(self._entry, items[:-1] or items)",
+        "self.commits.pending += map(self._entry, facts)",
+        "self.commits.pending += map(self._entry, facts[:-1] or facts)",
     ),
     "what can start is started before all of an instant is applied": (
         Kernel.complete,
