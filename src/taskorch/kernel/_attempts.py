@@ -135,10 +135,12 @@ def awaits_end(row: TaskRow, attempt: int) -> bool:
     """
     if row.attempt != attempt or row.state not in (TaskState.QUEUED, TaskState.BLOCKED):
         return False
-    for state, _, detail in reversed(past_of(row)):
-        if state in (TaskState.RUNNING, TaskState.RETRYING):
-            return state is TaskState.RETRYING and detail == LEFT_RUNNING
-    return False
+    under_way = (TaskState.RUNNING, TaskState.RETRYING)
+    latest = [move for move in past_of(row) if move[0] in under_way][-1:]
+    return any(
+        state is TaskState.RETRYING and detail == LEFT_RUNNING
+        for state, _, detail in latest
+    )
 
 
 def fail_late(

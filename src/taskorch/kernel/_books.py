@@ -90,18 +90,6 @@ def within_quotas(
     )
 
 
-def quota_shortage(
-    kernel: KernelState, bucket: Bucket, agent: AgentRow
-) -> tuple[str, int] | None:
-    """
-    The first quota that a task of *bucket* would exceed on *agent*.
-
-    It is told as the name of its pool, and how much the task takes of it.
-    """
-    _, own = with_quotas(bucket, bucket.need or agent.request)
-    return pool_shortage(kernel, own)
-
-
 def has_slot(agent: AgentRow) -> bool:
     """Whether *agent* may run one more attempt."""
     return agent.running < agent.limit
