@@ -185,6 +185,7 @@ def calls(orch, handle):
         "reward_task": lambda: orch.reward_task("done", 1),
         "answer": lambda: orch.answer("held", "yes", by="ada"),
         "questions": orch.questions,
+        "failures": orch.failures,
         "escalations": orch.escalations,
         "hold_starts": lambda: orch.hold_starts("for a while"),
         "release_starts": orch.release_starts,

@@ -437,18 +437,19 @@ def test_killed_in_the_middle_the_service_takes_what_its_agents_have_done(here):
 @pytest.mark.parametrize("seed", [1])
 def test_killed_at_any_moment_no_work_that_was_done_is_done_twice(here, seed):
     dice = random.Random(seed)
-    ids = [f"T{n}" for n in range(6)]
+    # More than the agents can do before both kills: a run that is over would begin anew.
+    ids = [f"T{n}" for n in range(8)]
     for name in ids:
-        (here / f"{name}.sh").write_text(f"sleep {dice.random():.2f}")
+        (here / f"{name}.sh").write_text(f"sleep {1 + dice.random():.2f}")
     with ExitStack() as stack:
         lives = Lives(here, ids, stack)
         lives.begin()
         for _ in range(2):
             lives.service.post(EXECUTE)
-            time.sleep(2 * dice.random())
+            time.sleep(dice.random())
             lives.kill()
             lives.begin()
-            eventually(lives.has_come_to_rest)
+            eventually(lives.has_come_to_rest, "the agents come to rest")
         report = lives.run_to_its_end()
         assert sorted(lives.words("ran")) == ids
         eventually(lambda: lives.log().count("completed, counted") == len(ids))
