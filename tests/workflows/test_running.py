@@ -625,3 +625,22 @@ def test_the_context_of_a_task(orch):
     wf = Workflow("w")
     wf.task(lambda: current_context().task_id, id="a")
     assert orch.workflows.start(wf, id="x").result(PATIENCE) == {"a": "x/a"}
+
+
+def test_runs_are_listed_while_others_are_started():
+    """One that is just being started is listed once it has its tasks."""
+    with TaskOrchestrator() as orch:
+
+        def start():
+            for number in range(300):
+                wf = Workflow("w")
+                wf.task(int, id="a")
+                orch.workflows.start(wf, id=f"r-{number}")
+
+        starter = threading.Thread(target=start)
+        starter.start()
+        count = 0
+        while starter.is_alive():
+            before, count = count, len(orch.workflows.find("r-*"))
+            assert count >= before
+        assert len(orch.workflows.find("r-*")) == 300

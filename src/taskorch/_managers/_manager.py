@@ -326,12 +326,13 @@ class WorkflowManager:
                         live.add(run_id)
             for task_id in rt.kernel.evicted.by_id:
                 tasks.get(run_of(task_id), []).append(task_id)
-        chosen = [i for i in tasks if fnmatchcase(i, pattern)]
-        return [
-            self._runs.get(i) or self._found(i, tasks[i])
-            for i in chosen
-            if i in live or not only_live
-        ]
+        runs: list[WorkflowRun] = []
+        for run_id, ids in tasks.items():
+            if fnmatchcase(run_id, pattern) and (run_id in live or not only_live):
+                # One that is just being started has no tasks yet.
+                with suppress(UnknownTaskError):
+                    runs.append(self._runs.get(run_id) or self._found(run_id, ids))
+        return runs
 
     def _recall_reruns(self, works: Mapping[str, TaskHandle[Any]]) -> None:
         """Look for re-runs of an earlier life that have ended: the journal has them."""
