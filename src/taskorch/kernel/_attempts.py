@@ -136,11 +136,8 @@ def awaits_end(row: TaskRow, attempt: int) -> bool:
     if row.attempt != attempt or row.state not in (TaskState.QUEUED, TaskState.BLOCKED):
         return False
     under_way = (TaskState.RUNNING, TaskState.RETRYING)
-    latest = [move for move in past_of(row) if move[0] in under_way][-1:]
-    return any(
-        state is TaskState.RETRYING and detail == LEFT_RUNNING
-        for state, _, detail in latest
-    )
+    moves = [(state, why) for state, _, why in past_of(row) if state in under_way]
+    return bool(moves) and moves[-1] == (TaskState.RETRYING, LEFT_RUNNING)
 
 
 def fail_late(

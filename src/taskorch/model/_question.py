@@ -107,14 +107,13 @@ class Question(Wait):
     @property
     def may_answer(self) -> tuple[str, ...]:
         """Those of `who` that may answer; nobody if anybody may."""
-        excluded = set(map(person, self.not_by))
         # Somebody who is named twice is one.
-        names = {person(name): name for name in reversed(self.who or ())}
-        return tuple(
-            name
-            for name in self.who or ()
-            if person(name) not in excluded and names[person(name)] == name
-        )
+        people: dict[str, str] = {}
+        for name in self.who or ():
+            people.setdefault(person(name), name)
+        for name in self.not_by:
+            people.pop(person(name), None)
+        return tuple(people.values())
 
     def why_not(self, by: str) -> str:
         """Why *by* may not answer; empty if they may."""

@@ -508,11 +508,7 @@ class Alerts:
         if rule.per == "agent":
             every: Mapping[str, Measured] = agents
         else:
-            rates = {
-                "failure_rate": self._failure_rate(rule, now),
-                "sure_failure_rate": self._sure_failure_rate(rule, now),
-            }
-            every = {"": {**general, **rates}}
+            every = {"": {**general, **self._failure_rates(rule, now)}}
         for name, subject in [*self._watched]:
             if name == rule.name and subject not in every:
                 watched = self._watched.pop((name, subject))
@@ -544,23 +540,23 @@ class Alerts:
 
     # -- measuring -----------------------------------------------------------------
 
-    def _failure_rate(self, rule: AlertRule, now: float) -> float | None:
-        """Of the attempts that ended within the rule's time, the share that failed."""
-        good, bad = self._ended(now - rule.over)
-        return None if good + bad < max(1, rule.least) else bad / (good + bad)
-
-    def _sure_failure_rate(self, rule: AlertRule, now: float) -> float | None:
+    def _failure_rates(self, rule: AlertRule, now: float) -> dict[str, float | None]:
         """
-        What that share is at least, but for chance.
+        Of the attempts that ended within the rule's time, the share that failed.
 
-        The latest fifth of the time is looked at alone, too, if twice as many ended in
-        it: what begins to fail is noticed before it outweighs the time before.
+        Besides, what that share is at least, but for chance. For that, the latest fifth
+        of the time is looked at alone, too, if twice as many ended in it: what begins
+        to fail is noticed before it outweighs the time before.
         """
-        every, latest = self._ended(now - rule.over), self._ended(now - rule.over / 5)
         least = max(1, rule.least)
-        if sum(every) < least:
-            return None
-        return max(_surely(*every), _surely(*latest) if sum(latest) >= 2 * least else 0)
+        good, bad = self._ended(now - rule.over)
+        if good + bad < least:
+            return {"failure_rate": None, "sure_failure_rate": None}
+        sure = _surely(good, bad)
+        latest = self._ended(now - rule.over / 5)
+        if sum(latest) >= 2 * least:
+            sure = max(sure, _surely(*latest))
+        return {"failure_rate": bad / (good + bad), "sure_failure_rate": sure}
 
     def _ended(self, since: float) -> tuple[int, int]:
         """How many attempts have ended well, and badly, since a time."""

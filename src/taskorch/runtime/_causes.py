@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -16,30 +17,26 @@ _NAMED: Final = 100
 
 def by_cause(statuses: Iterable[TaskStatus]) -> tuple[FailureCause, ...]:
     """The causes of the failures that *statuses* tell of; the commonest first."""
-    found: dict[tuple[str, str], list[TaskStatus]] = {}
-    counts: dict[tuple[str, str], int] = {}
+    messages: dict[tuple[str, str], str] = {}
+    ids: dict[tuple[str, str], list[str]] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for status in statuses:
         if status.error is None:
             continue
-        cause = cause_of(status.task_id, *_told(status.error))
-        counts[cause] = counts.get(cause, 0) + 1
-        some = found.setdefault(cause, [])
-        if len(some) < _NAMED:
-            some.append(status)
-    causes = [
-        FailureCause(
-            *cause,
-            _told(error)[1],
-            counts[cause],
-            tuple(status.run_id for status in some),
-        )
-        for cause, some in found.items()
-        if (error := some[0].error) is not None
-    ]
-    return tuple(sorted(causes, key=lambda each: -each.count))
+        kind, message = _class_and_message(status.error)
+        cause = cause_of(status.task_id, kind, message)
+        counts[cause] += 1
+        messages.setdefault(cause, message)
+        named = ids.setdefault(cause, [])
+        if len(named) < _NAMED:
+            named.append(status.run_id)
+    return tuple(
+        FailureCause(*cause, messages[cause], count, tuple(ids[cause]))
+        for cause, count in counts.most_common()
+    )
 
 
-def _told(error: BaseException) -> tuple[str, str]:
+def _class_and_message(error: BaseException) -> tuple[str, str]:
     """The class and the message of *error*; of one that stands for another, its."""
     kind, message = said(error)
     if not isinstance(error, TaskFailedError) or not error.type:

@@ -258,10 +258,10 @@ class Session(AttemptExecutor[str]):
 
     def _is_awaited(self, name: str) -> bool:
         """Whether an attempt of an earlier life is to go on."""
-        parsed = None if self._late is None else _parsed(name)
-        if self._late is None or parsed is None:
+        if self._late is None:
             return False
-        return self._late.is_awaited(*parsed, self.info.name)
+        parsed = _parsed(name)
+        return parsed is not None and self._late.is_awaited(*parsed, self.info.name)
 
     def _again(self, running: Collection[str]) -> list[_Order]:
         """
