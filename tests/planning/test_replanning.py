@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -69,6 +70,27 @@ def begun(domain, asked, fails, *, concurrency=4):
     orch.agent("all", capabilities=set(domain.operators), max_concurrency=4)(does)
     orch.planner.domain(domain)
     return orch, did, orch.workflows.start(orch.planner.plan(asked))
+
+
+@contextmanager
+def halted(domain, failing, go_on, did):
+    """A run in which *failing* has failed; `slow` waits, *did* has what has ended."""
+    orch = TaskOrchestrator()
+
+    def does(task, _context):
+        if task.type == failing:
+            raise ValueError
+        if task.type == "slow":
+            assert go_on.wait(60)
+        did.append(task.type)
+
+    orch.agent("all", capabilities=set(domain.operators), max_concurrency=4)(does)
+    orch.planner.domain(domain)
+    with orch:
+        run = orch.workflows.start(orch.planner.plan(TaskRequest("r", "all")))
+        with pytest.raises(ValueError):
+            run.handles[failing].result(60)
+        yield orch, run
 
 
 def test_what_failed_is_gone_round_from_where_the_run_is():
@@ -139,22 +161,8 @@ def test_what_still_runs_goes_on_and_the_rest_waits_for_it():
         )
     domain.method("all", cost=1)(lambda _s: [("slow",), ("bad",), ("last",)])
     domain.method("all", cost=2)(lambda _s: [("slow",), ("good",), ("last",)])
-    orch = TaskOrchestrator()
     go_on, did = threading.Event(), []
-
-    def does(task, _context):
-        if task.type == "bad":
-            raise ValueError
-        if task.type == "slow":
-            assert go_on.wait(60)
-        did.append(task.type)
-
-    orch.agent("all", capabilities=set(domain.operators), max_concurrency=4)(does)
-    orch.planner.domain(domain)
-    with orch:
-        run = orch.workflows.start(orch.planner.plan(TaskRequest("r", "all")))
-        with pytest.raises(ValueError):
-            run.handles["bad"].result(60)
+    with halted(domain, "bad", go_on, did) as (orch, run):
         plan = orch.planner.replan(run)
         assert {task.type for task in plan.tasks} == {"good"}
         second = orch.workflows.start(plan)
@@ -174,22 +182,8 @@ def test_the_rest_waits_for_what_it_needs_of_what_runs():
     domain.operator(lambda s: s.set("y", 1), name="works")
     domain.method("all")(lambda _s: [("slow",), ("fails",), ("bad",)])
     domain.method("all")(lambda _s: [("slow",), ("works",), ("good",)])
-    orch = TaskOrchestrator()
     go_on, did = threading.Event(), []
-
-    def does(task, _context):
-        if task.type == "fails":
-            raise ValueError
-        if task.type == "slow":
-            assert go_on.wait(60)
-        did.append(task.type)
-
-    orch.agent("all", capabilities=set(domain.operators), max_concurrency=4)(does)
-    orch.planner.domain(domain)
-    with orch:
-        run = orch.workflows.start(orch.planner.plan(TaskRequest("r", "all")))
-        with pytest.raises(ValueError):
-            run.handles["fails"].result(60)
+    with halted(domain, "fails", go_on, did) as (orch, run):
         orch.workflows.cancel(f"{run.workflow_id}/bad")
         second = orch.workflows.start(orch.planner.replan(run))
         second.handles["works"].result(60)

@@ -50,11 +50,18 @@ def done_meanwhile(order):
 
 
 @contextmanager
-def given_out(here):
-    """An order of a life of the service that has died since; the agent has it."""
+def joined(here):
+    """The next life of the service, which the agent has joined again."""
     with served(here) as service:
         agent = Wire(service)
         agent.hello(lease=60)
+        yield service, agent
+
+
+@contextmanager
+def given_out(here):
+    """An order of a life of the service that has died since; the agent has it."""
+    with joined(here) as (service, agent):
         service.post(EXECUTE)
         order = agent.order()
         service.orch.stop(drain=False, timeout=0)
@@ -89,9 +96,7 @@ def test_what_an_agent_ends_while_the_service_is_started_anew_counts(
     (here / "A.sh").write_text(f"exit {code}")
     with given_out(here) as order:
         said = done_meanwhile(order)
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
+    with joined(here) as (service, agent):
         if is_told_before:
             problem = agent.say("complete", {"results": [said]}, 503)
             assert problem["code"] == "not_running"
@@ -124,9 +129,7 @@ def finish(service, agent):
 
 def lost_end(here, said):
     """What a new life makes of an end, of which nothing is done again."""
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
+    with joined(here) as (service, agent):
         service.post(EXECUTE)
         fate = fates(agent, said)
         return fate, finish(service, agent)
@@ -158,9 +161,7 @@ def test_an_end_that_counted_counts_in_no_later_life_again(here):
     with given_out(here) as order:
         said = done_meanwhile(order)
     for _ in range(2):
-        with served(here) as service:
-            agent = Wire(service)
-            agent.hello(lease=60)
+        with joined(here) as (service, agent):
             service.post(EXECUTE)
             assert fates(agent, said) == ["counted"]
             about = service.get("/api/v1/tasks/suite%2FA")
@@ -179,9 +180,7 @@ def test_what_was_judged_when_the_service_died_is_not_judged_again(here):
         said = done_meanwhile(order)
     out, before = here / "out", here / "before"
     shutil.copytree(out, before)
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
+    with joined(here) as (service, agent):
         service.post(EXECUTE)
         eventually(lambda: agent.service.get("/api/v1/status")["agents"])
         assert fates(agent, said) == ["counted"]
@@ -252,9 +251,7 @@ UNPROVEN = {
 def test_what_nothing_proves_is_done_again(here):
     with given_out(here) as order:
         said = done_meanwhile(order)
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
+    with joined(here) as (service, agent):
         for what, lie in UNPROVEN.items():
             # By another name, as what was told by one is remembered.
             name = said["attempt"].replace(":", what.replace(" ", "_") + ":")
@@ -283,9 +280,7 @@ def test_an_end_of_another_run_is_none_of_this_one(here):
     """Its attempts have the same lives and numbers."""
     with given_out(here) as order:
         said = done_meanwhile(order)
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
+    with joined(here) as (service, agent):
         service.post(EXECUTE, {"fresh": True})
         assert agent.order()["number"] == 1
         service.orch.stop(drain=False, timeout=0)
@@ -298,9 +293,7 @@ def test_an_end_of_another_run_is_none_of_this_one(here):
 def test_what_an_agent_still_does_goes_on_until_a_run_does(here):
     with given_out(here) as order:
         pass
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
+    with joined(here) as (service, agent):
         name = order["attempt"]
         assert agent.claim(name, "9.9.x:suite/A", wait=0)["stop"] == ["9.9.x:suite/A"]
         assert agent.say("heartbeat", {"running": [name]}) == {"stop": []}
@@ -314,9 +307,7 @@ def test_what_an_agent_still_does_goes_on_until_a_run_does(here):
 
 
 def test_a_run_that_was_stopped_goes_on_in_the_same_life(here):
-    with served(here) as service:
-        agent = Wire(service)
-        agent.hello(lease=60)
+    with joined(here) as (service, agent):
         service.post(EXECUTE)
         order = agent.order()
         service.orch.orchestrator().stop(drain=False, timeout=0)
