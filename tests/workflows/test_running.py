@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.integration.tools import PATIENCE, Hold, Recorder, in_loop
@@ -31,7 +32,11 @@ from taskorch.errors import (
     WouldBlockError,
     WouldDeadlockError,
 )
-from taskorch.policies import PerformanceRouter, StandardStateMachine
+from taskorch.policies import (
+    PerformanceRouter,
+    StandardStateMachine,
+    StructuralValidator,
+)
 from taskorch.protocols import Permit
 
 
@@ -627,20 +632,29 @@ def test_the_context_of_a_task(orch):
     assert orch.workflows.start(wf, id="x").result(PATIENCE) == {"a": "x/a"}
 
 
+class Looking(StructuralValidator):
+    """Another thread lists the runs while a task of one is looked at."""
+
+    def __init__(self, look):
+        super().__init__()
+        self._look = look
+
+    def validate(self, task, context):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self._look).result(PATIENCE)
+        return super().validate(task, context)
+
+
 def test_runs_are_listed_while_others_are_started():
     """One that is just being started is listed once it has its tasks."""
-    with TaskOrchestrator() as orch:
+    listed = []
 
-        def start():
-            for number in range(300):
-                wf = Workflow("w")
-                wf.task(int, id="a")
-                orch.workflows.start(wf, id=f"r-{number}")
+    def look():
+        listed.append([run.workflow_id for run in orch.workflows.find("r-*")])
 
-        starter = threading.Thread(target=start)
-        starter.start()
-        count = 0
-        while starter.is_alive():
-            before, count = count, len(orch.workflows.find("r-*"))
-            assert count >= before
-        assert len(orch.workflows.find("r-*")) == 300
+    with TaskOrchestrator(validator=Looking(look)) as orch:
+        for number in range(3):
+            wf = Workflow("w")
+            wf.task(int, id="a")
+            orch.workflows.start(wf, id=f"r-{number}").result(PATIENCE)
+    assert listed == [[], ["r-0"], ["r-0", "r-1"]]
