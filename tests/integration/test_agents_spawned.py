@@ -246,6 +246,8 @@ def test_bad_words(orch):
             lambda: agents.pool("x", scale_up_threshold=0.2),
             "the pool would never rest",
         ),
+        (lambda: agents.pool(agents.list()), "no template of agents \\["),
+        (lambda: agents.pool("x", wait=-1), "wait: -1 is not between 0"),
         (lambda: agents.explain_scaling("x"), "no pool"),
     ):
         with pytest.raises(InvalidTaskError, match=words):

@@ -279,6 +279,7 @@ class AgentManager:
         from taskorch.policies import AgentPool  # noqa: PLC0415 - when needed
 
         fleet = self._fleet
+        template = fleet.template_named(type)
         if fleet.pools.get(type) is not None and (
             fleet.pools[type].name in self._orch.drivers.list()
         ):
@@ -286,7 +287,7 @@ class AgentManager:
             hint = f"orch.drivers.remove('pool/{type}') ends it; its agents stay"
             raise InvalidTaskError(msg, hint=hint)
         pool = AgentPool(
-            fleet.template_named(type),
+            template,
             min_agents=min_agents,
             max_agents=max_agents,
             scale_up_threshold=scale_up_threshold,

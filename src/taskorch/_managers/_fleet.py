@@ -144,13 +144,15 @@ class Fleet:
 
     def template_named(self, name: str) -> AgentTemplate:
         """The template of this name."""
-        found = self.templates.get(name)
-        if found is None:
-            msg = f"there is no template of agents {show(name)}"
-            makes = "orch.agents.template(name, …) makes one"
-            hint = meant(name, self.templates, makes)
+        named: object = name
+        template = self.templates.get(named) if isinstance(named, str) else None
+        if template is None:
+            msg = f"there is no template of agents {show(named)}"
+            hint = "orch.agents.template(name, …) makes one"
+            if isinstance(named, str):
+                hint = meant(named, self.templates, hint)
             raise InvalidTaskError(msg, hint=hint)
-        return found
+        return template
 
     # -- spawning ------------------------------------------------------------------
 
