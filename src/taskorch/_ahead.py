@@ -200,5 +200,5 @@ def _take(calls: Iterator[tuple[Any, ...]], most: int | None) -> list[tuple[Any,
 @takes_interrupts
 def _first_result(handles: deque[TaskHandle[T]], end: float | None) -> T:
     # The handle is in no variable: the frame of an error would keep it.
-    left = None if end is None else max(0.0, end - monotonic())
-    return handles[0].result(left)
+    seconds_left = None if end is None else max(0.0, end - monotonic())
+    return handles[0].result(seconds_left)

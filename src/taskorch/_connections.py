@@ -75,7 +75,7 @@ class Connections:
         try:
             connection.request(method, target, body, headers)
             response = connection.getresponse()
-            found = response.status, response.read()
+            answer = response.status, response.read()
         except BaseException:
             connection.close()
             raise
@@ -83,7 +83,7 @@ class Connections:
             connection.close()
         else:
             self._resting.append((monotonic(), os.getpid(), connection))
-        return found
+        return answer
 
     def _rested(self, timeout: float) -> http.client.HTTPConnection | None:
         """The one that has rested least, if it can be used."""

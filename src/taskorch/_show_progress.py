@@ -167,9 +167,9 @@ class Progress:
         rate = self._rate(now, counts.ended)
         if rate:
             parts.append(_per_second(rate))
-        left = counts.total - counts.ended
-        eta = counts.eta if counts.eta is not None else left / rate if rate else None
-        if eta is not None and left:
+        unended = counts.total - counts.ended
+        eta = counts.eta if counts.eta is not None else unended / rate if rate else None
+        if eta is not None and unended:
             parts.append(f"about {_rounded(eta)} left")
         slowest = self._slowest_of(now)
         if slowest:
@@ -252,11 +252,11 @@ class Screen:
         if not self._is_live:
             return 0
         try:
-            found = os.get_terminal_size(self._file.fileno()).columns
+            columns = os.get_terminal_size(self._file.fileno()).columns
         except (OSError, ValueError, AttributeError):
-            found = 0
+            columns = 0
         # Some terminals do not know.
-        return found or _USUAL
+        return columns or _USUAL
 
     def is_due(self, now: float) -> bool:
         """Whether it is time for a line."""
@@ -313,8 +313,8 @@ class Screen:
         if self._is_terminal:
             return _CLEAR
         # A notebook knows nothing but the beginning of a line.
-        left, self._drawn = self._drawn - width(line), width(line)
-        return " " * max(0, left)
+        excess, self._drawn = self._drawn - width(line), width(line)
+        return " " * max(0, excess)
 
     def _colored(self, line: str) -> str:
         if not self._has_colors:
@@ -350,16 +350,16 @@ class _OfOrchestrator:
 
     def counts(self, *, is_last: bool = False) -> Counts:
         del is_last
-        found = totals(self._rt).state_machine
-        ended = found.completed + found.failed + found.cancelled
+        tasks = totals(self._rt).state_machine
+        ended = tasks.completed + tasks.failed + tasks.cancelled
         # Of what had ended before, something may be run again.
         ended = max(0, ended - self._ended)
-        left = found.pending + found.queued + found.running + found.retrying
-        left += found.blocked + found.suspended
-        failed = max(0, found.failed - self._failed)
-        cancelled = max(0, found.cancelled - self._cancelled)
-        total = ended + left
-        return Counts(ended, total, found.running, failed, cancelled, found.blocked)
+        unended = tasks.pending + tasks.queued + tasks.running + tasks.retrying
+        unended += tasks.blocked + tasks.suspended
+        failed = max(0, tasks.failed - self._failed)
+        cancelled = max(0, tasks.cancelled - self._cancelled)
+        total = ended + unended
+        return Counts(ended, total, tasks.running, failed, cancelled, tasks.blocked)
 
     def rows(self) -> Iterable[TaskRow]:
         return self._rt.kernel.tasks.values()
@@ -406,7 +406,7 @@ class _OfHandles:
     def counts(self, *, is_last: bool = False) -> Counts:
         del is_last
         running = blocked = 0
-        left: list[TaskHandle[Any]] = []
+        unended: list[TaskHandle[Any]] = []
         for handle in self._left:
             state = handle._row.state
             if state in TERMINAL:
@@ -414,10 +414,10 @@ class _OfHandles:
                 self._failed += state is TaskState.FAILED
                 self._cancelled += state is TaskState.CANCELLED
                 continue
-            left.append(handle)
+            unended.append(handle)
             running += state is TaskState.RUNNING
             blocked += state is TaskState.BLOCKED
-        self._left = left
+        self._left = unended
         ended = self._failed, self._cancelled
         return Counts(self._ended, self._total, running, *ended, blocked)
 
