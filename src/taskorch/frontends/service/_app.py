@@ -116,7 +116,7 @@ def create_app(
     feed = Feed(orch.signals, journal, keep)
     brought = Submissions(orch, functions or {}, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
-    there = Agents(orch, kept)
+    remote_agents = Agents(orch, kept)
     board = Board(orch.signals, journal, keep) if page else None
     shown = None if board is None else Page(lambda: orch, lambda: board)
 
@@ -125,7 +125,7 @@ def create_app(
             shown.close()
             board.close()
         feed.close()
-        there.close()
+        remote_agents.close()
 
     return make_app(
         [
@@ -133,7 +133,7 @@ def create_app(
             *brought.operations(),
             *Plans(orch, functions or {}, programs=programs).operations(),
             *existing(lambda: orch, lambda: feed),
-            *(there.operations() if agents else ()),
+            *(remote_agents.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
             *(() if shown is None else shown.operations()),
             *(() if jobs is None else Commands(jobs).operations()),
@@ -241,8 +241,8 @@ def _key_of(codes: Codes) -> Operation:
     """The operation that gives the page a key for the code of its address."""
 
     async def give(request: Request) -> Response:
-        said = await read_object(request, _CODE)
-        key = codes.key_for(said["code"])
+        body = await read_object(request, _CODE)
+        key = codes.key_for(body["code"])
         if key is None:
             text = "the code of the link was used, or is of another life"
             raise Problem(401, "no_code", text, hint="take another link, or the token")

@@ -45,9 +45,9 @@ class Artifacts:
         """The files of all its attempts: which attempt, the name, and how large."""
         place = self._folder.joinpath(*task_id.split("/"))
         attempts = {
-            tuple(map(int, found[1].split("."))): (found[1], folder)
+            tuple(map(int, match[1].split("."))): (match[1], folder)
             for folder in place.glob("-*")
-            if (found := _ATTEMPT.fullmatch(folder.name)) is not None
+            if (match := _ATTEMPT.fullmatch(folder.name)) is not None
         }
         return [
             {
@@ -96,13 +96,13 @@ class Artifacts:
         folder = self.folder_of(task_id, fence)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
-        there = {p: p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-        size = there.get(path, 0)
+        sizes = {p: p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+        size = sizes.get(path, 0)
         if offset > size:
             text = f"offset: there are {size:,} bytes of this file"
             raise Problem(409, "part_missing", text, more={"size": size})
-        total = sum(there.values()) - size + max(size, offset + len(data))
-        if total > MAX_BYTES or len({*there, path}) > MAX_FILES:
+        total = sum(sizes.values()) - size + max(size, offset + len(data))
+        if total > MAX_BYTES or len({*sizes, path}) > MAX_FILES:
             text = (
                 f"an attempt has at most {MAX_FILES:,} files, of {MAX_BYTES >> 20} MiB "
                 "in all"

@@ -76,15 +76,15 @@ async def read_object(
     Raises:
         Problem: It is none, or not as described: all that is wrong is told.
     """
-    said = await read(request)
-    if said is None and not is_needed:
+    body = await read(request)
+    if body is None and not is_needed:
         return {}
-    if not isinstance(said, dict):
+    if not isinstance(body, dict):
         refuse("", "a JSON object is needed")
-    found = list(islice(findings_of(schema, said, parts), _MOST_FINDINGS))
-    if found:
-        refuse_all(found)
-    return said
+    findings = list(islice(findings_of(schema, body, parts), _MOST_FINDINGS))
+    if findings:
+        refuse_all(findings)
+    return body
 
 
 def loads(body: bytes) -> Any:
@@ -123,12 +123,12 @@ def refuse(path: str, text: str) -> NoReturn:
     refuse_all([(path, text)])
 
 
-def refuse_all(found: Iterable[tuple[str, str]]) -> NoReturn:
-    """Refuse, by a `Problem`, a request in which this was *found*."""
-    findings = [{"path": path, "message": text} for path, text in found]
-    said = "; ".join(f"{one['path']}: {one['message']}" for one in findings)
+def refuse_all(faults: Iterable[tuple[str, str]]) -> NoReturn:
+    """Refuse, by a `Problem`, a request that has these *faults*."""
+    findings = [{"path": path, "message": text} for path, text in faults]
+    detail = "; ".join(f"{one['path']}: {one['message']}" for one in findings)
     more = {"findings": findings}
-    raise Problem(422, "invalid_request", said.removeprefix(": "), more=more)
+    raise Problem(422, "invalid_request", detail.removeprefix(": "), more=more)
 
 
 def too_long() -> Problem:

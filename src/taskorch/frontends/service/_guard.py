@@ -70,11 +70,11 @@ def check_token(token: str | None) -> bytes | None:
     """
     if token is None:
         return None
-    given: object = token
+    untyped: object = token
     if (
-        not isinstance(given, str)
-        or len(given) < _LEAST_TOKEN
-        or not all("!" <= letter <= "~" for letter in given)
+        not isinstance(untyped, str)
+        or len(untyped) < _LEAST_TOKEN
+        or not all("!" <= letter <= "~" for letter in untyped)
     ):
         # It is not shown: it may be nearly right.
         msg = (
@@ -82,7 +82,7 @@ def check_token(token: str | None) -> bytes | None:
             "without spaces"
         )
         raise InvalidTaskError(msg, hint="new_token() makes one")
-    return given.encode()
+    return untyped.encode()
 
 
 def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
@@ -92,12 +92,12 @@ def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
     Raises:
         InvalidTaskError: They are no names.
     """
-    given: object = hosts
-    if not isinstance(given, str) and isinstance(given, Iterable):
-        names: list[object] = list(given)
+    untyped: object = hosts
+    if not isinstance(untyped, str) and isinstance(untyped, Iterable):
+        names: list[object] = list(untyped)
         if all(isinstance(name, str) for name in names):
             return frozenset(str(name).lower() for name in names)
-    msg = f"hosts is a collection of names, not {show(given)}"
+    msg = f"hosts is a collection of names, not {show(untyped)}"
     raise InvalidTaskError(msg, hint="hosts=['orders.example.org']")
 
 
@@ -163,10 +163,10 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = [*message.get("headers", ())]
-                named = {name for name, _ in given}
-                given += (each for each in _HEADERS if each[0] not in named)
-                message["headers"] = given
+                headers = [*message.get("headers", ())]
+                named = {name for name, _ in headers}
+                headers += (each for each in _HEADERS if each[0] not in named)
+                message["headers"] = headers
             await send(message)
 
         try:
@@ -205,8 +205,8 @@ class Guard:
         _check_body(scope["method"], headers)
 
     def _check_host(self, headers: Headers) -> str:
-        given = headers.getlist("host")
-        host = given[0] if len(given) == 1 else ""
+        hosts = headers.getlist("host")
+        host = hosts[0] if len(hosts) == 1 else ""
         if not _is_authority(host) or _name_of(host) not in self._hosts:
             raise Problem(
                 421,
@@ -222,8 +222,8 @@ class Guard:
             return
         if scope["path"] in self._opened:
             return
-        given = headers.getlist("authorization")
-        kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")
+        sent = headers.getlist("authorization")
+        kind, _, token = (sent[0] if len(sent) == 1 else "").partition(" ")
         token = token.strip()
         is_right = hmac.compare_digest(token.encode(), self._token)
         is_right = is_right or (bool(token) and self._is_key(token))

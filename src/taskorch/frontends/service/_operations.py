@@ -132,18 +132,18 @@ async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> 
 
 
 async def changed(
-    there: Callable[[], _T],
+    manager: Callable[[], _T],
     change: Callable[[_T, str], bool],
     name: str,
     request: Request,
 ) -> Response:
-    """Answer whether *change* has changed *there* what the path has for *name*."""
+    """Answer whether *change* has changed in *manager* what the path has for *name*."""
     subject = named(request, name)
-    done = await run_in_threadpool(lambda: change(there(), subject))
+    done = await run_in_threadpool(lambda: change(manager(), subject))
     return answer({"changed": done})
 
 
-def with_remedies(request: Request, said: Any) -> Any:
+def with_remedies(request: Request, explanation: Any) -> Any:
     """
     What explains, with what is to be done as requests, or as calls if so asked for.
 
@@ -154,7 +154,7 @@ def with_remedies(request: Request, said: Any) -> Any:
     how = request.query_params.get(name, "requests")
     if how not in REMEDIES["enum"]:
         raise bad_query(name, f"{how!r} is neither requests nor calls")
-    return said if how == "calls" else all_in_requests(said)
+    return explanation if how == "calls" else all_in_requests(explanation)
 
 
 def named(request: Request, name: str) -> str:
@@ -164,11 +164,11 @@ def named(request: Request, name: str) -> str:
     Raises:
         UnknownTaskError: It is no text.
     """
-    given: str = request.path_params[name]
+    escaped: str = request.path_params[name]
     try:
-        return unquote(given, errors="strict")
+        return unquote(escaped, errors="strict")
     except UnicodeDecodeError:
-        msg = f"no task has the id {given!r}"
+        msg = f"no task has the id {escaped!r}"
         raise UnknownTaskError(msg) from None
 
 
@@ -184,8 +184,8 @@ async def check(operation: Operation, request: Request) -> None:
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
         if name not in operation.query:
-            there = ", ".join(operation.query) or "none"
-            raise bad_query(name, f"it is not known here: there are {there}")
+            names = ", ".join(operation.query) or "none"
+            raise bad_query(name, f"it is not known here: there are {names}")
         if name in seen:
             raise bad_query(name, "it is there twice")
         seen.add(name)
@@ -194,7 +194,7 @@ async def check(operation: Operation, request: Request) -> None:
 
 
 def number(
-    given: Mapping[str, str], name: str, least: int, most: int, otherwise: int
+    query: Mapping[str, str], name: str, least: int, most: int, otherwise: int
 ) -> int:
     """
     A whole number in the query.
@@ -202,7 +202,7 @@ def number(
     Raises:
         Problem: It is none, or not within its bounds.
     """
-    text = given.get(name)
+    text = query.get(name)
     if text is None:
         return otherwise
     if text.isascii() and text.isdigit() and least <= int(text[:12]) <= most:
@@ -210,14 +210,14 @@ def number(
     raise bad_query(name, f"a whole number from {least:,} to {most:,} is needed")
 
 
-def seconds(given: Mapping[str, str], name: str, most: float) -> float | None:
+def seconds(query: Mapping[str, str], name: str, most: float) -> float | None:
     """
     A number of seconds in the query, or None.
 
     Raises:
         Problem: It is none, or not within its bounds.
     """
-    text = given.get(name)
+    text = query.get(name)
     if text is None:
         return None
     try:

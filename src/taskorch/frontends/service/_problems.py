@@ -75,7 +75,7 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
     def response(self, scope: Scope) -> Response:
         """The answer to a request, with what the app has to add."""
         more = scope["app"].state.refused(scope, self)
-        said = {
+        details = {
             "type": f"urn:taskorch:error:{self.code}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -89,7 +89,7 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
         if self.status in _AGAIN:
             headers.setdefault("Retry-After", _AGAIN[self.status])
         return Response(
-            dumps(said), self.status, headers, media_type="application/problem+json"
+            dumps(details), self.status, headers, media_type="application/problem+json"
         )
 
 
@@ -124,11 +124,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer what routing refuses: a path or a method that there is not."""
     assert isinstance(error, HTTPException)  # noqa: S101 - nothing else comes here
     is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-    what = "method" if is_method else "path"
+    subject = "method" if is_method else "path"
     return Problem(
         error.status_code,
-        f"unknown_{what}",
-        f"there is no such {what}",
+        f"unknown_{subject}",
+        f"there is no such {subject}",
         hint="GET /openapi.json says what there is",
         headers=error.headers,
     ).response(request.scope)

@@ -62,12 +62,12 @@ class Recorded:
         except JournalError as error:
             check = HealthCheck("journal", "failed", error.message)
         else:
-            said = {
+            words = {
                 None: "nobody knows whether its owner lives",
                 True: "its owner lives",
             }
             check = HealthCheck(
-                *("journal", "ok", said.get(lives, "nobody has it open"))
+                *("journal", "ok", words.get(lives, "nobody has it open"))
             )
         return Health(status=check.status, live=True, ready=False, checks=(check,))
 

@@ -194,12 +194,12 @@ class Protocol(H11Protocol):
             return
         others = [one for one in self.connections if isinstance(one, Protocol)]
         # Those that have shown no token go first, whatever they wait for.
-        found = [one for one in others if not one.is_known and one is not self]
-        found = found or [one for one in others if one.is_idle]
-        found.sort(key=attrgetter("_since"))
+        candidates = [one for one in others if not one.is_known and one is not self]
+        candidates = candidates or [one for one in others if one.is_idle]
+        candidates.sort(key=attrgetter("_since"))
         # Who has asked, and was not read yet, is not silent.
-        silent = (one for one in found if not one.has_news)
-        for one in [*islice(silent, over)] or found[:over]:
+        silent = (one for one in candidates if not one.has_news)
+        for one in [*islice(silent, over)] or candidates[:over]:
             self.connections.discard(one)
             one._end()  # noqa: SLF001 - of its own class
             _SILENT.say()

@@ -409,11 +409,13 @@ class SuiteRuns:
             is_running = self._thread is not None
         if orch is not None and is_running:
             try:
-                found = orch.workflows.status(RUN).tasks
+                all_states = orch.workflows.status(RUN).tasks
             except (UnknownTaskError, NotRunningError):
                 # It has not begun yet, or has just ended.
-                found = dict.fromkeys(names, TaskState.PENDING)
-            states = {name: state for name, state in found.items() if name in names}
+                all_states = dict.fromkeys(names, TaskState.PENDING)
+            states = {
+                name: state for name, state in all_states.items() if name in names
+            }
             doers = _doers_of(orch, states)
         # What was cancelled may have begun, or not.
         idle = {
@@ -461,24 +463,24 @@ def _await_run(
     admit(idle, agent, executor)
 
 
-def _begun(found: _T | None) -> _T:
-    if found is None:
+def _begun(of_run: _T | None) -> _T:
+    if of_run is None:
         raise Problem(
             *(_NO_RUN[0], "no_run", "no run of the suite has begun yet"),
             hint="POST /api/v1/execute-suite begins one",
         )
-    return found
+    return of_run
 
 
 def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
     """The agent of the latest attempt of each of the tasks *names* that has begun."""
-    found = {}
+    doers = {}
     for name in names:
         with suppress(UnknownTaskError):
             agent = orch.get_task_status(f"{RUN}/{name}").agent_id
             if agent is not None:
-                found[name] = agent
-    return found
+                doers[name] = agent
+    return doers
 
 
 # -- the app ---------------------------------------------------------------------------
@@ -527,15 +529,15 @@ def suite_app(
 
 def _of_run(runs: SuiteRuns, operation: Operation) -> Operation:
     """*operation* on the run that there is, or was last, which is not changed."""
-    found = attrs.evolve(operation, refuses=(*operation.refuses, *_NO_RUN))
+    refusing = attrs.evolve(operation, refuses=(*operation.refuses, *_NO_RUN))
     if operation.method != "POST":
-        return found
+        return refusing
 
     async def change(request: Request) -> Response | ASGIApp:
         runs.check_not_over()
         return await operation.endpoint(request)
 
-    return attrs.evolve(found, endpoint=change)
+    return attrs.evolve(refusing, endpoint=change)
 
 
 def metrics_app(
@@ -583,10 +585,10 @@ class _Api:
         ]
 
     async def _execute(self, request: Request) -> Response:
-        said = await read_object(request, _REQUEST, is_needed=False)
-        self._runs.start(requested(self._runs.suite, said))
-        said = await run_in_threadpool(self._runs.status)
-        return answer(said, 202, Location="/api/v1/status")
+        body = await read_object(request, _REQUEST, is_needed=False)
+        self._runs.start(requested(self._runs.suite, body))
+        status = await run_in_threadpool(self._runs.status)
+        return answer(status, 202, Location="/api/v1/status")
 
     async def _status(self, _request: Request) -> Response:
         return answer(await run_in_threadpool(self._runs.status))
@@ -607,25 +609,25 @@ class _Api:
         return answer(json.loads(text))
 
 
-def requested(suite: Suite, said: Mapping[str, Any]) -> RunRequest:
+def requested(suite: Suite, body: Mapping[str, Any]) -> RunRequest:
     """
     The run that a request asks for, once it was checked by its description.
 
     Raises:
         Problem: It makes no sense.
     """
-    name = said.get("suite_name", suite.name)
+    name = body.get("suite_name", suite.name)
     # Of a suite that has no name of its own, none is wrong.
     if suite.name != Suite().name and name not in names_of(suite):
         refuse("suite_name", f"there are {' and '.join(names_of(suite))}")
     timeout = None
-    if "timeout_seconds" in said:
-        timeout = _positive("timeout_seconds", said["timeout_seconds"])
-    if "phases" in said:
-        suite = _with_phases(suite, said["phases"])
-    if "resource_limits" in said:
-        suite = _with_limits(suite, said["resource_limits"])
-    flags = {key: said.get(key, False) for key in ("failed", "fresh")}
+    if "timeout_seconds" in body:
+        timeout = _positive("timeout_seconds", body["timeout_seconds"])
+    if "phases" in body:
+        suite = _with_phases(suite, body["phases"])
+    if "resource_limits" in body:
+        suite = _with_limits(suite, body["resource_limits"])
+    flags = {key: body.get(key, False) for key in ("failed", "fresh")}
     return RunRequest(suite, name, timeout, **flags)
 
 
@@ -644,18 +646,18 @@ def _positive(path: str, value: object) -> float:
 
 def _with_phases(suite: Suite, names: list[str]) -> Suite:
     path = "phases"
-    known = [phase.name for phase in suite.phases]
+    all_names = [phase.name for phase in suite.phases]
     for i, name in enumerate(names):
-        if name not in known:
-            every = f"there are {', '.join(known)}"
-            text = f"there is no such phase: {meant(name, known, every)}"
+        if name not in all_names:
+            every = f"there are {', '.join(all_names)}"
+            text = f"there is no such phase: {meant(name, all_names, every)}"
             refuse(f"{path}[{i}]", text)
     chosen = tuple(phase for phase in suite.phases if phase.name in names)
-    there = {task.id for phase in chosen for task in phase.tasks}
+    chosen_ids = {task.id for phase in chosen for task in phase.tasks}
     for phase in chosen:
         for task in phase.tasks:
             for other in task.dependencies:
-                if other not in there:
+                if other not in chosen_ids:
                     text = f"{task.id} of {phase.name} needs {other}, which is in none"
                     refuse(path, f"{text} of these")
     return attrs.evolve(suite, phases=chosen)
@@ -673,5 +675,5 @@ def _with_limits(suite: Suite, limits: Mapping[str, float]) -> Suite:
         for part in parts_of(suite):
             if part.resources.get(pool, 0.0) > amounts[pool]:
                 refuse(path, f"{part.id} needs more than that")
-    found = attrs.evolve(suite.limits, resources=Resources(**amounts))
-    return attrs.evolve(suite, limits=found)
+    lowered = attrs.evolve(suite.limits, resources=Resources(**amounts))
+    return attrs.evolve(suite, limits=lowered)
