@@ -91,12 +91,12 @@ def _pool_limit(stats: Stats) -> Iterator[_Told]:
 
 def _by_pool(amounts: Iterable[tuple[str, float]]) -> Iterator[_Told]:
     """Amounts by pool; the limits of a phase of several runs are one: `phase/NAME`."""
-    found: dict[str, float] = {}
+    amount_of: dict[str, float] = {}
     for name, amount in amounts:
         limit = PHASE_LIMIT.fullmatch(name)
         pool = name if limit is None else f"phase/{limit['phase']}"
-        found[pool] = found.get(pool, 0.0) + amount
-    for pool, amount in found.items():
+        amount_of[pool] = amount_of.get(pool, 0.0) + amount
+    for pool, amount in amount_of.items():
         yield {names.RESOURCE: pool}, amount
 
 
@@ -253,16 +253,16 @@ class _Process:
         combine: Callable[[list[float]], float],
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            found: dict[tuple[tuple[str, str], ...], list[float]] = {}
+            values: dict[tuple[tuple[str, str], ...], list[float]] = {}
             for source in list(self.sources):
                 for attributes, value in ask(source.totals()):
                     key = tuple(
                         (name, self.name(name, text))
                         for name, text in attributes.items()
                     )
-                    found.setdefault(key, []).append(value)
+                    values.setdefault(key, []).append(value)
             return [
-                Observation(combine(all_), dict(key)) for key, all_ in found.items()
+                Observation(combine(all_), dict(key)) for key, all_ in values.items()
             ]
 
         return observe
@@ -270,11 +270,11 @@ class _Process:
     def name(self, attribute: str, text: str) -> str:
         """*text*, or `other` if the attribute has too many values already."""
         with self._lock:
-            known = self._known.setdefault(attribute, {})
-            if text not in known:
-                if len(known) >= MANY:
+            texts = self._known.setdefault(attribute, {})
+            if text not in texts:
+                if len(texts) >= MANY:
                     return OTHER
-                known[text] = None
+                texts[text] = None
         return text
 
 

@@ -146,11 +146,11 @@ class _Attempt(NonRecordingSpan):
 
     def get_span_context(self) -> SpanContext:
         """The context of the span, which is begun if need be."""
-        found = self.identity
-        if found is None:
+        identity = self.identity
+        if identity is None:
             # Samplers and processors may look at the current span: not at this one.
-            found = Context().run(self._spans.begin, self)
-        return found
+            identity = Context().run(self._spans.begin, self)
+        return identity
 
     def _begun(self) -> Span:
         self.get_span_context()
@@ -262,9 +262,9 @@ class Spans:
         It is not made current for the caller. It ends when the first task that was
         submitted by it has been accepted; if none is, there is no such span.
         """
-        found = copy_context()
-        found.run(self._submit)
-        return found
+        variables = copy_context()
+        variables.run(self._submit)
+        return variables
 
     def _submit(self) -> None:
         span = start(
@@ -326,11 +326,11 @@ class Spans:
         self, variables: Context, task_id: str, attempt: int, origin: Origin, began: int
     ) -> None:
         """Make the span of an attempt the current one in its *variables*."""
-        found = self._attempt(task_id, attempt, origin, began)
+        span = self._attempt(task_id, attempt, origin, began)
         if origin.after:
             # So that one that is begun later finds those that it is linked to begun.
-            found.get_span_context()
-        variables.run(_make_current, found)
+            span.get_span_context()
+        variables.run(_make_current, span)
 
     def environment(
         self, task_id: str, attempt: int, origin: Origin, began: int
@@ -344,22 +344,22 @@ class Spans:
         """The span of an attempt, made at the first call."""
         with self._lock:
             attempts = self._open.get(task_id)
-            found = None if attempts is None else attempts.get(number)
-            if found is not None:
-                return found
+            span = None if attempts is None else attempts.get(number)
+            if span is not None:
+                return span
             latest = self._last.get(task_id)
             if latest is not None and number <= latest.number:
                 # It has ended: the event of its start was late, as events are
                 # where exporting is slow.
                 return latest
-            found = _Attempt(self, task_id, number, began)
-            found.origin = origin
+            span = _Attempt(self, task_id, number, began)
+            span.origin = origin
             if attempts is None:
-                self._open[task_id] = {number: found}
+                self._open[task_id] = {number: span}
             else:
-                attempts[number] = found
-            self._last[task_id] = found
-            return found
+                attempts[number] = span
+            self._last[task_id] = span
+            return span
 
     def begin(self, attempt: _Attempt, agent: str = "") -> SpanContext:
         """
@@ -411,14 +411,14 @@ class Spans:
         """Under the lock: the submission with this context, of whatever life."""
         if text is None:
             return None
-        found = self._accepted.get(text) or self._submitting.get(text)
-        if found is None:
+        submission = self._accepted.get(text) or self._submitting.get(text)
+        if submission is None:
             read = parsed(text)
             if read is None:
                 return None
             within = trace.set_span_in_context(NonRecordingSpan(read), _NOTHING)
-            found = self._accepted[text] = Submission(None, read, text, within)
-        return found
+            submission = self._accepted[text] = Submission(None, read, text, within)
+        return submission
 
     # -- what happens --------------------------------------------------------------
 
@@ -566,8 +566,8 @@ class Spans:
     def _stopped(self, event: OrchestratorStopped) -> None:
         """What has not ended goes on in another life, or nobody knows of it."""
         with self._lock:
-            left = list(self._open)
-        for task_id in left:
+            unended = list(self._open)
+        for task_id in unended:
             self._end_all(task_id, event.at_ns, names.CANCELLATION, "stopped")
 
     def _end_all(
@@ -606,11 +606,11 @@ class Spans:
         span.end(at)
 
 
-def _in(found: SpanContext | None) -> context.Context | None:
+def _in(span: SpanContext | None) -> context.Context | None:
     """The context of a span that is elsewhere."""
-    if found is None:
+    if span is None:
         return None
-    return trace.set_span_in_context(NonRecordingSpan(found), context.Context())
+    return trace.set_span_in_context(NonRecordingSpan(span), context.Context())
 
 
 def _make_current(span: Span) -> None:

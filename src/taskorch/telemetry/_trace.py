@@ -202,7 +202,7 @@ class Trace:
 
 
 def _from_history(status: TaskStatus) -> list[Slice]:
-    found: list[Slice] = []
+    slices: list[Slice] = []
     history = status.history
     attempt = 0
     agent = status.agent_id or ""
@@ -214,7 +214,7 @@ def _from_history(status: TaskStatus) -> list[Slice]:
             attempt += 1
             agent = entry.detail or agent
         end = history[place + 1] if place + 1 < len(history) else entry
-        found.append(
+        slices.append(
             Slice(
                 status.task_id,
                 status.type,
@@ -226,4 +226,4 @@ def _from_history(status: TaskStatus) -> list[Slice]:
                 {"detail": end.detail} if end is not entry and end.detail else {},
             )
         )
-    return found
+    return slices

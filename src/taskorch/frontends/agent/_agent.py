@@ -188,18 +188,18 @@ class Agent:
     def _finish(self) -> None:
         """What runs may end, or is ended; all ends are told."""
         count = len(self._runs)
-        what = f"{counted(count, 'attempt')} under way" if count else "idle"
-        _LOG.info("%s: ends, %s", self.name, what)
+        state = f"{counted(count, 'attempt')} under way" if count else "idle"
+        _LOG.info("%s: ends, %s", self.name, state)
         end = monotonic() + self._drain
         while self._runs and monotonic() < end and not self._is_to_end_now.is_set():
             self._is_to_end_now.wait(min(0.05, self._drain))
             self._runner.begin_waiting()
         with self._lock:
-            left = self._under_way()
-            for run in left:
+            unended = self._under_way()
+            for run in unended:
                 # It is given back, and done elsewhere.
                 run.is_dropped = True
-        for run in left:
+        for run in unended:
             self._runner.stop(run, self._grace)
         end = monotonic() + self._grace + _GOODBYE
         with self._changed:
@@ -252,15 +252,15 @@ class Agent:
 
     def _say_hello(self, line: Line) -> None:
         sent = monotonic()
-        said = {
+        hello = {
             "protocol": _PROTOCOL,
             "session": self._address.session,
             "capabilities": self._abilities.capabilities(),
             "max_concurrency": self._at_once,
         }
         if self._asked_lease is not None:
-            said["lease"] = self._asked_lease
-        welcome = line.say("hello", said, _PATIENCE)
+            hello["lease"] = self._asked_lease
+        welcome = line.say("hello", hello, _PATIENCE)
         self._lease = float(welcome["lease"])
         self._takes_files = bool(welcome["artifacts"])
         self._asks_round_trip = bool(welcome.get("round_trip"))
@@ -280,8 +280,8 @@ class Agent:
         wait = self._lease / 3
         sent = monotonic()
         # The service knows how many it has: there are no more than it takes.
-        said = {"running": running, "most": self._at_once, "wait": wait}
-        answer = line.say("claim", said, wait + _PATIENCE)
+        message = {"running": running, "most": self._at_once, "wait": wait}
+        answer = line.say("claim", message, wait + _PATIENCE)
         self._hear(answer, sent)
 
     def _names(self) -> list[str]:
@@ -325,8 +325,8 @@ class Agent:
     def _stop(self, name: str) -> None:
         with self._lock:
             # Of one that ended while it was named, the service may have heard by now.
-            found = [run for run in self._under_way() if run.name == name]
-        for run in found:
+            runs = [run for run in self._under_way() if run.name == name]
+        for run in runs:
             if not run.is_to_stop:
                 _LOG.info(
                     "%s: stops %s, as it was told to", self.name, run.order["task_id"]
@@ -357,12 +357,12 @@ class Agent:
         self, line: Line, running: list[str], progress: Mapping[str, Any]
     ) -> None:
         """Say what runs, and how far it is; progress that is refused is left out."""
-        said: dict[str, Any] = {"running": running, "progress": progress}
+        message: dict[str, Any] = {"running": running, "progress": progress}
         if self._asks_round_trip and self._round_trip is not None:
-            said["round_trip"] = round(self._round_trip, 6)
+            message["round_trip"] = round(self._round_trip, 6)
         sent = monotonic()
         try:
-            answer = line.say("heartbeat", said, max(1.0, self._lease / 3))
+            answer = line.say("heartbeat", message, max(1.0, self._lease / 3))
         except Refusal as error:
             if not (progress and error.is_of_content):
                 raise
@@ -447,15 +447,15 @@ class Agent:
             return
         ((run, end),) = batch
         why = f"the service does not take its end: {visible(str(error))}"
-        said = {"outcome": "failed", "error": {"type": "ValueError", "message": why}}
-        if end["outcome"] == "failed" and end["error"] == said["error"]:
+        failure = {"outcome": "failed", "error": {"type": "ValueError", "message": why}}
+        if end["outcome"] == "failed" and end["error"] == failure["error"]:
             # Even that: the service will miss the attempt, and give it to another.
             _LOG.error("%s: %s: %s", self.name, run.order["task_id"], why)
             self._has_told([run])
             return
         with self._lock:
             end.clear()
-            end.update({"attempt": run.name, **said})
+            end.update({"attempt": run.name, **failure})
         self._tell_until_heard(line, batch)
 
     def _next_ends(self) -> list[tuple[Run, dict[str, Any]]] | None:
@@ -479,12 +479,16 @@ class Agent:
             for run, _ in batch:
                 self._send_files(line, run)
         with self._lock:
-            told = {run.name for run, _ in batch}
-            running = [name for name in self._names() if name not in told]
+            ended = {run.name for run, _ in batch}
+            running = [name for name in self._names() if name not in ended]
         most = 0 if self._is_to_end.is_set() else self._at_once
-        said = {"results": [end for _, end in batch], "running": running, "most": most}
+        message = {
+            "results": [end for _, end in batch],
+            "running": running,
+            "most": most,
+        }
         sent = monotonic()
-        answer = line.say("complete", said, _PATIENCE)
+        answer = line.say("complete", message, _PATIENCE)
         fates = {each["attempt"]: each["fate"] for each in answer["results"]}
         for run, end in batch:
             fate = fates.get(run.name, "unknown")

@@ -58,10 +58,10 @@ def progress(value: Any) -> None:
         ValueError: It is too large or too deep, has a number that is none, or two keys
             that are one in JSON.
     """
-    said = _as_json(value, _TAIL, "progress")
+    report = _as_json(value, _TAIL, "progress")
     run = _RUN.get()
     if run is not None:
-        run.said.append(said)
+        run.said.append(report)
 
 
 @attrs.define(eq=False)
@@ -312,24 +312,24 @@ class Runner:
         kind, message = type(error).__name__, ""
         with suppress(Exception):
             kind, message = said(error)
-        told = {"type": kind, "message": message[:_MAX_ERROR]}
-        self._on_end(run, {"outcome": "failed", "error": told})
+        description = {"type": kind, "message": message[:_MAX_ERROR]}
+        self._on_end(run, {"outcome": "failed", "error": description})
 
 
-def _as_json(value: object, most: int, what: str) -> Any:
+def _as_json(value: object, most: int, subject: str) -> Any:
     """
     *value* as it comes out of JSON, whatever its owner does with it from now on.
 
     Raises:
         TypeError: JSON cannot say it.
         ValueError: It has more than *most* bytes, is too deep, or has two keys that are
-            one in JSON; *what* is the subject of the message.
+            one in JSON; *subject* is that of the message.
     """
     try:
         text = json.dumps(value, allow_nan=False)
         if len(text) <= most:
             return json.loads(text, object_pairs_hook=object_of)
-        msg = f"{what} has at most {most:,} bytes as JSON"
+        msg = f"{subject} has at most {most:,} bytes as JSON"
     except RecursionError:
-        msg = f"{what} is nested too deeply for JSON"
+        msg = f"{subject} is nested too deeply for JSON"
     raise ValueError(msg)
