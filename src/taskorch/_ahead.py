@@ -116,7 +116,7 @@ class Ahead(Generic[T]):
         handles.clear()
 
 
-class Results(Iterator[T]):
+class MapResults(Iterator[T]):
     """
     The results of a `map`, in order.
 
@@ -172,7 +172,7 @@ def map_calls(
     iterables: tuple[Iterable[Any], ...],
     timeout: float | timedelta | None,
     buffersize: int | None,
-) -> Results[T]:
+) -> MapResults[T]:
     """
     The results of calls that *submit* submits, some at a time; see `Ahead`.
 
@@ -183,7 +183,7 @@ def map_calls(
     end = None if seconds is None else monotonic() + seconds
     ahead = Ahead(runtime, submit, iterables, buffersize)
     ahead.fill(whole=ahead.is_accepted_at_once)
-    return Results(ahead, end)
+    return MapResults(ahead, end)
 
 
 def _submit_after_step(ahead: Ahead[Any]) -> None:

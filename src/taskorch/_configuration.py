@@ -162,7 +162,7 @@ def read_configuration(
     path = path or variables.get(_CONFIG)
     file = _nearest(Path.cwd()) if path is None else _File.read(Path(path))
     profile = profile or variables.get(_PROFILE)
-    faults = _Faults()
+    faults = _SettingFaults()
     settings: dict[str, Setting] = {}
     if file is not None:
         settings |= file.settings(profile, faults)
@@ -178,7 +178,7 @@ def read_configuration(
     )
 
 
-class _Faults:
+class _SettingFaults:
     """Gathers what is wrong, each with what to do about it."""
 
     def __init__(self) -> None:
@@ -207,7 +207,9 @@ def as_variable(name: str, written: Written) -> str:
     return f"{_PREFIX}{name.upper()}={example}"
 
 
-def _of_variables(variables: Mapping[str, str], faults: _Faults) -> Iterator[Setting]:
+def _of_variables(
+    variables: Mapping[str, str], faults: _SettingFaults
+) -> Iterator[Setting]:
     names = {f"{_PREFIX}{name.upper()}": name for name in SETTINGS}
     for variable, text in sorted(variables.items()):
         name = names.get(variable)
@@ -224,7 +226,9 @@ def _of_variables(variables: Mapping[str, str], faults: _Faults) -> Iterator[Set
             faults.add(msg, _meant(variable, (*names, _CONFIG, _PROFILE)))
 
 
-def _checked(name: str, value: object, source: str, how: str, faults: _Faults) -> Any:
+def _checked(
+    name: str, value: object, source: str, how: str, faults: _SettingFaults
+) -> Any:
     """*value* as the setting *name* is to be."""
     setting, written = SETTINGS[name]
     if setting.none and value == _NONE:
@@ -316,7 +320,9 @@ class _File:
             raise InvalidTaskError(msg, hint="write [tool.taskorch]")
         return file
 
-    def settings(self, profile: str | None, faults: _Faults) -> dict[str, Setting]:
+    def settings(
+        self, profile: str | None, faults: _SettingFaults
+    ) -> dict[str, Setting]:
         """The settings of the file, and those of *profile* over them."""
         table = dict(self.table or {})
         profiles = table.pop(_PROFILES, {})
@@ -339,7 +345,7 @@ class _File:
             faults.add(msg, _meant(profile, by_name))
         return settings | by_name.get(profile or "", {})
 
-    def schedules(self, faults: _Faults) -> dict[str, Any]:
+    def schedules(self, faults: _SettingFaults) -> dict[str, Any]:
         """What is made again and again."""
         schedules = (self.table or {}).get(_SCHEDULES, {})
         if not isinstance(schedules, dict):
@@ -349,7 +355,7 @@ class _File:
         return schedules
 
     def _settings(
-        self, table: Mapping[str, Any], at: tuple[str, ...], faults: _Faults
+        self, table: Mapping[str, Any], at: tuple[str, ...], faults: _SettingFaults
     ) -> dict[str, Setting]:
         settings: dict[str, Setting] = {}
         for name, value in table.items():

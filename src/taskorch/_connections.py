@@ -39,7 +39,7 @@ class _Https(_Http, http.client.HTTPSConnection):
 _Rest: TypeAlias = tuple[float, int, http.client.HTTPConnection]
 
 
-class Connections:
+class HttpConnections:
     """
     Connections to one server, for any thread; port None is that of the scheme.
 

@@ -303,7 +303,7 @@ class _Level:
         self.holds = False
 
 
-class _Search:
+class _ReferenceSearch:
     """Finds references in arguments; each container is looked into once."""
 
     def __init__(self) -> None:
@@ -427,8 +427,8 @@ def may_refer(values: Iterable[Any]) -> bool:
     return any(kinds.get(cls, kinds) is not None for cls in set(map(type, values)))
 
 
-def _search(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Search:
-    search = _Search()
+def _search(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _ReferenceSearch:
+    search = _ReferenceSearch()
     for number, arg in enumerate(args, 1):
         search.visit(arg, f"argument {number}")
     for name, arg in kwargs.items():

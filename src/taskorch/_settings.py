@@ -100,7 +100,7 @@ class Written(NamedTuple):
     types: tuple[type, ...]
 
 
-class Kind(NamedTuple):
+class SettingKind(NamedTuple):
     """
     What a setting may be.
 
@@ -128,7 +128,7 @@ class Description(NamedTuple):
 
     name: str
     default: Any
-    kind: Kind
+    kind: SettingKind
     none: bool
     simulated: bool
 
@@ -147,23 +147,27 @@ class Description(NamedTuple):
 # -- kinds ---------------------------------------------------------------------------
 
 
-def _count(least: int) -> Kind:
+def _count(least: int) -> SettingKind:
     def check(name: str, value: object) -> object:
         check_count(name, value, least=least)
         return value
 
-    return Kind(check, Written(f"a whole number of {least} or more", "10", (int,)))
+    return SettingKind(
+        check, Written(f"a whole number of {least} or more", "10", (int,))
+    )
 
 
-def _seconds(*, zero: bool = True) -> Kind:
+def _seconds(*, zero: bool = True) -> SettingKind:
     def check(name: str, value: object) -> float:
         return check_seconds(name, value, zero=zero)
 
     least = "0 or more" if zero else "more than 0"
-    return Kind(check, Written(f"a number of seconds, {least}", "30", (int, float)))
+    return SettingKind(
+        check, Written(f"a number of seconds, {least}", "30", (int, float))
+    )
 
 
-def _word(*words: str) -> Kind:
+def _word(*words: str) -> SettingKind:
     def check(name: str, value: object) -> object:
         if not isinstance(value, str) or value not in words:
             msg = f"{name}: {show(value)} is not {' or '.join(map(repr, words))}"
@@ -171,7 +175,7 @@ def _word(*words: str) -> Kind:
         return value
 
     quoted = [f'"{word}"' for word in words]
-    return Kind(check, Written(" or ".join(quoted), quoted[0], (str,)))
+    return SettingKind(check, Written(" or ".join(quoted), quoted[0], (str,)))
 
 
 def _megabytes(name: str, value: object) -> object:
@@ -245,16 +249,16 @@ def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
 
 
 #: What is checked with the others of its sort, as it is used.
-_PART: Final = Kind(lambda _, value: value)
-_JOURNAL: Final = Kind(
+_PART: Final = SettingKind(lambda _, value: value)
+_JOURNAL: Final = SettingKind(
     _journal, Written("the path of a file, or `postgresql://…`", '"runs.db"', (str,))
 )
-_MEGABYTES: Final = Kind(
+_MEGABYTES: Final = SettingKind(
     _megabytes, Written(f"a number from 0 to {MAX_KEPT_MB:,}", "32", (int, float))
 )
-_FLAG: Final = Kind(_flag, Written("true or false", "true", (bool,)))
-_INTEGER: Final = Kind(_integer, Written("a whole number", "1", (int,)))
-_AMOUNTS: Final = Kind(
+_FLAG: Final = SettingKind(_flag, Written("true or false", "true", (bool,)))
+_INTEGER: Final = SettingKind(_integer, Written("a whole number", "1", (int,)))
+_AMOUNTS: Final = SettingKind(
     lambda name, value: Resources.of(value, name),
     Written(
         "a table of names and amounts, each 0 or more",
@@ -262,7 +266,7 @@ _AMOUNTS: Final = Kind(
         (dict,),
     ),
 )
-_WORKERS: Final = Kind(
+_WORKERS: Final = SettingKind(
     _executors,
     Written(
         "a table that says how many worker processes there are at the most",
@@ -275,7 +279,7 @@ _KEY: Final = "taskorch setting"
 
 
 def _setting(
-    kind: Kind, *, none: bool = False, simulated: bool = False
+    kind: SettingKind, *, none: bool = False, simulated: bool = False
 ) -> dict[str, Any]:
     """The metadata of the field of a setting: see `Description`."""
     return {_KEY: (kind, none, simulated)}

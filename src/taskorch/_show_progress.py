@@ -74,7 +74,7 @@ def progress_of(
 
 
 @attrs.frozen
-class Counts:
+class ProgressCounts:
     """
     How far work is, at one instant.
 
@@ -100,7 +100,7 @@ class Counts:
 class Source(Protocol):
     """What progress is shown of."""
 
-    def counts(self, *, is_last: bool = False) -> Counts:
+    def counts(self, *, is_last: bool = False) -> ProgressCounts:
         """Counts of the source; those of the last call are exact."""
         ...
 
@@ -161,7 +161,7 @@ class Progress:
             share = counts.ended / counts.total if counts.total else 1.0
             screen.draw(self._line(now, counts), share)
 
-    def _line(self, now: float, counts: Counts) -> list[str]:
+    def _line(self, now: float, counts: ProgressCounts) -> list[str]:
         """The parts of the line, the most important first."""
         parts = [self._begin(counts), *_states(counts)]
         rate = self._rate(now, counts.ended)
@@ -176,7 +176,7 @@ class Progress:
             parts.append(slowest)
         return parts
 
-    def _begin(self, counts: Counts) -> str:
+    def _begin(self, counts: ProgressCounts) -> str:
         return f"{self._label} {counts.ended:,} of {counts.total:,}".lstrip()
 
     def _last_line(self) -> list[str]:
@@ -348,7 +348,7 @@ class _OfOrchestrator:
         self._ended = before.completed + before.failed + before.cancelled
         self._failed, self._cancelled = before.failed, before.cancelled
 
-    def counts(self, *, is_last: bool = False) -> Counts:
+    def counts(self, *, is_last: bool = False) -> ProgressCounts:
         del is_last
         tasks = totals(self._rt).state_machine
         ended = tasks.completed + tasks.failed + tasks.cancelled
@@ -359,7 +359,9 @@ class _OfOrchestrator:
         failed = max(0, tasks.failed - self._failed)
         cancelled = max(0, tasks.cancelled - self._cancelled)
         total = ended + unended
-        return Counts(ended, total, tasks.running, failed, cancelled, tasks.blocked)
+        return ProgressCounts(
+            ended, total, tasks.running, failed, cancelled, tasks.blocked
+        )
 
     def rows(self) -> Iterable[TaskRow]:
         return self._rt.kernel.tasks.values()
@@ -373,14 +375,14 @@ class _OfRun:
         self._status = run.status()
         self._look_at = 0.0
 
-    def counts(self, *, is_last: bool = False) -> Counts:
+    def counts(self, *, is_last: bool = False) -> ProgressCounts:
         status, now = self._status, monotonic()
         if is_last or now >= self._look_at:
             # The estimate goes through all tasks.
             self._status = status = self._run.status()
             self._look_at = now + min(_LONG_LOOK, len(status.tasks) * 1e-4)
         states = status.counts
-        return Counts(
+        return ProgressCounts(
             sum(states.get(state, 0) for state in TERMINAL),
             len(status.tasks),
             status.running,
@@ -403,7 +405,7 @@ class _OfHandles:
         self._ended = 0
         self._failed = self._cancelled = 0
 
-    def counts(self, *, is_last: bool = False) -> Counts:
+    def counts(self, *, is_last: bool = False) -> ProgressCounts:
         del is_last
         running = blocked = 0
         unended: list[TaskHandle[Any]] = []
@@ -419,7 +421,7 @@ class _OfHandles:
             blocked += state is TaskState.BLOCKED
         self._left = unended
         ended = self._failed, self._cancelled
-        return Counts(self._ended, self._total, running, *ended, blocked)
+        return ProgressCounts(self._ended, self._total, running, *ended, blocked)
 
     def rows(self) -> Iterable[TaskRow]:
         return (handle._row for handle in self._left)
@@ -441,7 +443,7 @@ def _source_of(runtime: Runtime, of: Any) -> Source:
 # -- words -------------------------------------------------------------------------
 
 
-def _states(counts: Counts) -> list[str]:
+def _states(counts: ProgressCounts) -> list[str]:
     numbers = {
         "running": counts.running,
         "failed": counts.failed,

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._connections import Connections
+from taskorch._connections import HttpConnections
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,
@@ -143,7 +143,7 @@ class Client:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             msg = f"{show(url)} is no address of a service"
             raise InvalidTaskError(msg, hint="Client('http://127.0.0.1:8080')")
-        self._connections = Connections(parts.scheme, parts.hostname, parts.port)
+        self._connections = HttpConnections(parts.scheme, parts.hostname, parts.port)
         self._place = parts.netloc.rpartition("@")[2]
         self._path = parts.path.rstrip("/")
         self._token = token

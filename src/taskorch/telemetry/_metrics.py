@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry.metrics import (
@@ -38,6 +38,7 @@ from taskorch.events import (
 from taskorch.model import Stats
 from taskorch.model._ids import PHASE_LIMIT
 from taskorch.telemetry import _conventions as names
+from taskorch.telemetry._signals import AnySignals
 
 _LOG: Final = logging.getLogger(__name__)
 #: The names of one kind that are told apart: an attribute with more of them would make
@@ -55,10 +56,6 @@ _ENDED: Final = ("completed", "failed", "cancelled")
 
 #: A value, and its attributes.
 _Told: TypeAlias = tuple[Mapping[str, str], float]
-
-
-class _Signals(Protocol):
-    def __getattr__(self, name: str) -> Any: ...
 
 
 def _tasks(stats: Stats) -> Iterator[_Told]:
@@ -325,7 +322,7 @@ class Metrics:
         }
         process.sources.add(self)
 
-    def connect(self, signals: _Signals) -> None:
+    def connect(self, signals: AnySignals) -> None:
         wanted: tuple[type[Event], ...] = (TaskStarted, *self._takes)
         for cls in wanted:
             getattr(signals, signal_name(cls)).connect(self.take)

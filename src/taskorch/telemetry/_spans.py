@@ -51,6 +51,7 @@ from taskorch.model._ids import PHASE_LIMIT
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._carrier import environment_of, inherited, parsed, text_of
 from taskorch.telemetry._runs import Runs, start
+from taskorch.telemetry._signals import AnySignals
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes, AttributeValue
@@ -67,10 +68,6 @@ _LINKS: Final = 128
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class _Signals(Protocol):
-    def __getattr__(self, name: str) -> Any: ...
 
 
 class Latest(dict[K, V]):
@@ -109,7 +106,7 @@ class Origin(Protocol):
 
 
 @attrs.define(eq=False)
-class Submission:
+class SubmissionSpan:
     """The span of a submission, as its tasks and their attempts know it."""
 
     #: Whose span it is.
@@ -195,7 +192,7 @@ class _Attempt(NonRecordingSpan):
 #: A context in which no span is current.
 _NOTHING: Final = context.Context()
 #: The submission that a context was captured for.
-_SUBMISSION: Final[ContextVar[Submission]] = ContextVar("taskorch_submission")
+_SUBMISSION: Final[ContextVar[SubmissionSpan]] = ContextVar("taskorch_submission")
 
 
 class Spans:
@@ -219,9 +216,9 @@ class Spans:
         #: Held while the span of an attempt is begun, and of what it waited for.
         self._beginning = RLock()
         #: Submissions that were not accepted yet, by their contexts as text.
-        self._submitting: Latest[str, Submission] = Latest(_PENDING)
+        self._submitting: Latest[str, SubmissionSpan] = Latest(_PENDING)
         #: Those that were, and the latest of earlier lives.
-        self._accepted: Latest[str, Submission] = Latest()
+        self._accepted: Latest[str, SubmissionSpan] = Latest()
         self._origins: Latest[str, Origin] = Latest()
         #: Attempts under way, by task and number.
         self._open: dict[str, dict[int, _Attempt]] = {}
@@ -249,7 +246,7 @@ class Spans:
         except ValueError as error:
             _LOG.warning("%s: it is ignored, and traces begin here", error)
 
-    def connect(self, signals: _Signals) -> None:
+    def connect(self, signals: AnySignals) -> None:
         for cls in dict.fromkeys((*self._takes, *self._runs.takes)):
             getattr(signals, signal_name(cls)).connect(self.take)
 
@@ -278,7 +275,7 @@ class Spans:
         # Not the span itself: the context is kept for as long as the task is.
         within = trace.set_span_in_context(NonRecordingSpan(here))
         text = text_of(here)
-        submission = Submission(self, here, text, within)
+        submission = SubmissionSpan(self, here, text, within)
         if text is not None:
             if span.is_recording():
                 submission.span = span
@@ -407,7 +404,7 @@ class Spans:
             attempt.began,
         )
 
-    def _submission(self, text: str | None) -> Submission | None:
+    def _submission(self, text: str | None) -> SubmissionSpan | None:
         """Under the lock: the submission with this context, of whatever life."""
         if text is None:
             return None
@@ -417,7 +414,7 @@ class Spans:
             if read is None:
                 return None
             within = trace.set_span_in_context(NonRecordingSpan(read), _NOTHING)
-            submission = self._accepted[text] = Submission(None, read, text, within)
+            submission = self._accepted[text] = SubmissionSpan(None, read, text, within)
         return submission
 
     # -- what happens --------------------------------------------------------------

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
-from taskorch.frontends.agent._runs import MAX_RESULT, Run, Runner
+from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
+from taskorch.frontends.agent._runs import MAX_RESULT, AgentRun, OrderRunner
 from taskorch.frontends.agent._work import Abilities
 from taskorch.workflows._words import counted
 
@@ -83,7 +83,7 @@ class Agent:
     ) -> None:
         session = secrets.token_urlsafe(32)
         self.name = name
-        self._address = Address(url, name, session, token)
+        self._address = ServiceAddress(url, name, session, token)
         self._abilities = Abilities() if abilities is None else abilities
         self._at_once = at_once
         #: None: the service says it.
@@ -91,17 +91,17 @@ class Agent:
         self._lease = 15.0 if lease is None else lease
         self._drain = drain
         self._grace = grace
-        self._runner = Runner(
+        self._runner = OrderRunner(
             self._abilities, at_once, f"agent-{secrets.token_hex(8)}", self._ended
         )
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         #: All that it has begun and not yet told the end of.
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, AgentRun] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._unbegun: list[str] = []
         #: Ends that are still to be told.
-        self._ends: list[tuple[Run, dict[str, Any]]] = []
+        self._ends: list[tuple[AgentRun, dict[str, Any]]] = []
         #: The service knows it.
         self._is_known = False
         self._takes_files = False
@@ -288,7 +288,7 @@ class Agent:
         """Under the lock: names of the attempts that the service may know of."""
         return [name for name, run in self._runs.items() if not run.is_dropped]
 
-    def _under_way(self) -> list[Run]:
+    def _under_way(self) -> list[AgentRun]:
         """Under the lock: those of them that have not ended."""
         ended = {run.name for run, _ in self._ends}
         return [
@@ -399,7 +399,7 @@ class Agent:
 
     # -- telling ends --------------------------------------------------------------
 
-    def _ended(self, run: Run, end: dict[str, Any]) -> None:
+    def _ended(self, run: AgentRun, end: dict[str, Any]) -> None:
         """On any thread: an attempt has ended."""
         with self._changed:
             if run.is_dropped:
@@ -415,7 +415,7 @@ class Agent:
             self._tell_until_heard(line, batch)
 
     def _tell_until_heard(
-        self, line: Line, batch: list[tuple[Run, dict[str, Any]]]
+        self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]]
     ) -> None:
         pause = _FIRST_PAUSE
         while not self._has_ended.is_set():
@@ -438,7 +438,7 @@ class Agent:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _tell_otherwise(
-        self, line: Line, batch: list[tuple[Run, dict[str, Any]]], error: Refusal
+        self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]], error: Refusal
     ) -> None:
         """Ends are refused for what they say: which, and what is told instead."""
         if len(batch) > 1:
@@ -458,14 +458,14 @@ class Agent:
             end.update({"attempt": run.name, **failure})
         self._tell_until_heard(line, batch)
 
-    def _next_ends(self) -> list[tuple[Run, dict[str, Any]]] | None:
+    def _next_ends(self) -> list[tuple[AgentRun, dict[str, Any]]] | None:
         """Ends that fit into one message; waits for them."""
         with self._changed:
             while not (self._ends or self._has_ended.is_set()):
                 self._changed.wait()
             if self._has_ended.is_set():
                 return None
-            batch: list[tuple[Run, dict[str, Any]]] = []
+            batch: list[tuple[AgentRun, dict[str, Any]]] = []
             size = 0
             for run, end in self._ends:
                 size += len(json.dumps(end))
@@ -474,7 +474,7 @@ class Agent:
                 batch.append((run, end))
             return batch
 
-    def _tell(self, line: Line, batch: list[tuple[Run, dict[str, Any]]]) -> None:
+    def _tell(self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]]) -> None:
         if self._takes_files:
             for run, _ in batch:
                 self._send_files(line, run)
@@ -498,7 +498,7 @@ class Agent:
         self._has_told([run for run, _ in batch])
         self._hear(answer, sent)
 
-    def _has_told(self, runs: list[Run]) -> None:
+    def _has_told(self, runs: list[AgentRun]) -> None:
         """The ends of these, which are the first ones, are told."""
         with self._changed:
             del self._ends[: len(runs)]
@@ -508,7 +508,7 @@ class Agent:
         for run in runs:
             self._runner.forget(run)
 
-    def _send_files(self, line: Line, run: Run) -> None:
+    def _send_files(self, line: Line, run: AgentRun) -> None:
         """What an attempt has made; what is refused is left out, and said."""
         refused = 0
         for name, path in run.files():

@@ -57,7 +57,7 @@ class Refusal(Exception):  # noqa: N818 - what the service has said
 
 
 @attrs.frozen
-class Address:
+class ServiceAddress:
     """
     The address of the service, and the secrets of the agent.
 
@@ -109,7 +109,7 @@ class Line:
     All that an agent says may come twice, so what got no answer is said again.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: ServiceAddress) -> None:
         self._address = address
         self._connection: http.client.HTTPConnection | None = None
         self._is_cut = False

@@ -26,8 +26,8 @@ from taskorch.frontends.service._agent_messages import (
 from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import WIRE, read_object, refuse
 from taskorch.frontends.service._operations import Operation, named, ref
-from taskorch.frontends.service._problems import Problem
-from taskorch.frontends.service._sessions import LateEnds, Session
+from taskorch.frontends.service._problems import HttpProblem
+from taskorch.frontends.service._sessions import AgentSession, LateEnds
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Agent
@@ -126,7 +126,7 @@ class Agents:
         self._agents = orch.agents
         self._admit: Admit = orch.agents.join if admit is None else admit
         self._artifacts = artifacts
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, AgentSession] = {}
         #: Two may not come by one name at once.
         self._joining = threading.Lock()
         self._is_closed = False
@@ -206,7 +206,7 @@ class Agents:
                 existing.hear(())
                 return
             if existing is not None and not self._agents.is_lost(info.name):
-                raise Problem(
+                raise HttpProblem(
                     *(409, "agent_taken", f"there is an agent {info.name!r} already"),
                     hint="it is free once the other has left, or its lease is over: "
                     "wait, or take another name",
@@ -218,7 +218,7 @@ class Agents:
             _LOG.info("agent %s has come", visible(info.name))
 
     def _take(self, info: Agent, secret: str) -> None:
-        session = Session(self._agents, info, secret, self._late)
+        session = AgentSession(self._agents, info, secret, self._late)
         self._admit(info, session)
         self._sessions[info.name] = session
 
@@ -257,7 +257,7 @@ class Agents:
                 del self._sessions[name]
                 return
         text = f"there are {_MAX_AGENTS:,} agents already"
-        raise Problem(409, "too_many_agents", text)
+        raise HttpProblem(409, "too_many_agents", text)
 
     async def _leave(self, request: Request) -> Response:
         session, message = await self._read(request, "AgentLeave")
@@ -335,11 +335,11 @@ class Agents:
     async def _artifact(self, request: Request) -> Response:
         session, message = await self._read(request, "AgentArtifact")
         if self._artifacts is None:
-            raise Problem(409, "no_artifacts", "no files are taken here")
+            raise HttpProblem(409, "no_artifacts", "no files are taken here")
         attempt = message["attempt"]
         task_and_fence = await run_in_threadpool(session.fence_of, attempt)
         if task_and_fence is None:
-            raise Problem(
+            raise HttpProblem(
                 *(409, "not_yours", "the agent has no such attempt"),
                 hint="files are sent before the end of their attempt is told",
             )
@@ -358,23 +358,24 @@ class Agents:
 
     async def _read(
         self, request: Request, kind: str
-    ) -> tuple[Session, dict[str, Any]]:
+    ) -> tuple[AgentSession, dict[str, Any]]:
         """
         The session of the agent that asks, and what it says: a message of this *kind*.
 
         Raises:
-            Problem: It has not said hello, or another has since; or it makes no sense.
+            HttpProblem: It has not said hello, or another has since, or it makes no
+                sense.
         """
         name = named(request, "agent_id")
         session = self._sessions.get(name)
         if session is None:
-            raise Problem(
+            raise HttpProblem(
                 *(404, "unknown_agent", f"no agent {name!r} has said hello here"),
                 hint="say hello: it may be that the service was started anew",
             )
         sent = request.headers.getlist(SESSION)
         if len(sent) != 1 or not session.has(sent[0]):
-            raise Problem(
+            raise HttpProblem(
                 *(409, "not_your_session", f"{SESSION} is not that of agent {name!r}"),
                 hint="another has come by this name; say hello, or take another",
             )

@@ -13,7 +13,7 @@ from starlette.responses import FileResponse
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._bodies import refuse
 from taskorch.frontends.service._operations import TEXT, Operation, listed, named, told
-from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 from taskorch.model import id_problem
 
@@ -86,7 +86,7 @@ class Artifacts:
             How many bytes of the file there are.
 
         Raises:
-            Problem: The name is none, the part is not the next, or it is too much.
+            HttpProblem: The name is none, the part is not the next, or it is too much.
         """
         problem = id_problem(name)
         if problem is not None:
@@ -100,14 +100,14 @@ class Artifacts:
         size = sizes.get(path, 0)
         if offset > size:
             text = f"offset: there are {size:,} bytes of this file"
-            raise Problem(409, "part_missing", text, more={"size": size})
+            raise HttpProblem(409, "part_missing", text, more={"size": size})
         total = sum(sizes.values()) - size + max(size, offset + len(data))
         if total > MAX_BYTES or len({*sizes, path}) > MAX_FILES:
             text = (
                 f"an attempt has at most {MAX_FILES:,} files, of {MAX_BYTES >> 20} MiB "
                 "in all"
             )
-            raise Problem(413, "too_many_artifacts", text)
+            raise HttpProblem(413, "too_many_artifacts", text)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -166,7 +166,7 @@ class ArtifactsOfTasks:
 
         path = await run_in_threadpool(found)
         if path is None:
-            raise Problem(
+            raise HttpProblem(
                 *(404, "no_artifact", f"attempt {attempt} has made no file {name!r}"),
                 hint=f"GET /api/v1/tasks/{request.path_params['task_id']}/artifacts "
                 "lists them",

@@ -24,7 +24,7 @@ from taskorch.frontends.service._operations import (
     number,
     told,
 )
-from taskorch.frontends.service._stream import EventStream
+from taskorch.frontends.service._stream import EventResponse
 from taskorch.frontends.service._values import answer
 from taskorch.workflows._names import guess
 
@@ -114,11 +114,11 @@ class Events:
         }
         return answer(listing)
 
-    async def _stream(self, request: Request) -> EventStream:
+    async def _stream(self, request: Request) -> EventResponse:
         query = request.query_params
         # A reconnect says where it was, in the path of the first request.
         cursor = request.headers.get("last-event-id") or query.get("after")
-        return EventStream(self._feed(), cursor, _wanted(query))
+        return EventResponse(self._feed(), cursor, _wanted(query))
 
     async def _emit(self, request: Request) -> Response:
         body = await read_object(request, _EMIT)

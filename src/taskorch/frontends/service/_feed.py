@@ -110,7 +110,7 @@ class Wanted:
 
 
 @attrs.frozen
-class Page:
+class EventPage:
     """
     A page of events.
 
@@ -220,7 +220,7 @@ class Feed:
         with self._lock:
             self._followers.discard(follower)
 
-    def kept(self, after: int, limit: int = PAGE) -> Page | None:
+    def kept(self, after: int, limit: int = PAGE) -> EventPage | None:
         """
         The next events after a number; None: they are not kept here.
 
@@ -231,16 +231,16 @@ class Feed:
                 return None
             start = bisect_right(self._kept, after, key=attrgetter("seq"))
             events = self._kept[start : start + limit]
-        return Page(events, events[-1].seq if events else after)
+        return EventPage(events, events[-1].seq if events else after)
 
-    def first(self, limit: int = PAGE) -> Page:
+    def first(self, limit: int = PAGE) -> EventPage:
         """The earliest events that are kept here; others before them are lost."""
         with self._lock:
             events = self._kept[:limit]
             last = events[-1].seq if events else self._before
-        return Page(events, last, lost=True)
+        return EventPage(events, last, lost=True)
 
-    def page(self, after: int, limit: int = PAGE) -> Page:
+    def page(self, after: int, limit: int = PAGE) -> EventPage:
         """
         The next events after a number, from the journal if they are not kept here.
 
@@ -255,7 +255,7 @@ class Feed:
             return self.first(limit)
         events = self._read(self._journal, after, before, limit)
         # With nothing left in the journal, what follows is kept here.
-        return Page(events, events[-1].seq if len(events) == limit else before)
+        return EventPage(events, events[-1].seq if len(events) == limit else before)
 
     def _read(
         self, journal: JournalReader, after: int, until: int, limit: int
@@ -284,6 +284,6 @@ class Feed:
                     self._readings.popitem(last=False)
 
 
-def chosen(page: Page, wanted: Wanted) -> list[FeedEvent]:
+def chosen(page: EventPage, wanted: Wanted) -> list[FeedEvent]:
     """The events of *page* that *wanted* accepts."""
     return [event for event in page.events if wanted.has(event)]

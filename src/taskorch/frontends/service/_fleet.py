@@ -42,7 +42,7 @@ _AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT)
 _INSTANCE: Final = {n: v for n, v in agent_schema().items() if n != "$schema"}
 
 
-class Fleet:
+class FleetOperations:
     """
     The operations on agents, as those who look after them have them.
 

@@ -18,7 +18,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch._remedies import all_in_requests
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.service._bodies import read_object
-from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -148,7 +148,7 @@ def with_remedies(request: Request, explanation: Any) -> Any:
     What explains, with what is to be done as requests, or as calls if so asked for.
 
     Raises:
-        Problem: The query asks for something else.
+        HttpProblem: The query asks for something else.
     """
     name = "remedies"
     how = request.query_params.get(name, "requests")
@@ -179,7 +179,7 @@ async def check(operation: Operation, request: Request) -> None:
     What stands in the body of one that has a body is for its endpoint to read.
 
     Raises:
-        Problem: There is such a name in the query, or one twice, or in the body.
+        HttpProblem: There is such a name in the query, or one twice, or in the body.
     """
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
@@ -200,7 +200,7 @@ def number(
     A whole number in the query.
 
     Raises:
-        Problem: It is none, or not within its bounds.
+        HttpProblem: It is none, or not within its bounds.
     """
     text = query.get(name)
     if text is None:
@@ -217,7 +217,7 @@ def seconds(query: Mapping[str, str], name: str, most: float) -> float | None:
     A number of seconds in the query, or None.
 
     Raises:
-        Problem: It is none, or not within its bounds.
+        HttpProblem: It is none, or not within its bounds.
     """
     text = query.get(name)
     if text is None:
@@ -231,7 +231,9 @@ def seconds(query: Mapping[str, str], name: str, most: float) -> float | None:
     return value
 
 
-def bad_query(name: str, text: str) -> Problem:
+def bad_query(name: str, text: str) -> HttpProblem:
     """A fault of the query."""
     findings = [{"path": name, "message": text}]
-    return Problem(400, "invalid_query", f"{name}: {text}", more={"findings": findings})
+    return HttpProblem(
+        400, "invalid_query", f"{name}: {text}", more={"findings": findings}
+    )

@@ -82,7 +82,7 @@ class Shown(Protocol):
         ...
 
 
-class Page:
+class PageOperations:
     """
     The operations of the page.
 

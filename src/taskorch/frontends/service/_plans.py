@@ -19,7 +19,7 @@ from taskorch.frontends.service._operations import (
     asked,
     told,
 )
-from taskorch.frontends.service._problems import Problem, problem_of
+from taskorch.frontends.service._problems import HttpProblem, problem_of
 from taskorch.frontends.service._submissions import refuse_files
 from taskorch.frontends.service._values import answer
 from taskorch.model import check_seconds
@@ -134,7 +134,7 @@ class Plans:
             members["seconds"] = _seconds(members["seconds"])
         if self._open >= _AT_ONCE + _WAITING:
             text = f"{_WAITING} other requests about plans wait already"
-            raise Problem(429, "too_many_requests", text, hint="try again later")
+            raise HttpProblem(429, "too_many_requests", text, hint="try again later")
         self._open += 1
         try:
             result = await to_thread.run_sync(act, members, limiter=self._turns)
@@ -160,7 +160,7 @@ class Plans:
             if "functions=" in hint:
                 hint = "the service is to name the functions that plans call: "
                 hint += 'create_app(orch, functions={"NAME": function})'
-            raise Problem(422, error.code, error.message, hint=hint) from None
+            raise HttpProblem(422, error.code, error.message, hint=hint) from None
 
     def _read(self, members: dict[str, Any]) -> ExecutionPlan:
         written_plan = members["plan"]

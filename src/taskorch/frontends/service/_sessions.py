@@ -67,7 +67,7 @@ class Result:
 
 
 @attrs.define(eq=False)
-class _Order:
+class _AgentOrder:
     """An attempt on its way to an agent, or there."""
 
     attempt: Attempt
@@ -116,7 +116,7 @@ class LateEnds(Protocol):
         ...
 
 
-class Session(AttemptExecutor[str]):
+class AgentSession(AttemptExecutor[str]):
     """
     The executor of one agent elsewhere: attempts wait until the agent asks.
 
@@ -146,7 +146,7 @@ class Session(AttemptExecutor[str]):
         #: With it, they differ where an attempt is begun more than once.
         self._counts = count(1)
         self._lock = threading.Lock()
-        self._orders: dict[str, _Order] = {}
+        self._orders: dict[str, _AgentOrder] = {}
         #: Those that have not been sent, the first one first.
         self._unsent: dict[str, None] = {}
         self._ended: OrderedDict[str, Fate] = OrderedDict()
@@ -177,7 +177,7 @@ class Session(AttemptExecutor[str]):
         }
         program = task.payload if isinstance(task.payload, Program) else None
         with self._lock:
-            self._orders[name] = _Order(attempt, order, program)
+            self._orders[name] = _AgentOrder(attempt, order, program)
             self._unsent[name] = None
             self._wake()
         return name
@@ -263,7 +263,7 @@ class Session(AttemptExecutor[str]):
         parsed = _parsed(name)
         return parsed is not None and self._late.is_awaited(*parsed, self.info.name)
 
-    def _again(self, running: Collection[str]) -> list[_Order]:
+    def _again(self, running: Collection[str]) -> list[_AgentOrder]:
         """
         Under the lock: send again what was sent, and is not among *running*.
 

@@ -22,7 +22,7 @@ _HEADERS: Final = [
 ]
 
 
-class EventStream:
+class EventResponse:
     """
     The answer that goes on until the client leaves, or the service ends.
 

@@ -24,7 +24,7 @@ from taskorch.frontends.service._operations import (
     ref,
     told,
 )
-from taskorch.frontends.service._problems import Problem, problem_of
+from taskorch.frontends.service._problems import HttpProblem, problem_of
 from taskorch.frontends.service._values import answer
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
@@ -162,13 +162,13 @@ def _key_of(request: Request) -> str | None:
     The key under which a request may come again.
 
     Raises:
-        Problem: It is no text of a fair length.
+        HttpProblem: It is no text of a fair length.
     """
     keys = request.headers.getlist("idempotency-key")
     if not keys:
         return None
     if len(keys) > 1 or not 0 < len(keys[0]) <= _MAX_KEY:
-        raise Problem(
+        raise HttpProblem(
             400,
             "invalid_key",
             f"an Idempotency-Key is one text of at most {_MAX_KEY} characters",

@@ -37,8 +37,8 @@ from taskorch.frontends.service._health import metrics, probe
 from taskorch.frontends.service._metrics import exposition
 from taskorch.frontends.service._openapi import PROBLEM
 from taskorch.frontends.service._operations import TEXT, Operation, asked, listed
-from taskorch.frontends.service._page import Page
-from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._page import PageOperations
+from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
@@ -174,13 +174,13 @@ class SuiteRuns:
         Begin a run, or go on with the one that was interrupted.
 
         Raises:
-            Problem: One is running, the service ends, or there is no thread for it.
+            HttpProblem: One is running, the service ends, or there is no thread for it.
         """
         with self._lock:
             if self._is_ending:
-                raise Problem(503, "not_running", "the service ends")
+                raise HttpProblem(503, "not_running", "the service ends")
             if self._thread is not None:
-                raise Problem(
+                raise HttpProblem(
                     *(409, "suite_running", "the suite is running already"),
                     hint="GET /api/v1/progress says how far it is",
                 )
@@ -191,7 +191,9 @@ class SuiteRuns:
             try:
                 thread.start()
             except RuntimeError as error:
-                raise Problem(503, "no_room", f"no run can begin: {error}") from None
+                raise HttpProblem(
+                    503, "no_room", f"no run can begin: {error}"
+                ) from None
             self._thread = thread
             self._status, self._name, self._error = "running", wanted.name, None
             self._states, self._names, self._doers = {}, frozenset(), {}
@@ -201,7 +203,7 @@ class SuiteRuns:
             # Pages that wait for news of the run before look for this one.
             before.close()
 
-    def refuse(self, problem: Problem) -> None:
+    def refuse(self, problem: HttpProblem) -> None:
         """Note, for requests of the status, that a run was refused."""
         with self._lock:
             if self._thread is None:
@@ -343,7 +345,7 @@ class SuiteRuns:
         The orchestrator of the present or the latest run, which still answers.
 
         Raises:
-            Problem: None has begun in this life of the service.
+            HttpProblem: None has begun in this life of the service.
         """
         with self._lock:
             return _begun(self._orch)
@@ -353,11 +355,11 @@ class SuiteRuns:
         Refuse to change a run that has ended.
 
         Raises:
-            Problem: It has.
+            HttpProblem: It has.
         """
         with self._lock:
             if self._orch is not None and self._thread is None:
-                raise Problem(
+                raise HttpProblem(
                     *(409, "not_running", "the run has ended: it is changed no more"),
                     hint='POST /api/v1/execute-suite, with {"failed": true} to run '
                     "again what failed",
@@ -368,7 +370,7 @@ class SuiteRuns:
         The events of the same run.
 
         Raises:
-            Problem: None has begun in this life of the service.
+            HttpProblem: None has begun in this life of the service.
         """
         with self._lock:
             return _begun(self._feed)
@@ -378,7 +380,7 @@ class SuiteRuns:
         What the page shows of the same run.
 
         Raises:
-            Problem: None has begun in this life of the service.
+            HttpProblem: None has begun in this life of the service.
         """
         with self._lock:
             return _begun(self._board)
@@ -465,7 +467,7 @@ def _await_run(
 
 def _begun(of_run: _T | None) -> _T:
     if of_run is None:
-        raise Problem(
+        raise HttpProblem(
             *(_NO_RUN[0], "no_run", "no run of the suite has begun yet"),
             hint="POST /api/v1/execute-suite begins one",
         )
@@ -495,7 +497,7 @@ def suite_app(
     Of what `create_app` has, it has all but submissions: the work is the suite's.
     """
     of_run = existing(runs.orchestrator, runs.feed)
-    page = Page(runs.orchestrator, runs.board)
+    page = PageOperations(runs.orchestrator, runs.board)
     operations = [
         *_Api(runs).operations(),
         *runs.agents.operations(),
@@ -509,7 +511,7 @@ def suite_app(
         runs.close()
         runs.agents.close()
 
-    def refused(scope: Scope, problem: Problem) -> Mapping[str, Any]:
+    def refused(scope: Scope, problem: HttpProblem) -> Mapping[str, Any]:
         is_run = (scope["method"], scope["path"]) == ("POST", _EXECUTE)
         if is_run and problem.status not in _OF_STRANGERS:
             runs.refuse(problem)
@@ -602,7 +604,7 @@ class _Api:
         except InvalidTaskError:
             error = (await run_in_threadpool(self._runs.status))["error"]
             why = "" if error is None else f": {error['message']}"
-            raise Problem(
+            raise HttpProblem(
                 *(404, "no_report", f"no run has ended here{why}"),
                 hint="GET /api/v1/status says whether one is under way",
             ) from None
@@ -614,7 +616,7 @@ def requested(suite: Suite, body: Mapping[str, Any]) -> RunRequest:
     The run that a request asks for, once it was checked by its description.
 
     Raises:
-        Problem: It makes no sense.
+        HttpProblem: It makes no sense.
     """
     name = body.get("suite_name", suite.name)
     # Of a suite that has no name of its own, none is wrong.

@@ -255,7 +255,7 @@ class Tasks:
         limit = number(query, "limit", 1, _MAX_PAGE, _PAGE)
         which = _asked_for(query)
         cursor = query.get("cursor")
-        since = None if cursor is None else _Place.of(cursor)
+        since = None if cursor is None else _PageStart.of(cursor)
         if since is not None:
             # It is later than what the filter says: those of the last page held, too.
             later: dict[str, Any] = {"since": since.at - _ROUNDING}
@@ -271,7 +271,7 @@ class Tasks:
         if len(statuses) > limit:
             statuses.pop()
             last = statuses[-1]
-            following = _Place(last.submitted or _EPOCH, last.task_id).cursor()
+            following = _PageStart(last.submitted or _EPOCH, last.task_id).cursor()
         return answer({"tasks": [s.to_dict() for s in statuses], "next": following})
 
     async def _result(self, request: Request) -> Response:
@@ -345,7 +345,7 @@ def _asked_for(query: Mapping[str, str]) -> TaskFilter:
 
     Raises:
         InvalidTaskError: There is no such state.
-        Problem: Another value is not well formed.
+        HttpProblem: Another value is not well formed.
     """
     TaskFilter(query.get("state"))
     try:
@@ -401,7 +401,7 @@ class _Ends:
 
 
 @attrs.frozen
-class _Place:
+class _PageStart:
     """
     The place where a page begins: behind a task, in the order of submission.
 
@@ -414,12 +414,12 @@ class _Place:
     task_id: str
 
     @classmethod
-    def of(cls, cursor: str) -> _Place:
+    def of(cls, cursor: str) -> _PageStart:
         """
         The place that a cursor says.
 
         Raises:
-            Problem: It says none.
+            HttpProblem: It says none.
         """
         if not _PLACE.fullmatch(cursor):
             raise bad_query(name="cursor", text="it is none: take that of `next`")
@@ -434,7 +434,7 @@ class _Place:
 
 
 def _after(
-    place: _Place | None, statuses: Iterable[TaskStatus]
+    place: _PageStart | None, statuses: Iterable[TaskStatus]
 ) -> Iterator[TaskStatus]:
     """
     The *statuses* that are behind *place*.
