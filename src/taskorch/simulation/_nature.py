@@ -48,8 +48,8 @@ class Nature:
         """What a message takes in ns: one number for each copy that arrives."""
         return (self.latency_ns,)
 
-    def late(self, task_id: str, attempt: int, what: str) -> int:
-        """By how many ns *what* is decided about an attempt is done later."""
+    def late(self, task_id: str, attempt: int, effect: str) -> int:
+        """By how many ns *effect* is decided about an attempt is done later."""
         return 0
 
     def pace(self, run: Run) -> float:

@@ -258,10 +258,10 @@ class _Crashes:
             self._fail(f"check: {type(error).__name__}: {error}", run, error)
 
     def _fail(
-        self, what: str, run: Run | None = None, cause: BaseException | None = None
+        self, reason: str, run: Run | None = None, cause: BaseException | None = None
     ) -> None:
         numbers = tuple(n for n, _ in self._crashes)
-        lines = [f"{self._story()}: {what}"]
+        lines = [f"{self._story()}: {reason}"]
         if numbers:
             only = str(numbers[0] if len(numbers) == 1 else numbers)
             lines += [f"just this one: for_every_crash_point(…, only={only})"]

@@ -139,7 +139,7 @@ class Known:
     decided: Mapping[str, bool]
 
 
-def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
+def predict(plan: Plan, happened: Known) -> dict[str, TaskState]:
     """The state of each task once nothing goes on by itself."""
     states: dict[str, TaskState] = {}
     before: str | None = None
@@ -152,9 +152,9 @@ def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
             if any(states[name] is not _S.COMPLETED for name in above):
                 states[task.name] = _not_begun(skips)
             else:
-                fails = known.runs[task.name] <= task.fails
+                fails = happened.runs[task.name] <= task.fails
                 states[task.name] = _S.FAILED if fails else _S.COMPLETED
-            added = [n for n in known.added if n.startswith(f"{task.name}/")]
+            added = [n for n in happened.added if n.startswith(f"{task.name}/")]
             states.update(dict.fromkeys(added, _S.COMPLETED))
             members += added
         begun = before is None or states[before] is _S.COMPLETED
@@ -167,13 +167,13 @@ def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
         elif not begun or len(done) < len(members):
             states[gate] = _not_begun(skipping)
         else:
-            opens = passes(phase, len(done), known.runs[gate])
+            opens = passes(phase, len(done), happened.runs[gate])
             states[gate] = _S.COMPLETED if opens else _S.FAILED
         if phase.gate.approval:
             name = phase.end
             if states[gate] is not _S.COMPLETED:
                 states[name] = _not_begun(skipping)
-            elif known.decided[name] or goes_on:
+            elif happened.decided[name] or goes_on:
                 states[name] = _S.COMPLETED
             else:
                 states[name] = _S.FAILED
@@ -240,17 +240,17 @@ class Hearing:
 
     def _note(self, text: str) -> None:
         head, _, names = text.partition(": ")
-        what, _, part = head.partition(" ")
-        if what == "paused":
+        kind, _, part = head.partition(" ")
+        if kind == "paused":
             self._paused.update(names.split())
             self._parts.add(part)
-        elif what == "resumed":
+        elif kind == "resumed":
             self._paused.difference_update(names.split())
             is_in = self._plan.is_in
             self._parts = {
                 p for p in self._parts if part and not (p and is_in(p, part))
             }
-        elif what == "crash":
+        elif kind == "crash":
             # The pause may not have been kept.
             self._paused.clear()
             self._parts.clear()

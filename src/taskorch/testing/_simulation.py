@@ -201,8 +201,8 @@ class _Watched(World):
             # In a step of its own: what receivers do is no part of a commit.
             self.timeline.at(self.timeline.now, self._publish, (self.life, events))
 
-    def _publish(self, told: tuple[Life | None, list[Entry]]) -> None:
-        life, events = told
+    def _publish(self, batch: tuple[Life | None, list[Entry]]) -> None:
+        life, events = batch
         for fact, cargo in events:
             _, receivers = self.signals.connected().get(type(fact), ("", ()))
             for receiver in receivers:
@@ -332,28 +332,28 @@ class Simulation:
         **settings: Unpack[SimulatedSettings],
     ) -> None:
         check_kind("seed", seed, int)
-        said = Settings.of(Simulation, settings, SIMULATED)
+        options = Settings.of(Simulation, settings, SIMULATED)
         if faults is not None:
             check_kind("faults", faults, Faults)
         if keep is not None:
             check_names("keep", keep)
         _check_observer(check)
         parts = parts_of(
-            registry=said.registry,
-            router=said.router,
-            validator=said.validator,
-            state_machine=said.state_machine,
-            queue=said.queue,
-            retry_handler=said.retry_handler,
-            allocator=said.allocator,
+            registry=options.registry,
+            router=options.router,
+            validator=options.validator,
+            state_machine=options.state_machine,
+            queue=options.queue,
+            retry_handler=options.retry_handler,
+            allocator=options.allocator,
         )
         check_parts(parts)
-        pools = _POOLS if said.resources is None else said.resources
+        pools = _POOLS if options.resources is None else options.resources
         config = KernelConfig(
-            concurrency=said.concurrency,
-            grace_ns=int(said.grace * NS),
-            keep_finished=said.keep_finished,
-            refuse_unknown=said.unknown_capability == "refuse",
+            concurrency=options.concurrency,
+            grace_ns=int(options.grace * NS),
+            keep_finished=options.keep_finished,
+            refuse_unknown=options.unknown_capability == "refuse",
             waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
         )
         self.seed = seed
@@ -419,10 +419,10 @@ class Simulation:
             lease,
             check_breaker(breaker),
         )
-        what = None if work is None else as_what(work)
+        outcome = None if work is None else as_what(work)
         self.world.add_agent(info, speed)
-        if what is not None:
-            self.world.by_agent[info.name] = what
+        if outcome is not None:
+            self.world.by_agent[info.name] = outcome
         return info
 
     def remove_agent(self, name: str) -> bool:

@@ -99,10 +99,13 @@ def check_attempt_executor(
         _check_ended,
         partial(_check_own, most_stopped=3),
     )
-    made = factory(make, AttemptExecutor)
+    new_executor = factory(make, AttemptExecutor)
     numbered = cases(AttemptExecutor, "check_attempt_executor", seed, len(checks))
     for case, check in zip(numbered, checks, strict=True):
-        with case.noted(), _site(case, made(), work, examples, patience) as site:
+        with (
+            case.noted(),
+            _site(case, new_executor(), work, examples, patience) as site,
+        ):
             check(site)
 
 
@@ -232,10 +235,10 @@ class _Site:
     ) -> Try:
         """A new attempt, not begun."""
         name = f"t{len(self.tries)}"
-        made = Try(Task("law", self._payload(name, value, error), id=name), on_end)
-        self.tries[name] = made
-        self.expected[made] = value, error
-        return made
+        attempt = Try(Task("law", self._payload(name, value, error), id=name), on_end)
+        self.tries[name] = attempt
+        self.expected[attempt] = value, error
+        return attempt
 
     def make_short(self, number: int) -> Try:
         """A new attempt that ends at once, and does not call home; not begun."""
@@ -288,14 +291,14 @@ class _Site:
         did = f"An attempt had not begun within {self.patience:g} s."
         self.case.expect(begun, 2, did)
 
-    def ask(self, what: str, attempt: Try, law: int) -> None:
-        """*what* is asked of the executor about *attempt*, and must return."""
-        attempt.cancelled |= what == "stop"
-        grace = (_GRACE,) if what == "stop" else ()
-        act = partial(getattr(self.executor, what), attempt.begun, *grace)
-        error = self.in_time(act, f"{what}()", law)
+    def ask(self, method: str, attempt: Try, law: int) -> None:
+        """*method* is asked of the executor about *attempt*, and must return."""
+        attempt.cancelled |= method == "stop"
+        grace = (_GRACE,) if method == "stop" else ()
+        act = partial(getattr(self.executor, method), attempt.begun, *grace)
+        error = self.in_time(act, f"{method}()", law)
         if error is not None:
-            self.case.fail(7 if attempt.ends else law, f"{what}() raised {error!r}.")
+            self.case.fail(7 if attempt.ends else law, f"{method}() raised {error!r}.")
 
     def expect_end(self, attempt: Try, law: int) -> None:
         """*attempt* ends."""
@@ -308,17 +311,17 @@ class _Site:
         self.expect_end(attempt, law)
         value, error = self.expected[attempt]
         got, raised = attempt.ends[0]
-        told = f"was told with {brief(got)} and {raised!r}."
+        did = f"was told with {brief(got)} and {raised!r}."
         if self.work == "program":
             right = (raised is None) == (error is None)
             right = right and (error is not None or got.exit_code == 0)
         elif error is not None:
             right = raised is error if here else kind_of(raised) == kind_of(error)
-            told = f"that raised {error!r} {told}"
+            did = f"that raised {error!r} {did}"
         else:
             right = raised is None and (got is value if here else got == value)
-            told = f"that returned {brief(value)} {told}"
-        self.case.expect(right, law, f"An attempt {told}")
+            did = f"that returned {brief(value)} {did}"
+        self.case.expect(right, law, f"An attempt {did}")
 
     def expect_once(self) -> None:
         """Expect one end of each attempt that was begun, and one call."""
@@ -333,10 +336,10 @@ class _Site:
         """Whether attempts are made in this process."""
         if self.work != "call":
             return self.work == "coroutine"
-        found = Try(Task("law", Call(os.getpid, ()), id="pid"))
-        self.begin(found)
-        self.expect_end(found, 2)
-        return bool(found.ends[0][0] == os.getpid())
+        attempt = Try(Task("law", Call(os.getpid, ()), id="pid"))
+        self.begin(attempt)
+        self.expect_end(attempt, 2)
+        return bool(attempt.ends[0][0] == os.getpid())
 
 
 @contextmanager
@@ -520,11 +523,11 @@ def _check_ended(site: _Site) -> None:
     asked = ["stop", "stop"]
     if site.executor.can_hold():
         asked += ["hold", "resume", "resume", "stop"]
-    for what in asked:
-        site.ask(what, attempt, 7)
-        site.ask(what, stopped, 7)
+    for method in asked:
+        site.ask(method, attempt, 7)
+        site.ask(method, stopped, 7)
     site.home.open()
     site.expect_end(stopped, 7)
-    for what in asked:
-        site.ask(what, stopped, 7)
+    for method in asked:
+        site.ask(method, stopped, 7)
     site.expect_right_end(site.start("after"), 7)

@@ -75,10 +75,10 @@ def check_executor(
         _check_closed,
         _check_cancelled,
     )
-    made = factory(make, Executor)
+    new_executor = factory(make, Executor)
     numbered = cases(Executor, "check_executor", seed, len(checks))
     for case, check in zip(numbered, checks, strict=True):
-        with case.noted(), _site(case, made(), examples, patience) as site:
+        with case.noted(), _site(case, new_executor(), examples, patience) as site:
             check(site)
 
 
@@ -256,9 +256,9 @@ def _check_shutdown(site: _Site) -> None:
     did = f"It did not return within {site.patience:g} s of the end of the calls."
     site.case.expect(down.done(), 5, did)
     down.result()
-    left = sum(not future.done() for future in futures)
-    did = f"It returned, and {left} of {len(futures)} futures were not resolved."
-    site.case.expect(not left, 5, did)
+    unresolved = sum(not future.done() for future in futures)
+    did = f"It returned, and {unresolved} of {len(futures)} futures were not resolved."
+    site.case.expect(not unresolved, 5, did)
 
 
 def _check_closed(site: _Site) -> None:
@@ -291,8 +291,10 @@ def _check_cancelled(site: _Site) -> None:
         did = "A call that had not begun was neither cancelled nor begun"
         site.case.fail(7, f"{did} within {site.patience:g} s.")
     site.home.open()
-    left = [future for future in site.futures.values() if not future.cancelled()]
-    wait([down, *left], site.patience)
+    not_cancelled = [
+        future for future in site.futures.values() if not future.cancelled()
+    ]
+    wait([down, *not_cancelled], site.patience)
     begun = set(site.home.begun)
     for i, (name, future) in enumerate(site.futures.items()):
         if future.cancelled():

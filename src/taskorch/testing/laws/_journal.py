@@ -212,13 +212,13 @@ class _Run:
         if len(self._kept) > len(self._latest):
             refused.append(self._kept[: -len(self._latest)])
         for group in refused:
-            told = f"After {brief(_numbers(self._latest))}, {brief(_numbers(group))}"
+            did = f"After {brief(_numbers(self._latest))}, {brief(_numbers(group))}"
             try:
                 self._journal.append(self._epoch, group)
             except ValueError:
-                self._check_kept(5, f"{told} was refused. ")
+                self._check_kept(5, f"{did} was refused. ")
             else:
-                self._case.fail(5, f"{told} was not refused.")
+                self._case.fail(5, f"{did} was not refused.")
 
     def _check_documents(self) -> None:
         """Law 7, of a task, of a result, and of nothing."""
@@ -265,14 +265,14 @@ class _Run:
         self._again(self._latest)
 
     def _again(self, group: list[Entry]) -> None:
-        told = f"The group {brief(_numbers(group))} came again"
+        did = f"The group {brief(_numbers(group))} came again"
         try:
             self._journal.append(self._epoch, group)
         except ValueError as error:
-            self._case.fail(3, f"{told}, and it raised {error!r}.", cause=error)
+            self._case.fail(3, f"{did}, and it raised {error!r}.", cause=error)
         if group is not self._latest:
             self._note(group)
-        self._check_kept(3, f"{told}. ")
+        self._check_kept(3, f"{did}. ")
 
     def _check_takeover(self) -> None:
         before = self._epoch

@@ -95,11 +95,11 @@ def _ask(
 def _check_end(
     case: Case, handler: RetryHandler, failure: Failure, world: World
 ) -> None:
-    elapsed, delay, told, last = 0.0, 0.0, 0, ""
+    elapsed, delay, asked, last = 0.0, 0.0, 0, ""
     for attempts in _counts():
         # The attempts in between are taken to have had the same delay.
-        elapsed = min(elapsed + (attempts - told) * (_TAKES + delay), MAX_SECONDS)
-        told = attempts
+        elapsed = min(elapsed + (attempts - asked) * (_TAKES + delay), MAX_SECONDS)
+        asked = attempts
         next_failure = make_failure(
             failure.error,
             attempts,
@@ -115,7 +115,7 @@ def _check_end(
     policy = failure.task.retry
     case.fail(
         2,
-        f"After {told:,} failures of a task with {brief(policy)} it answered {last}.",
+        f"After {asked:,} failures of a task with {brief(policy)} it answered {last}.",
     )
 
 

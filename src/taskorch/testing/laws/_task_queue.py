@@ -100,13 +100,13 @@ def _admit(case: Case, queue: TaskQueue, world: World) -> None:
 
 def _check_standings(case: Case, queue: Any, worlds: list[World]) -> None:
     owners = [some_owner(case.random) for _ in worlds]
-    found = [
+    standings = [
         _standing(case, queue, owner, world)
         for owner, world in zip(owners, worlds, strict=True)
     ]
     others = reversed(worlds)
     for owner, standing, world, other in zip(
-        owners, found, worlds, others, strict=True
+        owners, standings, worlds, others, strict=True
     ):
         around = attrs.evolve(other.later(60.0), pools=world.pools)
         again = _standing(case, queue, owner, around)
@@ -115,10 +115,14 @@ def _check_standings(case: Case, queue: Any, worlds: list[World]) -> None:
 
 
 def _standing(case: Case, queue: Any, owner: OwnerView, world: World) -> Any:
-    found: Any = case.ask(queue.standing, object, owner=owner, context=world.context())
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    case.expect(is_number and not math.isnan(found), 4, f"It answered {brief(found)}.")
-    return found
+    standing: Any = case.ask(
+        queue.standing, object, owner=owner, context=world.context()
+    )
+    is_number = isinstance(standing, int | float) and not isinstance(standing, bool)
+    case.expect(
+        is_number and not math.isnan(standing), 4, f"It answered {brief(standing)}."
+    )
+    return standing
 
 
 def _key(order: Order, world: World) -> Any:

@@ -156,8 +156,8 @@ class _Fault:
 
     def __str__(self) -> str:
         place, value = self.change
-        what = "absent" if value is _ABSENT else brief(value)
-        return f"{'.'.join(map(str, place))} {what}"
+        shown = "absent" if value is _ABSENT else brief(value)
+        return f"{'.'.join(map(str, place))} {shown}"
 
 
 class _Faults:
@@ -202,11 +202,11 @@ class _Faults:
         values = list(self._values(place))
         count = min(len(values), _MOST_VALUES)
         for value in self._case.random.sample(values, count):
-            found = self._found((place, value))
-            if found:
-                fault = _Fault((place, value), found)
+            findings = self._found((place, value))
+            if findings:
+                fault = _Fault((place, value), findings)
                 self._refused.setdefault(place, []).append(fault)
-            elif found is not None:
+            elif findings is not None:
                 self._fine.setdefault(place, []).append(value)
 
     def _values(self, place: _Place) -> Iterator[Any]:

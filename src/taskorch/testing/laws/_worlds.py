@@ -91,11 +91,11 @@ def task_source(tasks: Tasks | None) -> Callable[[Random], Task]:
         return some_task
     if callable(tasks):
         return tasks
-    known = tuple(tasks)
-    if not known:
+    choices = tuple(tasks)
+    if not choices:
         msg = "tasks: at least one is needed"
         raise ValueError(msg)
-    return lambda random: random.choice(known)
+    return lambda random: random.choice(choices)
 
 
 def agent_source(
@@ -116,11 +116,11 @@ def agent_source(
         return lambda random, task: _some_agents(random, task, ready=ready)
     if callable(agents):
         return lambda random, _: tuple(agents(random))
-    known = tuple(agents)
-    if not known and ready:
+    choices = tuple(agents)
+    if not choices and ready:
         msg = "agents: at least one is needed"
         raise ValueError(msg)
-    return lambda random, _: _some_of(random, known)
+    return lambda random, _: _some_of(random, choices)
 
 
 def some_world(
@@ -270,11 +270,11 @@ _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
 # ------------------------------------------------------------------------ agents
 
 
-def _some_of(random: Random, known: Sequence[AgentView]) -> Sequence[AgentView]:
-    """A random part of *known*, in the same order."""
-    count = random.randint(min(1, len(known)), len(known))
-    places = sorted(random.sample(range(len(known)), count))
-    return tuple(known[place] for place in places)
+def _some_of(random: Random, agents: Sequence[AgentView]) -> Sequence[AgentView]:
+    """A random part of *agents*, in the same order."""
+    count = random.randint(min(1, len(agents)), len(agents))
+    places = sorted(random.sample(range(len(agents)), count))
+    return tuple(agents[place] for place in places)
 
 
 def _some_agents(random: Random, task: Task, *, ready: bool) -> list[AgentView]:
