@@ -76,19 +76,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    found = [*_versions(), *_machine(), _disk(Path.cwd()), *_leftovers(), *_settings()]
+    findings = [
+        *_versions(),
+        *_machine(),
+        _disk(Path.cwd()),
+        *_leftovers(),
+        *_settings(),
+    ]
     for path in args.journals:
-        found += _journal(path, verify=args.verify)
+        findings += _journal(path, verify=args.verify)
     if args.json:
-        print_json([finding._asdict() for finding in found])
+        print_json([finding._asdict() for finding in findings])
     else:
-        for finding in found:
+        for finding in findings:
             # A word for each line, for those who see no colours.
             word = coloured(finding.status, f"{finding.status:7}")
             print(f"{word}  {line(finding.name)}: {line(finding.detail)}")
             if finding.what_now:
                 print(f"{'':9}→ {visible(finding.what_now)}")
-    return FAILED if any(finding.status == "error" for finding in found) else OK
+    return FAILED if any(finding.status == "error" for finding in findings) else OK
 
 
 def _versions() -> Iterator[Finding]:
@@ -101,17 +107,17 @@ def _versions() -> Iterator[Finding]:
         yield Finding("warning", "sqlite", f"{sqlite}: {WAL_RESET}", advice)
     else:
         yield Finding("ok", "sqlite", sqlite)
-    there, missing = [], []
+    present, missing = [], []
     for name, module in _LIBRARIES.items():
         try:
             is_there = importlib.util.find_spec(module) is not None
         except ImportError:
             is_there = False
         if is_there:
-            there.append(f"{name} {_version_of(name)}".rstrip())
+            present.append(f"{name} {_version_of(name)}".rstrip())
         else:
             missing.append(name)
-    yield Finding("ok", "libraries", ", ".join(there))
+    yield Finding("ok", "libraries", ", ".join(present))
     if missing:
         yield Finding("ok", "not installed", ", ".join(missing))
 
@@ -146,22 +152,22 @@ def _limit(number: int) -> str:
 
 def _disk(where: Path) -> Finding:
     free = shutil.disk_usage(where).free
-    said = f"{free / 2**30:,.1f} GiB are free at {where}"
+    text = f"{free / 2**30:,.1f} GiB are free at {where}"
     advice = "make room: a full disk stops all that is durable"
     if free < _TOO_LITTLE:
-        return Finding("error", "disk", said, advice)
+        return Finding("error", "disk", text, advice)
     if free < _LITTLE:
-        return Finding("warning", "disk", said, advice)
-    return Finding("ok", "disk", said)
+        return Finding("warning", "disk", text, advice)
+    return Finding("ok", "disk", text)
 
 
 def _leftovers() -> Iterator[Finding]:
     """Programs of ours whose orchestrator has gone."""
     if sys.platform != "linux":
         return
-    left = [pid for pid in _guardian.find(_is_ours) if _is_left(pid)]
-    if left:
-        numbers = " ".join(map(str, left))
+    pids = [pid for pid in _guardian.find(_is_ours) if _is_left(pid)]
+    if pids:
+        numbers = " ".join(map(str, pids))
         yield Finding(
             "warning",
             "leftovers",
@@ -196,7 +202,7 @@ def _is_left(pid: int) -> bool:
 def _settings() -> Iterator[Finding]:
     """What orchestrators that are made from the configuration have, and whence."""
     try:
-        found = read_configuration()
+        configuration = read_configuration()
     except InvalidTaskError as error:
         yield Finding("error", "configuration", error.message, error.hint or "")
         return
@@ -204,22 +210,24 @@ def _settings() -> Iterator[Finding]:
         why = f"{error.filename}: {error.strerror}"
         yield Finding("error", "configuration", why, "check the path")
         return
-    where = "there is no file" if found.file is None else str(found.file)
-    if found.profile is not None:
-        where += f", profile {found.profile}"
+    where = (
+        "there is no file" if configuration.file is None else str(configuration.file)
+    )
+    if configuration.profile is not None:
+        where += f", profile {configuration.profile}"
     yield Finding("ok", "configuration", where)
-    for name, setting in found.settings.items():
-        said = f"{_said(setting.value)} (from {setting.source})"
-        if name == "durability" and found.arguments({}).get(name) is None:
+    for name, setting in configuration.settings.items():
+        text = f"{_said(setting.value)} (from {setting.source})"
+        if name == "durability" and configuration.arguments({}).get(name) is None:
             advice = "set journal, or give one where the orchestrator is made"
-            yield Finding("warning", name, f"{said}: without a journal", advice)
+            yield Finding("warning", name, f"{text}: without a journal", advice)
             continue
-        yield Finding("ok", name, said)
-    left = {name: setting.default for name, (setting, _) in SETTINGS.items()}
+        yield Finding("ok", name, text)
+    defaults = {name: setting.default for name, (setting, _) in SETTINGS.items()}
     others = [
-        f"{name} {_said(left[name])}"
+        f"{name} {_said(defaults[name])}"
         for name in SETTINGS
-        if name not in found.settings and left[name] is not None
+        if name not in configuration.settings and defaults[name] is not None
     ]
     yield Finding("ok", "by default", ", ".join(others))
 
