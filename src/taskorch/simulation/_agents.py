@@ -177,10 +177,10 @@ class RemoteAgent:
             self._say("report", report[1], report)
         self.world.timeline.at(now + self._beat_ns, self._beat, chain, idle=True)
 
-    def _say(self, kind: str, fence: Fence | None, what: Any) -> None:
+    def _say(self, kind: str, fence: Fence | None, content: Any) -> None:
         """Send a message to the orchestrator, whichever life of it hears it."""
         idle = kind == "beat"
-        message = (kind, self, what)
+        message = (kind, self, content)
         self.world.send(kind, self.info.name, fence, self.world.hear, message, idle)
 
     # -- what befalls it -----------------------------------------------------------
@@ -195,8 +195,8 @@ class RemoteAgent:
             self.world.timeline.at(self.frozen_ns, act, subject)
         return True
 
-    def _die(self, what: tuple[int, int | None]) -> None:
-        instance, back_ns = what
+    def _die(self, fate: tuple[int, int | None]) -> None:
+        instance, back_ns = fate
         if instance != self.instance or not self.is_up:
             return
         now = self.world.timeline.now
@@ -217,8 +217,8 @@ class RemoteAgent:
         self._chain += 1
         self._beat(self._chain)
 
-    def _freeze(self, what: tuple[int, int | None]) -> None:
-        instance, back_ns = what
+    def _freeze(self, fate: tuple[int, int | None]) -> None:
+        instance, back_ns = fate
         if instance != self.instance or not self.is_up or self.frozen_ns is None:
             return
         now = self.world.timeline.now

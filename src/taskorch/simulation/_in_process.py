@@ -116,9 +116,9 @@ class InProcess(AttemptExecutor[_Run]):
         if not run.how:
             self._life.note_progress(run.reports_to.row, run.attempt, value)
 
-    def _pause(self, what: tuple[_Run, int]) -> None:
+    def _pause(self, waiting: tuple[_Run, int]) -> None:
         """An attempt waits for other work, without its slot."""
-        run, pause = what
+        run, pause = waiting
         life = self._life
         life.kernel.yield_slot(run.reports_to.row, run.attempt, life.now())
         run.next = self.timeline.at(self.timeline.now + pause, self._return, run)
@@ -129,17 +129,17 @@ class InProcess(AttemptExecutor[_Run]):
         if life.kernel.reclaim_slot(run.reports_to.row, run.attempt, life.now()):
             self.run_rest(run)
 
-    def _kill(self, what: tuple[str, int | None]) -> None:
+    def _kill(self, fate: tuple[str, int | None]) -> None:
         """The workers of an agent die; others take their place."""
         for run in list(self.runs.values()):
-            if run.agent == what[0]:
+            if run.agent == fate[0]:
                 msg = f"task {run.task_id}: its worker was killed"
                 run.end = ("lost", None, AttemptLostError(msg, task_id=run.task_id))
                 self.cut(run)
 
-    def _delay(self, what: tuple[str, int | None]) -> None:
+    def _delay(self, fate: tuple[str, int | None]) -> None:
         """An agent hangs for a while, or for ever."""
-        name, back_ns = what
+        name, back_ns = fate
         for run in self.runs.values():
             if run.agent != name or not run.due_ns:
                 continue

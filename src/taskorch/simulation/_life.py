@@ -452,8 +452,8 @@ class Life(Hosting):
             # It has a slot again.
             self.in_process.run_rest(run)
 
-    def _unbegun(self, what: tuple[TaskRow, int]) -> None:
-        row, attempt = what
+    def _unbegun(self, unbegun: tuple[TaskRow, int]) -> None:
+        row, attempt = unbegun
         self.end(row, attempt, "stopped", None, None)
 
     def join(self, agent: InProcessAgent | RemoteAgent) -> None:
@@ -526,8 +526,8 @@ class Life(Hosting):
         works = [self.directory.find(name, task_of(row)) for name in after]
         rows = [work._row for work in works]
         fresh = self.kernel.add_parents(row, rows, self.now())
-        found = {work._row.id: work for work in works}
-        add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
+        by_id = {work._row.id: work for work in works}
+        add_above(row.cargo, {parent.id: by_id[parent.id] for parent in fresh})
         return True
 
     def rerun(self, task_id: str) -> str:

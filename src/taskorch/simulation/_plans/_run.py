@@ -118,9 +118,9 @@ class _Run:
         self.kernel.change_quotas(means.quotas, self.begins)
         for info in means.agents:
             agent = self.kernel.add_agent(info, self.begins)
-            for kind, known in means.records.get(info.name, {}).items():
+            for kind, numbers in means.records.get(info.name, {}).items():
                 record = agent.records[kind] = Record()
-                record.completed, record.failed, record.latency_ns = known
+                record.completed, record.failed, record.latency_ns = numbers
         self.course = Course()
         #: Attempts under way: `(when, number, row, attempt, end)`; what ends them is
         #: an error, or that they are asked to stop, or nothing: they complete.
@@ -417,10 +417,10 @@ class _Run:
 
     def _why(self, row: TaskRow, now: int) -> str:
         try:
-            found = explain(self.kernel, row, now)
+            explanation = explain(self.kernel, row, now)
         except PolicyFault as fault:
             return f"the {fault.component} failed: {describe(fault.error)}"
-        return " ".join(blocker.detail for blocker in found.blockers)
+        return " ".join(blocker.detail for blocker in explanation.blockers)
 
 
 def _end_of(row: TaskRow) -> str:

@@ -117,9 +117,9 @@ class Study:
         limits = {agent.name: agent.max_concurrency for agent in means.agents}
         for names, amount in by_agents.items():
             slots = [limits.get(name) for name in names]
-            known = [limit for limit in slots if limit is not None]
-            if slots and len(known) == len(slots):
-                bounds.append(_share(amount, sum(known)))
+            finite = [limit for limit in slots if limit is not None]
+            if slots and len(finite) == len(slots):
+                bounds.append(_share(amount, sum(finite)))
         # With plenty of everything, delays are drawn again, and may be longer.
         return min(max(bounds), self.course.makespan)
 
@@ -132,14 +132,14 @@ class Study:
         What one more would save something of is not looked at with plenty. *critical*,
         the length of the critical path in ns, is what no saving goes below.
         """
-        found: list[tuple[Change, int, int]] = []
+        savings: list[tuple[Change, int, int]] = []
         before = self.course.makespan
         for change in self._changes() if before > critical else ():
             after = plenty = self._makespan(change.means)
             if after >= before:
                 plenty = self._makespan(change.plenty)
-            found.append((change, after, plenty))
-        return found
+            savings.append((change, after, plenty))
+        return savings
 
     def _makespan(self, means: Means) -> int:
         return carry_out(means, self.plan, self.chance).makespan
@@ -174,19 +174,19 @@ class Study:
 
     def _more_agents(self) -> Iterator[Change]:
         means, course = self.means, self.course
-        known = {agent.name: agent for agent in means.agents}
+        by_name = {agent.name: agent for agent in means.agents}
         seen: dict[tuple[str, ...], None] = {}
         for spec, names in course.able.items():
             if not names or names in seen or LOCAL in names:
                 continue
             seen[names] = None
-            agents = [known[name] for name in names]
+            agents = [by_name[name] for name in names]
             if all(_is_full(agent, course) for agent in agents):
-                what = " and ".join(spec.requires or (spec.type,))
-                twins = (*means.agents, _twin(agents[0], known))
+                need = " and ".join(spec.requires or (spec.type,))
+                twins = (*means.agents, _twin(agents[0], by_name))
                 more = attrs.evolve(means, agents=twins)
                 plenty = means.more_agents(names, len(self.plan))
-                yield Change("agent", what, 1, more, plenty)
+                yield Change("agent", need, 1, more, plenty)
 
 
 def _share(work: int, among: int) -> int:
@@ -202,10 +202,10 @@ def _is_full(agent: Agent, course: Course) -> bool:
     return agent.capacity is not None
 
 
-def _twin(agent: Agent, known: Iterable[str]) -> Agent:
+def _twin(agent: Agent, names: Iterable[str]) -> Agent:
     """Another agent like *agent*."""
-    taken = set(known)
+    used_names = set(names)
     number = 2
-    while f"{agent.name}-{number}" in taken:
+    while f"{agent.name}-{number}" in used_names:
         number += 1
     return attrs.evolve(agent, name=f"{agent.name}-{number}")
