@@ -37,7 +37,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 @attrs.frozen
-class _Place:
+class _CommandPlace:
     """What can be typed after some commands."""
 
     #: The commands: "" or "/suite/run".
@@ -49,7 +49,7 @@ class _Place:
     choices: dict[str, tuple[str, ...]]
 
 
-def _places(parser: argparse.ArgumentParser, path: str) -> Iterator[_Place]:
+def _places(parser: argparse.ArgumentParser, path: str) -> Iterator[_CommandPlace]:
     commands: dict[str, str] = {}
     options: dict[str, str] = {}
     choices: dict[str, tuple[str, ...]] = {}
@@ -67,7 +67,7 @@ def _places(parser: argparse.ArgumentParser, path: str) -> Iterator[_Place]:
         if action.choices:
             words = tuple(map(str, action.choices))
             choices.update(dict.fromkeys(action.option_strings or [""], words))
-    yield _Place(path, commands, options, choices)
+    yield _CommandPlace(path, commands, options, choices)
     for place, command in below:
         yield from _places(command, place)
 
@@ -77,7 +77,7 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def _walk(places: list[_Place], words: str) -> str:
+def _walk(places: list[_CommandPlace], words: str) -> str:
     """Code, for bash and zsh, that finds the commands typed so far."""
     paths = "|".join(place.path for place in places if place.path)
     return f"""\
@@ -89,7 +89,7 @@ def _walk(places: list[_Place], words: str) -> str:
     done"""
 
 
-def _bash(places: list[_Place]) -> str:
+def _bash(places: list[_CommandPlace]) -> str:
     lines = ["_taskorch() {", '    local cur="${COMP_WORDS[COMP_CWORD]}"']
     lines += ['    local before="${COMP_WORDS[COMP_CWORD-1]}" found=""']
     lines += [_walk(places, '"${COMP_WORDS[@]:1:COMP_CWORD-1}"')]
@@ -111,7 +111,7 @@ def _bash(places: list[_Place]) -> str:
     return "\n".join(lines)
 
 
-def _zsh(places: list[_Place]) -> str:
+def _zsh(places: list[_CommandPlace]) -> str:
     def described(help_texts: dict[str, str]) -> str:
         return " ".join(
             _quoted(f"{word}:{help_text}".replace("\\", ""))
@@ -143,7 +143,7 @@ def _zsh(places: list[_Place]) -> str:
     return "\n".join(lines)
 
 
-def _fish(places: list[_Place]) -> str:
+def _fish(places: list[_CommandPlace]) -> str:
     paths = " ".join(place.path for place in places if place.path)
     lines = ["function __taskorch_at", "    set -l at ''"]
     lines += ["    for word in (commandline -opc)[2..-1]"]

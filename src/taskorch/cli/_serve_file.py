@@ -48,7 +48,7 @@ def serve_file(args: argparse.Namespace) -> int:
     source = args.module if args.file is None else args.file
     port = 8080 if args.port is None else args.port
     asked = threading.Event()
-    waiting = Waiting(str(source), port)
+    waiting = ProbesWhileWaiting(str(source), port)
 
     def end(*_: object) -> None:
         asked.set()
@@ -96,7 +96,7 @@ def serve_file(args: argparse.Namespace) -> int:
     return OK
 
 
-class Waiting:
+class ProbesWhileWaiting:
     """
     Answers probes at a port in a block that may last long: the wait for a turn.
 

@@ -233,7 +233,7 @@ def _surely(good: int, bad: int) -> float:
 
 
 @attrs.define(eq=False)
-class _Watched:
+class _WatchedSubject:
     """What is remembered of a rule for one subject."""
 
     state: State = "ok"
@@ -301,7 +301,7 @@ class _Call:
 
     function: Act
     alert: Alert
-    watched: _Watched
+    watched: _WatchedSubject
     aside: Aside
 
     def apply(self, orchestrator: Any, /) -> object:
@@ -316,7 +316,7 @@ class _Call:
         return None
 
 
-def _undoing(watched: _Watched) -> Act:
+def _undoing(watched: _WatchedSubject) -> Act:
     """What undoes an action, once that has ended and said how."""
 
     def undo(orchestrator: Any, alert: Alert) -> None:
@@ -375,9 +375,9 @@ class Alerts:
         self._rules: dict[str, AlertRule] = {
             rule.name: rule for rule in (default_rules() if rules is None else rules)
         }
-        self._watched: dict[tuple[str, str], _Watched] = {}
+        self._watched: dict[tuple[str, str], _WatchedSubject] = {}
         #: Of rules that were removed or replaced.
-        self._left: list[tuple[AlertRule, str, _Watched]] = []
+        self._left: list[tuple[AlertRule, str, _WatchedSubject]] = []
         #: Where functions of the user's are called.
         self._aside = Aside()
         #: What is wrong with rules, and when it was told.
@@ -440,7 +440,7 @@ class Alerts:
         return (
             *alerts,
             *(
-                self._alert(rule, "", _Watched(state="no data", has_data=False))
+                self._alert(rule, "", _WatchedSubject(state="no data", has_data=False))
                 for name, rule in list(self._rules.items())
                 if name not in names
             ),
@@ -639,7 +639,7 @@ class Alerts:
         now: float,
     ) -> Iterable[Command]:
         key = rule.name, subject
-        watched = self._watched.setdefault(key, _Watched(since=now))
+        watched = self._watched.setdefault(key, _WatchedSubject(since=now))
         holds = self._holds(rule, rule.when, measured)
         watched.has_data = holds is not None
         if watched.state == "firing":
@@ -659,7 +659,7 @@ class Alerts:
         self,
         rule: AlertRule,
         subject: str,
-        watched: _Watched,
+        watched: _WatchedSubject,
         measured: Measured,
         holds: bool | None,
         now: float,
@@ -690,7 +690,7 @@ class Alerts:
             yield from self._end(rule, subject, watched, now, message)
 
     def _probe(
-        self, rule: AlertRule, subject: str, watched: _Watched, now: float
+        self, rule: AlertRule, subject: str, watched: _WatchedSubject, now: float
     ) -> Iterable[Command]:
         """Let one at a time through, if all that could be measured is held."""
         since = watched.blind_since
@@ -702,7 +702,7 @@ class Alerts:
             yield _Hold(_who(rule, subject), 1, reason)
 
     def _begin(
-        self, rule: AlertRule, subject: str, watched: _Watched, stats: Stats
+        self, rule: AlertRule, subject: str, watched: _WatchedSubject, stats: Stats
     ) -> Iterable[Command]:
         action, who = rule.action, _who(rule, subject)
         about = f"{subject}: " if subject else ""
@@ -724,7 +724,12 @@ class Alerts:
             yield _Call(action, alert, watched, self._aside)
 
     def _end(
-        self, rule: AlertRule, subject: str, watched: _Watched, now: float, message: str
+        self,
+        rule: AlertRule,
+        subject: str,
+        watched: _WatchedSubject,
+        now: float,
+        message: str,
     ) -> Iterable[Command]:
         seconds = now - watched.since
         watched.state, watched.since, watched.message = "ok", now, ""
@@ -737,7 +742,7 @@ class Alerts:
             alert = self._alert(rule, subject, watched)
             yield _Call(_undoing(watched), alert, watched, self._aside)
 
-    def _alert(self, rule: AlertRule, subject: str, watched: _Watched) -> Alert:
+    def _alert(self, rule: AlertRule, subject: str, watched: _WatchedSubject) -> Alert:
         return Alert(
             rule.name,
             subject,

@@ -80,7 +80,7 @@ from taskorch.simulation._hosting import Hosting
 from taskorch.simulation._in_process import InProcess
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._remotes import Remotes
-from taskorch.simulation._timeline import Timeline
+from taskorch.simulation._timeline import Agenda
 
 _RUNNING: Final = TaskState.RUNNING
 _ALL: Final = frozenset(CATALOGUE)
@@ -154,7 +154,7 @@ class Life(Hosting):
     def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
         self.world: LifeWorld = world
-        self.timeline: Timeline = world.timeline
+        self.timeline: Agenda = world.timeline
         self.epoch = epoch
         self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)
         self._random = StepRandom(f"{setup.seed}/{epoch}", self._truth)

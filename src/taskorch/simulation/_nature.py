@@ -9,7 +9,7 @@ import attrs
 
 from taskorch.events import Fact
 from taskorch.protocols import Entry, Journal
-from taskorch.simulation._run import Fence, Run
+from taskorch.simulation._run import Fence, SimulatedRun
 
 _SECOND: Final = 1_000_000_000
 
@@ -52,11 +52,11 @@ class Nature:
         """By how many ns *effect* is decided about an attempt is done later."""
         return 0
 
-    def pace(self, run: Run) -> float:
+    def pace(self, run: SimulatedRun) -> float:
         """By how much the work takes longer than it should."""
         return 1.0
 
-    def fate(self, run: Run, ns: int) -> Fate | None:
+    def fate(self, run: SimulatedRun, ns: int) -> Fate | None:
         """What befalls the agent of *run*, which takes *ns*."""
         return None
 

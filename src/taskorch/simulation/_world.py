@@ -32,8 +32,8 @@ from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._life import Life, Setup
 from taskorch.simulation._nature import Nature
-from taskorch.simulation._run import Fence, Run
-from taskorch.simulation._timeline import BEGINNING, Timeline
+from taskorch.simulation._run import Fence, SimulatedRun
+from taskorch.simulation._timeline import BEGINNING, Agenda
 from taskorch.simulation._work import (
     Outcome,
     What,
@@ -89,7 +89,7 @@ class World:
         self.listens = listens
         #: Whether `stepped` is told of `TaskReady`, too.
         self.tells_ready = False
-        self.timeline: Timeline = Timeline()
+        self.timeline: Agenda = Agenda()
         self.agents: dict[str, InProcessAgent | RemoteAgent] = {}
         #: What the ids of tasks are made of that have none.
         self.id_parts: tuple[str, Iterator[int]] = ("task-", count(1))
@@ -124,7 +124,7 @@ class World:
 
     # -- for subclasses ------------------------------------------------------------
 
-    def began(self, run: Run) -> None:
+    def began(self, run: SimulatedRun) -> None:
         """An agent has begun an attempt."""
 
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:

@@ -100,7 +100,7 @@ class Slots:
 
 
 @attrs.frozen
-class Holding:
+class HoldingAlert:
     """An alert that holds starts back: under which name, and how long at least."""
 
     by: str
@@ -142,7 +142,7 @@ class Book:
         calls: Mapping[str, Called] | None = None,
         breakers: Mapping[str, Breaker] | None = None,
         slots: Sequence[Slots] = (),
-        alerts: Mapping[str, Holding] | None = None,
+        alerts: Mapping[str, HoldingAlert] | None = None,
         pool: Callable[[str], bool] = lambda _: False,
         most: int = 0,
         signals: Mapping[str, float | None] | None = None,

@@ -14,7 +14,7 @@ from taskorch.errors import JournalUnavailableError
 from taskorch.events import TASK_ID, Fact, TaskEvent
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation import Fate, Nature
-from taskorch.simulation._run import Fence, Run
+from taskorch.simulation._run import Fence, SimulatedRun
 from taskorch.testing._dice import Dice
 
 #: Seconds, or a factor: from, to.
@@ -213,7 +213,7 @@ class Chaos(Nature):
         self.dice.remark(f"{ns / NS:.3f} s")
         return ns
 
-    def pace(self, run: Run) -> float:
+    def pace(self, run: SimulatedRun) -> float:
         """See `Nature.pace`."""
         faults = self.faults
         if not faults.agent_slow or not self.on:
@@ -223,7 +223,7 @@ class Chaos(Nature):
             return 1.0
         return self.dice.uniform(f"slow {attempt}", *faults.slow_factor)
 
-    def fate(self, run: Run, ns: int) -> Fate | None:
+    def fate(self, run: SimulatedRun, ns: int) -> Fate | None:
         """See `Nature.fate`."""
         if not self._befalls or not self.on:
             return None

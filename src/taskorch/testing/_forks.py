@@ -51,7 +51,7 @@ _serves = False
 
 
 @attrs.frozen
-class Run:
+class ForkedRun:
     """
     How one run ended.
 
@@ -126,7 +126,7 @@ class Forks:
             self.close()
             raise
 
-    def run(self, path: Path, crash: int) -> Run:
+    def run(self, path: Path, crash: int) -> ForkedRun:
         """
         Call the function with *path*.
 
@@ -136,7 +136,7 @@ class Forks:
         """
         self._ask({"path": str(path), "crash": crash})
         report = self._answer(self._timeout + _MARGIN)
-        return Run(
+        return ForkedRun(
             tuple(report["points"]),
             report["killed"],
             report["failure"],

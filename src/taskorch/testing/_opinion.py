@@ -56,7 +56,7 @@ _OVER: Final = (
 
 
 @attrs.frozen
-class PlannedTask:
+class ScriptedTask:
     """A task of a phase."""
 
     name: str
@@ -81,11 +81,11 @@ class Gate:
 
 
 @attrs.frozen
-class PlannedPhase:
+class ScriptedPhase:
     """A phase, its tasks in an order in which they can run."""
 
     name: str
-    tasks: tuple[PlannedTask, ...]
+    tasks: tuple[ScriptedTask, ...]
     gate: Gate
     on_failure: str
     max_parallel: int | None
@@ -97,19 +97,19 @@ class PlannedPhase:
 
 
 @attrs.frozen
-class Plan:
+class ScriptedWorkflow:
     """A workflow, and what its tasks do."""
 
-    phases: tuple[PlannedPhase, ...]
+    phases: tuple[ScriptedPhase, ...]
     max_added: int
 
-    def task(self, name: str) -> PlannedTask:
+    def task(self, name: str) -> ScriptedTask:
         """A task by its name; one that was added does nothing in particular."""
         for phase in self.phases:
             for task in phase.tasks:
                 if task.name == name:
                     return task
-        return PlannedTask(name)
+        return ScriptedTask(name)
 
     def index(self, name: str) -> int:
         """The number of the phase that a task, gate or approval is of."""
@@ -139,7 +139,7 @@ class Known:
     decided: Mapping[str, bool]
 
 
-def predict(plan: Plan, happened: Known) -> dict[str, TaskState]:
+def predict(plan: ScriptedWorkflow, happened: Known) -> dict[str, TaskState]:
     """The state of each task once nothing goes on by itself."""
     states: dict[str, TaskState] = {}
     before: str | None = None
@@ -186,7 +186,7 @@ def _not_begun(skips: bool) -> TaskState:
     return _S.CANCELLED if skips else _S.BLOCKED
 
 
-def passes(phase: PlannedPhase, completed: int, run: int) -> bool:
+def passes(phase: ScriptedPhase, completed: int, run: int) -> bool:
     """Whether what a gate asks for, beside that all completed, holds."""
     gate = phase.gate
     return gate.least is None or (completed >= gate.least and run > gate.says_no)
@@ -210,7 +210,7 @@ class Hearing:
         plan: What the run is of.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: ScriptedWorkflow) -> None:
         self._plan = plan
         self._facts: list[Fact] = []
         self._states: dict[str, tuple[TaskState, str]] = {}

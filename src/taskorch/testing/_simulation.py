@@ -75,7 +75,7 @@ from taskorch.runtime._work import Work, task_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._life import Life
-from taskorch.simulation._run import Fence, Run
+from taskorch.simulation._run import Fence, SimulatedRun
 from taskorch.simulation._timeline import BEGINNING
 from taskorch.simulation._work import as_what
 from taskorch.testing._arguments import (
@@ -130,7 +130,7 @@ class Observer(Protocol):
         ...
 
 
-class _Watched(World):
+class _WatchedWorld(World):
     """A world that keeps a log, and has an observer."""
 
     work_class: type[Work] = TaskHandle
@@ -141,7 +141,7 @@ class _Watched(World):
         #: Facts, faults and remarks, in the order in which they came.
         self.log: list[Fact | Hit | str] = []
         #: All that any agent ever did, in the order in which it began.
-        self.runs: dict[Fence, Run] = {}
+        self.runs: dict[Fence, SimulatedRun] = {}
         #: What is kept: tasks, with whether they are idempotent, and attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
         self.drivers: SimulatedDrivers | None = None
@@ -165,7 +165,7 @@ class _Watched(World):
             )
         super().__init__(setup, nature=nature, journal=journal, listens=True)
 
-    def began(self, run: Run) -> None:
+    def began(self, run: SimulatedRun) -> None:
         """
         See `World.began`.
 
@@ -362,7 +362,7 @@ class Simulation:
             Faults.none() if faults is None else faults, self.dice
         )
         setup = Setup(parts, config, pools.units, seed)
-        self.world: _Watched = _Watched(setup, self.nature, check)
+        self.world: _WatchedWorld = _WatchedWorld(setup, self.nature, check)
         self._schedules: ScheduleManager | None = None
         self.dice.clock = self._clock
         self.dice.tell = self.world.log.append

@@ -208,7 +208,7 @@ class _Seen:
         #: What it has in common with tasks that are like it.
         self.like: tuple[Any, ...] = _like(event)
         #: The tasks that are alike, itself included.
-        self.queue: _Queue | None = None
+        self.queue: _WatchedQueue | None = None
         self.attempt: int = 0
         self.under_way: bool = False
         self.agent: str = ""
@@ -224,7 +224,7 @@ class _Seen:
         self.resume: int = 0
 
 
-class _Queue:
+class _WatchedQueue:
     """The queued tasks that are alike, in order, apart from the kernel's buckets."""
 
     __slots__ = ("heap", "members")
@@ -272,7 +272,7 @@ class _Books:
         self.number = 0
         self.tasks: dict[str, _Seen] = {}
         self.children: dict[str, list[str]] = {}
-        self.queues: dict[Any, _Queue] = {}
+        self.queues: dict[Any, _WatchedQueue] = {}
         self.running = 0
         self.on: dict[str, int] = {}
         #: How much there is in the pools.
@@ -342,14 +342,14 @@ class _Books:
         if seen.parents:
             self.submitted.append(task_id)
 
-    def queue_of(self, seen: _Seen) -> _Queue:
+    def queue_of(self, seen: _Seen) -> _WatchedQueue:
         """The queue of tasks like it; those of a run are alike if it has a quota."""
         kinds = ("workflow", "soft workflow")
         of_run = any((kind, seen.run_id) in self.quotas for kind in kinds)
         like = (seen.type, *seen.like, seen.run_id if of_run else "")
         queue = self.queues.get(like)
         if queue is None:
-            queue = self.queues[like] = _Queue()
+            queue = self.queues[like] = _WatchedQueue()
         return queue
 
     def move(self, task_id: str, seen: _Seen) -> None:

@@ -25,9 +25,9 @@ from taskorch.testing._opinion import (
     Gate,
     Hearing,
     Known,
-    Plan,
-    PlannedPhase,
-    PlannedTask,
+    ScriptedPhase,
+    ScriptedTask,
+    ScriptedWorkflow,
     number_of,
     passes,
     predict,
@@ -59,13 +59,13 @@ _KINDS: Final = (
 )
 
 
-def draw_plan(random: Random) -> Plan:
+def draw_plan(random: Random) -> ScriptedWorkflow:
     """A random workflow."""
-    phases: list[PlannedPhase] = []
+    phases: list[ScriptedPhase] = []
     for number in range(random.choice([1, 2, 2, 3])):
         names = [f"t{number}{letter}" for letter in "abcd"[: random.randint(1, 4)]]
         tasks = tuple(
-            PlannedTask(
+            ScriptedTask(
                 name,
                 tuple(random.sample(names[:i], min(i, random.choice([0, 0, 1, 2])))),
                 random.choice([0, 0, 0, 0, 1, 2]),
@@ -81,7 +81,7 @@ def draw_plan(random: Random) -> Plan:
             random.random() < 0.6,  # noqa: PLR2004 - most are approved
         )
         phases.append(
-            PlannedPhase(
+            ScriptedPhase(
                 f"p{number}",
                 tasks,
                 gate,
@@ -89,7 +89,7 @@ def draw_plan(random: Random) -> Plan:
                 random.choice([None, None, 1, 2]),
             )
         )
-    return Plan(tuple(phases), random.choice([1, 2, 3, 100]))
+    return ScriptedWorkflow(tuple(phases), random.choice([1, 2, 3, 100]))
 
 
 def options_of_runs(random: Random, whims: Whims) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class WorkflowRuns:
             if not has_room:
                 self._note("room", f"{names} are added beside {len(added)}")
 
-    def _asked(self, phase: PlannedPhase) -> Callable[[dict[str, Any]], bool]:
+    def _asked(self, phase: ScriptedPhase) -> Callable[[dict[str, Any]], bool]:
         """What the gate of *phase* asks: it sees just what has completed."""
         plan = self._plan
         number = plan.phases.index(phase)
@@ -565,7 +565,7 @@ class WorkflowRuns:
             return False
         return rows[stem(row.id).rpartition("/")[0]].state is not _S.COMPLETED
 
-    def _verdict(self, phase: PlannedPhase, rows: dict[str, TaskRow]) -> str:
+    def _verdict(self, phase: ScriptedPhase, rows: dict[str, TaskRow]) -> str:
         """What is to be said of a phase that has ended; "" if it has not."""
         gate, end = rows[f"{phase.name}/gate"], rows[phase.end]
         if gate.state is _S.CANCELLED:

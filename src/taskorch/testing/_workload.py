@@ -270,7 +270,7 @@ def _work(random: Random, pace: float) -> Callable[[Task, int, Random], Outcome]
 
 
 @attrs.frozen
-class Command:
+class TimedCommand:
     """An action of a caller."""
 
     number: int
@@ -323,7 +323,7 @@ class Workload:
         if self._has_terms:
             makers += [*[self._add_parents] * 3, self._emit, self._emit]
         now = 0.0
-        self.commands: list[Command] = []
+        self.commands: list[TimedCommand] = []
         #: What is to be done soon, because of what was done.
         self._soon: list[Maker] = []
         for number in range(steps):
@@ -334,7 +334,7 @@ class Workload:
             if self._soon and random.random() < 0.3:  # noqa: PLR2004 - soon
                 maker = self._soon.pop(0)
             kind, detail, act = maker()
-            self.commands.append(Command(number, now, kind, detail, act))
+            self.commands.append(TimedCommand(number, now, kind, detail, act))
         if random.random() < 0.5:  # noqa: PLR2004 - in half of all worlds
             self._change_pools(steps)
         if random.random() < 0.5:  # noqa: PLR2004 - in the others, none ever comes
@@ -356,7 +356,7 @@ class Workload:
                 kind, act = "take", partial(self._take, f"h{number}", name, amount)
                 later = random.random() * end
                 give = partial(self._give_back, f"h{number}")
-                release = Command(-number, later, "give back", f"h{number}", give)
+                release = TimedCommand(-number, later, "give back", f"h{number}", give)
                 self.commands.append(release)
             elif random.random() < 0.3:  # noqa: PLR2004 - some
                 # Of some, and without a draw of its own: the others stay what they are.
@@ -373,7 +373,9 @@ class Workload:
                 )
                 kind, act = "bound", partial(self._bound, quota)
             when = random.random() * end
-            self.commands.append(Command(number, when, kind, f"{name} {amount}", act))
+            self.commands.append(
+                TimedCommand(number, when, kind, f"{name} {amount}", act)
+            )
         self.commands.sort(key=lambda command: command.at)
 
     def _look_after(self, steps: int) -> None:
@@ -422,7 +424,7 @@ class Workload:
             planned.append(("terminate", "w1", partial(simulation.terminate, "w1")))
         for number, (kind, detail, act) in enumerate(planned, 4 * steps):
             when = random.random() * end
-            self.commands.append(Command(number, when, kind, detail, act))
+            self.commands.append(TimedCommand(number, when, kind, detail, act))
         self.commands.sort(key=lambda command: command.at)
 
     def _drain_one(self, name: str, *, on: bool) -> None:
@@ -453,7 +455,7 @@ class Workload:
         for number in range(2 * steps, 2 * steps + max(1, steps // 4)):
             act = partial(self._reach_checkpoint, random.getrandbits(16))
             when = random.random() * end
-            self.commands.append(Command(number, when, "checkpoint", "", act))
+            self.commands.append(TimedCommand(number, when, "checkpoint", "", act))
         self.commands.sort(key=lambda command: command.at)
 
     def _reach_checkpoint(self, pick: int) -> None:
@@ -501,7 +503,7 @@ class Workload:
             self._simulation.at(command.at, partial(self._do, command))
         self._simulation.run(until=self.end)
 
-    def _do(self, command: Command) -> None:
+    def _do(self, command: TimedCommand) -> None:
         dice = self._simulation.dice
         if dice.happens(command.kind, command.name, command.detail):
             with suppress(UsageError):

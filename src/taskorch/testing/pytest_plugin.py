@@ -42,7 +42,7 @@ _MARKS = {
 }
 
 
-class _Run:
+class _TestRun:
     """The simulations of one test."""
 
     def __init__(self, seed: int) -> None:
@@ -51,7 +51,7 @@ class _Run:
         self.passed = True
 
 
-_RUN = pytest.StashKey[_Run]()
+_RUN = pytest.StashKey[_TestRun]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -131,7 +131,7 @@ def make_simulation(
         Simulation,
     )
 
-    run = request.node.stash[_RUN] = _Run(taskorch_seed)
+    run = request.node.stash[_RUN] = _TestRun(taskorch_seed)
 
     def make(**options: Any) -> Simulation:
         options.setdefault("seed", taskorch_seed)
@@ -270,7 +270,7 @@ def _has_parameter(metafunc: pytest.Metafunc, name: str) -> bool:
 # -- reports -----------------------------------------------------------------------
 
 
-def _story(nodeid: str, run: _Run) -> str:
+def _story(nodeid: str, run: _TestRun) -> str:
     lines = [
         f"seed {run.seed}; to repeat it:",
         f"    pytest {shlex.quote(nodeid)} {_OPTION} {run.seed}",

@@ -17,7 +17,7 @@ from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
 from taskorch.model import Call, Task, Wait, check_seconds
 from taskorch.model._explanation import some
 from taskorch.model._show import show
-from taskorch.simulation._plans._plan import Plan
+from taskorch.simulation._plans._plan import SimulatedPlan
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Odds:
 
 
 def odds_of(
-    plan: Plan,
+    plan: SimulatedPlan,
     durations: Durations,
     failures: Failures,
     history: Callable[[], History],
@@ -155,7 +155,7 @@ class _Lengths:
         #: Of functions, how many arguments they take.
         self._arity: dict[Any, int] = {}
 
-    def of(self, plan: Plan) -> list[Length]:
+    def of(self, plan: SimulatedPlan) -> list[Length]:
         durations = self._given
         if isinstance(durations, Mapping):
             lengths = [self._in(durations, plan, number) for number in range(len(plan))]
@@ -190,7 +190,7 @@ class _Lengths:
         return cast("list[Length]", lengths)
 
     def _in(
-        self, durations: Mapping[str, Any], plan: Plan, number: int
+        self, durations: Mapping[str, Any], plan: SimulatedPlan, number: int
     ) -> Length | None:
         name = plan.ids[number]
         length = durations.get(name)
@@ -290,7 +290,9 @@ def _expected(lengths: Sequence[Length]) -> list[int]:
 # -- which fail --------------------------------------------------------------------
 
 
-def _failures(plan: Plan, failures: Any) -> list[Callable[[int], Failing] | None]:
+def _failures(
+    plan: SimulatedPlan, failures: Any
+) -> list[Callable[[int], Failing] | None]:
     if isinstance(failures, int | float):
         return [_odds("failures", failures)] * len(plan)
     if isinstance(failures, Mapping):
@@ -353,7 +355,7 @@ class Chance:
     differ in one thing see the same chance everywhere else.
     """
 
-    def __init__(self, plan: Plan, odds: Odds, seed: str) -> None:
+    def __init__(self, plan: SimulatedPlan, odds: Odds, seed: str) -> None:
         self._plan = plan
         self._odds = odds
         #: For the policies: what they draw.

@@ -41,7 +41,7 @@ PHASE: Final = "phase "
 _TRIES: Final = 3
 
 
-class Plan:
+class SimulatedPlan:
     """Tasks in the order of their submission, side by side in lists."""
 
     __slots__ = (
@@ -203,7 +203,7 @@ def means_of(runtime: Runtime) -> Means:
 # -- reading -----------------------------------------------------------------------
 
 
-def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
+def plan_of(work: object, knows: Callable[[str], bool]) -> SimulatedPlan:
     """
     The plan of a workflow or of a list of tasks.
 
@@ -216,7 +216,7 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
         UnknownTaskError: A task waits for what nobody knows.
         CycleError: Tasks wait for each other.
     """
-    plan = Plan()
+    plan = SimulatedPlan()
     if isinstance(work, Workflow):
         _read_workflow(plan, work)
     elif isinstance(work, Iterable) and not isinstance(work, str | bytes | Task):
@@ -281,7 +281,7 @@ def _check(task: Task) -> None:
         raise ValidationFailedError(msg, findings=findings, task_id=task.id)
 
 
-def _read_workflow(plan: Plan, workflow: Workflow) -> None:
+def _read_workflow(plan: SimulatedPlan, workflow: Workflow) -> None:
     place = {name: number for number, name in enumerate(workflow)}
     for name, above in workflow.dependencies.items():
         task = workflow[name].task
@@ -300,7 +300,9 @@ def _read_workflow(plan: Plan, workflow: Workflow) -> None:
             plan.outside[place[name]] = list(dict.fromkeys(others))
 
 
-def _read_tasks(plan: Plan, tasks: list[Any], knows: Callable[[str], bool]) -> None:
+def _read_tasks(
+    plan: SimulatedPlan, tasks: list[Any], knows: Callable[[str], bool]
+) -> None:
     _check_all(tasks)
     objects = {id(task): number for number, task in enumerate(tasks)}
     place = _name(plan, tasks)
@@ -357,7 +359,7 @@ def _check_all(tasks: Iterable[Any]) -> None:
                 seen[key] = None
 
 
-def _refuse_rings(plan: Plan) -> None:
+def _refuse_rings(plan: SimulatedPlan) -> None:
     """
     Refuse tasks that wait for each other.
 
@@ -375,7 +377,7 @@ def _refuse_rings(plan: Plan) -> None:
         )
 
 
-def _name(plan: Plan, tasks: Sequence[Task]) -> dict[str, int]:
+def _name(plan: SimulatedPlan, tasks: Sequence[Task]) -> dict[str, int]:
     """Enter the tasks, each with an id; where each id is."""
     counts: dict[str, int] = {}
     places: dict[str, int] = {}

@@ -87,7 +87,7 @@ def check_attempt_executor(
         LawViolation: A law is broken.
         TypeError: *make* cannot be called, or makes no such executor.
     """
-    checks: tuple[Callable[[_Site], object], ...] = (
+    checks: tuple[Callable[[_AttemptSite], object], ...] = (
         _check_begin,
         _check_ends,
         _check_own,
@@ -215,7 +215,7 @@ class Try:
 
 
 @attrs.define(eq=False)
-class _Site:
+class _AttemptSite:
     """One executor under check, and the attempts that it was given."""
 
     case: Case
@@ -349,9 +349,9 @@ def _site(
     work: Work,
     examples: int,
     patience: float,
-) -> Iterator[_Site]:
+) -> Iterator[_AttemptSite]:
     home = Home(patience)
-    site = _Site(case, executor, home, work, examples, patience)
+    site = _AttemptSite(case, executor, home, work, examples, patience)
     try:
         yield site
         home.open()
@@ -369,7 +369,7 @@ def _site(
 # ------------------------------------------------------------------------ laws 1 to 4
 
 
-def _check_begin(site: _Site) -> None:
+def _check_begin(site: _AttemptSite) -> None:
     """Law 1: an attempt that is kept does not keep `begin`."""
     site.home.shut()
     attempt = site.make()
@@ -380,7 +380,7 @@ def _check_begin(site: _Site) -> None:
     site.expect_right_end(attempt, 2)
 
 
-def _check_ends(site: _Site) -> None:
+def _check_ends(site: _AttemptSite) -> None:
     """Law 2 of values and errors."""
     here, dice = site.is_here(), site.case.random
     for _ in range(max(1, site.examples // 4)):
@@ -401,7 +401,7 @@ async def own_async(number: int) -> int:
     return number
 
 
-def _check_own(site: _Site, most_stopped: int = 0) -> None:
+def _check_own(site: _AttemptSite, most_stopped: int = 0) -> None:
     """Law 2 of many short ones, until there are none, again and again."""
     for _ in range(max(1, site.examples // 4)):
         numbers = range(len(site.tries), len(site.tries) + _AT_ONCE)
@@ -419,12 +419,12 @@ def _check_own(site: _Site, most_stopped: int = 0) -> None:
                 site.expect_right_end(attempt, 2)
 
 
-def _begin_all(site: _Site, batch: list[Try]) -> None:
+def _begin_all(site: _AttemptSite, batch: list[Try]) -> None:
     for attempt in batch:
         site.begin_here(attempt)
 
 
-def _check_refused(site: _Site) -> None:
+def _check_refused(site: _AttemptSite) -> None:
     """Law 3: either `begin` raises, or the end is told."""
     attempt = site.make()
     attempt.is_refused = True
@@ -443,7 +443,7 @@ def _check_refused(site: _Site) -> None:
     site.expect_right_end(after, 4)
 
 
-def _check_chain(site: _Site) -> None:
+def _check_chain(site: _AttemptSite) -> None:
     """Law 1: what ends begins the next."""
     last = site.make("last")
     chain = [last]
@@ -458,7 +458,7 @@ def _check_chain(site: _Site) -> None:
     site.expect_right_end(last, 2)
 
 
-def _check_others(site: _Site) -> None:
+def _check_others(site: _AttemptSite) -> None:
     """Law 4: beside one that is under way, one fails and one is stopped."""
     here, dice = site.is_here(), site.case.random
     site.home.shut()
@@ -478,7 +478,7 @@ def _check_others(site: _Site) -> None:
 # ------------------------------------------------------------------------ laws 5 to 7
 
 
-def _check_stop(site: _Site) -> None:
+def _check_stop(site: _AttemptSite) -> None:
     """Law 5: one that waits is stopped, and others as soon as they were begun."""
     site.home.shut()
     attempt = site.start("stopped")
@@ -495,7 +495,7 @@ def _check_stop(site: _Site) -> None:
     site.expect_right_end(site.start("after"), 4)
 
 
-def _check_hold(site: _Site) -> None:
+def _check_hold(site: _AttemptSite) -> None:
     """Law 6: while it is held it does not even notice that it may go on."""
     if not site.executor.can_hold():
         return
@@ -514,7 +514,7 @@ def _check_hold(site: _Site) -> None:
     site.expect_right_end(held, 6)
 
 
-def _check_ended(site: _Site) -> None:
+def _check_ended(site: _AttemptSite) -> None:
     """Law 7: nothing is done to what has ended, or was stopped."""
     attempt = site.start("ended")
     site.expect_right_end(attempt, 2)

@@ -78,7 +78,7 @@ def check_durable_journal(
     identities: list[str] = []
     for case in cases(DurableJournal, "check_durable_journal", seed, examples):
         with case.noted():
-            run = _Run(case, opened(), again)
+            run = _DurableJournalRun(case, opened(), again)
             try:
                 run.check()
                 run.check_identity(identities)
@@ -87,7 +87,7 @@ def check_durable_journal(
                 run.close()
 
 
-class _Run:
+class _DurableJournalRun:
     """One journal, and what must be in it."""
 
     def __init__(

@@ -65,7 +65,7 @@ def check_journal(
     last = 0
     for case in cases(Journal, "check_journal", seed, examples):
         with case.noted():
-            run = _Run(case, opened(), last)
+            run = _JournalRun(case, opened(), last)
             if case.number == 1:
                 run.find_last()
             run.check(again)
@@ -97,7 +97,7 @@ class _Broken(Sequence[Entry]):
         return self._entries[index]
 
 
-class _Run:
+class _JournalRun:
     """One journal, and what must be in it."""
 
     def __init__(self, case: Case, journal: Journal, last: int) -> None:

@@ -14,8 +14,8 @@ from taskorch.protocols import Failure, RetryDecision, RetryHandler
 from taskorch.testing._builders import make_failure
 from taskorch.testing.laws._case import Case, brief, cases, maker, twice
 from taskorch.testing.laws._worlds import (
+    QuestionWorld,
     Tasks,
-    World,
     agent_source,
     some_world,
     task_source,
@@ -80,7 +80,7 @@ def check_retry_handler(
 
 
 def _ask(
-    case: Case, handler: RetryHandler, failure: Failure, world: World
+    case: Case, handler: RetryHandler, failure: Failure, world: QuestionWorld
 ) -> RetryDecision:
     decision = case.ask(
         handler.decide, RetryDecision, failure=failure, context=world.context()
@@ -93,7 +93,7 @@ def _ask(
 
 
 def _check_end(
-    case: Case, handler: RetryHandler, failure: Failure, world: World
+    case: Case, handler: RetryHandler, failure: Failure, world: QuestionWorld
 ) -> None:
     elapsed, delay, asked, last = 0.0, 0.0, 0, ""
     for attempts in _counts():
@@ -127,7 +127,7 @@ def _counts() -> Iterator[int]:
         attempts *= 2
 
 
-def _some_failure(random: Random, world: World) -> Failure:
+def _some_failure(random: Random, world: QuestionWorld) -> Failure:
     attempts = random.choice((1, 1, 2, 3, 7, 1_000))
     return make_failure(
         _some_error(random),

@@ -20,8 +20,8 @@ from taskorch.testing.laws._case import (
     maker,
 )
 from taskorch.testing.laws._worlds import (
+    QuestionWorld,
     Tasks,
-    World,
     agent_source,
     some_world,
     task_source,
@@ -129,13 +129,15 @@ def check_validator(
             did = f"It accepted {brief(world.task)}, and then answered {brief(again)}."
             case.expect(again.accepted, 2, did)
         with case.chance(3):
-            _Faults(case, asked, world, [draw(case.random) for _ in range(3)]).check()
+            _FaultSearch(
+                case, asked, world, [draw(case.random) for _ in range(3)]
+            ).check()
     if not accepted:
         msg = f"none of {examples:,} tasks was accepted: give some that are, as tasks="
         raise ValueError(msg)
 
 
-def _ask(case: Case, validator: Validator, world: World) -> Verdict:
+def _ask(case: Case, validator: Validator, world: QuestionWorld) -> Verdict:
     verdict = case.ask(
         validator.validate, Verdict, task=world.task, context=world.context()
     )
@@ -160,11 +162,11 @@ class _Fault:
         return f"{'.'.join(map(str, place))} {shown}"
 
 
-class _Faults:
+class _FaultSearch:
     """Looks for two faults of which only one is named."""
 
     def __init__(
-        self, case: Case, validator: Validator, world: World, others: list[Task]
+        self, case: Case, validator: Validator, world: QuestionWorld, others: list[Task]
     ) -> None:
         self._case = case
         self._validator = validator

@@ -50,7 +50,7 @@ _RARELY: Final = 8
 
 
 @attrs.frozen
-class World:
+class QuestionWorld:
     """What is around one question; every context made of it is equal to the others."""
 
     task: Task
@@ -75,7 +75,7 @@ class World:
             self.contenders,
         )
 
-    def later(self, seconds: float) -> World:
+    def later(self, seconds: float) -> QuestionWorld:
         """The same after so many *seconds*."""
         return attrs.evolve(self, now=self.now + seconds)
 
@@ -127,10 +127,10 @@ def some_world(
     random: Random,
     draw_task: Callable[[Random], Task],
     draw_agents: Callable[[Random, Task], Sequence[AgentView]],
-) -> World:
+) -> QuestionWorld:
     """A random world: a task, agents and pools."""
     task = draw_task(random)
-    return World(
+    return QuestionWorld(
         task=task,
         agents=tuple(draw_agents(random, task)),
         pools=tuple(_some_pools(random, task)),
