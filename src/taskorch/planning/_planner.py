@@ -277,7 +277,8 @@ class Planner:
                 return plan_of_before
         # Nobody waits for a search: it may take long, and calls what is the user's.
         with self._chooser.choosing(learn=learn) as chosen:
-            plan = self._made(asked, means, max_seconds, max_steps, cache=cache)
+            is_kept = key is not None
+            plan = self._made(asked, means, max_seconds, max_steps, cache=is_kept)
             if chosen:
                 plan = _marked(plan, choice_of(chosen))
         if plan.cache != "hit":
