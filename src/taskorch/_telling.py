@@ -119,6 +119,9 @@ class Troubles:
         self.open: dict[tuple[Kind, str], Trouble] = {}
         #: Of schedules, the latest slot whose work has completed.
         self._done: dict[str, str] = {}
+        #: Of schedules: the trouble that was heard of when a later slot, which is given
+        #: too, had completed.
+        self._late: dict[str, tuple[str, Trouble]] = {}
         #: Of tasks on their own: when each cause was told.
         self._causes: dict[Cause, int] = {}
 
@@ -128,7 +131,8 @@ class Troubles:
         """
         A task has failed; the trouble, if its cause is news.
 
-        It is over already if a later slot of the schedule has completed.
+        It is over already if a later slot of the schedule has completed; what else
+        fails so before that slot is the same trouble.
         """
         kind, name = key
         if kind == "task":
@@ -138,10 +142,16 @@ class Troubles:
                 return None
             self._causes.pop(cause, None)
             _remember(self._causes, cause, at_ns)
-        trouble = self.open.get(key)
-        if trouble is None:
-            trouble = Trouble(kind, name, task_id, slot, at_ns)
-            if kind != "schedule" or _time(slot) >= _time(self._done.get(name, "")):
+        done = self._done.get(name, "") if kind == "schedule" else ""
+        if _time(slot) < _time(done):
+            over, trouble = self._late.get(name, ("", None))
+            if trouble is None or over != done:
+                trouble = Trouble(kind, name, task_id, slot, at_ns)
+                _remember(self._late, name, (done, trouble))
+        else:
+            trouble = self.open.get(key)
+            if trouble is None:
+                trouble = Trouble(kind, name, task_id, slot, at_ns)
                 _remember(self.open, key, trouble)
         trouble.slot = max(trouble.slot, slot, key=_time)
         trouble.text = f"{task_id} failed: {cause[0]}: {cause[1]}"

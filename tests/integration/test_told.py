@@ -495,6 +495,11 @@ def test_each_cause_is_told_once_over_two_lives(tmp_path: Path) -> None:
     )
 
 
+def test_what_was_well_again_before_anybody_looked_is_told_once(tmp_path: Path) -> None:
+    bad, good = ("slot", "first", "disk"), ("slot", "first", "")
+    live([bad, bad, bad, good], tmp_path)
+
+
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(steps=_STEPS)

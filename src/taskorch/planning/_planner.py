@@ -71,6 +71,7 @@ from taskorch.planning._scheduling import (
     parallel,
     topological,
 )
+from taskorch.planning._shapes import like, shape_of
 from taskorch.planning._stages import (
     DependencyResolver,
     Draft,
@@ -166,6 +167,10 @@ class Planner:
         self._measurements = Measurements(runtime)
         self._chooser = Chooser(runtime, self._lock)
         self._cache: OrderedDict[str, tuple[dict[str, Any], ExecutionPlan]] = (
+            OrderedDict()
+        )
+        #: By their shapes, plans with the drafts that they were made of.
+        self._shapes: OrderedDict[str | None, tuple[Draft, ExecutionPlan]] = (
             OrderedDict()
         )
         #: Questions about proposals that nobody has answered yet.
@@ -272,10 +277,11 @@ class Planner:
                 return plan_of_before
         # Nobody waits for a search: it may take long, and calls what is the user's.
         with self._chooser.choosing(learn=learn) as chosen:
-            plan = self._made(asked, means, max_seconds, max_steps)
+            plan = self._made(asked, means, max_seconds, max_steps, cache=cache)
             if chosen:
                 plan = _marked(plan, choice_of(chosen))
-        plan = attrs.evolve(plan, cache=why)
+        if plan.cache != "hit":
+            plan = attrs.evolve(plan, cache=why)
         if key is not None:
             self._keep(key, plan)
         return plan
@@ -395,6 +401,7 @@ class Planner:
         max_seconds: float,
         max_steps: int,
         *,
+        cache: bool = False,
         ways: Iterable[Any] | None = None,
         rest: Callable[[Draft], Draft | None] | None = None,
     ) -> ExecutionPlan:
@@ -424,11 +431,7 @@ class Planner:
             whole = problem_of(tasks, draft.workflow, means)
             why = failing(constraints, tasks, whole)
             if why is None:
-                problem = problem_of(
-                    tasks, draft.workflow, means, constraints=constraints
-                )
-                plan = self._plan_of(request, draft, tasks, problem, constraints)
-                plan = self._in_time(plan, constraints, problem)
+                plan = self._in_order(request, draft, tasks, means, constraints, cache)
                 late = _late(plan, constraints)
                 if late is None:
                     return _chosen_after(plan, rejected)
@@ -450,6 +453,29 @@ class Planner:
             msg = f"the decomposer found no way to do {request.type!r}"
             raise PlanningError(msg, trace=tuple(dict.fromkeys(rejected)))
         raise _refusal(request, conflict, rejected, soonest)
+
+    def _in_order(
+        self,
+        request: TaskRequest,
+        draft: Draft,
+        tasks: Sequence[PlannedTask],
+        means: Means,
+        constraints: Sequence[Constraint],
+        cache: bool,
+    ) -> ExecutionPlan:
+        """The plan of a draft, or of one of its shape; it may be late."""
+        shape = self._shape(request, draft, tasks, constraints) if cache else None
+        with self._lock:
+            of_shape = self._shapes.get(shape)
+        if of_shape is not None:
+            return like(*of_shape, draft, request)
+        problem = problem_of(tasks, draft.workflow, means, constraints=constraints)
+        plan = self._plan_of(request, draft, tasks, problem, constraints)
+        plan = self._in_time(plan, constraints, problem)
+        if shape is not None and _late(plan, constraints) is None:
+            with self._lock:
+                _remember(self._shapes, shape, (draft, plan))
+        return plan
 
     def _in_time(
         self,
@@ -1122,6 +1148,23 @@ class Planner:
         versions["a stage was replaced"] = self.decomposer, self.resolver
         return versions
 
+    def _shape(
+        self,
+        request: TaskRequest,
+        draft: Draft,
+        tasks: Sequence[PlannedTask],
+        constraints: Sequence[Constraint],
+    ) -> str | None:
+        """What plans of the same tasks by other names share; None: nothing does."""
+        try:
+            versions = self._version(request, [task.type for task in tasks])
+            # The stages before this one have done their part.
+            del versions["a stage was replaced"]
+            versions["the priority"] = request.priority
+            return shape_of(draft, tasks, constraints, versions)
+        except (UndescribedError, InvalidTaskError, RecursionError):
+            return None
+
     def _cached(
         self, key: str, request: TaskRequest
     ) -> tuple[ExecutionPlan | None, str]:
@@ -1152,9 +1195,7 @@ class Planner:
             # Nobody could say whether it is good.
             return
         with self._lock:
-            self._cache[key] = version, plan
-            while len(self._cache) > _KEPT:
-                self._cache.popitem(last=False)
+            _remember(self._cache, key, (version, plan))
 
     def __repr__(self) -> str:
         return (
@@ -1204,6 +1245,14 @@ def _end_of(problem: Problem, *, looks: bool) -> float:
     if problem.lengths is not None:
         return heft(problem).makespan / 1000
     return best_order(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
+
+
+def _remember(table: OrderedDict[Any, Any], key: str, value: Any) -> None:
+    """Put a value into a table, from which the one longest unused leaves."""
+    table[key] = value
+    table.move_to_end(key)
+    while len(table) > _KEPT:
+        table.popitem(last=False)
 
 
 def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:
