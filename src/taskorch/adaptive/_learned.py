@@ -112,7 +112,7 @@ class Value:
     attempts: int
 
 
-class Outcomes:
+class OutcomeRewards:
     """
     Rewards that follow from what becomes of attempts: a projection of events.
 
@@ -264,7 +264,7 @@ class Learned:
         #: What was chosen for tasks that have not begun, and for attempts.
         self._chosen: OrderedDict[str, _Choice] = OrderedDict()
         self._begun: OrderedDict[tuple[str, int], _Choice] = OrderedDict()
-        self._outcomes = Outcomes()
+        self._outcomes = OutcomeRewards()
         self._rewards = 0
         self._unlearnt = 0
         #: The number of the last fact of which it has heard, and that which the
@@ -748,7 +748,7 @@ class Learned:
         self._rewards = int(snapshot["rewards"])
         # Snapshots of earlier versions do not say it: then all counts as heard.
         self._learnt_to = self._kept = int(snapshot.get("heard", _NO_END))
-        self._outcomes = Outcomes(snapshot.get("usual", {}))
+        self._outcomes = OutcomeRewards(snapshot.get("usual", {}))
         if self.names[self.baseline] in snapshot["arms"]:
             self._gained, self._counted = snapshot["gained"]
             self._baseline_gained, self._baseline_counted = snapshot["baseline"]
@@ -765,7 +765,7 @@ class Learned:
         Args:
             events: Such as `JournalReader(path).happened()`.
         """
-        outcomes = Outcomes()
+        outcomes = OutcomeRewards()
         chosen: dict[tuple[str, int], tuple[str, float]] = {}
         pairs: dict[str, list[tuple[float, float]]] = {}
         for event in events:

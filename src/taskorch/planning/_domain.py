@@ -311,7 +311,9 @@ class Domain:
             PlanningError: There is none, or the search has been given up: `trace` says
                 where.
         """
-        search = _Search(self, prefer, max_steps, monotonic() + max_seconds, without)
+        search = _DomainSearch(
+            self, prefer, max_steps, monotonic() + max_seconds, without
+        )
         is_done = False
         for each in search.run(task, State(state)):
             is_done = True
@@ -333,7 +335,7 @@ class Domain:
         Raises:
             PlanningError: One is no step, or cannot be done.
         """
-        search = _Search(self, None, MAX_STEPS, inf)
+        search = _DomainSearch(self, None, MAX_STEPS, inf)
         marked = State(state), 0
         planned: list[PlannedStep] = []
         for task in steps:
@@ -352,7 +354,7 @@ class Domain:
         )
 
 
-class _Search:
+class _DomainSearch:
     """One search: a stack of what is left to do, and of what else could be tried."""
 
     def __init__(

@@ -182,7 +182,7 @@ class GtpyhopDomain:
             PlanningError: One cannot be done.
         """
         begin, items = self._copied(state, [*steps])
-        search = _Search(self._hop, self._domain, MAX_STEPS, inf)
+        search = _HopSearch(self._hop, self._domain, MAX_STEPS, inf)
         actions: list[tuple[Any, Any]] = []
         for item in items:
             now = actions[-1][1] if actions else begin
@@ -203,7 +203,7 @@ class GtpyhopDomain:
     ) -> Iterator[Decomposition]:
         begin, items = self._copied(state, todo)
         end = monotonic() + max_seconds
-        search = _Search(self._hop, self._domain, max_steps, end, without)
+        search = _HopSearch(self._hop, self._domain, max_steps, end, without)
         is_done = False
         # Methods must not change what they look at, and some do.
         for path in search.run(begin.copy(), items):
@@ -296,7 +296,7 @@ class GtpyhopDomain:
             watched = before.copy()
             for name, value in [*vars(watched).items()]:
                 if type(value) is dict:
-                    vars(watched)[name] = _Watched(name, value, reading)
+                    vars(watched)[name] = _WatchedTable(name, value, reading)
             result = fn(watched, *item[1:])
             # What we look at from here on was not looked at by the action.
             seen = attrs.evolve(
@@ -314,7 +314,7 @@ class GtpyhopDomain:
         return _Reading(reads={_STATE}, writes={_STATE})
 
 
-class _Search:
+class _HopSearch:
     """GTPyhop's search with an explicit stack: depth first, methods as declared."""
 
     def __init__(
@@ -508,7 +508,7 @@ class _Reading:
                     if isinstance(old, dict) or isinstance(value, dict):
                         self.writes.add(_STATE)
                 continue
-            if not isinstance(vars(result)[name], _Watched):
+            if not isinstance(vars(result)[name], _WatchedTable):
                 # A table in place of the one before: it has no other keys.
                 self.whole.add(name)
             for key in {**old, **value}:
@@ -517,7 +517,7 @@ class _Reading:
                     self.writes.add((name, key))
 
 
-class _Watched(dict[Any, Any]):
+class _WatchedTable(dict[Any, Any]):
     """A table of a state, which notes in a reading which of its keys are read."""
 
     def __init__(self, name: str, values: dict[Any, Any], reading: _Reading) -> None:
@@ -543,7 +543,7 @@ def _noting(name: str, note: Callable[..., None]) -> Any:
     """A method of a dictionary that notes first what it is about to look at."""
     plain = getattr(dict, name)
 
-    def noted(self: _Watched, *args: Any, **named: Any) -> Any:
+    def noted(self: _WatchedTable, *args: Any, **named: Any) -> Any:
         note(self, *args)
         return plain(self, *args, **named)
 
@@ -551,12 +551,12 @@ def _noting(name: str, note: Callable[..., None]) -> Any:
 
 
 for _name in ("__getitem__", "__contains__", "__delitem__", "get", "pop", "setdefault"):
-    setattr(_Watched, _name, _noting(_name, lambda self, key, *_: self._key(key)))
+    setattr(_WatchedTable, _name, _noting(_name, lambda self, key, *_: self._key(key)))
 for _name in (
     *("__iter__", "__len__", "__eq__", "__ne__", "__or__", "__ror__", "__reversed__"),
     *("__repr__", "keys", "values", "items", "copy", "popitem", "clear"),
 ):
-    setattr(_Watched, _name, _noting(_name, lambda self, *_: self._all()))
+    setattr(_WatchedTable, _name, _noting(_name, lambda self, *_: self._all()))
 
 
 def _equal(first: Any, then: Any) -> bool:

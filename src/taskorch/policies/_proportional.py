@@ -10,7 +10,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import NO_RESOURCES, Resources, Units, to_units
 from taskorch.model._read_only import ReadOnly
 from taskorch.policies._allocator import whole
-from taskorch.policies._shares import Amounts, Demand, Grant, divide, fitting
+from taskorch.policies._shares import Amounts, Demand, Portion, divide, fitting
 from taskorch.policies._words import amount, count
 from taskorch.protocols import (
     Allocation,
@@ -252,7 +252,7 @@ def _fit(amounts: Amounts, room: Amounts) -> bool:
     return all(part <= have for part, have in zip(amounts, room, strict=True))
 
 
-def _kept(shares: tuple[Grant, ...], own: Amounts, held: list[Amounts]) -> Amounts:
+def _kept(shares: tuple[Portion, ...], own: Amounts, held: list[Amounts]) -> Amounts:
     """
     The share of one that holds *own*, among all those that hold *held*.
 

@@ -56,7 +56,7 @@ class Demand(NamedTuple):
     times: int = 1
 
 
-class Grant(NamedTuple):
+class Portion(NamedTuple):
     """A share, and the number of tasks that have it."""
 
     amounts: Amounts
@@ -65,7 +65,7 @@ class Grant(NamedTuple):
 
 def divide(
     supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
+) -> tuple[tuple[Portion, ...], ...]:
     """
     The shares of *claims*.
 
@@ -85,7 +85,7 @@ def divide(
 
 def _divide_different(
     supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
+) -> tuple[tuple[Portion, ...], ...]:
     """Divide *supply* among the claims whose least share fits; others get nothing."""
     counts = _seats(supply, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
@@ -103,7 +103,7 @@ def _divide_different(
 
 def _divide_alike(
     supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
+) -> tuple[tuple[Portion, ...], ...]:
     """Divide *supply* among like claims; the first get the largest shares."""
     wanted, least, weight, times = claims[0]
     for claim in claims[1:]:
@@ -118,23 +118,23 @@ def _divide_alike(
 
 
 def _dealt(
-    shares: tuple[Grant, ...], claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
+    shares: tuple[Portion, ...], claims: tuple[Demand, ...]
+) -> tuple[tuple[Portion, ...], ...]:
     """*shares*, of which there is one at least, given to *claims* in their order."""
     dealt = []
     rest = iter(shares)
     amounts, many = next(rest)
     for claim in claims:
-        grants = []
+        portions = []
         needs = claim.times
         while needs and many:
             part = min(many, needs)
-            grants.append(Grant(amounts, part))
+            portions.append(Portion(amounts, part))
             needs -= part
             many -= part
             if not many:
                 amounts, many = next(rest, ((), 0))
-        dealt.append(tuple(grants))
+        dealt.append(tuple(portions))
     return tuple(dealt)
 
 
@@ -303,7 +303,7 @@ def _only(those: list[bool], columns: _Columns) -> _Columns:
     return [list(compress(column, those)) for column in columns]
 
 
-def _cut_alike(supply: Amounts, chunks: Amounts, claim: Demand) -> tuple[Grant, ...]:
+def _cut_alike(supply: Amounts, chunks: Amounts, claim: Demand) -> tuple[Portion, ...]:
     """Cut the shares of like claims by the scarcest pool: see `_cut`."""
     wanted, lows, _, times = claim
     by, scarce, need_of_it = -1, 1, 1
@@ -311,7 +311,7 @@ def _cut_alike(supply: Amounts, chunks: Amounts, claim: Demand) -> tuple[Grant, 
         if need > low and have * need_of_it < scarce * times * need:
             by, scarce, need_of_it = pool, have, times * need
     if by < 0:
-        return (Grant(wanted, times),)
+        return (Portion(wanted, times),)
     part = (scarce << _BITS) // need_of_it
     each = tuple(
         [
@@ -332,7 +332,7 @@ def _cut_alike(supply: Amounts, chunks: Amounts, claim: Demand) -> tuple[Grant, 
 
 def _cut(
     supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
+) -> tuple[tuple[Portion, ...], ...]:
     """What all are filled to, in whole chunks, and the rest by remainders."""
     if not claims:
         return ()
@@ -398,7 +398,7 @@ def _hand_out(
     held: list[Amounts],
     counts: list[int],
     turn: Sequence[int],
-) -> tuple[tuple[Grant, ...], ...]:
+) -> tuple[tuple[Portion, ...], ...]:
     """
     What all have once the rest is given to those whose *turn* it is, chunk by chunk.
 
@@ -440,10 +440,10 @@ def _hand_out(
         if not turn and len(remaining) > 1:
             # With less of one pool, some can use more of another.
             turn = sorted([number for number, last in asked.items() if last < gains])
-    shares = list(map(Grant, held, counts))
+    shares = list(map(Portion, held, counts))
     if len(whose) == many:
         return tuple([(share,) for share in shares])
-    by_claim: dict[int, list[Grant]] = {}
+    by_claim: dict[int, list[Portion]] = {}
     for number, share in zip(whose, shares, strict=True):
         by_claim.setdefault(number, []).append(share)
     return tuple([tuple(sorted(parts, reverse=True)) for parts in by_claim.values()])

@@ -18,7 +18,7 @@ from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.model import Call, Task, check_seconds, id_problem
 from taskorch.model._checks import check_word
 from taskorch.model._show import show
-from taskorch.schedules._times import Times, moment_ns, slot_name, text_of, zone_of
+from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of, zone_of
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
 from taskorch.workflows._writing import write_task
@@ -78,9 +78,9 @@ class Definition:
     #: in ns; 0: none.
     before_ns: int = 0
 
-    def times(self) -> Times:
+    def times(self) -> SlotTimes:
         """Its slots."""
-        return Times(self.when, self.zone, self.start_ns or 0)
+        return SlotTimes(self.when, self.zone, self.start_ns or 0)
 
     def put_off_ns(self, slot_ns: int) -> int:
         """How long after its time a slot comes, in ns."""

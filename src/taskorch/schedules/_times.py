@@ -41,7 +41,7 @@ _BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
 _FIELDS: Final = "minute hour day-of-month month day-of-week"
 
 
-class Times:
+class SlotTimes:
     """
     The slots of a schedule, in ns since the epoch.
 
