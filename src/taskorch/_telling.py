@@ -90,7 +90,7 @@ class Trouble:
         since_ns: When the first task failed.
         text: The latest failure, in a line.
         count: How many failed in a row.
-        tasks: The tasks that failed and have not been mended.
+        tasks: The tasks that failed and have not been mended, and when, in ns.
         messages: What was told of it, by its causes.
     """
 
@@ -101,7 +101,7 @@ class Trouble:
     since_ns: int
     text: str = ""
     count: int = 0
-    tasks: set[str] = attrs.field(factory=set[str])
+    tasks: dict[str, int] = attrs.field(factory=dict[str, int])
     messages: dict[Cause, dict[str, Any]] = attrs.field(
         factory=dict[Cause, dict[str, Any]]
     )
@@ -155,8 +155,9 @@ class Troubles:
                 _remember(self.open, key, trouble)
         trouble.slot = max(trouble.slot, slot, key=_time)
         trouble.text = f"{task_id} failed: {cause[0]}: {cause[1]}"
-        trouble.count += 1
-        trouble.tasks.add(task_id)
+        # One that failed as an orchestrator began may be found, and heard of later.
+        trouble.count += trouble.tasks.get(task_id) != at_ns
+        trouble.tasks[task_id] = at_ns
         if cause in trouble.messages:
             return None
         trouble.messages[cause] = {}
@@ -178,7 +179,7 @@ class Troubles:
         trouble = self.open.get(key)
         if trouble is None or task_id not in trouble.tasks:
             return None
-        trouble.tasks.discard(task_id)
+        del trouble.tasks[task_id]
         return None if trouble.tasks else self.open.pop(key)
 
     def of(self, *kinds: Kind, now_ns: int) -> list[Trouble]:
