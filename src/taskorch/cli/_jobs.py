@@ -113,7 +113,7 @@ def _serve(jobs: JobSystem, orch: Any, port: int) -> None:
         serve(create_app(orch, token=token, jobs=jobs), port=port) as server,
     ):
         print(f"jobs: {server.url}{jobs.endpoint}")
-        if preset is None:
+        if not preset:
             print(f"token: {token}")
         for hook, bound in jobs.hooks().items():
             print(f"hook {hook}: {bound}")
