@@ -16,14 +16,14 @@ _EXAMPLES: Final = {
 }
 
 
-def unknown_option(what: str, name: str, names: Iterable[str]) -> TypeError:
+def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:
     """The error of an option that there is not: it names the one that was meant."""
     choices = tuple(names)
     close = nearest(name, choices)
     remedy = meant(name, choices, f"there are {', '.join(choices)}")
     if close in _EXAMPLES and close != name:
         remedy += f" As in {_EXAMPLES[close]}"
-    return TypeError(f"{what} has no option {name!r}: {remedy}")
+    return TypeError(f"{owner} has no option {name!r}: {remedy}")
 
 
 #: What others call what an orchestrator has.
