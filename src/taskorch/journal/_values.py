@@ -147,10 +147,10 @@ class RefusedError(Exception):
         # Without the module: that of a script is kept by the path of its file.
         name = name.rpartition(":")[2]
         where = f" at {self.path}" if self.path else ""
-        what = f"encode of {name} returned{where} what cannot be kept"
+        sentence = f"encode of {name} returned{where} what cannot be kept"
         # Its own instance, for one: that is said once, however deep it went.
-        if not self.why.startswith(what):
-            self.why = f"{what}: {self.why}"
+        if not self.why.startswith(sentence):
+            self.why = f"{sentence}: {self.why}"
         self.path = ""
 
 
@@ -198,17 +198,17 @@ def plain(value: Any, array: type, depth: int) -> Any:
     try:
         if type(parts) is array:
             # The dict that a kind made of fields is no level of the user's.
-            made: Any = [
+            encoded: Any = [
                 (_dict if type(part) is dict else plain)(part, array, depth + 1)
                 for part in cast("Any", parts)
             ]
         else:
-            made = plain(parts, array, depth + 1)
+            encoded = plain(parts, array, depth + 1)
     except RefusedError as refused:
         if kind.tag == OWN:
             refused.returned_by(parts[0])
         raise
-    return {f"${kind.tag}": made} if kind.tag else made
+    return {f"${kind.tag}": encoded} if kind.tag else encoded
 
 
 def _as(base: Callable[[Any], Any], value: Any, _array: type) -> Any:
@@ -245,14 +245,14 @@ def _str(value: str, _array: type, _depth: int) -> Any:
 
 
 def _items(value: Any, depth: int, array: type) -> list[Any]:
-    made: list[Any] = []
+    encoded: list[Any] = []
     for number, item in enumerate(value):
         try:
-            made.append(plain(item, array, depth))
+            encoded.append(plain(item, array, depth))
         except RefusedError as refused:
             refused.within(number)
             raise
-    return made
+    return encoded
 
 
 def _list(value: list[Any], array: type, depth: int) -> Any:
@@ -480,11 +480,11 @@ def imported(path: str) -> Any:
         ImportError, AttributeError: It is not there, or of another script.
     """
     module, _, name = path.rpartition(":")
-    found: Any = sys.modules.get(module) or main_named(module, name)
-    found = found or importlib.import_module(module)
+    target: Any = sys.modules.get(module) or main_named(module, name)
+    target = target or importlib.import_module(module)
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target
 
 
 #: Whether a thread only reads: then nothing named by a path is imported.
@@ -557,10 +557,10 @@ def _path_of(value: Any) -> ImportPath:
         _refuse(why, remedy)
     path = f"{named_module(module)}:{name}"
     try:
-        found = imported(path)
+        at_path = imported(path)
     except (ImportError, AttributeError):
-        found = None
-    if found is value or (isinstance(value, MethodType) and found == value):
+        at_path = None
+    if at_path is value or (isinstance(value, MethodType) and at_path == value):
         return ImportPath(path)
     _refuse(f"importing {path} does not give {_named(value)}", remedy)
 
@@ -635,7 +635,7 @@ def _named(value: object) -> str:
 
 def _attrs(value: Any, array: type, depth: int) -> Any:
     cls: type = type(value)
-    made: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, default, is_plain, special in _described(cls):
         item = getattr(value, name)
         if item is default or (
@@ -644,11 +644,11 @@ def _attrs(value: Any, array: type, depth: int) -> Any:
             continue
         try:
             item = item if special is None else special(item)
-            made[name] = plain(item, array, depth)
+            fields[name] = plain(item, array, depth)
         except RefusedError as refused:
             refused.within(name)
             raise
-    return {f"${cls.__name__}": made}
+    return {f"${cls.__name__}": fields}
 
 
 @cache
@@ -672,8 +672,10 @@ def _described(cls: type) -> list[tuple[str, Any, bool, _Special | None]]:
 def _made(cls: type[Any], fields: dict[str, Any]) -> Any:
     if cls is RetryPolicy and type(fields.get("retry_on")) is tuple:
         # Nobody can raise an exception class that is gone: it needs no retry.
-        there = (each for each in fields["retry_on"] if not isinstance(each, Missing))
-        fields["retry_on"] = tuple(there)
+        exceptions = (
+            each for each in fields["retry_on"] if not isinstance(each, Missing)
+        )
+        fields["retry_on"] = tuple(exceptions)
     return cls(**fields)
 
 
