@@ -46,13 +46,13 @@ def with_names_once(node: Located, faults: list[Fault]) -> Located:
         return Located([with_names_once(one, faults) for one in node.value], node.place)
     if not isinstance(node.value, tuple):
         return node
-    found: dict[str, tuple[Located, Located]] = {}
+    members: dict[str, tuple[Located, Located]] = {}
     for name, value in node.value:
-        if name.value in found:
+        if name.value in members:
             faults.append((name.place, f"{name.value!r} stands here twice"))
         else:
-            found[name.value] = name, with_names_once(value, faults)
-    return Located(found, node.place)
+            members[name.value] = name, with_names_once(value, faults)
+    return Located(members, node.place)
 
 
 def plain(node: Located) -> Any:
