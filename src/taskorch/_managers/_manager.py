@@ -195,15 +195,15 @@ class WorkflowManager:
                 raise _is_another(run_id, error) from None
             raise
         run = self._runs.get(run_id)
-        found = cast("dict[str, TaskHandle[Any]]", works)
+        by_name = cast("dict[str, TaskHandle[Any]]", works)
         if run is None:
             if not is_new:
-                self._recall_reruns(found)
-            run = self._made(run_id, found, parents)
+                self._recall_reruns(by_name)
+            run = self._made(run_id, by_name, parents)
         else:
             with rt.lock:
-                for name in found.keys() - run._works.keys():
-                    run._enter(found[name])
+                for name in by_name.keys() - run._works.keys():
+                    run._enter(by_name[name])
         if had_failed:
             # The submission above has re-run the tasks of the workflow itself: what is
             # left are those that its tasks had added.
@@ -229,16 +229,16 @@ class WorkflowManager:
         rt = self._rt
         names = {f"{run_id}/{name}": name for name in workflow}
         rt.recall(tuple(names))
-        known = [
+        submitted = [
             n for n in names if rt.directory.is_known(rt.directory.reruns.latest(n))
         ]
         record = self._records.get(run_id)
         size = None if record is None else record.size
         if size is None:
             # Of an earlier life: there is what was submitted then, or nothing.
-            is_here = known or rt.committer is not None
+            is_here = submitted or rt.committer is not None
             works = self._find(run_id) if is_here else {}
-        elif len(known) == size:
+        elif len(submitted) == size:
             return size == 0 and record is None
         else:
             works = dict(self.get(run_id).handles)
@@ -348,9 +348,9 @@ class WorkflowManager:
         added = 0 if record is None else record.added
         if added and added > sum(map(_members.is_added, run.handles.values())):
             # Its tasks may have added others before the run was entered in `_runs`.
-            found = self._find(run_id)
+            handles = self._find(run_id)
             with rt.lock:
-                for work in found.values():
+                for work in handles.values():
                     run._enter(work)
         return run
 
@@ -684,8 +684,8 @@ def manager_of(runtime: Any) -> WorkflowManager:
             # One, whichever of two threads is the first.
             if runtime.manager is None:
                 runtime.manager = manager
-    found: WorkflowManager = runtime.manager
-    return found
+    existing: WorkflowManager = runtime.manager
+    return existing
 
 
 def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
@@ -696,8 +696,8 @@ def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
     ]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"and {len(lines) - _SHOWN} more"]
-    what = "; ".join(lines) or "what that was has left memory"
-    msg = f"the id {run_id!r} is that of a run of another workflow: {what}"
+    reason = "; ".join(lines) or "what that was has left memory"
+    msg = f"the id {run_id!r} is that of a run of another workflow: {reason}"
     return DuplicateTaskError(
         msg, differences=error.differences, hint=_OTHER_RUN, task_id=run_id
     )
