@@ -44,7 +44,7 @@ from taskorch.runtime._earlier import keep_earlier
 from taskorch.runtime._late import keep_late
 
 if TYPE_CHECKING:
-    from taskorch._managers._fleet import Fleet
+    from taskorch._managers._fleet import SpawnedAgents
     from taskorch.kernel import TaskRow
     from taskorch.policies import AgentPool
     from taskorch.runtime._runtime import Runtime
@@ -347,13 +347,13 @@ class AgentManager:
         return tuple(sorted(decisions, key=lambda each: each.at))
 
     @property
-    def _fleet(self) -> Fleet:
+    def _fleet(self) -> SpawnedAgents:
         rt = self._rt
         if rt.fleet is None:
-            from taskorch._managers._fleet import Fleet  # noqa: PLC0415 - when needed
+            from taskorch._managers._fleet import SpawnedAgents  # noqa: PLC0415 - when needed
 
-            rt.fleet = Fleet(rt, self._orch)
-        fleet: Fleet = rt.fleet
+            rt.fleet = SpawnedAgents(rt, self._orch)
+        fleet: SpawnedAgents = rt.fleet
         return fleet
 
     # -- agents that join by themselves --------------------------------------------

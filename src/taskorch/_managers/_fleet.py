@@ -97,7 +97,7 @@ class Spawned:
     failed: str = ""
 
 
-class Fleet:
+class SpawnedAgents:
     """All that `orch.agents` knows of agents that it spawns."""
 
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
@@ -709,7 +709,7 @@ class Fleet:
 class _Look:
     """Command: look at the processes."""
 
-    fleet: Fleet
+    fleet: SpawnedAgents
 
     def apply(self, orchestrator: Any, /) -> object:
         del orchestrator

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import os
 
     from taskorch._managers._meeting import Meetings
-    from taskorch._managers._records import Record
+    from taskorch._managers._records import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import InheritEnv
     from taskorch.runtime._context import AttemptContext
@@ -59,7 +59,7 @@ class ContextHost(Protocol):
     _rt: Runtime
     _meetings: Meetings
 
-    def _record(self, run_id: str) -> Record:
+    def _record(self, run_id: str) -> RunRecord:
         """What is remembered of a run."""
         ...
 
@@ -329,7 +329,7 @@ class WorkflowContext:
         self,
         entries: Sequence[Entry],
         later: Sequence[Work],
-        record: Record,
+        record: RunRecord,
         now: int,
     ) -> list[Work]:
         """Under the lock: take in tasks, all or none."""
@@ -380,7 +380,7 @@ class WorkflowContext:
         fresh: Sequence[Entry],
         again: Sequence[Entry],
         later: Sequence[Work],
-        record: Record,
+        record: RunRecord,
         now: int,
     ) -> None:
         """

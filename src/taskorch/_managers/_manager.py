@@ -21,7 +21,7 @@ from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
 from taskorch._managers._meeting import Meetings
 from taskorch._managers._members import slices
-from taskorch._managers._records import MAX_ADDED, WILD, Record, is_below
+from taskorch._managers._records import MAX_ADDED, WILD, RunRecord, is_below
 from taskorch._managers._run import WorkflowRun
 from taskorch.errors import (
     DuplicateTaskError,
@@ -90,7 +90,7 @@ class WorkflowManager:
         self._runs: weakref.WeakValueDictionary[str, WorkflowRun] = (
             weakref.WeakValueDictionary()
         )
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, RunRecord] = {}
         self._seen = _members.Seen(runtime)
         self._starting = threading.Lock()
         self._meetings: Meetings = Meetings(runtime)
@@ -173,7 +173,7 @@ class WorkflowManager:
         if pools:
             self._limit(run_id, pools)
         # Before its tasks begin, and add some.
-        record = Record() if is_new else self._record(run_id)
+        record = RunRecord() if is_new else self._record(run_id)
         self._records[run_id] = record
         record.size, record.max_added = len(workflow), max_added
         had_failed = not is_new and rt.rerun_failed and self._had_failed(run_id)
@@ -392,11 +392,11 @@ class WorkflowManager:
             self._counts[inside.task_id] = inside.attempt, counts
         return counts
 
-    def _record(self, run_id: str) -> Record:
+    def _record(self, run_id: str) -> RunRecord:
         """What is remembered of a run: of one of an earlier life, what it shows."""
         record = self._records.get(run_id)
         if record is None:
-            record = Record()
+            record = RunRecord()
             works = self._find(run_id)
             record.added = sum(map(_members.is_added, works.values()))
             states = {work._row.state for work in works.values()}

@@ -45,7 +45,7 @@ _TOLD: Final = frozenset({"passed", "by"})
 _SAMPLES: Final = 101
 
 
-class Run(Protocol):
+class ReportedRun(Protocol):
     """What is asked of a run."""
 
     _rt: Runtime
@@ -65,7 +65,7 @@ class Run(Protocol):
         ...
 
 
-def status(run: Run, is_paused: bool) -> WorkflowStatus:
+def status(run: ReportedRun, is_paused: bool) -> WorkflowStatus:
     """How far *run* is, at one instant."""
     rt = run._rt
     handles = run.handles
@@ -112,7 +112,7 @@ def stale_names(
     )
 
 
-def _phases(run: Run, among: Collection[str]) -> dict[str, list[str]]:
+def _phases(run: ReportedRun, among: Collection[str]) -> dict[str, list[str]]:
     """The phases of *run*, and of the tasks of each those *among* the ones known."""
     return {
         phase: [name for name in names if name in among]
@@ -145,7 +145,7 @@ def is_asked(row: TaskRow) -> bool:
 
 
 def _phase(
-    run: Run,
+    run: ReportedRun,
     name: str,
     members: Collection[str],
     rows: Mapping[str, TaskRow],
@@ -225,7 +225,7 @@ def _duration(runtime: Runtime, kind: str) -> float | None:
 # -- reports -----------------------------------------------------------------------
 
 
-def report(run: Run) -> WorkflowReport:
+def report(run: ReportedRun) -> WorkflowReport:
     """What became of *run*."""
     handles = run.handles
     phases = _phases(run, handles)
@@ -267,7 +267,7 @@ def report(run: Run) -> WorkflowReport:
 
 
 def _phase_report(
-    run: Run,
+    run: ReportedRun,
     name: str,
     tasks: list[TaskReport],
     rows: Mapping[str, TaskRow],
@@ -291,7 +291,7 @@ def _span(tasks: Iterable[TaskReport]) -> float | None:
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
-def _rows_before(run: Run, work: TaskHandle[Any]) -> list[TaskRow]:
+def _rows_before(run: ReportedRun, work: TaskHandle[Any]) -> list[TaskRow]:
     """The rows of the runs of a task before this one, as far as they are known."""
     rt = run._rt
     ids = earlier_ids(work.task_id)
@@ -357,7 +357,7 @@ def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
     return ()
 
 
-def _verdicts(run: Run, phase: str) -> list[Verdict]:
+def _verdicts(run: ReportedRun, phase: str) -> list[Verdict]:
     """What the gate of a phase said, and who approved."""
     verdicts: list[Verdict] = []
     for name in (gate_of(phase), approval_of(phase)):

@@ -157,7 +157,7 @@ class ScheduleStatus:
         }
 
 
-class Host(ABC):
+class ScheduleHost(ABC):
     """What schedules ask of an orchestrator, or of a simulation."""
 
     orch: Any
@@ -299,7 +299,7 @@ class _Entry:
 
 
 @attrs.frozen(eq=False)
-class _Order:
+class _SlotOrder:
     """What is to be made for a slot."""
 
     entry: _Entry
@@ -317,7 +317,7 @@ class _Order:
         return note_of(name, _moment(self.slot_ns, self.entry), self.parameters)
 
 
-_Orders: TypeAlias = list[_Order]
+_Orders: TypeAlias = list[_SlotOrder]
 _Entries: TypeAlias = list[_Entry]
 _Statuses: TypeAlias = list[ScheduleStatus]
 _Ids: TypeAlias = list[str]
@@ -336,7 +336,7 @@ class ScheduleManager:
     only code can say (a lambda) is kept by its name, and must be added again.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ScheduleHost) -> None:
         self._host = host
         self._entries: dict[str, _Entry] | None = None
         #: Of this life's code: what each makes.
@@ -592,7 +592,7 @@ class ScheduleManager:
             while self._is_taken(entry, now, made_id):
                 now += 1_000
                 made_id = entry.definition.slot_id(now)
-            order = _Order(entry, now, made_id, "trigger", (), parameters)
+            order = _SlotOrder(entry, now, made_id, "trigger", (), parameters)
             self._make([order])
             self._tell([order])
         return made_id
@@ -669,10 +669,10 @@ class ScheduleManager:
             for slot, made_id in zip(slots, names, strict=True):
                 after = tuple(ids[-1:])
                 if made_id not in existing:
-                    orders.append(_Order(entry, slot, made_id, "backfill", after))
+                    orders.append(_SlotOrder(entry, slot, made_id, "backfill", after))
                 elif made_id in ended:
                     rerun_id = self._again(made_id)
-                    self._tell([_Order(entry, slot, rerun_id, "backfill")])
+                    self._tell([_SlotOrder(entry, slot, rerun_id, "backfill")])
                 else:
                     already.append(made_id)
                 ids.append(made_id)
@@ -1088,7 +1088,7 @@ class ScheduleManager:
         orders: _Orders = []
         for slot in slots:
             made_id = definition.slot_id(slot)
-            orders.append(_Order(entry, slot, made_id, "clock", before))
+            orders.append(_SlotOrder(entry, slot, made_id, "clock", before))
             before = (made_id,)
         if not orders:
             with self._lock:
@@ -1105,7 +1105,10 @@ class ScheduleManager:
         # Mostly the first has nothing yet: the others are not looked for.
         slots = [*takewhile(is_made, [*entry.waiting])]
         self._tell(
-            [_Order(entry, slot, definition.slot_id(slot), "clock") for slot in slots]
+            [
+                _SlotOrder(entry, slot, definition.slot_id(slot), "clock")
+                for slot in slots
+            ]
         )
         while slots := [*takewhile(is_made, islice(_due(entry, now), _BATCH))]:
             before = [slot for slot in slots if slot <= entry.before_ns]
@@ -1115,7 +1118,7 @@ class ScheduleManager:
             ours = slots[len(before) :]
             self._tell(
                 [
-                    _Order(entry, slot, definition.slot_id(slot), "clock")
+                    _SlotOrder(entry, slot, definition.slot_id(slot), "clock")
                     for slot in ours
                 ]
             )
@@ -1432,7 +1435,7 @@ def _missed(
     return count, before if count else 0, last
 
 
-def _task_of(work: Task, order: _Order) -> Task:
+def _task_of(work: Task, order: _SlotOrder) -> Task:
     metadata = {**(work.metadata or {}), **order.note}
     if not order.after:
         return attrs.evolve(work, id=order.made_id, metadata=metadata)
@@ -1463,7 +1466,7 @@ def _nobody_said(definition: Definition) -> str:
     )
 
 
-class RuntimeHost(Host):
+class RuntimeHost(ScheduleHost):
     """An orchestrator, as schedules ask it."""
 
     def __init__(self, runtime: Any, orch: Any) -> None:
@@ -1555,7 +1558,7 @@ class RuntimeHost(Host):
         self._rt.health_checks.append(check)
 
 
-class SimulationHost(Host):
+class SimulationHost(ScheduleHost):
     """A simulation, as schedules ask it."""
 
     def __init__(self, simulation: Any) -> None:
@@ -1622,7 +1625,7 @@ def _unfinished(rows: Any) -> list[tuple[str, Mapping[str, Any] | None]]:
     ]
 
 
-def schedules_of(host: Host) -> ScheduleManager:
+def schedules_of(host: ScheduleHost) -> ScheduleManager:
     """The schedules of an orchestrator or of a simulation, and their driver."""
     manager = ScheduleManager(host)
     if isinstance(host, RuntimeHost):

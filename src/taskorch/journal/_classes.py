@@ -27,8 +27,8 @@ from taskorch.journal._values import (
     OWN,
     TOGETHER,
     GoneError,
-    Kind,
     RefusedError,
+    ValueKind,
     imported,
 )
 from taskorch.model._numbers import is_numpys, pythons
@@ -54,7 +54,7 @@ _BASES: Final = (str, int, float, bytes, list, tuple, dict, set, frozenset)
 _shapes: WeakKeyDictionary[type, _Shape | None] = WeakKeyDictionary()
 
 
-def kind_of(cls: type) -> Kind:
+def kind_of(cls: type) -> ValueKind:
     """
     How instances of *cls*, which JSON and taskorch do not have, are kept.
 
@@ -100,7 +100,7 @@ def _number(value: Any, _array: type) -> Any:
 
 
 #: Of numpy: kept as one of Python.
-_NUMBER: Final = Kind("", _number, lambda number: number)
+_NUMBER: Final = ValueKind("", _number, lambda number: number)
 
 
 def _a(cls: type) -> str:
@@ -155,7 +155,7 @@ def _class_at(path: str) -> Any:
 # -- registered classes ------------------------------------------------------------
 
 
-def _registered(pair: Pair) -> Kind:
+def _registered(pair: Pair) -> ValueKind:
     def apart(value: Any, array: type) -> Any:
         name = pair.name
         if name == f"__main__:{pair.cls.__qualname__}":
@@ -170,8 +170,8 @@ def _registered(pair: Pair) -> Kind:
             raise RefusedError(why, "mend what was registered for it") from error
 
     if pair.suffix is None:
-        return Kind(OWN, apart, _to_registered)
-    return Kind("file", apart, _to_filed)
+        return ValueKind(OWN, apart, _to_registered)
+    return ValueKind("file", apart, _to_filed)
 
 
 def _pair_named(name: str) -> Pair:
@@ -269,7 +269,7 @@ def _to_enum(kept: list[Any]) -> Any:
     return _flags(cls, names)
 
 
-_ENUM: Final = Kind("enum", _enum, _to_enum)
+_ENUM: Final = ValueKind("enum", _enum, _to_enum)
 
 
 # -- fields ------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class _Shape:
         defaults: Mapping[str, Any],
         make: Callable[[type, dict[str, Any]], Any],
     ) -> None:
-        self.kind = Kind(tag, self._apart, _together[tag])
+        self.kind = ValueKind(tag, self._apart, _together[tag])
         self._defaults = defaults
         self._make = make
         expected = {*defaults, *_PYTHONS}

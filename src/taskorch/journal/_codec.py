@@ -31,8 +31,8 @@ from taskorch.events import (
 from taskorch.journal._scripts import Beside
 from taskorch.journal._values import (
     NEWER,
-    Kind,
     RefusedError,
+    ValueKind,
     dumps,
     import_path,
     load_others_with,
@@ -58,7 +58,7 @@ _NONE: Final = object()
 _KINDS: Final[dict[str, type[Event]]] = {cls.__name__: cls for cls in CATALOGUE}
 
 
-def _load_classes() -> Callable[[type], Kind]:
+def _load_classes() -> Callable[[type], ValueKind]:
     # What it needs takes a while, and few tasks have values of users' classes.
     from taskorch.journal._classes import kind_of  # noqa: PLC0415
 

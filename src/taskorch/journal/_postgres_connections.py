@@ -59,7 +59,7 @@ _REFUSALS: Final = re.compile(
 )
 
 
-class Address(NamedTuple):
+class PostgresAddress(NamedTuple):
     """A server, and what is said of a journal there beside it."""
 
     #: For the client library; it may have a password.
@@ -86,7 +86,7 @@ def load() -> Any:
     return psycopg
 
 
-def parse(dsn: str) -> Address:
+def parse(dsn: str) -> PostgresAddress:
     """
     The parts of *dsn*, an address or text of `name=value`.
 
@@ -122,7 +122,7 @@ def parse(dsn: str) -> Address:
     for key, value in _DEFAULTS.items():
         parameters.setdefault(key, value)
     parameters.setdefault("application_name", "taskorch")
-    return Address(
+    return PostgresAddress(
         driver.conninfo.make_conninfo(**parameters), _shown(parameters), options
     )
 
@@ -139,7 +139,7 @@ def _shown(parameters: Mapping[str, Any]) -> str:
     return printable(f"postgresql://{where}{f':{port}' if port else ''}/{name}")
 
 
-class Connections:
+class PostgresConnections:
     """
     Connections to one server: each is used by one thread at a time.
 
@@ -147,7 +147,7 @@ class Connections:
     so it may as well lead to a pgbouncer that gives each transaction another session.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: PostgresAddress) -> None:
         self._conninfo = address.conninfo
         self._mutex = threading.Lock()
         self._idle: list[psycopg.Connection[Any]] = []

@@ -22,8 +22,8 @@ from taskorch.journal._codec import Row
 from taskorch.journal._encoding import EncodingJournal
 from taskorch.journal._lock import began_at, is_there
 from taskorch.journal._postgres_connections import (
-    Address,
-    Connections,
+    PostgresAddress,
+    PostgresConnections,
     error_of,
     has_hung_up,
     load,
@@ -52,7 +52,7 @@ class PostgresReading(EncodingJournal):
         InvalidTaskError: *partition* is no safe name.
     """
 
-    def __init__(self, address: Address, partition: str) -> None:
+    def __init__(self, address: PostgresAddress, partition: str) -> None:
         problem = id_problem(partition)
         if problem is not None:
             msg = f"partition: {problem}"
@@ -61,7 +61,7 @@ class PostgresReading(EncodingJournal):
         self.partition: str = partition
         #: For people: where it is, without a password.
         self.name: str = f"{address.name}?partition={partition}"
-        self._connections = Connections(address)
+        self._connections = PostgresConnections(address)
         self._beside = Beside("")
         self._pid = os.getpid()
         #: The number of the partition.

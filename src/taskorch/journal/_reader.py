@@ -87,7 +87,7 @@ def rest_checksum(
     return own << _HEAD_BITS | head
 
 
-class Group(NamedTuple):
+class GroupRow(NamedTuple):
     """One commit: the facts from *first* to *last*."""
 
     last: int
@@ -103,7 +103,7 @@ class Group(NamedTuple):
 
 
 #: The checksum before the first group.
-_NOTHING: Final = Group(0, 0, 0, 0, FORM, 0)
+_NOTHING: Final = GroupRow(0, 0, 0, 0, FORM, 0)
 
 
 def checksum(rows: Rows | Iterable[Row], crc: int, epoch: int) -> int:
@@ -343,7 +343,7 @@ class Reader:
 
     # --------------------------------------------------------------------- checking
 
-    def check_latest(self) -> Group:
+    def check_latest(self) -> GroupRow:
         """
         The latest group, checked: whole, and of no later life than this.
 
@@ -362,19 +362,19 @@ class Reader:
         self._check_end()
         return latest
 
-    def latest(self) -> Group:
+    def latest(self) -> GroupRow:
         """The latest group, without a check; one that ends at 0 if there is none."""
         groups = self._groups("ORDER BY last DESC LIMIT 1")
         return groups[0] if groups else _NOTHING
 
-    def group_of(self, number: int) -> tuple[Group, Group]:
+    def group_of(self, number: int) -> tuple[GroupRow, GroupRow]:
         """The group that holds the fact *number*, and the one before it."""
         groups = self._groups("WHERE last >= ? ORDER BY last LIMIT 1", (number,))
         if not groups:
             self.damaged(f"fact {number} is in no group")
         return groups[0], self.before(groups[0].last)
 
-    def before(self, number: int) -> Group:
+    def before(self, number: int) -> GroupRow:
         """The last group that ends before the fact *number*."""
         groups = self._groups("WHERE last < ? ORDER BY last DESC LIMIT 1", (number,))
         return groups[0] if groups else _NOTHING
@@ -401,7 +401,7 @@ class Reader:
             after = rows[-1][0] if rows else until
         return rows
 
-    def whole(self, group: Group, before: Group) -> list[Row]:
+    def whole(self, group: GroupRow, before: GroupRow) -> list[Row]:
         """
         The facts of *group*, which comes after *before*.
 
@@ -425,13 +425,15 @@ class Reader:
             self.damaged(f"facts {first} to {last} were changed")
         return rows
 
-    def _groups(self, which: str, values: tuple[int, ...] = ()) -> list[Group]:
+    def _groups(self, which: str, values: tuple[int, ...] = ()) -> list[GroupRow]:
         rows = self._db.execute(_GROUPS[self._layout] + which, values).fetchall()
         for group in rows:
             if not all(type(number) is int for number in group):
                 self.damaged(f"the group up to fact {group[0]} cannot be read")
         return [
-            Group(last, first, epoch, crc & _HEAD if form == REST else crc, form, crc)
+            GroupRow(
+                last, first, epoch, crc & _HEAD if form == REST else crc, form, crc
+            )
             for last, first, epoch, crc, form in rows
         ]
 

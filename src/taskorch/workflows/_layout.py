@@ -21,7 +21,7 @@ _LANES: Final = 9.0
 _BOTH: Final = 25.0
 
 
-class Layout:
+class PictureLayout:
     """
     A layout of boxes, which are numbers from 0.
 

@@ -15,7 +15,7 @@ import attrs
 from taskorch._visible import visible
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, svg, width_of
 from taskorch.workflows._graph import Parents, layers
-from taskorch.workflows._layout import Layout
+from taskorch.workflows._layout import PictureLayout
 
 #: Boxes that a picture shows, and those in one column.
 _MOST: Final = 200
@@ -148,7 +148,7 @@ def drawing(
     arrows, implied = _arrows(parents, boxes, box_of)
     hidden = len(parents) - sum(not box.others for box in boxes)
     arrows = _gathered(arrows, boxes)
-    layout = Layout(_columns(boxes), arrows, _LINES)
+    layout = PictureLayout(_columns(boxes), arrows, _LINES)
     notes: list[str] = []
     if hidden:
         many = "tasks, which are" if hidden > 1 else "task, which is"
@@ -281,7 +281,7 @@ def _columns(boxes: list[_Box]) -> list[list[int]]:
 # -- the SVG -----------------------------------------------------------------------
 
 
-def _picture(boxes: list[_Box], layout: Layout) -> tuple[list[str], int, int]:
+def _picture(boxes: list[_Box], layout: PictureLayout) -> tuple[list[str], int, int]:
     widths = [
         max(_width(boxes[item]) for item in column if item >= 0)
         for column in layout.columns
@@ -320,7 +320,7 @@ def _width(box: _Box) -> int:
 
 def _lines(
     boxes: list[_Box],
-    layout: Layout,
+    layout: PictureLayout,
     lefts: list[int],
     widths: list[int],
     middle: Mapping[int, int],

@@ -52,7 +52,7 @@ from taskorch.workflows._documents import (
     Functions,
     plain,
 )
-from taskorch.workflows._located import Place, with_place
+from taskorch.workflows._located import FilePlace, with_place
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import Approval, check_options, checks_of
 from taskorch.workflows._steps import gathered, mapped, reduced
@@ -64,7 +64,7 @@ _DATE: Final = re.compile(
 #: Faults of a document that are named; others are counted.
 _MOST_NAMED: Final = 100
 #: Of a document that stands in no file.
-_NOWHERE: Final[Mapping[str, Place]] = {}
+_NOWHERE: Final[Mapping[str, FilePlace]] = {}
 #: The options of a phase, by its name.
 Phases: TypeAlias = dict[str, dict[str, Any]]
 #: Tasks, and the phases that they are of.
@@ -76,7 +76,7 @@ def read(
     functions: Functions,
     *,
     programs: bool,
-    places: Mapping[str, Place] = _NOWHERE,
+    places: Mapping[str, FilePlace] = _NOWHERE,
 ) -> tuple[str, Phases, Tasks, Mapping[str, Any] | None]:
     """
     The name, the phases, the tasks and the schedule of a document.
@@ -131,7 +131,7 @@ class DocumentReader:
         """Whether so many faults are named that others are only counted."""
         return len(self.findings) >= _MOST_NAMED
 
-    def refuse(self, subject: str, places: Mapping[str, Place] = _NOWHERE) -> None:
+    def refuse(self, subject: str, places: Mapping[str, FilePlace] = _NOWHERE) -> None:
         """
         Refuse *subject*, if anything is wrong with it; *places* are those of its parts.
 

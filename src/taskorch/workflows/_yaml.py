@@ -17,7 +17,7 @@ import yaml
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model._show import show
-from taskorch.workflows._located import Fault, Located, Place, with_names_once
+from taskorch.workflows._located import Fault, FilePlace, Located, with_names_once
 
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20
@@ -54,11 +54,11 @@ def read(text: str | bytes, file: str) -> tuple[list[Located], list[Fault]]:
         text: Documents with `---` between them; an empty one is left out.
         file: What the places call it.
     """
-    start = Place(file, 1, 1)
+    start = FilePlace(file, 1, 1)
     if len(text) > _MAX_SIZE:
         fault = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
         return [], [(start, fault)]
-    reader = _Reader(file)
+    reader = _YamlReader(file)
     documents: list[Located] = []
     try:
         loader = getattr(yaml, "CSafeLoader", _Loader)
@@ -77,7 +77,7 @@ def read(text: str | bytes, file: str) -> tuple[list[Located], list[Fault]]:
     return documents, sorted(reader.faults)
 
 
-def _parse_fault(error: Any, text: str | bytes, start: Place) -> Fault:
+def _parse_fault(error: Any, text: str | bytes, start: FilePlace) -> Fault:
     """What the parser says of *text*."""
     if "nesting depth" in str(error.problem):
         # libyaml looks ahead for so long that it comes to its own limit first.
@@ -98,7 +98,7 @@ def read_one(text: str | bytes, file: str) -> tuple[Located, list[Fault]]:
     documents, faults = read(text, file)
     nodes = [with_names_once(node, faults) for node in documents]
     faults += [(node.place, "a second document begins here") for node in nodes[1:]]
-    return (nodes[0] if nodes else Located(None, Place(file, 1, 1))), sorted(faults)
+    return (nodes[0] if nodes else Located(None, FilePlace(file, 1, 1))), sorted(faults)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
@@ -117,7 +117,7 @@ class _TooDeepError(Exception):
     """The rest of a text is not read: it could be as deep as it likes."""
 
 
-class _Reader:
+class _YamlReader:
     """Makes values of the events of the parser, and notes what is wrong with them."""
 
     def __init__(self, file: str) -> None:
@@ -134,7 +134,7 @@ class _Reader:
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Located:
         mark = event.start_mark
-        place = Place(self._file, mark.line + 1, mark.column + 1)
+        place = FilePlace(self._file, mark.line + 1, mark.column + 1)
         if isinstance(event, yaml.AliasEvent):
             fault = f"an alias (*{event.anchor}) stands for other text: write that out"
             self.faults.append((place, fault))
@@ -171,7 +171,7 @@ class _Reader:
             elif not isinstance(name, yaml.AliasEvent):
                 self.faults.append((key.place, "a name is text"))
 
-    def _scalar(self, event: Any, place: Place) -> object:
+    def _scalar(self, event: Any, place: FilePlace) -> object:
         text: str = event.value
         if not event.implicit[0]:
             return text
