@@ -211,6 +211,45 @@ def test_an_approval_has_the_rules_of_a_question() -> None:
         assert [event.text for event in told.events] == ["approve build of r1?"]
 
 
+@pytest.mark.parametrize(
+    ("result", "verdicts"),
+    [
+        ({"passed": True, "by": "x"}, [("x", True)]),
+        ({"passed": False, "by": "x", "note": "no", "checks": []}, [("x", False)]),
+        ({"passed": True, "by": "x", "checks": [["a", True, ""]]}, [("x", True)]),
+        *(
+            ({"passed": True, "by": "x"} | wrong, [])
+            for wrong in (
+                *({"passed": "no"}, {"passed": 1}, {"by": None}, {"note": 5}),
+                *({"checks": 5}, {"checks": [5]}, {"checks": "abc"}),
+                *({"checks": {"a": 1}}, {"checks": [["a", "yes", ""]]}),
+                *({"checks": [["a", True]]}, {"checks": [["a", False, None]]}),
+            )
+        ),
+        ({"passed": True}, []),
+        (5, []),
+    ],
+)
+def test_an_approval_with_a_result_of_the_callers_is_no_verdict_unless_it_says_one(
+    result: object, verdicts: list[tuple[str, bool]]
+) -> None:
+    with TaskOrchestrator() as orch:
+        wf = Workflow("w")
+        wf.phase("p", gate=Approval()).task(int, id="a")
+        run = orch.workflows.start(wf, id="r")
+        eventually(orch.questions)
+        orch.decide("r/p/approval", "complete", result)
+        is_passed = [passed for _, passed in verdicts] != [False]
+        status = run.status().phases["p"]
+        assert status.verdict == ("passed" if is_passed else "failed")
+        report = run.report()
+        (phase,) = report.phases
+        said = [(each.by, each.passed) for each in phase.verdicts if each.by != "gate"]
+        assert said == verdicts
+        assert report.to_markdown()
+        assert report.to_dict()
+
+
 @in_loop
 async def test_in_a_coroutine() -> None:
     async with TaskOrchestrator() as orch:
