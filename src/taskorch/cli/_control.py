@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -20,7 +19,14 @@ from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.cli import FAILED, OK
-from taskorch.cli._terminal import add_json, coloured, is_url, line, print_json
+from taskorch.cli._terminal import (
+    add_json,
+    coloured,
+    is_url,
+    line,
+    print_json,
+    token_of_environment,
+)
 from taskorch.client import Client
 from taskorch.errors import (
     InvalidTaskError,
@@ -304,7 +310,7 @@ def service(url: str) -> Iterator[Client]:
         TaskorchError: It cannot be reached.
     """
     try:
-        yield Client(url, token=os.environ.get(TOKEN_VARIABLE))
+        yield Client(url, token=token_of_environment())
     except OSError as error:
         msg = f"{url} cannot be reached: {error.strerror or error}"
         hint = "check the address, and whether the service runs"

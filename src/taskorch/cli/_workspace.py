@@ -13,6 +13,7 @@ from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import on_signals
 from taskorch.frontends.workspace import Workspace
 from taskorch.frontends.workspace._config import FILE
+from taskorch.workflows._words import counted
 
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
@@ -174,6 +175,6 @@ def _lint(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem)
     files = len(workspace.task_ids)
-    many = len(problems) or "no"
-    print(f"{files} task files, {many} problem{'' if many == 1 else 's'}")
+    many = counted(len(problems), "problem") if problems else "no problems"
+    print(f"{counted(files, 'task file')}, {many}")
     return FAILED if problems else OK
