@@ -46,7 +46,7 @@ def test_what_comes_after_a_question_starts_once_enough_have_agreed(
         )
         assert not question.answer("approve", by="ada")
         assert "'approve' by ada" in str(orch.explain("ask"))
-        orch.stop(timeout=0)
+        orch.stop(drain=False)
     with TaskOrchestrator(journal=path) as orch:
         assert orch.questions()[0].votes == (("ada", "approve"),)
         with pytest.raises(AnswerRefusedError, match="has answered before"):
