@@ -43,6 +43,11 @@ def masked(text: str) -> str:
     return _PARAMETER.sub(r"\1…", _USERINFO.sub("//…@", text))
 
 
+def counted(number: int, noun: str) -> str:
+    """*number* of a thing: `1 task`, `2,000 tasks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def after_cut(data: bytes) -> bytes:
     """*data* of a text without the rest of a letter that was cut through before it."""
     head = data[: _MOST_BYTES - 1]

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._managers._records import WILD
 from taskorch._orchestrator import TaskOrchestrator
+from taskorch._visible import counted
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,
@@ -112,7 +113,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.verb == "emit":
             count = orch.emit(args.event, args.payload)
             document = {"event": args.event, "released": count}
-            go_on = "1 task goes on" if count == 1 else f"{count:,} tasks go on"
+            go_on = f"{counted(count, 'task')} {'goes' if count == 1 else 'go'} on"
             _tell(args, document, f"{line(args.event)}: {go_on}")
             return OK
         if args.verb == "questions":

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 import taskorch
 from taskorch._address import without_password
 from taskorch._configuration import SETTINGS, read_configuration
-from taskorch._visible import visible
+from taskorch._visible import counted, visible
 from taskorch.cli import FAILED, OK, version
 from taskorch.cli._terminal import add_json, coloured, line, print_json
 from taskorch.errors import InvalidTaskError, JournalError
@@ -254,9 +254,9 @@ def _journal(path: str, *, verify: bool) -> Iterator[DoctorFinding]:
             reader = JournalReader(journal)
             owner = reader.owner
             who = "in use" if owner.lives else "not in use"
-            facts = f"{reader.last:,} facts, life {owner.epoch}, {who}"
+            facts = f"{counted(reader.last, 'fact')}, life {owner.epoch}, {who}"
             if verify:
-                facts = f"{journal.verify():,} facts checked, {who}"
+                facts = f"{counted(journal.verify(), 'fact')} checked, {who}"
     except JournalError as error:
         yield DoctorFinding("error", name, error.message, error.hint or "")
         return

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskorch._configuration import TOKEN_VARIABLE
 from taskorch._limits import SIGNAL_SECONDS
+from taskorch._visible import counted
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import (
     add_json,
@@ -27,7 +28,6 @@ from taskorch.cli._terminal import (
 from taskorch.client import Client
 from taskorch.errors import InvalidTaskError
 from taskorch.runtime._interrupts import SLICE
-from taskorch.workflows._words import counted
 
 if TYPE_CHECKING:
     from taskorch.frontends.jobs import JobSystem

@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from taskorch._visible import counted
 from taskorch.cli import OK
 from taskorch.cli._terminal import add_journal, add_json, print_json, seconds, size
 from taskorch.errors import InvalidTaskError
@@ -14,7 +15,6 @@ from taskorch.journal import SqliteJournal, open_journal
 from taskorch.model import Retention, check_count
 from taskorch.reading import JournalReader
 from taskorch.runtime._retention import forgettable, prune
-from taskorch.workflows._words import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

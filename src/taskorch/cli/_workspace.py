@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from taskorch._visible import counted
 from taskorch.cli import FAILED, OK
 from taskorch.cli._terminal import on_signals
 from taskorch.frontends.workspace import Workspace
 from taskorch.frontends.workspace._config import FILE
-from taskorch.workflows._words import counted
 
 _CLEAR: Final = "\x1b[H\x1b[2J"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from taskorch._visible import counted
 from taskorch.frontends.suite._faults import Faults, near
 from taskorch.frontends.suite._kinds import Entry
-from taskorch.workflows._words import counted
 
 
 def note_all(said: Mapping[str, Entry], notes: Faults) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from taskorch._visible import counted
 from taskorch.frontends.workspace._config import Config
 from taskorch.frontends.workspace._files import (
     missing_inputs,
@@ -106,7 +107,8 @@ class Progress:
             return ""
         names = ", ".join(left[:_NAMED]) + (", …" if len(left) > _NAMED else "")
         verb = "has" if len(left) == 1 else "have"
-        return f"{len(left)} of {len(ids)} tasks {verb} not completed: {names}"
+        of = counted(len(ids), "task")
+        return f"{len(left)} of {of} {verb} not completed: {names}"
 
     def missing_of(self, task_id: str) -> list[str]:
         """What a task that has completed should have made, and is not there."""
