@@ -1,12 +1,15 @@
 """What the kernel's verbs do when they are called: seen in runs, and not said."""
 
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from inspect import isgenerator
-from types import MappingProxyType
+from types import CodeType, MappingProxyType
 from typing import Any, Final, TypeAlias
+
+from tests.kernel.harness import Machine, Policies
 
 from taskorch.events import Event
 from taskorch.kernel import Kernel, TaskRow, fold
@@ -16,8 +19,8 @@ from taskorch.model import TaskState
 VERBS: Final = MappingProxyType(
     {name: verb for name, verb in vars(Kernel).items() if not name.startswith("_")}
 )
-#: The state of a task before a fact, the fact, whether it is about that task, and the
-#: state after it.
+#: The state of a task before a fact, the fact, whether the task waits for the one that
+#: it is about, and the state after it.
 Move: TypeAlias = tuple[TaskState | None, type[Event], bool, TaskState | None]
 
 
@@ -81,16 +84,23 @@ def looking() -> Iterator[Seen]:
             setattr(Kernel, name, verb)
 
 
-def moves_in(facts: Iterable[tuple[Any, Any]], kernel: Kernel) -> Iterator[Move]:
-    """What each of *facts*, folded into a new *kernel*, does to the states of tasks."""
+def moves_in(machine: Machine) -> Iterator[tuple[Move, set[CodeType]]]:
+    """What each fact of *machine*, folded, does to states, and the code that ran."""
+    ranks, backfills = machine.policies.ranks, machine.policies.backfills
+    kernel = machine.folded(0, Policies(ranks=ranks, backfills=backfills))
     states: dict[str, TaskState | None] = {}
-    for fact, cargo in facts:
-        fold(kernel, fact, cargo)
+    for fact, cargo in machine.sink:
+        ran = set[CodeType]()
+        sys.setprofile(lambda frame, event, _, ran=ran: ran.add(frame.f_code))
+        try:
+            fold(kernel, fact, cargo)
+        finally:
+            sys.setprofile(None)
         about = getattr(fact, "task_id", None)
         for name in {about, *kernel.tasks} - {None}:
             row = kernel.tasks.get(name)
             after = kernel.evicted.get(name) if row is None else row.state
             before = states.get(name)
             if name == about or before is not after:
-                yield before, type(fact), name == about, after
+                yield (before, type(fact), name != about, after), ran
             states[name] = after

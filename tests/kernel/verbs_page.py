@@ -34,7 +34,7 @@ else changes its state ([why so](../decisions/0044-verbs-of-the-kernel.md)). Eac
 the state, its first argument, and `Kernel` binds it as a method: `kernel.cancel(row, now, reason)`
 calls the function that stands beside `cancel` below. A command asks the policies, is refused whole or
 records as facts what is so from now on, and lets the state follow each fact
-([which moves there are](states.md)). Nothing starts before `dispatch`. With which
+([which moves there are](states.md#what-each-fact-does)). Nothing starts before `dispatch`. With which
 a life begins, `fold` and `recover`, stands beside the commands: they are functions of `taskorch.kernel`.
 
 The facts of a command are those about the task, the agent or the pool that it is given, and those

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tests.kernel.commands import EndAttempt
 from tests.kernel.harness import SEC, Machine, Policies, S
@@ -56,7 +56,7 @@ def few() -> Iterator[World]:
         yield partial(lived, story)
     yield from (quick_ways, elastic, served)
     for situation in TABLE:
-        yield partial(lived, situation, surround)
+        yield partial(lived, situation, touch, surround)
     for seed in range(4):
         yield partial(run, seed, 60)
 
@@ -64,6 +64,8 @@ def few() -> Iterator[World]:
 def many() -> Iterator[World]:
     """What is over in half a minute."""
     yield from few()
+    for story in MORE:
+        yield partial(lived, story)
     for situation, action in product(TABLE, ACTIONS.values()):
         yield partial(lived, situation, action)
         yield partial(lived, situation, surround, action)
@@ -189,7 +191,7 @@ def breaker(m: Machine, how: AttemptOutcome, *, late: bool = False) -> None:
     m.settle()
 
 
-def answered(m: Machine, situation: Story, verdict: str) -> None:
+def answered(situation: Story, verdict: str, m: Machine) -> None:
     """Somebody answers what t is, or is held for, and others wait for that."""
     situation(m)
     surround(m)
@@ -208,7 +210,7 @@ def question(m: Machine) -> None:
     m.submit("t", wait=("answer to go?", 9 * SEC, False), remind=SEC)
 
 
-def chosen(m: Machine, how: str, answer: Again | None) -> None:
+def chosen(how: str, answer: Again | None, m: Machine) -> None:
     """The handler answers in some way after t ended in some way."""
     running(m)
     surround(m)
@@ -223,7 +225,7 @@ def chosen(m: Machine, how: str, answer: Again | None) -> None:
     m.policies.broken.clear()
 
 
-def unknown_end(m: Machine, answer: Again | None, *, broken: bool = False) -> None:
+def unknown_end(answer: Again | None, m: Machine, *, broken: bool = False) -> None:
     """We died while t ran; its agent tells later that it has failed."""
     m.agent("far", "y")
     m.submit("t", requires=("y",))
@@ -238,7 +240,7 @@ def unknown_end(m: Machine, answer: Again | None, *, broken: bool = False) -> No
     m.reopen()
 
 
-def given_up(m: Machine, stop: str, answer: Again | None) -> None:
+def given_up(stop: str, answer: Again | None, m: Machine) -> None:
     """The driver waits no longer for an attempt that is to stop."""
     m.submit("t", timeout_ns=SEC)
     surround(m)
@@ -272,7 +274,7 @@ def otherwise(m: Machine) -> None:
     m.kernel.change_held(row, Again(retry=True), spec, m.now)
 
 
-def wait_suspended(m: Machine, then: Story) -> None:
+def wait_suspended(then: Story, m: Machine) -> None:
     """A wait is put aside, and then something comes."""
     m.submit("t", wait=("go", 9 * SEC, True))
     surround(m)
@@ -322,7 +324,7 @@ def joined(m: Machine) -> None:
     m.policies.broken.clear()
 
 
-def added(m: Machine, join: str | int, on_failure: str, parent: str) -> None:
+def added(join: str | int, on_failure: str, parent: str, m: Machine) -> None:
     """A task is to wait for one more, which has ended in some way."""
     m.submit_all("done", "bad", "going")
     m.end("done")
@@ -359,16 +361,41 @@ def served() -> Machine:
     return m
 
 
-def leaks(m: Machine) -> None:
-    """What would not stop ends, as another attempt runs, and after its task has ended."""
-    m.policies.delays["t"] = [0]
-    m.submit("t", timeout_ns=SEC)
-    m.submit("u")
-    m.cancel("u")
-    m.after(12 * SEC)
-    for name in "tu":
-        leak = m.kernel.leaked[name, 1]
-        m.kernel.end_attempt(leak.row, 1, "completed", m.now)
+def leaks(m: Machine, then: tuple[Story, ...] = (), **spec: Any) -> None:
+    """What would not stop ends while another attempt is under way, or is over."""
+    m.policies.delays["t"] = [0, 5 * SEC]
+    m.submit("t", timeout_ns=SEC, **spec)
+    m.after(11 * SEC + SEC // 2)
+    for story in then:
+        story(m)
+    leak = m.kernel.leaked["t", 1]
+    m.kernel.end_attempt(leak.row, 1, "completed", m.now)
+
+
+def put_aside(m: Machine) -> None:
+    """What it waits for fails meanwhile, and dates go by."""
+    m.submit_all("p", "q")
+    m.submit("t", after=["p"])
+    m.suspend("t")
+    m.add_parents("t", "q")
+    m.fail("p")
+    m.resume("t")
+    m.cancel("t")
+    m.submit("more")
+    m.add_parents("t", "more")
+    m.submit("u", not_before=m.now + 5 * SEC, deadline=m.now + 2 * SEC)
+    m.suspend("u")
+    m.policies.delays["v"] = [5 * SEC]
+    m.submit("v", deadline=m.now + 2 * SEC)
+    m.fail("v")
+    m.after(3 * SEC)
+
+
+def touch(m: Machine) -> None:
+    """What leaves t where it is."""
+    m.kernel.refuse_answer(m.row("t"), "bob", "no", "it is no question", m.now)
+    m.prioritise("t", 2)
+    m.change("t", timeout_ns=9 * SEC)
 
 
 def suspended_by_the_way(m: Machine) -> None:
@@ -412,6 +439,14 @@ def failed_driver(m: Machine) -> None:
     m.kernel.fail_everything([], "a disk is gone", m.now)
 
 
+def on_t(*verbs: str) -> tuple[Story, ...]:
+    return tuple(ACTIONS[verb] for verb in verbs)
+
+
+def ask(m: Machine) -> None:
+    m.policies.chosen["t"] = ASK
+
+
 ONCE = Again(retry=True, reason="once more")
 LATER = Again(retry=True, delay_ns=SEC, reason="later")
 ASK = Again(retry=False, ask="what now?")
@@ -420,43 +455,41 @@ ANSWERS = (None, ONCE, LATER, ASK, OTHER)
 #: What neither the stories of facts nor the dice come to.
 OWN: tuple[Story, ...] = (
     *(batch, left, anew, silent, forgotten, missed, otherwise),
-    *(by_the_driver, failed_driver, leaks, suspended_by_the_way, joined),
-    *(recalled_below, recalled, partial(recalled, late=SOON)),
-    partial(recalled, suspended=True),
-    *[
-        partial(breaker, how=how, late=late)
-        for how, late in product(("completed", "failed", "lost"), (False, True))
-    ],
-    *[
-        partial(answered, situation=s, verdict=v)
-        for s, v in product(
+    *(by_the_driver, failed_driver, put_aside, suspended_by_the_way, joined),
+    *(recalled, recalled_below, partial(recalled, suspended=True), leaks),
+    partial(leaks, requires=("x",)),
+    partial(leaks, then=on_t("completed")),
+    partial(leaks, then=on_t("failed")),
+    partial(leaks, then=on_t("cancel", "completed")),
+    partial(leaks, then=on_t("suspend", "stopped")),
+    partial(leaks, then=(ask, *on_t("failed"))),
+    *(partial(breaker, how=how) for how in ("completed", "failed")),
+    *(partial(answered, asked, verdict) for verdict in ("", "fail", "retry")),
+    *(partial(chosen, "error", answer) for answer in ANSWERS),
+    *(partial(unknown_end, answer) for answer in ANSWERS),
+    *(partial(given_up, "timeout", answer) for answer in ANSWERS),
+    *(partial(wait_suspended, *on_t(verb)) for verb in ("cancel", "resume")),
+    partial(wait_suspended, lambda m: m.emit("go")),
+    *(partial(added, "any", how, "bad") for how in ("block", "skip", "fail", "run")),
+)
+JOINS: tuple[str | int, ...] = ("all", "any", "finished", 2)
+#: The same in all their kinds.
+MORE: tuple[Story, ...] = (
+    partial(recalled, late=SOON),
+    partial(leaks, then=(lambda m: m.policies.delays.clear(), *on_t("failed"))),
+    partial(breaker, how="lost"),
+    *(partial(breaker, how=how, late=True) for how in ("completed", "failed", "lost")),
+    *(
+        partial(answered, *each)
+        for each in product(
             (question, asked, blocked, undecided), ("", "complete", "fail", "retry")
         )
-    ],
-    *[
-        partial(chosen, how=how, answer=a)
-        for how, a in product(("error", "timeout", "fault"), ANSWERS)
-    ],
-    *[partial(unknown_end, answer=a) for a in ANSWERS],
-    partial(unknown_end, answer=None, broken=True),
-    *[
-        partial(given_up, stop=s, answer=a)
-        for s, a in product(("cancel", "deadline", "timeout"), ANSWERS)
-    ],
-    *[
-        partial(wait_suspended, then=t)
-        for t in (
-            lambda m: m.emit("go"),
-            lambda m: m.cancel("t"),
-            lambda m: m.resume("t"),
-        )
-    ],
-    *[
-        partial(added, join=j, on_failure=f, parent=p)
-        for j, f, p in product(
-            ("all", "any", "finished", 2),
-            ("block", "skip", "fail", "run"),
-            ("done", "bad"),
-        )
-    ],
+    ),
+    *(partial(chosen, *each) for each in product(("timeout", "fault"), ANSWERS)),
+    partial(unknown_end, None, broken=True),
+    *(partial(given_up, *each) for each in product(("cancel", "deadline"), ANSWERS)),
+    *(
+        partial(added, *each)
+        for each in product(JOINS, ("block", "skip", "fail", "run"), ("done", "bad"))
+    ),
 )
