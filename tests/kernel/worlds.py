@@ -15,7 +15,15 @@ from tests.kernel.test_fold import ACTIONS, STORY_LIST, drain
 
 from taskorch.errors import UsageError
 from taskorch.events import AlertRaised
-from taskorch.kernel import Again, AttemptOutcome, Claim, PolicyFault, Spec, TaskRow
+from taskorch.kernel import (
+    Again,
+    AttemptOutcome,
+    Claim,
+    PolicyFault,
+    Spec,
+    TaskRow,
+    Terms,
+)
 from taskorch.model import Breaker, Elastic, Resources
 
 World: TypeAlias = Callable[[], Machine]
@@ -85,6 +93,8 @@ def surround(m: Machine) -> None:
     m.submit("any", after=["t", "other"], join="any", on_failure="skip")
     m.submit("both", after=["t", "other"], join=2, on_failure="fail")
     m.submit("last", after=["t", "child"], on_failure="run")
+    m.submit("skipped", after=["t"], on_failure="skip")
+    m.submit("failed", after=["t"], on_failure="fail")
     m.submit("then", after=["t"], join="finished", wait=(None, 0, True))
 
 
@@ -104,20 +114,32 @@ def quick_ways() -> Machine:
     return m
 
 
-def batch(m: Machine) -> None:
-    """Two are considered, put in order and accepted; what one of them needs has failed."""
+def batch(join: str | int, on_failure: str, m: Machine) -> None:
+    """Some are considered, put in order and accepted, with parents that have ended."""
     kernel, now = m.kernel, m.now
-    m.submit("bad")
+    m.submit_all("bad", "done")
     m.fail("bad")
+    m.end("done")
+    m.emit("go", keep=SEC)
     bucket = kernel.bucket(Spec("call"))
-    rows = [TaskRow(name, 0, bucket, None, now) for name in ("b1", "b2")]
-    parents = [[kernel.row("bad")], [rows[0]]]
+    each: dict[str, tuple[list[str], Terms | None]] = {
+        "b1": (["bad"], None),
+        "b2": (["bad", "done"], Terms(join, on_failure)),  # type: ignore[arg-type]
+        "b3": (["done"], Terms(wait=("go", None, False))),
+        "b4": ([], Terms(wait=(None, 0, True))),
+        "b5": (["bad"], Terms("finished", wait=("stop", 0, False))),
+    }
     admitted = [
-        kernel.consider(row, now, parents=above)
-        for row, above in zip(rows, parents, strict=True)
+        kernel.consider(
+            TaskRow(name, 0, bucket, None, now),
+            now,
+            parents=[kernel.row(parent) for parent in above],
+            terms=terms,
+        )
+        for name, (above, terms) in each.items()
     ]
-    for each in kernel.in_order(admitted, [1, None]):
-        kernel.accept(each, now)
+    for one in kernel.in_order(admitted, [1, None, None, None, None]):
+        kernel.accept(one, now)
     m.settle()
 
 
@@ -173,17 +195,22 @@ def forgotten(m: Machine) -> None:
         m.beat("far")
 
 
-def breaker(m: Machine, how: AttemptOutcome, *, late: bool = False) -> None:
+def breaker(how: AttemptOutcome, m: Machine, **also: bool) -> None:
     """An agent trips, and then a probe ends."""
     for name in "bc":
         m.agent(name, "z", max_concurrency=1, breaker=Breaker(failures=2, open=1))
-    m.submit_all("u", "v", "w", requires=("z",))
+    timeout = SEC if also.get("slow") else None
+    m.submit_all("u", "v", "w", requires=("z",), timeout_ns=timeout)
     for name in "uvw":
         if m.state(name) is S.RUNNING and m.agent_of(name) == "b":
-            m.fail(name)
+            if timeout is None:
+                m.fail(name)
+                continue
+            m.after(timeout)
+            m.end(name)
     m.submit("t", requires=("z",))
     m.after(SEC)
-    if late:
+    if also.get("late"):
         m.kernel.end_attempt(m.row("t"), 1, how, m.now, GONE)
     else:
         m.end("t", how)
@@ -210,19 +237,31 @@ def question(m: Machine) -> None:
     m.submit("t", wait=("answer to go?", 9 * SEC, False), remind=SEC)
 
 
-def chosen(how: str, answer: Again | None, m: Machine) -> None:
-    """The handler answers in some way after t ended in some way."""
-    running(m)
+def chosen(how: str, answer: Again | None, m: Machine, **also: bool) -> None:
+    """The handler answers in some way, after t has ended in some way."""
+    m.submit("t", timeout_ns=SEC)
     surround(m)
+    if also.get("suspending"):
+        m.suspend("t")
+    if how != "reported":
+        m.after(SEC)
     if answer is not None:
         m.policies.chosen["t"] = answer
-    if how == "fault":
+    if also.get("broken"):
         m.policies.broken.add("retry_handler")
-    m.suspend("t")
-    if how == "timeout":
-        m.change("t", timeout_ns=SEC)
-    m.fail("t")
+    row = m.row("t")
+    if how == "reported":
+        m.fail("t")
+    elif how == "completed":
+        m.kernel.complete(row, 1, m.now)
+    elif how == "ended":
+        m.kernel.end_attempt(row, 1, "completed", m.now)
+    elif how == "given up":
+        m.kernel.give_up(row, m.now)
+    else:
+        m.after(11 * SEC)
     m.policies.broken.clear()
+    m.settle()
 
 
 def unknown_end(answer: Again | None, m: Machine, *, broken: bool = False) -> None:
@@ -240,20 +279,27 @@ def unknown_end(answer: Again | None, m: Machine, *, broken: bool = False) -> No
     m.reopen()
 
 
-def given_up(stop: str, answer: Again | None, m: Machine) -> None:
-    """The driver waits no longer for an attempt that is to stop."""
-    m.submit("t", timeout_ns=SEC)
+def given_up(how: str, m: Machine) -> None:
+    """The driver waits no longer for an attempt that was to stop for good."""
+    m.submit("t")
     surround(m)
-    if stop == "cancel":
+    if how == "cancel":
         m.cancel("t")
-    elif stop == "deadline":
-        m.change("t", "deadline", deadline=m.now)
     else:
-        m.after(SEC)
-    if answer is not None:
-        m.policies.chosen["t"] = answer
+        m.change("t", "deadline", deadline=m.now)
     m.kernel.give_up(m.row("t"), m.now)
     m.settle()
+
+
+def routed_nowhere(m: Machine) -> None:
+    """The router fails over a task for which others wait."""
+    m.policies.broken.add("router")
+    m.kernel.pause()
+    m.submit("t", requires=("x",))
+    surround(m)
+    m.kernel.unpause()
+    m.settle()
+    m.policies.broken.clear()
 
 
 def missed(m: Machine) -> None:
@@ -388,6 +434,11 @@ def put_aside(m: Machine) -> None:
     m.policies.delays["v"] = [5 * SEC]
     m.submit("v", deadline=m.now + 2 * SEC)
     m.fail("v")
+    m.suspend("v")
+    m.resume("v")
+    m.submit("w")
+    m.suspend("w")
+    m.resume("w")
     m.after(3 * SEC)
 
 
@@ -454,7 +505,7 @@ OTHER = Again(retry=True, spec=Spec("call", timeout_ns=9 * SEC))
 ANSWERS = (None, ONCE, LATER, ASK, OTHER)
 #: What neither the stories of facts nor the dice come to.
 OWN: tuple[Story, ...] = (
-    *(batch, left, anew, silent, forgotten, missed, otherwise),
+    *(left, anew, silent, forgotten, missed, otherwise, routed_nowhere),
     *(by_the_driver, failed_driver, put_aside, suspended_by_the_way, joined),
     *(recalled, recalled_below, partial(recalled, suspended=True), leaks),
     partial(leaks, requires=("x",)),
@@ -463,33 +514,40 @@ OWN: tuple[Story, ...] = (
     partial(leaks, then=on_t("cancel", "completed")),
     partial(leaks, then=on_t("suspend", "stopped")),
     partial(leaks, then=(ask, *on_t("failed"))),
-    *(partial(breaker, how=how) for how in ("completed", "failed")),
+    *(partial(breaker, how) for how in ("completed", "failed")),
     *(partial(answered, asked, verdict) for verdict in ("", "fail", "retry")),
-    *(partial(chosen, "error", answer) for answer in ANSWERS),
+    *(partial(chosen, "reported", answer) for answer in ANSWERS),
+    *(partial(batch, "any", how) for how in ("skip", "fail")),
     *(partial(unknown_end, answer) for answer in ANSWERS),
-    *(partial(given_up, "timeout", answer) for answer in ANSWERS),
+    *(partial(given_up, how) for how in ("cancel", "deadline")),
     *(partial(wait_suspended, *on_t(verb)) for verb in ("cancel", "resume")),
     partial(wait_suspended, lambda m: m.emit("go")),
     *(partial(added, "any", how, "bad") for how in ("block", "skip", "fail", "run")),
 )
+FAILURES = ("block", "skip", "fail", "run")
 JOINS: tuple[str | int, ...] = ("all", "any", "finished", 2)
 #: The same in all their kinds.
 MORE: tuple[Story, ...] = (
     partial(recalled, late=SOON),
     partial(leaks, then=(lambda m: m.policies.delays.clear(), *on_t("failed"))),
-    partial(breaker, how="lost"),
-    *(partial(breaker, how=how, late=True) for how in ("completed", "failed", "lost")),
+    *(partial(breaker, "lost", late=late) for late in (False, True)),
+    *(partial(breaker, how, late=True) for how in ("completed", "failed")),
+    *(partial(breaker, how, slow=True) for how in ("completed", "failed")),
     *(
         partial(answered, *each)
         for each in product(
             (question, asked, blocked, undecided), ("", "complete", "fail", "retry")
         )
     ),
-    *(partial(chosen, *each) for each in product(("timeout", "fault"), ANSWERS)),
-    partial(unknown_end, None, broken=True),
-    *(partial(given_up, *each) for each in product(("cancel", "deadline"), ANSWERS)),
     *(
-        partial(added, *each)
-        for each in product(JOINS, ("block", "skip", "fail", "run"), ("done", "bad"))
+        partial(chosen, how, answer, **dict.fromkeys(also, True))
+        for how, answer, also in product(
+            ("reported", "completed", "ended", "given up", "in time"),
+            ANSWERS,
+            ((), ("suspending",), ("broken",)),
+        )
     ),
+    *(partial(batch, *each) for each in product(JOINS, FAILURES)),
+    partial(unknown_end, None, broken=True),
+    *(partial(added, *each) for each in product(JOINS, FAILURES, ("done", "bad"))),
 )
