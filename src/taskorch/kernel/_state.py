@@ -3,6 +3,8 @@ The state of the kernel: all that is remembered, and the smallest steps that cha
 
 Every verb beside (`_control`, `_attempts`, …) is a function of this state, and nothing
 else writes to it. The door to the verbs is `Kernel`.
+
+Decision: 0036.
 """
 
 from __future__ import annotations
