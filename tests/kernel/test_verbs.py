@@ -10,7 +10,8 @@ from tests.kernel.seen import VERBS, Move, Seen, looking, moves_in
 from tests.kernel.verbs_page import PAGE, facts_of, groups, page
 from tests.kernel.worlds import World, few, many
 
-from taskorch.kernel import MOVES, TRANSITIONS, _application, _quick
+from taskorch.kernel import TRANSITIONS, _application, _quick
+from taskorch.kernel._table import MOVES
 from taskorch.model import TaskState
 
 TEXT = PAGE.read_text(encoding="utf-8")

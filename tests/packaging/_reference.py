@@ -15,8 +15,8 @@ from taskorch._configuration import as_variable
 from taskorch._settings import SETTINGS, SIMULATED
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
-from taskorch.kernel import MOVES, diagram
-from taskorch.kernel._table import After
+from taskorch.kernel import diagram
+from taskorch.kernel._table import MOVES, After
 from taskorch.model import FILTERS, OPTIONS, Task
 from taskorch.model._describe import texts_of
 
@@ -178,9 +178,9 @@ add none.
 ## What each fact does
 
 Nothing but a fact changes the state of a task. Here stands which may come in which state, what the
-state is then, and which function of the kernel lets it follow (`taskorch.kernel.MOVES`). Which
-[commands](commands.md) make the fact is a question of its own. A task that is QUEUED again at once
-has been RETRYING for no time.
+state is then, and which function of the kernel lets it follow: the table is in `kernel/_table.py`.
+Which [commands](commands.md) make the fact is a question of its own. A task that is QUEUED again at
+once has been RETRYING for no time.
 
 | fact | state before → after | function |
 |---|---|---|

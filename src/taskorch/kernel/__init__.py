@@ -96,7 +96,6 @@ from taskorch.kernel._state import FaultPoints as FaultPoints
 from taskorch.kernel._state import KernelConfig as KernelConfig
 from taskorch.kernel._state import KernelState as KernelState
 from taskorch.kernel._state import ShareView as ShareView
-from taskorch.kernel._table import MOVES as MOVES
 from taskorch.kernel._timers import LEASE as LEASE
 from taskorch.kernel._timers import RETAINED as RETAINED
 from taskorch.kernel._timers import is_alive as is_alive

@@ -5,6 +5,7 @@ Each entry names the function that lets the state follow the fact. A verb comes 
 once it has decided, and a fold when it reads the fact. Where the plain path is written
 out for speed (`_quick`), what is named here is the definition. The docs show the table;
 a test sees that the kernel makes each of these moves, by that function, and no other.
+It is for readers, and nothing loads it.
 """
 
 from __future__ import annotations
