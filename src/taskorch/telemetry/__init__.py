@@ -8,6 +8,7 @@ nothing here may read a clock, change a task, or decide.
   them.
 - `_spans`, `_runs`: OpenTelemetry spans of tasks; of runs and their phases.
 - `_metrics`: what there is now, and how long attempts and commits took.
+- `_signals`: `orch.signals`, as those see it who may not import it.
 - `_conventions`, `_carrier`: names of attributes; a span's context as text.
 """
 
