@@ -128,6 +128,7 @@ def batch(join: str | int, on_failure: str, m: Machine) -> None:
         "b3": (["done"], Terms(wait=("go", None, False))),
         "b4": ([], Terms(wait=(None, 0, True))),
         "b5": (["bad"], Terms("finished", wait=("stop", 0, False))),
+        "b6": (["done"], Terms("asked")),
     }
     admitted = [
         kernel.consider(
@@ -138,8 +139,10 @@ def batch(join: str | int, on_failure: str, m: Machine) -> None:
         )
         for name, (above, terms) in each.items()
     ]
-    for one in kernel.in_order(admitted, [1, None, None, None, None]):
+    m.policies.broken.add("join")
+    for one in kernel.in_order(admitted, [1, *[None] * 5]):
         kernel.accept(one, now)
+    m.policies.broken.clear()
     m.settle()
 
 
