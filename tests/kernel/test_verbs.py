@@ -55,8 +55,8 @@ def moves_of(worlds: Callable[[], Iterable[World]]) -> dict[Move, set[CodeType]]
                 # Written out for speed, of a row with nothing unusual about it.
                 ran.add(_application.completed.__code__)
             before, _, _, after = move
-            known = moves.setdefault(move, ran)
-            moves[move] = known | ran if before is after else known & ran
+            earlier = moves.setdefault(move, ran)
+            moves[move] = earlier | ran if before is after else earlier & ran
     return moves
 
 

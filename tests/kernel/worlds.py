@@ -43,19 +43,19 @@ class Plain(Machine):
 def machine(*stories: Story) -> Machine:
     policies = Policies()
     policies.watches = frozenset({(S.QUEUED, S.RUNNING)})
-    made = Plain(policies=policies, pools=Resources(cpu=2))
-    made.agent("a", "x", max_concurrency=1)
+    m = Plain(policies=policies, pools=Resources(cpu=2))
+    m.agent("a", "x", max_concurrency=1)
     for story in stories:
         with suppress(UsageError):
-            story(made)
-    return made
+            story(m)
+    return m
 
 
 def lived(*stories: Story) -> Machine:
     """A machine after *stories*, and after all has come to its end."""
-    made = machine(*stories)
-    drain(made)
-    return made
+    m = machine(*stories)
+    drain(m)
+    return m
 
 
 def few() -> Iterator[World]:
