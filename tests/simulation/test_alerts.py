@@ -197,8 +197,9 @@ def test_a_rule_that_goes_undoes_what_it_did():
     commands, _ = alerts.tick(_View(sim), 1.0)
     assert {type(command).__name__ for command in commands} == {"_Tell", "_Release"}
     assert alerts.rule("other", when="task_queue_length > 3", **{"for": 5}).wait == 5
-    with pytest.raises(InvalidTaskError, match="for and wait are the same"):
-        alerts.rule("both", when="task_queue_length > 3", wait=9, **{"for": 5})
+    for wait in (9, 0):
+        with pytest.raises(InvalidTaskError, match="for and wait are the same"):
+            alerts.rule("both", when="running > 3", wait=wait, **{"for": 5})
 
 
 @pytest.mark.parametrize(

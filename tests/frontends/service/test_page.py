@@ -236,7 +236,7 @@ write = sys.stdout.buffer.write
 write("né".encode()[:2]); sys.stdout.flush()
 while not Path(sys.argv[1]).exists():
     time.sleep(0.01)
-write("né".encode()[2:] + "€".encode() * 70_000 + b"\xe2"); sys.stdout.flush()
+write("né".encode()[2:] + "€".encode() * 70_000 + b"\xe2\x82"); sys.stdout.flush()
 """
 
 
