@@ -342,22 +342,20 @@ class KernelState:
         self.keep: int = config.keep_finished
         #: Whether the StateMachine wants to be asked about anything.
         self.watched: bool = deciders.watches is None or bool(deciders.watches)
+        #: Whether a policy learns, and says what it has chosen for each attempt.
+        self.learns: bool = deciders.learns
         #: Whether the allocator grants what fits, whole, and nothing else: then it is
         #: asked only about what fits.
-        #: Whether a policy learns, and says what it has chosen for each attempt.
-        self.learns: bool = bool(getattr(deciders, "learns", False))
-        self.rigid: bool = bool(getattr(deciders, "rigid", False))
+        self.rigid: bool = deciders.rigid
         #: The owners, if the queue says which of them is served first.
-        self.shares: dict[str | None, Share] | None = (
-            {} if getattr(deciders, "ranks", False) else None
-        )
+        self.shares: dict[str | None, Share] | None = {} if deciders.ranks else None
         self.share_no: int = 0
         #: How often one of them was served.
         self.served: int = 0
         #: The tasks whose attempts hold something, each with when it is expected to
         #: have ended, in ns, once that is known; None: the queue does not backfill.
         self.under_way: dict[TaskRow, int | None] | None = (
-            {} if getattr(deciders, "backfills", False) else None
+            {} if deciders.backfills else None
         )
         #: What is kept for whom, and of which moment that is: see `_backfill`.
         self.reserved: Reservation | None = None

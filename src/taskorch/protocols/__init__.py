@@ -8,6 +8,7 @@ The contracts: seven decide, four serve, one is asked by time, four are told of 
    fast path, for your classes as for ours. It is the word of the class whose method
    answers: one that overrides a method of ours is asked each time, until it says
    `reusable` (or `watches`, or `rigid`) itself.
+5. What a policy may have besides is a protocol, too, that none needs: `MAY_HAVE`.
 """
 
 from taskorch.protocols._agent_registry import AgentRegistry as AgentRegistry
@@ -36,6 +37,20 @@ from taskorch.protocols._durable_journal import Group as Group
 from taskorch.protocols._executor import Executor as Executor
 from taskorch.protocols._journal import Entry as Entry
 from taskorch.protocols._journal import Journal as Journal
+from taskorch.protocols._optional import MAY_HAVE as MAY_HAVE
+from taskorch.protocols._optional import Backfills as Backfills
+from taskorch.protocols._optional import Classifies as Classifies
+from taskorch.protocols._optional import GrantsChunks as GrantsChunks
+from taskorch.protocols._optional import GrantsWhole as GrantsWhole
+from taskorch.protocols._optional import Hears as Hears
+from taskorch.protocols._optional import Learns as Learns
+from taskorch.protocols._optional import Named as Named
+from taskorch.protocols._optional import RanksOwners as RanksOwners
+from taskorch.protocols._optional import Recalls as Recalls
+from taskorch.protocols._optional import Recommends as Recommends
+from taskorch.protocols._optional import SetsGrace as SetsGrace
+from taskorch.protocols._optional import WaitsForBetter as WaitsForBetter
+from taskorch.protocols._optional import WatchesTransitions as WatchesTransitions
 from taskorch.protocols._resource_allocator import Allocation as Allocation
 from taskorch.protocols._resource_allocator import (
     AllocationRequest as AllocationRequest,
