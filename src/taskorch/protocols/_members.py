@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction, isfunction, signature
 from typing import Any, Final, TypeGuard, get_type_hints
 
 from taskorch.errors import InvalidTaskError
-from taskorch.model import check_seconds
+from taskorch.model import Resources, check_seconds
 from taskorch.model._show import show
 from taskorch.protocols._optional import MAY_HAVE
 
@@ -157,12 +157,24 @@ def _check_matrix(name: str, value: object) -> None:
         raise InvalidTaskError(msg)
 
 
-#: `watches` and `chunks` are checked by those who read them, as what they mean is; the
-#: name of an arm is, too, since it is nobody else's.
+def _check_chunks(name: str, value: Any) -> None:
+    try:
+        Resources.of(value, name)
+    except InvalidTaskError as error:
+        if error.message.startswith(name):
+            raise
+        # It is about an amount, and does not say of what.
+        msg = f"{name}: {error.message}"
+        raise InvalidTaskError(msg, hint=error.hint) from error
+
+
+#: `watches` is checked by who reads it, as what it means is; and so is the name of an
+#: arm, since it is nobody else's.
 _FORMS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "waits_for_better": _check_flag,
     "backfill": _check_flag,
     "rigid": _check_flag,
+    "chunks": _check_chunks,
     "timeout_grace_period": check_seconds,
     "classes": _check_rules,
     "matrix": _check_matrix,

@@ -31,8 +31,8 @@ class Learns(Protocol):
     It needs all three methods. `taskorch.adaptive.Learned` is one. Events that it
     connects to in `attach` say what became of an attempt, and `TaskRewarded` what
     `orch.reward_task` has said of one; `orch.emit(name, payload, keep=…)` keeps what it
-    has learnt for `restore`. In a `Simulation` and in `orch.simulate` it is neither
-    attached nor restored, and is asked what it has chosen all the same.
+    has learnt for `restore`. In a `Simulation` it is neither attached nor restored, but
+    asked what it has chosen; and it may hear of events there (`Hears`).
     """
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
@@ -199,8 +199,8 @@ class Recommends(Protocol):
         """
         By the kind of failure, rows with `actions`, a tuple of texts.
 
-        Read when a person is asked; a kind that it has not, or an empty matrix, is that
-        of `taskorch.recovery.default_matrix`.
+        Read when a person is asked. An empty one is the usual one, that of
+        `taskorch.recovery.default_matrix`.
         """
         ...
 
