@@ -36,7 +36,7 @@ from taskorch.schedules import (
     Backfilled,
     Definition,
     Importable,
-    Times,
+    SlotTimes,
     define,
     moment_ns,
     of_workflow,
@@ -256,7 +256,7 @@ class _Entry:
     definition: Definition
     #: None: nobody has said yet what it makes, or it cannot be read.
     work: Task | Workflow | None
-    times: Times
+    times: SlotTimes
     done_ns: int
     #: The slot that comes next, and when it is due; None: none comes.
     slot_ns: int | None = None

@@ -251,8 +251,8 @@ def _actions(rt: Runtime, issue: str) -> tuple[str, ...]:
     from taskorch.recovery._matrix import default_matrix  # noqa: PLC0415 - seldom needed
 
     handler = rt.deciders.parts.retry_handler
-    said: Any = handler.matrix if has(handler, Recommends) else None
-    matrix = said or default_matrix()
+    own: Any = handler.matrix if has(handler, Recommends) else None
+    matrix = own or default_matrix()
     try:
         actions: tuple[str, ...] = matrix[issue].actions
     except (InvalidTaskError, LookupError):
