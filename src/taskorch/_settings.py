@@ -354,19 +354,19 @@ class Settings(Policies):
                 msg = "max_queued= is for the default queue: let your own queue admit"
                 raise InvalidTaskError(msg)
             values["queue"] = PriorityQueue(max_queued=values["max_queued"])
-        found = cls(**values)
-        if found.durability != "power" and not isinstance(
-            found.journal, str | os.PathLike
+        settings = cls(**values)
+        if settings.durability != "power" and not isinstance(
+            settings.journal, str | os.PathLike
         ):
             msg = "durability= is for a journal that is given by its path"
             hint = "SqliteJournal(path, durability=…) has its own"
             raise InvalidTaskError(msg, hint=hint)
-        check_policies(found)
-        handler = found.retry_handler
+        check_policies(settings)
+        handler = settings.retry_handler
         if "grace" not in values and has(handler, SetsGrace):
             grace = check_seconds("grace", handler.timeout_grace_period)
-            found = attrs.evolve(found, grace=grace)
-        return found
+            settings = attrs.evolve(settings, grace=grace)
+        return settings
 
     def of_kernel(self, unknown: tuple[str, ...] = ()) -> KernelConfig:
         """

@@ -62,7 +62,11 @@ def check_policy(name: str, part: object, protocol: type) -> None:
         msg = f"{name}= takes an object, not the class {part.__name__}: call it"
         raise InvalidTaskError(msg)
     for method in methods_of(protocol):
-        _check_method(name, part, protocol, method)
+        called = _read(name, part, method)
+        if not callable(called):
+            msg = f"{name}={show(part)} has no method {method}()"
+            raise InvalidTaskError(msg, hint="see taskorch.protocols")
+        _check_call(name, part, protocol, method, called)
     for optional, kinds in MAY_HAVE.items():
         if protocol in kinds:
             _check_optional(name, part, optional)
@@ -81,20 +85,15 @@ def _check_optional(name: str, part: object, optional: type) -> None:
         elif not callable(value):
             msg = f"{name}={show(part)}: {member} is no method, but {show(value)}"
             raise InvalidTaskError(msg, hint=_see(optional))
-        elif member == methods[0]:
-            # Who has the first, needs the others.
-            for method in methods:
-                _check_method(name, part, optional, method)
         else:
             _check_call(name, part, optional, member, value)
-
-
-def _check_method(name: str, part: object, protocol: type, method: str) -> None:
-    called = _read(name, part, method)
-    if not callable(called):
-        msg = f"{name}={show(part)} has no method {method}()"
-        raise InvalidTaskError(msg, hint=_see(protocol))
-    _check_call(name, part, protocol, method, called)
+            missing = [one for one in methods if _read(name, part, one) is None]
+            if missing and member == methods[0]:
+                # Who has the first, needs the others.
+                msg = (
+                    f"{name}={show(part)} has {member}(), and no method {missing[0]}()"
+                )
+                raise InvalidTaskError(msg, hint=_see(optional))
 
 
 def _check_call(
