@@ -38,7 +38,7 @@ from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE, Learns, Named, RanksOwners, Route, TaskRouter
 from taskorch.protocols._members import arguments_of, members_of, methods_of
 from taskorch.recovery import RecoveryHandler, Rule
-from taskorch.testing import Simulation
+from taskorch.testing import Outcome, Simulation
 
 NAMES = {protocol: name for name, protocol in POLICIES.items()}
 #: Each policy with each protocol that it may have.
@@ -304,6 +304,25 @@ def test_choices_are_told_in_the_order_in_which_they_are_made():
     starts = [event for event in simulation.events if isinstance(event, TaskStarted)]
     assert [event.choice for event in starts] == choices
     assert [said for said, cls in heard if cls is TaskStarted] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("said", "waits"), [(True, True), (False, False), (None, False)]
+)
+def test_a_task_waits_for_a_better_agent_if_the_router_says_so(said, waits):
+    """Else all goes to the one that fails at once, since that one is always free."""
+
+    class Router(LeastLoadedRouter):
+        waits_for_better = said
+
+    simulation = Simulation(router=Router())
+    simulation.agent("good", capabilities={"work"}, work=60.0)
+    fails = Outcome(seconds=0.1, error=OSError("broken"))
+    simulation.agent("bad", capabilities={"work"}, work=fails)
+    simulation.submit_tasks([Task("work") for _ in range(60)])
+    simulation.run()
+    wasted = sum(attempt.agent_id == "bad" for attempt in simulation.attempts)
+    assert wasted <= 15 if waits else wasted >= 50
 
 
 @pytest.mark.parametrize("period", [3, timedelta(seconds=3)])
