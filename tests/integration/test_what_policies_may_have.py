@@ -446,6 +446,24 @@ def test_arms_are_asked_as_their_protocol_says_or_refused():
         Learned([ProportionalAllocator({"cpu": 2}), PoolAllocator()])
 
 
+def test_arms_of_the_user_may_do_with_the_candidates_what_they_like():
+    """They have a list of their own, as a router of the user's has that is no arm."""
+
+    class Greedy:
+        def route(self, task, candidates, context):
+            chosen = candidates.pop()
+            candidates.clear()
+            return Route(chosen.name)
+
+    simulation = Simulation(router=Learned([Greedy(), Greedy()], floor=1))
+    for name in ("one", "two", "three"):
+        simulation.agent(name, capabilities={"work"}, work=1.0)
+    simulation.submit_tasks([Task("work") for _ in range(12)])
+    simulation.run()
+    assert simulation.get_stats().state_machine.completed == 12
+    assert simulation.now == 4
+
+
 def test_an_attribute_of_a_router_that_nobody_asks_for_is_its_own_matter():
     """Only a router of ours says by `arms` whom it asks."""
     router = policy("router", arms=3, routes=[], score="high")
