@@ -33,6 +33,8 @@ from taskorch.policies import (
     LeastLoadedRouter,
     PoolAllocator,
     ProportionalAllocator,
+    StructuralValidator,
+    ValidatorChain,
 )
 from taskorch.policies._kinds import POLICIES, Policies
 from taskorch.protocols import MAY_HAVE, Learns, Named, RanksOwners, Route, TaskRouter
@@ -444,6 +446,13 @@ def test_arms_are_asked_as_their_protocol_says_or_refused():
         Learned([policy("allocator", chunks=5), PoolAllocator()])
     with pytest.raises(InvalidTaskError, match="the same chunks"):
         Learned([ProportionalAllocator({"cpu": 2}), PoolAllocator()])
+
+
+def test_each_of_a_chain_of_validators_is_asked_as_its_protocol_says_or_refused():
+    ValidatorChain(StructuralValidator(), policy("validator"))
+    for wrong in (method_with(1), asynchronous, 5):
+        with pytest.raises(InvalidTaskError, match=r"validators?=?.*validate"):
+            ValidatorChain(policy("validator", validate=wrong))
 
 
 def test_arms_of_the_user_may_do_with_the_candidates_what_they_like():

@@ -13,9 +13,12 @@ import attrs
 import pytest
 
 import taskorch
+from taskorch import TaskOrchestrator
+from taskorch.model._describe import texts_of
 from taskorch.policies._kinds import POLICIES, Policies, PolicySettings
 from taskorch.protocols import MAY_HAVE, _optional
 from taskorch.protocols._members import arguments_of, members_of, methods_of
+from taskorch.testing import Simulation
 
 SOURCE = Path(taskorch.__file__).parent
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
@@ -120,6 +123,11 @@ def test_checkers_are_told_of_the_same_policies():
     }
     assert types == {name: f"{kind.__name__} | None" for name, kind in POLICIES.items()}
     assert list(types) == [field.name for field in attrs.fields(Policies)]
+
+
+@pytest.mark.parametrize("cls", [TaskOrchestrator, Simulation])
+def test_what_a_class_says_of_its_arguments_has_all_policies(cls):
+    assert POLICIES.keys() <= texts_of(cls, "Args").keys()
 
 
 def test_no_two_methods_of_policies_have_one_name():
