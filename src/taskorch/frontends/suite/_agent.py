@@ -43,11 +43,11 @@ class Agent:
             ResultsError: It has left no results.
             AgentDiedError: The process of this agent has died.
         """
-        told = AttemptInfo(
+        info = AttemptInfo(
             *(context.task_id, context.attempt, context.fence, context.allocation),
             context.progress,
         )
-        attempt = Attempt(self.name, self.folder, task, told)
+        attempt = Attempt(self.name, self.folder, task, info)
         process = self._process_for(attempt.python)
         attempt.clear()
         try:

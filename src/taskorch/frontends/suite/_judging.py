@@ -64,11 +64,11 @@ def _ended(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
     if counts is not None:
         yield Finding("tests", counts.total > counts.not_run, str(counts))
         if criteria.pass_rate is None:
-            said = f"{counts.bad:,} of {counts.judged:,} tests failed"
-            yield Finding("failures", not counts.bad, said)
+            sentence = f"{counts.bad:,} of {counts.judged:,} tests failed"
+            yield Finding("failures", not counts.bad, sentence)
             if counts.not_run:
-                said = f"{counts.not_run:,} of {counts.total:,} tests were not run"
-                yield Finding("not_run", said=said)
+                sentence = f"{counts.not_run:,} of {counts.total:,} tests were not run"
+                yield Finding("not_run", said=sentence)
     # A runner of tests says by its code that some have failed: that is counted. But
     # pytest says by all codes above 1 that it did not run them all.
     explained = counts is not None and bool(counts.bad) and code > 0
@@ -109,29 +109,31 @@ def _asked(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
 
 def _compared(
     name: str,
-    found: float | None,
+    measured: float | None,
     *,
     least: float | None = None,
     most: float | None = None,
     unit: str = "",
     of: str = "",
 ) -> Iterator[Finding]:
-    """Whether *found* is at *least* or at *most* so much, if that is asked for."""
+    """Whether *measured* is at *least* or at *most* so much, if that is asked for."""
     limit = least if most is None else most
     if limit is None:
         return
     asked = f"at {'least' if most is None else 'most'} {limit:g}{unit} is asked for"
-    if found is None:
+    if measured is None:
         yield Finding(name, said=f"{name} was not measured, and {asked}")
         return
-    said = f"{name} is {_near(found, limit)}{unit}{of}, and {asked}"
-    yield Finding(name, found >= limit if most is None else found <= limit, said)
+    sentence = f"{name} is {_near(measured, limit)}{unit}{of}, and {asked}"
+    yield Finding(
+        name, measured >= limit if most is None else measured <= limit, sentence
+    )
 
 
-def _near(found: float, limit: float) -> str:
-    """*found* to as many figures as tell it from *limit*."""
+def _near(measured: float, limit: float) -> str:
+    """*measured* to as many figures as tell it from *limit*."""
     for figures in (3, 4, 6, 9, 12):
-        text = f"{found:.{figures}g}"
-        if found == limit or float(text) != limit:
+        text = f"{measured:.{figures}g}"
+        if measured == limit or float(text) != limit:
             return f"{float(text):.{figures}g}"
-    return repr(found)
+    return repr(measured)

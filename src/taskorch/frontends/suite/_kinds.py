@@ -104,11 +104,11 @@ class Number:
         return int(value) if self.is_whole else float(value)
 
     def _needed(self, value: object) -> str:
-        what = "a whole number" if self.is_whole else "a number"
-        what += f" {'above' if self.is_above else 'from'} {self.least:g}"
+        text = "a whole number" if self.is_whole else "a number"
+        text += f" {'above' if self.is_above else 'from'} {self.least:g}"
         # Where there is hardly a limit, only what is above it needs to hear of it.
         too_much = isinstance(value, int | float) and value > self.most
-        return f"{what} to {self.most:g}" if self.most < _MANY or too_much else what
+        return f"{text} to {self.most:g}" if self.most < _MANY or too_much else text
 
 
 class Size:
@@ -139,9 +139,9 @@ class Choice:
 
     def read(self, node: Located, name: str, faults: Faults) -> Any:
         if not isinstance(node.value, str) or node.value not in self.meanings:
-            what = f"{name}: one of {', '.join(self.meanings)} is needed, "
-            what += f"not {shown(node)}{guess(str(node.value), self.meanings)}"
-            faults.add(node.place, what)
+            message = f"{name}: one of {', '.join(self.meanings)} is needed, "
+            message += f"not {shown(node)}{guess(str(node.value), self.meanings)}"
+            faults.add(node.place, message)
             return None
         return self.meanings[node.value]
 
@@ -158,8 +158,8 @@ class Each:
         if not isinstance(node.value, list) or len(node.value) < self.least:
             faults.wrong(node, name, self.hint)
             return None
-        found = [self.kind.read(item, name, faults) for item in node.value]
-        return [item for item in found if item is not None]
+        parsed = [self.kind.read(item, name, faults) for item in node.value]
+        return [item for item in parsed if item is not None]
 
 
 @attrs.frozen
@@ -194,13 +194,13 @@ class Named:
                 faults.unknown(key, name, (*self.keys, *self.synonyms))
                 continue
             inner = key.value if name == WHOLE else f"{name}.{key.value}"
-            found = kind.read(value, inner, faults)
-            if meant in nodes and values.get(meant) != found:
+            parsed = kind.read(value, inner, faults)
+            if meant in nodes and values.get(meant) != parsed:
                 other, before = nodes[meant]
                 faults.disagree(f"{inner} ({other.value})", before, value)
             nodes.setdefault(meant, (key, value))
-            if found is not None:
-                values.setdefault(meant, found)
+            if parsed is not None:
+                values.setdefault(meant, parsed)
         for key in self.needed:
             if key not in nodes:
                 faults.add(node.place, f"{name} has no {key!r}, and needs one")

@@ -247,7 +247,7 @@ def _learn(suite: Suite, place: RunFolder, since: float) -> None:
     """Keep for later runs how long things took in this life."""
     history = History.read(place.history)
     results = [kept_in(place.results(part.id)) for part in parts_of(suite)]
-    history.learn(found for found in results if found.get("ended", 0.0) >= since)
+    history.learn(record for record in results if record.get("ended", 0.0) >= since)
     history.write(place.history)
 
 
@@ -264,7 +264,7 @@ def check_complete(suite: Suite) -> None:
             ("the configuration", "there are no task_definitions: nothing to do")
         ]
     if missing:
-        msg = "\n".join(f"{place}: {what}" for place, what in missing)
+        msg = "\n".join(f"{place}: {message}" for place, message in missing)
         raise ValidationFailedError(msg, findings=tuple(missing), hint="")
 
 

@@ -9,37 +9,37 @@ from taskorch.frontends.suite._kinds import Entry
 from taskorch.workflows._words import counted
 
 
-def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
-    """Note what *said*, the sections of a configuration, has without effect."""
+def note_all(configuration: Mapping[str, Entry], notes: Faults) -> None:
+    """Note what *configuration*, by its sections, has without effect."""
     failures = ("failure_handling", "recovery")
-    if not any(said[section].get("max_retries") for section in failures):
+    if not any(configuration[section].get("max_retries") for section in failures):
         why = "there are no retries: max_retries says how many"
         for section in failures:
-            _note(said[section], section, "retry_delay_seconds", why, notes)
-    _note_threshold(said, failures, notes)
-    none = Entry({}, {}, said["orchestrator"].place)
-    definitions: Entry = said["orchestrator"].get("task_definitions", none)
-    _note_classes(said["resource_allocation"], definitions, notes)
+            _note(configuration[section], section, "retry_delay_seconds", why, notes)
+    _note_threshold(configuration, failures, notes)
+    none = Entry({}, {}, configuration["orchestrator"].place)
+    definitions: Entry = configuration["orchestrator"].get("task_definitions", none)
+    _note_classes(configuration["resource_allocation"], definitions, notes)
     tasks = [task for each in definitions.values.values() for task in each]
-    _note_templates(said["templates"], tasks, notes)
+    _note_templates(configuration["templates"], tasks, notes)
     for task in tasks:
-        _note_task(task, said["templates"].values, notes)
+        _note_task(task, configuration["templates"].values, notes)
 
 
 def _note_threshold(
-    said: Mapping[str, Entry], sections: Iterable[str], notes: Faults
+    configuration: Mapping[str, Entry], sections: Iterable[str], notes: Faults
 ) -> None:
     """A threshold above the attempts that there are: nobody would ever be told."""
-    retries = max(said[section].get("max_retries", 0) for section in sections)
+    retries = max(configuration[section].get("max_retries", 0) for section in sections)
     for section in sections:
-        threshold = said[section].get("escalation_threshold", 0)
+        threshold = configuration[section].get("escalation_threshold", 0)
         if threshold > 1 + retries:
             attempts = counted(1 + retries, "attempt")
             why = (
                 f"max_retries makes {attempts} at the most, and nobody is told of what "
                 "fails with the last"
             )
-            _note(said[section], section, "escalation_threshold", why, notes)
+            _note(configuration[section], section, "escalation_threshold", why, notes)
 
 
 def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:
@@ -47,8 +47,8 @@ def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:
         where = f"resource_allocation.{kind}"
         if definitions.nodes and kind not in definitions.nodes:
             node, _ = allocation.nodes[kind]
-            what = f"there are no such tasks: {near(node, definitions.nodes)}"
-            notes.add(node.place, f"{where}: {what}")
+            message = f"there are no such tasks: {near(node, definitions.nodes)}"
+            notes.add(node.place, f"{where}: {message}")
 
 
 def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> None:
@@ -85,7 +85,7 @@ def _note(entry: Entry, where: str, name: str, why: str, notes: Faults) -> None:
 
 def line_of(findings: Iterable[tuple[str, str]]) -> str:
     """One line that names all entries without effect; "" if there are none."""
-    names = dict.fromkeys(what.partition(": ")[0] for _, what in findings)
+    names = dict.fromkeys(message.partition(": ")[0] for _, message in findings)
     if not names:
         return ""
     return f"without effect: {', '.join(names)} (taskorch suite plan says why)"

@@ -330,8 +330,8 @@ def _run_one(path: str) -> int:
         sys.stderr.write(f"{path}: {error.strerror}\n")
         return 1
     # They are for this program, and tests have nothing to tell there.
-    said = [os.environ.pop(name, None) for name in _OF_AGENT]
-    events = os.open(said[0] or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    paths = [os.environ.pop(name, None) for name in _OF_AGENT]
+    events = os.open(paths[0] or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     ended = {**Worker(events).run(job), "mark": job["mark"]}
     sys.stdout.write(json.dumps(ended) + "\n")
     return 0
