@@ -142,15 +142,15 @@ class Claims:
             status = self.status(task_id)
             if status is not None and status.has_ended:
                 return status
-            known = self._ledger.entry(task_id)
-            runner = known.runner
+            entry = self._ledger.entry(task_id)
+            runner = entry.runner
             if runner and runner != self.runner and self.is_alive(runner):
                 return Held(runner)
             if status is not None and status.status == "running":
                 pid = self._process_of(task_id, ours=runner is not None)
                 if pid is not None:
                     return Held(None, pid, is_ours=runner is not None)
-            fence = known.fence + 1
+            fence = entry.fence + 1
             self._ledger.add(task_id, Entry(fence, self.runner))
             self._put(started)
             return Claim(task_id, fence)

@@ -209,8 +209,8 @@ class _Planner:
         for other in self._plan.after[task_id]:
             if other in self.run or self._progress.has_completed(other):
                 continue
-            there = "" if other in self._plan.known else ", which does not exist"
-            return f"it waits for {other}{there}"
+            note = "" if other in self._plan.known else ", which does not exist"
+            return f"it waits for {other}{note}"
         task = self._plan.tasks[task_id]
         missing = unmade_inputs(self._layout, task, self._plan.known)
         return waits_for(missing) if missing else None
@@ -225,15 +225,15 @@ def _estimates(
         if status.duration_seconds is not None:
             phase = task_id.partition("/")[0]
             by_phase.setdefault(phase, []).append(status.duration_seconds)
-    usual = {phase: median(known) for phase, known in by_phase.items()}
+    usual = {phase: median(durations) for phase, durations in by_phase.items()}
     seconds: dict[str, float] = {}
     guessed = 0
     for task_id in ids:
-        known = plan.tasks[task_id].estimate
-        if known is None:
-            known = usual.get(plan.tasks[task_id].phase)
-        guessed += known is None
-        seconds[task_id] = _UNKNOWN if known is None else known
+        estimate = plan.tasks[task_id].estimate
+        if estimate is None:
+            estimate = usual.get(plan.tasks[task_id].phase)
+        guessed += estimate is None
+        seconds[task_id] = _UNKNOWN if estimate is None else estimate
     return seconds, guessed
 
 

@@ -19,9 +19,11 @@ def missing_inputs(layout: Layout, task: TaskFile) -> list[str]:
     return missing_files(layout, layout.folder("outputs"), task.inputs)
 
 
-def unmade_inputs(layout: Layout, task: TaskFile, known: Container[str]) -> list[str]:
-    """Missing inputs of *task* that no task in *known* makes."""
-    unmade = [name for name in task.inputs if maker_of(name, known) is None]
+def unmade_inputs(
+    layout: Layout, task: TaskFile, task_ids: Container[str]
+) -> list[str]:
+    """Missing inputs of *task* that no task in *task_ids* makes."""
+    unmade = [name for name in task.inputs if maker_of(name, task_ids) is None]
     return missing_files(layout, layout.folder("outputs"), unmade)
 
 

@@ -62,22 +62,22 @@ def report_on(
     *held* says why some are held back.
     """
     completed: list[str] = []
-    left: dict[str, str] = {}
+    unfinished: dict[str, str] = {}
     for task_id in plan.ids:
         if held and task_id in held:
-            left[task_id] = f"waiting: {held[task_id]}"
+            unfinished[task_id] = f"waiting: {held[task_id]}"
             continue
         try:
             status = claims.status(task_id)
         except StatusRefusedError as error:
             path = layout.shown(layout.status(task_id))
-            left[task_id] = f"refused: {path}: {error}"
+            unfinished[task_id] = f"refused: {path}: {error}"
             continue
         if status is not None and status.status == "completed":
             completed.append(task_id)
         else:
-            left[task_id] = _why(layout, status, completed)
-    return Report(len(plan.ids), tuple(completed), left)
+            unfinished[task_id] = _why(layout, status, completed)
+    return Report(len(plan.ids), tuple(completed), unfinished)
 
 
 def _why(layout: Layout, status: Status | None, completed: Container[str]) -> str:

@@ -293,8 +293,8 @@ class Session:
         for other in self.plan.after[task_id]:
             if other in self._handles or self._has_completed(other):
                 continue
-            what = "" if other in self.plan.known else ", which does not exist"
-            return f"it waits for {other}{what}"
+            note = "" if other in self.plan.known else ", which does not exist"
+            return f"it waits for {other}{note}"
         # What another task makes may come while that runs.
         missing = unmade_inputs(self._layout, task, self.plan.known)
         return waits_for(missing) if missing else None
@@ -356,8 +356,8 @@ class Session:
         self, look: Callable[[str], Any], phase: str, tasks: list[TaskHandle[Any]]
     ) -> TaskHandle[Any] | None:
         """The same look again, once those of *tasks* have ended that have not yet."""
-        left = [task for task in tasks if not task.done()]
-        return self._gate_task(look, phase, left) if left else None
+        unfinished = [task for task in tasks if not task.done()]
+        return self._gate_task(look, phase, unfinished) if unfinished else None
 
     def _why_shut(self, phase: str) -> tuple[str, str] | None:
         """Why a phase has not passed: what is to blame, a task or the gate; and why."""
@@ -411,9 +411,9 @@ class Session:
             if isinstance(error, GateShutError):
                 return error.blames
             if isinstance(error, DependencyFailedError):
-                found = self._blamed(error.root_causes)
-                if found is not None:
-                    return found
+                blamed = self._blamed(error.root_causes)
+                if blamed is not None:
+                    return blamed
         return None
 
 

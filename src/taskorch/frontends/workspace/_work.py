@@ -117,11 +117,11 @@ class Worker:
         return do
 
     def _do(self, task_id: str, agent: AgentProgram, context: TaskContext) -> Status:
-        known = self._find(task_id)
-        if known is None:
+        planned = self._find(task_id)
+        if planned is None:
             msg = f"{self._layout.task_file(task_id)} is gone"
             raise Failed(msg)
-        task, timeout = known
+        task, timeout = planned
         missing = missing_inputs(self._layout, task)
         if missing:
             raise InputsMissing(waits_for(missing))
@@ -148,22 +148,22 @@ class Worker:
         pause = _FIRST_LOOK
         while True:
             try:
-                found = self._claims.claim(started)
+                claim = self._claims.claim(started)
             except StatusRefusedError as error:
                 path = self._layout.shown(self._layout.status(started.task_id))
                 msg = f"{path} is not believed: {error}"
                 raise Failed(msg) from error
-            if not isinstance(found, Held):
-                return found
+            if not isinstance(claim, Held):
+                return claim
             late = time.monotonic() - first > _LEFTOVER_SECONDS
-            if late and found.pid is not None and found.is_ours:
-                kill_group(found.pid)
+            if late and claim.pid is not None and claim.is_ours:
+                kill_group(claim.pid)
             is_still = True
             while is_still:
                 time.sleep(pause)
                 context.checkpoint()
                 pause = min(1.5 * pause, _LONGEST_LOOK)
-                is_still = self._claims.is_still(started.task_id, found)
+                is_still = self._claims.is_still(started.task_id, claim)
 
     # -- the program -----------------------------------------------------------------
 
@@ -175,17 +175,17 @@ class Worker:
         claim: Claim,
     ) -> _Outcome:
         """Run the program, and again after a pause, as often as `retries` says."""
-        left, pause = task.retries, 0.0
+        remaining, pause = task.retries, 0.0
         while True:
             outcome = self._run(task, agent, timeout, claim, pause)
-            if outcome.error is None or outcome.is_final or not left:
+            if outcome.error is None or outcome.is_final or not remaining:
                 return outcome
             pause = min(2 * pause or _FIRST_PAUSE, _LONGEST_PAUSE)
             self._note(task.task_id, outcome.lines)
-            times = "once more" if left == 1 else f"up to {left} times more"
-            said = f"Trying again: {task.task_id} ({outcome.error}; {times})"
-            self._tell("error", said)
-            left -= 1
+            times = "once more" if remaining == 1 else f"up to {remaining} times more"
+            message = f"Trying again: {task.task_id} ({outcome.error}; {times})"
+            self._tell("error", message)
+            remaining -= 1
 
     def _run(
         self,
@@ -223,8 +223,8 @@ class Worker:
         except TaskTimeoutError:
             return _Outcome("Timeout")
         except (TaskFailure, OSError) as error:
-            said = str(error).partition("\n")[0]
-            return _Outcome(said.removeprefix(f"task {handle.task_id}: "))
+            message = str(error).partition("\n")[0]
+            return _Outcome(message.removeprefix(f"task {handle.task_id}: "))
         return self._look(task, result)
 
     def _program(self, task: TaskFile, agent: AgentProgram, claim: Claim) -> Program:
@@ -330,14 +330,14 @@ class _Slots:
     def taken(self, name: str) -> Iterator[str]:
         """An agent of that name with a number, while the block lasts."""
         with self._lock:
-            taken = self._taken.setdefault(name, set())
-            number = next(n for n in count(1) if n not in taken)
-            taken.add(number)
+            numbers = self._taken.setdefault(name, set())
+            number = next(n for n in count(1) if n not in numbers)
+            numbers.add(number)
         try:
             yield f"{name}-{number}"
         finally:
             with self._lock:
-                taken.discard(number)
+                numbers.discard(number)
 
 
 def waits_for(missing: list[str]) -> str:

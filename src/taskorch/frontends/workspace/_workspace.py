@@ -270,12 +270,12 @@ class Workspace:
         if shown in self._plan.known:
             shown = self._layout.task_file(shown)
         problems: list[Problem] = []
-        said = head_of(self.root / shown, shown, problems)
-        if said is None or problems:
+        head = head_of(self.root / shown, shown, problems)
+        if head is None or problems:
             text = "; ".join(map(str, problems))
             findings = tuple((str(problem), problem.text) for problem in problems)
             raise ValidationFailedError(text, findings=findings, hint="mend it")
-        return said
+        return head
 
     def status(self) -> str:
         """The dashboard: each phase, with how many of its tasks are how far."""
@@ -354,13 +354,13 @@ class Workspace:
         path = self._layout.approval(phase)
         if path.exists():
             return False
-        left = self._progress().left_in(phase)
-        if left:
-            msg = f"phase {phase} has not come to its gate: {left}"
+        unfinished = self._progress().left_in(phase)
+        if unfinished:
+            msg = f"phase {phase} has not come to its gate: {unfinished}"
             raise InvalidTransitionError(msg, hint="approve what it has made")
         at = stamp(MonotonicClock().now_ns() // NS)
-        said = {"phase": phase, "by": by, "at": at, "note": note}
-        Staged(path, json.dumps(said) + "\n").commit()
+        approval = {"phase": phase, "by": by, "at": at, "note": note}
+        Staged(path, json.dumps(approval) + "\n").commit()
         return True
 
     def _retry_failed(self, phase: str | None) -> None:
@@ -380,9 +380,9 @@ class Workspace:
         return Progress(self._layout, self._config, self._plan)
 
     def _known(self, task_id: str) -> None:
-        known = self._plan.known
-        if task_id not in known:
-            msg = f"there is no task {task_id!r}{guess(task_id, known)}"
+        task_ids = self._plan.known
+        if task_id not in task_ids:
+            msg = f"there is no task {task_id!r}{guess(task_id, task_ids)}"
             hint = f"the id of a task is its path in {self._layout.tasks}/, without .md"
             raise UnknownTaskError(msg, hint=hint, task_id=task_id)
 
