@@ -17,7 +17,11 @@ from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._failing import class_of_end, class_of_tests, result_of
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._judging import CriteriaNotMetError, Finding, judge
+from taskorch.frontends.suite._judging import (
+    CriteriaNotMetError,
+    CriterionFinding,
+    judge,
+)
 from taskorch.frontends.suite._measures import Counts, Measures
 from taskorch.frontends.suite._placeholders import fill
 from taskorch.frontends.suite._results import (
@@ -95,7 +99,7 @@ class _Found:
     problem: ResultsError | None = None
 
 
-class Attempt:
+class SuiteAttempt:
     """An attempt at a test task, from the request to the verdict."""
 
     def __init__(
@@ -249,9 +253,11 @@ class Attempt:
                 source.replace(kept)
         now = self._now() if ended is None else ended
         results = self._found(now)
-        findings: list[Finding] = []
+        findings: list[CriterionFinding] = []
         if results.problem is not None and event["exit_code"] >= 0:
-            findings.append(Finding("results", said=str(results.problem.message)))
+            findings.append(
+                CriterionFinding("results", said=str(results.problem.message))
+            )
         measures = self._measures(event, results)
         findings += judge(self.criteria, measures)
         summary = self._summary(measures, findings, event, now)
@@ -270,7 +276,7 @@ class Attempt:
             return self.end(event, ended=self.began + event["seconds"])
         return self._verdict(
             {name: value for name, value in kept.items() if name not in _BESIDE},
-            [Finding(**finding) for finding in kept["findings"]],
+            [CriterionFinding(**finding) for finding in kept["findings"]],
             [TestRecord.of(test) for test in kept["tests"]],
             kept["unended"],
         )
@@ -278,7 +284,7 @@ class Attempt:
     def _verdict(
         self,
         summary: dict[str, Any],
-        findings: Iterable[Finding],
+        findings: Iterable[CriterionFinding],
         tests: Sequence[TestRecord],
         unended: Collection[str],
     ) -> dict[str, Any]:
@@ -377,7 +383,7 @@ class Attempt:
     def _summary(
         self,
         measures: Measures,
-        findings: Iterable[Finding],
+        findings: Iterable[CriterionFinding],
         event: Mapping[str, Any],
         now: float,
     ) -> dict[str, Any]:
@@ -463,7 +469,7 @@ class Attempt:
         last = _tail(self.log, 1)
         return f"the last that it wrote: {last[0].strip()[:_MOST_LINE]}" if last else ""
 
-    def _why(self, bad: list[Finding], tests: Sequence[TestRecord]) -> str:
+    def _why(self, bad: list[CriterionFinding], tests: Sequence[TestRecord]) -> str:
         """Why the attempt failed, in a few lines."""
         lines = ["; ".join(finding.said for finding in bad)]
         failed = [test for test in tests if test.is_bad]

@@ -28,8 +28,8 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.frontends.suite._attempt import (
-    Attempt,
     AttemptInfo,
+    SuiteAttempt,
     are_numbers,
     name_of,
 )
@@ -39,8 +39,7 @@ from taskorch.frontends.suite._process import WORKER, AgentDiedError
 from taskorch.model import Agent, Program, ProgramResult, Resources, Task, TaskState
 from taskorch.model._program import TASK_VARIABLE, of_attempt
 from taskorch.policies import CapabilityRegistry
-from taskorch.protocols import AgentView, AttemptExecutor, Context, Match
-from taskorch.protocols import Attempt as AnyAttempt
+from taskorch.protocols import AgentView, Attempt, AttemptExecutor, Context, Match
 
 B = TypeVar("B")
 #: What begins the names of the agents of this process, where others may come.
@@ -145,23 +144,23 @@ class Elsewhere(AttemptExecutor[B]):
         self._name = name
         self._executor = executor
 
-    def begin(self, attempt: AnyAttempt) -> B:
+    def begin(self, attempt: Attempt) -> B:
         """Give the agent the program."""
         info = AttemptInfo(
             *(attempt.task_id, attempt.number, attempt.fence),
             Resources.from_units(attempt.told("allocation", None)),
             partial(attempt.told, "progress"),
         )
-        test_attempt = Attempt(self._name, self._folder, attempt.task, info)
+        test_attempt = SuiteAttempt(self._name, self._folder, attempt.task, info)
         test_attempt.clear()
         program_attempt = _Given(attempt, test_attempt, self._counts)
-        return self._executor.begin(cast("AnyAttempt", program_attempt))
+        return self._executor.begin(cast("Attempt", program_attempt))
 
     def stop(self, begun: B, grace: float) -> None:
         """Have the agent end the program."""
         self._executor.stop(begun, grace)
 
-    def _counts(self, attempt: AnyAttempt) -> bool:
+    def _counts(self, attempt: Attempt) -> bool:
         """Whether the attempt is still wanted: an abandoned one is not judged."""
         status = self._orchestrator.get_task_status(attempt.task_id)
         return status.state is TaskState.RUNNING and status.attempts == attempt.number
@@ -170,7 +169,9 @@ class Elsewhere(AttemptExecutor[B]):
 class _Given:
     """An attempt as the executor of the agent sees it: as a program."""
 
-    def __init__(self, attempt: AnyAttempt, test_attempt: Attempt, counts: Any) -> None:
+    def __init__(
+        self, attempt: Attempt, test_attempt: SuiteAttempt, counts: Any
+    ) -> None:
         self._attempt = attempt
         self._made = test_attempt
         self._counts = counts
@@ -437,7 +438,7 @@ class EndsKept:
         about = job["about"]
         info = AttemptInfo(task_id, fence[1], fence, about["allocation"], _nobody)
         task = Task("test", about["payload"], metadata=about["metadata"])
-        attempt = Attempt(agent, self._folder, task, info, about["began"])
+        attempt = SuiteAttempt(agent, self._folder, task, info, about["began"])
         try:
             return attempt.end_late(event), None
         except Exception as raised:  # noqa: BLE001 - it is the end of the attempt

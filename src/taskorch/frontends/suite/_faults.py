@@ -14,7 +14,7 @@ from taskorch.workflows._located import Located, Place
 _MOST: Final = 50
 
 
-class Faults:
+class FaultList:
     """Gathers what is wrong, each with its place."""
 
     def __init__(self) -> None:

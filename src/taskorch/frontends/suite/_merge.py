@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from taskorch.frontends.suite._faults import Faults
+from taskorch.frontends.suite._faults import FaultList
 from taskorch.workflows._located import Located
 
 
-def merged(documents: Iterable[Located], faults: Faults) -> Located | None:
+def merged(documents: Iterable[Located], faults: FaultList) -> Located | None:
     """
     All documents merged into one, in which mappings are dicts of name to value.
 
@@ -25,7 +25,7 @@ def merged(documents: Iterable[Located], faults: Faults) -> Located | None:
     return whole
 
 
-def _single(node: Located, faults: Faults) -> Located:
+def _single(node: Located, faults: FaultList) -> Located:
     """*node* with dicts for mappings; what one names twice is put together."""
     if isinstance(node.value, list):
         return Located([_single(item, faults) for item in node.value], node.place)
@@ -42,7 +42,7 @@ def _single(node: Located, faults: Faults) -> Located:
     return Located(entries, node.place)
 
 
-def _both(first: Located, second: Located, name: str, faults: Faults) -> Located:
+def _both(first: Located, second: Located, name: str, faults: FaultList) -> Located:
     """What *first* and *second*, both called *name*, say together."""
     if isinstance(first.value, dict) and isinstance(second.value, dict):
         joined = dict(first.value)

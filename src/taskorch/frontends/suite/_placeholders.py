@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch.frontends.suite._faults import Faults, near
-from taskorch.frontends.suite._kinds import Entry
+from taskorch.frontends.suite._faults import FaultList, near
+from taskorch.frontends.suite._kinds import ReadMapping
 from taskorch.frontends.suite._model import SuiteTask, Template
 from taskorch.workflows._located import Located
 
@@ -23,7 +23,7 @@ _FORMATS: Final = (".xml", ".json")
 
 
 def check_templates(
-    section: Entry, folder: Path, faults: Faults
+    section: ReadMapping, folder: Path, faults: FaultList
 ) -> dict[str, Template]:
     """The templates of a configuration, by name; folders are relative to *folder*."""
     templates: dict[str, Template] = {}
@@ -45,8 +45,8 @@ def check_templates(
         for part in ("pytest", "command", "results", "env"):
             if part in entry.nodes:
                 _check(f"templates.{name}.{part}", entry.node(part), faults)
-        none = Entry({}, {}, entry.place)
-        arguments: Entry = entry.get("arguments", none)
+        none = ReadMapping({}, {}, entry.place)
+        arguments: ReadMapping = entry.get("arguments", none)
         templates[name] = Template(
             name,
             pytest=_words(entry.get("pytest")),
@@ -73,7 +73,7 @@ def _words(value: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(value)
 
 
-def _check(name: str, node: Located, faults: Faults) -> None:
+def _check(name: str, node: Located, faults: FaultList) -> None:
     """Note the places in *node* that nothing fills."""
     value: Any = node.value
     if isinstance(value, dict):

@@ -12,8 +12,8 @@ from taskorch._notifying import sender_of
 from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
-from taskorch.frontends.suite._faults import Faults
-from taskorch.frontends.suite._kinds import WHOLE, Entry
+from taskorch.frontends.suite._faults import FaultList
+from taskorch.frontends.suite._kinds import WHOLE, ReadMapping
 from taskorch.frontends.suite._merge import merged
 from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
@@ -57,7 +57,7 @@ def load(*paths: str | os.PathLike[str]) -> Suite:
     if not paths:
         msg = "no file of a configuration is named"
         raise InvalidTaskError(msg, hint="load('orchestrator_config.yaml')")
-    faults = Faults()
+    faults = FaultList()
     documents: list[Located] = []
     for path in paths:
         documents += _documents(Path(path), faults)
@@ -73,7 +73,7 @@ def load(*paths: str | os.PathLike[str]) -> Suite:
     return suite
 
 
-def _documents(path: Path, faults: Faults) -> list[Located]:
+def _documents(path: Path, faults: FaultList) -> list[Located]:
     with path.open("rb") as file:
         text = file.read(_MAX_SIZE + 1)
     try:
@@ -95,7 +95,7 @@ def _documents(path: Path, faults: Faults) -> list[Located]:
     return [] if wrong else documents
 
 
-def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
+def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
     sections = {name: _section(whole, name) for name in _keys.CONFIGURATION.keys}
     for first, second, key in _SHARED:
         if key in sections[first].values and key in sections[second].values:
@@ -106,7 +106,7 @@ def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
     limits = _limits(sections["agent_limits"], pool, faults)
     templates = check_templates(sections["templates"], folder, faults)
     phases, missing = _tasks.phases(sections, templates, limits, faults)
-    notes = Faults()
+    notes = FaultList()
     note_all(sections, notes)
     failures, recovery = sections["failure_handling"], sections["recovery"]
     watch = {
@@ -141,7 +141,7 @@ def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
     )
 
 
-def _webhook(recovery: Entry, faults: Faults) -> dict[str, Any]:
+def _webhook(recovery: ReadMapping, faults: FaultList) -> dict[str, Any]:
     """Where people are told, which is checked here; nothing is sent."""
     names = "human_notification_webhook", "webhook_secret_env", "webhook_may_be_private"
     settings = _taken(recovery, *names)
@@ -162,7 +162,10 @@ def _rows_of(where: str, matrix: Any) -> dict[str, Row]:
 
 
 def _read_by(
-    read: Callable[[str, Any], T], section: Entry, name: str, faults: Faults
+    read: Callable[[str, Any], T],
+    section: ReadMapping,
+    name: str,
+    faults: FaultList,
 ) -> T | None:
     """What *read* makes of a part of `recovery`; None: it is not there, or wrong."""
     if name not in section.values:
@@ -194,12 +197,12 @@ def _place_of(node: Located, path: str, message: str) -> Place:
     return place
 
 
-def _alerts(section: Entry, faults: Faults) -> dict[str, AlertRule | None]:
+def _alerts(section: ReadMapping, faults: FaultList) -> dict[str, AlertRule | None]:
     rules: dict[str, AlertRule | None] = {}
     usual = [rule.name for rule in default_rules()]
     the_usual = f"those that are watched are {', '.join(usual)}"
     for name, fields in section.values.items():
-        if not isinstance(fields, Entry):
+        if not isinstance(fields, ReadMapping):
             rules[name] = None
             if name not in usual:
                 why = f"alerts.{name}: there is no rule of this name to be off"
@@ -215,20 +218,20 @@ def _alerts(section: Entry, faults: Faults) -> dict[str, AlertRule | None]:
     return rules
 
 
-def _section(whole: Entry, name: str) -> Entry:
-    section: Entry = whole.get(name, Entry({}, {}, whole.place))
+def _section(whole: ReadMapping, name: str) -> ReadMapping:
+    section: ReadMapping = whole.get(name, ReadMapping({}, {}, whole.place))
     return section
 
 
-def _taken(entry: Entry, *names: str) -> dict[str, Any]:
+def _taken(entry: ReadMapping, *names: str) -> dict[str, Any]:
     return {name: entry.get(name) for name in names if name in entry.values}
 
 
-def _either(first: Entry, second: Entry, name: str, default: Any) -> Any:
+def _either(first: ReadMapping, second: ReadMapping, name: str, default: Any) -> Any:
     return first.get(name, second.get(name, default))
 
 
-def _limits(limits: Entry, pool: Entry, faults: Faults) -> Limits:
+def _limits(limits: ReadMapping, pool: ReadMapping, faults: FaultList) -> Limits:
     most = _either(limits, pool, "max_agents", None)
     least = pool.get("min_agents", 1)
     if most is not None and least > most:

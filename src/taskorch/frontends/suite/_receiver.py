@@ -33,7 +33,7 @@ _NOT_ASKED: Final = (
 )
 
 
-class Receiver:
+class SuiteWebhook:
     """
     The webhook of a suite: it is told once for each cause.
 

@@ -9,8 +9,8 @@ import attrs
 
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._faults import Faults, near
-from taskorch.frontends.suite._kinds import Entry
+from taskorch.frontends.suite._faults import FaultList, near
+from taskorch.frontends.suite._kinds import ReadMapping
 from taskorch.frontends.suite._model import (
     Limits,
     Mode,
@@ -38,7 +38,7 @@ class _Known:
 
     task: SuiteTask
     place: Place
-    entry: Entry
+    entry: ReadMapping
     phase: int
 
     @property
@@ -48,20 +48,22 @@ class _Known:
 
 
 def phases(
-    sections: Mapping[str, Entry],
+    sections: Mapping[str, ReadMapping],
     templates: Mapping[str, Template],
     limits: Limits,
-    faults: Faults,
+    faults: FaultList,
 ) -> tuple[tuple[SuitePhase, ...], tuple[tuple[str, str], ...]]:
     """The phases with their tasks, and what is missing to run them."""
     allocation = sections["resource_allocation"]
-    none = Entry({}, {}, sections["orchestrator"].place)
-    definitions: Entry = sections["orchestrator"].get("task_definitions", none)
+    none = ReadMapping({}, {}, sections["orchestrator"].place)
+    definitions: ReadMapping = sections["orchestrator"].get("task_definitions", none)
     plans = list(_plans(sections["phases"], definitions, faults))
     by_id: dict[str, _Known] = {}
     suite_phases: list[SuitePhase] = []
     for number, (name, kind, entry) in enumerate(plans):
-        granted: Entry = allocation.get(kind, Entry({}, {}, allocation.place))
+        granted: ReadMapping = allocation.get(
+            kind, ReadMapping({}, {}, allocation.place)
+        )
         tasks: list[SuiteTask] = []
         for one in definitions.get(kind, ()):
             task = _task(one, kind, granted)
@@ -90,8 +92,8 @@ def phases(
 
 
 def _plans(
-    section: Entry, definitions: Entry, faults: Faults
-) -> Iterator[tuple[str, str, Entry]]:
+    section: ReadMapping, definitions: ReadMapping, faults: FaultList
+) -> Iterator[tuple[str, str, ReadMapping]]:
     """The phases: their names, their classes, and what is said of them."""
     named: set[str] = set()
     for name, entry in section.values.items():
@@ -113,10 +115,10 @@ def _plans(
             if section.values:
                 faults.add(key.place, f"{kind} are in none of the phases")
             name = _USUAL.get(kind, (kind.upper(), ""))[0]
-            yield name, kind, Entry({}, {}, key.place)
+            yield name, kind, ReadMapping({}, {}, key.place)
 
 
-def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
+def _task(entry: ReadMapping, kind: str, granted: ReadMapping) -> SuiteTask | None:
     """The task of an entry; None if it has no id."""
     task_id = entry.get("id")
     if task_id is None:
@@ -141,7 +143,9 @@ def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
     return attrs.evolve(task, subtasks=tuple(p for p in parts if p is not None))
 
 
-def _subtask(task: SuiteTask, part: str | Entry, granted: Entry) -> SuiteTask | None:
+def _subtask(
+    task: SuiteTask, part: str | ReadMapping, granted: ReadMapping
+) -> SuiteTask | None:
     """A part of a task: what it does not say itself is as the task says."""
     inherited = attrs.evolve(task, dependencies=(), arguments=None, shards=1)
     if isinstance(part, str):
@@ -163,24 +167,26 @@ def _subtask(task: SuiteTask, part: str | Entry, granted: Entry) -> SuiteTask | 
     )
 
 
-def _arguments(entry: Entry) -> tuple[str, ...] | None:
+def _arguments(entry: ReadMapping) -> tuple[str, ...] | None:
     words = entry.get("arguments")
     return None if words is None else tuple(words)
 
 
-def _criteria(entry: Entry) -> Criteria | None:
+def _criteria(entry: ReadMapping) -> Criteria | None:
     criteria = entry.get("success_criteria")
     return None if criteria is None else Criteria(**criteria.values)
 
 
-def _resources(granted: Entry, own: Entry | None) -> tuple[Resources, float | None]:
+def _resources(
+    granted: ReadMapping, own: ReadMapping | None
+) -> tuple[Resources, float | None]:
     """What a task holds, and its timeout: as it says itself, or else its class."""
     merged = {**granted.values, **({} if own is None else own.values)}
     held = {ours: merged[name] for name, ours in _GRANTED.items() if name in merged}
     return Resources(**held), merged.get("timeout_seconds")
 
 
-def _know(by_id: dict[str, _Known], one: _Known, faults: Faults) -> None:
+def _know(by_id: dict[str, _Known], one: _Known, faults: FaultList) -> None:
     """Note the ids of a task and of its subtasks: each is there once."""
     places = [(one.task, one.place)]
     for part, node in zip(
@@ -195,15 +201,15 @@ def _know(by_id: dict[str, _Known], one: _Known, faults: Faults) -> None:
             by_id[task.id] = attrs.evolve(one, task=task, place=place)
 
 
-def _items(entry: Entry, name: str) -> list[Located]:
+def _items(entry: ReadMapping, name: str) -> list[Located]:
     value = entry.node(name).value if name in entry.nodes else []
     return list(value) if isinstance(value, list) else []
 
 
 def _check_dependencies(
     by_id: Mapping[str, _Known],
-    plans: Iterable[tuple[str, str, Entry]],
-    faults: Faults,
+    plans: Iterable[tuple[str, str, ReadMapping]],
+    faults: FaultList,
 ) -> None:
     names = [name for name, _, _ in plans]
     above: dict[str, tuple[str, ...]] = {}
@@ -240,7 +246,10 @@ def _check_dependencies(
 
 
 def _check_limits(
-    records: Iterable[_Known], limits: Limits, section: Entry, faults: Faults
+    records: Iterable[_Known],
+    limits: Limits,
+    section: ReadMapping,
+    faults: FaultList,
 ) -> None:
     totals = {"cpu": "total_cpu_cores", "memory_mb": "total_memory_mb"}
     for one in records:
@@ -288,7 +297,7 @@ def _check_shards(
     one: _Known,
     by_id: Mapping[str, _Known],
     templates: Mapping[str, Template],
-    faults: Faults,
+    faults: FaultList,
 ) -> None:
     """Note what cannot be split, or not under these names."""
     task = one.task
@@ -313,11 +322,11 @@ def shard_ids(task: SuiteTask) -> list[str]:
 
 
 def _check_arguments(
-    by_id: Mapping[str, _Known], section: Entry, faults: Faults
+    by_id: Mapping[str, _Known], section: ReadMapping, faults: FaultList
 ) -> None:
     """Note what templates say of tasks that there are not."""
     for name, entry in section.values.items():
-        arguments: Entry | None = entry.get("arguments")
+        arguments: ReadMapping | None = entry.get("arguments")
         for key, _ in () if arguments is None else arguments.nodes.values():
             if by_id and key.value not in by_id:
                 faults.unknown(key, f"templates.{name}.arguments", by_id)

@@ -28,10 +28,10 @@ from taskorch.frontends.suite._attempt import name_of, with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
-from taskorch.frontends.suite._receiver import Receiver
+from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import over_memory
 from taskorch.frontends.suite._results import BAD
-from taskorch.frontends.suite._timeline import Timeline
+from taskorch.frontends.suite._timeline import AttemptTimeline
 from taskorch.frontends.suite._whole import put_together
 from taskorch.model import TERMINAL, Resources, TaskState
 from taskorch.model._plain import stamp
@@ -41,7 +41,7 @@ from taskorch.recovery._matrix import matrix_with
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
 
 
-class Teller:
+class SuiteTeller:
     """Tells what happens in a run of a suite."""
 
     def __init__(
@@ -50,8 +50,8 @@ class Teller:
         suite: Suite,
         run_id: str,
         folder: RunFolder,
-        timeline: Timeline,
-        receiver: Receiver | None = None,
+        timeline: AttemptTimeline,
+        receiver: SuiteWebhook | None = None,
     ) -> None:
         watch = suite.monitoring
         limits = (watch.log_rotation_size, watch.log_retention_days)

@@ -47,7 +47,7 @@ class Slice:
 _FIELDS: Final = tuple(attrs.fields_dict(Slice))
 
 
-class Timeline:
+class AttemptTimeline:
     """
     The attempts of a run, kept in its folder.
 

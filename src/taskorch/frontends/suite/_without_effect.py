@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from taskorch.frontends.suite._faults import Faults, near
-from taskorch.frontends.suite._kinds import Entry
+from taskorch.frontends.suite._faults import FaultList, near
+from taskorch.frontends.suite._kinds import ReadMapping
 from taskorch.workflows._words import counted
 
 
-def note_all(configuration: Mapping[str, Entry], notes: Faults) -> None:
+def note_all(configuration: Mapping[str, ReadMapping], notes: FaultList) -> None:
     """Note what *configuration*, by its sections, has without effect."""
     failures = ("failure_handling", "recovery")
     if not any(configuration[section].get("max_retries") for section in failures):
@@ -17,8 +17,10 @@ def note_all(configuration: Mapping[str, Entry], notes: Faults) -> None:
         for section in failures:
             _note(configuration[section], section, "retry_delay_seconds", why, notes)
     _note_threshold(configuration, failures, notes)
-    none = Entry({}, {}, configuration["orchestrator"].place)
-    definitions: Entry = configuration["orchestrator"].get("task_definitions", none)
+    none = ReadMapping({}, {}, configuration["orchestrator"].place)
+    definitions: ReadMapping = configuration["orchestrator"].get(
+        "task_definitions", none
+    )
     _note_classes(configuration["resource_allocation"], definitions, notes)
     tasks = [task for each in definitions.values.values() for task in each]
     _note_templates(configuration["templates"], tasks, notes)
@@ -27,7 +29,9 @@ def note_all(configuration: Mapping[str, Entry], notes: Faults) -> None:
 
 
 def _note_threshold(
-    configuration: Mapping[str, Entry], sections: Iterable[str], notes: Faults
+    configuration: Mapping[str, ReadMapping],
+    sections: Iterable[str],
+    notes: FaultList,
 ) -> None:
     """A threshold above the attempts that there are: nobody would ever be told."""
     retries = max(configuration[section].get("max_retries", 0) for section in sections)
@@ -42,7 +46,9 @@ def _note_threshold(
             _note(configuration[section], section, "escalation_threshold", why, notes)
 
 
-def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:
+def _note_classes(
+    allocation: ReadMapping, definitions: ReadMapping, notes: FaultList
+) -> None:
     for kind in allocation.values:
         where = f"resource_allocation.{kind}"
         if definitions.nodes and kind not in definitions.nodes:
@@ -51,14 +57,16 @@ def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:
             notes.add(node.place, f"{where}: {message}")
 
 
-def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> None:
+def _note_templates(
+    templates: ReadMapping, tasks: Iterable[ReadMapping], notes: FaultList
+) -> None:
     users = {task.get("id"): task.get("template") for task in tasks}
     for name, template in templates.values.items():
         if "command" in template.nodes:
             why = "it is for pytest, and this is a command"
             for key in ("coverage", "python"):
                 _note(template, f"templates.{name}", key, why, notes)
-        words: Entry | None = template.get("arguments")
+        words: ReadMapping | None = template.get("arguments")
         for task_id in () if words is None else words.nodes:
             other = users.get(task_id, name)
             if words is not None and other != name:
@@ -66,19 +74,23 @@ def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> 
                 _note(words, f"templates.{name}.arguments", task_id, why, notes)
 
 
-def _note_task(task: Entry, templates: Mapping[str, Entry], notes: Faults) -> None:
+def _note_task(
+    task: ReadMapping, templates: Mapping[str, ReadMapping], notes: FaultList
+) -> None:
     if not task.get("subtasks"):
         return
     why = "its subtasks are run in its place: say it there"
     _note(task, str(task.get("id")), "arguments", why, notes)
     template = templates.get(task.get("template", ""))
-    words: Entry | None = None if template is None else template.get("arguments")
+    words: ReadMapping | None = None if template is None else template.get("arguments")
     if words is not None:
         where = f"templates.{task.get('template')}.arguments"
         _note(words, where, str(task.get("id")), why, notes)
 
 
-def _note(entry: Entry, where: str, name: str, why: str, notes: Faults) -> None:
+def _note(
+    entry: ReadMapping, where: str, name: str, why: str, notes: FaultList
+) -> None:
     if name in entry.nodes:
         notes.add(entry.nodes[name][0].place, f"{where}.{name}: {why}")
 
