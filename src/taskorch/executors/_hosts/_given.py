@@ -127,23 +127,23 @@ class Host:
         if self.connection is not None:
             self.connection.send(kind, number, *body)
 
-    def give(self, given: GivenCall) -> None:
+    def give(self, call: GivenCall) -> None:
         """Let it have a call."""
-        given.host = self
-        self._move(given.needs, -1)
-        self.given[given.number] = given
-        name = given.attempt.task_id.encode()
-        self.send(_wire.CALL, given.number, len(name).to_bytes(2), name, given.call)
+        call.host = self
+        self._move(call.needs, -1)
+        self.given[call.number] = call
+        name = call.attempt.task_id.encode()
+        self.send(_wire.CALL, call.number, len(name).to_bytes(2), name, call.call)
 
     def take(self, number: bytes) -> GivenCall | None:
         """It has a call no more."""
-        given = self.given.pop(number, None)
-        if given is not None:
-            self._move(given.needs, 1)
-            given.host = None
+        call = self.given.pop(number, None)
+        if call is not None:
+            self._move(call.needs, 1)
+            call.host = None
             if not self.given:
                 self.since = time.monotonic()
-        return given
+        return call
 
     def _move(self, needs: Mapping[str, int], sign: int) -> None:
         for name, amount in needs.items():

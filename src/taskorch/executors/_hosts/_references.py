@@ -48,14 +48,14 @@ class References:
         self._keeping: dict[bytes, tuple[Host, GivenCall, KeptEnd]] = {}
         self._is_over = False
 
-    def keep(self, host: Host, given: GivenCall, end: KeptEnd) -> None:
+    def keep(self, host: Host, call: GivenCall, end: KeptEnd) -> None:
         """
-        Let the engine take what *given* has returned, which *host* still has.
+        Let the engine take what *call* has returned, which *host* still has.
 
         Its call has not ended before that: if the host is lost, so is the attempt.
         """
-        number = given.number
-        self._keeping[number] = host, given, end
+        number = call.number
+        self._keeping[number] = host, call, end
         self._let_be_silent(host)
 
         def done(found_by: Any, why: str) -> None:
@@ -81,10 +81,10 @@ class References:
         if number not in self._keeping:
             # It was too late, and comes at once.
             return
-        host, given, end = self._keeping.pop(number)
+        host, call, end = self._keeping.pop(number)
         self._let_be_silent(host)
-        task_id = given.attempt.task_id
-        if given.is_over:
+        task_id = call.attempt.task_id
+        if call.is_over:
             return
         if why:
             _log.warning(
@@ -121,25 +121,25 @@ class References:
             raise _gone(reference, f"{self._engine.name} says: {error}") from error
 
     def answer(
-        self, host: Host, given: GivenCall | None, pid: int, told: bytes
+        self, host: Host, call: GivenCall | None, pid: int, message: bytes
     ) -> bool:
-        """Whether a worker of *host* asks for what *given* needs: it will get it."""
-        _, what, question, data = pickle.loads(told)  # noqa: S301 - our own host
-        if what != ASKS:
+        """Whether a worker of *host* asks for what *call* needs: it will get it."""
+        _, kind, question, data = pickle.loads(message)  # noqa: S301 - our own host
+        if kind != ASKS:
             return False
         reference = self._there.get(pickle.loads(data))  # noqa: S301 - our own host
-        if given is None or reference is None:
+        if call is None or reference is None:
             # The call that needs it is over.
             return True
 
         def failed(why: str) -> None:
-            given.gone = _gone(reference, f"{self._engine.name} says: {why}")
-            body = pickle.dumps((question, given.gone, None))
-            host.send(_wire.ANSWER, given.number, pid.to_bytes(_wire.PID), body)
+            call.gone = _gone(reference, f"{self._engine.name} says: {why}")
+            body = pickle.dumps((question, call.gone, None))
+            host.send(_wire.ANSWER, call.number, pid.to_bytes(_wire.PID), body)
 
         def ask() -> None:
             try:
-                asked = pid, given.number, question
+                asked = pid, call.number, question
                 self._engine.bring(host.handle, asked, reference.found_by, failed)
             except Exception as error:  # noqa: BLE001 - it is told
                 failed(text_of(error))

@@ -268,8 +268,8 @@ class ProgramExecutor:
     def _end_strays(self) -> None:
         """End what carries the mark of the run and belongs to no program any more."""
         mark = os.fsencode(f"{RUN_VARIABLE}={self._common.run_id}")
-        left = Leftovers(Family(None, mark), None)
-        while (when := left.end(self._close_by)) is not None:
+        leftovers = Leftovers(Family(None, mark), None)
+        while (when := leftovers.end(self._close_by)) is not None:
             self._common.loop.at(when, _nothing)
             self._common.loop.run(partial(_is_past, when))
 

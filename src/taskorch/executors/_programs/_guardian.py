@@ -201,15 +201,15 @@ def _end(groups: set[int], mark: bytes) -> None:
     # be killed must not keep us here for ever.
     pause = _FIRST_PAUSE
     for _ in range(_MOST_ROUNDS):
-        found = find(belongs)
-        for pid in found:
+        pids = find(belongs)
+        for pid in pids:
             # With its group, in which another may have shed the mark: we can have died
             # before we were told that this group is ours.
             state = state_of(pid)
             if state is not None and state.group > 1 and belongs(pid):
                 _kill(-state.group, (signal.SIGKILL,))
             send(pid, belongs, signal.SIGKILL)
-        pause = _FIRST_PAUSE if found else 2 * pause
+        pause = _FIRST_PAUSE if pids else 2 * pause
         if pause > _LONGEST_PAUSE:
             break
         time.sleep(pause)
