@@ -178,7 +178,7 @@ _KNOWN: Final[Mapping[str, Any]] = {
 }
 
 
-class Config:
+class JobConfig:
     """
     A configuration that was checked: what stands there, and defaults for the rest.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.jobs._config import Config, nearest
+from taskorch.frontends.jobs._config import JobConfig, nearest
 from taskorch.model._checks import is_number
 from taskorch.model._ids import check_id
 from taskorch.model._show import show
@@ -55,7 +55,7 @@ class Job:
         return {name: value for name, value in body.items() if value is not None}
 
 
-def schema_of(config: Config) -> dict[str, Any]:
+def schema_of(config: JobConfig) -> dict[str, Any]:
     """The JSON Schema of a body that asks for a job."""
     amount = {"type": "number", "minimum": 0}
     resources = [
@@ -88,7 +88,7 @@ def schema_of(config: Config) -> dict[str, Any]:
     }
 
 
-def job_of(body: object, config: Config) -> Job:
+def job_of(body: object, config: JobConfig) -> Job:
     """
     The job that *body* asks for.
 

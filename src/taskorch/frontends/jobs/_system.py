@@ -42,12 +42,12 @@ from taskorch.frontends.jobs._config import (
     ACTIONS,
     METRICS,
     TRIGGERS,
-    Config,
+    JobConfig,
     nearest,
 )
 from taskorch.frontends.jobs._contract import Job, job_of, kept_job, schema_of
 from taskorch.frontends.jobs._cycles import Act, Cycles
-from taskorch.frontends.jobs._record import PREFIX, Record, unit_id, unit_task_id
+from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_id, unit_task_id
 from taskorch.frontends.jobs._unit import Unit
 from taskorch.model import (
     TERMINAL,
@@ -124,7 +124,7 @@ class JobSystem:
     def __init__(
         self, document: object, *, floor: float = 0.05, memory: int = 200
     ) -> None:
-        self.config: Config = Config(document)
+        self.config: JobConfig = JobConfig(document)
         self._learns: dict[str, Any] = {
             "floor": floor,
             "memory": memory,
@@ -133,7 +133,7 @@ class JobSystem:
         self._lock = RLock()
         self._objectives: dict[str, _Objective] = {}
         self._hooks: dict[str, Callable[..., Any]] = {}
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, JobRecord] = {}
         #: Jobs of which nothing has begun, each with what was learnt when it was asked.
         self._waiting: dict[str, dict[str, int]] = {}
         #: The facts of earlier lives, if there is a journal.
@@ -198,7 +198,7 @@ class JobSystem:
             name="resource_allocation_weights",
             **self._learns,
         )
-        self._queue = _Queue(
+        self._queue = _JobQueue(
             {n: worth for n, worth in _WORTH.items() if config.has(scored, n)},
             lambda: self._learners,
             self._restore,
@@ -367,7 +367,7 @@ class JobSystem:
         """Whose jobs they are, what was learnt, and the metrics, as JSON has it."""
         return self._page(self._all_records())
 
-    def _page(self, records: list[Record]) -> dict[str, Any]:
+    def _page(self, records: list[JobRecord]) -> dict[str, Any]:
         learnt = {
             name: [attrs.asdict(one) for one in learnings]
             for name, learnings in self.learned().items()
@@ -523,7 +523,7 @@ class JobSystem:
         return result
 
     def _here_to_there(self) -> Channel:
-        return _Joined(self._here, self._there)
+        return _JoinedChannel(self._here, self._there)
 
     def _heard(self, unit: Unit, message: Any) -> None:
         unit.context.progress(message)
@@ -633,7 +633,7 @@ class JobSystem:
         msg = f"pre_spawn_judgement refused job {job.job_id}: {why}"
         raise InvalidTaskError(msg, hint="the hook decides what may be spawned")
 
-    def _made(self, job: Job, asked: Job) -> Record:
+    def _made(self, job: Job, asked: Job) -> JobRecord:
         has = self.config.has
         threads, weight = self.config.threads, 1.0
         if has(_ADAPTS, self._threads.name):
@@ -653,7 +653,7 @@ class JobSystem:
         specialist = self._objectives[job.objective].specialist
         if kind is None and specialist is not None:
             kind = self._picked(specialist, job)
-        return Record(job, asked, units, threads, weight, self._score(job), kind)
+        return JobRecord(job, asked, units, threads, weight, self._score(job), kind)
 
     def _picked(self, part: Learned, job: Job) -> Any:
         """What *part* has a job ask for; it hears the reward of the first unit."""
@@ -689,7 +689,7 @@ class JobSystem:
         parts = [pool.used / pool.total for pool in usage.values() if pool.total]
         return min(1.0, max(parts, default=0.0))
 
-    def _spawn(self, record: Record) -> None:
+    def _spawn(self, record: JobRecord) -> None:
         flow = Workflow("job")
         for task in self._units_of(record):
             flow.add(task)
@@ -698,7 +698,7 @@ class JobSystem:
         first = self._running.get_task_status(unit_task_id(job_id, 0))
         record.submitted_ns = _submitted_ns(first)
 
-    def _units_of(self, record: Record) -> list[Task]:
+    def _units_of(self, record: JobRecord) -> list[Task]:
         """The tasks of a job, as its record has it."""
         job, units = record.job, record.units
         chunks = self.config.chunks
@@ -757,7 +757,7 @@ class JobSystem:
         above = self.pressure() - self._threshold
         return max(0.0, above / max(1e-6, 1 - self._threshold))
 
-    def _known_record(self, job_id: str) -> Record:
+    def _known_record(self, job_id: str) -> JobRecord:
         """
         The record of a job.
 
@@ -770,7 +770,7 @@ class JobSystem:
             raise UnknownTaskError(msg, task_id=str(job_id))
         return record
 
-    def _found(self, job_id: str) -> Record | None:
+    def _found(self, job_id: str) -> JobRecord | None:
         """The record of a job, of an earlier life as well; None: it is not known."""
         record = self._records.get(job_id)
         if record is not None or self._orch is None:
@@ -786,7 +786,7 @@ class JobSystem:
         score = {name: status.metadata.get(name, 0.0) for name in _WORTH}
         # An earlier version has kept neither, and has done what followed at once.
         asked = kept_job(kept.get("asked", kept["body"]))
-        record = Record(
+        record = JobRecord(
             *(job, asked, kept["units"], kept["threads"], kept["weight"], score),
             kept.get("specialization", job.worker_id),
             is_followed="asked" in kept,
@@ -870,7 +870,7 @@ class JobSystem:
             for record in self._all_records()
         }
 
-    def _all_records(self) -> list[Record]:
+    def _all_records(self) -> list[JobRecord]:
         """Those of earlier lives as well, which are read once."""
         if self._journal is not None and not self._has_read_all:
             task_ids = self._journal.ids(PREFIX)
@@ -938,7 +938,7 @@ class JobSystem:
         self._call("learning_feedback_pipeline", notice)
         return True
 
-    def _make_up(self, record: Record, source: str) -> bool:
+    def _make_up(self, record: JobRecord, source: str) -> bool:
         """Have the word of *source* kept of each unit; whether that was not so."""
         changed = False
         for task_id in record.unrewarded(source):
@@ -1046,7 +1046,7 @@ class JobSystem:
                 self._try(job_id, self._make_up, record, source)
         self._follow(record)
 
-    def _completed(self, record: Record, event: Event) -> None:
+    def _completed(self, record: JobRecord, event: Event) -> None:
         job_id = record.job.job_id
         metrics = self._metrics_of(record)
         self._publish("job_events", "completed", job_id, event, metrics=metrics)
@@ -1054,12 +1054,12 @@ class JobSystem:
             notice = {"kind": "completed", "job_id": job_id, **metrics}
             self._call("metadata_pipeline", notice)
 
-    def _failed(self, record: Record, event: Any) -> None:
+    def _failed(self, record: JobRecord, event: Any) -> None:
         if self._does("running_to_failed", "publish_failure_event"):
             why = getattr(event, "message", "") or getattr(event, "reason", "")
             self._publish("job_events", "failed", record.job.job_id, event, why=why)
 
-    def _follow(self, record: Record) -> None:
+    def _follow(self, record: JobRecord) -> None:
         """
         Do what follows from what has become of a job, if it was not done.
 
@@ -1254,7 +1254,7 @@ class JobSystem:
 
     # -- metrics -------------------------------------------------------------------
 
-    def _metrics_of(self, record: Record) -> dict[str, float | None]:
+    def _metrics_of(self, record: JobRecord) -> dict[str, float | None]:
         metrics = {
             "job_latency_seconds": record.latency if record.ended_ns else None,
             "compute_efficiency_ratio": _ratio(record.useful, record.spent),
@@ -1277,7 +1277,7 @@ class JobSystem:
         """
         return self._metrics_together(self._all_records())
 
-    def _metrics_together(self, records: list[Record]) -> dict[str, float | None]:
+    def _metrics_together(self, records: list[JobRecord]) -> dict[str, float | None]:
         latencies = [record.latency for record in records if record.ended_ns]
 
         def total(name: str) -> float:
@@ -1299,7 +1299,7 @@ class JobSystem:
         return {name: metrics[name] for name in METRICS if self.config.has(path, name)}
 
 
-class _Joined(Channel):
+class _JoinedChannel(Channel):
     """Both ends of a channel in one process: what one sends the other receives."""
 
     def __init__(self, here: Channel, remote: Channel) -> None:
@@ -1315,7 +1315,7 @@ class _Joined(Channel):
         return self._receives.receive(frame)
 
 
-class _Queue(ScoreQueue):
+class _JobQueue(ScoreQueue):
     """
     The queue of jobs; what was picked for one is said as its first unit begins.
 

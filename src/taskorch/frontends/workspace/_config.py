@@ -59,7 +59,7 @@ _PHASES: Final[Mapping[str, PhaseRule]] = {
 
 
 @attrs.frozen
-class Config:
+class WorkspaceConfig:
     """
     What holds for a workspace.
 
@@ -102,7 +102,7 @@ class Config:
         return self.rule(task.phase)[1].timeout
 
 
-def read_config(root: Path, problems: list[Problem]) -> Config:
+def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
     """What `workspace.yaml` in *root* says; what is wrong goes to *problems*."""
     try:
         with (root / FILE).open("rb") as file:
@@ -111,28 +111,28 @@ def read_config(root: Path, problems: list[Problem]) -> Config:
             problems.append(
                 Problem(FILE, 1, 1, f"it has more than {_MAX_BYTES:,} bytes")
             )
-            return Config()
+            return WorkspaceConfig()
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        return Config()
+        return WorkspaceConfig()
     except OSError as error:
         message = f"this file cannot be read: {error.strerror or error}"
         problems.append(Problem(FILE, 1, 1, message))
-        return Config()
+        return WorkspaceConfig()
     except UnicodeDecodeError:
         problems.append(Problem(FILE, 1, 1, "it is no UTF-8: save it as that"))
-        return Config()
+        return WorkspaceConfig()
     fields = Fields.of_text(FILE, text, 0, problems)
     if fields is None:
-        return Config()
+        return WorkspaceConfig()
     config = _config(fields)
     if not problems:
         _note_misspelt(fields, root / config.tasks)
     return config
 
 
-def _config(fields: Fields) -> Config:
-    usual = Config()
+def _config(fields: Fields) -> WorkspaceConfig:
+    usual = WorkspaceConfig()
     title = fields.text("title") or usual.title
     tasks, workspace = usual.tasks, usual.workspace
     folders = fields.mapping("folders")
@@ -153,7 +153,7 @@ def _config(fields: Fields) -> Config:
         }
         limits.note_unknown(all_of_them=True)
     agents = _agents(fields)
-    config = Config(
+    config = WorkspaceConfig(
         title=title,
         tasks=tasks,
         workspace=workspace,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from taskorch.frontends.workspace._layout import KINDS, Layout
+from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout
 
 #: The phases of the protocol, of which the settings say the limits.
 _PHASES: Final = (
@@ -109,7 +109,7 @@ done
 """
 
 
-def init(root: Path, layout: Layout, title: str) -> list[str]:
+def init(root: Path, layout: WorkspaceLayout, title: str) -> list[str]:
     """Make what is not there yet, and return the paths of that; what is there stays."""
     tasks, workspace = layout.tasks, layout.workspace
     progress = _PROGRESS.format(title=title, tasks=tasks, workspace=workspace)

@@ -19,7 +19,7 @@ _FEW_LINES: Final = 1_000
 
 
 @attrs.frozen
-class Entry:
+class LedgerEntry:
     """
     What the ledger says of a task.
 
@@ -48,16 +48,16 @@ class Ledger:
         #: Up to where it was read: the end of a line.
         self._read_to = 0
         self._lines = 0
-        self._known: dict[str, Entry] = {}
+        self._known: dict[str, LedgerEntry] = {}
         self._lock = threading.Lock()
 
-    def entry(self, task_id: str) -> Entry:
+    def entry(self, task_id: str) -> LedgerEntry:
         """The latest entry of a task."""
         with self._lock:
             self._read()
-            return self._known.get(task_id, Entry())
+            return self._known.get(task_id, LedgerEntry())
 
-    def add(self, task_id: str, entry: Entry) -> None:
+    def add(self, task_id: str, entry: LedgerEntry) -> None:
         """
         Say something else of a task, in one piece: who is killed has said all or none.
 
@@ -155,10 +155,10 @@ class Ledger:
         )
         is_sound = isinstance(task_id, str) and type(fence) is int and fence > 0
         if is_sound and (runner is None or isinstance(runner, str)):
-            self._known[cast("str", task_id)] = Entry(cast("int", fence), runner)
+            self._known[cast("str", task_id)] = LedgerEntry(cast("int", fence), runner)
 
 
-def _line(task_id: str, entry: Entry) -> str:
+def _line(task_id: str, entry: LedgerEntry) -> str:
     record: dict[str, Any] = {"task": task_id, "fence": entry.fence}
     if entry.runner is not None:
         record["runner"] = entry.runner

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import attrs
 
-from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import (
     missing_inputs,
     missing_outputs,
     why_shut,
 )
-from taskorch.frontends.workspace._layout import Layout, by_numbers
-from taskorch.frontends.workspace._scan import Plan
+from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
+from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._status import (
     Status,
     StatusRefusedError,
@@ -47,10 +47,12 @@ class PhaseCounts:
     failed: int
 
 
-class Progress:
+class WorkspaceProgress:
     """The status of all tasks, of one moment."""
 
-    def __init__(self, layout: Layout, config: Config, plan: Plan) -> None:
+    def __init__(
+        self, layout: WorkspaceLayout, config: WorkspaceConfig, plan: WorkspacePlan
+    ) -> None:
         self._layout = layout
         self._config = config
         self._plan = plan

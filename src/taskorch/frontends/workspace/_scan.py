@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.frontends.workspace._config import Config
-from taskorch.frontends.workspace._layout import Layout, by_numbers
+from taskorch.frontends.workspace._config import WorkspaceConfig
+from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
 from taskorch.kernel import find_ring
@@ -30,7 +30,7 @@ _MAX_RINGS: Final = 20
 
 
 @attrs.frozen(slots=False)
-class Plan:
+class WorkspacePlan:
     """
     The tasks of a workspace, as their files say it now.
 
@@ -101,7 +101,7 @@ class Plan:
 class Scanner:
     """Reads the task files of a workspace; asked again, only those that changed."""
 
-    def __init__(self, layout: Layout, config: Config) -> None:
+    def __init__(self, layout: WorkspaceLayout, config: WorkspaceConfig) -> None:
         self._layout = layout
         self._config = config
         #: Folders of phases in which there is no task yet.
@@ -110,9 +110,9 @@ class Scanner:
         self._known: dict[
             str, tuple[tuple[int, ...], TaskFile | None, list[Problem]]
         ] = {}
-        self._plan: Plan | None = None
+        self._plan: WorkspacePlan | None = None
 
-    def scan(self) -> Plan:
+    def scan(self) -> WorkspacePlan:
         """The tasks as they are now: the same plan, if nothing has changed."""
         problems: list[Problem] = []
         earlier, empty = self._known, self._empty
@@ -197,7 +197,7 @@ class Scanner:
 
     # -- what they mean together ---------------------------------------------------
 
-    def _together(self, problems: list[Problem]) -> Plan:
+    def _together(self, problems: list[Problem]) -> WorkspacePlan:
         phases: dict[str, list[str]] = {name: [] for name in self._empty}
         tasks: dict[str, TaskFile] = {}
         for task_id, (_, task, task_problems) in self._known.items():
@@ -221,7 +221,7 @@ class Scanner:
             ):
                 stopped.add(task.task_id)
         stopped |= _rings(tasks, after, problems)
-        return Plan(
+        return WorkspacePlan(
             {name: task for name, task in tasks.items() if name not in stopped},
             after,
             {phase: tuple(phases[phase]) for phase in sorted(phases, key=by_numbers)},

@@ -23,23 +23,23 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import DependencyFailedError
 from taskorch.events import TaskBlocked, TaskUnblocked
 from taskorch.frontends.workspace._claims import Claims
-from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import (
     missing_inputs,
     missing_outputs,
     unmade_inputs,
     why_shut,
 )
-from taskorch.frontends.workspace._layout import KINDS, Layout, by_numbers
-from taskorch.frontends.workspace._scan import Plan, Scanner
+from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout, by_numbers
+from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
 from taskorch.frontends.workspace._status import StatusRefusedError, gate_of
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.frontends.workspace._work import (
     Failed,
     InputsMissing,
+    TaskFileWorker,
     Tell,
-    Worker,
     unkept,
     waits_for,
 )
@@ -61,7 +61,7 @@ class GateShutError(Failed):
 
 
 @attrs.define
-class _Gate:
+class _PhaseGate:
     """What stands before and behind a phase, as tasks of the orchestrator."""
 
     #: Its tasks wait for this: all phases before have passed.
@@ -70,7 +70,7 @@ class _Gate:
     exit: TaskHandle[Any]
 
 
-class Session:
+class WorkspaceSession:
     """
     A runner of a workspace, in a `with` block.
 
@@ -79,8 +79,8 @@ class Session:
 
     def __init__(
         self,
-        layout: Layout,
-        config: Config,
+        layout: WorkspaceLayout,
+        config: WorkspaceConfig,
         scanner: Scanner,
         *,
         tell: Tell,
@@ -92,9 +92,9 @@ class Session:
         self._phase = phase
         self._tell = tell
         self.claims = Claims(layout)
-        self.plan: Plan = scanner.scan()
+        self.plan: WorkspacePlan = scanner.scan()
         self.orchestrator: TaskOrchestrator = orchestrator_for(config)
-        self.worker = Worker(
+        self.worker = TaskFileWorker(
             self.orchestrator,
             layout,
             self.claims,
@@ -112,7 +112,7 @@ class Session:
         self._lock = threading.RLock()
         self._handles: dict[str, TaskHandle[Any]] = {}
         self._completed: set[str] = set()
-        self._gates: dict[str, _Gate] = {}
+        self._gates: dict[str, _PhaseGate] = {}
         #: Why tasks are held back.
         self.held: dict[str, str] = {}
 
@@ -235,7 +235,7 @@ class Session:
             is_gated = phase != "" and self._phase is None
             if is_gated and phase not in self._gates:
                 entry = self._gate_task(self._enter, phase, self._exits_before(phase))
-                self._gates[phase] = _Gate(entry, entry)
+                self._gates[phase] = _PhaseGate(entry, entry)
                 fresh += self._hand_over_phase(phase)
                 tasks = [entry, *(self._handles[i] for i in self._of(phase))]
                 self._gates[phase].exit = self._gate_task(self._leave, phase, tasks)

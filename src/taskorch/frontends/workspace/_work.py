@@ -23,14 +23,14 @@ from taskorch.errors import (
 from taskorch.frontends.workspace._agents import AgentProgram, filled
 from taskorch.frontends.workspace._claims import (
     TASK_VARIABLE,
-    Claim,
     Claims,
     FencedOffError,
     Held,
+    TaskClaim,
     kill_group,
 )
 from taskorch.frontends.workspace._files import missing_inputs, missing_outputs
-from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.model import Program, ProgramResult, Task
@@ -73,7 +73,7 @@ class _Outcome:
     is_final: bool = False
 
 
-class Worker:
+class TaskFileWorker:
     """
     Runs the tasks that the orchestrator starts.
 
@@ -84,7 +84,7 @@ class Worker:
     def __init__(
         self,
         orchestrator: TaskOrchestrator,
-        layout: Layout,
+        layout: WorkspaceLayout,
         claims: Claims,
         *,
         find: Callable[[str], tuple[TaskFile, float | None] | None],
@@ -142,7 +142,7 @@ class Worker:
                 raise
             return _passed(self._finish(claim, started, now, outcome))
 
-    def _claim(self, started: Status, context: TaskContext) -> Claim | Status:
+    def _claim(self, started: Status, context: TaskContext) -> TaskClaim | Status:
         """Wait until the task is ours, or has ended."""
         first = time.monotonic()
         pause = _FIRST_LOOK
@@ -172,7 +172,7 @@ class Worker:
         task: TaskFile,
         agent: AgentProgram,
         timeout: float | None,
-        claim: Claim,
+        claim: TaskClaim,
     ) -> _Outcome:
         """Run the program, and again after a pause, as often as `retries` says."""
         remaining, pause = task.retries, 0.0
@@ -192,7 +192,7 @@ class Worker:
         task: TaskFile,
         agent: AgentProgram,
         timeout: float | None,
-        claim: Claim,
+        claim: TaskClaim,
         pause: float,
     ) -> _Outcome:
         """Run the program once, in *pause* seconds."""
@@ -227,7 +227,9 @@ class Worker:
             return _Outcome(message.removeprefix(f"task {handle.task_id}: "))
         return self._look(task, result)
 
-    def _program(self, task: TaskFile, agent: AgentProgram, claim: Claim) -> Program:
+    def _program(
+        self, task: TaskFile, agent: AgentProgram, claim: TaskClaim
+    ) -> Program:
         layout = self._layout
         outputs = f"{layout.workspace}/outputs/{task.task_id}"
         names = {"task_file": task.path, "task_id": task.task_id, "outputs": outputs}
@@ -267,7 +269,7 @@ class Worker:
     # -- its end -----------------------------------------------------------------------
 
     def _finish(
-        self, claim: Claim, started: Status, began: int, outcome: _Outcome
+        self, claim: TaskClaim, started: Status, began: int, outcome: _Outcome
     ) -> Status:
         now = self._clock.now_ns()
         ran = outcome.exit_code is not None
@@ -289,7 +291,7 @@ class Worker:
         self._tell_end(status)
         return status
 
-    def _give_back(self, claim: Claim) -> None:
+    def _give_back(self, claim: TaskClaim) -> None:
         try:
             self._claims.give_back(claim)
         except (FencedOffError, OSError) as error:

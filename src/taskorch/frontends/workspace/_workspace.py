@@ -23,12 +23,12 @@ from taskorch.frontends.workspace import _dashboard, _dry_run, _init
 from taskorch.frontends.workspace._agents import agent_program
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import read_config
-from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._problems import Problem
-from taskorch.frontends.workspace._progress import Progress
+from taskorch.frontends.workspace._progress import WorkspaceProgress
 from taskorch.frontends.workspace._report import Report, report_on
-from taskorch.frontends.workspace._scan import Plan, Scanner
-from taskorch.frontends.workspace._session import Session
+from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
+from taskorch.frontends.workspace._session import WorkspaceSession
 from taskorch.frontends.workspace._status import (
     StatusRefusedError,
     gate_of,
@@ -82,12 +82,14 @@ class Workspace:
         elif stdin:
             program = attrs.evolve(self._config.agent, stdin=True)
             self._config = attrs.evolve(self._config, agent=program)
-        self._layout = Layout(self.root, self._config.tasks, self._config.workspace)
+        self._layout = WorkspaceLayout(
+            self.root, self._config.tasks, self._config.workspace
+        )
         self._scanner = Scanner(self._layout, self._config)
         self._claims = Claims(self._layout)
         self._told = tell
         self._telling = threading.RLock()
-        self._launching: Session | None = None
+        self._launching: WorkspaceSession | None = None
 
     @classmethod
     def init(cls, root: str | os.PathLike[str] = ".") -> list[str]:
@@ -373,11 +375,11 @@ class Workspace:
     # -- parts ---------------------------------------------------------------------
 
     @property
-    def _plan(self) -> Plan:
+    def _plan(self) -> WorkspacePlan:
         return self._scanner.scan()
 
-    def _progress(self) -> Progress:
-        return Progress(self._layout, self._config, self._plan)
+    def _progress(self) -> WorkspaceProgress:
+        return WorkspaceProgress(self._layout, self._config, self._plan)
 
     def _known(self, task_id: str) -> None:
         task_ids = self._plan.known
@@ -408,8 +410,8 @@ class Workspace:
             hint = f"a phase is a folder in {self._layout.tasks}/"
             raise UnknownTaskError(msg, hint=hint, task_id=phase)
 
-    def _session(self, phase: str | None) -> Session:
-        return Session(
+    def _session(self, phase: str | None) -> WorkspaceSession:
+        return WorkspaceSession(
             self._layout, self._config, self._scanner, tell=self._tell, phase=phase
         )
 
