@@ -21,7 +21,13 @@ from urllib.parse import urlsplit
 from taskorch._visible import said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Asked, Ended, Engine, NoPlaceError, Place
+from taskorch.executors._hosts._engine import (
+    Asked,
+    Engine,
+    HostEnded,
+    HostPlace,
+    NoPlaceError,
+)
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -209,7 +215,7 @@ class DaskEngine(Engine):
             msg = f"the Dask scheduler at {self._address} does not answer"
             raise NoPlaceError(msg) from error
 
-    def place(self, taken: Sequence[Any]) -> Place:
+    def place(self, taken: Sequence[Any]) -> HostPlace:
         used = {task.where for task in taken if task is not None}
         with self._lock:
             # One that is lost to us may still be there.
@@ -232,7 +238,7 @@ class DaskEngine(Engine):
             for name, much in info["resources"].items():
                 amounts.setdefault(name.lower(), round(much * _ONE))
             slots = max(1, amounts.get("cpu", threads) // _ONE)
-            return Place(slots, where, amounts)
+            return HostPlace(slots, where, amounts)
         self._scale(len(workers))
         if workers:
             msg = f"each of the {len(workers)} workers of Dask has a host"
@@ -297,7 +303,7 @@ class DaskEngine(Engine):
         keys = client.has_what([where]).get(where, ())
         return any(self._host_keys in str(key) for key in keys)
 
-    def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
+    def start(self, place: HostPlace, arguments: bytes, ended: HostEnded) -> Any:
         def over(future: Any) -> None:
             if future.status == "error":
                 ended(f"{_why(future)}, on the worker {place.where}")

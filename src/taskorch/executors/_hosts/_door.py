@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from taskorch._visible import visible
 from taskorch.executors._hosts._connection import Seal, Stream, versions, welcome
-from taskorch.executors._hosts._given import Host
+from taskorch.executors._hosts._given import RemoteHost
 from taskorch.executors._processes import _wire
 from taskorch.executors._processes._process import surroundings
 from taskorch.executors._programs._loop import Loop
@@ -34,7 +34,7 @@ _QUIET: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Door:
+class HostDoor:
     """
     A port that hosts connect to.
 
@@ -53,8 +53,8 @@ class Door:
     def __init__(
         self,
         loop: Loop,
-        hosts: Mapping[bytes, Host],
-        joined: Callable[[Host, Stream], object],
+        hosts: Mapping[bytes, RemoteHost],
+        joined: Callable[[RemoteHost, Stream], object],
         tls: tuple[str, str] | None,
         quiet: float = _QUIET,
     ) -> None:
@@ -260,7 +260,7 @@ def _hello(stream: Stream) -> dict[str, Any]:
     return hello
 
 
-def _objection(host: Host, hello: Mapping[str, Any]) -> str:
+def _objection(host: RemoteHost, hello: Mapping[str, Any]) -> str:
     if host.hello:
         return "this host is there already: the engine has begun it a second time"
     for name, ours in versions().items():

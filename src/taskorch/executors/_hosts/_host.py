@@ -43,7 +43,7 @@ _TRIES: Final = 3
 _PAUSE: Final = 1.0
 
 
-class _Held:
+class _HostAttempt:
     """An attempt of the orchestrator's, as the workers of a host know it."""
 
     number: int = 0
@@ -238,7 +238,7 @@ class RunningHost:
 
     def _begin(self, pool: _Workers, number: bytes, rest: bytes) -> None:
         size = 2 + int.from_bytes(rest[:2])
-        held = _Held(self, number, rest[2:size].decode())
+        held = _HostAttempt(self, number, rest[2:size].decode())
         try:
             # Its end may be told before we have it.
             with self._lock:

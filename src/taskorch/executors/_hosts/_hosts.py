@@ -20,9 +20,9 @@ from taskorch._visible import visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import until_kill
 from taskorch.executors._hosts._connection import Connection, Stream
-from taskorch.executors._hosts._door import Door
+from taskorch.executors._hosts._door import HostDoor
 from taskorch.executors._hosts._engine import NoPlaceError
-from taskorch.executors._hosts._given import GivenCall, Host, fits, text_of
+from taskorch.executors._hosts._given import GivenCall, RemoteHost, fits, text_of
 from taskorch.executors._hosts._kept import KeptEnd, sending
 from taskorch.executors._hosts._references import References
 from taskorch.executors._hosts._single import Singles
@@ -91,9 +91,9 @@ class Hosts(OwnedExecutor[GivenCall]):
         # Guards what follows; never held while anything of others is called.
         self._lock = threading.Lock()
         self._waiting: deque[GivenCall] = deque()
-        self._hosts: dict[bytes, Host] = {}
+        self._hosts: dict[bytes, RemoteHost] = {}
         #: Those for which the engine has reserved something; on its thread.
-        self._placed: set[Host] = set()
+        self._placed: set[RemoteHost] = set()
         self._is_closed = False
         #: What the thread of the engine is to do.
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -109,7 +109,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._threads: tuple[threading.Thread, ...] = ()
         self._loop = loop = Loop()
         ask = self._jobs.put
-        self._door = Door(loop, self._hosts, self._joined, tls)
+        self._door = HostDoor(loop, self._hosts, self._joined, tls)
         self._singles = Singles(engine, ask, loop, self._open, patience)
         self._references = References(engine, ask, loop, self._ended)
         self._is_open = False
@@ -331,8 +331,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         if waiting:
             self._order()
 
-    def _room_for(self, call: GivenCall) -> Host | None:
-        best: Host | None = None
+    def _room_for(self, call: GivenCall) -> RemoteHost | None:
+        best: RemoteHost | None = None
         for host in self._hosts.values():
             if not host.is_there or not fits(call.needs, host.free):
                 continue
@@ -353,7 +353,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         """Under the lock: whether no host of ours will ever have what it asks for."""
         return self._largest is not None and not fits(call.needs, self._largest)
 
-    def _end_if_leaving(self, host: Host) -> None:
+    def _end_if_leaving(self, host: RemoteHost) -> None:
         """Under the lock: a host that gets nothing new ends when it has nothing."""
         if host.is_leaving and not host.given:
             self._tell_to_leave(host)
@@ -417,7 +417,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._is_open = True
 
     def _start_host(self) -> None:
-        host: Host | None = None
+        host: RemoteHost | None = None
         try:
             self._open()
             with self._lock:
@@ -429,7 +429,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             # Another node may have come, which knows this machine by another name.
             self._door.open(self._engine.addresses())
             self._shortage = ""
-            host = Host(next(_numbers).to_bytes(_wire.NUMBER), place)
+            host = RemoteHost(next(_numbers).to_bytes(_wire.NUMBER), place)
             with self._lock:
                 self._hosts[host.number] = host
                 largest = self._largest or {}
@@ -472,7 +472,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             text = f"{name} has had no place for a host in {seconds}: {why}"
             self._failed(text, None, at_once=True)
 
-    def _arguments(self, host: Host) -> bytes:
+    def _arguments(self, host: RemoteHost) -> bytes:
         run_id = self._run_id() if self._run_id else f"hosts-{os.getpid()}"
         return pickle.dumps(
             {
@@ -501,7 +501,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._jobs.put(None)
         self._loop.call(self._finish)
 
-    def _end(self, host: Host) -> None:
+    def _end(self, host: RemoteHost) -> None:
         """What a host has reserved is free from now on."""
         self._placed.discard(host)
         self._engine.end(host.handle)
@@ -531,7 +531,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         for host in list(self._hosts.values()):
             self._tell_to_leave(host)
 
-    def _tell_to_leave(self, host: Host) -> None:
+    def _tell_to_leave(self, host: RemoteHost) -> None:
         host.is_leaving = True
         host.send(_wire.LEAVE, _wire.NOBODY)
 
@@ -539,7 +539,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         """Now and then: end hosts that are idle, and give up those that do not come."""
         now = time.monotonic()
         self._loop.at(now + _LOOK, self._look)
-        late: list[Host] = []
+        late: list[RemoteHost] = []
         is_checked = now - self._checked_at < _CHECK
         with self._lock:
             present = [host for host in self._hosts.values() if host.is_there]
@@ -564,7 +564,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._lost(host, text)
             self._jobs.put(partial(self._end, host))
 
-    def _joined(self, host: Host, stream: Stream) -> None:
+    def _joined(self, host: RemoteHost, stream: Stream) -> None:
         if host.is_over or self._is_closed:
             stream.sock.close()
             return
@@ -578,14 +578,14 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.connection = connection
             self._serve()
 
-    def _heard(self, host: Host, kind: int, number: bytes, rest: bytes) -> None:
+    def _heard(self, host: RemoteHost, kind: int, number: bytes, rest: bytes) -> None:
         call = host.given.get(number)
         if kind == _wire.LOGGED:
             handle_record(call, rest[_wire.PID :])
         elif kind == _wire.TOLD:
             pid, message = rest[: _wire.PID], rest[_wire.PID :]
             if not self._references.answer(host, call, int.from_bytes(pid), message):
-                Telling(_Worker(host, pid), call, number, message).begin()
+                Telling(_HostWorker(host, pid), call, number, message).begin()
         elif call is None or kind not in {
             _wire.GIVEN_BACK,
             _wire.END,
@@ -599,7 +599,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         else:
             self._hear_end(host, number, rest, has_begun=kind == _wire.END)
 
-    def _given_back(self, host: Host, number: bytes) -> None:
+    def _given_back(self, host: RemoteHost, number: bytes) -> None:
         with self._lock:
             call = host.take(number)
             if call is None:
@@ -614,7 +614,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             call.attempt.end(error=AttemptInterrupted("stopped before it began"))
 
     def _hear_end(
-        self, host: Host, number: bytes, body: bytes, *, has_begun: bool
+        self, host: RemoteHost, number: bytes, body: bytes, *, has_begun: bool
     ) -> None:
         try:
             value, error = pickle.loads(body)  # noqa: S301 - from our own host
@@ -628,7 +628,7 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _ended(
         self,
-        host: Host,
+        host: RemoteHost,
         number: bytes,
         value: Any,
         error: Any = None,
@@ -650,12 +650,14 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     # -- the end of hosts ----------------------------------------------------------
 
-    def _engine_ended(self, host: Host, why: str, *, is_seen: bool = True) -> None:
+    def _engine_ended(
+        self, host: RemoteHost, why: str, *, is_seen: bool = True
+    ) -> None:
         """On any thread: the engine says that a host has ended."""
         hear = self._has_ended if is_seen else self._unseen
         self._loop.call(partial(hear, host, why))
 
-    def _has_ended(self, host: Host, why: str) -> None:
+    def _has_ended(self, host: RemoteHost, why: str) -> None:
         """The task or actor of a host has ended."""
         self._jobs.put(partial(self._end, host))
         if host.is_over:
@@ -665,7 +667,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         else:
             self._lost(host, f"{self._engine.name} says: {why}")
 
-    def _unseen(self, host: Host, why: str) -> None:
+    def _unseen(self, host: RemoteHost, why: str) -> None:
         """The engine sees a host no more: what it has may end, until it ends itself."""
         if host.is_over or host.is_leaving:
             return
@@ -680,7 +682,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.is_leaving = True
             self._end_if_leaving(host)
 
-    def _lost(self, host: Host, why: str) -> None:
+    def _lost(self, host: RemoteHost, why: str) -> None:
         """A host has gone, and all that it had."""
         if host.is_over:
             return
@@ -742,10 +744,10 @@ class Hosts(OwnedExecutor[GivenCall]):
                 host.connection.disown()
 
 
-class _Worker:
+class _HostWorker:
     """A worker of a host, for what one of its tasks has asked."""
 
-    def __init__(self, host: Host, pid: bytes) -> None:
+    def __init__(self, host: RemoteHost, pid: bytes) -> None:
         self._host = host
         self._pid = pid
 

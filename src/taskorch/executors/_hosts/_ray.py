@@ -18,7 +18,7 @@ from typing import Any, Final
 from taskorch._visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Asked, Engine, NoPlaceError, Place
+from taskorch.executors._hosts._engine import Asked, Engine, HostPlace, NoPlaceError
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -212,7 +212,7 @@ class RayEngine(Engine):
         cores = [int(n["Resources"].get("CPU", 0)) for n in self._nodes()]
         return {"cpu": max(1, min(filter(None, cores), default=1)) * _ONE}
 
-    def place(self, taken: Sequence[Any]) -> Place:
+    def place(self, taken: Sequence[Any]) -> HostPlace:
         try:
             if self._is_headless():
                 raise NoPlaceError(_gone(self._head))
@@ -235,7 +235,7 @@ class RayEngine(Engine):
                 msg = f"no node of Ray has {_text(request)} free"
                 raise NoPlaceError(msg)
         cpu = wanted.get("cpu", _ONE)
-        return Place(max(1, cpu // _ONE), "", wanted)
+        return HostPlace(max(1, cpu // _ONE), "", wanted)
 
     def _labelled(self) -> list[dict[str, float]]:
         """What there is on the nodes with our labels, as far as these are plain."""
@@ -276,7 +276,7 @@ class RayEngine(Engine):
         raise InvalidTaskError(msg, hint="let per_host= or the task ask for less")
 
     def start(
-        self, place: Place, arguments: bytes, ended: Callable[[str], object]
+        self, place: HostPlace, arguments: bytes, ended: Callable[[str], object]
     ) -> Any:
         request = _request(place.amounts) | self._selector()
         actor = (

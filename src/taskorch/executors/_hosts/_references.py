@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary
 from taskorch._visible import visible
 from taskorch.errors import ResultGoneError
 from taskorch.executors._hosts._engine import Engine
-from taskorch.executors._hosts._given import GivenCall, Host, text_of
-from taskorch.executors._hosts._kept import ASKS, KeptEnd, Reference, RemoteValue
+from taskorch.executors._hosts._given import GivenCall, RemoteHost, text_of
+from taskorch.executors._hosts._kept import ASKS, KeptEnd, RemoteValue, StoredValue
 from taskorch.executors._processes import _wire
 from taskorch.executors._programs._loop import Loop
 
@@ -39,16 +39,16 @@ class References:
         engine: Engine,
         ask: Callable[[Callable[[], object]], object],
         loop: Loop,
-        ended: Callable[[Host, bytes, Any], object],
+        ended: Callable[[RemoteHost, bytes, Any], object],
     ) -> None:
         self._engine = engine
         self._ask, self._loop, self._ended = ask, loop, ended
-        self._there: WeakValueDictionary[bytes, Reference] = WeakValueDictionary()
+        self._there: WeakValueDictionary[bytes, StoredValue] = WeakValueDictionary()
         #: What the engine takes just now.
-        self._keeping: dict[bytes, tuple[Host, GivenCall, KeptEnd]] = {}
+        self._keeping: dict[bytes, tuple[RemoteHost, GivenCall, KeptEnd]] = {}
         self._is_over = False
 
-    def keep(self, host: Host, call: GivenCall, end: KeptEnd) -> None:
+    def keep(self, host: RemoteHost, call: GivenCall, end: KeptEnd) -> None:
         """
         Let the engine take what *call* has returned, which *host* still has.
 
@@ -71,7 +71,7 @@ class References:
         late = partial(done, None, f"it has taken longer than {_PATIENCE:g} s")
         self._loop.at(time.monotonic() + _PATIENCE, late)
 
-    def _let_be_silent(self, host: Host) -> None:
+    def _let_be_silent(self, host: RemoteHost) -> None:
         if host.connection is not None:
             # As long as its store is full, Ray lets no other thread of a host run.
             is_keeping = any(keeper is host for keeper, *_ in self._keeping.values())
@@ -96,7 +96,7 @@ class References:
             host.send(_wire.TAKE, number)
             return
         host.send(_wire.FORGET, number)
-        reference = self._there[number] = Reference(number, task_id, found_by)
+        reference = self._there[number] = StoredValue(number, task_id, found_by)
         value = RemoteValue(reference, end, str(host), self.fetch)
         self._ended(host, number, value)
 
@@ -106,7 +106,7 @@ class References:
         for reference in list(self._there.values()):
             reference.found_by = None
 
-    def fetch(self, reference: Reference) -> bytes:
+    def fetch(self, reference: StoredValue) -> bytes:
         """
         What *reference* is of, pickled; for any thread.
 
@@ -121,7 +121,7 @@ class References:
             raise _gone(reference, f"{self._engine.name} says: {error}") from error
 
     def answer(
-        self, host: Host, call: GivenCall | None, pid: int, message: bytes
+        self, host: RemoteHost, call: GivenCall | None, pid: int, message: bytes
     ) -> bool:
         """Whether a worker of *host* asks for what *call* needs: it will get it."""
         _, kind, question, data = pickle.loads(message)  # noqa: S301 - our own host
@@ -148,7 +148,7 @@ class References:
         return True
 
 
-def _gone(reference: Reference, why: str) -> ResultGoneError:
+def _gone(reference: StoredValue, why: str) -> ResultGoneError:
     task_id = reference.task_id
     msg = f"task {task_id} has completed, and its result is lost: {why}"
     hint = f"run it again: orch.rerun_task({task_id!r})"

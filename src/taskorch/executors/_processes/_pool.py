@@ -27,7 +27,7 @@ from taskorch.executors._processes._telling import (
     worker_failed_to_start,
 )
 from taskorch.executors._programs._fork import at_fork
-from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._remote import HERE, RemoteEnd, pickled, unsendable
 from taskorch.protocols import Attempt
@@ -58,7 +58,7 @@ class WorkerPool:
         #: What workers have of the program that they work for; None: of this one.
         self._surroundings = surroundings
         self._loop = Loop()
-        self._guard = Guard(run_id)
+        self._guard = ProcessGuard(run_id)
         # Guards all below; never held while anything of others is called.
         self._lock = threading.Lock()
         self._workers: set[WorkerProcess] = set()

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
 
 
-class Teller(Protocol):
+class AnswerTarget(Protocol):
     """What an answer is sent to: a worker, or one of a host's."""
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
@@ -50,7 +50,7 @@ class Telling:
     """A message from a task through its context, with an answer if one is expected."""
 
     def __init__(
-        self, worker: Teller, assignment: Given | None, number: bytes, body: bytes
+        self, worker: AnswerTarget, assignment: Given | None, number: bytes, body: bytes
     ) -> None:
         self._worker = worker
         self._number = number

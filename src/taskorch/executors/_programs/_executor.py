@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._fork import at_fork
-from taskorch.executors._programs._grant import Holding
-from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._grant import AttemptHolding
+from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._memory_kills import MemoryKills
 from taskorch.executors._programs._output import LogFolder
@@ -86,7 +86,7 @@ class ProgramExecutor:
         self._common = Common(
             run_id=run_id,
             loop=Loop(),
-            guard=Guard(run_id),
+            guard=ProcessGuard(run_id),
             logs=LogFolder(logs),
             memory_kills=MemoryKills(),
             max_log_bytes=max_log_bytes,
@@ -109,7 +109,7 @@ class ProgramExecutor:
         name: str,
         env: Mapping[str, str],
         on_end: Callable[[ProgramEnd], object],
-        holding: Holding | None = None,
+        holding: AttemptHolding | None = None,
     ) -> ProgramProcess:
         """
         Start a program; for any thread, and without waiting for it.

@@ -44,7 +44,7 @@ QUIT = b"quit\n"
 Belongs = Callable[[int], bool]
 
 
-class State:
+class ProcessState:
     """What the system says of a process, in its `stat` in /proc."""
 
     __slots__ = (
@@ -72,11 +72,11 @@ class State:
         self.started = int(fields[19])
 
 
-def state_of(pid: int) -> State | None:
+def state_of(pid: int) -> ProcessState | None:
     """The state of a process; None if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - starts fast
-            return State(file.read())
+            return ProcessState(file.read())
     except OSError:
         return None
 
