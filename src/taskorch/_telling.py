@@ -90,7 +90,7 @@ class Trouble:
         since_ns: When the first task failed.
         text: The latest failure, in a line.
         count: How many failed in a row.
-        tasks: The tasks that failed and have not been mended.
+        tasks: The tasks that failed and have not been mended, and when, in ns.
         messages: What was told of it, by its causes.
     """
 
@@ -101,7 +101,7 @@ class Trouble:
     since_ns: int
     text: str = ""
     count: int = 0
-    tasks: set[str] = attrs.field(factory=set[str])
+    tasks: dict[str, int] = attrs.field(factory=dict[str, int])
     messages: dict[Cause, dict[str, Any]] = attrs.field(
         factory=dict[Cause, dict[str, Any]]
     )
@@ -119,6 +119,9 @@ class Troubles:
         self.open: dict[tuple[Kind, str], Trouble] = {}
         #: Of schedules, the latest slot whose work has completed.
         self._done: dict[str, str] = {}
+        #: Of schedules: the trouble that was heard of when a later slot, which is given
+        #: too, had completed.
+        self._late: dict[str, tuple[str, Trouble]] = {}
         #: Of tasks on their own: when each cause was told.
         self._causes: dict[Cause, int] = {}
 
@@ -128,7 +131,8 @@ class Troubles:
         """
         A task has failed; the trouble, if its cause is news.
 
-        It is over already if a later slot of the schedule has completed.
+        It is over already if a later slot of the schedule has completed; what else
+        fails so before that slot is the same trouble.
         """
         kind, name = key
         if kind == "task":
@@ -138,15 +142,22 @@ class Troubles:
                 return None
             self._causes.pop(cause, None)
             _remember(self._causes, cause, at_ns)
-        trouble = self.open.get(key)
-        if trouble is None:
-            trouble = Trouble(kind, name, task_id, slot, at_ns)
-            if kind != "schedule" or _time(slot) >= _time(self._done.get(name, "")):
+        done = self._done.get(name, "") if kind == "schedule" else ""
+        if _time(slot) < _time(done):
+            over, trouble = self._late.get(name, ("", None))
+            if trouble is None or over != done:
+                trouble = Trouble(kind, name, task_id, slot, at_ns)
+                _remember(self._late, name, (done, trouble))
+        else:
+            trouble = self.open.get(key)
+            if trouble is None:
+                trouble = Trouble(kind, name, task_id, slot, at_ns)
                 _remember(self.open, key, trouble)
         trouble.slot = max(trouble.slot, slot, key=_time)
         trouble.text = f"{task_id} failed: {cause[0]}: {cause[1]}"
-        trouble.count += 1
-        trouble.tasks.add(task_id)
+        # One that failed as an orchestrator began may be found, and heard of later.
+        trouble.count += trouble.tasks.get(task_id) != at_ns
+        trouble.tasks[task_id] = at_ns
         if cause in trouble.messages:
             return None
         trouble.messages[cause] = {}
@@ -168,7 +179,7 @@ class Troubles:
         trouble = self.open.get(key)
         if trouble is None or task_id not in trouble.tasks:
             return None
-        trouble.tasks.discard(task_id)
+        del trouble.tasks[task_id]
         return None if trouble.tasks else self.open.pop(key)
 
     def of(self, *kinds: Kind, now_ns: int) -> list[Trouble]:
@@ -191,7 +202,7 @@ def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
         del table[next(iter(table))]
 
 
-class Teller:
+class TroubleTeller:
     """
     Tells people what they would not hear otherwise, on a thread of its own.
 
@@ -646,7 +657,7 @@ def _whole(rows: Iterable[_Before]) -> set[str]:
     return {run for run, states in runs.items() if states == {TaskState.COMPLETED}}
 
 
-def teller_of(orch: Any) -> Teller:
+def teller_of(orch: Any) -> TroubleTeller:
     """The one of *orch*, which is made if there is none yet."""
-    teller: Teller | None = orch._rt.notices.teller
-    return Teller(orch) if teller is None else teller
+    teller: TroubleTeller | None = orch._rt.notices.teller
+    return TroubleTeller(orch) if teller is None else teller

@@ -430,12 +430,23 @@ class Model:
         self.open: dict[str, dict[str, str]] = {"first": {}, "second": {}}
         #: All that may be told, and all that must have been by the end.
         self.allowed: set[str] = set()
+        #: Of each schedule, the causes of earlier lives: what fails so again is told if
+        #: all was well again before this life has looked at those.
+        self.earlier: set[tuple[str, str]] = set()
+
+    def end(self) -> None:
+        self.earlier = {
+            (name, why) for name, open_ in self.open.items() for why in open_
+        }
 
     def slot(self, name: str, outcome: str, made: str) -> None:
         if not outcome:
             self.open[name] = {}
         elif outcome not in self.open[name]:
             self.open[name][outcome] = made
+            self.allowed.add(made)
+        elif (name, outcome) in self.earlier:
+            self.earlier.discard((name, outcome))
             self.allowed.add(made)
 
     @property
@@ -456,6 +467,7 @@ def live(steps: list[tuple[str, str, str]], folder: Path) -> None:
                 model.slot(name, outcome, trigger(orch, name, outcome))
                 continue
             lives += 1
+            model.end()
             if step == "kill":
                 # The next life has what was kept; nothing more is sent of this one.
                 url, hook.url = hook.url, ""
@@ -493,6 +505,11 @@ def test_each_cause_is_told_once_over_two_lives(tmp_path: Path) -> None:
     live(
         [bad, bad, ("kill", "", ""), good, other, bad, ("stop", "", ""), bad], tmp_path
     )
+
+
+def test_what_was_well_again_before_anybody_looked_is_told_once(tmp_path: Path) -> None:
+    bad, good = ("slot", "first", "disk"), ("slot", "first", "")
+    live([bad, bad, bad, good], tmp_path)
 
 
 @pytest.mark.slow

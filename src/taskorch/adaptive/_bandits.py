@@ -184,8 +184,8 @@ class Thompson(_Counting):
     def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
         """See `Bandit.chances`."""
         del features
-        found = self._chances
-        if found is None or self._learnt > sum(self.counts) / 32:
+        chances = self._chances
+        if chances is None or self._learnt > sum(self.counts) / 32:
             trust = self._trust
             shapes = [
                 (1 + trust * total, 1 + trust * max(0.0, count - total))
@@ -195,9 +195,9 @@ class Thompson(_Counting):
             for _ in range(self._draws):
                 drawn = [random.betavariate(a, b) for a, b in shapes]
                 wins[drawn.index(max(drawn))] += 1
-            found = self._chances = [won / self._draws for won in wins]
+            chances = self._chances = [won / self._draws for won in wins]
             self._learnt = 0
-        return found
+        return chances
 
     def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
         """See `Bandit.learn`."""
@@ -270,18 +270,18 @@ class LinUCB(_Counting):
     def chances(self, features: Sequence[float], random: Random) -> Sequence[float]:
         """See `Bandit.chances`: one arm is certain."""
         del random
-        given = (1.0, *features)
+        point = (1.0, *features)
         # What each entry of the triangle counts for: those off the diagonal twice.
         squares: list[float] = []
-        for place, one in enumerate(given):
+        for place, one in enumerate(point):
             squares.append(one * one)
             twice = 2.0 * one
-            squares.extend([twice * other for other in given[place + 1 :]])
+            squares.extend([twice * other for other in point[place + 1 :]])
         best, arm, alpha = -1e300, 0, self._alpha
         both = zip(self._weights, self._inverses, strict=True)
         for place, (weights, inverse) in enumerate(both):
             doubt = sum(map(mul, inverse, squares))
-            bound = sum(map(mul, weights, given)) + alpha * sqrt(max(0.0, doubt))
+            bound = sum(map(mul, weights, point)) + alpha * sqrt(max(0.0, doubt))
             if bound > best:
                 best, arm = bound, place
         return _one(len(self._weights), arm)
@@ -289,15 +289,15 @@ class LinUCB(_Counting):
     def learn(self, arm: int, features: Sequence[float], reward: float) -> None:
         """See `Bandit.learn`."""
         super().learn(arm, features, reward)
-        given = (1.0, *features)
+        point = (1.0, *features)
         size, flat = self._size, self._inverses[arm]
         keep = self._keep
         # What is forgotten makes the doubt grow, but not beyond that of the beginning.
         if keep < 1 and max(flat) < 1:
             flat = [entry / keep for entry in flat]
         full = self._full(flat)
-        moved = [sum(map(mul, row, given)) for row in full]
-        scale = 1.0 + sum(map(mul, moved, given))
+        moved = [sum(map(mul, row, point)) for row in full]
+        scale = 1.0 + sum(map(mul, moved, point))
         self._inverses[arm] = [
             full[i][j] - moved[i] * moved[j] / scale
             for i in range(size)
@@ -305,7 +305,7 @@ class LinUCB(_Counting):
         ]
         sums = self._sums_of_features[arm]
         self._sums_of_features[arm] = sums = [
-            keep * total + reward * one for total, one in zip(sums, given, strict=True)
+            keep * total + reward * one for total, one in zip(sums, point, strict=True)
         ]
         full = self._full(self._inverses[arm])
         self._weights[arm] = [sum(map(mul, row, sums)) for row in full]

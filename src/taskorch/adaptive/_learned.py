@@ -112,7 +112,7 @@ class Value:
     attempts: int
 
 
-class Outcomes:
+class OutcomeRewards:
     """
     Rewards that follow from what becomes of attempts: a projection of events.
 
@@ -264,7 +264,7 @@ class Learned:
         #: What was chosen for tasks that have not begun, and for attempts.
         self._chosen: OrderedDict[str, _Choice] = OrderedDict()
         self._begun: OrderedDict[tuple[str, int], _Choice] = OrderedDict()
-        self._outcomes = Outcomes()
+        self._outcomes = OutcomeRewards()
         self._rewards = 0
         self._unlearnt = 0
         #: The number of the last fact of which it has heard, and that which the
@@ -285,24 +285,24 @@ class Learned:
         """The agent that the router chosen for *task* names."""
         if len(candidates) == 1:
             return Route(candidates[0].name, "the only candidate", reusable=Learned)
-        found: Route
-        found, why = self._ask(
+        route: Route
+        route, why = self._ask(
             task, context.random, lambda arm: arm.route(task, candidates, context)
         )
-        return Route(found.agent, f"{found.reason}; {why}")
+        return Route(route.agent, f"{route.reason}; {why}")
 
     def order(self, task: Task, context: Context) -> Order:
         """The place that the queue chosen for *task* gives it: a time."""
-        found: Order
-        found, _ = self._ask(task, context.random, lambda arm: arm.order(task, context))
-        if found.aging is None:
-            return Order(found.key)
-        return Order(context.now - task.priority * found.aging)
+        order: Order
+        order, _ = self._ask(task, context.random, lambda arm: arm.order(task, context))
+        if order.aging is None:
+            return Order(order.key)
+        return Order(context.now - task.priority * order.aging)
 
     def admit(self, task: Task, context: Context) -> Admission:
         """Whether the baseline admits *task*."""
-        found: Admission = self.arms[self.baseline].admit(task, context)
-        return attrs.evolve(found, reusable=False)
+        admission: Admission = self.arms[self.baseline].admit(task, context)
+        return attrs.evolve(admission, reusable=False)
 
     def allocate(
         self,
@@ -312,16 +312,16 @@ class Learned:
     ) -> Allocation:
         """What the allocator chosen for the task grants."""
         if not request.resources.units:
-            found: Allocation = self.arms[self.baseline].allocate(
+            allocation: Allocation = self.arms[self.baseline].allocate(
                 request, pools, context
             )
-            return Allocation(found.granted, found.reason)
-        found, why = self._ask(
+            return Allocation(allocation.granted, allocation.reason)
+        allocation, why = self._ask(
             request.task,
             context.random,
             lambda arm: arm.allocate(request, pools, context),
         )
-        return Allocation(found.granted, f"{found.reason}; {why}")
+        return Allocation(allocation.granted, f"{allocation.reason}; {why}")
 
     def _ask(
         self, task: Task, random: Random, ask: Callable[[Any], Any]
@@ -336,24 +336,31 @@ class Learned:
             Exception: All have failed; of the last.
         """
         arm, why = self._choose(task, random)
-        left = [*dict.fromkeys((arm, self.baseline, *range(len(self.arms))))]
+        remaining = [*dict.fromkeys((arm, self.baseline, *range(len(self.arms))))]
         while True:
             try:
                 return ask(self.arms[arm]), why
             except Exception as error:
-                left.remove(arm)
+                remaining.remove(arm)
                 with self._lock:
                     choice = self._chosen.get(task.id or "")
                     if choice is not None:
                         key, features, _, _ = choice
                         self._count(key, features, arm, 0.0)
-                        if left:
-                            self._chosen[task.id or ""] = key, features, left[0], 1.0
-                if not left:
+                        if remaining:
+                            self._chosen[task.id or ""] = (
+                                key,
+                                features,
+                                remaining[0],
+                                1.0,
+                            )
+                if not remaining:
                     raise
                 _LOG.warning("%s of %s has failed: %s", self.names[arm], self, error)
-                why = f"by {self.names[left[0]]}, since {self.names[arm]} has failed"
-                arm = left[0]
+                why = (
+                    f"by {self.names[remaining[0]]}, since {self.names[arm]} has failed"
+                )
+                arm = remaining[0]
 
     def _choose(self, task: Task, random: Random) -> tuple[int, str]:
         """The arm for *task*, the same until it begins, and why."""
@@ -367,8 +374,10 @@ class Learned:
                 _bound(self._chosen)
             key, _, arm, chance = choice
             pulls, mean = self._bandit(key).means()[arm]
-        told = f"mean reward {mean * 2 - 1:.2f} of {pulls:.0f}" if pulls else "untried"
-        return arm, f"by {self.names[arm]} ({told}, chance {chance:.2f})"
+        record = (
+            f"mean reward {mean * 2 - 1:.2f} of {pulls:.0f}" if pulls else "untried"
+        )
+        return arm, f"by {self.names[arm]} ({record}, chance {chance:.2f})"
 
     def _pull(
         self, key: str, features: tuple[float, ...], task: Task, random: Random
@@ -533,9 +542,9 @@ class Learned:
             if self._counts(event):
                 self._learn(event.task_id, event.attempt, event.value)
             return
-        found = self._outcomes.reward(event)
-        if found is not None and self.rewarded_by == "outcome":
-            self._learn(*found)
+        reward = self._outcomes.reward(event)
+        if reward is not None and self.rewarded_by == "outcome":
+            self._learn(*reward)
         elif isinstance(event, TaskRetrying) and not event.charged:
             self._begun.pop((event.task_id, event.attempt), None)
         elif isinstance(event, TaskCancelled | TaskFailed):
@@ -602,8 +611,8 @@ class Learned:
         if self._journal is None or self.rewarded_by == "outcome":
             return False
         with self._lock:
-            known = self._subject(event.task_id, event.attempt) in self._begun
-        return not known and self._counts(event)
+            is_begun = self._subject(event.task_id, event.attempt) in self._begun
+        return not is_begun and self._counts(event)
 
     def _entries(self, ids: Collection[str]) -> Sequence[tuple[Event, Any]]:
         """The facts about tasks, with what the journal has beside them."""
@@ -634,9 +643,9 @@ class Learned:
                 self._take_in(event)
 
     def _know_again(self, event: TaskStarted, task: Task | None) -> None:
-        said = "" if event.choice is None else event.choice[0]
+        arms = "" if event.choice is None else event.choice[0]
         subject = self._subject(event.task_id, event.attempt)
-        for arm in said.split(" + "):
+        for arm in arms.split(" + "):
             name = arm.removeprefix(f"{self.name}:")
             if name != arm and name in self.names and task is not None:
                 key, features = self._context_of(task)
@@ -646,12 +655,12 @@ class Learned:
 
     def _forget(self, event: Event) -> None:
         """Under the lock: what *event* says was learnt."""
-        found = self._outcomes.reward(event, is_new=False)
+        reward = self._outcomes.reward(event, is_new=False)
         if isinstance(event, TaskRewarded):
             if self._counts(event):
                 self._begun.pop(self._subject(event.task_id, event.attempt), None)
-        elif found is not None and self.rewarded_by == "outcome":
-            self._begun.pop(found[:2], None)
+        elif reward is not None and self.rewarded_by == "outcome":
+            self._begun.pop(reward[:2], None)
 
     # -- what was learnt -----------------------------------------------------------
 
@@ -715,34 +724,34 @@ class Learned:
         untried. What was learnt otherwise (by another version, algorithm or context) is
         left out, with a warning.
         """
-        found = kept(f"{SNAPSHOTS}/{self.name}") if self.keep else None
-        if found is None:
+        snapshot = kept(f"{SNAPSHOTS}/{self.name}") if self.keep else None
+        if snapshot is None:
             return
         try:
-            same = found["version"], found["algorithm"], list(found["context"])
+            same = snapshot["version"], snapshot["algorithm"], list(snapshot["context"])
             if same != (_VERSION, self.algorithm, list(self.context)):
-                told = f"it is of version, algorithm and context {same}"
-                raise ValueError(told)  # noqa: TRY301 - one warning for all
+                reason = f"it is of version, algorithm and context {same}"
+                raise ValueError(reason)  # noqa: TRY301 - one warning for all
             with self._lock:
-                self._take(found)
+                self._take(snapshot)
         except (LookupError, TypeError, ValueError) as error:
             with self._lock:
                 self._clear()
                 self._learnt_to = _NO_END
             _LOG.warning("what %s had learnt is left out: %s", self.name, error)
 
-    def _take(self, found: Mapping[str, Any]) -> None:
-        for key, states in found["learnt"].items():
-            for name, numbers in zip(found["arms"], states, strict=True):
+    def _take(self, snapshot: Mapping[str, Any]) -> None:
+        for key, states in snapshot["learnt"].items():
+            for name, numbers in zip(snapshot["arms"], states, strict=True):
                 if name in self.names:
                     self._bandit(key).restore(self.names.index(name), numbers)
-        self._rewards = int(found["rewards"])
+        self._rewards = int(snapshot["rewards"])
         # Snapshots of earlier versions do not say it: then all counts as heard.
-        self._learnt_to = self._kept = int(found.get("heard", _NO_END))
-        self._outcomes = Outcomes(found.get("usual", {}))
-        if self.names[self.baseline] in found["arms"]:
-            self._gained, self._counted = found["gained"]
-            self._baseline_gained, self._baseline_counted = found["baseline"]
+        self._learnt_to = self._kept = int(snapshot.get("heard", _NO_END))
+        self._outcomes = OutcomeRewards(snapshot.get("usual", {}))
+        if self.names[self.baseline] in snapshot["arms"]:
+            self._gained, self._counted = snapshot["gained"]
+            self._baseline_gained, self._baseline_counted = snapshot["baseline"]
 
     def evaluate(self, events: Iterable[Event]) -> dict[str, Value]:
         """
@@ -756,25 +765,25 @@ class Learned:
         Args:
             events: Such as `JournalReader(path).happened()`.
         """
-        outcomes = Outcomes()
+        outcomes = OutcomeRewards()
         chosen: dict[tuple[str, int], tuple[str, float]] = {}
         pairs: dict[str, list[tuple[float, float]]] = {}
         for event in events:
             if isinstance(event, TaskStarted) and event.choice is not None:
                 chosen[event.task_id, event.attempt] = event.choice
-            found = outcomes.reward(event)
+            reward = outcomes.reward(event)
             if isinstance(event, TaskRewarded):
-                found = event.task_id, event.attempt, event.value
+                reward = event.task_id, event.attempt, event.value
             elif self.rewarded_by == "given":
-                found = None
-            choice = None if found is None else chosen.pop(found[:2], None)
-            if found is not None and choice is not None:
+                reward = None
+            choice = None if reward is None else chosen.pop(reward[:2], None)
+            if reward is not None and choice is not None:
                 for arm in choice[0].split(" + "):
                     name = arm.removeprefix(f"{self.name}:")
                     if name != arm:
                         weight = 1 / max(choice[1], 1e-6)
-                        pairs.setdefault(name, []).append((weight, found[2]))
-        return {name: estimate(found) for name, found in pairs.items()}
+                        pairs.setdefault(name, []).append((weight, reward[2]))
+        return {name: estimate(reward) for name, reward in pairs.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         # A simulation asks a copy, which keeps nothing.
@@ -812,15 +821,15 @@ def estimate(pairs: Sequence[tuple[float, float]]) -> Value:
 def _kind(arms: Sequence[Any]) -> str:
     if all(isinstance(arm, int | float | str) for arm in arms):
         return "value"
-    found = [
+    kinds = [
         kind
         for kind, methods in _METHODS.items()
         if all(callable(getattr(arm, name, None)) for arm in arms for name in methods)
     ]
-    if len(found) != 1:
+    if len(kinds) != 1:
         msg = "arms are all routers, all queues, or all allocators"
         raise InvalidTaskError(msg, hint="see taskorch.protocols")
-    kind = found[0]
+    kind = kinds[0]
     if kind == "queue" and any(
         callable(getattr(arm, "standing", None)) or getattr(arm, "backfill", False)
         for arm in arms
@@ -829,24 +838,24 @@ def _kind(arms: Sequence[Any]) -> str:
         raise InvalidTaskError(msg)
     if kind == "allocator":
         chunks = [dict(getattr(arm, "chunks", None) or {}) for arm in arms]
-        if any(found != chunks[0] for found in chunks):
+        if any(kinds != chunks[0] for kinds in chunks):
             msg = "allocators that are arms have the same chunks"
             raise InvalidTaskError(msg)
     return kind
 
 
 def _names(arms: Sequence[Any]) -> tuple[str, ...]:
-    found: list[str] = []
+    names: list[str] = []
     for arm in arms:
         name = str(getattr(arm, "name", "") or type(arm).__name__)
         if isinstance(arm, int | float):
             name = f"{arm:g}"
         elif isinstance(arm, str):
             name = arm
-        found.append(name if name not in found else f"{name}~{found.count(name) + 1}")
-        while found.count(found[-1]) > 1:
-            found[-1] += "'"
-    return tuple(found)
+        names.append(name if name not in names else f"{name}~{names.count(name) + 1}")
+        while names.count(names[-1]) > 1:
+            names[-1] += "'"
+    return tuple(names)
 
 
 def _bucket(value: object) -> str:
@@ -863,6 +872,6 @@ def _stem(task_id: str) -> str:
     return task_id.partition("~")[0]
 
 
-def _bound(found: OrderedDict[Any, Any]) -> None:
-    if len(found) > _AWAITED:
-        found.popitem(last=False)
+def _bound(table: OrderedDict[Any, Any]) -> None:
+    if len(table) > _AWAITED:
+        table.popitem(last=False)

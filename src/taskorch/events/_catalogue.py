@@ -246,9 +246,9 @@ class TaskCompleted(TaskEvent):
 
     def with_result(self, load: Callable[[], object]) -> TaskCompleted:
         """The same fact, whose result *load* fetches."""
-        made = tuple.__new__(TaskCompleted, self)
-        made.__dict__["_load"] = load
-        return made
+        fact = tuple.__new__(TaskCompleted, self)
+        fact.__dict__["_load"] = load
+        return fact
 
     def __reduce__(self) -> tuple[object, ...]:
         # A copy in another process has the result itself, and nowhere to fetch it from.
@@ -1552,23 +1552,23 @@ def view_of(cls: type[Event], fact: Fact) -> Event | None:
     if cls not in VIEWS[type(fact)]:
         return None
     of: Any = fact
-    found: Event | None = None
+    event: Event | None = None
     if type(fact) is cls:
-        found = fact
+        event = fact
     elif cls is TaskValidated:
-        found = TaskValidated(of.seq, of.at_ns, of.task_id, of.type)
+        event = TaskValidated(of.seq, of.at_ns, of.task_id, of.type)
     elif cls is TaskRouted:
-        found = TaskRouted(
+        event = TaskRouted(
             of.seq, of.at_ns, of.task_id, of.attempt, of.agent_id, of.reason
         )
     elif cls is QuestionAsked:
         text = _asked(of)
         if text:
             failure = of.cause == "asked"
-            found = QuestionAsked(of.seq, of.at_ns, of.task_id, text, failure)
+            event = QuestionAsked(of.seq, of.at_ns, of.task_id, text, failure)
     elif of.why in ("timeout", "deadline"):
-        found = TaskTimedOut(of.seq, of.at_ns, of.task_id, of.attempt, of.why)
-    return found
+        event = TaskTimedOut(of.seq, of.at_ns, of.task_id, of.attempt, of.why)
+    return event
 
 
 #: Which events each fact contains, in the order in which they are sent.

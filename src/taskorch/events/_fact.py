@@ -40,18 +40,18 @@ class FieldsForAttrs:
             for name, kind in vars(base).get("__annotations__", {}).items()
             if not str(kind).startswith("ClassVar")
         }
-        usual, known = defaults_of(cls), cls.__match_args__  # type: ignore[attr-defined]
+        usual, positional = defaults_of(cls), cls.__match_args__  # type: ignore[attr-defined]
         fields: dict[str, Any] = {
             name: attrs.field(type=kind, default=usual.get(name, attrs.NOTHING))
-            if name in known
+            if name in positional
             else attrs.field(
                 type=kind, default=None, eq=False, repr=False, kw_only=True
             )
             for name, kind in kinds.items()
         }
-        made = attrs.make_class(cls.__name__, fields)
-        found: tuple[attrs.Attribute[Any], ...] = attrs.fields(made)
-        return found
+        mirror = attrs.make_class(cls.__name__, fields)
+        attributes: tuple[attrs.Attribute[Any], ...] = attrs.fields(mirror)
+        return attributes
 
 
 def beside(*, alias: str, default: None, kw_only: bool) -> Any:
@@ -94,8 +94,8 @@ def frozen(cls: T) -> T:
     )
     body |= dict(zip(own, _GETTERS[1 + len(above) :], strict=False))
     body |= dict.fromkeys(others)
-    made: Any = type(cls)(cls.__name__, cls.__bases__, body)
-    return made  # type: ignore[no-any-return]
+    fact_class: Any = type(cls)(cls.__name__, cls.__bases__, body)
+    return fact_class  # type: ignore[no-any-return]
 
 
 def _constructor(
@@ -103,9 +103,9 @@ def _constructor(
 ) -> Any:
     """The `__new__` of facts of *fields*; as text, since nothing else is as fast."""
     keywords = ["*", *(f"{alias}=None" for alias in others.values())] if others else []
-    given = ", ".join(["_cls", *fields, *keywords])
+    parameters = ", ".join(["_cls", *fields, *keywords])
     lines = [
-        f"def __new__({given}):",
+        f"def __new__({parameters}):",
         f"    made = new(_cls, (_cls, {', '.join(fields)}))",
     ]
     for name, alias in others.items():
@@ -113,9 +113,9 @@ def _constructor(
     lines.append("    return made")
     names: dict[str, Any] = {"new": tuple.__new__}
     exec("\n".join(lines), names)  # noqa: S102 - of the names of our own fields
-    found = names["__new__"]
-    found.__defaults__ = defaults
-    return found
+    constructor = names["__new__"]
+    constructor.__defaults__ = defaults
+    return constructor
 
 
 def defaults_of(cls: type) -> dict[str, Any]:

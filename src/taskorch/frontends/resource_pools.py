@@ -24,7 +24,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator
-from taskorch.workflows._located import Place, places, plain, with_place
+from taskorch.workflows._located import FilePlace, places, plain, with_place
 
 if TYPE_CHECKING:
     import os
@@ -129,9 +129,9 @@ def parse(block: Mapping[str, Any]) -> Pools:
     return _parse(block, {})
 
 
-def _parse(block: object, by_path: Mapping[str, Place]) -> Pools:
+def _parse(block: object, by_path: Mapping[str, FilePlace]) -> Pools:
     """What the *block* says; *by_path* are the places of what stands in its file."""
-    reader = _Reader()
+    reader = _PoolReader()
     pools = reader.pools(block)
     if reader.faults:
         lines = (with_place(path, text, by_path) for path, text in reader.faults)
@@ -139,7 +139,7 @@ def _parse(block: object, by_path: Mapping[str, Place]) -> Pools:
     return pools
 
 
-class _Reader:
+class _PoolReader:
     """Reads a block, and notes all that is wrong with it, by its path."""
 
     def __init__(self) -> None:

@@ -124,7 +124,7 @@ class _Recorded:
 
 
 def _read(document: object, where: str, *, memory: bool) -> Recording:
-    reader = _Reader()
+    reader = _RecordingReader()
     name, tasks, machine, makespan = reader.read(document)
     if reader.findings:
         shown = [f"{path}: {problem}" for path, problem in reader.findings[:_SHOWN]]
@@ -190,7 +190,7 @@ def _in_order(tasks: Mapping[str, _Recorded]) -> list[_Recorded]:
     return order
 
 
-class _Reader:
+class _RecordingReader:
     """Reads a document, and notes all that is wrong with it."""
 
     def __init__(self) -> None:

@@ -17,11 +17,11 @@ def _seconds(value: Any) -> float | None:
 
 
 def _names(value: Any) -> frozenset[str]:
-    given: object = value
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        msg = f"ignore: names of arguments are needed, not {show(given)}"
+    unchecked: object = value
+    if isinstance(unchecked, str) or not isinstance(unchecked, Iterable):
+        msg = f"ignore: names of arguments are needed, not {show(unchecked)}"
         raise InvalidTaskError(msg, hint="ignore={'verbose'}")
-    names = list(given)
+    names = list(unchecked)
     for name in names:
         if not isinstance(name, str):
             msg = f"ignore: names of arguments are needed, not {show(name)}"

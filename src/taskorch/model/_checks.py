@@ -58,11 +58,11 @@ def check_word(name: str, value: object, words: Iterable[str]) -> None:
     Raises:
         InvalidTaskError: It is none; the hint is the nearest of them.
     """
-    known = tuple(words)
-    if value not in known:
-        said = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
-        msg = f"{name} is {said}, not {show(value)}"
-        raise InvalidTaskError(msg, hint=meant(value, known) or None)
+    choices = tuple(words)
+    if value not in choices:
+        listed = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
+        msg = f"{name} is {listed}, not {show(value)}"
+        raise InvalidTaskError(msg, hint=meant(value, choices) or None)
 
 
 def check_capabilities(capabilities: Iterable[str]) -> tuple[str, ...]:

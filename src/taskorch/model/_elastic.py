@@ -104,14 +104,14 @@ class Elastic(Resources):  # type: ignore[override]  # it has more fields
         )
 
     def __repr__(self) -> str:
-        said = [repr(Resources.from_units(self.units))]
+        arguments = [repr(Resources.from_units(self.units))]
         if self.min:
-            said.append(f"min={self.min!r}")
+            arguments.append(f"min={self.min!r}")
         if self.weight != 1:
-            said.append(f"weight={self.weight:g}")
+            arguments.append(f"weight={self.weight:g}")
         if self.fallback != FALLBACKS[0]:
-            said.append(f"fallback={self.fallback!r}")
-        return f"Elastic({', '.join(said)})"
+            arguments.append(f"fallback={self.fallback!r}")
+        return f"Elastic({', '.join(arguments)})"
 
 
 def elasticity_of(resources: Resources) -> Elasticity | None:

@@ -214,12 +214,12 @@ class Explanation:
 
         Nothing, if nothing keeps it.
         """
-        found = (*self.blockers, *self.then)
-        if not found:
+        every = (*self.blockers, *self.then)
+        if not every:
             return ()
-        agents = dict.fromkeys(b.agent for b in found if b.agent) or {"": None}
+        agents = dict.fromkeys(b.agent for b in every if b.agent) or {"": None}
         return tuple(
-            tuple(b for b in found if b.agent in ("", agent)) for agent in agents
+            tuple(b for b in every if b.agent in ("", agent)) for agent in agents
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -278,7 +278,8 @@ class Explanation:
             lines.append(f"It was tried again {older:,} times, and then:")
         lines += [f"It was tried again: {why}." for why in self.retries[-_SOME:]]
         lines += [
-            f"Ignored: {what} (see late_results of its status)." for what in self.late
+            f"Ignored: {result} (see late_results of its status)."
+            for result in self.late
         ]
         if self.error and self.state is not TaskState.FAILED:
             latest = f"Its latest failure ({self.cause}): {self.error}."
@@ -372,15 +373,16 @@ def _sentences(
         lines.append("It could run on any one of these agents:")
     #: What would do instead of any of them; it is said once.
     others: dict[str, None] = {}
-    for found in on.values():
-        told: list[str] = []
-        for blocker in found:
-            told += _sentence(blocker, later=later, others=others)
+    for of_agent in on.values():
+        sentences: list[str] = []
+        for blocker in of_agent:
+            sentences += _sentence(blocker, later=later, others=others)
         if many:
-            told = [
-                f"{'  ' if number else '- '}{line}" for number, line in enumerate(told)
+            sentences = [
+                f"{'  ' if number else '- '}{line}"
+                for number, line in enumerate(sentences)
             ]
-        lines += told
+        lines += sentences
     if on and more_agents:
         lines.append(f"- {more_agents:,} more agents match, and have no room either.")
     return lines + [f"  or {detail}" for detail in others]
@@ -388,16 +390,16 @@ def _sentences(
 
 def _few(blockers: Iterable[Blocker]) -> list[Blocker]:
     """*blockers*; of many tasks that are still to complete, the first and a number."""
-    found = list(blockers)
-    tasks = [b for b in found if b.kind == "dependency" and _is_passing(b)]
+    listed = list(blockers)
+    tasks = [b for b in listed if b.kind == "dependency" and _is_passing(b)]
     if len(tasks) <= 2 * _SOME:
-        return found
+        return listed
     left_out = tasks[_SOME:]
     # The last of them may stand for more than one.
     rest = sum(int(blocker.need or 1) for blocker in left_out)
     detail = f"It needs {rest:,} more tasks that have not completed."
-    found[found.index(left_out[0])] = Blocker("dependency", detail)
-    return [blocker for blocker in found if blocker not in left_out]
+    listed[listed.index(left_out[0])] = Blocker("dependency", detail)
+    return [blocker for blocker in listed if blocker not in left_out]
 
 
 def _sentence(

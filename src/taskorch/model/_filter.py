@@ -43,7 +43,7 @@ def _filters() -> dict[str, Filter]:
         for each in OPTIONS.values()
         if each.match is not None
     ]
-    found = [
+    filters = [
         Filter("state", "state", "Their state."),
         *of_options,
         Filter("agent", "equal", "Who runs them, or ran them last."),
@@ -51,7 +51,7 @@ def _filters() -> dict[str, Filter]:
         Filter("older_than", "longer", "Seconds that they have been in their state."),
         Filter("mended", "whether", "Whether a later run of them has completed."),
     ]
-    return {each.name: each for each in found}
+    return {each.name: each for each in filters}
 
 
 #: All that tasks can be looked for by, by name.
@@ -87,15 +87,15 @@ class TaskFilter:
         state: TaskState | str | None = None,
         **fields: Unpack[FilterFields],
     ) -> None:
-        given: dict[str, Any] = {"state": state, **fields}
-        for name in given:
+        conditions: dict[str, Any] = {"state": state, **fields}
+        for name in conditions:
             if name not in FILTERS:
                 raise unknown_option(type(self).__name__, name, FILTERS)
         #: What is said, by name.
         self.fields: Mapping[str, Any] = ReadOnly(
             {
                 name: _CHECKED[FILTERS[name].how](name, value)
-                for name, value in given.items()
+                for name, value in conditions.items()
                 if value is not None and value != {}
             }
         )
@@ -134,12 +134,12 @@ class TaskFilter:
         Raises:
             InvalidTaskError: A value is not well formed.
         """
-        given: dict[str, Any] = {
+        conditions: dict[str, Any] = {
             name: _READ[each.how](name, texts[name])
             for name, each in FILTERS.items()
             if name in texts
         }
-        return cls(**given)
+        return cls(**conditions)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TaskFilter):
@@ -151,8 +151,10 @@ class TaskFilter:
         return hash(frozenset(self.fields))
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{name}={show(value)}" for name, value in self.fields.items())
-        return f"TaskFilter({said})"
+        conditions = ", ".join(
+            f"{name}={show(value)}" for name, value in self.fields.items()
+        )
+        return f"TaskFilter({conditions})"
 
 
 # -- values ------------------------------------------------------------------------
@@ -240,11 +242,11 @@ def _date_or_number(name: str, text: str) -> datetime | float:
 
 def _object(name: str, text: str) -> Any:
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict):
-        return found
+        document = None
+    if isinstance(document, dict):
+        return document
     msg = f"{name}: an object of JSON is needed, not {show(text)}"
     raise InvalidTaskError(msg, hint=f'{name}={{"customer": "acme"}}')
 

@@ -98,12 +98,12 @@ def levels_of(names: Any) -> dict[str, int]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         msg = f"capabilities are names, or levels by names, not {show(names)}"
         raise InvalidTaskError(msg, hint="capabilities={'test': 3}")
-    found: dict[str, int] = {}
+    levels: dict[str, int] = {}
     for each in names:
         name, _, level = str(each).partition(":")
         number = int(level) if level.isdecimal() else 1
-        found[name] = max(found.get(name, 1), number)
-    return found
+        levels[name] = max(levels.get(name, 1), number)
+    return levels
 
 
 @lru_cache(maxsize=256)
@@ -117,15 +117,11 @@ def _ids(name: str, names: str) -> re.Pattern[str]:
                 fields.append(field)
                 text += "[0-9]+" if field == "number" else re.escape(name)
         pattern = re.compile(text)
-        made = [names.format(type=name, number=number) for number in (1, 9_999)]
+        ids = [names.format(type=name, number=number) for number in (1, 9_999)]
     except (AttributeError, LookupError, ValueError, TypeError):
-        fields, made, pattern = [], [], re.compile("")
+        fields, ids, pattern = [], [], re.compile("")
     is_fit = sorted({*fields, "type"}) == ["number", "type"]
-    if (
-        not is_fit
-        or fields.count("number") > 1
-        or not all(map(pattern.fullmatch, made))
-    ):
+    if not is_fit or fields.count("number") > 1 or not all(map(pattern.fullmatch, ids)):
         msg = f"template {name!r}: names {show(names)} makes no ids"
         raise InvalidTaskError(msg, hint="names='{type}-{number}'")
     return pattern

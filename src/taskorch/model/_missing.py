@@ -59,8 +59,8 @@ class Missing:
 
 def _shown(name: str) -> str:
     """An import path as people read it: a journal says which script is meant."""
-    module, _, what = name.rpartition(":")
+    module, _, member = name.rpartition(":")
     main, at, script = module.partition("@")
     if main != "__main__" or not at:
         return name
-    return f"{what} of {script or 'a session without a file'}"
+    return f"{member} of {script or 'a session without a file'}"

@@ -28,10 +28,10 @@ class Declared:
 def declared(fn: Callable[..., Any]) -> Declared | None:
     """What was declared with *fn*, or with what an object, method or partial calls."""
     while True:
-        found = getattr(fn, DECLARED, None)
+        declaration = getattr(fn, DECLARED, None)
         # The class is compared, since a mock has every attribute that it is asked for.
-        if type(found) is Declared:
-            return found
+        if type(declaration) is Declared:
+            return declaration
         if type(fn) is FunctionType:
             return None
         if not isinstance(fn, partial):
@@ -39,5 +39,5 @@ def declared(fn: Callable[..., Any]) -> Declared | None:
         fn = fn.func
     # An instance is called by the method of its class.
     call = getattr(type(fn), "__call__", None)  # noqa: B004 - for what it has noted
-    found = getattr(call, DECLARED, None)
-    return found if type(found) is Declared else None
+    declaration = getattr(call, DECLARED, None)
+    return declaration if type(declaration) is Declared else None

@@ -55,10 +55,10 @@ def stamp(at: float, timespec: str = "seconds") -> str:
 
 def fields_of(value: Any, *, whole: bool = True) -> dict[str, Any]:
     """The fields of *value*, an attrs value; unless *whole*, without the usual ones."""
-    found = [(field, getattr(value, field.name)) for field in attrs.fields(type(value))]
+    pairs = [(field, getattr(value, field.name)) for field in attrs.fields(type(value))]
     return {
         field.name: taken_apart(item, whole=whole)
-        for field, item in found
+        for field, item in pairs
         if field.name[0] != "_" and (whole or item != field.default)
     }
 

@@ -77,10 +77,10 @@ def _is_a(value: object, *kinds: type) -> bool:
     return isinstance(value, kinds)
 
 
-def _refuse_no_list(what: str, value: object, remedy: str) -> None:
+def _refuse_no_list(field: str, value: object, remedy: str) -> None:
     # A str is iterable too, and would silently fall apart into its letters.
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        msg = f"{what}: {remedy}, not {value!r}"
+        msg = f"{field}: {remedy}, not {value!r}"
         raise TypeError(msg)
 
 
@@ -92,21 +92,21 @@ def _plain(value: object) -> object:
     return value if convert is None else convert(value)
 
 
-def _check_text(what: str, value: object, kinds: type | tuple[type, ...]) -> None:
+def _check_text(field: str, value: object, kinds: type | tuple[type, ...]) -> None:
     if not isinstance(value, kinds):
         remedy = "os.fsdecode(…)" if isinstance(value, bytes) else "str(…)"
-        msg = f"{what} is text, not {type(value).__name__} {value!r}; use {remedy}"
+        msg = f"{field} is text, not {type(value).__name__} {value!r}; use {remedy}"
         raise TypeError(msg)
     if isinstance(value, str):
         try:
             # Bytes that came in as "surrogates" go out again as they were.
             value = value.encode(errors="surrogateescape")
         except UnicodeEncodeError as error:
-            msg = f"{what} cannot be encoded as UTF-8: {error}"
+            msg = f"{field} cannot be encoded as UTF-8: {error}"
             raise InvalidTaskError(msg) from error
     if isinstance(value, bytes) and b"\0" in value:
         msg = (
-            f"{what} contains a NUL byte, at which the system would cut it off; "
+            f"{field} contains a NUL byte, at which the system would cut it off; "
             "hand such data over through stdin or a file"
         )
         raise InvalidTaskError(msg)
@@ -130,10 +130,10 @@ def _to_args(
     return plain  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
-def _check_name(what: str, name: object) -> None:
-    _check_text(what, name, str)
+def _check_name(field: str, name: object) -> None:
+    _check_text(field, name, str)
     if name == "" or "=" in str(name):
-        msg = f"{what}: {name!r} cannot name a variable: it is empty or contains '='"
+        msg = f"{field}: {name!r} cannot name a variable: it is empty or contains '='"
         raise InvalidTaskError(msg)
 
 
@@ -191,13 +191,13 @@ def _to_pass_fds(fds: Iterable[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _to_path(what: str, path: object, if_empty: str) -> str | None:
+def _to_path(field: str, path: object, if_empty: str) -> str | None:
     plain = _plain(path)
     if plain is None:
         return None
-    _check_text(what, plain, str)
+    _check_text(field, plain, str)
     if plain == "":
-        msg = f"{what}: {if_empty}"
+        msg = f"{field}: {if_empty}"
         raise InvalidTaskError(msg)
     return str(plain)
 

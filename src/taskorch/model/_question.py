@@ -143,9 +143,9 @@ class Question(Wait):
                 return choice
         if self.who is None:
             return None
-        left = sum(person(name) not in voters for name in self.may_answer)
-        can = any(choice in self.no for choice in self.options) and left
-        return None if can or max(counts.values()) + left >= self.quorum else ""
+        outstanding = sum(person(name) not in voters for name in self.may_answer)
+        can = any(choice in self.no for choice in self.options) and outstanding
+        return None if can or max(counts.values()) + outstanding >= self.quorum else ""
 
 
 def person(name: str) -> str:
@@ -233,22 +233,22 @@ def to_question(
     )
 
 
-def _names(what: str, given: object) -> tuple[str, ...]:
-    """*given* as names, each once; one text is one name."""
-    if isinstance(given, str):
-        given = (given,)
-    if not isinstance(given, Iterable):
-        msg = f"{what}: names are needed, not {show(given)}"
+def _names(field: str, texts: object) -> tuple[str, ...]:
+    """*texts* as names, each once; one text is one name."""
+    if isinstance(texts, str):
+        texts = (texts,)
+    if not isinstance(texts, Iterable):
+        msg = f"{field}: names are needed, not {show(texts)}"
         raise InvalidTaskError(msg)
-    names = tuple(dict.fromkeys(given))
+    names = tuple(dict.fromkeys(texts))
     for name in names:
         if not is_name(name) or len(name) > MAX_NAME:
-            msg = f"{what}: a text that can be printed is needed, not {show(name)}"
+            msg = f"{field}: a text that can be printed is needed, not {show(name)}"
             raise InvalidTaskError(msg)
     return names
 
 
-def check_answerer(what: str, name: object) -> str:
+def check_answerer(field: str, name: object) -> str:
     """
     Refuse what is no name of somebody.
 
@@ -256,12 +256,12 @@ def check_answerer(what: str, name: object) -> str:
         InvalidTaskError: It is none.
     """
     if not isinstance(name, str) or not name.isprintable():
-        msg = f"{what}: a text that can be printed is needed, not {show(name)}"
+        msg = f"{field}: a text that can be printed is needed, not {show(name)}"
         raise InvalidTaskError(msg)
     if not name or ":" in name:
-        msg = f"{what}: the name of somebody is needed, without a colon, not "
+        msg = f"{field}: the name of somebody is needed, without a colon, not "
         raise InvalidTaskError(msg + show(name))
     if len(name) > MAX_NAME:
-        msg = f"{what}: a name has at most {MAX_NAME} characters, not {len(name):,}"
+        msg = f"{field}: a name has at most {MAX_NAME} characters, not {len(name):,}"
         raise InvalidTaskError(msg)
     return name

@@ -91,12 +91,12 @@ class Quota:
         self._check_soft()
 
     def _check_subject(self) -> None:
-        given: dict[str, object] = {name: getattr(self, name) for name in _KINDS}
-        for name, value in given.items():
+        subjects: dict[str, object] = {name: getattr(self, name) for name in _KINDS}
+        for name, value in subjects.items():
             if not isinstance(value, str) or (value and not value.isprintable()):
                 msg = f"{name}: the {name} that the quota is for, not {show(value)}"
                 raise InvalidTaskError(msg)
-        if sum(map(bool, given.values())) != 1:
+        if sum(map(bool, subjects.values())) != 1:
             msg = "a quota is for a type, an owner or a workflow: give one of the three"
             raise InvalidTaskError(
                 msg, hint="Quota(type='render', resources={'cpu': 4})"
@@ -159,13 +159,13 @@ class Quota:
         `tasks` is how many run at once, `starts_per_second` and `burst` are what they
         are called here.
         """
-        found = list(self.resources.totals())
+        limits = list(self.resources.totals())
         if self.max_parallel is not None:
-            found.append((TASKS, self.max_parallel * _SCALE))
+            limits.append((TASKS, self.max_parallel * _SCALE))
         if self.starts_per_second is not None:
-            found.append((STARTS, to_units(STARTS, self.starts_per_second)))
-            found.append((BURST, self.burst * _SCALE))
-        return tuple(sorted(found))
+            limits.append((STARTS, to_units(STARTS, self.starts_per_second)))
+            limits.append((BURST, self.burst * _SCALE))
+        return tuple(sorted(limits))
 
     @classmethod
     def of_limits(cls, subject: tuple[str, str], limits: Units) -> Quota:

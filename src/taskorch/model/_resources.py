@@ -82,10 +82,10 @@ class Resources(Mapping[str, float]):
     @classmethod
     def from_units(cls, units: Units) -> Resources:
         """The resources of *units*: sorted pairs of name and millionths."""
-        made = cls.__new__(cls)
-        object.__setattr__(made, "units", units)
-        object.__setattr__(made, "zeros", ())
-        return made
+        resources = cls.__new__(cls)
+        object.__setattr__(resources, "units", units)
+        object.__setattr__(resources, "zeros", ())
+        return resources
 
     @classmethod
     def of(
@@ -106,8 +106,8 @@ class Resources(Mapping[str, float]):
                 msg = f"{what}: {amounts!r} is a request of a task"
                 raise InvalidTaskError(msg, hint="say how much it is: Resources(cpu=1)")
             return amounts
-        given: object = amounts
-        if not isinstance(given, Mapping):
+        unchecked: object = amounts
+        if not isinstance(unchecked, Mapping):
             msg = f"{what}: a mapping of names to amounts, not {show(amounts)}"
             raise InvalidTaskError(msg, hint="Resources(cpu=1), or {'cpu': 1}")
         for name in amounts:
@@ -160,14 +160,14 @@ class Resources(Mapping[str, float]):
 
 def _by_our_names(amounts: Mapping[str, float]) -> dict[str, float]:
     """*amounts*, with those whose names mean one of ours under that."""
-    found: dict[str, float] = {}
-    said: dict[str, str] = {}
+    renamed: dict[str, float] = {}
+    names: dict[str, str] = {}
     for name, amount in amounts.items():
         ours, factor = OTHER_RESOURCES.get(name, (name, 1))
-        if ours in said:
-            msg = f"resources: {said[ours]!r} and {name!r} are the same resource"
+        if ours in names:
+            msg = f"resources: {names[ours]!r} and {name!r} are the same resource"
             raise InvalidTaskError(msg, hint=f"say {ours!r} alone")
-        said[ours] = name
+        names[ours] = name
         units = to_units(name, amount)
-        found[ours] = amount if factor == 1 else units * factor / _SCALE
-    return found
+        renamed[ours] = amount if factor == 1 else units * factor / _SCALE
+    return renamed

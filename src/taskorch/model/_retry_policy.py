@@ -55,11 +55,11 @@ def _duration(value: float | timedelta) -> float:
 def _durations(
     values: Iterable[float | timedelta] | None,
 ) -> tuple[float, ...] | None:
-    given: object = values
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    unchecked: object = values
+    if isinstance(unchecked, str | bytes) or not isinstance(unchecked, Iterable):
         # None; or no list, which the check of `delays` refuses, with its name.
         return cast("None", values)
-    return tuple([to_seconds(value) for value in given])
+    return tuple([to_seconds(value) for value in unchecked])
 
 
 def to_limit(value: float | timedelta | None) -> float | None:
@@ -169,8 +169,8 @@ class RetryPolicy:
         self._check_retry_on()
 
     def _check_delays(self, delays: tuple[float, ...]) -> None:
-        given: object = delays
-        if not isinstance(given, tuple):
+        unchecked: object = delays
+        if not isinstance(unchecked, tuple):
             msg = f"delays: a list of durations is needed, not {show(delays)}"
             raise InvalidTaskError(msg, hint="delays=[2, 5, 15]")
         if not delays:
@@ -204,8 +204,8 @@ class RetryPolicy:
         elif callable(retry_on):
             return
         else:
-            given = show(self.retry_on)
-            msg = f"retry_on: {given} is no exception class and no predicate"
+            shown = show(self.retry_on)
+            msg = f"retry_on: {shown} is no exception class and no predicate"
             raise InvalidTaskError(msg)
         for cls in classes:
             if not (isinstance(cls, type) and issubclass(cls, BaseException)):

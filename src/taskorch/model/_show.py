@@ -31,7 +31,7 @@ def with_article(name: str) -> str:
 
 def shown(self: Any) -> str:
     """The text of an attrs object: fields that differ from their defaults, one line."""
-    said: list[str] = []
+    parts: list[str] = []
     for field in attrs.fields(type(self)):
         value = getattr(self, field.name)
         if not field.repr or _is_usual(field, value):
@@ -40,8 +40,8 @@ def shown(self: Any) -> str:
             text = _cut(str(field.repr(value)))
         else:
             text = show(value, _MAX_FIELD)
-        said.append(f"{field.name}={' '.join(text.splitlines())}")
-    return f"{type(self).__name__}({', '.join(said)})"
+        parts.append(f"{field.name}={' '.join(text.splitlines())}")
+    return f"{type(self).__name__}({', '.join(parts)})"
 
 
 def _cut(text: str) -> str:

@@ -242,8 +242,10 @@ class Stats:
         counts = {
             state: getattr(self.state_machine, state.value) for state in TaskState
         }
-        said = [f"{count:,} {state.value}" for state, count in counts.items() if count]
-        lines = [f"{self.state_machine.total:,} tasks: {', '.join(said) or 'none yet'}"]
+        parts = [f"{count:,} {state.value}" for state, count in counts.items() if count]
+        lines = [
+            f"{self.state_machine.total:,} tasks: {', '.join(parts) or 'none yet'}"
+        ]
         lines += [f"  {hold}" for hold in self.holds]
         for name, pool in self.resources.items():
             lines.append(f"  {name}: {pool.used:.12g} of {pool.total:.12g} in use")
@@ -304,9 +306,9 @@ class Health:
         return fields_of(self)
 
     def __str__(self) -> str:
-        said = [self.status, *(["not ready"] * (not self.ready))]
-        said += ["not live"] * (not self.live)
-        lines = [", ".join(said)]
+        words = [self.status, *(["not ready"] * (not self.ready))]
+        words += ["not live"] * (not self.live)
+        lines = [", ".join(words)]
         for check in self.checks:
             detail = f": {check.detail}" if check.detail else ""
             lines.append(f"  {check.component} {check.status}{detail}")

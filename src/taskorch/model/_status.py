@@ -173,8 +173,8 @@ class TaskStatus:
         it was raised, as in `flow.py:12 in work`, if that is known. What JSON has no
         word for, in a result too, is shown as a text.
         """
-        said = {name: getattr(self, name) for name in attrs.fields_dict(TaskStatus)}
-        said |= {
+        fields = {name: getattr(self, name) for name in attrs.fields_dict(TaskStatus)}
+        fields |= {
             "state": self.state.value,
             "error": None if self.error is None else _told(self.error),
             "earlier_errors": {
@@ -187,7 +187,7 @@ class TaskStatus:
             "run_id": self.run_id,
             "log_path": None if self.log_path is None else str(self.log_path),
         }
-        return {name: plain(value) for name, value in said.items()}
+        return {name: plain(value) for name, value in fields.items()}
 
 
 def _told(error: BaseException) -> dict[str, str]:
@@ -195,6 +195,6 @@ def _told(error: BaseException) -> dict[str, str]:
         message = str(error)
     except Exception:  # noqa: BLE001 - its __str__ is the user's
         message = "(it cannot be printed)"
-    told = {"type": type(error).__name__, "message": message}
+    document = {"type": type(error).__name__, "message": message}
     where = place_of(error)
-    return {**told, "where": where} if where else told
+    return {**document, "where": where} if where else document

@@ -524,8 +524,10 @@ def plain_but(*names: str) -> Callable[[Task], bool]:
         if each.name not in ("type", *names)
     }
     test = " and ".join(f"task.{name} is usual_{name}" for name in usual)
-    made: Callable[[Task], bool] = _written(f"def made(task): return {test}", usual)
-    return made
+    predicate: Callable[[Task], bool] = _written(
+        f"def made(task): return {test}", usual
+    )
+    return predicate
 
 
 _KIND: Final = tuple(each.name for each in OPTIONS.values() if each.kind)

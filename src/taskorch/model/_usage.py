@@ -52,6 +52,6 @@ class PoolUsage:
         return max(0.0, self.total - self.used)
 
     def __str__(self) -> str:
-        said = f"{self.used:.12g} of {self.total:.12g} in use"
+        text = f"{self.used:.12g} of {self.total:.12g} in use"
         held = ", ".join(f"{name}: {much:.12g}" for name, much in self.holders.items())
-        return visible(f"{said} ({held})" if held else said)
+        return visible(f"{text} ({held})" if held else text)

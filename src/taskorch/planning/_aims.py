@@ -22,30 +22,30 @@ _LATE: Final = 1e12
 _SHARES: Final = (1.0, 0.75, 0.5, 0.35, 0.2)
 
 
-def aims_of(said: object) -> dict[str, float]:
+def aims_of(aims: object) -> dict[str, float]:
     """
     How much each aim counts.
 
     Raises:
         InvalidTaskError: One is none, or its weight is no number from 0.
     """
-    if isinstance(said, str):
-        said = (said,)
-    if not isinstance(said, Iterable):
-        msg = f"aims is a list, or a mapping to weights, not {show(said)}"
+    if isinstance(aims, str):
+        aims = (aims,)
+    if not isinstance(aims, Iterable):
+        msg = f"aims is a list, or a mapping to weights, not {show(aims)}"
         raise InvalidTaskError(msg, hint='aims={"makespan": 1, "cost": 0.5}')
-    found = dict(said) if isinstance(said, Mapping) else dict.fromkeys(said, 1.0)
-    for name, weight in found.items():
+    weights = dict(aims) if isinstance(aims, Mapping) else dict.fromkeys(aims, 1.0)
+    for name, weight in weights.items():
         if name not in AIMS:
             msg = f"there is no aim {show(name)}{guess(str(name), AIMS)}"
             raise InvalidTaskError(msg, hint=f"there are {', '.join(AIMS)}")
         if not is_number(weight, 0, 1e9):
             msg = f"the weight of {name} is a number from 0, not {show(weight)}"
             raise InvalidTaskError(msg)
-    if not any(found.values()):
+    if not any(weights.values()):
         msg = "aims: one at least, with a weight above 0"
         raise InvalidTaskError(msg)
-    return found
+    return weights
 
 
 class Aim:
@@ -103,12 +103,12 @@ class Aim:
             min(capacity, sum(need[place] for need in problem.demands))
             for place, capacity in enumerate(problem.capacities)
         ]
-        found: dict[tuple[int, ...], Problem] = {}
+        smaller: dict[tuple[int, ...], Problem] = {}
         for share in _SHARES:
             both = zip(most, least, strict=True)
             capacities = tuple(max(low, int(high * share)) for high, low in both)
-            found[capacities] = attrs.evolve(problem, capacities=capacities)
-        return [problem, *found.values()]
+            smaller[capacities] = attrs.evolve(problem, capacities=capacities)
+        return [problem, *smaller.values()]
 
     def worth(self, span: float, cost: float, peak: float) -> float:
         """What a schedule of this makespan, cost and peak is worth."""

@@ -201,22 +201,22 @@ class Domain:
             InvalidTaskError: The name is taken, or a number is none that it can be.
         """
 
-        def add(found: F) -> F:
-            known = name or found.__name__
-            self._refuse_taken(known, is_method=False)
+        def add(function: F) -> F:
+            step_name = name or function.__name__
+            self._refuse_taken(step_name, is_method=False)
             if run is not None and not callable(run):
-                msg = f"operator {known!r}: run= is a function, not {show(run)}"
+                msg = f"operator {step_name!r}: run= is a function, not {show(run)}"
                 raise InvalidTaskError(msg)
             if not callable(duration):
-                duration_of(known, duration)
+                duration_of(step_name, duration)
             if not callable(cost):
-                cost_of(known, cost)
+                cost_of(step_name, cost)
             has = Resources() if resources is None else Resources.of(resources)
             needs = None if requires is None else tuple(requires)
-            self.operators[known] = Operator(
-                known, found, run, duration, cost, has, needs
+            self.operators[step_name] = Operator(
+                step_name, function, run, duration, cost, has, needs
             )
-            return found
+            return function
 
         return add if fn is None else add(fn)
 
@@ -241,11 +241,11 @@ class Domain:
         """
         self._refuse_taken(task, is_method=True)
 
-        def add(found: F) -> F:
-            known = self.methods.setdefault(task, [])
-            known.append(Method(name or found.__name__, task, found, cost))
-            known.sort(key=lambda each: each.cost)
-            return found
+        def add(function: F) -> F:
+            methods = self.methods.setdefault(task, [])
+            methods.append(Method(name or function.__name__, task, function, cost))
+            methods.sort(key=lambda each: each.cost)
+            return function
 
         return add
 
@@ -268,7 +268,7 @@ class Domain:
     @property
     def unused(self) -> tuple[str, ...]:
         """Methods that were in no plan yet: nobody knows whether they are right."""
-        every = [each.name for known in self.methods.values() for each in known]
+        every = [each.name for methods in self.methods.values() for each in methods]
         return tuple(name for name in every if name not in self.used)
 
     @property
@@ -311,14 +311,16 @@ class Domain:
             PlanningError: There is none, or the search has been given up: `trace` says
                 where.
         """
-        search = _Search(self, prefer, max_steps, monotonic() + max_seconds, without)
-        found = False
+        search = _DomainSearch(
+            self, prefer, max_steps, monotonic() + max_seconds, without
+        )
+        is_done = False
         for each in search.run(task, State(state)):
-            found = True
+            is_done = True
             for choice in each.choices:
                 self.used[choice.chosen] += 1
             yield each
-        if not found:
+        if not is_done:
             msg = f"{said(task)} cannot be done: {search.last or 'nothing was tried'}"
             raise PlanningError(
                 msg, trace=search.trace(), hint="see error.trace: what was tried"
@@ -333,17 +335,17 @@ class Domain:
         Raises:
             PlanningError: One is no step, or cannot be done.
         """
-        search = _Search(self, None, MAX_STEPS, inf)
+        search = _DomainSearch(self, None, MAX_STEPS, inf)
         marked = State(state), 0
-        made: list[PlannedStep] = []
+        planned: list[PlannedStep] = []
         for task in steps:
             operator = search.operator(task)
             applied = None if operator is None else search.apply(operator, task, marked)
             if applied is None:
                 raise PlanningError(search.last or f"{said(task)} is no step")
             marked, step = applied
-            made.append(step)
-        return marked[0], tuple(made)
+            planned.append(step)
+        return marked[0], tuple(planned)
 
     def __repr__(self) -> str:
         return (
@@ -352,7 +354,7 @@ class Domain:
         )
 
 
-class _Search:
+class _DomainSearch:
     """One search: a stack of what is left to do, and of what else could be tried."""
 
     def __init__(
@@ -401,8 +403,8 @@ class _Search:
                 if operator is not None:
                     step = self.apply(operator, task, marked)
                     if step is not None:
-                        after, made = step
-                        stack.append((after, rest, (made, path), None))
+                        after, planned = step
+                        stack.append((after, rest, (planned, path), None))
                     continue
                 if self._is_again(marked[1], key):
                     continue
@@ -488,23 +490,23 @@ class _Search:
         if not isinstance(after, Watched):
             msg = f"{who} gave {show(after)}: a state is needed, or None"
             raise PlanningError(msg, hint="return state.set(name, value)")
-        made = PlannedStep(
+        step = PlannedStep(
             operator,
             tuple(task[1:]),
             frozenset(watched.reads),
             frozenset(after.writes),
         )
         mark = self._mark(state, mark, after.writes)
-        return (state.changed(after.writes), mark), made
+        return (state.changed(after.writes), mark), step
 
     def _methods(self, task: Step, state: State) -> Sequence[Method]:
         if task[0] == ACHIEVE:
             return self._achieving(task, state)
-        known = self._domain.methods[task[0]]
-        if self._prefer is None or len(known) < 2:  # noqa: PLR2004 - nothing to prefer
-            return known
-        first = self._prefer(task[0], [each.name for each in known])
-        return sorted(known, key=lambda each: each.name != first)
+        methods = self._domain.methods[task[0]]
+        if self._prefer is None or len(methods) < 2:  # noqa: PLR2004 - nothing to prefer
+            return methods
+        first = self._prefer(task[0], [each.name for each in methods])
+        return sorted(methods, key=lambda each: each.name != first)
 
     def _achieving(self, task: Step, state: State) -> Sequence[Method]:
         """Ways to reach the goals: one after another, each by the methods for it."""
@@ -512,11 +514,11 @@ class _Search:
         if not isinstance(goals, Mapping):
             msg = f"{said(task)}: goals are a mapping of variables to values"
             raise PlanningError(msg, hint='("achieve", {("built", "a"): True})')
-        left = {n: v for n, v in goals.items() if state.get(n, _achieved) != v}
-        if not left:
+        unmet = {n: v for n, v in goals.items() if state.get(n, _achieved) != v}
+        if not unmet:
             return [Method("holds already", ACHIEVE, lambda _state, _goals: [])]
-        found: list[Method] = []
-        for name, value in left.items():
+        methods: list[Method] = []
+        for name, value in unmet.items():
             kind = name[0] if isinstance(name, tuple) and name else name
             for each in self._domain.methods.get(f"{ACHIEVE} {kind}", ()):
 
@@ -530,11 +532,11 @@ class _Search:
                     tasks = each.decompose(state, name, value)
                     return None if tasks is None else [*tasks, (ACHIEVE, goals)]
 
-                found.append(Method(each.name, ACHIEVE, by, each.cost))
-        if not found:
-            missing = ", ".join(repr(name) for name in left)
+                methods.append(Method(each.name, ACHIEVE, by, each.cost))
+        if not methods:
+            missing = ", ".join(repr(name) for name in unmet)
             self.last = f"no method reaches {missing}"
-        return found
+        return methods
 
     def _next_method(
         self,
@@ -650,16 +652,16 @@ def _decomposition(path: Any) -> Decomposition:
     steps: list[PlannedStep] = []
     choices: list[Choice] = []
     while path is not None:
-        found, path = path
-        if isinstance(found, PlannedStep):
-            steps.append(found)
+        entry, path = path
+        if isinstance(entry, PlannedStep):
+            steps.append(entry)
             continue
-        place = found.others.index(found)
+        place = entry.others.index(entry)
         rejected = tuple(
             (other.name, other.failure or "another was found first")
-            for other in found.others[:place]
+            for other in entry.others[:place]
         )
-        choices.append(Choice(said(found.task), found.name, rejected))
+        choices.append(Choice(said(entry.task), entry.name, rejected))
     return Decomposition(tuple(reversed(steps)), tuple(reversed(choices)))
 
 
@@ -672,7 +674,7 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
     """
     wrote: dict[Any, int] = {}
     read: dict[Any, list[int]] = {}
-    found: list[dict[int, str]] = []
+    waits: list[dict[int, str]] = []
     above: list[set[int]] = []
     every = frozenset(chain.from_iterable(step.writes for step in steps))
     for number, step in enumerate(steps):
@@ -694,9 +696,9 @@ def interference(steps: Sequence[PlannedStep]) -> list[dict[int, str]]:
             read.setdefault(name, []).append(number)
         implied = {up for other in needs for up in above[other]}
         kept = {other: why for other, why in needs.items() if other not in implied}
-        found.append(kept)
+        waits.append(kept)
         above.append(implied | set(kept))
-    return found
+    return waits
 
 
 def version_of(domain: str, parts: Sequence[Any]) -> str:

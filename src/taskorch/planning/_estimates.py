@@ -77,10 +77,10 @@ def size_of(payload: Any) -> float:
     elif isinstance(payload, Program):
         payload = list(payload.args)
     total, named = 0.0, 0.0
-    left = [("", payload)]
+    pending = [("", payload)]
     seen = 0
-    while left and seen < 10_000:  # noqa: PLR2004 - a payload may be large
-        name, value = left.pop()
+    while pending and seen < 10_000:  # noqa: PLR2004 - a payload may be large
+        name, value = pending.pop()
         seen += 1
         if isinstance(value, bool) or value is None:
             continue
@@ -92,10 +92,10 @@ def size_of(payload: Any) -> float:
             if any(word in name.lower() for word in ("size", "bytes", "rows", "count")):
                 named += amount
         elif isinstance(value, Mapping):
-            left += [(str(key), each) for key, each in value.items()]
+            pending += [(str(key), each) for key, each in value.items()]
         elif isinstance(value, list | tuple | set):
             total += len(value)
-            left += [(name, each) for each in value]
+            pending += [(name, each) for each in value]
         elif isinstance(value, str | bytes):
             total += len(value)
     return named or total
@@ -165,13 +165,13 @@ class _Type:
         if self.points:
             models = self._models(size)
             for share, losses in self.losses.items():
-                said = self._said(models, share, others)
-                for n, each in enumerate(said):
+                guesses = self._said(models, share, others)
+                for n, each in enumerate(guesses):
                     losses[n] = _FADES * losses[n] + _loss(
                         amount, math.exp(each), share
                     )
                 if share == _HALF:
-                    self.off.append(y - said[0])
+                    self.off.append(y - guesses[0])
             others.append(self.off[-1])
         self.points.append((size, y))
         self.count = min(self.count + 1, _KEPT)
@@ -204,9 +204,9 @@ def _quantile(ordered: list[float], share: float, others: Sequence[float]) -> fl
     return every[min(rank, len(every)) - 1]
 
 
-def _loss(amount: float, said: float, share: float) -> float:
+def _loss(amount: float, foretold: float, share: float) -> float:
     """How far what was said of a share of the cases was off (pinball loss)."""
-    return max(share * (amount - said), (share - 1) * (amount - said))
+    return max(share * (amount - foretold), (share - 1) * (amount - foretold))
 
 
 class Estimator:
@@ -255,22 +255,22 @@ class Estimator:
             times = self._times.setdefault(type, deque(maxlen=_STATED))
             times.append(seconds / float(stated or 1.0))
         size = math.log1p(size_of(payload))
-        for what, amount in (("memory_mb", memory_mb), ("cost", cost)):
+        for quantity, amount in (("memory_mb", memory_mb), ("cost", cost)):
             if amount is not None:
-                self._take(what, type, size, amount)
+                self._take(quantity, type, size, amount)
         return self._take("seconds", type, size, seconds)
 
-    def _take(self, what: str, kind: str, size: float, amount: float) -> bool:
+    def _take(self, quantity: str, kind: str, size: float, amount: float) -> bool:
         if not _is_amount(amount):
             self.refused += 1
             return False
-        known = self._types.setdefault((what, kind), _Type())
-        others = self._errors.setdefault(what, deque(maxlen=_POOLED))
-        self._measured.add(what)
-        if what == "seconds" and known.count > 1:
+        history = self._types.setdefault((quantity, kind), _Type())
+        others = self._errors.setdefault(quantity, deque(maxlen=_POOLED))
+        self._measured.add(quantity)
+        if quantity == "seconds" and history.count > 1:
             self._foretold += 1
-            self._held += amount <= known.quantile(size, _MOST, others)
-        known.add(size, float(amount), others)
+            self._held += amount <= history.quantile(size, _MOST, others)
+        history.add(size, float(amount), others)
         return True
 
     def observe_usage(
@@ -281,9 +281,9 @@ class Estimator:
     ) -> None:
         """Take in what an attempt was seen to use: its `memory_mb`, and its `cost`."""
         size = math.log1p(size_of(payload))
-        for what in ("memory_mb", "cost"):
-            if what in used:
-                self._take(what, type, size, used[what])
+        for quantity in ("memory_mb", "cost"):
+            if quantity in used:
+                self._take(quantity, type, size, used[quantity])
 
     def duration(
         self,
@@ -291,10 +291,10 @@ class Estimator:
         payload: Any = None,
     ) -> Quantity:
         """Seconds that a task of *type* takes, or else one that is named like it."""
-        found = self._estimate("seconds", type, payload)
-        if found is None:
+        estimate = self._estimate("seconds", type, payload)
+        if estimate is None:
             return Quantity(_UNKNOWN, 10 * _UNKNOWN, "a guess: nothing is known")
-        return found
+        return estimate
 
     def known(self, type: str) -> Quantity | None:  # noqa: A002
         """Seconds that a task of *type* takes, if one of that type was measured."""
@@ -309,8 +309,8 @@ class Estimator:
             source = f"{seconds:g} s are stated, of which the latest {len(times)} runs "
             source += f"took {median(times):.2g} times as much"
             return Quantity(seconds * median(times), seconds * times[-1], source)
-        known = self.known(type)
-        wide = known.p90 / float(known) if known else 1.0
+        measured = self.known(type)
+        wide = measured.p90 / float(measured) if measured else 1.0
         return Quantity(seconds, seconds * wide, "said")
 
     def memory(self, type: str, payload: Any = None) -> Quantity | None:  # noqa: A002
@@ -321,39 +321,41 @@ class Estimator:
         """What a task of *type* costs; None: nothing is known."""
         return self._estimate("cost", type, payload)
 
-    def _estimate(self, what: str, kind: str, payload: Any) -> Quantity | None:
-        if what not in self._measured:
+    def _estimate(self, quantity: str, kind: str, payload: Any) -> Quantity | None:
+        if quantity not in self._measured:
             return None
-        known = self._types.get((what, kind))
+        history = self._types.get((quantity, kind))
         size = math.log1p(size_of(payload))
-        others = self._errors[what]
-        if known is not None:
-            count = known.count
+        others = self._errors[quantity]
+        if history is not None:
+            count = history.count
             source = f"history of {count} run{'s' * (count != 1)}"
-            if known.drifts:
+            if history.drifts:
                 source += " since it drifted"
             half, high = (
-                round(known.quantile(size, share, others), 9)
+                round(history.quantile(size, share, others), 9)
                 for share in (_HALF, _MOST)
             )
             return Quantity(half, max(half, high), source)
-        near = self._similar(what, kind)
+        near = self._similar(quantity, kind)
         if not near:
             return None
         halves = [
-            self._types[what, name].quantile(size, _HALF, others) for name in near
+            self._types[quantity, name].quantile(size, _HALF, others) for name in near
         ]
-        highs = [self._types[what, name].quantile(size, _MOST, others) for name in near]
+        highs = [
+            self._types[quantity, name].quantile(size, _MOST, others) for name in near
+        ]
         source = f"as {', '.join(near)}, which it is named like"
         return Quantity(round(median(halves), 9), _WIDE * max(highs), source)
 
-    def _similar(self, what: str, kind: str) -> list[str]:
+    def _similar(self, quantity: str, kind: str) -> list[str]:
         """The types whose names share most words with *kind*."""
         words = _words(kind)
         scores = {
             name: len(words & _words(name)) / len(words | _words(name))
-            for known, name in self._types
-            if known == what
+            for measured, name in self._types
+            if measured == quantity
         }
         best = max(scores.values(), default=0.0)
         return sorted(n for n, score in scores.items() if best and score == best)[:3]
@@ -368,18 +370,18 @@ class Estimator:
     def drifted(self) -> Mapping[str, int]:
         """Types whose durations have changed at once, and how often."""
         return {
-            name: known.drifts
-            for (what, name), known in self._types.items()
-            if what == "seconds" and known.drifts
+            name: history.drifts
+            for (quantity, name), history in self._types.items()
+            if quantity == "seconds" and history.drifts
         }
 
     def version(self, types: Iterable[str]) -> str:
         """What changes when another plan may be better: a drift, or the first runs."""
         parts = []
         for name in sorted(set(types)):
-            known = self._types.get(("seconds", name))
-            if known is not None:
-                parts.append(f"{name}:{known.drifts}:{known.count.bit_length()}")
+            history = self._types.get(("seconds", name))
+            if history is not None:
+                parts.append(f"{name}:{history.drifts}:{history.count.bit_length()}")
                 parts.append(f"{float(self.stated(name, 1.0)):.1g}")
         return ",".join(parts)
 
@@ -487,13 +489,13 @@ class Measurements:
         if not fresh:
             return {}
         wanted = set(fresh)
-        found: dict[tuple[int, int, str], tuple[Any, float | None]] = {}
+        payloads: dict[tuple[int, int, str], tuple[Any, float | None]] = {}
         for row in self._rt.kernel.tasks.values():
             key = row.ended_ns, row.started_ns, row.bucket.spec.type
             if row.state is TaskState.COMPLETED and key in wanted:
                 task = task_of(row)
-                found[key] = task.payload, task.expected
-        return found
+                payloads[key] = task.payload, task.expected
+        return payloads
 
 
 def _amounts(event: TaskCompleted) -> dict[str, float]:

@@ -90,8 +90,8 @@ class GtpyhopDomain:
         )
         checked = Domain(self.name)
         for name, options in self._options.items():
-            known: Any = {**options, "name": name}
-            checked.operator(domain._action_dict[name], **known)
+            arguments: Any = {**options, "name": name}
+            checked.operator(domain._action_dict[name], **arguments)
         self._operators = checked.operators
 
     @property
@@ -115,7 +115,7 @@ class GtpyhopDomain:
             InvalidTaskError: One closes over what has no description.
         """
         domain = self._domain
-        known = domain._task_method_dict, domain._unigoal_method_dict
+        tables = domain._task_method_dict, domain._unigoal_method_dict
         return version_of(
             self.name,
             [
@@ -123,7 +123,7 @@ class GtpyhopDomain:
                 {name: {**options} for name, options in self._options.items()},
                 *(
                     {name: [*methods] for name, methods in each.items()}
-                    for each in known
+                    for each in tables
                 ),
                 [*domain._multigoal_method_list],
             ],
@@ -182,16 +182,16 @@ class GtpyhopDomain:
             PlanningError: One cannot be done.
         """
         begin, items = self._copied(state, [*steps])
-        search = _Search(self._hop, self._domain, MAX_STEPS, inf)
-        taken: list[tuple[Any, Any]] = []
+        search = _HopSearch(self._hop, self._domain, MAX_STEPS, inf)
+        actions: list[tuple[Any, Any]] = []
         for item in items:
-            now = taken[-1][1] if taken else begin
+            now = actions[-1][1] if actions else begin
             after = search.applied(item, now) if search.is_action(item) else None
             if after is None:
                 msg = f"{said(tuple(item))} cannot be done"
                 raise PlanningError(msg)
-            taken.append((item, after))
-        return (taken[-1][1] if taken else begin), self._steps(begin, taken)
+            actions.append((item, after))
+        return (actions[-1][1] if actions else begin), self._steps(begin, actions)
 
     def _ways(
         self,
@@ -203,20 +203,20 @@ class GtpyhopDomain:
     ) -> Iterator[Decomposition]:
         begin, items = self._copied(state, todo)
         end = monotonic() + max_seconds
-        search = _Search(self._hop, self._domain, max_steps, end, without)
+        search = _HopSearch(self._hop, self._domain, max_steps, end, without)
         is_done = False
         # Methods must not change what they look at, and some do.
         for path in search.run(begin.copy(), items):
             is_done = True
-            taken: list[tuple[Any, Any]] = []
+            actions: list[tuple[Any, Any]] = []
             choices: list[Choice] = []
             while path is not None:
                 entry, path = path  # noqa: PLW2901 - the rest of the chain
                 if isinstance(entry, Choice):
                     choices.append(entry)
                 else:
-                    taken.append(entry)
-            steps = self._steps(begin, taken[::-1])
+                    actions.append(entry)
+            steps = self._steps(begin, actions[::-1])
             yield Decomposition(steps, tuple(reversed(choices)))
         if not is_done:
             msg = f"{show(list(todo))} cannot be done: {search.last}"
@@ -254,21 +254,21 @@ class GtpyhopDomain:
     # -- what a step reads and writes ------------------------------------------------
 
     def _steps(
-        self, begin: Any, taken: Sequence[tuple[Any, Any]]
+        self, begin: Any, actions: Sequence[tuple[Any, Any]]
     ) -> tuple[PlannedStep, ...]:
         """
         The actions of a plan, with what each reads and writes.
 
         Args:
             begin: The state before.
-            taken: Each action, and the state after it.
+            actions: Each action, and the state after it.
 
         Raises:
             PlanningError: An action does something else than it did in the search.
         """
         traces: list[_Reading] = []
         before = begin
-        for item, after in taken:
+        for item, after in actions:
             fn = self._domain._action_dict[item[0]]
             traces.append(self._traced(fn, item, before, after))
             before = after
@@ -277,8 +277,8 @@ class GtpyhopDomain:
             for name in each.writes:
                 if isinstance(name, tuple):
                     written.setdefault(name[0], set()).add(name)
-        made: list[PlannedStep] = []
-        for (item, _), each in zip(taken, traces, strict=True):
+        steps: list[PlannedStep] = []
+        for (item, _), each in zip(actions, traces, strict=True):
             # Who looks at which keys there are sees each that comes or goes.
             for variable in each.whole:
                 each.reads |= written.get(variable, set())
@@ -286,8 +286,8 @@ class GtpyhopDomain:
             operator = self._operators.get(name)
             operator = operator or Operator(name, self._domain._action_dict[name])
             reads, writes = frozenset(each.reads), frozenset(each.writes)
-            made.append(PlannedStep(operator, tuple(args), reads, writes))
-        return tuple(made)
+            steps.append(PlannedStep(operator, tuple(args), reads, writes))
+        return tuple(steps)
 
     def _traced(self, fn: Any, item: Any, before: Any, after: Any) -> _Reading:
         reading = _Reading()
@@ -296,7 +296,7 @@ class GtpyhopDomain:
             watched = before.copy()
             for name, value in [*vars(watched).items()]:
                 if type(value) is dict:
-                    vars(watched)[name] = _Watched(name, value, reading)
+                    vars(watched)[name] = _WatchedTable(name, value, reading)
             result = fn(watched, *item[1:])
             # What we look at from here on was not looked at by the action.
             seen = attrs.evolve(
@@ -314,7 +314,7 @@ class GtpyhopDomain:
         return _Reading(reads={_STATE}, writes={_STATE})
 
 
-class _Search:
+class _HopSearch:
     """GTPyhop's search with an explicit stack: depth first, methods as declared."""
 
     def __init__(
@@ -347,23 +347,23 @@ class _Search:
         Raises:
             PlanningError: It is given up; or the domain is not well formed.
         """
-        left: Any = None
+        remaining: Any = None
         for item in reversed(todo):
-            left = item, left
-        stack: list[Any] = [(begin, left, None, 0)]
+            remaining = item, remaining
+        stack: list[Any] = [(begin, remaining, None, 0)]
         steps = 0
         while stack:
-            state, left, path, depth = stack.pop()
+            state, remaining, path, depth = stack.pop()
             steps += 1
             if steps > self._most or monotonic() > self._end:
-                ahead = said(left[0]) if left else "the end"
+                ahead = said(remaining[0]) if remaining else "the end"
                 msg = f"the search was given up after {steps:,} steps, at {ahead}"
                 hint = "allow more: max_steps=, max_seconds="
                 raise PlanningError(msg, trace=self.trace(), hint=hint)
-            if left is None:
+            if remaining is None:
                 yield path
                 continue
-            item, rest = left
+            item, rest = remaining
             if self.is_action(item):
                 after = self.applied(item, state)
                 if after is not None:
@@ -374,11 +374,11 @@ class _Search:
                 continue
             ways = self._refined(item, state, depth)
             for choice, tasks in reversed(ways):
-                left = rest
+                remaining = rest
                 for task in reversed(tasks):
-                    left = task, left
-                taken = path if choice is None else (choice, path)
-                stack.append((state, left, taken, depth + 1))
+                    remaining = task, remaining
+                extended = path if choice is None else (choice, path)
+                stack.append((state, remaining, extended, depth + 1))
 
     def is_action(self, item: Any) -> bool:
         """
@@ -390,11 +390,11 @@ class _Search:
         if type(item).__name__ == "Multigoal":
             return False
         domain = self._domain
-        known = domain._task_method_dict, domain._unigoal_method_dict
+        tables = domain._task_method_dict, domain._unigoal_method_dict
         if isinstance(item, list | tuple) and item and isinstance(item[0], str):
             if item[0] in domain._action_dict:
                 return True
-            if any(item[0] in each for each in known):
+            if any(item[0] in each for each in tables):
                 return False
         msg = f"domain {domain.__name__!r} has no action, task or goal {show(item)}"
         raise PlanningError(
@@ -508,7 +508,7 @@ class _Reading:
                     if isinstance(old, dict) or isinstance(value, dict):
                         self.writes.add(_STATE)
                 continue
-            if not isinstance(vars(result)[name], _Watched):
+            if not isinstance(vars(result)[name], _WatchedTable):
                 # A table in place of the one before: it has no other keys.
                 self.whole.add(name)
             for key in {**old, **value}:
@@ -517,7 +517,7 @@ class _Reading:
                     self.writes.add((name, key))
 
 
-class _Watched(dict[Any, Any]):
+class _WatchedTable(dict[Any, Any]):
     """A table of a state, which notes in a reading which of its keys are read."""
 
     def __init__(self, name: str, values: dict[Any, Any], reading: _Reading) -> None:
@@ -543,7 +543,7 @@ def _noting(name: str, note: Callable[..., None]) -> Any:
     """A method of a dictionary that notes first what it is about to look at."""
     plain = getattr(dict, name)
 
-    def noted(self: _Watched, *args: Any, **named: Any) -> Any:
+    def noted(self: _WatchedTable, *args: Any, **named: Any) -> Any:
         note(self, *args)
         return plain(self, *args, **named)
 
@@ -551,12 +551,12 @@ def _noting(name: str, note: Callable[..., None]) -> Any:
 
 
 for _name in ("__getitem__", "__contains__", "__delitem__", "get", "pop", "setdefault"):
-    setattr(_Watched, _name, _noting(_name, lambda self, key, *_: self._key(key)))
+    setattr(_WatchedTable, _name, _noting(_name, lambda self, key, *_: self._key(key)))
 for _name in (
     *("__iter__", "__len__", "__eq__", "__ne__", "__or__", "__ror__", "__reversed__"),
     *("__repr__", "keys", "values", "items", "copy", "popitem", "clear"),
 ):
-    setattr(_Watched, _name, _noting(_name, lambda self, *_: self._all()))
+    setattr(_WatchedTable, _name, _noting(_name, lambda self, *_: self._all()))
 
 
 def _equal(first: Any, then: Any) -> bool:

@@ -56,9 +56,9 @@ class HddlProblem:
         Raises:
             PlanningError: There are none.
         """
-        for found in self.domain.decompositions((TOP,), self.state, **limits):
-            if not self.check([(s.operator.name, *s.args) for s in found.steps]):
-                return found
+        for way in self.domain.decompositions((TOP,), self.state, **limits):
+            if not self.check([(s.operator.name, *s.args) for s in way.steps]):
+                return way
         msg = f"problem {self.name!r}: what was found does not reach its goal"
         raise PlanningError(msg)
 
@@ -112,13 +112,13 @@ class _World:
 
     def of(self, kind: str) -> Mapping[str, None]:
         """The objects of a type, or of one below it."""
-        found = self._of.get(kind)
-        if found is None:
-            found = {
+        objects = self._of.get(kind)
+        if objects is None:
+            objects = {
                 name: None for name, own in self.objects.items() if self._is(own, kind)
             }
-            self._of[kind] = found
-        return found
+            self._of[kind] = objects
+        return objects
 
     def _is(self, own: str | None, kind: str) -> bool:
         seen = set()
@@ -147,8 +147,8 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
         InvalidTaskError: A text is not well formed, or says what is not read.
     """
     world = _World()
-    made = Domain("hddl")
-    made.closed = made.is_distinct = True
+    task_domain = Domain("hddl")
+    task_domain.closed = task_domain.is_distinct = True
     actions: dict[str, _Action] = {}
     tasks: dict[str, int] = {}
     methods: list[tuple[str, dict[str, Any]]] = []
@@ -168,7 +168,7 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
                 members.get(":effect", []),
             )
             actions[_name(rest)] = action
-            made.operator(_applying(action, world), name=_name(rest))
+            task_domain.operator(_applying(action, world), name=_name(rest))
         elif name == ":method":
             methods.append((_name(rest), _members(rest[1:])))
         elif name not in ("domain", ":requirements", ":predicates"):
@@ -194,7 +194,7 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
     if top is None:
         msg = "the problem has no :htn, and so nothing to do"
         raise InvalidTaskError(msg)
-    known = [*tasks, *actions]
+    names = [*tasks, *actions]
     top = {**top, ":task": [TOP]}
     for name, members in [*methods, ("top", top)]:
         task = members.get(":task")
@@ -202,14 +202,14 @@ def read_hddl(  # noqa: C901, PLR0912, PLR0915 - a case a section
             msg = f"method {name} says no :task"
             raise InvalidTaskError(msg)
         for sub in _subtasks(members)[0].values():
-            if sub[0] not in known:
+            if sub[0] not in names:
                 msg = f"method {name} has {sub[0]}, which is no task and no action"
-                raise InvalidTaskError(msg + guess(str(sub[0]), known))
-        made.method(str(task[0]), name=name)(_decomposing(members, world))
-    return HddlProblem(made, title, atoms, goal, actions, world)
+                raise InvalidTaskError(msg + guess(str(sub[0]), names))
+        task_domain.method(str(task[0]), name=name)(_decomposing(members, world))
+    return HddlProblem(task_domain, title, atoms, goal, actions, world)
 
 
-def _form(text: str, what: str) -> Form:
+def _form(text: str, source: str) -> Form:
     """
     A text as nested lists of words.
 
@@ -223,14 +223,14 @@ def _form(text: str, what: str) -> Form:
             stack.append([])
         elif token == ")":  # noqa: S105 - a bracket
             if len(stack) == 1:
-                msg = f"{what} closes a bracket that was not opened"
+                msg = f"{source} closes a bracket that was not opened"
                 raise InvalidTaskError(msg)
             done = stack.pop()
             stack[-1].append(done)
         else:
             stack[-1].append(token)
     if len(stack) > 1 or len(stack[0]) != 1:
-        msg = f"{what} is no single form: {len(stack) - 1} brackets are left open"
+        msg = f"{source} is no single form: {len(stack) - 1} brackets are left open"
         raise InvalidTaskError(msg, hint="count the brackets")
     return stack[0][0]
 
@@ -255,25 +255,25 @@ def _name(rest: Sequence[Any]) -> str:
 
 def _members(words: Sequence[Any]) -> dict[str, Any]:
     """What stands after each keyword."""
-    found: dict[str, Any] = {}
+    by_keyword: dict[str, Any] = {}
     for number in range(0, len(words) - 1, 2):
-        found[str(words[number])] = words[number + 1]
-    return found
+        by_keyword[str(words[number])] = words[number + 1]
+    return by_keyword
 
 
 def _typed(words: Sequence[Any]) -> list[tuple[str, str]]:
     """Names with their types: `a b - block c`."""
-    found: list[tuple[str, str]] = []
+    typed: list[tuple[str, str]] = []
     names: list[str] = []
-    left = iter(words)
-    for word in left:
+    rest = iter(words)
+    for word in rest:
         if word == "-":
-            kind = next(left, "object")
-            found += [(name, str(kind)) for name in names]
+            kind = next(rest, "object")
+            typed += [(name, str(kind)) for name in names]
             names = []
         else:
             names.append(str(word))
-    return found + [(name, "object") for name in names]
+    return typed + [(name, "object") for name in names]
 
 
 def _subtasks(
@@ -287,15 +287,15 @@ def _subtasks(
     if form is None:
         form = members.get(":subtasks", members.get(":tasks", []))
     listed = _parts(form)
-    found: dict[str, list[str]] = {}
+    subtasks: dict[str, list[str]] = {}
     for number, each in enumerate(listed):
         if len(each) == 2 and isinstance(each[1], list):  # noqa: PLR2004 - with a label
-            found[str(each[0])] = each[1]
+            subtasks[str(each[0])] = each[1]
         else:
-            found[f"#{number}"] = each
-    names = list(found)
+            subtasks[f"#{number}"] = each
+    names = list(subtasks)
     if ordered:
-        return found, list(pairwise(names))
+        return subtasks, list(pairwise(names))
     pairs = []
     for each in _parts(members.get(":ordering", [])):
         word, *two = each
@@ -303,7 +303,7 @@ def _subtasks(
             msg = f"{each} is no order of subtasks"
             raise InvalidTaskError(msg)
         pairs.append((two[0], two[1]))
-    return found, pairs
+    return subtasks, pairs
 
 
 def _parts(form: Any) -> list[list[Any]]:
@@ -350,8 +350,8 @@ def _holds(
 
 def _values(words: Sequence[Any], world: _World) -> Iterator[Binding]:
     typed = _typed(words)
-    for found in product(*(world.of(kind) for _, kind in typed)):
-        yield {name: value for (name, _), value in zip(typed, found, strict=True)}
+    for objects in product(*(world.of(kind) for _, kind in typed)):
+        yield {name: value for (name, _), value in zip(typed, objects, strict=True)}
 
 
 def _effects(
@@ -374,8 +374,8 @@ def _effects(
         return {_ground(form, bound)}, set()
     added: set[Any] = set()
     gone: set[Any] = set()
-    for each, known in parts:
-        more, less = _effects(each, known, has, world)
+    for each, binding in parts:
+        more, less = _effects(each, binding, has, world)
         added |= more
         gone |= less
     return added, gone
@@ -407,22 +407,22 @@ def _applying(action: _Action, world: _World) -> Callable[..., State | None]:
 
 def _decomposing(members: Mapping[str, Any], world: _World) -> Callable[..., Any]:
     """The method of a section: it yields a way for each value of its variables."""
-    given = members[":task"][1:]
+    variables = members[":task"][1:]
     kinds = dict(_typed(members.get(":parameters", [])))
     needs = _parts(members.get(":precondition", []))
     needs += _parts(members.get(":constraints", []))
     subtasks, before = _subtasks(members)
-    free = [name for name in kinds if name not in given]
+    free = [name for name in kinds if name not in variables]
     used = [{w for w in _words(need) if w in kinds} for need in needs]
 
     def decompose(state: State, *args: str) -> Iterator[list[tuple[str, ...]]]:
-        bound = dict(zip(given, args, strict=False))
+        bound = dict(zip(variables, args, strict=False))
         for name, value in bound.items():
             if name in kinds and value not in world.of(kinds[name]):
                 return
-        for found in _bindings(free, kinds, bound, needs, used, state, world):
+        for binding in _bindings(free, kinds, bound, needs, used, state, world):
             for order in _orders(list(subtasks), before):
-                yield [_ground(subtasks[label], found) for label in order]
+                yield [_ground(subtasks[label], binding) for label in order]
 
     return decompose
 
@@ -458,9 +458,9 @@ class _Table:
                     for atom in self.atoms:
                         if place < len(atom):
                             by.setdefault(atom[place], []).append(atom)
-                found = by.get(value, ())
-                if len(found) < count:
-                    fewest, count = found, len(found)
+                matches = by.get(value, ())
+                if len(matches) < count:
+                    fewest, count = matches, len(matches)
         return fewest
 
 
@@ -477,8 +477,8 @@ def _tables(state: State) -> dict[str, _Table]:
         for atom, is_so in each._values.items():
             atoms = changed.get(atom[0])
             if atoms is None:
-                known = tables.get(atom[0])
-                atoms = changed[atom[0]] = {} if known is None else known.atoms.copy()
+                table = tables.get(atom[0])
+                atoms = changed[atom[0]] = {} if table is None else table.atoms.copy()
             if is_so:
                 atoms[atom] = None
             else:
@@ -513,29 +513,29 @@ def _bindings(
     checks = [n for n in range(len(needs)) if n not in set(atoms)]
     stack: list[tuple[Binding, list[int], list[int]]] = [(bound, atoms, checks)]
     while stack:
-        known, atoms, checks = stack.pop()
-        now = [n for n in checks if used[n] <= known.keys()]
-        if not all(_holds(needs[n], known, has, world) for n in now):
+        binding, atoms, checks = stack.pop()
+        now = [n for n in checks if used[n] <= binding.keys()]
+        if not all(_holds(needs[n], binding, has, world) for n in now):
             continue
         checks = [n for n in checks if n not in now]
         if atoms:
-            place, facts = _fewest(atoms, needs, known, kinds, tables)
-            left = [n for n in atoms if n != place]
-            ways = _extended(needs[place], facts, known, kinds, world)
-            stack += [(each, left, checks) for each in reversed(ways)]
+            place, facts = _fewest(atoms, needs, binding, kinds, tables)
+            others = [n for n in atoms if n != place]
+            ways = _extended(needs[place], facts, binding, kinds, world)
+            stack += [(each, others, checks) for each in reversed(ways)]
             continue
-        name = next((name for name in free if name not in known), None)
+        name = next((name for name in free if name not in binding), None)
         if name is None:
-            yield known
+            yield binding
             continue
         values = list(world.of(kinds[name]))
-        stack += [({**known, name: value}, [], checks) for value in reversed(values)]
+        stack += [({**binding, name: value}, [], checks) for value in reversed(values)]
 
 
 def _fewest(
     atoms: Sequence[int],
     needs: Sequence[Any],
-    known: Binding,
+    binding: Binding,
     kinds: Mapping[str, str],
     tables: Mapping[str, _Table],
 ) -> tuple[int, Iterable[Any]]:
@@ -544,7 +544,7 @@ def _fewest(
     count = -1
     for n in atoms:
         table = tables.get(needs[n][0])
-        pattern = [known.get(w, None if w in kinds else w) for w in needs[n]]
+        pattern = [binding.get(w, None if w in kinds else w) for w in needs[n]]
         facts: Any = () if table is None else table.like(pattern)
         if count < 0 or len(facts) < count:
             best, count = (n, facts), len(facts)
@@ -556,18 +556,20 @@ def _fewest(
 def _extended(
     atom: Sequence[str],
     facts: Iterable[Any],
-    known: Binding,
+    binding: Binding,
     kinds: Mapping[str, str],
     world: _World,
 ) -> list[Binding]:
-    """*known* with the values by which an atom is one of some facts."""
-    found: list[Binding] = []
+    """*binding* with the values by which an atom is one of some facts."""
+    bindings: list[Binding] = []
     for fact in facts:
         if len(fact) != len(atom):
             continue
         more: Binding = {}
         for word, value in zip(atom, fact, strict=True):
-            own = known.get(word) or more.get(word) or (None if word in kinds else word)
+            own = (
+                binding.get(word) or more.get(word) or (None if word in kinds else word)
+            )
             if own is None:
                 if value not in world.of(kinds[word]):
                     break
@@ -575,8 +577,8 @@ def _extended(
             elif own != value:
                 break
         else:
-            found.append({**known, **more} if more else known)
-    return found
+            bindings.append({**binding, **more} if more else binding)
+    return bindings
 
 
 def _orders(

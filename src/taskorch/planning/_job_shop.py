@@ -155,26 +155,26 @@ class _Shop:
             if tails[n] == span and ends[n] == lengths[n] and lengths[n]
         ]
         number = random.choice(firsts)
-        found: list[list[int]] = [[number]]
-        left = span - lengths[number]
-        while left:
+        blocks: list[list[int]] = [[number]]
+        remaining = span - lengths[number]
+        while remaining:
             end = ends[number]
             nexts = [
                 n
                 for n in (self.down[number], *self.downs[number])
-                if tails[n] == left and ends[n] - lengths[n] == end
+                if tails[n] == remaining and ends[n] - lengths[n] == end
             ]
             other = self.after[number]
-            if tails[other] == left and ends[other] - lengths[other] == end:
+            if tails[other] == remaining and ends[other] - lengths[other] == end:
                 nexts.append(other)
             then = nexts[0] if len(nexts) == 1 else random.choice(nexts)
             if then == other and machines[then] >= 0:
-                found[-1].append(then)
+                blocks[-1].append(then)
             else:
-                found.append([then])
+                blocks.append([then])
             number = then
-            left -= lengths[number]
-        return found
+            remaining -= lengths[number]
+        return blocks
 
     def can_move(self, move: Move) -> bool:
         """Whether no ring can come of it."""
@@ -200,10 +200,10 @@ class _Shop:
         """The tasks that it passes, in their order."""
         number, other, is_behind = move
         first, last = (number, other) if is_behind else (other, number)
-        found = [first]
-        while found[-1] != last:
-            found.append(self.after[found[-1]])
-        return found[1:] if is_behind else found[:-1]
+        tasks = [first]
+        while tasks[-1] != last:
+            tasks.append(self.after[tasks[-1]])
+        return tasks[1:] if is_behind else tasks[:-1]
 
     def estimate(self, move: Move, passed: Sequence[int]) -> int:
         """About how long the longest way through what moves will be."""
@@ -273,18 +273,18 @@ class _Shop:
 
 def _moves(blocks: Sequence[Sequence[int]]) -> list[Move]:
     """To the ends of each block, and from its ends into it."""
-    found: dict[Move, None] = {}
+    moves: dict[Move, None] = {}
     for place, block in enumerate(blocks):
         if len(block) == 1:
             continue
         first, last = block[0], block[-1]
         if place + 1 < len(blocks):
-            found.update(dict.fromkeys((n, last, True) for n in block[:-1]))
-            found.update(dict.fromkeys((last, n, False) for n in block[:-1]))
+            moves.update(dict.fromkeys((n, last, True) for n in block[:-1]))
+            moves.update(dict.fromkeys((last, n, False) for n in block[:-1]))
         if place:
-            found.update(dict.fromkeys((n, first, False) for n in block[1:]))
-            found.update(dict.fromkeys((first, n, True) for n in block[1:]))
-    return list(found)
+            moves.update(dict.fromkeys((n, first, False) for n in block[1:]))
+            moves.update(dict.fromkeys((first, n, True) for n in block[1:]))
+    return list(moves)
 
 
 def best_order(
@@ -301,8 +301,8 @@ def best_order(
     machines = machines_of(problem) if seconds > 0 else None
     if machines is None:
         return improve(problem, seconds, seed, rules=rules, begin=begin, stop=stop)
-    found, bound = improve(problem, 0.0, seed, rules=rules, begin=begin)
-    return improve_shop(problem, machines, found, end, bound, seed, stop=stop), bound
+    schedule, bound = improve(problem, 0.0, seed, rules=rules, begin=begin)
+    return improve_shop(problem, machines, schedule, end, bound, seed, stop=stop), bound
 
 
 def improve_shop(

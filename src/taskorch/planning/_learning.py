@@ -92,10 +92,10 @@ class Bandit:
 
     def probabilities(self, context: str = "") -> dict[str, float]:
         """By arm, how likely it is to be chosen in this context."""
-        known = self._known.get(context)
+        learner = self._known.get(context)
         best: Sequence[float] = [1.0] + [0.0] * (len(self.arms) - 1)
-        if known is not None:
-            best = known.chances((), self._random)
+        if learner is not None:
+            best = learner.chances((), self._random)
         rest = 1 - self.floor * len(self.arms)
         return {
             arm: self.floor + rest * chance
@@ -104,9 +104,9 @@ class Bandit:
 
     def choose(self, context: str = "") -> Chosen:
         """An arm, drawn by these probabilities."""
-        found = self.probabilities(context)
-        (arm,) = self._random.choices(list(found), list(found.values()))
-        return Chosen(context, arm, found[arm])
+        chances = self.probabilities(context)
+        (arm,) = self._random.choices(list(chances), list(chances.values()))
+        return Chosen(context, arm, chances[arm])
 
     def reward(self, chosen: Chosen, value: float) -> None:
         """
@@ -118,8 +118,8 @@ class Bandit:
         check_fraction("a reward", value)
         self.log.append(attrs.evolve(chosen, reward=value))
         if chosen.arm in self.arms:
-            known = self._known.setdefault(chosen.context, Thompson(len(self.arms)))
-            known.learn(self.arms.index(chosen.arm), (), value)
+            learner = self._known.setdefault(chosen.context, Thompson(len(self.arms)))
+            learner.learn(self.arms.index(chosen.arm), (), value)
 
 
 def off_policy(log: Iterable[Chosen], policy: Mapping[str, float]) -> float | None:
@@ -194,16 +194,16 @@ class Chooser:
         chooser, chosen = _CHOSEN.get() or (None, None)
         if chooser is not self or chosen is None:
             return None
-        what = f"method of {task}"
+        subject = f"method of {task}"
         with self._lock:
-            bandit = self.methods.get(what)
+            bandit = self.methods.get(subject)
             if bandit is None or bandit.arms != tuple(methods):
                 bandit = Bandit(methods, floor=min(0.05, 0.5 / len(methods)))
-                self.methods[what] = bandit
-                for arm, value in self._past.pop(what, ()):
+                self.methods[subject] = bandit
+                for arm, value in self._past.pop(subject, ()):
                     bandit.reward(Chosen("", arm, 1.0), value)
             choice: Chosen = bandit.choose()
-        chosen.append((what, choice))
+        chosen.append((subject, choice))
         return choice.arm
 
     def rule(self, context: str) -> tuple[str, Chosen]:
@@ -220,13 +220,13 @@ class Chooser:
     def take_in(self) -> None:
         """Let bandits hear of the rewards that have come."""
         while self._rewards:
-            what, arm, value = self._rewards.popleft()
-            if what.startswith(_RULE):
-                self.rules.reward(Chosen(what.removeprefix(_RULE), arm, 1.0), value)
-            elif what in self.methods:
-                self.methods[what].reward(Chosen("", arm, 1.0), value)
+            subject, arm, value = self._rewards.popleft()
+            if subject.startswith(_RULE):
+                self.rules.reward(Chosen(subject.removeprefix(_RULE), arm, 1.0), value)
+            elif subject in self.methods:
+                self.methods[subject].reward(Chosen("", arm, 1.0), value)
             else:
-                self._past.setdefault(what, []).append((arm, value))
+                self._past.setdefault(subject, []).append((arm, value))
 
     @property
     def learns(self) -> bool:
@@ -239,8 +239,8 @@ class Chooser:
         with self._lock:
             was, self._learns = self._learns, learns
             if learns and not was:
-                for known in (self._begun, self._completed, self._plans):
-                    known.clear()
+                for memory in (self._begun, self._completed, self._plans):
+                    memory.clear()
                 if rt.committer is not None:
                     for fact, _ in rt.committer.journal.read(begin_of_past(rt)):
                         self._hear(fact)
@@ -322,7 +322,7 @@ def worth(foretold: float, seconds: float) -> float:
 def choice_of(chosen: Iterable[tuple[str, Chosen]]) -> tuple[str, float]:
     """What was chosen for a plan, as `TaskStarted.choice` has it."""
     every = list(chosen)
-    arms = " + ".join(f"{_OURS}{what}:{each.arm}" for what, each in every)
+    arms = " + ".join(f"{_OURS}{subject}:{each.arm}" for subject, each in every)
     return arms, math.prod(each.propensity for _, each in every)
 
 
@@ -341,25 +341,25 @@ def evaluate(events: Iterable[Event]) -> dict[str, dict[str, Value]]:
         elif isinstance(event, TaskRewarded):
             choice = begun.pop((event.task_id, event.attempt), None)
             arms, chance = choice or ("", 1.0)
-            for what, arm in arms_of(arms):
-                known = pairs.setdefault(what, {}).setdefault(arm, [])
-                known.append((1 / max(chance, 1e-6), event.value))
+            for subject, arm in arms_of(arms):
+                of_arm = pairs.setdefault(subject, {}).setdefault(arm, [])
+                of_arm.append((1 / max(chance, 1e-6), event.value))
     return {
-        what: {arm: estimate(found) for arm, found in arms.items()}
-        for what, arms in pairs.items()
+        subject: {arm: estimate(weighted) for arm, weighted in arms.items()}
+        for subject, arms in pairs.items()
     }
 
 
 def arms_of(arms: str | None) -> list[tuple[str, str]]:
     """What planners have chosen, of all arms of a choice: for what, and which arm."""
-    found = []
-    for said in (arms or "").split(" + "):
-        if said.startswith(_OURS):
-            what, _, arm = said.removeprefix(_OURS).rpartition(":")
-            found.append((what, arm))
-    return found
+    pairs = []
+    for part in (arms or "").split(" + "):
+        if part.startswith(_OURS):
+            subject, _, arm = part.removeprefix(_OURS).rpartition(":")
+            pairs.append((subject, arm))
+    return pairs
 
 
-def _bound(found: OrderedDict[Any, Any], most: int) -> None:
-    while len(found) > most:
-        found.popitem(last=False)
+def _bound(table: OrderedDict[Any, Any], most: int) -> None:
+    while len(table) > most:
+        table.popitem(last=False)

@@ -47,26 +47,26 @@ class Template:
         Raises:
             PlanningError: The context is not what it takes, or it makes no workflow.
         """
-        given: dict[str, Any] = dict(request.context)
+        arguments: dict[str, Any] = dict(request.context)
         if "request" in inspect.signature(self.build).parameters:
-            given["request"] = request
+            arguments["request"] = request
         try:
-            inspect.signature(self.build).bind(**given)
+            inspect.signature(self.build).bind(**arguments)
         except TypeError as error:
             takes = ", ".join(self.parameters) or "nothing"
             msg = f"template {self.name!r} takes {takes}: {error}"
             raise PlanningError(msg, hint="give it in the context") from None
         try:
-            made = self.build(**given)
+            workflow = self.build(**arguments)
         except PlanningError:
             raise
         except Exception as error:
             msg = f"template {self.name!r} failed: {type(error).__name__}: {error}"
             raise PlanningError(msg, hint="mend the function") from error
-        if not isinstance(made, Workflow):
-            msg = f"template {self.name!r} gave {show(made)}: a Workflow is needed"
+        if not isinstance(workflow, Workflow):
+            msg = f"template {self.name!r} gave {show(workflow)}: a Workflow is needed"
             raise PlanningError(msg)
-        return made
+        return workflow
 
 
 @attrs.frozen
@@ -93,15 +93,17 @@ class Proposal:
         """It as a template, which takes a payload for each task by `payloads`."""
 
         def build(payloads: Mapping[str, Any] | None = None) -> Workflow:
-            made = Workflow(name or self.name)
+            workflow = Workflow(name or self.name)
             ids: list[str] = []
             for kind, above in zip(self.types, self.after, strict=True):
                 stem = kind.replace("/", "-")
                 count = sum(one.rpartition("-")[0] == stem for one in ids)
                 ids.append(f"{stem}-{count + 1}")
                 payload = (payloads or {}).get(ids[-1], (payloads or {}).get(kind))
-                made.add(Task(kind, payload, id=ids[-1], after=[ids[n] for n in above]))
-            return made
+                workflow.add(
+                    Task(kind, payload, id=ids[-1], after=[ids[n] for n in above])
+                )
+            return workflow
 
         return Template(name or self.name, f"of {self.runs} runs", build)
 
@@ -129,25 +131,25 @@ def proposals(
     check_count("least", least, least=2)
     kinds = {s.task_id: s.type for s in statuses if "/" in s.task_id}
     above = {name: [up for up in after(name) if up in kinds] for name in kinds}
-    found: dict[Any, set[str]] = {}
+    runs_by_shape: dict[Any, set[str]] = {}
     shapes: dict[str, Any] = {}
     for name in kinds:
         shape = _shape(name, above, kinds)
         if shape is not None:
             shapes[name] = shape
-            found.setdefault(shape, set()).add(name.partition("/")[0])
+            runs_by_shape.setdefault(shape, set()).add(name.partition("/")[0])
     inner: dict[Any, int] = {}
     for name in shapes:
         for up in above[name]:
             if up in shapes:
-                often = len(found[shapes[name]])
+                often = len(runs_by_shape[shapes[name]])
                 inner[shapes[up]] = max(inner.get(shapes[up], 0), often)
-    made = []
-    for (types, waits), runs in found.items():
+    parts = []
+    for (types, waits), runs in runs_by_shape.items():
         if len(runs) >= least and inner.get((types, waits), 0) < len(runs):
             name = "-then-".join(dict.fromkeys(t.replace("/", "-") for t in types))
-            made.append(Proposal(name[:60], types, waits, len(runs)))
-    return sorted(made, key=lambda p: (-len(p.types), -p.runs, p.name))
+            parts.append(Proposal(name[:60], types, waits, len(runs)))
+    return sorted(parts, key=lambda p: (-len(p.types), -p.runs, p.name))
 
 
 def _shape(

@@ -71,6 +71,7 @@ from taskorch.planning._scheduling import (
     parallel,
     topological,
 )
+from taskorch.planning._shapes import like, shape_of
 from taskorch.planning._stages import (
     DependencyResolver,
     Draft,
@@ -168,6 +169,10 @@ class Planner:
         self._cache: OrderedDict[str, tuple[dict[str, Any], ExecutionPlan]] = (
             OrderedDict()
         )
+        #: By their shapes, plans with the drafts that they were made of.
+        self._shapes: OrderedDict[str | None, tuple[Draft, ExecutionPlan]] = (
+            OrderedDict()
+        )
         #: Questions about proposals that nobody has answered yet.
         self._asked: list[tuple[Any, Proposal, str | None]] = []
 
@@ -206,8 +211,8 @@ class Planner:
             if not callable(build):
                 msg = f"a template is a function, not {show(build)}"
                 raise InvalidTaskError(msg)
-            known = self.templates.get(name)
-            if known is not None and known.version == version:
+            existing = self.templates.get(name)
+            if existing is not None and existing.version == version:
                 msg = f"there is a template {name!r} of version {version} already"
                 raise InvalidTaskError(msg, hint="say another version=")
             self.templates[name] = Template(name, version, build)
@@ -217,10 +222,10 @@ class Planner:
 
     def types(self) -> tuple[str, ...]:
         """The types of requests that can be planned."""
-        found = [name for domain in self.domains.values() for name in domain.tasks]
+        names = [name for domain in self.domains.values() for name in domain.tasks]
         agents = means_of(self._rt).agents
-        found += [*self.templates, *(c for a in agents for c in sorted(a.capabilities))]
-        return tuple(dict.fromkeys(found))
+        names += [*self.templates, *(c for a in agents for c in sorted(a.capabilities))]
+        return tuple(dict.fromkeys(names))
 
     def prefer(self, task: str, methods: Sequence[str]) -> str | None:
         """Which method of a task is tried first; None: as they stand."""
@@ -272,10 +277,12 @@ class Planner:
                 return plan_of_before
         # Nobody waits for a search: it may take long, and calls what is the user's.
         with self._chooser.choosing(learn=learn) as chosen:
-            plan = self._made(asked, means, max_seconds, max_steps)
+            is_kept = key is not None
+            plan = self._made(asked, means, max_seconds, max_steps, cache=is_kept)
             if chosen:
                 plan = _marked(plan, choice_of(chosen))
-        plan = attrs.evolve(plan, cache=why)
+        if plan.cache != "hit":
+            plan = attrs.evolve(plan, cache=why)
         if key is not None:
             self._keep(key, plan)
         return plan
@@ -326,10 +333,10 @@ class Planner:
         failure: PlanningError | None = None
         for ways, rest in self._ways_on(request, plan, begun, limits):
             try:
-                made = self._made(
+                new_plan = self._made(
                     request, means, max_seconds, max_steps, ways=ways, rest=rest
                 )
-                return attrs.evolve(made, cache="not asked")
+                return attrs.evolve(new_plan, cache="not asked")
             except PlanningError as error:
                 failure = failure if failure and failure.conflict else error
         assert failure is not None  # noqa: S101 - there is a way to try at least
@@ -378,8 +385,8 @@ class Planner:
                 ]
                 if len(same) < len(begun.kept) or (is_first and again):
                     return None
-                left = left_of(draft, same, begun)
-                return left if len(left.earlier) == len(same) else None
+                remaining = left_of(draft, same, begun)
+                return remaining if len(remaining.earlier) == len(same) else None
 
             def after(draft: Draft) -> Draft | None:
                 done = list(draft.workflow)[: len(begun.kept)]
@@ -395,6 +402,7 @@ class Planner:
         max_seconds: float,
         max_steps: int,
         *,
+        cache: bool = False,
         ways: Iterable[Any] | None = None,
         rest: Callable[[Draft], Draft | None] | None = None,
     ) -> ExecutionPlan:
@@ -415,20 +423,16 @@ class Planner:
             draft = self._with_request(self.resolver.resolve(each, request), request)
             tasks = self._tasks(draft)
             ordered = _ordered(draft, constraints, tasks)
-            left = ordered if rest is None else rest(ordered)
-            if left is None:
+            remaining = ordered if rest is None else rest(ordered)
+            if remaining is None:
                 rejected.append("it is no way to go on from what the run has done")
                 continue
-            if left is not draft:
-                draft, tasks = left, self._tasks(left)
+            if remaining is not draft:
+                draft, tasks = remaining, self._tasks(remaining)
             whole = problem_of(tasks, draft.workflow, means)
             why = failing(constraints, tasks, whole)
             if why is None:
-                problem = problem_of(
-                    tasks, draft.workflow, means, constraints=constraints
-                )
-                plan = self._plan_of(request, draft, tasks, problem, constraints)
-                plan = self._in_time(plan, constraints, problem)
+                plan = self._in_order(request, draft, tasks, means, constraints, cache)
                 late = _late(plan, constraints)
                 if late is None:
                     return _chosen_after(plan, rejected)
@@ -451,6 +455,29 @@ class Planner:
             raise PlanningError(msg, trace=tuple(dict.fromkeys(rejected)))
         raise _refusal(request, conflict, rejected, soonest)
 
+    def _in_order(
+        self,
+        request: TaskRequest,
+        draft: Draft,
+        tasks: Sequence[PlannedTask],
+        means: Means,
+        constraints: Sequence[Constraint],
+        cache: bool,
+    ) -> ExecutionPlan:
+        """The plan of a draft, or of one of its shape; it may be late."""
+        shape = self._shape(request, draft, tasks, constraints) if cache else None
+        with self._lock:
+            of_shape = self._shapes.get(shape)
+        if of_shape is not None:
+            return like(*of_shape, draft, request)
+        problem = problem_of(tasks, draft.workflow, means, constraints=constraints)
+        plan = self._plan_of(request, draft, tasks, problem, constraints)
+        plan = self._in_time(plan, constraints, problem)
+        if shape is not None and _late(plan, constraints) is None:
+            with self._lock:
+                _remember(self._shapes, shape, (draft, plan))
+        return plan
+
     def _in_time(
         self,
         plan: ExecutionPlan,
@@ -469,18 +496,19 @@ class Planner:
             order = heft(problem)
             if order.makespan > _limit_of(constraints) * 1000:
                 order, _ = improve_agents(problem, _IN_TIME)
-        made = self._made_of(plan, problem, order, waits=True, is_narrow=False)
+        in_time = self._made_of(plan, problem, order, waits=True, is_narrow=False)
         aim = Aim({"makespan": 1.0}, problem, plan)
-        made = self._timed(made, constraints, aim, problem, order).plan
-        is_sooner = made.estimated_duration <= plan.estimated_duration
-        return made if is_sooner or problem.lengths is not None else plan
+        in_time = self._timed(in_time, constraints, aim, problem, order).plan
+        is_sooner = in_time.estimated_duration <= plan.estimated_duration
+        return in_time if is_sooner or problem.lengths is not None else plan
 
     def _refuse_past(self, request: TaskRequest) -> None:
         deadline = request.deadline
         if isinstance(deadline, datetime):
-            left = deadline.timestamp() - self._rt.now() / NS
-            if left <= 0:
-                msg = f"the deadline of request {request.id!r} was {-left:.0f} s ago"
+            seconds_left = deadline.timestamp() - self._rt.now() / NS
+            if seconds_left <= 0:
+                msg = f"the deadline of request {request.id!r} was "
+                msg += f"{-seconds_left:.0f} s ago"
                 raise PlanningError(
                     msg, conflict=("the deadline",), hint="say a later one"
                 )
@@ -492,16 +520,16 @@ class Planner:
         Raises:
             PlanningError: A requirement is unknown.
         """
-        known = sorted({c for agent in means.agents for c in agent.capabilities})
-        missing = [need for need in request.requirements if need not in known]
-        if missing and known:
-            near = guess(missing[0], known)
+        capabilities = sorted({c for agent in means.agents for c in agent.capabilities})
+        missing = [need for need in request.requirements if need not in capabilities]
+        if missing and capabilities:
+            near = guess(missing[0], capabilities)
             msg = f"no agent has what request {request.id!r} requires: "
             msg += f"{', '.join(map(repr, missing))}{near}"
             raise PlanningError(
                 msg,
                 conflict=tuple(f"the requirement {need}" for need in missing),
-                hint=f"agents have {', '.join(known)}",
+                hint=f"agents have {', '.join(capabilities)}",
             )
 
     def _with_request(self, draft: Draft, request: TaskRequest) -> Draft:
@@ -512,16 +540,16 @@ class Planner:
         options: dict[str, dict[str, Any]] = {}
         for name in draft.workflow:
             task = draft.workflow[name].task
-            said: dict[str, Any] = {}
+            changes: dict[str, Any] = {}
             if request.priority:
-                said["priority"] = task.priority + request.priority
+                changes["priority"] = task.priority + request.priority
             needs = needs_of(task)
             if request.requirements and needs is not None:
-                said["requires"] = tuple(sorted(needs | {*request.requirements}))
+                changes["requires"] = tuple(sorted(needs | {*request.requirements}))
             if request.deadline is not None and task.deadline is None:
-                said["deadline"] = request.deadline
-            if said:
-                options[name] = said
+                changes["deadline"] = request.deadline
+            if changes:
+                options[name] = changes
         if not options:
             return draft
         return attrs.evolve(draft, workflow=changed(draft.workflow, options))
@@ -532,24 +560,24 @@ class Planner:
             return self._tasks_of(draft)
 
     def _tasks_of(self, draft: Draft) -> list[PlannedTask]:
-        made = []
+        tasks = []
         for name, above in draft.workflow.dependencies.items():
             task = draft.workflow[name].task
             cost = draft.costs.get(name)
-            known = None if cost else self.estimator.cost(task.type, task.payload)
-            made.append(
+            measured = None if cost else self.estimator.cost(task.type, task.payload)
+            tasks.append(
                 PlannedTask(
                     id=name,
                     type=task.type,
                     duration=self._duration(task),
-                    cost=float(known if known is not None else cost or 0.0),
+                    cost=float(measured if measured is not None else cost or 0.0),
                     resources=task.resources,
                     memory_mb=self.estimator.memory(task.type, task.payload),
                     agent=(task.metadata or {}).get(PINNED),
                     after=above,
                 )
             )
-        return made
+        return tasks
 
     def _duration(self, task: Task) -> Quantity:
         if task.expected is not None:
@@ -651,35 +679,37 @@ class Planner:
 
     def look(self, plan: ExecutionPlan) -> tuple[list[PlanFinding], float | None]:
         """What is wrong with a plan, and how long it takes in the simulator."""
-        found: list[PlanFinding] = []
+        findings: list[PlanFinding] = []
         try:
             self._refuse_past(plan.request)
         except PlanningError as error:
-            found.append(PlanFinding("deadline_past", error.message, "the request"))
-        known = {agent.name for agent in means_of(self._rt).agents}
-        for name in sorted({t.agent for t in plan.tasks if t.agent} - known):
+            findings.append(PlanFinding("deadline_past", error.message, "the request"))
+        names = {agent.name for agent in means_of(self._rt).agents}
+        for name in sorted({t.agent for t in plan.tasks if t.agent} - names):
             text = f"agent {name} is not there: the router chooses another"
             why = "pins of the plan"
-            found.append(PlanFinding("agent_gone", text, why, is_fatal=False))
+            findings.append(PlanFinding("agent_gone", text, why, is_fatal=False))
         if plan.request.requirements and all(
             needs_of(plan.workflow[name].task) is None for name in plan.workflow
         ):
             text = "its requirements do nothing: its tasks are calls and programs"
-            found.append(PlanFinding("no_effect", text, "requirements", is_fatal=False))
+            findings.append(
+                PlanFinding("no_effect", text, "requirements", is_fatal=False)
+            )
         try:
             report = self._simulated(plan)
         except TaskorchError as error:
-            found.append(PlanFinding(error.code, error.message, error.hint or ""))
-            return found, None
-        found += [
+            findings.append(PlanFinding(error.code, error.message, error.hint or ""))
+            return findings, None
+        findings += [
             PlanFinding("never", f"{name} would never run", why)
             for name, why in report.never.items()
         ]
-        found += [
+        findings += [
             PlanFinding("failed", f"{name} would fail", why)
             for name, why in report.failed.items()
         ]
-        found += [
+        findings += [
             PlanFinding("assumed", text, "the simulator", is_fatal=False)
             for text in report.assumed
         ]
@@ -690,8 +720,8 @@ class Planner:
             # The simulator takes all agents for equally fast.
             is_said = all(task.agent for task in plan.tasks)
             seconds = paced if is_said else max(seconds, paced)
-        found += self._broken(plan, report, seconds)
-        return found, seconds if ended else None
+        findings += self._broken(plan, report, seconds)
+        return findings, seconds if ended else None
 
     def _paced(self, plan: ExecutionPlan) -> float | None:
         """How long a plan takes with agents that differ; None: they do not."""
@@ -714,12 +744,11 @@ class Planner:
         cost, peaks = plan.estimated_cost, report.peak.resources
         for each, used, limit in _limits(constraints, seconds, cost, peaks):
             if used > limit + 1e-6:
-                code, said, cause = _BROKEN[type(each)]
-                what = getattr(each, "resource", "")
+                code, sentence, cause = _BROKEN[type(each)]
+                resource = getattr(each, "resource", "")
+                text = f"{sentence.format(used, resource)} {each}"
                 path = " → ".join(plan.critical_path)
-                yield PlanFinding(
-                    code, f"{said.format(used, what)} {each}", cause.format(path)
-                )
+                yield PlanFinding(code, text, cause.format(path))
         ends = {one.task_id: one.end for one in report.schedule}
         starts = {one.task_id: one.start for one in reversed(report.schedule)}
         for each in constraints:
@@ -814,27 +843,34 @@ class Planner:
             return attrs.evolve(was.plan, optimizer=how, speeds=speeds, prices=prices)
         chosen: list[tuple[str, Chosen]] = []
         for number, each in enumerate(searched):
-            left = max(0.0, end - monotonic()) / (len(searched) - number)
-            found, bound = self._search(
-                each, left, seed, aim, chosen if self.learns and learn else None, begin
+            budget = max(0.0, end - monotonic()) / (len(searched) - number)
+            schedule, bound = self._search(
+                each,
+                budget,
+                seed,
+                aim,
+                chosen if self.learns and learn else None,
+                begin,
             )
-            found.agents[:] = found.agents or [None] * len(problem)
+            schedule.agents[:] = schedule.agents or [None] * len(problem)
             is_narrow = each is not problem or any(
                 isinstance(one, MaxPeak) for one in constraints
             )
-            made = self._made_of(plan, each, found, waits=waits, is_narrow=is_narrow)
-            timed = self._timed(made, constraints, aim, each, found)
+            ordered = self._made_of(
+                plan, each, schedule, waits=waits, is_narrow=is_narrow
+            )
+            timed = self._timed(ordered, constraints, aim, each, schedule)
             timed.plan = attrs.evolve(timed.plan, lower_bound=bound / 1000)
             if best is None or timed.is_better_than(best):
                 best = timed
         assert best is not None  # noqa: S101 - there is a problem at least
-        made = attrs.evolve(best.plan, speeds=speeds, prices=prices)
+        ordered = attrs.evolve(best.plan, speeds=speeds, prices=prices)
         idle = aim.idle()
         if idle:
-            made = attrs.evolve(made, optimizer=f"{made.optimizer}; {idle}")
+            ordered = attrs.evolve(ordered, optimizer=f"{ordered.optimizer}; {idle}")
         if is_said and not best.is_better_than(was):
             how = f"{plan.optimizer}; nothing better was found"
-            least = made.lower_bound or 0.0
+            least = ordered.lower_bound or 0.0
             span = float(was.plan.estimated_duration)
             if aim.is_makespan and least >= span - 1e-9:
                 how = f"{plan.optimizer}: as good as can be"
@@ -842,11 +878,11 @@ class Planner:
             return attrs.evolve(
                 was.plan,
                 optimizer=how,
-                lower_bound=made.lower_bound,
+                lower_bound=ordered.lower_bound,
                 speeds=speeds,
                 prices=prices,
             )
-        return _marked(made, choice_of(chosen)) if chosen else made
+        return _marked(ordered, choice_of(chosen)) if chosen else ordered
 
     def _search(
         self,
@@ -861,23 +897,23 @@ class Planner:
         optimizer = self.optimizer
         if problem.lengths is not None:
             # Agents that differ are ours to choose, whoever orders the rest.
-            found, bound = improve_agents(problem, seconds, seed, aim.value, begin)
+            schedule, bound = improve_agents(problem, seconds, seed, aim.value, begin)
         elif chosen is not None and isinstance(optimizer, SearchOptimizer):
             with self._lock:
-                what, rule = self._chooser.rule(_context_of(problem))
-            chosen.append((what, rule))
-            found, bound = optimizer.optimize(problem, seconds, seed, [rule.arm])
-            span = found.makespan
+                subject, rule = self._chooser.rule(_context_of(problem))
+            chosen.append((subject, rule))
+            schedule, bound = optimizer.optimize(problem, seconds, seed, [rule.arm])
+            span = schedule.makespan
             with self._lock:
                 self.rules.reward(rule, min(1.0, bound / span) if span else 1.0)
         else:
             answer: Any = optimizer.optimize(problem, seconds, seed)
             _check_schedule(problem, answer)
-            found, bound = answer
+            schedule, bound = answer
         if monotonic() > end + 10:
-            how = f"{found.how}, {monotonic() - end:.0f} s too late"
-            found = attrs.evolve(found, how=how)
-        return found, bound
+            how = f"{schedule.how}, {monotonic() - end:.0f} s too late"
+            schedule = attrs.evolve(schedule, how=how)
+        return schedule, bound
 
     def _made_of(
         self,
@@ -1050,20 +1086,20 @@ class Planner:
 
     def _take_answers(self) -> None:
         """Make templates of the proposals that were approved since."""
-        left = []
+        unanswered = []
         for handle, proposal, name in self._asked:
             if not handle.done():
-                left.append((handle, proposal, name))
+                unanswered.append((handle, proposal, name))
             elif handle.status.state is TaskState.COMPLETED:
                 self.accept(proposal, name)
-        self._asked = left
+        self._asked = unanswered
 
     def accept(self, proposal: Proposal, name: str | None = None) -> Template:
         """Make a template of a proposal, for requests of the type *name*."""
         _check_proposal(proposal)
-        made = proposal.template(name)
-        self.templates[made.name] = made
-        return made
+        template = proposal.template(name)
+        self.templates[template.name] = template
+        return template
 
     # -- the cache -----------------------------------------------------------------
 
@@ -1122,6 +1158,23 @@ class Planner:
         versions["a stage was replaced"] = self.decomposer, self.resolver
         return versions
 
+    def _shape(
+        self,
+        request: TaskRequest,
+        draft: Draft,
+        tasks: Sequence[PlannedTask],
+        constraints: Sequence[Constraint],
+    ) -> str | None:
+        """What plans of the same tasks by other names share; None: nothing does."""
+        try:
+            versions = self._version(request, [task.type for task in tasks])
+            # The stages before this one have done their part.
+            del versions["a stage was replaced"]
+            versions["the priority"] = request.priority
+            return shape_of(draft, tasks, constraints, versions)
+        except (UndescribedError, InvalidTaskError, RecursionError):
+            return None
+
     def _cached(
         self, key: str, request: TaskRequest
     ) -> tuple[ExecutionPlan | None, str]:
@@ -1152,9 +1205,7 @@ class Planner:
             # Nobody could say whether it is good.
             return
         with self._lock:
-            self._cache[key] = version, plan
-            while len(self._cache) > _KEPT:
-                self._cache.popitem(last=False)
+            _remember(self._cache, key, (version, plan))
 
     def __repr__(self) -> str:
         return (
@@ -1206,6 +1257,14 @@ def _end_of(problem: Problem, *, looks: bool) -> float:
     return best_order(problem, _IN_TIME if looks else 0.0)[0].makespan / 1000
 
 
+def _remember(table: OrderedDict[Any, Any], key: str, value: Any) -> None:
+    """Put a value into a table, from which the one longest unused leaves."""
+    table[key] = value
+    table.move_to_end(key)
+    while len(table) > _KEPT:
+        table.popitem(last=False)
+
+
 def _chosen_after(plan: ExecutionPlan, rejected: Sequence[str]) -> ExecutionPlan:
     """*plan*, which says why ways before it were not taken."""
     if not rejected:
@@ -1239,9 +1298,9 @@ def _marked(plan: ExecutionPlan, choice: tuple[str, float]) -> ExecutionPlan:
     arms, chance = choice
     for name in plan.workflow:
         metadata = dict(plan.workflow[name].task.metadata or {})
-        known = metadata.pop(MARK, None)
-        if known is not None:
-            arms, chance = f"{known['choice']} + {arms}", known["chance"] * chance
+        earlier = metadata.pop(MARK, None)
+        if earlier is not None:
+            arms, chance = f"{earlier['choice']} + {arms}", earlier["chance"] * chance
             options[name] = {"metadata": metadata}
     own = dict(plan.workflow[first].task.metadata or {})
     own[MARK] = {
@@ -1261,11 +1320,11 @@ def _foretold(plan: ExecutionPlan) -> float:
     A way whose tasks take longer than they state is a worse one, although it is known.
     """
     path = [task for task in plan.tasks if task.id in plan.critical_path]
-    known = math.fsum(float(task.duration) for task in path)
+    estimated = math.fsum(float(task.duration) for task in path)
     stated = math.fsum(
         plan.workflow[task.id].task.expected or float(task.duration) for task in path
     )
-    return float(plan.estimated_duration) * (stated / known if known else 1.0)
+    return float(plan.estimated_duration) * (stated / estimated if estimated else 1.0)
 
 
 def _constraints(request: TaskRequest, now: int) -> tuple[Constraint, ...]:
@@ -1287,10 +1346,10 @@ def _ordered(
     for each in constraints:
         if isinstance(each, Before):
             firsts, thens = named_by(tasks, each.first), named_by(tasks, each.then)
-            for name, found in ((each.first, firsts), (each.then, thens)):
-                if not found:
-                    known = [task.id for task in tasks]
-                    msg = f"{each}: the plan has no task {name!r}{guess(name, known)}"
+            for name, matches in ((each.first, firsts), (each.then, thens)):
+                if not matches:
+                    ids = [task.id for task in tasks]
+                    msg = f"{each}: the plan has no task {name!r}{guess(name, ids)}"
                     raise PlanningError(msg, conflict=(str(each),))
             for first in firsts:
                 for then in thens:
@@ -1376,13 +1435,13 @@ def _check_schedule(problem: Problem, answer: object) -> None:
     Raises:
         PlanningError: It is no schedule of all tasks.
     """
-    found = answer[0] if isinstance(answer, tuple) and len(answer) == 2 else None  # noqa: PLR2004 - two
-    if not isinstance(found, Schedule) or len(found.starts) != len(problem):
+    schedule = answer[0] if isinstance(answer, tuple) and len(answer) == 2 else None  # noqa: PLR2004 - two
+    if not isinstance(schedule, Schedule) or len(schedule.starts) != len(problem):
         msg = f"the optimizer gave {show(answer)}: a Schedule of all tasks, and a bound"
         raise PlanningError(msg, hint="mend the optimizer")
     for number, above in enumerate(problem.parents):
         for parent in above:
-            if found.starts[number] < found.ends[parent]:
+            if schedule.starts[number] < schedule.ends[parent]:
                 msg = "the optimizer let a task begin before what it waits for"
                 raise PlanningError(msg, hint="mend the optimizer")
 

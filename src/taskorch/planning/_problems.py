@@ -91,15 +91,15 @@ def problem_of(
         tasks, durations, able, means, speeds, is_priced=bool(prices)
     )
     groups: dict[tuple[str, ...], int] = {}
-    for found in able:
-        if found and all(a.max_concurrency is not None for a in found):
-            key = tuple(a.name for a in found)
-            groups[key] = sum(a.max_concurrency or 0 for a in found)
+    for candidates in able:
+        if candidates and all(a.max_concurrency is not None for a in candidates):
+            key = tuple(a.name for a in candidates)
+            groups[key] = sum(a.max_concurrency or 0 for a in candidates)
     demands, capacities = [], [means.config.concurrency]
     capacities += [pools[name] for name in names] + list(groups.values())
-    for task, found in zip(tasks, able, strict=True):
+    for task, candidates in zip(tasks, able, strict=True):
         units = dict(task.resources.units)
-        key = tuple(a.name for a in found or ())
+        key = tuple(a.name for a in candidates or ())
         demands.append(
             [
                 1,
@@ -142,7 +142,7 @@ def _lengths(
     for agent in means.agents:
         most = min(agent.max_concurrency or len(tasks), means.config.concurrency)
         slots += [agent.name] * min(most, len(tasks))
-    found = [
+    lengths = [
         {
             number: max(round(duration * factors[name]), int(duration > 0))
             for number, name in enumerate(slots)
@@ -150,7 +150,7 @@ def _lengths(
         }
         for duration, factors in zip(durations, every, strict=True)
     ]
-    return found, tuple(slots)
+    return lengths, tuple(slots)
 
 
 def factors_of(
@@ -162,15 +162,15 @@ def factors_of(
     """By agent, how much longer it takes than the usual."""
     if speeds is not None:
         return {agent.name: 1 / speeds.get(agent.name, 1.0) for agent in agents}
-    known = {
+    averages = {
         agent.name: record[2]
         for agent in agents
         if (record := means.records.get(agent.name, {}).get(kind)) and record[2] > 0
     }
-    if not known:
+    if not averages:
         return {agent.name: 1.0 for agent in agents}
-    mean = sum(known.values()) / len(known)
-    return {agent.name: known.get(agent.name, mean) / mean for agent in agents}
+    mean = sum(averages.values()) / len(averages)
+    return {agent.name: averages.get(agent.name, mean) / mean for agent in agents}
 
 
 # -- what holds of an order --------------------------------------------------------
@@ -196,7 +196,7 @@ def requirements_of(
     tasks: Sequence[PlannedTask],
 ) -> tuple[ResourceRequirement, ...]:
     """Peak and total of each resource, if tasks start then."""
-    found = []
+    requirements = []
     names = dict.fromkeys(name for task in tasks for name in task.resources)
     for name in names:
         moments: list[tuple[int, float]] = []
@@ -211,8 +211,8 @@ def requirements_of(
         for _, change in sorted(moments):
             used += change
             peak = max(peak, used)
-        found.append(ResourceRequirement(name, round(peak, 6), round(total, 6)))
-    return tuple(found)
+        requirements.append(ResourceRequirement(name, round(peak, 6), round(total, 6)))
+    return tuple(requirements)
 
 
 def order_edges(
@@ -257,7 +257,7 @@ def _held_back(  # noqa: C901 - the loop that much time goes into
     rank = [0] * len(problem)
     for place, number in enumerate(order):
         rank[number] = place
-    taken = _Taken(problem, schedule)
+    timeline = _Taken(problem, schedule)
     waiting = [len(set(above)) for above in problem.parents]
     children = problem.children()
     edges: list[tuple[int, int]] = []
@@ -267,14 +267,14 @@ def _held_back(  # noqa: C901 - the loop that much time goes into
     is_ended = [False] * len(problem)
     now = 0
     while ready or running:
-        left: list[int] = []
+        later: list[int] = []
         for at in ready:
             number = order[at]
             need = needs[number]
             if any(free[r] < amount for r, amount in need):
-                left.append(at)
+                later.append(at)
                 continue
-            if schedule.starts[number] > now and not taken.move(number, now):
+            if schedule.starts[number] > now and not timeline.move(number, now):
                 # The latest of those that end in time, if there is one.
                 before = max(
                     (
@@ -295,7 +295,7 @@ def _held_back(  # noqa: C901 - the loop that much time goes into
                 free[r] -= amount
             ends[number] = now + durations[number]
             heapq.heappush(running, (ends[number], number))
-        ready = left
+        ready = later
         if not running:
             break
         now = running[0][0]
@@ -383,17 +383,19 @@ def changed(
     edges: Iterable[tuple[str, str]] = (),
 ) -> Workflow:
     """*workflow* with other *options* of its tasks, and more that they wait for."""
-    made = copy(workflow)
-    made._share()
-    made._tasks = {
+    variant = copy(workflow)
+    variant._share()
+    variant._tasks = {
         name: attrs.evolve(task, **options[name]) if name in options else task
         for name, task in workflow._tasks.items()
     }
-    made._added, made._awaited = {}, {n: [*w] for n, w in workflow._awaited.items()}
-    made._counts, made._graph, made._needed = dict(workflow._counts), None, None
+    variant._added = {}
+    variant._awaited = {name: [*waits] for name, waits in workflow._awaited.items()}
+    variant._counts = dict(workflow._counts)
+    variant._graph = variant._needed = None
     for first, then in edges:
-        made.chain(first, then)
-    return made
+        variant.chain(first, then)
+    return variant
 
 
 def dependencies_of(
@@ -478,14 +480,14 @@ def smallest_conflict(
         return None
     if len(constraints) <= _MANY:
         for size in range(len(constraints) + 1):
-            for found in combinations(constraints, size):
-                said = failing(found, tasks, problem)
-                if said is not None:
-                    return found, said
+            for subset in combinations(constraints, size):
+                reason = failing(subset, tasks, problem)
+                if reason is not None:
+                    return subset, reason
     kept = list(constraints)
     for each in constraints:
         less = [other for other in kept if other is not each]
-        said = failing(less, tasks, problem)
-        if said is not None:
-            kept, why = less, said
+        reason = failing(less, tasks, problem)
+        if reason is not None:
+            kept, why = less, reason
     return tuple(kept), why

@@ -200,7 +200,7 @@ def left_of(draft: Draft, same: Mapping[str, str], begun: Begun) -> Draft:
             msg = f"{name} goes on in run {begun.run_id}, and would have to come after "
             msg += f"{fresh[0]}, which is planned anew"
             raise PlanningError(msg, hint="wait until it has ended, or cancel it")
-    made = Workflow(workflow.name)
+    rest = Workflow(workflow.name)
     for name in workflow:
         if name not in kept:
             task = workflow[name].task
@@ -212,7 +212,7 @@ def left_of(draft: Draft, same: Mapping[str, str], begun: Begun) -> Draft:
                 if up in kept
                 and (task.join != "all" or same[up] not in begun.completed)
             ]
-            made.add(
+            rest.add(
                 attrs.evolve(
                     task,
                     id=name,
@@ -222,8 +222,8 @@ def left_of(draft: Draft, same: Mapping[str, str], begun: Begun) -> Draft:
             )
     return attrs.evolve(
         draft,
-        workflow=made,
-        costs={name: cost for name, cost in draft.costs.items() if name in made},
+        workflow=rest,
+        costs={name: cost for name, cost in draft.costs.items() if name in rest},
         whole=workflow,
         earlier=kept,
     )
@@ -259,9 +259,9 @@ def from_here(
     Raises:
         PlanningError: There is no way, or the steps cannot be done from *state* on.
     """
-    taken = [begun.step(name) for name in begun.kept]
-    state, done = domain.after(state, taken)
-    known = [key_of(step) for step in taken]
+    kept_steps = [begun.step(name) for name in begun.kept]
+    state, done = domain.after(state, kept_steps)
+    keys = [key_of(step) for step in kept_steps]
     for way in ways(state):
         steps = []
         now = state
@@ -269,7 +269,7 @@ def from_here(
             task = (step.operator.name, *step.args)
             then, _ = domain.after(now, [task])
             # What is done, and would change nothing, is not done again.
-            if key_of(task) not in known or then != now:
+            if key_of(task) not in keys or then != now:
                 steps.append(step)
                 now = then
         yield Decomposition((*done, *steps), way.choices)

@@ -152,12 +152,12 @@ def tails(problem: Problem) -> list[int]:
 
 def _ways(problem: Problem, durations: Sequence[N]) -> list[N]:
     """`tails`, if tasks took these *durations*."""
-    found = list(durations)
+    longest = list(durations)
     children = problem.children()
     for number in reversed(topological(problem.parents, [0.0] * len(problem))):
         if children[number]:
-            found[number] += max(found[child] for child in children[number])
-    return found
+            longest[number] += max(longest[child] for child in children[number])
+    return longest
 
 
 def lower_bound(problem: Problem) -> int:
@@ -244,20 +244,20 @@ def parallel(  # noqa: C901 - the loop that much time goes into
     running: list[tuple[int, int]] = []
     now = 0
     while ready or running:
-        left: list[int] = []
+        later: list[int] = []
         for at in ready:
             number = order[at]
             need = needs[number]
             for r, a in need:
                 if free[r] < a:
-                    left.append(at)
+                    later.append(at)
                     break
             else:
                 for r, a in need:
                     free[r] -= a
                 starts[number], ends[number] = now, now + durations[number]
                 heapq.heappush(running, (ends[number], number))
-        ready = left
+        ready = later
         if not running:
             break
         now = running[0][0]
@@ -287,10 +287,10 @@ def justified(
 
 
 def _places(order: Sequence[int]) -> list[float]:
-    found = [0.0] * len(order)
+    places = [0.0] * len(order)
     for place, number in enumerate(order):
-        found[number] = place
-    return found
+        places[number] = place
+    return places
 
 
 #: Rules by which tasks are put in order, and by which the search begins.
@@ -335,10 +335,10 @@ def improve(  # noqa: C901 - one loop, in order
     best: tuple[list[int], list[int]] | None = None
     how = ""
 
-    def take(found: tuple[list[int], list[int]], name: str) -> bool:
+    def take(times: tuple[list[int], list[int]], name: str) -> bool:
         nonlocal best, how
-        if best is None or max(found[1], default=0) < max(best[1], default=0):
-            best, how = found, name
+        if best is None or max(times[1], default=0) < max(best[1], default=0):
+            best, how = times, name
             return True
         return False
 
@@ -349,21 +349,21 @@ def improve(  # noqa: C901 - one loop, in order
         for make in (parallel, serial):
             if best is not None and len(problem) > _MANY and monotonic() > end:
                 break
-            found = make(problem, order)
-            take(found, name)
+            times = make(problem, order)
+            take(times, name)
             if len(problem) <= _MANY or monotonic() < end:
-                take(justified(problem, children, found[1]), f"{name}, justified")
+                take(justified(problem, children, times[1]), f"{name}, justified")
     assert best is not None  # noqa: S101 - there is a rule at least
     random = Random(seed)  # noqa: S311 - for chance, not for secrets
     tries = stale = 0
     current = best
     while max(best[1], default=0) > bound and monotonic() < end and not stop():
         tries += 1
-        found = _redrawn(problem, children, current, random, wide=stale > _STALE)
-        span = max(found[1])
+        times = _redrawn(problem, children, current, random, wide=stale > _STALE)
+        span = max(times[1])
         if span <= max(current[1]) or random.random() < 0.02:  # noqa: PLR2004
-            current = found
-        if take(found, f"redrawn, after {tries} tries"):
+            current = times
+        if take(times, f"redrawn, after {tries} tries"):
             stale = 0
         else:
             stale += 1
@@ -394,8 +394,8 @@ def _redrawn(
         start + random.uniform(-noise, noise) if low <= start <= high else float(start)
         for start in starts
     ]
-    found = serial(problem, topological(problem.parents, keys))
-    return justified(problem, children, found[1])
+    times = serial(problem, topological(problem.parents, keys))
+    return justified(problem, children, times[1])
 
 
 # -- agents that differ ------------------------------------------------------------
@@ -503,11 +503,11 @@ def improve_agents(
             for n, costs in enumerate(problem.costs)
             if costs
         }
-        found = _placed(problem, ranks, cheapest)
-        if worth(found) < least:
+        candidate = _placed(problem, ranks, cheapest)
+        if worth(candidate) < least:
             pinned = cheapest
-            least = current_worth = worth(found)
-            best = attrs.evolve(found, how="by the cheapest agent of each")
+            least = current_worth = worth(candidate)
+            best = attrs.evolve(candidate, how="by the cheapest agent of each")
     if begin is not None and worth(begin) < least:
         current_ranks = [-float(start) for start in begin.starts]
         pinned = {n: agent for n, agent in enumerate(begin.agents) if agent is not None}
@@ -520,11 +520,13 @@ def improve_agents(
         pins = {n: a for n, a in pinned.items() if random.random() < 0.8}  # noqa: PLR2004
         for number in random.sample(movable, min(len(movable), random.randint(0, 3))):
             pins[number] = random.choice(list(problem.lengths[number]))
-        found = _placed(problem, tried, pins)
-        found_worth = worth(found)
-        if found_worth <= current_worth:
-            current_ranks, pinned, current_worth = tried, pins, found_worth
-        if found_worth < least:
-            least = found_worth
-            best = attrs.evolve(found, how=f"redrawn from HEFT, after {tries} tries")
+        candidate = _placed(problem, tried, pins)
+        candidate_worth = worth(candidate)
+        if candidate_worth <= current_worth:
+            current_ranks, pinned, current_worth = tried, pins, candidate_worth
+        if candidate_worth < least:
+            least = candidate_worth
+            best = attrs.evolve(
+                candidate, how=f"redrawn from HEFT, after {tries} tries"
+            )
     return best, bound

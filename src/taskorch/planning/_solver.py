@@ -74,8 +74,8 @@ def solve(
         return None
     if status not in (cp.OPTIMAL, cp.FEASIBLE):
         return None
-    found = [int(solver.value(start)) * step for start in starts]
-    ended = [found[n] + problem.durations[n] for n in numbers]
+    begins = [int(solver.value(start)) * step for start in starts]
+    ended = [begins[n] + problem.durations[n] for n in numbers]
     how = "by CP-SAT" + (": as good as can be" if status == cp.OPTIMAL else "")
-    best = Schedule(found, ended, [None] * len(problem), how)
+    best = Schedule(begins, ended, [None] * len(problem), how)
     return best, bool(status == cp.OPTIMAL)

@@ -177,24 +177,25 @@ class RuleParser:
             raise InvalidTaskError(msg)
         return self._of_text(given, known)
 
-    def _of_text(self, text: str, known: Sequence[str]) -> TaskRequest:
+    def _of_text(self, text: str, types: Sequence[str]) -> TaskRequest:
         low = text.lower()
         # Of names of which one is in another, the longer is meant.
-        found = [
+        matches = [
             name
-            for name in known
+            for name in types
             if re.search(rf"(?<![\w-]){re.escape(_plain(name))}(?![\w-])", _plain(low))
         ]
-        found = [
+        matches = [
             n
-            for n in found
-            if not any(n != o and _plain(n) in _plain(o) for o in found)
+            for n in matches
+            if not any(n != o and _plain(n) in _plain(o) for o in matches)
         ]
-        if len(found) != 1:
-            what = "names several: " + ", ".join(found) if found else "names none of"
-            msg = f"the text {what} {'' if found else 'the types that can be planned'}"
-            hint = f"known are {', '.join(known) or 'none'}"
-            raise PlanningError(msg.strip(), hint=hint)
+        if len(matches) != 1:
+            msg = "the text names none of the types that can be planned"
+            if matches:
+                msg = f"the text names several: {', '.join(matches)}"
+            hint = f"known are {', '.join(types) or 'none'}"
+            raise PlanningError(msg, hint=hint)
         constraints: list[Constraint] = []
         constraints += [
             Deadline(float(amount) * _SECONDS[unit])
@@ -204,8 +205,8 @@ class RuleParser:
         urgent = re.search(r"\burgent(ly)?\b|\bhigh priority\b", low)
         idle = re.search(r"\blow priority\b|\bno hurry\b", low)
         return TaskRequest(
-            id=re.sub(r"[^A-Za-z0-9_-]+", "-", found[0]).strip("-") or "request",
-            type=found[0],
+            id=re.sub(r"[^A-Za-z0-9_-]+", "-", matches[0]).strip("-") or "request",
+            type=matches[0],
             description=text,
             constraints=constraints,
             priority=10 if urgent else -10 if idle else 0,
@@ -325,16 +326,16 @@ class LibraryDecomposer:
         if template is not None:
             yield template.make(request)
             return
-        known = library.types()
-        if request.type in known:
-            made = Workflow(_word(request.id))
+        types = library.types()
+        if request.type in types:
+            workflow = Workflow(_word(request.id))
             args = request.context.get("args")
             payload = dict(request.context) if args is None else args
-            made.add(Task(request.type, payload, id=_word(request.type)))
-            yield made
+            workflow.add(Task(request.type, payload, id=_word(request.type)))
+            yield workflow
             return
-        msg = f"nobody knows how to do {request.type!r}{guess(request.type, known)}"
-        hint = f"known are {', '.join(known) or 'none'}: make a domain, or a template"
+        msg = f"nobody knows how to do {request.type!r}{guess(request.type, types)}"
+        hint = f"known are {', '.join(types) or 'none'}: make a domain, or a template"
         raise PlanningError(msg, hint=hint)
 
     def domain_of(self, request: TaskRequest) -> Domain | GtpyhopDomain | None:
@@ -413,8 +414,8 @@ def _thawed(value: Any) -> Any:
 
 
 def _word(name: str) -> str:
-    made = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
-    return made or "plan"
+    word = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
+    return word or "plan"
 
 
 # -- resolving ---------------------------------------------------------------------
@@ -473,9 +474,9 @@ def _words(args: Iterable[Any]) -> list[str]:
     return [str(a) for a in args if isinstance(a, str | int) and str(a)]
 
 
-def _amount(said: Any, args: tuple[Any, ...], who: str) -> Any:
+def _amount(amount: Any, args: tuple[Any, ...], who: str) -> Any:
     try:
-        return said(*args) if callable(said) else said
+        return amount(*args) if callable(amount) else amount
     except Exception as error:
         msg = f"operator {who!r}: its duration or cost failed: {error}"
         raise PlanningError(msg, hint="mend the function") from error
@@ -523,13 +524,13 @@ class SearchOptimizer:
             return best, bound
         # The solver runs beside us, on another core if there is one: what it does not
         # find in time, we may.
-        found: list[Schedule] = []
+        solved: list[Schedule] = []
         done = threading.Event()
 
         def solve() -> None:
             try:
                 answer = _solver.solve(problem, seconds - own, best, seed)
-                found.extend([] if answer is None else [answer[0]])
+                solved.extend([] if answer is None else [answer[0]])
                 if answer is not None and answer[1]:
                     done.set()
             finally:
@@ -541,7 +542,7 @@ class SearchOptimizer:
             problem, seconds - own, seed + 1, begin=best, stop=done.is_set
         )
         ended.wait(seconds + 1)
-        return min([ours, *found], key=lambda each: each.makespan), bound
+        return min([ours, *solved], key=lambda each: each.makespan), bound
 
 
 # -- validating --------------------------------------------------------------------

@@ -50,10 +50,10 @@ class State(Mapping[Any, Any]):
         while layer is not None:
             layers.append(layer._values)
             layer = layer._above
-        found: dict[Any, Any] = {}
+        whole: dict[Any, Any] = {}
         for values in reversed(layers):
-            found.update(values)
-        return found
+            whole.update(values)
+        return whole
 
     def set(self, name: Any, value: Any) -> State:
         """The state in which *name* is *value*, and all else as here."""
@@ -61,15 +61,15 @@ class State(Mapping[Any, Any]):
 
     def changed(self, values: Mapping[Any, Any]) -> State:
         """The state in which these *values* hold, and all else as here."""
-        made = State.__new__(type(self))
-        made.derived = None
+        state = State.__new__(type(self))
+        state.derived = None
         if self._depth >= self._MOST:
-            made._values, made._above, made._depth = self._whole(), None, 0
-            made._values.update(values)
+            state._values, state._above, state._depth = self._whole(), None, 0
+            state._values.update(values)
         else:
-            made._values, made._above = dict(values), self
-            made._depth = self._depth + 1
-        return made
+            state._values, state._above = dict(values), self
+            state._depth = self._depth + 1
+        return state
 
     def __setitem__(self, name: Any, value: Any) -> NoReturn:
         msg = f"a state never changes: return state.set({name!r}, …) instead"
@@ -124,12 +124,12 @@ class Watched(State):
 
     def changed(self, values: Mapping[Any, Any]) -> State:
         """Itself with these *values*: one watched state is enough for a step."""
-        made = Watched.__new__(Watched)
-        made.derived = None
-        made._values, made._above, made._depth = {}, self._above, 0
-        made.reads, made._seen = self.reads, self._seen
-        made.writes = {**self.writes, **values}
-        return made
+        state = Watched.__new__(Watched)
+        state.derived = None
+        state._values, state._above, state._depth = {}, self._above, 0
+        state.reads, state._seen = self.reads, self._seen
+        state.writes = {**self.writes, **values}
+        return state
 
     def check(self, who: str) -> None:
         """

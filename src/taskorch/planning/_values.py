@@ -42,10 +42,10 @@ class Quantity(float):
         cls, p50: float, p90: float | None = None, source: str = "said"
     ) -> Self:
         """A quantity; without *p90* it is taken to be exact."""
-        made = super().__new__(cls, p50)
-        made.p90 = float(p50 if p90 is None else max(p50, p90))
-        made.source = source
-        return made
+        quantity = super().__new__(cls, p50)
+        quantity.p90 = float(p50 if p90 is None else max(p50, p90))
+        quantity.source = source
+        return quantity
 
     @property
     def p50(self) -> float:
@@ -154,41 +154,41 @@ KINDS: Final[Mapping[str, type[Any]]] = {
 # -- the request -------------------------------------------------------------------
 
 
-def _constraints(found: object) -> tuple[Constraint, ...]:
-    if isinstance(found, str | Mapping) or not isinstance(found, Iterable):
-        msg = f"constraints are a list, not {show(found)}"
+def _constraints(value: object) -> tuple[Constraint, ...]:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        msg = f"constraints are a list, not {show(value)}"
         raise InvalidTaskError(msg, hint="constraints=[Deadline(3600), MaxCost(20)]")
-    made = tuple(found)
-    for each in made:
+    constraints = tuple(value)
+    for each in constraints:
         if not isinstance(each, Deadline | MaxCost | MaxPeak | Before):
             msg = f"{show(each)} is no constraint"
             raise InvalidTaskError(
                 msg, hint="there are Deadline, MaxCost, MaxPeak and Before"
             )
-    return made
+    return constraints
 
 
 def _one_word(_self: Any, _field: Any, value: Any) -> None:
     check_name("the id of a request", value)
 
 
-def _names(found: object) -> tuple[str, ...]:
-    if isinstance(found, str) or not isinstance(found, Iterable):
-        msg = f"requirements are a list of capabilities, not {show(found)}"
+def _names(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        msg = f"requirements are a list of capabilities, not {show(value)}"
         raise InvalidTaskError(msg, hint="requirements=['python']")
-    made = tuple(found)
-    for each in made:
+    names = tuple(value)
+    for each in names:
         if not isinstance(each, str) or not each:
             msg = f"a requirement is the name of a capability, not {show(each)}"
             raise InvalidTaskError(msg)
-    return made
+    return names
 
 
-def _context(found: object) -> Mapping[str, Any]:
-    if found is not None and not isinstance(found, Mapping):
-        msg = f"the context of a request is a mapping, not {show(found)}"
+def _context(context: object) -> Mapping[str, Any]:
+    if context is not None and not isinstance(context, Mapping):
+        msg = f"the context of a request is a mapping, not {show(context)}"
         raise InvalidTaskError(msg)
-    return ReadOnly({} if found is None else dict(found))
+    return ReadOnly({} if context is None else dict(context))
 
 
 @attrs.frozen
@@ -249,10 +249,10 @@ class TaskRequest:
         Raises:
             ValidationFailedError: It is not well formed; all faults are named.
         """
-        known = [field.name for field in attrs.fields(cls)]
-        found, faults = _members(document, _REQUEST, known, needed=("id", "type"))
+        names = [field.name for field in attrs.fields(cls)]
+        members, faults = _members(document, _REQUEST, names, needed=("id", "type"))
         constraints: list[Constraint] = []
-        listed = found.pop("constraints", [])
+        listed = members.pop("constraints", [])
         if not isinstance(listed, list):
             faults.append(("constraints", f"a list is needed, not {show(listed)}"))
             listed = []
@@ -262,27 +262,27 @@ class TaskRequest:
                 constraints.append(_constraint(each))
             except (InvalidTaskError, TypeError) as error:
                 faults.append((path, getattr(error, "message", str(error))))
-        if isinstance(found.get("deadline"), str):
+        if isinstance(members.get("deadline"), str):
             try:
-                found["deadline"] = datetime.fromisoformat(found["deadline"])
+                members["deadline"] = datetime.fromisoformat(members["deadline"])
             except ValueError:
                 faults.append(("deadline", "no date in ISO 8601, and no seconds"))
-        made: TaskRequest | None = None
+        request: TaskRequest | None = None
         if not faults:
             try:
-                made = cls(**found, constraints=constraints)
+                request = cls(**members, constraints=constraints)
             except InvalidTaskError as error:
                 faults.append(("request", error.message))
-        if made is None:
+        if request is None:
             raise refusal(_REQUEST, faults)
-        return made
+        return request
 
     def to_dict(self) -> Document:
         """The request as JSON has it, by `request_schema`."""
         deadline = self.deadline
         if isinstance(deadline, datetime):
             deadline = deadline.isoformat()  # type: ignore[assignment]
-        made: Document = {
+        document: Document = {
             "id": self.id,
             "type": self.type,
             "description": self.description,
@@ -291,10 +291,10 @@ class TaskRequest:
             "priority": self.priority,
         }
         if deadline is not None:
-            made["deadline"] = deadline
+            document["deadline"] = deadline
         if self.context:
-            made["context"] = dict(self.context)
-        return made
+            document["context"] = dict(self.context)
+        return document
 
 
 def constraint_to_dict(constraint: Constraint) -> Document:
@@ -307,36 +307,38 @@ def _constraint(document: object) -> Constraint:
     if not isinstance(document, Mapping):
         msg = f"a constraint is an object with a kind, not {show(document)}"
         raise InvalidTaskError(msg)
-    said = dict(document)
-    kind = said.pop("kind", None)
+    members = dict(document)
+    kind = members.pop("kind", None)
     cls = KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
         msg = f"there is no kind {show(kind)}{guess(str(kind), list(KINDS))}"
         raise InvalidTaskError(msg, hint=f"there are {', '.join(KINDS)}")
-    known = [field.name for field in attrs.fields(cls)]
-    if sorted(said) != sorted(known):
-        msg = f"a {kind} has {' and '.join(known)}, not {', '.join(said) or 'nothing'}"
+    names = [field.name for field in attrs.fields(cls)]
+    if sorted(members) != sorted(names):
+        msg = (
+            f"a {kind} has {' and '.join(names)}, not {', '.join(members) or 'nothing'}"
+        )
         raise InvalidTaskError(msg)
-    made: Constraint = cls(**said)
-    return made
+    constraint: Constraint = cls(**members)
+    return constraint
 
 
 def _members(
-    document: object, what: str, known: Iterable[str], needed: Iterable[str]
+    document: object, subject: str, names: Iterable[str], needed: Iterable[str]
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """What an object says, by our names, and what is wrong with its names."""
     if not isinstance(document, Mapping):
         fault = f"an object is needed, not {show(document)}"
-        raise refusal(what, [(what, fault)])
-    by_theirs = {camel(name): name for name in known}
+        raise refusal(subject, [(subject, fault)])
+    by_theirs = {camel(name): name for name in names}
     faults = [
         (str(name), f"there is no such member{guess(str(name), list(by_theirs))}")
         for name in document
         if name not in by_theirs
     ]
     faults += [(name, "is missing") for name in needed if name not in document]
-    found = {by_theirs[n]: v for n, v in document.items() if n in by_theirs}
-    return found, faults
+    members = {by_theirs[n]: v for n, v in document.items() if n in by_theirs}
+    return members, faults
 
 
 def camel(name: str) -> str:
@@ -345,11 +347,11 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in others)
 
 
-def refusal(what: str, faults: list[tuple[str, str]]) -> ValidationFailedError:
+def refusal(subject: str, faults: list[tuple[str, str]]) -> ValidationFailedError:
     """The error that says all that is wrong with a document."""
-    said = "; ".join(f"{path}: {message}" for path, message in faults)
+    details = "; ".join(f"{path}: {message}" for path, message in faults)
     return ValidationFailedError(
-        f"{what} is not well formed: {said}", findings=tuple(faults)
+        f"{subject} is not well formed: {details}", findings=tuple(faults)
     )
 
 
@@ -430,10 +432,10 @@ class Choice:
     rejected: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        said = f"{self.task}: {self.chosen}"
+        text = f"{self.task}: {self.chosen}"
         for name, why in self.rejected:
-            said += f"\n  not {name}: {why}"
-        return said
+            text += f"\n  not {name}: {why}"
+        return text
 
 
 @attrs.frozen(eq=False)
@@ -542,7 +544,7 @@ class ExecutionPlan:
             msg = f"plan {self.id!r} goes on from a run, and is of this life only"
             hint = "start it, and plan again from its run"
             raise InvalidTaskError(msg, hint=hint)
-        made: Document = {
+        document: Document = {
             "format": FORMAT,
             "id": self.id,
             "request": self.request.to_dict(),
@@ -571,7 +573,7 @@ class ExecutionPlan:
             "workflow": self.workflow.to_dict(functions),
         }
         rates = {"speeds": self.speeds, "prices": self.prices}
-        return made | {n: dict(r) for n, r in rates.items() if r is not None}
+        return document | {n: dict(r) for n, r in rates.items() if r is not None}
 
     @classmethod
     def from_dict(
@@ -594,18 +596,18 @@ class ExecutionPlan:
                 dependencies are not those of its workflow.
         """
         needed = ("id", "request", "tasks", "dependencies", "workflow")
-        known = [*needed, "format", "resource_requirements", "estimated_duration"]
-        known += ["estimated_duration_p90", "estimated_cost", "critical_path"]
-        known += ["binding", "optimizer", "lower_bound", "explanation"]
-        known += ["speeds", "prices"]
-        found, faults = _members(document, _PLAN, known, needed)
-        if found.get("format", FORMAT) != FORMAT:
+        names = [*needed, "format", "resource_requirements", "estimated_duration"]
+        names += ["estimated_duration_p90", "estimated_cost", "critical_path"]
+        names += ["binding", "optimizer", "lower_bound", "explanation"]
+        names += ["speeds", "prices"]
+        members, faults = _members(document, _PLAN, names, needed)
+        if members.get("format", FORMAT) != FORMAT:
             faults.append(("format", f"this taskorch reads format {FORMAT}"))
         if faults:
             raise refusal(_PLAN, faults)
-        workflow = Workflow.from_dict(found["workflow"], functions, programs=programs)
+        workflow = Workflow.from_dict(members["workflow"], functions, programs=programs)
         try:
-            return _plan_of(cls, found, workflow)
+            return _plan_of(cls, members, workflow)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             if isinstance(error, ValidationFailedError):
                 raise
@@ -613,54 +615,54 @@ class ExecutionPlan:
 
 
 def _plan_of(
-    cls: type[ExecutionPlan], found: Mapping[str, Any], workflow: Workflow
+    cls: type[ExecutionPlan], members: Mapping[str, Any], workflow: Workflow
 ) -> ExecutionPlan:
     edges = {
         (name, up) for name, above in workflow.dependencies.items() for up in above
     }
-    said = {(each["task"], each["needs"]) for each in found["dependencies"]}
-    ids = [each["id"] for each in found["tasks"]]
+    stated = {(each["task"], each["needs"]) for each in members["dependencies"]}
+    ids = [each["id"] for each in members["tasks"]]
     faults = []
     if sorted(ids) != sorted(workflow):
         odd = sorted(set(ids) ^ set(workflow)) or ids
         faults.append(("tasks", f"not those of the workflow: {', '.join(odd)}"))
-    if said != edges:
-        odd = [f"{up} → {name}" for name, up in sorted(said ^ edges)]
+    if stated != edges:
+        odd = [f"{up} → {name}" for name, up in sorted(stated ^ edges)]
         faults.append(("dependencies", f"not those of the workflow: {', '.join(odd)}"))
     if faults:
         raise refusal(_PLAN, faults)
-    seconds = float(found.get("estimated_duration", 0.0))
+    seconds = float(members.get("estimated_duration", 0.0))
     return cls(
-        id=found["id"],
-        request=TaskRequest.from_dict(found["request"]),
+        id=members["id"],
+        request=TaskRequest.from_dict(members["request"]),
         workflow=workflow,
-        tasks=tuple(_task_from_dict(e, workflow) for e in found["tasks"]),
-        dependencies=tuple(Dependency(**each) for each in found["dependencies"]),
+        tasks=tuple(_task_from_dict(e, workflow) for e in members["tasks"]),
+        dependencies=tuple(Dependency(**each) for each in members["dependencies"]),
         resource_requirements=tuple(
             ResourceRequirement(**each)
-            for each in found.get("resource_requirements", ())
+            for each in members.get("resource_requirements", ())
         ),
-        estimated_duration=Quantity(seconds, found.get("estimated_duration_p90")),
-        estimated_cost=float(found.get("estimated_cost", 0.0)),
-        critical_path=tuple(found.get("critical_path", ())),
-        binding=found.get("binding"),
+        estimated_duration=Quantity(seconds, members.get("estimated_duration_p90")),
+        estimated_cost=float(members.get("estimated_cost", 0.0)),
+        critical_path=tuple(members.get("critical_path", ())),
+        binding=members.get("binding"),
         choices=tuple(
             Choice(
                 each["task"],
                 each["chosen"],
                 tuple((one["name"], one["reason"]) for one in each["rejected"]),
             )
-            for each in found.get("explanation", ())
+            for each in members.get("explanation", ())
         ),
         cache="read from a document",
-        optimizer=found.get("optimizer", "as it was written"),
-        lower_bound=found.get("lower_bound"),
-        speeds=rates_of("speed", found.get("speeds"), least=1e-9),
-        prices=rates_of("price", found.get("prices"), least=0.0),
+        optimizer=members.get("optimizer", "as it was written"),
+        lower_bound=members.get("lower_bound"),
+        speeds=rates_of("speed", members.get("speeds"), least=1e-9),
+        prices=rates_of("price", members.get("prices"), least=0.0),
     )
 
 
-def rates_of(what: str, rates: object, *, least: float) -> dict[str, float] | None:
+def rates_of(kind: str, rates: object, *, least: float) -> dict[str, float] | None:
     """
     Numbers by the names of agents; None: none are said.
 
@@ -670,18 +672,18 @@ def rates_of(what: str, rates: object, *, least: float) -> dict[str, float] | No
     if rates is None:
         return None
     if not isinstance(rates, Mapping):
-        msg = f"{what}s is a mapping of agents to numbers, not {show(rates)}"
+        msg = f"{kind}s is a mapping of agents to numbers, not {show(rates)}"
         raise InvalidTaskError(msg)
     for name, rate in rates.items():
         if not is_number(rate, least, 1e12):
             above = "above 0" if least else "from 0"
-            msg = f"the {what} of {show(name)} is a number {above}, not {show(rate)}"
+            msg = f"the {kind} of {show(name)} is a number {above}, not {show(rate)}"
             raise InvalidTaskError(msg)
     return {str(name): float(rate) for name, rate in rates.items()}
 
 
 def _task_to_dict(task: PlannedTask) -> Document:
-    made: Document = {
+    document: Document = {
         "id": task.id,
         "type": task.type,
         "estimatedDuration": float(task.duration),
@@ -691,11 +693,11 @@ def _task_to_dict(task: PlannedTask) -> Document:
         "resources": dict(task.resources),
     }
     if task.memory_mb is not None:
-        made["estimatedMemoryMb"] = float(task.memory_mb)
-        made["estimatedMemoryMbP90"] = task.memory_mb.p90
+        document["estimatedMemoryMb"] = float(task.memory_mb)
+        document["estimatedMemoryMbP90"] = task.memory_mb.p90
     if task.agent is not None:
-        made["agent"] = task.agent
-    return made
+        document["agent"] = task.agent
+    return document
 
 
 def _task_from_dict(document: Mapping[str, Any], workflow: Workflow) -> PlannedTask:
@@ -763,8 +765,8 @@ class ValidationResult:
         return self.ok
 
     def __str__(self) -> str:
-        said = ["The plan holds." if self.ok else "The plan does not hold."]
-        return "\n".join([*said, *map(str, self.findings)])
+        lines = ["The plan holds." if self.ok else "The plan does not hold."]
+        return "\n".join([*lines, *map(str, self.findings)])
 
     def to_dict(self) -> Document:
         """The result as JSON has it."""

@@ -262,12 +262,12 @@ class AgentPool:
             return [], again
         every = [agent for agent in view.agents() if not agent.is_lost]
         mine = [agent for agent in every if view.is_of(agent.name, self.template)]
-        there = [agent for agent in mine if not agent.is_draining]
+        active = [agent for agent in mine if not agent.is_draining]
         starting = view.starting(self.template.name)
         if self._is_passing:
             self._samples.pop()
         self._is_passing = not is_due
-        sample = self._sample(view, mine, there, len(there) + len(starting), now)
+        sample = self._sample(view, mine, active, len(active) + len(starting), now)
         self._samples.append(sample)
         while now - self._samples[0].at > self.settle:
             self._samples.popleft()
@@ -285,16 +285,16 @@ class AgentPool:
             return [], self._due
         if after != before:
             self._note(now, before, after, why)
-        taken = {agent.name for agent in every} | set(starting)
+        used_names = {agent.name for agent in every} | set(starting)
         numbers = count(1)
         free = (self.template.id_of(number) for number in numbers)
-        names = (name for name in free if name not in taken)
+        names = (name for name in free if name not in used_names)
         spawned = islice(names, max(0, after - before))
         commands: list[Any] = [Spawn(self.template, name) for name in spawned]
         # Those that run least go first; of equals, the latest.
-        there.reverse()
-        there.sort(key=lambda agent: agent.running)
-        gone = there[: max(0, before - after)]
+        active.reverse()
+        active.sort(key=lambda agent: agent.running)
+        gone = active[: max(0, before - after)]
         return [*commands, *(Terminate(agent.name) for agent in gone)], self._due
 
     def _next_look(self, view: Any, now: float) -> float:
@@ -336,14 +336,14 @@ class AgentPool:
         )
 
     def _sample(
-        self, view: Any, mine: list[Any], there: list[Any], agents: int, now: float
+        self, view: Any, mine: list[Any], active: list[Any], agents: int, now: float
     ) -> PoolSample:
         waiting = self._waiting(view)
         ended, latency = view.agent_totals(self.template)
         return PoolSample(
             now,
             agents,
-            sum(agent.running for agent in there),
+            sum(agent.running for agent in active),
             waiting,
             ended + sum(agent.running for agent in mine) + waiting,
             latency,

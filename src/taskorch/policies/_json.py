@@ -75,14 +75,14 @@ def plain(path: str, value: object, findings: list[Finding], depth: int = 0) -> 
 def _plain_mapping(
     path: str, value: Mapping[object, object], findings: list[Finding], depth: int
 ) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for name, item in value.items():
         if isinstance(name, str):
-            made[name] = plain(child(path, name), item, findings, depth + 1)
+            members[name] = plain(child(path, name), item, findings, depth + 1)
         else:
             message = f"a name is text, not {show(name, _MAX_SHOWN)}"
             findings.append(Finding(path, message))
-    return made
+    return members
 
 
 # --------------------------------------------------------------------- schemas
@@ -198,13 +198,13 @@ def described(path: str, error: Any) -> list[Finding]:
 
 
 def _unknown_names(path: str, error: Any) -> list[Finding]:
-    known = error.schema.get("properties", {})
+    properties = error.schema.get("properties", {})
     patterns = error.schema.get("patternProperties", {})
-    names = ", ".join(known) or "none"
+    names = ", ".join(properties) or "none"
     return [
         Finding(child(path, name), f"it is not known here; the names known: {names}")
         for name in error.instance
-        if name not in known and not any(re.search(p, name) for p in patterns)
+        if name not in properties and not any(re.search(p, name) for p in patterns)
     ]
 
 
@@ -217,8 +217,8 @@ def _no_form(path: str, error: Any) -> str:
     # The least relevant is the one that went deepest before it failed.
     nearest = min(error.context, key=relevance)
     faults = described(child(path, *nearest.relative_path), nearest)
-    what = "; ".join(f"{fault.path}: {fault.message}" for fault in faults)
-    return f"it fits none of {forms} forms; of the nearest, {what}"
+    details = "; ".join(f"{fault.path}: {fault.message}" for fault in faults)
+    return f"it fits none of {forms} forms; of the nearest, {details}"
 
 
 _TYPES: Final = {

@@ -55,9 +55,10 @@ class JsonSchemaValidator:
         *,
         unknown: Literal["accept", "refuse"] = "accept",
     ) -> None:
-        given: object = schemas
-        if not isinstance(given, Mapping):
-            msg = f"schemas: a mapping of types to schemas is needed, not {show(given)}"
+        unchecked: object = schemas
+        if not isinstance(unchecked, Mapping):
+            msg = "schemas: a mapping of types to schemas is needed, not "
+            msg += show(unchecked)
             raise InvalidTaskError(msg)
         check_word("unknown", unknown, ("accept", "refuse"))
         self.unknown = unknown
@@ -93,8 +94,8 @@ class JsonSchemaValidator:
             return _ALL_ACCEPTED
         if isinstance(task.payload, Call | Program):
             return _ACCEPTED
-        known = ", ".join(map(repr, sorted(self._checkers))) or "none"
-        message = f"{show(task.type)} has no schema; the types that have: {known}"
+        types = ", ".join(map(repr, sorted(self._checkers))) or "none"
+        message = f"{show(task.type)} has no schema; the types that have: {types}"
         return Verdict((Finding("type", message),))
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import NO_RESOURCES, Resources, Units, to_units
 from taskorch.model._read_only import ReadOnly
 from taskorch.policies._allocator import whole
-from taskorch.policies._shares import Amounts, Demand, Grant, divide, fitting
+from taskorch.policies._shares import Amounts, Demand, Portion, divide, fitting
 from taskorch.policies._words import amount, count
 from taskorch.protocols import (
     Allocation,
@@ -90,8 +90,8 @@ class ProportionalAllocator:
         return _Division(request, pools, contenders, self._chunks).answer()
 
     def __repr__(self) -> str:
-        told = "" if self.chunks is DEFAULT_CHUNKS else repr(dict(self.chunks))
-        return f"ProportionalAllocator({told})"
+        argument = "" if self.chunks is DEFAULT_CHUNKS else repr(dict(self.chunks))
+        return f"ProportionalAllocator({argument})"
 
 
 class _Division:
@@ -161,9 +161,11 @@ class _Division:
             Demand(claim.wanted, claim.least, claim.weight, count)
             for claim, count in zip([*running, *waiting], times, strict=True)
         ]
-        there = tuple(map(sum, zip(self._free, *chain(*running.values()), strict=True)))
+        supply = tuple(
+            map(sum, zip(self._free, *chain(*running.values()), strict=True))
+        )
         total = sum(times)
-        shares = divide(there, self._chunks, tuple(claims))[place]
+        shares = divide(supply, self._chunks, tuple(claims))[place]
         if not shares:
             return None, total
         if is_running:
@@ -174,12 +176,12 @@ class _Division:
         return Demand(self._vector(wanted), self._vector(least), round(weight * _SCALE))
 
     def _vector(self, resources: Resources) -> Amounts:
-        found = self._vectors.get(resources.units)
-        if found is None:
+        vector = self._vectors.get(resources.units)
+        if vector is None:
             units = dict(resources.units)
-            found = tuple([units.get(name, 0) for name in self._names])
-            self._vectors[resources.units] = found
-        return found
+            vector = tuple([units.get(name, 0) for name in self._names])
+            self._vectors[resources.units] = vector
+        return vector
 
     # -- what fits -----------------------------------------------------------------
 
@@ -230,12 +232,12 @@ class _Division:
         why = f"{count(contend, 'request')} contend" if contend > 1 else "more is held"
         return f"{', '.join(parts)}: {why}"
 
-    def _shortage(self, need: Amounts, room: Amounts, what: str) -> str:
+    def _shortage(self, need: Amounts, room: Amounts, noun: str) -> str:
         for name, units, have in zip(self._names, need, room, strict=True):
             if units > have:
                 total = amount(self._pools[name].total)
                 return (
-                    f"{name}: its {what} is {amount(units / _SCALE)}, has "
+                    f"{name}: its {noun} is {amount(units / _SCALE)}, has "
                     f"{amount(have / _SCALE)} free of {total}"
                 )
         return "others come first whose least takes all there is"
@@ -250,7 +252,7 @@ def _fit(amounts: Amounts, room: Amounts) -> bool:
     return all(part <= have for part, have in zip(amounts, room, strict=True))
 
 
-def _kept(shares: tuple[Grant, ...], own: Amounts, held: list[Amounts]) -> Amounts:
+def _kept(shares: tuple[Portion, ...], own: Amounts, held: list[Amounts]) -> Amounts:
     """
     The share of one that holds *own*, among all those that hold *held*.
 

@@ -82,9 +82,13 @@ class PriorityQueue:
 
     def _made_with(self, *own: str) -> str:
         """The `repr` of a queue with *own* arguments, besides those that all have."""
-        said = [*own, f"max_queued={self.max_queued!r}", f"max_age={self.max_age!r}"]
-        said += ["backfill=True"] * self.backfill
-        return f"{type(self).__name__}({', '.join(said)})"
+        arguments = [
+            *own,
+            f"max_queued={self.max_queued!r}",
+            f"max_age={self.max_age!r}",
+        ]
+        arguments += ["backfill=True"] * self.backfill
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
 
 class FifoQueue(PriorityQueue):

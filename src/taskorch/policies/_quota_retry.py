@@ -121,12 +121,14 @@ class QuotaRetryHandler:
         key = task.type if self.key is None else self.key(task)
         timed_out = isinstance(failure.error, TaskTimeoutError | TimeoutError)
         cost = self.timeout_cost if timed_out else self.cost
-        left = self._left(key, context.now)
-        if left < cost:
+        tokens_left = self._left(key, context.now)
+        if tokens_left < cost:
             if self.when_empty == "refuse":
-                self._store(key, left, context.now)
-                return RetryDecision(retry=False, reason=self._empty(key, left, cost))
-            wait = (cost - left) / self.refill_per_second
+                self._store(key, tokens_left, context.now)
+                return RetryDecision(
+                    retry=False, reason=self._empty(key, tokens_left, cost)
+                )
+            wait = (cost - tokens_left) / self.refill_per_second
             delay = max(delay, wait)
             reasons.append(f"the tokens of {key!r} are back in {seconds(wait)}")
         if delay > decision.delay:
@@ -135,8 +137,8 @@ class QuotaRetryHandler:
                 refusal = "the next attempt would begin in more than a hundred years"
             if refusal is not None:
                 return RetryDecision(retry=False, reason=refusal)
-        self._store(key, left - cost, context.now)
-        after = amount(round(max(0.0, left - cost), _DIGITS))
+        self._store(key, tokens_left - cost, context.now)
+        after = amount(round(max(0.0, tokens_left - cost), _DIGITS))
         reasons.append(f"{after} of {amount(self.tokens)} tokens left for {key!r}")
         return RetryDecision(retry=True, delay=delay, reason="; ".join(reasons))
 
@@ -156,8 +158,8 @@ class QuotaRetryHandler:
         if len(self._buckets) > self.max_keys:
             del self._buckets[next(iter(self._buckets))]
 
-    def _empty(self, key: str, left: float, cost: float) -> str:
-        has = amount(round(max(0.0, left), _DIGITS))
+    def _empty(self, key: str, tokens_left: float, cost: float) -> str:
+        has = amount(round(max(0.0, tokens_left), _DIGITS))
         return (
             f"the retry budget of {key!r} is spent: {has} of {amount(self.tokens)} "
             f"tokens left, a retry takes {amount(cost)}, and "

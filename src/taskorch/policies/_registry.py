@@ -49,8 +49,8 @@ class CapabilityRegistry:
 def _missing(needs: Sequence[str], agents: Sequence[AgentView]) -> str:
     if not agents:
         return "there is no agent"
-    known = {capability for agent in agents for capability in agent.capabilities}
-    unknown = [need for need in needs if need not in known]
+    offered = {capability for agent in agents for capability in agent.capabilities}
+    unknown = [need for need in needs if need not in offered]
     if unknown:
         return f"no agent can do {named(unknown)}"
     lacks = [
@@ -63,9 +63,9 @@ def _missing(needs: Sequence[str], agents: Sequence[AgentView]) -> str:
 
 def needs_of(task: Task) -> list[str]:
     """What an agent must be able to do for *task*."""
-    given = (task.type,) if task.requires is None else task.requires
+    capabilities = (task.type,) if task.requires is None else task.requires
     # Sorted, since the order of a set differs from run to run.
-    return sorted(set(given))
+    return sorted(set(capabilities))
 
 
 def named(names: Sequence[str]) -> str:

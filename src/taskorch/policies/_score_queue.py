@@ -67,11 +67,11 @@ class ScoreQueue(PriorityQueue):
         Raises:
             InvalidTaskError: An objective in its metadata is no number from 0 to 1.
         """
-        found = task.metadata or _NOTHING
+        metadata = task.metadata or _NOTHING
         return math.fsum(
-            weight * _objective(name, found[name])
+            weight * _objective(name, metadata[name])
             for name, weight in self.weights.items()
-            if name in found
+            if name in metadata
         )
 
     def order(self, task: Task, context: Context) -> Order:

@@ -56,7 +56,7 @@ class Demand(NamedTuple):
     times: int = 1
 
 
-class Grant(NamedTuple):
+class Portion(NamedTuple):
     """A share, and the number of tasks that have it."""
 
     amounts: Amounts
@@ -64,8 +64,8 @@ class Grant(NamedTuple):
 
 
 def divide(
-    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
+    supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Portion, ...], ...]:
     """
     The shares of *claims*.
 
@@ -79,15 +79,15 @@ def divide(
     alike = claims[0][:3]
     for claim in claims:
         if claim[:3] != alike:
-            return _divide_different(there, chunks, claims)
-    return _divide_alike(there, chunks, claims)
+            return _divide_different(supply, chunks, claims)
+    return _divide_alike(supply, chunks, claims)
 
 
 def _divide_different(
-    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
-    """Divide *there* among the claims whose least share fits; others get nothing."""
-    counts = _seats(there, claims)
+    supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Portion, ...], ...]:
+    """Divide *supply* among the claims whose least share fits; others get nothing."""
+    counts = _seats(supply, claims)
     # Nobody else takes part: what is divided stays the same while others come and go.
     seated = tuple(
         [
@@ -97,50 +97,50 @@ def _divide_different(
         ]
     )
     cut = _cut_before if len(seated) <= _FEW_SEATS else _cut
-    shares = iter(cut(there, chunks, seated))
+    shares = iter(cut(supply, chunks, seated))
     return tuple([next(shares) if count else () for count in counts])
 
 
 def _divide_alike(
-    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
-    """Divide *there* among like claims; the first get the largest shares."""
+    supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Portion, ...], ...]:
+    """Divide *supply* among like claims; the first get the largest shares."""
     wanted, least, weight, times = claims[0]
     for claim in claims[1:]:
         times += claim.times
-    for have, low in zip(there, least, strict=True):
+    for have, low in zip(supply, least, strict=True):
         if low and have < times * low:
             times = max(0, have // low)
     if not times:
         return ((),) * len(claims)
-    shares = _cut_alike_before(there, chunks, Demand(wanted, least, weight, times))
+    shares = _cut_alike_before(supply, chunks, Demand(wanted, least, weight, times))
     return _dealt(shares, claims)
 
 
 def _dealt(
-    shares: tuple[Grant, ...], claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
+    shares: tuple[Portion, ...], claims: tuple[Demand, ...]
+) -> tuple[tuple[Portion, ...], ...]:
     """*shares*, of which there is one at least, given to *claims* in their order."""
     dealt = []
     rest = iter(shares)
     amounts, many = next(rest)
     for claim in claims:
-        found = []
+        portions = []
         needs = claim.times
         while needs and many:
             part = min(many, needs)
-            found.append(Grant(amounts, part))
+            portions.append(Portion(amounts, part))
             needs -= part
             many -= part
             if not many:
                 amounts, many = next(rest, ((), 0))
-        dealt.append(tuple(found))
+        dealt.append(tuple(portions))
     return tuple(dealt)
 
 
-def _seats(there: Amounts, claims: tuple[Demand, ...]) -> list[int]:
+def _seats(supply: Amounts, claims: tuple[Demand, ...]) -> list[int]:
     """How many of each of *claims* can have their least, the first in order first."""
-    left = [max(0, have) for have in there]
+    remaining = [max(0, have) for have in supply]
     counts = []
     # The least of those before, mostly that of all: how many had it, and more could.
     least: Amounts = ()
@@ -148,9 +148,11 @@ def _seats(there: Amounts, claims: tuple[Demand, ...]) -> list[int]:
     for _, lows, _, times in claims:
         if lows != least:
             for pool, low in enumerate(least):
-                left[pool] -= seated * low
+                remaining[pool] -= seated * low
             least, seated = lows, 0
-            most = [have // low for have, low in zip(left, lows, strict=True) if low]
+            most = [
+                have // low for have, low in zip(remaining, lows, strict=True) if low
+            ]
             fit = min(most, default=_NEVER)
         count = min(fit, times) if fit else 0
         fit -= count
@@ -173,7 +175,7 @@ class _Filling:
 
     def __init__(
         self,
-        there: Amounts,
+        supply: Amounts,
         wanted: _Columns,
         lows: _Columns,
         weights: list[int],
@@ -188,7 +190,7 @@ class _Filling:
         self._numbers = list(range(len(weights)))
         self._claims = [times, self.ends, self.stopped_by]
         #: What there is for these of each pool, with bits after the point.
-        self._there = [have << _BITS for have in there]
+        self._there = [have << _BITS for have in supply]
         #: Of each pool that is not used up, the level at which each has more than its
         #: least, or never; its least; its request; and what it gains by a level of 1.
         self._pools: dict[int, _Columns] = {}
@@ -205,14 +207,14 @@ class _Filling:
         """Raise the level until nothing grows any more."""
         while self._pools and self._numbers:
             first = max(self._claims[1])
-            found = -1
+            used_up = -1
             for pool in self._pools:
                 limit = self._limit(pool, first)
                 if limit < first:
-                    first, found = self._used_up_at(pool, limit, first), pool
-            if found < 0:
+                    first, used_up = self._used_up_at(pool, limit, first), pool
+            if used_up < 0:
                 return
-            self._use_up(found, first)
+            self._use_up(used_up, first)
 
     def _used_up_at(self, pool: int, level: int, bound: int) -> int:
         """
@@ -301,15 +303,15 @@ def _only(those: list[bool], columns: _Columns) -> _Columns:
     return [list(compress(column, those)) for column in columns]
 
 
-def _cut_alike(there: Amounts, chunks: Amounts, claim: Demand) -> tuple[Grant, ...]:
+def _cut_alike(supply: Amounts, chunks: Amounts, claim: Demand) -> tuple[Portion, ...]:
     """Cut the shares of like claims by the scarcest pool: see `_cut`."""
     wanted, lows, _, times = claim
     by, scarce, need_of_it = -1, 1, 1
-    for pool, (have, need, low) in enumerate(zip(there, wanted, lows, strict=True)):
+    for pool, (have, need, low) in enumerate(zip(supply, wanted, lows, strict=True)):
         if need > low and have * need_of_it < scarce * times * need:
             by, scarce, need_of_it = pool, have, times * need
     if by < 0:
-        return (Grant(wanted, times),)
+        return (Portion(wanted, times),)
     part = (scarce << _BITS) // need_of_it
     each = tuple(
         [
@@ -322,22 +324,24 @@ def _cut_alike(there: Amounts, chunks: Amounts, claim: Demand) -> tuple[Grant, .
             for need, low, chunk in zip(wanted, lows, chunks, strict=True)
         ]
     )
-    left = [have - times * amount for have, amount in zip(there, each, strict=True)]
-    return _hand_out(left, chunks, (claim,), [by], [each], [times], (0,))[0]
+    remaining = [
+        have - times * amount for have, amount in zip(supply, each, strict=True)
+    ]
+    return _hand_out(remaining, chunks, (claim,), [by], [each], [times], (0,))[0]
 
 
 def _cut(
-    there: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
-) -> tuple[tuple[Grant, ...], ...]:
+    supply: Amounts, chunks: Amounts, claims: tuple[Demand, ...]
+) -> tuple[tuple[Portion, ...], ...]:
     """What all are filled to, in whole chunks, and the rest by remainders."""
     if not claims:
         return ()
     *pairs, weights, times = [list(map(itemgetter(n), claims)) for n in range(4)]
     wanted, lows = (
-        [list(map(itemgetter(pool), rows)) for pool in range(len(there))]
+        [list(map(itemgetter(pool), rows)) for pool in range(len(supply))]
         for rows in pairs
     )
-    filling = _Filling(there, wanted, lows, weights, times)
+    filling = _Filling(supply, wanted, lows, weights, times)
     filling.fill()
     # The part of its request that each has, with bits after the point.
     parts = list(map(mul, filling.ends, weights))
@@ -365,12 +369,12 @@ def _cut(
             rest = (exact - (columns[by][number] << _FRACTION_BITS)) // chunks[by]
             rests.append((-max(0, rest) << _PLACE) | number)
     rests.sort()
-    left = [
+    remaining = [
         have - sum(map(mul, times, column))
-        for have, column in zip(there, columns, strict=True)
+        for have, column in zip(supply, columns, strict=True)
     ]
     return _hand_out(
-        left,
+        remaining,
         chunks,
         claims,
         filling.stopped_by,
@@ -387,14 +391,14 @@ _cut_alike_before: Final = lru_cache(maxsize=256)(_cut_alike)
 
 
 def _hand_out(
-    left: list[int],
+    remaining: list[int],
     chunks: Amounts,
     claims: tuple[Demand, ...],
     stopped_by: list[int],
     held: list[Amounts],
     counts: list[int],
     turn: Sequence[int],
-) -> tuple[tuple[Grant, ...], ...]:
+) -> tuple[tuple[Portion, ...], ...]:
     """
     What all have once the rest is given to those whose *turn* it is, chunk by chunk.
 
@@ -410,12 +414,14 @@ def _hand_out(
     # was asked since the last time would be given the same answer.
     gains = 0
     asked: dict[int, int] = {}
-    while turn and any(left):
+    while turn and any(remaining):
         places = len(whose)
         gained = []
         for number in turn:
             amounts, count = held[number], counts[number]
-            more, fits = _take(who[number], amounts, count, by[number], left, chunks)
+            more, fits = _take(
+                who[number], amounts, count, by[number], remaining, chunks
+            )
             asked[number] = gains
             if not fits:
                 continue
@@ -431,16 +437,16 @@ def _hand_out(
                 counts.append(count - fits)
         # Who has got a chunk comes again after all others.
         turn = [*range(places, len(whose)), *sorted(gained)]
-        if not turn and len(left) > 1:
+        if not turn and len(remaining) > 1:
             # With less of one pool, some can use more of another.
             turn = sorted([number for number, last in asked.items() if last < gains])
-    shares = list(map(Grant, held, counts))
+    shares = list(map(Portion, held, counts))
     if len(whose) == many:
         return tuple([(share,) for share in shares])
-    found: dict[int, list[Grant]] = {}
+    by_claim: dict[int, list[Portion]] = {}
     for number, share in zip(whose, shares, strict=True):
-        found.setdefault(number, []).append(share)
-    return tuple([tuple(sorted(parts, reverse=True)) for parts in found.values()])
+        by_claim.setdefault(number, []).append(share)
+    return tuple([tuple(sorted(parts, reverse=True)) for parts in by_claim.values()])
 
 
 def _take(
@@ -448,22 +454,25 @@ def _take(
     amounts: Amounts,
     count: int,
     by: int,
-    left: list[int],
+    remaining: list[int],
     chunks: Amounts,
 ) -> tuple[Amounts, int]:
     """
-    What each gets to hold that has *amounts*, and how many of *count*: from *left*.
+    What each gets to hold that has *amounts*, and how many of *count*.
 
-    That is a chunk more of the pool *by* that stopped it, and as much of the others.
+    That is a chunk more of the pool *by* that stopped it, and as much of the others; it
+    is taken from *remaining*.
     """
     wanted = claim.wanted
-    whole, chunk, rest = wanted[by], chunks[by], left[by]
+    whole, chunk, rest = wanted[by], chunks[by], remaining[by]
     part = amounts[by] + chunk
     more, fits = amounts, 0
     if rest >= chunk or amounts[by] + rest >= whole:
         fits = count
         reached = []
-        for have, need, chunk, rest in zip(amounts, wanted, chunks, left, strict=True):
+        for have, need, chunk, rest in zip(
+            amounts, wanted, chunks, remaining, strict=True
+        ):
             amount = need
             if chunk and part < whole:
                 # As `_whole`, written out.
@@ -476,29 +485,29 @@ def _take(
             if rest < fits * (amount - have):
                 fits = rest // (amount - have)
         more = tuple(reached)
-    elif _is_all(wanted, amounts, by, left, chunks):
+    elif _is_all(wanted, amounts, by, remaining, chunks):
         return amounts, 0
     if not fits or more == amounts:
         # A chunk of that pool is more than is left: of others it may use some.
-        more = _topped_up(claim, amounts, left, chunks)
+        more = _topped_up(claim, amounts, remaining, chunks)
         if more == amounts:
             return amounts, 0
-        fits = _times(left, amounts, more, count)
+        fits = _times(remaining, amounts, more, count)
     for pool, after in enumerate(more):
-        left[pool] -= fits * (after - amounts[pool])
+        remaining[pool] -= fits * (after - amounts[pool])
     return more, fits
 
 
-def _times(left: list[int], before: Amounts, after: Amounts, count: int) -> int:
+def _times(remaining: list[int], before: Amounts, after: Amounts, count: int) -> int:
     """How many of *count* can have *after* where they had *before*."""
-    for have, old, new in zip(left, before, after, strict=True):
+    for have, old, new in zip(remaining, before, after, strict=True):
         if new > old and have < count * (new - old):
             count = have // (new - old)
     return count
 
 
 def _is_all(
-    wanted: Amounts, amounts: Amounts, by: int, left: list[int], chunks: Amounts
+    wanted: Amounts, amounts: Amounts, by: int, remaining: list[int], chunks: Amounts
 ) -> bool:
     """
     Whether surely no claim with *amounts* can have more.
@@ -507,8 +516,8 @@ def _is_all(
     measure; and of none of the others it lacks a chunk of what goes with that.
     """
     part, whole = amounts[by], wanted[by]
-    room = part + left[by]
-    for pool, (rest, chunk) in enumerate(zip(left, chunks, strict=True)):
+    room = part + remaining[by]
+    for pool, (rest, chunk) in enumerate(zip(remaining, chunks, strict=True)):
         if chunk:
             want, amount = wanted[pool], amounts[pool]
             if rest >= chunk and (amount + chunk) * whole <= want * part:
@@ -520,14 +529,14 @@ def _is_all(
 
 
 def _topped_up(
-    claim: Demand, amounts: Amounts, left: list[int], chunks: Amounts
+    claim: Demand, amounts: Amounts, remaining: list[int], chunks: Amounts
 ) -> Amounts:
-    """*amounts*, and what one of *claim* can use of what is *left*, in proportion."""
+    """*amounts*, and what one of *claim* can use of *remaining*, in proportion."""
     # Of a pool that was made smaller it wants nothing, or its least would not be there.
     room = tuple(
         [
             have + rest if rest > 0 else have
-            for have, rest in zip(amounts, left, strict=True)
+            for have, rest in zip(amounts, remaining, strict=True)
         ]
     )
     more = fitting(claim, room, chunks)

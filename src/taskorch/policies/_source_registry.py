@@ -184,31 +184,31 @@ class SourceRegistry:
 
 def _read(source: Records | Callable[[], Records]) -> Mapping[str, frozenset[str]]:
     """What *source* says, copied and checked."""
-    found: object = source if isinstance(source, Mapping) else source()
-    if not isinstance(found, Mapping):
-        msg = f"source: a mapping of agents' names is needed, not {show(found)}"
+    answer: object = source if isinstance(source, Mapping) else source()
+    if not isinstance(answer, Mapping):
+        msg = f"source: a mapping of agents' names is needed, not {show(answer)}"
         raise InvalidTaskError(msg)
     records: dict[str, frozenset[str]] = {}
     # A copy, since its owner may change it meanwhile.
-    for name, given in list(found.items()):
-        capabilities = _capabilities(given)
+    for name, listed in list(answer.items()):
+        capabilities = _capabilities(listed)
         if not isinstance(name, str) or capabilities is None:
             msg = (
                 "source: the name of an agent and a collection of capabilities are "
-                f"needed, not {show(name)}: {show(given)}"
+                f"needed, not {show(name)}: {show(listed)}"
             )
             raise InvalidTaskError(msg)
         records[name] = capabilities
     return records
 
 
-def _capabilities(given: object) -> frozenset[str] | None:
+def _capabilities(listed: object) -> frozenset[str] | None:
     # A text is a collection too, of its letters.
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    if isinstance(listed, str | bytes) or not isinstance(listed, Iterable):
         return None
-    found: list[object] = list(given)
-    names = [name for name in found if isinstance(name, str)]
-    return frozenset(names) if len(names) == len(found) else None
+    entries: list[object] = list(listed)
+    names = [name for name in entries if isinstance(name, str)]
+    return frozenset(names) if len(names) == len(entries) else None
 
 
 def _reason(
@@ -217,13 +217,12 @@ def _reason(
     agents: Sequence[AgentView],
     records: Mapping[str, frozenset[str]],
 ) -> str:
-    what = named(needs)
+    abilities = named(needs)
     if names:
         total = count(len(agents), "agent")
-        return f"{len(names):,} of {total} can do {what}, says the source"
+        return f"{len(names):,} of {total} can do {abilities}, says the source"
     able = sum(has.issuperset(needs) for has in records.values())
     if able:
-        return (
-            f"the source names {count(able, 'agent')} for {what}, and none has joined"
-        )
-    return f"the source names nobody for {what}"
+        agents_named = count(able, "agent")
+        return f"the source names {agents_named} for {abilities}, and none has joined"
+    return f"the source names nobody for {abilities}"

@@ -138,20 +138,20 @@ def findings_of(task: object) -> list[Finding]:
     if not isinstance(task, Task):
         remedy = "wrap it: Task(type, payload), or Task.call(function, …)"
         return [Finding("", f"a Task is needed, not {_kind(task)}; {remedy}")]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for name, usual, check in _CHECKS:
         value = getattr(task, name)
         if value is not usual:
-            found += check(name, value)
+            findings += check(name, value)
     if isinstance(task.payload, Call):
         call = task.payload
-        found += _call_findings(call.fn, call.args, call.kwargs, call.executor)
+        findings += _call_findings(call.fn, call.args, call.kwargs, call.executor)
     if task.cache is not None and isinstance(task.payload, Program | Wait):
         remedy = "a function that runs the program has a result to remember"
-        found.append(Finding("cache", f"it is for calls and for agents; {remedy}"))
+        findings.append(Finding("cache", f"it is for calls and for agents; {remedy}"))
     if task.deadline is not None and task.not_before is not None:
-        found += _order_findings(task.deadline, task.not_before)
-    return found
+        findings += _order_findings(task.deadline, task.not_before)
+    return findings
 
 
 # --------------------------------------------------------------------- one field
@@ -280,12 +280,12 @@ def _kind(value: object) -> str:
 
 
 def _list_findings(
-    what: str, check: Callable[[object], str | None], path: str, value: object
+    noun: str, check: Callable[[object], str | None], path: str, value: object
 ) -> list[Finding]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        return [Finding(path, f"a list of {what} is needed, not {_show(value)}")]
+        return [Finding(path, f"a list of {noun} is needed, not {_show(value)}")]
     if isinstance(value, Iterator):
-        return [Finding(path, f"a list of {what} is needed: this can be read once")]
+        return [Finding(path, f"a list of {noun} is needed: this can be read once")]
     problems = [check(item) for item in cast("Iterable[object]", value)]
     if isinstance(value, Sequence):
         return [Finding(f"{path}[{i}]", p) for i, p in enumerate(problems) if p]

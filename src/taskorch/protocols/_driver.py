@@ -12,7 +12,6 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -310,8 +309,7 @@ def commands_of(answer: Any) -> tuple[list[Command], float | None]:
                 f"`return [], now + 60`, not with {type(answer).__name__}"
             )
             raise TypeError(msg)
-    made: Iterator[Command] = iter(commands)
-    listed = list(made)
+    listed: list[Command] = list(commands)
     for command in listed:
         if not callable(getattr(command, "apply", None)):
             msg = f"a command has a method `apply`, and {command!r} has none"

@@ -146,12 +146,12 @@ class DurableJournal(Journal, Protocol):
 
     def ids(self, prefix: str) -> Sequence[str]:
         """The ids of tasks that begin with *prefix*, in the order of their facts."""
-        found = {
+        ids = {
             fact[TASK_ID]: None
             for fact, _ in self.read()
             if issubclass(fact[CLS], TaskEvent) and fact[TASK_ID].startswith(prefix)
         }
-        return list(found)
+        return list(ids)
 
     def submitted(self, after: int, until: int, most: int) -> Sequence[tuple[int, str]]:
         """
@@ -165,21 +165,21 @@ class DurableJournal(Journal, Protocol):
         Returns:
             The numbers of the facts, and the ids.
         """
-        found: list[tuple[int, str]] = []
+        submissions: list[tuple[int, str]] = []
         for fact, _ in self.read(after):
-            if fact[SEQ] > until or len(found) == most:
+            if fact[SEQ] > until or len(submissions) == most:
                 break
             if fact[CLS] is TaskSubmitted:
-                found.append((fact[SEQ], fact[TASK_ID]))
-        return found
+                submissions.append((fact[SEQ], fact[TASK_ID]))
+        return submissions
 
     def id_of_key(self, key: str) -> str | None:
         """The id of the latest task that was submitted with an idempotency key."""
-        found = None
+        task_id = None
         for fact, task in self.read():
             if fact[CLS] is TaskSubmitted and task.idempotency_key == key:
-                found = fact[TASK_ID]
-        return found
+                task_id = fact[TASK_ID]
+        return task_id
 
     # -- what it keeps no longer ---------------------------------------------------
 

@@ -18,7 +18,7 @@ from taskorch.errors import InvalidTaskError, UsageError, ValidationFailedError
 from taskorch.model import Call, Task, check_seconds, id_problem
 from taskorch.model._checks import check_word
 from taskorch.model._show import show
-from taskorch.schedules._times import Times, moment_ns, slot_name, text_of, zone_of
+from taskorch.schedules._times import SlotTimes, moment_ns, slot_name, text_of, zone_of
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
 from taskorch.workflows._writing import write_task
@@ -78,9 +78,9 @@ class Definition:
     #: in ns; 0: none.
     before_ns: int = 0
 
-    def times(self) -> Times:
+    def times(self) -> SlotTimes:
         """Its slots."""
-        return Times(self.when, self.zone, self.start_ns or 0)
+        return SlotTimes(self.when, self.zone, self.start_ns or 0)
 
     def put_off_ns(self, slot_ns: int) -> int:
         """How long after its time a slot comes, in ns."""
@@ -100,44 +100,44 @@ class Definition:
 
     def document(self) -> dict[str, Any]:
         """It as a document of the kind that JSON keeps."""
-        said: dict[str, Any] = {"when": self.when, "zone": self.zone}
-        said["catch_up"], said["overlap"] = self.catch_up, self.overlap
+        document: dict[str, Any] = {"when": self.when, "zone": self.zone}
+        document["catch_up"], document["overlap"] = self.catch_up, self.overlap
         if self.jitter:
-            said["jitter"] = self.jitter
+            document["jitter"] = self.jitter
         if self.start_ns is not None:
-            said["start"] = self.start_ns / NS
+            document["start"] = self.start_ns / NS
         if self.end_ns is not None:
-            said["end"] = self.end_ns / NS
+            document["end"] = self.end_ns / NS
         if self.paused:
-            said["paused"] = self.paused
-        return {**said, **self.work}
+            document["paused"] = self.paused
+        return {**document, **self.work}
 
     def text(self) -> str:
         """It as JSON, with where it comes from."""
-        said = {**self.document(), "source": self.source}
+        document = {**self.document(), "source": self.source}
         if self.is_run:
-            said["run"] = True
+            document["run"] = True
         if self.undeclared_ns:
-            said["undeclared"] = self.undeclared_ns
+            document["undeclared"] = self.undeclared_ns
         if self.before_ns:
-            said["before"] = self.before_ns
-        return json.dumps(said, ensure_ascii=False, sort_keys=True)
+            document["before"] = self.before_ns
+        return json.dumps(document, ensure_ascii=False, sort_keys=True)
 
-    def with_origin(self, said: Mapping[str, Any]) -> Definition:
+    def with_origin(self, document: Mapping[str, Any]) -> Definition:
         """It with where it comes from, as its text says."""
         return attrs.evolve(
             self,
-            is_run=said.get("run", False),
-            source=said.get("source", ""),
-            undeclared_ns=said.get("undeclared", 0),
-            before_ns=said.get("before", 0),
+            is_run=document.get("run", False),
+            source=document.get("source", ""),
+            undeclared_ns=document.get("undeclared", 0),
+            before_ns=document.get("before", 0),
         )
 
 
 def define(
     name: str,
     when: object,
-    what: object,
+    work: object,
     *,
     zone: str = "UTC",
     catch_up: str = "last",
@@ -161,7 +161,7 @@ def define(
         raise InvalidTaskError(msg, hint="one word: slots are called name/time")
     check_word("catch_up", catch_up, CATCH_UP)
     check_word("overlap", overlap, OVERLAP)
-    work = _work_of(name, what)
+    work = _work_of(name, work)
     place = zone_of(zone)
     start_ns, end_ns = moment_ns("start", start, place), moment_ns("end", end, place)
     if start_ns is not None and end_ns is not None and end_ns < start_ns:
@@ -185,7 +185,7 @@ def define(
 
 
 def of_workflow(
-    name: str, what: object, options: tuple[object, ...]
+    name: str, work: object, options: tuple[object, ...]
 ) -> tuple[Definition, Task | Workflow]:
     """
     The schedule that a workflow says itself, if *options* are as they come.
@@ -194,20 +194,20 @@ def of_workflow(
         InvalidTaskError: It says none, or options are said besides; or it cannot be.
         ImportError: cronsim is not installed.
     """
-    said = what.schedule if isinstance(what, Workflow) else None
-    if said is None:
+    schedule = work.schedule if isinstance(work, Workflow) else None
+    if schedule is None:
         msg = f"schedule {name!r} does not say when"
         raise InvalidTaskError(msg, hint="when: '0 3 * * *', or 'every 15m'")
     if options != ("UTC", "last", "skip", 0.0, None, None):
         msg = f"schedule {name!r}: its workflow says when, and how"
         raise InvalidTaskError(msg, hint="say all of it there, or all of it here")
-    others: dict[str, Any] = {**said}
-    return define(name, others.pop("when"), what, **others)
+    others: dict[str, Any] = {**schedule}
+    return define(name, others.pop("when"), work, **others)
 
 
 def read_definition(
     name: str,
-    said: object,
+    document: object,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     *,
     programs: bool = True,
@@ -219,58 +219,60 @@ def read_definition(
         InvalidTaskError: It is not well formed.
         UsageError: What it makes is not.
     """
-    if not isinstance(said, Mapping):
-        msg = f"schedule {name!r}: a mapping is needed, not {show(said)}"
+    if not isinstance(document, Mapping):
+        msg = f"schedule {name!r}: a mapping is needed, not {show(document)}"
         raise InvalidTaskError(msg, hint="when: '0 3 * * *', and a task")
-    for key in said:
+    for key in document:
         if key not in KEYS:
             msg = f"schedule {name!r}: there is no key {show(key)}"
             hint = meant(key, KEYS, f"there are {', '.join(KEYS)}")
             raise InvalidTaskError(msg, hint=hint)
-    said = _with_workflow(said)
-    if "when" not in said:
+    document = _with_workflow(document)
+    if "when" not in document:
         msg = f"schedule {name!r} does not say when"
         raise InvalidTaskError(msg, hint="when: '0 3 * * *', or 'every 15m'")
-    made = [key for key in ("task", "workflow", "code") if key in said]
-    if len(made) != 1:
+    makes = [key for key in ("task", "workflow", "code") if key in document]
+    if len(makes) != 1:
         msg = f"schedule {name!r} makes a task or a workflow: one of the two"
         raise InvalidTaskError(msg, hint="task: {call: 'module:function'}")
     work: Task | Workflow | None = None
     names = {} if functions is None else functions
-    if made == ["task"]:
+    if makes == ["task"]:
         try:
-            (work,) = tasks_of([said["task"]], names, programs=programs, handle=_nobody)
+            (work,) = tasks_of(
+                [document["task"]], names, programs=programs, handle=_nobody
+            )
         except ValidationFailedError as error:
             msg = f"schedule {name!r}: {error}"
             raise InvalidTaskError(msg) from None
-    elif made == ["workflow"]:
-        work = Workflow.from_dict(said["workflow"], functions, programs=programs)
+    elif makes == ["workflow"]:
+        work = Workflow.from_dict(document["workflow"], functions, programs=programs)
     options = {
-        key: said[key]
+        key: document[key]
         for key in ("zone", "catch_up", "overlap", "jitter", "start", "end")
-        if key in said
+        if key in document
     }
-    definition, _ = define(name, said["when"], work or Task("code"), **options)
-    paused = said.get("paused", "")
+    definition, _ = define(name, document["when"], work or Task("code"), **options)
+    paused = document.get("paused", "")
     if not isinstance(paused, str):
         msg = f"schedule {name!r}: paused is a text that says why, not {show(paused)}"
         raise InvalidTaskError(msg)
-    written = {made[0]: _without_schedule(said[made[0]])}
+    written = {makes[0]: _without_schedule(document[makes[0]])}
     return attrs.evolve(definition, paused=paused, work=written, is_run=False), work
 
 
-def _with_workflow(said: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_workflow(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """What is said, and what its workflow says of itself, which goes behind that."""
-    inside = said.get("workflow")
+    inside = document.get("workflow")
     own = inside.get("schedule") if isinstance(inside, Mapping) else None
-    return {**own, **said} if isinstance(own, Mapping) else said
+    return {**own, **document} if isinstance(own, Mapping) else document
 
 
-def _without_schedule(said: Any) -> Any:
+def _without_schedule(document: Any) -> Any:
     """What is made, without when: that stands beside it."""
-    if not isinstance(said, Mapping):
-        return said
-    return {key: value for key, value in said.items() if key != "schedule"}
+    if not isinstance(document, Mapping):
+        return document
+    return {key: value for key, value in document.items() if key != "schedule"}
 
 
 def _nobody(task_id: str) -> Any:
@@ -278,18 +280,18 @@ def _nobody(task_id: str) -> Any:
     raise InvalidTaskError(msg)
 
 
-def _work_of(name: str, what: object) -> Task | Workflow:
-    if isinstance(what, Workflow):
-        return what
-    if isinstance(what, Task):
+def _work_of(name: str, work: object) -> Task | Workflow:
+    if isinstance(work, Workflow):
+        return work
+    if isinstance(work, Task):
         for option in ("id", "idempotency_key", "not_before", "deadline"):
-            if getattr(what, option) is not None:
+            if getattr(work, option) is not None:
                 msg = f"schedule {name!r}: its task has no {option} (each slot has one)"
                 raise InvalidTaskError(msg)
-        return what
-    if callable(what):
-        return Task.call(what)
-    msg = f"a schedule makes a Task, a Workflow or a call, not {show(what)}"
+        return work
+    if callable(work):
+        return Task.call(work)
+    msg = f"a schedule makes a Task, a Workflow or a call, not {show(work)}"
     raise InvalidTaskError(msg)
 
 
@@ -305,14 +307,14 @@ class Importable(Mapping[str, Callable[..., Any]]):
         if module == "__main__":
             raise KeyError(name)
         try:
-            found: Any = import_module(module)
+            member: Any = import_module(module)
             for part in path.split("."):
-                found = getattr(found, part)
+                member = getattr(member, part)
         except (ImportError, AttributeError, ValueError):
             raise KeyError(name) from None
-        if not path or not callable(found):
+        if not path or not callable(member):
             raise KeyError(name)
-        return found  # type: ignore[no-any-return]
+        return member  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -328,8 +330,8 @@ def _named(work: Task | Workflow) -> dict[str, Callable[..., Any]]:
     for task in tasks:
         if isinstance(task.payload, Call):
             called = [task.payload.fn, *task.payload.args]
-            found: list[Any] = [getattr(each, "fn", each) for each in called]
-            for fn in found:
+            functions: list[Any] = [getattr(each, "fn", each) for each in called]
+            for fn in functions:
                 module = getattr(fn, "__module__", None)
                 path = getattr(fn, "__qualname__", None)
                 # One that is just being decorated is not in its module yet.
@@ -343,11 +345,11 @@ def _written(work: Task | Workflow) -> dict[str, Any]:
     try:
         if isinstance(work, Workflow):
             document = _without_schedule(work.to_dict(_named(work)))
-            said: dict[str, Any] = {"workflow": document}
+            written: dict[str, Any] = {"workflow": document}
         else:
-            said = {"task": write_task(work, work.after, _named(work))}
-        json.dumps(said)
+            written = {"task": write_task(work, work.after, _named(work))}
+        json.dumps(written)
     except (UsageError, TypeError, ValueError):
         name = work.name if isinstance(work, Workflow) else work.type
         return {"code": str(name)}
-    return said
+    return written

@@ -41,7 +41,7 @@ _BACK: Final = (3_600, 86_400, 40 * 86_400, 366 * 86_400, 9 * 366 * 86_400)
 _FIELDS: Final = "minute hour day-of-month month day-of-week"
 
 
-class Times:
+class SlotTimes:
     """
     The slots of a schedule, in ns since the epoch.
 
@@ -88,10 +88,10 @@ class Times:
             hint = meant(self._expression, ALIASES, f"there are {', '.join(ALIASES)}")
             raise InvalidTaskError(msg, hint=hint)
         try:
-            found = self._class(self._expression, datetime(2024, 1, 1, tzinfo=UTC))
+            slots = self._class(self._expression, datetime(2024, 1, 1, tzinfo=UTC))
         except _error() as error:
             raise self._wrong(str(error)) from None
-        if next(found, None) is None:
+        if next(slots, None) is None:
             msg = f"{show(self.text)} never comes"
             raise InvalidTaskError(msg, hint="no year has such a day")
 
@@ -126,15 +126,15 @@ class Times:
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
             return self._start_ns + max(steps, 0) * self._every
-        asked, found = self._found
+        asked, slot = self._found
         if ns == asked:
-            return found
+            return slot
         after = self._first_showing if self._is_fixed else self._each_showing
         second = after(ns // NS)
-        found = None if second is None else second * NS
+        slot = None if second is None else second * NS
         # What is due is asked for when it is planned, and again when it has come.
-        self._found = ns, found
-        return found
+        self._found = ns, slot
+        return slot
 
     def pass_over(self, after_ns: int, until_ns: int, most: int) -> tuple[int, int]:
         """
@@ -172,10 +172,10 @@ class Times:
             shown = self._naive_after(wall)
             if shown is None:
                 return None
-            found = _second(shown - offset)
-            change = self._change(second, found, offset)
+            moment = _second(shown - offset)
+            change = self._change(second, moment, offset)
             if change is None:
-                return found
+                return moment
             # The clock is set before that: it is looked at anew from there.
             second, offset = change, self._offset(change)
             wall = _utc(second) + offset - _SECOND
@@ -193,17 +193,17 @@ class Times:
                 return None
             wall = shown
             # Of two moments that show it, this is the first.
-            found = _second(
+            moment = _second(
                 shown - (shown.replace(tzinfo=self.zone).utcoffset() or _NO)
             )
-            offset = self._offset(found)
-            if _utc(found) + offset != shown:
+            offset = self._offset(moment)
+            if _utc(moment) + offset != shown:
                 # It is left out: with the offset of before, it is after the change.
-                before = self._offset(found - 86_400)
-                change = self._change(found - 86_400, found + 86_400, before)
-                found = found if change is None else change
-            if found > second:
-                return found
+                before = self._offset(moment - 86_400)
+                change = self._change(moment - 86_400, moment + 86_400, before)
+                moment = moment if change is None else change
+            if moment > second:
+                return moment
 
     def _naive_after(self, wall: datetime) -> datetime | None:
         """What cron says comes after *wall*, where clocks are never set."""
@@ -213,10 +213,10 @@ class Times:
             slots = coming if since == wall else None
         if slots is None:
             slots = iter(self._class(self._expression, wall))
-        found: datetime | None = next(slots, None)
-        if found is not None:
-            self._coming[:] = [(found, slots)]
-        return found
+        slot: datetime | None = next(slots, None)
+        if slot is not None:
+            self._coming[:] = [(slot, slots)]
+        return slot
 
     def _offset(self, second: int) -> timedelta:
         """How far the clock of the zone is ahead of UTC."""
@@ -294,7 +294,7 @@ def zone_of(name: object) -> tzinfo:
     raise InvalidTaskError(msg, hint="such as 'Europe/Berlin'")
 
 
-def moment_ns(what: str, value: object, zone: tzinfo) -> int | None:
+def moment_ns(name: str, value: object, zone: tzinfo) -> int | None:
     """
     A moment in ns since the epoch; None stays None.
 
@@ -307,7 +307,7 @@ def moment_ns(what: str, value: object, zone: tzinfo) -> int | None:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            msg = f"{what} is a moment such as '2026-11-25T03:00', not {show(value)}"
+            msg = f"{name} is a moment such as '2026-11-25T03:00', not {show(value)}"
             raise InvalidTaskError(msg) from None
     if isinstance(value, datetime):
         if value.tzinfo is None:
@@ -315,7 +315,7 @@ def moment_ns(what: str, value: object, zone: tzinfo) -> int | None:
         return round(value.timestamp() * 1_000) * (NS // 1_000)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value * NS)
-    msg = f"{what} is a datetime, an ISO text or seconds, not {show(value)}"
+    msg = f"{name} is a datetime, an ISO text or seconds, not {show(value)}"
     raise InvalidTaskError(msg)
 
 

@@ -91,13 +91,13 @@ class Signals:
     def __getattr__(self, name: str) -> TaskSignal:
         cls = SIGNALS.get(name)
         if cls is None:
-            known = ", ".join(SIGNALS)
-            msg = f"no signal {name!r}; there are {known}"
+            names = ", ".join(SIGNALS)
+            msg = f"no signal {name!r}; there are {names}"
             raise AttributeError(msg)
-        made = self._made.get(name)
-        if made is None:
-            made = self._made[name] = TaskSignal(name, cls, self._changed)
-        return made
+        signal = self._made.get(name)
+        if signal is None:
+            signal = self._made[name] = TaskSignal(name, cls, self._changed)
+        return signal
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *SIGNALS]

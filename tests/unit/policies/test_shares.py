@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from taskorch.policies._shares import (
     Demand,
-    Grant,
+    Portion,
     _Filling,
     _is_all,
     _topped_up,
@@ -412,7 +412,7 @@ def plain_divide(there, chunks, claims):  # noqa: C901 - the definition, in one 
         base = tuple(map(_whole, amounts, claim.wanted, claim.least, chunks))
         take(claim.times, base, (0,) * len(there))
         if by < 0:
-            found[number].append(Grant(base, claim.times))
+            found[number].append(Portion(base, claim.times))
             continue
         exact = floor(parts[by] * (1 << 32) + Fraction(1, 2))
         rest = max(0, exact - (base[by] << 32)) // chunks[by]
@@ -436,7 +436,7 @@ def plain_divide(there, chunks, claims):  # noqa: C901 - the definition, in one 
             more = _topped_up(claim, amounts, left, chunks)
             fits = int(more != amounts)
         if fits < count:
-            found[number].append(Grant(amounts, count - fits))
+            found[number].append(Portion(amounts, count - fits))
         if fits:
             take(fits, more, amounts)
             rests.append((turn + 1, 0, number, fits, more))
@@ -519,7 +519,7 @@ def test_one_pool_less_may_be_the_measure_of_another():
 
     shares = divide((7, 8, 43), (2, 3, 3), claims)
 
-    assert shares == ((Grant((4, 3, 9), 1),), (Grant((2, 3, 0), 1),))
+    assert shares == ((Portion((4, 3, 9), 1),), (Portion((2, 3, 0), 1),))
 
 
 def test_of_two_pools_that_are_as_scarce_the_first_is_the_measure():
@@ -529,7 +529,7 @@ def test_of_two_pools_that_are_as_scarce_the_first_is_the_measure():
     shares = divide((36, 40, 15), (4, 1, 3), claims)
 
     assert shares == plain_divide((36, 40, 15), (4, 1, 3), claims)
-    assert shares == ((Grant((20, 1, 6), 1), Grant((16, 1, 6), 1)),)
+    assert shares == ((Portion((20, 1, 6), 1), Portion((16, 1, 6), 1)),)
 
 
 def test_a_pool_stops_nobody_who_has_all_that_it_wants_of_it():
@@ -545,10 +545,10 @@ def test_a_pool_stops_nobody_who_has_all_that_it_wants_of_it():
 
     assert shares == plain_divide((15, 10), (2, 1), claims)
     assert shares == (
-        (Grant((2, 2), 1),),
-        (Grant((3, 1), 3),),
-        (Grant((1, 1), 1),),
-        (Grant((1, 2), 1), Grant((1, 1), 2)),
+        (Portion((2, 2), 1),),
+        (Portion((3, 1), 3),),
+        (Portion((1, 1), 1),),
+        (Portion((1, 2), 1), Portion((1, 1), 2)),
     )
 
 
@@ -556,7 +556,7 @@ def test_what_has_no_chunk_is_not_divided():
     """Of 5 in chunks of 2 each has 2; of the other pool each has all that it wants."""
     claims = (Demand((4, 3), (0, 3), 1, 2),)
 
-    assert divide((5, 10), (2, 0), claims) == ((Grant((2, 3), 2),),)
+    assert divide((5, 10), (2, 0), claims) == ((Portion((2, 3), 2),),)
 
 
 def test_what_is_rounded_does_not_keep_it_searching():
@@ -627,9 +627,9 @@ def test_what_a_pool_stops_leaves_the_others_to_those_who_can_use_them():
     )
 
     assert divide((8, 12), (1, 1), claims) == (
-        (Grant((4, 2), 1),),
-        (Grant((4, 2), 1),),
-        (Grant((0, 8), 1),),
+        (Portion((4, 2), 1),),
+        (Portion((4, 2), 1),),
+        (Portion((0, 8), 1),),
     )
 
 
@@ -637,24 +637,28 @@ def test_what_is_not_divided_is_whole():
     """One licence for each of two; of the cores, half."""
     claim = Demand((8, 1), (1, 1), 1, 2)
 
-    assert divide((8, 2), (1, 0), (claim,)) == ((Grant((4, 1), 2),),)
-    assert divide((8, 1), (1, 0), (claim,)) == ((Grant((8, 1), 1),),)
+    assert divide((8, 2), (1, 0), (claim,)) == ((Portion((4, 1), 2),),)
+    assert divide((8, 1), (1, 0), (claim,)) == ((Portion((8, 1), 1),),)
 
 
 def test_the_rest_of_a_request_below_a_chunk_may_be_its_last_piece():
-    assert divide((7,), (2,), (Demand((7,), (2,)),)) == ((Grant((7,), 1),),)
-    assert divide((6,), (2,), (Demand((7,), (2,)),)) == ((Grant((6,), 1),),)
+    assert divide((7,), (2,), (Demand((7,), (2,)),)) == ((Portion((7,), 1),),)
+    assert divide((6,), (2,), (Demand((7,), (2,)),)) == ((Portion((6,), 1),),)
     # Less than a chunk is left, which is just what one of them lacks.
     claim = Demand((3,), (2,), 1, 2)
-    assert divide((5,), (2,), (claim,)) == ((Grant((3,), 1), Grant((2,), 1)),)
+    assert divide((5,), (2,), (claim,)) == ((Portion((3,), 1), Portion((2,), 1)),)
 
 
 def test_a_pool_that_was_made_smaller_is_nothing_to_who_wants_nothing_of_it():
     """It is not asked whether nothing fits into less than nothing."""
     claims = (Demand((0, 9), (0, 1), 1, 2),)
-    assert divide((-3, 13), (1, 1), claims) == ((Grant((0, 7), 1), Grant((0, 6), 1)),)
+    assert divide((-3, 13), (1, 1), claims) == (
+        (Portion((0, 7), 1), Portion((0, 6), 1)),
+    )
     claims = (Demand((0, 9), (0, 4), 1, 2),)
-    assert divide((-3, 15), (1, 4), claims) == ((Grant((0, 9), 1), Grant((0, 4), 1)),)
+    assert divide((-3, 15), (1, 4), claims) == (
+        (Portion((0, 9), 1), Portion((0, 4), 1)),
+    )
 
 
 def test_pools_that_hold_less_than_nothing_give_nothing():

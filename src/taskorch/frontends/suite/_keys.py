@@ -17,7 +17,7 @@ from taskorch.frontends.suite._kinds import (
     OneOf,
     Size,
     Text,
-    ValueKind,
+    ValueReader,
 )
 from taskorch.recovery import ACTIONS
 
@@ -62,7 +62,7 @@ _CRITERIA: Final = Named(
     },
     synonyms=_criteria.SYNONYMS,
 )
-_SUBTASK: Final[Mapping[str, ValueKind]] = {
+_SUBTASK: Final[Mapping[str, ValueReader]] = {
     "id": _ID,
     "name": Text(),
     "resources": Named(_RESOURCES, synonyms=_OTHER_WORDS),

@@ -12,7 +12,7 @@ from taskorch._limits import MAX_AMOUNT
 from taskorch.frontends.suite._faults import FaultList, shown
 from taskorch.model import id_problem
 from taskorch.model._checks import is_number
-from taskorch.workflows._located import Located, Place, plain
+from taskorch.workflows._located import FilePlace, Located, plain
 from taskorch.workflows._names import guess
 
 _SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -25,8 +25,8 @@ _MANY: Final = 1e9
 _MOST: Final = MAX_AMOUNT
 
 
-class ValueKind(Protocol):
-    """Protocol: reads a value of one kind."""
+class ValueReader(Protocol):
+    """Protocol: reads values of one kind."""
 
     def read(self, node: Located, name: str, faults: FaultList) -> Any:
         """What *node* says, or None; what is wrong is noted, under its *name*."""
@@ -46,13 +46,13 @@ class ReadMapping:
 
     values: Mapping[str, Any]
     nodes: Mapping[str, tuple[Located, Located]]
-    place: Place
+    place: FilePlace
 
     def get(self, name: str, default: Any = None) -> Any:
         """What *name* says, or *default*."""
         return self.values.get(name, default)
 
-    def at(self, name: str) -> Place:
+    def at(self, name: str) -> FilePlace:
         """Place of the value of *name*, or of the mapping if there is none."""
         return self.nodes[name][1].place if name in self.nodes else self.place
 
@@ -150,7 +150,7 @@ class OneOf:
 class Each:
     """A list of values of one kind; *least* of them."""
 
-    kind: ValueKind
+    kind: ValueReader
     least: int = 0
     hint: str = "a list"
 
@@ -174,8 +174,8 @@ class Named:
         synonyms: Names that mean another one: both may stand there if they agree.
     """
 
-    keys: Mapping[str, ValueKind] = attrs.field(factory=dict[str, Any])
-    others: ValueKind | None = None
+    keys: Mapping[str, ValueReader] = attrs.field(factory=dict[str, Any])
+    others: ValueReader | None = None
     needed: Iterable[str] = ()
     synonyms: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
@@ -231,8 +231,8 @@ class Anything:
 class Either:
     """What one of two kinds says: *second* of a mapping, *first* of all else."""
 
-    first: ValueKind
-    second: ValueKind
+    first: ValueReader
+    second: ValueReader
 
     def read(self, node: Located, name: str, faults: FaultList) -> Any:
         kind = self.second if isinstance(node.value, dict) else self.first
