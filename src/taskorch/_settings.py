@@ -4,6 +4,8 @@ The settings of an orchestrator, each described once, where its field stands.
 The arguments of `TaskOrchestrator` and of its kin, their checks, the settings of files
 and of variables, and their page are taken from here. What each of them means stands in
 the docstring of `TaskOrchestrator`.
+
+Decision: 0074.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from taskorch._settings import SETTINGS, SIMULATED
 from taskorch.errors import TaskFailure, TaskorchError, UsageError
 from taskorch.events import CATALOGUE, VIEWS, signal_name
 from taskorch.kernel import diagram
+from taskorch.kernel._table import MOVES, After
 from taskorch.model import FILTERS, OPTIONS, Task
 from taskorch.model._describe import texts_of
 
@@ -173,7 +174,38 @@ def states_page() -> str:
 The table is fixed (`taskorch.kernel.TRANSITIONS`, from which this picture is drawn). A
 StateMachine of yours can forbid a transition and name the states for the outside; it can
 add none.
+
+## What each fact does
+
+Nothing but a fact changes the state of a task. Here stands which may come in which state, what the
+state is then, and which function of the kernel lets it follow: the table is in `kernel/_table.py`.
+Which [commands](commands.md) make the fact is a question of its own. A task that is QUEUED again at
+once has been RETRYING for no time.
+
+| fact | state before → after | function |
+|---|---|---|
+{_moves()}
 """
+
+
+def _moves() -> str:
+    lines = []
+    for each in MOVES:
+        name = f"`{each.fact.__name__}`" + " of a parent" * each.of_dependent
+        changes = "; ".join(_changes(each.after))
+        file = each.function.__module__.rpartition(".")[2]
+        where = f"`kernel/{file}.py`, `{each.function.__qualname__}`"
+        lines.append(f"| {name} | {changes} | {where} |")
+    return "\n".join(lines)
+
+
+def _changes(after: After) -> list[str]:
+    """The same changes once, for all the states before."""
+    alike: dict[str, list[str]] = {}
+    for before, afters in after.items():
+        names = ["as before" if one is before else one.name for one in afters]
+        alike.setdefault(", ".join(names), []).append(before.name if before else "new")
+    return [f"{', '.join(names)} → {follow}" for follow, names in alike.items()]
 
 
 _STATES = """\

@@ -1,4 +1,8 @@
-"""A policy that learns which of several policies does best."""
+"""
+A policy that learns which of several policies does best.
+
+Decisions: 0088, 0099.
+"""
 
 from __future__ import annotations
 

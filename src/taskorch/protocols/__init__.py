@@ -8,6 +8,16 @@ The contracts: seven decide, four serve, one is asked by time, four are told of 
    fast path, for your classes as for ours. It is the word of the class whose method
    answers: one that overrides a method of ours is asked each time, until it says
    `reusable` (or `watches`, or `rigid`) itself.
+
+- `_context`: what a policy may see when it decides.
+- `_validator`, `_state_machine`, `_task_queue`, `_agent_registry`, `_task_router`: the
+  first five.
+- `_resource_allocator`, `_retry_handler`: the other two of the seven.
+- `_reuse`: whose word it is that an answer can be used again.
+- `_driver`: what is to be done by now, and when to ask again.
+- `_executor`, `_attempt_executor`: where attempts run, and what is asked of it.
+- `_journal`, `_durable_journal`: where facts are kept; one that outlives the process.
+- `_told`: parts that are called when something goes wrong.
 """
 
 from taskorch.protocols._agent_registry import AgentRegistry as AgentRegistry

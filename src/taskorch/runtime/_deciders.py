@@ -3,6 +3,8 @@ The user's policies, guarded: what the kernel asks, as calls of the seven.
 
 A policy that raises or answers nonsense becomes a `PolicyFault`; one that calls the
 orchestrator is refused; one that is slow is reported.
+
+Decision: 0002.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Escalations: failures about which a person is asked, once for each cause.
 The tasks themselves are held, and what waits for them waits on: an escalation is all
 those that are held for one cause. So it needs no memory of its own, and a restart knows
 what the tasks know.
+
+Decision: 0079.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The runtime: drives the kernel under one short lock, and does what it says.
 One step is: enter the lock, tell the kernel what happened, let it choose what starts
 next, leave the lock, start that. A worker that ends an attempt takes its next one in
 the same step.
+
+Decision: 0039.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ One life of an orchestrator in virtual time: from its start to its end, or its c
 It drives the kernel as the runtime does: one step is to tell the kernel all that
 comes at an instant, to let it choose what starts, and to do what it says. Nothing
 else knows of a life, so what a crash takes away is what is only here.
+
+Decision: 0008.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Hosts as long tasks of Dask, each pinned to one of its workers."""
+"""
+Hosts as long tasks of Dask, each pinned to one of its workers.
+
+Decision: 0108.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Where hosts come in: each once, if it knows its secret, and is as we are."""
+"""
+Where hosts come in: each once, if it knows its secret, and is as we are.
+
+Decision: 0111.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Attempts that are calls in worker processes of hosts, which an engine places."""
+"""
+Attempts that are calls in worker processes of hosts, which an engine places.
+
+Decision: 0091.
+"""
 
 from __future__ import annotations
 

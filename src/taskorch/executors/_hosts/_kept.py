@@ -1,4 +1,8 @@
-"""Results that an engine keeps in its store: what stands for them here, and there."""
+"""
+Results that an engine keeps in its store: what stands for them here, and there.
+
+Decision: 0105.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Hosts as actors of Ray."""
+"""
+Hosts as actors of Ray.
+
+Decision: 0107.
+"""
 
 from __future__ import annotations
 

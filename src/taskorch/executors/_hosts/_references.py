@@ -1,4 +1,8 @@
-"""Large results that stay with the engine, which this process owns by reference."""
+"""
+Large results that stay with the engine, which this process owns by reference.
+
+Decision: 0105.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Gives calls to worker processes: one thread looks after all of them."""
+"""
+Gives calls to worker processes: one thread looks after all of them.
+
+Decision: 0052.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""One worker process, as we see it: its start, its wire, its end."""
+"""
+One worker process, as we see it: its start, its wire, its end.
+
+Decision: 0052.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Our side of the guardian: starting it, and telling it what is ours."""
+"""
+Our side of the guardian: starting it, and telling it what is ours.
+
+Decision: 0005.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ through the environment of every process for the mark of our run and kills what 
 it, so that whatever has left its group dies too (Linux only).
 
 The functions that look for processes serve the executor as well.
+
+Decision: 0005.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What a socket does not take at once is sent when there is room for it."""
+"""
+What a socket does not take at once is sent when there is room for it.
+
+Decision: 0109.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Agents of other processes: each task is a program for them, and is judged here.
 They need no part of ours: they run a program, and tell what it printed. It reads what
 is to be run from the folder of the run, and leaves there what is to be judged. So an
 agent that does not see this folder runs nothing, and cannot be believed by accident.
+
+Decisions: 0059, 0140.
 """
 
 from __future__ import annotations

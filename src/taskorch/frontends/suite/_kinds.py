@@ -1,4 +1,8 @@
-"""What values a configuration may have: small readers, put together in `_keys`."""
+"""
+What values a configuration may have: small readers, put together in `_keys`.
+
+Decision: 0102.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The time that a phase may take."""
+"""
+The time that a phase may take.
+
+Decision: 0063.
+"""
 
 from __future__ import annotations
 

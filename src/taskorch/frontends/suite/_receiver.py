@@ -1,4 +1,8 @@
-"""Who is told, elsewhere, of what has failed for good; in a later process, too."""
+"""
+Who is told, elsewhere, of what has failed for good; in a later process, too.
+
+Decision: 0130.
+"""
 
 from __future__ import annotations
 

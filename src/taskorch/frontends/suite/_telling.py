@@ -1,4 +1,8 @@
-"""Tells what happens in a run of a suite: messages, and lines of a log."""
+"""
+Tells what happens in a run of a suite: messages, and lines of a log.
+
+Decision: 0098.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A suite in our words: a workflow, and an orchestrator with a fleet of agents."""
+"""
+A suite in our words: a workflow, and an orchestrator with a fleet of agents.
+
+Decision: 0043.
+"""
 
 from __future__ import annotations
 

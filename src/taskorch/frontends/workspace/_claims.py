@@ -11,6 +11,8 @@ left.
 What decides is done under a lock that all runners share, for a fraction of a
 millisecond: who claims, and whose outcome counts. An outcome whose claim is no longer
 the latest one is refused: that is the fence.
+
+Decision: 0040.
 """
 
 from __future__ import annotations

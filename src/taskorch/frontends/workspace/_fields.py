@@ -1,4 +1,8 @@
-"""Takes typed fields out of a mapping that YAML has made, and notes what is wrong."""
+"""
+Takes typed fields out of a mapping that YAML has made, and notes what is wrong.
+
+Decision: 0102.
+"""
 
 from __future__ import annotations
 

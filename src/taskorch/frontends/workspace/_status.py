@@ -1,4 +1,8 @@
-"""Status files: what became of a task, as JSON that any shell can read."""
+"""
+Status files: what became of a task, as JSON that any shell can read.
+
+Decision: 0040.
+"""
 
 from __future__ import annotations
 

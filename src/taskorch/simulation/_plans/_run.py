@@ -3,6 +3,8 @@ One run of a plan: the kernel, fed in virtual time.
 
 It does to the kernel what the runtime does, and nothing else: submit, let it choose
 what starts, say what has ended, say that time has passed.
+
+Decision: 0017.
 """
 
 from __future__ import annotations
