@@ -303,9 +303,9 @@ class Notices:
         more, self._besides, self._one_by_one = self._besides, 0, 0
         self._since = monotonic()
         if more:
-            what = counted(more, "more task")
+            tasks = counted(more, "more task")
             whose = "its result" if more == 1 else "their results"
-            _LOG.error("%s failed, and nobody asked for %s", what, whose)
+            _LOG.error("%s failed, and nobody asked for %s", tasks, whose)
 
     def close(self) -> None:
         """The orchestrator has stopped: say what failed, if nobody can ask any more."""
@@ -422,10 +422,9 @@ class Notices:
         count = self._unasked + len(failed) + len(self._away)
         if count:
             names = [*self._names, *failed, *self._away][-_NAMED:]
-            what = counted(count, "task")
-            said = f"{what} failed, and nobody has asked for the result: "
-            said += ", ".join(names) + (", …" if count > len(names) else "")
-            found.append(HealthCheck("failures", "ok", said))
+            detail = f"{counted(count, 'task')} failed, and nobody has asked for the "
+            detail += f"result: {', '.join(names)}{', …' if count > len(names) else ''}"
+            found.append(HealthCheck("failures", "ok", detail))
         return found
 
 

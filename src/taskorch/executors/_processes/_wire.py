@@ -72,7 +72,7 @@ class Frames:
         """
         buffer = self._buffer
         buffer += data
-        found: list[tuple[int, bytes, bytes]] = []
+        frames: list[tuple[int, bytes, bytes]] = []
         at = 0
         while len(buffer) - at >= _HEAD.size:
             mark, kind, number, length = _HEAD.unpack_from(buffer, at)
@@ -83,11 +83,11 @@ class Frames:
             if len(buffer) < end:
                 break
             with memoryview(buffer) as view:
-                found.append((kind, number, bytes(view[begin:end])))
+                frames.append((kind, number, bytes(view[begin:end])))
             at = end
         if at:
             del buffer[:at]
         if not _MARK.startswith(buffer[: len(_MARK)]):
             # Seen at once, though it is shorter than a head.
             self.is_garbled = True
-        return found
+        return frames

@@ -86,7 +86,7 @@ def _open_unnamed() -> int:
         return os.dup(file.fileno())
 
 
-class Guard:
+class ProcessGuard:
     """The guardian of one run, for the supervisor thread only."""
 
     def __init__(self, run_id: str) -> None:

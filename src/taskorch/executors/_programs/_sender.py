@@ -81,9 +81,9 @@ class Sender:
 
     def disown(self) -> None:
         """In a forked child: close what is the parent's."""
-        for there in (self.sock, self._waiting):
-            if there is not None:
-                there.close()
+        for sock in (self.sock, self._waiting):
+            if sock is not None:
+                sock.close()
 
     def _wait_for_room(self) -> None:
         with self._lock:

@@ -9,21 +9,21 @@ from taskorch._limits import MAX_ATTEMPTS, MAX_SECONDS, PRIORITIES
 from taskorch.frontends.suite import _criteria
 from taskorch.frontends.suite._kinds import (
     Anything,
-    Choice,
     Each,
     Either,
     Flag,
-    Kind,
     Named,
     Number,
+    OneOf,
     Size,
     Text,
+    ValueReader,
 )
 from taskorch.recovery import ACTIONS
 
 
-def _one_of(*words: str) -> Choice:
-    return Choice({word: word for word in words})
+def _one_of(*words: str) -> OneOf:
+    return OneOf({word: word for word in words})
 
 
 _ID: Final = Text(is_id=True)
@@ -62,7 +62,7 @@ _CRITERIA: Final = Named(
     },
     synonyms=_criteria.SYNONYMS,
 )
-_SUBTASK: Final[Mapping[str, Kind]] = {
+_SUBTASK: Final[Mapping[str, ValueReader]] = {
     "id": _ID,
     "name": Text(),
     "resources": Named(_RESOURCES, synonyms=_OTHER_WORDS),
@@ -77,7 +77,7 @@ _TASK: Final = Named(
         "subtasks": Each(
             Either(_ID, Named(_SUBTASK, needed=["id"])), hint="a list of ids"
         ),
-        "priority": Choice(PRIORITIES),
+        "priority": OneOf(PRIORITIES),
         "role": Text(),
         "shards": Number(least=1, most=999, is_whole=True),
     },
