@@ -39,6 +39,7 @@ from taskorch.schedules import (
     SlotTimes,
     define,
     moment_ns,
+    of_earlier,
     of_workflow,
     read_definition,
     slot_name,
@@ -863,6 +864,7 @@ class ScheduleManager:
     def _read(self, name: str, said: dict[str, Any], done_ns: int) -> _Entry:
         work: Task | Workflow | None = None
         origin = {key: said.pop(key) for key in ORIGIN if key in said}
+        said, done_ns = of_earlier(said, done_ns)
         try:
             definition, work = read_definition(name, said, Importable())
         except (UsageError, ValueError):
