@@ -253,7 +253,7 @@ class AgentManager:
             The best first: by affinity, success and free slots; then those that do not
             match. Each says why it stands there.
         """
-        return tuple(self._fleet.match(requirements, type))
+        return tuple(self._fleet.match(self._fleet.wanted(requirements), type))
 
     # -- pools of agents -----------------------------------------------------------
 
@@ -311,11 +311,11 @@ class AgentManager:
             or its pool is as large as it may be. `explain_scaling` says which.
         """
         fleet = self._fleet
-        wanted = [requirements] if isinstance(requirements, str) else [*requirements]
+        wanted = fleet.wanted(requirements)
         for one in fleet.match(wanted):
             if one.matches:
                 return one.agent
-        return fleet.provision(levels_of(wanted))
+        return fleet.provision(wanted)
 
     def explain_scaling(
         self,
