@@ -367,6 +367,22 @@ def test_what_other_stages_give_is_looked_at_too(orch):
         planner.validate(plan)
 
 
+def test_each_step_of_a_plan_has_an_id_of_its_own(orch):
+    """Also where a step is called as the second of another is."""
+    domain = orch.planner.domain("steps")
+
+    @domain.operator(run=do)
+    def a(state, *args):
+        return state.set(args, True)
+
+    domain.operator(a, name="a-2", run=do)
+    domain.method("all", name="mixed")(
+        lambda state: [("a",), ("a", 2), ("a",), ("a-2",), ("a", "2")]
+    )
+    plan = orch.planner.plan(TaskRequest("r", "all"))
+    assert [*plan.workflow] == ["a", "a-2", "a-3", "a-2-2", "a-2-3"]
+
+
 def test_the_cache_says_hit_or_why_not(orch):
     planner = orch.planner
 

@@ -46,7 +46,7 @@ from taskorch.planning._values import (
     ValidationResult,
 )
 from taskorch.workflows import Workflow
-from taskorch.workflows._names import guess
+from taskorch.workflows._names import guess, unused
 
 #: What it is found out of: a request, a document of one, or a text.
 Given: TypeAlias = TaskRequest | Mapping[str, Any] | str
@@ -446,8 +446,7 @@ class InterferenceResolver:
         for step, needs in zip(found.steps, interference(found.steps), strict=True):
             operator = step.operator
             stem = _word("-".join([operator.name, *_words(step.args)]))[:60]
-            counts[stem] = counts.get(stem, 0) + 1
-            name = stem if counts[stem] == 1 else f"{stem}-{counts[stem]}"
+            name = unused(stem, workflow, counts)
             options: dict[str, Any] = {
                 "id": name,
                 "type": operator.name,
