@@ -367,6 +367,42 @@ def test_what_other_stages_give_is_looked_at_too(orch):
         planner.validate(plan)
 
 
+@pytest.mark.parametrize(
+    ("types", "text", "named"),
+    [
+        # Types that are written alike are all named, however the text writes them.
+        (["build-app", "build_app"], "build app, please", ["build-app", "build_app"]),
+        (
+            ["build-app", "build_app"],
+            "build_app within 1 hour",
+            ["build-app", "build_app"],
+        ),
+        (["Ship", "ship", "SHIP it"], "ship", ["Ship", "ship"]),
+        (["Ship", "ship", "SHIP it"], "ship it", ["SHIP it"]),
+        (
+            ["build app", "build  app", "build"],
+            "build app",
+            ["build app", "build  app"],
+        ),
+        # Of one that is a part of another, the longer is meant, by whole words.
+        (["build", "build-app"], "build the build app", ["build-app"]),
+        (["art", "start"], "start art", ["art", "start"]),
+        (["art", "start"], "start", ["start"]),
+        (["art", "start"], "smart", []),
+    ],
+)
+def test_a_text_names_one_type_or_it_is_said_how_many(types, text, named):
+    parser = RuleParser()
+    for known in (types, types[::-1]):
+        if len(named) == 1:
+            assert parser.parse(text, known).type == named[0]
+            continue
+        words = [each for each in known if each in named]
+        refusal = f"several: {', '.join(words)}" if words else "none of the types"
+        with pytest.raises(PlanningError, match=f"the text names {refusal}"):
+            parser.parse(text, known)
+
+
 def test_each_step_of_a_plan_has_an_id_of_its_own(orch):
     """Also where a step is called as the second of another is."""
     domain = orch.planner.domain("steps")

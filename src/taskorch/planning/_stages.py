@@ -179,16 +179,13 @@ class RuleParser:
 
     def _of_text(self, text: str, types: Sequence[str]) -> TaskRequest:
         low = text.lower()
-        # Of names of which one is in another, the longer is meant.
+        plain = {name: _plain(name) for name in types}
+        named = {n: word for n, word in plain.items() if _has(_plain(low), word)}
+        # Of names of which one is a part of another, the longer is meant.
         matches = [
             name
-            for name in types
-            if re.search(rf"(?<![\w-]){re.escape(_plain(name))}(?![\w-])", _plain(low))
-        ]
-        matches = [
-            n
-            for n in matches
-            if not any(n != o and _plain(n) in _plain(o) for o in matches)
+            for name, word in named.items()
+            if not any(word != other and _has(other, word) for other in named.values())
         ]
         if len(matches) != 1:
             msg = "the text names none of the types that can be planned"
@@ -271,6 +268,11 @@ def _number_or_text(word: str) -> Any:
         if str(number) == word and number - number == 0:
             return number
     return {"true": True, "false": False}.get(word, word)
+
+
+def _has(text: str, words: str) -> bool:
+    """Whether *words* stand in *text*, and not in the middle of a word."""
+    return re.search(rf"(?<![\w-]){re.escape(words)}(?![\w-])", text) is not None
 
 
 def _plain(name: str) -> str:
