@@ -142,9 +142,9 @@ if not TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     for module, names in _WHERE.items():
         if name in names:
-            found = getattr(import_module(module), name)
-            globals()[name] = found
-            return found
+            export = getattr(import_module(module), name)
+            globals()[name] = export
+            return export
     for module in _PUBLIC_MODULES if name[0].isupper() else ():
         where = import_module(f"taskorch.{module}")
         if hasattr(where, name):

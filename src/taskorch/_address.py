@@ -46,7 +46,7 @@ def is_url(address: str) -> bool:
 def normal(address: str) -> str:
     """An address with its scheme in small letters, and nothing around it."""
     address = address.strip()
-    return _SCHEME.sub(lambda found: f"{found[1].lower()}:", address, count=1)
+    return _SCHEME.sub(lambda scheme: f"{scheme[1].lower()}:", address, count=1)
 
 
 def fault_of(address: str) -> str:
@@ -58,8 +58,8 @@ def fault_of(address: str) -> str:
     """
     if _BAD_ESCAPE.search(address):
         return "a % in it is not followed by two hexadecimal digits"
-    found = _WELL_FORMED.fullmatch(address)
-    if found is None or ("@" in (found["query"] or "").partition("=")[0]):
+    parts = _WELL_FORMED.fullmatch(address)
+    if parts is None or ("@" in (parts["query"] or "").partition("=")[0]):
         return (
             "a character in it has to be escaped, such as / ? # @ : of a password, or "
             "a port is no number"
@@ -69,6 +69,6 @@ def fault_of(address: str) -> str:
 
 def without_password(text: str) -> str:
     """*text* without the passwords of addresses in it."""
-    text = _BEFORE_HOST.sub(lambda found: found["user"], text)
-    text = _PARAMETER.sub(lambda found: f"{found['name']}…", text)
-    return _VALUE.sub(lambda found: f"{found['name']}…", text)
+    text = _BEFORE_HOST.sub(lambda match: match["user"], text)
+    text = _PARAMETER.sub(lambda match: f"{match['name']}…", text)
+    return _VALUE.sub(lambda match: f"{match['name']}…", text)

@@ -116,7 +116,7 @@ class Ahead(Generic[T]):
         handles.clear()
 
 
-class Results(Iterator[T]):
+class MapResults(Iterator[T]):
     """
     The results of a `map`, in order.
 
@@ -172,7 +172,7 @@ def map_calls(
     iterables: tuple[Iterable[Any], ...],
     timeout: float | timedelta | None,
     buffersize: int | None,
-) -> Results[T]:
+) -> MapResults[T]:
     """
     The results of calls that *submit* submits, some at a time; see `Ahead`.
 
@@ -183,7 +183,7 @@ def map_calls(
     end = None if seconds is None else monotonic() + seconds
     ahead = Ahead(runtime, submit, iterables, buffersize)
     ahead.fill(whole=ahead.is_accepted_at_once)
-    return Results(ahead, end)
+    return MapResults(ahead, end)
 
 
 def _submit_after_step(ahead: Ahead[Any]) -> None:
@@ -200,5 +200,5 @@ def _take(calls: Iterator[tuple[Any, ...]], most: int | None) -> list[tuple[Any,
 @takes_interrupts
 def _first_result(handles: deque[TaskHandle[T]], end: float | None) -> T:
     # The handle is in no variable: the frame of an error would keep it.
-    left = None if end is None else max(0.0, end - monotonic())
-    return handles[0].result(left)
+    seconds_left = None if end is None else max(0.0, end - monotonic())
+    return handles[0].result(seconds_left)

@@ -306,9 +306,9 @@ class AsyncOrchestrator(_Face):
         **fields: Unpack[FilterFields],
     ) -> AsyncIterator[TaskStatus]:
         """See `TaskOrchestrator.tasks`: `async for status in orch.aio.tasks(…)`."""
-        found = await _asked(self, partial(self._orch.tasks, state, **fields))
+        statuses = await _asked(self, partial(self._orch.tasks, state, **fields))
         page: list[TaskStatus]
-        while page := await _asked(self, partial(list, islice(found, _PAGE))):
+        while page := await _asked(self, partial(list, islice(statuses, _PAGE))):
             for status in page:
                 yield status
 

@@ -59,10 +59,10 @@ _FLAGS: Final = {
 def _value(text: str) -> object:
     """*text* as a value of TOML, or else itself."""
     try:
-        found = tomllib.loads(f"value = {text}")
+        table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text
-    return found["value"] if len(found) == 1 else text
+    return table["value"] if len(table) == 1 else text
 
 
 def _table(text: str) -> object:
@@ -122,14 +122,14 @@ class Configuration:
     settings: Mapping[str, Setting]
     schedules: Mapping[str, Any] = attrs.Factory(dict)
 
-    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of an orchestrator: those that are *given* come first."""
-        found = {name: setting.value for name, setting in self.settings.items()}
-        found |= given
-        if found.get("journal") is None and "durability" not in given:
+    def arguments(self, passed: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of an orchestrator: those that are *passed* come first."""
+        arguments = {name: setting.value for name, setting in self.settings.items()}
+        arguments |= passed
+        if arguments.get("journal") is None and "durability" not in passed:
             # It says how a file is written, and there is none.
-            found.pop("durability", None)
-        return found
+            arguments.pop("durability", None)
+        return arguments
 
 
 def read_configuration(
@@ -162,21 +162,23 @@ def read_configuration(
     path = path or variables.get(_CONFIG)
     file = _nearest(Path.cwd()) if path is None else _File.read(Path(path))
     profile = profile or variables.get(_PROFILE)
-    faults = _Faults()
-    found: dict[str, Setting] = {}
+    faults = _SettingFaults()
+    settings: dict[str, Setting] = {}
     if file is not None:
-        found |= file.settings(profile, faults)
+        settings |= file.settings(profile, faults)
     elif profile is not None:
         msg = f"there is no profile {profile!r}: there is no file that has any"
         faults.add(msg, f"write [{_PROFILES}.{profile}] in {_FILE}")
     for setting in _of_variables(variables, faults):
-        found[setting.name] = setting
+        settings[setting.name] = setting
     schedules = {} if file is None else file.schedules(faults)
     faults.refuse()
-    return Configuration(None if file is None else file.path, profile, found, schedules)
+    return Configuration(
+        None if file is None else file.path, profile, settings, schedules
+    )
 
 
-class _Faults:
+class _SettingFaults:
     """Gathers what is wrong, each with what to do about it."""
 
     def __init__(self) -> None:
@@ -205,7 +207,9 @@ def as_variable(name: str, written: Written) -> str:
     return f"{_PREFIX}{name.upper()}={example}"
 
 
-def _of_variables(variables: Mapping[str, str], faults: _Faults) -> Iterator[Setting]:
+def _of_variables(
+    variables: Mapping[str, str], faults: _SettingFaults
+) -> Iterator[Setting]:
     names = {f"{_PREFIX}{name.upper()}": name for name in SETTINGS}
     for variable, text in sorted(variables.items()):
         name = names.get(variable)
@@ -222,7 +226,9 @@ def _of_variables(variables: Mapping[str, str], faults: _Faults) -> Iterator[Set
             faults.add(msg, _meant(variable, (*names, _CONFIG, _PROFILE)))
 
 
-def _checked(name: str, value: object, source: str, how: str, faults: _Faults) -> Any:
+def _checked(
+    name: str, value: object, source: str, how: str, faults: _SettingFaults
+) -> Any:
     """*value* as the setting *name* is to be."""
     setting, written = SETTINGS[name]
     if setting.none and value == _NONE:
@@ -258,11 +264,11 @@ def _shown(value: object) -> str:
 
 def _meant(name: str, names: Iterable[str]) -> str:
     """A hint: the one of *names* that *name* may mean, or all of them."""
-    known = tuple(names)
-    close = nearest(name, known)
+    choices = tuple(names)
+    close = nearest(name, choices)
     if close:
         return f"did you mean {close}?"
-    return f"there are {', '.join(known)}" if known else "there are none"
+    return f"there are {', '.join(choices)}" if choices else "there are none"
 
 
 # -- the file ------------------------------------------------------------------------
@@ -314,16 +320,18 @@ class _File:
             raise InvalidTaskError(msg, hint="write [tool.taskorch]")
         return file
 
-    def settings(self, profile: str | None, faults: _Faults) -> dict[str, Setting]:
+    def settings(
+        self, profile: str | None, faults: _SettingFaults
+    ) -> dict[str, Setting]:
         """The settings of the file, and those of *profile* over them."""
         table = dict(self.table or {})
         profiles = table.pop(_PROFILES, {})
         table.pop(_SCHEDULES, None)
-        found = self._settings(table, (), faults)
+        settings = self._settings(table, (), faults)
         if not isinstance(profiles, dict):
             msg = f"{self.where(_PROFILES)}: {_PROFILES} is a table of tables"
             faults.add(msg, f"write [{self._header(_PROFILES)}.ci]")
-            return found
+            return settings
         # Each is checked, not only the one that is chosen here.
         by_name: dict[str, dict[str, Setting]] = {}
         for name, each in profiles.items():
@@ -335,21 +343,21 @@ class _File:
         if profile is not None and profile not in by_name:
             msg = f"{_in_short(self.path)} has no profile {profile!r}"
             faults.add(msg, _meant(profile, by_name))
-        return found | by_name.get(profile or "", {})
+        return settings | by_name.get(profile or "", {})
 
-    def schedules(self, faults: _Faults) -> dict[str, Any]:
+    def schedules(self, faults: _SettingFaults) -> dict[str, Any]:
         """What is made again and again."""
-        said = (self.table or {}).get(_SCHEDULES, {})
-        if not isinstance(said, dict):
+        schedules = (self.table or {}).get(_SCHEDULES, {})
+        if not isinstance(schedules, dict):
             msg = f"{self.where(_SCHEDULES)}: {_SCHEDULES} is a table of tables"
             faults.add(msg, f"write [{self._header(_SCHEDULES)}.nightly]")
             return {}
-        return said
+        return schedules
 
     def _settings(
-        self, table: Mapping[str, Any], at: tuple[str, ...], faults: _Faults
+        self, table: Mapping[str, Any], at: tuple[str, ...], faults: _SettingFaults
     ) -> dict[str, Setting]:
-        found: dict[str, Setting] = {}
+        settings: dict[str, Setting] = {}
         for name, value in table.items():
             source = self.where(*at, name)
             if name not in SETTINGS:
@@ -361,8 +369,8 @@ class _File:
             if name == "journal" and isinstance(meant, str) and not is_address(meant):
                 # Relative to the file, not to the working directory.
                 meant = str(self.path.parent / meant)
-            found[name] = Setting(name, meant, source)
-        return found
+            settings[name] = Setting(name, meant, source)
+        return settings
 
     def where(self, *keys: str) -> str:
         """The place in the file: its path, and the line where that is written."""
@@ -386,7 +394,7 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
     Each statement is read by itself, below the latest header: it ends with the first
     line up to which it can be read. If that is a later one, it closes something.
     """
-    found: dict[tuple[str, ...], int] = {}
+    first_lines: dict[tuple[str, ...], int] = {}
     header, statement, begin = "", "", 1
     for number, line in enumerate(text.split("\n"), 1):
         statement += f"{line}\n"
@@ -397,11 +405,11 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
         except tomllib.TOMLDecodeError:
             continue
         for keys in _keys(part):
-            found.setdefault(keys, begin)
+            first_lines.setdefault(keys, begin)
         if statement.lstrip().startswith("["):
             header = statement
         statement, begin = "", number + 1
-    return found
+    return first_lines
 
 
 def _keys(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -39,7 +39,7 @@ class _Https(_Http, http.client.HTTPSConnection):
 _Rest: TypeAlias = tuple[float, int, http.client.HTTPConnection]
 
 
-class Connections:
+class HttpConnections:
     """
     Connections to one server, for any thread; port None is that of the scheme.
 
@@ -75,7 +75,7 @@ class Connections:
         try:
             connection.request(method, target, body, headers)
             response = connection.getresponse()
-            found = response.status, response.read()
+            answer = response.status, response.read()
         except BaseException:
             connection.close()
             raise
@@ -83,7 +83,7 @@ class Connections:
             connection.close()
         else:
             self._resting.append((monotonic(), os.getpid(), connection))
-        return found
+        return answer
 
     def _rested(self, timeout: float) -> http.client.HTTPConnection | None:
         """The one that has rested least, if it can be used."""

@@ -80,8 +80,8 @@ class AsyncTaskContext:
     @property
     def workflow(self) -> AsyncWorkflowContext | None:
         """See `TaskContext.workflow`."""
-        found = self._context.workflow
-        return None if found is None else found.aio
+        workflow = self._context.workflow
+        return None if workflow is None else workflow.aio
 
     async def progress(self, value: Any) -> None:
         """See `TaskContext.progress`."""

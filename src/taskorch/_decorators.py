@@ -60,16 +60,16 @@ def task(
     probe = Task.call(print, executor=executor, **options)
     findings = findings_of(probe)
     if findings:
-        said = "; ".join(f"{found.path}: {found.message}" for found in findings)
-        msg = f"@task: {said}"
+        faults = "; ".join(f"{finding.path}: {finding.message}" for finding in findings)
+        msg = f"@task: {faults}"
         raise InvalidTaskError(msg)
     # The options as the task holds them: an iterator among them has been read by now.
-    made = {name: getattr(probe, name) for name in options}
-    noted = Declared(cast("TaskOptions", made), executor)
+    checked = {name: getattr(probe, name) for name in options}
+    noted = Declared(cast("TaskOptions", checked), executor)
 
     def decorate(fn: F) -> F:
-        given: object = fn
-        if not callable(given) or isinstance(given, _NO_FUNCTIONS):
+        target: object = fn
+        if not callable(target) or isinstance(target, _NO_FUNCTIONS):
             msg = f"@task is for functions, and {show(fn)} is none"
             hint = "put @staticmethod and @classmethod above @task"
             raise InvalidTaskError(msg, hint=hint)

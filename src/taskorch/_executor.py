@@ -72,13 +72,13 @@ class TaskExecutor(Executor):
         orchestrator: TaskOrchestrator | None = None,
         **options: Unpack[SettingsOptions],
     ) -> None:
-        given = cast("dict[str, Any]", options)
+        settings = cast("dict[str, Any]", options)
         if orchestrator is None:
             self._owns = True
-            orchestrator = _make(max_workers, given)
+            orchestrator = _make(max_workers, settings)
         else:
             self._owns = False
-            _refuse(orchestrator, max_workers, given)
+            _refuse(orchestrator, max_workers, settings)
         self._orchestrator = orchestrator
         #: By this name dask looks for it.
         self._max_workers = orchestrator._rt.kernel.concurrency
@@ -128,8 +128,8 @@ class TaskExecutor(Executor):
         # Not `add_done_callback` of TaskFuture: this callback does not count as
         # somebody who sees the outcome.
         Future.add_done_callback(future, self._futures.discard)
-        found: Future[Any] = future
-        return found
+        plain: Future[Any] = future
+        return plain
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """
@@ -151,14 +151,14 @@ class TaskExecutor(Executor):
             self._refuse_to_block()
         with self._lock:
             self._closed = True
-            left = list(self._futures)
+            unended = list(self._futures)
         if cancel_futures:
-            cancel_all(left)
+            cancel_all(unended)
         if self._caretaker is not None:
             _tell(self._caretaker)
         if not wait or rt.publisher.is_mine():
             return
-        for future in left:
+        for future in unended:
             future.join()
         if self._caretaker is not None:
             self._caretaker.join()
@@ -172,9 +172,9 @@ class TaskExecutor(Executor):
             WouldDeadlockError: The caller is a call of an orchestrator of its own.
         """
         rt = self._orchestrator._rt
-        left = sum(not future.done() for future in list(self._futures))
-        if rt.loops.is_mine() and (left or self._owns):
-            calls = "1 call" if left == 1 else f"{left} calls"
+        unended = sum(not future.done() for future in list(self._futures))
+        if rt.loops.is_mine() and (unended or self._owns):
+            calls = "1 call" if unended == 1 else f"{unended} calls"
             msg = (
                 f"the executor's shutdown would block the event loop, with {calls} left"
             )
@@ -199,8 +199,8 @@ def _make(max_workers: int | None, options: dict[str, Any]) -> TaskOrchestrator:
         InvalidTaskError: An argument is out of its range.
     """
     if max_workers is not None:
-        given: Any = max_workers
-        if isinstance(given, int) and given <= 0:
+        untyped: Any = max_workers
+        if isinstance(untyped, int) and untyped <= 0:
             # In the words of concurrent.futures.
             msg = "max_workers must be greater than 0"
             raise InvalidTaskError(msg, hint="None is as many as usual")
@@ -236,9 +236,9 @@ def _refuse(
     if not isinstance(orchestrator, TaskOrchestrator):
         msg = f"orchestrator= is a TaskOrchestrator, not {show(orchestrator)}"
         raise InvalidTaskError(msg)
-    given = ["max_workers"] * (max_workers is not None) + list(options)
-    if given:
-        names = ", ".join(f"{name}=" for name in given)
+    arguments = ["max_workers"] * (max_workers is not None) + list(options)
+    if arguments:
+        names = ", ".join(f"{name}=" for name in arguments)
         msg = f"{names}: the orchestrator that is given has its own"
         hint = "give them to TaskOrchestrator(…); max_workers is its concurrency"
         raise InvalidTaskError(msg, hint=hint)

@@ -188,13 +188,13 @@ def _classes_of(types: object) -> frozenset[type[Event]]:
     if not isinstance(types, Iterable):
         msg = f"types are names or classes of events, not {show(types)}"
         raise InvalidTaskError(msg, hint="types=('task_completed', TaskFailed)")
-    found: set[type[Event]] = set()
-    given: Iterable[Any] = types
-    for each in given:
+    classes: set[type[Event]] = set()
+    wanted: Iterable[Any] = types
+    for each in wanted:
         cls: Any = SIGNALS.get(each) if isinstance(each, str) else each
         if cls not in SIGNALS.values():
             hint = meant(each, SIGNALS, ", ".join(SIGNALS))
             msg = f"types: there is no event {show(each)}"
             raise InvalidTaskError(msg, hint=hint)
-        found.add(cls)
-    return frozenset(found)
+        classes.add(cls)
+    return frozenset(classes)

@@ -50,13 +50,13 @@ class _Unwritten:
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         self._class.write()
         try:
-            found = vars(self._class.made)[self._name]
+            attribute = vars(self._class.made)[self._name]
         except KeyError:
             # It has none of its own: its base has, or nobody.
             return getattr(owner if instance is None else instance, self._name)
         # `inspect` asks for it with the class in place of an object.
-        get = getattr(type(found), "__get__", None)
-        return found if get is None else get(found, instance, owner)
+        get = getattr(type(attribute), "__get__", None)
+        return attribute if get is None else get(attribute, instance, owner)
 
 
 class _Class:
@@ -82,19 +82,19 @@ class _Class:
 
     def write(self) -> None:
         """Give the class all that attrs gives."""
-        made = self.made
-        plain = type(made)(made.__name__, made.__bases__, dict(self._body))
+        cls = self.made
+        plain = type(cls)(cls.__name__, cls.__bases__, dict(self._body))
         written = vars(attrs.frozen(plain, **self._options))
         # What another version of attrs writes besides is there from now on.
-        others = written.keys() - vars(made).keys()
+        others = written.keys() - vars(cls).keys()
         for name in (*_WRITTEN, *others):
             if name in self._body:
                 continue
             if name in written:
-                setattr(made, name, written[name])
+                setattr(cls, name, written[name])
             else:
                 with contextlib.suppress(AttributeError):
-                    delattr(made, name)
+                    delattr(cls, name)
 
     def _slotted(self, plain: type) -> dict[str, Any]:
         """The body with slots in place of the fields, and what is to be written."""

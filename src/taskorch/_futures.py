@@ -188,7 +188,7 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
         if rt.closed and rt.committer is not None:
             # Tasks that a durable orchestrator has left belong to its next life.
             return []
-        found: list[Work] = []
+        cancelled: list[Work] = []
         for handle in handles:
             row = handle._row
             if row.attempt or is_settled(row):
@@ -196,8 +196,8 @@ def cancel_pending(handles: Sequence[Work], *, keep: bool) -> list[Work]:
             # A task that the user's StateMachine lets nobody cancel counts as begun.
             with suppress(InvalidTransitionError):
                 rt.kernel.cancel(row, now, "cancelled before it began")
-                found.append(handle)
-        return found
+                cancelled.append(handle)
+        return cancelled
 
     result: list[Any] = rt.step(change, keep=keep)
     return result

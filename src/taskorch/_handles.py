@@ -142,8 +142,8 @@ class TaskHandle(Work, Generic[T]):
         patience = to_patience(timeout)
         end = None if patience is None else monotonic() + patience
         while True:
-            left = None if end is None else max(0.0, end - monotonic())
-            if not self._rt.waiting.wait(self, left):
+            seconds_left = None if end is None else max(0.0, end - monotonic())
+            if not self._rt.waiting.wait(self, seconds_left):
                 msg = f"task {self._row.id} has not ended within {patience:g} s"
                 if not self._rt.started:
                     msg += f": {UNSTARTED}"
@@ -283,7 +283,7 @@ def as_completed(
     Raises:
         TimeoutError: Some have not ended within *timeout*.
     """
-    left: dict[TaskHandle[T], Callable[[], object]] = {}
+    unended: dict[TaskHandle[T], Callable[[], object]] = {}
     settled: deque[TaskHandle[T]] = deque()
     latch = Latch()
 
@@ -295,24 +295,26 @@ def as_completed(
         return handle._rt.waiting.when(handle, _is_known, tell)
 
     for handle in dict.fromkeys(handles):
-        left[handle] = watch(handle)
+        unended[handle] = watch(handle)
         del handle
     del handles
-    total = len(left)
+    total = len(unended)
     seconds = to_patience(timeout)
     end = None if seconds is None else monotonic() + seconds
     try:
-        while left:
+        while unended:
             while not settled:
                 patience = None if end is None else max(0.0, end - monotonic())
-                where = next(iter(left))._rt.waiting
-                if not where.until(latch, tuple(left), patience) and not settled:
-                    msg = f"{len(left)} of {total} tasks have not ended in {seconds} s"
+                where = next(iter(unended))._rt.waiting
+                if not where.until(latch, tuple(unended), patience) and not settled:
+                    msg = (
+                        f"{len(unended)} of {total} tasks have not ended in {seconds} s"
+                    )
                     raise TimeoutError(msg)
                 latch.clear()
-            del left[settled[0]]
+            del unended[settled[0]]
             # Not kept in a variable: the caller alone holds what was yielded.
             yield settled.popleft()
     finally:
-        for handle, waiter in left.items():
+        for handle, waiter in unended.items():
             handle._rt.waiting.abandon(handle, waiter)

@@ -200,18 +200,18 @@ class Notifier:
             else:
                 self._open += 1
 
-    def _messages(self, what: str, task_id: str) -> list[dict[str, Any]]:
+    def _messages(self, subject: str, task_id: str) -> list[dict[str, Any]]:
         """The messages about what is still open."""
         escalations = [each.to_dict() for each in self._orch.escalations()]
         asked = [each.to_dict() for each in self._orch.questions()]
         asked = [each for each in asked if not each["id"].startswith("escalation/")]
-        if what == "escalation":
+        if subject == "escalation":
             asked = []
             escalations = [each for each in escalations if task_id in each["tasks"]]
-        elif what != "open":
+        elif subject != "open":
             escalations = []
             asked = [each for each in asked if each["id"] == task_id]
-        kind = "question" if what == "open" else what
+        kind = "question" if subject == "open" else subject
         messages = [{"message_type": "escalation", **each} for each in escalations]
         messages += [{"message_type": kind, **each} for each in asked]
         return [each for each in messages if each["message_type"] in self._about]
@@ -220,14 +220,14 @@ class Notifier:
 
     def _run(self) -> None:
         while True:
-            found = self._waiting.get()
-            if found is None:
+            entry = self._waiting.get()
+            if entry is None:
                 return
             try:
-                if isinstance(found, dict):
-                    self._deliver(found)
+                if isinstance(entry, dict):
+                    self._deliver(entry)
                 elif not self._closed.is_set():
-                    for message in self._messages(*found):
+                    for message in self._messages(*entry):
                         self._deliver(message)
             except Exception as error:  # noqa: BLE001 - nothing of it ends the thread
                 self.trouble = _said(error)
@@ -239,12 +239,15 @@ class Notifier:
                 return
 
     def _deliver(self, message: dict[str, Any]) -> None:
-        what = message["message_type"], message.get("id", message.get("escalation_id"))
+        subject = (
+            message["message_type"],
+            message.get("id", message.get("escalation_id")),
+        )
         since = message.get("asked_at", message.get("timestamp"))
-        if what[0] == "reminder":
+        if subject[0] == "reminder":
             since = self._now()
-        said = json.dumps([*what, since]).encode()
-        number = hashlib.sha256(said).hexdigest()[:32]
+        text = json.dumps([*subject, since]).encode()
+        number = hashlib.sha256(text).hexdigest()[:32]
         if number in self._numbers:
             return
         _remember(self._numbers, number, "")
@@ -296,11 +299,11 @@ def _await_receivers() -> None:
         receiver.await_end(max(0.0, end - monotonic()))
 
 
-def _remember(known: dict[Any, str], key: Any, value: str) -> None:
-    """Put *key* into *known*, from which the oldest leaves if there are too many."""
-    known[key] = value
-    if len(known) > _MAX_KNOWN:
-        del known[next(iter(known))]
+def _remember(remembered: dict[Any, str], key: Any, value: str) -> None:
+    """Put *key* into *remembered*; the oldest leaves it if there are too many."""
+    remembered[key] = value
+    if len(remembered) > _MAX_KNOWN:
+        del remembered[next(iter(remembered))]
 
 
 def _said(error: BaseException) -> str:
@@ -356,8 +359,8 @@ def sender_of(
         InvalidTaskError: An argument is not well formed.
     """
     seconds = check_seconds("timeout", timeout, zero=False)
-    given: object = url
-    if not isinstance(given, str) or "://" not in url:
+    untyped: object = url
+    if not isinstance(untyped, str) or "://" not in url:
         msg = f"a receiver is a URL, not {show(url)}"
         raise InvalidTaskError(msg, hint="https://alerts.example.com/hook")
     parts = urlsplit(url)
@@ -375,8 +378,8 @@ def _key(secret: str | bytes | None) -> bytes | None:
     if secret is None:
         return None
     key = secret.encode() if isinstance(secret, str) else secret
-    given: object = key
-    if not isinstance(given, bytes) or len(key) < _LEAST_SECRET:
+    untyped: object = key
+    if not isinstance(untyped, bytes) or len(key) < _LEAST_SECRET:
         msg = f"secret: a text of at least {_LEAST_SECRET} characters is needed"
         raise InvalidTaskError(msg, hint="secrets.token_urlsafe(32) makes one")
     return key
@@ -468,14 +471,14 @@ class Webhook:
 
     def _connect(self) -> socket.socket:
         """A connection to an address that was looked at: its name may change."""
-        found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         try:
-            for *_, place in found:
+            for *_, place in addresses:
                 self._check(str(place[0]))
         except InvalidTaskError as error:
             raise _RefusedError(error.message) from None
         failure: OSError | None = None
-        for family, kind, protocol, _, place in found:
+        for family, kind, protocol, _, place in addresses:
             sock = socket.socket(family, kind, protocol)
             sock.settimeout(self._timeout)
             try:

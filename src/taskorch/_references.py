@@ -89,8 +89,8 @@ def _set(base: Any, make: _Rebuild | None) -> _Kind:
 
 def _data(value: Any) -> Any:
     """What a `UserDict` or a `UserList` wraps; one may have none, or hide it."""
-    found = getattr(value, "__dict__", {}).get("data")
-    return found if isinstance(found, dict | list) else ()
+    wrapped = getattr(value, "__dict__", {}).get("data")
+    return wrapped if isinstance(wrapped, dict | list) else ()
 
 
 def _user_dict(make: Callable[[Any, dict[Any, Any]], Any] | None) -> _Kind:
@@ -220,16 +220,16 @@ def _learn(cls: type) -> _Kind | None:
         )
     if attrs.has(cls):
         fields = {field.name: field for field in attrs.fields(cls)}
-        given = {name: f.alias for name, f in fields.items() if f.init}
-        return _record(cls, tuple(fields), given, attrs.evolve)
+        arguments = {name: f.alias for name, f in fields.items() if f.init}
+        return _record(cls, tuple(fields), arguments, attrs.evolve)
     if hasattr(cls, "__dataclass_fields__"):
         import dataclasses  # noqa: PLC0415 - somebody has loaded it
 
         # Any: a class that is no tuple is one of dataclasses for no checker.
         record: Any = cls
-        found = dataclasses.fields(record)
-        own = {field.name: field.name for field in found if field.init}
-        names = tuple(field.name for field in found)
+        record_fields = dataclasses.fields(record)
+        own = {field.name: field.name for field in record_fields if field.init}
+        names = tuple(field.name for field in record_fields)
         return _record(cls, names, own, dataclasses.replace)
     return next((kind for base, kind in _BASES if issubclass(cls, base)), None)
 
@@ -237,13 +237,13 @@ def _learn(cls: type) -> _Kind | None:
 def _record(
     cls: type,
     names: Sequence[str],
-    given: Mapping[str, str],
+    arguments: Mapping[str, str],
     evolve: Callable[..., Any],
 ) -> _Kind:
     """
     A kind for objects with the fields *names*, of which *evolve* makes others.
 
-    Of those that the constructor takes, *given* says what it calls them.
+    Of those that the constructor takes, *arguments* says what it calls them.
     """
     fields = frozenset(names)
 
@@ -255,22 +255,22 @@ def _record(
     def items(value: Any) -> list[Any]:
         return [getattr(value, name, None) for name in attributes(value)]
 
-    def rebuilt(value: Any, made: Sequence[Any]) -> Any:
+    def rebuilt(value: Any, replacements: Sequence[Any]) -> Any:
         changes = {}
-        for name, old, new in zip(names, items(value), made, strict=False):
+        for name, old, new in zip(names, items(value), replacements, strict=False):
             if new is not old:
-                changes[given[name]] = new
+                changes[arguments[name]] = new
         another = evolve(value, **changes)
-        for name, new in zip(attributes(value), made, strict=True):
+        for name, new in zip(attributes(value), replacements, strict=True):
             if name not in fields:
                 object.__setattr__(another, name, new)
         return another
 
-    fixed = frozenset(n for n, name in enumerate(names) if name not in given)
+    fixed = frozenset(n for n, name in enumerate(names) if name not in arguments)
     kind = _Kind(
         items, lambda value, number: f".{attributes(value)[number]}", rebuilt, fixed
     )
-    if _takes_more(cls, given.values()):
+    if _takes_more(cls, arguments.values()):
         # An argument that is no field, such as an InitVar of a dataclass, is not kept:
         # the object cannot be rebuilt.
         why = "whose constructor takes more than its fields"
@@ -284,8 +284,8 @@ def _takes_more(cls: type, names: Iterable[str]) -> bool:
     code = getattr(getattr(cls, "__init__", None), "__code__", None)
     if code is None:
         return False
-    taken = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    return not set(taken).issubset(names)
+    parameters = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    return not set(parameters).issubset(names)
 
 
 class _Level:
@@ -303,7 +303,7 @@ class _Level:
         self.holds = False
 
 
-class _Search:
+class _ReferenceSearch:
     """Finds references in arguments; each container is looked into once."""
 
     def __init__(self) -> None:
@@ -385,9 +385,9 @@ class _Search:
         if len(levels) > _DEEP:
             _refuse(name, levels[:3], f"has a handle {_DEEP} levels deep")
         if level.kind.rebuilt is None:
-            what = type(level.value).__name__
+            cls = type(level.value).__name__
             why = level.kind.why
-            _refuse(name, levels, f"is in an object of class {what}, {why}")
+            _refuse(name, levels, f"is in an object of class {cls}, {why}")
         if level.number in level.kind.fixed:
             _refuse(name, levels, "is in a field that its constructor does not take")
 
@@ -423,12 +423,12 @@ def refuse_in(fn: Callable[..., Any]) -> None:
 
 def may_refer(values: Iterable[Any]) -> bool:
     """Whether one of *values* may be a reference, or have one in it."""
-    known = KINDS
-    return any(known.get(cls, known) is not None for cls in set(map(type, values)))
+    kinds = KINDS
+    return any(kinds.get(cls, kinds) is not None for cls in set(map(type, values)))
 
 
-def _search(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Search:
-    search = _Search()
+def _search(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _ReferenceSearch:
+    search = _ReferenceSearch()
     for number, arg in enumerate(args, 1):
         search.visit(arg, f"argument {number}")
     for name, arg in kwargs.items():
@@ -464,18 +464,20 @@ def replaced(
             it is in refuses the result.
     """
     holds = _search(args, kwargs).holds
-    made: dict[int, Any] = {}
-    positional = tuple([_replaced(arg, change, holds, made) for arg in args])
-    return positional, {k: _replaced(v, change, holds, made) for k, v in kwargs.items()}
+    replacements: dict[int, Any] = {}
+    positional = tuple([_replaced(arg, change, holds, replacements) for arg in args])
+    return positional, {
+        k: _replaced(v, change, holds, replacements) for k, v in kwargs.items()
+    }
 
 
 def _replaced(
     value: Any,
     change: Callable[[Any], Any],
     holds: Mapping[int, bool | None],
-    made: dict[int, Any],
+    replacements: dict[int, Any],
 ) -> Any:
-    """*value* with results in the place of references; *made* holds what is made."""
+    """*value* with results for references; *replacements* keeps those that are made."""
     kind = _kind_of(type(value))
     if kind is None:
         return value
@@ -484,12 +486,14 @@ def _replaced(
     key = id(value)
     if not holds.get(key):
         return value
-    if key not in made:
+    if key not in replacements:
         # Not by a nested function that calls itself: its closure would be a cycle,
         # which keeps the results.
-        items = [_replaced(item, change, holds, made) for item in kind.items(value)]
-        made[key] = _made(kind, value, items)
-    return made[key]
+        items = [
+            _replaced(item, change, holds, replacements) for item in kind.items(value)
+        ]
+        replacements[key] = _made(kind, value, items)
+    return replacements[key]
 
 
 def _made(kind: _Kind, value: Any, items: Sequence[Any]) -> Any:

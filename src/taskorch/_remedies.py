@@ -83,8 +83,8 @@ def all_in_requests(value: Any) -> Any:
 
 
 def _replaced(say: Callable[[str, list[str]], str | None], call: re.Match[str]) -> str:
-    said = say(call[1], _ARGUMENT.findall(call[2]))
-    return call[0] if said is None else said
+    request = say(call[1], _ARGUMENT.findall(call[2]))
+    return call[0] if request is None else request
 
 
 def _command(journal: str, verb: str, args: list[str]) -> str | None:
@@ -113,12 +113,12 @@ def _request(verb: str, args: list[str]) -> str | None:
     if verb in _TASK_REQUESTS:
         return _TASK_REQUESTS[verb].format(f"{path}/tasks/{first}")
     if verb == "decide":
-        said = f'{{"verdict": "{_verdict(args)}"}}'
-        return f"POST {path}/tasks/{first}/decision {said}"
+        body = f'{{"verdict": "{_verdict(args)}"}}'
+        return f"POST {path}/tasks/{first}/decision {body}"
     if verb == "workflows.approve":
         gate = args[1] if len(args) > 1 else "PHASE"
-        said = f'{{"gate": "{gate}", "by": "NAME"}}'
-        return f"POST {path}/workflows/{first}/approve {said}"
+        body = f'{{"gate": "{gate}", "by": "NAME"}}'
+        return f"POST {path}/workflows/{first}/approve {body}"
     if verb == "workflows.restart":
         return f"POST {path}/workflows/{first if args else 'RUN'}/restart"
     if verb == "emit":

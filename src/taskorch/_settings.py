@@ -100,7 +100,7 @@ class Written(NamedTuple):
     types: tuple[type, ...]
 
 
-class Kind(NamedTuple):
+class SettingKind(NamedTuple):
     """
     What a setting may be.
 
@@ -128,7 +128,7 @@ class Description(NamedTuple):
 
     name: str
     default: Any
-    kind: Kind
+    kind: SettingKind
     none: bool
     simulated: bool
 
@@ -147,32 +147,35 @@ class Description(NamedTuple):
 # -- kinds ---------------------------------------------------------------------------
 
 
-def _count(least: int) -> Kind:
+def _count(least: int) -> SettingKind:
     def check(name: str, value: object) -> object:
         check_count(name, value, least=least)
         return value
 
-    return Kind(check, Written(f"a whole number of {least} or more", "10", (int,)))
+    return SettingKind(
+        check, Written(f"a whole number of {least} or more", "10", (int,))
+    )
 
 
-def _seconds(*, zero: bool = True) -> Kind:
+def _seconds(*, zero: bool = True) -> SettingKind:
     def check(name: str, value: object) -> float:
         return check_seconds(name, value, zero=zero)
 
     least = "0 or more" if zero else "more than 0"
-    return Kind(check, Written(f"a number of seconds, {least}", "30", (int, float)))
+    return SettingKind(
+        check, Written(f"a number of seconds, {least}", "30", (int, float))
+    )
 
 
-def _word(*words: str) -> Kind:
+def _word(*words: str) -> SettingKind:
     def check(name: str, value: object) -> object:
         if not isinstance(value, str) or value not in words:
-            said = " or ".join(map(repr, words))
-            msg = f"{name}: {show(value)} is not {said}"
+            msg = f"{name}: {show(value)} is not {' or '.join(map(repr, words))}"
             raise InvalidTaskError(msg, hint=meant(value, words) or None)
         return value
 
-    said = [f'"{word}"' for word in words]
-    return Kind(check, Written(" or ".join(said), said[0], (str,)))
+    quoted = [f'"{word}"' for word in words]
+    return SettingKind(check, Written(" or ".join(quoted), quoted[0], (str,)))
 
 
 def _megabytes(name: str, value: object) -> object:
@@ -208,35 +211,35 @@ def _journal(name: str, value: object) -> object:
     return value
 
 
-def _executors(what: str, value: object) -> dict[str, AttemptExecutor[Any]]:
+def _executors(setting: str, value: object) -> dict[str, AttemptExecutor[Any]]:
     """The executors of *value*, each as what runs attempts."""
     usual = "executors={'cpu': ProcessPoolExecutor()}"
     if not isinstance(value, Mapping):
-        msg = f"{what} is a mapping of names to executors, not {show(value)}"
+        msg = f"{setting} is a mapping of names to executors, not {show(value)}"
         raise InvalidTaskError(msg, hint=usual)
     checked: dict[str, AttemptExecutor[Any]] = {}
     for name, executor in value.items():
         if not isinstance(name, str) or not name.strip():
-            msg = f"{what}: a name is needed, not {show(name)}"
+            msg = f"{setting}: a name is needed, not {show(name)}"
             raise InvalidTaskError(msg, hint=usual)
         if name == "process" and type(executor) is int:
-            check_count(f"{what}: process", executor, least=1)
+            check_count(f"{setting}: process", executor, least=1)
             checked[name] = Processes(executor)
             continue
         if name in BUILT_IN:
-            msg = f"{what}: the name {name!r} is taken"
+            msg = f"{setting}: the name {name!r} is taken"
             hint = "choose another name"
             if name == "process":
                 hint = "a number says how many worker processes: {'process': 4}"
             raise InvalidTaskError(msg, hint=hint)
         if isinstance(executor, type):
-            msg = f"{what}: {name} is the class {executor.__name__}, not an executor"
+            msg = f"{setting}: {name} is the class {executor.__name__}, not an executor"
             raise InvalidTaskError(msg, hint=f"call it: {executor.__name__}()")
         if isinstance(executor, AttemptExecutor):
             checked[name] = executor
             continue
         if not callable(getattr(executor, "submit", None)):
-            msg = f"{what}: {name}={show(executor)} has no submit()"
+            msg = f"{setting}: {name}={show(executor)} has no submit()"
             raise InvalidTaskError(
                 msg,
                 hint="any concurrent.futures.Executor will do, or an AttemptExecutor",
@@ -246,16 +249,16 @@ def _executors(what: str, value: object) -> dict[str, AttemptExecutor[Any]]:
 
 
 #: What is checked with the others of its sort, as it is used.
-_PART: Final = Kind(lambda _, value: value)
-_JOURNAL: Final = Kind(
+_PART: Final = SettingKind(lambda _, value: value)
+_JOURNAL: Final = SettingKind(
     _journal, Written("the path of a file, or `postgresql://…`", '"runs.db"', (str,))
 )
-_MEGABYTES: Final = Kind(
+_MEGABYTES: Final = SettingKind(
     _megabytes, Written(f"a number from 0 to {MAX_KEPT_MB:,}", "32", (int, float))
 )
-_FLAG: Final = Kind(_flag, Written("true or false", "true", (bool,)))
-_INTEGER: Final = Kind(_integer, Written("a whole number", "1", (int,)))
-_AMOUNTS: Final = Kind(
+_FLAG: Final = SettingKind(_flag, Written("true or false", "true", (bool,)))
+_INTEGER: Final = SettingKind(_integer, Written("a whole number", "1", (int,)))
+_AMOUNTS: Final = SettingKind(
     lambda name, value: Resources.of(value, name),
     Written(
         "a table of names and amounts, each 0 or more",
@@ -263,7 +266,7 @@ _AMOUNTS: Final = Kind(
         (dict,),
     ),
 )
-_WORKERS: Final = Kind(
+_WORKERS: Final = SettingKind(
     _executors,
     Written(
         "a table that says how many worker processes there are at the most",
@@ -276,7 +279,7 @@ _KEY: Final = "taskorch setting"
 
 
 def _setting(
-    kind: Kind, *, none: bool = False, simulated: bool = False
+    kind: SettingKind, *, none: bool = False, simulated: bool = False
 ) -> dict[str, Any]:
     """The metadata of the field of a setting: see `Description`."""
     return {_KEY: (kind, none, simulated)}
@@ -356,33 +359,35 @@ class Settings:
     def of(
         cls,
         owner: type,
-        given: SettingsOptions | SimulatedSettings,
-        known: Mapping[str, Description],
+        arguments: SettingsOptions | SimulatedSettings,
+        descriptions: Mapping[str, Description],
     ) -> Self:
         """
-        The settings that are *given*, and the usual ones.
+        The settings among the *arguments*, and the usual ones.
 
         Args:
             owner: The class that takes them.
-            given: Those that are given.
-            known: Those that it takes.
+            arguments: Those that are given.
+            descriptions: Of those that it takes.
 
         Raises:
             TypeError: There is no such setting: it names the one that was meant.
             InvalidTaskError: One is not what it may be, or two do not go together.
         """
-        refuse_unknown(owner, given, known)
-        found = cls(**{name: known[name].checked(it) for name, it in given.items()})
-        if found.max_queued is not None and found.queue is not None:
+        refuse_unknown(owner, arguments, descriptions)
+        settings = cls(
+            **{name: descriptions[name].checked(it) for name, it in arguments.items()}
+        )
+        if settings.max_queued is not None and settings.queue is not None:
             msg = "max_queued= is for the default queue: let your own queue admit"
             raise InvalidTaskError(msg)
-        if found.durability != "power" and not isinstance(
-            found.journal, str | os.PathLike
+        if settings.durability != "power" and not isinstance(
+            settings.journal, str | os.PathLike
         ):
             msg = "durability= is for a journal that is given by its path"
             hint = "SqliteJournal(path, durability=…) has its own"
             raise InvalidTaskError(msg, hint=hint)
-        return found
+        return settings
 
 
 #: All settings by their names, which are those of the arguments.
@@ -396,16 +401,16 @@ SIMULATED: Final[Mapping[str, Description]] = {
 
 
 def refuse_unknown(
-    owner: type, given: Iterable[str], known: Container[str] = SETTINGS
+    owner: type, arguments: Iterable[str], settings: Container[str] = SETTINGS
 ) -> None:
     """
-    Refuse a name among *given* that is not *known*.
+    Refuse a name among *arguments* that is none of *settings*.
 
     Raises:
         TypeError: There is one: it names the argument of *owner* that was meant.
     """
-    for name in given:
-        if name not in known:
+    for name in arguments:
+        if name not in settings:
             raise unknown_option(owner.__name__, name, signature_of(owner).parameters)
 
 
@@ -420,15 +425,15 @@ def signature_of(owner: type) -> Signature:
     """The signature of *owner*, where each setting stands by its name."""
     from inspect import Parameter, signature  # noqa: PLC0415 - for whoever looks at it
 
-    found: list[Parameter] = []
-    made = signature(cast("Any", owner).__init__)
-    for parameter in list(made.parameters.values())[1:]:
+    parameters: list[Parameter] = []
+    constructor = signature(cast("Any", owner).__init__)
+    for parameter in list(constructor.parameters.values())[1:]:
         if parameter.annotation not in _IN_PLACE_OF:
-            found.append(parameter)
+            parameters.append(parameter)
             continue
         settings, typed = _IN_PLACE_OF[parameter.annotation]
         types: Mapping[str, Any] = typed.__annotations__
-        found += [
+        parameters += [
             Parameter(
                 name,
                 Parameter.KEYWORD_ONLY,
@@ -437,4 +442,4 @@ def signature_of(owner: type) -> Signature:
             )
             for name, setting in settings.items()
         ]
-    return made.replace(parameters=found)
+    return constructor.replace(parameters=parameters)

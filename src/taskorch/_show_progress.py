@@ -74,7 +74,7 @@ def progress_of(
 
 
 @attrs.frozen
-class Counts:
+class ProgressCounts:
     """
     How far work is, at one instant.
 
@@ -100,7 +100,7 @@ class Counts:
 class Source(Protocol):
     """What progress is shown of."""
 
-    def counts(self, *, is_last: bool = False) -> Counts:
+    def counts(self, *, is_last: bool = False) -> ProgressCounts:
         """Counts of the source; those of the last call are exact."""
         ...
 
@@ -161,22 +161,22 @@ class Progress:
             share = counts.ended / counts.total if counts.total else 1.0
             screen.draw(self._line(now, counts), share)
 
-    def _line(self, now: float, counts: Counts) -> list[str]:
+    def _line(self, now: float, counts: ProgressCounts) -> list[str]:
         """The parts of the line, the most important first."""
         parts = [self._begin(counts), *_states(counts)]
         rate = self._rate(now, counts.ended)
         if rate:
             parts.append(_per_second(rate))
-        left = counts.total - counts.ended
-        eta = counts.eta if counts.eta is not None else left / rate if rate else None
-        if eta is not None and left:
+        unended = counts.total - counts.ended
+        eta = counts.eta if counts.eta is not None else unended / rate if rate else None
+        if eta is not None and unended:
             parts.append(f"about {_rounded(eta)} left")
         slowest = self._slowest_of(now)
         if slowest:
             parts.append(slowest)
         return parts
 
-    def _begin(self, counts: Counts) -> str:
+    def _begin(self, counts: ProgressCounts) -> str:
         return f"{self._label} {counts.ended:,} of {counts.total:,}".lstrip()
 
     def _last_line(self) -> list[str]:
@@ -252,11 +252,11 @@ class Screen:
         if not self._is_live:
             return 0
         try:
-            found = os.get_terminal_size(self._file.fileno()).columns
+            columns = os.get_terminal_size(self._file.fileno()).columns
         except (OSError, ValueError, AttributeError):
-            found = 0
+            columns = 0
         # Some terminals do not know.
-        return found or _USUAL
+        return columns or _USUAL
 
     def is_due(self, now: float) -> bool:
         """Whether it is time for a line."""
@@ -313,8 +313,8 @@ class Screen:
         if self._is_terminal:
             return _CLEAR
         # A notebook knows nothing but the beginning of a line.
-        left, self._drawn = self._drawn - width(line), width(line)
-        return " " * max(0, left)
+        excess, self._drawn = self._drawn - width(line), width(line)
+        return " " * max(0, excess)
 
     def _colored(self, line: str) -> str:
         if not self._has_colors:
@@ -348,18 +348,20 @@ class _OfOrchestrator:
         self._ended = before.completed + before.failed + before.cancelled
         self._failed, self._cancelled = before.failed, before.cancelled
 
-    def counts(self, *, is_last: bool = False) -> Counts:
+    def counts(self, *, is_last: bool = False) -> ProgressCounts:
         del is_last
-        found = totals(self._rt).state_machine
-        ended = found.completed + found.failed + found.cancelled
+        tasks = totals(self._rt).state_machine
+        ended = tasks.completed + tasks.failed + tasks.cancelled
         # Of what had ended before, something may be run again.
         ended = max(0, ended - self._ended)
-        left = found.pending + found.queued + found.running + found.retrying
-        left += found.blocked + found.suspended
-        failed = max(0, found.failed - self._failed)
-        cancelled = max(0, found.cancelled - self._cancelled)
-        total = ended + left
-        return Counts(ended, total, found.running, failed, cancelled, found.blocked)
+        unended = tasks.pending + tasks.queued + tasks.running + tasks.retrying
+        unended += tasks.blocked + tasks.suspended
+        failed = max(0, tasks.failed - self._failed)
+        cancelled = max(0, tasks.cancelled - self._cancelled)
+        total = ended + unended
+        return ProgressCounts(
+            ended, total, tasks.running, failed, cancelled, tasks.blocked
+        )
 
     def rows(self) -> Iterable[TaskRow]:
         return self._rt.kernel.tasks.values()
@@ -373,14 +375,14 @@ class _OfRun:
         self._status = run.status()
         self._look_at = 0.0
 
-    def counts(self, *, is_last: bool = False) -> Counts:
+    def counts(self, *, is_last: bool = False) -> ProgressCounts:
         status, now = self._status, monotonic()
         if is_last or now >= self._look_at:
             # The estimate goes through all tasks.
             self._status = status = self._run.status()
             self._look_at = now + min(_LONG_LOOK, len(status.tasks) * 1e-4)
         states = status.counts
-        return Counts(
+        return ProgressCounts(
             sum(states.get(state, 0) for state in TERMINAL),
             len(status.tasks),
             status.running,
@@ -403,10 +405,10 @@ class _OfHandles:
         self._ended = 0
         self._failed = self._cancelled = 0
 
-    def counts(self, *, is_last: bool = False) -> Counts:
+    def counts(self, *, is_last: bool = False) -> ProgressCounts:
         del is_last
         running = blocked = 0
-        left: list[TaskHandle[Any]] = []
+        unended: list[TaskHandle[Any]] = []
         for handle in self._left:
             state = handle._row.state
             if state in TERMINAL:
@@ -414,12 +416,12 @@ class _OfHandles:
                 self._failed += state is TaskState.FAILED
                 self._cancelled += state is TaskState.CANCELLED
                 continue
-            left.append(handle)
+            unended.append(handle)
             running += state is TaskState.RUNNING
             blocked += state is TaskState.BLOCKED
-        self._left = left
+        self._left = unended
         ended = self._failed, self._cancelled
-        return Counts(self._ended, self._total, running, *ended, blocked)
+        return ProgressCounts(self._ended, self._total, running, *ended, blocked)
 
     def rows(self) -> Iterable[TaskRow]:
         return (handle._row for handle in self._left)
@@ -441,7 +443,7 @@ def _source_of(runtime: Runtime, of: Any) -> Source:
 # -- words -------------------------------------------------------------------------
 
 
-def _states(counts: Counts) -> list[str]:
+def _states(counts: ProgressCounts) -> list[str]:
     numbers = {
         "running": counts.running,
         "failed": counts.failed,

@@ -16,14 +16,14 @@ _EXAMPLES: Final = {
 }
 
 
-def unknown_option(what: str, name: str, names: Iterable[str]) -> TypeError:
+def unknown_option(owner: str, name: str, names: Iterable[str]) -> TypeError:
     """The error of an option that there is not: it names the one that was meant."""
-    known = tuple(names)
-    close = nearest(name, known)
-    remedy = meant(name, known, f"there are {', '.join(known)}")
+    choices = tuple(names)
+    close = nearest(name, choices)
+    remedy = meant(name, choices, f"there are {', '.join(choices)}")
     if close in _EXAMPLES and close != name:
         remedy += f" As in {_EXAMPLES[close]}"
-    return TypeError(f"{what} has no option {name!r}: {remedy}")
+    return TypeError(f"{owner} has no option {name!r}: {remedy}")
 
 
 #: What others call what an orchestrator has.
@@ -60,12 +60,12 @@ def _meant(thing: object, name: str) -> str | None:
     import re  # noqa: PLC0415 - for errors, like the next
     from difflib import get_close_matches  # noqa: PLC0415
 
-    known = [each for each in dir(type(thing)) if not each.startswith("_")]
+    attributes = [each for each in dir(type(thing)) if not each.startswith("_")]
     word = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     for ours, others in _OTHER_WORDS.items():
-        if ours in known and word in others.split():
+        if ours in attributes and word in others.split():
             return ours
-    return next(iter(get_close_matches(word, known, n=1)), None)
+    return next(iter(get_close_matches(word, attributes, n=1)), None)
 
 
 def suggesting(cls: C) -> C:

@@ -202,7 +202,7 @@ def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
         del table[next(iter(table))]
 
 
-class Teller:
+class TroubleTeller:
     """
     Tells people what they would not hear otherwise, on a thread of its own.
 
@@ -657,7 +657,7 @@ def _whole(rows: Iterable[_Before]) -> set[str]:
     return {run for run, states in runs.items() if states == {TaskState.COMPLETED}}
 
 
-def teller_of(orch: Any) -> Teller:
+def teller_of(orch: Any) -> TroubleTeller:
     """The one of *orch*, which is made if there is none yet."""
-    teller: Teller | None = orch._rt.notices.teller
-    return Teller(orch) if teller is None else teller
+    teller: TroubleTeller | None = orch._rt.notices.teller
+    return TroubleTeller(orch) if teller is None else teller

@@ -63,10 +63,10 @@ def cut(text: str, room: int) -> str:
     """The beginning of *text* that fits into *room* columns."""
     if text.isascii():
         return text[:room]
-    taken = 0
+    columns = 0
     for place, letter in enumerate(text):
-        taken += _columns(letter)
-        if taken > room:
+        columns += _columns(letter)
+        if columns > room:
             return text[:place]
     return text
 
@@ -79,5 +79,5 @@ def _columns(letter: str) -> int:
     return 2 if east_asian_width(letter) in "WF" else 1
 
 
-def _written(found: re.Match[str]) -> str:
-    return ascii(found.group())[1:-1]
+def _written(match: re.Match[str]) -> str:
+    return ascii(match.group())[1:-1]

@@ -35,18 +35,18 @@ _MEANT: Final[Mapping[str, tuple[str, ...]]] = {
 _MANY: Final = 1_000
 
 
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The one of *known* that *name* may mean, if one can be told."""
+def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of *choices* that *name* may mean, if one can be told."""
     from difflib import get_close_matches  # noqa: PLC0415 - for errors
 
-    names = list(islice(known, _MANY))
+    names = list(islice(choices, _MANY))
     if name in _MEANT:
         # It means that alone: a gpu is no cpu.
         return next((meant for meant in _MEANT[name] if meant in names), None)
     return next(iter(get_close_matches(name, names, n=1, cutoff=cutoff)), None)
 
 
-def meant(name: object, known: Iterable[str], otherwise: str = "") -> str:
-    """The question whether the nearest of *known* was meant, or else *otherwise*."""
-    near = nearest(str(name), known)
+def meant(name: object, choices: Iterable[str], otherwise: str = "") -> str:
+    """The question whether the nearest of *choices* was meant, or else *otherwise*."""
+    near = nearest(str(name), choices)
     return f"did you mean {str(near)!r}?" if near else otherwise

@@ -89,24 +89,26 @@ class CallOptions:
             pattern: Of their ids: `{}` is an argument, and `{n}` the number of the
                 call; None is that of the options.
         """
-        given = self._options.get("id") if pattern is None else pattern
+        id_text = self._options.get("id") if pattern is None else pattern
         numbers = count()
         last = ""
 
         def tasks(calls: list[tuple[Any, ...]]) -> list[Task[Any]]:
             nonlocal last
-            made = []
+            batch = []
             for args in calls:
                 options = self._options
-                if given is not None:
-                    task_id = _formatted(given, args, next(numbers))
-                    if task_id == last == given:
-                        msg = f"id={given!r} is that of one task, and a map makes many"
+                if id_text is not None:
+                    task_id = _formatted(id_text, args, next(numbers))
+                    if task_id == last == id_text:
+                        msg = (
+                            f"id={id_text!r} is that of one task, and a map makes many"
+                        )
                         raise InvalidTaskError(msg, hint=_HINT)
                     last = task_id
                     options = cast("TaskOptions", {**options, "id": task_id})
-                made.append(Task.call(fn, *args, executor=self._executor, **options))
-            return made
+                batch.append(Task.call(fn, *args, executor=self._executor, **options))
+            return batch
 
         return tasks
 
@@ -116,15 +118,15 @@ def _formatted(pattern: str, args: tuple[Any, ...], number: int) -> str:
         msg = f"id is a text such as 'night/{{}}', not {show(pattern)}"
         raise InvalidTaskError(msg)
     try:
-        found = pattern.format(*args, n=number)
+        task_id = pattern.format(*args, n=number)
     except Exception as error:
         msg = f"id={pattern!r} cannot be filled in for {show(args)}: {error}"
         raise InvalidTaskError(msg, hint=_HINT) from error
-    problem = id_problem(found)
+    problem = id_problem(task_id)
     if problem is not None:
         msg = f"id={pattern!r}: {problem}"
         raise InvalidTaskError(msg, hint=_HINT)
-    return found
+    return task_id
 
 
 class WithOptions:

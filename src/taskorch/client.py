@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import attrs
 
 from taskorch import errors
-from taskorch._connections import Connections
+from taskorch._connections import HttpConnections
 from taskorch.errors import InvalidTaskError, TaskFailedError, TaskorchError
 from taskorch.model import (
     Call,
@@ -143,7 +143,7 @@ class Client:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             msg = f"{show(url)} is no address of a service"
             raise InvalidTaskError(msg, hint="Client('http://127.0.0.1:8080')")
-        self._connections = Connections(parts.scheme, parts.hostname, parts.port)
+        self._connections = HttpConnections(parts.scheme, parts.hostname, parts.port)
         self._place = parts.netloc.rpartition("@")[2]
         self._path = parts.path.rstrip("/")
         self._token = token
@@ -165,8 +165,8 @@ class Client:
             InvalidTaskError: It has what cannot be said in JSON.
             UsageError: It was refused.
         """
-        said = self._ask("POST", "/tasks", self._document(task))
-        return RemoteHandle(said["task_id"], self)
+        answer = self._ask("POST", "/tasks", self._document(task))
+        return RemoteHandle(answer["task_id"], self)
 
     def submit_tasks(self, tasks: Iterable[Task[Any]]) -> list[RemoteHandle]:
         """
@@ -177,8 +177,8 @@ class Client:
             UsageError: One was refused.
         """
         documents = [self._document(task) for task in tasks]
-        said = self._ask("POST", "/tasks/batch", {"tasks": documents})
-        return [RemoteHandle(task_id, self) for task_id in said["task_ids"]]
+        answer = self._ask("POST", "/tasks/batch", {"tasks": documents})
+        return [RemoteHandle(task_id, self) for task_id in answer["task_ids"]]
 
     def _document(self, task: Task[Any]) -> dict[str, Any]:
         if not isinstance(task, Task):
@@ -220,13 +220,13 @@ class Client:
         patience = to_seconds(timeout)
         end = None if patience is None else monotonic() + patience
         while True:
-            left = _WAIT if end is None else max(0.0, min(_WAIT, end - monotonic()))
-            query = {"wait": f"{left:.3f}"}
-            said = self._ask("GET", _path(task_id, "/result"), query=query, wait=left)
-            if TaskState(said["state"]).is_terminal:
-                if said["error"] is not None:
-                    raise _failure(said["error"], task_id)
-                return said["result"]
+            wait = _WAIT if end is None else max(0.0, min(_WAIT, end - monotonic()))
+            query = {"wait": f"{wait:.3f}"}
+            answer = self._ask("GET", _path(task_id, "/result"), query=query, wait=wait)
+            if TaskState(answer["state"]).is_terminal:
+                if answer["error"] is not None:
+                    raise _failure(answer["error"], task_id)
+                return answer["result"]
             if end is not None and monotonic() >= end:
                 msg = f"task {task_id} has not ended in {patience:g} s"
                 raise TimeoutError(msg)
@@ -284,10 +284,7 @@ class Client:
         self, *, remedies: Literal["requests", "calls"] = "requests"
     ) -> list[dict[str, Any]]:
         """See `TaskOrchestrator.stuck`; *remedies* as for `explain`."""
-        query = {"remedies": remedies}
-        said = self._ask("GET", "/stuck", query=query)
-        found: list[dict[str, Any]] = said["stuck"]
-        return found
+        return self._listed("/stuck", "stuck", {"remedies": remedies})
 
     def events(self, after: str = "0", *, task: str | None = None) -> dict[str, Any]:
         """
@@ -330,23 +327,20 @@ class Client:
         self, task_id: str, verdict: str, result: Any = None, reason: str = ""
     ) -> bool:
         """See `TaskOrchestrator.decide`."""
-        said = {"verdict": verdict, "result": result, "reason": reason}
-        return self._change(task_id, "/decision", said)
+        decision = {"verdict": verdict, "result": result, "reason": reason}
+        return self._change(task_id, "/decision", decision)
 
     def questions(self) -> list[dict[str, Any]]:
         """The questions that wait: see `TaskOrchestrator.questions`."""
-        found: list[dict[str, Any]] = self._ask("GET", "/questions")["questions"]
-        return found
+        return self._listed("/questions", "questions")
 
     def failures(self) -> list[dict[str, Any]]:
         """What failed, by cause: see `TaskOrchestrator.failures`."""
-        found: list[dict[str, Any]] = self._ask("GET", "/failures")["failures"]
-        return found
+        return self._listed("/failures", "failures")
 
     def escalations(self) -> list[dict[str, Any]]:
         """The escalations: see `TaskOrchestrator.escalations`."""
-        found: list[dict[str, Any]] = self._ask("GET", "/escalations")["escalations"]
-        return found
+        return self._listed("/escalations", "escalations")
 
     def answer(
         self,
@@ -358,45 +352,44 @@ class Client:
         changes: dict[str, Any] | None = None,
     ) -> bool:
         """See `TaskOrchestrator.answer`."""
-        said = {"choice": choice, "by": by, "note": note}
+        reply = {"choice": choice, "by": by, "note": note}
         if changes is not None:
-            said["changes"] = changes  # type: ignore[assignment]
-        return bool(self._of_task("POST", task_id, "/answer", said)["decided"])
+            reply["changes"] = changes  # type: ignore[assignment]
+        return bool(self._of_task("POST", task_id, "/answer", reply)["decided"])
 
     def rerun_task(
         self, task_id: str, *, downstream: bool | None = None
     ) -> RemoteHandle:
         """See `TaskOrchestrator.rerun_task`."""
         asked = None if downstream is None else {"downstream": downstream}
-        said = self._of_task("POST", task_id, "/rerun", asked)
-        return RemoteHandle(said["task_id"], self)
+        answer = self._of_task("POST", task_id, "/rerun", asked)
+        return RemoteHandle(answer["task_id"], self)
 
     def restart(self, run_id: str) -> str:
         """See `orch.workflows.restart`; the id of the run."""
-        said = self._ask("POST", f"/workflows/{quote(run_id, safe='')}/restart")
-        return str(said["workflow_id"])
+        answer = self._ask("POST", f"/workflows/{quote(run_id, safe='')}/restart")
+        return str(answer["workflow_id"])
 
     def approve(self, run_id: str, gate: str, *, by: str, note: str = "") -> bool:
         """See `orch.workflows.approve`."""
-        said = {"gate": gate, "by": by, "note": note}
+        approval = {"gate": gate, "by": by, "note": note}
         path = f"/workflows/{quote(run_id, safe='')}/approve"
-        return bool(self._ask("POST", path, said)["changed"])
+        return bool(self._ask("POST", path, approval)["changed"])
 
     def emit(
         self, name: str, payload: Any = None, *, keep: float | timedelta | None = None
     ) -> int:
         """See `TaskOrchestrator.emit`."""
-        said = {"name": name, "payload": payload}
+        event = {"name": name, "payload": payload}
         if keep is not None:
-            said["keep"] = check_seconds("keep", keep)
-        return int(self._ask("POST", "/events", said)["released"])
+            event["keep"] = check_seconds("keep", keep)
+        return int(self._ask("POST", "/events", event)["released"])
 
     # -- what is made again and again ----------------------------------------------
 
     def schedules(self) -> list[dict[str, Any]]:
         """All schedules."""
-        found: list[dict[str, Any]] = self._ask("GET", "/schedules")["schedules"]
-        return found
+        return self._listed("/schedules", "schedules")
 
     def schedule(self, name: str, count: int = 5) -> dict[str, Any]:
         """A schedule, with its next slots in `coming`."""
@@ -413,32 +406,30 @@ class Client:
     ) -> list[str]:
         """See `orch.schedules.trigger`: the id, in a list."""
         path = f"/schedules/{quote(name, safe='')}/trigger"
-        said = None if parameters is None else {"parameters": dict(parameters)}
-        found: list[str] = self._ask("POST", path, said)["ids"]
-        return found
+        body = None if parameters is None else {"parameters": dict(parameters)}
+        task_ids: list[str] = self._ask("POST", path, body)["ids"]
+        return task_ids
 
     def backfill_schedule(
         self, name: str, since: str, until: str, *, again: bool = False
     ) -> Backfilled:
         """See `orch.schedules.backfill`."""
         path = f"/schedules/{quote(name, safe='')}/backfill"
-        said: dict[str, Any] = {"since": since, "until": until}
+        period: dict[str, Any] = {"since": since, "until": until}
         if again:
-            said["again"] = True
-        answer = self._ask("POST", path, said)
+            period["again"] = True
+        answer = self._ask("POST", path, period)
         return Backfilled(answer["ids"], answer["already"])
 
     # -- agents --------------------------------------------------------------------
 
     def agents(self) -> list[dict[str, Any]]:
         """See `orch.agents.list`."""
-        found: list[dict[str, Any]] = self._ask("GET", "/agents")["agents"]
-        return found
+        return self._listed("/agents", "agents")
 
     def agent_instances(self) -> list[dict[str, Any]]:
         """All agents as documents: see `AgentInstance.to_dict`."""
-        found: list[dict[str, Any]] = self._ask("GET", "/agent-instances")["agents"]
-        return found
+        return self._listed("/agent-instances", "agents")
 
     def agent(self, agent_id: str) -> dict[str, Any]:
         """
@@ -461,9 +452,9 @@ class Client:
         self, agent_id: str, reason: str = "it is drained", *, on: bool = True
     ) -> bool:
         """See `orch.agents.drain`."""
-        said = {"reason": reason, "on": on}
+        change = {"reason": reason, "on": on}
         return bool(
-            self._ask("POST", _path_of_agent(agent_id, "/drain"), said)["changed"]
+            self._ask("POST", _path_of_agent(agent_id, "/drain"), change)["changed"]
         )
 
     def terminate_agent(self, agent_id: str, grace: float = 30.0) -> None:
@@ -477,13 +468,13 @@ class Client:
         type: str | None = None,  # noqa: A002 - as there
     ) -> list[dict[str, Any]]:
         """See `orch.agents.match`."""
-        said: dict[str, Any] = {"requirements": [*requirements]}
+        wanted: dict[str, Any] = {"requirements": [*requirements]}
         if type is not None:
-            said["type"] = type
-        found: list[dict[str, Any]] = self._ask("POST", "/agent-matches", said)[
+            wanted["type"] = type
+        matches: list[dict[str, Any]] = self._ask("POST", "/agent-matches", wanted)[
             "matches"
         ]
-        return found
+        return matches
 
     def explain_scaling(
         self,
@@ -491,19 +482,16 @@ class Client:
     ) -> list[dict[str, Any]]:
         """See `orch.agents.explain_scaling`."""
         query = {} if type is None else {"type": type}
-        said = self._ask("GET", "/scaling", query=query)
-        found: list[dict[str, Any]] = said["decisions"]
-        return found
+        return self._listed("/scaling", "decisions", query)
 
     def alerts(self) -> list[dict[str, Any]]:
         """How each alert stands: see `orch.alerts.list`."""
-        found: list[dict[str, Any]] = self._ask("GET", "/alerts")["alerts"]
-        return found
+        return self._listed("/alerts", "alerts")
 
     def hold_starts(self, reason: str, *, by: str = "user", most: int = 0) -> None:
         """See `TaskOrchestrator.hold_starts`."""
-        said = {"reason": reason, "by": by, "most": most}
-        self._ask("POST", "/starts/hold", said)
+        hold = {"reason": reason, "by": by, "most": most}
+        self._ask("POST", "/starts/hold", hold)
 
     def release_starts(self, by: str = "user") -> bool:
         """See `TaskOrchestrator.release_starts`."""
@@ -523,24 +511,30 @@ class Client:
             endpoint: The path that the configuration of the jobs names.
             fields: What belongs to it.
         """
-        said = {"action": action, "payload": fields}
-        return self._ask("POST", endpoint, said, base="")
+        message = {"action": action, "payload": fields}
+        return self._ask("POST", endpoint, message, base="")
 
-    def _change(self, task_id: str, path: str, said: object = None) -> bool:
-        return bool(self._of_task("POST", task_id, path, said)["changed"])
+    def _change(self, task_id: str, path: str, document: object = None) -> bool:
+        return bool(self._of_task("POST", task_id, path, document)["changed"])
 
     # -- the wire ------------------------------------------------------------------
 
+    def _listed(
+        self, path: str, member: str, query: Mapping[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        documents: list[dict[str, Any]] = self._ask("GET", path, query=query)[member]
+        return documents
+
     def _of_task(
-        self, method: str, task_id: str, path: str = "", said: object = None
+        self, method: str, task_id: str, path: str = "", document: object = None
     ) -> dict[str, Any]:
-        return self._ask(method, _path(task_id, path), said)
+        return self._ask(method, _path(task_id, path), document)
 
     def _ask(
         self,
         method: str,
         path: str,
-        said: object = None,
+        document: object = None,
         *,
         query: Mapping[str, str] | None = None,
         wait: float = 0.0,
@@ -550,10 +544,10 @@ class Client:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         body = None
-        if said is not None:
+        if document is not None:
             headers["Content-Type"] = "application/json"
             try:
-                body = json.dumps(said, allow_nan=False).encode()
+                body = json.dumps(document, allow_nan=False).encode()
             except (TypeError, ValueError) as error:
                 msg = f"it cannot be said in JSON: {error}"
                 raise InvalidTaskError(msg) from None
@@ -568,15 +562,15 @@ class Client:
             error.add_note(f"the service was to be at {self._place}")
             raise
         try:
-            found = json.loads(text)
+            answer = json.loads(text)
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            answer = None
+        if not isinstance(answer, dict):
             msg = f"what answers there is no service of taskorch: {show(text)}"
             raise ServiceError(msg, status=status)
         if status not in _OK:
-            raise _refusal(status, found)
-        return found
+            raise _refusal(status, answer)
+        return answer
 
 
 def _path_of_agent(agent_id: str, rest: str = "") -> str:
@@ -602,13 +596,13 @@ def _argument(arg: Any) -> Any:
 
 def _id_of(parent: Any) -> str:
     """The id of what a task waits for."""
-    found = parent if isinstance(parent, str) else getattr(parent, "task_id", None)
-    if found is None and isinstance(parent, Task):
-        found = parent.id
-    if found is None:
+    task_id = parent if isinstance(parent, str) else getattr(parent, "task_id", None)
+    if task_id is None and isinstance(parent, Task):
+        task_id = parent.id
+    if task_id is None:
         msg = f"after= names tasks by their ids or handles, not {show(parent)}"
         raise InvalidTaskError(msg, hint="give the task an id")
-    return str(found)
+    return str(task_id)
 
 
 def _refusal(status: int, problem: Mapping[str, Any]) -> TaskorchError:
@@ -620,21 +614,21 @@ def _refusal(status: int, problem: Mapping[str, Any]) -> TaskorchError:
     error = cls(message, hint=hint, task_id=problem.get("task_id"))
     if isinstance(error, errors.ValidationFailedError):
         error.findings = tuple(
-            (found["path"], found["message"]) for found in problem["findings"]
+            (finding["path"], finding["message"]) for finding in problem["findings"]
         )
     if isinstance(error, errors.DuplicateTaskError):
         error.differences = tuple(
-            (found["task_id"], found["field"], found["was"], found["is"])
-            for found in problem["differences"]
+            (each["task_id"], each["field"], each["was"], each["is"])
+            for each in problem["differences"]
         )
     return error
 
 
-def _failure(said: Mapping[str, Any], task_id: str) -> TaskorchError:
+def _failure(error: Mapping[str, Any], task_id: str) -> TaskorchError:
     """The error that a task has come to."""
-    cls = _ERRORS.get(said.get("code", ""))
+    cls = _ERRORS.get(error.get("code", ""))
     if cls is None or issubclass(cls, TaskFailedError):
         return TaskFailedError(
-            f"{said['type']}: {said['message']}", type=said["type"], task_id=task_id
+            f"{error['type']}: {error['message']}", type=error["type"], task_id=task_id
         )
-    return cls(said["message"], hint=said.get("hint"), task_id=task_id)
+    return cls(error["message"], hint=error.get("hint"), task_id=task_id)

@@ -681,7 +681,7 @@ class WorkflowFailedError(  # pyright: ignore[reportIncompatibleVariableOverride
             names = (
                 name
                 for name, each in zip(self.failures, self.exceptions, strict=False)
-                if name not in part and any(leaf is known for known in leaves(each))
+                if name not in part and any(leaf is other for other in leaves(each))
             )
             part[next(names, f"#{len(part)}")] = error
         return type(self)(

@@ -33,23 +33,23 @@ def log_context() -> dict[str, Any]:
     the run, if it is part of one; and the `trace_id` and `span_id` of the current
     OpenTelemetry span, if there is one, outside of tasks too.
     """
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     task = current_or_none()
     if task is not None:
-        found["task_id"], found["attempt"] = task.task_id, task.attempt
+        fields["task_id"], fields["attempt"] = task.task_id, task.attempt
         row = getattr(task, "_row", None)
         if row is not None and row.agent is not None:
-            found["agent"] = row.agent.name
+            fields["agent"] = row.agent.name
         run_id, slash, _ = task.task_id.partition("/")
         if slash:
-            found["workflow"] = run_id
+            fields["workflow"] = run_id
     api = sys.modules.get("opentelemetry.trace")
     if api is not None:
         span = api.get_current_span().get_span_context()
         if span.is_valid:
-            found["trace_id"] = f"{span.trace_id:032x}"
-            found["span_id"] = f"{span.span_id:016x}"
-    return found
+            fields["trace_id"] = f"{span.trace_id:032x}"
+            fields["span_id"] = f"{span.span_id:016x}"
+    return fields
 
 
 class ContextFilter(logging.Filter):
@@ -66,10 +66,10 @@ class ContextFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the fields to *record*."""
-        found = log_context()
+        context = log_context()
         for name in _FIELDS:
             if not hasattr(record, name):
-                setattr(record, name, found.get(name, ""))
+                setattr(record, name, context.get(name, ""))
         return True
 
 

@@ -210,6 +210,18 @@ def test_what_a_pattern_means_is_run_again(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("waiting", "says"),
+    [(0, "0 tasks go on"), (1, "1 task goes on"), (11, "11 tasks go on")],
+)
+def test_an_event_says_how_many_go_on(tmp_path, capsys, waiting, says):
+    path = tmp_path / "runs.db"
+    with TaskOrchestrator(journal=path) as orch:
+        orch.submit_tasks([Task.wait_for("come", id=f"w{n}") for n in range(waiting)])
+    assert taskorch(capsys, "emit", path, "come")[:2] == (0, f"come: {says}\n")
+    forget(tmp_path)
+
+
 def test_a_service_is_asked_likewise_and_its_hints_are_requests(
     tmp_path, capsys, monkeypatch
 ):

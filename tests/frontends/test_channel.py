@@ -146,14 +146,14 @@ def test_messages_over_http_are_frames_where_both_sides_can_read_them():
 @needs_zstd
 def test_agents_and_their_service_talk_in_frames():
     from taskorch import Task, TaskOrchestrator
-    from taskorch.frontends.agent._line import Address, Line
+    from taskorch.frontends.agent._line import Line, ServiceAddress
     from taskorch.frontends.service import create_app, serve
 
     orch = TaskOrchestrator(unknown_capability="wait")
     app = create_app(orch, token=None, agents=True)
     with orch, serve(app, port=0) as server:
         handle = orch.submit_task(Task("x", "z" * 1_000, requires=["x"]))
-        line = Line(Address(server.url, "ann", "s" * 32))
+        line = Line(ServiceAddress(server.url, "ann", "s" * 32))
         hello = {
             "protocol": 1,
             "session": "s" * 32,

@@ -12,7 +12,7 @@ from taskorch.errors import UsageError, WouldDeadlockError
 from taskorch.events import TaskParentsAdded, TaskStarted, TaskSuspended
 from taskorch.testing import Breach, Faults, Outcome, Simulation, explore, find_failure
 from taskorch.testing import _workflow_runs as runs
-from taskorch.testing._opinion import Plan
+from taskorch.testing._opinion import ScriptedWorkflow
 
 LONG = Outcome(2.0, calls=True)
 
@@ -73,7 +73,7 @@ def test_a_run_is_the_same_run_byte_for_byte():
 def test_what_goes_wrong_is_told_with_the_few_things_that_it_takes(monkeypatch):
     """A plan that says of each task that it completes is soon wrong."""
 
-    def hopeful(plan: Plan, known: object) -> dict[str, TaskState]:
+    def hopeful(plan: ScriptedWorkflow, known: object) -> dict[str, TaskState]:
         return {
             name: TaskState.COMPLETED
             for phase in plan.phases

@@ -44,7 +44,7 @@ from taskorch.runtime._earlier import keep_earlier
 from taskorch.runtime._late import keep_late
 
 if TYPE_CHECKING:
-    from taskorch._managers._fleet import Fleet
+    from taskorch._managers._fleet import SpawnedAgents
     from taskorch.kernel import TaskRow
     from taskorch.policies import AgentPool
     from taskorch.runtime._runtime import Runtime
@@ -122,7 +122,7 @@ class AgentManager:
         if isinstance(start, str):
             msg = f"template {name!r}: start is a list of arguments, not one text"
             raise InvalidTaskError(msg, hint=f"start={start.split()}")
-        made = AgentTemplate(
+        template = AgentTemplate(
             name,
             kind,
             executor,
@@ -137,7 +137,7 @@ class AgentManager:
             spawn_timeout,
             names,
         )
-        return self._fleet.template(made)
+        return self._fleet.template(template)
 
     def spawn(
         self,
@@ -336,24 +336,24 @@ class AgentManager:
             msg = f"there is no pool of agents {show(type)}"
             hint = meant(type, pools, f"there are {[*pools]}")
             raise InvalidTaskError(msg, hint=hint)
-        found = [
+        decisions = [
             each
             for name, pool in pools.items()
             if type in (None, name)
             for each in list(pool.decisions)
         ]
         if type is None:
-            found += fleet.provisions
-        return tuple(sorted(found, key=lambda each: each.at))
+            decisions += fleet.provisions
+        return tuple(sorted(decisions, key=lambda each: each.at))
 
     @property
-    def _fleet(self) -> Fleet:
+    def _fleet(self) -> SpawnedAgents:
         rt = self._rt
         if rt.fleet is None:
-            from taskorch._managers._fleet import Fleet  # noqa: PLC0415 - when needed
+            from taskorch._managers._fleet import SpawnedAgents  # noqa: PLC0415 - when needed
 
-            rt.fleet = Fleet(rt, self._orch)
-        fleet: Fleet = rt.fleet
+            rt.fleet = SpawnedAgents(rt, self._orch)
+        fleet: SpawnedAgents = rt.fleet
         return fleet
 
     # -- agents that join by themselves --------------------------------------------
@@ -452,8 +452,8 @@ class AgentManager:
         rt = self._rt
         self._check(name)
         never = frozenset(unbegun)
-        left: bool = rt.step(lambda now: rt.kernel.leave(name, never, now))
-        return left
+        was_there: bool = rt.step(lambda now: rt.kernel.leave(name, never, now))
+        return was_there
 
     def is_lost(self, name: str) -> bool:
         """
@@ -572,9 +572,9 @@ class AgentManager:
         why = f"agent {agent} has ended attempt {number} of it"
         extra = row.extra
         if row.state is TaskState.RUNNING:
-            there = row.agent is not None and row.agent.lease_ns
+            has_lease = row.agent is not None and row.agent.lease_ns
             is_next = row.attempt == number + 1
-            if not (there and is_next) or (extra is not None and extra.stop):
+            if not (has_lease and is_next) or (extra is not None and extra.stop):
                 return False
             described = ("AttemptLostError", why)
             kernel.end_attempt(row, row.attempt, "missing", now, None, described)

@@ -54,11 +54,11 @@ def decide(run: WorkflowRun, gate: str, by: str, note: str, *, passed: bool) -> 
 
     def outcomes(who: tuple[str, ...]) -> tuple[str, Any, str]:
         name = " and ".join(who)
-        said = f"{'approved' if passed else 'rejected'} by {name}"
+        sentence = f"{'approved' if passed else 'rejected'} by {name}"
         if passed or on_failure == "continue":
             verdict = verdict_of(phase, name, note, passed=passed)
-            return "complete", verdict, said
-        return "fail", None, f"{said}: {note}" if note else said
+            return "complete", verdict, sentence
+        return "fail", None, f"{sentence}: {note}" if note else sentence
 
     def end(now: int) -> bool | AnswerRefusedError:
         row = row_named(run._rt, named, by, choice, now)

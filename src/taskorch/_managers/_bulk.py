@@ -37,9 +37,9 @@ def change_tasks(
     Raises:
         InvalidTaskError: *ids* or *type* is no text.
     """
-    for what, value in (("ids", ids), ("type", type or "")):
+    for name, value in (("ids", ids), ("type", type or "")):
         if not isinstance(value, str):
-            msg = f"{what}: a text is needed, not {show(value)}"
+            msg = f"{name}: a text is needed, not {show(value)}"
             raise InvalidTaskError(msg)
     kernel = runtime.kernel
 

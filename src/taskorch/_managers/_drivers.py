@@ -76,21 +76,21 @@ class View:
 
     def waiting(self) -> dict[tuple[str, ...] | None, int]:
         """Queued tasks, by the capabilities that they require."""
-        found: dict[tuple[str, ...] | None, int] = {}
+        counts: dict[tuple[str, ...] | None, int] = {}
         with self._kernel() as kernel:
             for spec, bucket in kernel.buckets.items():
                 if bucket.size:
-                    found[spec.requires] = found.get(spec.requires, 0) + bucket.size
-        return found
+                    counts[spec.requires] = counts.get(spec.requires, 0) + bucket.size
+        return counts
 
     def is_of(self, agent_id: str, template: AgentTemplate) -> bool:
         """Whether an agent is of a template, by an id that this makes."""
         if not template.has_named(agent_id):
             return False
         fleet = getattr(getattr(self._orch, "_rt", None), "fleet", None)
-        known = None if fleet is None else fleet.spawned.get(agent_id)
+        spawned = None if fleet is None else fleet.spawned.get(agent_id)
         # What nobody has spawned here is known by its name alone.
-        return known is None or known.template.name in ("", template.name)
+        return spawned is None or spawned.template.name in ("", template.name)
 
     def agent_totals(self, template: AgentTemplate) -> tuple[int, float | None]:
         """Of agents of a template: attempts that have ended, and the latency."""
@@ -295,13 +295,13 @@ class DriverManager:
             InvalidTaskError: There is none of this name.
         """
         with self._lock:
-            found = self._driven.get(name)
-        if found is None:
+            entry = self._driven.get(name)
+        if entry is None:
             msg = f"there is no driver {show(name)}"
-            known = self.list()
-            hint = meant(name, known, f"there are {', '.join(known)}")
+            names = self.list()
+            hint = meant(name, names, f"there are {', '.join(names)}")
             raise InvalidTaskError(msg, hint=hint)
-        self._rouse(found)
+        self._rouse(entry)
 
     def say(self, name: str, error: Exception) -> None:
         """Say what went wrong with a driver, as what its commands raise is said."""
@@ -322,9 +322,9 @@ class DriverManager:
         if timeout and thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
-    def _rouse(self, found: Driven) -> None:
-        if not found.woken:
-            found.woken = True
+    def _rouse(self, entry: Driven) -> None:
+        if not entry.woken:
+            entry.woken = True
             self._wake.set()
 
     def _loop(self) -> None:
@@ -347,9 +347,9 @@ class DriverManager:
                     if each.woken or each.due <= now:
                         each.ask(self._orch, self._view, now, self._fault)
                 due = min((each.due for each in every), default=NEVER)
-                left = (due - self._rt.now()) / NS
-                if left > 0:
-                    self._wake.wait(min(left, _LONGEST))
+                pause = (due - self._rt.now()) / NS
+                if pause > 0:
+                    self._wake.wait(min(pause, _LONGEST))
 
     def _ahead(self) -> int:
         """How far the system's clock is ahead of ours, in ns."""
@@ -391,11 +391,11 @@ class SimulatedDrivers:
         Raises:
             InvalidTaskError: It is no driver, or there is one of its name.
         """
-        found = driven(driver, self._added)
-        self._driven[found.name] = found
-        self._added[found.name] = deepcopy(driver)
+        entry = driven(driver, self._added)
+        self._driven[entry.name] = entry
+        self._added[entry.name] = deepcopy(driver)
         self._listen()
-        self._at(found, 0)
+        self._at(entry, 0)
 
     def remove(self, name: str) -> bool:
         """Ask a driver no more; False if there is none of this name."""
@@ -426,8 +426,8 @@ class SimulatedDrivers:
         """
         if name not in self._driven:
             msg = f"there is no driver {show(name)}"
-            known = self.list()
-            hint = meant(name, known, f"there are {', '.join(known)}")
+            names = self.list()
+            hint = meant(name, names, f"there are {', '.join(names)}")
             raise InvalidTaskError(msg, hint=hint)
         self._driven[name].woken = True
         self._at(self._driven[name], 0)

@@ -97,7 +97,7 @@ class Spawned:
     failed: str = ""
 
 
-class Fleet:
+class SpawnedAgents:
     """All that `orch.agents` knows of agents that it spawns."""
 
     def __init__(self, runtime: Any, orchestrator: Any) -> None:
@@ -163,19 +163,19 @@ class Fleet:
             msg = f"agents of {name!r} are not spawned: {self.given_up[name]}"
             hint = f"mend it, and say orch.agents.template({name!r}, …) anew"
             raise InvalidTaskError(msg, hint=hint)
-        known = dict(config)
-        for key in known:
+        changes = dict(config)
+        for key in changes:
             if key not in _CONFIG:
                 msg = f"spawn({name!r}): {key!r} is no key of a configuration"
                 hint = meant(key, _CONFIG, ", ".join(_CONFIG))
                 raise InvalidTaskError(msg, hint=hint)
-        agent_id = known.pop("id", None)
+        agent_id = changes.pop("id", None)
         for key in ("capacity", "request"):
-            if known.get(key) is not None:
-                known[key] = Resources.of(known[key], key)
-        if "capabilities" in known:
-            known["capabilities"] = levels_of(known["capabilities"])
-        template = attrs.evolve(template, **known)
+            if changes.get(key) is not None:
+                changes[key] = Resources.of(changes[key], key)
+        if "capabilities" in changes:
+            changes["capabilities"] = levels_of(changes["capabilities"])
+        template = attrs.evolve(template, **changes)
         _check(template)
         with self._lock:
             if agent_id is None:
@@ -235,11 +235,11 @@ class Fleet:
 
     def _free_id(self, template: AgentTemplate) -> str:
         number = 1
-        while (found := template.id_of(number)) in self.spawned or self._is_there(
-            found
+        while (agent_id := template.id_of(number)) in self.spawned or self._is_there(
+            agent_id
         ):
             number += 1
-        return found
+        return agent_id
 
     def _is_there(self, agent_id: str) -> bool:
         row = self._rt.kernel.agents.get(agent_id)
@@ -544,9 +544,9 @@ class Fleet:
         has_gone = row is not None and row.lost and row.draining == GOING
         is_mine = agent_id in self.spawned or agent_id in self.fallen
         if (row is None or has_gone) and not is_mine:
-            there = [one.id for one in self.all()]
+            ids = [one.id for one in self.all()]
             msg = f"there is no agent {show(agent_id)}"
-            hint = meant(agent_id, there, "see orch.agents.list()")
+            hint = meant(agent_id, ids, "see orch.agents.list()")
             raise UnknownAgentError(msg, hint=hint)
         return row
 
@@ -556,14 +556,14 @@ class Fleet:
             every = self._rt.kernel.agents.values()
             rows = [row for row in every if not (row.lost and row.draining == GOING)]
             running = self._running()
-            found = [self._instance(row.name, row, running) for row in rows]
+            instances = [self._instance(row.name, row, running) for row in rows]
         names = {row.name for row in rows}
         late = [
             one_id
             for one_id in {**self.spawned, **self.fallen}
             if one_id not in names and one_id not in self._rt.kernel.agents
         ]
-        return found + [self._instance(one_id, None, {}) for one_id in late]
+        return instances + [self._instance(one_id, None, {}) for one_id in late]
 
     def instance(self, agent_id: str) -> AgentInstance:
         """One agent."""
@@ -680,7 +680,7 @@ class Fleet:
         type: str | None = None,  # noqa: A002
     ) -> list[AgentMatch]:
         """All agents: those that have what is required first, the best first."""
-        found = []
+        matches = []
         for agent in self.all():
             if agent.id == "local":
                 continue
@@ -711,15 +711,15 @@ class Fleet:
                 f"success {success:.2f}, {agent.workload} running"
                 + (f", affinity {liking:g}" if liking else "")
             )
-            found.append(AgentMatch(agent, not lacks, words, score))
-        return sorted(found, key=lambda one: (not one.matches, -one.score))
+            matches.append(AgentMatch(agent, not lacks, words, score))
+        return sorted(matches, key=lambda one: (not one.matches, -one.score))
 
 
 @attrs.frozen
 class _Look:
     """Command: look at the processes."""
 
-    fleet: Fleet
+    fleet: SpawnedAgents
 
     def apply(self, orchestrator: Any, /) -> object:
         del orchestrator

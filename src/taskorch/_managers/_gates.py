@@ -104,10 +104,10 @@ def _all_completed(members: dict[str, Work]) -> Finding:
 
 def _exists(path: Path) -> Finding:
     try:
-        found = path.is_file()
+        exists = path.is_file()
     except OSError as error:
         return f"{path} exists", False, f"{path} cannot be looked at: {error}"
-    return f"{path} exists", found, "" if found else f"{path} does not exist"
+    return f"{path} exists", exists, "" if exists else f"{path} does not exist"
 
 
 def _says(
@@ -148,8 +148,8 @@ def _says(
             return name, False, f"{name} has not answered within {timeout:g} s"
     if errors:
         error = errors[0]
-        said = show(str(error)).strip("'")
-        return name, False, f"{name} raised {type(error).__name__}: {said}"
+        message = show(str(error)).strip("'")
+        return name, False, f"{name} raised {type(error).__name__}: {message}"
     return name, answers[0], "" if answers[0] else f"{name} said no"
 
 

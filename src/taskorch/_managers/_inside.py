@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import os
 
     from taskorch._managers._meeting import Meetings
-    from taskorch._managers._records import Record
+    from taskorch._managers._records import RunRecord
     from taskorch._managers._run import WorkflowRun
     from taskorch.model import InheritEnv
     from taskorch.runtime._context import AttemptContext
@@ -59,7 +59,7 @@ class ContextHost(Protocol):
     _rt: Runtime
     _meetings: Meetings
 
-    def _record(self, run_id: str) -> Record:
+    def _record(self, run_id: str) -> RunRecord:
         """What is remembered of a run."""
         ...
 
@@ -329,7 +329,7 @@ class WorkflowContext:
         self,
         entries: Sequence[Entry],
         later: Sequence[Work],
-        record: Record,
+        record: RunRecord,
         now: int,
     ) -> list[Work]:
         """Under the lock: take in tasks, all or none."""
@@ -380,7 +380,7 @@ class WorkflowContext:
         fresh: Sequence[Entry],
         again: Sequence[Entry],
         later: Sequence[Work],
-        record: Record,
+        record: RunRecord,
         now: int,
     ) -> None:
         """
@@ -470,10 +470,10 @@ class AsyncWorkflowContext:
         return values[1 - place]
 
 
-def _listed(what: str, refs: Any) -> list[Any]:
+def _listed(name: str, refs: Any) -> list[Any]:
     if isinstance(refs, str | bytes | Work) or not isinstance(refs, Iterable):
-        msg = f"{what} is a list of handles and ids, not {show(refs)}"
-        raise InvalidTaskError(msg, hint=f"put it in a list: {what}=[…]")
+        msg = f"{name} is a list of handles and ids, not {show(refs)}"
+        raise InvalidTaskError(msg, hint=f"put it in a list: {name}=[…]")
     return list(refs)
 
 
@@ -498,13 +498,13 @@ class _Renewing:
         again: list[Entry] = []
         for entry in entries:
             latest = directory.reruns.latest(str(entry.task.id))
-            known = directory.known(latest) if directory.is_known(latest) else None
-            if known is None:
+            existing = directory.known(latest) if directory.is_known(latest) else None
+            if existing is None:
                 fresh.append(entry)
-            elif self.is_due(known, is_other=False):
+            elif self.is_due(existing, is_other=False):
                 again.append(entry)
             else:
-                _keep_adder(entry, known)
+                _keep_adder(entry, existing)
         return fresh, again
 
     def is_due(self, work: Work, *, is_other: bool) -> bool:
@@ -533,9 +533,9 @@ class _Renewing:
         return is_earlier(self._rt, work, since)
 
 
-def _keep_adder(entry: Entry, known: Work) -> None:
+def _keep_adder(entry: Entry, existing: Work) -> None:
     """What is there stays what it was added by: its metadata does not change."""
-    metadata = None if known._task is None else known._task.metadata
+    metadata = None if existing._task is None else existing._task.metadata
     if metadata and ADDED in metadata:
         mine = {**(entry.given.metadata or {}), ADDED: metadata[ADDED]}
         entry.given = attrs.evolve(entry.given, metadata=mine)
@@ -551,12 +551,12 @@ def _precede(runtime: Runtime, works: Sequence[Work], target: Work, now: int) ->
     """Under the lock: let *target* wait for *works* too, where it does not yet."""
     row = target._row
     parents = () if row.links is None else row.links.parents
-    known = {*names_above(target), *(parent.id for parent in parents)}
+    parent_ids = {*names_above(target), *(parent.id for parent in parents)}
     if not can_wait(row):
         # It had earlier runs of them, and is stale.
-        known |= {_reruns.stem_of(name) for name in known}
-        works = [w for w in works if _reruns.stem_of(w._row.id) not in known]
-    fresh = {work._row.id: work for work in works if work._row.id not in known}
+        parent_ids |= {_reruns.stem_of(name) for name in parent_ids}
+        works = [w for w in works if _reruns.stem_of(w._row.id) not in parent_ids]
+    fresh = {work._row.id: work for work in works if work._row.id not in parent_ids}
     if not fresh:
         return
     rows = [work._row for work in fresh.values()]

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 def of_tasks(tasks: Iterable[Task]) -> set[str]:
     """The pools of phases among what tasks ask for, or will ask for when they map."""
-    found: set[str] = set()
+    pools: set[str] = set()
     for task in tasks:
         if task.resources is not NO_RESOURCES:
-            found.update(filter(PHASE_LIMIT.fullmatch, task.resources))
+            pools.update(filter(PHASE_LIMIT.fullmatch, task.resources))
         payload = task.payload
         if isinstance(payload, Call) and payload.fn in (mapped, _steps.mapped):
             asked = payload.args[2].get("resources", ())
-            found.update(filter(PHASE_LIMIT.fullmatch, asked))
-    return found
+            pools.update(filter(PHASE_LIMIT.fullmatch, asked))
+    return pools
 
 
 def ensure(runtime: Runtime, names: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ from taskorch._managers._inside import WorkflowContext
 from taskorch._managers._mapping import mapped
 from taskorch._managers._meeting import Meetings
 from taskorch._managers._members import slices
-from taskorch._managers._records import MAX_ADDED, WILD, Record, is_below
+from taskorch._managers._records import MAX_ADDED, WILD, RunRecord, is_below
 from taskorch._managers._run import WorkflowRun
 from taskorch.errors import (
     DuplicateTaskError,
@@ -90,7 +90,7 @@ class WorkflowManager:
         self._runs: weakref.WeakValueDictionary[str, WorkflowRun] = (
             weakref.WeakValueDictionary()
         )
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, RunRecord] = {}
         self._seen = _members.Seen(runtime)
         self._starting = threading.Lock()
         self._meetings: Meetings = Meetings(runtime)
@@ -173,7 +173,7 @@ class WorkflowManager:
         if pools:
             self._limit(run_id, pools)
         # Before its tasks begin, and add some.
-        record = Record() if is_new else self._record(run_id)
+        record = RunRecord() if is_new else self._record(run_id)
         self._records[run_id] = record
         record.size, record.max_added = len(workflow), max_added
         had_failed = not is_new and rt.rerun_failed and self._had_failed(run_id)
@@ -195,15 +195,15 @@ class WorkflowManager:
                 raise _is_another(run_id, error) from None
             raise
         run = self._runs.get(run_id)
-        found = cast("dict[str, TaskHandle[Any]]", works)
+        by_name = cast("dict[str, TaskHandle[Any]]", works)
         if run is None:
             if not is_new:
-                self._recall_reruns(found)
-            run = self._made(run_id, found, parents)
+                self._recall_reruns(by_name)
+            run = self._made(run_id, by_name, parents)
         else:
             with rt.lock:
-                for name in found.keys() - run._works.keys():
-                    run._enter(found[name])
+                for name in by_name.keys() - run._works.keys():
+                    run._enter(by_name[name])
         if had_failed:
             # The submission above has re-run the tasks of the workflow itself: what is
             # left are those that its tasks had added.
@@ -229,16 +229,16 @@ class WorkflowManager:
         rt = self._rt
         names = {f"{run_id}/{name}": name for name in workflow}
         rt.recall(tuple(names))
-        known = [
+        submitted = [
             n for n in names if rt.directory.is_known(rt.directory.reruns.latest(n))
         ]
         record = self._records.get(run_id)
         size = None if record is None else record.size
         if size is None:
             # Of an earlier life: there is what was submitted then, or nothing.
-            is_here = known or rt.committer is not None
+            is_here = submitted or rt.committer is not None
             works = self._find(run_id) if is_here else {}
-        elif len(known) == size:
+        elif len(submitted) == size:
             return size == 0 and record is None
         else:
             works = dict(self.get(run_id).handles)
@@ -348,9 +348,9 @@ class WorkflowManager:
         added = 0 if record is None else record.added
         if added and added > sum(map(_members.is_added, run.handles.values())):
             # Its tasks may have added others before the run was entered in `_runs`.
-            found = self._find(run_id)
+            handles = self._find(run_id)
             with rt.lock:
-                for work in found.values():
+                for work in handles.values():
                     run._enter(work)
         return run
 
@@ -392,11 +392,11 @@ class WorkflowManager:
             self._counts[inside.task_id] = inside.attempt, counts
         return counts
 
-    def _record(self, run_id: str) -> Record:
+    def _record(self, run_id: str) -> RunRecord:
         """What is remembered of a run: of one of an earlier life, what it shows."""
         record = self._records.get(run_id)
         if record is None:
-            record = Record()
+            record = RunRecord()
             works = self._find(run_id)
             record.added = sum(map(_members.is_added, works.values()))
             states = {work._row.state for work in works.values()}
@@ -684,8 +684,8 @@ def manager_of(runtime: Any) -> WorkflowManager:
             # One, whichever of two threads is the first.
             if runtime.manager is None:
                 runtime.manager = manager
-    found: WorkflowManager = runtime.manager
-    return found
+    existing: WorkflowManager = runtime.manager
+    return existing
 
 
 def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
@@ -696,8 +696,8 @@ def _is_another(run_id: str, error: DuplicateTaskError) -> DuplicateTaskError:
     ]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"and {len(lines) - _SHOWN} more"]
-    what = "; ".join(lines) or "what that was has left memory"
-    msg = f"the id {run_id!r} is that of a run of another workflow: {what}"
+    reason = "; ".join(lines) or "what that was has left memory"
+    msg = f"the id {run_id!r} is that of a run of another workflow: {reason}"
     return DuplicateTaskError(
         msg, differences=error.differences, hint=_OTHER_RUN, task_id=run_id
     )

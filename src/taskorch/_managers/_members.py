@@ -33,12 +33,12 @@ def name_of(task_id: str) -> str:
 def names_of(run_id: str, task_ids: Iterable[str]) -> list[str]:
     """Ids in the workflow of those of *task_ids* that are of a run, each once."""
     prefix = f"{run_id}/"
-    found = {
+    names = {
         task_id.removeprefix(prefix).partition("~")[0]: None
         for task_id in task_ids
         if task_id.startswith(prefix)
     }
-    return list(found)
+    return list(names)
 
 
 def is_added(work: Work) -> bool:
@@ -83,11 +83,11 @@ class Seen:
         """The ids of the tasks of a run, without the numbers of their re-runs."""
         kernel = self._rt.kernel
         with self._rt.lock:
-            left = kernel.evicted.by_id
-            if len(left) < self._left:
+            evicted = kernel.evicted.by_id
+            if len(evicted) < self._left:
                 self._left = 0
-            self._note(list(islice(reversed(left), len(left) - self._left)))
-            self._left = len(left)
+            self._note(list(islice(reversed(evicted), len(evicted) - self._left)))
+            self._left = len(evicted)
             # What came last stands last.
             came = list(takewhile(self._is_new, reversed(kernel.tasks.values())))
             self._note([row.id for row in came])
@@ -120,7 +120,7 @@ def find(
         ids.update(dict.fromkeys(runtime.directory.recovered.ids(f"{run_id}/")))
     ids.update(dict.fromkeys(in_memory))
     names = names_of(run_id, ids)
-    found: dict[str, TaskHandle[Any]] = {}
+    handles: dict[str, TaskHandle[Any]] = {}
     seen = set(names)
     while names:
         runtime.recall([f"{run_id}/{name}" for name in names])
@@ -129,12 +129,12 @@ def find(
             latest = runtime.directory.reruns.latest(f"{run_id}/{name}")
             if runtime.directory.is_known(latest):
                 work = runtime.directory.known(latest)
-                found[name] = cast("TaskHandle[Any]", work)
+                handles[name] = cast("TaskHandle[Any]", work)
                 above += names_above(work)
         # A journal that cannot be asked for ids: those who wait know what for.
         names = [name for name in names_of(run_id, above) if name not in seen]
         seen.update(names)
-    return found
+    return handles
 
 
 def newest(runtime: Runtime, task_id: str) -> TaskHandle[Any]:

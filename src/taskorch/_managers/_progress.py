@@ -45,7 +45,7 @@ _TOLD: Final = frozenset({"passed", "by"})
 _SAMPLES: Final = 101
 
 
-class Run(Protocol):
+class ReportedRun(Protocol):
     """What is asked of a run."""
 
     _rt: Runtime
@@ -65,7 +65,7 @@ class Run(Protocol):
         ...
 
 
-def status(run: Run, is_paused: bool) -> WorkflowStatus:
+def status(run: ReportedRun, is_paused: bool) -> WorkflowStatus:
     """How far *run* is, at one instant."""
     rt = run._rt
     handles = run.handles
@@ -78,13 +78,13 @@ def status(run: Run, is_paused: bool) -> WorkflowStatus:
     state, counts = _sum(rows, states, states)
     running = sum(map(under_way, rows.values()))
     over = all(state in TERMINAL for state in counts)
-    left = {name for name in states if states[name] is not _S.COMPLETED}
+    remaining = {name for name in states if states[name] is not _S.COMPLETED}
     return WorkflowStatus(
         run.workflow_id,
         state,
         ReadOnly(states),
         ReadOnly(counts),
-        longest_path(parents, left),
+        longest_path(parents, remaining),
         pause="" if not is_paused or over else "pausing" if running else "paused",
         running=running,
         asks=tuple(name for name, row in rows.items() if is_asked(row)),
@@ -112,7 +112,7 @@ def stale_names(
     )
 
 
-def _phases(run: Run, among: Collection[str]) -> dict[str, list[str]]:
+def _phases(run: ReportedRun, among: Collection[str]) -> dict[str, list[str]]:
     """The phases of *run*, and of the tasks of each those *among* the ones known."""
     return {
         phase: [name for name in names if name in among]
@@ -145,7 +145,7 @@ def is_asked(row: TaskRow) -> bool:
 
 
 def _phase(
-    run: Run,
+    run: ReportedRun,
     name: str,
     members: Collection[str],
     rows: Mapping[str, TaskRow],
@@ -153,7 +153,7 @@ def _phase(
 ) -> PhaseStatus:
     state, counts = _sum(rows, states, members)
     verdict = ""
-    if not all(said.passed for said in _verdicts(run, name)):
+    if not all(decision.passed for decision in _verdicts(run, name)):
         verdict = "failed"
     elif is_skipped(rows[gate_of(name)]):
         verdict = "skipped"
@@ -181,8 +181,8 @@ def _estimate(
     parents: Mapping[str, Collection[str]],
 ) -> tuple[float | None, str]:
     """Under the lock: the seconds that are left, or why nobody knows."""
-    left: dict[str, float] = {}
-    known: dict[str, float | None] = {}
+    remaining: dict[str, float] = {}
+    durations: dict[str, float | None] = {}
     now = runtime.now()
     for name, row in rows.items():
         if row.state in TERMINAL or blockers(row):
@@ -190,42 +190,42 @@ def _estimate(
         if row.state in (_S.SUSPENDED, _S.BLOCKED):
             return None, f"{name} is {row.state}"
         kind = row.bucket.spec.type
-        if kind not in known:
-            known[kind] = _duration(runtime, kind)
-        duration = known[kind]
+        if kind not in durations:
+            durations[kind] = _duration(runtime, kind)
+        duration = durations[kind]
         if duration is None:
             return None, f"no task of type {kind!r} has completed yet"
         if row.state is _S.RUNNING:
             duration = max(0.0, duration - (now - row.started_ns) / NS)
-        left[name] = duration
-    if not left:
+        remaining[name] = duration
+    if not remaining:
         done = all(row.state is _S.COMPLETED for row in rows.values())
         return (0.0, "") if done else (None, "nothing more runs by itself")
     ends: dict[str, float] = {}
     for name in order(parents):
-        if name in left:
+        if name in remaining:
             above = (ends[parent] for parent in parents[name] if parent in ends)
-            ends[name] = left[name] + max(above, default=0.0)
+            ends[name] = remaining[name] + max(above, default=0.0)
     longest = max(ends.values(), default=0.0)
     concurrency = runtime.kernel.config.concurrency
-    return max(longest, sum(left.values()) / concurrency), ""
+    return max(longest, sum(remaining.values()) / concurrency), ""
 
 
 def _duration(runtime: Runtime, kind: str) -> float | None:
     """The median duration of the latest attempts of a type, in seconds."""
     if kind in _QUICK:
         return 0.0
-    found = runtime.kernel.types.get(kind)
-    if found is None or not found.samples:
+    type_row = runtime.kernel.types.get(kind)
+    if type_row is None or not type_row.samples:
         return None
-    latest = list(found.samples)[-_SAMPLES:]
+    latest = list(type_row.samples)[-_SAMPLES:]
     return median(ended - started for _, _, started, ended in latest) / NS
 
 
 # -- reports -----------------------------------------------------------------------
 
 
-def report(run: Run) -> WorkflowReport:
+def report(run: ReportedRun) -> WorkflowReport:
     """What became of *run*."""
     handles = run.handles
     phases = _phases(run, handles)
@@ -251,7 +251,7 @@ def report(run: Run) -> WorkflowReport:
         tasks = tuple(attrs.evolve(t, stale=t.name in stale) for t in reports)
     state, counts = _sum(rows, states, states)
     by_name = {task.name: task for task in tasks}
-    made = tuple(
+    phase_reports = tuple(
         _phase_report(run, name, [by_name[n] for n in names], rows, states)
         for name, names in phases.items()
     )
@@ -260,14 +260,14 @@ def report(run: Run) -> WorkflowReport:
         state,
         _span(tasks),
         sum(task.duration or 0.0 for task in tasks),
-        made,
+        phase_reports,
         tasks,
         ReadOnly({str(state): count for state, count in counts.items()}),
     )
 
 
 def _phase_report(
-    run: Run,
+    run: ReportedRun,
     name: str,
     tasks: list[TaskReport],
     rows: Mapping[str, TaskRow],
@@ -291,7 +291,7 @@ def _span(tasks: Iterable[TaskReport]) -> float | None:
     return max(0.0, max(ended) - min(begun)) if begun and ended else None
 
 
-def _rows_before(run: Run, work: TaskHandle[Any]) -> list[TaskRow]:
+def _rows_before(run: ReportedRun, work: TaskHandle[Any]) -> list[TaskRow]:
     """The rows of the runs of a task before this one, as far as they are known."""
     rt = run._rt
     ids = earlier_ids(work.task_id)
@@ -357,34 +357,34 @@ def roots_of(work: TaskHandle[Any]) -> tuple[str, ...]:
     return ()
 
 
-def _verdicts(run: Run, phase: str) -> list[Verdict]:
+def _verdicts(run: ReportedRun, phase: str) -> list[Verdict]:
     """What the gate of a phase said, and who approved."""
-    found: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for name in (gate_of(phase), approval_of(phase)):
         work = run.handles.get(name)
         if work is None or work._row.state not in TERMINAL:
             continue
         ended = work._row.ended_ns
         at = ended / NS if ended else None
-        said = work._value
+        value = work._value
         if work._row.state is _S.COMPLETED:
-            if not isinstance(said, dict) or not _TOLD.issubset(said):
+            if not isinstance(value, dict) or not _TOLD.issubset(value):
                 continue  # decided with a result of the caller's
-            checks = tuple(tuple(check) for check in said.get("checks", ()))
-            found.append(
-                Verdict(said["passed"], said["by"], said.get("note", ""), at, checks)
+            checks = tuple(tuple(check) for check in value.get("checks", ()))
+            verdicts.append(
+                Verdict(value["passed"], value["by"], value.get("note", ""), at, checks)
             )
         elif work._row.state is _S.FAILED:
             error = give_error(work)
             if isinstance(error, GateFailedError):
-                found.append(Verdict(False, "gate", "", at, error.findings))  # noqa: FBT003 - as it is declared
+                verdicts.append(Verdict(False, "gate", "", at, error.findings))  # noqa: FBT003 - as it is declared
             elif not isinstance(error, DependencyFailedError):
                 extra = work._row.extra
-                said = None if extra is None else extra.error
-                message = str(error) if said is None else said[1]
+                described = None if extra is None else extra.error
+                message = str(error) if described is None else described[1]
                 by = "gate" if name == gate_of(phase) else "nobody"
-                found.append(_no(by, message, at))
-    return found
+                verdicts.append(_no(by, message, at))
+    return verdicts
 
 
 def _no(by: str, message: str, at: float | None) -> Verdict:

@@ -14,7 +14,7 @@ WILD: Final = frozenset("*?[")
 
 
 @attrs.define
-class Record:
+class RunRecord:
     """What is remembered of a run in this life, beside its tasks."""
 
     #: How many tasks the workflow had; None: it was started in an earlier life.

@@ -154,18 +154,18 @@ class ResourceManager:
         """
         rt = self._rt
         rt.look_up()
-        found: dict[str, PoolUsage] = {}
+        by_pool: dict[str, PoolUsage] = {}
         with rt.lock:
             for name, pool in rt.kernel.pools.items():
                 if pool.is_quota:
                     continue
                 held = holders_of(rt.kernel, name) if holders and pool.used else []
-                found[name] = PoolUsage(
+                by_pool[name] = PoolUsage(
                     pool.total / _SCALE,
                     pool.used / _SCALE,
                     ReadOnly({who: units / _SCALE for who, units in held}),
                 )
-        return ReadOnly(found)
+        return ReadOnly(by_pool)
 
     def set_quotas(self, *quotas: Quota) -> None:
         """
@@ -198,16 +198,16 @@ class ResourceManager:
         """The quotas, and how much of each is in use, all of one instant."""
         rt = self._rt
         rt.look_up()
-        found = []
+        usages = []
         with rt.lock:
             kernel = rt.kernel
             for whose, bounds in kernel.quotas.items():
-                used = {what: kernel.pools[name].used for name, what in bounds}
+                used = {resource: kernel.pools[name].used for name, resource in bounds}
                 quota = Quota.of_limits(whose, limits_of(kernel, whose))
                 running = used.pop(TASKS, 0) // _SCALE
-                amounts = {what: units / _SCALE for what, units in used.items()}
-                found.append(QuotaUsage(quota, Resources(**amounts), running))
-        return found
+                amounts = {resource: units / _SCALE for resource, units in used.items()}
+                usages.append(QuotaUsage(quota, Resources(**amounts), running))
+        return usages
 
     def set_saturation(self, threshold: float, relief: float | None = None) -> None:
         """
@@ -374,16 +374,18 @@ class ResourceManager:
         """
         kernel = self._rt.kernel
         self._rt.refuse_submission()
-        known = kernel.allocations.get(claim.id)
-        if known is not None:
-            if (known.owner, known.units) != (claim.owner, claim.units):
-                holds = dict(Resources.from_units(known.units))
+        allocation = kernel.allocations.get(claim.id)
+        if allocation is not None:
+            if (allocation.owner, allocation.units) != (claim.owner, claim.units):
+                holds = dict(Resources.from_units(allocation.units))
                 msg = (
                     f"there is an allocation {claim.id!r} already: "
-                    f"{known.owner!r} holds {holds}"
+                    f"{allocation.owner!r} holds {holds}"
                 )
-                raise AllocationError(msg, allocation_id=claim.id, owner=known.owner)
-            claim.granted = known
+                raise AllocationError(
+                    msg, allocation_id=claim.id, owner=allocation.owner
+                )
+            claim.granted = allocation
             return
         for name, units in claim.units:
             pool = kernel.pools.get(name)
@@ -432,8 +434,8 @@ class ResourceManager:
                 hint = "use await orch.aio.resources.allocate(…)"
                 raise WouldBlockError(msg, hint=hint)
             while not rt.closed and not patience.is_over:
-                left = _SLICE if end is None else min(_SLICE, end - monotonic())
-                if patience.latch.wait(max(0.0, left)) or left <= 0:
+                seconds_left = _SLICE if end is None else min(_SLICE, end - monotonic())
+                if patience.latch.wait(max(0.0, seconds_left)) or seconds_left <= 0:
                     break
             done = not patience.is_over
         finally:

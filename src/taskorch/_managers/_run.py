@@ -185,8 +185,8 @@ class WorkflowRun:
             self._follow_reruns()
             # The last first: once it has ended, most have, and need not be waited for.
             for work in reversed(list(self._works.values())):
-                left = None if end is None else max(0.0, end - monotonic())
-                if not self._rt.waiting.wait(work, left):
+                seconds_left = None if end is None else max(0.0, end - monotonic())
+                if not self._rt.waiting.wait(work, seconds_left):
                     msg = f"workflow {self.workflow_id} has not ended in {patience:g} s"
                     raise TimeoutError(msg)
             results = self._results()
@@ -230,22 +230,22 @@ class WorkflowRun:
 
     def _phases(self) -> dict[str, list[str]]:
         """The phases of the run, and the tasks of each, with its gate."""
-        found: dict[str, list[str]] = {}
+        phases: dict[str, list[str]] = {}
         for gate, (before, _) in self._gates.items():
             phase = phase_of(gate)
-            found[phase] = [
+            phases[phase] = [
                 name
                 for name in self._needs(gate)
                 if before is None or not is_same_end(name, before)
             ]
-            found[phase] += [n for n in (gate, approval_of(phase)) if n in self._works]
+            phases[phase] += [n for n in (gate, approval_of(phase)) if n in self._works]
         if not self._rt.directory.reruns.is_empty:
             # What is to be added again is of its phase when it is.
-            found = {
+            phases = {
                 phase: [n for n in names if not self._is_outdated(n)]
-                for phase, names in found.items()
+                for phase, names in phases.items()
             }
-        return found
+        return phases
 
     def _is_outdated(self, name: str) -> bool:
         work = self._works.get(name)
@@ -289,10 +289,10 @@ class WorkflowRun:
             signal.connect(wake)
         try:
             while self._under_way():
-                left = _SLICE if end is None else min(_SLICE, end - monotonic())
-                if rt.halted or left < 0:
+                seconds_left = _SLICE if end is None else min(_SLICE, end - monotonic())
+                if rt.halted or seconds_left < 0:
                     return False
-                latch.wait(left)
+                latch.wait(seconds_left)
         finally:
             for signal in signals:
                 signal.disconnect(wake)
@@ -347,8 +347,8 @@ class WorkflowRun:
 
     def _connect(self, name: str, parents: tuple[str, ...]) -> None:
         """Under the lock: a task waits for more than it did."""
-        known = self._needs(name)
-        fresh = [parent for parent in parents if parent not in known]
+        needed = self._needs(name)
+        fresh = [parent for parent in parents if parent not in needed]
         if fresh:
             self._more[name] = (*self._more.get(name, ()), *fresh)
 
@@ -382,10 +382,10 @@ class WorkflowRun:
         with rt.lock:
             for name, work in self._works.items():
                 row = work._row
-                told = work._visible_after <= rt.committed
-                if told and row.state is TaskState.COMPLETED:
+                is_visible = work._visible_after <= rt.committed
+                if is_visible and row.state is TaskState.COMPLETED:
                     results[name] = result_of(work)
-                elif told and row.state in TERMINAL:
+                elif is_visible and row.state in TERMINAL:
                     if is_skipped(row):
                         del results[name]
                         continue
@@ -458,7 +458,7 @@ class WorkflowRun:
 
 def _held_by(work: TaskHandle[Any]) -> tuple[str, ...]:
     """Under the lock: ids of what holds *work*; its own, if its function is gone."""
-    if work._visible_after <= work._rt.committed and (found := blockers(work._row)):
-        return tuple(found)
+    if work._visible_after <= work._rt.committed and (holders := blockers(work._row)):
+        return tuple(holders)
     root = unresolvable_root(work)
     return () if root is None else (root.id,)

@@ -123,24 +123,24 @@ class ScheduleStatus:
     document: Mapping[str, Any]
 
     def __str__(self) -> str:
-        made = f"{self.name} makes {self.makes} at {self.when!r} ({self.zone})."
+        summary = f"{self.name} makes {self.makes} at {self.when!r} ({self.zone})."
         if self.paused:
             come = f"It is paused: {self.paused}."
         elif self.next is None:
             come = "It has no slot any more."
         else:
             come = f"Its next slot is {self.next.isoformat()}."
-        said = [made, come]
+        sentences = [summary, come]
         if self.running:
-            what = {
+            rule = {
                 "skip": "a slot that comes before it has ended is skipped",
                 "queue": "the next waits for it",
                 "cancel": "the next cancels it",
             }[self.overlap]
-            said.append(f"{', '.join(self.running)} has not ended: {what}.")
+            sentences.append(f"{', '.join(self.running)} has not ended: {rule}.")
         if self.trouble:
-            said.append(self.trouble)
-        return " ".join(said)
+            sentences.append(self.trouble)
+        return " ".join(sentences)
 
     def to_dict(self) -> dict[str, Any]:
         """How the schedule stands, as JSON has it."""
@@ -158,7 +158,7 @@ class ScheduleStatus:
         }
 
 
-class Host(ABC):
+class ScheduleHost(ABC):
     """What schedules ask of an orchestrator, or of a simulation."""
 
     orch: Any
@@ -300,7 +300,7 @@ class _Entry:
 
 
 @attrs.frozen(eq=False)
-class _Order:
+class _SlotOrder:
     """What is to be made for a slot."""
 
     entry: _Entry
@@ -318,7 +318,7 @@ class _Order:
         return note_of(name, _moment(self.slot_ns, self.entry), self.parameters)
 
 
-_Orders: TypeAlias = list[_Order]
+_Orders: TypeAlias = list[_SlotOrder]
 _Entries: TypeAlias = list[_Entry]
 _Statuses: TypeAlias = list[ScheduleStatus]
 _Ids: TypeAlias = list[str]
@@ -337,7 +337,7 @@ class ScheduleManager:
     only code can say (a lambda) is kept by its name, and must be added again.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ScheduleHost) -> None:
         self._host = host
         self._entries: dict[str, _Entry] | None = None
         #: Of this life's code: what each makes.
@@ -593,7 +593,7 @@ class ScheduleManager:
             while self._is_taken(entry, now, made_id):
                 now += 1_000
                 made_id = entry.definition.slot_id(now)
-            order = _Order(entry, now, made_id, "trigger", (), parameters)
+            order = _SlotOrder(entry, now, made_id, "trigger", (), parameters)
             self._make([order])
             self._tell([order])
         return made_id
@@ -664,16 +664,16 @@ class ScheduleManager:
                 entry = self._entry(name)
                 self._ensure_work(entry)
             names = [entry.definition.slot_id(slot) for slot in slots]
-            known = self._host.known(names)
-            ended = self._host.ended([*known]) if again else set()
+            existing = self._host.known(names)
+            ended = self._host.ended([*existing]) if again else set()
             orders: _Orders = []
             for slot, made_id in zip(slots, names, strict=True):
                 after = tuple(ids[-1:])
-                if made_id not in known:
-                    orders.append(_Order(entry, slot, made_id, "backfill", after))
+                if made_id not in existing:
+                    orders.append(_SlotOrder(entry, slot, made_id, "backfill", after))
                 elif made_id in ended:
                     rerun_id = self._again(made_id)
-                    self._tell([_Order(entry, slot, rerun_id, "backfill")])
+                    self._tell([_SlotOrder(entry, slot, rerun_id, "backfill")])
                 else:
                     already.append(made_id)
                 ids.append(made_id)
@@ -704,12 +704,12 @@ class ScheduleManager:
         with self._lock:
             entry = self._entry(name)
             since = max(self._host.wall(), entry.done_ns)
-            found: _Moments = []
+            moments: _Moments = []
             for slot in _slots(entry, since, None):
-                found.append(_moment(slot, entry))
-                if len(found) == count:
+                moments.append(_moment(slot, entry))
+                if len(moments) == count:
                     break
-        return found
+        return moments
 
     def status(self, name: str) -> ScheduleStatus:
         """
@@ -720,9 +720,9 @@ class ScheduleManager:
         """
         with self._lock:
             entry = self._entry(name)
-            said = entry.definition
+            definition = entry.definition
             work = entry.work
-            makes = next(iter(said.work.values()), "?") if work is None else ""
+            makes = next(iter(definition.work.values()), "?") if work is None else ""
             if isinstance(work, Workflow):
                 makes = work.name
             elif work is not None:
@@ -731,40 +731,43 @@ class ScheduleManager:
             self._forget_ended(entry)
             return ScheduleStatus(
                 name=name,
-                when=said.when,
-                zone=said.zone,
+                when=definition.when,
+                zone=definition.zone,
                 makes=str(makes),
-                catch_up=said.catch_up,
-                overlap=said.overlap,
-                jitter=said.jitter,
+                catch_up=definition.catch_up,
+                overlap=definition.overlap,
+                jitter=definition.jitter,
                 next=None if first is None else _moment(first, entry),
                 done=_moment(entry.done_ns, entry),
                 running=tuple(entry.made),
-                paused=said.paused,
+                paused=definition.paused,
                 trouble=" ".join(self._troubles(entry)),
-                document=said.document(),
+                document=definition.document(),
             )
 
     def _troubles(self, entry: _Entry) -> _Ids:
         """Under the lock: why the next slot does not come, or not as it should."""
-        said = entry.definition
+        definition = entry.definition
         troubles: _Ids = []
         if entry.trouble:
             troubles.append(entry.trouble)
         elif entry.work is None:
-            troubles.append(_nobody_said(said))
+            troubles.append(_nobody_said(definition))
         if entry.renamed:
             troubles.append(
                 f"Nobody has said it in this life, and {entry.renamed} makes the same: "
-                f"it makes nothing. orch.schedules.remove({said.name!r}) ends it."
+                f"it makes nothing. orch.schedules.remove({definition.name!r}) ends it."
             )
-        elif said.undeclared_ns:
-            since = _moment(said.undeclared_ns, entry).isoformat(timespec="seconds")
+        elif definition.undeclared_ns:
+            since = _moment(definition.undeclared_ns, entry).isoformat(
+                timespec="seconds"
+            )
             troubles.append(
                 f"It is no longer declared: since {since}. Nobody has said it in this "
-                f"life, and it goes on: orch.schedules.remove({said.name!r}) ends it."
+                "life, and it goes on: "
+                f"orch.schedules.remove({definition.name!r}) ends it."
             )
-        made_up_to = max(entry.done_ns, said.before_ns)
+        made_up_to = max(entry.done_ns, definition.before_ns)
         if made_up_to > self._host.wall() + _AHEAD:
             until = _moment(made_up_to, entry).isoformat(timespec="seconds")
             troubles.append(
@@ -814,8 +817,8 @@ class ScheduleManager:
         if documents is None:
             return
         self._of_file = {*documents}
-        for name, said in documents.items():
-            self.add_document(name, said, Importable())
+        for name, document in documents.items():
+            self.add_document(name, document, Importable())
             with self._lock:
                 was_gone = self._entry(name).definition.paused == _NOT_IN_FILE
             if was_gone:
@@ -861,19 +864,23 @@ class ScheduleManager:
                 self._plan(entry)
         return self._entries
 
-    def _read(self, name: str, said: dict[str, Any], done_ns: int) -> _Entry:
+    def _read(self, name: str, document: dict[str, Any], done_ns: int) -> _Entry:
         work: Task | Workflow | None = None
-        origin = {key: said.pop(key) for key in ORIGIN if key in said}
-        said, done_ns = of_earlier(said, done_ns)
+        origin = {key: document.pop(key) for key in ORIGIN if key in document}
+        document, done_ns = of_earlier(document, done_ns)
         try:
-            definition, work = read_definition(name, said, Importable())
+            definition, work = read_definition(name, document, Importable())
         except (UsageError, ValueError):
             # What it calls is not here. It is known all the same.
-            called = {"code": str(next(iter(said.get("task", said).values()), "?"))}
-            plain = {k: v for k, v in said.items() if k not in ("task", "workflow")}
+            called = {
+                "code": str(next(iter(document.get("task", document).values()), "?"))
+            }
+            plain = {k: v for k, v in document.items() if k not in ("task", "workflow")}
             definition, _ = read_definition(name, {**plain, **called})
-            made: dict[str, Any] = {k: said[k] for k in _MADE if k in said}
-            definition = attrs.evolve(definition, work=made)
+            work_document: dict[str, Any] = {
+                k: document[k] for k in _MADE if k in document
+            }
+            definition = attrs.evolve(definition, work=work_document)
         definition = definition.with_origin(origin)
         if work is None:
             work = self._works.get(name)
@@ -887,10 +894,14 @@ class ScheduleManager:
             InvalidTaskError: Nobody has said it in this life.
         """
         if entry.work is None:
-            said = entry.definition
-            document = {"when": said.when, "zone": said.zone, **said.work}
+            definition = entry.definition
+            document = {
+                "when": definition.when,
+                "zone": definition.zone,
+                **definition.work,
+            }
             with suppress(UsageError, ValueError):
-                _, entry.work = read_definition(said.name, document, Importable())
+                _, entry.work = read_definition(definition.name, document, Importable())
         if entry.work is None:
             raise InvalidTaskError(_nobody_said(entry.definition))
 
@@ -932,8 +943,8 @@ class ScheduleManager:
         entry = self._known().get(name)
         if entry is None:
             msg = f"there is no schedule {show(name)}"
-            known = sorted(self._known())
-            hint = meant(name, known, f"there are {', '.join(known) or 'none at all'}")
+            names = sorted(self._known())
+            hint = meant(name, names, f"there are {', '.join(names) or 'none at all'}")
             raise UnknownTaskError(msg, hint=hint, task_id=str(name))
         return entry
 
@@ -996,33 +1007,33 @@ class ScheduleManager:
         """What is due by *now*, of the system's clock; and when something is next."""
         with self._lock:
             entries = self._known()
-            heap, found = self._heap, dict[str, _Entry]()
+            heap, by_name = self._heap, dict[str, _Entry]()
             while heap and heap[0][0] <= now:
                 due, _, name = heappop(heap)
                 entry = entries.get(name)
                 # It may have been changed since.
                 if entry is not None and entry.due_ns == due and entry.slot_ns:
-                    found[name] = entry
+                    by_name[name] = entry
             coming = heap[0][0] if heap else None
             for name, entry in entries.items():
                 if entry.waiting and not (entry.definition.paused or entry.renamed):
                     self._forget_ended(entry)
                     if not entry.made and now >= entry.again_ns:
-                        found[name] = entry
+                        by_name[name] = entry
                         continue
                     young, old = _LOOK
                     pause = min(max((now - entry.made_ns) // 10, young), old)
                     look = max(now + pause, entry.again_ns)
                     coming = look if coming is None else min(coming, look)
-            return [*found.values()], coming
+            return [*by_name.values()], coming
 
     def carry_out(self, entries: _Entries, now: int) -> None:
         """Make what is due of *entries*, or say why not, and plan what is next."""
         with self._making:
             orders: _Orders = []
             with self._lock:
-                known = self._known()
-                ours = [e for e in entries if known.get(e.definition.name) is e]
+                current = self._known()
+                ours = [e for e in entries if current.get(e.definition.name) is e]
             try:
                 for entry in ours:
                     try:
@@ -1041,8 +1052,8 @@ class ScheduleManager:
 
     def _due_of(self, entry: _Entry, now: int) -> _Orders:
         """What is to be made for *entry* now; what is skipped is told here."""
-        said = entry.definition
-        if said.paused or entry.renamed:
+        definition = entry.definition
+        if definition.paused or entry.renamed:
             # They are skipped once it goes on: one event says how many.
             return []
         with self._lock:
@@ -1058,26 +1069,28 @@ class ScheduleManager:
         slots = self._caught_up(entry, now)
         with self._lock:
             self._forget_ended(entry)
-            made, waiting = (*entry.made,), [*entry.waiting]
-        if len(slots) == 1 and said.overlap == "skip" and (made or waiting):
-            holder = made[-1] if made else said.slot_id(waiting[0])
+            running, waiting = (*entry.made,), [*entry.waiting]
+        if len(slots) == 1 and definition.overlap == "skip" and (running or waiting):
+            holder = running[-1] if running else definition.slot_id(waiting[0])
             self._skip(entry, slots[0], 1, f"{holder} has not ended")
             slots = []
-        queues = said.overlap == "queue" and made
+        queues = definition.overlap == "queue" and running
         # No task can wait for a run, which may have been made before a change.
-        before = () if any(map(is_run, made[-1:])) else made[-1:]
-        if (entry.is_run or before != made[-1:]) and (queues or waiting or slots[1:]):
+        before = () if any(map(is_run, running[-1:])) else running[-1:]
+        if (entry.is_run or before != running[-1:]) and (
+            queues or waiting or slots[1:]
+        ):
             self._queue(entry, slots)
-            slots = [] if made else [*waiting, *slots][:1]
+            slots = [] if running else [*waiting, *slots][:1]
         else:
-            if slots and said.overlap == "cancel":
-                self._cancel(said.name, made)
+            if slots and definition.overlap == "cancel":
+                self._cancel(definition.name, running)
             # It may have been a run until now: of a task, none waits.
             slots = [*waiting, *slots]
         orders: _Orders = []
         for slot in slots:
-            made_id = said.slot_id(slot)
-            orders.append(_Order(entry, slot, made_id, "clock", before))
+            made_id = definition.slot_id(slot)
+            orders.append(_SlotOrder(entry, slot, made_id, "clock", before))
             before = (made_id,)
         if not orders:
             with self._lock:
@@ -1086,22 +1099,30 @@ class ScheduleManager:
 
     def _note_made(self, entry: _Entry, now: int) -> None:
         """Note what was made already, of what waits and of what is due."""
-        said = entry.definition
+        definition = entry.definition
 
         def is_made(slot: int) -> bool:
-            return bool(self._host.known([said.slot_id(slot)]))
+            return bool(self._host.known([definition.slot_id(slot)]))
 
         # Mostly the first has nothing yet: the others are not looked for.
-        made = [*takewhile(is_made, [*entry.waiting])]
-        self._tell([_Order(entry, slot, said.slot_id(slot), "clock") for slot in made])
-        while made := [*takewhile(is_made, islice(_due(entry, now), _BATCH))]:
-            before = [slot for slot in made if slot <= entry.before_ns]
+        slots = [*takewhile(is_made, [*entry.waiting])]
+        self._tell(
+            [
+                _SlotOrder(entry, slot, definition.slot_id(slot), "clock")
+                for slot in slots
+            ]
+        )
+        while slots := [*takewhile(is_made, islice(_due(entry, now), _BATCH))]:
+            before = [slot for slot in slots if slot <= entry.before_ns]
             if before:
                 why = "it was made before the system's clock was set back"
                 self._skip(entry, before[-1], len(before), why)
-            ours = made[len(before) :]
+            ours = slots[len(before) :]
             self._tell(
-                [_Order(entry, slot, said.slot_id(slot), "clock") for slot in ours]
+                [
+                    _SlotOrder(entry, slot, definition.slot_id(slot), "clock")
+                    for slot in ours
+                ]
             )
         entry.is_unsure = False
 
@@ -1122,27 +1143,31 @@ class ScheduleManager:
 
     def _caught_up(self, entry: _Entry, now: int) -> _Slots:
         """The slots that are due and are to be made; the others are skipped."""
-        said = entry.definition
-        if said.catch_up == "all":
+        definition = entry.definition
+        if definition.catch_up == "all":
             slots = [*islice(_due(entry, now), _BATCH)]
             if entry.done_ns < entry.before_ns:
                 # What was made before the clock was set back is noted in its turn.
-                known = self._host.known([said.slot_id(slot) for slot in slots])
+                existing = self._host.known(
+                    [definition.slot_id(slot) for slot in slots]
+                )
                 slots = [
-                    *takewhile(lambda slot: said.slot_id(slot) not in known, slots)
+                    *takewhile(
+                        lambda slot: definition.slot_id(slot) not in existing, slots
+                    )
                 ]
             return slots
         count, before, kept = _missed(entry, now)
-        latest = _LATE + int(said.jitter * NS)
-        if kept and said.catch_up == "none" and now > kept[-1] + latest:
+        latest = _LATE + int(definition.jitter * NS)
+        if kept and definition.catch_up == "none" and now > kept[-1] + latest:
             count, before, kept = count + len(kept), kept[-1], []
         if count:
             self._skip(entry, before, count, "nobody was here when they came")
         return kept
 
-    def _cancel(self, name: str, made: Iterable[str]) -> None:
+    def _cancel(self, name: str, running: Iterable[str]) -> None:
         why = f"the next slot of {name} has come"
-        for made_id in made:
+        for made_id in running:
             if is_run(made_id):
                 self._host.orch.workflows.cancel(made_id, reason=why)
             else:
@@ -1275,13 +1300,13 @@ class ScheduleManager:
         with self._making, self._lock:
             gone: _Entries = []
             for name, entry in self._known().items():
-                said = entry.definition
+                definition = entry.definition
                 if entry.work is None:
-                    _LOG.warning("schedule %s: %s", name, _nobody_said(said))
-                if name in self._works or said.source not in ("", "code"):
+                    _LOG.warning("schedule %s: %s", name, _nobody_said(definition))
+                if name in self._works or definition.source not in ("", "code"):
                     continue
-                if not said.undeclared_ns:
-                    entry.definition = attrs.evolve(said, undeclared_ns=now)
+                if not definition.undeclared_ns:
+                    entry.definition = attrs.evolve(definition, undeclared_ns=now)
                     gone.append(entry)
                 if entry.renamed:
                     _LOG.warning(
@@ -1289,7 +1314,7 @@ class ScheduleManager:
                         "makes the same",
                         *(name, entry.renamed),
                     )
-                elif entry.work is not None and not said.paused:
+                elif entry.work is not None and not definition.paused:
                     _LOG.warning(
                         "schedule %s is no longer declared by the program, and goes "
                         "on: orch.schedules.remove(%r) ends it",
@@ -1355,14 +1380,14 @@ class ScheduleDriver:
 
 def _slots(entry: _Entry, after_ns: int, until_ns: int | None) -> Iterator[int]:
     """The slots after a time, up to another, that are not decided about."""
-    said, filled, waiting = entry.definition, entry.filled, entry.waiting
-    if said.start_ns is not None:
-        after_ns = max(after_ns, said.start_ns - 1)
+    definition, filled, waiting = entry.definition, entry.filled, entry.waiting
+    if definition.start_ns is not None:
+        after_ns = max(after_ns, definition.start_ns - 1)
     slot = entry.times.after(after_ns)
     while slot is not None:
         if until_ns is not None and slot > until_ns:
             return
-        if said.end_ns is not None and slot > said.end_ns:
+        if definition.end_ns is not None and slot > definition.end_ns:
             return
         if slot not in filled and slot not in waiting:
             yield slot
@@ -1388,16 +1413,16 @@ def _missed(
         those that came last: several, if one was put off until others came. Of cron,
         they are counted up to a number.
     """
-    said, came = entry.definition, 0
-    since = max(entry.done_ns, (said.start_ns or 0) - 1)
-    until = now if said.end_ns is None else min(now, said.end_ns)
+    definition, came = entry.definition, 0
+    since = max(entry.done_ns, (definition.start_ns or 0) - 1)
+    until = now if definition.end_ns is None else min(now, definition.end_ns)
     first, (count, since) = since, entry.times.pass_over(since, until, _MOST)
     before, last, limit = since, list[int](), count + _MOST
     if count:
         decided = (*entry.filled, *entry.waiting)
         count -= sum(first < slot <= since for slot in decided)
     for slot in _slots(entry, since, now):
-        moment = slot + said.put_off_ns(slot) if put_off else slot
+        moment = slot + definition.put_off_ns(slot) if put_off else slot
         if moment > now:
             break
         if moment > came:
@@ -1412,7 +1437,7 @@ def _missed(
     return count, before if count else 0, last
 
 
-def _task_of(work: Task, order: _Order) -> Task:
+def _task_of(work: Task, order: _SlotOrder) -> Task:
     metadata = {**(work.metadata or {}), **order.note}
     if not order.after:
         return attrs.evolve(work, id=order.made_id, metadata=metadata)
@@ -1435,15 +1460,15 @@ def _moment(ns: int, entry: _Entry) -> datetime:
     return datetime.fromtimestamp(ns / NS, UTC).astimezone(entry.times.zone)
 
 
-def _nobody_said(said: Definition) -> str:
-    what = next(iter(said.work.values()), "?")
+def _nobody_said(definition: Definition) -> str:
+    work = next(iter(definition.work.values()), "?")
     return (
-        f"Nobody has said in this life what {said.name} makes ({show(what)}): "
-        f"orch.schedules.add({said.name!r}, …) does."
+        f"Nobody has said in this life what {definition.name} makes ({show(work)}): "
+        f"orch.schedules.add({definition.name!r}, …) does."
     )
 
 
-class RuntimeHost(Host):
+class RuntimeHost(ScheduleHost):
     """An orchestrator, as schedules ask it."""
 
     def __init__(self, runtime: Any, orch: Any) -> None:
@@ -1535,7 +1560,7 @@ class RuntimeHost(Host):
         self._rt.health_checks.append(check)
 
 
-class SimulationHost(Host):
+class SimulationHost(ScheduleHost):
     """A simulation, as schedules ask it."""
 
     def __init__(self, simulation: Any) -> None:
@@ -1602,7 +1627,7 @@ def _unfinished(rows: Any) -> list[tuple[str, Mapping[str, Any] | None]]:
     ]
 
 
-def schedules_of(host: Host) -> ScheduleManager:
+def schedules_of(host: ScheduleHost) -> ScheduleManager:
     """The schedules of an orchestrator or of a simulation, and their driver."""
     manager = ScheduleManager(host)
     if isinstance(host, RuntimeHost):

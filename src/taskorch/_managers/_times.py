@@ -39,17 +39,17 @@ def known_ends(rt: Runtime, rows: Iterable[TaskRow]) -> dict[int, int]:
     Returns:
         By the instant in the history, that of the last fact before it, in ns.
     """
-    found: dict[int, int] = {}
+    last_facts: dict[int, int] = {}
     if rt.directory.recovered is None:
-        return found
-    left = {
+        return last_facts
+    cut_off = {
         end: row.id
         for row in rows
         for _, end, detail in spells_of(row)
         if end is not None and LEFT_RUNNING in detail
     }
-    for end, task_id in left.items():
+    for end, task_id in cut_off.items():
         last = rt.directory.recovered.last_before_life(task_id, end)
         if last is not None:
-            found[end] = last
-    return found
+            last_facts[end] = last
+    return last_facts

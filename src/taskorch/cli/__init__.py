@@ -169,9 +169,9 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     if rest:
         text = f"unrecognized arguments: {' '.join(rest)}"
         options = [word.partition("=")[0] for word in rest if word.startswith("--")]
-        known = list(_options(parser))
+        names = list(_options(parser))
         for option in options:
-            near = nearest(option, known)
+            near = nearest(option, names)
             text += f"; for {option}, did you mean {near}?" if near else ""
         parser.error(text)
     return args
@@ -181,8 +181,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser that names the nearest of the words that may stand somewhere."""
 
     def error(self, message: str) -> NoReturn:
-        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message)
-        near = found and meant(found[1], re.findall(r"[\w-]+", found[2]))
+        match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message)
+        near = match and meant(match[1], re.findall(r"[\w-]+", match[2]))
         super().error(f"{message}: {near}" if near else message)
 
 

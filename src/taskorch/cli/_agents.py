@@ -86,38 +86,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     if args.command in _OF_STARTS:
-        with at(args.url) as there:
-            return _starts(args, there)
+        with at(args.url) as orch:
+            return _starts(args, orch)
     if not is_url(args.url):
         msg = f"{args.url!r} is no address of a service, and agents are there only"
         raise InvalidTaskError(msg, hint="http://127.0.0.1:8080")
-    with service(args.url) as there:
+    with service(args.url) as client:
         if args.command == "alerts":
-            found = there.alerts()
+            alerts = client.alerts()
             # Agents that need not say that they live have no data.
-            told = [each for each in found if each["state"] != "no data"]
-            told += [each for each in found if each not in told and not each["subject"]]
-            _print(args, found, "No alert is watched.", map(_alert, told))
+            shown = [each for each in alerts if each["state"] != "no data"]
+            shown += [
+                each for each in alerts if each not in shown and not each["subject"]
+            ]
+            _print(args, alerts, "No alert is watched.", map(_alert, shown))
             return OK
-        return _agents(args, there)
+        return _agents(args, client)
 
 
-def _starts(args: argparse.Namespace, there: Client | TaskOrchestrator) -> int:
+def _starts(args: argparse.Namespace, orch: Client | TaskOrchestrator) -> int:
     """Hold starts, or release them."""
     url = line(args.url)
     if args.command == "hold":
-        there.hold_starts(args.reason, by=args.by, most=args.most)
+        orch.hold_starts(args.reason, by=args.by, most=args.most)
         words = f"at most {args.most} run" if args.most else "nothing new starts"
         by = "" if args.by == _USER else f" --by {shlex.quote(args.by)}"
         _say(args, {"held": True}, f"{words}, until: taskorch release {url}{by}")
         return OK
-    changed = there.release_starts(args.by)
+    changed = orch.release_starts(args.by)
     words = "tasks start again" if changed else f"{line(args.by)} held nothing back"
     _say(args, {"changed": changed}, words)
     return OK if changed else FAILED
 
 
-def _agents(args: argparse.Namespace, there: Client) -> int:
+def _agents(args: argparse.Namespace, client: Client) -> int:
     verb, names = args.verb, args.names
     if verb in _NEEDS and not names:
         msg = f"agents {verb}: {_NEEDS[verb]} stands behind that"
@@ -126,36 +128,38 @@ def _agents(args: argparse.Namespace, there: Client) -> int:
         msg = f"agents {verb}: {' '.join(names[-1:])!r} is one name too many"
         raise InvalidTaskError(msg, hint=f"taskorch agents {args.url} {verb} --help")
     if verb == "list":
-        found = there.agents()
-        _print(args, found, "There is no agent.", _listed(found))
+        agents = client.agents()
+        _print(args, agents, "There is no agent.", _listed(agents))
     elif verb == "show":
-        _say(args, there.agent(names[0]), None)
+        _say(args, client.agent(names[0]), None)
     elif verb == "match":
-        found = there.match_agents(names)
+        matches = client.match_agents(names)
         lines = [
             f"{'yes' if one['matches'] else 'no':4} {line(one['agent']['id'])}: "
             f"{line(one['reason'])}"
-            for one in found
+            for one in matches
         ]
-        _print(args, found, "There is no agent.", lines)
-        return OK if any(one["matches"] for one in found) else FAILED
+        _print(args, matches, "There is no agent.", lines)
+        return OK if any(one["matches"] for one in matches) else FAILED
     elif verb == "scaling":
-        found = there.explain_scaling(*names[:1])
-        _print(args, found, "No pool has decided anything.", map(_decision, found))
+        decisions = client.explain_scaling(*names[:1])
+        _print(
+            args, decisions, "No pool has decided anything.", map(_decision, decisions)
+        )
     elif verb == "spawn":
-        made = there.spawn_agent(names[0], _config(args))
-        _say(args, made, f"{line(made['id'])} is {made['status']}")
+        agent = client.spawn_agent(names[0], _config(args))
+        _say(args, agent, f"{line(agent['id'])} is {agent['status']}")
     elif verb == "terminate":
-        there.terminate_agent(names[0], args.grace)
+        client.terminate_agent(names[0], args.grace)
         _say(args, {"agent": names[0]}, f"{line(names[0])} goes")
     else:
-        return _drain(args, there, names[0], is_on=verb == "drain")
+        return _drain(args, client, names[0], is_on=verb == "drain")
     return OK
 
 
-def _drain(args: argparse.Namespace, there: Client, name: str, *, is_on: bool) -> int:
+def _drain(args: argparse.Namespace, client: Client, name: str, *, is_on: bool) -> int:
     reason = args.reason or "drained by hand"
-    changed = there.drain_agent(name, reason, on=is_on)
+    changed = client.drain_agent(name, reason, on=is_on)
     words = "gets no new work" if is_on else "gets work again"
     _say(
         args,
@@ -167,17 +171,17 @@ def _drain(args: argparse.Namespace, there: Client, name: str, *, is_on: bool) -
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
     try:
-        said = {} if args.config is None else json.loads(args.config)
+        config = {} if args.config is None else json.loads(args.config)
     except ValueError as error:
         msg = f"--config {args.config!r} is no JSON: {error}"
         raise InvalidTaskError(msg) from None
-    if not isinstance(said, dict):
+    if not isinstance(config, dict):
         msg = f"--config {args.config!r} is no object"
         raise InvalidTaskError(msg, hint="--config '{\"max_concurrency\": 2}'")
-    return said if args.id is None else {**said, "id": args.id}
+    return config if args.id is None else {**config, "id": args.id}
 
 
-def _listed(found: Iterable[Mapping[str, Any]]) -> list[str]:
+def _listed(agents: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = [
         (
             line(one["id"]),
@@ -190,7 +194,7 @@ def _listed(found: Iterable[Mapping[str, Any]]) -> list[str]:
             ),
             line("; ".join(one["health"]["reasons"])),
         )
-        for one in found
+        for one in agents
     ]
     heads = "agent", "status", "runs", "type", "capabilities", "why not"
     return [table(heads, rows)] if rows else []
@@ -211,22 +215,24 @@ def _alert(one: Mapping[str, Any]) -> str:
 
 
 def _print(
-    args: argparse.Namespace, found: Any, none: str, lines: Iterable[str]
+    args: argparse.Namespace, documents: Any, none: str, lines: Iterable[str]
 ) -> None:
     if args.json:
-        for each in found:
+        for each in documents:
             print_json(each)
         return
     print("\n".join(lines) or none)
 
 
-def _say(args: argparse.Namespace, said: Mapping[str, Any], words: str | None) -> None:
+def _say(
+    args: argparse.Namespace, document: Mapping[str, Any], words: str | None
+) -> None:
     if args.json:
-        print_json(said)
+        print_json(document)
     elif words is not None:
         print(words)
     else:
-        for name, value in said.items():
+        for name, value in document.items():
             text = value if isinstance(value, str) else json.dumps(value)
             if value not in (None, {}, []):
                 print(f"{name}: {line(text)}")

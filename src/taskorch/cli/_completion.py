@@ -37,7 +37,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 @attrs.frozen
-class _Place:
+class _CommandPlace:
     """What can be typed after some commands."""
 
     #: The commands: "" or "/suite/run".
@@ -49,7 +49,7 @@ class _Place:
     choices: dict[str, tuple[str, ...]]
 
 
-def _places(parser: argparse.ArgumentParser, path: str) -> Iterator[_Place]:
+def _places(parser: argparse.ArgumentParser, path: str) -> Iterator[_CommandPlace]:
     commands: dict[str, str] = {}
     options: dict[str, str] = {}
     choices: dict[str, tuple[str, ...]] = {}
@@ -67,7 +67,7 @@ def _places(parser: argparse.ArgumentParser, path: str) -> Iterator[_Place]:
         if action.choices:
             words = tuple(map(str, action.choices))
             choices.update(dict.fromkeys(action.option_strings or [""], words))
-    yield _Place(path, commands, options, choices)
+    yield _CommandPlace(path, commands, options, choices)
     for place, command in below:
         yield from _places(command, place)
 
@@ -77,27 +77,27 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def _walk(places: list[_Place], words: str) -> str:
+def _walk(places: list[_CommandPlace], words: str) -> str:
     """Code, for bash and zsh, that finds the commands typed so far."""
-    known = "|".join(place.path for place in places if place.path)
+    paths = "|".join(place.path for place in places if place.path)
     return f"""\
     local at="" word
     for word in {words}; do
         case "$at/$word" in
-            {known}) at="$at/$word" ;;
+            {paths}) at="$at/$word" ;;
         esac
     done"""
 
 
-def _bash(places: list[_Place]) -> str:
+def _bash(places: list[_CommandPlace]) -> str:
     lines = ["_taskorch() {", '    local cur="${COMP_WORDS[COMP_CWORD]}"']
     lines += ['    local before="${COMP_WORDS[COMP_CWORD-1]}" found=""']
     lines += [_walk(places, '"${COMP_WORDS[@]:1:COMP_CWORD-1}"')]
     lines += ['    case "$at $before" in']
     for place in places:
-        for option, given in place.choices.items():
+        for option, values in place.choices.items():
             if option:
-                case = f'"{place.path} {option}") found="{" ".join(given)}" ;;'
+                case = f'"{place.path} {option}") found="{" ".join(values)}" ;;'
                 lines += [f"        {case}"]
     lines += ["    esac", '    if [ -z "$found" ]; then case "$at" in']
     for place in places:
@@ -111,10 +111,11 @@ def _bash(places: list[_Place]) -> str:
     return "\n".join(lines)
 
 
-def _zsh(places: list[_Place]) -> str:
-    def described(told: dict[str, str]) -> str:
+def _zsh(places: list[_CommandPlace]) -> str:
+    def described(help_texts: dict[str, str]) -> str:
         return " ".join(
-            _quoted(f"{word}:{what}".replace("\\", "")) for word, what in told.items()
+            _quoted(f"{word}:{help_text}".replace("\\", ""))
+            for word, help_text in help_texts.items()
         )
 
     lines = ["#compdef taskorch", "_taskorch() {", "    local -a found"]
@@ -123,9 +124,9 @@ def _zsh(places: list[_Place]) -> str:
     for place in places:
         for option, words in place.choices.items():
             if option:
-                given = " ".join(words)
+                values = " ".join(words)
                 lines += [
-                    f'        "{place.path} {option}") compadd -- {given}; return ;;'
+                    f'        "{place.path} {option}") compadd -- {values}; return ;;'
                 ]
     lines += ["    esac", '    case "$at" in']
     for place in places:
@@ -142,24 +143,24 @@ def _zsh(places: list[_Place]) -> str:
     return "\n".join(lines)
 
 
-def _fish(places: list[_Place]) -> str:
-    known = " ".join(place.path for place in places if place.path)
+def _fish(places: list[_CommandPlace]) -> str:
+    paths = " ".join(place.path for place in places if place.path)
     lines = ["function __taskorch_at", "    set -l at ''"]
     lines += ["    for word in (commandline -opc)[2..-1]"]
     lines += [
-        f"        if contains -- $at/$word {known}",
+        f"        if contains -- $at/$word {paths}",
         "            set at $at/$word",
     ]
     lines += ["        end", "    end", '    test "$at" = "$argv[1]"', "end"]
     for place in places:
         start = f"complete -c taskorch -n '__taskorch_at \"{place.path}\"'"
-        for word, what in place.commands.items():
-            lines += [f"{start} -f -a {word} -d {_quoted(what)}"]
+        for word, help_text in place.commands.items():
+            lines += [f"{start} -f -a {word} -d {_quoted(help_text)}"]
         for word in place.choices.get("", ()):
             lines += [f"{start} -f -a {word}"]
-        for option, what in place.options.items():
+        for option, help_text in place.options.items():
             kind = "-l" if option.startswith("--") else "-s"
-            text = f"{start} {kind} {option.lstrip('-')} -d {_quoted(what)}"
+            text = f"{start} {kind} {option.lstrip('-')} -d {_quoted(help_text)}"
             if option in place.choices:
                 text += f" -x -a {_quoted(' '.join(place.choices[option]))}"
             lines += [text]

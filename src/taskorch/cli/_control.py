@@ -102,41 +102,43 @@ def _json(text: str) -> Any:
 
 def _run(args: argparse.Namespace) -> int:
     is_service = is_url(args.journal)
-    with at(args.journal) as there:
+    with at(args.journal) as orch:
         if args.verb == "emit":
-            count = there.emit(args.event, args.payload)
-            told = {"event": args.event, "released": count}
-            words = f"{line(args.event)}: {count:,} tasks go on"
-            _tell(args, told, words.replace("1 tasks go", "1 task goes"))
+            count = orch.emit(args.event, args.payload)
+            document = {"event": args.event, "released": count}
+            go_on = "1 task goes on" if count == 1 else f"{count:,} tasks go on"
+            _tell(args, document, f"{line(args.event)}: {go_on}")
             return OK
         if args.verb == "questions":
-            _show_questions(args, there)
+            _show_questions(args, orch)
             return OK
         states: set[TaskState] = set()
         code = OK
-        for name in _named(args, there):
-            task_id, changed = _changed(args, there, name)
+        for name in _named(args, orch):
+            task_id, changed = _changed(args, orch, name)
             # Neither a phase nor a run nor an escalation is a task.
             is_task = args.verb not in (
                 "approve",
                 "restart",
             ) and not name.startswith("escalation/")
-            state = _state(there, task_id) if is_task else None
+            state = _state(orch, task_id) if is_task else None
             if state is not None:
                 states.add(state)
             # Another answer may be needed before one decides.
             code = code if changed or args.verb == "answer" else FAILED
-            told = {"task": task_id, "changed": changed, "state": state}
-            _tell(args, told, _words(args.verb, task_id, state, changed=changed))
+            document = {"task": task_id, "changed": changed, "state": state}
+            _tell(args, document, _words(args.verb, task_id, state, changed=changed))
     goes_on = args.verb == "restart" or not states.isdisjoint(_PASSING)
     if not is_service and code == OK and not args.json and goes_on:
         print(f"It runs when the program is run again that has {line(args.journal)}.")
     return code
 
 
-def _tell(args: argparse.Namespace, told: dict[str, Any], words: str) -> None:
+def _tell(args: argparse.Namespace, document: dict[str, Any], words: str) -> None:
     if args.json:
-        print_json({name: value for name, value in told.items() if value is not None})
+        print_json(
+            {name: value for name, value in document.items() if value is not None}
+        )
     else:
         print(words, flush=True)
 
@@ -156,68 +158,68 @@ def _words(verb: str, task_id: str, state: TaskState | None, *, changed: bool) -
     return text
 
 
-def _changed(args: argparse.Namespace, there: Any, name: str) -> tuple[str, bool]:
+def _changed(args: argparse.Namespace, orch: Any, name: str) -> tuple[str, bool]:
     """The id of the task that there is then, and whether anything has changed."""
     if args.verb == "rerun":
         # Of a pattern, each is run again that is meant, and nothing else.
         is_one = name in args.tasks
         downstream = None if is_one else False
-        return there.rerun_task(name, downstream=downstream).task_id, True
+        return orch.rerun_task(name, downstream=downstream).task_id, True
     if args.verb == "restart":
-        is_remote = isinstance(there, Client)
-        (there if is_remote else there.workflows).restart(name)
+        is_remote = isinstance(orch, Client)
+        (orch if is_remote else orch.workflows).restart(name)
         return name, True
     if args.verb == "decide":
         verdict: Literal["retry", "fail", "complete"] = args.verdict
-        return name, there.decide(name, verdict, args.result, args.reason)
+        return name, orch.decide(name, verdict, args.result, args.reason)
     if args.verb == "answer":
-        said = {"by": args.by, "note": args.note, "changes": args.changes}
-        return name, there.answer(name, args.choice, **said)
+        fields = {"by": args.by, "note": args.note, "changes": args.changes}
+        return name, orch.answer(name, args.choice, **fields)
     if args.verb == "approve":
-        return name, _approve(there, name, by=args.by, note=args.note)
-    change: Callable[[str], bool] = getattr(there, f"{args.verb}_task")
+        return name, _approve(orch, name, by=args.by, note=args.note)
+    change: Callable[[str], bool] = getattr(orch, f"{args.verb}_task")
     return name, change(name)
 
 
-def _named(args: argparse.Namespace, there: Any) -> list[str]:
+def _named(args: argparse.Namespace, orch: Any) -> list[str]:
     """The tasks, or runs, that are named; of patterns to be run again, those meant."""
-    found: list[str] = []
+    names: list[str] = []
     for name in args.tasks:
         if args.verb != "rerun" or WILD.isdisjoint(name):
-            found.append(name)
+            names.append(name)
             continue
-        meant = _ended_like(there, name)
+        meant = _ended_like(orch, name)
         if not meant:
             msg = f"nothing that has ended is called like {name!r}"
             raise UnknownTaskError(msg, hint="taskorch inspect JOURNAL --tasks")
-        found += meant
-    return found
+        names += meant
+    return names
 
 
-def _ended_like(there: Any, pattern: str) -> list[str]:
+def _ended_like(orch: Any, pattern: str) -> list[str]:
     """The ids of tasks that have ended in their latest runs, and match *pattern*."""
     latest: dict[str, tuple[int, bool]] = {}
-    for each in there.tasks():
-        said = each if isinstance(there, Client) else each.to_dict()
-        stem, number = stem_of(said["task_id"]), number_of(said["task_id"])
+    for each in orch.tasks():
+        task = each if isinstance(orch, Client) else each.to_dict()
+        stem, number = stem_of(task["task_id"]), number_of(task["task_id"])
         if fnmatchcase(stem, pattern) and number >= latest.get(stem, (0, False))[0]:
-            latest[stem] = number, TaskState(said["state"]) in TERMINAL
+            latest[stem] = number, TaskState(task["state"]) in TERMINAL
     return [stem for stem, (_, has_ended) in latest.items() if has_ended]
 
 
-def _show_questions(args: argparse.Namespace, there: Any) -> None:
-    is_remote = isinstance(there, Client)
-    found = [q if is_remote else q.to_dict() for q in there.questions()]
+def _show_questions(args: argparse.Namespace, orch: Any) -> None:
+    is_remote = isinstance(orch, Client)
+    questions = [q if is_remote else q.to_dict() for q in orch.questions()]
     if args.json:
-        print_json({"questions": found})
+        print_json({"questions": questions})
         return
-    for asked in found:
+    for asked in questions:
         _show_question(asked)
-    if not found:
+    if not questions:
         print("No question waits for an answer.")
     else:
         name = line(args.journal)
-        print(f"taskorch answer {name} {line(found[0]['id'])} CHOICE --by NAME")
+        print(f"taskorch answer {name} {line(questions[0]['id'])} CHOICE --by NAME")
 
 
 def _show_question(asked: dict[str, Any]) -> None:
@@ -225,7 +227,7 @@ def _show_question(asked: dict[str, Any]) -> None:
     due, details = asked["due"], asked["details"]
     if not isinstance(details, dict):
         details = {} if details is None else {"details": details}
-    said = {
+    facts = {
         "choices": asked["options"],
         "who may answer": asked["who"],
         "who may not": asked["not_by"],
@@ -234,7 +236,7 @@ def _show_question(asked: dict[str, Any]) -> None:
         **{f"{by} said": choice for by, choice in asked["votes"]},
         **{n: v for n, v in details.items() if n not in ("question", "escalation_id")},
     }
-    for name, value in said.items():
+    for name, value in facts.items():
         if value not in (None, [], ""):
             print(f"  {line(name)}: {line(_short(value))}")
 
@@ -249,10 +251,10 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _approve(there: Any, name: str, **said: str) -> bool:
+def _approve(orch: Any, name: str, **answer: str) -> bool:
     """Approve RUN/PHASE: in both there may be slashes."""
     approve: Callable[..., bool] = (
-        there.approve if isinstance(there, Client) else there.workflows.approve
+        orch.approve if isinstance(orch, Client) else orch.workflows.approve
     )
     phase, tilde, number = name.partition("~")
     parts = f"{phase.removesuffix('/approval')}{tilde}{number}".split("/")
@@ -261,15 +263,15 @@ def _approve(there: Any, name: str, **said: str) -> bool:
     )
     for place in range(len(parts) - 1, 0, -1):
         try:
-            return approve("/".join(parts[:place]), "/".join(parts[place:]), **said)
+            return approve("/".join(parts[:place]), "/".join(parts[place:]), **answer)
         except UnknownTaskError as error:
             unknown = error
     raise unknown
 
 
-def _state(there: Any, task_id: str) -> TaskState:
-    status = there.get_task_status(task_id)
-    return TaskState(status["state"] if isinstance(there, Client) else status.state)
+def _state(orch: Any, task_id: str) -> TaskState:
+    status = orch.get_task_status(task_id)
+    return TaskState(status["state"] if isinstance(orch, Client) else status.state)
 
 
 def at(place: str) -> AbstractContextManager[Any]:

@@ -51,7 +51,7 @@ _LIBRARIES: Final = {
 _MARK: Final = f"{RUN_VARIABLE}=".encode()
 
 
-class Finding(NamedTuple):
+class DoctorFinding(NamedTuple):
     """What was found about one thing: `ok`, `warning` or `error`."""
 
     status: str
@@ -76,44 +76,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    found = [*_versions(), *_machine(), _disk(Path.cwd()), *_leftovers(), *_settings()]
+    findings = [
+        *_versions(),
+        *_machine(),
+        _disk(Path.cwd()),
+        *_leftovers(),
+        *_settings(),
+    ]
     for path in args.journals:
-        found += _journal(path, verify=args.verify)
+        findings += _journal(path, verify=args.verify)
     if args.json:
-        print_json([finding._asdict() for finding in found])
+        print_json([finding._asdict() for finding in findings])
     else:
-        for finding in found:
+        for finding in findings:
             # A word for each line, for those who see no colours.
             word = coloured(finding.status, f"{finding.status:7}")
             print(f"{word}  {line(finding.name)}: {line(finding.detail)}")
             if finding.what_now:
                 print(f"{'':9}→ {visible(finding.what_now)}")
-    return FAILED if any(finding.status == "error" for finding in found) else OK
+    return FAILED if any(finding.status == "error" for finding in findings) else OK
 
 
-def _versions() -> Iterator[Finding]:
-    yield Finding("ok", "taskorch", f"{version()}, {Path(taskorch.__file__)}")
+def _versions() -> Iterator[DoctorFinding]:
+    yield DoctorFinding("ok", "taskorch", f"{version()}, {Path(taskorch.__file__)}")
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    yield Finding("ok", "python", f"{python}, {sys.executable}, {platform.platform()}")
+    yield DoctorFinding(
+        "ok", "python", f"{python}, {sys.executable}, {platform.platform()}"
+    )
     sqlite = sqlite3.sqlite_version
     if SqliteJournal(os.devnull).wal_reset_bug:
         advice = "let only taskorch write to it, or use a Python with a newer SQLite"
-        yield Finding("warning", "sqlite", f"{sqlite}: {WAL_RESET}", advice)
+        yield DoctorFinding("warning", "sqlite", f"{sqlite}: {WAL_RESET}", advice)
     else:
-        yield Finding("ok", "sqlite", sqlite)
-    there, missing = [], []
+        yield DoctorFinding("ok", "sqlite", sqlite)
+    present, missing = [], []
     for name, module in _LIBRARIES.items():
         try:
             is_there = importlib.util.find_spec(module) is not None
         except ImportError:
             is_there = False
         if is_there:
-            there.append(f"{name} {_version_of(name)}".rstrip())
+            present.append(f"{name} {_version_of(name)}".rstrip())
         else:
             missing.append(name)
-    yield Finding("ok", "libraries", ", ".join(there))
+    yield DoctorFinding("ok", "libraries", ", ".join(present))
     if missing:
-        yield Finding("ok", "not installed", ", ".join(missing))
+        yield DoctorFinding("ok", "not installed", ", ".join(missing))
 
 
 def _version_of(name: str) -> str:
@@ -123,46 +131,48 @@ def _version_of(name: str) -> str:
         return ""
 
 
-def _machine() -> Iterator[Finding]:
+def _machine() -> Iterator[DoctorFinding]:
     has = machine_resources()
     cores, memory = has["cpu"], has["memory_mb"]
-    yield Finding("ok", "machine", f"{cores:g} cores and {memory:,.0f} MiB for us")
+    yield DoctorFinding(
+        "ok", "machine", f"{cores:g} cores and {memory:,.0f} MiB for us"
+    )
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY and files < _FEW_FILES:
         advice = f"ulimit -n {_FEW_FILES * 4}"
-        yield Finding("warning", "open files", f"{files} at the most", advice)
+        yield DoctorFinding("warning", "open files", f"{files} at the most", advice)
     else:
-        yield Finding("ok", "open files", f"{_limit(files)} at the most")
+        yield DoctorFinding("ok", "open files", f"{_limit(files)} at the most")
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    yield Finding("ok", "processes", f"{_limit(processes)} at the most")
+    yield DoctorFinding("ok", "processes", f"{_limit(processes)} at the most")
     if sys.platform != "linux":
         why = "what programs leave behind is not looked for here"
-        yield Finding("warning", "platform", f"{sys.platform}: {why}")
+        yield DoctorFinding("warning", "platform", f"{sys.platform}: {why}")
 
 
 def _limit(number: int) -> str:
     return "any number" if number == resource.RLIM_INFINITY else f"{number:,}"
 
 
-def _disk(where: Path) -> Finding:
+def _disk(where: Path) -> DoctorFinding:
     free = shutil.disk_usage(where).free
-    said = f"{free / 2**30:,.1f} GiB are free at {where}"
+    text = f"{free / 2**30:,.1f} GiB are free at {where}"
     advice = "make room: a full disk stops all that is durable"
     if free < _TOO_LITTLE:
-        return Finding("error", "disk", said, advice)
+        return DoctorFinding("error", "disk", text, advice)
     if free < _LITTLE:
-        return Finding("warning", "disk", said, advice)
-    return Finding("ok", "disk", said)
+        return DoctorFinding("warning", "disk", text, advice)
+    return DoctorFinding("ok", "disk", text)
 
 
-def _leftovers() -> Iterator[Finding]:
+def _leftovers() -> Iterator[DoctorFinding]:
     """Programs of ours whose orchestrator has gone."""
     if sys.platform != "linux":
         return
-    left = [pid for pid in _guardian.find(_is_ours) if _is_left(pid)]
-    if left:
-        numbers = " ".join(map(str, left))
-        yield Finding(
+    pids = [pid for pid in _guardian.find(_is_ours) if _is_left(pid)]
+    if pids:
+        numbers = " ".join(map(str, pids))
+        yield DoctorFinding(
             "warning",
             "leftovers",
             f"programs of orchestrators that are gone: {numbers}",
@@ -170,7 +180,7 @@ def _leftovers() -> Iterator[Finding]:
             f"and end them: kill {numbers}",
         )
     else:
-        yield Finding("ok", "leftovers", "no program of a dead orchestrator runs")
+        yield DoctorFinding("ok", "leftovers", "no program of a dead orchestrator runs")
 
 
 def _is_ours(pid: int) -> bool:
@@ -193,35 +203,37 @@ def _is_left(pid: int) -> bool:
     return False
 
 
-def _settings() -> Iterator[Finding]:
+def _settings() -> Iterator[DoctorFinding]:
     """What orchestrators that are made from the configuration have, and whence."""
     try:
-        found = read_configuration()
+        configuration = read_configuration()
     except InvalidTaskError as error:
-        yield Finding("error", "configuration", error.message, error.hint or "")
+        yield DoctorFinding("error", "configuration", error.message, error.hint or "")
         return
     except OSError as error:
         why = f"{error.filename}: {error.strerror}"
-        yield Finding("error", "configuration", why, "check the path")
+        yield DoctorFinding("error", "configuration", why, "check the path")
         return
-    where = "there is no file" if found.file is None else str(found.file)
-    if found.profile is not None:
-        where += f", profile {found.profile}"
-    yield Finding("ok", "configuration", where)
-    for name, setting in found.settings.items():
-        said = f"{_said(setting.value)} (from {setting.source})"
-        if name == "durability" and found.arguments({}).get(name) is None:
+    where = (
+        "there is no file" if configuration.file is None else str(configuration.file)
+    )
+    if configuration.profile is not None:
+        where += f", profile {configuration.profile}"
+    yield DoctorFinding("ok", "configuration", where)
+    for name, setting in configuration.settings.items():
+        text = f"{_said(setting.value)} (from {setting.source})"
+        if name == "durability" and configuration.arguments({}).get(name) is None:
             advice = "set journal, or give one where the orchestrator is made"
-            yield Finding("warning", name, f"{said}: without a journal", advice)
+            yield DoctorFinding("warning", name, f"{text}: without a journal", advice)
             continue
-        yield Finding("ok", name, said)
-    left = {name: setting.default for name, (setting, _) in SETTINGS.items()}
+        yield DoctorFinding("ok", name, text)
+    defaults = {name: setting.default for name, (setting, _) in SETTINGS.items()}
     others = [
-        f"{name} {_said(left[name])}"
+        f"{name} {_said(defaults[name])}"
         for name in SETTINGS
-        if name not in found.settings and left[name] is not None
+        if name not in configuration.settings and defaults[name] is not None
     ]
-    yield Finding("ok", "by default", ", ".join(others))
+    yield DoctorFinding("ok", "by default", ", ".join(others))
 
 
 def _said(value: object) -> str:
@@ -234,7 +246,7 @@ def _said(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _journal(path: str, *, verify: bool) -> Iterator[Finding]:
+def _journal(path: str, *, verify: bool) -> Iterator[DoctorFinding]:
     name = f"journal {without_password(path)}"
     try:
         reader = JournalReader(path)
@@ -244,21 +256,23 @@ def _journal(path: str, *, verify: bool) -> Iterator[Finding]:
         if verify:
             facts = f"{open_journal(path).verify():,} facts checked, {who}"
     except JournalError as error:
-        yield Finding("error", name, error.message, error.hint or "")
+        yield DoctorFinding("error", name, error.message, error.hint or "")
         return
-    yield Finding("ok", name, facts)
+    yield DoctorFinding("ok", name, facts)
     journal = open_journal(path)
     if not isinstance(journal, SqliteJournal):
         return
     if journal.held_log:
-        yield Finding("warning", name, trouble_of_log(journal.held_log))
+        yield DoctorFinding("warning", name, trouble_of_log(journal.held_log))
     folder = journal.path.parent
     torn = sorted(folder.glob(f"{journal.path.name}.new-*"))
     if torn and not owner.lives:
         names = ", ".join(each.name for each in torn)
-        yield Finding("warning", name, f"left by a process that was killed: {names}")
+        yield DoctorFinding(
+            "warning", name, f"left by a process that was killed: {names}"
+        )
     if not os.access(folder, os.W_OK):
         advice = "an orchestrator must be able to write there"
-        yield Finding("warning", name, f"{folder} may not be written", advice)
+        yield DoctorFinding("warning", name, f"{folder} may not be written", advice)
     if folder.stat().st_dev != Path.cwd().stat().st_dev:
         yield _disk(folder)

@@ -38,11 +38,11 @@ def _run(args: argparse.Namespace) -> int:
 
 def _answer(args: argparse.Namespace, reader: Reader) -> int:
     if args.task is not None:
-        found = reader.explain(args.task)
+        explanation = reader.explain(args.task)
         if args.json:
-            print_json(found.to_dict())
+            print_json(explanation.to_dict())
         else:
-            print(in_commands(str(found), args.journal))
+            print(in_commands(str(explanation), args.journal))
             if args.traceback:
                 status = reader.get_task_status(args.task)
                 print("\n".join(["", *tracebacks(status)]))

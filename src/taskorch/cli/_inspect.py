@@ -99,11 +99,11 @@ _FLAGS: Final[dict[str, dict[str, Any]]] = {
 
 
 def _filter_of(args: argparse.Namespace) -> TaskFilter:
-    said = {name: getattr(args, name) for name in FILTERS}
+    conditions = {name: getattr(args, name) for name in FILTERS}
     for name, each in FILTERS.items():
-        if each.how == "contains" and said[name] is not None:
-            said[name] = pairs(said[name])
-    return TaskFilter(**said)
+        if each.how == "contains" and conditions[name] is not None:
+            conditions[name] = pairs(conditions[name])
+    return TaskFilter(**conditions)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -147,7 +147,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
     metadata = [f"{name}={show(value)}" for name, value in status.metadata.items()]
     completed = status.state is TaskState.COMPLETED
     error = "" if status.error is None else in_commands(str(status.error), args.journal)
-    told = {
+    facts = {
         "type": status.type,
         "agent": status.agent_id or "",
         "attempts": str(status.attempts) if status.attempts > 1 else "",
@@ -161,7 +161,7 @@ def _show_task(args: argparse.Namespace, reader: Reader) -> None:
         "where": status.where if error else "",
         "log": str(status.log_path or ""),
     }
-    print(fields({name: line(text) for name, text in told.items()}))
+    print(fields({name: line(text) for name, text in facts.items()}))
     rows = [
         (
             f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S.%f}"[:-3],
@@ -204,8 +204,8 @@ def _reservation(reader: Reader, status: TaskStatus) -> str:
 
 
 def _list(args: argparse.Namespace, reader: Reader) -> None:
-    found = reader.tasks(_filter_of(args))
-    some = list(islice(found, args.limit + 1 if args.limit else None))
+    matches = reader.tasks(_filter_of(args))
+    some = list(islice(matches, args.limit + 1 if args.limit else None))
     shown = some[: args.limit or None]
     if args.json:
         for status in shown:
@@ -301,8 +301,8 @@ def _still(reader: Reader, place: str) -> str:
     ]
     if len(causes) > _CAUSES:
         rows.append(("", f"and {len(causes) - _CAUSES:,} more causes"))
-    told = table(("failures", "cause"), rows)
-    return f"{told}\n\nFailed, and not mended since, {count}: {command}"
+    text = table(("failures", "cause"), rows)
+    return f"{text}\n\nFailed, and not mended since, {count}: {command}"
 
 
 def _who(owner: JournalOwner) -> str:
@@ -330,9 +330,9 @@ def _show_over_time(args: argparse.Namespace, reader: Reader) -> None:
     if isinstance(reader, ServiceReader):
         msg = "--over-time reads a journal, and not a service"
         raise InvalidTaskError(msg, hint="name the journal that the service has")
-    found = reader.outcomes(args.over_time)
+    periods = reader.outcomes(args.over_time)
     if args.json:
-        for one in found:
+        for one in periods:
             print_json(one)
         return
     rows = [
@@ -342,7 +342,7 @@ def _show_over_time(args: argparse.Namespace, reader: Reader) -> None:
             f"{one.failed:,}",
             f"{one.cancelled:,}",
         )
-        for one in found
+        for one in periods
     ]
     print(table(("from (UTC)", "completed", "failed", "cancelled"), rows))
 
@@ -415,10 +415,10 @@ def _tell(args: argparse.Namespace, event: TaskEvent) -> None:
     if args.json:
         print_json(_plain(event))
         return
-    told = [f"{name}={show(value)}" for name, value in _said(event).items()]
+    values = [f"{name}={show(value)}" for name, value in _said(event).items()]
     at = f"{event.timestamp:%H:%M:%S.%f}"[:-3]
     name = type(event).__name__.removeprefix("Task").lower()
-    words = f"{at}  {line(event.task_id)}  {coloured(name)}  {line(' '.join(told))}"
+    words = f"{at}  {line(event.task_id)}  {coloured(name)}  {line(' '.join(values))}"
     print(words.rstrip(), flush=True)
 
 

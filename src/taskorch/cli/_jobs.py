@@ -80,8 +80,8 @@ def _run(args: argparse.Namespace) -> int:
     from taskorch.frontends.jobs import JobSystem  # noqa: PLC0415 - help does without
 
     jobs = JobSystem.from_yaml(args.config)
-    for said in args.objective:
-        name, _, place = said.partition("=")
+    for objective in args.objective:
+        name, _, place = objective.partition("=")
         jobs.objective(name)(_function(place))
     bodies = [_read(path) for path in args.jobs]
     if args.port is None and not bodies:
@@ -96,24 +96,24 @@ def _run(args: argparse.Namespace) -> int:
         if args.port is not None:
             _serve(jobs, orch, args.port)
         orch.wait()
-        found = [jobs.status(body["job_id"]) for body in bodies]
-    for status in found:
+        statuses = [jobs.status(body["job_id"]) for body in bodies]
+    for status in statuses:
         _tell(status, args)
-    return OK if all(one["state"] == "completed" for one in found) else FAILED
+    return OK if all(one["state"] == "completed" for one in statuses) else FAILED
 
 
 def _serve(jobs: JobSystem, orch: Any, port: int) -> None:
     from taskorch.frontends.service import create_app, new_token, serve  # noqa: PLC0415
 
-    given = os.environ.pop(TOKEN_VARIABLE, None)
-    token = given or new_token()
+    preset = os.environ.pop(TOKEN_VARIABLE, None)
+    token = preset or new_token()
     asked = threading.Event()
     with (
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         serve(create_app(orch, token=token, jobs=jobs), port=port) as server,
     ):
         print(f"jobs: {server.url}{jobs.endpoint}")
-        if given is None:
+        if not preset:
             print(f"token: {token}")
         for hook, bound in jobs.hooks().items():
             print(f"hook {hook}: {bound}")
@@ -127,30 +127,30 @@ def _function(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(import_module(module), name)
+        candidate = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         msg = f"--objective: there is no function {place!r}: {error}"
         raise InvalidTaskError(msg, hint="--objective NAME=MODULE:FUNCTION") from error
     finally:
         sys.path.pop(0)
-    if not callable(found):
+    if not callable(candidate):
         msg = f"--objective: {place} is no function"
         raise InvalidTaskError(msg)
-    made: Callable[..., Any] = found
-    return made
+    function: Callable[..., Any] = candidate
+    return function
 
 
 def _read(path: str) -> Any:
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except ValueError as error:
         msg = f"{path} is no JSON: {error}"
         raise InvalidTaskError(msg) from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         msg = f"{path}: a job is a JSON object"
         raise InvalidTaskError(msg)
-    return found
+    return document
 
 
 def _client(args: argparse.Namespace) -> Client:
@@ -214,11 +214,11 @@ def _reward(args: argparse.Namespace) -> int:
         msg = f"a reward is a number from -1 to 1, not {args.value:g}"
         raise InvalidTaskError(msg)
     fields = {"job_id": args.job, "value": args.value, "source": args.source}
-    found = _client(args).command("reward_job", **fields)
+    answer = _client(args).command("reward_job", **fields)
     if args.json:
-        print_json(found)
+        print_json(answer)
     else:
-        print("rewarded" if found["changed"] else f"{args.source} has said so before")
+        print("rewarded" if answer["changed"] else f"{args.source} has said so before")
     return OK
 
 

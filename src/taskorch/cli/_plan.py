@@ -86,12 +86,12 @@ def _run(args: argparse.Namespace) -> int:
         msg = "--aim says what --optimize is to make small"
         raise InvalidTaskError(msg, hint="--optimize 1s --aim peak")
     names = functions_of(args.functions)
-    orch, given = _read(args, names)
+    orch, request = _read(args, names)
     planner = orch.planner
-    if isinstance(given, dict) and "workflow" in given:
-        plan = ExecutionPlan.from_dict(given, names, programs=True)
+    if isinstance(request, dict) and "workflow" in request:
+        plan = ExecutionPlan.from_dict(request, names, programs=True)
     else:
-        plan = planner.plan(given)
+        plan = planner.plan(request)
     if args.optimize is not None:
         aims = _aims(args.aim) if args.aim else ("makespan",)
         plan = planner.optimize(plan, seconds=args.optimize, aims=aims)
@@ -100,39 +100,39 @@ def _run(args: argparse.Namespace) -> int:
     return OK if verdict is None or verdict.ok else FAILED
 
 
-def _aims(said: list[str]) -> dict[str, float]:
-    found = {}
-    for each in said:
+def _aims(aims: list[str]) -> dict[str, float]:
+    weights = {}
+    for each in aims:
         name, _, weight = each.partition("=")
         try:
-            found[name] = float(weight or 1)
+            weights[name] = float(weight or 1)
         except ValueError:
             msg = f"--aim {each}: a weight is a number"
             raise InvalidTaskError(msg, hint="--aim peak=0.5") from None
-    return found
+    return weights
 
 
 def _read(
     args: argparse.Namespace, names: dict[str, Any]
 ) -> tuple[TaskOrchestrator, Any]:
     """Who plans, and what; the functions of the file are added to *names*."""
-    given: Any = args.request
+    request: Any = args.request
     if not args.is_module and args.target.endswith(".json"):
-        if given is not None:
+        if request is not None:
             msg = "a request in JSON is planned by itself: name one file"
             raise InvalidTaskError(msg, hint="taskorch plan FILE.py REQUEST")
         return _bare(args), _document(args.target)
-    found = module_of(args.target, is_module=args.is_module)
+    defined = module_of(args.target, is_module=args.is_module)
     names |= {
         name: one
-        for name, one in found.items()
+        for name, one in defined.items()
         if callable(one) and not isinstance(one, type)
     }
-    if given is None:
-        given = _of_file(found, args.target)
-    elif given == "-" or given.endswith(".json"):
-        given = _document(given)
-    return _orchestrator(found, args), given
+    if request is None:
+        request = _of_file(defined, args.target)
+    elif request == "-" or request.endswith(".json"):
+        request = _document(request)
+    return _orchestrator(defined, args), request
 
 
 def _tell(
@@ -162,23 +162,29 @@ def _bare(args: argparse.Namespace) -> TaskOrchestrator:
     return TaskOrchestrator(**read_configuration().arguments(options))
 
 
-def _orchestrator(found: dict[str, Any], args: argparse.Namespace) -> TaskOrchestrator:
-    there = {id(o): o for o in found.values() if isinstance(o, TaskOrchestrator)}
-    if len(there) > 1:
-        msg = f"{args.target} defines {len(there)} orchestrators"
+def _orchestrator(
+    defined: dict[str, Any], args: argparse.Namespace
+) -> TaskOrchestrator:
+    orchestrators = {
+        id(o): o for o in defined.values() if isinstance(o, TaskOrchestrator)
+    }
+    if len(orchestrators) > 1:
+        msg = f"{args.target} defines {len(orchestrators)} orchestrators"
         raise InvalidTaskError(msg, hint="define one in a file")
-    if there and limits_of(args):
+    if orchestrators and limits_of(args):
         msg = f"{args.target} defines an orchestrator, which has limits of its own"
         raise InvalidTaskError(msg, hint="leave out --concurrency and --resources")
-    orch = next(iter(there.values())) if there else _bare(args)
-    for one in found.values():
+    orch = next(iter(orchestrators.values())) if orchestrators else _bare(args)
+    for one in defined.values():
         if isinstance(one, Domain):
             orch.planner.domain(one)
     return orch
 
 
-def _of_file(found: dict[str, Any], where: str) -> TaskRequest:
-    requests = {id(one): one for one in found.values() if isinstance(one, TaskRequest)}
+def _of_file(defined: dict[str, Any], where: str) -> TaskRequest:
+    requests = {
+        id(one): one for one in defined.values() if isinstance(one, TaskRequest)
+    }
     if len(requests) != 1:
         msg = f"{where} defines {len(requests)} requests"
         raise InvalidTaskError(msg, hint=f"say which: taskorch plan {where} REQUEST")

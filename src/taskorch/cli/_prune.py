@@ -56,14 +56,14 @@ def _run(args: argparse.Namespace) -> int:
             count = prune(journal, epoch, retention, now)
         finally:
             journal.close()
-    told = {
+    report = {
         "tasks": count,
         "bytes_before": before,
         "bytes_after": _size(path),
         "dry_run": args.dry_run,
     }
     if args.json:
-        print_json({name: each for name, each in told.items() if each is not None})
+        print_json({name: each for name, each in report.items() if each is not None})
     else:
         _tell(args, path or journal.description(), count, before, _size(path))
     return OK

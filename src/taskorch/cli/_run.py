@@ -105,25 +105,27 @@ def _run(args: argparse.Namespace) -> int:
             progress.show(names, before)
             stopped = _wait(orch, presses)
             progress.end()
-            found = {name: orch.get_task_status(task) for task, name in names.items()}
+            statuses = {
+                name: orch.get_task_status(task) for task, name in names.items()
+            }
         except BaseException:
             orch.stop(drain=False, timeout=0)
             raise
         report = stopped or orch.stop()
-    _tell_end(args, found, interrupted=bool(presses))
+    _tell_end(args, statuses, interrupted=bool(presses))
     if presses:
         _tell_rest(args, report)
         return INTERRUPTED
-    return OK if _all_well(found) else FAILED
+    return OK if _all_well(statuses) else FAILED
 
 
 def _orchestrator(args: argparse.Namespace, target: Target) -> TaskOrchestrator:
     if target.orchestrator is not None:
-        given = {
+        limits = {
             f"--{name}": getattr(args, name)
             for name in ("journal", "concurrency", "resources")
         }
-        ignored = [name for name, value in given.items() if value]
+        ignored = [name for name, value in limits.items() if value]
         if ignored:
             msg = f"{args.target} defines an orchestrator: {ignored[0]} is not for that"
             hint = f"write it there: TaskOrchestrator({ignored[0].lstrip('-')}=…)"
@@ -168,10 +170,10 @@ def _done_before(
     orch: TaskOrchestrator, names: Iterable[str], began: datetime
 ) -> list[str]:
     """The ids of tasks that an earlier run has completed."""
-    found = ((task_id, orch.get_task_status(task_id)) for task_id in names)
+    statuses = ((task_id, orch.get_task_status(task_id)) for task_id in names)
     return [
         task_id
-        for task_id, status in found
+        for task_id, status in statuses
         if status.state is _S.COMPLETED and status.ended and status.ended < began
     ]
 
@@ -207,18 +209,18 @@ def _stop(orch: TaskOrchestrator, presses: list[int]) -> StopReport:
     pause = threading.Event()
     while len(presses) == 1 and orch.get_stats().queue.processing:
         pause.wait(_LOOK)
-    found: list[StopReport] = []
-    stopping = threading.Thread(target=lambda: found.append(orch.stop(drain=False)))
+    reports: list[StopReport] = []
+    stopping = threading.Thread(target=lambda: reports.append(orch.stop(drain=False)))
     stopping.start()
-    told = 1
-    while stopping.is_alive() or told < min(len(presses), len(_SAID)):
-        if told < min(len(presses), len(_SAID)):
-            told += 1
-            _say(told)
+    sent = 1
+    while stopping.is_alive() or sent < min(len(presses), len(_SAID)):
+        if sent < min(len(presses), len(_SAID)):
+            sent += 1
+            _say(sent)
         stopping.join(_LOOK)
         if len(presses) >= len(_SAID):
             orch.stop(drain=False, timeout=0)
-    return found[0] if found else orch.stop(drain=False, timeout=0)
+    return reports[0] if reports else orch.stop(drain=False, timeout=0)
 
 
 def _say(press: int) -> None:
@@ -309,26 +311,30 @@ class _Progress:
 # -- the last block ------------------------------------------------------------------
 
 
-def _all_well(found: Mapping[str, TaskStatus]) -> bool:
-    return all(status.state is _S.COMPLETED for status in found.values())
+def _all_well(statuses: Mapping[str, TaskStatus]) -> bool:
+    return all(status.state is _S.COMPLETED for status in statuses.values())
 
 
 def _tell_end(
-    args: argparse.Namespace, found: Mapping[str, TaskStatus], *, interrupted: bool
+    args: argparse.Namespace, statuses: Mapping[str, TaskStatus], *, interrupted: bool
 ) -> None:
     """What a person needs: the slowest, what never began, and at last what failed."""
-    failed = {n: s for n, s in found.items() if s.state is _S.FAILED}
-    left = {
-        name: _why_left(status, found)
-        for name, status in found.items()
+    failed = {n: s for n, s in statuses.items() if s.state is _S.FAILED}
+    unfinished = {
+        name: _why_left(status, statuses)
+        for name, status in statuses.items()
         if not status.is_terminal
     }
     counts = {
-        state.value: sum(status.state is state for status in found.values())
+        state.value: sum(status.state is state for status in statuses.values())
         for state in TaskState
     }
     slow = sorted(
-        ((status.duration, name) for name, status in found.items() if status.duration),
+        (
+            (status.duration, name)
+            for name, status in statuses.items()
+            if status.duration
+        ),
         reverse=True,
     )[:_SLOWEST]
     if args.json:
@@ -336,7 +342,7 @@ def _tell_end(
             {
                 "counts": {name: count for name, count in counts.items() if count},
                 "slowest": [{"task": name, "seconds": took} for took, name in slow],
-                "left": left,
+                "left": unfinished,
                 "failed": {
                     name: {**status.to_dict(), "repeat": _repeat(args, name)}
                     for name, status in failed.items()
@@ -350,7 +356,7 @@ def _tell_end(
         times = [f"  {in_words(took or 0.0):>8}  {line(name)}" for took, name in slow]
         blocks.append("\n".join(["slowest:", *times]))
     by_reason: dict[str, list[str]] = {}
-    for name, why in left.items():
+    for name, why in unfinished.items():
         by_reason.setdefault(why, []).append(name)
     if by_reason:
         reasons = [f"  {line(some(n))}: {line(why)}" for why, n in by_reason.items()]
@@ -360,42 +366,42 @@ def _tell_end(
             )
         blocks.append("\n".join(["not done:", *reasons]))
     if failed:
-        told = [_failure(args, name, status) for name, status in failed.items()]
-        blocks.append("\n".join(["failed:", *told]))
-    said = [f"{count:,} {word}" for word, count in counts.items() if count]
-    word = "completed" if _all_well(found) else "failed"
+        failures = [_failure(args, name, status) for name, status in failed.items()]
+        blocks.append("\n".join(["failed:", *failures]))
+    parts = [f"{count:,} {word}" for word, count in counts.items() if count]
+    word = "completed" if _all_well(statuses) else "failed"
     head = {"completed": "completed", "failed": "FAILED"}[word]
-    sums = ", ".join(said) or "there was nothing to do"
+    sums = ", ".join(parts) or "there was nothing to do"
     print("\n\n".join([*blocks, f"{coloured(word, head)}: {sums}"]).removeprefix("\n"))
 
 
-def _why_left(status: TaskStatus, found: Mapping[str, TaskStatus]) -> str:
+def _why_left(status: TaskStatus, statuses: Mapping[str, TaskStatus]) -> str:
     if not status.blocked_by:
         return f"it is {status.state}"
-    names = {other.task_id: name for name, other in found.items()}
+    names = {other.task_id: name for name, other in statuses.items()}
     return f"waits for {some([names.get(one, one) for one in status.blocked_by])}"
 
 
 def _failure(args: argparse.Namespace, name: str, status: TaskStatus) -> str:
     """What a person needs to know of a task that failed."""
     error = status.error
-    told = [f"  {coloured('failed', line(name))}"]
+    rows = [f"  {coloured('failed', line(name))}"]
     if error is not None:
-        told.append(f"    cause   {line(cause_of(status))}")
+        rows.append(f"    cause   {line(cause_of(status))}")
     if status.where:
-        told.append(f"    where   {line(status.where)}")
+        rows.append(f"    where   {line(status.where)}")
     if args.traceback:
-        told += [f"    {text}" for text in tracebacks(status)]
+        rows += [f"    {text}" for text in tracebacks(status)]
     if status.attempts > 1:
-        told.append(f"    tried   {status.attempts} times")
+        rows.append(f"    tried   {status.attempts} times")
     if status.log_path is not None and args.is_durable:
-        told.append(f"    log     {line(str(status.log_path))}")
+        rows.append(f"    log     {line(str(status.log_path))}")
     elif isinstance(error, ProgramFailedError) and error.result is not None:
         # Without a journal, its log is gone by now.
         output = error.result.stderr_tail or error.result.stdout_tail
         lines = output.splitlines()[-_OUTPUT:]
-        told += [f"    output  {line(text)}" for text in lines]
-    return "\n".join([*told, f"    repeat  {_repeat(args, name)}"])
+        rows += [f"    output  {line(text)}" for text in lines]
+    return "\n".join([*rows, f"    repeat  {_repeat(args, name)}"])
 
 
 def _repeat(args: argparse.Namespace, name: str) -> str:
@@ -412,7 +418,7 @@ def _repeat(args: argparse.Namespace, name: str) -> str:
 def _tell_rest(args: argparse.Namespace, report: StopReport) -> None:
     if report.leaked:
         print(f"taskorch: given up: {line(some(report.leaked))}", file=sys.stderr)
-    what = "interrupted"
+    message = "interrupted"
     if args.is_durable:
-        what += "; the same command goes on from here"
-    print(f"taskorch: {what}", file=sys.stderr)
+        message += "; the same command goes on from here"
+    print(f"taskorch: {message}", file=sys.stderr)

@@ -78,70 +78,70 @@ def _run(args: argparse.Namespace) -> int:
         msg = f"schedules {args.verb}: which schedule?"
         raise InvalidTaskError(msg, hint="its name stands behind that")
     is_service = is_url(args.journal)
-    with service(args.journal) if is_service else _journal(args.journal) as there:
+    with service(args.journal) if is_service else _journal(args.journal) as orch:
         if args.verb in ("list", "show"):
-            return _show(args, there)
-        return _change(args, there)
+            return _show(args, orch)
+        return _change(args, orch)
 
 
-def _show(args: argparse.Namespace, there: Any) -> int:
+def _show(args: argparse.Namespace, orch: Any) -> int:
     if args.verb == "show":
-        said = _one(there, args.name, args.n)
+        status = _one(orch, args.name, args.n)
         if args.json:
-            print_json(said)
+            print_json(status)
         else:
-            print(line(said["text"]))
-            for moment in said["coming"]:
+            print(line(status["text"]))
+            for moment in status["coming"]:
                 print(f"  {moment}")
         return OK
-    found = _all(there)
-    for said in found:
+    schedules = _all(orch)
+    for status in schedules:
         if args.json:
-            print_json(said)
+            print_json(status)
         else:
-            print(line(said["text"]))
-    if not found and not args.json:
+            print(line(status["text"]))
+    if not schedules and not args.json:
         print("There is no schedule.")
     return OK
 
 
-def _all(there: Any) -> list[dict[str, Any]]:
-    if isinstance(there, Client):
-        return there.schedules()
-    return [status.to_dict() for status in there.schedules.list()]
+def _all(orch: Any) -> list[dict[str, Any]]:
+    if isinstance(orch, Client):
+        return orch.schedules()
+    return [status.to_dict() for status in orch.schedules.list()]
 
 
-def _one(there: Any, name: str, count: int) -> dict[str, Any]:
-    if isinstance(there, Client):
-        return there.schedule(name, count)
-    coming = [moment.isoformat() for moment in there.schedules.next(name, count)]
-    return {**there.schedules.status(name).to_dict(), "coming": coming}
+def _one(orch: Any, name: str, count: int) -> dict[str, Any]:
+    if isinstance(orch, Client):
+        return orch.schedule(name, count)
+    coming = [moment.isoformat() for moment in orch.schedules.next(name, count)]
+    return {**orch.schedules.status(name).to_dict(), "coming": coming}
 
 
-def _change(args: argparse.Namespace, there: Any) -> int:
+def _change(args: argparse.Namespace, orch: Any) -> int:
     name, verb = args.name, args.verb
     if verb == "add":
-        return _add(args, there)
+        return _add(args, orch)
     if verb in ("trigger", "backfill"):
-        made = _made(args, there)
+        run_ids = _made(args, orch)
         if args.json:
-            print_json({"schedule": name, "ids": made, "already": made.already})
+            print_json({"schedule": name, "ids": run_ids, "already": run_ids.already})
             return OK
         done = "  already done (--again makes it again)"
-        already = {*made.already}
-        for made_id in made:
-            print(line(made_id) + (done if made_id in already else ""))
-        if not made:
+        already = {*run_ids.already}
+        for run_id in run_ids:
+            print(line(run_id) + (done if run_id in already else ""))
+        if not run_ids:
             print(f"{line(name)} has no slot there")
         return OK
-    if isinstance(there, Client):
-        said = {"reason": args.reason} if verb == "pause" and args.reason else None
-        changed = there.change_schedule(name, verb, said)
+    if isinstance(orch, Client):
+        body = {"reason": args.reason} if verb == "pause" and args.reason else None
+        changed = orch.change_schedule(name, verb, body)
     elif verb == "pause":
         reason = args.reason or "paused by the user"
-        changed = there.schedules.pause(name, reason)
+        changed = orch.schedules.pause(name, reason)
     else:
-        changed = getattr(there.schedules, verb)(name)
+        changed = getattr(orch.schedules, verb)(name)
     if args.json:
         print_json({"schedule": name, "changed": changed})
     else:
@@ -150,44 +150,44 @@ def _change(args: argparse.Namespace, there: Any) -> int:
     return OK if changed else FAILED
 
 
-def _made(args: argparse.Namespace, there: Any) -> Backfilled:
+def _made(args: argparse.Namespace, orch: Any) -> Backfilled:
     if args.verb == "trigger":
-        if isinstance(there, Client):
-            return Backfilled(there.trigger_schedule(args.name))
-        return Backfilled([there.schedules.trigger(args.name)])
+        if isinstance(orch, Client):
+            return Backfilled(orch.trigger_schedule(args.name))
+        return Backfilled([orch.schedules.trigger(args.name)])
     if args.since is None or args.until is None:
         msg = "backfill goes from --since TIME to --until TIME"
         raise InvalidTaskError(msg, hint="such as 2026-11-25T03:00")
-    if isinstance(there, Client):
-        return there.backfill_schedule(
+    if isinstance(orch, Client):
+        return orch.backfill_schedule(
             args.name, args.since, args.until, again=args.again
         )
-    made: Backfilled = there.schedules.backfill(
+    backfilled: Backfilled = orch.schedules.backfill(
         args.name, args.since, args.until, again=args.again
     )
-    return made
+    return backfilled
 
 
-def _add(args: argparse.Namespace, there: Any) -> int:
-    if isinstance(there, Client):
+def _add(args: argparse.Namespace, orch: Any) -> int:
+    if isinstance(orch, Client):
         msg = "a service takes no new schedules: its program adds them"
         raise InvalidTaskError(msg, hint="orch.schedules.add(…), or taskorch.toml")
     if args.workflow is not None and args.program:
         msg = "schedules add: --workflow or --program, one of the two"
         raise InvalidTaskError(msg)
     options = ("when", "zone", "catch_up", "overlap", "jitter")
-    said = {name: getattr(args, name) for name in options}
-    said = {name: value for name, value in said.items() if value is not None}
+    fields = {name: getattr(args, name) for name in options}
+    fields = {name: value for name, value in fields.items() if value is not None}
     if args.workflow is not None:
         workflow = read_document(args.workflow, Importable())
-        when = said.pop("when", None)
-        status = there.schedules.add(args.name, when, workflow, **said)
+        when = fields.pop("when", None)
+        status = orch.schedules.add(args.name, when, workflow, **fields)
     elif args.when is None or not args.program:
         msg = "schedules add: when, and what?"
         raise InvalidTaskError(msg, hint="--when '0 3 * * *' --program backup.sh")
     else:
-        status = there.schedules.add_document(
-            args.name, {**said, "task": {"program": args.program}}
+        status = orch.schedules.add_document(
+            args.name, {**fields, "task": {"program": args.program}}
         )
     if args.json:
         print_json(status.to_dict())

@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    what = args.file, args.module, args.config, args.journal
-    if sum(each is not None for each in what) != 1:
+    sources = args.file, args.module, args.config, args.journal
+    if sum(each is not None for each in sources) != 1:
         msg = (
             "serve one of these: FILE.py, -m MODULE:NAME, --journal of a run, or "
             "--config of a suite"
@@ -104,7 +104,7 @@ def _serve_journal(args: argparse.Namespace) -> int:
     from taskorch.reading import JournalReader  # noqa: PLC0415
 
     _refuse_for_suites(args, "a journal")
-    token, made = token_of(args)
+    token, is_new = token_of(args)
     name = without_password(args.journal)
     app = recorded_app(JournalReader(args.journal), token=token, journal=name)
     asked = threading.Event()
@@ -112,10 +112,10 @@ def _serve_journal(args: argparse.Namespace) -> int:
         on_signals(lambda *_: asked.set(), signal.SIGTERM),
         serve(app, port=_PORT if args.port is None else args.port) as server,
     ):
-        server.token = token if made else None
+        server.token = token if is_new else None
         print(f"{name}: {server.url}")
         print(f"page: {server.page}")
-        if made:
+        if is_new:
             print(f"token: {token}")
         sys.stdout.flush()
         while not asked.wait(SLICE):
@@ -123,10 +123,10 @@ def _serve_journal(args: argparse.Namespace) -> int:
     return OK
 
 
-def _refuse_for_suites(args: argparse.Namespace, what: str) -> None:
+def _refuse_for_suites(args: argparse.Namespace, kind: str) -> None:
     for name in ("output", "metrics_port"):
         if getattr(args, name) is not None:
-            msg = f"--{name.replace('_', '-')} is for a suite, and not for {what}"
+            msg = f"--{name.replace('_', '-')} is for a suite, and not for {kind}"
             raise InvalidTaskError(msg)
 
 
@@ -135,13 +135,13 @@ def token_of(args: argparse.Namespace) -> tuple[str | None, bool]:
     from taskorch.frontends.service import new_token  # noqa: PLC0415
 
     # What is started from here has not to know it.
-    given = os.environ.pop(TOKEN_VARIABLE, None)
-    if args.no_token and given is not None:
+    preset = os.environ.pop(TOKEN_VARIABLE, None)
+    if args.no_token and preset is not None:
         msg = f"--no-token, and a token in {TOKEN_VARIABLE}: which of them?"
         raise InvalidTaskError(msg)
     if args.no_token:
         return None, False
-    return (new_token(), True) if given is None else (given, False)
+    return (new_token(), True) if preset is None else (preset, False)
 
 
 def _serve_suite(args: argparse.Namespace) -> int:
@@ -161,7 +161,7 @@ def _serve_suite(args: argparse.Namespace) -> int:
     # Whether it can be written is said now, and not by the first run.
     tempfile.TemporaryFile(dir=RunFolder(folder).make().path).close()
     runs = SuiteRuns(suite, folder, lambda event: _tell(event, line(event)))
-    token, made = token_of(args)
+    token, is_new = token_of(args)
     watch = suite.monitoring
     number = watch.api_port if args.port is None else args.port
     metrics = watch.metrics_port if args.metrics_port is None else args.metrics_port
@@ -173,9 +173,9 @@ def _serve_suite(args: argparse.Namespace) -> int:
         serve(suite_app(runs, token=token), port=number) as api,
         serve(metrics_app(runs, token=token), port=metrics) as numbers,
     ):
-        api.token = token if made else None
+        api.token = token if is_new else None
         print(f"{suite.title}: {api.url}, metrics: {numbers.url}/metrics")
-        if made:
+        if is_new:
             print(f"token: {token}")
         print(f"page: {api.page}")
         sys.stdout.flush()

@@ -44,11 +44,11 @@ def serve_file(args: argparse.Namespace) -> int:
     # They are of extras, and take their time.
     from taskorch.frontends.service import create_app, serve  # noqa: PLC0415
 
-    token, made = token_of(args)
-    what = args.module if args.file is None else args.file
+    token, is_new = token_of(args)
+    source = args.module if args.file is None else args.file
     port = 8080 if args.port is None else args.port
     asked = threading.Event()
-    waiting = Waiting(str(what), port)
+    waiting = ProbesWhileWaiting(str(source), port)
 
     def end(*_: object) -> None:
         asked.set()
@@ -60,9 +60,9 @@ def serve_file(args: argparse.Namespace) -> int:
         try:
             with waiting:
                 orch = (
-                    orchestrator_named(what)
+                    orchestrator_named(source)
                     if args.file is None
-                    else orchestrator_of(what)
+                    else orchestrator_of(source)
                 )
                 orch.start()
         except KeyboardInterrupt:
@@ -71,10 +71,10 @@ def serve_file(args: argparse.Namespace) -> int:
             return OK
         try:
             with serve(create_app(orch, token=token, page=True), port=port) as api:
-                print(f"{what}: {api.url}")
-                api.token = token if made else None
+                print(f"{source}: {api.url}")
+                api.token = token if is_new else None
                 print(f"page: {api.page}")
-                if made:
+                if is_new:
                     print(f"token: {token}")
                 for status in orch.schedules.list():
                     print(status)
@@ -91,21 +91,21 @@ def serve_file(args: argparse.Namespace) -> int:
         with suppress(TaskorchError):
             orch.stop(drain=False, timeout=SIGNAL_SECONDS)
         if has_ended:
-            print(f"taskorch: {what} has ended by itself: {why}", file=sys.stderr)
+            print(f"taskorch: {source} has ended by itself: {why}", file=sys.stderr)
             return FAILED
     return OK
 
 
-class Waiting:
+class ProbesWhileWaiting:
     """
     Answers probes at a port in a block that may last long: the wait for a turn.
 
     `/livez` says that the process is there, and all else that it waits.
     """
 
-    def __init__(self, what: str, port: int) -> None:
+    def __init__(self, source: str, port: int) -> None:
         self.is_over = False
-        self._what = what
+        self._what = source
         self._port = port
         self._server: Any = None
         self._lock = threading.Lock()
@@ -225,31 +225,35 @@ def orchestrator_named(words: str) -> TaskOrchestrator:
     if not inside:
         with _placing():
             return _found_in(module, words)
-    made: object = getattr(module, inside, None)
-    if callable(made) and not isinstance(made, TaskOrchestrator):
+    orch: object = getattr(module, inside, None)
+    if callable(orch) and not isinstance(orch, TaskOrchestrator):
         with _placing():
-            made = made()
-    if not isinstance(made, TaskOrchestrator):
+            orch = orch()
+    if not isinstance(orch, TaskOrchestrator):
         msg = f"{words} is no orchestrator, and no function that makes one"
         raise InvalidTaskError(msg, hint=f"{inside} = TaskOrchestrator(…)")
-    return made
+    return orch
 
 
 def _found_in(module: ModuleType, path: object) -> TaskOrchestrator:
-    found = [
+    orchestrators = [
         value for value in vars(module).values() if isinstance(value, TaskOrchestrator)
     ]
-    found = list({id(orch): orch for orch in found}.values())
+    orchestrators = list({id(orch): orch for orch in orchestrators}.values())
     make = getattr(module, _MAKES, None)
-    if not found and callable(make):
-        made = make()
-        found = [made] if isinstance(made, TaskOrchestrator) else []
-    if len(found) != 1:
-        many = "no orchestrator" if not found else f"{len(found)} orchestrators"
+    if not orchestrators and callable(make):
+        candidate = make()
+        orchestrators = [candidate] if isinstance(candidate, TaskOrchestrator) else []
+    if len(orchestrators) != 1:
+        many = (
+            "no orchestrator"
+            if not orchestrators
+            else f"{len(orchestrators)} orchestrators"
+        )
         msg = f"{path} makes {many}, and one is served"
         hint = f"orch = TaskOrchestrator(…), or a function {_MAKES}() that returns it"
         raise InvalidTaskError(msg, hint=hint)
-    return found[0]
+    return orchestrators[0]
 
 
 def _loaded(path: Path) -> ModuleType:

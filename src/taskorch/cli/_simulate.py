@@ -88,20 +88,20 @@ def _run(args: argparse.Namespace) -> int:
 
 def _durations(args: argparse.Namespace, target: Any) -> Any:
     """What is known of how long tasks take: by name, by type, or of all."""
-    found: dict[str, Any] = {}
+    durations: dict[str, Any] = {}
     if args.journal is not None:
         for name, kind in JournalReader(args.journal).get_stats().types.items():
             if kind.running is not None:
-                found[name] = kind.running.p50
+                durations[name] = kind.running.p50
     rest: float | None = None
     for name, time in args.duration:
         if name:
-            found[name] = time
+            durations[name] = time
         else:
             rest = time
     if rest is not None:
         for task in target.workflow.tasks("run"):
             name = (task.id or "").removeprefix("run/")
-            if name not in found and task.type not in found:
-                found[name] = rest
-    return found or None
+            if name not in durations and task.type not in durations:
+                durations[name] = rest
+    return durations or None

@@ -126,47 +126,52 @@ class ServiceReader:
     def _pages(self, after: str, task_id: str | None) -> Iterator[list[Event]]:
         while True:
             page = self._client.events(after, task=task_id)
-            yield [_event(said) for said in page["events"]]
+            yield [_event(document) for document in page["events"]]
             is_last, after = page["next"] == after, page["next"]
             self._cursor = after
             if is_last:
                 return
 
 
-def _event(said: Mapping[str, Any]) -> Event:
-    cls = SIGNALS[said["event"]]
-    return cls(**{name: said[name] for name in cls.__match_args__ if name in said})
+def _event(document: Mapping[str, Any]) -> Event:
+    cls = SIGNALS[document["event"]]
+    return cls(
+        **{name: document[name] for name in cls.__match_args__ if name in document}
+    )
 
 
-def _status(said: Mapping[str, Any]) -> TaskStatus:
-    fields = {name: said[name] for name in attrs.fields_dict(TaskStatus)}
+def _status(document: Mapping[str, Any]) -> TaskStatus:
+    fields = {name: document[name] for name in attrs.fields_dict(TaskStatus)}
     for name in _TIMES:
         if fields[name] is not None:
             fields[name] = datetime.fromisoformat(fields[name])
     fields |= {
-        "state": TaskState(said["state"]),
-        "error": None if said["error"] is None else _error(said["error"]),
+        "state": TaskState(document["state"]),
+        "error": None if document["error"] is None else _error(document["error"]),
         "earlier_errors": {
-            int(number): _error(each) for number, each in said["earlier_errors"].items()
+            int(number): _error(each)
+            for number, each in document["earlier_errors"].items()
         },
         "history": tuple(
             HistoryEntry(**{**each, "state": TaskState(each["state"])})
-            for each in said["history"]
+            for each in document["history"]
         ),
-        "allocation": Resources(**said["allocation"]),
-        "log_path": None if said["log_path"] is None else Path(said["log_path"]),
-        "blocked_by": tuple(said["blocked_by"]),
+        "allocation": Resources(**document["allocation"]),
+        "log_path": None
+        if document["log_path"] is None
+        else Path(document["log_path"]),
+        "blocked_by": tuple(document["blocked_by"]),
     }
     return TaskStatus(**fields)
 
 
-def _error(said: Mapping[str, Any]) -> Exception:
+def _error(document: Mapping[str, Any]) -> Exception:
     """An error that is called, and says, what the one there does."""
-    cls = getattr(errors, said["type"], None)
+    cls = getattr(errors, document["type"], None)
     is_ours = isinstance(cls, type) and issubclass(cls, TaskorchError)
     base = TaskorchError if is_ours else Exception
-    error: Exception = type(said["type"], (base,), {})(said["message"])
-    error.__cause__ = RemoteTraceback(_frame(said.get("where", "")))
+    error: Exception = type(document["type"], (base,), {})(document["message"])
+    error.__cause__ = RemoteTraceback(_frame(document.get("where", "")))
     return error
 
 
@@ -177,9 +182,9 @@ def _frame(where: str) -> str:
     return f'File "{file}", line {number}, in {function}\n' if file else ""
 
 
-def _stats(said: Mapping[str, Any]) -> Stats:
+def _stats(document: Mapping[str, Any]) -> Stats:
     def each(name: str, cls: Any) -> dict[str, Any]:
-        return {key: cls(**fields) for key, fields in said[name].items()}
+        return {key: cls(**fields) for key, fields in document[name].items()}
 
     def kind(fields: Mapping[str, Any]) -> TypeStats:
         times = {
@@ -190,13 +195,13 @@ def _stats(said: Mapping[str, Any]) -> Stats:
 
     return Stats(
         **{
-            **said,
-            "queue": QueueStats(**said["queue"]),
-            "state_machine": StateStats(**said["state_machine"]),
-            "retries": RetryStats(**said["retries"]),
+            **document,
+            "queue": QueueStats(**document["queue"]),
+            "state_machine": StateStats(**document["state_machine"]),
+            "retries": RetryStats(**document["retries"]),
             "resources": each("resources", PoolStats),
             "agents": each("agents", AgentStats),
-            "types": {name: kind(fields) for name, fields in said["types"].items()},
-            "holds": tuple(said["holds"]),
+            "types": {name: kind(fields) for name, fields in document["types"].items()},
+            "holds": tuple(document["holds"]),
         }
     )

@@ -100,9 +100,9 @@ def _do(arguments: argparse.Namespace) -> int:
 
 def folder_of(arguments: argparse.Namespace) -> Path:
     """Folder where the runs of a configuration keep their files."""
-    given: Path | None = arguments.output
-    if given is not None:
-        return given
+    output: Path | None = arguments.output
+    if output is not None:
+        return output
     first: Path = arguments.config[0]
     return first.parent / _FOLDER / first.stem
 

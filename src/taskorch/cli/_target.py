@@ -71,8 +71,8 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 def limits_of(args: argparse.Namespace) -> dict[str, Any]:
     """What these arguments say, as those of an orchestrator."""
-    found = {"concurrency": args.concurrency, "resources": pairs(args.resources)}
-    return {name: value for name, value in found.items() if value not in (None, {})}
+    limits = {"concurrency": args.concurrency, "resources": pairs(args.resources)}
+    return {name: value for name, value in limits.items() if value not in (None, {})}
 
 
 def load(args: argparse.Namespace) -> Target:
@@ -88,8 +88,8 @@ def load(args: argparse.Namespace) -> Target:
         return Target(read_document(Path(text), functions_of(args.functions)), None)
     where, _, name = text.partition(":")
     names = module_of(where, is_module=args.is_module)
-    found = [one for one in names.values() if isinstance(one, TaskOrchestrator)]
-    orchestrators = list({id(one): one for one in found}.values())
+    defined = [one for one in names.values() if isinstance(one, TaskOrchestrator)]
+    orchestrators = list({id(one): one for one in defined}.values())
     if len(orchestrators) > 1:
         msg = f"{where} defines {len(orchestrators)} orchestrators"
         raise InvalidTaskError(msg, hint="define one in a file")
@@ -106,8 +106,8 @@ def module_of(where: str, *, is_module: bool) -> dict[str, Any]:
         InvalidTaskError: It cannot be imported.
     """
     if not is_module:
-        found: dict[str, Any] = vars(_import_file(Path(where)))
-        return found
+        names: dict[str, Any] = vars(_import_file(Path(where)))
+        return names
     sys.path.insert(0, "")
     with _importing(where):
         module = importlib.import_module(where)
@@ -118,8 +118,8 @@ def functions_of(module: str | None) -> dict[str, Any]:
     """The functions that a module has for documents; None has none."""
     if module is None:
         return {}
-    found = module_of(module, is_module=True)
-    return {name: value for name, value in found.items() if callable(value)}
+    names = module_of(module, is_module=True)
+    return {name: value for name, value in names.items() if callable(value)}
 
 
 def _import_file(path: Path) -> Any:
@@ -190,26 +190,26 @@ def _workflow(names: Mapping[str, Any], name: str, where: str) -> Workflow:
         if callable(value):
             with _importing(f"{where}:{name}"):
                 value = value()
-        made = _made_of(value, name)
-        if made is None:
+        workflow = _made_of(value, name)
+        if workflow is None:
             msg = f"{name} in {where} is no workflow, no task and no list of tasks"
             raise InvalidTaskError(msg, hint="a function may return one, too")
-        return made
-    found = {
+        return workflow
+    workflows = {
         id(value): value for value in names.values() if isinstance(value, Workflow)
     }
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if len(found) > 1:
-        msg = f"{where} defines {len(found)} workflows: {_offer(names)}"
+    if len(workflows) == 1:
+        return next(iter(workflows.values()))
+    if len(workflows) > 1:
+        msg = f"{where} defines {len(workflows)} workflows: {_offer(names)}"
         raise InvalidTaskError(msg, hint=f"say which: {where}:NAME")
-    made = _made_of(names.get(_NAME), Path(where).stem)
-    if made is None:
+    workflow = _made_of(names.get(_NAME), Path(where).stem)
+    if workflow is None:
         msg = f"{where} defines no workflow, and no list of tasks called {_NAME!r}"
         raise InvalidTaskError(
             msg, hint=f"define one, or name what returns one: {where}:NAME"
         )
-    return made
+    return workflow
 
 
 def _offer(names: Mapping[str, Any]) -> str:
@@ -229,10 +229,10 @@ def _made_of(value: Any, name: str) -> Workflow | None:
     tasks = list(value)
     if not tasks or not all(isinstance(task, Task) for task in tasks):
         return None
-    made = Workflow(name.replace(".", "-"))
+    workflow = Workflow(name.replace(".", "-"))
     for task in tasks:
-        made.add(task)
-    return made
+        workflow.add(task)
+    return workflow
 
 
 def read_document(path: Path, names: Mapping[str, Any]) -> Workflow:
@@ -276,18 +276,18 @@ def needed_for(workflow: Workflow, names: Iterable[str]) -> set[str]:
     Raises:
         TaskorchError: One is not in the workflow.
     """
-    found: set[str] = set()
-    left = list(names)
-    for name in left:
+    needed: set[str] = set()
+    remaining = list(names)
+    for name in remaining:
         if name not in workflow:
-            known = list(workflow)
-            msg = f"{workflow.name} has no task {name!r}{guess(name, known)}"
-            hint = f"it has {some(known)}"
+            task_names = list(workflow)
+            msg = f"{workflow.name} has no task {name!r}{guess(name, task_names)}"
+            hint = f"it has {some(task_names)}"
             raise TaskorchError(msg, hint=hint)
     parents = workflow.dependencies
-    while left:
-        name = left.pop()
-        if name not in found:
-            found.add(name)
-            left += parents[name]
-    return found
+    while remaining:
+        name = remaining.pop()
+        if name not in needed:
+            needed.add(name)
+            remaining += parents[name]
+    return needed

@@ -76,11 +76,11 @@ def tracebacks(status: TaskStatus) -> list[str]:
     """The lines of what the attempts of a task raised, the latest last."""
     from taskorch.runtime._documents import told_trace  # noqa: PLC0415 - seldom asked
 
-    found = {f"attempt {n}": error for n, error in status.earlier_errors.items()}
+    errors = {f"attempt {n}": error for n, error in status.earlier_errors.items()}
     if status.error is not None:
-        found[f"attempt {status.attempts}" if found else ""] = status.error
+        errors[f"attempt {status.attempts}" if errors else ""] = status.error
     lines: list[str] = []
-    for name, error in found.items():
+    for name, error in errors.items():
         lines += [f"{name}:"] if name else []
         lines += map(visible, told_trace(error).splitlines())
     return lines
@@ -150,7 +150,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "")
     room = None
     if is_terminal():
         room = max(shutil.get_terminal_size().columns - before, _NARROW)
-    said: list[str] = []
+    texts: list[str] = []
     for cells in lines:
         *first, last = cells
         padded = [
@@ -159,15 +159,15 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], indent: str = "")
         ]
         if room is not None and width(last) > room:
             last = f"{cut(last, room - 1)}…"
-        said.append(f"{indent}{_GAP.join([*padded, coloured(last)])}".rstrip())
-    return "\n".join(said)
+        texts.append(f"{indent}{_GAP.join([*padded, coloured(last)])}".rstrip())
+    return "\n".join(texts)
 
 
 def fields(pairs: Mapping[str, str], indent: str = "  ") -> str:
     """What has a name and a value, one on a line; empty ones are left out."""
-    told = {name: value for name, value in pairs.items() if value}
-    most = max(map(len, told), default=0)
-    return "\n".join(f"{indent}{name:{most}}  {value}" for name, value in told.items())
+    shown = {name: value for name, value in pairs.items() if value}
+    most = max(map(len, shown), default=0)
+    return "\n".join(f"{indent}{name:{most}}  {value}" for name, value in shown.items())
 
 
 def seconds(text: str) -> float:
@@ -229,17 +229,17 @@ def pairs(texts: Iterable[str]) -> dict[str, Any]:
     Raises:
         InvalidTaskError: One is none.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in texts:
         name, sign, value = text.partition("=")
         if not name or not sign:
             msg = f"{text!r} says no value"
             raise InvalidTaskError(msg, hint="write NAME=VALUE")
         try:
-            found[name] = json.loads(value)
+            values[name] = json.loads(value)
         except ValueError:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def port(text: str) -> int:

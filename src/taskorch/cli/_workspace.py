@@ -174,6 +174,6 @@ def _lint(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem)
     files = len(workspace.task_ids)
-    found = len(problems) or "no"
-    print(f"{files} task files, {found} problem{'' if found == 1 else 's'}")
+    many = len(problems) or "no"
+    print(f"{files} task files, {many} problem{'' if many == 1 else 's'}")
     return FAILED if problems else OK

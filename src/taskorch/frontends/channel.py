@@ -83,10 +83,10 @@ class Capabilities:
             return cls()
 
         def texts(name: str) -> tuple[str, ...]:
-            said = found.get(name)
-            if not isinstance(said, list):
+            entries = found.get(name)
+            if not isinstance(entries, list):
                 return ()
-            return tuple(one for one in said if isinstance(one, str))
+            return tuple(one for one in entries if isinstance(one, str))
 
         return cls((*texts("codings"), "json"), texts("dictionaries"))
 
@@ -114,10 +114,10 @@ def train(messages: Iterable[Mapping[str, Any]]) -> bytes:
     if len(samples) < 8 or sum(map(len, samples)) < 2 * _DICTIONARY:  # noqa: PLR2004
         return b""
     try:
-        found: bytes = _zstd.train_dict(samples, _DICTIONARY).dict_content
+        content: bytes = _zstd.train_dict(samples, _DICTIONARY).dict_content
     except _zstd.ZstdError:
         return b""
-    return found
+    return content
 
 
 @cache
@@ -128,8 +128,8 @@ def envelope_fields() -> frozenset[str]:
 
 
 def _envelope(message: Mapping[str, Any]) -> dict[str, Any]:
-    known = envelope_fields()
-    return {name: value for name, value in message.items() if name in known}
+    fields = envelope_fields()
+    return {name: value for name, value in message.items() if name in fields}
 
 
 def _dumps(value: Any) -> bytes:
@@ -198,9 +198,9 @@ class Channel:
         if not content or _zstd is None:
             return ""
         name = dictionary_id(content)
-        found = _zstd.ZstdDict(content, is_raw=is_raw)
+        dictionary = _zstd.ZstdDict(content, is_raw=is_raw)
         with self._lock:
-            self._dictionaries[name] = found
+            self._dictionaries[name] = dictionary
             self._current = name
             while len(self._dictionaries) > _KEPT:
                 del self._dictionaries[next(iter(self._dictionaries))]
@@ -247,8 +247,8 @@ class Channel:
             maker = self._makers.get(name)
             if maker is None:
                 # What it has made of the dictionary serves for every message.
-                known = self._dictionaries[name].as_digested_dict
-                maker = _zstd.ZstdCompressor(options=_OPTIONS, zstd_dict=known)
+                dictionary = self._dictionaries[name].as_digested_dict
+                maker = _zstd.ZstdCompressor(options=_OPTIONS, zstd_dict=dictionary)
                 self._makers = {name: maker}
             body = maker.compress(plain, maker.FLUSH_FRAME)
             frame = bytes([_LEARNT]) + bytes.fromhex(name) + body
@@ -303,20 +303,20 @@ class Channel:
             with self._lock:
                 if self._reader is None:
                     self._reader = _needed().ZstdDecompressor()
-                found: bytes = self._reader.decompress(frame[1:], most + 1)
-            return found
-        known, start = None, 1
+                plain: bytes = self._reader.decompress(frame[1:], most + 1)
+            return plain
+        dictionary, start = None, 1
         if kind == _LEARNT:
             start += _ID_BYTES
             name = frame[1:start].hex()
             with self._lock:
-                known = self._dictionaries.get(name)
-            if known is None:
+                dictionary = self._dictionaries.get(name)
+            if dictionary is None:
                 msg = f"the dictionary {name} is not known here"
                 raise FrameError(
                     msg, hint="agree on what both sides have, or send JSON"
                 )
-        one = _needed().ZstdDecompressor(zstd_dict=known)
+        one = _needed().ZstdDecompressor(zstd_dict=dictionary)
         # Bounded: no more is ever unpacked than a message may have.
         unpacked: bytes = one.decompress(frame[start:], most + 1)
         if len(unpacked) <= most and not one.eof:
@@ -386,8 +386,8 @@ class Wire:
     def packed(self, plain: bytes, offered: str | None) -> tuple[bytes, str]:
         """*plain*, JSON, as who has *offered* can read it; and its content type."""
         if offered and self._id and self._is_offered(offered):
-            there = Capabilities(("zstd", "json"), (self._id,))
-            channel = Channel(there)
+            reader = Capabilities(("zstd", "json"), (self._id,))
+            channel = Channel(reader)
             channel.learn(self._content, is_raw=True)
             frame = channel.pack(plain)
             if frame is not plain:

@@ -24,7 +24,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.model import Resources
 from taskorch.model._show import show
 from taskorch.policies import ProportionalAllocator
-from taskorch.workflows._located import Place, places, plain, with_place
+from taskorch.workflows._located import FilePlace, places, plain, with_place
 
 if TYPE_CHECKING:
     import os
@@ -125,7 +125,7 @@ def parse(block: Mapping[str, Any]) -> Pools:
     return _parse(block, {})
 
 
-def _parse(block: object, there: Mapping[str, Place]) -> Pools:
+def _parse(block: object, there: Mapping[str, FilePlace]) -> Pools:
     """What the *block* says; *there* are the places of what stands in its file."""
     reader = _Reader()
     pools = reader.pools(block)

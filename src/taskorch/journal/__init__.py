@@ -38,9 +38,9 @@ _LATE = {
 
 def __getattr__(name: str) -> object:
     if name in _LATE:
-        found = getattr(import_module(f"taskorch.journal.{_LATE[name]}"), name)
-        globals()[name] = found
-        return found
+        member = getattr(import_module(f"taskorch.journal.{_LATE[name]}"), name)
+        globals()[name] = member
+        return member
     msg = f"module 'taskorch.journal' has no attribute {name!r}"
     raise AttributeError(msg)
 

@@ -108,8 +108,8 @@ def clean(db: sqlite3.Connection, journal: Path) -> None:
     if not folder.is_dir():
         return
     named: set[str] = set()
-    found = db.execute("SELECT doc FROM facts WHERE instr(doc, '{\"$file\":[') > 0")
-    for (text,) in found:
+    rows = db.execute("SELECT doc FROM facts WHERE instr(doc, '{\"$file\":[') > 0")
+    for (text,) in rows:
         named.update(_NAMES.findall(text))
     for path in folder.iterdir():
         if path.name not in named:
@@ -120,11 +120,11 @@ def clean(db: sqlite3.Connection, journal: Path) -> None:
 def _digest(path: Path) -> str:
     import hashlib  # noqa: PLC0415 - only for files beside
 
-    made = hashlib.blake2b(digest_size=20)
+    digest = hashlib.blake2b(digest_size=20)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
-            made.update(chunk)
-    return made.hexdigest()
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sync(folder: Path) -> None:

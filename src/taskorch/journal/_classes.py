@@ -27,8 +27,8 @@ from taskorch.journal._values import (
     OWN,
     TOGETHER,
     GoneError,
-    Kind,
     RefusedError,
+    ValueKind,
     imported,
 )
 from taskorch.model._numbers import is_numpys, pythons
@@ -54,7 +54,7 @@ _BASES: Final = (str, int, float, bytes, list, tuple, dict, set, frozenset)
 _shapes: WeakKeyDictionary[type, _Shape | None] = WeakKeyDictionary()
 
 
-def kind_of(cls: type) -> Kind:
+def kind_of(cls: type) -> ValueKind:
     """
     How instances of *cls*, which JSON and taskorch do not have, are kept.
 
@@ -100,7 +100,7 @@ def _number(value: Any, _array: type) -> Any:
 
 
 #: Of numpy: kept as one of Python.
-_NUMBER: Final = Kind("", _number, lambda number: number)
+_NUMBER: Final = ValueKind("", _number, lambda number: number)
 
 
 def _a(cls: type) -> str:
@@ -125,10 +125,10 @@ def _path(cls: type) -> str:
             why, f"move it to the top level of its module, or {_register(cls)}"
         )
     try:
-        found = imported(path)
+        at_path = imported(path)
     except (ImportError, AttributeError):
-        found = None
-    if found is not cls:
+        at_path = None
+    if at_path is not cls:
         why = f"importing {path} does not give the class of this value"
         raise RefusedError(
             why, f"make it anew from the class that is there, or {_register(cls)}"
@@ -155,7 +155,7 @@ def _class_at(path: str) -> Any:
 # -- registered classes ------------------------------------------------------------
 
 
-def _registered(pair: Pair) -> Kind:
+def _registered(pair: Pair) -> ValueKind:
     def apart(value: Any, array: type) -> Any:
         name = pair.name
         if name == f"__main__:{pair.cls.__qualname__}":
@@ -170,8 +170,8 @@ def _registered(pair: Pair) -> Kind:
             raise RefusedError(why, "mend what was registered for it") from error
 
     if pair.suffix is None:
-        return Kind(OWN, apart, _to_registered)
-    return Kind("file", apart, _to_filed)
+        return ValueKind(OWN, apart, _to_registered)
+    return ValueKind("file", apart, _to_filed)
 
 
 def _pair_named(name: str) -> Pair:
@@ -181,12 +181,12 @@ def _pair_named(name: str) -> Pair:
     Raises:
         GoneError: Nothing is.
     """
-    module, _, what = name.rpartition(":")
+    module, _, qualname = name.rpartition(":")
     try:
-        main = main_named(module, what)
+        main = main_named(module, qualname)
     except OtherScriptError as error:
         raise GoneError(name, str(error)) from error
-    pair = BY_NAME.get(name if main is None else f"{main.__name__}:{what}")
+    pair = BY_NAME.get(name if main is None else f"{main.__name__}:{qualname}")
     if pair is None:
         why = (
             f"nothing is registered under the name {name!r}: call taskorch.journal."
@@ -209,13 +209,13 @@ def _to_filed(kept: list[Any]) -> Any:
 
 
 def _to_registered(kept: list[Any]) -> Any:
-    name, given = kept
+    name, encoded = kept
     pair = _pair_named(name)
     if pair.suffix is not None:
         why = f"it is in the journal itself: register {name} by register"
         raise GoneError(name, why)
     try:
-        value = pair.decode(given)
+        value = pair.decode(encoded)
     except Exception as error:
         why = f"decode of {name} raised {type(error).__name__}: {error}"
         raise GoneError(name, why) from error
@@ -224,8 +224,10 @@ def _to_registered(kept: list[Any]) -> Any:
 
 def _checked(pair: Pair, value: Any) -> Any:
     if type(value) is not pair.cls:
-        what = "decode" if pair.suffix is None else "load"
-        why = f"{what} of {pair.name} returned {_a(type(value))}, not {_a(pair.cls)}"
+        function = "decode" if pair.suffix is None else "load"
+        why = (
+            f"{function} of {pair.name} returned {_a(type(value))}, not {_a(pair.cls)}"
+        )
         raise GoneError(pair.name, why)
     return value
 
@@ -267,7 +269,7 @@ def _to_enum(kept: list[Any]) -> Any:
     return _flags(cls, names)
 
 
-_ENUM: Final = Kind("enum", _enum, _to_enum)
+_ENUM: Final = ValueKind("enum", _enum, _to_enum)
 
 
 # -- fields ------------------------------------------------------------------------
@@ -290,20 +292,20 @@ class _Shape:
         defaults: Mapping[str, Any],
         make: Callable[[type, dict[str, Any]], Any],
     ) -> None:
-        self.kind = Kind(tag, self._apart, _together[tag])
+        self.kind = ValueKind(tag, self._apart, _together[tag])
         self._defaults = defaults
         self._make = make
-        known = {*defaults, *_PYTHONS}
+        expected = {*defaults, *_PYTHONS}
         bases = cls.__mro__
         #: What is no field, and may hold a state all the same.
         self._slots = [
             member
             for base in bases
             for name, member in vars(base).items()
-            if isinstance(member, MemberDescriptorType) and name not in known
+            if isinstance(member, MemberDescriptorType) and name not in expected
         ]
         #: What may stand in the dict of an instance.
-        self._others = known | {
+        self._others = expected | {
             name
             for base in bases
             for name, member in vars(base).items()
@@ -315,22 +317,22 @@ class _Shape:
         cls = type(value)
         path = _path(cls)
         self._refuse_more(value, cls)
-        given: tuple[Any, ...] | None = None
+        tuple_items: tuple[Any, ...] | None = None
         if isinstance(value, tuple):
-            given = tuple(tuple.__iter__(value))
-            if len(given) != len(self._defaults):
+            tuple_items = tuple(tuple.__iter__(value))
+            if len(tuple_items) != len(self._defaults):
                 why = f"{_a(cls)} has not as many items as fields"
                 raise RefusedError(why, _register(cls))
-        made: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for number, (name, default) in enumerate(self._defaults.items()):
-            item = _item(value, name) if given is None else given[number]
+            item = _item(value, name) if tuple_items is None else tuple_items[number]
             if item is _UNSET:
                 if default is not None:
                     why = f"the field {name} of {_a(cls)} has no value"
                     raise RefusedError(why, "set it, or do not hand it over")
                 continue
-            made[name] = item
-        return array([path, made])
+            fields[name] = item
+        return array([path, fields])
 
     def _refuse_more(self, value: Any, cls: type) -> None:
         extra = set(getattr(value, "__dict__", ())) - self._others
@@ -351,16 +353,16 @@ class _Shape:
         for name in kept:
             if name not in defaults:
                 raise GoneError(path, f"{path} has no field {name!r} any more")
-        made: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for name, default in defaults.items():
             if name in kept:
-                made[name] = kept[name]
+                fields[name] = kept[name]
             elif default is _UNSET:
                 why = f"{path} has a field {name!r} since, which has no default"
                 raise GoneError(path, why)
             elif default is not None:
-                made[name] = default()
-        return self._make(cls, made)
+                fields[name] = default()
+        return self._make(cls, fields)
 
 
 def _item(value: Any, name: str) -> Any:
@@ -391,8 +393,11 @@ def _shape(cls: type) -> _Shape | None:
         names = getattr(cls, "_fields", None)
         if not isinstance(names, tuple):
             return None
-        given: dict[str, Any] = getattr(cls, "_field_defaults", {})
-        defaults = {n: _giving(given[n]) if n in given else _UNSET for n in names}
+        field_defaults: dict[str, Any] = getattr(cls, "_field_defaults", {})
+        defaults = {
+            n: _giving(field_defaults[n]) if n in field_defaults else _UNSET
+            for n in names
+        }
         return _Shape(cls, "namedtuple", defaults, _named_tuple)
     if attrs.has(cls):
         tag, defaults = "attrs", {f.name: _of_attrs(f) for f in attrs.fields(cls)}
@@ -446,10 +451,10 @@ def _of_attrs(field: attrs.Attribute[Any]) -> Any:
 
 
 def _with_fields(cls: type, fields: dict[str, Any]) -> Any:
-    made: Any = object.__new__(cls)
+    instance: Any = object.__new__(cls)
     for name, item in fields.items():
-        object.__setattr__(made, name, item)
-    return made
+        object.__setattr__(instance, name, item)
+    return instance
 
 
 def _named_tuple(cls: type, fields: dict[str, Any]) -> Any:

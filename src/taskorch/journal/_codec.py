@@ -31,8 +31,8 @@ from taskorch.events import (
 from taskorch.journal._scripts import Beside
 from taskorch.journal._values import (
     NEWER,
-    Kind,
     RefusedError,
+    ValueKind,
     dumps,
     import_path,
     load_others_with,
@@ -58,7 +58,7 @@ _NONE: Final = object()
 _KINDS: Final[dict[str, type[Event]]] = {cls.__name__: cls for cls in CATALOGUE}
 
 
-def _load_classes() -> Callable[[type], Kind]:
+def _load_classes() -> Callable[[type], ValueKind]:
     # What it needs takes a while, and few tasks have values of users' classes.
     from taskorch.journal._classes import kind_of  # noqa: PLC0415
 
@@ -161,13 +161,13 @@ class Rows:
     def _put_in(self) -> None:
         """Make rows of the starts that are left: few, as many as run at once."""
         early = sorted([*self._early, *self._begun.values()], key=_place)
-        old, made, done = self._values, list[int | str](), 0
+        old, values, done = self._values, list[int | str](), 0
         for place, fact in early:
-            made += old[done:place]
-            made += encode((fact, None))
+            values += old[done:place]
+            values += encode((fact, None))
             done = place
-        made += old[done:]
-        self._begun, self._early, self._values = {}, [], made
+        values += old[done:]
+        self._begun, self._early, self._values = {}, [], values
 
     @property
     def numbers(self) -> list[int]:
@@ -302,17 +302,17 @@ def entries(rows: Iterable[Row], after: int = 0) -> list[Entry]:
     Raises:
         JournalError: A newer taskorch wrote one, or it is damaged.
     """
-    found: list[Entry] = []
+    ordered: list[Entry] = []
     for row in rows:
         entry, start = _decode(row)
         if start is not None:
-            found.append(start)
-        found.append(entry)
+            ordered.append(start)
+        ordered.append(entry)
     # A start stands beside its end, and others may be between.
-    found.sort(key=_number)
-    if found and found[0][0].seq <= after:
-        found = [entry for entry in found if entry[0].seq > after]
-    return found
+    ordered.sort(key=_number)
+    if ordered and ordered[0][0].seq <= after:
+        ordered = [entry for entry in ordered if entry[0].seq > after]
+    return ordered
 
 
 def decode(row: Row) -> Entry:
@@ -350,8 +350,8 @@ def _decode(row: Row) -> tuple[Entry, Entry | None]:
         elif cls is TaskSubmitted and len(fields) == _SHORT:
             fields[3:3] = _MIDDLE
             fields += _END
-        made: Any = cls
-        fact = made(
+        make: Any = cls
+        fact = make(
             seq,
             at_ns,
             *[
@@ -412,11 +412,11 @@ def column(name: str) -> str:
 
 
 def _body(cls: type[Event], fact: Fact) -> str:
-    given = _trimmed(fact)[TASK_ID:]
-    tuples = [value for value in given if type(value) is tuple]
-    if _FLAT.issuperset(map(type, given)) and not any(tuples):
+    values = _trimmed(fact)[TASK_ID:]
+    tuples = [value for value in values if type(value) is tuple]
+    if _FLAT.issuperset(map(type, values)) and not any(tuples):
         try:
-            text = dumps((cls.schema, *given))
+            text = dumps((cls.schema, *values))
         except ValueError:
             # A number that JSON has not, or not so long.
             text = None
@@ -426,7 +426,7 @@ def _body(cls: type[Event], fact: Fact) -> str:
             return text
     fields: list[Any] = [cls.schema]
     names: tuple[str, ...] = cls.__match_args__
-    for name, value in zip(names[2:], given, strict=False):
+    for name, value in zip(names[2:], values, strict=False):
         try:
             fields.append(plain(value, tuple, 0))
         except RefusedError as refused:
@@ -480,13 +480,13 @@ _FROM_THE_END: Final = {
 
 def _trimmed(fact: Fact) -> tuple[Any, ...]:
     """*fact* without what it has at its end by default."""
-    found, least = list(fact), _LEAST[type(fact)]
+    fields, least = list(fact), _LEAST[type(fact)]
     for value in _FROM_THE_END[type(fact)]:
         # What is equal may be of another type: 0 is no False.
-        if len(found) == least or found[-1] is not value:
+        if len(fields) == least or fields[-1] is not value:
             break
-        found.pop()
-    return tuple(found)
+        fields.pop()
+    return tuple(fields)
 
 
 #: Of a class the name, and whether its facts are about a task.
@@ -553,9 +553,9 @@ def text_of(value: Any) -> str:
     return text
 
 
-def _refuse_size(text: str, what: str) -> NoReturn:
+def _refuse_size(text: str, part: str) -> NoReturn:
     size = f"{len(text) / 1e6:,.0f} MB"
-    msg = f"{what}: it takes {size}, and the most is {MAX_TEXT / 1e6:,.0f} MB"
+    msg = f"{part}: it takes {size}, and the most is {MAX_TEXT / 1e6:,.0f} MB"
     hint = "keep it in a file, and hand over the name of that"
     raise InvalidTaskError(msg, hint=hint)
 

@@ -49,8 +49,8 @@ class EncodingJournal(DurableJournal):
     ) -> Callable[[tuple[Any, ...]], Any]:
         """See `DurableJournal.call_texts`."""
         with self._beside:
-            found = _codec.call_texts(task_type, fn, self._beside)
-        return found or super().call_texts(task_type, fn)
+            encoder = _codec.call_texts(task_type, fn, self._beside)
+        return encoder or super().call_texts(task_type, fn)
 
     def new_group(self) -> Rows:
         """A group to fill: what is appended to it is encoded at once, and but once."""

@@ -174,10 +174,10 @@ def state_of(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
 
 def _stamp(name: str) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(name)  # noqa: PTH116 - as in `identity`
+        status = os.stat(name)  # noqa: PTH116 - as in `identity`
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def connect(path: Path, mode: Mode) -> sqlite3.Connection:
@@ -250,8 +250,8 @@ def create(path: Path) -> None:
     It gets its name when it is complete: it is there whole, or not at all.
     """
     # Those are left by processes that were killed while they made a journal.
-    for left in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
-        left.unlink(missing_ok=True)
+    for abandoned in path.parent.glob(f"{glob.escape(path.name)}.new-*"):
+        abandoned.unlink(missing_ok=True)
     import tempfile  # noqa: PLC0415 - who only reads needs none
 
     # With a name of its own: others may make the journal at the same moment.
@@ -314,8 +314,8 @@ def check_kind(path: Path) -> None:
         JournalError: It is something else.
     """
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "no ordinary file"
-        msg = f"{path} is {what}"
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        msg = f"{path} is {kind}"
         raise JournalError(msg, hint="name a file, as in folder/runs.db")
 
 
@@ -343,8 +343,8 @@ def identity(path: str) -> tuple[int, int]:
         FileNotFoundError: None has.
     """
     # Never by opening it: to close it again would drop the locks that SQLite holds.
-    found = os.stat(path)  # noqa: PTH116 - at every commit, and a Path is slower
-    return found.st_dev, found.st_ino
+    status = os.stat(path)  # noqa: PTH116 - at every commit, and a Path is slower
+    return status.st_dev, status.st_ino
 
 
 def trouble_of_log(size: int) -> str:

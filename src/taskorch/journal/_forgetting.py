@@ -19,7 +19,7 @@ from taskorch.journal import _codec
 from taskorch.journal._file import FAILURES
 from taskorch.journal._layout import KEY, LAYOUT, RESTS
 from taskorch.journal._points import reach
-from taskorch.journal._reader import REST, Group, Reader, rest_checksum
+from taskorch.journal._reader import REST, GroupRow, Reader, rest_checksum
 
 #: A rest has no more facts than this, if the groups that it is made of allow it.
 _MANY: Final = 1_000
@@ -88,13 +88,15 @@ def _temporary(db: sqlite3.Connection, ids: Collection[str]) -> Iterator[None]:
             db.execute("DROP TABLE temp.lost")
 
 
-def _runs(reader: Reader, numbers: list[int]) -> Iterator[tuple[Group, list[Group]]]:
+def _runs(
+    reader: Reader, numbers: list[int]
+) -> Iterator[tuple[GroupRow, list[GroupRow]]]:
     """
     Groups beside each other that have facts of *numbers*, and the one before them.
 
     Each is checked: damage must not get a new checksum.
     """
-    run: list[Group] = []
+    run: list[GroupRow] = []
     start = reader.before(0)
     reached = 0
     for number in numbers:
@@ -119,10 +121,10 @@ def _runs(reader: Reader, numbers: list[int]) -> Iterator[tuple[Group, list[Grou
 
 
 def _rests(
-    reader: Reader, before: Group, groups: list[Group]
-) -> Iterator[tuple[tuple[int, ...], list[Group]]]:
+    reader: Reader, before: GroupRow, groups: list[GroupRow]
+) -> Iterator[tuple[tuple[int, ...], list[GroupRow]]]:
     """What *groups* become: the values of each rest, and what it is made of."""
-    members: list[Group] = []
+    members: list[GroupRow] = []
     reached, count = before.last, 0
     for group in groups:
         members.append(group)

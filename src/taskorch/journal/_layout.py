@@ -146,8 +146,7 @@ def check_layout(db: sqlite3.Connection, path: Path) -> int:
     if layout not in _NAMES or not names >= _NAMES[layout]:
         msg = f"{path} is damaged: tables are missing"
         raise JournalError(msg, hint=RESTORE)
-    found: int = layout
-    return found
+    return int(layout)
 
 
 def migrate(db: sqlite3.Connection, layout: int) -> None:

@@ -25,11 +25,11 @@ class Lock:
     The file stays when the lock is released: it tells that there was a journal.
     """
 
-    def __init__(self, name: Path, file: int, known: dict[str, Any]) -> None:
+    def __init__(self, name: Path, file: int, owner: dict[str, Any]) -> None:
         self._name = name
         self._file = file
         #: What the owner before wrote into it; empty if there was none.
-        self.known = known
+        self.known = owner
 
     @classmethod
     def acquire(cls, path: Path, take_over: bool) -> Lock:
@@ -51,16 +51,16 @@ class Lock:
                     return lock
             except BlockingIOError:
                 try:
-                    known = _known(file)
+                    owner = _known(file)
                 finally:
                     os.close(file)
                 if not take_over:
-                    if _is_dead(known) and time.monotonic() < end:
+                    if _is_dead(owner) and time.monotonic() < end:
                         time.sleep(_PAUSE)
                         continue
-                    raise _taken(path, known) from None
+                    raise _taken(path, owner) from None
                 # The old owner keeps its lock, on a file that has no name any more.
-                return cls(name, _put_another(name, known), known)
+                return cls(name, _put_another(name, owner), owner)
             except BaseException:
                 os.close(file)
                 raise
@@ -99,9 +99,9 @@ class Lock:
         os.close(self._file)
 
 
-def _is_dead(known: dict[str, Any]) -> bool:
+def _is_dead(owner: dict[str, Any]) -> bool:
     """Whether the owner has died: its lock goes with what it was about to start."""
-    return known.get("host") == host() and not is_there(known["pid"])
+    return owner.get("host") == host() and not is_there(owner["pid"])
 
 
 def host() -> str:
@@ -130,7 +130,7 @@ def began_at(pid: int) -> int | None:
     return int(text.rpartition(")")[2].split()[19])
 
 
-def _put_another(name: Path, known: dict[str, Any]) -> int:
+def _put_another(name: Path, owner: dict[str, Any]) -> int:
     """A new file in the place of *name*, locked before anybody can find it."""
     import tempfile  # noqa: PLC0415 - who only reads needs none
 
@@ -139,7 +139,7 @@ def _put_another(name: Path, known: dict[str, Any]) -> int:
     file, fresh = tempfile.mkstemp(prefix=f"{name.name}.", dir=name.parent)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _write(file, known)
+        _write(file, owner)
         Path(fresh).replace(name)
     except BaseException:
         os.close(file)
@@ -149,8 +149,8 @@ def _put_another(name: Path, known: dict[str, Any]) -> int:
     return file
 
 
-def _write(file: int, known: dict[str, Any]) -> None:
-    text = json.dumps(known).encode()
+def _write(file: int, owner: dict[str, Any]) -> None:
+    text = json.dumps(owner).encode()
     os.pwrite(file, text, 0)
     os.ftruncate(file, len(text))
 
@@ -160,15 +160,15 @@ def _known(file: int) -> dict[str, Any]:
     if not text:
         return {}
     with contextlib.suppress(ValueError):
-        known = json.loads(text)
-        if isinstance(known, dict):
-            return known
+        owner = json.loads(text)
+        if isinstance(owner, dict):
+            return owner
     # Its owner died while it wrote its name here; still, there was an owner.
     return {"pid": "?", "host": "?", "since": "?"}
 
 
-def _taken(path: Path, known: dict[str, Any]) -> JournalTakenError:
-    pid, host, since = (known.get(key, "?") for key in ("pid", "host", "since"))
+def _taken(path: Path, owner: dict[str, Any]) -> JournalTakenError:
+    pid, host, since = (owner.get(key, "?") for key in ("pid", "host", "since"))
     msg = f"{path} belongs to process {pid} on {host}, since {since}"
     hint = "stop that one first, or take it over: SqliteJournal(path, take_over=True)"
     return JournalTakenError(msg, hint=hint)

@@ -111,13 +111,15 @@ class PostgresJournal(PostgresReading):
         if keep_latest is not None:
             check_count("keep_latest", keep_latest, least=0)
         address = parse(dsn)
-        said = address.said
+        options = address.said
         if lease is None:
-            lease = number("lease", said["lease"]) if "lease" in said else 5.0
+            lease = number("lease", options["lease"]) if "lease" in options else 5.0
         if standby is None:
-            standby = truth("standby", said["standby"]) if "standby" in said else False
+            standby = (
+                truth("standby", options["standby"]) if "standby" in options else False
+            )
         if partition is None:
-            partition = said.get("partition", "default")
+            partition = options.get("partition", "default")
         super().__init__(address, partition)
         self.lease: float = check_seconds("lease", lease)
         if self.lease < _SHORTEST_LEASE:
@@ -182,7 +184,7 @@ class PostgresJournal(PostgresReading):
     def _acquire(self, is_over: Callable[[], bool]) -> int | None:
         """Claim it once its turn has come; None: it came to an end before."""
         first: tuple[str, str] | None = None
-        said = ""
+        logged = ""
         while not is_over():
             self._check_usable()
             pause, level = _LONGEST_PAUSE, logging.INFO
@@ -207,8 +209,8 @@ class PostgresJournal(PostgresReading):
                 if not (self.standby and is_known):
                     raise
                 why, level = error.message, logging.WARNING
-            if self.standby and why != said:
-                said = why
+            if self.standby and why != logged:
+                logged = why
                 _LOG.log(level, "%s; this one waits until it can have it", visible(why))
             time.sleep(max(pause, _AFTER))
         return None
@@ -250,9 +252,9 @@ class PostgresJournal(PostgresReading):
 
     def _check_server(self, db: psycopg.Connection[Any]) -> int:
         """Check that the server keeps what it is given; the number of the database."""
-        found = db.execute(sql.SERVER).fetchone()
-        assert found is not None  # noqa: S101 - it is one row
-        fsync, commit, encoding, is_replica, oid, now = found
+        row = db.execute(sql.SERVER).fetchone()
+        assert row is not None  # noqa: S101 - it is one row
+        fsync, commit, encoding, is_replica, oid, now = row
         if is_replica:
             msg = f"{self.name} is a replica, which only reads"
             hint = "name the primary: postgresql://a,b/db?target_session_attrs=primary"
@@ -309,11 +311,11 @@ class PostgresJournal(PostgresReading):
             if not self._is_free(owner):
                 return None
             since = clock()
-            found = db.execute(sql.CLAIM, me).fetchone()
-            assert found is not None  # noqa: S101 - the row is locked
+            row = db.execute(sql.CLAIM, me).fetchone()
+            assert row is not None  # noqa: S101 - the row is locked
         reach("claimed")
         with self._mutex:
-            self._epoch, self._token = found
+            self._epoch, self._token = row
             self._seen, self._last = self._epoch, owner["last"]
             self._doubt = None
             self._identity = f"{owner['uid']}-{self._oid:x}"
@@ -417,20 +419,22 @@ class PostgresJournal(PostgresReading):
         self, db: psycopg.Connection[Any], rows: Rows, numbers: list[int]
     ) -> None:
         parts = list(_parts(rows))
-        what = self._mine() | {
+        parameters = self._mine() | {
             "last": numbers[-1],
             "before": self._last,
             "count": len(numbers),
             "power": self.durability == "power",
         }
         if len(parts) == 1:
-            is_kept = db.execute(sql.APPEND, what | parts[0]).fetchone() is not None
+            is_kept = (
+                db.execute(sql.APPEND, parameters | parts[0]).fetchone() is not None
+            )
         else:
             with db.transaction():
-                found = db.execute(sql.APPEND, what | parts[0]).fetchone()
-                is_kept = found is not None
+                row = db.execute(sql.APPEND, parameters | parts[0]).fetchone()
+                is_kept = row is not None
                 for part in parts[1:] if is_kept else ():
-                    db.execute(sql.APPEND_MORE, what | part)
+                    db.execute(sql.APPEND_MORE, parameters | part)
                 reach("commit")
         if not is_kept:
             # It was not kept, and will not be.
@@ -442,8 +446,8 @@ class PostgresJournal(PostgresReading):
         owner = self._look(db)
         self._check_life(owner)
         if owner["last"] != self._last:
-            found, known = owner["last"], self._last
-            msg = f"{self.name} ends with fact {found}, and {known} was the last"
+            end = owner["last"]
+            msg = f"{self.name} ends with fact {end}, and {self._last} was the last"
             raise JournalError(msg, hint="somebody else wrote to it")
         self._refuse_setting("synchronous_commit")
 
@@ -469,8 +473,8 @@ class PostgresJournal(PostgresReading):
             return
         if numbers[-1] == kept:
             latest = {"partition": self._id, "last": kept}
-            found = db.execute(sql.GROUP, latest).fetchall()
-            if [row[1:] for row in found] == list(rows):
+            group = db.execute(sql.GROUP, latest).fetchall()
+            if [row[1:] for row in group] == list(rows):
                 return
         msg = f"fact {first} comes after fact {kept} was kept"
         raise ValueError(msg)
@@ -543,9 +547,9 @@ class PostgresJournal(PostgresReading):
         )
         return JournalTakenError(self._words(owner, "is in use"), hint=hint)
 
-    def _words(self, owner: dict[str, Any], what: str) -> str:
+    def _words(self, owner: dict[str, Any], predicate: str) -> str:
         by = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-        return f"{self.name} {what} by life {owner['epoch']}: {by}"
+        return f"{self.name} {predicate} by life {owner['epoch']}: {by}"
 
     def _check_owner(self, epoch: int) -> None:
         self._check_usable()

@@ -59,7 +59,7 @@ _REFUSALS: Final = re.compile(
 )
 
 
-class Address(NamedTuple):
+class PostgresAddress(NamedTuple):
     """A server, and what is said of a journal there beside it."""
 
     #: For the client library; it may have a password.
@@ -86,7 +86,7 @@ def load() -> Any:
     return psycopg
 
 
-def parse(dsn: str) -> Address:
+def parse(dsn: str) -> PostgresAddress:
     """
     The parts of *dsn*, an address or text of `name=value`.
 
@@ -94,35 +94,37 @@ def parse(dsn: str) -> Address:
         InvalidTaskError: It is neither.
         JournalError: psycopg is not installed.
     """
-    said: dict[str, str] = {}
+    options: dict[str, str] = {}
     dsn, why = normal(dsn), ""
     if is_url(dsn):
         why = fault_of(dsn)
         # What is libpq's stays as it is written.
         dsn, _, query = dsn.partition("?")
         pairs = [pair.partition("=") for pair in query.split("&") if pair]
-        said = {name: unquote(value) for name, _, value in pairs if name in _OURS}
+        options = {name: unquote(value) for name, _, value in pairs if name in _OURS}
         rest = "&".join("".join(pair) for pair in pairs if pair[0] not in _OURS)
         dsn = f"{dsn}?{rest}" if rest else dsn
     driver = load()
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     try:
         if not why:
-            found = driver.conninfo.conninfo_to_dict(dsn)
+            parameters = driver.conninfo.conninfo_to_dict(dsn)
     except driver.Error as error:
         # What it says of others may be a part of a password.
         option = _OPTION.search(str(error))
         why = f"it has no option {option[1]}" if option else "it cannot be read"
-    if not why and not all(p.isdecimal() for p in _ports(found.get("port"))):
+    if not why and not all(p.isdecimal() for p in _ports(parameters.get("port"))):
         why = "a port is no number"
     if why:
         msg = f"the address of the server is not well formed: {why}"
         hint = "postgresql://host:5432/database?user=name&partition=name"
         raise InvalidTaskError(msg, hint=hint)
     for key, value in _DEFAULTS.items():
-        found.setdefault(key, value)
-    found.setdefault("application_name", "taskorch")
-    return Address(driver.conninfo.make_conninfo(**found), _shown(found), said)
+        parameters.setdefault(key, value)
+    parameters.setdefault("application_name", "taskorch")
+    return PostgresAddress(
+        driver.conninfo.make_conninfo(**parameters), _shown(parameters), options
+    )
 
 
 def _ports(text: Any) -> list[str]:
@@ -130,14 +132,14 @@ def _ports(text: Any) -> list[str]:
     return [port for port in str(text or "").split(",") if port]
 
 
-def _shown(found: Mapping[str, Any]) -> str:
-    user, host = found.get("user", ""), found.get("host", "")
-    port, name = found.get("port", ""), found.get("dbname", "")
+def _shown(parameters: Mapping[str, Any]) -> str:
+    user, host = parameters.get("user", ""), parameters.get("host", "")
+    port, name = parameters.get("port", ""), parameters.get("dbname", "")
     where = f"{user}@{host}" if user else host
     return printable(f"postgresql://{where}{f':{port}' if port else ''}/{name}")
 
 
-class Connections:
+class PostgresConnections:
     """
     Connections to one server: each is used by one thread at a time.
 
@@ -145,7 +147,7 @@ class Connections:
     so it may as well lead to a pgbouncer that gives each transaction another session.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: PostgresAddress) -> None:
         self._conninfo = address.conninfo
         self._mutex = threading.Lock()
         self._idle: list[psycopg.Connection[Any]] = []
@@ -163,21 +165,21 @@ class Connections:
         a pgbouncer that is restarted does with all, another is taken.
         """
         while True:
-            found, is_new = self._borrow()
+            connection, is_new = self._borrow()
             try:
-                answer = first(found)
+                answer = first(connection)
             except BaseException as error:
-                found.close()
+                connection.close()
                 if is_new or not has_hung_up(error):
                     raise
             else:
                 break
         try:
-            yield found, answer
+            yield connection, answer
         except BaseException:
-            found.close()
+            connection.close()
             raise
-        self._give_back(found)
+        self._give_back(connection)
 
     def close(self) -> None:
         """Close those that nobody uses; others are closed when they are given back."""
@@ -196,12 +198,12 @@ class Connections:
         """A connection, and whether it was made just now."""
         while True:
             with self._mutex:
-                found = self._idle.pop() if self._idle else None
-            if found is None:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
                 return self._connect(), True
-            if not _has_ended(found):
-                return found, False
-            found.close()
+            if not _has_ended(connection):
+                return connection, False
+            connection.close()
 
     def _give_back(self, connection: psycopg.Connection[Any]) -> None:
         with self._mutex:
@@ -212,10 +214,10 @@ class Connections:
 
     def _connect(self) -> psycopg.Connection[Any]:
         # Statements are not prepared: another session would not know them.
-        made: psycopg.Connection[Any] = load().connect(
+        connection: psycopg.Connection[Any] = load().connect(
             self._conninfo, autocommit=True, prepare_threshold=None
         )
-        return made
+        return connection
 
 
 def _close(idle: list[psycopg.Connection[Any]]) -> None:
@@ -240,14 +242,16 @@ def has_hung_up(error: BaseException | None) -> bool:
     return not code or code[:3] in _ENDED
 
 
-def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> JournalError:
+def error_of(
+    error: Exception, name: str, wanted: str, *, unknown: bool
+) -> JournalError:
     """
-    The error for whoever wanted the journal *name* *what*, made from one of psycopg's.
+    The error for whoever *wanted* the journal *name*, made from one of psycopg's.
 
     Args:
         error: What psycopg raised.
         name: Of the journal, for people.
-        what: `"read"`, `"written"` or `"claimed"`.
+        wanted: `"read"`, `"written"`, `"claimed"` or `"changed"`.
         unknown: Whether something may have been kept, if the connection was lost.
     """
     code = getattr(error, "sqlstate", None) or ""
@@ -259,7 +263,7 @@ def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> Journa
         )
     hint: str | None = None
     if _NO_TRANSACTIONS in why:
-        msg = f"{name} cannot be {what}: {why}"
+        msg = f"{name} cannot be {wanted}: {why}"
         hint = "let the pgbouncer have pool_mode = transaction, or session"
         return JournalError(msg, hint=hint)
     if code in _MISSING:
@@ -267,7 +271,7 @@ def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> Journa
         hint = "restore them from a copy, or let an orchestrator make new ones"
         return JournalError(msg, hint=hint)
     if code == _FORBIDDEN:
-        msg = f"{name} cannot be {what}: {why}"
+        msg = f"{name} cannot be {wanted}: {why}"
         hint = (
             "let its owner grant this role the schema taskorch and its tables, or make "
             "them: taskorch migrate postgresql://…"
@@ -279,12 +283,12 @@ def error_of(error: Exception, name: str, what: str, *, unknown: bool) -> Journa
             hint = "name the primary: postgresql://a,b/db?target_session_attrs=primary"
         elif is_refusal(error):
             hint = "mend the address, or what the server grants to its user"
-        elif what != "written":
+        elif wanted != "written":
             hint = "look whether the server runs, and whether the address is right"
         outcome = "unknown" if unknown and (is_lost or code[:2] == "57") else "refused"
-        msg = f"{name} cannot be {what} now: {why}"
+        msg = f"{name} cannot be {wanted} now: {why}"
         return JournalUnavailableError(msg, outcome=outcome, hint=hint)
-    return JournalError(f"{name} cannot be {what}: {why}")
+    return JournalError(f"{name} cannot be {wanted}: {why}")
 
 
 def is_refusal(error: BaseException | None) -> bool:
@@ -300,11 +304,11 @@ def truth(name: str, text: str) -> bool:
     Raises:
         InvalidTaskError: It says neither.
     """
-    known: dict[str, bool] = {"1": True, "true": True, "0": False, "false": False}
-    if text.lower() not in known:
+    words: dict[str, bool] = {"1": True, "true": True, "0": False, "false": False}
+    if text.lower() not in words:
         msg = f"{name}={text!r} of the address is neither true nor false"
         raise InvalidTaskError(msg, hint=f"…?{name}=true")
-    return known[text.lower()]
+    return words[text.lower()]
 
 
 def number(name: str, text: str) -> float:

@@ -80,11 +80,11 @@ def _keep(
     pause: float,
 ) -> None:
     while not is_over.wait(pause):
-        found = renew()
-        if found is None or not found():
+        renewal = renew()
+        if renewal is None or not renewal():
             return
         # Nobody else may need the journal.
-        del found
+        del renewal
     give_back = release()
     if give_back is not None:
         give_back()

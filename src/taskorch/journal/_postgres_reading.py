@@ -22,8 +22,8 @@ from taskorch.journal._codec import Row
 from taskorch.journal._encoding import EncodingJournal
 from taskorch.journal._lock import began_at, is_there
 from taskorch.journal._postgres_connections import (
-    Address,
-    Connections,
+    PostgresAddress,
+    PostgresConnections,
     error_of,
     has_hung_up,
     load,
@@ -52,7 +52,7 @@ class PostgresReading(EncodingJournal):
         InvalidTaskError: *partition* is no safe name.
     """
 
-    def __init__(self, address: Address, partition: str) -> None:
+    def __init__(self, address: PostgresAddress, partition: str) -> None:
         problem = id_problem(partition)
         if problem is not None:
             msg = f"partition: {problem}"
@@ -61,7 +61,7 @@ class PostgresReading(EncodingJournal):
         self.partition: str = partition
         #: For people: where it is, without a password.
         self.name: str = f"{address.name}?partition={partition}"
-        self._connections = Connections(address)
+        self._connections = PostgresConnections(address)
         self._beside = Beside("")
         self._pid = os.getpid()
         #: The number of the partition.
@@ -84,10 +84,10 @@ class PostgresReading(EncodingJournal):
             JournalError: What is there cannot be read by this taskorch.
             JournalUnavailableError: It cannot be read now.
         """
-        with self._asking() as found:
-            if found is None:
+        with self._asking() as session:
+            if session is None:
                 return
-            db, owner = found
+            db, owner = session
             for rows in self._groups(db, after, owner["last"]):
                 with self._beside:
                     entries = _codec.entries(rows, after)
@@ -99,8 +99,8 @@ class PostgresReading(EncodingJournal):
         """The rows of each group that has some above *after*, to *until*."""
         held: list[Any] = []
         while True:
-            what = {"after": min(after, _MOST), "until": until, "most": _BATCH}
-            more = db.execute(sql.READ, what | {"partition": self._id}).fetchall()
+            window = {"after": min(after, _MOST), "until": until, "most": _BATCH}
+            more = db.execute(sql.READ, window | {"partition": self._id}).fetchall()
             is_over = len(more) < _BATCH
             groups = [list(rows) for _, rows in groupby([*held, *more], itemgetter(0))]
             # Of the last one, more may follow.
@@ -142,8 +142,8 @@ class PostgresReading(EncodingJournal):
         """See `DurableJournal.ids`."""
         # In order, those with the prefix end where its last character is raised by one.
         above = prefix and prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        found = self._ask(sql.IDS, prefix=prefix, above=above)
-        return [task_id for (task_id,) in found]
+        rows = self._ask(sql.IDS, prefix=prefix, above=above)
+        return [task_id for (task_id,) in rows]
 
     def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
         """See `DurableJournal.submitted`."""
@@ -152,8 +152,8 @@ class PostgresReading(EncodingJournal):
 
     def id_of_key(self, key: str) -> str | None:
         """See `DurableJournal.id_of_key`."""
-        found = self._ask(sql.BY_KEY, key=_codec.column(key))
-        return found[0][0] if found else None
+        rows = self._ask(sql.BY_KEY, key=_codec.column(key))
+        return rows[0][0] if rows else None
 
     def snapshot(self) -> tuple[int, dict[str, Any]] | None:
         """See `DurableJournal.snapshot`."""
@@ -199,10 +199,10 @@ class PostgresReading(EncodingJournal):
         Raises:
             JournalUnavailableError: It cannot be read now.
         """
-        with self._asking() as found:
-            if found is None:
+        with self._asking() as session:
+            if session is None:
                 return {}
-            owner = found[1]
+            owner = session[1]
         lives = owner["left"] > 0
         if lives and owner["machine"] == machine():
             lives = is_alive(owner)
@@ -211,8 +211,8 @@ class PostgresReading(EncodingJournal):
     @property
     def last(self) -> int:
         """The number of the last fact that is kept, or 0."""
-        with self._asking() as found:
-            return 0 if found is None else found[1]["last"]
+        with self._asking() as session:
+            return 0 if session is None else session[1]["last"]
 
     def verify(self) -> int:
         """
@@ -225,10 +225,10 @@ class PostgresReading(EncodingJournal):
             JournalError: Some are missing, or cannot be read by this taskorch.
             JournalUnavailableError: It cannot be read now.
         """
-        with self._asking() as found:
-            if found is None:
+        with self._asking() as session:
+            if session is None:
                 return 0
-            db, owner = found
+            db, owner = session
             with db.transaction():
                 db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 owner = self._look(db)
@@ -247,30 +247,30 @@ class PostgresReading(EncodingJournal):
             JournalError: There is none, or one of another version.
         """
         with self._speaking("read") as db:
-            there = self._partitions(db)
-        if self.partition not in there:
+            partitions = self._partitions(db)
+        if self.partition not in partitions:
             msg = f"{self.name}: there is no such partition"
-            hint = f"there are: {', '.join(there[:20])}" if there else None
+            hint = f"there are: {', '.join(partitions[:20])}" if partitions else None
             raise JournalError(msg, hint=hint or "no orchestrator has used it yet")
 
     # ------------------------------------------------------------------- the server
 
     @contextlib.contextmanager
-    def _speaking(self, what: str) -> Iterator[psycopg.Connection[Any]]:
+    def _speaking(self, wanted: str) -> Iterator[psycopg.Connection[Any]]:
         """A connection; what the server raises is said in our words."""
-        with self._translating(what), self._connections.use() as (db, _):
+        with self._translating(wanted), self._connections.use() as (db, _):
             yield db
 
     @contextlib.contextmanager
-    def _translating(self, what: str) -> Iterator[None]:
+    def _translating(self, wanted: str) -> Iterator[None]:
         """What the server raises is said in our words."""
         self._check_process()
         driver = load()
         try:
             yield
         except driver.Error as error:
-            unknown = what == "written" and self._doubt is not None
-            raise error_of(error, self.name, what, unknown=unknown) from error
+            unknown = wanted == "written" and self._doubt is not None
+            raise error_of(error, self.name, wanted, unknown=unknown) from error
 
     @contextlib.contextmanager
     def _asking(
@@ -299,11 +299,11 @@ class PostgresReading(EncodingJournal):
         return self._ask_once(question, values)
 
     def _ask_once(self, question: LiteralString, values: dict[str, Any]) -> list[Any]:
-        with self._asking() as found:
-            if found is None:
+        with self._asking() as session:
+            if session is None:
                 return []
             asked = values | {"partition": self._id}
-            return found[0].execute(question, asked).fetchall()
+            return session[0].execute(question, asked).fetchall()
 
     def _partitions(self, db: psycopg.Connection[Any]) -> list[str]:
         """Names of the partitions that there are."""
@@ -316,8 +316,8 @@ class PostgresReading(EncodingJournal):
         return bool(db.execute(sql.HAS_LAYOUT).fetchone()[0])  # type: ignore[index]
 
     def _check_layout(self, db: psycopg.Connection[Any]) -> None:
-        found = db.execute(sql.FIND_LAYOUT).fetchone()
-        layout = 0 if found is None else found[0]
+        row = db.execute(sql.FIND_LAYOUT).fetchone()
+        layout = 0 if row is None else row[0]
         if layout == sql.LAYOUT:
             return
         msg = f"{self.name} has layout {layout}, and {sql.LAYOUT} is known here"

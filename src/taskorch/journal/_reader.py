@@ -87,7 +87,7 @@ def rest_checksum(
     return own << _HEAD_BITS | head
 
 
-class Group(NamedTuple):
+class GroupRow(NamedTuple):
     """One commit: the facts from *first* to *last*."""
 
     last: int
@@ -103,7 +103,7 @@ class Group(NamedTuple):
 
 
 #: The checksum before the first group.
-_NOTHING: Final = Group(0, 0, 0, 0, FORM, 0)
+_NOTHING: Final = GroupRow(0, 0, 0, 0, FORM, 0)
 
 
 def checksum(rows: Rows | Iterable[Row], crc: int, epoch: int) -> int:
@@ -260,8 +260,8 @@ class Reader:
         """The ids that begin with *prefix*, in the order in which they came."""
         # In order, those with the prefix end where its last character is raised by one.
         above = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        found = self._db.execute(_IDS_FROM, (prefix, above))
-        return [task_id for (task_id,) in found]
+        rows = self._db.execute(_IDS_FROM, (prefix, above))
+        return [task_id for (task_id,) in rows]
 
     def submitted(self, after: int, until: int, most: int) -> list[tuple[int, str]]:
         """The next *most* submissions above *after*, to *until*: number and id."""
@@ -269,8 +269,8 @@ class Reader:
 
     def ends_by_time(self, every_ns: int) -> dict[tuple[int, str], int]:
         """How many ended, by the period of *every_ns* and the class of the fact."""
-        found = self._db.execute(_ENDS_BY_TIME, (every_ns,))
-        return {(period, kind): count for period, kind, count in found}
+        rows = self._db.execute(_ENDS_BY_TIME, (every_ns,))
+        return {(period, kind): count for period, kind, count in rows}
 
     def owner(self) -> dict[str, Any]:
         """The latest owner of the journal, and the journal's id, if there is one."""
@@ -288,10 +288,10 @@ class Reader:
         if self._layout < LAYOUT:
             msg = f"{self._path} has layout {self._layout}, which knows no keys"
             raise JournalError(msg, hint="claim it: it is brought up to date then")
-        found = self._db.execute(
+        row = self._db.execute(
             "SELECT task_id FROM keys WHERE key = ?", (_codec.column(key),)
         ).fetchone()
-        return None if found is None else found[0]
+        return None if row is None else row[0]
 
     def verify(self) -> int:
         """Read all, in one transaction; the number of facts."""
@@ -303,16 +303,16 @@ class Reader:
                 key, task_id = task.idempotency_key, fact[TASK_ID]
                 submitted[_codec.column(key)] = _codec.column(task_id)
         if self._layout >= LAYOUT:
-            known = dict(self._db.execute("SELECT key, task_id FROM keys"))
-            if known != submitted:
+            keys = dict(self._db.execute("SELECT key, task_id FROM keys"))
+            if keys != submitted:
                 self.damaged("its idempotency keys are not those of its tasks")
             for (seq,) in self._db.execute("SELECT seq FROM snapshots").fetchall():
                 if self._snapshot(seq) is None:
                     self.damaged(f"the snapshot at fact {seq} was changed")
         # This reads the indexes, too, which nothing above has used.
-        ((found,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
-        if found != "ok":
-            self.damaged(found)
+        ((verdict,),) = self._db.execute("PRAGMA integrity_check(1)").fetchall()
+        if verdict != "ok":
+            self.damaged(verdict)
         self._db.execute("COMMIT")
         return count
 
@@ -338,12 +338,12 @@ class Reader:
         groups = self._groups("WHERE last >= ? ORDER BY last LIMIT 1", (seq,))
         if not groups or snapshot_checksum(seq, state, groups[0].crc) != crc:
             return None
-        found: dict[str, Any] = json.loads(state)
-        return found
+        snapshot: dict[str, Any] = json.loads(state)
+        return snapshot
 
     # --------------------------------------------------------------------- checking
 
-    def check_latest(self) -> Group:
+    def check_latest(self) -> GroupRow:
         """
         The latest group, checked: whole, and of no later life than this.
 
@@ -362,19 +362,19 @@ class Reader:
         self._check_end()
         return latest
 
-    def latest(self) -> Group:
+    def latest(self) -> GroupRow:
         """The latest group, without a check; one that ends at 0 if there is none."""
         groups = self._groups("ORDER BY last DESC LIMIT 1")
         return groups[0] if groups else _NOTHING
 
-    def group_of(self, number: int) -> tuple[Group, Group]:
+    def group_of(self, number: int) -> tuple[GroupRow, GroupRow]:
         """The group that holds the fact *number*, and the one before it."""
         groups = self._groups("WHERE last >= ? ORDER BY last LIMIT 1", (number,))
         if not groups:
             self.damaged(f"fact {number} is in no group")
         return groups[0], self.before(groups[0].last)
 
-    def before(self, number: int) -> Group:
+    def before(self, number: int) -> GroupRow:
         """The last group that ends before the fact *number*."""
         groups = self._groups("WHERE last < ? ORDER BY last DESC LIMIT 1", (number,))
         return groups[0] if groups else _NOTHING
@@ -401,7 +401,7 @@ class Reader:
             after = rows[-1][0] if rows else until
         return rows
 
-    def whole(self, group: Group, before: Group) -> list[Row]:
+    def whole(self, group: GroupRow, before: GroupRow) -> list[Row]:
         """
         The facts of *group*, which comes after *before*.
 
@@ -416,23 +416,25 @@ class Reader:
             return rows
         is_whole = rows and rows[0][0] == first and rows[-1][0] == last
         check = _CHECKSUMS.get(form)
-        found = None
+        computed = None
         if is_whole and check is not None:
             # Where tables are not strict, a text may have become a number.
             with contextlib.suppress(TypeError):
-                found = check(rows, before.crc, epoch)
-        if found != crc:
+                computed = check(rows, before.crc, epoch)
+        if computed != crc:
             self.damaged(f"facts {first} to {last} were changed")
         return rows
 
-    def _groups(self, which: str, values: tuple[int, ...] = ()) -> list[Group]:
-        found = self._db.execute(_GROUPS[self._layout] + which, values).fetchall()
-        for group in found:
+    def _groups(self, which: str, values: tuple[int, ...] = ()) -> list[GroupRow]:
+        rows = self._db.execute(_GROUPS[self._layout] + which, values).fetchall()
+        for group in rows:
             if not all(type(number) is int for number in group):
                 self.damaged(f"the group up to fact {group[0]} cannot be read")
         return [
-            Group(last, first, epoch, crc & _HEAD if form == REST else crc, form, crc)
-            for last, first, epoch, crc, form in found
+            GroupRow(
+                last, first, epoch, crc & _HEAD if form == REST else crc, form, crc
+            )
+            for last, first, epoch, crc, form in rows
         ]
 
     def _check_order(self, after: int, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -442,12 +444,12 @@ class Reader:
             self.damaged(f"what follows fact {after} is not in order")
 
     def _check_end(self) -> None:
-        found = self._db.execute(
+        last, of_groups = self._db.execute(
             "SELECT max(seq), (SELECT max(last) FROM groups) FROM facts"
         ).fetchone()
         is_rest = self.latest().form == REST
-        if found[0] != found[1] and not (is_rest and (found[0] or 0) < found[1]):
-            self.damaged(f"fact {found[0]} is the last, and not {found[1]}")
+        if last != of_groups and not (is_rest and (last or 0) < of_groups):
+            self.damaged(f"fact {last} is the last, and not {of_groups}")
 
     def damaged(self, why: str) -> NoReturn:
         """Raise the JournalError that says *why*."""

@@ -328,16 +328,16 @@ class ReadableJournal:
 
     def _fate(self, name: str) -> str:
         """What has become of the file *name* that we have open; "" if nothing has."""
-        known = self._files.get(name)
-        if known is None:
+        identity = self._files.get(name)
+        if identity is None:
             return ""
         try:
-            fate = "" if _file.identity(name) == known else "was replaced"
+            fate = "" if _file.identity(name) == identity else "was replaced"
         except FileNotFoundError:
             fate = "vanished"
         # The writer may have closed the log meanwhile, and then SQLite removes the
         # file.
-        return fate if self._files.get(name) == known else ""
+        return fate if self._files.get(name) == identity else ""
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -350,18 +350,18 @@ class ReadableJournal:
         msg = f"{self.path} is damaged: {why}"
         raise JournalError(msg, hint=RESTORE)
 
-    def _error(self, error: Exception, what: str) -> JournalError:
-        """The error for the caller who wanted the journal *what*, made from *error*."""
+    def _error(self, error: Exception, wanted: str) -> JournalError:
+        """The error for the caller who *wanted* the journal, made from *error*."""
         if _file.may_be_unread(error):
             error = _repair.refusal(self.path) or error
         if _file.is_passing(error):
             outcome = "unknown" if self._in_doubt else "refused"
             why = str(error) or "out of memory"
-            msg = f"{self.path} cannot be {what} now: {why}"
+            msg = f"{self.path} cannot be {wanted} now: {why}"
             hint = None
-            if what == "read":
+            if wanted == "read":
                 hint = _file.advice(error)
-            elif what == "claimed" and _file.is_forbidden(error):
+            elif wanted == "claimed" and _file.is_forbidden(error):
                 hint = f"{self.path.parent} must let you write: change its rights, or "
                 hint += "choose another path; whoever only reads it needs no more"
             return JournalUnavailableError(msg, outcome=outcome, hint=hint)

@@ -98,8 +98,8 @@ def register_file(
     Raises:
         InvalidTaskError: See `register`; or *suffix* is no such thing.
     """
-    given: Any = suffix
-    if not isinstance(given, str) or not _SUFFIX.fullmatch(given):
+    ending: Any = suffix
+    if not isinstance(ending, str) or not _SUFFIX.fullmatch(ending):
         msg = f"suffix: {show(suffix)} is no ending of a file as '.npy' is"
         raise InvalidTaskError(msg)
     _register(cls, save, load, name, ("save", "load"), suffix)
@@ -113,20 +113,20 @@ def _register(
     words: tuple[str, str],
     suffix: str | None,
 ) -> None:
-    given: Any = cls, name
-    if not isinstance(given[0], type):
+    arguments: Any = cls, name
+    if not isinstance(arguments[0], type):
         msg = f"a class is registered, not {show(cls)}"
         raise InvalidTaskError(msg)
-    for what, function in zip(words, (encode, decode), strict=True):
+    for word, function in zip(words, (encode, decode), strict=True):
         if not callable(function):
-            msg = f"{what}: a function is needed, not {show(function)}"
+            msg = f"{word}: a function is needed, not {show(function)}"
             raise InvalidTaskError(msg)
     path = _path(cls)
     if is_known(cls):
         msg = f"{path} is kept exactly without being registered"
         raise InvalidTaskError(msg, hint="register classes of your own only")
     name = path if name is None else name
-    if not isinstance(given[1], str | None) or not name.isprintable():
+    if not isinstance(arguments[1], str | None) or not name.isprintable():
         msg = f"name: a text is needed, not {show(name)}"
         raise InvalidTaskError(msg)
     old = BY_NAME.get(name)

@@ -131,9 +131,9 @@ def refusal(path: Path) -> OSError | None:
     several, in files that can be read each time.
     """
     for _ in range(_LOOKS):
-        said = _unreadable(path)
-        if said is not None:
-            return said
+        error = _unreadable(path)
+        if error is not None:
+            return error
         if _is_sound(path):
             return OSError(errno.EIO, "the disk refused a read, and does no more")
     return None
@@ -148,8 +148,8 @@ def _is_sound(path: Path) -> bool:
     with contextlib.suppress(*_file.FAILURES):
         db = _file.connect(path, _file.mode_for_readers(path))
         with contextlib.closing(db):
-            ((found,),) = db.execute("PRAGMA integrity_check(1)").fetchall()
-            return bool(found == "ok")
+            ((verdict,),) = db.execute("PRAGMA integrity_check(1)").fetchall()
+            return bool(verdict == "ok")
     return False
 
 
@@ -174,9 +174,9 @@ def _descriptor(path: Path) -> Iterator[int]:
 
     To close another one would drop the locks that SQLite holds on it.
     """
-    known = _open_already(path)
-    if known is not None:
-        yield known
+    opened = _open_already(path)
+    if opened is not None:
+        yield opened
         return
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -86,12 +86,12 @@ def main_named(module: str, name: str) -> ModuleType | None:
             "before the journal is opened"
         )
         raise OtherScriptError(msg)
-    for found in list(sys.modules.values()):
-        path = getattr(found, "__dict__", {}).get("__file__")
+    for candidate in list(sys.modules.values()):
+        path = getattr(candidate, "__dict__", {}).get("__file__")
         if not isinstance(path, str) or _name(path) != _name(file):
             continue
         if _is_one_file(file, path):
-            return found
+            return candidate
     who = _seen_from(folder, ours) or "a session without a file"
     msg = (
         f"{name} is a function or class of the script {kept}, and the journal was "
@@ -102,11 +102,11 @@ def main_named(module: str, name: str) -> ModuleType | None:
 
 def _script() -> str:
     """The absolute path of the script, or notebook, that runs; "" if there is none."""
-    there: dict[str, Any] = vars(sys.modules[_MAIN])
-    path = there.get("__file__")
+    namespace: dict[str, Any] = vars(sys.modules[_MAIN])
+    path = namespace.get("__file__")
     if path is None and "ipykernel" in sys.modules:
         variable, name, ending = _NOTEBOOK
-        path = there.get(variable) or os.environ.get(name)
+        path = namespace.get(variable) or os.environ.get(name)
         path = path if isinstance(path, str) and path.endswith(ending) else None
     return os.path.abspath(path) if isinstance(path, str) else ""  # noqa: PTH100
 

@@ -295,11 +295,11 @@ class SqliteJournal(ReadableJournal, EncodingJournal):
         """
         reader = Reader(db, self.path, LAYOUT)
         latest, (last, crc) = reader.latest(), self._acknowledged
-        found = latest.last
-        if found < last or (last and reader.group_of(last)[0].crc != crc):
+        if latest.last < last or (last and reader.group_of(last)[0].crc != crc):
             self._check_epoch(db)
-            self._damaged(f"fact {last} was kept, and it ends with fact {found} now")
-        return found, latest.crc
+            now = latest.last
+            self._damaged(f"fact {last} was kept, and it ends with fact {now} now")
+        return latest.last, latest.crc
 
     def _check_again(self, db: sqlite3.Connection, rows: list[Row], kept: int) -> None:
         """

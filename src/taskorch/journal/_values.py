@@ -2,9 +2,9 @@
 Values as what JSON has, and back, exactly.
 
 What JSON has no word for is an object with one name that begins with `$`, the tag of
-its kind: `{"$bytes": "…"}`. A `Kind` takes a value apart, into values that are written
-in turn, and puts it together again of those. The fields of a fact are tuples all
-through, so there an array is a tuple and a list is tagged; in a document it is the
+its kind: `{"$bytes": "…"}`. A `ValueKind` takes a value apart, into values that are
+written in turn, and puts it together again of those. The fields of a fact are tuples
+all through, so there an array is a tuple and a list is tagged; in a document it is the
 other way round.
 """
 
@@ -147,10 +147,10 @@ class RefusedError(Exception):
         # Without the module: that of a script is kept by the path of its file.
         name = name.rpartition(":")[2]
         where = f" at {self.path}" if self.path else ""
-        what = f"encode of {name} returned{where} what cannot be kept"
+        sentence = f"encode of {name} returned{where} what cannot be kept"
         # Its own instance, for one: that is said once, however deep it went.
-        if not self.why.startswith(what):
-            self.why = f"{what}: {self.why}"
+        if not self.why.startswith(sentence):
+            self.why = f"{sentence}: {self.why}"
         self.path = ""
 
 
@@ -167,7 +167,7 @@ class GoneError(Exception):
         self.why = why
 
 
-class Kind(NamedTuple):
+class ValueKind(NamedTuple):
     """How values of a class are kept."""
 
     #: Under which name; "": the part stands for the value.
@@ -198,31 +198,31 @@ def plain(value: Any, array: type, depth: int) -> Any:
     try:
         if type(parts) is array:
             # The dict that a kind made of fields is no level of the user's.
-            made: Any = [
+            encoded: Any = [
                 (_dict if type(part) is dict else plain)(part, array, depth + 1)
                 for part in cast("Any", parts)
             ]
         else:
-            made = plain(parts, array, depth + 1)
+            encoded = plain(parts, array, depth + 1)
     except RefusedError as refused:
         if kind.tag == OWN:
             refused.returned_by(parts[0])
         raise
-    return {f"${kind.tag}": made} if kind.tag else made
+    return {f"${kind.tag}": encoded} if kind.tag else encoded
 
 
 def _as(base: Callable[[Any], Any], value: Any, _array: type) -> Any:
     return base(value)
 
 
-def _kind(cls: type, array: type) -> Kind:
+def _kind(cls: type, array: type) -> ValueKind:
     kind = KINDS.get(cls)
     if kind is None and array is tuple:
         # The fields of facts are compared by value: a subclass is as good as its base.
         bases: tuple[Callable[[Any], Any], ...] = (int, float, str, tuple)
         for base in bases:
             if issubclass(cls, cast("type", base)):
-                return Kind("", partial(_as, base), base)
+                return ValueKind("", partial(_as, base), base)
     return kind or kind_of(cls)
 
 
@@ -245,14 +245,14 @@ def _str(value: str, _array: type, _depth: int) -> Any:
 
 
 def _items(value: Any, depth: int, array: type) -> list[Any]:
-    made: list[Any] = []
+    encoded: list[Any] = []
     for number, item in enumerate(value):
         try:
-            made.append(plain(item, array, depth))
+            encoded.append(plain(item, array, depth))
         except RefusedError as refused:
             refused.within(number)
             raise
-    return made
+    return encoded
 
 
 def _list(value: list[Any], array: type, depth: int) -> Any:
@@ -380,7 +380,7 @@ def _zone_of(name: str) -> ZoneInfo:
         raise GoneError(name, why) from error
 
 
-def _zoned(tag: str, cls: type[Any]) -> Kind:
+def _zoned(tag: str, cls: type[Any]) -> ValueKind:
     """That of a time or a datetime: `[text]` or `[text, zone, fold]`."""
 
     def apart(value: Any, array: type) -> Any:
@@ -406,18 +406,18 @@ def _zoned(tag: str, cls: type[Any]) -> Kind:
         zone = _zone_of(zone) if zone else moment.tzinfo
         return moment.replace(tzinfo=zone, fold=fold)
 
-    return Kind(tag, apart, together)
+    return ValueKind(tag, apart, together)
 
 
-def _text(tag: str, together: Callable[[Any], Any]) -> Kind:
-    return Kind(tag, lambda value, _: str(value), together)
+def _text(tag: str, together: Callable[[Any], Any]) -> ValueKind:
+    return ValueKind(tag, lambda value, _: str(value), together)
 
 
-def _attributes(cls: type[Any], *names: str) -> Kind:
+def _attributes(cls: type[Any], *names: str) -> ValueKind:
     def apart(value: Any, array: type) -> Any:
         return array([getattr(value, name) for name in names])
 
-    return Kind(cls.__name__, apart, lambda parts: cls(*parts))
+    return ValueKind(cls.__name__, apart, lambda parts: cls(*parts))
 
 
 def _uuid(value: Any, array: type) -> Any:
@@ -440,7 +440,7 @@ def _to_decimal(text: str) -> Any:
 
 
 _PURE_PATHS: Final = {cls.__name__: cls for cls in (PurePosixPath, PureWindowsPath)}
-_PURE_PATH: Final = Kind(
+_PURE_PATH: Final = ValueKind(
     "purepath",
     lambda value, array: array([type(value).__name__, str(value)]),
     lambda parts: _PURE_PATHS[parts[0]](parts[1]),
@@ -480,11 +480,11 @@ def imported(path: str) -> Any:
         ImportError, AttributeError: It is not there, or of another script.
     """
     module, _, name = path.rpartition(":")
-    found: Any = sys.modules.get(module) or main_named(module, name)
-    found = found or importlib.import_module(module)
+    target: Any = sys.modules.get(module) or main_named(module, name)
+    target = target or importlib.import_module(module)
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target
 
 
 #: Whether a thread only reads: then nothing named by a path is imported.
@@ -557,10 +557,10 @@ def _path_of(value: Any) -> ImportPath:
         _refuse(why, remedy)
     path = f"{named_module(module)}:{name}"
     try:
-        found = imported(path)
+        at_path = imported(path)
     except (ImportError, AttributeError):
-        found = None
-    if found is value or (isinstance(value, MethodType) and found == value):
+        at_path = None
+    if at_path is value or (isinstance(value, MethodType) and at_path == value):
         return ImportPath(path)
     _refuse(f"importing {path} does not give {_named(value)}", remedy)
 
@@ -635,7 +635,7 @@ def _named(value: object) -> str:
 
 def _attrs(value: Any, array: type, depth: int) -> Any:
     cls: type = type(value)
-    made: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, default, is_plain, special in _described(cls):
         item = getattr(value, name)
         if item is default or (
@@ -644,11 +644,11 @@ def _attrs(value: Any, array: type, depth: int) -> Any:
             continue
         try:
             item = item if special is None else special(item)
-            made[name] = plain(item, array, depth)
+            fields[name] = plain(item, array, depth)
         except RefusedError as refused:
             refused.within(name)
             raise
-    return {f"${cls.__name__}": made}
+    return {f"${cls.__name__}": fields}
 
 
 @cache
@@ -672,8 +672,10 @@ def _described(cls: type) -> list[tuple[str, Any, bool, _Special | None]]:
 def _made(cls: type[Any], fields: dict[str, Any]) -> Any:
     if cls is RetryPolicy and type(fields.get("retry_on")) is tuple:
         # Nobody can raise an exception class that is gone: it needs no retry.
-        there = (each for each in fields["retry_on"] if not isinstance(each, Missing))
-        fields["retry_on"] = tuple(there)
+        exceptions = (
+            each for each in fields["retry_on"] if not isinstance(each, Missing)
+        )
+        fields["retry_on"] = tuple(exceptions)
     return cls(**fields)
 
 
@@ -752,8 +754,8 @@ _WRITERS: Final[dict[type, Writer]] = {
     **dict.fromkeys(_MODEL, _attrs),
 }
 #: By class, how its instances are kept.
-KINDS: Final[dict[type, Kind]] = {
-    bytes: Kind(
+KINDS: Final[dict[type, ValueKind]] = {
+    bytes: ValueKind(
         "bytes", lambda value, _: base64.b64encode(value).decode(), base64.b64decode
     ),
     complex: _attributes(complex, "real", "imag"),
@@ -766,17 +768,17 @@ KINDS: Final[dict[type, Kind]] = {
     PurePosixPath: _PURE_PATH,
     PureWindowsPath: _PURE_PATH,
     ImportPath: _text("import", _to_function),
-    Resources: Kind(
+    Resources: ValueKind(
         "Resources",
         _resources,
         lambda pairs: Resources.from_units(tuple(map(tuple, pairs))),
     ),
-    Elastic: Kind("Elastic", _elastic, _to_elastic),
+    Elastic: ValueKind("Elastic", _elastic, _to_elastic),
 }
 #: Likewise, by import path: what takes a while to import.
 LATE_KINDS: Final = {
     "decimal:Decimal": _text("decimal", _to_decimal),
-    "uuid:UUID": Kind("uuid", _uuid, _to_uuid),
+    "uuid:UUID": ValueKind("uuid", _uuid, _to_uuid),
 }
 #: By tag, what makes a value of its parts.
 TOGETHER: Final[dict[str, Callable[[Any], Any]]] = {
@@ -800,16 +802,16 @@ def is_known(cls: type) -> bool:
 
 
 #: Loads the kinds that are not in these tables, and gives what finds that of a class.
-_load_others: Callable[[], Callable[[type], Kind]]
+_load_others: Callable[[], Callable[[type], ValueKind]]
 
 
-def load_others_with(load: Callable[[], Callable[[type], Kind]]) -> None:
+def load_others_with(load: Callable[[], Callable[[type], ValueKind]]) -> None:
     """Have *load* load the kinds of users' classes when the first one comes."""
     global _load_others  # noqa: PLW0603 - set once, by `_codec`, which stands above
     _load_others = load
 
 
-def kind_of(cls: type) -> Kind:
+def kind_of(cls: type) -> ValueKind:
     """
     How instances of *cls*, which is in no table, are kept.
 

@@ -38,28 +38,31 @@ _LASTING_CAUSES: Final = frozenset(
 )
 
 
-def explained(found: Explanation, kernel: Kernel, nobody: Blocker) -> Explanation:
+def explained(explanation: Explanation, kernel: Kernel, nobody: Blocker) -> Explanation:
     """
-    *found*, of a task of *kernel*, without what only an orchestrator could say.
+    *explanation*, of a task of *kernel*, without what only an orchestrator could say.
 
     *nobody* says why nothing starts.
     """
-    if found.state in TERMINAL:
-        return found
-    if found.state is TaskState.RUNNING:
-        return attrs.evolve(found, blockers=(_WAS_RUNNING,), agent="", granted="")
-    now, later = _lasting(found.blockers, kernel), _lasting(found.then, kernel)
+    if explanation.state in TERMINAL:
+        return explanation
+    if explanation.state is TaskState.RUNNING:
+        return attrs.evolve(explanation, blockers=(_WAS_RUNNING,), agent="", granted="")
+    now, later = (
+        _lasting(explanation.blockers, kernel),
+        _lasting(explanation.then, kernel),
+    )
     # What passes with time alone does so only while somebody looks.
-    if found.state not in _HELD or any(each.until is not None for each in now):
+    if explanation.state not in _HELD or any(each.until is not None for each in now):
         first = [each for each in (*now, *later) if each.kind == "not_started"]
         now = (*(first or [nobody]), *(each for each in now if each not in first))
         later = tuple(each for each in later if each not in first)
-    return attrs.evolve(found, blockers=now, then=later, more_agents=0)
+    return attrs.evolve(explanation, blockers=now, then=later, more_agents=0)
 
 
-def stuck(found: Iterable[Stuck]) -> tuple[Stuck, ...]:
-    """Of the groups *found*, those that are stuck whoever opens the journal."""
-    return tuple(group for group in found if group.kind in _LASTING_CAUSES)
+def stuck(groups: Iterable[Stuck]) -> tuple[Stuck, ...]:
+    """Those of *groups* that are stuck whoever opens the journal."""
+    return tuple(group for group in groups if group.kind in _LASTING_CAUSES)
 
 
 def _lasting(blockers: Sequence[Blocker], kernel: Kernel) -> tuple[Blocker, ...]:

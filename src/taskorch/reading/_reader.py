@@ -243,12 +243,12 @@ class JournalReader:
         if not isinstance(task_id, str):
             msg = f"an id is a text, not {show(task_id)}"
             raise UnknownTaskError(msg)
-        found, tilde, number = task_id.partition("~")
+        name, tilde, number = task_id.partition("~")
         if tilde:
-            return found if number == "1" else task_id
-        while self._facts(later := next_id(found)):
-            found = later
-        return found
+            return name if number == "1" else task_id
+        while self._facts(later := next_id(name)):
+            name = later
+        return name
 
     def _facts(self, task_id: str) -> list[Entry]:
         """The facts about one run of a task."""
@@ -337,7 +337,7 @@ class JournalReader:
             else:
                 runtime.kernel.pause()
             paused = _why_paused(runtime.kernel, lives=lives)
-            found = _explaining.explanation(
+            explanation = _explaining.explanation(
                 runtime,
                 name,
                 runtime.now(),
@@ -345,13 +345,13 @@ class JournalReader:
                 paused=paused,
             )
             if not lives:
-                found = _nobody.explained(found, runtime.kernel, paused)
+                explanation = _nobody.explained(explanation, runtime.kernel, paused)
             cause = self._cause(name) if runtime is not past.runtime else None
             if cause is None:
-                return found
+                return explanation
             latest = self._latest(stem_of(cause.had))
             return attrs.evolve(
-                found, stale=_explaining.why_stale(found, cause, latest)
+                explanation, stale=_explaining.why_stale(explanation, cause, latest)
             )
 
     def stuck(self) -> tuple[Stuck, ...]:
@@ -364,8 +364,8 @@ class JournalReader:
             JournalError: See `JournalReader`.
         """
         with self._mutex:
-            found = _explaining.stuck(self._current().runtime)
-            return found if self.owner.lives is not False else _nobody.stuck(found)
+            groups = _explaining.stuck(self._current().runtime)
+            return groups if self.owner.lives is not False else _nobody.stuck(groups)
 
     def outcomes(self, every: float | timedelta = 3_600.0) -> list[Outcomes]:
         """
@@ -382,25 +382,25 @@ class JournalReader:
             JournalError: See `JournalReader`.
         """
         length = int(check_seconds("every", every, zero=False) * NS)
-        found: dict[int, dict[str, int]] = {}
+        by_period: dict[int, dict[str, int]] = {}
         for (period, kind), count in self._ends_by_time(length).items():
-            found.setdefault(period, {})[_ENDS[kind]] = count
+            by_period.setdefault(period, {})[_ENDS[kind]] = count
         return [
             Outcomes(
                 _EPOCH + timedelta(microseconds=period * length // 1_000), **counts
             )
-            for period, counts in sorted(found.items())
+            for period, counts in sorted(by_period.items())
         ]
 
     def _ends_by_time(self, length: int) -> dict[tuple[int, str], int]:
         if self._file is not None:
             return self._file.ends_by_time(length)
-        found: dict[tuple[int, str], int] = {}
+        counts: dict[tuple[int, str], int] = {}
         for fact, _ in self._journal.read():
             if type(fact) in (TaskCompleted, TaskFailed, TaskCancelled):
                 key = fact.at_ns // length, type(fact).__name__
-                found[key] = found.get(key, 0) + 1
-        return found
+                counts[key] = counts.get(key, 0) + 1
+        return counts
 
     # -- the journal ---------------------------------------------------------------
 
@@ -434,19 +434,19 @@ class JournalReader:
         Raises:
             JournalError: See `JournalReader`.
         """
-        told = {} if self._file is None else self._file.owner()
-        if not told.get("epoch"):
+        record = {} if self._file is None else self._file.owner()
+        if not record.get("epoch"):
             lives = None if self._file is None else False
             return JournalOwner(0, None, "", "", lives)
-        lives = told.get("lives")
-        if isinstance(self._file, SqliteJournal) and told["host"] == host():
+        lives = record.get("lives")
+        if isinstance(self._file, SqliteJournal) and record["host"] == host():
             # A journal that is open has a log beside it.
             log = Path(f"{self._file.path}-wal")
-            lives = log.exists() and _lives(told["pid"], told["started"])
+            lives = log.exists() and _lives(record["pid"], record["started"])
             # The log stays while others read.
             lives = lives and not self._has_stopped()
         return JournalOwner(
-            told["epoch"], told["pid"], told["host"], told["since"], lives
+            record["epoch"], record["pid"], record["host"], record["since"], lives
         )
 
     def _has_stopped(self) -> bool:
@@ -454,8 +454,8 @@ class JournalReader:
         if self._file is None:
             return False
         kinds = ("OrchestratorStarted", "OrchestratorStopped")
-        found = (self._file.latest_of(kind) for kind in kinds)
-        began, ended = (0 if each is None else make(each[0]).seq for each in found)
+        latest = (self._file.latest_of(kind) for kind in kinds)
+        began, ended = (0 if each is None else make(each[0]).seq for each in latest)
         return began < ended
 
     def _current(self) -> _Past:

@@ -126,13 +126,13 @@ class AlertRule:
         **fields: Any,
     ) -> AlertRule:
         """Make one, with conditions as text or as functions."""
-        made = cls(name, Condition("", None, bool), **fields)
-        known = NAMES_OF_AGENT if made.per == "agent" else NAMES_OF_SYSTEM
-        begin = Condition.of(when, known, "when")
-        end = None if until is None else Condition.of(until, known, "until")
+        rule = cls(name, Condition("", None, bool), **fields)
+        names = NAMES_OF_AGENT if rule.per == "agent" else NAMES_OF_SYSTEM
+        begin = Condition.of(when, names, "when")
+        end = None if until is None else Condition.of(until, names, "until")
         if end is not None:
             check_apart(begin, end)
-        return attrs.evolve(made, when=begin, until=end)
+        return attrs.evolve(rule, when=begin, until=end)
 
     def __attrs_post_init__(self) -> None:
         name: object = self.name
@@ -233,7 +233,7 @@ def _surely(good: int, bad: int) -> float:
 
 
 @attrs.define(eq=False)
-class _Watched:
+class _WatchedSubject:
     """What is remembered of a rule for one subject."""
 
     state: State = "ok"
@@ -301,22 +301,22 @@ class _Call:
 
     function: Act
     alert: Alert
-    watched: _Watched
+    watched: _WatchedSubject
     aside: Aside
 
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
-        what = f"the action of {self.alert.name}"
+        label = f"the action of {self.alert.name}"
 
         def call() -> None:
             undo = self.function(orchestrator, self.alert)
             self.watched.undo = undo if callable(undo) else None
 
-        self.aside.call(orchestrator, what, call)
+        self.aside.call(orchestrator, label, call)
         return None
 
 
-def _undoing(watched: _Watched) -> Act:
+def _undoing(watched: _WatchedSubject) -> Act:
     """What undoes an action, once that has ended and said how."""
 
     def undo(orchestrator: Any, alert: Alert) -> None:
@@ -372,11 +372,12 @@ class Alerts:
     ) -> None:
         self.interval: float = check_seconds("interval", interval, zero=False)
         self.machine = machine
-        found = default_rules() if rules is None else tuple(rules)
-        self._rules: dict[str, AlertRule] = {rule.name: rule for rule in found}
-        self._watched: dict[tuple[str, str], _Watched] = {}
+        self._rules: dict[str, AlertRule] = {
+            rule.name: rule for rule in (default_rules() if rules is None else rules)
+        }
+        self._watched: dict[tuple[str, str], _WatchedSubject] = {}
         #: Of rules that were removed or replaced.
-        self._left: list[tuple[AlertRule, str, _Watched]] = []
+        self._left: list[tuple[AlertRule, str, _WatchedSubject]] = []
         #: Where functions of the user's are called.
         self._aside = Aside()
         #: What is wrong with rules, and when it was told.
@@ -414,10 +415,10 @@ class Alerts:
         """
         if "for" in fields:
             fields["wait"] = fields.pop("for")
-        made = AlertRule.of(name, when, until, **fields)
+        rule = AlertRule.of(name, when, until, **fields)
         self.remove(name)
-        self._rules[name] = made
-        return made
+        self._rules[name] = rule
+        return rule
 
     def remove(self, name: str) -> bool:
         """Watch a rule no more, and undo what it did; False if there is none."""
@@ -430,18 +431,18 @@ class Alerts:
 
     def list(self) -> tuple[Alert, ...]:
         """How all rules stand."""
-        found = [
+        alerts = [
             self._alert(self._rules[name], subject, watched)
             for (name, subject), watched in list(self._watched.items())
             if name in self._rules
         ]
-        known = {alert.name for alert in found}
+        names = {alert.name for alert in alerts}
         return (
-            *found,
+            *alerts,
             *(
-                self._alert(rule, "", _Watched(state="no data", has_data=False))
+                self._alert(rule, "", _WatchedSubject(state="no data", has_data=False))
                 for name, rule in list(self._rules.items())
-                if name not in known
+                if name not in names
             ),
         )
 
@@ -474,10 +475,10 @@ class Alerts:
     ) -> tuple[Iterable[Command], float | None]:
         """See `Driver.tick`."""
         stats = view.get_stats()
-        said: list[Command] = []
+        commands: list[Command] = []
         for rule, subject, watched in self._left:
             if watched.state == "firing":
-                said += self._end(rule, subject, watched, now, "its rule is gone")
+                commands += self._end(rule, subject, watched, now, "its rule is gone")
         self._left.clear()
         completed = sum(agent.completed for agent in stats.agents.values())
         failed = sum(agent.failed for agent in stats.agents.values())
@@ -486,14 +487,14 @@ class Alerts:
         agents = _of_agents(stats)
         for rule in list(self._rules.values()):
             try:
-                said += self._look_at(rule, general, agents, stats, now)
+                commands += self._look_at(rule, general, agents, stats, now)
             except Exception as error:  # noqa: BLE001 - the user's: others are watched
-                said += self._fault(rule, error, now)
+                commands += self._fault(rule, error, now)
             else:
                 self._faults.pop(rule.name, None)
         for name in self._faults.keys() - self._rules.keys():
             del self._faults[name]
-        return said, now + self.interval
+        return commands, now + self.interval
 
     def _look_at(
         self,
@@ -504,7 +505,7 @@ class Alerts:
         now: float,
     ) -> Sequence[Command]:
         """What follows from what is measured, for one rule."""
-        said: list[Command] = []
+        commands: list[Command] = []
         if rule.per == "agent":
             every: Mapping[str, Measured] = agents
         else:
@@ -513,10 +514,10 @@ class Alerts:
             if name == rule.name and subject not in every:
                 watched = self._watched.pop((name, subject))
                 if watched.state == "firing":
-                    said += self._end(rule, subject, watched, now, "it has left")
+                    commands += self._end(rule, subject, watched, now, "it has left")
         for subject, measured in every.items():
-            said += self._look(rule, subject, measured, stats, now)
-        return said
+            commands += self._look(rule, subject, measured, stats, now)
+        return commands
 
     def _fault(
         self, rule: AlertRule, error: Exception, now: float
@@ -534,9 +535,9 @@ class Alerts:
         if text == why and now - since < _AGAIN:
             return
         self._faults[rule.name] = why, now
-        said = RuleError(why)
-        said.__cause__ = error
-        yield _Say(said)
+        fault = RuleError(why)
+        fault.__cause__ = error
+        yield _Say(fault)
 
     # -- measuring -----------------------------------------------------------------
 
@@ -572,14 +573,14 @@ class Alerts:
         return max(0, completed - first[1]), max(0, failed - first[2])
 
     def _of_system(self, view: DriverView, stats: Stats) -> dict[str, Any]:
-        found = from_stats(stats)
+        measured = from_stats(stats)
         machine = of_machine() if self.machine else {}
         pace = self._pace(view, stats)
         return {
-            **{name: found[name] for name in NAMES_OF_SYSTEM if name in found},
+            **{name: measured[name] for name in NAMES_OF_SYSTEM if name in measured},
             **machine,
-            "memory_usage": self._memory(stats, found, machine),
-            "cpu_usage": found["total_cpu_utilization"],
+            "memory_usage": self._memory(stats, measured, machine),
+            "cpu_usage": measured["total_cpu_utilization"],
             "avg_execution_time": None if pace is None else pace.lately,
             "baseline_execution_time": None if pace is None else pace.usual,
             "queue_age": stats.queue.oldest or 0.0,
@@ -587,7 +588,7 @@ class Alerts:
         }
 
     def _memory(
-        self, stats: Stats, found: Mapping[str, Any], machine: Mapping[str, float]
+        self, stats: Stats, measured: Mapping[str, Any], machine: Mapping[str, float]
     ) -> float | None:
         """The share of the memory that is used: of the pool, or of the machine."""
         pool = stats.resources.get("memory_mb")
@@ -595,7 +596,7 @@ class Alerts:
             return machine.get("machine_memory_usage")
         if self.real is None:
             # Simulated work uses what it asks for.
-            share: float | None = found["total_memory_usage"]
+            share: float | None = measured["total_memory_usage"]
             return share
         used = used_mb()
         if used is None:
@@ -615,8 +616,8 @@ class Alerts:
         fresh = {n for n, count in counts.items() if self._counts.get(n) != count}
         self._paces.update(paces(ask(fresh)))
         self._counts = counts
-        found = [self._paces[name] for name in counts if name in self._paces]
-        return max(found, key=lambda pace: pace.ratio, default=None)
+        candidates = [self._paces[name] for name in counts if name in self._paces]
+        return max(candidates, key=lambda pace: pace.ratio, default=None)
 
     def _holds(
         self, rule: AlertRule, condition: Condition, measured: Measured
@@ -624,8 +625,8 @@ class Alerts:
         """Whether a condition holds; None: there is no data, or its function hangs."""
         if self.real is None or not condition.is_function:
             return condition.holds(measured)
-        what = f"the condition of {rule.name}"
-        return self._aside.ask(self.real, what, lambda: condition.holds(measured))
+        label = f"the condition of {rule.name}"
+        return self._aside.ask(self.real, label, lambda: condition.holds(measured))
 
     # -- deciding ------------------------------------------------------------------
 
@@ -638,7 +639,7 @@ class Alerts:
         now: float,
     ) -> Iterable[Command]:
         key = rule.name, subject
-        watched = self._watched.setdefault(key, _Watched(since=now))
+        watched = self._watched.setdefault(key, _WatchedSubject(since=now))
         holds = self._holds(rule, rule.when, measured)
         watched.has_data = holds is not None
         if watched.state == "firing":
@@ -658,7 +659,7 @@ class Alerts:
         self,
         rule: AlertRule,
         subject: str,
-        watched: _Watched,
+        watched: _WatchedSubject,
         measured: Measured,
         holds: bool | None,
         now: float,
@@ -689,7 +690,7 @@ class Alerts:
             yield from self._end(rule, subject, watched, now, message)
 
     def _probe(
-        self, rule: AlertRule, subject: str, watched: _Watched, now: float
+        self, rule: AlertRule, subject: str, watched: _WatchedSubject, now: float
     ) -> Iterable[Command]:
         """Let one at a time through, if all that could be measured is held."""
         since = watched.blind_since
@@ -701,7 +702,7 @@ class Alerts:
             yield _Hold(_who(rule, subject), 1, reason)
 
     def _begin(
-        self, rule: AlertRule, subject: str, watched: _Watched, stats: Stats
+        self, rule: AlertRule, subject: str, watched: _WatchedSubject, stats: Stats
     ) -> Iterable[Command]:
         action, who = rule.action, _who(rule, subject)
         about = f"{subject}: " if subject else ""
@@ -723,7 +724,12 @@ class Alerts:
             yield _Call(action, alert, watched, self._aside)
 
     def _end(
-        self, rule: AlertRule, subject: str, watched: _Watched, now: float, message: str
+        self,
+        rule: AlertRule,
+        subject: str,
+        watched: _WatchedSubject,
+        now: float,
+        message: str,
     ) -> Iterable[Command]:
         seconds = now - watched.since
         watched.state, watched.since, watched.message = "ok", now, ""
@@ -736,7 +742,7 @@ class Alerts:
             alert = self._alert(rule, subject, watched)
             yield _Call(_undoing(watched), alert, watched, self._aside)
 
-    def _alert(self, rule: AlertRule, subject: str, watched: _Watched) -> Alert:
+    def _alert(self, rule: AlertRule, subject: str, watched: _WatchedSubject) -> Alert:
         return Alert(
             rule.name,
             subject,

@@ -34,33 +34,33 @@ class Aside:
         self._since: dict[str, float] = {}
 
     def call(
-        self, orchestrator: Any, what: str, function: Callable[[], object]
+        self, orchestrator: Any, label: str, function: Callable[[], object]
     ) -> None:
-        """Call *function*, which is a part of *what*; in a simulation at once."""
+        """Call *function*, a part of what has this *label*; in a simulation at once."""
         if getattr(orchestrator, "_rt", None) is None:
             function()
             return
         with self._lock:
-            calls = self._waiting.get(what)
+            calls = self._waiting.get(label)
             if calls is not None:
                 if len(calls) < _MOST:
                     calls.append(function)
                 return
-            self._waiting[what] = deque([function])
+            self._waiting[label] = deque([function])
         name = "taskorch-alert-action"
         run = threading.Thread(
-            target=self._run, args=(orchestrator, what), name=name, daemon=True
+            target=self._run, args=(orchestrator, label), name=name, daemon=True
         )
         run.start()
 
-    def ask(self, orchestrator: Any, what: str, function: Callable[[], T]) -> T | None:
+    def ask(self, orchestrator: Any, label: str, function: Callable[[], T]) -> T | None:
         """
         What *function* says, which raises what it raises; None: it takes too long.
 
-        While one of *what* hangs, there is no answer.
+        While one with this *label* hangs, there is no answer.
         """
         with self._lock:
-            if what in self._waiting:
+            if label in self._waiting:
                 return None
         answers: list[Callable[[], T]] = []
         has_ended = threading.Event()
@@ -75,7 +75,7 @@ class Aside:
             finally:
                 has_ended.set()
 
-        self.call(orchestrator, what, call)
+        self.call(orchestrator, label, call)
         has_ended.wait(_PATIENCE)
         return answers[0]() if answers else None
 
@@ -83,21 +83,21 @@ class Aside:
         """What has taken too long, and for how long, in sentences."""
         now = monotonic()
         return [
-            f"{what} hangs for {in_words(now - since)}"
-            for what, since in list(self._since.items())
+            f"{label} hangs for {in_words(now - since)}"
+            for label, since in list(self._since.items())
             if now - since >= LIMIT
         ]
 
-    def _run(self, orchestrator: Any, what: str) -> None:
+    def _run(self, orchestrator: Any, label: str) -> None:
         while True:
             with self._lock:
-                calls = self._waiting[what]
+                calls = self._waiting[label]
                 if not calls:
-                    del self._waiting[what]
+                    del self._waiting[label]
                     return
                 function = calls.popleft()
-                self._since[what] = monotonic()
-            late = threading.Timer(LIMIT, _say, (orchestrator, f"{what} hangs"))
+                self._since[label] = monotonic()
+            late = threading.Timer(LIMIT, _say, (orchestrator, f"{label} hangs"))
             late.daemon = True
             late.start()
             try:
@@ -105,11 +105,11 @@ class Aside:
             except NotRunningError:
                 pass
             except BaseException as error:  # noqa: BLE001 - the user's: told by its name
-                _say(orchestrator, f"{what} raised {type(error).__name__}: {error}")
+                _say(orchestrator, f"{label} raised {type(error).__name__}: {error}")
             finally:
                 late.cancel()
                 with self._lock:
-                    del self._since[what]
+                    del self._since[label]
 
 
 def _raise(error: Exception) -> Any:

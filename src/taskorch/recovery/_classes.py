@@ -196,10 +196,12 @@ def classify(
         if rule.holds(error, text):
             return FailureClass(rule.name, "a rule of yours")
     try:
-        found = _said_by(error) or _of_error(error, output)
+        failure_class = _said_by(error) or _of_error(error, output)
     except BaseException:  # noqa: BLE001 - what an error has is the user's, too
-        found = None
-    return FailureClass("unknown", sure=False) if found is None else found
+        failure_class = None
+    return (
+        FailureClass("unknown", sure=False) if failure_class is None else failure_class
+    )
 
 
 # -- what was raised ---------------------------------------------------------------
@@ -229,16 +231,16 @@ def _of_error(error: BaseException, output: str) -> FailureClass | None:
         named = getattr(builtins, error.type.rpartition(".")[2], None)
         if isinstance(named, type) and issubclass(named, OSError):
             return _of_errno(_errno_in(error.message)) or _of_type(named, text)
-        found = _of_names([error.type])
-        if found is None and isinstance(named, type):
-            found = _of_type(named, text)
-        return found or _of_text(text)
-    found = None
+        failure_class = _of_names([error.type])
+        if failure_class is None and isinstance(named, type):
+            failure_class = _of_type(named, text)
+        return failure_class or _of_text(text)
+    failure_class = None
     for link in _chain(error):
-        found = _of_one(link)
-        if found is not None:
+        failure_class = _of_one(link)
+        if failure_class is not None:
             break
-    return found or _of_text(f"{_message_of(error)}\n{output}")
+    return failure_class or _of_text(f"{_message_of(error)}\n{output}")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -254,9 +256,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _of_group(
     error: BaseExceptionGroup[BaseException], output: str
 ) -> FailureClass | None:
-    found = {one.name: one for one in map(classify, leaves(error))}
-    if len(found) == 1:
-        return next(iter(found.values()))
+    classes = {one.name: one for one in map(classify, leaves(error))}
+    if len(classes) == 1:
+        return next(iter(classes.values()))
     return None if output == "" else _of_text(output)
 
 
@@ -264,24 +266,24 @@ def _of_one(error: BaseException) -> FailureClass | None:
     message = _message_of(error)
     status = _status_of(error)
     if status is not None:
-        found = _of_status(status)
-        if found is not None:
-            return found
+        failure_class = _of_status(status)
+        if failure_class is not None:
+            return failure_class
     reason = getattr(error, "reason", None)
     if isinstance(reason, BaseException) and reason is not error:
         # As `urllib` raises what went wrong below it.
-        found = _of_one(reason)
-        if found is not None and found.name != "system_error":
-            return found
+        failure_class = _of_one(reason)
+        if failure_class is not None and failure_class.name != "system_error":
+            return failure_class
     names = list(_names_of(error))
     # The numbers of these are none of the system's.
     is_own = type(error).__module__ == "urllib.error" or _OWN_NUMBERS.intersection(
         names
     )
     if isinstance(error, OSError) and not is_own:
-        found = _of_errno(error.errno)
-        if found is not None:
-            return found
+        failure_class = _of_errno(error.errno)
+        if failure_class is not None:
+            return failure_class
     if isinstance(error, TimeoutError) and (
         message == "timed out" or _is_of_network(error)
     ):
@@ -300,9 +302,9 @@ def _of_parts(name: str) -> FailureClass | None:
 
 def _of_names(names: Iterable[str]) -> FailureClass | None:
     for name in names:
-        found = _BY_NAME.get(name.rpartition(".")[2])
-        if found is not None:
-            return FailureClass(found, name)
+        class_name = _BY_NAME.get(name.rpartition(".")[2])
+        if class_name is not None:
+            return FailureClass(class_name, name)
     return None
 
 
@@ -316,17 +318,17 @@ def _of_type(cls: type, message: str) -> FailureClass | None:
         return FailureClass("calculation_error", f"{name} of mathematics")
     if issubclass(cls, BlockingIOError):
         return FailureClass("system_error", name)
-    for base, found in _BY_TYPE:
+    for base, class_name in _BY_TYPE:
         if issubclass(cls, base):
-            return FailureClass(found, name, sure=base not in _WIDE)
+            return FailureClass(class_name, name, sure=base not in _WIDE)
     return None
 
 
 def _of_errno(number: int | None) -> FailureClass | None:
-    found = None if number is None else _BY_ERRNO.get(number)
-    if found is None or number is None:
+    class_name = None if number is None else _BY_ERRNO.get(number)
+    if class_name is None or number is None:
         return None
-    return FailureClass(found, errno.errorcode[number])
+    return FailureClass(class_name, errno.errorcode[number])
 
 
 def _of_status(status: int) -> FailureClass | None:
@@ -376,16 +378,16 @@ def _message_of(error: BaseException) -> str:
 
 
 def _errno_in(text: str) -> int | None:
-    found = re.search(r"\[Errno (\d{1,4})\]", text[-_MOST_TEXT:])
-    return None if found is None else int(found[1])
+    match = re.search(r"\[Errno (\d{1,4})\]", text[-_MOST_TEXT:])
+    return None if match is None else int(match[1])
 
 
 def _differ_in_numbers(message: str) -> bool:
     """Whether an assertion compares two numbers, as far as its *message* says."""
-    found = _TWO_NUMBERS.search(message[:_MOST_TEXT])
-    if found is None:
+    match = _TWO_NUMBERS.search(message[:_MOST_TEXT])
+    if match is None:
         return False
-    one, other = (found[1], found[2]) if found[1] else (found[3], found[4])
+    one, other = (match[1], match[2]) if match[1] else (match[3], match[4])
     return any("." in number or "e" in number.lower() for number in (one, other))
 
 
@@ -400,9 +402,9 @@ def _result_of(error: BaseException) -> ProgramResult | None:
 def _text_of(error: BaseException, output: str) -> str:
     """The message of *error*, and all that it knows of what was written."""
     result = _result_of(error)
-    told = "" if result is None else f"{result.stdout_tail}\n{result.stderr_tail}"
+    written = "" if result is None else f"{result.stdout_tail}\n{result.stderr_tail}"
     trace = error.traceback if isinstance(error, TaskFailedError) else ""
-    return f"{_message_of(error)}\n{trace}\n{told}\n{output}"
+    return f"{_message_of(error)}\n{trace}\n{written}\n{output}"
 
 
 def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
@@ -415,8 +417,8 @@ def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
         )
         if missing or "not found" in error.message:
             return FailureClass("import_error", "there is no such program")
-        found = None if cause is None else _of_one(cause)
-        return found or _of_text(error.message)
+        failure_class = None if cause is None else _of_one(cause)
+        return failure_class or _of_text(error.message)
     if result.oom_killed:
         return FailureClass("memory_error", "Linux killed it for want of memory")
     code = result.exit_code
@@ -433,12 +435,12 @@ def _of_program(error: ProgramFailedError, output: str) -> FailureClass | None:
 
 
 def _of_exit(code: int, number: int) -> FailureClass | None:
-    found = _BY_SIGNAL.get(number)
-    if found is not None:
+    class_name = _BY_SIGNAL.get(number)
+    if class_name is not None:
         # Others send signals, too.
-        return FailureClass(found, signal.Signals(number).name, sure=code < 0)
-    found = _BY_CODE.get(code)
-    return None if found is None else FailureClass(found, f"exit code {code}")
+        return FailureClass(class_name, signal.Signals(number).name, sure=code < 0)
+    class_name = _BY_CODE.get(code)
+    return None if class_name is None else FailureClass(class_name, f"exit code {code}")
 
 
 # -- text --------------------------------------------------------------------------

@@ -79,7 +79,10 @@ class Condition:
 
     @classmethod
     def of(
-        cls, said: str | Callable[[Any], object], names: Collection[str], what: str
+        cls,
+        condition: str | Callable[[Any], object],
+        names: Collection[str],
+        field: str,
     ) -> Condition:
         """
         Make one of a text over *names*, or of a function of what is measured.
@@ -87,20 +90,20 @@ class Condition:
         Raises:
             InvalidTaskError: It is neither; the message says what is wrong.
         """
-        if callable(said):
-            return cls(getattr(said, "__name__", "a function"), None, said)
-        hint = f"{what}='failure_rate > 0.2', or a function of the metrics"
-        given: object = said
-        if not isinstance(given, str) or len(given) > _MOST:
-            msg = f"{what}: {given!r:.60} is no condition"
+        if callable(condition):
+            return cls(getattr(condition, "__name__", "a function"), None, condition)
+        hint = f"{field}='failure_rate > 0.2', or a function of the metrics"
+        candidate: object = condition
+        if not isinstance(candidate, str) or len(candidate) > _MOST:
+            msg = f"{field}: {candidate!r:.60} is no condition"
             raise InvalidTaskError(msg, hint=hint)
         try:
-            tree = ast.parse(said.strip(), mode="eval").body
+            tree = ast.parse(condition.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            msg = f"{what}: {said!r} cannot be read: {error}"
+            msg = f"{field}: {condition!r} cannot be read: {error}"
             raise InvalidTaskError(msg, hint=hint) from None
-        _check(tree, names, what, said)
-        return cls(said, tree)
+        _check(tree, names, field, condition)
+        return cls(condition, tree)
 
     @property
     def is_function(self) -> bool:
@@ -153,8 +156,8 @@ class Condition:
         """What it says, with the values of what it names."""
         if self._tree is None:
             return self.text
-        said = [f"{name} is {_number(measured.get(name))}" for name in self.names]
-        return f"{self.text}: {', '.join(said)}"
+        phrases = [f"{name} is {_number(measured.get(name))}" for name in self.names]
+        return f"{self.text}: {', '.join(phrases)}"
 
 
 def _number(value: object) -> str:
@@ -184,41 +187,43 @@ def check_apart(begin: Condition, end: Condition) -> None:
             raise InvalidTaskError(msg, hint=hint)
 
 
-def _check(node: ast.expr, names: Collection[str], what: str, said: str) -> None:
+def _check(node: ast.expr, names: Collection[str], field: str, text: str) -> None:
     """Refuse what is no comparison of names and numbers."""
     if isinstance(node, ast.BoolOp):
         for each in node.values:
-            _check(each, names, what, said)
+            _check(each, names, field, text)
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        _check(node.operand, names, what, said)
+        _check(node.operand, names, field, text)
     elif isinstance(node, ast.Compare) and all(type(o) in _OPERATORS for o in node.ops):
         for each in (node.left, *node.comparators):
-            _check_amount(each, names, what, said)
+            _check_amount(each, names, field, text)
     else:
         # Whether it is at least an amount decides what is said of it.
-        _check_amount(node, names, what, said)
-        msg = f"{what}: {said!r} is an amount, and compares it with nothing"
-        raise InvalidTaskError(msg, hint=f"{what}='{said} > 10'")
+        _check_amount(node, names, field, text)
+        msg = f"{field}: {text!r} is an amount, and compares it with nothing"
+        raise InvalidTaskError(msg, hint=f"{field}='{text} > 10'")
 
 
-def _check_amount(node: ast.expr, names: Collection[str], what: str, said: str) -> None:
+def _check_amount(
+    node: ast.expr, names: Collection[str], field: str, text: str
+) -> None:
     """Refuse what is no amount of names and finite numbers."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        _check_amount(node.operand, names, what, said)
+        _check_amount(node.operand, names, field, text)
     elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        _check_amount(node.left, names, what, said)
-        _check_amount(node.right, names, what, said)
+        _check_amount(node.left, names, field, text)
+        _check_amount(node.right, names, field, text)
     elif isinstance(node, ast.Name):
         if node.id not in names:
-            msg = f"{what}: nothing that is measured is called {node.id!r}"
+            msg = f"{field}: nothing that is measured is called {node.id!r}"
             hint = meant(node.id, names, ", ".join(names))
             raise InvalidTaskError(msg, hint=hint)
     elif not (isinstance(node, ast.Constant) and type(node.value) in (int, float)):
-        msg = f"{what}: {said!r} compares names and numbers, and nothing else"
-        raise InvalidTaskError(msg, hint=f"{what}='failure_rate > 0.2'")
+        msg = f"{field}: {text!r} compares names and numbers, and nothing else"
+        raise InvalidTaskError(msg, hint=f"{field}='failure_rate > 0.2'")
     elif not _is_finite(node.value):
-        msg = f"{what}: {said!r} has a number that is none, or without end"
-        raise InvalidTaskError(msg, hint=f"{what}='failure_rate > 0.2'")
+        msg = f"{field}: {text!r} has a number that is none, or without end"
+        raise InvalidTaskError(msg, hint=f"{field}='failure_rate > 0.2'")
 
 
 def _is_finite(value: Any) -> bool:
@@ -237,8 +242,8 @@ def _value(node: ast.expr, measured: Measured) -> Any:
         value = _value(node.operand, measured)
         value = not value if isinstance(node.op, ast.Not) else -value
     elif isinstance(node, ast.BinOp):
-        left, right = _value(node.left, measured), _value(node.right, measured)
-        value = _OPERATORS[type(node.op)](left, right)
+        first, second = _value(node.left, measured), _value(node.right, measured)
+        value = _OPERATORS[type(node.op)](first, second)
     elif isinstance(node, ast.Compare):
         values = [_value(each, measured) for each in (node.left, *node.comparators)]
         value = all(

@@ -164,13 +164,13 @@ class RecoveryHandler:
                         raise InvalidTaskError(msg)
                     arguments[key], places[key] = value, where
         try:
-            made = cls(**{**arguments, **changes})
+            handler = cls(**{**arguments, **changes})
         except InvalidTaskError as error:
             where = ", ".join(map(str, paths))
             msg = f"{where}: {error.message}"
             raise InvalidTaskError(msg, hint=error.hint) from error
-        made.not_read = tuple(others)
-        return made
+        handler.not_read = tuple(others)
+        return handler
 
     def classify(self, failure: Failure) -> str:
         """The class of *failure*: by a rule of yours, or as it was told."""
@@ -204,11 +204,11 @@ class RecoveryHandler:
             # Where nobody is asked, what a task says itself is what there is.
             return attrs.evolve(own, kind=kind)
         if is_used_up or row.orchestrator is None:
-            said = f"attempt {attempts:,} of {most + 1:,} was the last"
-            said = own.reason if own is not None and is_used_up else said
+            reason = f"attempt {attempts:,} of {most + 1:,} was the last"
+            reason = own.reason if own is not None and is_used_up else reason
             if not is_used_up:
-                said = "the matrix has no other attempt for it"
-            return RetryDecision(retry=False, reason=f"{kind}: {said}", kind=kind)
+                reason = "the matrix has no other attempt for it"
+            return RetryDecision(retry=False, reason=f"{kind}: {reason}", kind=kind)
         delay = self.retry_delay_seconds if own is None else own.delay
         return self._again(failure, context, kind, row.orchestrator, delay)
 
@@ -231,8 +231,8 @@ class RecoveryHandler:
         if row.human == "widespread" and is_used_up:
             tasks = {
                 name
-                for at, what, name in self._latest
-                if what == kind and at > now - _WINDOW
+                for at, other_kind, name in self._latest
+                if other_kind == kind and at > now - _WINDOW
             }
             if len(tasks) >= _WIDESPREAD:
                 return f"{len(tasks):,} tasks have failed so within {_WINDOW:g} s"
@@ -259,16 +259,16 @@ class RecoveryHandler:
             if resources is not None or timeout is not None:
                 # On the agent that is large enough, whichever that is.
                 avoid = ()
-            said = ", ".join(words) or "there is nothing to give it more of"
+            change = ", ".join(words) or "there is nothing to give it more of"
         elif isinstance(action, Reset):
-            said = "its environment is reset first, or it goes to another agent"
+            change = "its environment is reset first, or it goes to another agent"
         else:
             delay = min(_LONGEST, delay * action.backoff ** (attempts - 1))
-            said = f"not on {failure.agent} if there is another agent"
+            change = f"not on {failure.agent} if there is another agent"
         return RetryDecision(
             retry=True,
             delay=delay,
-            reason=f"{kind}: {said}; attempt {attempts + 1:,} in {delay:g} s",
+            reason=f"{kind}: {change}; attempt {attempts + 1:,} in {delay:g} s",
             resources=resources,
             timeout=timeout,
             avoid=avoid,
@@ -364,7 +364,7 @@ def _arguments_of(where: str, section: dict[str, Any]) -> Iterator[tuple[str, An
 
 
 def rows_of(
-    where: str, said: Any, resources: Collection[str] | None = None
+    where: str, document: Any, resources: Collection[str] | None = None
 ) -> dict[str, Row]:
     """
     The rows of a matrix, by class, as a configuration says them at *where*.
@@ -374,12 +374,12 @@ def rows_of(
     Raises:
         InvalidTaskError: Something in it is wrong.
     """
-    if not isinstance(said, dict):
-        msg = f"{where}: it has a row for each class, and is no {said!r}"
+    if not isinstance(document, dict):
+        msg = f"{where}: it has a row for each class, and is no {document!r}"
         raise InvalidTaskError(msg)
-    found: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     usual = default_matrix()
-    for name, fields in cast("dict[str, Any]", said).items():
+    for name, fields in cast("dict[str, Any]", document).items():
         place = f"{where}.{name}"
         with at_place(place):
             row = usual[name]
@@ -396,22 +396,22 @@ def rows_of(
         for field, value in changes.items():
             with at_place(f"{place}.{field}"):
                 row = attrs.evolve(row, **{field: value})
-        found[name] = row
-    return found
+        rows[name] = row
+    return rows
 
 
-def rules_of(where: str, said: Any) -> tuple[Rule, ...]:
+def rules_of(where: str, document: Any) -> tuple[Rule, ...]:
     """
     Rules for what kind of failure it was, as a configuration says them at *where*.
 
     Raises:
         InvalidTaskError: Something in it is wrong.
     """
-    if not isinstance(said, list):
-        msg = f"{where}: it is a list of rules, and no {said!r}"
+    if not isinstance(document, list):
+        msg = f"{where}: it is a list of rules, and no {document!r}"
         raise InvalidTaskError(msg)
-    found: list[Rule] = []
-    for number, fields in enumerate(said, 1):
+    rules: list[Rule] = []
+    for number, fields in enumerate(document, 1):
         place = f"{where}[{number}]"
         if not isinstance(fields, dict):
             msg = f"{place}: a rule has entries, and is no {fields!r}"
@@ -424,5 +424,5 @@ def rules_of(where: str, said: Any) -> tuple[Rule, ...]:
             msg = f"{place}: a rule names the class that it is for"
             raise InvalidTaskError(msg, hint="{name: memory, text: no quota left}")
         with at_place(place):
-            found.append(Rule(values.pop("name"), **values))
-    return tuple(found)
+            rules.append(Rule(values.pop("name"), **values))
+    return tuple(rules)

@@ -43,11 +43,11 @@ class Times:
     most: float | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        said: tuple[tuple[str, object], ...] = (
+        numbers: tuple[tuple[str, object], ...] = (
             ("factor", self.factor),
             ("most", self.most),
         )
-        for name, value in said:
+        for name, value in numbers:
             if value is None and name == "most":
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -90,9 +90,9 @@ class Grow:
         times: dict[str, Times] = {}
         for word, factor in factors.items():
             name, unit = OTHER_RESOURCES.get(word, (word, 1))
-            found = _times(factor)
-            most = None if found.most is None else found.most * unit
-            times[name] = Times(found.factor, most=most)
+            growth = _times(factor)
+            most = None if growth.most is None else growth.most * unit
+            times[name] = Times(growth.factor, most=most)
         object.__setattr__(
             self, "timeout", None if timeout is None else _times(timeout)
         )
@@ -199,8 +199,8 @@ class Matrix(dict[str, Row]):
         return super().__getitem__(class_of(word))
 
     def __setitem__(self, word: str, row: Row) -> None:
-        given: object = row
-        if not isinstance(given, Row):
+        candidate: object = row
+        if not isinstance(candidate, Row):
             msg = f"matrix[{word!r}] is a Row, not {row!r}"
             raise InvalidTaskError(msg)
         super().__setitem__(class_of(word), row)
@@ -208,10 +208,10 @@ class Matrix(dict[str, Row]):
 
 def default_matrix() -> Matrix:
     """The recovery decision matrix that holds if nothing else is said."""
-    found = Matrix()
+    matrix = Matrix()
     for name, row in _DEFAULT.items():
-        found[name] = attrs.evolve(row)
-    return found
+        matrix[name] = attrs.evolve(row)
+    return matrix
 
 
 def matrix_with(rows: Mapping[str, Row]) -> Matrix:
@@ -333,25 +333,25 @@ def grown(
 
 
 def read_action(
-    place: str, said: object, resources: Collection[str] | None = None
+    place: str, document: object, resources: Collection[str] | None = None
 ) -> Action | None:
     """
-    The action that *said*, from a document, means.
+    The action that *document*, a part of a configuration, means.
 
     Args:
         place: Where it stands, as a path of names.
-        said: What stands there.
+        document: What stands there.
         resources: The names of all resources that there are; None: nobody knows.
 
     Raises:
         InvalidTaskError: It means none; the message names the *place*.
     """
-    if said is None:
+    if document is None:
         return None
-    if said in ("avoid", "reset"):
-        return Avoid() if said == "avoid" else Reset()
-    if isinstance(said, Mapping) and len(said) == 1:
-        ((word, fields),) = cast("Mapping[str, Any]", said).items()
+    if document in ("avoid", "reset"):
+        return Avoid() if document == "avoid" else Reset()
+    if isinstance(document, Mapping) and len(document) == 1:
+        ((word, fields),) = cast("Mapping[str, Any]", document).items()
         names_of(("grow", "avoid"), (word,), place)
         place = f"{place}.{word}"
         if not isinstance(fields, Mapping):
@@ -362,7 +362,7 @@ def read_action(
         names_of(("backoff",), fields, place)
         with at_place(f"{place}.backoff"):
             return Avoid(**fields)
-    msg = f"{place}: {said!r} is no action"
+    msg = f"{place}: {document!r} is no action"
     hint = "avoid, reset, {avoid: {backoff: 2}} or {grow: {memory_mb: 2, timeout: 1.5}}"
     raise InvalidTaskError(msg, hint=hint)
 
@@ -402,15 +402,15 @@ def at_place(place: str) -> Iterator[None]:
         raise InvalidTaskError(msg) from error
 
 
-def names_of(known: Collection[str], given: Iterable[object], place: str) -> None:
+def names_of(allowed: Collection[str], names: Iterable[object], place: str) -> None:
     """
-    Refuse a name that is not *known*.
+    Refuse a name that is not *allowed*.
 
     Raises:
         InvalidTaskError: One is not; the message names the *place* and the nearest.
     """
-    for name in given:
-        if name not in known:
+    for name in names:
+        if name not in allowed:
             msg = f"{place}.{name}: there is no {name!r}"
-            hint = meant(name, known, f"there are {', '.join(known)}")
+            hint = meant(name, allowed, f"there are {', '.join(allowed)}")
             raise InvalidTaskError(msg, hint=hint)

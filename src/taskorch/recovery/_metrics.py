@@ -43,10 +43,10 @@ METRICS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 def metrics_of(orchestrator: Any) -> dict[str, Any]:
     """What is measured of *orchestrator*, by the names of `METRICS`."""
-    found = from_stats(orchestrator.get_stats())
-    found["orchestrator_status"] = orchestrator.health().status
-    found["test_coverage_percentage"] = orchestrator._latest_coverage()  # noqa: SLF001 - a look at the results, which no other question has
-    return {name: found[name] for name in METRICS}
+    measured = from_stats(orchestrator.get_stats())
+    measured["orchestrator_status"] = orchestrator.health().status
+    measured["test_coverage_percentage"] = orchestrator._latest_coverage()  # noqa: SLF001 - a look at the results, which no other question has
+    return {name: measured[name] for name in METRICS}
 
 
 def from_stats(stats: Stats) -> dict[str, Any]:
@@ -110,19 +110,19 @@ def _held(stats: Stats, name: str) -> float | None:
 
 def _used(agent: AgentStats) -> dict[str, float]:
     """Shares of what *agent* has: of its capacity, and of its slots."""
-    found = {
+    shares = {
         name: agent.used.get(name, 0.0) / total
         for name, total in (agent.capacity or {}).items()
         if total
     }
     if agent.max_concurrency:
-        found["slots"] = agent.running / agent.max_concurrency
-    return found
+        shares["slots"] = agent.running / agent.max_concurrency
+    return shares
 
 
 def of_machine() -> dict[str, float]:
     """Shares of the memory and the processors of this machine that are in use."""
-    found: dict[str, float] = {}
+    shares: dict[str, float] = {}
     # What nobody says is no data.
     with suppress(OSError, ValueError, KeyError, IndexError):
         lines = dict(
@@ -132,10 +132,10 @@ def of_machine() -> dict[str, float]:
         total, free = (
             float(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable")
         )
-        found["machine_memory_usage"] = 1 - free / total
+        shares["machine_memory_usage"] = 1 - free / total
     with suppress(OSError):
-        found["machine_cpu_load"] = os.getloadavg()[0] / (os.cpu_count() or 1)
-    return found
+        shares["machine_cpu_load"] = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return shares
 
 
 def used_mb() -> tuple[float, float] | None:

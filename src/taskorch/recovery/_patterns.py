@@ -170,7 +170,7 @@ class _Linear:
 
     def _reached(self, places: set[int], text: str, at: int) -> set[int]:
         """*places*, and those that no letter is needed for."""
-        found, todo = set(places), list(places)
+        reached, todo = set(places), list(places)
         while todo:
             place = todo.pop()
             anchor = self._anchors[place]
@@ -179,10 +179,10 @@ class _Linear:
             ):
                 continue
             for after in self._next[place]:
-                if after not in found:
-                    found.add(after)
+                if after not in reached:
+                    reached.add(after)
                     todo.append(after)
-        return found
+        return reached
 
     def _place(
         self,

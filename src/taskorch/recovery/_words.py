@@ -72,7 +72,7 @@ class Words:
 
 
 @attrs.frozen
-class Match:
+class WordMatch:
     """
     Words that were met.
 
@@ -92,13 +92,13 @@ def lines_of(text: str) -> list[str]:
     return _STAMP.sub("", _ESCAPE.sub("", text)).splitlines()
 
 
-def strongest(lines: list[str]) -> Match | None:
+def strongest(lines: list[str]) -> WordMatch | None:
     """
     Of all words that are met in *lines*, those that say most, and the last.
 
     What could not be fetched is missing after it: of these two, the first counts.
     """
-    best: Match | None = None
+    best: WordMatch | None = None
     for match in _met(lines):
         if best is None or match.row.level > best.row.level or _explains(match, best):
             best = match
@@ -107,7 +107,7 @@ def strongest(lines: list[str]) -> Match | None:
     return best
 
 
-def _explains(match: Match, later: Match) -> bool:
+def _explains(match: WordMatch, later: WordMatch) -> bool:
     """Whether a network that failed in *match* is why something is missing *later*."""
     return (
         later.row.name == "import_error"
@@ -117,7 +117,7 @@ def _explains(match: Match, later: Match) -> bool:
     )
 
 
-def _met(lines: list[str]) -> Iterator[Match]:
+def _met(lines: list[str]) -> Iterator[WordMatch]:
     """The words in *lines*, from the end; of one line the first row that holds."""
     whole = "\n".join(lines).lower()
     rows = [
@@ -133,7 +133,7 @@ def _met(lines: list[str]) -> Iterator[Match]:
         for row, pattern in rows:
             words = pattern.search(line)
             if words is not None:
-                yield Match(row, words[0].strip()[:60], place)
+                yield WordMatch(row, words[0].strip()[:60], place)
                 break
 
 

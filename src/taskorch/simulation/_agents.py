@@ -10,8 +10,8 @@ import attrs
 from taskorch.kernel import AttemptOutcome
 from taskorch.model import Agent, Task
 from taskorch.simulation._nature import Nature
-from taskorch.simulation._run import Fence, Run
-from taskorch.simulation._timeline import Timeline
+from taskorch.simulation._run import Fence, SimulatedRun
+from taskorch.simulation._timeline import Agenda
 from taskorch.simulation._work import Outcome, nanoseconds
 
 #: A lease is renewed three times before it would be over: two beats may be lost.
@@ -21,7 +21,7 @@ _BEATS: Final = 3
 class AgentWorld(Protocol):
     """What agents, and what sends them work, ask of the world."""
 
-    timeline: Timeline
+    timeline: Agenda
     nature: Nature
     agents: dict[str, InProcessAgent | RemoteAgent]
 
@@ -29,7 +29,7 @@ class AgentWorld(Protocol):
         """What becomes of an attempt."""
         ...
 
-    def began(self, run: Run) -> None:
+    def began(self, run: SimulatedRun) -> None:
         """An agent has begun an attempt."""
         ...
 
@@ -80,7 +80,7 @@ class RemoteAgent:
         self.is_up: bool = True
         #: Until when it hangs, in ns; None is for ever.
         self.frozen_ns: int | None = 0
-        self.runs: dict[Fence, Run] = {}
+        self.runs: dict[Fence, SimulatedRun] = {}
         #: What it has not heard to have been understood.
         self.reports: dict[Fence, Report] = {}
         self._seen: dict[Fence, None] = {}
@@ -112,7 +112,7 @@ class RemoteAgent:
         self._seen[fence] = None
         world = self.world
         now = world.timeline.now
-        run = Run(
+        run = SimulatedRun(
             self.info.name, fence, world.outcome(task, fence, self.info.name), now
         )
         run.lease_ns = _BEATS * self._beat_ns
@@ -142,11 +142,11 @@ class RemoteAgent:
 
     # -- what it does --------------------------------------------------------------
 
-    def cut(self, run: Run) -> None:
+    def cut(self, run: SimulatedRun) -> None:
         """*run* ends now."""
         run.schedule_end(self.world.timeline.now, self.world.timeline, self._over)
 
-    def _over(self, run: Run) -> None:
+    def _over(self, run: SimulatedRun) -> None:
         run.next = 0
         if self._absent(None, run):
             if self.frozen_ns:
@@ -159,7 +159,7 @@ class RemoteAgent:
         self.reports[run.fence] = report
         self._say("report", run.fence, report)
 
-    def _progress(self, step: tuple[Run, Any]) -> None:
+    def _progress(self, step: tuple[SimulatedRun, Any]) -> None:
         run, value = step
         if not run.how and not self._absent(self._progress, step):
             self._say("progress", run.fence, (run.fence, value))
@@ -177,10 +177,10 @@ class RemoteAgent:
             self._say("report", report[1], report)
         self.world.timeline.at(now + self._beat_ns, self._beat, chain, idle=True)
 
-    def _say(self, kind: str, fence: Fence | None, what: Any) -> None:
+    def _say(self, kind: str, fence: Fence | None, content: Any) -> None:
         """Send a message to the orchestrator, whichever life of it hears it."""
         idle = kind == "beat"
-        message = (kind, self, what)
+        message = (kind, self, content)
         self.world.send(kind, self.info.name, fence, self.world.hear, message, idle)
 
     # -- what befalls it -----------------------------------------------------------
@@ -195,8 +195,8 @@ class RemoteAgent:
             self.world.timeline.at(self.frozen_ns, act, subject)
         return True
 
-    def _die(self, what: tuple[int, int | None]) -> None:
-        instance, back_ns = what
+    def _die(self, fate: tuple[int, int | None]) -> None:
+        instance, back_ns = fate
         if instance != self.instance or not self.is_up:
             return
         now = self.world.timeline.now
@@ -217,8 +217,8 @@ class RemoteAgent:
         self._chain += 1
         self._beat(self._chain)
 
-    def _freeze(self, what: tuple[int, int | None]) -> None:
-        instance, back_ns = what
+    def _freeze(self, fate: tuple[int, int | None]) -> None:
+        instance, back_ns = fate
         if instance != self.instance or not self.is_up or self.frozen_ns is None:
             return
         now = self.world.timeline.now

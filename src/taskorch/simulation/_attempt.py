@@ -15,7 +15,7 @@ from taskorch.runtime._context import CURRENT, AttemptContext, context_of
 from taskorch.runtime._work import Work, is_cached, task_of
 from taskorch.simulation import _agents
 from taskorch.simulation._run import Fence
-from taskorch.simulation._timeline import Timeline
+from taskorch.simulation._timeline import Agenda
 
 if TYPE_CHECKING:
     from taskorch.runtime._memo import Memo
@@ -26,7 +26,7 @@ class AttemptLife(Protocol):
 
     epoch: int
     kernel: Kernel
-    timeline: Timeline
+    timeline: Agenda
 
     @property
     def world(self) -> _agents.AgentWorld:

@@ -13,12 +13,12 @@ from taskorch.runtime._attempts import outcome_of
 from taskorch.runtime._context import CURRENT
 from taskorch.simulation._agents import InProcessAgent
 from taskorch.simulation._attempt import AttemptLife, SimulatedAttempt
-from taskorch.simulation._run import Run
-from taskorch.simulation._timeline import Timeline
+from taskorch.simulation._run import SimulatedRun
+from taskorch.simulation._timeline import Agenda
 from taskorch.simulation._work import End, Outcome, is_call, nanoseconds
 
 
-class _Run(Run):
+class _InProcessRun(SimulatedRun):
     """An attempt in the orchestrator's process: its end is reported at once."""
 
     __slots__ = ("reports_to",)
@@ -30,18 +30,18 @@ class _Run(Run):
         self.reports_to: SimulatedAttempt = attempt
 
 
-class InProcess(AttemptExecutor[_Run]):
+class InProcess(AttemptExecutor[_InProcessRun]):
     """Runs the attempts of agents without a lease, which die with their life."""
 
     def __init__(self, life: AttemptLife) -> None:
         self._life = life
-        self.timeline: Timeline = life.timeline
+        self.timeline: Agenda = life.timeline
         #: What is under way, by task and number.
-        self.runs: dict[tuple[str, int], _Run] = {}
+        self.runs: dict[tuple[str, int], _InProcessRun] = {}
 
     # -- as an executor ------------------------------------------------------------
 
-    def begin(self, attempt: Attempt) -> _Run:
+    def begin(self, attempt: Attempt) -> _InProcessRun:
         """Begin *attempt*, and schedule its end."""
         assert isinstance(attempt, SimulatedAttempt)  # noqa: S101 - of a simulation
         row, world, timeline = attempt.row, self._life.world, self.timeline
@@ -50,7 +50,7 @@ class InProcess(AttemptExecutor[_Run]):
         assert isinstance(agent, InProcessAgent)  # noqa: S101 - see Life
         now = timeline.now
         outcome = world.outcome(row.cargo._task, attempt.full_fence, row.agent.name)
-        run = _Run(row.agent.name, attempt, outcome, now)
+        run = _InProcessRun(row.agent.name, attempt, outcome, now)
         self.runs[row.id, attempt.number] = run
         world.began(run)
         nature = world.nature
@@ -68,7 +68,7 @@ class InProcess(AttemptExecutor[_Run]):
             timeline.at(now + fate.after_ns, act, (run.agent, fate.back_ns))
         return run
 
-    def stop(self, begun: _Run, grace: float) -> None:
+    def stop(self, begun: _InProcessRun, grace: float) -> None:
         """End the attempt now, unless it is stubborn."""
         del grace
         if begun.interrupt():
@@ -83,12 +83,12 @@ class InProcess(AttemptExecutor[_Run]):
         run = self.runs.get((row.id, row.attempt))
         return run is not None and run.reports_to.is_program
 
-    def hold(self, begun: _Run) -> None:
+    def hold(self, begun: _InProcessRun) -> None:
         """Stop the attempt's time."""
         begun.left_ns = begun.due_ns - self.timeline.now if begun.due_ns else -1
         begun.unschedule(self.timeline)
 
-    def resume(self, begun: _Run) -> None:
+    def resume(self, begun: _InProcessRun) -> None:
         """Let the attempt's time go on."""
         is_held = not begun.due_ns and begun.left_ns >= 0
         if is_held and begun.reports_to.is_program:
@@ -96,12 +96,12 @@ class InProcess(AttemptExecutor[_Run]):
 
     # -- what it does --------------------------------------------------------------
 
-    def run_rest(self, run: _Run) -> None:
+    def run_rest(self, run: _InProcessRun) -> None:
         """What was left of the time of *run* when it stood still passes now."""
         if run.end[0] != "stopped":
             run.schedule_end(self.timeline.now + run.left_ns, self.timeline, self._over)
 
-    def _over(self, run: _Run) -> None:
+    def _over(self, run: _InProcessRun) -> None:
         """Report the end of an attempt."""
         how, result, error = run.end
         attempt = run.reports_to
@@ -111,35 +111,35 @@ class InProcess(AttemptExecutor[_Run]):
         del self.runs[run.task_id, run.attempt]
         attempt.over(how, result, error)
 
-    def _progress(self, step: tuple[_Run, Any]) -> None:
+    def _progress(self, step: tuple[_InProcessRun, Any]) -> None:
         run, value = step
         if not run.how:
             self._life.note_progress(run.reports_to.row, run.attempt, value)
 
-    def _pause(self, what: tuple[_Run, int]) -> None:
+    def _pause(self, waiting: tuple[_InProcessRun, int]) -> None:
         """An attempt waits for other work, without its slot."""
-        run, pause = what
+        run, pause = waiting
         life = self._life
         life.kernel.yield_slot(run.reports_to.row, run.attempt, life.now())
         run.next = self.timeline.at(self.timeline.now + pause, self._return, run)
 
-    def _return(self, run: _Run) -> None:
+    def _return(self, run: _InProcessRun) -> None:
         life = self._life
         run.next = 0
         if life.kernel.reclaim_slot(run.reports_to.row, run.attempt, life.now()):
             self.run_rest(run)
 
-    def _kill(self, what: tuple[str, int | None]) -> None:
+    def _kill(self, fate: tuple[str, int | None]) -> None:
         """The workers of an agent die; others take their place."""
         for run in list(self.runs.values()):
-            if run.agent == what[0]:
+            if run.agent == fate[0]:
                 msg = f"task {run.task_id}: its worker was killed"
                 run.end = ("lost", None, AttemptLostError(msg, task_id=run.task_id))
                 self.cut(run)
 
-    def _delay(self, what: tuple[str, int | None]) -> None:
+    def _delay(self, fate: tuple[str, int | None]) -> None:
         """An agent hangs for a while, or for ever."""
-        name, back_ns = what
+        name, back_ns = fate
         for run in self.runs.values():
             if run.agent != name or not run.due_ns:
                 continue
@@ -148,7 +148,7 @@ class InProcess(AttemptExecutor[_Run]):
             else:
                 run.schedule_end(run.due_ns + back_ns, self.timeline, self._over)
 
-    def cut(self, run: _Run) -> None:
+    def cut(self, run: _InProcessRun) -> None:
         """*run* ends now."""
         run.schedule_end(self.timeline.now, self.timeline, self._over)
 

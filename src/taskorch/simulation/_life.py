@@ -80,7 +80,7 @@ from taskorch.simulation._hosting import Hosting
 from taskorch.simulation._in_process import InProcess
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._remotes import Remotes
-from taskorch.simulation._timeline import Timeline
+from taskorch.simulation._timeline import Agenda
 
 _RUNNING: Final = TaskState.RUNNING
 _ALL: Final = frozenset(CATALOGUE)
@@ -154,7 +154,7 @@ class Life(Hosting):
     def __init__(self, world: LifeWorld, epoch: int) -> None:
         setup = world.setup
         self.world: LifeWorld = world
-        self.timeline: Timeline = world.timeline
+        self.timeline: Agenda = world.timeline
         self.epoch = epoch
         self.deciders: PolicyDeciders = PolicyDeciders(setup.parts, task_of)
         self._random = StepRandom(f"{setup.seed}/{epoch}", self._truth)
@@ -452,8 +452,8 @@ class Life(Hosting):
             # It has a slot again.
             self.in_process.run_rest(run)
 
-    def _unbegun(self, what: tuple[TaskRow, int]) -> None:
-        row, attempt = what
+    def _unbegun(self, unbegun: tuple[TaskRow, int]) -> None:
+        row, attempt = unbegun
         self.end(row, attempt, "stopped", None, None)
 
     def join(self, agent: InProcessAgent | RemoteAgent) -> None:
@@ -526,8 +526,8 @@ class Life(Hosting):
         works = [self.directory.find(name, task_of(row)) for name in after]
         rows = [work._row for work in works]
         fresh = self.kernel.add_parents(row, rows, self.now())
-        found = {work._row.id: work for work in works}
-        add_above(row.cargo, {parent.id: found[parent.id] for parent in fresh})
+        by_id = {work._row.id: work for work in works}
+        add_above(row.cargo, {parent.id: by_id[parent.id] for parent in fresh})
         return True
 
     def rerun(self, task_id: str) -> str:

@@ -9,7 +9,7 @@ import attrs
 
 from taskorch.events import Fact
 from taskorch.protocols import Entry, Journal
-from taskorch.simulation._run import Fence, Run
+from taskorch.simulation._run import Fence, SimulatedRun
 
 _SECOND: Final = 1_000_000_000
 
@@ -48,15 +48,15 @@ class Nature:
         """What a message takes in ns: one number for each copy that arrives."""
         return (self.latency_ns,)
 
-    def late(self, task_id: str, attempt: int, what: str) -> int:
-        """By how many ns *what* is decided about an attempt is done later."""
+    def late(self, task_id: str, attempt: int, effect: str) -> int:
+        """By how many ns *effect* is decided about an attempt is done later."""
         return 0
 
-    def pace(self, run: Run) -> float:
+    def pace(self, run: SimulatedRun) -> float:
         """By how much the work takes longer than it should."""
         return 1.0
 
-    def fate(self, run: Run, ns: int) -> Fate | None:
+    def fate(self, run: SimulatedRun, ns: int) -> Fate | None:
         """What befalls the agent of *run*, which takes *ns*."""
         return None
 

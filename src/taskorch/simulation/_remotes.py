@@ -69,14 +69,14 @@ class Remotes(AttemptExecutor[tuple[TaskRow, int]]):
 
     # -- what is heard -------------------------------------------------------------
 
-    def hear(self, kind: str, agent: RemoteAgent, what: Any) -> None:
+    def hear(self, kind: str, agent: RemoteAgent, content: Any) -> None:
         """A remote agent says something."""
         if kind == "beat":
-            self._hear_beat(agent, *what)
+            self._hear_beat(agent, *content)
         elif kind == "report":
-            self._hear_report(agent, what)
+            self._hear_report(agent, content)
         else:
-            fence, value = what
+            fence, value = content
             row = self._kernel.tasks.get(fence[1])
             if row is not None and fence[0] == self._epoch:
                 self._life.note_progress(row, fence[2], value)

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeAlias
 import attrs
 
 from taskorch.errors import AttemptInterrupted
-from taskorch.simulation._timeline import Timeline
+from taskorch.simulation._timeline import Agenda
 from taskorch.simulation._work import End, Outcome, end_of
 
 #: `(epoch, task id, attempt)`: which try of which life.
@@ -33,7 +33,7 @@ class Attempt:
     epoch: int
 
 
-class Run:
+class SimulatedRun:
     """One attempt under way."""
 
     __slots__ = (
@@ -84,7 +84,7 @@ class Run:
         return not self.due_ns and not self.how
 
     def schedule_end(
-        self, when: int, timeline: Timeline, act: Callable[[Self], object]
+        self, when: int, timeline: Agenda, act: Callable[[Self], object]
     ) -> None:
         """Schedule the end for *when*, in place of an earlier one."""
         self.unschedule(timeline)
@@ -92,7 +92,7 @@ class Run:
         self.next = timeline.at(when, act, self)
 
     def schedule_progress(
-        self, ns: int, timeline: Timeline, act: Callable[[tuple[Self, Any]], object]
+        self, ns: int, timeline: Agenda, act: Callable[[tuple[Self, Any]], object]
     ) -> None:
         """Schedule reports of progress at equal distances within *ns*."""
         steps = self.outcome.progress
@@ -100,7 +100,7 @@ class Run:
             when = self.began_ns + ns * number // (len(steps) + 1)
             timeline.at(when, act, (self, value), idle=True)
 
-    def unschedule(self, timeline: Timeline) -> None:
+    def unschedule(self, timeline: Agenda) -> None:
         """Cancel the scheduled end."""
         self.due_ns = 0
         if self.next:

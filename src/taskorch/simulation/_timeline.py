@@ -13,7 +13,7 @@ BEGINNING: Final = 1_767_225_600_000_000_000
 Coming: TypeAlias = tuple[int, int, Callable[[Any], object], Any, bool]
 
 
-class Timeline:
+class Agenda:
     """
     What is to come, in order of time, and of entry at one instant.
 

@@ -68,38 +68,38 @@ class Outcome:
 What: TypeAlias = float | Outcome | Callable[[Task, int, Random], "float | Outcome"]
 
 
-def as_outcome(what: object) -> Outcome:
+def as_outcome(work: object) -> Outcome:
     """
-    *what* as an outcome.
+    *work* as an outcome.
 
     Raises:
         InvalidTaskError: It is neither that nor a number of seconds, from 0 to a
             hundred years.
     """
-    if isinstance(what, Outcome):
-        return what
-    if isinstance(what, int | float) and not isinstance(what, bool):
-        return Outcome(what)
-    msg = f"work takes seconds, or has an Outcome, not {show(what)}"
+    if isinstance(work, Outcome):
+        return work
+    if isinstance(work, int | float) and not isinstance(work, bool):
+        return Outcome(work)
+    msg = f"work takes seconds, or has an Outcome, not {show(work)}"
     raise InvalidTaskError(msg)
 
 
-def as_what(what: object) -> What:
+def as_what(work: object) -> What:
     """
-    *what* as what is known of some work.
+    *work* as what is known of some work.
 
     Raises:
         InvalidTaskError: It is neither a number of seconds, an outcome nor a function
             of which one of them comes.
     """
-    if not callable(what):
-        return as_outcome(what)
-    if isinstance(what, type) or iscoroutinefunction(what):
-        kind = "a class" if isinstance(what, type) else "an async function"
+    if not callable(work):
+        return as_outcome(work)
+    if isinstance(work, type) or iscoroutinefunction(work):
+        kind = "a class" if isinstance(work, type) else "an async function"
         msg = f"work is seconds, an Outcome or a plain function, not {kind}"
         hint = "as in lambda task, attempt, random: 5.0"
         raise InvalidTaskError(msg, hint=hint)
-    return cast("What", what)
+    return cast("What", work)
 
 
 #: The outcome of an attempt, its result and its error.

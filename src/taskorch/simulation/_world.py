@@ -32,8 +32,8 @@ from taskorch.simulation._agents import InProcessAgent, RemoteAgent
 from taskorch.simulation._journal import SimulatedJournal
 from taskorch.simulation._life import Life, Setup
 from taskorch.simulation._nature import Nature
-from taskorch.simulation._run import Fence, Run
-from taskorch.simulation._timeline import BEGINNING, Timeline
+from taskorch.simulation._run import Fence, SimulatedRun
+from taskorch.simulation._timeline import BEGINNING, Agenda
 from taskorch.simulation._work import (
     Outcome,
     What,
@@ -89,7 +89,7 @@ class World:
         self.listens = listens
         #: Whether `stepped` is told of `TaskReady`, too.
         self.tells_ready = False
-        self.timeline: Timeline = Timeline()
+        self.timeline: Agenda = Agenda()
         self.agents: dict[str, InProcessAgent | RemoteAgent] = {}
         #: What the ids of tasks are made of that have none.
         self.id_parts: tuple[str, Iterator[int]] = ("task-", count(1))
@@ -124,7 +124,7 @@ class World:
 
     # -- for subclasses ------------------------------------------------------------
 
-    def began(self, run: Run) -> None:
+    def began(self, run: SimulatedRun) -> None:
         """An agent has begun an attempt."""
 
     def stepped(self, life: Life, items: list[tuple[Fact, Any]]) -> None:
@@ -149,25 +149,25 @@ class World:
 
     def outcome(self, task: Task, fence: Fence, agent: str = "") -> Outcome:
         """What becomes of an attempt at *task*, on this agent."""
-        what = self.by_agent.get(agent)
-        if what is None and self.by_id:
-            what = self.by_id.get(fence[1])
-            if what is None:
-                what = self.by_id.get(fence[1].partition("~")[0])
-        if what is None:
-            what = self.by_type.get(task.type)
-        if what is None:
+        work = self.by_agent.get(agent)
+        if work is None and self.by_id:
+            work = self.by_id.get(fence[1])
+            if work is None:
+                work = self.by_id.get(fence[1].partition("~")[0])
+        if work is None:
+            work = self.by_type.get(task.type)
+        if work is None:
             return _NOW if is_call(task) else _UNKNOWN
-        if isinstance(what, Outcome):
-            return what
-        if not callable(what):
-            return as_outcome(what)
+        if isinstance(work, Outcome):
+            return work
+        if not callable(work):
+            return as_outcome(work)
         epoch, task_id, attempt = fence
         if task.id is None:
             task = attrs.evolve(task, id=task_id)
         name = f"{self.setup.seed}/{epoch}/{task_id}/{attempt}"
         try:
-            return as_outcome(what(task, attempt, Random(name)))  # noqa: S311 - no secret
+            return as_outcome(work(task, attempt, Random(name)))  # noqa: S311 - no secret
         except Exception as error:
             error.add_note(f"in the work of task {task_id}, attempt {attempt}")
             raise
@@ -306,26 +306,25 @@ class World:
         Raises:
             UsageError: One was refused, and so none was accepted.
         """
-        if what is not None:
-            what = as_what(what)
+        work = None if what is None else as_what(what)
         if isinstance(tasks, Task) or not isinstance(tasks, Iterable):
             msg = f"a collection of tasks is needed, not {show(tasks)}"
             raise InvalidTaskError(msg, hint="submit_task(…) takes one")
-        given = list(tasks)
-        for task in given:
+        batch = list(tasks)
+        for task in batch:
             if not isinstance(task, Task):
                 msg = f"a Task is submitted, not {show(task)}"
                 raise InvalidTaskError(msg)
         if self.life is None:
-            ids = [self._id_of(task) for task in given]
-            self._unanswered[next(self._numbers)] = (given, ids)
-            self._note_work(ids, what)
+            ids = [self._id_of(task) for task in batch]
+            self._unanswered[next(self._numbers)] = (batch, ids)
+            self._note_work(ids, work)
             return ids
-        return self.do(lambda: self._note_work(self._submit(given), what))
+        return self.do(lambda: self._note_work(self._submit(batch), work))
 
-    def _note_work(self, ids: list[str], what: What | None) -> list[str]:
-        if what is not None:
-            self.by_id.update(dict.fromkeys(ids, what))
+    def _note_work(self, ids: list[str], work: What | None) -> list[str]:
+        if work is not None:
+            self.by_id.update(dict.fromkeys(ids, work))
         return ids
 
     def _submit(self, tasks: Sequence[Task]) -> list[str]:
@@ -504,7 +503,7 @@ class World:
         if self._inside:
             msg = "run() was called while time passes already"
             raise UsageError(msg, hint="what is called from inside must return")
-        taken = 0
+        used = 0
         while (when := self._next()) is not None:
             if until_ns is None:
                 if self._is_quiet():
@@ -512,10 +511,10 @@ class World:
             elif when > until_ns:
                 break
             elif when > self.timeline.now:
-                taken = 0
-            if taken >= steps:
-                raise self._endless(taken)
-            taken += 1
+                used = 0
+            if used >= steps:
+                raise self._endless(used)
+            used += 1
             self._step(when)
         if until_ns is not None:
             self.timeline.now = max(self.timeline.now, until_ns)

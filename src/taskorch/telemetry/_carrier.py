@@ -27,11 +27,11 @@ _MANY: Final = 1_024
 _NONE: Final = context.Context()
 
 
-def text_of(found: trace.SpanContext) -> str | None:
-    """*found* as text; None if it is no context."""
-    if not found.is_valid:
+def text_of(span: trace.SpanContext) -> str | None:
+    """The context of *span* as text; None if it is none."""
+    if not span.is_valid:
         return None
-    return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
 def parsed(text: object, state: str = "") -> trace.SpanContext | None:
@@ -45,8 +45,8 @@ def parsed(text: object, state: str = "") -> trace.SpanContext | None:
 @lru_cache(maxsize=_MANY)
 def _parsed(text: str, state: str) -> trace.SpanContext | None:
     carrier = {"traceparent": text, "tracestate": state}
-    found = trace.get_current_span(_FORMAT.extract(carrier, _NONE)).get_span_context()
-    return found if found.is_valid else None
+    span = trace.get_current_span(_FORMAT.extract(carrier, _NONE)).get_span_context()
+    return span if span.is_valid else None
 
 
 def inherited() -> trace.SpanContext | None:
@@ -59,21 +59,21 @@ def inherited() -> trace.SpanContext | None:
     text = os.environ.get(_PARENT, "")
     if not text:
         return None
-    found = parsed(text, os.environ.get(_STATE, ""))
-    if found is None:
+    parent = parsed(text, os.environ.get(_STATE, ""))
+    if parent is None:
         msg = f"{_PARENT} is no traceparent of W3C Trace Context"
         raise ValueError(msg)
-    return found
+    return parent
 
 
 @contextmanager
 def inside(text: str) -> Iterator[None]:
     """Make the context in *text* the current one within the block, if it is valid."""
-    found = parsed(text)
-    if found is None:
+    parent = parsed(text)
+    if parent is None:
         yield
         return
-    span = trace.NonRecordingSpan(found)
+    span = trace.NonRecordingSpan(parent)
     token = context.attach(trace.set_span_in_context(span))
     try:
         yield

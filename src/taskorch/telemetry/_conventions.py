@@ -67,8 +67,8 @@ RESULTS: Final = {
 
 def version() -> str:
     """Version of the package, read without an import of it."""
-    found: str = sys.modules["taskorch"].__version__
-    return found
+    number: str = sys.modules["taskorch"].__version__
+    return number
 
 
 def result_of(cause: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import Lock
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry.metrics import (
@@ -38,6 +38,7 @@ from taskorch.events import (
 from taskorch.model import Stats
 from taskorch.model._ids import PHASE_LIMIT
 from taskorch.telemetry import _conventions as names
+from taskorch.telemetry._signals import AnySignals
 
 _LOG: Final = logging.getLogger(__name__)
 #: The names of one kind that are told apart: an attribute with more of them would make
@@ -55,10 +56,6 @@ _ENDED: Final = ("completed", "failed", "cancelled")
 
 #: A value, and its attributes.
 _Told: TypeAlias = tuple[Mapping[str, str], float]
-
-
-class _Signals(Protocol):
-    def __getattr__(self, name: str) -> Any: ...
 
 
 def _tasks(stats: Stats) -> Iterator[_Told]:
@@ -91,12 +88,12 @@ def _pool_limit(stats: Stats) -> Iterator[_Told]:
 
 def _by_pool(amounts: Iterable[tuple[str, float]]) -> Iterator[_Told]:
     """Amounts by pool; the limits of a phase of several runs are one: `phase/NAME`."""
-    found: dict[str, float] = {}
+    amount_of: dict[str, float] = {}
     for name, amount in amounts:
         limit = PHASE_LIMIT.fullmatch(name)
         pool = name if limit is None else f"phase/{limit['phase']}"
-        found[pool] = found.get(pool, 0.0) + amount
-    for pool, amount in found.items():
+        amount_of[pool] = amount_of.get(pool, 0.0) + amount
+    for pool, amount in amount_of.items():
         yield {names.RESOURCE: pool}, amount
 
 
@@ -253,16 +250,16 @@ class _Process:
         combine: Callable[[list[float]], float],
     ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            found: dict[tuple[tuple[str, str], ...], list[float]] = {}
+            values: dict[tuple[tuple[str, str], ...], list[float]] = {}
             for source in list(self.sources):
                 for attributes, value in ask(source.totals()):
                     key = tuple(
                         (name, self.name(name, text))
                         for name, text in attributes.items()
                     )
-                    found.setdefault(key, []).append(value)
+                    values.setdefault(key, []).append(value)
             return [
-                Observation(combine(all_), dict(key)) for key, all_ in found.items()
+                Observation(combine(all_), dict(key)) for key, all_ in values.items()
             ]
 
         return observe
@@ -270,11 +267,11 @@ class _Process:
     def name(self, attribute: str, text: str) -> str:
         """*text*, or `other` if the attribute has too many values already."""
         with self._lock:
-            known = self._known.setdefault(attribute, {})
-            if text not in known:
-                if len(known) >= MANY:
+            texts = self._known.setdefault(attribute, {})
+            if text not in texts:
+                if len(texts) >= MANY:
                     return OTHER
-                known[text] = None
+                texts[text] = None
         return text
 
 
@@ -325,7 +322,7 @@ class Metrics:
         }
         process.sources.add(self)
 
-    def connect(self, signals: _Signals) -> None:
+    def connect(self, signals: AnySignals) -> None:
         wanted: tuple[type[Event], ...] = (TaskStarted, *self._takes)
         for cls in wanted:
             getattr(signals, signal_name(cls)).connect(self.take)

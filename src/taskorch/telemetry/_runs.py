@@ -33,7 +33,7 @@ _APPROVAL: Final = "approval"
 
 
 @attrs.define(eq=False)
-class _Phase:
+class _OpenPhase:
     """A phase under way."""
 
     name: str
@@ -43,7 +43,7 @@ class _Phase:
 
 
 @attrs.define(eq=False)
-class _Run:
+class _OpenRun:
     """A run under way."""
 
     span: Span
@@ -51,7 +51,7 @@ class _Run:
     #: Ids of its tasks that may still proceed.
     live: dict[str, None] = attrs.field(factory=dict[str, None])
     #: By the ids of the tasks, gates and approvals too.
-    phases: dict[str, _Phase] = attrs.field(factory=dict[str, _Phase])
+    phases: dict[str, _OpenPhase] = attrs.field(factory=dict[str, _OpenPhase])
     #: Why its tasks failed or are blocked, by the ids of their first runs.
     errors: dict[str, str] = attrs.field(factory=dict[str, str])
     cancelled: bool = False
@@ -84,9 +84,9 @@ class Runs:
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer
         self._lock = Lock()
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _OpenRun] = {}
         #: What is received; a stop besides.
-        self.takes: dict[type[Event], Callable[[_Run, Any], None]] = {
+        self.takes: dict[type[Event], Callable[[_OpenRun, Any], None]] = {
             TaskSubmitted: self._submitted,
             TaskParentsAdded: self._added,
             TaskStarted: self._started,
@@ -115,7 +115,7 @@ class Runs:
             start_time=now,
         )
         with self._lock:
-            self._runs[run_id] = _Run(span, name)
+            self._runs[run_id] = _OpenRun(span, name)
         return span
 
     def refused(self, run_id: str, error: str, now: int) -> None:
@@ -156,7 +156,7 @@ class Runs:
             del self._runs[run_id]
         _end(run, event.at_ns)
 
-    def _submitted(self, run: _Run, event: TaskSubmitted) -> None:
+    def _submitted(self, run: _OpenRun, event: TaskSubmitted) -> None:
         name = event.task_id
         run.live[name] = None
         again = None if event.rerun_of is None else run.phases.get(event.rerun_of)
@@ -164,7 +164,7 @@ class Runs:
             run.phases[name] = again
         before, _, last = _stem(name).rpartition("/")
         if again is None and event.type == _GATE == last and "/" in before:
-            phase = _Phase(before.partition("/")[2])
+            phase = _OpenPhase(before.partition("/")[2])
             run.phases[name] = phase
             self._join(run, phase, event.after)
         elif last == _APPROVAL and len(event.after) == 1:
@@ -172,40 +172,40 @@ class Runs:
             if of_gate is not None:
                 run.phases[name] = of_gate
 
-    def _join(self, run: _Run, phase: _Phase, members: tuple[str, ...]) -> None:
+    def _join(self, run: _OpenRun, phase: _OpenPhase, members: tuple[str, ...]) -> None:
         """Add those of *members* that are in no other phase to *phase*."""
         for member in members:
             run.phases.setdefault(member, phase)
 
-    def _added(self, run: _Run, event: TaskParentsAdded) -> None:
+    def _added(self, run: _OpenRun, event: TaskParentsAdded) -> None:
         phase = run.phases.get(event.task_id)
         if phase is not None and _is(event.task_id, _GATE):
             self._join(run, phase, event.after)
 
-    def _started(self, run: _Run, event: TaskStarted) -> None:
+    def _started(self, run: _OpenRun, event: TaskStarted) -> None:
         phase = run.phases.get(event.task_id)
         if phase is not None and not phase.began:
             phase.began = event.at_ns
 
-    def _completed(self, run: _Run, event: TaskCompleted) -> None:
+    def _completed(self, run: _OpenRun, event: TaskCompleted) -> None:
         self._over(run, event)
 
-    def _failed(self, run: _Run, event: TaskFailed) -> None:
+    def _failed(self, run: _OpenRun, event: TaskFailed) -> None:
         self._over(run, event, event.error_type or event.cause)
 
-    def _cancelled(self, run: _Run, event: TaskCancelled) -> None:
+    def _cancelled(self, run: _OpenRun, event: TaskCancelled) -> None:
         run.cancelled = run.cancelled or not event.root_causes
         self._over(run, event)
 
-    def _blocked(self, run: _Run, event: TaskBlocked) -> None:
+    def _blocked(self, run: _OpenRun, event: TaskBlocked) -> None:
         if event.blocked_by:
             self._over(run, event, "DependencyFailedError")
 
-    def _unblocked(self, run: _Run, event: TaskUnblocked) -> None:
+    def _unblocked(self, run: _OpenRun, event: TaskUnblocked) -> None:
         run.live[event.task_id] = None
         run.errors.pop(_stem(event.task_id), None)
 
-    def _over(self, run: _Run, event: Any, error: str = "") -> None:
+    def _over(self, run: _OpenRun, event: Any, error: str = "") -> None:
         """A task can proceed no more, and with a gate or an approval, a phase."""
         name = event.task_id
         run.live.pop(name, None)
@@ -223,7 +223,7 @@ class Runs:
             return
         self._end_phase(run, phase, event.at_ns)
 
-    def _end_phase(self, run: _Run, phase: _Phase, at: int) -> None:
+    def _end_phase(self, run: _OpenRun, phase: _OpenPhase, at: int) -> None:
         span = start(
             self._tracer,
             f"phase {phase.name}",
@@ -255,7 +255,7 @@ def _is(task_id: str, kind: str) -> bool:
     return _stem(task_id).endswith(f"/{kind}")
 
 
-def _end(run: _Run, at: int) -> None:
+def _end(run: _OpenRun, at: int) -> None:
     result = names.CANCELLATION if run.cancelled else names.SUCCESS
     if run.errors:
         result = names.FAILURE

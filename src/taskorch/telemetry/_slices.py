@@ -53,20 +53,20 @@ def lanes(spans: Sequence[tuple[int, int]]) -> list[int]:
     The first lane that is free is taken, so there are as few as can be.
     """
     order = sorted(range(len(spans)), key=spans.__getitem__)
-    found = [0] * len(spans)
+    lane_of = [0] * len(spans)
     free: list[int] = []
-    taken: list[tuple[int, int]] = []
+    busy: list[tuple[int, int]] = []
     most = 0
     for place in order:
         start, end = spans[place]
-        while taken and taken[0][0] <= start:
-            heappush(free, heappop(taken)[1])
+        while busy and busy[0][0] <= start:
+            heappush(free, heappop(busy)[1])
         if not free:
             heappush(free, most)
             most += 1
-        lane = found[place] = heappop(free)
-        heappush(taken, (end, lane))
-    return found
+        lane = lane_of[place] = heappop(free)
+        heappush(busy, (end, lane))
+    return lane_of
 
 
 def write_slices(

@@ -51,6 +51,7 @@ from taskorch.model._ids import PHASE_LIMIT
 from taskorch.telemetry import _conventions as names
 from taskorch.telemetry._carrier import environment_of, inherited, parsed, text_of
 from taskorch.telemetry._runs import Runs, start
+from taskorch.telemetry._signals import AnySignals
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes, AttributeValue
@@ -67,10 +68,6 @@ _LINKS: Final = 128
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-class _Signals(Protocol):
-    def __getattr__(self, name: str) -> Any: ...
 
 
 class Latest(dict[K, V]):
@@ -109,7 +106,7 @@ class Origin(Protocol):
 
 
 @attrs.define(eq=False)
-class Submission:
+class SubmissionSpan:
     """The span of a submission, as its tasks and their attempts know it."""
 
     #: Whose span it is.
@@ -146,11 +143,11 @@ class _Attempt(NonRecordingSpan):
 
     def get_span_context(self) -> SpanContext:
         """The context of the span, which is begun if need be."""
-        found = self.identity
-        if found is None:
+        identity = self.identity
+        if identity is None:
             # Samplers and processors may look at the current span: not at this one.
-            found = Context().run(self._spans.begin, self)
-        return found
+            identity = Context().run(self._spans.begin, self)
+        return identity
 
     def _begun(self) -> Span:
         self.get_span_context()
@@ -195,7 +192,7 @@ class _Attempt(NonRecordingSpan):
 #: A context in which no span is current.
 _NOTHING: Final = context.Context()
 #: The submission that a context was captured for.
-_SUBMISSION: Final[ContextVar[Submission]] = ContextVar("taskorch_submission")
+_SUBMISSION: Final[ContextVar[SubmissionSpan]] = ContextVar("taskorch_submission")
 
 
 class Spans:
@@ -219,9 +216,9 @@ class Spans:
         #: Held while the span of an attempt is begun, and of what it waited for.
         self._beginning = RLock()
         #: Submissions that were not accepted yet, by their contexts as text.
-        self._submitting: Latest[str, Submission] = Latest(_PENDING)
+        self._submitting: Latest[str, SubmissionSpan] = Latest(_PENDING)
         #: Those that were, and the latest of earlier lives.
-        self._accepted: Latest[str, Submission] = Latest()
+        self._accepted: Latest[str, SubmissionSpan] = Latest()
         self._origins: Latest[str, Origin] = Latest()
         #: Attempts under way, by task and number.
         self._open: dict[str, dict[int, _Attempt]] = {}
@@ -249,7 +246,7 @@ class Spans:
         except ValueError as error:
             _LOG.warning("%s: it is ignored, and traces begin here", error)
 
-    def connect(self, signals: _Signals) -> None:
+    def connect(self, signals: AnySignals) -> None:
         for cls in dict.fromkeys((*self._takes, *self._runs.takes)):
             getattr(signals, signal_name(cls)).connect(self.take)
 
@@ -262,9 +259,9 @@ class Spans:
         It is not made current for the caller. It ends when the first task that was
         submitted by it has been accepted; if none is, there is no such span.
         """
-        found = copy_context()
-        found.run(self._submit)
-        return found
+        variables = copy_context()
+        variables.run(self._submit)
+        return variables
 
     def _submit(self) -> None:
         span = start(
@@ -278,7 +275,7 @@ class Spans:
         # Not the span itself: the context is kept for as long as the task is.
         within = trace.set_span_in_context(NonRecordingSpan(here))
         text = text_of(here)
-        submission = Submission(self, here, text, within)
+        submission = SubmissionSpan(self, here, text, within)
         if text is not None:
             if span.is_recording():
                 submission.span = span
@@ -326,11 +323,11 @@ class Spans:
         self, variables: Context, task_id: str, attempt: int, origin: Origin, began: int
     ) -> None:
         """Make the span of an attempt the current one in its *variables*."""
-        found = self._attempt(task_id, attempt, origin, began)
+        span = self._attempt(task_id, attempt, origin, began)
         if origin.after:
             # So that one that is begun later finds those that it is linked to begun.
-            found.get_span_context()
-        variables.run(_make_current, found)
+            span.get_span_context()
+        variables.run(_make_current, span)
 
     def environment(
         self, task_id: str, attempt: int, origin: Origin, began: int
@@ -344,22 +341,22 @@ class Spans:
         """The span of an attempt, made at the first call."""
         with self._lock:
             attempts = self._open.get(task_id)
-            found = None if attempts is None else attempts.get(number)
-            if found is not None:
-                return found
+            span = None if attempts is None else attempts.get(number)
+            if span is not None:
+                return span
             latest = self._last.get(task_id)
             if latest is not None and number <= latest.number:
                 # It has ended: the event of its start was late, as events are
                 # where exporting is slow.
                 return latest
-            found = _Attempt(self, task_id, number, began)
-            found.origin = origin
+            span = _Attempt(self, task_id, number, began)
+            span.origin = origin
             if attempts is None:
-                self._open[task_id] = {number: found}
+                self._open[task_id] = {number: span}
             else:
-                attempts[number] = found
-            self._last[task_id] = found
-            return found
+                attempts[number] = span
+            self._last[task_id] = span
+            return span
 
     def begin(self, attempt: _Attempt, agent: str = "") -> SpanContext:
         """
@@ -407,18 +404,18 @@ class Spans:
             attempt.began,
         )
 
-    def _submission(self, text: str | None) -> Submission | None:
+    def _submission(self, text: str | None) -> SubmissionSpan | None:
         """Under the lock: the submission with this context, of whatever life."""
         if text is None:
             return None
-        found = self._accepted.get(text) or self._submitting.get(text)
-        if found is None:
+        submission = self._accepted.get(text) or self._submitting.get(text)
+        if submission is None:
             read = parsed(text)
             if read is None:
                 return None
             within = trace.set_span_in_context(NonRecordingSpan(read), _NOTHING)
-            found = self._accepted[text] = Submission(None, read, text, within)
-        return found
+            submission = self._accepted[text] = SubmissionSpan(None, read, text, within)
+        return submission
 
     # -- what happens --------------------------------------------------------------
 
@@ -566,8 +563,8 @@ class Spans:
     def _stopped(self, event: OrchestratorStopped) -> None:
         """What has not ended goes on in another life, or nobody knows of it."""
         with self._lock:
-            left = list(self._open)
-        for task_id in left:
+            unended = list(self._open)
+        for task_id in unended:
             self._end_all(task_id, event.at_ns, names.CANCELLATION, "stopped")
 
     def _end_all(
@@ -606,11 +603,11 @@ class Spans:
         span.end(at)
 
 
-def _in(found: SpanContext | None) -> context.Context | None:
+def _in(span: SpanContext | None) -> context.Context | None:
     """The context of a span that is elsewhere."""
-    if found is None:
+    if span is None:
         return None
-    return trace.set_span_in_context(NonRecordingSpan(found), context.Context())
+    return trace.set_span_in_context(NonRecordingSpan(span), context.Context())
 
 
 def _make_current(span: Span) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from taskorch._limits import NS
 from taskorch.events import (
@@ -22,6 +22,7 @@ from taskorch.events import (
 )
 from taskorch.events._ends import ENDS, end_of_attempt
 from taskorch.model import Resources, TaskState, TaskStatus
+from taskorch.telemetry._signals import AnySignals
 from taskorch.telemetry._slices import Slice, write_slices
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ _WANTED: Final[tuple[type[Event], ...]] = (
     TaskStarted,
     *ENDS,
 )
-
-
-class _Signals(Protocol):
-    def __getattr__(self, name: str) -> Any: ...
 
 
 class Trace:
@@ -58,7 +55,7 @@ class Trace:
             None records only what `take` and `add` are given.
     """
 
-    def __init__(self, signals: _Signals | None = None) -> None:
+    def __init__(self, signals: AnySignals | None = None) -> None:
         self._lock = threading.Lock()
         self._slices: list[Slice] = []
         self._types: dict[str, str] = {}
@@ -202,7 +199,7 @@ class Trace:
 
 
 def _from_history(status: TaskStatus) -> list[Slice]:
-    found: list[Slice] = []
+    slices: list[Slice] = []
     history = status.history
     attempt = 0
     agent = status.agent_id or ""
@@ -214,7 +211,7 @@ def _from_history(status: TaskStatus) -> list[Slice]:
             attempt += 1
             agent = entry.detail or agent
         end = history[place + 1] if place + 1 < len(history) else entry
-        found.append(
+        slices.append(
             Slice(
                 status.task_id,
                 status.type,
@@ -226,4 +223,4 @@ def _from_history(status: TaskStatus) -> list[Slice]:
                 {"detail": end.detail} if end is not entry and end.detail else {},
             )
         )
-    return found
+    return slices

@@ -100,7 +100,7 @@ class Slots:
 
 
 @attrs.frozen
-class Holding:
+class HoldingAlert:
     """An alert that holds starts back: under which name, and how long at least."""
 
     by: str
@@ -142,7 +142,7 @@ class Book:
         calls: Mapping[str, Called] | None = None,
         breakers: Mapping[str, Breaker] | None = None,
         slots: Sequence[Slots] = (),
-        alerts: Mapping[str, Holding] | None = None,
+        alerts: Mapping[str, HoldingAlert] | None = None,
         pool: Callable[[str], bool] = lambda _: False,
         most: int = 0,
         signals: Mapping[str, float | None] | None = None,
@@ -187,14 +187,14 @@ class Book:
             Breach: Something that was promised is not so.
         """
         self.counts[type(event).__name__] += 1
-        for what, (owed, by) in list(self._owed.items()):
+        for debtor, (owed, by) in list(self._owed.items()):
             if event.at_ns > by.at_ns or isinstance(event, OrchestratorStarted):
                 self._expect(
                     isinstance(event, OrchestratorStarted) and owed.startswith("hold"),
                     "owed",
-                    f"{what} is {owed} after {by}, and is not by {event}",
+                    f"{debtor} is {owed} after {by}, and is not by {event}",
                 )
-                del self._owed[what]
+                del self._owed[debtor]
         for kind in type(event).__mro__:
             read = getattr(self, f"_{kind.__name__}", None)
             if read is not None:
@@ -512,13 +512,15 @@ class Book:
 
     def _check_told(self) -> None:
         assert self._messages is not None  # noqa: S101 - the caller has looked
-        told: dict[tuple[str, Any], tuple[str, str, str]] = {}
+        messages: dict[tuple[str, Any], tuple[str, str, str]] = {}
         causes: set[tuple[str, str, str]] = set()
         for message in self._messages:
             kind, whose = message["message_type"], message.get("schedule") or ""
             if kind == "recovered":
                 whose = whose or message["task_id"].rpartition("/")[0]
-                told = {key: number for key, number in told.items() if key[0] != whose}
+                messages = {
+                    key: number for key, number in messages.items() if key[0] != whose
+                }
             if kind != "failure":
                 continue
             end = self.ended[message["task_id"]]
@@ -527,7 +529,7 @@ class Book:
             key = whose, _cause(end)
             causes.add((whose, *_cause(end)))
             number = kind, message["id"], message["timestamp"]
-            before = told.setdefault(key, number)
+            before = messages.setdefault(key, number)
             self._expect(before == number, "told", f"{before}, and then {number}")
         latest = {name.partition("~")[0]: end for name, end in self.ended.items()}
         for stem, end in latest.items():

@@ -147,12 +147,12 @@ def make_context(
         states: The states of tasks by id; all others are not known.
         contenders: The elastic requests that contend.
     """
-    given = pools.values() if isinstance(pools, Mapping) else pools or ()
+    pool_views = pools.values() if isinstance(pools, Mapping) else pools or ()
     view = _View(
         queued,
         running,
         tuple(agents),
-        MappingProxyType({pool.name: pool for pool in given}),
+        MappingProxyType({pool.name: pool for pool in pool_views}),
         MappingProxyType(dict(states or {})),
         tuple(contenders),
     )
@@ -206,8 +206,8 @@ def _record(performance: Record | None) -> Callable[[str], Performance]:
     if isinstance(performance, Performance):
         return lambda _: performance
     if isinstance(performance, Mapping):
-        known = dict(performance)
-        return lambda task_type: known.get(task_type, _UNTRIED)
+        performances = dict(performance)
+        return lambda task_type: performances.get(task_type, _UNTRIED)
     return performance
 
 

@@ -164,9 +164,9 @@ def capture_events(
         TypeError: One of *classes* is no class of events.
     """
     for cls in classes:
-        given: Any = cls
-        if not (isinstance(given, type) and issubclass(given, Event)):
-            msg = f"capture_events takes classes of events, not {show(given)}"
+        candidate: Any = cls
+        if not (isinstance(candidate, type) and issubclass(candidate, Event)):
+            msg = f"capture_events takes classes of events, not {show(candidate)}"
             raise TypeError(msg)
     wanted = classes or tuple(cls for cls in CATALOGUE if cls not in _MONITORING)
     kinds = frozenset(

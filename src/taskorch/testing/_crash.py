@@ -16,7 +16,7 @@ from taskorch.errors import InvalidTaskError
 from taskorch.journal import _points
 from taskorch.model import check_count, check_seconds
 from taskorch.model._show import show
-from taskorch.testing._forks import Forks, Run, dying_at
+from taskorch.testing._forks import ForkedRun, Forks, dying_at
 
 _JOURNAL: Final = "journal.db"
 #: Runs in a row that end before their point comes: threads make more groups of the
@@ -235,7 +235,7 @@ class _Crashes:
         self._run_check(run)
         return len(run.points)
 
-    def _run(self, crash: int) -> Run:
+    def _run(self, crash: int) -> ForkedRun:
         self.runs += 1
         try:
             return self._forks.run(self._path, crash)
@@ -243,13 +243,13 @@ class _Crashes:
             self._fail(str(error))
             raise
 
-    def _expect_end(self, run: Run) -> None:
+    def _expect_end(self, run: ForkedRun) -> None:
         if run.killed:
             self._fail("the run was killed by somebody else", run)
         if run.failure is not None:
             self._fail(f"the run failed: {run.failure}", run)
 
-    def _run_check(self, run: Run | None) -> None:
+    def _run_check(self, run: ForkedRun | None) -> None:
         if self._check is None:
             return
         try:
@@ -258,10 +258,13 @@ class _Crashes:
             self._fail(f"check: {type(error).__name__}: {error}", run, error)
 
     def _fail(
-        self, what: str, run: Run | None = None, cause: BaseException | None = None
+        self,
+        reason: str,
+        run: ForkedRun | None = None,
+        cause: BaseException | None = None,
     ) -> None:
         numbers = tuple(n for n, _ in self._crashes)
-        lines = [f"{self._story()}: {what}"]
+        lines = [f"{self._story()}: {reason}"]
         if numbers:
             only = str(numbers[0] if len(numbers) == 1 else numbers)
             lines += [f"just this one: for_every_crash_point(…, only={only})"]

@@ -47,10 +47,10 @@ class Schedule:
 
     def kinds(self) -> dict[str, int]:
         """How often each kind of thing happened."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for hit in self.hits:
-            found[hit.kind] = found.get(hit.kind, 0) + 1
-        return found
+            counts[hit.kind] = counts.get(hit.kind, 0) + 1
+        return counts
 
     def __len__(self) -> int:
         return len(self.hits)

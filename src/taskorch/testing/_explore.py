@@ -91,13 +91,13 @@ def _promises(simulation: Simulation) -> None:
     assert life is not None  # noqa: S101 - it has been drained
     kernel = life.kernel
     wrong: list[str] = []
-    for task_id, said in simulation.acknowledged.items():
+    for task_id, promised in simulation.acknowledged.items():
         row = kernel.tasks.get(task_id)
         state = kernel.evicted.get(task_id) if row is None else row.state
         if state is None:
             wrong.append(f"{task_id} was accepted, and is gone")
-        elif said is not None and state is not said:
-            wrong.append(f"{task_id} was {said}, and is {state}")
+        elif promised is not None and state is not promised:
+            wrong.append(f"{task_id} was {promised}, and is {state}")
     for event in simulation.events:
         if isinstance(event, TaskCompleted) and event.task_id in kernel.tasks:
             result = kernel.tasks[event.task_id].cargo._value  # noqa: SLF001
@@ -273,18 +273,18 @@ def minimise(
         names: What the failing run had.
         tries: The most calls of *fails*.
     """
-    left = list(dict.fromkeys(names))
+    remaining = list(dict.fromkeys(names))
     pieces = 2
-    while len(left) > 1 and tries > 0:
-        size = -(-len(left) // pieces)
-        chunks = [left[i : i + size] for i in range(0, len(left), size)]
+    while len(remaining) > 1 and tries > 0:
+        size = -(-len(remaining) // pieces)
+        chunks = [remaining[i : i + size] for i in range(0, len(remaining), size)]
         # Leave one piece out: most of them make no difference.
         for chunk in chunks:
             gone = frozenset(chunk)
-            rest = [name for name in left if name not in gone]
+            rest = [name for name in remaining if name not in gone]
             tries -= 1
             if fails(rest):
-                left = rest
+                remaining = rest
                 pieces = max(pieces - 1, 2)
                 break
             if tries <= 0:
@@ -292,7 +292,7 @@ def minimise(
         else:
             if size == 1:
                 break
-            pieces = min(len(left), pieces * 2)
-    if len(left) == 1 and tries > 0 and fails([]):
+            pieces = min(len(remaining), pieces * 2)
+    if len(remaining) == 1 and tries > 0 and fails([]):
         return []
-    return left
+    return remaining

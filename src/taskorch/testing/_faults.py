@@ -14,7 +14,7 @@ from taskorch.errors import JournalUnavailableError
 from taskorch.events import TASK_ID, Fact, TaskEvent
 from taskorch.protocols import Entry, Journal
 from taskorch.simulation import Fate, Nature
-from taskorch.simulation._run import Fence, Run
+from taskorch.simulation._run import Fence, SimulatedRun
 from taskorch.testing._dice import Dice
 
 #: Seconds, or a factor: from, to.
@@ -87,12 +87,12 @@ class Faults:
             raise ValueError(msg)
 
     def __repr__(self) -> str:
-        told = ", ".join(
+        settings = ", ".join(
             f"{field.name}={getattr(self, field.name)!r}"
             for field in attrs.fields(Faults)
             if getattr(self, field.name) != field.default
         )
-        return f"Faults({told})"
+        return f"Faults({settings})"
 
     @classmethod
     def none(cls) -> Faults:
@@ -187,69 +187,71 @@ class Chaos(Nature):
         """See `Nature.travel`."""
         if not self._travels or not self.on:
             return (self.latency_ns,)
-        what = f"{kind} {agent}" if fence is None else f"{kind} {agent} {_named(fence)}"
-        how = self.dice.one_of(what, self._messages, topic="message")
+        message = (
+            f"{kind} {agent}" if fence is None else f"{kind} {agent} {_named(fence)}"
+        )
+        how = self.dice.one_of(message, self._messages, topic="message")
         if how is None:
             return (self.latency_ns,)
         if how == "lose":
             return ()
-        late = self._ns(f"late {what}", self.faults.delay_seconds)
+        late = self._ns(f"late {message}", self.faults.delay_seconds)
         if how == "double":
             return (self.latency_ns, self.latency_ns + late)
         if how == "reorder":
-            late = self._ns(f"swap {what}", self.faults.reorder_seconds)
+            late = self._ns(f"swap {message}", self.faults.reorder_seconds)
         self.dice.remark(f"{late / NS:.3f} s")
         return (self.latency_ns + late,)
 
-    def late(self, task_id: str, attempt: int, what: str) -> int:
+    def late(self, task_id: str, attempt: int, effect: str) -> int:
         """See `Nature.late`."""
         rate = self.faults.late_effect
-        name = f"{what} {task_id}/{attempt}"
+        name = f"{effect} {task_id}/{attempt}"
         if not rate or not self.on or not self.dice.chance("late_effect", rate, name):
             return 0
         ns = self._ns(f"late {name}", self.faults.late_seconds)
         self.dice.remark(f"{ns / NS:.3f} s")
         return ns
 
-    def pace(self, run: Run) -> float:
+    def pace(self, run: SimulatedRun) -> float:
         """See `Nature.pace`."""
         faults = self.faults
         if not faults.agent_slow or not self.on:
             return 1.0
-        what = f"{run.agent} {_named(run.fence)}"
-        if not self.dice.chance("agent_slow", faults.agent_slow, what):
+        attempt = f"{run.agent} {_named(run.fence)}"
+        if not self.dice.chance("agent_slow", faults.agent_slow, attempt):
             return 1.0
-        return self.dice.uniform(f"slow {what}", *faults.slow_factor)
+        return self.dice.uniform(f"slow {attempt}", *faults.slow_factor)
 
-    def fate(self, run: Run, ns: int) -> Fate | None:
+    def fate(self, run: SimulatedRun, ns: int) -> Fate | None:
         """See `Nature.fate`."""
         if not self._befalls or not self.on:
             return None
         dice, faults = self.dice, self.faults
-        what = f"{run.agent} {_named(run.fence)}"
-        kind = dice.one_of(what, self._fates, topic="fate")
+        attempt = f"{run.agent} {_named(run.fence)}"
+        kind = dice.one_of(attempt, self._fates, topic="fate")
         if kind is None:
             return None
-        after = int(dice.draw(f"fate after {what}") * ns)
+        after = int(dice.draw(f"fate after {attempt}") * ns)
         if kind == "zombie":
-            leases = dice.uniform(f"zombie {what}", *faults.zombie_leases)
+            leases = dice.uniform(f"zombie {attempt}", *faults.zombie_leases)
             return Fate("hangs", after, int(leases * (run.lease_ns or _LEASE_NS)))
-        if dice.draw(f"for ever {what}") < faults.for_ever:
+        if dice.draw(f"for ever {attempt}") < faults.for_ever:
             back = None
         elif kind == "agent_death":
-            back = self._ns(f"dead {what}", faults.dead_seconds)
+            back = self._ns(f"dead {attempt}", faults.dead_seconds)
         else:
-            back = self._ns(f"hang {what}", faults.hang_seconds)
+            back = self._ns(f"hang {attempt}", faults.hang_seconds)
         how_long = "for ever" if back is None else f"for {back / NS:.3f} s"
         dice.remark(f"after {after / NS:.3f} s, {how_long}")
         return Fate("dies" if kind == "agent_death" else "hangs", after, back)
 
     def write(self, journal: Journal, epoch: int, group: Sequence[Entry]) -> None:
         """See `Nature.write`."""
-        what = _of(group[-1][0])
+        last_fact = _of(group[-1][0])
         rate = self.faults.commit_failure
-        if rate and self.on and self.dice.chance("commit_failure", rate, what):
-            kept = self.dice.draw(f"kept {what}") < 0.5  # noqa: PLR2004 - a half
+        if rate and self.on and self.dice.chance("commit_failure", rate, last_fact):
+            kept = self.dice.draw(f"kept {last_fact}") < 0.5  # noqa: PLR2004 - a half
             if kept:
                 journal.append(epoch, group)
             self.dice.remark("it was kept" if kept else "it was not kept")
@@ -264,20 +266,20 @@ class Chaos(Nature):
         if stage == "recovering":
             return self._dies_again(fact)
         if stage == "made":
-            what = _of(fact)
+            detail = _of(fact)
             rate = self.faults.crash
-            if not self._doomed and rate and self.dice.chance("crash", rate, what):
-                self._doomed = self.dice.choice(f"stage {what}", _STAGES)
+            if not self._doomed and rate and self.dice.chance("crash", rate, detail):
+                self._doomed = self.dice.choice(f"stage {detail}", _STAGES)
                 self.dice.remark(f"its facts were {self._doomed}")
         if self._doomed != stage:
             return None
         self._doomed = None
-        what = f"again after fact {fact.seq}"
+        detail = f"again after fact {fact.seq}"
         rate = self.faults.crash_in_recovery
         self._folded, self._recovers = 0, None
-        if rate and self.dice.chance("crash_in_recovery", rate, what):
-            self._recovers = self.dice.integer(f"folded {what}", 1, max(1, fact.seq))
-        return self._ns(f"down {what}", self.faults.down_seconds)
+        if rate and self.dice.chance("crash_in_recovery", rate, detail):
+            self._recovers = self.dice.integer(f"folded {detail}", 1, max(1, fact.seq))
+        return self._ns(f"down {detail}", self.faults.down_seconds)
 
     def _dies_again(self, fact: Fact) -> int | None:
         self._folded += 1
@@ -289,10 +291,10 @@ class Chaos(Nature):
     def torn(self, entries: int) -> int:
         """See `Nature.torn`."""
         rate = self.faults.torn_commit
-        what = f"group of {entries}"
-        if not rate or not self.on or not self.dice.chance("torn_commit", rate, what):
+        detail = f"group of {entries}"
+        if not rate or not self.on or not self.dice.chance("torn_commit", rate, detail):
             return 0
-        frames = self.dice.integer(f"frames {what}", 0, entries + 1)
+        frames = self.dice.integer(f"frames {detail}", 0, entries + 1)
         self.dice.remark(f"{min(frames, entries)} of them reached the disk")
         return frames
 
@@ -309,8 +311,8 @@ class Chaos(Nature):
         """See `Nature.hit`."""
         if not self.on:
             return False
-        what = f"{name} at {self.dice.clock():.9f}"
-        return self.dice.chance("points", self.faults.points, what)
+        detail = f"{name} at {self.dice.clock():.9f}"
+        return self.dice.chance("points", self.faults.points, detail)
 
 
 def _check_range(name: str, value: object) -> None:

@@ -51,7 +51,7 @@ _serves = False
 
 
 @attrs.frozen
-class Run:
+class ForkedRun:
     """
     How one run ended.
 
@@ -119,14 +119,14 @@ class Forks:
         )
         try:
             self._ask({"function": where, "timeout": timeout})
-            said = self._answer(_START_TIME)
-            if said != _READY:
-                raise RuntimeError(said)  # noqa: TRY301 - as after any other failure
+            answer = self._answer(_START_TIME)
+            if answer != _READY:
+                raise RuntimeError(answer)  # noqa: TRY301 - as after any other failure
         except BaseException:
             self.close()
             raise
 
-    def run(self, path: Path, crash: int) -> Run:
+    def run(self, path: Path, crash: int) -> ForkedRun:
         """
         Call the function with *path*.
 
@@ -135,9 +135,12 @@ class Forks:
             crash: The number of the point at which it is killed, from 1; 0: at none.
         """
         self._ask({"path": str(path), "crash": crash})
-        said = self._answer(self._timeout + _MARGIN)
-        return Run(
-            tuple(said["points"]), said["killed"], said["failure"], said["output"]
+        report = self._answer(self._timeout + _MARGIN)
+        return ForkedRun(
+            tuple(report["points"]),
+            report["killed"],
+            report["failure"],
+            report["output"],
         )
 
     def _ask(self, question: dict[str, Any]) -> None:
@@ -247,18 +250,18 @@ def serve() -> None:
 
 def _find(module: str, file: str, name: str) -> Callable[[Path], object]:
     if module == "__main__":
-        found = _load(_MAIN, file)
-        sys.modules["__main__"] = found
+        imported = _load(_MAIN, file)
+        sys.modules["__main__"] = imported
     else:
         try:
-            found = importlib.import_module(module)
+            imported = importlib.import_module(module)
         except ImportError:
-            found = _load(module, file)
-        there = getattr(found, "__file__", None)
-        if there is None or not Path(file).samefile(there):
+            imported = _load(module, file)
+        path = getattr(imported, "__file__", None)
+        if path is None or not Path(file).samefile(path):
             # Another module of the same name comes first on the path.
-            found = _load(module, file)
-    function: Callable[[Path], object] = getattr(found, name)
+            imported = _load(module, file)
+    function: Callable[[Path], object] = getattr(imported, name)
     return function
 
 

@@ -69,10 +69,10 @@ class EventMatcher:  # noqa: PLW1641 - equal things would need equal hashes
 
     def differences(self, other: Event) -> list[str]:
         """What keeps *other* from being such an event, a phrase for each reason."""
-        found = [phrase for _, phrase in self._judge(other) if phrase]
+        phrases = [phrase for _, phrase in self._judge(other) if phrase]
         if not isinstance(other, self._cls):
-            found.insert(0, f"it is a {type(other).__name__}")
-        return found
+            phrases.insert(0, f"it is a {type(other).__name__}")
+        return phrases
 
     def likeness(self, other: Event) -> int:
         """How near *other* comes; 0 is not at all. The class counts for most."""
@@ -130,16 +130,16 @@ def event(cls: type[Event] = Event, /, **fields: Any) -> EventMatcher:
         TypeError: *cls* is no class of events, or none of its events has such a
             field.
     """
-    given: Any = cls
-    if not (isinstance(given, type) and issubclass(given, Event)):
-        msg = f"event() takes a class of events first, not {show(given)}"
+    candidate: Any = cls
+    if not (isinstance(candidate, type) and issubclass(candidate, Event)):
+        msg = f"event() takes a class of events first, not {show(candidate)}"
         raise TypeError(msg)
     kinds = [cls, *(kind for kind in CATALOGUE if issubclass(kind, cls))]
     for name in fields:
         # One that nothing can match would go unnoticed in `not in`.
         if not any(name in _names(kind) for kind in kinds):
-            known = ", ".join(sorted({n for kind in kinds for n in _names(kind)}))
-            msg = f"{cls.__name__} has no field {name!r}; there are {known}"
+            names = ", ".join(sorted({n for kind in kinds for n in _names(kind)}))
+            msg = f"{cls.__name__} has no field {name!r}; there are {names}"
             raise TypeError(msg)
     return EventMatcher(cls, fields)
 
@@ -183,9 +183,9 @@ def assert_events(
         msg = f"{msg}: {near}" if near else msg
         raise ValueError(msg)
     both: dict[str, object] = {"events": events, "expected": expected}
-    for name, given in both.items():
-        if not isinstance(given, Iterable) or isinstance(given, type):
-            msg = f"{name} is a list, as in [event(TaskStarted)], not {show(given)}"
+    for name, argument in both.items():
+        if not isinstance(argument, Iterable) or isinstance(argument, type):
+            msg = f"{name} is a list, as in [event(TaskStarted)], not {show(argument)}"
             raise TypeError(msg)
     happened = list(events)
     for item in happened:
@@ -287,7 +287,7 @@ def _in_turn(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int |
 def _assign(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int | None]:
     """For each expectation an event of its own, for as many as there can be."""
     fits = [[i for i, e in enumerate(happened) if want == e] for want in wanted]
-    taken: dict[int, int] = {}
+    owners: dict[int, int] = {}
     for first in range(len(wanted)):
         # Breadth first over those who would have to move, so that none recurses.
         came: dict[int, int] = {}
@@ -298,25 +298,25 @@ def _assign(happened: Sequence[Event], wanted: Sequence[_Wanted]) -> list[int | 
                 if place in came:
                     continue
                 came[place] = who
-                if place not in taken:
+                if place not in owners:
                     free = place
                     break
-                waiting.append(taken[place])
+                waiting.append(owners[place])
             if free is not None:
-                _move(free, first, came, taken)
+                _move(free, first, came, owners)
                 break
-    found: list[int | None] = [None] * len(wanted)
-    for place, who in taken.items():
-        found[who] = place
-    return found
+    places: list[int | None] = [None] * len(wanted)
+    for place, who in owners.items():
+        places[who] = place
+    return places
 
 
-def _move(place: int, first: int, came: dict[int, int], taken: dict[int, int]) -> None:
+def _move(place: int, first: int, came: dict[int, int], owners: dict[int, int]) -> None:
     """Give *place* to the last one to ask, and shift the earlier takers back by one."""
-    had = {who: place for place, who in taken.items()}
+    had = {who: place for place, who in owners.items()}
     while True:
         who = came[place]
-        taken[place] = who
+        owners[place] = who
         if who == first:
             return
         place = had[who]
@@ -381,11 +381,11 @@ class _Sides:
 
     def rows(self) -> Iterator[_Row]:
         """A row for each, in order."""
-        taken = set(self.pairs)
-        others = [i for i in range(len(self.happened)) if i not in taken]
+        paired = set(self.pairs)
+        others = [i for i in range(len(self.happened)) if i not in paired]
         for want, place in zip(self.wanted, self.pairs, strict=True):
             if place is None:
-                yield self._missing(want, taken)
+                yield self._missing(want, paired)
                 continue
             while self.order != "any" and others and others[0] < place:
                 yield self._other(others.pop(0))
@@ -396,11 +396,11 @@ class _Sides:
     def _other(self, place: int) -> _Row:
         return _Row("+" if self.order == "strict" else " ", "", self._say(place))
 
-    def _missing(self, want: _Wanted, taken: set[int | None]) -> _Row:
+    def _missing(self, want: _Wanted, paired: set[int | None]) -> _Row:
         # The nearest; of those as near, one that is free; and of those the first.
         nearest, _, place = max(
             (
-                (want.likeness(item), i not in taken, -i)
+                (want.likeness(item), i not in paired, -i)
                 for i, item in enumerate(self.happened)
             ),
             default=(0, False, 0),

@@ -56,7 +56,7 @@ _OVER: Final = (
 
 
 @attrs.frozen
-class PlannedTask:
+class ScriptedTask:
     """A task of a phase."""
 
     name: str
@@ -81,11 +81,11 @@ class Gate:
 
 
 @attrs.frozen
-class PlannedPhase:
+class ScriptedPhase:
     """A phase, its tasks in an order in which they can run."""
 
     name: str
-    tasks: tuple[PlannedTask, ...]
+    tasks: tuple[ScriptedTask, ...]
     gate: Gate
     on_failure: str
     max_parallel: int | None
@@ -97,19 +97,19 @@ class PlannedPhase:
 
 
 @attrs.frozen
-class Plan:
+class ScriptedWorkflow:
     """A workflow, and what its tasks do."""
 
-    phases: tuple[PlannedPhase, ...]
+    phases: tuple[ScriptedPhase, ...]
     max_added: int
 
-    def task(self, name: str) -> PlannedTask:
+    def task(self, name: str) -> ScriptedTask:
         """A task by its name; one that was added does nothing in particular."""
         for phase in self.phases:
             for task in phase.tasks:
                 if task.name == name:
                     return task
-        return PlannedTask(name)
+        return ScriptedTask(name)
 
     def index(self, name: str) -> int:
         """The number of the phase that a task, gate or approval is of."""
@@ -139,7 +139,7 @@ class Known:
     decided: Mapping[str, bool]
 
 
-def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
+def predict(plan: ScriptedWorkflow, happened: Known) -> dict[str, TaskState]:
     """The state of each task once nothing goes on by itself."""
     states: dict[str, TaskState] = {}
     before: str | None = None
@@ -152,9 +152,9 @@ def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
             if any(states[name] is not _S.COMPLETED for name in above):
                 states[task.name] = _not_begun(skips)
             else:
-                fails = known.runs[task.name] <= task.fails
+                fails = happened.runs[task.name] <= task.fails
                 states[task.name] = _S.FAILED if fails else _S.COMPLETED
-            added = [n for n in known.added if n.startswith(f"{task.name}/")]
+            added = [n for n in happened.added if n.startswith(f"{task.name}/")]
             states.update(dict.fromkeys(added, _S.COMPLETED))
             members += added
         begun = before is None or states[before] is _S.COMPLETED
@@ -167,13 +167,13 @@ def predict(plan: Plan, known: Known) -> dict[str, TaskState]:
         elif not begun or len(done) < len(members):
             states[gate] = _not_begun(skipping)
         else:
-            opens = passes(phase, len(done), known.runs[gate])
+            opens = passes(phase, len(done), happened.runs[gate])
             states[gate] = _S.COMPLETED if opens else _S.FAILED
         if phase.gate.approval:
             name = phase.end
             if states[gate] is not _S.COMPLETED:
                 states[name] = _not_begun(skipping)
-            elif known.decided[name] or goes_on:
+            elif happened.decided[name] or goes_on:
                 states[name] = _S.COMPLETED
             else:
                 states[name] = _S.FAILED
@@ -186,7 +186,7 @@ def _not_begun(skips: bool) -> TaskState:
     return _S.CANCELLED if skips else _S.BLOCKED
 
 
-def passes(phase: PlannedPhase, completed: int, run: int) -> bool:
+def passes(phase: ScriptedPhase, completed: int, run: int) -> bool:
     """Whether what a gate asks for, beside that all completed, holds."""
     gate = phase.gate
     return gate.least is None or (completed >= gate.least and run > gate.says_no)
@@ -210,7 +210,7 @@ class Hearing:
         plan: What the run is of.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: ScriptedWorkflow) -> None:
         self._plan = plan
         self._facts: list[Fact] = []
         self._states: dict[str, tuple[TaskState, str]] = {}
@@ -240,17 +240,17 @@ class Hearing:
 
     def _note(self, text: str) -> None:
         head, _, names = text.partition(": ")
-        what, _, part = head.partition(" ")
-        if what == "paused":
+        kind, _, part = head.partition(" ")
+        if kind == "paused":
             self._paused.update(names.split())
             self._parts.add(part)
-        elif what == "resumed":
+        elif kind == "resumed":
             self._paused.difference_update(names.split())
             is_in = self._plan.is_in
             self._parts = {
                 p for p in self._parts if part and not (p and is_in(p, part))
             }
-        elif what == "crash":
+        elif kind == "crash":
             # The pause may not have been kept.
             self._paused.clear()
             self._parts.clear()

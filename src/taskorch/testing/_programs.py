@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from taskorch._telling import Teller
+from taskorch._telling import TroubleTeller
 from taskorch.errors import NotRunningError
 from taskorch.events import TaskEvent, TaskFailed, TaskRewarded, TaskSubmitted
 from taskorch.protocols import Entry
@@ -166,7 +166,7 @@ class Jobs:
         return self.system.cycles.tick(view, now)
 
 
-class _AtOnce(Teller):
+class _AtOnce(TroubleTeller):
     """What people are told, without a thread."""
 
     def __init__(self, simulation: Simulation, take: Callable[[Message], None]) -> None:

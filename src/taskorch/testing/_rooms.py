@@ -37,7 +37,7 @@ from taskorch.policies import AgentPool, ProportionalAllocator
 from taskorch.recovery import Alert, AlertRule, Alerts, RecoveryHandler
 from taskorch.simulation import Outcome
 from taskorch.simulation._timeline import BEGINNING
-from taskorch.testing._book import Book, Called, Holding, Slots
+from taskorch.testing._book import Book, Called, HoldingAlert, Slots
 from taskorch.testing._faults import Faults
 from taskorch.testing._programs import Jobs, Message, tell
 from taskorch.testing._simulation import Simulation
@@ -210,7 +210,7 @@ class Rooms:
         ]
         simulation.drivers.add(Alerts(interval=pace, rules=rules))
         self._alerts = {
-            rule.name: Holding(
+            rule.name: HoldingAlert(
                 _ACTOR if rule.name == _ACTING else f"alert {rule.name}", rule.hold
             )
             for rule in rules

@@ -75,7 +75,7 @@ from taskorch.runtime._work import Work, task_of
 from taskorch.signals import Signals
 from taskorch.simulation import Attempt, Nature, Setup, SimulatedJournal, What, World
 from taskorch.simulation._life import Life
-from taskorch.simulation._run import Fence, Run
+from taskorch.simulation._run import Fence, SimulatedRun
 from taskorch.simulation._timeline import BEGINNING
 from taskorch.simulation._work import as_what
 from taskorch.testing._arguments import (
@@ -130,7 +130,7 @@ class Observer(Protocol):
         ...
 
 
-class _Watched(World):
+class _WatchedWorld(World):
     """A world that keeps a log, and has an observer."""
 
     work_class: type[Work] = TaskHandle
@@ -141,7 +141,7 @@ class _Watched(World):
         #: Facts, faults and remarks, in the order in which they came.
         self.log: list[Fact | Hit | str] = []
         #: All that any agent ever did, in the order in which it began.
-        self.runs: dict[Fence, Run] = {}
+        self.runs: dict[Fence, SimulatedRun] = {}
         #: What is kept: tasks, with whether they are idempotent, and attempts.
         self._safe: dict[str | tuple[str, int], bool] = {}
         self.drivers: SimulatedDrivers | None = None
@@ -165,7 +165,7 @@ class _Watched(World):
             )
         super().__init__(setup, nature=nature, journal=journal, listens=True)
 
-    def began(self, run: Run) -> None:
+    def began(self, run: SimulatedRun) -> None:
         """
         See `World.began`.
 
@@ -201,8 +201,8 @@ class _Watched(World):
             # In a step of its own: what receivers do is no part of a commit.
             self.timeline.at(self.timeline.now, self._publish, (self.life, events))
 
-    def _publish(self, told: tuple[Life | None, list[Entry]]) -> None:
-        life, events = told
+    def _publish(self, batch: tuple[Life | None, list[Entry]]) -> None:
+        life, events = batch
         for fact, cargo in events:
             _, receivers = self.signals.connected().get(type(fact), ("", ()))
             for receiver in receivers:
@@ -332,28 +332,28 @@ class Simulation:
         **settings: Unpack[SimulatedSettings],
     ) -> None:
         check_kind("seed", seed, int)
-        said = Settings.of(Simulation, settings, SIMULATED)
+        options = Settings.of(Simulation, settings, SIMULATED)
         if faults is not None:
             check_kind("faults", faults, Faults)
         if keep is not None:
             check_names("keep", keep)
         _check_observer(check)
         parts = parts_of(
-            registry=said.registry,
-            router=said.router,
-            validator=said.validator,
-            state_machine=said.state_machine,
-            queue=said.queue,
-            retry_handler=said.retry_handler,
-            allocator=said.allocator,
+            registry=options.registry,
+            router=options.router,
+            validator=options.validator,
+            state_machine=options.state_machine,
+            queue=options.queue,
+            retry_handler=options.retry_handler,
+            allocator=options.allocator,
         )
         check_parts(parts)
-        pools = _POOLS if said.resources is None else said.resources
+        pools = _POOLS if options.resources is None else options.resources
         config = KernelConfig(
-            concurrency=said.concurrency,
-            grace_ns=int(said.grace * NS),
-            keep_finished=said.keep_finished,
-            refuse_unknown=said.unknown_capability == "refuse",
+            concurrency=options.concurrency,
+            grace_ns=int(options.grace * NS),
+            keep_finished=options.keep_finished,
+            refuse_unknown=options.unknown_capability == "refuse",
             waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
         )
         self.seed = seed
@@ -362,7 +362,7 @@ class Simulation:
             Faults.none() if faults is None else faults, self.dice
         )
         setup = Setup(parts, config, pools.units, seed)
-        self.world: _Watched = _Watched(setup, self.nature, check)
+        self.world: _WatchedWorld = _WatchedWorld(setup, self.nature, check)
         self._schedules: ScheduleManager | None = None
         self.dice.clock = self._clock
         self.dice.tell = self.world.log.append
@@ -419,10 +419,10 @@ class Simulation:
             lease,
             check_breaker(breaker),
         )
-        what = None if work is None else as_what(work)
+        outcome = None if work is None else as_what(work)
         self.world.add_agent(info, speed)
-        if what is not None:
-            self.world.by_agent[info.name] = what
+        if outcome is not None:
+            self.world.by_agent[info.name] = outcome
         return info
 
     def remove_agent(self, name: str) -> bool:

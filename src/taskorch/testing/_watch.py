@@ -208,7 +208,7 @@ class _Seen:
         #: What it has in common with tasks that are like it.
         self.like: tuple[Any, ...] = _like(event)
         #: The tasks that are alike, itself included.
-        self.queue: _Queue | None = None
+        self.queue: _WatchedQueue | None = None
         self.attempt: int = 0
         self.under_way: bool = False
         self.agent: str = ""
@@ -224,7 +224,7 @@ class _Seen:
         self.resume: int = 0
 
 
-class _Queue:
+class _WatchedQueue:
     """The queued tasks that are alike, in order, apart from the kernel's buckets."""
 
     __slots__ = ("heap", "members")
@@ -242,7 +242,7 @@ class _Queue:
         """The first that is not *vetoed*: `(key, number, task id)`, or None."""
         heap, members = self.heap, self.members
         put_back = []
-        found = None
+        first = None
         while heap:
             entry = heap[0]
             if members.get(entry[2]) != entry[:2]:
@@ -251,11 +251,11 @@ class _Queue:
             if vetoed and rows[entry[2]] in vetoed:
                 put_back.append(heappop(heap))
                 continue
-            found = entry
+            first = entry
             break
         for entry in put_back:
             heappush(heap, entry)
-        return found
+        return first
 
 
 class _Books:
@@ -272,7 +272,7 @@ class _Books:
         self.number = 0
         self.tasks: dict[str, _Seen] = {}
         self.children: dict[str, list[str]] = {}
-        self.queues: dict[Any, _Queue] = {}
+        self.queues: dict[Any, _WatchedQueue] = {}
         self.running = 0
         self.on: dict[str, int] = {}
         #: How much there is in the pools.
@@ -342,14 +342,14 @@ class _Books:
         if seen.parents:
             self.submitted.append(task_id)
 
-    def queue_of(self, seen: _Seen) -> _Queue:
+    def queue_of(self, seen: _Seen) -> _WatchedQueue:
         """The queue of tasks like it; those of a run are alike if it has a quota."""
         kinds = ("workflow", "soft workflow")
         of_run = any((kind, seen.run_id) in self.quotas for kind in kinds)
         like = (seen.type, *seen.like, seen.run_id if of_run else "")
         queue = self.queues.get(like)
         if queue is None:
-            queue = self.queues[like] = _Queue()
+            queue = self.queues[like] = _WatchedQueue()
         return queue
 
     def move(self, task_id: str, seen: _Seen) -> None:
@@ -372,8 +372,10 @@ class _Books:
         if not seen.joined:
             self.check_parents(task_id, seen)
         if seen.due > now:
-            left = (seen.due - now) / 1e9
-            _breach("due", f"{task_id} begins, and its delay goes on for {left:g} s")
+            remaining = (seen.due - now) / 1e9
+            _breach(
+                "due", f"{task_id} begins, and its delay goes on for {remaining:g} s"
+            )
         seen.due = 0
         seen.attempt = attempt
         seen.under_way = True
@@ -403,9 +405,9 @@ class _Books:
         """Take a token of each rate that holds for the task."""
         for whose in _subjects(seen):
             if whose in self.tokens:
-                left = self.tokens_of(whose, now) - 1
-                self.tokens[whose] = left, now
-                if left < 0:
+                tokens = self.tokens_of(whose, now) - 1
+                self.tokens[whose] = tokens, now
+                if tokens < 0:
                     _breach("rate", f"{task_id} begins, and {whose} may not yet")
 
     def check_parents(self, task_id: str, seen: _Seen) -> None:
@@ -588,8 +590,8 @@ class _Books:
     def due(self, event: TaskDue) -> None:
         seen = self.tasks[event.task_id]
         if seen.due > event.at_ns:
-            left = (seen.due - event.at_ns) / 1e9
-            _breach("due", f"{event.task_id}: its delay goes on for {left:g} s")
+            remaining = (seen.due - event.at_ns) / 1e9
+            _breach("due", f"{event.task_id}: its delay goes on for {remaining:g} s")
         seen.due = 0
         self.touched[event.task_id] = None
 
@@ -616,34 +618,36 @@ class _Books:
 
     def change_allocation(self, event: AllocationChanged) -> None:
         seen = self.tasks[event.task_id]
-        what = f"{event.task_id}, attempt {event.attempt}"
+        subject = f"{event.task_id}, attempt {event.attempt}"
         if not seen.under_way or event.attempt != seen.attempt:
-            _breach("grants", f"{what}: its allocation changes, and it does not run")
+            _breach("grants", f"{subject}: its allocation changes, and it does not run")
         if event.before != seen.alloc:
-            _breach("grants", f"{what} held {seen.alloc}, not {event.before}")
+            _breach("grants", f"{subject} held {seen.alloc}, not {event.before}")
         if seen.elastic is None:
-            _breach("grants", f"{what} is rigid, and its allocation changes")
-        self.check_part(what, seen, event.after)
+            _breach("grants", f"{subject} is rigid, and its allocation changes")
+        self.check_part(subject, seen, event.after)
         self.give_back(seen.agent, seen.alloc, 0)
         self.hold(seen.agent, event.after, 0)
         before = dict(event.before)
         more = [pair for pair in event.after if pair[1] > before.get(pair[0], 0)]
-        self.grant(what, tuple(more))
+        self.grant(subject, tuple(more))
         seen.alloc = event.after
         self.touched[event.task_id] = None
 
-    def check_part(self, what: str, seen: _Seen, alloc: Units) -> None:
+    def check_part(self, subject: str, seen: _Seen, alloc: Units) -> None:
         """What is granted of an elastic request is part of it, and of some use."""
         if alloc != self.charged(alloc, seen):
-            _breach("grants", f"{what} holds {alloc}, and its quotas do not know of it")
+            _breach(
+                "grants", f"{subject} holds {alloc}, and its quotas do not know of it"
+            )
         alloc = _of_pools(alloc)
         asked, held = dict(seen.resources), dict(alloc)
         for name, units in alloc:
             if units > asked.get(name, 0):
-                _breach("grants", f"{what} holds {units} {name} of {asked}")
+                _breach("grants", f"{subject} holds {units} {name} of {asked}")
         for name, units in seen.elastic[0]:
             if units > held.get(name, 0):
-                _breach("grants", f"{what} holds {held}, less {name} than {units}")
+                _breach("grants", f"{subject} holds {held}, less {name} than {units}")
 
     def leak(self, event: SlotLeaked) -> None:
         seen = self.tasks[event.task_id]
@@ -744,43 +748,43 @@ class _Books:
         """*alloc*, and what it has of quotas: of a task, or of an owner by hand."""
         had = held = dict(_of_pools(alloc))
         for whose in _subjects(who):
-            for what, _ in self.quotas.get(whose, ()):
-                units = had.get(what, 0)
-                if what == "tasks":
+            for name, _ in self.quotas.get(whose, ()):
+                units = had.get(name, 0)
+                if name == "tasks":
                     units = 0 if isinstance(who, str) else 1_000_000
                 if units:
-                    held = {**held, f"quota:{whose[0]}={whose[1]}:{what}": units}
+                    held = {**held, f"quota:{whose[0]}={whose[1]}:{name}": units}
         return tuple(sorted(held.items()))
 
     def tokens_of(self, whose: tuple[str, str], now: int) -> Fraction:
         """How many of *whose* attempts may start at *now*."""
-        left, since = self.tokens[whose]
+        tokens, since = self.tokens[whose]
         limits = dict(self.quotas[whose])
         more = Fraction(limits["starts_per_second"] * (now - since), 10**15)
-        return min(Fraction(limits["burst"], 10**6), left + more)
+        return min(Fraction(limits["burst"], 10**6), tokens + more)
 
     def change_rate(
         self, whose: tuple[str, str], limits: dict[str, int], now: int
     ) -> None:
         """A rate that is new begins with all its tokens, another with what is left."""
-        left = Fraction(limits.get("burst", 0), 10**6)
+        tokens = Fraction(limits.get("burst", 0), 10**6)
         if whose in self.tokens:
-            left = min(left, self.tokens_of(whose, now))
+            tokens = min(tokens, self.tokens_of(whose, now))
             del self.tokens[whose]
         if "burst" in limits:
-            self.tokens[whose] = left, now
+            self.tokens[whose] = tokens, now
 
     def change_quotas(self, event: QuotasChanged) -> None:
         for kind, who, limits in event.quotas:
             self.change_rate((kind, who), dict(limits), event.at_ns)
             limits_of = self.soft if kind.startswith("soft ") else self.totals
-            for what, _ in self.quotas.pop((kind, who), ()):
-                limits_of.pop(f"quota:{kind}={who}:{what}", None)
+            for name, _ in self.quotas.pop((kind, who), ()):
+                limits_of.pop(f"quota:{kind}={who}:{name}", None)
             if limits:
                 self.quotas[kind, who] = limits
-            for what, units in limits:
-                if what not in ("starts_per_second", "burst"):
-                    limits_of[f"quota:{kind}={who}:{what}"] = units
+            for name, units in limits:
+                if name not in ("starts_per_second", "burst"):
+                    limits_of[f"quota:{kind}={who}:{name}"] = units
         runs = {who for kind, who, _ in event.quotas if kind.endswith("workflow")}
         for task_id, seen in self.tasks.items() if runs else ():
             if seen.run_id in runs:
@@ -918,8 +922,8 @@ class Watch:
                 and cls.__name__ not in _AFTER_STARTS
                 and not (cls is TaskCompleted and not fact.attempt)
             ):
-                what = cls.__name__
-                _breach("instant", f"{what} {fact.seq} follows a start at one instant")
+                kind = cls.__name__
+                _breach("instant", f"{kind} {fact.seq} follows a start at one instant")
             if cls is TaskCompleted and truth is not None:
                 self._check_end(fact, kernel.epoch, truth)
             read(fact)
@@ -953,9 +957,9 @@ class Watch:
         books = self._books
         touched, books.touched = books.touched, {}
         started, books.started = books.started, []
-        found = differences(kernel, self._folded, touched)
-        if found:
-            _breach("folded", "; ".join(found))
+        wrong = differences(kernel, self._folded, touched)
+        if wrong:
+            _breach("folded", "; ".join(wrong))
         for task_id, name in books.heard.items():
             _breach("events", f"{name} came, and {task_id} waits")
         rows = kernel.tasks
@@ -1007,13 +1011,13 @@ class Watch:
             _breach("released", f"{name} runs {running}, not {agent.running}")
         if running > agent.limit:
             _breach("capacity", f"{name} runs {running} of {agent.limit}")
-        for what, total in agent.capacity.items():
-            used = books.used_on.get((name, what), 0)
+        for resource, total in agent.capacity.items():
+            used = books.used_on.get((name, resource), 0)
             if used > total:
-                _breach("capacity", f"{name}: {used} {what} of {total}")
-            if used != agent.used.get(what, 0):
-                told = agent.used.get(what, 0)
-                _breach("released", f"{name}: {used} {what} is held, not {told}")
+                _breach("capacity", f"{name}: {used} {resource} of {total}")
+            if used != agent.used.get(resource, 0):
+                booked = agent.used.get(resource, 0)
+                _breach("released", f"{name}: {used} {resource} is held, not {booked}")
 
     def _check_order(self, kernel: Kernel, task_id: str, seen: _Seen) -> None:
         queue = seen.queue
@@ -1047,9 +1051,11 @@ class Watch:
                 continue
             row = kernel.tasks[first[2]]
             if _seems_free(kernel, row):
-                told = explain(kernel, row, now)
-                if told.runnable:
-                    _breach("idle", f"{row.id} waits, and nothing keeps it: {told}")
+                explanation = explain(kernel, row, now)
+                if explanation.runnable:
+                    _breach(
+                        "idle", f"{row.id} waits, and nothing keeps it: {explanation}"
+                    )
 
     def _check_rings(self) -> None:
         books = self._books
@@ -1069,28 +1075,28 @@ class Watch:
         books = self._books
         dues = books.dues
         while dues and dues[0][0] <= now:
-            when, task_id, what = heappop(dues)
+            when, task_id, kind = heappop(dues)
             seen = books.tasks[task_id]
             row = rows.get(task_id)
             if seen.ended is not None or row is None:
                 continue
             stopping = row.extra is not None and row.extra.stop != ""
             late = False
-            if what == "timeout":
+            if kind == "timeout":
                 late = seen.under_way and seen.timer == when and not stopping
-            elif what == "delay":
+            elif kind == "delay":
                 # What ends at that instant may have released it already.
                 held = row.extra is not None and row.extra.due_ns == when
                 late = seen.due == when and held
-            elif what == "deadline":
+            elif kind == "deadline":
                 late = seen.deadline == when and not stopping
-            elif what == "age":
+            elif kind == "age":
                 late = seen.attempt == 0
             else:
-                late = seen.under_way and what == f"grace {seen.attempt}" and stopping
+                late = seen.under_way and kind == f"grace {seen.attempt}" and stopping
             if late:
                 over = (now - when) / 1e9
-                _breach("due", f"{task_id}: its {what} was over {over:g} s ago")
+                _breach("due", f"{task_id}: its {kind} was over {over:g} s ago")
 
     # -- crashes -------------------------------------------------------------------
 
@@ -1125,11 +1131,11 @@ class Watch:
                 seen.queue.add(task_id, seen.place)
         for task_id, state in self._acknowledged.items():
             kept = kernel.tasks.get(task_id)
-            found = kernel.evicted.get(task_id) if kept is None else kept.state
-            if found is None:
+            current = kernel.evicted.get(task_id) if kept is None else kept.state
+            if current is None:
                 _breach("acknowledged", f"{task_id} was accepted, and is gone")
-            if state is not None and found is not state:
-                _breach("acknowledged", f"{task_id} was {state}, and is {found}")
+            if state is not None and current is not state:
+                _breach("acknowledged", f"{task_id} was {state}, and is {current}")
 
     def finished(self, kernel: Kernel) -> None:
         """
@@ -1143,9 +1149,9 @@ class Watch:
         except InternalError as error:
             law = "invariants"
             raise Breach(law, error.message) from error
-        found = differences(kernel, self._folded)
-        if found:
-            _breach("folded", "; ".join(found))
+        wrong = differences(kernel, self._folded)
+        if wrong:
+            _breach("folded", "; ".join(wrong))
         for task_id, row in kernel.tasks.items():
             ended = self._books.tasks[task_id].ended
             if (row.state in TERMINAL) != (ended is not None):
@@ -1177,10 +1183,10 @@ def _like(event: TaskSubmitted | TaskOptionsChanged) -> tuple[Any, ...]:
 def _subjects(who: _Seen | str) -> list[tuple[str, str]]:
     """Whose quotas count for a task, or for an owner; the soft ones too."""
     if isinstance(who, str):
-        found = {"owner": who}
+        names = {"owner": who}
     else:
-        found = {"type": who.type, "owner": who.owner or "", "workflow": who.run_id}
-    hard = [(kind, name) for kind, name in found.items() if name]
+        names = {"type": who.type, "owner": who.owner or "", "workflow": who.run_id}
+    hard = [(kind, name) for kind, name in names.items() if name]
     return hard + [(f"soft {kind}", name) for kind, name in hard]
 
 

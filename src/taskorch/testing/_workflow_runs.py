@@ -25,9 +25,9 @@ from taskorch.testing._opinion import (
     Gate,
     Hearing,
     Known,
-    Plan,
-    PlannedPhase,
-    PlannedTask,
+    ScriptedPhase,
+    ScriptedTask,
+    ScriptedWorkflow,
     number_of,
     passes,
     predict,
@@ -59,13 +59,13 @@ _KINDS: Final = (
 )
 
 
-def draw_plan(random: Random) -> Plan:
+def draw_plan(random: Random) -> ScriptedWorkflow:
     """A random workflow."""
-    phases: list[PlannedPhase] = []
+    phases: list[ScriptedPhase] = []
     for number in range(random.choice([1, 2, 2, 3])):
         names = [f"t{number}{letter}" for letter in "abcd"[: random.randint(1, 4)]]
         tasks = tuple(
-            PlannedTask(
+            ScriptedTask(
                 name,
                 tuple(random.sample(names[:i], min(i, random.choice([0, 0, 1, 2])))),
                 random.choice([0, 0, 0, 0, 1, 2]),
@@ -81,7 +81,7 @@ def draw_plan(random: Random) -> Plan:
             random.random() < 0.6,  # noqa: PLR2004 - most are approved
         )
         phases.append(
-            PlannedPhase(
+            ScriptedPhase(
                 f"p{number}",
                 tasks,
                 gate,
@@ -89,14 +89,14 @@ def draw_plan(random: Random) -> Plan:
                 random.choice([None, None, 1, 2]),
             )
         )
-    return Plan(tuple(phases), random.choice([1, 2, 3, 100]))
+    return ScriptedWorkflow(tuple(phases), random.choice([1, 2, 3, 100]))
 
 
 def options_of_runs(random: Random, whims: Whims) -> dict[str, Any]:
     """What an orchestrator for runs is made with: none of its parts refuses a task."""
-    made = options(random, whims)
+    settings = options(random, whims)
     return {
-        **{name: made[name] for name in ("registry", "concurrency")},
+        **{name: settings[name] for name in ("registry", "concurrency")},
         "queue": random.choice([None, FifoQueue(), PriorityQueue(aging=1.0)]),
     }
 
@@ -209,7 +209,7 @@ class WorkflowRuns:
             if not has_room:
                 self._note("room", f"{names} are added beside {len(added)}")
 
-    def _asked(self, phase: PlannedPhase) -> Callable[[dict[str, Any]], bool]:
+    def _asked(self, phase: ScriptedPhase) -> Callable[[dict[str, Any]], bool]:
         """What the gate of *phase* asks: it sees just what has completed."""
         plan = self._plan
         number = plan.phases.index(phase)
@@ -301,9 +301,9 @@ class WorkflowRuns:
                 law = "paused"
                 raise Breach(law, f"all was resumed, and {status}")
 
-    def _say(self, what: str, part: str, names: Iterable[str]) -> None:
+    def _say(self, kind: str, part: str, names: Iterable[str]) -> None:
         chosen = [name for name in names if self._plan.is_in(name, part)]
-        self._simulation.world.log.append(f"{what} {part}: {' '.join(chosen)}")
+        self._simulation.world.log.append(f"{kind} {part}: {' '.join(chosen)}")
 
     def _decide(self, phase: str, *, yes: bool) -> None:
         """Say yes or no: the first one counts, and only once it is asked for."""
@@ -482,12 +482,12 @@ class WorkflowRuns:
 
     def _latest(self) -> dict[str, TaskRow]:
         """The latest run of each task."""
-        found: dict[str, TaskRow] = {}
+        latest: dict[str, TaskRow] = {}
         for row in self._rows():
             name, number = _named(row.id)
-            if name not in found or number > _named(found[name].id)[1]:
-                found[name] = row
-        return found
+            if name not in latest or number > _named(latest[name].id)[1]:
+                latest[name] = row
+        return latest
 
     def _compare(self) -> None:
         """
@@ -497,28 +497,28 @@ class WorkflowRuns:
             Breach: A task is in another state.
         """
         rows = self._latest()
-        known = Known(
+        happened = Known(
             [name for name, row in rows.items() if _is_added(row)],
             {name: _named(row.id)[1] for name, row in rows.items()},
             {stem(i): yes for i, yes in self._decided.items() if i in self._ids(rows)},
         )
-        expected = predict(self._plan, known)
-        found = {name: row.state for name, row in rows.items()}
-        if found != expected:
+        expected = predict(self._plan, happened)
+        states = {name: row.state for name, row in rows.items()}
+        if states != expected:
             wrong = [
-                f"{name} is {found.get(name)}, not {expected.get(name)}"
-                for name in {**found, **expected}
-                if found.get(name) is not expected.get(name)
+                f"{name} is {states.get(name)}, not {expected.get(name)}"
+                for name in {**states, **expected}
+                if states.get(name) is not expected.get(name)
             ]
             law = "verdict"
             raise Breach(law, "; ".join(wrong))
         for name, row in rows.items():
             if row.id not in self._decided or row.state is not _S.COMPLETED:
                 continue
-            said = _verdict_of(row)
-            if said["passed"] is not self._decided[row.id]:
+            verdict = _verdict_of(row)
+            if verdict["passed"] is not self._decided[row.id]:
                 law = "approvals"
-                raise Breach(law, f"{name} says {said}, and that was not decided")
+                raise Breach(law, f"{name} says {verdict}, and that was not decided")
         self._count(self._manager.get(_RUN))
 
     def _count(self, run: WorkflowRun) -> None:
@@ -542,15 +542,22 @@ class WorkflowRuns:
                 if not self._is_to_be_added(rows[name], rows)
             ]
             done = sum(row.state is _S.COMPLETED for row in ours)
-            told, said = status.phases[phase.name], reported[phase.name]
-            counts = {(told.completed, told.total), (said.completed, said.total)}
+            phase_status, phase_report = status.phases[phase.name], reported[phase.name]
+            counts = {
+                (phase_status.completed, phase_status.total),
+                (phase_report.completed, phase_report.total),
+            }
             if counts != {(done, len(ours))}:
                 law = "counted"
-                raise Breach(law, f"{done} of {len(ours)} completed, not {told}")
+                raise Breach(
+                    law, f"{done} of {len(ours)} completed, not {phase_status}"
+                )
             verdict = self._verdict(phase, rows)
-            if verdict and told.verdict != verdict:
+            if verdict and phase_status.verdict != verdict:
                 law = "counted"
-                raise Breach(law, f"{phase.name} is {verdict}, not {told.verdict!r}")
+                raise Breach(
+                    law, f"{phase.name} is {verdict}, not {phase_status.verdict!r}"
+                )
 
     def _is_to_be_added(self, row: TaskRow, rows: dict[str, TaskRow]) -> bool:
         """Whether what has added *row* is to do so again, and has not yet."""
@@ -558,7 +565,7 @@ class WorkflowRuns:
             return False
         return rows[stem(row.id).rpartition("/")[0]].state is not _S.COMPLETED
 
-    def _verdict(self, phase: PlannedPhase, rows: dict[str, TaskRow]) -> str:
+    def _verdict(self, phase: ScriptedPhase, rows: dict[str, TaskRow]) -> str:
         """What is to be said of a phase that has ended; "" if it has not."""
         gate, end = rows[f"{phase.name}/gate"], rows[phase.end]
         if gate.state is _S.CANCELLED:

@@ -270,7 +270,7 @@ def _work(random: Random, pace: float) -> Callable[[Task, int, Random], Outcome]
 
 
 @attrs.frozen
-class Command:
+class TimedCommand:
     """An action of a caller."""
 
     number: int
@@ -323,7 +323,7 @@ class Workload:
         if self._has_terms:
             makers += [*[self._add_parents] * 3, self._emit, self._emit]
         now = 0.0
-        self.commands: list[Command] = []
+        self.commands: list[TimedCommand] = []
         #: What is to be done soon, because of what was done.
         self._soon: list[Maker] = []
         for number in range(steps):
@@ -334,7 +334,7 @@ class Workload:
             if self._soon and random.random() < 0.3:  # noqa: PLR2004 - soon
                 maker = self._soon.pop(0)
             kind, detail, act = maker()
-            self.commands.append(Command(number, now, kind, detail, act))
+            self.commands.append(TimedCommand(number, now, kind, detail, act))
         if random.random() < 0.5:  # noqa: PLR2004 - in half of all worlds
             self._change_pools(steps)
         if random.random() < 0.5:  # noqa: PLR2004 - in the others, none ever comes
@@ -356,8 +356,8 @@ class Workload:
                 kind, act = "take", partial(self._take, f"h{number}", name, amount)
                 later = random.random() * end
                 give = partial(self._give_back, f"h{number}")
-                made = Command(-number, later, "give back", f"h{number}", give)
-                self.commands.append(made)
+                release = TimedCommand(-number, later, "give back", f"h{number}", give)
+                self.commands.append(release)
             elif random.random() < 0.3:  # noqa: PLR2004 - some
                 # Of some, and without a draw of its own: the others stay what they are.
                 rate = (None, None, 0.5)[number % 3]
@@ -373,7 +373,9 @@ class Workload:
                 )
                 kind, act = "bound", partial(self._bound, quota)
             when = random.random() * end
-            self.commands.append(Command(number, when, kind, f"{name} {amount}", act))
+            self.commands.append(
+                TimedCommand(number, when, kind, f"{name} {amount}", act)
+            )
         self.commands.sort(key=lambda command: command.at)
 
     def _look_after(self, steps: int) -> None:
@@ -395,12 +397,12 @@ class Workload:
                 lease=random.choice([None, 20 * self._pace]),
                 work=random.choice([None, Outcome(0.0, error=OSError("no disk"))]),
             )
-        made: list[tuple[str, str, Callable[[], object]]] = []
+        planned: list[tuple[str, str, Callable[[], object]]] = []
         for number in range(max(1, steps // 6)):
             name = random.choice(["a", "b", "c", "w0", "w1"])
             act: Callable[[], object] = partial(self._drain_one, name, on=True)
-            made.append(("drain", name, act))
-            made.append(("undrain", name, partial(self._drain_one, name, on=False)))
+            planned.append(("drain", name, act))
+            planned.append(("undrain", name, partial(self._drain_one, name, on=False)))
             task_id = f"q{number}"
             due = random.choice([None, self._pace, 30 * self._pace])
             question = Task.question(
@@ -411,16 +413,18 @@ class Workload:
                 due=due,
                 default=None if due is None else random.choice([None, "later"]),
             )
-            made.append(("ask", task_id, partial(simulation.submit_tasks, [question])))
+            planned.append(
+                ("ask", task_id, partial(simulation.submit_tasks, [question]))
+            )
             for by in random.sample(["ada", "bob", "cy"], random.choice([0, 1, 3])):
                 choice = random.choice(["yes", "yes", "no", "later"])
                 answer = partial(simulation.answer, task_id, choice, by=by)
-                made.append(("answer", f"{task_id} {choice} {by}", answer))
+                planned.append(("answer", f"{task_id} {choice} {by}", answer))
         if random.random() < 0.3:  # noqa: PLR2004 - some
-            made.append(("terminate", "w1", partial(simulation.terminate, "w1")))
-        for number, (kind, detail, act) in enumerate(made, 4 * steps):
+            planned.append(("terminate", "w1", partial(simulation.terminate, "w1")))
+        for number, (kind, detail, act) in enumerate(planned, 4 * steps):
             when = random.random() * end
-            self.commands.append(Command(number, when, kind, detail, act))
+            self.commands.append(TimedCommand(number, when, kind, detail, act))
         self.commands.sort(key=lambda command: command.at)
 
     def _drain_one(self, name: str, *, on: bool) -> None:
@@ -451,7 +455,7 @@ class Workload:
         for number in range(2 * steps, 2 * steps + max(1, steps // 4)):
             act = partial(self._reach_checkpoint, random.getrandbits(16))
             when = random.random() * end
-            self.commands.append(Command(number, when, "checkpoint", "", act))
+            self.commands.append(TimedCommand(number, when, "checkpoint", "", act))
         self.commands.sort(key=lambda command: command.at)
 
     def _reach_checkpoint(self, pick: int) -> None:
@@ -499,7 +503,7 @@ class Workload:
             self._simulation.at(command.at, partial(self._do, command))
         self._simulation.run(until=self.end)
 
-    def _do(self, command: Command) -> None:
+    def _do(self, command: TimedCommand) -> None:
         dice = self._simulation.dice
         if dice.happens(command.kind, command.name, command.detail):
             with suppress(UsageError):
@@ -518,9 +522,9 @@ class Workload:
         rings = random.random() < 0.1  # noqa: PLR2004 - a tenth
         for number, task_id in enumerate(ids):
             # Later ones of the same batch may be named as well as earlier ones.
-            known = self._ids[-8:] + ids[number + 1 :] + ids[: number * rings]
+            candidates = self._ids[-8:] + ids[number + 1 :] + ids[: number * rings]
             most = random.choice([0, 0, 1, 2, 3])
-            after = random.sample(known, min(len(known), most))
+            after = random.sample(candidates, min(len(candidates), most))
             tasks.append(self._task(task_id, after))
         self._ids += ids
         return "submit", ", ".join(map(_shown, tasks)), lambda: self._send(tasks)
@@ -579,11 +583,11 @@ class Workload:
         life = simulation.world.life
         if life is not None:
             here = {task.id: None for task in tasks}
-            known = (life.kernel.tasks, life.kernel.evicted, here)
+            accepted = (life.kernel.tasks, life.kernel.evicted, here)
             tasks = [
                 attrs.evolve(
                     task,
-                    after=tuple(n for n in task.after if any(n in k for k in known)),
+                    after=tuple(n for n in task.after if any(n in k for k in accepted)),
                 )
                 for task in tasks
             ]
@@ -755,8 +759,8 @@ class Workload:
             simulation.run()
             simulation.world.end_endless()
             simulation.run()
-        left = [str(simulation.explain(row.id)) for row in self._live()]
-        msg = f"{len(left)} tasks do not come to an end:\n" + "\n".join(left)
+        stuck = [str(simulation.explain(row.id)) for row in self._live()]
+        msg = f"{len(stuck)} tasks do not come to an end:\n" + "\n".join(stuck)
         raise AssertionError(msg)
 
     def _live(self) -> list[Any]:

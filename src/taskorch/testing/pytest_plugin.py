@@ -42,7 +42,7 @@ _MARKS = {
 }
 
 
-class _Run:
+class _TestRun:
     """The simulations of one test."""
 
     def __init__(self, seed: int) -> None:
@@ -51,7 +51,7 @@ class _Run:
         self.passed = True
 
 
-_RUN = pytest.StashKey[_Run]()
+_RUN = pytest.StashKey[_TestRun]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -131,7 +131,7 @@ def make_simulation(
         Simulation,
     )
 
-    run = request.node.stash[_RUN] = _Run(taskorch_seed)
+    run = request.node.stash[_RUN] = _TestRun(taskorch_seed)
 
     def make(**options: Any) -> Simulation:
         options.setdefault("seed", taskorch_seed)
@@ -203,9 +203,9 @@ def _seeds_of(text: str) -> list[int]:
 
 def _seeds(config: pytest.Config, node: pytest.Item, *, one: bool) -> list[int]:
     """The seeds of a test: the command line's, its mark's, or so many of its own."""
-    given: list[list[int]] | None = config.getoption(_OPTION)
-    if given:
-        return list(dict.fromkeys(seed for seeds in given for seed in seeds))
+    lists: list[list[int]] | None = config.getoption(_OPTION)
+    if lists:
+        return list(dict.fromkeys(seed for seeds in lists for seed in seeds))
     mark = node.get_closest_marker("taskorch_seeds")
     if mark is not None:
         chosen = _marked(node, mark)
@@ -214,12 +214,12 @@ def _seeds(config: pytest.Config, node: pytest.Item, *, one: bool) -> list[int]:
     if isinstance(chosen, list):
         return chosen
     # From the name of the test, so that each has other seeds, the same in every run.
-    found: dict[int, None] = {}
+    numbers: dict[int, None] = {}
     for i in count():
-        if len(found) == chosen:
+        if len(numbers) == chosen:
             break
-        found[zlib.crc32(f"{node.nodeid}#{i}".encode())] = None
-    return list(found)
+        numbers[zlib.crc32(f"{node.nodeid}#{i}".encode())] = None
+    return list(numbers)
 
 
 def _marked(node: pytest.Item, mark: pytest.Mark) -> int | list[int]:
@@ -236,18 +236,18 @@ def _marked(node: pytest.Item, mark: pytest.Mark) -> int | list[int]:
 
 def _count(node: pytest.Item, mark: pytest.Mark, or_else: str = "") -> int:
     """The number that a mark says."""
-    given = (*mark.args, *(mark.kwargs[key] for key in mark.kwargs if key == "n"))
-    if len(given) == 1 and len(mark.args) + len(mark.kwargs) == 1:
-        (n,) = given
+    arguments = (*mark.args, *(mark.kwargs[key] for key in mark.kwargs if key == "n"))
+    if len(arguments) == 1 and len(mark.args) + len(mark.kwargs) == 1:
+        (n,) = arguments
         if type(n) is int and n >= 1:
             return n
     return _refuse(node, mark, f"a number of 1 or more{or_else}")
 
 
-def _refuse(node: pytest.Item, mark: pytest.Mark, what: str) -> NoReturn:
-    given = [*map(repr, mark.args), *(f"{k}={v!r}" for k, v in mark.kwargs.items())]
-    told = f"@pytest.mark.{mark.name}({', '.join(given)})"
-    pytest.fail(f"{node.nodeid}: {told}: it takes {what}", pytrace=False)
+def _refuse(node: pytest.Item, mark: pytest.Mark, expected: str) -> NoReturn:
+    arguments = [*map(repr, mark.args), *(f"{k}={v!r}" for k, v in mark.kwargs.items())]
+    shown = f"@pytest.mark.{mark.name}({', '.join(arguments)})"
+    pytest.fail(f"{node.nodeid}: {shown}: it takes {expected}", pytrace=False)
 
 
 def _setting(text: str) -> int:
@@ -270,7 +270,7 @@ def _has_parameter(metafunc: pytest.Metafunc, name: str) -> bool:
 # -- reports -----------------------------------------------------------------------
 
 
-def _story(nodeid: str, run: _Run) -> str:
+def _story(nodeid: str, run: _TestRun) -> str:
     lines = [
         f"seed {run.seed}; to repeat it:",
         f"    pytest {shlex.quote(nodeid)} {_OPTION} {run.seed}",

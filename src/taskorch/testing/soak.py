@@ -45,21 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep-going", action="store_true", help="do not end at the first failure"
     )
-    given = parser.parse_args(argv)
-    end = monotonic() + given.minutes * 60
-    last = given.seed - 1
+    options = parser.parse_args(argv)
+    end = monotonic() + options.minutes * 60
+    last = options.seed - 1
     failed = 0
-    for seed, failure in _results(given, end):
+    for seed, failure in _results(options, end):
         last = max(last, seed)
         if failure is not None:
             failed += 1
             _say(f"{failure}\n\n{failure.traceback}")
-            if not given.keep_going:
+            if not options.keep_going:
                 break
-    if last < given.seed:
+    if last < options.seed:
         _say("no seed was run")
     else:
-        _say(f"seeds {given.seed} to {last}: {failed} failed")
+        _say(f"seeds {options.seed} to {last}: {failed} failed")
     return 1 if failed else 0
 
 
@@ -71,23 +71,23 @@ def _natural(text: str) -> int:
 
 
 def _results(
-    given: argparse.Namespace, end: float
+    options: argparse.Namespace, end: float
 ) -> Iterator[tuple[int, FailedRun | None]]:
     """Seeds and what came of them, until it is time."""
-    seed: int = given.seed
-    stop = None if given.seeds is None else seed + given.seeds
+    seed: int = options.seed
+    stop = None if options.seeds is None else seed + options.seeds
     search = partial(
-        _search, steps=given.steps, workflows=given.workflows, rooms=given.rooms
+        _search, steps=options.steps, workflows=options.workflows, rooms=options.rooms
     )
-    if given.jobs <= 1:
+    if options.jobs <= 1:
         while monotonic() < end and seed != stop:
             yield seed, search(seed)
             seed += 1
         return
-    with ProcessPoolExecutor(given.jobs) as pool:
+    with ProcessPoolExecutor(options.jobs) as pool:
         under_way: dict[Future[FailedRun | None], int] = {}
         while True:
-            while len(under_way) < given.jobs and monotonic() < end and seed != stop:
+            while len(under_way) < options.jobs and monotonic() < end and seed != stop:
                 under_way[pool.submit(search, seed)] = seed
                 seed += 1
             if not under_way:

@@ -180,9 +180,9 @@ class Builder(Generic[NodeT]):
         each = Task.call(fn, **task_options)
         noted = declared(fn)
         names = {**({} if noted is None else noted.options), **task_options}
-        said = {name: getattr(each, name) for name in names}
-        own = {name: said.pop(name) for name in _OWN if name in said}
-        args = (Call(fn), over, said, max_parallel)
+        options = {name: getattr(each, name) for name in names}
+        own = {name: options.pop(name) for name in _OWN if name in options}
+        args = (Call(fn), over, options, max_parallel)
         return self.task(
             _steps.mapped, *args, **cast("TaskOptions", {**own, "type": "map"})
         )
@@ -222,18 +222,18 @@ class Builder(Generic[NodeT]):
         return self.task(_steps.reduced, Call(fn), over, *start, **options)
 
 
-def _refuse_arguments(what: str, options: Mapping[str, Any], *names: str) -> None:
+def _refuse_arguments(method: str, options: Mapping[str, Any], *names: str) -> None:
     """
-    Refuse what `wf.task` takes of *names*, and *what* does not.
+    Refuse what `wf.task` takes of *names*, and *method* does not.
 
     Raises:
         InvalidTaskError: It is among *options*.
     """
     hints = {
-        "kwargs": f"wf.{what}(functools.partial(function, name=value), over)",
+        "kwargs": f"wf.{method}(functools.partial(function, name=value), over)",
         "executor": "put it with the function: @task(executor='name')",
     }
     for name in names:
         if name in options:
-            msg = f"wf.{what} takes no {name}="
+            msg = f"wf.{method} takes no {name}="
             raise InvalidTaskError(msg, hint=hints[name])

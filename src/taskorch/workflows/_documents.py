@@ -85,12 +85,12 @@ def object_of(members: list[tuple[str, Any]]) -> dict[str, Any]:
     Raises:
         ValueError: A name is.
     """
-    found = dict(members)
-    if len(found) < len(members):
+    by_name = dict(members)
+    if len(by_name) < len(members):
         ((twice, _),) = Counter(name for name, _ in members).most_common(1)
         msg = f"the name {show(twice)} stands twice in an object"
         raise ValueError(msg)
-    return found
+    return by_name
 
 
 def refuse_constant(name: str) -> NoReturn:
@@ -124,16 +124,16 @@ def plain(
         findings.append((path, f"it is nested more than {_MAX_DEPTH} levels deep"))
         return None
     if kind is dict or (isinstance(value, Mapping) and not exact):
-        made: dict[str, Any] = {}
+        copy: dict[str, Any] = {}
         for name, item in value.items():
             if type(name) is str:
-                made[name] = plain(
+                copy[name] = plain(
                     f"{path}.{name}", item, findings, depth + 1, exact=exact
                 )
             else:
                 text = f"a name is text, not {show(name, MAX_SHOWN)}"
                 findings.append((path, text))
-        return made
+        return copy
     if kind is list or (isinstance(value, list) and not exact):
         return [
             plain(f"{path}[{i}]", item, findings, depth + 1, exact=exact)

@@ -42,9 +42,9 @@ def width_of(text: str, size: int) -> float:
 
 
 def _ems(letter: str) -> float:
-    known = _WIDTHS.get(letter)
-    if known is not None:
-        return known
+    width = _WIDTHS.get(letter)
+    if width is not None:
+        return width
     if combining(letter):
         return 0.0
     if letter.isascii():
@@ -60,12 +60,12 @@ def fitted(text: str, room: float, size: int) -> str:
     """
     if width_of(text, size) <= room:
         return text
-    left = room / size - _ems("…")
+    remaining = room / size - _ems("…")
     first, last = 0, len(text)
     while first < last:
         place = last - 1 if len(text) - last <= first else first
-        left -= _ems(text[place])
-        if left < 0:
+        remaining -= _ems(text[place])
+        if remaining < 0:
             break
         if place == first:
             first += 1

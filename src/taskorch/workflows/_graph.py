@@ -55,14 +55,14 @@ def order(parents: Parents) -> list[str]:
 def layers(parents: Parents) -> list[list[str]]:
     """The tasks by the number of tasks on the longest way to them."""
     depth: dict[str, int] = {}
-    found: list[list[str]] = []
+    by_depth: list[list[str]] = []
     for name in order(parents):
         level = 1 + max((depth[parent] for parent in parents[name]), default=-1)
         depth[name] = level
-        if level == len(found):
-            found.append([])
-        found[level].append(name)
-    return found
+        if level == len(by_depth):
+            by_depth.append([])
+        by_depth[level].append(name)
+    return by_depth
 
 
 def longest_path(parents: Parents, among: Container[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ _LANES: Final = 9.0
 _BOTH: Final = 25.0
 
 
-class Layout:
+class PictureLayout:
     """
     A layout of boxes, which are numbers from 0.
 
@@ -65,7 +65,7 @@ class Layout:
             self.left_out += 1
             return 0
         lines = self.lines.setdefault(start, [])
-        before, taken = start, len(lines)
+        before, earlier = start, len(lines)
         for column in passed:
             lane = self._lanes.get((start, column))
             if lane is None:
@@ -75,7 +75,7 @@ class Layout:
                 self._join(lines, before, lane)
             before = lane
         self._join(lines, before, end)
-        return len(lines) - taken
+        return len(lines) - earlier
 
     def _join(self, lines: list[tuple[int, int]], start: int, end: int) -> None:
         lines.append((start, end))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import attrs
 
 
-class Place(NamedTuple):
+class FilePlace(NamedTuple):
     """A place in a file; lines and columns count from 1."""
 
     file: str
@@ -21,7 +21,7 @@ class Place(NamedTuple):
 
 
 #: What is wrong with a document, and where.
-Fault = tuple[Place, str]
+Fault = tuple[FilePlace, str]
 
 
 @attrs.define(unsafe_hash=True)
@@ -37,7 +37,7 @@ class Located:
     """
 
     value: Any
-    place: Place
+    place: FilePlace
 
 
 def with_names_once(node: Located, faults: list[Fault]) -> Located:
@@ -46,13 +46,13 @@ def with_names_once(node: Located, faults: list[Fault]) -> Located:
         return Located([with_names_once(one, faults) for one in node.value], node.place)
     if not isinstance(node.value, tuple):
         return node
-    found: dict[str, tuple[Located, Located]] = {}
+    members: dict[str, tuple[Located, Located]] = {}
     for name, value in node.value:
-        if name.value in found:
+        if name.value in members:
             faults.append((name.place, f"{name.value!r} stands here twice"))
         else:
-            found[name.value] = name, with_names_once(value, faults)
-    return Located(found, node.place)
+            members[name.value] = name, with_names_once(value, faults)
+    return Located(members, node.place)
 
 
 def plain(node: Located) -> Any:
@@ -64,7 +64,7 @@ def plain(node: Located) -> Any:
     return node.value
 
 
-def places(node: Located, path: str = "") -> Iterator[tuple[str, Place]]:
+def places(node: Located, path: str = "") -> Iterator[tuple[str, FilePlace]]:
     """The places of all that stands in *node*, by paths such as `tasks.a.args[0]`."""
     yield path, node.place
     if isinstance(node.value, dict):
@@ -75,7 +75,7 @@ def places(node: Located, path: str = "") -> Iterator[tuple[str, Place]]:
             yield from places(value, f"{path}[{index}]")
 
 
-def with_place(path: str, text: str, places: Mapping[str, Place]) -> str:
+def with_place(path: str, text: str, places: Mapping[str, FilePlace]) -> str:
     """What is wrong at *path*, with its place, or that of what it should be in."""
     near = path
     while places and near not in places:

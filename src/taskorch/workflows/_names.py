@@ -19,7 +19,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _MAX_STEM: Final = 40
 
 
-def check_name(what: str, name: object) -> str:
+def check_name(subject: str, name: object) -> str:
     """
     Return *name* if it can be the name or the id of a workflow: one segment of an id.
 
@@ -29,7 +29,7 @@ def check_name(what: str, name: object) -> str:
     problem = id_problem(name)
     if problem is None and isinstance(name, str) and "/" not in name:
         return name
-    msg = f"{what}: {problem or f'{show(name)} has a slash'}"
+    msg = f"{subject}: {problem or f'{show(name)} has a slash'}"
     hint = "one word: the ids of its tasks are this, a slash and the id of the task"
     raise InvalidTaskError(msg, hint=hint)
 
@@ -71,18 +71,18 @@ def _safe(word: str) -> str:
     return _UNSAFE.sub("-", word).strip("-")[:_MAX_STEM].strip("-") or "task"
 
 
-def unused(stem: str, taken: Container[str], counts: dict[str, int]) -> str:
-    """*stem*, or *stem* with the next number that is not *taken*."""
+def unused(stem: str, used_names: Container[str], counts: dict[str, int]) -> str:
+    """*stem*, or *stem* with the next number that is none of the *used_names*."""
     number = counts.get(stem, 0)
     while True:
         number += 1
         name = stem if number == 1 else f"{stem}-{number}"
-        if name not in taken:
+        if name not in used_names:
             counts[stem] = number
             return name
 
 
-def guess(name: str, known: Iterable[str]) -> str:
+def guess(name: str, names: Iterable[str]) -> str:
     """What *name* may have meant, as the end of a message."""
-    near = meant(name, known)
+    near = meant(name, names)
     return f"; {near}" if near else ""

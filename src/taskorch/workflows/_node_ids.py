@@ -20,7 +20,7 @@ _SIMPLE: Final = (str, int, float, complex, bytes, type(None))
 
 
 def ids_of(
-    nodes: Iterable[Hashable], given: Mapping[Hashable, str | None]
+    nodes: Iterable[Hashable], own_ids: Mapping[Hashable, str | None]
 ) -> dict[Hashable, str]:
     """
     An id for each of *nodes*, and none twice.
@@ -32,23 +32,23 @@ def ids_of(
     later one in the order of the graph gets "-2", "-3", ….
     """
     listed = list(nodes)
-    found: dict[Hashable, str] = {}
+    ids: dict[Hashable, str] = {}
     for node in listed:
         if isinstance(node, str) and id_problem(node) is None and "~" not in node:
-            found[node] = node
-        elif (own := given[node]) is not None:
-            found[node] = own
-    taken = set(found.values())
+            ids[node] = node
+        elif (own := own_ids[node]) is not None:
+            ids[node] = own
+    used = set(ids.values())
     for node in listed:
-        if node not in found:
+        if node not in ids:
             words = _UNSAFE.sub("-", _in_words(node))[:_MOST].strip("-.") or "node"
             number, name = 1, words
-            while name in taken or id_problem(name) is not None:
+            while name in used or id_problem(name) is not None:
                 number += 1
                 name = f"{words}-{number}"
-            taken.add(name)
-            found[node] = name
-    return {node: found[node] for node in listed}
+            used.add(name)
+            ids[node] = name
+    return {node: ids[node] for node in listed}
 
 
 def _in_words(node: object) -> str:
@@ -79,7 +79,7 @@ def tasks_of(graph: Any, attribute: str) -> tuple[list[Task], dict[Hashable, str
     if not (hasattr(graph, "is_directed") and graph.is_directed()):
         msg = f"a directed graph of networkx's is needed, not {show(graph)}"
         raise InvalidTaskError(msg, hint="networkx.DiGraph has edges with a direction")
-    found: dict[Hashable, Task] = {}
+    by_node: dict[Hashable, Task] = {}
     for node, data in graph.nodes(data=True):
         task = data.get(attribute)
         if callable(task):
@@ -91,10 +91,10 @@ def tasks_of(graph: Any, attribute: str) -> tuple[list[Task], dict[Hashable, str
         if isinstance(node, str) and task.id not in (None, node):
             msg = f"node {show(node)} has a task with another id, {task.id!r}"
             raise InvalidTaskError(msg, hint="the name of a node is the id")
-        found[node] = task
-    ids = ids_of(found, {node: task.id for node, task in found.items()})
+        by_node[node] = task
+    ids = ids_of(by_node, {node: task.id for node, task in by_node.items()})
     tasks: list[Task] = []
-    for node, task in found.items():
+    for node, task in by_node.items():
         above = dict.fromkeys(ids[parent] for parent in graph.predecessors(node))
         tasks.append(attrs.evolve(task, id=ids[node], after=(*task.after, *above)))
     return tasks, ids

@@ -45,8 +45,8 @@ def approval_of(phase: str) -> str:
 
 def phase_of(end: str) -> str:
     """The phase whose gate, or approval, has the id *end*; else *end* itself."""
-    phase, _, what = end.rpartition("/")
-    return phase if phase and what in ("gate", "approval") else end
+    phase, _, step = end.rpartition("/")
+    return phase if phase and step in ("gate", "approval") else end
 
 
 def is_same_end(name: str, end: str) -> bool:

@@ -15,7 +15,7 @@ import attrs
 from taskorch._visible import visible
 from taskorch.workflows._drawing import fitted, frame, legend, note, said, svg, width_of
 from taskorch.workflows._graph import Parents, layers
-from taskorch.workflows._layout import Layout
+from taskorch.workflows._layout import PictureLayout
 
 #: Boxes that a picture shows, and those in one column.
 _MOST: Final = 200
@@ -148,7 +148,7 @@ def drawing(
     arrows, implied = _arrows(parents, boxes, box_of)
     hidden = len(parents) - sum(not box.others for box in boxes)
     arrows = _gathered(arrows, boxes)
-    layout = Layout(_columns(boxes), arrows, _LINES)
+    layout = PictureLayout(_columns(boxes), arrows, _LINES)
     notes: list[str] = []
     if hidden:
         many = "tasks, which are" if hidden > 1 else "task, which is"
@@ -191,9 +191,9 @@ def _boxes(
         for name in shown:
             box_of[name] = len(boxes)
             kind, state = types.get(name, ""), states.get(name, "")
-            told = "\n".join(line for line in (name, kind, state) if line)
+            title = "\n".join(line for line in (name, kind, state) if line)
             label = fitted(name, _WIDE - _ROOM, _FONT)
-            boxes.append(_Box(told, label, place, state, gate=kind in _GATES))
+            boxes.append(_Box(title, label, place, state, gate=kind in _GATES))
         if others:
             box_of.update(dict.fromkeys(others, len(boxes)))
             label = f"… {len(others):,} more"
@@ -222,7 +222,7 @@ def _arrows(
 
     These are left out: others lead the same way by tasks that are shown.
     """
-    found: dict[tuple[int, int], None] = {}
+    arrows: dict[tuple[int, int], None] = {}
     implied = 0
     #: Of each box what it comes after, as bits.
     before = [0] * len(boxes)
@@ -239,8 +239,8 @@ def _arrows(
             if further >> parent & 1:
                 implied += 1
             else:
-                found[parent, box] = None
-    return list(found), implied
+                arrows[parent, box] = None
+    return list(arrows), implied
 
 
 def _gathered(
@@ -258,30 +258,30 @@ def _gathered(
     alike: dict[tuple[int, ...], list[int]] = {}
     for end, starts in above.items():
         alike.setdefault(tuple(sorted(starts)), []).append(end)
-    found: list[tuple[int, int]] = []
+    gathered: list[tuple[int, int]] = []
     for before, after in alike.items():
         if len(before) * len(after) <= len(before) + len(after) + _FEW_LINES:
-            found += [(start, end) for end in after for start in before]
+            gathered += [(start, end) for end in after for start in before]
             continue
         point = len(boxes)
         boxes.append(_Box("", "", boxes[after[0]].place - 1, meeting=True))
-        found += [(start, point) for start in before]
-        found += [(point, end) for end in after]
-    return sorted(found, key=lambda a: boxes[a[1]].place - boxes[a[0]].place)
+        gathered += [(start, point) for start in before]
+        gathered += [(point, end) for end in after]
+    return sorted(gathered, key=lambda a: boxes[a[1]].place - boxes[a[0]].place)
 
 
 def _columns(boxes: list[_Box]) -> list[list[int]]:
     """The boxes by their places."""
-    found: dict[int, list[int]] = {}
+    by_place: dict[int, list[int]] = {}
     for number, box in enumerate(boxes):
-        found.setdefault(box.place, []).append(number)
-    return [found[place] for place in sorted(found)]
+        by_place.setdefault(box.place, []).append(number)
+    return [by_place[place] for place in sorted(by_place)]
 
 
 # -- the SVG -----------------------------------------------------------------------
 
 
-def _picture(boxes: list[_Box], layout: Layout) -> tuple[list[str], int, int]:
+def _picture(boxes: list[_Box], layout: PictureLayout) -> tuple[list[str], int, int]:
     widths = [
         max(_width(boxes[item]) for item in column if item >= 0)
         for column in layout.columns
@@ -320,7 +320,7 @@ def _width(box: _Box) -> int:
 
 def _lines(
     boxes: list[_Box],
-    layout: Layout,
+    layout: PictureLayout,
     lefts: list[int],
     widths: list[int],
     middle: Mapping[int, int],

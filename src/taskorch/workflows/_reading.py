@@ -52,7 +52,7 @@ from taskorch.workflows._documents import (
     Functions,
     plain,
 )
-from taskorch.workflows._located import Place, with_place
+from taskorch.workflows._located import FilePlace, with_place
 from taskorch.workflows._names import check_name, guess
 from taskorch.workflows._phases import Approval, check_options, checks_of
 from taskorch.workflows._steps import gathered, mapped, reduced
@@ -64,7 +64,7 @@ _DATE: Final = re.compile(
 #: Faults of a document that are named; others are counted.
 _MOST_NAMED: Final = 100
 #: Of a document that stands in no file.
-_NOWHERE: Final[Mapping[str, Place]] = {}
+_NOWHERE: Final[Mapping[str, FilePlace]] = {}
 #: The options of a phase, by its name.
 Phases: TypeAlias = dict[str, dict[str, Any]]
 #: Tasks, and the phases that they are of.
@@ -76,7 +76,7 @@ def read(
     functions: Functions,
     *,
     programs: bool,
-    places: Mapping[str, Place] = _NOWHERE,
+    places: Mapping[str, FilePlace] = _NOWHERE,
 ) -> tuple[str, Phases, Tasks, Mapping[str, Any] | None]:
     """
     The name, the phases, the tasks and the schedule of a document.
@@ -91,9 +91,9 @@ def read(
         InvalidTaskError: *functions* is no mapping of names to functions.
         ValidationFailedError: The document is not well formed; all faults are named.
     """
-    given: object = functions
-    if not isinstance(given, Mapping) or not all(map(callable, functions.values())):
-        msg = f"functions is a mapping of names to functions, not {show(given)}"
+    unchecked: object = functions
+    if not isinstance(unchecked, Mapping) or not all(map(callable, functions.values())):
+        msg = f"functions is a mapping of names to functions, not {show(unchecked)}"
         raise InvalidTaskError(msg)
     reader = DocumentReader(functions, programs=programs)
     name, phases, tasks = reader.workflow(document)
@@ -131,9 +131,9 @@ class DocumentReader:
         """Whether so many faults are named that others are only counted."""
         return len(self.findings) >= _MOST_NAMED
 
-    def refuse(self, what: str, places: Mapping[str, Place] = _NOWHERE) -> None:
+    def refuse(self, subject: str, places: Mapping[str, FilePlace] = _NOWHERE) -> None:
         """
-        Refuse *what*, if anything is wrong with it; *places* are those of its parts.
+        Refuse *subject*, if anything is wrong with it; *places* are those of its parts.
 
         Raises:
             ValidationFailedError: All faults are named, or the first of very many.
@@ -143,29 +143,29 @@ class DocumentReader:
                 with_place(path, text, places) for path, text in self.findings
             )
             more = f"; and {self._more:,} more" if self._more else ""
-            msg = f"{what} was refused: {lines}{more}"
+            msg = f"{subject} was refused: {lines}{more}"
             hint = "document_schema() in taskorch.workflows says what it may have"
             raise ValidationFailedError(msg, findings=tuple(self.findings), hint=hint)
 
     # -- the whole -----------------------------------------------------------------
 
     def workflow(self, document: object) -> tuple[str, Phases, Tasks]:
-        found = self._mapping("", document)
-        self._refuse_others("", found, ("workflow", "schedule", "phases", "tasks"))
-        if "schedule" in found:
-            self.schedule = self._schedule(found["schedule"])
-        name = found.get("workflow", "workflow")
+        members = self._mapping("", document)
+        self._refuse_others("", members, ("workflow", "schedule", "phases", "tasks"))
+        if "schedule" in members:
+            self.schedule = self._schedule(members["schedule"])
+        name = members.get("workflow", "workflow")
         try:
             check_name("the name of a workflow", name)
         except InvalidTaskError as error:
             self._fault("workflow", error.message)
-        if isinstance(document, Mapping) and "tasks" not in found:
+        if isinstance(document, Mapping) and "tasks" not in members:
             self._fault("tasks", "it is missing")
-        for phase, said in self._mapping("phases", found.get("phases", {})).items():
-            self._phases[phase] = self._phase(phase, said)
-        self._names = self._mapping("tasks", found.get("tasks", {}))
+        for phase, rules in self._mapping("phases", members.get("phases", {})).items():
+            self._phases[phase] = self._phase(phase, rules)
+        self._names = self._mapping("tasks", members.get("tasks", {}))
         tasks: Tasks = []
-        for task_id, said in self._names.items():
+        for task_id, task_document in self._names.items():
             path = f"tasks[{show(task_id, MAX_SHOWN)}]"
             problem = id_problem(task_id)
             if problem is not None:
@@ -173,9 +173,9 @@ class DocumentReader:
                 continue
             path = f"tasks.{task_id}"
             before = self._count
-            found = dict(self._mapping(path, said))
-            of = self._phase_of(path, found.pop("phase", None))
-            fields = self._task(path, found) if self._count == before else {}
+            options = dict(self._mapping(path, task_document))
+            of = self._phase_of(path, options.pop("phase", None))
+            fields = self._task(path, options) if self._count == before else {}
             if self._count == before:
                 try:
                     tasks.append((Task(id=task_id, **fields), of))
@@ -183,13 +183,13 @@ class DocumentReader:
                     self._fault(path, str(error))
         return str(name), self._phases, tasks
 
-    def _schedule(self, said: object) -> Mapping[str, Any]:
+    def _schedule(self, document: object) -> Mapping[str, Any]:
         """When it is to run; whether that can be is said where it is scheduled."""
-        found = self._mapping("schedule", said)
-        self._refuse_others("schedule", found, SCHEDULE)
-        if isinstance(said, Mapping) and "when" not in found:
+        members = self._mapping("schedule", document)
+        self._refuse_others("schedule", members, SCHEDULE)
+        if isinstance(document, Mapping) and "when" not in members:
             self._fault("schedule.when", "it is missing: '0 3 * * *', or 'every 15m'")
-        return found
+        return members
 
     def _phase_of(self, path: str, name: object) -> str | None:
         if name is None or (isinstance(name, str) and name in self._phases):
@@ -198,11 +198,11 @@ class DocumentReader:
         self._fault(f"{path}.phase", f"there is no phase {show(name, MAX_SHOWN)}{near}")
         return None
 
-    def _phase(self, name: str, said: object) -> dict[str, Any]:
+    def _phase(self, name: str, document: object) -> dict[str, Any]:
         path = f"phases.{name}"
-        found = self._mapping(path, said)
-        self._refuse_others(path, found, PHASE)
-        options = {key: found[key] for key in PHASE if key in found}
+        members = self._mapping(path, document)
+        self._refuse_others(path, members, PHASE)
+        options = {key: members[key] for key in PHASE if key in members}
         if "gate" in options:
             gate = self._list(f"{path}.gate", options["gate"])
             options["gate"] = [
@@ -221,62 +221,64 @@ class DocumentReader:
             self._fault(path, error.message)
         return options
 
-    def _check(self, path: str, said: object) -> Any:
-        found = self._mapping(path, said)
-        self._refuse_others(path, found, ("file", "call", "approval"))
-        if len(found) != 1:
+    def _check(self, path: str, document: object) -> Any:
+        members = self._mapping(path, document)
+        self._refuse_others(path, members, ("file", "call", "approval"))
+        if len(members) != 1:
             self._fault(path, "one of file, call and approval is needed")
-        elif "file" in found:
-            return Path(self._text(f"{path}.file", found["file"]))
-        elif "call" in found:
-            return self._function(f"{path}.call", found["call"])
-        elif isinstance(found.get("approval"), Mapping):
+        elif "file" in members:
+            return Path(self._text(f"{path}.file", members["file"]))
+        elif "call" in members:
+            return self._function(f"{path}.call", members["call"])
+        elif isinstance(members.get("approval"), Mapping):
             path = f"{path}.approval"
-            rules = self._mapping(path, found["approval"])
+            rules = self._mapping(path, members["approval"])
             self._refuse_others(path, rules, APPROVAL)
-            known = {name: rules[name] for name in APPROVAL if name in rules}
-            return self._made(path, Approval, known) or Approval()
-        elif found.get("approval") is not None:
-            return Approval(self.seconds(f"{path}.approval", found["approval"]))
+            options = {name: rules[name] for name in APPROVAL if name in rules}
+            return self._made(path, Approval, options) or Approval()
+        elif members.get("approval") is not None:
+            return Approval(self.seconds(f"{path}.approval", members["approval"]))
         return Approval()
 
-    def _task(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    def _task(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         for kind, whole in (
             ("map", self._map),
             ("wait_for", self._wait),
             ("question", self._question),
         ):
-            if kind in said:
-                return whole(path, said)
+            if kind in document:
+                return whole(path, document)
         kinds: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
             "call": (self._call, ("args", "kwargs", "executor")),
             "program": (self._program, PROGRAM),
             "gather": (self._gather, ()),
             "reduce": (self._reduce, ("over", "start")),
         }
-        found = next((kind for kind in kinds if kind in said), None)
-        if found is not None:
-            take, others = kinds[found]
-            fields, known = take(path, said), (found, *others, "type")
+        chosen = next((kind for kind in kinds if kind in document), None)
+        if chosen is not None:
+            take, others = kinds[chosen]
+            fields, allowed = take(path, document), (chosen, *others, "type")
         else:
-            known = ("type", "payload")
-            fields = {"payload": self._plain(f"{path}.payload", said.get("payload"))}
-            if "type" not in said:
+            allowed = ("type", "payload")
+            fields = {
+                "payload": self._plain(f"{path}.payload", document.get("payload"))
+            }
+            if "type" not in document:
                 self._fault(path, "it has no type, no call and no program")
-        self._refuse_others(path, said, (*known, *_OPTIONS))
-        return {**fields, **self._options(path, said, _OPTIONS)}
+        self._refuse_others(path, document, (*allowed, *_OPTIONS))
+        return {**fields, **self._options(path, document, _OPTIONS)}
 
     def _options(
-        self, path: str, said: Mapping[str, Any], names: Iterable[str]
+        self, path: str, document: Mapping[str, Any], names: Iterable[str]
     ) -> dict[str, Any]:
         """The type, if it is said, and the options by these *names* that are."""
-        found: dict[str, Any] = {}
-        if "type" in said:
-            found["type"] = self._text(f"{path}.type", said["type"])
+        options: dict[str, Any] = {}
+        if "type" in document:
+            options["type"] = self._text(f"{path}.type", document["type"])
         for name in names:
-            if name in said:
-                found[name] = _OPTIONS[name](self, f"{path}.{name}", said[name])
-        return found
+            if name in document:
+                options[name] = _OPTIONS[name](self, f"{path}.{name}", document[name])
+        return options
 
     # -- what is done --------------------------------------------------------------
 
@@ -288,84 +290,88 @@ class DocumentReader:
         text = f"there is no function {show(name, MAX_SHOWN)}"
         if isinstance(name, str):
             text += guess(name, self._functions)
-        known = ", ".join(self._functions) or "none"
-        self._fault(path, f"{text}; functions= has {known}")
+        names = ", ".join(self._functions) or "none"
+        self._fault(path, f"{text}; functions= has {names}")
         return read
 
-    def _gather(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
-        parts = self._list(f"{path}.gather", said["gather"])
+    def _gather(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        parts = self._list(f"{path}.gather", document["gather"])
         names = [self._other(f"{path}.gather[{i}]", p) for i, p in enumerate(parts)]
         references = [Reference(name) for name in names]
         return {"payload": Call(gathered, (references,)), "type": "gather"}
 
-    def _map(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    def _map(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A map: what is said of `after` and of joins is for it, the rest for calls."""
-        known = ("map", "over", "max_parallel", "type", *_OPTIONS)
-        self._refuse_others(path, said, known)
-        fn = self._function(f"{path}.map", said["map"])
-        over = self._over(path, said)
-        most = said.get("max_parallel")
+        allowed = ("map", "over", "max_parallel", "type", *_OPTIONS)
+        self._refuse_others(path, document, allowed)
+        fn = self._function(f"{path}.map", document["map"])
+        over = self._over(path, document)
+        most = document.get("max_parallel")
         try:
             check_options(most, None, "stop")
         except InvalidTaskError as error:
             self._fault(f"{path}.max_parallel", error.message)
-        options = self._options(path, said, _OPTIONS)
+        options = self._options(path, document, _OPTIONS)
         names = [name for name in ("after", *JOINING) if name in options]
         own: dict[str, Any] = {name: options.pop(name) for name in names}
         call = Call(mapped, (Call(fn), over, options, most))
         return {"type": "map", "payload": call, **own}
 
-    def _reduce(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
-        fn = self._function(f"{path}.reduce", said["reduce"])
-        over = self._over(path, said)
+    def _reduce(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        fn = self._function(f"{path}.reduce", document["reduce"])
+        over = self._over(path, document)
         start: tuple[Any, ...] = ()
-        if "start" in said:
-            start = (self._argument(f"{path}.start", said["start"]),)
+        if "start" in document:
+            start = (self._argument(f"{path}.start", document["start"]),)
         noted = declared(fn) or Declared({})
         args = (Call(fn), over, *start)
         call = Call(reduced, args, executor=noted.executor)
         return {"type": "reduce", **noted.options, "payload": call}
 
-    def _wait(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    def _wait(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A wait; its timeout is that of the wait, and not of an attempt."""
         options = [name for name in _OPTIONS if name != "timeout"]
-        self._refuse_others(path, said, (*WAIT, "type", *options))
-        event, timeout = said["wait_for"], said.get("timeout")
+        self._refuse_others(path, document, (*WAIT, "type", *options))
+        event, timeout = document["wait_for"], document.get("timeout")
         default: Any = RAISE
-        if "default" in said:
-            default = self._plain(f"{path}.default", said["default"])
-        made = self._made(
+        if "default" in document:
+            default = self._plain(f"{path}.default", document["default"])
+        wait = self._made(
             f"{path}.wait_for", partial(Wait, event, timeout, default), {}
         )
-        return {"type": "wait", "payload": made, **self._options(path, said, options)}
+        return {
+            "type": "wait",
+            "payload": wait,
+            **self._options(path, document, options),
+        }
 
-    def _question(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    def _question(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """A question to people; its time is said by `due`."""
-        if "timeout" in said:
+        if "timeout" in document:
             self._fault(f"{path}.timeout", "a question has due: seconds to answer it")
         options = [name for name in _OPTIONS if name != "timeout"]
-        self._refuse_others(path, said, (*QUESTION, "type", "timeout", *options))
-        asked = {name: said[name] for name in QUESTION[1:] if name in said}
+        self._refuse_others(path, document, (*QUESTION, "type", "timeout", *options))
+        asked = {name: document[name] for name in QUESTION[1:] if name in document}
         if "details" in asked:
             asked["details"] = self._plain(f"{path}.details", asked["details"])
         if asked.get("asked_by") is None:
-            asked["asked_by"] = said.get("owner")
-        made = self._made(
-            f"{path}.question", partial(to_question, said["question"]), asked
+            asked["asked_by"] = document.get("owner")
+        question = self._made(
+            f"{path}.question", partial(to_question, document["question"]), asked
         )
-        found = self._options(path, said, options)
-        return {"type": "question", "payload": made, **found}
+        fields = self._options(path, document, options)
+        return {"type": "question", "payload": question, **fields}
 
-    def _over(self, path: str, said: Mapping[str, Any]) -> Any:
-        if "over" not in said:
+    def _over(self, path: str, document: Mapping[str, Any]) -> Any:
+        if "over" not in document:
             self._fault(path, "over is missing: what it goes over")
-        return self._argument(f"{path}.over", said.get("over", []))
+        return self._argument(f"{path}.over", document.get("over", []))
 
-    def _call(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
-        fn = self._function(f"{path}.call", said["call"])
-        args = self._list(f"{path}.args", said.get("args", []))
-        kwargs = self._mapping(f"{path}.kwargs", said.get("kwargs", {}))
-        executor = said.get("executor")
+    def _call(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        fn = self._function(f"{path}.call", document["call"])
+        args = self._list(f"{path}.args", document.get("args", []))
+        kwargs = self._mapping(f"{path}.kwargs", document.get("kwargs", {}))
+        executor = document.get("executor")
         if executor is not None:
             executor = self._text(f"{path}.executor", executor)
         noted = declared(fn) or Declared({})
@@ -394,18 +400,18 @@ class DocumentReader:
         """What stands for the result of a task."""
         return Reference(name)
 
-    def _program(self, path: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    def _program(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
         if not self._programs:
             text = "programs are not allowed here; programs=True allows them"
             self._fault(f"{path}.program", text)
         before = self._count
-        names = said.get("inherit_env", True)
+        names = document.get("inherit_env", True)
         if names is not True and not isinstance(names, list):
             self._fault(f"{path}.inherit_env", "true, or a list of names")
-        args = self._list(f"{path}.program", said["program"])
+        args = self._list(f"{path}.program", document["program"])
         if self._count > before:
             return {}
-        options = {name: said[name] for name in PROGRAM if name in said}
+        options = {name: document[name] for name in PROGRAM if name in document}
         payload = self._made(f"{path}.program", partial(Program, args), options)
         return {"type": "program", "payload": payload}
 
@@ -419,8 +425,8 @@ class DocumentReader:
         if isinstance(value, str) and value in JOINS:
             return value
         if isinstance(value, Mapping) and list(value) == [AT_LEAST]:
-            made = self._made(path, AtLeast, {"count": value[AT_LEAST]})
-            return "all" if made is None else made
+            at_least = self._made(path, AtLeast, {"count": value[AT_LEAST]})
+            return "all" if at_least is None else at_least
         words, near = ", ".join(map(repr, JOINS)), guess(str(value), JOINS)
         self._fault(path, f"{words}, or {{{AT_LEAST}: number}} is needed{near}")
         return "all"
@@ -445,34 +451,34 @@ class DocumentReader:
         return [self._text(f"{path}[{i}]", item) for i, item in enumerate(items)]
 
     def resources(self, path: str, value: object) -> Resources:
-        said = self._mapping(path, value)
-        if not isinstance(said.get(ELASTIC[0]), Mapping):
-            return self._made(path, Resources, said) or NO_RESOURCES
-        self._refuse_others(path, said, ELASTIC)
-        options = {name: said[name] for name in ELASTIC[1:] if name in said}
-        made = partial(Elastic, said[ELASTIC[0]])
-        return self._made(path, made, options) or NO_RESOURCES
+        document = self._mapping(path, value)
+        if not isinstance(document.get(ELASTIC[0]), Mapping):
+            return self._made(path, Resources, document) or NO_RESOURCES
+        self._refuse_others(path, document, ELASTIC)
+        options = {name: document[name] for name in ELASTIC[1:] if name in document}
+        make = partial(Elastic, document[ELASTIC[0]])
+        return self._made(path, make, options) or NO_RESOURCES
 
     def retry(self, path: str, value: object) -> RetryPolicy:
         if isinstance(value, int) and not isinstance(value, bool):
             value = {"max_attempts": value}
-        said = self._mapping(path, value)
-        self._refuse_others(path, said, RETRY)
-        wait = said.get("wait", "fixed")
+        document = self._mapping(path, value)
+        self._refuse_others(path, document, RETRY)
+        wait = document.get("wait", "fixed")
         if not isinstance(wait, str):
             self._fault(f"{path}.wait", "'exponential', 'linear' or 'fixed'")
             return NO_RETRY
-        known = {name: said[name] for name in said if name in RETRY}
-        return self._made(path, RetryPolicy, known) or NO_RETRY
+        options = {name: document[name] for name in document if name in RETRY}
+        return self._made(path, RetryPolicy, options) or NO_RETRY
 
     def cache(self, path: str, value: object) -> Cache | None:
         if isinstance(value, bool):
             return Cache() if value else None
-        said = self._mapping(path, value)
-        self._refuse_others(path, said, CACHE)
-        known = {name: said[name] for name in said if name in CACHE}
-        made: Cache | None = self._made(path, Cache, known)
-        return made
+        document = self._mapping(path, value)
+        self._refuse_others(path, document, CACHE)
+        options = {name: document[name] for name in document if name in CACHE}
+        cache: Cache | None = self._made(path, Cache, options)
+        return cache
 
     def seconds(self, path: str, value: object, *, zero: bool = False) -> float | None:
         try:
@@ -506,10 +512,10 @@ class DocumentReader:
     # -- values --------------------------------------------------------------------
 
     def _made(
-        self, path: str, make: Callable[..., Any], said: Mapping[str, Any]
+        self, path: str, make: Callable[..., Any], options: Mapping[str, Any]
     ) -> Any:
         try:
-            return make(**said)
+            return make(**options)
         except (TypeError, ValueError) as error:
             self._fault(path, _message(error))
             return None
@@ -547,15 +553,15 @@ class DocumentReader:
         return str(value)
 
     def _refuse_others(
-        self, path: str, said: Iterable[str], known: Sequence[str]
+        self, path: str, names: Iterable[str], allowed: Sequence[str]
     ) -> None:
-        for name in said:
-            if name in known:
+        for name in names:
+            if name in allowed:
                 continue
             near = ""
             if not self._is_full:
                 # That takes long, and of what is only counted nobody reads it.
-                near = guess(name, known) or f"; there are {', '.join(known)}"
+                near = guess(name, allowed) or f"; there are {', '.join(allowed)}"
             self._fault(path, f"there is no {show(name, MAX_SHOWN)} here{near}")
 
 

@@ -148,8 +148,7 @@ class WorkflowReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, which JSON can say."""
-        found: dict[str, Any] = attrs.asdict(self, value_serializer=_plain)
-        return found
+        return attrs.asdict(self, value_serializer=_plain)
 
     def to_markdown(self) -> str:
         """The report as Markdown."""
@@ -230,8 +229,8 @@ def _verdict(verdict: Verdict) -> str:
     if verdict.at is not None:
         text += f" at {moment(verdict.at)}"
     why = [detail or check for check, holds, detail in verdict.checks if not holds]
-    said = "; ".join([*why, verdict.note] if verdict.note else why)
-    return f"{text}: {said}" if said else text
+    reasons = "; ".join([*why, verdict.note] if verdict.note else why)
+    return f"{text}: {reasons}" if reasons else text
 
 
 def _task_lines(tasks: tuple[TaskReport, ...]) -> list[str]:

@@ -126,8 +126,8 @@ class WorkflowStatus:
         if self.asks:
             text += f" From outside it waits for: {_some(self.asks, ', ')}."
         if self.remaining_path:
-            left = counted(len(self.remaining_path), "task")
-            text += f" The longest chain left has {left}: "
+            length = counted(len(self.remaining_path), "task")
+            text += f" The longest chain left has {length}: "
             text += f"{_some(self.remaining_path, ' → ')}."
         if self.eta:
             text += f" About {duration(self.eta)} left, by estimate."

@@ -49,6 +49,6 @@ def gate(
     _alone("a gate")
 
 
-def _alone(what: str) -> NoReturn:
-    msg = f"{what} works in a run of its workflow only"
+def _alone(method: str) -> NoReturn:
+    msg = f"{method} works in a run of its workflow only"
     raise NotRunningError(msg, hint="orch.workflows.start(workflow)")

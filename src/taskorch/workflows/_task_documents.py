@@ -31,9 +31,11 @@ def tasks_of(
         ValidationFailedError: One is not well formed; all faults of all are named.
     """
     reader = _TaskReader(functions, handle, programs=programs)
-    made = [reader.task(f"tasks[{i}]", said) for i, said in enumerate(documents)]
+    tasks = [
+        reader.task(f"tasks[{i}]", document) for i, document in enumerate(documents)
+    ]
     reader.refuse("what was to be submitted")
-    return [task for task in made if task is not None]
+    return [task for task in tasks if task is not None]
 
 
 class _TaskReader(DocumentReader):
@@ -44,15 +46,15 @@ class _TaskReader(DocumentReader):
         self._handle = handle
         self._made_by_id: dict[str, Task] = {}
 
-    def task(self, path: str, said: object) -> Task | None:
+    def task(self, path: str, document: object) -> Task | None:
         """One task, or None if the document is not well formed."""
         before = len(self.findings)
-        found = dict(self._mapping(path, said))
-        own = self._own(path, found)
+        members = dict(self._mapping(path, document))
+        own = self._own(path, members)
         for name in OF_RUNS:
-            if name in found:
+            if name in members:
                 self._fault(f"{path}.{name}", "it belongs into a workflow")
-        fields = self._task(path, found) if len(self.findings) == before else {}
+        fields = self._task(path, members) if len(self.findings) == before else {}
         if len(self.findings) > before:
             return None
         try:
@@ -64,12 +66,12 @@ class _TaskReader(DocumentReader):
             self._made_by_id[task.id] = task
         return task
 
-    def _own(self, path: str, found: dict[str, Any]) -> Mapping[str, Any]:
-        """What the task of a workflow has not: it is taken out of *found*."""
+    def _own(self, path: str, members: dict[str, Any]) -> Mapping[str, Any]:
+        """What the task of a workflow has not: it is taken out of *members*."""
         own: dict[str, Any] = {}
-        if (task_id := found.pop("id", None)) is not None:
+        if (task_id := members.pop("id", None)) is not None:
             own["id"] = self._other(f"{path}.id", task_id)
-        if (key := found.pop("idempotency_key", None)) is not None:
+        if (key := members.pop("idempotency_key", None)) is not None:
             own["idempotency_key"] = self._text(f"{path}.idempotency_key", key)
         return own
 

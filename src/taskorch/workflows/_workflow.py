@@ -254,9 +254,9 @@ class Workflow(Builder[Node]):
         if name in self._phases:
             msg = f"workflow {self.name!r} has a phase {name!r} already"
             raise DuplicateTaskError(msg, hint="choose another name")
-        for taken in (gate_of(name), approval_of(name)):
-            if taken in self._tasks:
-                raise self._duplicate(taken)
+        for end in (gate_of(name), approval_of(name)):
+            if end in self._tasks:
+                raise self._duplicate(end)
         phase = Phase(
             self,
             name,
@@ -291,15 +291,15 @@ class Workflow(Builder[Node]):
         """
         groups = [self._group(step) for step in steps]
         before: list[str] = []
-        made: list[tuple[str, str]] = []
+        edges: list[tuple[str, str]] = []
         try:
             for group in groups:
                 for parent, child in product(before, group):
                     if self._connect(parent, child):
-                        made.append((parent, child))
+                        edges.append((parent, child))
                 before = group or before
         except CycleError:
-            for parent, child in made:
+            for parent, child in edges:
                 del self._growing(child)[parent]
                 if self._graph is not None:
                     self._graph.remove_edge(parent, child)
@@ -330,9 +330,9 @@ class Workflow(Builder[Node]):
         prefix = _names.check_name("name", other.name if name is None else name)
         other._refuse_unknown()
         first, outside = self._waits(after, f"what is included as {prefix!r}", "")
-        taken = next((i for i in other if f"{prefix}/{i}" in self._tasks), None)
-        if taken is not None:
-            msg = f"workflow {self.name!r} has a task {prefix}/{taken} already"
+        duplicate = next((i for i in other if f"{prefix}/{i}" in self._tasks), None)
+        if duplicate is not None:
+            msg = f"workflow {self.name!r} has a task {prefix}/{duplicate} already"
             raise DuplicateTaskError(msg, hint="include it by another name: name='…'")
         last = dict.fromkeys(other)
         for node, above in [(other[i], other.dependencies[i]) for i in other]:
@@ -341,8 +341,8 @@ class Workflow(Builder[Node]):
             parents = [f"{prefix}/{parent}" for parent in above] or list(first)
             waits = node.task.after if above else (*node.task.after, *outside)
             task_id = f"{prefix}/{node.id}"
-            made = prefixed(node.task, task_id, prefix, waits)
-            self._enter(made, task_id, dict.fromkeys(parents))
+            task = prefixed(node.task, task_id, prefix, waits)
+            self._enter(task, task_id, dict.fromkeys(parents))
             if node.id in other._limits:
                 phase, limit = other._limits[node.id]
                 self._limits[task_id] = f"{prefix}/{phase}", limit
@@ -453,10 +453,10 @@ class Workflow(Builder[Node]):
             DuplicateTaskError: Two tasks have one id.
             CycleError: The graph has a ring; the shortest one is named.
         """
-        made = cls(name)
-        tasks, made.ids = tasks_of(graph, task)
-        made._fill([(found, None) for found in tasks])
-        return made
+        workflow = cls(name)
+        tasks, workflow.ids = tasks_of(graph, task)
+        workflow._fill([(node_task, None) for node_task in tasks])
+        return workflow
 
     def to_networkx(self) -> Any:
         """
@@ -499,12 +499,12 @@ class Workflow(Builder[Node]):
         cls, document: object, functions: Mapping[str, Callable[..., Any]], **how: Any
     ) -> Workflow:
         name, phases, tasks, schedule = _reading.read(document, functions, **how)
-        made = cls(name)
-        made.schedule = schedule
+        workflow = cls(name)
+        workflow.schedule = schedule
         for phase, options in phases.items():
-            made.phase(phase, **options)
-        made._fill(tasks)
-        return made
+            workflow.phase(phase, **options)
+        workflow._fill(tasks)
+        return workflow
 
     def to_dict(
         self, functions: Mapping[str, Callable[..., Any]] | None = None
@@ -519,12 +519,16 @@ class Workflow(Builder[Node]):
             InvalidTaskError: A task has what a document cannot say.
         """
         self._refuse_unknown()
-        said = _writing.write(
+        document = _writing.write(
             self.name, self._phases, self._tasks, self.dependencies, functions or {}
         )
         if self.schedule is not None:
-            said = {"workflow": said.pop("workflow"), "schedule": self.schedule, **said}
-        return said
+            document = {
+                "workflow": document.pop("workflow"),
+                "schedule": self.schedule,
+                **document,
+            }
+        return document
 
     @classmethod
     def from_yaml(
@@ -588,7 +592,7 @@ class Workflow(Builder[Node]):
         self._belongs(phase, [node.id])
         return node
 
-    def _after_gate(self, phase: Phase, task: Task, known: Container[str]) -> Task:
+    def _after_gate(self, phase: Phase, task: Task, nameable: Container[str]) -> Task:
         """
         *task*, which waits for the gate before *phase*.
 
@@ -598,7 +602,7 @@ class Workflow(Builder[Node]):
         before = phase.before
         if before is None:
             return task
-        refs, outside = self._waits(task.after, "a task of a phase", "", known)
+        refs, outside = self._waits(task.after, "a task of a phase", "", nameable)
         if task.join != "all":
             # The gate would be one of those that it chooses from.
             if not set(refs).intersection(phase.tasks) or outside:
@@ -641,9 +645,9 @@ class Workflow(Builder[Node]):
         self, phase: Phase, other: Workflow, name: str | None, after: Iterable[Any]
     ) -> list[Node]:
         before = [] if phase.before is None else [phase.before.end]
-        known = len(self._tasks)
+        size = len(self._tasks)
         last = self.include(other, name=name, after=[*after, *before])
-        self._belongs(phase, list(self._tasks)[known:])
+        self._belongs(phase, list(self._tasks)[size:])
         return last
 
     # -- taking in -----------------------------------------------------------------
@@ -676,13 +680,13 @@ class Workflow(Builder[Node]):
     def _put(
         self,
         task: Task,
-        known: Container[str],
+        nameable: Container[str],
         *,
         is_ours: bool = False,
         check: bool = True,
     ) -> Node:
         """
-        Take in *task*, where *known* are those that it may name.
+        Take in *task*, where *nameable* are those that it may name.
 
         What *is_ours* was made here, and nobody else has it. The caller who says that
         there is nothing to *check* looks for rings when all are there.
@@ -697,11 +701,11 @@ class Workflow(Builder[Node]):
             hint = "a task of a workflow is known by its id and that of the run"
             raise InvalidTaskError(msg, hint=hint, task_id=name)
         who = f"task {name!r}"
-        parents, outside = self._waits(task.after, who, name, known)
+        parents, outside = self._waits(task.after, who, name, nameable)
         payload = task.payload
         if isinstance(payload, Call):
             if payload.args or payload.kwargs:
-                payload = self._bound(payload, who, name, known, parents)
+                payload = self._bound(payload, who, name, nameable, parents)
             else:
                 refuse_in(payload.fn)
         elif not isinstance(payload, Program):
@@ -711,10 +715,10 @@ class Workflow(Builder[Node]):
             _set_after(task, outside)
             if payload is not task.payload:
                 _set_payload(task, payload)
-            made = task
+            added = task
         else:
-            made = attrs.evolve(task, id=name, after=outside, payload=payload)
-        self._enter(made, name, parents, check=check)
+            added = attrs.evolve(task, id=name, after=outside, payload=payload)
+        self._enter(added, name, parents, check=check)
         if not is_ours:
             self._added[id(task)] = (task, name)
         return Node(self, name)
@@ -724,13 +728,13 @@ class Workflow(Builder[Node]):
         call: Call,
         who: str,
         name: str,
-        known: Container[str],
+        nameable: Container[str],
         parents: dict[str, None],
     ) -> Call:
         """*call* with references for the nodes in it, which are noted as *parents*."""
 
         def bound(arg: Any) -> Any:
-            parent = self._named(arg, who, name, known)
+            parent = self._named(arg, who, name, nameable)
             if parent is None:
                 return arg
             parents[parent] = None
@@ -783,12 +787,12 @@ class Workflow(Builder[Node]):
         """
         if not self._awaited:
             return
-        said = [
+        sentences = [
             f"task {children[0]!r} needs {self._unknown(name)}"
             for name, children in self._awaited.items()
         ]
         hint = "add it, or mend the name"
-        raise InvalidTaskError("; ".join(said[:_MAX_SAID]), hint=hint)
+        raise InvalidTaskError("; ".join(sentences[:_MAX_SAID]), hint=hint)
 
     def _connect(self, parent: str, child: str) -> bool:
         """
@@ -828,7 +832,7 @@ class Workflow(Builder[Node]):
     # -- names ---------------------------------------------------------------------
 
     def _waits(
-        self, after: object, who: str, name: str, known: Container[str] | None = None
+        self, after: object, who: str, name: str, nameable: Container[str] | None = None
     ) -> tuple[dict[str, None], tuple[Any, ...]]:
         """What *after* names: tasks of this workflow, and what is from outside."""
         if type(after) is not list and (
@@ -839,14 +843,14 @@ class Workflow(Builder[Node]):
         inside: dict[str, None] = {}
         outside: list[Any] = []
         tasks = self._tasks
-        for given in after:
+        for entry in after:
             # Most are ids of tasks that are here, or their nodes.
-            task = tasks.get(given) if type(given) is str else None
+            task = tasks.get(entry) if type(entry) is str else None
             if task is not None:
                 inside[cast("str", task.id)] = None
                 continue
-            ref: Any = Reference(given) if isinstance(given, str) else given
-            parent = self._named(ref, who, name, known)
+            ref: Any = Reference(entry) if isinstance(entry, str) else entry
+            parent = self._named(ref, who, name, nameable)
             if parent is not None:
                 inside[parent] = None
             elif hasattr(ref, "workflow_id") and hasattr(ref, "last"):
@@ -861,7 +865,7 @@ class Workflow(Builder[Node]):
         return inside, tuple(outside)
 
     def _named(
-        self, ref: Any, who: str, name: str, known: Container[str] | None = None
+        self, ref: Any, who: str, name: str, nameable: Container[str] | None = None
     ) -> str | None:
         """
         The id of the task of this workflow that *ref* stands for; None if for none.
@@ -879,7 +883,7 @@ class Workflow(Builder[Node]):
             wanted = ref.task_id
             if wanted == name:
                 raise _graph.ring_error((name,))
-            if wanted not in (self._tasks if known is None else known):
+            if wanted not in (self._tasks if nameable is None else nameable):
                 msg = f"{who} needs {self._unknown(wanted)}"
                 raise InvalidTaskError(msg, hint="add it first, or mend the name")
             # The one text that all who name it share.

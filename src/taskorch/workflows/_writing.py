@@ -62,7 +62,7 @@ def write(
     """
     phase_of = {task_id: phase for phase in phases.values() for task_id in phase.tasks}
     ends = {end for phase in phases for end in (gate_of(phase), approval_of(phase))}
-    made: dict[str, Any] = {}
+    documents: dict[str, Any] = {}
     for task_id, each in tasks.items():
         if task_id in ends:
             continue
@@ -72,14 +72,16 @@ def write(
             # Leave out what follows from the phase: the document says that once, there.
             after, task = _within(phase, after, task)
         with _refusing(f"task {task_id!r} cannot be written down", task_id):
-            said = _written(task, after, functions)
-        made[task_id] = said if phase is None else {"phase": phase.name, **said}
+            task_document = _written(task, after, functions)
+        documents[task_id] = (
+            task_document if phase is None else {"phase": phase.name, **task_document}
+        )
     document: dict[str, Any] = {"workflow": name}
     if phases:
         document["phases"] = {
             phase.name: _written_phase(phase, functions) for phase in phases.values()
         }
-    return {**document, "tasks": made}
+    return {**document, "tasks": documents}
 
 
 def write_task(
@@ -92,9 +94,12 @@ def write_task(
         InvalidTaskError: It has what a document cannot say.
     """
     with _refusing("the task cannot be written down", task.id):
-        said = _written(attrs.evolve(task, after=()), after, functions)
+        document = _written(attrs.evolve(task, after=()), after, functions)
     own = {"id": task.id, "idempotency_key": task.idempotency_key}
-    return {**said, **{name: text for name, text in own.items() if text is not None}}
+    return {
+        **document,
+        **{name: text for name, text in own.items() if text is not None},
+    }
 
 
 def _within(phase: PhaseRules, after: list[str], task: Task) -> tuple[list[str], Task]:
@@ -107,9 +112,9 @@ def _within(phase: PhaseRules, after: list[str], task: Task) -> tuple[list[str],
 
 
 def _written_phase(phase: PhaseRules, functions: Functions) -> dict[str, Any]:
-    said: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     if phase.max_parallel is not None:
-        said["max_parallel"] = phase.max_parallel
+        document["max_parallel"] = phase.max_parallel
     checks: list[dict[str, Any]] = []
     for check in phase.checks:
         if isinstance(check, Approval):
@@ -120,19 +125,19 @@ def _written_phase(phase: PhaseRules, functions: Functions) -> dict[str, Any]:
         else:
             checks.append({"file": str(check)})
     if checks:
-        said["gate"] = checks
+        document["gate"] = checks
     if phase.gate_timeout is not None:
-        said["gate_timeout"] = phase.gate_timeout
+        document["gate_timeout"] = phase.gate_timeout
     if phase.on_failure != "stop":
-        said["on_failure"] = phase.on_failure
-    return said
+        document["on_failure"] = phase.on_failure
+    return document
 
 
 def _written_approval(check: Approval) -> Any:
     if not check.has_rules:
         return check.timeout
     asked = check.question("it")
-    said = {
+    rules = {
         "timeout": check.timeout,
         "who": None if asked.who is None else list(asked.who),
         "quorum": check.quorum,
@@ -140,7 +145,7 @@ def _written_approval(check: Approval) -> Any:
         "remind": check.remind,
     }
     usual = {"quorum": 1, "not_by": []}
-    return {name: each for name, each in said.items() if each != usual.get(name)}
+    return {name: each for name, each in rules.items() if each != usual.get(name)}
 
 
 def write_work(task: Task) -> dict[str, Any]:
@@ -152,10 +157,10 @@ def write_work(task: Task) -> dict[str, Any]:
     """
     with _refusing(f"task {task.id} cannot be sent", task.id):
         if isinstance(task.payload, Program):
-            said = _written_program(task.payload)
+            work = _written_program(task.payload)
         else:
-            said = {"payload": _value("payload", task.payload)}
-    return {"type": task.type, **said}
+            work = {"payload": _value("payload", task.payload)}
+    return {"type": task.type, **work}
 
 
 class _UnsayableError(Exception):
@@ -167,9 +172,9 @@ class _UnsayableError(Exception):
 
 
 @contextmanager
-def _refusing(what: str, task_id: str | None = None) -> Iterator[None]:
+def _refusing(subject: str, task_id: str | None = None) -> Iterator[None]:
     """
-    Refuse *what* in the block, for the reason that is found there.
+    Refuse *subject* in the block, for the reason that is found there.
 
     Raises:
         InvalidTaskError: It has what a document cannot say.
@@ -177,7 +182,7 @@ def _refusing(what: str, task_id: str | None = None) -> Iterator[None]:
     try:
         yield
     except _UnsayableError as error:
-        msg = f"{what}: {error.args[0]}"
+        msg = f"{subject}: {error.args[0]}"
         raise InvalidTaskError(msg, hint=error.hint, task_id=task_id) from None
 
 
@@ -187,58 +192,58 @@ def _written(task: Task, after: Iterable[str], functions: Functions) -> dict[str
         raise _UnsayableError(msg)
     payload = task.payload
     implied: set[str] = set()
-    said: dict[str, Any]
+    document: dict[str, Any]
     if isinstance(payload, Call):
-        said, usual = _written_call(payload, functions, implied)
+        document, usual = _written_call(payload, functions, implied)
     elif isinstance(payload, Program):
-        said = _written_program(payload)
+        document = _written_program(payload)
         usual = "program"
     elif isinstance(payload, Question):
-        said = _written_question(payload, task.owner)
+        document = _written_question(payload, task.owner)
         usual = "question"
     elif isinstance(payload, Wait):
-        said = _written_wait(payload)
+        document = _written_wait(payload)
         usual = "wait"
     else:
-        said = {"type": task.type}
+        document = {"type": task.type}
         usual = task.type
         if payload is not None:
-            said["payload"] = _value("payload", payload)
+            document["payload"] = _value("payload", payload)
     noted = _declared_of(payload)
     if task.type != noted.get("type", usual):
-        said["type"] = task.type
+        document["type"] = task.type
     others = [parent for parent in after if parent not in implied]
     if others:
-        said["after"] = others
-    return said | _usual_despite(task, noted) | _written_options(task)
+        document["after"] = others
+    return document | _usual_despite(task, noted) | _written_options(task)
 
 
 def _written_wait(payload: Wait) -> dict[str, Any]:
-    said: dict[str, Any] = {"wait_for": payload.event}
+    document: dict[str, Any] = {"wait_for": payload.event}
     if payload.timeout is not None:
-        said["timeout"] = payload.timeout
+        document["timeout"] = payload.timeout
     if payload.default is not RAISE:
-        said["default"] = _value("default", payload.default)
-    return said
+        document["default"] = _value("default", payload.default)
+    return document
 
 
 def _written_question(asked: Question, owner: str | None) -> dict[str, Any]:
     usual = to_question(asked.text, options=asked.options)
-    said: dict[str, Any] = {"question": asked.text}
+    document: dict[str, Any] = {"question": asked.text}
     if asked.options != to_question(asked.text).options:
-        said["options"] = list(asked.options)
+        document["options"] = list(asked.options)
     for name in ("no", "who", "quorum", "not_by", "remind", "details"):
         value = getattr(asked, name)
         if value != getattr(usual, name):
             value = list(value) if isinstance(value, tuple) else value
-            said[name] = _value(name, value)
+            document[name] = _value(name, value)
     if asked.asked_by not in (None, owner):
-        said["asked_by"] = asked.asked_by
+        document["asked_by"] = asked.asked_by
     if asked.timeout is not None:
-        said["due"] = asked.timeout
+        document["due"] = asked.timeout
     if asked.default is not RAISE:
-        said["default"] = asked.default.choice
-    return said
+        document["default"] = asked.default.choice
+    return document
 
 
 def _declared_of(payload: object) -> TaskOptions:
@@ -257,7 +262,7 @@ def _usual_despite(task: Task, noted: Iterable[str]) -> dict[str, Any]:
     Raises:
         _UnsayableError: A document cannot say that.
     """
-    said: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for name in noted:
         usual = OPTIONS[name].default
         if name == "type" or getattr(task, name) != usual:
@@ -265,8 +270,8 @@ def _usual_despite(task: Task, noted: Iterable[str]) -> dict[str, Any]:
         if usual is None:
             text = f"it has no {name}, which @task gives to its function"
             raise _UnsayableError(text, "a function without @task can be called so")
-        said[name] = _WRITTEN[name](usual)
-    return said
+        options[name] = _WRITTEN[name](usual)
+    return options
 
 
 def _written_join(join: Join) -> Any:
@@ -282,14 +287,14 @@ def _written_resources(resources: Resources) -> dict[str, Any]:
     amounts = dict(resources)
     if not isinstance(resources, Elastic):
         return amounts
-    said: dict[str, Any] = {"elastic": amounts}
+    document: dict[str, Any] = {"elastic": amounts}
     if resources.min:
-        said["min"] = dict(resources.min)
+        document["min"] = dict(resources.min)
     if resources.weight != 1:
-        said["weight"] = resources.weight
+        document["weight"] = resources.weight
     if resources.fallback != "best_effort":
-        said["fallback"] = resources.fallback
-    return said
+        document["fallback"] = resources.fallback
+    return document
 
 
 def _written_options(task: Task) -> dict[str, Any]:
@@ -310,16 +315,16 @@ def _written_moment(value: float | datetime) -> float | str:
 
 
 def _written_cache(cache: Cache) -> dict[str, Any] | bool:
-    said: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     if cache.expires is not None:
-        said["expires"] = cache.expires
+        document["expires"] = cache.expires
     if cache.version:
-        said["version"] = cache.version
+        document["version"] = cache.version
     if cache.ignore:
-        said["ignore"] = sorted(cache.ignore)
+        document["ignore"] = sorted(cache.ignore)
     if cache.key:
-        said["key"] = cache.key
-    return said or True
+        document["key"] = cache.key
+    return document or True
 
 
 def _written_retry(policy: RetryPolicy) -> dict[str, Any]:
@@ -332,14 +337,14 @@ def _written_retry(policy: RetryPolicy) -> dict[str, Any]:
     if policy.retry_if_result is not None:
         msg = "retry.retry_if_result is a function"
         raise _UnsayableError(msg)
-    said = {name: getattr(policy, name) for name in RETRY}
+    document = {name: getattr(policy, name) for name in RETRY}
     if policy.delays is not None:
-        said["delays"] = list(policy.delays)
-    return {k: v for k, v in said.items() if v != getattr(NO_RETRY, k)}
+        document["delays"] = list(policy.delays)
+    return {k: v for k, v in document.items() if v != getattr(NO_RETRY, k)}
 
 
 def _name_of(fn: object, functions: Functions) -> str:
-    name = next((name for name, known in functions.items() if known == fn), None)
+    name = next((name for name, function in functions.items() if function == fn), None)
     if name is None:
         text = f"{show(fn, MAX_SHOWN)} has no name"
         raise _UnsayableError(text, "give it a name: functions={'name': function}")
@@ -355,43 +360,43 @@ def _written_call(
         parts = [part.task_id for part in args[0]]
         implied.update(parts)
         return {"gather": parts}, "gather"
-    said: dict[str, Any]
+    document: dict[str, Any]
     if call.fn is reduced:
-        said = {"reduce": _name_of(args[0].fn, functions)}
-        said["over"] = _argument("over", args[1], implied)
+        document = {"reduce": _name_of(args[0].fn, functions)}
+        document["over"] = _argument("over", args[1], implied)
         if args[2:]:
-            said["start"] = _argument("start", args[2], implied)
-        return said, "reduce"
+            document["start"] = _argument("start", args[2], implied)
+        return document, "reduce"
     if call.fn is mapped:
         return _written_map(call, functions, implied), "map"
-    said = {"call": _name_of(call.fn, functions)}
+    document = {"call": _name_of(call.fn, functions)}
     if args:
-        said["args"] = [
+        document["args"] = [
             _argument(f"args[{i}]", arg, implied) for i, arg in enumerate(args)
         ]
     if call.kwargs:
-        said["kwargs"] = {
+        document["kwargs"] = {
             key: _argument(f"kwargs.{key}", arg, implied)
             for key, arg in call.kwargs.items()
         }
     if call.executor is not None:
-        said["executor"] = call.executor
-    return said, call_type(call.fn)
+        document["executor"] = call.executor
+    return document, call_type(call.fn)
 
 
 def _written_map(call: Call, functions: Functions, implied: set[str]) -> dict[str, Any]:
     each, over, options, max_parallel = call.args
-    said = {
+    document = {
         "map": _name_of(each.fn, functions),
         "over": _argument("over", over, implied),
     }
     if max_parallel is not None:
-        said["max_parallel"] = max_parallel
+        document["max_parallel"] = max_parallel
     if "type" in options:
-        said["type"] = options["type"]
+        document["type"] = options["type"]
     task = Task(**{"type": "", **options})
     back = _usual_despite(task, set(_declared_of(each)).intersection(options))
-    return said | back | _written_options(task)
+    return document | back | _written_options(task)
 
 
 def _argument(where: str, arg: Any, implied: set[str]) -> Any:
@@ -413,32 +418,32 @@ def _single(where: str, arg: Any, implied: set[str]) -> Any:
 
 def _written_program(program: Program) -> dict[str, Any]:
     args: list[Any] = list(program.args)
-    said: dict[str, Any] = {"program": _value("program", args)}
+    document: dict[str, Any] = {"program": _value("program", args)}
     if program.env:
-        said["env"] = dict(program.env)
+        document["env"] = dict(program.env)
     if program.inherit_env is True:
-        said["inherit_env"] = True
+        document["inherit_env"] = True
     elif names := sorted(frozenset(program.inherit_env) - DEFAULT_ENV):
-        said["inherit_env"] = names
+        document["inherit_env"] = names
     for name in ("cwd", "log", "pid_file"):
         if getattr(program, name) is not None:
-            said[name] = _value(name, getattr(program, name))
+            document[name] = _value(name, getattr(program, name))
     if program.pass_fds:
         text = "a program gets open files (pass_fds), which a document cannot say"
         raise _UnsayableError(text)
     if program.stdin is not None:
-        said["stdin"] = _value("stdin", program.stdin)
+        document["stdin"] = _value("stdin", program.stdin)
     if not program.check:
-        said["check"] = False
-    return said
+        document["check"] = False
+    return document
 
 
 def _value(where: str, value: object, depth: int = 0) -> Any:
     findings: list[tuple[str, str]] = []
-    made = plain(where, value, findings, depth, exact=True)
+    copy = plain(where, value, findings, depth, exact=True)
     if findings:
         raise _UnsayableError(": ".join(findings[0]))
-    return made
+    return copy
 
 
 #: How a document says a value of each form.

@@ -17,7 +17,7 @@ import yaml
 
 from taskorch.errors import InvalidTaskError, ValidationFailedError
 from taskorch.model._show import show
-from taskorch.workflows._located import Fault, Located, Place, with_names_once
+from taskorch.workflows._located import Fault, FilePlace, Located, with_names_once
 
 #: Bytes, or characters, of a document: PyYAML takes up to ten seconds for so many.
 _MAX_SIZE: Final = 1 << 20
@@ -54,51 +54,51 @@ def read(text: str | bytes, file: str) -> tuple[list[Located], list[Fault]]:
         text: Documents with `---` between them; an empty one is left out.
         file: What the places call it.
     """
-    start = Place(file, 1, 1)
+    start = FilePlace(file, 1, 1)
     if len(text) > _MAX_SIZE:
-        what = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
-        return [], [(start, what)]
-    reader = _Reader(file)
-    found: list[Located] = []
+        fault = f"it has {len(text):,} characters, and {_MAX_SIZE:,} are allowed"
+        return [], [(start, fault)]
+    reader = _YamlReader(file)
+    documents: list[Located] = []
     try:
         loader = getattr(yaml, "CSafeLoader", _Loader)
-        found = [*reader.documents(iter(yaml.parse(text, loader)))]
+        documents = [*reader.documents(iter(yaml.parse(text, loader)))]
     except _TooDeepError:
         pass
     except yaml.MarkedYAMLError as error:
         reader.faults.append(_parse_fault(error, text, start))
     except yaml.YAMLError as error:
         # A character that may not be in a text at all.
-        what = " ".join(str(error).split())
-        reader.faults.append((start, f"this is no YAML: {what}"))
+        detail = " ".join(str(error).split())
+        reader.faults.append((start, f"this is no YAML: {detail}"))
     except (RecursionError, ValueError) as error:
         # A version of YAML with ten thousand digits; a caller who is deep in calls.
         reader.faults.append((start, f"it cannot be read: {error}"))
-    return found, sorted(reader.faults)
+    return documents, sorted(reader.faults)
 
 
-def _parse_fault(error: Any, text: str | bytes, start: Place) -> Fault:
+def _parse_fault(error: Any, text: str | bytes, start: FilePlace) -> Fault:
     """What the parser says of *text*."""
     if "nesting depth" in str(error.problem):
         # libyaml looks ahead for so long that it comes to its own limit first.
-        said = f"this is nested more than {MAX_DEPTH} levels deep"
+        sentence = f"this is nested more than {MAX_DEPTH} levels deep"
     else:
         parts = (error.context, error.problem)
-        said = f"this is no YAML: {' '.join(str(part) for part in parts if part)}"
+        sentence = f"this is no YAML: {' '.join(str(part) for part in parts if part)}"
     lines = text.splitlines() or [text]
     for mark in (error.problem_mark, error.context_mark):
         # Rather where that began which has no end than behind the last line.
         if mark is not None and mark.line < len(lines):
-            return start._replace(line=mark.line + 1, column=mark.column + 1), said
-    return start._replace(line=len(lines), column=len(lines[-1]) + 1), said
+            return start._replace(line=mark.line + 1, column=mark.column + 1), sentence
+    return start._replace(line=len(lines), column=len(lines[-1]) + 1), sentence
 
 
 def read_one(text: str | bytes, file: str) -> tuple[Located, list[Fault]]:
     """What *text*, one document `with_names_once`, says, and all that is wrong."""
-    found, faults = read(text, file)
-    nodes = [with_names_once(node, faults) for node in found]
+    documents, faults = read(text, file)
+    nodes = [with_names_once(node, faults) for node in documents]
     faults += [(node.place, "a second document begins here") for node in nodes[1:]]
-    return (nodes[0] if nodes else Located(None, Place(file, 1, 1))), sorted(faults)
+    return (nodes[0] if nodes else Located(None, FilePlace(file, 1, 1))), sorted(faults)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no annotations
@@ -117,7 +117,7 @@ class _TooDeepError(Exception):
     """The rest of a text is not read: it could be as deep as it likes."""
 
 
-class _Reader:
+class _YamlReader:
     """Makes values of the events of the parser, and notes what is wrong with them."""
 
     def __init__(self, file: str) -> None:
@@ -134,17 +134,17 @@ class _Reader:
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Located:
         mark = event.start_mark
-        place = Place(self._file, mark.line + 1, mark.column + 1)
+        place = FilePlace(self._file, mark.line + 1, mark.column + 1)
         if isinstance(event, yaml.AliasEvent):
-            what = f"an alias (*{event.anchor}) stands for other text: write that out"
-            self.faults.append((place, what))
+            fault = f"an alias (*{event.anchor}) stands for other text: write that out"
+            self.faults.append((place, fault))
             return Located(None, place)
         if event.tag not in (None, "!"):
-            what = f"there is no tag {show(event.tag, 60)} here"
-            self.faults.append((place, what))
+            fault = f"there is no tag {show(event.tag, 60)} here"
+            self.faults.append((place, fault))
         if depth >= MAX_DEPTH:
-            what = f"this is nested more than {MAX_DEPTH} levels deep"
-            self.faults.append((place, what))
+            fault = f"this is nested more than {MAX_DEPTH} levels deep"
+            self.faults.append((place, fault))
             raise _TooDeepError
         if isinstance(event, yaml.ScalarEvent):
             return Located(self._scalar(event, place), place)
@@ -171,7 +171,7 @@ class _Reader:
             elif not isinstance(name, yaml.AliasEvent):
                 self.faults.append((key.place, "a name is text"))
 
-    def _scalar(self, event: Any, place: Place) -> object:
+    def _scalar(self, event: Any, place: FilePlace) -> object:
         text: str = event.value
         if not event.implicit[0]:
             return text
@@ -189,13 +189,13 @@ class _Reader:
             return 0
 
 
-def load(text: str | bytes, what: str, *, file: str = "", hint: str = "") -> Located:
+def load(text: str | bytes, subject: str, *, file: str = "", hint: str = "") -> Located:
     """
     What *text*, one document, says: a value `with_names_once`.
 
     Args:
         text: The document.
-        what: What messages call it.
+        subject: What messages call it.
         file: What the places call it; "" is its lines alone.
         hint: How what is too long is read.
 
@@ -204,15 +204,15 @@ def load(text: str | bytes, what: str, *, file: str = "", hint: str = "") -> Loc
         ValidationFailedError: It is no YAML, or has what is not allowed here; the
             findings are all of it, each with its place.
     """
-    given: object = text
-    if not isinstance(given, str | bytes):
-        msg = f"the text of {what} is needed, not {show(given)}"
+    unchecked: object = text
+    if not isinstance(unchecked, str | bytes):
+        msg = f"the text of {subject} is needed, not {show(unchecked)}"
         raise InvalidTaskError(msg, hint="Path(…).read_text() reads a file")
     node, faults = read_one(text, file)
     if faults:
-        findings = tuple((str(place), said) for place, said in faults)
-        lines = "; ".join(f"{place}: {said}" for place, said in findings)
-        msg = f"the YAML of {what} was refused: {lines}"
+        findings = tuple((str(place), fault) for place, fault in faults)
+        lines = "; ".join(f"{place}: {fault}" for place, fault in findings)
+        msg = f"the YAML of {subject} was refused: {lines}"
         hint = hint if len(text) > _MAX_SIZE else ""
         raise ValidationFailedError(msg, findings=findings, hint=hint)
     return node

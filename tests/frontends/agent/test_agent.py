@@ -33,8 +33,8 @@ from taskorch import (
     TaskOrchestrator,
 )
 from taskorch.frontends.agent import Abilities, Agent, progress
-from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
-from taskorch.frontends.agent._runs import Run
+from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
+from taskorch.frontends.agent._runs import AgentRun
 from taskorch.recovery import RecoveryHandler
 
 #: Several waits may follow each other, on a machine that is slow.
@@ -266,7 +266,7 @@ def test_what_nobody_has_asked_for_is_told_to_nobody():
 
 
 def test_the_last_whole_line_is_the_progress(tmp_path):
-    run = Run({"attempt": "1.1:t"}, tmp_path)
+    run = AgentRun({"attempt": "1.1:t"}, tmp_path)
     file = tmp_path / "progress"
     told = [run.news()]
     for text in ("1\n2", "1\n2\n", "1\n2\n", "1\n2\n\n", "x\xff y\n", "NaN\n"):
@@ -778,7 +778,7 @@ def test_what_is_no_address(url):
 
 
 def test_a_line_says_it_again_where_an_idle_connection_was_ended(service):
-    line = Line(Address(service.server.url, "far", "s" * 20, service.token))
+    line = Line(ServiceAddress(service.server.url, "far", "s" * 20, service.token))
     hello = {"protocol": 1, "session": "s" * 20}
     line.say("hello", hello, 30)
     line._connection.sock.shutdown(2)
@@ -788,11 +788,13 @@ def test_a_line_says_it_again_where_an_idle_connection_was_ended(service):
     assert (caught.value.status, caught.value.is_passing) == (422, False)
     line.close()
     with pytest.raises(Unreachable):
-        Line(Address(f"http://127.0.0.1:{free_port()}", "far", "s")).say("x", {}, 5)
+        Line(ServiceAddress(f"http://127.0.0.1:{free_port()}", "far", "s")).say(
+            "x", {}, 5
+        )
 
 
 def test_what_is_cut_is_not_said_again(service, monkeypatch):
-    line = Line(Address(service.server.url, "far", "s" * 20, service.token))
+    line = Line(ServiceAddress(service.server.url, "far", "s" * 20, service.token))
     line.say("hello", {"protocol": 1, "session": "s" * 20, "lease": 600.0}, 30)
     said = []
     exchange = Line._exchange
@@ -833,7 +835,7 @@ def test_what_answers_may_be_something_else():
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}"
         with pytest.raises(Unreachable, match="no service of taskorch"):
-            Line(Address(url, "far", "s")).say("hello", {}, 30)
+            Line(ServiceAddress(url, "far", "s")).say("hello", {}, 30)
         thread.join()
 
 
@@ -953,7 +955,7 @@ def test_the_commands_token_is_not_among_its_arguments(service):
 
 def test_what_has_ended_is_not_stopped_though_it_was_named_a_moment_ago(caplog):
     agent = Agent("far", "http://127.0.0.1:9")
-    runs = {name: Run({"attempt": name, "task_id": name}, Path()) for name in "ab"}
+    runs = {name: AgentRun({"attempt": name, "task_id": name}, Path()) for name in "ab"}
     agent._runs.update(runs)
     agent._ended(runs["a"], {"outcome": "completed"})
     with caplog.at_level(logging.INFO, "taskorch.agent"):

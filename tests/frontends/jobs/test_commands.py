@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
+from tests.cli.tools import started
 from tests.frontends.jobs.test_jobs import EXAMPLE, body, counting
 
 from taskorch.cli import main
@@ -75,3 +77,20 @@ def test_jobs_are_run_from_the_command_line(tmp_path, monkeypatch, capsys):
     ]:
         assert main(wrong) == 2
         assert why in capsys.readouterr().err
+
+
+def test_a_token_that_is_made_is_told_though_its_variable_is_empty(tmp_path):
+    words = ["jobs", "run", EXAMPLE, "--port", 0]
+    with started(*words, cwd=tmp_path, TASKORCH_TOKEN="") as process:
+        try:
+            lines = iter(process.stdout.readline, "")
+            url = next(text for text in lines if text.startswith("jobs: "))
+            token = next(lines)
+            assert token.startswith("token: ")
+            address = url.removeprefix("jobs: ").strip().removesuffix("/commands")
+            client = Client(address, token=token.removeprefix("token: ").strip())
+            assert client.command("learned")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

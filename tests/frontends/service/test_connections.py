@@ -12,7 +12,7 @@ import pytest
 from tests.frontends.service.tools import orchestrator, served
 
 from taskorch import _connections
-from taskorch._connections import Connections
+from taskorch._connections import HttpConnections
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -44,14 +44,14 @@ def server(*answers):
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield Connections("http", *listener.getsockname()), heard, ended
+            yield HttpConnections("http", *listener.getsockname()), heard, ended
         finally:
             thread.join(30)
 
 
 def test_a_connection_is_used_again():
     with served(orchestrator()) as service:
-        connections = Connections("http", "127.0.0.1", service.server.port)
+        connections = HttpConnections("http", "127.0.0.1", service.server.port)
         for _ in range(3):
             assert ask(connections)[0] == 200
             assert len(connections._resting) == 1
@@ -92,7 +92,7 @@ def test_one_that_the_server_wants_to_end_does_not_rest():
 
 def test_one_that_has_rested_for_long_is_not_used(monkeypatch):
     with served(orchestrator()) as service:
-        connections = Connections("http", "127.0.0.1", service.server.port)
+        connections = HttpConnections("http", "127.0.0.1", service.server.port)
         ask(connections)
         first = connections._resting[0][2]
         monkeypatch.setattr(_connections, "_IDLE_SECONDS", 0.0)
@@ -103,7 +103,7 @@ def test_one_that_has_rested_for_long_is_not_used(monkeypatch):
 
 def test_those_of_another_process_are_not_used(monkeypatch):
     with served(orchestrator()) as service:
-        connections = Connections("http", "127.0.0.1", service.server.port)
+        connections = HttpConnections("http", "127.0.0.1", service.server.port)
         ask(connections)
         parents = connections._resting[0][2]
         monkeypatch.setattr(_connections, "os", SimpleNamespace(getpid=lambda: -1))
@@ -114,14 +114,14 @@ def test_those_of_another_process_are_not_used(monkeypatch):
 def test_so_many_rest_and_no_more(monkeypatch):
     monkeypatch.setattr(_connections, "_MOST", 0)
     with served(orchestrator()) as service:
-        connections = Connections("http", "127.0.0.1", service.server.port)
+        connections = HttpConnections("http", "127.0.0.1", service.server.port)
         ask(connections)
         assert not connections._resting
 
 
 def test_threads_have_one_each():
     with served(orchestrator()) as service:
-        connections = Connections("http", "127.0.0.1", service.server.port)
+        connections = HttpConnections("http", "127.0.0.1", service.server.port)
         together = threading.Barrier(4)
         found = []
 
@@ -140,7 +140,7 @@ def test_threads_have_one_each():
 
 def test_those_that_rest_end_with_the_client():
     with served(orchestrator()) as service:
-        connections = Connections("http", "127.0.0.1", service.server.port)
+        connections = HttpConnections("http", "127.0.0.1", service.server.port)
         ask(connections)
         last = connections._resting[0][2]
         del connections

@@ -206,6 +206,12 @@ def test_a_picture_that_cannot_be_is_refused(query):
         assert answer.said["detail"]
 
 
+def test_a_number_of_very_many_digits_is_refused():
+    with shown() as service:
+        answer = service.ask("GET", f"/api/v1/board?after={'1' * 5_000}")
+        assert answer.status == 400
+
+
 def test_what_a_program_writes_can_be_read_on():
     with shown() as service:
 

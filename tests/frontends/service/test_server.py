@@ -29,7 +29,11 @@ from taskorch.frontends.service import (
     serve,
 )
 from taskorch.frontends.service._bodies import RECEIPT_SECONDS
-from taskorch.frontends.service._server import STALLED_SECONDS, Protocol, _Joined
+from taskorch.frontends.service._server import (
+    STALLED_SECONDS,
+    Protocol,
+    _JoiningTransport,
+)
 
 HEAD = b"POST /api/v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 40\r\n"
 
@@ -272,7 +276,7 @@ class Step:
 
 def test_an_answer_is_sent_in_one_piece():
     step = Step()
-    joined = _Joined(step, step)
+    joined = _JoiningTransport(step, step)
     for part in (b"head", b"body", b""):
         joined.write(part)
     assert step.sent == []
@@ -282,7 +286,7 @@ def test_an_answer_is_sent_in_one_piece():
 
 def test_what_is_long_is_sent_before_the_step_ends():
     step = Step()
-    joined = _Joined(step, step)
+    joined = _JoiningTransport(step, step)
     joined.write(b"head")
     joined.write(b"x" * 40_000)
     assert step.sent == [b"head" + b"x" * 40_000]
@@ -293,7 +297,7 @@ def test_what_is_long_is_sent_before_the_step_ends():
 
 def test_nothing_is_left_when_a_connection_is_closed():
     step = Step()
-    joined = _Joined(step, step)
+    joined = _JoiningTransport(step, step)
     joined.write(b"answer")
     joined.close()
     assert (step.sent, step.is_closed) == ([b"answer"], True)

@@ -370,6 +370,7 @@ def test_a_page_has_a_hundred_tasks_unless_it_is_said(service):
     "query",
     [
         *("limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "nope=1"),
+        "limit=0000000000011001",
         *("older_than=-1", "older_than=nan", "older_than=1e99"),
         *("cursor=x", "cursor=YWJj", "cursor=%ff", "cursor=OTk5OS0xMi0zMSAx"),
         *("cursor=%C3%A9", "cursor=LTEgeA==", "cursor=OTk5OTk5OTk5OTk5OTk5OTkgeA=="),

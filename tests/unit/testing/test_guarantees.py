@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 def names_in(module):
     """The laws whose breach a module tells of."""
     text = Path(module.__file__).read_text(encoding="utf-8")
-    said = re.findall(r'_breach\("([a-z ]+)"', text)
+    said = re.findall(r'_breach\(\s*"([a-z ]+)"', text)
     for line in re.findall(r"^ +law = (.+)$", text, re.MULTILINE):
         said += re.findall(r'"([a-z ]+)"', line)
     return set(said)

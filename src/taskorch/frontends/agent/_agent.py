@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.agent._line import Address, Line, Refusal, Unreachable
-from taskorch.frontends.agent._runs import MAX_RESULT, Run, Runner
+from taskorch.frontends.agent._line import Line, Refusal, ServiceAddress, Unreachable
+from taskorch.frontends.agent._runs import MAX_RESULT, AgentRun, OrderRunner
 from taskorch.frontends.agent._work import Abilities
 from taskorch.workflows._words import counted
 
@@ -83,7 +83,7 @@ class Agent:
     ) -> None:
         session = secrets.token_urlsafe(32)
         self.name = name
-        self._address = Address(url, name, session, token)
+        self._address = ServiceAddress(url, name, session, token)
         self._abilities = Abilities() if abilities is None else abilities
         self._at_once = at_once
         #: None: the service says it.
@@ -91,17 +91,17 @@ class Agent:
         self._lease = 15.0 if lease is None else lease
         self._drain = drain
         self._grace = grace
-        self._runner = Runner(
+        self._runner = OrderRunner(
             self._abilities, at_once, f"agent-{secrets.token_hex(8)}", self._ended
         )
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         #: All that it has begun and not yet told the end of.
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, AgentRun] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._unbegun: list[str] = []
         #: Ends that are still to be told.
-        self._ends: list[tuple[Run, dict[str, Any]]] = []
+        self._ends: list[tuple[AgentRun, dict[str, Any]]] = []
         #: The service knows it.
         self._is_known = False
         self._takes_files = False
@@ -188,18 +188,18 @@ class Agent:
     def _finish(self) -> None:
         """What runs may end, or is ended; all ends are told."""
         count = len(self._runs)
-        what = f"{counted(count, 'attempt')} under way" if count else "idle"
-        _LOG.info("%s: ends, %s", self.name, what)
+        state = f"{counted(count, 'attempt')} under way" if count else "idle"
+        _LOG.info("%s: ends, %s", self.name, state)
         end = monotonic() + self._drain
         while self._runs and monotonic() < end and not self._is_to_end_now.is_set():
             self._is_to_end_now.wait(min(0.05, self._drain))
             self._runner.begin_waiting()
         with self._lock:
-            left = self._under_way()
-            for run in left:
+            unended = self._under_way()
+            for run in unended:
                 # It is given back, and done elsewhere.
                 run.is_dropped = True
-        for run in left:
+        for run in unended:
             self._runner.stop(run, self._grace)
         end = monotonic() + self._grace + _GOODBYE
         with self._changed:
@@ -252,15 +252,15 @@ class Agent:
 
     def _say_hello(self, line: Line) -> None:
         sent = monotonic()
-        said = {
+        hello = {
             "protocol": _PROTOCOL,
             "session": self._address.session,
             "capabilities": self._abilities.capabilities(),
             "max_concurrency": self._at_once,
         }
         if self._asked_lease is not None:
-            said["lease"] = self._asked_lease
-        welcome = line.say("hello", said, _PATIENCE)
+            hello["lease"] = self._asked_lease
+        welcome = line.say("hello", hello, _PATIENCE)
         self._lease = float(welcome["lease"])
         self._takes_files = bool(welcome["artifacts"])
         self._asks_round_trip = bool(welcome.get("round_trip"))
@@ -280,15 +280,15 @@ class Agent:
         wait = self._lease / 3
         sent = monotonic()
         # The service knows how many it has: there are no more than it takes.
-        said = {"running": running, "most": self._at_once, "wait": wait}
-        answer = line.say("claim", said, wait + _PATIENCE)
+        message = {"running": running, "most": self._at_once, "wait": wait}
+        answer = line.say("claim", message, wait + _PATIENCE)
         self._hear(answer, sent)
 
     def _names(self) -> list[str]:
         """Under the lock: names of the attempts that the service may know of."""
         return [name for name, run in self._runs.items() if not run.is_dropped]
 
-    def _under_way(self) -> list[Run]:
+    def _under_way(self) -> list[AgentRun]:
         """Under the lock: those of them that have not ended."""
         ended = {run.name for run, _ in self._ends}
         return [
@@ -325,8 +325,8 @@ class Agent:
     def _stop(self, name: str) -> None:
         with self._lock:
             # Of one that ended while it was named, the service may have heard by now.
-            found = [run for run in self._under_way() if run.name == name]
-        for run in found:
+            runs = [run for run in self._under_way() if run.name == name]
+        for run in runs:
             if not run.is_to_stop:
                 _LOG.info(
                     "%s: stops %s, as it was told to", self.name, run.order["task_id"]
@@ -357,12 +357,12 @@ class Agent:
         self, line: Line, running: list[str], progress: Mapping[str, Any]
     ) -> None:
         """Say what runs, and how far it is; progress that is refused is left out."""
-        said: dict[str, Any] = {"running": running, "progress": progress}
+        message: dict[str, Any] = {"running": running, "progress": progress}
         if self._asks_round_trip and self._round_trip is not None:
-            said["round_trip"] = round(self._round_trip, 6)
+            message["round_trip"] = round(self._round_trip, 6)
         sent = monotonic()
         try:
-            answer = line.say("heartbeat", said, max(1.0, self._lease / 3))
+            answer = line.say("heartbeat", message, max(1.0, self._lease / 3))
         except Refusal as error:
             if not (progress and error.is_of_content):
                 raise
@@ -399,7 +399,7 @@ class Agent:
 
     # -- telling ends --------------------------------------------------------------
 
-    def _ended(self, run: Run, end: dict[str, Any]) -> None:
+    def _ended(self, run: AgentRun, end: dict[str, Any]) -> None:
         """On any thread: an attempt has ended."""
         with self._changed:
             if run.is_dropped:
@@ -415,7 +415,7 @@ class Agent:
             self._tell_until_heard(line, batch)
 
     def _tell_until_heard(
-        self, line: Line, batch: list[tuple[Run, dict[str, Any]]]
+        self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]]
     ) -> None:
         pause = _FIRST_PAUSE
         while not self._has_ended.is_set():
@@ -438,7 +438,7 @@ class Agent:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _tell_otherwise(
-        self, line: Line, batch: list[tuple[Run, dict[str, Any]]], error: Refusal
+        self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]], error: Refusal
     ) -> None:
         """Ends are refused for what they say: which, and what is told instead."""
         if len(batch) > 1:
@@ -447,25 +447,25 @@ class Agent:
             return
         ((run, end),) = batch
         why = f"the service does not take its end: {visible(str(error))}"
-        said = {"outcome": "failed", "error": {"type": "ValueError", "message": why}}
-        if end["outcome"] == "failed" and end["error"] == said["error"]:
+        failure = {"outcome": "failed", "error": {"type": "ValueError", "message": why}}
+        if end["outcome"] == "failed" and end["error"] == failure["error"]:
             # Even that: the service will miss the attempt, and give it to another.
             _LOG.error("%s: %s: %s", self.name, run.order["task_id"], why)
             self._has_told([run])
             return
         with self._lock:
             end.clear()
-            end.update({"attempt": run.name, **said})
+            end.update({"attempt": run.name, **failure})
         self._tell_until_heard(line, batch)
 
-    def _next_ends(self) -> list[tuple[Run, dict[str, Any]]] | None:
+    def _next_ends(self) -> list[tuple[AgentRun, dict[str, Any]]] | None:
         """Ends that fit into one message; waits for them."""
         with self._changed:
             while not (self._ends or self._has_ended.is_set()):
                 self._changed.wait()
             if self._has_ended.is_set():
                 return None
-            batch: list[tuple[Run, dict[str, Any]]] = []
+            batch: list[tuple[AgentRun, dict[str, Any]]] = []
             size = 0
             for run, end in self._ends:
                 size += len(json.dumps(end))
@@ -474,17 +474,21 @@ class Agent:
                 batch.append((run, end))
             return batch
 
-    def _tell(self, line: Line, batch: list[tuple[Run, dict[str, Any]]]) -> None:
+    def _tell(self, line: Line, batch: list[tuple[AgentRun, dict[str, Any]]]) -> None:
         if self._takes_files:
             for run, _ in batch:
                 self._send_files(line, run)
         with self._lock:
-            told = {run.name for run, _ in batch}
-            running = [name for name in self._names() if name not in told]
+            ended = {run.name for run, _ in batch}
+            running = [name for name in self._names() if name not in ended]
         most = 0 if self._is_to_end.is_set() else self._at_once
-        said = {"results": [end for _, end in batch], "running": running, "most": most}
+        message = {
+            "results": [end for _, end in batch],
+            "running": running,
+            "most": most,
+        }
         sent = monotonic()
-        answer = line.say("complete", said, _PATIENCE)
+        answer = line.say("complete", message, _PATIENCE)
         fates = {each["attempt"]: each["fate"] for each in answer["results"]}
         for run, end in batch:
             fate = fates.get(run.name, "unknown")
@@ -494,7 +498,7 @@ class Agent:
         self._has_told([run for run, _ in batch])
         self._hear(answer, sent)
 
-    def _has_told(self, runs: list[Run]) -> None:
+    def _has_told(self, runs: list[AgentRun]) -> None:
         """The ends of these, which are the first ones, are told."""
         with self._changed:
             del self._ends[: len(runs)]
@@ -504,7 +508,7 @@ class Agent:
         for run in runs:
             self._runner.forget(run)
 
-    def _send_files(self, line: Line, run: Run) -> None:
+    def _send_files(self, line: Line, run: AgentRun) -> None:
         """What an attempt has made; what is refused is left out, and said."""
         refused = 0
         for name, path in run.files():

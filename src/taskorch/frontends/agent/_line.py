@@ -57,7 +57,7 @@ class Refusal(Exception):  # noqa: N818 - what the service has said
 
 
 @attrs.frozen
-class Address:
+class ServiceAddress:
     """
     The address of the service, and the secrets of the agent.
 
@@ -109,7 +109,7 @@ class Line:
     All that an agent says may come twice, so what got no answer is said again.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: ServiceAddress) -> None:
         self._address = address
         self._connection: http.client.HTTPConnection | None = None
         self._is_cut = False
@@ -119,7 +119,9 @@ class Line:
         self._offered: str | None = None
         self._is_plain = False
 
-    def say(self, verb: str, said: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    def say(
+        self, verb: str, message: Mapping[str, Any], seconds: float
+    ) -> dict[str, Any]:
         """
         Say something, and return what is answered, if nothing is late by *seconds*.
 
@@ -127,7 +129,7 @@ class Line:
             Unreachable: There was no answer.
             Refusal: It was refused.
         """
-        body, kind = self._wire.packed(json.dumps(said).encode(), self._offered)
+        body, kind = self._wire.packed(json.dumps(message).encode(), self._offered)
         headers = {"Content-Type": kind, "Accept": self._wire.offer}
         if verb != "hello":
             headers["Taskorch-Session"] = self._address.session
@@ -139,13 +141,13 @@ class Line:
             if status in _NOT_UNDERSTOOD and kind != "application/json":
                 # In doubt it is JSON, from now on.
                 self._offered, self._is_plain = None, True
-                return self.say(verb, said, seconds)
+                return self.say(verb, message, seconds)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if not is_used or self._is_cut or isinstance(error, TimeoutError):
                 raise Unreachable(str(error) or type(error).__name__) from None
             # The service ends connections that are idle: it may not have got it.
-            return self.say(verb, said, seconds)
+            return self.say(verb, message, seconds)
         try:
             answer = json.loads(text)
         except ValueError:

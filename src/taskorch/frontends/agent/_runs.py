@@ -58,14 +58,14 @@ def progress(value: Any) -> None:
         ValueError: It is too large or too deep, has a number that is none, or two keys
             that are one in JSON.
     """
-    said = _as_json(value, _TAIL, "progress")
+    report = _as_json(value, _TAIL, "progress")
     run = _RUN.get()
     if run is not None:
-        run.said.append(said)
+        run.said.append(report)
 
 
 @attrs.define(eq=False)
-class Run:
+class AgentRun:
     """One attempt of the agent, with its folder and its process."""
 
     order: Mapping[str, Any]
@@ -139,10 +139,12 @@ class Run:
 
 
 #: The attempt whose function runs.
-_RUN: Final[ContextVar[Run | None]] = ContextVar("taskorch_agent_run", default=None)
+_RUN: Final[ContextVar[AgentRun | None]] = ContextVar(
+    "taskorch_agent_run", default=None
+)
 
 
-class Runner:
+class OrderRunner:
     """
     Makes attempts.
 
@@ -155,7 +157,7 @@ class Runner:
         abilities: Abilities,
         at_once: int,
         run_id: str,
-        on_end: Callable[[Run, dict[str, Any]], object],
+        on_end: Callable[[AgentRun, dict[str, Any]], object],
     ) -> None:
         self._abilities = abilities
         self._on_end = on_end
@@ -164,20 +166,20 @@ class Runner:
         self._at_once = at_once
         self._workers = 0
         #: Those that the system had no room for, and that are still to be begun.
-        self._waiting: dict[Run, bool] = {}
+        self._waiting: dict[AgentRun, bool] = {}
         self._lock = threading.Lock()
         self._folder: Path | None = None
         self._count = 0
 
-    def prepare(self, order: Mapping[str, Any]) -> Run:
+    def prepare(self, order: Mapping[str, Any]) -> AgentRun:
         """An attempt that is still to be begun."""
         with self._lock:
             if self._folder is None:
                 self._folder = make_temporary()
             self._count += 1
-            return Run(order, self._folder / str(self._count))
+            return AgentRun(order, self._folder / str(self._count))
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: AgentRun) -> None:
         """Begin it; what is wrong with it is told as its end."""
         try:
             work = self._abilities.work_of(run.order)
@@ -195,15 +197,15 @@ class Runner:
             if self._waits_no_more(run):
                 self.begin(run)
 
-    def is_waiting(self, run: Run) -> bool:
+    def is_waiting(self, run: AgentRun) -> bool:
         """Whether the system had no room for it, and it is still to be begun."""
         return run in self._waiting
 
-    def _waits_no_more(self, run: Run) -> bool:
+    def _waits_no_more(self, run: AgentRun) -> bool:
         """Whether *run* was waiting; True for only one of several calling threads."""
         return self._waiting.pop(run, False)
 
-    def _not_begun(self, run: Run, error: BaseException) -> None:
+    def _not_begun(self, run: AgentRun, error: BaseException) -> None:
         if not is_no_room(error):
             self._fail(run, error)
         elif run.is_to_stop:
@@ -211,7 +213,7 @@ class Runner:
         else:
             self._waiting[run] = True
 
-    def stop(self, run: Run, grace: float) -> None:
+    def stop(self, run: AgentRun, grace: float) -> None:
         """Ask it to end within so many seconds; a function cannot be asked."""
         run.is_to_stop = True
         if self._waits_no_more(run):
@@ -219,7 +221,7 @@ class Runner:
         elif run.process is not None:
             run.process.terminate(until_kill(grace))
 
-    def forget(self, run: Run) -> None:
+    def forget(self, run: AgentRun) -> None:
         """Remove the folder of *run*."""
         remove_tree(run.folder)
 
@@ -233,7 +235,7 @@ class Runner:
 
     # -- programs ------------------------------------------------------------------
 
-    def _start(self, run: Run, program: Program) -> None:
+    def _start(self, run: AgentRun, program: Program) -> None:
         artifacts = run.folder / "artifacts"
         artifacts.mkdir(parents=True, exist_ok=True)
         env = {
@@ -259,7 +261,7 @@ class Runner:
             # It was told so before it could be stopped.
             run.process.terminate(0)
 
-    def _ended(self, run: Run, end: ProgramEnd) -> None:
+    def _ended(self, run: AgentRun, end: ProgramEnd) -> None:
         result = end.result
         assert result is not None  # noqa: S101 - there is no error
         run.log = result.log_path
@@ -298,7 +300,7 @@ class Runner:
         while (call := self._calls.get()) is not None:
             call()
 
-    def _call(self, run: Run, call: Callable[[], Any]) -> None:
+    def _call(self, run: AgentRun, call: Callable[[], Any]) -> None:
         try:
             variables = Context()
             variables.run(_RUN.set, run)
@@ -308,28 +310,28 @@ class Runner:
             return
         self._on_end(run, {"outcome": "completed", "result": value})
 
-    def _fail(self, run: Run, error: BaseException) -> None:
+    def _fail(self, run: AgentRun, error: BaseException) -> None:
         kind, message = type(error).__name__, ""
         with suppress(Exception):
             kind, message = said(error)
-        told = {"type": kind, "message": message[:_MAX_ERROR]}
-        self._on_end(run, {"outcome": "failed", "error": told})
+        description = {"type": kind, "message": message[:_MAX_ERROR]}
+        self._on_end(run, {"outcome": "failed", "error": description})
 
 
-def _as_json(value: object, most: int, what: str) -> Any:
+def _as_json(value: object, most: int, subject: str) -> Any:
     """
     *value* as it comes out of JSON, whatever its owner does with it from now on.
 
     Raises:
         TypeError: JSON cannot say it.
         ValueError: It has more than *most* bytes, is too deep, or has two keys that are
-            one in JSON; *what* is the subject of the message.
+            one in JSON; *subject* is that of the message.
     """
     try:
         text = json.dumps(value, allow_nan=False)
         if len(text) <= most:
             return json.loads(text, object_pairs_hook=object_of)
-        msg = f"{what} has at most {most:,} bytes as JSON"
+        msg = f"{subject} has at most {most:,} bytes as JSON"
     except RecursionError:
-        msg = f"{what} is nested too deeply for JSON"
+        msg = f"{subject} is nested too deeply for JSON"
     raise ValueError(msg)

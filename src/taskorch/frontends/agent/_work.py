@@ -49,8 +49,8 @@ class Abilities:
         Raises:
             InvalidTaskError: One is not well formed, or there is no such function.
         """
-        functions = {name: _function(what) for name, what in map(_pair, calls)}
-        templates = {name: _template(what) for name, what in map(_pair, runs)}
+        functions = {name: _function(work) for name, work in map(_pair, calls)}
+        templates = {name: _template(work) for name, work in map(_pair, runs)}
         return cls(tuple(names), functions, templates)
 
     def capabilities(self) -> list[str]:
@@ -79,19 +79,19 @@ class Abilities:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    name, equals, what = text.partition("=")
-    if not (name and equals and what):
+    name, equals, work = text.partition("=")
+    if not (name and equals and work):
         msg = f"{show(text)}: TYPE=… is needed"
         raise InvalidTaskError(msg)
-    return name, what
+    return name, work
 
 
 def _function(path: str) -> Callable[[Any], Any]:
     module, _, name = path.partition(":")
     try:
-        found: Any = import_module(module)
+        target: Any = import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except (ImportError, AttributeError, ValueError) as error:
         msg = f"{path}: there is no such function: {error}"
         raise InvalidTaskError(msg, hint="MODULE:FUNCTION, as in json:dumps") from None
@@ -100,10 +100,10 @@ def _function(path: str) -> Callable[[Any], Any]:
     except BaseException as error:
         msg = f"{path} cannot be imported: {error!r}"
         raise InvalidTaskError(msg, hint="mend it there") from error
-    if not callable(found):
+    if not callable(target):
         msg = f"{path} is no function"
         raise InvalidTaskError(msg)
-    function: Callable[[Any], Any] = found
+    function: Callable[[Any], Any] = target
     return function
 
 

@@ -14,14 +14,14 @@ LEASE: Final = 15.0
 _USUAL_END: Final = {"stdout_tail": "", "stderr_tail": "", "duration": 0.0}
 
 
-def info_of(name: str, said: Mapping[str, Any]) -> Agent:
-    capacity = said.get("capacity")
+def info_of(name: str, message: Mapping[str, Any]) -> Agent:
+    capacity = message.get("capacity")
     return Agent(
         name,
-        check_capabilities(said.get("capabilities", [])),
-        said.get("max_concurrency", 1),
+        check_capabilities(message.get("capabilities", [])),
+        message.get("max_concurrency", 1),
         None if capacity is None else Resources.of(capacity, "capacity"),
-        lease=float(said["lease"]),
+        lease=float(message["lease"]),
     )
 
 
@@ -31,16 +31,16 @@ def secret_of(value: str) -> str:
     return value
 
 
-def names(said: Mapping[str, Any], member: str) -> list[str]:
-    return list(dict.fromkeys(said.get(member, ())))
+def names(message: Mapping[str, Any], member: str) -> list[str]:
+    return list(dict.fromkeys(message.get(member, ())))
 
 
-def result(said: Mapping[str, Any]) -> Result:
-    error, end = said.get("error", {"type": "Error"}), said.get("program")
+def result(message: Mapping[str, Any]) -> Result:
+    error, end = message.get("error", {"type": "Error"}), message.get("program")
     return Result(
-        said["attempt"],
-        said["outcome"],
-        said.get("result"),
+        message["attempt"],
+        message["outcome"],
+        message.get("result"),
         (error["type"], error.get("message", "")),
         None if end is None else {**_USUAL_END, **end},
     )

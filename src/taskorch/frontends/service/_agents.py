@@ -26,8 +26,8 @@ from taskorch.frontends.service._agent_messages import (
 from taskorch.frontends.service._artifacts import Artifacts
 from taskorch.frontends.service._bodies import WIRE, read_object, refuse
 from taskorch.frontends.service._operations import Operation, named, ref
-from taskorch.frontends.service._problems import Problem
-from taskorch.frontends.service._sessions import LateEnds, Session
+from taskorch.frontends.service._problems import HttpProblem
+from taskorch.frontends.service._sessions import AgentSession, LateEnds
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.service._waiter import Waiter
 from taskorch.model import Agent
@@ -87,7 +87,10 @@ def _framed(
 
 
 def _operation(
-    verb: str, words: str, do: Callable[[Request], Awaitable[Response]], told: str
+    verb: str,
+    words: str,
+    do: Callable[[Request], Awaitable[Response]],
+    answer_schema: str,
 ) -> Operation:
     return Operation(
         *("POST", f"/api/v1/agents/{{agent_id}}/{verb}", f"agent_{verb}", words),
@@ -95,7 +98,7 @@ def _operation(
         header={} if verb == "hello" else _HEADER,
         needs=() if verb == "hello" else (SESSION,),
         body=ref(f"Agent{verb.capitalize()}"),
-        answer=ref(told),
+        answer=ref(answer_schema),
         refuses=(404, 409, 503),
     )
 
@@ -123,7 +126,7 @@ class Agents:
         self._agents = orch.agents
         self._admit: Admit = orch.agents.join if admit is None else admit
         self._artifacts = artifacts
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, AgentSession] = {}
         #: Two may not come by one name at once.
         self._joining = threading.Lock()
         self._is_closed = False
@@ -178,10 +181,10 @@ class Agents:
     # -- coming and going ----------------------------------------------------------
 
     async def _hello(self, request: Request) -> Response:
-        said = await read_object(request, schemas()["AgentHello"], parts=schemas())
-        secret = secret_of(said["session"])
-        said = {"lease": self._lease, **said}
-        info = info_of(named(request, "agent_id"), said)
+        message = await read_object(request, schemas()["AgentHello"], parts=schemas())
+        secret = secret_of(message["session"])
+        message = {"lease": self._lease, **message}
+        info = info_of(named(request, "agent_id"), message)
         await run_in_threadpool(self._join, info, secret)
         assert info.lease is not None  # noqa: S101 - all have one here
         return answer(
@@ -197,25 +200,25 @@ class Agents:
 
     def _join(self, info: Agent, secret: str) -> None:
         with self._joining:
-            there = self._sessions.get(info.name)
-            if there is not None and there.has(secret) and there.info == info:
+            existing = self._sessions.get(info.name)
+            if existing is not None and existing.has(secret) and existing.info == info:
                 # The answer to its first hello was lost.
-                there.hear(())
+                existing.hear(())
                 return
-            if there is not None and not self._agents.is_lost(info.name):
-                raise Problem(
+            if existing is not None and not self._agents.is_lost(info.name):
+                raise HttpProblem(
                     *(409, "agent_taken", f"there is an agent {info.name!r} already"),
                     hint="it is free once the other has left, or its lease is over: "
                     "wait, or take another name",
                     headers={"Retry-After": "1"},
                 )
-            if there is None and len(self._sessions) >= _MAX_AGENTS:
+            if existing is None and len(self._sessions) >= _MAX_AGENTS:
                 self._forget_one()
             self._take(info, secret)
             _LOG.info("agent %s has come", visible(info.name))
 
     def _take(self, info: Agent, secret: str) -> None:
-        session = Session(self._agents, info, secret, self._late)
+        session = AgentSession(self._agents, info, secret, self._late)
         self._admit(info, session)
         self._sessions[info.name] = session
 
@@ -244,8 +247,8 @@ class Agents:
     def names(self) -> list[str]:
         """Names of the agents that are there, sorted."""
         with self._joining:
-            there = [n for n in self._sessions if not self._agents.is_lost(n)]
-        return sorted(there)
+            living = [n for n in self._sessions if not self._agents.is_lost(n)]
+        return sorted(living)
 
     def _forget_one(self) -> None:
         """Make room: those that are lost may say hello again."""
@@ -254,11 +257,11 @@ class Agents:
                 del self._sessions[name]
                 return
         text = f"there are {_MAX_AGENTS:,} agents already"
-        raise Problem(409, "too_many_agents", text)
+        raise HttpProblem(409, "too_many_agents", text)
 
     async def _leave(self, request: Request) -> Response:
-        session, said = await self._read(request, "AgentLeave")
-        unbegun = names(said, "unbegun")
+        session, message = await self._read(request, "AgentLeave")
+        unbegun = names(message, "unbegun")
         await run_in_threadpool(
             self._let_go, session.info.name, session.secret, unbegun
         )
@@ -275,22 +278,22 @@ class Agents:
     # -- work ----------------------------------------------------------------------
 
     async def _claim(self, request: Request) -> Response:
-        session, said = await self._read(request, "AgentClaim")
-        running, most = names(said, "running"), said.get("most", 1)
+        session, message = await self._read(request, "AgentClaim")
+        running, most = names(message, "running"), message.get("most", 1)
         lease = session.info.lease or 0.0
         # A claim is a sign of life: one that waits is followed by another in time.
-        wait = min(said.get("wait", 0.0), lease / _BEATS)
+        wait = min(message.get("wait", 0.0), lease / _BEATS)
         end = monotonic() + wait
         waiter = Waiter()
         session.await_work(waiter)
         stops = await run_in_threadpool(partial(session.hear, running, asks=True))
         while True:
             orders = session.take(most)
-            left = end - monotonic()
+            remaining = end - monotonic()
             has_news = session.are_news(stops)
-            if orders or has_news or left <= 0 or self._is_closed:
+            if orders or has_news or remaining <= 0 or self._is_closed:
                 return answer({"orders": orders, "stop": stops})
-            await waiter.wait(left)
+            await waiter.wait(remaining)
             if not session.is_awaited_by(waiter) or await request.is_disconnected():
                 # A newer request gets the work: the client of this one may be gone.
                 return answer({"orders": [], "stop": []})
@@ -298,11 +301,11 @@ class Agents:
             stops = session.unwanted(running)
 
     async def _heartbeat(self, request: Request) -> Response:
-        session, said = await self._read(request, "AgentHeartbeat")
-        running, reports = names(said, "running"), said.get("progress", {})
+        session, message = await self._read(request, "AgentHeartbeat")
+        running, reports = names(message, "running"), message.get("progress", {})
 
         def hear() -> list[str]:
-            stops = session.hear(running, round_trip=said.get("round_trip"))
+            stops = session.hear(running, round_trip=message.get("round_trip"))
             session.progress(
                 {name: value for name, value in reports.items() if name not in stops}
             )
@@ -311,9 +314,9 @@ class Agents:
         return answer({"stop": await run_in_threadpool(hear)})
 
     async def _complete(self, request: Request) -> Response:
-        session, said = await self._read(request, "AgentComplete")
-        running, most = names(said, "running"), said.get("most", 0)
-        results = [result(one) for one in said["results"]]
+        session, message = await self._read(request, "AgentComplete")
+        running, most = names(message, "running"), message.get("most", 0)
+        results = [result(one) for one in message["results"]]
 
         def end() -> dict[str, Any]:
             fates = session.end(results)
@@ -330,24 +333,24 @@ class Agents:
         return answer(await run_in_threadpool(end))
 
     async def _artifact(self, request: Request) -> Response:
-        session, said = await self._read(request, "AgentArtifact")
+        session, message = await self._read(request, "AgentArtifact")
         if self._artifacts is None:
-            raise Problem(409, "no_artifacts", "no files are taken here")
-        attempt = said["attempt"]
-        made = await run_in_threadpool(session.fence_of, attempt)
-        if made is None:
-            raise Problem(
+            raise HttpProblem(409, "no_artifacts", "no files are taken here")
+        attempt = message["attempt"]
+        task_and_fence = await run_in_threadpool(session.fence_of, attempt)
+        if task_and_fence is None:
+            raise HttpProblem(
                 *(409, "not_yours", "the agent has no such attempt"),
                 hint="files are sent before the end of their attempt is told",
             )
         try:
-            data = base64.b64decode(said["data"], validate=True)
+            data = base64.b64decode(message["data"], validate=True)
         except ValueError:
             refuse("data", "base64 is needed")
         keep = partial(
             self._artifacts.keep,
-            *(*made, said["name"]),
-            *(said["offset"], data),
+            *(*task_and_fence, message["name"]),
+            *(message["offset"], data),
         )
         return answer({"size": await run_in_threadpool(keep)})
 
@@ -355,23 +358,24 @@ class Agents:
 
     async def _read(
         self, request: Request, kind: str
-    ) -> tuple[Session, dict[str, Any]]:
+    ) -> tuple[AgentSession, dict[str, Any]]:
         """
         The session of the agent that asks, and what it says: a message of this *kind*.
 
         Raises:
-            Problem: It has not said hello, or another has since; or it makes no sense.
+            HttpProblem: It has not said hello, or another has since, or it makes no
+                sense.
         """
         name = named(request, "agent_id")
         session = self._sessions.get(name)
         if session is None:
-            raise Problem(
+            raise HttpProblem(
                 *(404, "unknown_agent", f"no agent {name!r} has said hello here"),
                 hint="say hello: it may be that the service was started anew",
             )
-        given = request.headers.getlist(SESSION)
-        if len(given) != 1 or not session.has(given[0]):
-            raise Problem(
+        sent = request.headers.getlist(SESSION)
+        if len(sent) != 1 or not session.has(sent[0]):
+            raise HttpProblem(
                 *(409, "not_your_session", f"{SESSION} is not that of agent {name!r}"),
                 hint="another has come by this name; say hello, or take another",
             )

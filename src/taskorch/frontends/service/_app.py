@@ -23,10 +23,10 @@ from taskorch.frontends.service._bodies import read_object
 from taskorch.frontends.service._codes import Codes
 from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed, kept_by
-from taskorch.frontends.service._fleet import Fleet
+from taskorch.frontends.service._fleet import FleetOperations
 from taskorch.frontends.service._guard import (
     LOOPBACK,
-    Guard,
+    RequestGuard,
     check_hosts,
     check_token,
     sends_body,
@@ -42,10 +42,10 @@ from taskorch.frontends.service._operations import (
     check,
     told,
 )
-from taskorch.frontends.service._page import Page
+from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._plans import Plans
 from taskorch.frontends.service._problems import (
-    Problem,
+    HttpProblem,
     on_fault,
     on_http_error,
     on_problem,
@@ -116,16 +116,16 @@ def create_app(
     feed = Feed(orch.signals, journal, keep)
     brought = Submissions(orch, functions or {}, programs=programs)
     kept = None if artifacts is None else Artifacts(Path(artifacts))
-    there = Agents(orch, kept)
+    remote_agents = Agents(orch, kept)
     board = Board(orch.signals, journal, keep) if page else None
-    shown = None if board is None else Page(lambda: orch, lambda: board)
+    shown = None if board is None else PageOperations(lambda: orch, lambda: board)
 
     def close() -> None:
         if board is not None and shown is not None:
             shown.close()
             board.close()
         feed.close()
-        there.close()
+        remote_agents.close()
 
     return make_app(
         [
@@ -133,7 +133,7 @@ def create_app(
             *brought.operations(),
             *Plans(orch, functions or {}, programs=programs).operations(),
             *existing(lambda: orch, lambda: feed),
-            *(there.operations() if agents else ()),
+            *(remote_agents.operations() if agents else ()),
             *(() if kept is None else ArtifactsOfTasks(orch, kept).operations()),
             *(() if shown is None else shown.operations()),
             *(() if jobs is None else Commands(jobs).operations()),
@@ -155,7 +155,7 @@ def existing(orch: Current, feed: Callable[[], Feed]) -> list[Operation]:
         *Tasks(orch).operations(),
         *Workflows(orch).operations(),
         *Schedules(orch).operations(),
-        *Fleet(orch).operations(),
+        *FleetOperations(orch).operations(),
         *Events(orch, feed).operations(),
     ]
 
@@ -167,7 +167,7 @@ def make_app(
     hosts: Iterable[str],
     close: Callable[[], None],
     schemas: Mapping[str, Any] | None = None,
-    refused: Callable[[Scope, Problem], Mapping[str, Any]] = lambda *_: {},
+    refused: Callable[[Scope, HttpProblem], Mapping[str, Any]] = lambda *_: {},
 ) -> Starlette:
     """
     The app of these operations, guarded, and with a description of itself.
@@ -199,7 +199,9 @@ def make_app(
         close()
 
     is_key = _none if codes is None else codes.is_key
-    guarded = partial(Guard, token=token, hosts=names, opened=opened, is_key=is_key)
+    guarded = partial(
+        RequestGuard, token=token, hosts=names, opened=opened, is_key=is_key
+    )
     app = Starlette(
         routes=[
             Route("/openapi.json", openapi, methods=["GET"]),
@@ -207,7 +209,7 @@ def make_app(
         ],
         middleware=[Middleware(guarded)],
         exception_handlers={
-            Problem: on_problem,
+            HttpProblem: on_problem,
             TaskorchError: on_problem,
             HTTPException: on_http_error,
             Exception: on_fault,
@@ -241,11 +243,13 @@ def _key_of(codes: Codes) -> Operation:
     """The operation that gives the page a key for the code of its address."""
 
     async def give(request: Request) -> Response:
-        said = await read_object(request, _CODE)
-        key = codes.key_for(said["code"])
+        body = await read_object(request, _CODE)
+        key = codes.key_for(body["code"])
         if key is None:
             text = "the code of the link was used, or is of another life"
-            raise Problem(401, "no_code", text, hint="take another link, or the token")
+            raise HttpProblem(
+                401, "no_code", text, hint="take another link, or the token"
+            )
         return answer({"key": key})
 
     return Operation(
@@ -264,10 +268,10 @@ def _refuse_body(request: Request) -> None:
     Refuse a body of a request that reads.
 
     Raises:
-        Problem: There is one.
+        HttpProblem: There is one.
     """
     if sends_body(request.headers):
-        raise Problem(400, "unwanted_body", f"{request.method} has no body")
+        raise HttpProblem(400, "unwanted_body", f"{request.method} has no body")
 
 
 async def _by_method(

@@ -13,7 +13,7 @@ from starlette.responses import FileResponse
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.service._bodies import refuse
 from taskorch.frontends.service._operations import TEXT, Operation, listed, named, told
-from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 from taskorch.model import id_problem
 
@@ -45,9 +45,9 @@ class Artifacts:
         """The files of all its attempts: which attempt, the name, and how large."""
         place = self._folder.joinpath(*task_id.split("/"))
         attempts = {
-            tuple(map(int, found[1].split("."))): (found[1], folder)
+            tuple(map(int, match[1].split("."))): (match[1], folder)
             for folder in place.glob("-*")
-            if (found := _ATTEMPT.fullmatch(folder.name)) is not None
+            if (match := _ATTEMPT.fullmatch(folder.name)) is not None
         }
         return [
             {
@@ -86,7 +86,7 @@ class Artifacts:
             How many bytes of the file there are.
 
         Raises:
-            Problem: The name is none, the part is not the next, or it is too much.
+            HttpProblem: The name is none, the part is not the next, or it is too much.
         """
         problem = id_problem(name)
         if problem is not None:
@@ -96,18 +96,18 @@ class Artifacts:
         folder = self.folder_of(task_id, fence)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
-        there = {p: p.stat().st_size for p in folder.rglob("*") if p.is_file()}
-        size = there.get(path, 0)
+        sizes = {p: p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+        size = sizes.get(path, 0)
         if offset > size:
             text = f"offset: there are {size:,} bytes of this file"
-            raise Problem(409, "part_missing", text, more={"size": size})
-        total = sum(there.values()) - size + max(size, offset + len(data))
-        if total > MAX_BYTES or len({*there, path}) > MAX_FILES:
+            raise HttpProblem(409, "part_missing", text, more={"size": size})
+        total = sum(sizes.values()) - size + max(size, offset + len(data))
+        if total > MAX_BYTES or len({*sizes, path}) > MAX_FILES:
             text = (
                 f"an attempt has at most {MAX_FILES:,} files, of {MAX_BYTES >> 20} MiB "
                 "in all"
             )
-            raise Problem(413, "too_many_artifacts", text)
+            raise HttpProblem(413, "too_many_artifacts", text)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -166,7 +166,7 @@ class ArtifactsOfTasks:
 
         path = await run_in_threadpool(found)
         if path is None:
-            raise Problem(
+            raise HttpProblem(
                 *(404, "no_artifact", f"attempt {attempt} has made no file {name!r}"),
                 hint=f"GET /api/v1/tasks/{request.path_params['task_id']}/artifacts "
                 "lists them",

@@ -263,15 +263,15 @@ class _Picture:
 
     def rectangles(self, spans: Iterable[_Span]) -> Iterator[Rectangle]:
         """The rectangles of *spans*, which are in the order of their starts."""
-        made = 0
+        drawn = 0
         for span in spans:
             lane = self._lane_of.get(span.agent)
-            if lane is None or made >= _RECTANGLES:
+            if lane is None or drawn >= _RECTANGLES:
                 self.left_out += 1
                 continue
             done = self._add(lane, span)
             if done is not None:
-                made += 1
+                drawn += 1
                 yield done
         for rows in self._latest:
             yield from rows

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from taskorch.frontends.channel import FrameError, Wire
 from taskorch.frontends.service._checking import findings_of
-from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._problems import HttpProblem
 from taskorch.workflows._documents import object_of, refuse_constant
 
 #: Bytes of a body; levels of what it says; seconds that it may take to come.
@@ -31,7 +31,7 @@ async def read(request: Request) -> Any:
     What the body of *request* says; None if there is none.
 
     Raises:
-        Problem: It is too long, too slow, too deep, or no JSON.
+        HttpProblem: It is too long, too slow, too deep, or no JSON.
     """
     body = bytearray()
     try:
@@ -41,11 +41,11 @@ async def read(request: Request) -> Any:
                 if len(body) > MAX_BODY:
                     raise too_long()
     except TimeoutError:
-        raise Problem(
+        raise HttpProblem(
             408, "slow_body", f"the body has not come within {RECEIPT_SECONDS:g} s"
         ) from None
     except ClientDisconnect:
-        raise Problem(400, "no_body", "the body has not come to its end") from None
+        raise HttpProblem(400, "no_body", "the body has not come to its end") from None
     if not body:
         return None
     try:
@@ -53,7 +53,7 @@ async def read(request: Request) -> Any:
             bytes(body), request.headers.get("content-type"), MAX_BODY
         )
     except FrameError as error:
-        raise Problem(400, "bad_frame", str(error)) from None
+        raise HttpProblem(400, "bad_frame", str(error)) from None
     return loads(plain)
 
 
@@ -74,17 +74,17 @@ async def read_object(
         parts: What the description refers to and is to be checked, by name.
 
     Raises:
-        Problem: It is none, or not as described: all that is wrong is told.
+        HttpProblem: It is none, or not as described: all that is wrong is told.
     """
-    said = await read(request)
-    if said is None and not is_needed:
+    body = await read(request)
+    if body is None and not is_needed:
         return {}
-    if not isinstance(said, dict):
+    if not isinstance(body, dict):
         refuse("", "a JSON object is needed")
-    found = list(islice(findings_of(schema, said, parts), _MOST_FINDINGS))
-    if found:
-        refuse_all(found)
-    return said
+    findings = list(islice(findings_of(schema, body, parts), _MOST_FINDINGS))
+    if findings:
+        refuse_all(findings)
+    return body
 
 
 def loads(body: bytes) -> Any:
@@ -92,14 +92,14 @@ def loads(body: bytes) -> Any:
     The value of a document.
 
     Raises:
-        Problem: It is no JSON, or too deep.
+        HttpProblem: It is no JSON, or too deep.
     """
     try:
         value = _DECODER.decode(body.decode("utf-8"))
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise Problem(400, "bad_json", f"the body is no JSON: {error}") from None
+        raise HttpProblem(400, "bad_json", f"the body is no JSON: {error}") from None
     level: list[Any] = [value]
     for _ in range(_MAX_DEPTH):
         level = [
@@ -119,26 +119,26 @@ def loads(body: bytes) -> Any:
 
 
 def refuse(path: str, text: str) -> NoReturn:
-    """Refuse, by a `Problem`, what stands at *path* in a request."""
+    """Refuse, by an `HttpProblem`, what stands at *path* in a request."""
     refuse_all([(path, text)])
 
 
-def refuse_all(found: Iterable[tuple[str, str]]) -> NoReturn:
-    """Refuse, by a `Problem`, a request in which this was *found*."""
-    findings = [{"path": path, "message": text} for path, text in found]
-    said = "; ".join(f"{one['path']}: {one['message']}" for one in findings)
+def refuse_all(faults: Iterable[tuple[str, str]]) -> NoReturn:
+    """Refuse, by an `HttpProblem`, a request that has these *faults*."""
+    findings = [{"path": path, "message": text} for path, text in faults]
+    detail = "; ".join(f"{one['path']}: {one['message']}" for one in findings)
     more = {"findings": findings}
-    raise Problem(422, "invalid_request", said.removeprefix(": "), more=more)
+    raise HttpProblem(422, "invalid_request", detail.removeprefix(": "), more=more)
 
 
-def too_long() -> Problem:
+def too_long() -> HttpProblem:
     """The body has too many bytes."""
-    return Problem(413, "body_too_long", f"a body has at most {MAX_BODY:,} bytes")
+    return HttpProblem(413, "body_too_long", f"a body has at most {MAX_BODY:,} bytes")
 
 
-def _too_deep() -> Problem:
+def _too_deep() -> HttpProblem:
     text = f"the body is nested more than {_MAX_DEPTH} levels deep"
-    return Problem(400, "body_too_deep", text)
+    return HttpProblem(400, "body_too_deep", text)
 
 
 #: Made once: `json.loads` makes one for each call that wants something of its own.

@@ -62,16 +62,16 @@ def findings_of(
     if "anyOf" in schema:
         # The one that is of its kind says best what is wrong with it.
         fit = [one for one in schema["anyOf"] if "$ref" in one or _is_of(one, value)]
-        found = [
+        misfits = [
             list(islice(findings_of(one, value, parts, path), _MOST)) for one in fit
         ]
-        if found:
-            yield from min(found, key=len)
+        if misfits:
+            yield from min(misfits, key=len)
             return
     if not _fits(schema, value):
         is_long = type(value) is str and _is_of(schema, value)
-        given = f"one of {len(value):,}" if is_long else _shown(value)
-        yield path, f"{_needed(schema)}, not {given}"
+        actual = f"one of {len(value):,}" if is_long else _shown(value)
+        yield path, f"{_needed(schema)}, not {actual}"
     elif type(value) is dict:
         yield from _members(schema, value, parts, path)
     elif type(value) is list:
@@ -91,21 +91,21 @@ def _shown(value: Any) -> str:
 def _members(
     schema: Schema, value: Mapping[str, Any], parts: Schema, path: str
 ) -> Iterator[Finding]:
-    known = schema.get("properties", {})
+    properties = schema.get("properties", {})
     others = schema.get("additionalProperties", {})
     within = f"{path}." if path else ""
     for name in value:
-        if name not in known and others is False:
-            every = f"there are {', '.join(known) or 'none'}"
+        if name not in properties and others is False:
+            every = f"there are {', '.join(properties) or 'none'}"
             yield (
                 f"{within}{name}",
-                f"it is not known here: {meant(name, known, every)}",
+                f"it is not known here: {meant(name, properties, every)}",
             )
     for name in schema.get("required", ()):
         if name not in value:
             yield f"{within}{name}", "it is missing"
     for name, one in value.items():
-        part = known.get(name, others)
+        part = properties.get(name, others)
         if part is not False:
             yield from findings_of(part, one, parts, f"{within}{name}")
 
@@ -154,11 +154,11 @@ def _needed(schema: Schema) -> str:
     if "anyOf" in schema:
         kinds = [_needed(one).partition(" is needed")[0] for one in schema["anyOf"]]
         return f"{_or(kinds)} is needed"
-    what = _or([_WORDS[kind] for kind in _types(schema)])
+    wanted = _or([_WORDS[kind] for kind in _types(schema)])
     bounds = _bounds(schema)
     if schema.get("description", "").startswith("Seconds"):
         return f"seconds are needed, {bounds.strip()}".rstrip(", ")
-    return f"{what}{bounds} is needed"
+    return f"{wanted}{bounds} is needed"
 
 
 def _bounds(schema: Schema) -> str:

@@ -24,7 +24,7 @@ from taskorch.frontends.service._operations import (
     number,
     told,
 )
-from taskorch.frontends.service._stream import EventStream
+from taskorch.frontends.service._stream import EventResponse
 from taskorch.frontends.service._values import answer
 from taskorch.workflows._names import guess
 
@@ -97,40 +97,40 @@ class Events:
         ]
 
     async def _page(self, request: Request) -> Response:
-        given = request.query_params
-        limit = number(given, "limit", 1, PAGE, PAGE)
-        which = _wanted(given)
-        cursor = given.get("after")
+        query = request.query_params
+        limit = number(query, "limit", 1, PAGE, PAGE)
+        which = _wanted(query)
+        cursor = query.get("after")
         feed = self._feed()
         place = feed.oldest if cursor is None else feed.place(cursor)
         if place is None:
             text = "it is none of this orchestrator: begin without"
             raise bad_query(name="after", text=text)
         page = await run_in_threadpool(feed.page, place, limit)
-        said = {
-            "events": [told.document() for told in chosen(page, which)],
+        listing = {
+            "events": [event.document() for event in chosen(page, which)],
             "next": feed.cursor(page.last),
             "missed": page.lost,
         }
-        return answer(said)
+        return answer(listing)
 
-    async def _stream(self, request: Request) -> EventStream:
-        given = request.query_params
+    async def _stream(self, request: Request) -> EventResponse:
+        query = request.query_params
         # A reconnect says where it was, in the path of the first request.
-        cursor = request.headers.get("last-event-id") or given.get("after")
-        return EventStream(self._feed(), cursor, _wanted(given))
+        cursor = request.headers.get("last-event-id") or query.get("after")
+        return EventResponse(self._feed(), cursor, _wanted(query))
 
     async def _emit(self, request: Request) -> Response:
-        said = await read_object(request, _EMIT)
-        released = await run_in_threadpool(lambda: self._orch().emit(**said))
+        body = await read_object(request, _EMIT)
+        released = await run_in_threadpool(lambda: self._orch().emit(**body))
         return answer({"released": released})
 
 
-def _wanted(given: Mapping[str, str]) -> Wanted:
+def _wanted(query: Mapping[str, str]) -> Wanted:
     path = "names"
-    names = frozenset(given[path].split(",")) if path in given else frozenset()
+    names = frozenset(query[path].split(",")) if path in query else frozenset()
     for name in names:
         if name not in FOLLOWED:
             text = f"there is no event {name!r}{guess(name, FOLLOWED)}"
             raise bad_query(path, text)
-    return Wanted(names, given.get("task"))
+    return Wanted(names, query.get("task"))

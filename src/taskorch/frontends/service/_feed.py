@@ -99,18 +99,18 @@ class Wanted:
     names: frozenset[str] = frozenset()
     task: str | None = None
 
-    def has(self, told: FeedEvent) -> bool:
+    def has(self, feed_event: FeedEvent) -> bool:
         """Whether the filter accepts the event."""
-        if self.names and told.name not in self.names:
+        if self.names and feed_event.name not in self.names:
             return False
         if self.task is None:
             return True
-        task_id = getattr(told.event, "task_id", None)
+        task_id = getattr(feed_event.event, "task_id", None)
         return task_id is not None and fnmatchcase(task_id, self.task)
 
 
 @attrs.frozen
-class Page:
+class EventPage:
     """
     A page of events.
 
@@ -169,9 +169,9 @@ class Feed:
             follower.wake()
 
     def _hear(self, event: Event) -> None:
-        told = FeedEvent(event)
+        feed_event = FeedEvent(event)
         with self._lock:
-            self._kept.append(told)
+            self._kept.append(feed_event)
             if len(self._kept) >= 2 * KEPT:
                 self._before = self._kept[KEPT - 1].seq
                 del self._kept[:KEPT]
@@ -220,7 +220,7 @@ class Feed:
         with self._lock:
             self._followers.discard(follower)
 
-    def kept(self, after: int, limit: int = PAGE) -> Page | None:
+    def kept(self, after: int, limit: int = PAGE) -> EventPage | None:
         """
         The next events after a number; None: they are not kept here.
 
@@ -230,17 +230,17 @@ class Feed:
             if not self._before <= after <= self._last():
                 return None
             start = bisect_right(self._kept, after, key=attrgetter("seq"))
-            found = self._kept[start : start + limit]
-        return Page(found, found[-1].seq if found else after)
+            events = self._kept[start : start + limit]
+        return EventPage(events, events[-1].seq if events else after)
 
-    def first(self, limit: int = PAGE) -> Page:
+    def first(self, limit: int = PAGE) -> EventPage:
         """The earliest events that are kept here; others before them are lost."""
         with self._lock:
-            found = self._kept[:limit]
-            last = found[-1].seq if found else self._before
-        return Page(found, last, lost=True)
+            events = self._kept[:limit]
+            last = events[-1].seq if events else self._before
+        return EventPage(events, last, lost=True)
 
-    def page(self, after: int, limit: int = PAGE) -> Page:
+    def page(self, after: int, limit: int = PAGE) -> EventPage:
         """
         The next events after a number, from the journal if they are not kept here.
 
@@ -253,9 +253,9 @@ class Feed:
         before = self.oldest
         if self._journal is None or after > before:
             return self.first(limit)
-        found = self._read(self._journal, after, before, limit)
+        events = self._read(self._journal, after, before, limit)
         # With nothing left in the journal, what follows is kept here.
-        return Page(found, found[-1].seq if len(found) == limit else before)
+        return EventPage(events, events[-1].seq if len(events) == limit else before)
 
     def _read(
         self, journal: JournalReader, after: int, until: int, limit: int
@@ -265,16 +265,16 @@ class Feed:
         if events is None:
             events = journal.happened(after)
         followed = frozenset(FOLLOWED.values())
-        found: list[FeedEvent] = []
+        batch: list[FeedEvent] = []
         for event in events:
             if event.seq > until:
                 break
             if type(event) in followed:
-                found.append(FeedEvent(event))
-            if len(found) == limit:
+                batch.append(FeedEvent(event))
+            if len(batch) == limit:
                 self._keep(event.seq, events)
                 break
-        return found
+        return batch
 
     def _keep(self, last: int, events: Iterator[Event]) -> None:
         with self._lock:
@@ -284,6 +284,6 @@ class Feed:
                     self._readings.popitem(last=False)
 
 
-def chosen(page: Page, wanted: Wanted) -> list[FeedEvent]:
+def chosen(page: EventPage, wanted: Wanted) -> list[FeedEvent]:
     """The events of *page* that *wanted* accepts."""
-    return [told for told in page.events if wanted.has(told)]
+    return [event for event in page.events if wanted.has(event)]

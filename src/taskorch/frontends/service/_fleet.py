@@ -42,7 +42,7 @@ _AGENT: Final = told(id=TEXT, status=TEXT, health=OBJECT)
 _INSTANCE: Final = {n: v for n, v in agent_schema().items() if n != "$schema"}
 
 
-class Fleet:
+class FleetOperations:
     """
     The operations on agents, as those who look after them have them.
 
@@ -59,7 +59,7 @@ class Fleet:
         return [
             Operation(
                 *("GET", every, "agents", "All agents, in the order they came in."),
-                partial(self._told, "agents", lambda there: there.list()),
+                partial(self._told, "agents", lambda agents: agents.list()),
                 answer=told(agents=listed(_AGENT)),
             ),
             Operation(
@@ -147,38 +147,38 @@ class Fleet:
         return answer({name: document(await run_in_threadpool(ask, self._there()))})
 
     async def _agent(self, request: Request) -> Response:
-        found = await run_in_threadpool(self._there().get, named(request, "agent_id"))
-        return answer(document(found))
+        agent = await run_in_threadpool(self._there().get, named(request, "agent_id"))
+        return answer(document(agent))
 
     async def _instances(self, _: Request) -> Response:
-        found = await run_in_threadpool(self._there().list)
-        return answer({"agents": [plain(each.to_dict()) for each in found]})
+        agents = await run_in_threadpool(self._there().list)
+        return answer({"agents": [plain(each.to_dict()) for each in agents]})
 
     async def _spawn(self, request: Request) -> Response:
-        said = await read_object(request, _SPAWN)
-        spawn = partial(self._there().spawn, said["type"], said.get("config"))
+        body = await read_object(request, _SPAWN)
+        spawn = partial(self._there().spawn, body["type"], body.get("config"))
         return answer(document(await run_in_threadpool(spawn)), 201)
 
     async def _drain(self, request: Request) -> Response:
-        said = await read_object(request, _DRAIN, is_needed=False)
+        body = await read_object(request, _DRAIN, is_needed=False)
         drain = partial(
             self._there().drain,
             named(request, "agent_id"),
-            said.get("reason", "drained over HTTP"),
-            on=said.get("on", True),
+            body.get("reason", "drained over HTTP"),
+            on=body.get("on", True),
         )
         return answer({"changed": await run_in_threadpool(drain)})
 
     async def _terminate(self, request: Request) -> Response:
-        said = await read_object(request, _TERMINATE, is_needed=False)
+        body = await read_object(request, _TERMINATE, is_needed=False)
         agent_id = named(request, "agent_id")
-        await run_in_threadpool(partial(self._there().terminate, agent_id, **said))
+        await run_in_threadpool(partial(self._there().terminate, agent_id, **body))
         return answer({"agent_id": agent_id}, 202)
 
     async def _match(self, request: Request) -> Response:
-        said = await read_object(request, _MATCH)
+        body = await read_object(request, _MATCH)
         match = partial(
-            self._there().match, said["requirements"], type=said.get("type")
+            self._there().match, body["requirements"], type=body.get("type")
         )
         return answer({"matches": document(await run_in_threadpool(match))})
 
@@ -191,15 +191,15 @@ class Fleet:
     async def _alerts(self, _: Request) -> Response:
         # The first use of `orch.alerts` would have them act.
         watched = self._orch()._rt.alerts  # noqa: SLF001 - it asks for no more
-        found = () if watched is None else await run_in_threadpool(watched.list)
-        return answer({"alerts": document(found)})
+        alerts = () if watched is None else await run_in_threadpool(watched.list)
+        return answer({"alerts": document(alerts)})
 
     async def _hold(self, request: Request) -> Response:
-        said = await read_object(request, _HOLD)
-        await run_in_threadpool(partial(self._orch().hold_starts, **said))
-        return answer({"by": said.get("by", "user")})
+        body = await read_object(request, _HOLD)
+        await run_in_threadpool(partial(self._orch().hold_starts, **body))
+        return answer({"by": body.get("by", "user")})
 
     async def _release(self, request: Request) -> Response:
-        said = await read_object(request, _RELEASE, is_needed=False)
-        release = partial(self._orch().release_starts, **said)
+        body = await read_object(request, _RELEASE, is_needed=False)
+        release = partial(self._orch().release_starts, **body)
         return answer({"changed": await run_in_threadpool(release)})

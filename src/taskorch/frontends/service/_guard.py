@@ -24,7 +24,7 @@ from taskorch._visible import visible
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.channel import is_framed
 from taskorch.frontends.service._bodies import MAX_BODY, too_long
-from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._problems import HttpProblem
 from taskorch.model._show import show
 from taskorch.runtime._work import LOOKS
 
@@ -70,11 +70,11 @@ def check_token(token: str | None) -> bytes | None:
     """
     if token is None:
         return None
-    given: object = token
+    untyped: object = token
     if (
-        not isinstance(given, str)
-        or len(given) < _LEAST_TOKEN
-        or not all("!" <= letter <= "~" for letter in given)
+        not isinstance(untyped, str)
+        or len(untyped) < _LEAST_TOKEN
+        or not all("!" <= letter <= "~" for letter in untyped)
     ):
         # It is not shown: it may be nearly right.
         msg = (
@@ -82,7 +82,7 @@ def check_token(token: str | None) -> bytes | None:
             "without spaces"
         )
         raise InvalidTaskError(msg, hint="new_token() makes one")
-    return given.encode()
+    return untyped.encode()
 
 
 def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
@@ -92,12 +92,12 @@ def check_hosts(hosts: Iterable[str]) -> frozenset[str]:
     Raises:
         InvalidTaskError: They are no names.
     """
-    given: object = hosts
-    if not isinstance(given, str) and isinstance(given, Iterable):
-        names: list[object] = list(given)
+    untyped: object = hosts
+    if not isinstance(untyped, str) and isinstance(untyped, Iterable):
+        names: list[object] = list(untyped)
         if all(isinstance(name, str) for name in names):
             return frozenset(str(name).lower() for name in names)
-    msg = f"hosts is a collection of names, not {show(given)}"
+    msg = f"hosts is a collection of names, not {show(untyped)}"
     raise InvalidTaskError(msg, hint="hosts=['orders.example.org']")
 
 
@@ -122,7 +122,7 @@ class _Bucket:
         return True
 
 
-class Guard:
+class RequestGuard:
     """
     The outermost layer of the app; *hosts* are names in small letters.
 
@@ -163,15 +163,15 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = [*message.get("headers", ())]
-                named = {name for name, _ in given}
-                given += (each for each in _HEADERS if each[0] not in named)
-                message["headers"] = given
+                headers = [*message.get("headers", ())]
+                named = {name for name, _ in headers}
+                headers += (each for each in _HEADERS if each[0] not in named)
+                message["headers"] = headers
             await send(message)
 
         try:
             self._check(scope)
-        except Problem as problem:
+        except HttpProblem as problem:
             self._tell(scope, problem)
             answer = problem.response(scope)
             await answer(scope, receive, send_with_headers)
@@ -185,7 +185,7 @@ class Guard:
         finally:
             LOOKS.reset(before)
 
-    def _tell(self, scope: Scope, problem: Problem) -> None:
+    def _tell(self, scope: Scope, problem: HttpProblem) -> None:
         """Log a refused request, and how many refusals were not logged before."""
         if not self._told.take():
             self._untold += 1
@@ -205,10 +205,10 @@ class Guard:
         _check_body(scope["method"], headers)
 
     def _check_host(self, headers: Headers) -> str:
-        given = headers.getlist("host")
-        host = given[0] if len(given) == 1 else ""
+        hosts = headers.getlist("host")
+        host = hosts[0] if len(hosts) == 1 else ""
         if not _is_authority(host) or _name_of(host) not in self._hosts:
-            raise Problem(
+            raise HttpProblem(
                 421,
                 "unknown_host",
                 "the service is not known by the name in Host",
@@ -222,8 +222,8 @@ class Guard:
             return
         if scope["path"] in self._opened:
             return
-        given = headers.getlist("authorization")
-        kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")
+        sent = headers.getlist("authorization")
+        kind, _, token = (sent[0] if len(sent) == 1 else "").partition(" ")
         token = token.strip()
         is_right = hmac.compare_digest(token.encode(), self._token)
         is_right = is_right or (bool(token) and self._is_key(token))
@@ -234,7 +234,7 @@ class Guard:
             return
         if not self._bucket_of(scope).take():
             raise _too_many(_WITHOUT)
-        raise Problem(
+        raise HttpProblem(
             401,
             "no_token",
             "the token is not that of this service" if token else "a token is needed",
@@ -253,9 +253,9 @@ class Guard:
         return bucket
 
 
-def _too_many(rate: float) -> Problem:
+def _too_many(rate: float) -> HttpProblem:
     text = f"there may be {rate:,.0f} requests a second"
-    return Problem(429, "too_many_requests", text, hint="wait, and try again")
+    return HttpProblem(429, "too_many_requests", text, hint="wait, and try again")
 
 
 def _is_authority(host: str) -> bool:
@@ -277,13 +277,15 @@ def _check_origin(headers: Headers, host: str) -> None:
     # A proxy may have taken the TLS off: the scheme is not compared.
     is_ours = all(o.partition("://")[2].lower() == host.lower() for o in origins)
     if site not in ("same-origin", "none") or not is_ours:
-        raise Problem(403, "foreign_origin", "a page of another site may not ask here")
+        raise HttpProblem(
+            403, "foreign_origin", "a page of another site may not ask here"
+        )
 
 
 def _check_body(method: str, headers: Headers) -> None:
     if "transfer-encoding" in headers and "content-length" in headers:
         # A proxy may have believed the other one, and take what follows for a request.
-        raise Problem(
+        raise HttpProblem(
             *(400, "two_lengths", "a body has Content-Length or Transfer-Encoding"),
             hint="send one of them",
             headers={"Connection": "close"},
@@ -294,7 +296,7 @@ def _check_body(method: str, headers: Headers) -> None:
     kinds = headers.getlist("content-type")
     has_body = sends_body(headers)
     if (kinds or has_body) and not (len(kinds) == 1 and _is_json(kinds[0])):
-        raise Problem(
+        raise HttpProblem(
             415,
             "not_json",
             "a body is JSON",
@@ -302,7 +304,9 @@ def _check_body(method: str, headers: Headers) -> None:
             headers={"Accept": "application/json"},
         )
     if "content-encoding" in headers:
-        raise Problem(415, "encoded_body", "a body is sent as it is, not compressed")
+        raise HttpProblem(
+            415, "encoded_body", "a body is sent as it is, not compressed"
+        )
     length = headers.get("content-length", "0")
     if length.isdecimal() and int(length[:20]) > MAX_BODY:
         raise too_long()

@@ -121,9 +121,9 @@ class Numbers:
         return answer(document(await run_in_threadpool(self._orch().get_stats)))
 
     async def _stuck(self, request: Request) -> Response:
-        found = await run_in_threadpool(self._orch().stuck)
-        said = [{**document(one.to_dict()), "text": str(one)} for one in found]
-        return answer({"stuck": with_remedies(request, said)})
+        groups = await run_in_threadpool(self._orch().stuck)
+        documents = [{**document(one.to_dict()), "text": str(one)} for one in groups]
+        return answer({"stuck": with_remedies(request, documents)})
 
     async def _resources(self, _request: Request) -> Response:
         manager = self._orch().resources
@@ -135,13 +135,13 @@ class Numbers:
         return answer(document(await run_in_threadpool(self._orch().metrics)))
 
     async def _agents(self, _request: Request) -> Response:
-        found = await run_in_threadpool(self._orch().agents.list)
-        return answer({"agents": [document(each) for each in found]})
+        agents = await run_in_threadpool(self._orch().agents.list)
+        return answer({"agents": [document(each) for each in agents]})
 
     async def _alerts(self, _request: Request) -> Response:
         orch = self._orch()
         # To ask for them would have them watched.
         is_watched = "alerts" in orch.drivers.list()
-        found = orch.alerts.list() if is_watched else ()
-        said = [document(each) for each in found]
-        return answer({"watched": is_watched, "alerts": said})
+        alerts = orch.alerts.list() if is_watched else ()
+        documents = [document(each) for each in alerts]
+        return answer({"watched": is_watched, "alerts": documents})

@@ -65,10 +65,10 @@ class Commands:
         ]
 
     async def _take(self, request: Request) -> Response:
-        said = await read(request)
-        if not isinstance(said, dict):
+        body = await read(request)
+        if not isinstance(body, dict):
             refuse("", "a JSON object is needed")
-        action = said.pop("action", None)
+        action = body.pop("action", None)
         if action not in _ACTIONS:
             near = nearest(str(action), _ACTIONS, 0.5)
             meant = f": did you mean {near}?" if near else ""
@@ -76,10 +76,10 @@ class Commands:
                 "action", f"there is {', '.join(_ACTIONS)}, not {show(action)}{meant}"
             )
         # What belongs to the action stands beside it, or in `payload`.
-        fields = said
-        if "payload" in said:
-            fields = said["payload"]
-            if len(said) > 1 or not isinstance(fields, dict):
+        fields = body
+        if "payload" in body:
+            fields = body["payload"]
+            if len(body) > 1 or not isinstance(fields, dict):
                 refuse("payload", "an object is needed, and nothing beside it")
         doing: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "assign_job": self._jobs.assign_job,
@@ -91,8 +91,8 @@ class Commands:
             "learned": lambda _: self._jobs.told(),
         }
         do: Callable[[dict[str, Any]], Any] = doing[action]
-        found = await run_in_threadpool(lambda: do(fields))
-        return answer(found, 202)
+        outcome = await run_in_threadpool(lambda: do(fields))
+        return answer(outcome, 202)
 
     def _status(self, fields: dict[str, Any]) -> Any:
         _check(fields, ("job_id",))
@@ -118,16 +118,16 @@ class Commands:
     def _reward(self, fields: dict[str, Any]) -> Any:
         _check(fields, ("job_id", "value"), ("source",))
         source = fields.get("source", "user")
-        found = self._jobs.reward(fields["job_id"], fields["value"], source=source)
-        return {"changed": found}
+        is_changed = self._jobs.reward(fields["job_id"], fields["value"], source=source)
+        return {"changed": is_changed}
 
 
 def _check(
     fields: Mapping[str, Any], needed: tuple[str, ...], more: tuple[str, ...] = ()
 ) -> None:
     faults = [f"{name} is needed" for name in needed if name not in fields]
-    known = (*needed, *more)
-    faults += [f"{name} is not known" for name in fields if name not in known]
+    allowed = (*needed, *more)
+    faults += [f"{name} is not known" for name in fields if name not in allowed]
     if "job_id" in fields and not isinstance(fields["job_id"], str):
         faults.append(f"job_id is a text, not {show(fields['job_id'])}")
     if faults:

@@ -59,25 +59,25 @@ def _levels(stats: Stats) -> Iterable[Metric]:
         *((CounterMetricFamily, each) for each in COUNTERS),
         *((GaugeMetricFamily, each) for each in (*LEVELS, AGE)),
     )
-    for made, (name, unit, words, ask) in of_kind:
-        known = _bounded(ask(stats))
-        labels = list(known[0][0]) if known else []
+    for family_class, (name, unit, words, ask) in of_kind:
+        amounts = _bounded(ask(stats))
+        labels = list(amounts[0][0]) if amounts else []
         plain = name.replace(".", "_") + ("_seconds" if unit == "s" else "")
-        family = made(plain, words, labels=[_label(label) for label in labels])
-        for attributes, value in known:
+        family = family_class(plain, words, labels=[_label(label) for label in labels])
+        for attributes, value in amounts:
             family.add_metric(list(attributes.values()), value)
         yield family
 
 
 def _bounded(
-    told: Iterable[tuple[Mapping[str, str], float]],
+    amounts: Iterable[tuple[Mapping[str, str], float]],
 ) -> list[tuple[Mapping[str, str], float]]:
     """The first of them; what comes after these is added up as `other`."""
-    found = list(told)
-    if len(found) <= MANY:
-        return found
-    rest = dict.fromkeys(found[0][0], OTHER)
-    return [*found[:MANY], (rest, sum(value for _, value in found[MANY:]))]
+    listed = list(amounts)
+    if len(listed) <= MANY:
+        return listed
+    rest = dict.fromkeys(listed[0][0], OTHER)
+    return [*listed[:MANY], (rest, sum(value for _, value in listed[MANY:]))]
 
 
 def _label(attribute: str) -> str:

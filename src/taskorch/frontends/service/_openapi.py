@@ -62,7 +62,7 @@ def _of(operation: Operation) -> dict[str, Any]:
         }
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
-    for place, known in (("query", operation.query), ("header", operation.header)):
+    for place, schemas in (("query", operation.query), ("header", operation.header)):
         parameters += [
             {
                 "name": name,
@@ -70,7 +70,7 @@ def _of(operation: Operation) -> dict[str, Any]:
                 "schema": schema,
                 **({"required": True} if name in operation.needs else {}),
             }
-            for name, schema in known.items()
+            for name, schema in schemas.items()
         ]
     refused = {*_ALWAYS, *operation.refuses}
     if not operation.is_open:
@@ -78,7 +78,7 @@ def _of(operation: Operation) -> dict[str, Any]:
     if operation.method == "POST":
         refused |= {*_BODY}
     content = {operation.media: {"schema": operation.answer}}
-    said: dict[str, Any] = {
+    description: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "responses": {
@@ -87,17 +87,20 @@ def _of(operation: Operation) -> dict[str, Any]:
         },
     }
     if operation.name == "result":
-        said["responses"]["202"] = {"description": "Not ended.", "content": content}
+        description["responses"]["202"] = {
+            "description": "Not ended.",
+            "content": content,
+        }
     if parameters:
-        said["parameters"] = parameters
+        description["parameters"] = parameters
     if operation.body is not None:
-        said["requestBody"] = {
+        description["requestBody"] = {
             "required": operation.is_body_needed,
             "content": {"application/json": {"schema": operation.body}},
         }
     if operation.is_open:
-        said["security"] = []
-    return said
+        description["security"] = []
+    return description
 
 
 def _refusal(status: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch._remedies import all_in_requests
 from taskorch.errors import UnknownTaskError
 from taskorch.frontends.service._bodies import read_object
-from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 
 Schema: TypeAlias = Mapping[str, Any]
@@ -132,29 +132,29 @@ async def for_one_task(orch: object, call: Callable[..., _T], *args: object) -> 
 
 
 async def changed(
-    there: Callable[[], _T],
+    manager: Callable[[], _T],
     change: Callable[[_T, str], bool],
     name: str,
     request: Request,
 ) -> Response:
-    """Answer whether *change* has changed *there* what the path has for *name*."""
+    """Answer whether *change* has changed in *manager* what the path has for *name*."""
     subject = named(request, name)
-    done = await run_in_threadpool(lambda: change(there(), subject))
+    done = await run_in_threadpool(lambda: change(manager(), subject))
     return answer({"changed": done})
 
 
-def with_remedies(request: Request, said: Any) -> Any:
+def with_remedies(request: Request, explanation: Any) -> Any:
     """
     What explains, with what is to be done as requests, or as calls if so asked for.
 
     Raises:
-        Problem: The query asks for something else.
+        HttpProblem: The query asks for something else.
     """
     name = "remedies"
     how = request.query_params.get(name, "requests")
     if how not in REMEDIES["enum"]:
         raise bad_query(name, f"{how!r} is neither requests nor calls")
-    return said if how == "calls" else all_in_requests(said)
+    return explanation if how == "calls" else all_in_requests(explanation)
 
 
 def named(request: Request, name: str) -> str:
@@ -164,11 +164,11 @@ def named(request: Request, name: str) -> str:
     Raises:
         UnknownTaskError: It is no text.
     """
-    given: str = request.path_params[name]
+    escaped: str = request.path_params[name]
     try:
-        return unquote(given, errors="strict")
+        return unquote(escaped, errors="strict")
     except UnicodeDecodeError:
-        msg = f"no task has the id {given!r}"
+        msg = f"no task has the id {escaped!r}"
         raise UnknownTaskError(msg) from None
 
 
@@ -179,13 +179,13 @@ async def check(operation: Operation, request: Request) -> None:
     What stands in the body of one that has a body is for its endpoint to read.
 
     Raises:
-        Problem: There is such a name in the query, or one twice, or in the body.
+        HttpProblem: There is such a name in the query, or one twice, or in the body.
     """
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
         if name not in operation.query:
-            there = ", ".join(operation.query) or "none"
-            raise bad_query(name, f"it is not known here: there are {there}")
+            names = ", ".join(operation.query) or "none"
+            raise bad_query(name, f"it is not known here: there are {names}")
         if name in seen:
             raise bad_query(name, "it is there twice")
         seen.add(name)
@@ -194,30 +194,32 @@ async def check(operation: Operation, request: Request) -> None:
 
 
 def number(
-    given: Mapping[str, str], name: str, least: int, most: int, otherwise: int
+    query: Mapping[str, str], name: str, least: int, most: int, otherwise: int
 ) -> int:
     """
     A whole number in the query.
 
     Raises:
-        Problem: It is none, or not within its bounds.
+        HttpProblem: It is none, or not within its bounds.
     """
-    text = given.get(name)
+    text = query.get(name)
     if text is None:
         return otherwise
-    if text.isascii() and text.isdigit() and least <= int(text[:12]) <= most:
+    # Python reads no number of very many digits.
+    is_short = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if is_short and least <= int(text) <= most:
         return int(text)
     raise bad_query(name, f"a whole number from {least:,} to {most:,} is needed")
 
 
-def seconds(given: Mapping[str, str], name: str, most: float) -> float | None:
+def seconds(query: Mapping[str, str], name: str, most: float) -> float | None:
     """
     A number of seconds in the query, or None.
 
     Raises:
-        Problem: It is none, or not within its bounds.
+        HttpProblem: It is none, or not within its bounds.
     """
-    text = given.get(name)
+    text = query.get(name)
     if text is None:
         return None
     try:
@@ -229,7 +231,9 @@ def seconds(given: Mapping[str, str], name: str, most: float) -> float | None:
     return value
 
 
-def bad_query(name: str, text: str) -> Problem:
+def bad_query(name: str, text: str) -> HttpProblem:
     """A fault of the query."""
     findings = [{"path": name, "message": text}]
-    return Problem(400, "invalid_query", f"{name}: {text}", more={"findings": findings})
+    return HttpProblem(
+        400, "invalid_query", f"{name}: {text}", more={"findings": findings}
+    )

@@ -82,7 +82,7 @@ class Shown(Protocol):
         ...
 
 
-class Page:
+class PageOperations:
     """
     The operations of the page.
 
@@ -189,11 +189,11 @@ class Page:
         ]
 
     async def _whole(self, request: Request) -> Response:
-        given = request.query_params
-        after = number(given, "after", 0, 10**15, 0) if "after" in given else None
-        wait = seconds(given, "wait", _MAX_WAIT) or 0.0
+        query = request.query_params
+        after = number(query, "after", 0, 10**15, 0) if "after" in query else None
+        wait = seconds(query, "wait", _MAX_WAIT) or 0.0
         board = self._board()
-        is_known = given.get("board", board.name) == board.name
+        is_known = query.get("board", board.name) == board.name
         may_wait = wait and is_known and not self._is_closed
         if may_wait and after == board.heard:
             waiter = Waiter()
@@ -215,7 +215,7 @@ class Page:
         if is_same and monotonic() - self._counted < _KEEP:
             return latest
         at, stats = board.now(), orch.get_stats()
-        said = {
+        numbers = {
             "board": board.name,
             "heard": heard,
             "now": at / 1e9,
@@ -228,8 +228,8 @@ class Page:
             "health": document(orch.health()),
             "rates": board.rates(at),
         }
-        self._latest, self._counted = said, monotonic()
-        return said
+        self._latest, self._counted = numbers, monotonic()
+        return numbers
 
     def _count_questions(self, orch: Any, stats: Stats) -> int:
         # To count them is to look through all tasks, if any is blocked.
@@ -255,11 +255,11 @@ class Page:
         return self._broken
 
     async def _timeline(self, request: Request) -> Response:
-        given = request.query_params
-        since = seconds(given, "since", 1e11) or 0.0
-        until = seconds(given, "until", 1e11) or 0.0
-        width = number(given, "width", 10, _MAX_WIDTH, 1_000)
-        lanes = number(given, "lanes", 1, _MAX_LANES, 100)
+        query = request.query_params
+        since = seconds(query, "since", 1e11) or 0.0
+        until = seconds(query, "until", 1e11) or 0.0
+        width = number(query, "width", 10, _MAX_WIDTH, 1_000)
+        lanes = number(query, "lanes", 1, _MAX_LANES, 100)
         board = self._board()
         ask = partial(
             board.timeline,
@@ -268,8 +268,8 @@ class Page:
         return answer(await run_in_threadpool(ask))
 
     async def _log(self, request: Request) -> Response:
-        given = request.query_params
-        after = number(given, "after", 0, 10**15, 0) if "after" in given else None
+        query = request.query_params
+        after = number(query, "after", 0, 10**15, 0) if "after" in query else None
         task_id = named(request, "task_id")
         status = await run_in_threadpool(self._orch().get_task_status, task_id)
         return answer(await run_in_threadpool(_read_log, status.log_path, after))
@@ -298,6 +298,6 @@ def _read_log(path: Path | None, after: int | None) -> dict[str, Any]:
         size = file.seek(0, 2)
         begin = max(0, size - _LOG) if after is None or after > size else after
         file.seek(begin)
-        found = file.read(_LOG)
-    text = found.decode("utf-8", "replace")
-    return {"text": text, "next": begin + len(found), "there": True}
+        content = file.read(_LOG)
+    text = content.decode("utf-8", "replace")
+    return {"text": text, "next": begin + len(content), "there": True}

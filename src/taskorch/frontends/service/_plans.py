@@ -19,7 +19,7 @@ from taskorch.frontends.service._operations import (
     asked,
     told,
 )
-from taskorch.frontends.service._problems import Problem, problem_of
+from taskorch.frontends.service._problems import HttpProblem, problem_of
 from taskorch.frontends.service._submissions import refuse_files
 from taskorch.frontends.service._values import answer
 from taskorch.model import check_seconds
@@ -129,27 +129,27 @@ class Plans:
         *rest: Any,
     ) -> Response:
         *status, request = rest
-        said = await read_object(request, body)
-        if "seconds" in said:
-            said["seconds"] = _seconds(said["seconds"])
+        members = await read_object(request, body)
+        if "seconds" in members:
+            members["seconds"] = _seconds(members["seconds"])
         if self._open >= _AT_ONCE + _WAITING:
             text = f"{_WAITING} other requests about plans wait already"
-            raise Problem(429, "too_many_requests", text, hint="try again later")
+            raise HttpProblem(429, "too_many_requests", text, hint="try again later")
         self._open += 1
         try:
-            result = await to_thread.run_sync(act, said, limiter=self._turns)
+            result = await to_thread.run_sync(act, members, limiter=self._turns)
         finally:
             self._open -= 1
         return answer(result, *status)
 
-    def _plan(self, said: dict[str, Any]) -> dict[str, Any]:
-        wanted = said["request"]
+    def _plan(self, members: dict[str, Any]) -> dict[str, Any]:
+        wanted = members["request"]
         if not isinstance(wanted, dict | str):
             refuse("request", "an object or a text is needed")
         planner = self._orch.planner
         plan = planner.plan(wanted, max_seconds=_SEARCH)
-        if said.get("seconds"):
-            plan = planner.optimize(plan, seconds=said["seconds"])
+        if members.get("seconds"):
+            plan = planner.optimize(plan, seconds=members["seconds"])
         return self._written(plan)
 
     def _written(self, plan: ExecutionPlan) -> dict[str, Any]:
@@ -160,32 +160,34 @@ class Plans:
             if "functions=" in hint:
                 hint = "the service is to name the functions that plans call: "
                 hint += 'create_app(orch, functions={"NAME": function})'
-            raise Problem(422, error.code, error.message, hint=hint) from None
+            raise HttpProblem(422, error.code, error.message, hint=hint) from None
 
-    def _read(self, said: dict[str, Any]) -> ExecutionPlan:
-        found = said["plan"]
-        if not isinstance(found, dict):
+    def _read(self, members: dict[str, Any]) -> ExecutionPlan:
+        written_plan = members["plan"]
+        if not isinstance(written_plan, dict):
             refuse("plan", "an object is needed")
         if not self._programs:
-            refuse_files(found.get("workflow"))
-        return ExecutionPlan.from_dict(found, self._functions, programs=self._programs)
+            refuse_files(written_plan.get("workflow"))
+        return ExecutionPlan.from_dict(
+            written_plan, self._functions, programs=self._programs
+        )
 
-    def _validate(self, said: dict[str, Any]) -> dict[str, Any]:
-        return self._orch.planner.validate(self._read(said)).to_dict()
+    def _validate(self, members: dict[str, Any]) -> dict[str, Any]:
+        return self._orch.planner.validate(self._read(members)).to_dict()
 
-    def _optimize(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _optimize(self, members: dict[str, Any]) -> dict[str, Any]:
         names = ("aims", "speeds", "prices")
-        options = {name: said[name] for name in names if name in said}
+        options = {name: members[name] for name in names if name in members}
         plan = self._orch.planner.optimize(
-            self._read(said), seconds=said.get("seconds", 1.0), **options
+            self._read(members), seconds=members.get("seconds", 1.0), **options
         )
         return self._written(plan)
 
-    def _estimate(self, said: dict[str, Any]) -> dict[str, Any]:
-        return self._orch.planner.estimate(self._read(said)).to_dict()
+    def _estimate(self, members: dict[str, Any]) -> dict[str, Any]:
+        return self._orch.planner.estimate(self._read(members)).to_dict()
 
-    def _start(self, said: dict[str, Any]) -> dict[str, Any]:
-        run = self._orch.workflows.start(self._read(said), said.get("id"))
+    def _start(self, members: dict[str, Any]) -> dict[str, Any]:
+        run = self._orch.workflows.start(self._read(members), members.get("id"))
         return {"workflow_id": run.workflow_id}
 
 
@@ -196,9 +198,9 @@ async def _schemas(_request: Request) -> Response:
 
 def _seconds(value: Any) -> float:
     try:
-        found = check_seconds("seconds", value)
+        duration = check_seconds("seconds", value)
     except TaskorchError as error:
         raise problem_of(error, 422) from None
-    if found > _MOST:
+    if duration > _MOST:
         refuse("seconds", f"at most {_MOST}")
-    return found
+    return duration

@@ -41,7 +41,7 @@ _STATUS: Final[Mapping[str, int]] = {
 _AGAIN: Final = {429: "1", 503: "5"}
 
 
-class Problem(Exception):  # noqa: N818 - the word of the RFC
+class HttpProblem(Exception):  # noqa: N818 - the word of the RFC
     """
     An answer that says what is wrong with a request.
 
@@ -75,7 +75,7 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
     def response(self, scope: Scope) -> Response:
         """The answer to a request, with what the app has to add."""
         more = scope["app"].state.refused(scope, self)
-        said = {
+        details = {
             "type": f"urn:taskorch:error:{self.code}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -89,11 +89,11 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
         if self.status in _AGAIN:
             headers.setdefault("Retry-After", _AGAIN[self.status])
         return Response(
-            dumps(said), self.status, headers, media_type="application/problem+json"
+            dumps(details), self.status, headers, media_type="application/problem+json"
         )
 
 
-def problem_of(error: TaskorchError, status: int | None = None) -> Problem:
+def problem_of(error: TaskorchError, status: int | None = None) -> HttpProblem:
     """What an error of ours is for HTTP; *status*, if not what it mostly is."""
     more: dict[str, Any] = {}
     if error.task_id is not None:
@@ -109,14 +109,14 @@ def problem_of(error: TaskorchError, status: int | None = None) -> Problem:
         ]
     otherwise = 422 if isinstance(error, UsageError) else 500
     status = status or _STATUS.get(error.code, otherwise)
-    return Problem(status, error.code, error.message, hint=error.hint, more=more)
+    return HttpProblem(status, error.code, error.message, hint=error.hint, more=more)
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
     """Answer a problem, or an error of ours."""
     if isinstance(error, TaskorchError):
         error = problem_of(error)
-    assert isinstance(error, Problem)  # noqa: S101 - nothing else comes here
+    assert isinstance(error, HttpProblem)  # noqa: S101 - nothing else comes here
     return error.response(request.scope)
 
 
@@ -124,11 +124,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer what routing refuses: a path or a method that there is not."""
     assert isinstance(error, HTTPException)  # noqa: S101 - nothing else comes here
     is_method = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
-    what = "method" if is_method else "path"
-    return Problem(
+    subject = "method" if is_method else "path"
+    return HttpProblem(
         error.status_code,
-        f"unknown_{what}",
-        f"there is no such {what}",
+        f"unknown_{subject}",
+        f"there is no such {subject}",
         hint="GET /openapi.json says what there is",
         headers=error.headers,
     ).response(request.scope)
@@ -136,6 +136,6 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 async def on_fault(request: Request, _error: Exception) -> Response:
     """Answer what should not have happened; what it was is for the server's log."""
-    return Problem(
+    return HttpProblem(
         500, "internal", "the service has failed", hint="its log says more"
     ).response(request.scope)

@@ -16,7 +16,7 @@ from taskorch.frontends.service._events import Events
 from taskorch.frontends.service._feed import Feed
 from taskorch.frontends.service._guard import LOOPBACK
 from taskorch.frontends.service._health import Numbers
-from taskorch.frontends.service._page import Page
+from taskorch.frontends.service._page import PageOperations
 from taskorch.frontends.service._tasks import Tasks
 from taskorch.model import Health, HealthCheck
 from taskorch.recovery import metrics_of
@@ -62,12 +62,12 @@ class Recorded:
         except JournalError as error:
             check = HealthCheck("journal", "failed", error.message)
         else:
-            said = {
+            words = {
                 None: "nobody knows whether its owner lives",
                 True: "its owner lives",
             }
             check = HealthCheck(
-                *("journal", "ok", said.get(lives, "nobody has it open"))
+                *("journal", "ok", words.get(lives, "nobody has it open"))
             )
         return Health(status=check.status, live=True, ready=False, checks=(check,))
 
@@ -153,7 +153,7 @@ def recorded_app(
     feed = Feed(signals, reader)
     follower = _Follower(reader, signals, board.past)
     asked = cast("TaskOrchestrator", Recorded(reader))
-    page = Page(lambda: asked, lambda: board, journal=journal)
+    page = PageOperations(lambda: asked, lambda: board, journal=journal)
 
     def close() -> None:
         follower.close()

@@ -110,8 +110,8 @@ class Schedules:
         return self._orch().schedules
 
     async def _list(self, _: Request) -> Response:
-        found = await run_in_threadpool(self._manager().list)
-        return answer({"schedules": [each.to_dict() for each in found]})
+        schedules = await run_in_threadpool(self._manager().list)
+        return answer({"schedules": [each.to_dict() for each in schedules]})
 
     async def _status(self, request: Request) -> Response:
         name, manager = named(request, "name"), self._manager()
@@ -122,21 +122,21 @@ class Schedules:
         return answer({**status.to_dict(), "coming": moments})
 
     async def _pause(self, request: Request) -> Response:
-        said = await read_object(request, _PAUSE, is_needed=False)
-        reason = said.get("reason", "paused over HTTP")
+        body = await read_object(request, _PAUSE, is_needed=False)
+        reason = body.get("reason", "paused over HTTP")
         pause = partial(self._manager().pause, named(request, "name"), reason)
         return answer({"changed": await run_in_threadpool(pause)})
 
     async def _trigger(self, request: Request) -> Response:
-        said = await read_object(request, _TRIGGER, is_needed=False)
-        trigger = partial(self._manager().trigger, named(request, "name"), **said)
+        body = await read_object(request, _TRIGGER, is_needed=False)
+        trigger = partial(self._manager().trigger, named(request, "name"), **body)
         return answer({"ids": [await run_in_threadpool(trigger)]}, 202)
 
     async def _backfill(self, request: Request) -> Response:
-        said = await read_object(request, _BACKFILL)
+        body = await read_object(request, _BACKFILL)
         for name in ("since", "until"):
-            if not isinstance(said[name], str):
+            if not isinstance(body[name], str):
                 refuse(name, "a moment is needed, such as 2026-11-25T03:00")
-        fill = partial(self._manager().backfill, named(request, "name"), **said)
+        fill = partial(self._manager().backfill, named(request, "name"), **body)
         filled = await run_in_threadpool(fill)
         return answer({"ids": [*filled], "already": [*filled.already]}, 202)

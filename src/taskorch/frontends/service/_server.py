@@ -54,7 +54,7 @@ _BACKLOG: Final = 2_048
 _RECEIVED: Final = (h11.DONE, h11.MUST_CLOSE, h11.CLOSED, h11.ERROR)
 
 
-class Door(socket.socket):
+class LimitedListener(socket.socket):
     """
     A listener that lets in no more connections than there may be.
 
@@ -121,7 +121,7 @@ class Rarely:
             self._count = 0
 
 
-class _Joined:
+class _JoiningTransport:
     """
     A transport that sends in one piece what is written in one step of the loop.
 
@@ -182,7 +182,7 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(
-            cast("asyncio.Transport", _Joined(transport, self.loop))
+            cast("asyncio.Transport", _JoiningTransport(transport, self.loop))
         )
         self._await_request()
         self._make_room()
@@ -194,12 +194,12 @@ class Protocol(H11Protocol):
             return
         others = [one for one in self.connections if isinstance(one, Protocol)]
         # Those that have shown no token go first, whatever they wait for.
-        found = [one for one in others if not one.is_known and one is not self]
-        found = found or [one for one in others if one.is_idle]
-        found.sort(key=attrgetter("_since"))
+        candidates = [one for one in others if not one.is_known and one is not self]
+        candidates = candidates or [one for one in others if one.is_idle]
+        candidates.sort(key=attrgetter("_since"))
         # Who has asked, and was not read yet, is not silent.
-        silent = (one for one in found if not one.has_news)
-        for one in [*islice(silent, over)] or found[:over]:
+        silent = (one for one in candidates if not one.has_news)
+        for one in [*islice(silent, over)] or candidates[:over]:
             self.connections.discard(one)
             one._end()  # noqa: SLF001 - of its own class
             _SILENT.say()
@@ -285,7 +285,7 @@ class Server:
         most = _CONNECTIONS
         if descriptors != resource.RLIM_INFINITY:
             most = min(most, max(1, descriptors // _SHARE))
-        self._listener = Door(listener, most + _WAITING)
+        self._listener = LimitedListener(listener, most + _WAITING)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

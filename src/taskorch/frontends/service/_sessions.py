@@ -67,7 +67,7 @@ class Result:
 
 
 @attrs.define(eq=False)
-class _Order:
+class _AgentOrder:
     """An attempt on its way to an agent, or there."""
 
     attempt: Attempt
@@ -88,8 +88,8 @@ class _Order:
 
 def _parsed(name: str) -> tuple[str, tuple[int, int]] | None:
     """The task and the fence of an attempt of this name; None if there can be none."""
-    found = _NAME.fullmatch(name)
-    return None if found is None else (found[3], (int(found[1]), int(found[2])))
+    match = _NAME.fullmatch(name)
+    return None if match is None else (match[3], (int(match[1]), int(match[2])))
 
 
 class LateEnds(Protocol):
@@ -116,7 +116,7 @@ class LateEnds(Protocol):
         ...
 
 
-class Session(AttemptExecutor[str]):
+class AgentSession(AttemptExecutor[str]):
     """
     The executor of one agent elsewhere: attempts wait until the agent asks.
 
@@ -146,7 +146,7 @@ class Session(AttemptExecutor[str]):
         #: With it, they differ where an attempt is begun more than once.
         self._counts = count(1)
         self._lock = threading.Lock()
-        self._orders: dict[str, _Order] = {}
+        self._orders: dict[str, _AgentOrder] = {}
         #: Those that have not been sent, the first one first.
         self._unsent: dict[str, None] = {}
         self._ended: OrderedDict[str, Fate] = OrderedDict()
@@ -167,7 +167,7 @@ class Session(AttemptExecutor[str]):
         fence = "{}.{}".format(*attempt.fence)
         mark = f"{self._mark}{next(self._counts)}"
         name = f"{fence}.{mark}:{attempt.task_id}"
-        said = {
+        order = {
             "attempt": name,
             "task_id": attempt.task_id,
             "number": attempt.number,
@@ -177,7 +177,7 @@ class Session(AttemptExecutor[str]):
         }
         program = task.payload if isinstance(task.payload, Program) else None
         with self._lock:
-            self._orders[name] = _Order(attempt, said, program)
+            self._orders[name] = _AgentOrder(attempt, order, program)
             self._unsent[name] = None
             self._wake()
         return name
@@ -230,8 +230,8 @@ class Session(AttemptExecutor[str]):
             }
         if round_trip is not None:
             self.round_trip = round_trip
-        told = self._agents.beat(self.info.name, named, round_trip=round_trip)
-        gone = [named[key] for key in told]
+        outdated = self._agents.beat(self.info.name, named, round_trip=round_trip)
+        gone = [named[key] for key in outdated]
         for order in ignored:
             msg = f"agent {self.info.name} has given it up"
             order.attempt.end(error=BrokenExecutor(msg))
@@ -263,7 +263,7 @@ class Session(AttemptExecutor[str]):
         parsed = _parsed(name)
         return parsed is not None and self._late.is_awaited(*parsed, self.info.name)
 
-    def _again(self, running: Collection[str]) -> list[_Order]:
+    def _again(self, running: Collection[str]) -> list[_AgentOrder]:
         """
         Under the lock: send again what was sent, and is not among *running*.
 
@@ -288,8 +288,8 @@ class Session(AttemptExecutor[str]):
 
     def are_news(self, stops: Iterable[str]) -> bool:
         """Whether *stops* names an attempt not named to the agent before."""
-        told, self._told = self._told, frozenset(stops)
-        return not self._told <= told
+        before, self._told = self._told, frozenset(stops)
+        return not self._told <= before
 
     def take(self, most: int) -> list[Mapping[str, Any]]:
         """At most so many orders for the agent."""
@@ -317,15 +317,15 @@ class Session(AttemptExecutor[str]):
             JournalUnavailableError: It cannot be kept now; it may say so again.
             NotRunningError: One cannot be judged now; it is to say it again.
         """
-        told = list(results)
+        reported = list(results)
         with self._lock:
-            orders = {r.attempt: self._orders.get(r.attempt) for r in told}
+            orders = {r.attempt: self._orders.get(r.attempt) for r in reported}
             named = {o.key: name for name, o in orders.items() if o is not None}
         # Who says that it has ended has had it until now.
         late = [named[key] for key in self._agents.beat(self.info.name, named)]
         fates: list[Fate] = []
         again: NotRunningError | None = None
-        for result in told:
+        for result in reported:
             try:
                 fates.append(self._end(result, is_late=result.attempt in late))
             except NotRunningError as error:

@@ -22,7 +22,7 @@ _HEADERS: Final = [
 ]
 
 
-class EventStream:
+class EventResponse:
     """
     The answer that goes on until the client leaves, or the service ends.
 
@@ -94,8 +94,8 @@ class EventStream:
             await self._say_missed(send)
         self._after = page.last
         frames = [
-            told.frame(self._feed.cursor(told.seq))
-            for told in chosen(page, self._wanted)
+            event.frame(self._feed.cursor(event.seq))
+            for event in chosen(page, self._wanted)
         ]
         if frames:
             await _send(send, b"".join(frames))

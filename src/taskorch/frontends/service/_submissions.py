@@ -24,7 +24,7 @@ from taskorch.frontends.service._operations import (
     ref,
     told,
 )
-from taskorch.frontends.service._problems import Problem, problem_of
+from taskorch.frontends.service._problems import HttpProblem, problem_of
 from taskorch.frontends.service._values import answer
 from taskorch.workflows import Workflow
 from taskorch.workflows._task_documents import tasks_of
@@ -95,20 +95,20 @@ class Submissions:
         ]
 
     async def _submit_one(self, request: Request) -> Response:
-        said = await read(request)
+        document = await read(request)
         key = _key_of(request)
         keys = None if key is None else [key]
-        ids = await for_one_task(self._orch, self._submit, [said], keys)
+        ids = await for_one_task(self._orch, self._submit, [document], keys)
         place = f"/api/v1/tasks/{ids[0].replace('/', '%2F')}"
         return answer({"task_id": ids[0]}, 202, Location=place)
 
     async def _submit_many(self, request: Request) -> Response:
-        said = (await read_object(request, _BATCH))["tasks"]
+        documents = (await read_object(request, _BATCH))["tasks"]
         key = _key_of(request)
         keys = None
         if key is not None:
-            keys = [f"{key}/{place}" for place in range(len(said))]
-        ids = await run_in_threadpool(self._submit, said, keys)
+            keys = [f"{key}/{place}" for place in range(len(documents))]
+        ids = await run_in_threadpool(self._submit, documents, keys)
         return answer({"task_ids": ids}, 202)
 
     def _submit(self, documents: list[Any], keys: list[str] | None) -> list[str]:
@@ -134,24 +134,26 @@ class Submissions:
             raise problem_of(error, 422) from None
 
     async def _start(self, request: Request) -> Response:
-        said = await read_object(request, _START)
+        body = await read_object(request, _START)
         key = _key_of(request)
         run = await run_in_threadpool(
-            self._begin, said["workflow"], said.get("id"), key
+            self._begin, body["workflow"], body.get("id"), key
         )
         place = f"/api/v1/workflows/{run.workflow_id}"
         return answer({"workflow_id": run.workflow_id}, 202, Location=place)
 
-    def _begin(self, found: Any, run_id: Any, key: str | None) -> WorkflowRun:
+    def _begin(self, document: Any, run_id: Any, key: str | None) -> WorkflowRun:
         if not self._programs:
-            refuse_files(found)
-        if isinstance(found, dict) and "schedule" in found:
+            refuse_files(document)
+        if isinstance(document, dict) and "schedule" in document:
             text = "a run that is asked for begins at once, and once: leave it out"
             refuse("workflow.schedule", text)
-        workflow = Workflow.from_dict(found, self._functions, programs=self._programs)
+        workflow = Workflow.from_dict(
+            document, self._functions, programs=self._programs
+        )
         if run_id is None and key is not None:
-            made = hashlib.sha256(key.encode()).hexdigest()[:24]
-            run_id = f"{workflow.name}-{made}"
+            digest = hashlib.sha256(key.encode()).hexdigest()[:24]
+            run_id = f"{workflow.name}-{digest}"
         return self._orch.workflows.start(workflow, run_id)
 
 
@@ -160,13 +162,13 @@ def _key_of(request: Request) -> str | None:
     The key under which a request may come again.
 
     Raises:
-        Problem: It is no text of a fair length.
+        HttpProblem: It is no text of a fair length.
     """
     keys = request.headers.getlist("idempotency-key")
     if not keys:
         return None
     if len(keys) > 1 or not 0 < len(keys[0]) <= _MAX_KEY:
-        raise Problem(
+        raise HttpProblem(
             400,
             "invalid_key",
             f"an Idempotency-Key is one text of at most {_MAX_KEY} characters",
@@ -174,9 +176,9 @@ def _key_of(request: Request) -> str | None:
     return keys[0]
 
 
-def refuse_files(found: Any) -> None:
+def refuse_files(document: Any) -> None:
     """A gate that looks for a file says what files there are."""
-    phases = found.get("phases") if isinstance(found, dict) else None
+    phases = document.get("phases") if isinstance(document, dict) else None
     for name, phase in phases.items() if isinstance(phases, dict) else ():
         gate = phase.get("gate") if isinstance(phase, dict) else None
         for check in gate if isinstance(gate, list) else ():

@@ -37,8 +37,8 @@ from taskorch.frontends.service._health import metrics, probe
 from taskorch.frontends.service._metrics import exposition
 from taskorch.frontends.service._openapi import PROBLEM
 from taskorch.frontends.service._operations import TEXT, Operation, asked, listed
-from taskorch.frontends.service._page import Page
-from taskorch.frontends.service._problems import Problem
+from taskorch.frontends.service._page import PageOperations
+from taskorch.frontends.service._problems import HttpProblem
 from taskorch.frontends.service._values import answer
 from taskorch.frontends.suite._elsewhere import OWN, EndsKept, admit, join
 from taskorch.frontends.suite._folder import RunFolder
@@ -174,13 +174,13 @@ class SuiteRuns:
         Begin a run, or go on with the one that was interrupted.
 
         Raises:
-            Problem: One is running, the service ends, or there is no thread for it.
+            HttpProblem: One is running, the service ends, or there is no thread for it.
         """
         with self._lock:
             if self._is_ending:
-                raise Problem(503, "not_running", "the service ends")
+                raise HttpProblem(503, "not_running", "the service ends")
             if self._thread is not None:
-                raise Problem(
+                raise HttpProblem(
                     *(409, "suite_running", "the suite is running already"),
                     hint="GET /api/v1/progress says how far it is",
                 )
@@ -191,7 +191,9 @@ class SuiteRuns:
             try:
                 thread.start()
             except RuntimeError as error:
-                raise Problem(503, "no_room", f"no run can begin: {error}") from None
+                raise HttpProblem(
+                    503, "no_room", f"no run can begin: {error}"
+                ) from None
             self._thread = thread
             self._status, self._name, self._error = "running", wanted.name, None
             self._states, self._names, self._doers = {}, frozenset(), {}
@@ -201,7 +203,7 @@ class SuiteRuns:
             # Pages that wait for news of the run before look for this one.
             before.close()
 
-    def refuse(self, problem: Problem) -> None:
+    def refuse(self, problem: HttpProblem) -> None:
         """Note, for requests of the status, that a run was refused."""
         with self._lock:
             if self._thread is None:
@@ -343,7 +345,7 @@ class SuiteRuns:
         The orchestrator of the present or the latest run, which still answers.
 
         Raises:
-            Problem: None has begun in this life of the service.
+            HttpProblem: None has begun in this life of the service.
         """
         with self._lock:
             return _begun(self._orch)
@@ -353,11 +355,11 @@ class SuiteRuns:
         Refuse to change a run that has ended.
 
         Raises:
-            Problem: It has.
+            HttpProblem: It has.
         """
         with self._lock:
             if self._orch is not None and self._thread is None:
-                raise Problem(
+                raise HttpProblem(
                     *(409, "not_running", "the run has ended: it is changed no more"),
                     hint='POST /api/v1/execute-suite, with {"failed": true} to run '
                     "again what failed",
@@ -368,7 +370,7 @@ class SuiteRuns:
         The events of the same run.
 
         Raises:
-            Problem: None has begun in this life of the service.
+            HttpProblem: None has begun in this life of the service.
         """
         with self._lock:
             return _begun(self._feed)
@@ -378,7 +380,7 @@ class SuiteRuns:
         What the page shows of the same run.
 
         Raises:
-            Problem: None has begun in this life of the service.
+            HttpProblem: None has begun in this life of the service.
         """
         with self._lock:
             return _begun(self._board)
@@ -409,11 +411,13 @@ class SuiteRuns:
             is_running = self._thread is not None
         if orch is not None and is_running:
             try:
-                found = orch.workflows.status(RUN).tasks
+                all_states = orch.workflows.status(RUN).tasks
             except (UnknownTaskError, NotRunningError):
                 # It has not begun yet, or has just ended.
-                found = dict.fromkeys(names, TaskState.PENDING)
-            states = {name: state for name, state in found.items() if name in names}
+                all_states = dict.fromkeys(names, TaskState.PENDING)
+            states = {
+                name: state for name, state in all_states.items() if name in names
+            }
             doers = _doers_of(orch, states)
         # What was cancelled may have begun, or not.
         idle = {
@@ -461,24 +465,24 @@ def _await_run(
     admit(idle, agent, executor)
 
 
-def _begun(found: _T | None) -> _T:
-    if found is None:
-        raise Problem(
+def _begun(of_run: _T | None) -> _T:
+    if of_run is None:
+        raise HttpProblem(
             *(_NO_RUN[0], "no_run", "no run of the suite has begun yet"),
             hint="POST /api/v1/execute-suite begins one",
         )
-    return found
+    return of_run
 
 
 def _doers_of(orch: TaskOrchestrator, names: Iterable[str]) -> dict[str, str]:
     """The agent of the latest attempt of each of the tasks *names* that has begun."""
-    found = {}
+    doers = {}
     for name in names:
         with suppress(UnknownTaskError):
             agent = orch.get_task_status(f"{RUN}/{name}").agent_id
             if agent is not None:
-                found[name] = agent
-    return found
+                doers[name] = agent
+    return doers
 
 
 # -- the app ---------------------------------------------------------------------------
@@ -493,7 +497,7 @@ def suite_app(
     Of what `create_app` has, it has all but submissions: the work is the suite's.
     """
     of_run = existing(runs.orchestrator, runs.feed)
-    page = Page(runs.orchestrator, runs.board)
+    page = PageOperations(runs.orchestrator, runs.board)
     operations = [
         *_Api(runs).operations(),
         *runs.agents.operations(),
@@ -507,7 +511,7 @@ def suite_app(
         runs.close()
         runs.agents.close()
 
-    def refused(scope: Scope, problem: Problem) -> Mapping[str, Any]:
+    def refused(scope: Scope, problem: HttpProblem) -> Mapping[str, Any]:
         is_run = (scope["method"], scope["path"]) == ("POST", _EXECUTE)
         if is_run and problem.status not in _OF_STRANGERS:
             runs.refuse(problem)
@@ -527,15 +531,15 @@ def suite_app(
 
 def _of_run(runs: SuiteRuns, operation: Operation) -> Operation:
     """*operation* on the run that there is, or was last, which is not changed."""
-    found = attrs.evolve(operation, refuses=(*operation.refuses, *_NO_RUN))
+    refusing = attrs.evolve(operation, refuses=(*operation.refuses, *_NO_RUN))
     if operation.method != "POST":
-        return found
+        return refusing
 
     async def change(request: Request) -> Response | ASGIApp:
         runs.check_not_over()
         return await operation.endpoint(request)
 
-    return attrs.evolve(found, endpoint=change)
+    return attrs.evolve(refusing, endpoint=change)
 
 
 def metrics_app(
@@ -583,10 +587,10 @@ class _Api:
         ]
 
     async def _execute(self, request: Request) -> Response:
-        said = await read_object(request, _REQUEST, is_needed=False)
-        self._runs.start(requested(self._runs.suite, said))
-        said = await run_in_threadpool(self._runs.status)
-        return answer(said, 202, Location="/api/v1/status")
+        body = await read_object(request, _REQUEST, is_needed=False)
+        self._runs.start(requested(self._runs.suite, body))
+        status = await run_in_threadpool(self._runs.status)
+        return answer(status, 202, Location="/api/v1/status")
 
     async def _status(self, _request: Request) -> Response:
         return answer(await run_in_threadpool(self._runs.status))
@@ -600,32 +604,32 @@ class _Api:
         except InvalidTaskError:
             error = (await run_in_threadpool(self._runs.status))["error"]
             why = "" if error is None else f": {error['message']}"
-            raise Problem(
+            raise HttpProblem(
                 *(404, "no_report", f"no run has ended here{why}"),
                 hint="GET /api/v1/status says whether one is under way",
             ) from None
         return answer(json.loads(text))
 
 
-def requested(suite: Suite, said: Mapping[str, Any]) -> RunRequest:
+def requested(suite: Suite, body: Mapping[str, Any]) -> RunRequest:
     """
     The run that a request asks for, once it was checked by its description.
 
     Raises:
-        Problem: It makes no sense.
+        HttpProblem: It makes no sense.
     """
-    name = said.get("suite_name", suite.name)
+    name = body.get("suite_name", suite.name)
     # Of a suite that has no name of its own, none is wrong.
     if suite.name != Suite().name and name not in names_of(suite):
         refuse("suite_name", f"there are {' and '.join(names_of(suite))}")
     timeout = None
-    if "timeout_seconds" in said:
-        timeout = _positive("timeout_seconds", said["timeout_seconds"])
-    if "phases" in said:
-        suite = _with_phases(suite, said["phases"])
-    if "resource_limits" in said:
-        suite = _with_limits(suite, said["resource_limits"])
-    flags = {key: said.get(key, False) for key in ("failed", "fresh")}
+    if "timeout_seconds" in body:
+        timeout = _positive("timeout_seconds", body["timeout_seconds"])
+    if "phases" in body:
+        suite = _with_phases(suite, body["phases"])
+    if "resource_limits" in body:
+        suite = _with_limits(suite, body["resource_limits"])
+    flags = {key: body.get(key, False) for key in ("failed", "fresh")}
     return RunRequest(suite, name, timeout, **flags)
 
 
@@ -644,18 +648,18 @@ def _positive(path: str, value: object) -> float:
 
 def _with_phases(suite: Suite, names: list[str]) -> Suite:
     path = "phases"
-    known = [phase.name for phase in suite.phases]
+    all_names = [phase.name for phase in suite.phases]
     for i, name in enumerate(names):
-        if name not in known:
-            every = f"there are {', '.join(known)}"
-            text = f"there is no such phase: {meant(name, known, every)}"
+        if name not in all_names:
+            every = f"there are {', '.join(all_names)}"
+            text = f"there is no such phase: {meant(name, all_names, every)}"
             refuse(f"{path}[{i}]", text)
     chosen = tuple(phase for phase in suite.phases if phase.name in names)
-    there = {task.id for phase in chosen for task in phase.tasks}
+    chosen_ids = {task.id for phase in chosen for task in phase.tasks}
     for phase in chosen:
         for task in phase.tasks:
             for other in task.dependencies:
-                if other not in there:
+                if other not in chosen_ids:
                     text = f"{task.id} of {phase.name} needs {other}, which is in none"
                     refuse(path, f"{text} of these")
     return attrs.evolve(suite, phases=chosen)
@@ -673,5 +677,5 @@ def _with_limits(suite: Suite, limits: Mapping[str, float]) -> Suite:
         for part in parts_of(suite):
             if part.resources.get(pool, 0.0) > amounts[pool]:
                 refuse(path, f"{part.id} needs more than that")
-    found = attrs.evolve(suite.limits, resources=Resources(**amounts))
-    return attrs.evolve(suite, limits=found)
+    lowered = attrs.evolve(suite.limits, resources=Resources(**amounts))
+    return attrs.evolve(suite, limits=lowered)

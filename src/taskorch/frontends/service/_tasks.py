@@ -251,28 +251,28 @@ class Tasks:
         return answer(status.to_dict())
 
     async def _list(self, request: Request) -> Response:
-        given = request.query_params
-        limit = number(given, "limit", 1, _MAX_PAGE, _PAGE)
-        which = _asked_for(given)
-        cursor = given.get("cursor")
-        since = None if cursor is None else _Place.of(cursor)
+        query = request.query_params
+        limit = number(query, "limit", 1, _MAX_PAGE, _PAGE)
+        which = _asked_for(query)
+        cursor = query.get("cursor")
+        since = None if cursor is None else _PageStart.of(cursor)
         if since is not None:
             # It is later than what the filter says: those of the last page held, too.
             later: dict[str, Any] = {"since": since.at - _ROUNDING}
             which = TaskFilter(**{**which.fields, **later})
 
         def page() -> list[TaskStatus]:
-            found = self._orch().tasks(which)
+            statuses = self._orch().tasks(which)
             # One more tells whether there is a next page.
-            return list(islice(_after(since, found), limit + 1))
+            return list(islice(_after(since, statuses), limit + 1))
 
-        found = await run_in_threadpool(page)
+        statuses = await run_in_threadpool(page)
         following = None
-        if len(found) > limit:
-            found.pop()
-            last = found[-1]
-            following = _Place(last.submitted or _EPOCH, last.task_id).cursor()
-        return answer({"tasks": [s.to_dict() for s in found], "next": following})
+        if len(statuses) > limit:
+            statuses.pop()
+            last = statuses[-1]
+            following = _PageStart(last.submitted or _EPOCH, last.task_id).cursor()
+        return answer({"tasks": [s.to_dict() for s in statuses], "next": following})
 
     async def _result(self, request: Request) -> Response:
         wait = seconds(request.query_params, "wait", _MAX_WAIT) or 0.0
@@ -282,56 +282,56 @@ class Tasks:
         await self._ends.wait(handle, wait)
         status = await for_one_task(orch, orch.get_task_status, task_id)
         error = status.error
-        said = {
+        ending = {
             "task_id": status.task_id,
             "state": status.state.value,
             "result": plain(_result(status.result)),
             "error": None if error is None else _error(error),
         }
-        return answer(said, 200 if status.is_terminal else 202)
+        return answer(ending, 200 if status.is_terminal else 202)
 
     async def _explain(self, request: Request) -> Response:
         task_id = named(request, "task_id")
         explanation = await run_in_threadpool(self._orch().explain, task_id)
-        said = {**document(explanation.to_dict()), "text": str(explanation)}
-        return answer(with_remedies(request, said))
+        fields = {**document(explanation.to_dict()), "text": str(explanation)}
+        return answer(with_remedies(request, fields))
 
     # -- changing ------------------------------------------------------------------
 
     async def _rerun(self, request: Request) -> Response:
-        said = await read_object(request, _RERUN, is_needed=False)
-        rerun = partial(self._orch().rerun_task, named(request, "task_id"), **said)
+        body = await read_object(request, _RERUN, is_needed=False)
+        rerun = partial(self._orch().rerun_task, named(request, "task_id"), **body)
         handle = await run_in_threadpool(rerun)
         return answer({"task_id": handle.task_id}, 202)
 
     async def _set_priority(self, request: Request) -> Response:
-        said = await read_object(request, _PRIORITY)
+        body = await read_object(request, _PRIORITY)
         change = partial(
-            self._orch().set_priority, named(request, "task_id"), said["priority"]
+            self._orch().set_priority, named(request, "task_id"), body["priority"]
         )
         return answer({"changed": await run_in_threadpool(change)})
 
     async def _decide(self, request: Request) -> Response:
-        said = await read_object(request, _DECISION)
-        change = partial(self._orch().decide, named(request, "task_id"), **said)
+        body = await read_object(request, _DECISION)
+        change = partial(self._orch().decide, named(request, "task_id"), **body)
         return answer({"changed": await run_in_threadpool(change)})
 
     async def _answer(self, request: Request) -> Response:
-        said = await read_object(request, _ANSWER)
-        reply = partial(self._orch().answer, named(request, "task_id"), **said)
+        body = await read_object(request, _ANSWER)
+        reply = partial(self._orch().answer, named(request, "task_id"), **body)
         return answer({"decided": await run_in_threadpool(reply)})
 
     async def _questions(self, _: Request) -> Response:
-        found = await run_in_threadpool(self._orch().questions)
-        return answer({"questions": [question.to_dict() for question in found]})
+        questions = await run_in_threadpool(self._orch().questions)
+        return answer({"questions": [question.to_dict() for question in questions]})
 
     async def _failures(self, _: Request) -> Response:
-        found = await run_in_threadpool(self._orch().failures)
-        return answer({"failures": [document(each) for each in found]})
+        failures = await run_in_threadpool(self._orch().failures)
+        return answer({"failures": [document(each) for each in failures]})
 
     async def _escalations(self, _: Request) -> Response:
-        found = await run_in_threadpool(self._orch().escalations)
-        return answer({"escalations": [each.to_dict() for each in found]})
+        escalations = await run_in_threadpool(self._orch().escalations)
+        return answer({"escalations": [each.to_dict() for each in escalations]})
 
 
 def _result(value: object) -> object:
@@ -345,7 +345,7 @@ def _asked_for(query: Mapping[str, str]) -> TaskFilter:
 
     Raises:
         InvalidTaskError: There is no such state.
-        Problem: Another value is not well formed.
+        HttpProblem: Another value is not well formed.
     """
     TaskFilter(query.get("state"))
     try:
@@ -357,14 +357,14 @@ def _asked_for(query: Mapping[str, str]) -> TaskFilter:
 
 def _error(error: BaseException) -> dict[str, Any]:
     kind, message = said_by(error)
-    said = {"type": kind, "message": message, "traceback": told_trace(error)}
+    fields = {"type": kind, "message": message, "traceback": told_trace(error)}
     where = place_of(error)
     if where:
-        said["where"] = where
+        fields["where"] = where
     if isinstance(error, TaskorchError):
-        said |= {"message": error.message, "code": error.code}
-        said["hint"] = in_requests(error.hint)
-    return said
+        fields |= {"message": error.message, "code": error.code}
+        fields["hint"] = in_requests(error.hint)
+    return fields
 
 
 class _Ends:
@@ -401,7 +401,7 @@ class _Ends:
 
 
 @attrs.frozen
-class _Place:
+class _PageStart:
     """
     The place where a page begins: behind a task, in the order of submission.
 
@@ -414,12 +414,12 @@ class _Place:
     task_id: str
 
     @classmethod
-    def of(cls, cursor: str) -> _Place:
+    def of(cls, cursor: str) -> _PageStart:
         """
         The place that a cursor says.
 
         Raises:
-            Problem: It says none.
+            HttpProblem: It says none.
         """
         if not _PLACE.fullmatch(cursor):
             raise bad_query(name="cursor", text="it is none: take that of `next`")
@@ -433,18 +433,20 @@ class _Place:
         return f"{at}-{self.task_id}"
 
 
-def _after(place: _Place | None, found: Iterable[TaskStatus]) -> Iterator[TaskStatus]:
+def _after(
+    place: _PageStart | None, statuses: Iterable[TaskStatus]
+) -> Iterator[TaskStatus]:
     """
-    The statuses in *found* that are behind *place*.
+    The *statuses* that are behind *place*.
 
     If the task that the place is behind is not among them any more, the others that
     were submitted together with it come again: none is left out.
     """
     if place is None:
-        yield from found
+        yield from statuses
         return
     together: list[TaskStatus] = []
-    rest = iter(found)
+    rest = iter(statuses)
     for status in rest:
         at = status.submitted or place.at
         if at < place.at:

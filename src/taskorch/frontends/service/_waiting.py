@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 
-def waiting_app(what: str) -> Starlette:
-    """An app that says that *what* lives, and is not ready."""
+def waiting_app(subject: str) -> Starlette:
+    """An app that says that *subject* lives, and is not ready."""
 
     async def live(_request: Request) -> Response:
         return answer({"status": "ok", "detail": "it waits for its start"})
 
     async def wait(_request: Request) -> Response:
         return answer(
-            {"status": "waiting", "detail": f"{what} waits for its start"}, 503
+            {"status": "waiting", "detail": f"{subject} waits for its start"}, 503
         )
 
     routes = [Route("/livez", live), Route("/{path:path}", wait)]

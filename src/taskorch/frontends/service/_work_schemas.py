@@ -39,8 +39,8 @@ def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
     options: dict[str, Any] = parts["options"]["properties"]
     kinds = [
         _object(kind, options, names)
-        for found in _kinds(parts["task"], parts)
-        for kind in _with_timers(found)
+        for untimed in _kinds(parts["task"], parts)
+        for kind in _with_timers(untimed)
         if _is_allowed(kind["required"][0], names, programs=programs)
     ]
     own = {
@@ -64,7 +64,7 @@ def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
     for name, is_there in (("call", bool(names)), ("file", programs)):
         if not is_there:
             del gate[name]
-    found = {
+    schemas = {
         **{name: part for name, part in parts.items() if name not in _TAKEN_APART},
         **_arguments(parts["argument"]),
         "text": NAME,
@@ -77,10 +77,12 @@ def work_schemas(functions: Iterable[str], *, programs: bool) -> dict[str, Any]:
     moved = re.sub(
         r'"#/\$defs/(\w)(\w*)"',
         lambda to: f'"#/components/schemas/{to[1].upper()}{to[2]}"',
-        json.dumps({name[0].upper() + name[1:]: part for name, part in found.items()}),
+        json.dumps(
+            {name[0].upper() + name[1:]: part for name, part in schemas.items()}
+        ),
     )
-    made: dict[str, Any] = json.loads(moved)
-    return made
+    components: dict[str, Any] = json.loads(moved)
+    return components
 
 
 def _kinds(part: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[Any]:
@@ -120,13 +122,13 @@ def _object(
     kind: Mapping[str, Any], options: Mapping[str, Any], names: list[str]
 ) -> dict[str, Any]:
     """The schema of a task of this *kind*, with its options."""
-    known: dict[str, Any] = {**options, **kind["properties"]}
-    known.update({name: {"enum": names} for name in _CALLS if name in known})
+    properties: dict[str, Any] = {**options, **kind["properties"]}
+    properties.update({name: {"enum": names} for name in _CALLS if name in properties})
     return {
         "type": "object",
         **kind,
         "additionalProperties": False,
-        "properties": known,
+        "properties": properties,
     }
 
 

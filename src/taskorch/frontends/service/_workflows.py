@@ -125,12 +125,12 @@ class Workflows:
         )
 
     async def _decide(self, change: Callable[..., bool], request: Request) -> Response:
-        said = await read_object(request, _VERDICT)
-        for name, value in said.items():
+        body = await read_object(request, _VERDICT)
+        for name, value in body.items():
             if not isinstance(value, str):
                 refuse(name, "a text is needed")
-        run_id, gate = named(request, "workflow_id"), said.pop("gate")
-        call = partial(change, self._manager(), run_id, gate, **said)
+        run_id, gate = named(request, "workflow_id"), body.pop("gate")
+        call = partial(change, self._manager(), run_id, gate, **body)
         return answer({"changed": await run_in_threadpool(call)})
 
     async def _restart(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ from typing import Final
 from taskorch._vocabulary import meant
 from taskorch.errors import ValidationFailedError
 from taskorch.model._show import show
-from taskorch.workflows._located import Located, Place
+from taskorch.workflows._located import FilePlace, Located
 
 #: Faults that a message names.
 _MOST: Final = 50
@@ -18,9 +18,9 @@ class Faults:
     """Gathers what is wrong, each with its place."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, int, int, str], Place] = {}
+        self._found: dict[tuple[str, int, int, str], FilePlace] = {}
 
-    def add(self, place: Place, what: str) -> None:
+    def add(self, place: FilePlace, what: str) -> None:
         """Note *what* at *place*; once, however often it is met."""
         self._found.setdefault((place.file, place.line, place.column, what), place)
 

@@ -12,7 +12,7 @@ from taskorch._limits import MAX_AMOUNT
 from taskorch.frontends.suite._faults import Faults, shown
 from taskorch.model import id_problem
 from taskorch.model._checks import is_number
-from taskorch.workflows._located import Located, Place, plain
+from taskorch.workflows._located import FilePlace, Located, plain
 from taskorch.workflows._names import guess
 
 _SIZES: Final = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -46,13 +46,13 @@ class Entry:
 
     values: Mapping[str, Any]
     nodes: Mapping[str, tuple[Located, Located]]
-    place: Place
+    place: FilePlace
 
     def get(self, name: str, default: Any = None) -> Any:
         """What *name* says, or *default*."""
         return self.values.get(name, default)
 
-    def at(self, name: str) -> Place:
+    def at(self, name: str) -> FilePlace:
         """Place of the value of *name*, or of the mapping if there is none."""
         return self.nodes[name][1].place if name in self.nodes else self.place
 

@@ -21,7 +21,7 @@ from taskorch.frontends.suite._without_effect import note_all
 from taskorch.model import Resources
 from taskorch.recovery import AlertRule, Row, default_rules
 from taskorch.recovery._handler import rows_of, rules_of
-from taskorch.workflows._located import Located, Place
+from taskorch.workflows._located import FilePlace, Located
 
 T = TypeVar("T")
 #: Bytes of a file: more than people write by hand.
@@ -64,7 +64,7 @@ def load(*paths: str | os.PathLike[str]) -> Suite:
     whole = merged(documents, faults)
     if whole is None:
         faults.refuse()
-        whole = Located({}, Place(str(paths[0]), 1, 1))
+        whole = Located({}, FilePlace(str(paths[0]), 1, 1))
     entry = _keys.CONFIGURATION.read(whole, WHOLE, faults)
     suite = Suite()
     if entry is not None:
@@ -81,7 +81,7 @@ def _documents(path: Path, faults: Faults) -> list[Located]:
     except ImportError as error:
         msg = "a suite is written in YAML: pip install 'taskorch[suite]'"
         raise ImportError(msg, name="yaml") from error
-    where = Place(str(path), 1, 1)
+    where = FilePlace(str(path), 1, 1)
     if len(text) > _MAX_SIZE:
         faults.add(where, f"it has more than the {_MAX_SIZE:,} bytes that are read")
         return []
@@ -174,7 +174,7 @@ def _read_by(
         return None
 
 
-def _place_of(node: Located, path: str, what: str) -> Place:
+def _place_of(node: Located, path: str, what: str) -> FilePlace:
     """The place below *node* of what *path* names: of its key, if that is wrong."""
     place = node.place
     is_key = what.startswith("there is no ") or "is no class of failures" in what

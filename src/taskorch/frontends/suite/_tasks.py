@@ -20,7 +20,7 @@ from taskorch.frontends.suite._model import (
 )
 from taskorch.kernel import find_ring
 from taskorch.model import Resources
-from taskorch.workflows._located import Located, Place
+from taskorch.workflows._located import FilePlace, Located
 
 #: Of the classes of tests that everybody has, the name and the mode of their phase.
 _USUAL: Final[Mapping[str, tuple[str, Mode]]] = {
@@ -37,7 +37,7 @@ class _Known:
     """A task, with its entry and place in the files."""
 
     task: SuiteTask
-    place: Place
+    place: FilePlace
     entry: Entry
     phase: int
 

@@ -17,7 +17,7 @@ from taskorch.events import TASK_ID, TaskCompleted, TaskSubmitted
 from taskorch.model import Call, Task, Wait, check_seconds
 from taskorch.model._explanation import some
 from taskorch.model._show import show
-from taskorch.simulation._plans._plan import Plan
+from taskorch.simulation._plans._plan import SimulatedPlan
 from taskorch.workflows import _steps
 
 if TYPE_CHECKING:
@@ -71,18 +71,18 @@ def history_of(runtime: Runtime) -> History:
     A durable orchestrator that has not begun reads its journal, and changes nothing.
     """
     with runtime.lock:
-        found: dict[str, Sequence[int]] = {
+        by_type: dict[str, Sequence[int]] = {
             name: [ended - started for _, _, started, ended in row.samples]
             for name, row in runtime.kernel.types.items()
         }
     if not runtime.opened and runtime.committer is not None:
-        found = _read(runtime.committer.journal)
-    return {name: sorted(lengths) for name, lengths in found.items() if lengths}
+        by_type = _read(runtime.committer.journal)
+    return {name: sorted(lengths) for name, lengths in by_type.items() if lengths}
 
 
 def _read(journal: Journal) -> dict[str, Sequence[int]]:
     types: dict[str, str] = {}
-    found: dict[str, deque[int]] = {}
+    by_type: dict[str, deque[int]] = {}
     for fact, _ in journal.read():
         if type(fact) is TaskSubmitted:
             types[fact[TASK_ID]] = fact.type
@@ -91,9 +91,9 @@ def _read(journal: Journal) -> dict[str, Sequence[int]]:
             # What a wait or a decision completes has no attempt, and so no length.
             event: TaskCompleted = fact
             if kind is not None and event.attempt:
-                known = found.setdefault(kind, deque(maxlen=SAMPLE_SIZE))
-                known.append(event.latency_ns)
-    return dict(found)
+                latest = by_type.setdefault(kind, deque(maxlen=SAMPLE_SIZE))
+                latest.append(event.latency_ns)
+    return dict(by_type)
 
 
 # -- how long ----------------------------------------------------------------------
@@ -110,7 +110,7 @@ class Odds:
 
 
 def odds_of(
-    plan: Plan,
+    plan: SimulatedPlan,
     durations: Durations,
     failures: Failures,
     history: Callable[[], History],
@@ -155,25 +155,26 @@ class _Lengths:
         #: Of functions, how many arguments they take.
         self._arity: dict[Any, int] = {}
 
-    def of(self, plan: Plan) -> list[Length]:
-        given = self._given
-        if isinstance(given, Mapping):
-            found = [self._in(given, plan, number) for number in range(len(plan))]
-        elif callable(given):
-            found = [
-                self._called(given, plan.task(number)) for number in range(len(plan))
+    def of(self, plan: SimulatedPlan) -> list[Length]:
+        durations = self._given
+        if isinstance(durations, Mapping):
+            lengths = [self._in(durations, plan, number) for number in range(len(plan))]
+        elif callable(durations):
+            lengths = [
+                self._called(durations, plan.task(number))
+                for number in range(len(plan))
             ]
-        elif given is None:
-            found = [self._unsaid(task) for task in plan.tasks]
+        elif durations is None:
+            lengths = [self._unsaid(task) for task in plan.tasks]
         else:
-            found = [nanoseconds("durations", given)] * len(plan)
+            lengths = [nanoseconds("durations", durations)] * len(plan)
         missing: dict[str, None] = {}
         waits: list[str] = []
-        for number, length in enumerate(found):
+        for number, length in enumerate(lengths):
             if length is None:
                 task = plan.tasks[number]
                 if _takes_no_time(task):
-                    found[number] = 0
+                    lengths[number] = 0
                     if not (isinstance(task.payload, Wait) and not task.payload.event):
                         # The time of a timer is known.
                         waits.append(plan.ids[number])
@@ -186,31 +187,33 @@ class _Lengths:
                 f"What only looks or waits, {some(waits)}, is taken to be over at "
                 "once, unless durations= says otherwise."
             )
-        return cast("list[Length]", found)
+        return cast("list[Length]", lengths)
 
-    def _in(self, given: Mapping[str, Any], plan: Plan, number: int) -> Length | None:
+    def _in(
+        self, durations: Mapping[str, Any], plan: SimulatedPlan, number: int
+    ) -> Length | None:
         name = plan.ids[number]
-        what = given.get(name)
-        if what is None:
+        length = durations.get(name)
+        if length is None:
             name = plan.tasks[number].type
-            what = given.get(name)
-        if what is None:
+            length = durations.get(name)
+        if length is None:
             return self._unsaid(plan.tasks[number])
-        if callable(what):
-            return self._called(what, plan.task(number))
-        return nanoseconds(f"durations[{name!r}]", what)
+        if callable(length):
+            return self._called(length, plan.task(number))
+        return nanoseconds(f"durations[{name!r}]", length)
 
     def _called(self, fn: Callable[..., Any], task: Task) -> Length | None:
         arity = self._arity.get(fn)
         if arity is None:
             arity = self._arity[fn] = _arity(fn)
-        what = f"durations of {task.id}"
+        subject = f"durations of {task.id}"
         if arity > 1:
-            return lambda random: nanoseconds(what, fn(task, random))
+            return lambda random: nanoseconds(subject, fn(task, random))
         seconds = fn(task)
         if seconds is None:
             return self._unsaid(task)
-        return nanoseconds(what, seconds)
+        return nanoseconds(subject, seconds)
 
     def _unsaid(self, task: Task) -> Length | None:
         if task.expected is not None:
@@ -226,10 +229,10 @@ class _Lengths:
 
     def _unknown(self, missing: list[str]) -> InvalidTaskError:
         types = some(list(map(repr, missing)))
-        what = f"a task of type {types} takes"
+        phrase = f"a task of type {types} takes"
         if len(missing) > 1:
-            what = f"tasks of the types {types} take"
-        msg = f"nothing is known of how long {what}: none has completed here"
+            phrase = f"tasks of the types {types} take"
+        msg = f"nothing is known of how long {phrase}: none has completed here"
         if isinstance(self._given, Mapping):
             names = [str(name) for name in self._given]
             near = meant(missing[0], names)
@@ -274,20 +277,22 @@ def _expected(lengths: Sequence[Length]) -> list[int]:
     same for like distributions, so chance puts none of these before another.
     """
     random = Random()  # noqa: S311 - for chance, not for secrets
-    found: list[int] = []
+    expected: list[int] = []
     for length in lengths:
         if isinstance(length, int):
-            found.append(length)
+            expected.append(length)
             continue
         random.seed("expected")
-        found.append(sorted(length(random) for _ in range(_DRAWS))[_DRAWS // 2])
-    return found
+        expected.append(sorted(length(random) for _ in range(_DRAWS))[_DRAWS // 2])
+    return expected
 
 
 # -- which fail --------------------------------------------------------------------
 
 
-def _failures(plan: Plan, failures: Any) -> list[Callable[[int], Failing] | None]:
+def _failures(
+    plan: SimulatedPlan, failures: Any
+) -> list[Callable[[int], Failing] | None]:
     if isinstance(failures, int | float):
         return [_odds("failures", failures)] * len(plan)
     if isinstance(failures, Mapping):
@@ -350,7 +355,7 @@ class Chance:
     differ in one thing see the same chance everywhere else.
     """
 
-    def __init__(self, plan: Plan, odds: Odds, seed: str) -> None:
+    def __init__(self, plan: SimulatedPlan, odds: Odds, seed: str) -> None:
         self._plan = plan
         self._odds = odds
         #: For the policies: what they draw.

@@ -65,12 +65,12 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
     end = max(bar[2] for bar in bars)
     groups = _by_agent(bars)
     names = {agent: fitted(agent, _WIDE, _FONT) for agent in groups}
-    left = _ROOM + round(max(_SLIM, *(width_of(n, _FONT) for n in names.values())))
+    margin = _ROOM + round(max(_SLIM, *(width_of(n, _FONT) for n in names.values())))
     places = {
         agent: lanes([(start, stop) for _, start, stop, _, _, _ in group])
         for agent, group in groups.items()
     }
-    rooms = _shares({a: max(found) + 1 for a, found in places.items()}, _MOST_LINES)
+    rooms = _shares({a: max(numbers) + 1 for a, numbers in places.items()}, _MOST_LINES)
     lots = _shares({agent: len(group) for agent, group in groups.items()}, _MOST_BARS)
     shapes: list[str] = []
     top, drawn, scale = _TOP, 0, _WIDTH / (end or 1)
@@ -80,21 +80,21 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
         if not shown:
             continue
         if drawn:
-            shapes.append(_border(top, left))
+            shapes.append(_border(top, margin))
             top += _AGENTS
         shown.sort(key=lambda pair: _weight(pair[0], critical))
         shown = shown[: lots[agent]]
         drawn += len(shown)
-        shapes.append(_name(agent, names[agent], left, top))
+        shapes.append(_name(agent, names[agent], margin, top))
         shapes += [
-            _bar(bar, left, top + lane * (_HEIGHT + _GAP), scale, critical)
+            _bar(bar, margin, top + lane * (_HEIGHT + _GAP), scale, critical)
             for bar, lane in shown
         ]
         top += room * (_HEIGHT + _GAP)
     hidden = len(bars) - drawn
     # First, so that the axis is drawn behind the bars.
-    shapes = [*_axis(end, left, top), *shapes]
-    svg = frame(shapes, left + _WIDTH + _RIGHT, top + _AXIS, _FONT)
+    shapes = [*_axis(end, margin, top), *shapes]
+    svg = frame(shapes, margin + _WIDTH + _RIGHT, top + _AXIS, _FONT)
     many = "attempts, which are" if hidden > 1 else "attempt, which is"
     more = note(f"… and {hidden:,} more {many} not shown") if hidden else ""
     return f"<div>{head}{_legend(bars, critical)}{svg}{more}</div>"
@@ -102,20 +102,20 @@ def page(text: str, bars: Sequence[Bar], critical: Container[str]) -> str:
 
 def _by_agent(bars: Sequence[Bar]) -> dict[str, list[Bar]]:
     """The bars of each agent, by name; what nobody does comes last."""
-    found: dict[str, list[Bar]] = {}
+    groups: dict[str, list[Bar]] = {}
     for bar in bars:
-        found.setdefault(bar[3], []).append(bar)
-    return dict(sorted(found.items(), key=_place))
+        groups.setdefault(bar[3], []).append(bar)
+    return dict(sorted(groups.items(), key=_place))
 
 
 def _shares(needs: Mapping[str, int], most: int) -> dict[str, int]:
     """What each gets of *most*: none goes short because another needs much."""
-    found: dict[str, int] = {}
+    shares: dict[str, int] = {}
     for name in sorted(needs, key=needs.__getitem__):
-        fair = -(-most // (len(needs) - len(found)))
-        found[name] = min(needs[name], fair)
-        most -= found[name]
-    return found
+        fair = -(-most // (len(needs) - len(shares)))
+        shares[name] = min(needs[name], fair)
+        most -= shares[name]
+    return shares
 
 
 def _weight(bar: Bar, critical: Container[str]) -> tuple[bool, int]:
@@ -134,9 +134,11 @@ def _place(item: tuple[str, list[Bar]]) -> tuple[bool, list[tuple[int, str]]]:
 
 def _legend(bars: Sequence[Bar], critical: Container[str]) -> str:
     used = {_colours(bar, critical) for bar in bars}
-    known = {colours: outcome for outcome, colours in _COLOURS.items()}
-    known[_CRITICAL] = "critical path"
-    return legend((*colours, known[colours]) for colours in known if colours in used)
+    outcomes = {colours: outcome for outcome, colours in _COLOURS.items()}
+    outcomes[_CRITICAL] = "critical path"
+    return legend(
+        (*colours, outcomes[colours]) for colours in outcomes if colours in used
+    )
 
 
 def _colours(bar: Bar, critical: Container[str]) -> tuple[str, str]:
@@ -147,47 +149,47 @@ def _colours(bar: Bar, critical: Container[str]) -> tuple[str, str]:
     return _COLOURS[outcome]
 
 
-def _name(agent: str, label: str, left: int, top: int) -> str:
+def _name(agent: str, label: str, margin: int, top: int) -> str:
     return (
-        f'<g><title>{said(agent)}</title><text x="{left - 8}" y="{top + 14}" '
+        f'<g><title>{said(agent)}</title><text x="{margin - 8}" y="{top + 14}" '
         f'text-anchor="end" fill="currentColor">{said(label)}</text></g>'
     )
 
 
-def _border(top: int, left: int) -> str:
+def _border(top: int, margin: int) -> str:
     y = top + (_AGENTS - _GAP) / 2
     return (
-        f'<line x1="0" y1="{y:g}" x2="{left + _WIDTH}" y2="{y:g}" '
+        f'<line x1="0" y1="{y:g}" x2="{margin + _WIDTH}" y2="{y:g}" '
         'stroke="currentColor" stroke-opacity="0.2"/>'
     )
 
 
-def _bar(bar: Bar, left: int, y: int, scale: float, critical: Container[str]) -> str:
+def _bar(bar: Bar, margin: int, y: int, scale: float, critical: Container[str]) -> str:
     task, start, stop, agent, attempt, outcome = bar
-    x = left + scale * start
+    x = margin + scale * start
     width = max(scale * (stop - start), 1.0)
     fill, stroke = _colours(bar, critical)
-    told = [task, f"{agent}, attempt {attempt}: {outcome}" if attempt else outcome]
+    lines = [task, f"{agent}, attempt {attempt}: {outcome}" if attempt else outcome]
     if task in critical:
-        told.append("on the critical path")
+        lines.append("on the critical path")
     began, took = duration(start / NS), duration((stop - start) / NS)
-    told.append(f"begins at {began}, takes {took}")
+    lines.append(f"begins at {began}, takes {took}")
     label = fitted(task, width - 2 * _INSET, _FONT)
     text = (
         f'<text x="{x + _INSET:.1f}" y="{y + 14}" fill="#1b2430">{said(label)}</text>'
     )
     return (
-        f"<g><title>{said(chr(10).join(told))}</title>"
+        f"<g><title>{said(chr(10).join(lines))}</title>"
         f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_HEIGHT}" rx="3" '
         f'fill="{fill}" stroke="{stroke}" stroke-width="0.5"/>'
         f"{text if label else ''}</g>"
     )
 
 
-def _axis(end: int, left: int, height: int) -> list[str]:
+def _axis(end: int, margin: int, height: int) -> list[str]:
     shapes: list[str] = []
     for at in _ticks(end):
-        x = left + (_WIDTH * at / end if end else 0)
+        x = margin + (_WIDTH * at / end if end else 0)
         label = duration(at / NS) if at else "0"
         shapes.append(
             f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{height + 4}" '

@@ -41,7 +41,7 @@ PHASE: Final = "phase "
 _TRIES: Final = 3
 
 
-class Plan:
+class SimulatedPlan:
     """Tasks in the order of their submission, side by side in lists."""
 
     __slots__ = (
@@ -203,7 +203,7 @@ def means_of(runtime: Runtime) -> Means:
 # -- reading -----------------------------------------------------------------------
 
 
-def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
+def plan_of(work: object, knows: Callable[[str], bool]) -> SimulatedPlan:
     """
     The plan of a workflow or of a list of tasks.
 
@@ -216,7 +216,7 @@ def plan_of(work: object, knows: Callable[[str], bool]) -> Plan:
         UnknownTaskError: A task waits for what nobody knows.
         CycleError: Tasks wait for each other.
     """
-    plan = Plan()
+    plan = SimulatedPlan()
     if isinstance(work, Workflow):
         _read_workflow(plan, work)
     elif isinstance(work, Iterable) and not isinstance(work, str | bytes | Task):
@@ -281,7 +281,7 @@ def _check(task: Task) -> None:
         raise ValidationFailedError(msg, findings=findings, task_id=task.id)
 
 
-def _read_workflow(plan: Plan, workflow: Workflow) -> None:
+def _read_workflow(plan: SimulatedPlan, workflow: Workflow) -> None:
     place = {name: number for number, name in enumerate(workflow)}
     for name, above in workflow.dependencies.items():
         task = workflow[name].task
@@ -300,7 +300,9 @@ def _read_workflow(plan: Plan, workflow: Workflow) -> None:
             plan.outside[place[name]] = list(dict.fromkeys(others))
 
 
-def _read_tasks(plan: Plan, tasks: list[Any], knows: Callable[[str], bool]) -> None:
+def _read_tasks(
+    plan: SimulatedPlan, tasks: list[Any], knows: Callable[[str], bool]
+) -> None:
     _check_all(tasks)
     objects = {id(task): number for number, task in enumerate(tasks)}
     place = _name(plan, tasks)
@@ -312,14 +314,14 @@ def _read_tasks(plan: Plan, tasks: list[Any], knows: Callable[[str], bool]) -> N
         above: dict[int, None] = {}
         others: dict[str, None] = {}
         for ref in (*task.after, *needs):
-            found, known = objects.get(id(ref)), ""
-            if found is None:
-                known = ref if isinstance(ref, str) else _outside(ref, name)
-                found = place.get(known)
-            if found is not None:
-                above[found] = None
-            elif not isinstance(ref, str) or knows(known):
-                others[known] = None
+            parent, outside_id = objects.get(id(ref)), ""
+            if parent is None:
+                outside_id = ref if isinstance(ref, str) else _outside(ref, name)
+                parent = place.get(outside_id)
+            if parent is not None:
+                above[parent] = None
+            elif not isinstance(ref, str) or knows(outside_id):
+                others[outside_id] = None
             else:
                 msg = f"task {name!r} needs {ref!r}, which is not in the plan"
                 raise UnknownTaskError(msg, task_id=name)
@@ -357,7 +359,7 @@ def _check_all(tasks: Iterable[Any]) -> None:
                 seen[key] = None
 
 
-def _refuse_rings(plan: Plan) -> None:
+def _refuse_rings(plan: SimulatedPlan) -> None:
     """
     Refuse tasks that wait for each other.
 
@@ -375,24 +377,24 @@ def _refuse_rings(plan: Plan) -> None:
         )
 
 
-def _name(plan: Plan, tasks: Sequence[Task]) -> dict[str, int]:
+def _name(plan: SimulatedPlan, tasks: Sequence[Task]) -> dict[str, int]:
     """Enter the tasks, each with an id; where each id is."""
     counts: dict[str, int] = {}
-    taken: dict[str, int] = {}
+    places: dict[str, int] = {}
     for number, task in enumerate(tasks):
         if task.id is not None:
-            if task.id in taken:
+            if task.id in places:
                 msg = f"two tasks of the plan have the id {task.id!r}"
                 raise DuplicateTaskError(msg, task_id=task.id)
-            taken[task.id] = number
+            places[task.id] = number
     for number, task in enumerate(tasks):
         name = task.id
         if name is None:
-            name = unused(stem_of(task), taken, counts)
-            taken[name] = number
+            name = unused(stem_of(task), places, counts)
+            places[name] = number
         plan.ids.append(name)
         plan.tasks.append(task)
-    return taken
+    return places
 
 
 def _outside(ref: Any, name: str) -> str:
@@ -404,8 +406,8 @@ def _outside(ref: Any, name: str) -> str:
     """
     if isinstance(ref, Work):
         return ref._row.id
-    known = (ref._submitted_as or ref.id) if isinstance(ref, Task) else None
-    if known is None:
+    ref_id = (ref._submitted_as or ref.id) if isinstance(ref, Task) else None
+    if ref_id is None:
         msg = f"task {name!r} needs {show(ref)}, which is not in the plan"
         raise UnknownTaskError(msg, task_id=name)
-    return known
+    return ref_id

@@ -96,13 +96,13 @@ class Saving:
         return f"{number(self.amount)} more {self.name}"
 
     def __str__(self) -> str:
-        what = _capital(self.what)
+        subject = _capital(self.what)
         if self.percent <= 0 < self.plenty:
-            return f"{what} would save nothing, but plenty {percent(self.plenty)}."
+            return f"{subject} would save nothing, but plenty {percent(self.plenty)}."
         if self.percent <= 0:
-            return f"{what} would save nothing."
+            return f"{subject} would save nothing."
         took = duration(self.makespan)
-        return f"{what} would save {percent(self.percent)}: it would take {took}."
+        return f"{subject} would save {percent(self.percent)}: it would take {took}."
 
 
 @attrs.frozen(slots=False, eq=False, repr=False)
@@ -184,7 +184,7 @@ class SimulationReport:
     def savings(self) -> tuple[Saving, ...]:
         """What one more of each thing that is short would save, the best first."""
         before = self._study.course.makespan
-        found = [
+        savings = [
             Saving(
                 change.kind,
                 change.name,
@@ -195,7 +195,7 @@ class SimulationReport:
             )
             for change, after, plenty in self._study.savings(self._critical[1])
         ]
-        return tuple(sorted(found, key=lambda s: (-s.percent, -s.plenty)))
+        return tuple(sorted(savings, key=lambda s: (-s.percent, -s.plenty)))
 
     @property
     def bottleneck(self) -> Saving | None:
@@ -286,15 +286,15 @@ class SimulationReport:
         ]
         rows = [
             (
-                what,
+                label,
                 number(most)
-                if there == float("inf")
-                else f"{number(most)} of {number(there)}",
+                if limit == float("inf")
+                else f"{number(most)} of {number(limit)}",
                 number(usual),
             )
-            for what, most, usual, there in uses
+            for label, most, usual, limit in uses
         ]
-        wide = max(len(what) for what, _, _ in rows)
+        wide = max(len(label) for label, _, _ in rows)
         broad = max(len(most) for _, most, _ in rows)
         lines = ["In use, at the peak and on average:"]
         lines += [f"  {a:<{wide}}  {b:<{broad}}  {c}" for a, b, c in rows]
@@ -355,11 +355,11 @@ class SimulationReport:
         write_slices(path, slices, self.critical_path)
 
 
-def _reasons(reasons: Mapping[str, str], what: str) -> list[str]:
+def _reasons(reasons: Mapping[str, str], predicate: str) -> list[str]:
     if not reasons:
         return []
     count = len(reasons)
-    lines = [f"{counted(count, 'task')} {what}:"]
+    lines = [f"{counted(count, 'task')} {predicate}:"]
     lines += [f"  {name}: {why}" for name, why in islice(reasons.items(), _SHOWN)]
     if count > _SHOWN:
         lines.append(f"  … and {count - _SHOWN:,} more")

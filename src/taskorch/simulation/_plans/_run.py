@@ -36,7 +36,7 @@ from taskorch.model import TERMINAL, Task, TaskState, Units
 from taskorch.runtime._deciders import Policies, PolicyDeciders
 from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
-from taskorch.simulation._plans._plan import Means, Plan
+from taskorch.simulation._plans._plan import Means, SimulatedPlan
 
 _RUNNING: Final = TaskState.RUNNING
 #: A task that is tried more often is tried for ever.
@@ -71,7 +71,7 @@ class Course:
     able: dict[Spec, tuple[str, ...]] = attrs.field(factory=dict[Spec, tuple[str, ...]])
 
 
-def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
+def carry_out(means: Means, plan: SimulatedPlan, chance: Chance) -> Course:
     """
     Carry out *plan*, in no time.
 
@@ -79,13 +79,13 @@ def carry_out(means: Means, plan: Plan, chance: Chance) -> Course:
         ComponentError: A policy failed when it was asked about a submission.
         InvalidTaskError: A task is tried for ever, or chance is malformed.
     """
-    return _Run(means, plan, chance).go()
+    return _PlanRun(means, plan, chance).go()
 
 
 class _Deciders(PolicyDeciders):
     """Deciders of a runtime, which know the simulated durations of tasks."""
 
-    def __init__(self, parts: Policies, plan: Plan, chance: Chance) -> None:
+    def __init__(self, parts: Policies, plan: SimulatedPlan, chance: Chance) -> None:
         #: Tasks that have other options since an attempt of theirs failed.
         self._changed: dict[int, Task] = {}
         super().__init__(
@@ -104,8 +104,8 @@ class _Deciders(PolicyDeciders):
             self._changed[row.cargo] = answer.cargo
 
 
-class _Run:
-    def __init__(self, means: Means, plan: Plan, chance: Chance) -> None:
+class _PlanRun:
+    def __init__(self, means: Means, plan: SimulatedPlan, chance: Chance) -> None:
         self.plan = plan
         self.chance = chance
         self.begins = means.begins_ns
@@ -118,9 +118,9 @@ class _Run:
         self.kernel.change_quotas(means.quotas, self.begins)
         for info in means.agents:
             agent = self.kernel.add_agent(info, self.begins)
-            for kind, known in means.records.get(info.name, {}).items():
+            for kind, numbers in means.records.get(info.name, {}).items():
                 record = agent.records[kind] = Record()
-                record.completed, record.failed, record.latency_ns = known
+                record.completed, record.failed, record.latency_ns = numbers
         self.course = Course()
         #: Attempts under way: `(when, number, row, attempt, end)`; what ends them is
         #: an error, or that they are asked to stop, or nothing: they complete.
@@ -417,10 +417,10 @@ class _Run:
 
     def _why(self, row: TaskRow, now: int) -> str:
         try:
-            found = explain(self.kernel, row, now)
+            explanation = explain(self.kernel, row, now)
         except PolicyFault as fault:
             return f"the {fault.component} failed: {describe(fault.error)}"
-        return " ".join(blocker.detail for blocker in found.blockers)
+        return " ".join(blocker.detail for blocker in explanation.blockers)
 
 
 def _end_of(row: TaskRow) -> str:

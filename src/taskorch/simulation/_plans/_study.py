@@ -11,12 +11,12 @@ from taskorch.kernel import LOCAL, Spec
 from taskorch.model import Agent
 from taskorch.model._quantile import quantile
 from taskorch.simulation._plans._chance import Chance, Odds
-from taskorch.simulation._plans._plan import PHASE, Means, Plan
+from taskorch.simulation._plans._plan import PHASE, Means, SimulatedPlan
 from taskorch.simulation._plans._run import Course, carry_out
 
 
 @attrs.frozen
-class Change:
+class Addition:
     """One addition to the means of a plan."""
 
     #: `slot`, `resource`, `phase` or `agent`.
@@ -34,7 +34,7 @@ class Study:
     """A plan, what there is to do it with, and what is known of its tasks."""
 
     def __init__(
-        self, means: Means, plan: Plan, odds: Odds, draws: int, seed: int
+        self, means: Means, plan: SimulatedPlan, odds: Odds, draws: int, seed: int
     ) -> None:
         means = attrs.evolve(means, pools=(*means.pools, *plan.pools.items()))
         self.means = means
@@ -117,38 +117,38 @@ class Study:
         limits = {agent.name: agent.max_concurrency for agent in means.agents}
         for names, amount in by_agents.items():
             slots = [limits.get(name) for name in names]
-            known = [limit for limit in slots if limit is not None]
-            if slots and len(known) == len(slots):
-                bounds.append(_share(amount, sum(known)))
+            finite = [limit for limit in slots if limit is not None]
+            if slots and len(finite) == len(slots):
+                bounds.append(_share(amount, sum(finite)))
         # With plenty of everything, delays are drawn again, and may be longer.
         return min(max(bounds), self.course.makespan)
 
     # -- what more would save ------------------------------------------------------
 
-    def savings(self, critical: int) -> list[tuple[Change, int, int]]:
+    def savings(self, critical: int) -> list[tuple[Addition, int, int]]:
         """
         What one more of what is short would lead to, and plenty of it: ns, each.
 
         What one more would save something of is not looked at with plenty. *critical*,
         the length of the critical path in ns, is what no saving goes below.
         """
-        found: list[tuple[Change, int, int]] = []
+        savings: list[tuple[Addition, int, int]] = []
         before = self.course.makespan
         for change in self._changes() if before > critical else ():
             after = plenty = self._makespan(change.means)
             if after >= before:
                 plenty = self._makespan(change.plenty)
-            found.append((change, after, plenty))
-        return found
+            savings.append((change, after, plenty))
+        return savings
 
     def _makespan(self, means: Means) -> int:
         return carry_out(means, self.plan, self.chance).makespan
 
-    def _changes(self) -> Iterator[Change]:
+    def _changes(self) -> Iterator[Addition]:
         means, course, tasks = self.means, self.course, len(self.plan)
         if course.peak_slots >= means.config.concurrency:
             more, plenty = means.more_slots(1), means.more_slots(tasks)
-            yield Change("slot", "slot", 1, more, plenty)
+            yield Addition("slot", "slot", 1, more, plenty)
         requests = [spec.resources for spec in self.plan.specs]
         # What agents take for a task that does not say what it needs.
         requests += [agent.request.units for agent in means.agents]
@@ -169,24 +169,24 @@ class Study:
             kind = "resource"
             if name in self.plan.pools:
                 kind, name = "phase", name.removeprefix(PHASE)  # noqa: PLW2901 - for people
-            yield Change(kind, name, step / 1_000_000, more, plenty)
+            yield Addition(kind, name, step / 1_000_000, more, plenty)
         yield from self._more_agents()
 
-    def _more_agents(self) -> Iterator[Change]:
+    def _more_agents(self) -> Iterator[Addition]:
         means, course = self.means, self.course
-        known = {agent.name: agent for agent in means.agents}
+        by_name = {agent.name: agent for agent in means.agents}
         seen: dict[tuple[str, ...], None] = {}
         for spec, names in course.able.items():
             if not names or names in seen or LOCAL in names:
                 continue
             seen[names] = None
-            agents = [known[name] for name in names]
+            agents = [by_name[name] for name in names]
             if all(_is_full(agent, course) for agent in agents):
-                what = " and ".join(spec.requires or (spec.type,))
-                twins = (*means.agents, _twin(agents[0], known))
+                need = " and ".join(spec.requires or (spec.type,))
+                twins = (*means.agents, _twin(agents[0], by_name))
                 more = attrs.evolve(means, agents=twins)
                 plenty = means.more_agents(names, len(self.plan))
-                yield Change("agent", what, 1, more, plenty)
+                yield Addition("agent", need, 1, more, plenty)
 
 
 def _share(work: int, among: int) -> int:
@@ -202,10 +202,10 @@ def _is_full(agent: Agent, course: Course) -> bool:
     return agent.capacity is not None
 
 
-def _twin(agent: Agent, known: Iterable[str]) -> Agent:
+def _twin(agent: Agent, names: Iterable[str]) -> Agent:
     """Another agent like *agent*."""
-    taken = set(known)
+    used_names = set(names)
     number = 2
-    while f"{agent.name}-{number}" in taken:
+    while f"{agent.name}-{number}" in used_names:
         number += 1
     return attrs.evolve(agent, name=f"{agent.name}-{number}")

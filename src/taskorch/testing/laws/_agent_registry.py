@@ -9,8 +9,8 @@ from taskorch.protocols import AgentRegistry, AgentView, Match
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import (
     Agents,
+    QuestionWorld,
     Tasks,
-    World,
     agent_source,
     busier,
     some_world,
@@ -56,7 +56,7 @@ def check_agent_registry(
         _check(case, make(), world)
 
 
-def _check(case: Case, registry: AgentRegistry, world: World) -> None:
+def _check(case: Case, registry: AgentRegistry, world: QuestionWorld) -> None:
     with case.chance(1):
         match = _ask(case, registry, world, world.agents)
     _check_names(case, match, [agent.name for agent in world.agents])
@@ -76,7 +76,7 @@ def _check(case: Case, registry: AgentRegistry, world: World) -> None:
 
 
 def _check_steady(
-    case: Case, registry: AgentRegistry, world: World, match: Match
+    case: Case, registry: AgentRegistry, world: QuestionWorld, match: Match
 ) -> None:
     """Law 3, before something is said of law 2 that chance may have brought."""
     for _ in range(_TIMES):
@@ -86,7 +86,10 @@ def _check_steady(
 
 
 def _ask(
-    case: Case, registry: AgentRegistry, world: World, agents: Sequence[AgentView]
+    case: Case,
+    registry: AgentRegistry,
+    world: QuestionWorld,
+    agents: Sequence[AgentView],
 ) -> Match:
     match = case.ask(
         registry.matches,

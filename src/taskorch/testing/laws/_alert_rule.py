@@ -106,7 +106,7 @@ def _asked(
 
 
 @attrs.define(eq=False)
-class _Watched:
+class _WatchedAction:
     """The action of a rule, and what came of its calls."""
 
     action: Callable[[Any, Any], Any]
@@ -137,7 +137,7 @@ def _check_action(case: Case, rule: AlertRule, patience: float) -> None:
     fires = [False]
     names = NAMES_OF_AGENT if rule.per == "agent" else NAMES_OF_SYSTEM
     when = Condition.of(lambda _: fires[0], names, "when")
-    watched = _Watched(rule.action) if callable(rule.action) else None
+    watched = _WatchedAction(rule.action) if callable(rule.action) else None
     action = rule.action if watched is None else watched
     changed = attrs.evolve(rule, when=when, until=None, action=action)
     sim.drivers.add(Alerts(interval=1.0, rules=[changed]))

@@ -87,7 +87,7 @@ def check_attempt_executor(
         LawViolation: A law is broken.
         TypeError: *make* cannot be called, or makes no such executor.
     """
-    checks: tuple[Callable[[_Site], object], ...] = (
+    checks: tuple[Callable[[_AttemptSite], object], ...] = (
         _check_begin,
         _check_ends,
         _check_own,
@@ -99,10 +99,13 @@ def check_attempt_executor(
         _check_ended,
         partial(_check_own, most_stopped=3),
     )
-    made = factory(make, AttemptExecutor)
+    new_executor = factory(make, AttemptExecutor)
     numbered = cases(AttemptExecutor, "check_attempt_executor", seed, len(checks))
     for case, check in zip(numbered, checks, strict=True):
-        with case.noted(), _site(case, made(), work, examples, patience) as site:
+        with (
+            case.noted(),
+            _site(case, new_executor(), work, examples, patience) as site,
+        ):
             check(site)
 
 
@@ -212,7 +215,7 @@ class Try:
 
 
 @attrs.define(eq=False)
-class _Site:
+class _AttemptSite:
     """One executor under check, and the attempts that it was given."""
 
     case: Case
@@ -232,10 +235,10 @@ class _Site:
     ) -> Try:
         """A new attempt, not begun."""
         name = f"t{len(self.tries)}"
-        made = Try(Task("law", self._payload(name, value, error), id=name), on_end)
-        self.tries[name] = made
-        self.expected[made] = value, error
-        return made
+        attempt = Try(Task("law", self._payload(name, value, error), id=name), on_end)
+        self.tries[name] = attempt
+        self.expected[attempt] = value, error
+        return attempt
 
     def make_short(self, number: int) -> Try:
         """A new attempt that ends at once, and does not call home; not begun."""
@@ -288,14 +291,14 @@ class _Site:
         did = f"An attempt had not begun within {self.patience:g} s."
         self.case.expect(begun, 2, did)
 
-    def ask(self, what: str, attempt: Try, law: int) -> None:
-        """*what* is asked of the executor about *attempt*, and must return."""
-        attempt.cancelled |= what == "stop"
-        grace = (_GRACE,) if what == "stop" else ()
-        act = partial(getattr(self.executor, what), attempt.begun, *grace)
-        error = self.in_time(act, f"{what}()", law)
+    def ask(self, method: str, attempt: Try, law: int) -> None:
+        """*method* is asked of the executor about *attempt*, and must return."""
+        attempt.cancelled |= method == "stop"
+        grace = (_GRACE,) if method == "stop" else ()
+        act = partial(getattr(self.executor, method), attempt.begun, *grace)
+        error = self.in_time(act, f"{method}()", law)
         if error is not None:
-            self.case.fail(7 if attempt.ends else law, f"{what}() raised {error!r}.")
+            self.case.fail(7 if attempt.ends else law, f"{method}() raised {error!r}.")
 
     def expect_end(self, attempt: Try, law: int) -> None:
         """*attempt* ends."""
@@ -308,17 +311,17 @@ class _Site:
         self.expect_end(attempt, law)
         value, error = self.expected[attempt]
         got, raised = attempt.ends[0]
-        told = f"was told with {brief(got)} and {raised!r}."
+        did = f"was told with {brief(got)} and {raised!r}."
         if self.work == "program":
             right = (raised is None) == (error is None)
             right = right and (error is not None or got.exit_code == 0)
         elif error is not None:
             right = raised is error if here else kind_of(raised) == kind_of(error)
-            told = f"that raised {error!r} {told}"
+            did = f"that raised {error!r} {did}"
         else:
             right = raised is None and (got is value if here else got == value)
-            told = f"that returned {brief(value)} {told}"
-        self.case.expect(right, law, f"An attempt {told}")
+            did = f"that returned {brief(value)} {did}"
+        self.case.expect(right, law, f"An attempt {did}")
 
     def expect_once(self) -> None:
         """Expect one end of each attempt that was begun, and one call."""
@@ -333,10 +336,10 @@ class _Site:
         """Whether attempts are made in this process."""
         if self.work != "call":
             return self.work == "coroutine"
-        found = Try(Task("law", Call(os.getpid, ()), id="pid"))
-        self.begin(found)
-        self.expect_end(found, 2)
-        return bool(found.ends[0][0] == os.getpid())
+        attempt = Try(Task("law", Call(os.getpid, ()), id="pid"))
+        self.begin(attempt)
+        self.expect_end(attempt, 2)
+        return bool(attempt.ends[0][0] == os.getpid())
 
 
 @contextmanager
@@ -346,9 +349,9 @@ def _site(
     work: Work,
     examples: int,
     patience: float,
-) -> Iterator[_Site]:
+) -> Iterator[_AttemptSite]:
     home = Home(patience)
-    site = _Site(case, executor, home, work, examples, patience)
+    site = _AttemptSite(case, executor, home, work, examples, patience)
     try:
         yield site
         home.open()
@@ -366,7 +369,7 @@ def _site(
 # ------------------------------------------------------------------------ laws 1 to 4
 
 
-def _check_begin(site: _Site) -> None:
+def _check_begin(site: _AttemptSite) -> None:
     """Law 1: an attempt that is kept does not keep `begin`."""
     site.home.shut()
     attempt = site.make()
@@ -377,7 +380,7 @@ def _check_begin(site: _Site) -> None:
     site.expect_right_end(attempt, 2)
 
 
-def _check_ends(site: _Site) -> None:
+def _check_ends(site: _AttemptSite) -> None:
     """Law 2 of values and errors."""
     here, dice = site.is_here(), site.case.random
     for _ in range(max(1, site.examples // 4)):
@@ -398,7 +401,7 @@ async def own_async(number: int) -> int:
     return number
 
 
-def _check_own(site: _Site, most_stopped: int = 0) -> None:
+def _check_own(site: _AttemptSite, most_stopped: int = 0) -> None:
     """Law 2 of many short ones, until there are none, again and again."""
     for _ in range(max(1, site.examples // 4)):
         numbers = range(len(site.tries), len(site.tries) + _AT_ONCE)
@@ -416,12 +419,12 @@ def _check_own(site: _Site, most_stopped: int = 0) -> None:
                 site.expect_right_end(attempt, 2)
 
 
-def _begin_all(site: _Site, batch: list[Try]) -> None:
+def _begin_all(site: _AttemptSite, batch: list[Try]) -> None:
     for attempt in batch:
         site.begin_here(attempt)
 
 
-def _check_refused(site: _Site) -> None:
+def _check_refused(site: _AttemptSite) -> None:
     """Law 3: either `begin` raises, or the end is told."""
     attempt = site.make()
     attempt.is_refused = True
@@ -440,7 +443,7 @@ def _check_refused(site: _Site) -> None:
     site.expect_right_end(after, 4)
 
 
-def _check_chain(site: _Site) -> None:
+def _check_chain(site: _AttemptSite) -> None:
     """Law 1: what ends begins the next."""
     last = site.make("last")
     chain = [last]
@@ -455,7 +458,7 @@ def _check_chain(site: _Site) -> None:
     site.expect_right_end(last, 2)
 
 
-def _check_others(site: _Site) -> None:
+def _check_others(site: _AttemptSite) -> None:
     """Law 4: beside one that is under way, one fails and one is stopped."""
     here, dice = site.is_here(), site.case.random
     site.home.shut()
@@ -475,7 +478,7 @@ def _check_others(site: _Site) -> None:
 # ------------------------------------------------------------------------ laws 5 to 7
 
 
-def _check_stop(site: _Site) -> None:
+def _check_stop(site: _AttemptSite) -> None:
     """Law 5: one that waits is stopped, and others as soon as they were begun."""
     site.home.shut()
     attempt = site.start("stopped")
@@ -492,7 +495,7 @@ def _check_stop(site: _Site) -> None:
     site.expect_right_end(site.start("after"), 4)
 
 
-def _check_hold(site: _Site) -> None:
+def _check_hold(site: _AttemptSite) -> None:
     """Law 6: while it is held it does not even notice that it may go on."""
     if not site.executor.can_hold():
         return
@@ -511,7 +514,7 @@ def _check_hold(site: _Site) -> None:
     site.expect_right_end(held, 6)
 
 
-def _check_ended(site: _Site) -> None:
+def _check_ended(site: _AttemptSite) -> None:
     """Law 7: nothing is done to what has ended, or was stopped."""
     attempt = site.start("ended")
     site.expect_right_end(attempt, 2)
@@ -520,11 +523,11 @@ def _check_ended(site: _Site) -> None:
     asked = ["stop", "stop"]
     if site.executor.can_hold():
         asked += ["hold", "resume", "resume", "stop"]
-    for what in asked:
-        site.ask(what, attempt, 7)
-        site.ask(what, stopped, 7)
+    for method in asked:
+        site.ask(method, attempt, 7)
+        site.ask(method, stopped, 7)
     site.home.open()
     site.expect_end(stopped, 7)
-    for what in asked:
-        site.ask(what, stopped, 7)
+    for method in asked:
+        site.ask(method, stopped, 7)
     site.expect_right_end(site.start("after"), 7)

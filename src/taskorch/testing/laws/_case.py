@@ -101,7 +101,7 @@ class Case:
         before = {name: snapshot(value) for name, value in looked_at.items()}
         try:
             with self.noted(**question):
-                given = method(*question.values())
+                reply = method(*question.values())
         except FrozenInstanceError as error:
             did = f"It tried to change what cannot be changed, in {_called(method)}."
             self.fail(self.unchanged, did, cause=error)
@@ -109,9 +109,9 @@ class Case:
             if snapshot(question[name]) != picture:
                 did = f"{_called(method)} changed {name}, which now is"
                 self.fail(self.unchanged, f"{did} {brief(question[name])}.")
-        if not isinstance(given, answer):
-            self.malformed(answer, given)
-        return given
+        if not isinstance(reply, answer):
+            self.malformed(answer, reply)
+        return reply
 
     def form(self, answer: Any, **kinds: Any) -> None:
         """Expect the attributes of *answer* to be of the types that *kinds* gives."""
@@ -119,12 +119,12 @@ class Case:
             if not isinstance(getattr(answer, name), kind):
                 self.malformed(type(answer), answer)
 
-    def malformed(self, cls: type, given: object) -> NoReturn:
-        """*given* is not a *cls* as its protocol describes it."""
+    def malformed(self, cls: type, reply: object) -> NoReturn:
+        """*reply* is not a *cls* as its protocol describes it."""
         says = (
             f"it answers with {with_article(cls.__name__)} as its fields are annotated."
         )
-        self.fail(_FORM, f"It answered {brief(given)}.", says=says)
+        self.fail(_FORM, f"It answered {brief(reply)}.", says=says)
 
     @contextmanager
     def noted(self, **question: object) -> Iterator[None]:
@@ -134,8 +134,8 @@ class Case:
         except LawViolation:
             raise
         except Exception as error:
-            told = "".join(f"\n  {n} = {brief(v)}" for n, v in question.items())
-            error.add_note(f"in {self._where()}{told}")
+            lines = "".join(f"\n  {n} = {brief(v)}" for n, v in question.items())
+            error.add_note(f"in {self._where()}{lines}")
             raise
 
     @contextmanager
@@ -171,16 +171,16 @@ def laws_of(protocol: type) -> dict[int, str]:
     }
 
 
-def maker(given: T | Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
+def maker(subject: T | Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
     """
-    What gives the object for a case: always *given* itself, or what *given* makes.
+    What gives the object for a case: always *subject* itself, or what *subject* makes.
 
     Raises:
-        TypeError: *given* has not the methods of *protocol*, and cannot be called.
+        TypeError: *subject* has not the methods of *protocol*, and cannot be called.
     """
-    if not isinstance(given, type) and isinstance(given, protocol):
-        return lambda: cast("T", given)
-    return factory(cast("Callable[[], T]", given), protocol)
+    if not isinstance(subject, type) and isinstance(subject, protocol):
+        return lambda: cast("T", subject)
+    return factory(cast("Callable[[], T]", subject), protocol)
 
 
 def factory(make: Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
@@ -198,23 +198,23 @@ def factory(make: Callable[[], T], protocol: type[Any]) -> Callable[[], T]:
         raise TypeError(msg)
 
     def checked() -> T:
-        made = make()
-        if not isinstance(made, protocol):
-            why = _lacks(made, protocol)
-            msg = f"{show(make)} made {show(made)}, which is not {name}{why}"
+        product = make()
+        if not isinstance(product, protocol):
+            why = _lacks(product, protocol)
+            msg = f"{show(make)} made {show(product)}, which is not {name}{why}"
             raise TypeError(msg)
-        return cast("T", made)
+        return cast("T", product)
 
     return checked
 
 
-def _lacks(given: object, protocol: type[Any]) -> str:
-    """What *given* lacks to be of *protocol*, to go on with in a message."""
+def _lacks(candidate: object, protocol: type[Any]) -> str:
+    """What *candidate* lacks to be of *protocol*, to go on with in a message."""
     names = [
         name
         for base in reversed(protocol.__mro__)
         for name in vars(base)
-        if not name.startswith("_") and not hasattr(given, name)
+        if not name.startswith("_") and not hasattr(candidate, name)
     ]
     return f": it has no {' and no '.join(names)}" if names else ""
 
@@ -239,12 +239,12 @@ def twice(answer: object, again: object) -> str:
 
 def _brief_task(task: Task) -> str:
     fields = [field for field in attrs.fields(Task) if field.init]
-    told = [
+    shown = [
         f"{field.name}={show(getattr(task, field.name), _MAX_SHOWN)}"
         for field in fields[1:]
         if getattr(task, field.name) != field.default
     ]
-    return f"Task({', '.join([show(task.type), *told])})"
+    return f"Task({', '.join([show(task.type), *shown])})"
 
 
 def _called(method: Callable[..., Any]) -> str:

@@ -52,20 +52,20 @@ def check_driver(
             now = _now(sim)
             before = _shown(sim)
             with case.noted(now=now):
-                given: object = one.tick(view, now)
+                answer: object = one.tick(view, now)
             case.expect(_shown(sim) == before, 1, "It changed what the view shows.")
             try:
-                commands, when = commands_of(given)
+                commands, when = commands_of(answer)
             except TypeError as error:
                 case.fail(0, f"{error}.", says="it answers as its methods say.")
             did = f"At {now} it wants to be asked again at {brief(when)}."
             case.expect(when is None or when > now, 3, did)
             for command in commands:
                 _apply(command, sim)
-            known = _shown(sim).keys()
+            task_ids = _shown(sim).keys()
             for command in commands:
                 _apply(command, sim)
-            more = sorted(_shown(sim).keys() - known)
+            more = sorted(_shown(sim).keys() - task_ids)
             did = f"Carried out twice, they made {brief(more)} besides."
             case.expect(not more, 2, did)
             step = case.random.uniform(0, _LONGEST)

@@ -75,19 +75,19 @@ def check_durable_journal(
     """
     opened, again = factory(make, DurableJournal), factory(reopen, DurableJournal)
     check_journal(opened, reopen=again, seed=seed, examples=examples)
-    known: list[str] = []
+    identities: list[str] = []
     for case in cases(DurableJournal, "check_durable_journal", seed, examples):
         with case.noted():
-            run = _Run(case, opened(), again)
+            run = _DurableJournalRun(case, opened(), again)
             try:
                 run.check()
-                run.check_identity(known)
+                run.check_identity(identities)
                 run.check_end()
             finally:
                 run.close()
 
 
-class _Run:
+class _DurableJournalRun:
     """One journal, and what must be in it."""
 
     def __init__(
@@ -184,8 +184,8 @@ class _Run:
         """Before anybody has owned it, nothing is there."""
         for answer in (list(self._journal.read()), self._journal.ends(["t"])):
             self._case.expect(not answer, 3, f"Unclaimed, it gave {brief(answer)}.")
-        found = self._journal.snapshot()
-        self._case.expect(found is None, 6, f"Unclaimed, it gave {brief(found)}.")
+        snapshot = self._journal.snapshot()
+        self._case.expect(snapshot is None, 6, f"Unclaimed, it gave {brief(snapshot)}.")
 
     def _check_answers(self, journal: DurableJournal) -> None:
         dice = self._case.random
@@ -215,13 +215,13 @@ class _Run:
         group = journal.new_group()
         self._case.expect(len(group) == 0, 8, "A new group has facts.")
         kept: list[Entry] = []
-        made = journal.call_texts("call", len)
+        text_of = journal.call_texts("call", len)
         arguments = [(), (number,), (some_data(dice, 2),), ("é", [1], {"a": (2,)})]
         for args in arguments:
             number += 1
             name = f"call/{number}"
             task = Task("call", Call(len, args))
-            text = made(args) if dice.random() < _HALF else journal.text(task)
+            text = text_of(args) if dice.random() < _HALF else journal.text(task)
             event: Any = TaskSubmitted(number, number, name, "call", 0)
             kept.append((event, task))
             group.keep(kept[-1][0], text)
@@ -238,8 +238,8 @@ class _Run:
         self._case.expect(group.last == number, 8, f"Its last is {group.last}.")
         self._case.expect(len(group) == len(kept), 8, f"Its length is {len(group)}.")
         # What `new_group` makes must be taken by `append`.
-        given: Any = group
-        journal.append(self._epoch, given)
+        entries: Any = group
+        journal.append(self._epoch, entries)
         self._note(kept)
         self._check_read(journal, 8, "A group of its own was appended. ")
         self._check_other(8, "A group of its own was appended. ")
@@ -256,19 +256,19 @@ class _Run:
             event: Any = TaskSubmitted(number + 1, 0, "bad", "build", 0)
             if not _is_task(value):
                 event = TaskCompleted(number + 1, 0, "bad", 1, "ann", 5)
-            told = f"It was given {brief(value)}, "
+            did = f"It was given {brief(value)}, "
             try:
                 self._journal.document(value)
             except InvalidTaskError:
                 pass
             else:
-                self._case.fail(4, f"{told}and document took it.")
+                self._case.fail(4, f"{did}and document took it.")
             try:
                 self._journal.append(self._epoch, [good, (event, value)])
             except InvalidTaskError:
-                self._check_read(self._journal, 4, told)
+                self._check_read(self._journal, 4, did)
             else:
-                self._case.fail(4, f"{told}and append took it.")
+                self._case.fail(4, f"{did}and append took it.")
         self._append([good])
         self._check_other(4, "What came after a refused group: ")
 
@@ -278,9 +278,11 @@ class _Run:
             try:
                 journal.save(self._epoch, seq, {})
             except ValueError:
-                found = journal.snapshot()
+                snapshot = journal.snapshot()
                 self._case.expect(
-                    found is None, 7, f"Refused, it gave {brief(found)} all the same."
+                    snapshot is None,
+                    7,
+                    f"Refused, it gave {brief(snapshot)} all the same.",
                 )
             else:
                 did = f"A snapshot at {seq} was not refused."
@@ -305,11 +307,11 @@ class _Run:
         self._check_read(journal, 7, "Snapshots were saved. ")
 
     def _check_saved(self, journal: DurableJournal, did: str) -> None:
-        found = journal.snapshot()
-        found = found and (found[0], found[1])
-        if found != self._saved:
-            told = f"It gave {brief(found)}, and {brief(self._saved)} was saved."
-            self._case.fail(6, did + told)
+        snapshot = journal.snapshot()
+        snapshot = snapshot and (snapshot[0], snapshot[1])
+        if snapshot != self._saved:
+            sentence = f"It gave {brief(snapshot)}, and {brief(self._saved)} was saved."
+            self._case.fail(6, did + sentence)
 
     def _check_upkeep(self) -> None:
         journal = self._journal
@@ -325,7 +327,7 @@ class _Run:
 
     def _check_readers(self) -> None:
         """Law 3: a thread reads, by this object and another, while this one writes."""
-        found: list[tuple[int, list[Entry]]] = []
+        readings: list[tuple[int, list[Entry]]] = []
         errors: list[Exception] = []
         journals = self._journal, self._other()
         is_over = threading.Event()
@@ -336,7 +338,7 @@ class _Run:
                     for journal in journals:
                         # What was kept before must be there, and more may be.
                         before = len(self._kept)
-                        found.append((before, list(journal.read())))
+                        readings.append((before, list(journal.read())))
                     journals[0].ends(["nobody"])
             except Exception as error:  # noqa: BLE001 - it is told by the caller
                 errors.append(error)
@@ -353,7 +355,7 @@ class _Run:
             did = f"It was read while it was written, and raised {error!r}."
             self._case.fail(3, did, cause=error)
         whole = {0, *self._ends}
-        for before, entries in found:
+        for before, entries in readings:
             is_whole = not entries or entries[-1][0][SEQ] in whole
             if not is_whole or entries != self._kept[: len(entries)]:
                 did = f"While it was written, it gave {len(entries)} entries, to"
@@ -388,17 +390,17 @@ class _Run:
         """Law 2: of two objects, one writes."""
         first, other = self._journal, self._other()
         epoch = self._epoch
-        told = f"It told {brief(self._lost)}, and nobody else had claimed it."
-        self._case.expect(not self._lost, 2, told)
+        did = f"It told {brief(self._lost)}, and nobody else had claimed it."
+        self._case.expect(not self._lost, 2, did)
         if not isinstance(first.is_owned(), bool):
             self._case.fail(0, "is_owned", says="it answers True or False.")
         try:
-            taken = other.claim()
+            new_epoch = other.claim()
         except JournalTakenError:
             self._append(self._some_history())
             self._check_other(2, "Another object could not claim it. ")
             return
-        self._case.expect(taken > epoch, 2, f"It gave {taken} after {epoch}.")
+        self._case.expect(new_epoch > epoch, 2, f"It gave {new_epoch} after {epoch}.")
         for name, question in (
             ("append", (self._some_history(),)),
             ("save", (self._last, {})),
@@ -410,21 +412,21 @@ class _Run:
                 self._check_read(other, 2, f"{name} of the earlier owner raised. ")
             else:
                 self._case.fail(2, f"{name} of the earlier owner raised nothing.")
-        self._journal, self._epoch = other, taken
+        self._journal, self._epoch = other, new_epoch
         self._append(self._some_history())
 
-    def check_identity(self, known: list[str]) -> None:
-        """Law 10; the other journals had those *known*."""
+    def check_identity(self, identities: list[str]) -> None:
+        """Law 10; the other journals had those *identities*."""
         identity = self._journal.identity()
         if not isinstance(identity, str):
             self._case.fail(10, f"It is {brief(identity)}.")
         if identity:
-            new = identity not in known
+            new = identity not in identities
             self._case.expect(new, 10, f"{identity} is that of another journal.")
             plain = identity.replace("-", "")
             fits = plain.isascii() and plain.isalnum()
             self._case.expect(fits, 10, f"{identity} has other characters.")
-        known.append(identity)
+        identities.append(identity)
 
     def check_end(self) -> None:
         """Law 9, and all others of what is opened again."""
@@ -446,14 +448,14 @@ class _Run:
         self._check_saved(last, "It was closed and opened again. ")
         self._check_answers(last)
         try:
-            taken = last.claim()
+            new_epoch = last.claim()
         except JournalTakenError as error:
             did = "Its owner had closed it, and another object could not claim it."
             self._case.fail(9, did, cause=error)
-        self._case.expect(taken > epoch, 2, f"It gave {taken} after {epoch}.")
+        self._case.expect(new_epoch > epoch, 2, f"It gave {new_epoch} after {epoch}.")
         same = last.identity() == identity
         self._case.expect(same, 10, f"It was {identity}, and is {last.identity()}.")
-        self._journal, self._epoch = last, taken
+        self._journal, self._epoch = last, new_epoch
         self._append(self._some_history())
         self._check_other(1, "Its next owner has appended. ")
 

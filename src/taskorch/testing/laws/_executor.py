@@ -75,15 +75,15 @@ def check_executor(
         _check_closed,
         _check_cancelled,
     )
-    made = factory(make, Executor)
+    new_executor = factory(make, Executor)
     numbered = cases(Executor, "check_executor", seed, len(checks))
     for case, check in zip(numbered, checks, strict=True):
-        with case.noted(), _site(case, made(), examples, patience) as site:
+        with case.noted(), _site(case, new_executor(), examples, patience) as site:
             check(site)
 
 
 @attrs.define(eq=False)
-class _Site:
+class _ExecutorSite:
     """One executor under check, and the calls that it was given."""
 
     case: Case
@@ -128,9 +128,9 @@ class _Site:
 @contextmanager
 def _site(
     case: Case, executor: Executor, examples: int, patience: float
-) -> Iterator[_Site]:
+) -> Iterator[_ExecutorSite]:
     home = Home(patience)
-    site = _Site(case, executor, home, examples, patience)
+    site = _ExecutorSite(case, executor, home, examples, patience)
     try:
         yield site
     finally:
@@ -143,7 +143,7 @@ def _site(
 # ----------------------------------------------------------------- laws 1, 2 and 3
 
 
-def _check_results(site: _Site) -> None:
+def _check_results(site: _ExecutorSite) -> None:
     """Law 1 of results, and law 2 of calls that end well."""
     here = _is_here(site)
     values = [some_value(site.case.random) for _ in range(max(1, site.examples // 2))]
@@ -152,7 +152,7 @@ def _check_results(site: _Site) -> None:
     _check_counts(site)
 
 
-def _check_failure(site: _Site) -> None:
+def _check_failure(site: _ExecutorSite) -> None:
     """Law 1 of an error, and law 2 of a call that fails."""
     error = some_error(site.case.random, StopIteration(3))
     here = _is_here(site)
@@ -160,7 +160,7 @@ def _check_failure(site: _Site) -> None:
     _check_counts(site)
 
 
-def _check_mixed(site: _Site) -> None:
+def _check_mixed(site: _ExecutorSite) -> None:
     """Law 3, beside a call that is under way and among many that are not."""
     here, dice = _is_here(site), site.case.random
     site.home.shut()
@@ -185,7 +185,7 @@ def _check_mixed(site: _Site) -> None:
     _check_counts(site)
 
 
-def _is_here(site: _Site) -> bool:
+def _is_here(site: _ExecutorSite) -> bool:
     """Whether calls are made in this process."""
     future = site.executor.submit(os.getpid)
     site.expect_resolved(future, 1)
@@ -193,7 +193,7 @@ def _is_here(site: _Site) -> bool:
 
 
 def _check_result(
-    site: _Site, future: Future[Any], value: Any, law: int, *, here: bool
+    site: _ExecutorSite, future: Future[Any], value: Any, law: int, *, here: bool
 ) -> None:
     site.expect_resolved(future, law)
     if future.cancelled():
@@ -209,7 +209,7 @@ def _check_result(
 
 
 def _check_error(
-    site: _Site, future: Future[Any], error: Exception, *, here: bool
+    site: _ExecutorSite, future: Future[Any], error: Exception, *, here: bool
 ) -> None:
     site.expect_resolved(future, 1)
     got = None if future.cancelled() else future.exception()
@@ -218,7 +218,7 @@ def _check_error(
     site.case.expect(same, 1, did)
 
 
-def _check_counts(site: _Site) -> None:
+def _check_counts(site: _ExecutorSite) -> None:
     down = site.shut_down(wait=True)
     wait([down], site.patience)
     counts = Counter(site.home.begun)
@@ -231,7 +231,7 @@ def _check_counts(site: _Site) -> None:
 # ------------------------------------------------------------------ laws 4, 5 and 6
 
 
-def _check_submit(site: _Site) -> None:
+def _check_submit(site: _ExecutorSite) -> None:
     """Law 4: a call that is kept does not keep `submit`."""
     site.home.shut()
     submission = elsewhere(site.submit)
@@ -241,7 +241,7 @@ def _check_submit(site: _Site) -> None:
     submission.result()
 
 
-def _check_shutdown(site: _Site) -> None:
+def _check_shutdown(site: _ExecutorSite) -> None:
     """Law 5: `shutdown` waits for what was accepted, and resolves it."""
     site.home.shut()
     futures = [site.submit(i) for i in range(5)]
@@ -256,12 +256,12 @@ def _check_shutdown(site: _Site) -> None:
     did = f"It did not return within {site.patience:g} s of the end of the calls."
     site.case.expect(down.done(), 5, did)
     down.result()
-    left = sum(not future.done() for future in futures)
-    did = f"It returned, and {left} of {len(futures)} futures were not resolved."
-    site.case.expect(not left, 5, did)
+    unresolved = sum(not future.done() for future in futures)
+    did = f"It returned, and {unresolved} of {len(futures)} futures were not resolved."
+    site.case.expect(not unresolved, 5, did)
 
 
-def _check_closed(site: _Site) -> None:
+def _check_closed(site: _ExecutorSite) -> None:
     """Law 6: nothing is accepted after `shutdown`."""
     site.executor.shutdown(wait=True)
     try:
@@ -278,7 +278,7 @@ def _check_closed(site: _Site) -> None:
 # ---------------------------------------------------------------------------- law 7
 
 
-def _check_cancelled(site: _Site) -> None:
+def _check_cancelled(site: _ExecutorSite) -> None:
     """Law 7: of many calls that are kept, those that have not begun are cancelled."""
     site.home.shut()
     for i in range(_MANY):
@@ -291,8 +291,10 @@ def _check_cancelled(site: _Site) -> None:
         did = "A call that had not begun was neither cancelled nor begun"
         site.case.fail(7, f"{did} within {site.patience:g} s.")
     site.home.open()
-    left = [future for future in site.futures.values() if not future.cancelled()]
-    wait([down, *left], site.patience)
+    not_cancelled = [
+        future for future in site.futures.values() if not future.cancelled()
+    ]
+    wait([down, *not_cancelled], site.patience)
     begun = set(site.home.begun)
     for i, (name, future) in enumerate(site.futures.items()):
         if future.cancelled():
@@ -304,7 +306,7 @@ def _check_cancelled(site: _Site) -> None:
     down.result()
 
 
-def _none_is_pending(site: _Site) -> bool:
+def _none_is_pending(site: _ExecutorSite) -> bool:
     """Whether each call has begun or is cancelled; waits a little if not."""
     begun = set(site.home.begun)
     pending = [

@@ -65,7 +65,7 @@ def check_journal(
     last = 0
     for case in cases(Journal, "check_journal", seed, examples):
         with case.noted():
-            run = _Run(case, opened(), last)
+            run = _JournalRun(case, opened(), last)
             if case.number == 1:
                 run.find_last()
             run.check(again)
@@ -97,7 +97,7 @@ class _Broken(Sequence[Entry]):
         return self._entries[index]
 
 
-class _Run:
+class _JournalRun:
     """One journal, and what must be in it."""
 
     def __init__(self, case: Case, journal: Journal, last: int) -> None:
@@ -212,13 +212,13 @@ class _Run:
         if len(self._kept) > len(self._latest):
             refused.append(self._kept[: -len(self._latest)])
         for group in refused:
-            told = f"After {brief(_numbers(self._latest))}, {brief(_numbers(group))}"
+            did = f"After {brief(_numbers(self._latest))}, {brief(_numbers(group))}"
             try:
                 self._journal.append(self._epoch, group)
             except ValueError:
-                self._check_kept(5, f"{told} was refused. ")
+                self._check_kept(5, f"{did} was refused. ")
             else:
-                self._case.fail(5, f"{told} was not refused.")
+                self._case.fail(5, f"{did} was not refused.")
 
     def _check_documents(self) -> None:
         """Law 7, of a task, of a result, and of nothing."""
@@ -265,14 +265,14 @@ class _Run:
         self._again(self._latest)
 
     def _again(self, group: list[Entry]) -> None:
-        told = f"The group {brief(_numbers(group))} came again"
+        did = f"The group {brief(_numbers(group))} came again"
         try:
             self._journal.append(self._epoch, group)
         except ValueError as error:
-            self._case.fail(3, f"{told}, and it raised {error!r}.", cause=error)
+            self._case.fail(3, f"{did}, and it raised {error!r}.", cause=error)
         if group is not self._latest:
             self._note(group)
-        self._check_kept(3, f"{told}. ")
+        self._check_kept(3, f"{did}. ")
 
     def _check_takeover(self) -> None:
         before = self._epoch

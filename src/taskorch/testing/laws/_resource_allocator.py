@@ -20,8 +20,8 @@ from taskorch.testing._builders import make_agent, make_pool
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import (
     Agents,
+    QuestionWorld,
     Tasks,
-    World,
     agent_source,
     some_world,
     task_source,
@@ -86,7 +86,7 @@ def check_resource_allocator(
 
 
 def _ask(
-    case: Case, allocator: ResourceAllocator, wanted: Resources, world: World
+    case: Case, allocator: ResourceAllocator, wanted: Resources, world: QuestionWorld
 ) -> Resources | None:
     request = AllocationRequest(world.task, world.agents[0], wanted)
     pools = {pool.name: pool for pool in world.pools}
@@ -111,7 +111,10 @@ def _ask(
 
 
 def _check_part(
-    case: Case, allocator: ResourceAllocator, chunks: dict[str, int], world: World
+    case: Case,
+    allocator: ResourceAllocator,
+    chunks: dict[str, int],
+    world: QuestionWorld,
 ) -> None:
     """What is granted of an elastic request, by itself or beside others."""
     random, wanted = case.random, world.task.resources
@@ -156,7 +159,7 @@ def _check_part(
 
 
 def _check_granted_at_last(
-    case: Case, allocator: ResourceAllocator, wanted: Resources, world: World
+    case: Case, allocator: ResourceAllocator, wanted: Resources, world: QuestionWorld
 ) -> None:
     idle = [
         make_agent(

@@ -14,8 +14,8 @@ from taskorch.protocols import Failure, RetryDecision, RetryHandler
 from taskorch.testing._builders import make_failure
 from taskorch.testing.laws._case import Case, brief, cases, maker, twice
 from taskorch.testing.laws._worlds import (
+    QuestionWorld,
     Tasks,
-    World,
     agent_source,
     some_world,
     task_source,
@@ -80,7 +80,7 @@ def check_retry_handler(
 
 
 def _ask(
-    case: Case, handler: RetryHandler, failure: Failure, world: World
+    case: Case, handler: RetryHandler, failure: Failure, world: QuestionWorld
 ) -> RetryDecision:
     decision = case.ask(
         handler.decide, RetryDecision, failure=failure, context=world.context()
@@ -93,13 +93,13 @@ def _ask(
 
 
 def _check_end(
-    case: Case, handler: RetryHandler, failure: Failure, world: World
+    case: Case, handler: RetryHandler, failure: Failure, world: QuestionWorld
 ) -> None:
-    elapsed, delay, told, last = 0.0, 0.0, 0, ""
+    elapsed, delay, asked, last = 0.0, 0.0, 0, ""
     for attempts in _counts():
         # The attempts in between are taken to have had the same delay.
-        elapsed = min(elapsed + (attempts - told) * (_TAKES + delay), MAX_SECONDS)
-        told = attempts
+        elapsed = min(elapsed + (attempts - asked) * (_TAKES + delay), MAX_SECONDS)
+        asked = attempts
         next_failure = make_failure(
             failure.error,
             attempts,
@@ -115,7 +115,7 @@ def _check_end(
     policy = failure.task.retry
     case.fail(
         2,
-        f"After {told:,} failures of a task with {brief(policy)} it answered {last}.",
+        f"After {asked:,} failures of a task with {brief(policy)} it answered {last}.",
     )
 
 
@@ -127,7 +127,7 @@ def _counts() -> Iterator[int]:
         attempts *= 2
 
 
-def _some_failure(random: Random, world: World) -> Failure:
+def _some_failure(random: Random, world: QuestionWorld) -> Failure:
     attempts = random.choice((1, 1, 2, 3, 7, 1_000))
     return make_failure(
         _some_error(random),

@@ -14,8 +14,8 @@ from taskorch.model import check_seconds
 from taskorch.protocols import Admission, Order, OwnerView, TaskQueue
 from taskorch.testing.laws._case import Case, brief, cases, maker
 from taskorch.testing.laws._worlds import (
+    QuestionWorld,
     Tasks,
-    World,
     agent_source,
     some_owner,
     some_world,
@@ -80,7 +80,7 @@ def check_task_queue(
             case.expect(_key(again, other) == _key(order, world), 1, did)
 
 
-def _order(case: Case, queue: TaskQueue, world: World) -> Order:
+def _order(case: Case, queue: TaskQueue, world: QuestionWorld) -> Order:
     order = case.ask(queue.order, Order, task=world.task, context=world.context())
     case.form(order, reusable=bool | type)
     if order.aging is None:
@@ -91,22 +91,22 @@ def _order(case: Case, queue: TaskQueue, world: World) -> Order:
     return order
 
 
-def _admit(case: Case, queue: TaskQueue, world: World) -> None:
+def _admit(case: Case, queue: TaskQueue, world: QuestionWorld) -> None:
     answer = case.ask(queue.admit, Admission, task=world.task, context=world.context())
     case.form(answer, admitted=bool, reason=str, reusable=bool | type)
     if answer.max_age is not None and not _is_duration(answer.max_age):
         case.malformed(Admission, answer)
 
 
-def _check_standings(case: Case, queue: Any, worlds: list[World]) -> None:
+def _check_standings(case: Case, queue: Any, worlds: list[QuestionWorld]) -> None:
     owners = [some_owner(case.random) for _ in worlds]
-    found = [
+    standings = [
         _standing(case, queue, owner, world)
         for owner, world in zip(owners, worlds, strict=True)
     ]
     others = reversed(worlds)
     for owner, standing, world, other in zip(
-        owners, found, worlds, others, strict=True
+        owners, standings, worlds, others, strict=True
     ):
         around = attrs.evolve(other.later(60.0), pools=world.pools)
         again = _standing(case, queue, owner, around)
@@ -114,20 +114,24 @@ def _check_standings(case: Case, queue: Any, worlds: list[World]) -> None:
         case.expect(again == standing, 4, did)
 
 
-def _standing(case: Case, queue: Any, owner: OwnerView, world: World) -> Any:
-    found: Any = case.ask(queue.standing, object, owner=owner, context=world.context())
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    case.expect(is_number and not math.isnan(found), 4, f"It answered {brief(found)}.")
-    return found
+def _standing(case: Case, queue: Any, owner: OwnerView, world: QuestionWorld) -> Any:
+    standing: Any = case.ask(
+        queue.standing, object, owner=owner, context=world.context()
+    )
+    is_number = isinstance(standing, int | float) and not isinstance(standing, bool)
+    case.expect(
+        is_number and not math.isnan(standing), 4, f"It answered {brief(standing)}."
+    )
+    return standing
 
 
-def _key(order: Order, world: World) -> Any:
+def _key(order: Order, world: QuestionWorld) -> Any:
     if order.aging is None:
         return order.key
     return world.now - world.task.priority * order.aging
 
 
-def _check_comparable(case: Case, asked: list[tuple[World, Order]]) -> None:
+def _check_comparable(case: Case, asked: list[tuple[QuestionWorld, Order]]) -> None:
     keys = [_key(order, world) for world, order in asked]
     for one, other in combinations(keys, 2):
         did = f"It gave the keys {brief(one)} and {brief(other)}"

@@ -8,8 +8,8 @@ from taskorch.protocols import Route, TaskRouter
 from taskorch.testing.laws._case import Case, brief, cases, maker, twice
 from taskorch.testing.laws._worlds import (
     Agents,
+    QuestionWorld,
     Tasks,
-    World,
     agent_source,
     some_world,
     task_source,
@@ -59,7 +59,7 @@ def check_task_router(
         case.expect(again == route, 2, twice(route, again))
 
 
-def _ask(case: Case, router: TaskRouter, world: World) -> Route:
+def _ask(case: Case, router: TaskRouter, world: QuestionWorld) -> Route:
     route = case.ask(
         router.route,
         Route,

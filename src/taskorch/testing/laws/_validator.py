@@ -20,8 +20,8 @@ from taskorch.testing.laws._case import (
     maker,
 )
 from taskorch.testing.laws._worlds import (
+    QuestionWorld,
     Tasks,
-    World,
     agent_source,
     some_world,
     task_source,
@@ -129,13 +129,15 @@ def check_validator(
             did = f"It accepted {brief(world.task)}, and then answered {brief(again)}."
             case.expect(again.accepted, 2, did)
         with case.chance(3):
-            _Faults(case, asked, world, [draw(case.random) for _ in range(3)]).check()
+            _FaultSearch(
+                case, asked, world, [draw(case.random) for _ in range(3)]
+            ).check()
     if not accepted:
         msg = f"none of {examples:,} tasks was accepted: give some that are, as tasks="
         raise ValueError(msg)
 
 
-def _ask(case: Case, validator: Validator, world: World) -> Verdict:
+def _ask(case: Case, validator: Validator, world: QuestionWorld) -> Verdict:
     verdict = case.ask(
         validator.validate, Verdict, task=world.task, context=world.context()
     )
@@ -156,15 +158,15 @@ class _Fault:
 
     def __str__(self) -> str:
         place, value = self.change
-        what = "absent" if value is _ABSENT else brief(value)
-        return f"{'.'.join(map(str, place))} {what}"
+        shown = "absent" if value is _ABSENT else brief(value)
+        return f"{'.'.join(map(str, place))} {shown}"
 
 
-class _Faults:
+class _FaultSearch:
     """Looks for two faults of which only one is named."""
 
     def __init__(
-        self, case: Case, validator: Validator, world: World, others: list[Task]
+        self, case: Case, validator: Validator, world: QuestionWorld, others: list[Task]
     ) -> None:
         self._case = case
         self._validator = validator
@@ -202,11 +204,11 @@ class _Faults:
         values = list(self._values(place))
         count = min(len(values), _MOST_VALUES)
         for value in self._case.random.sample(values, count):
-            found = self._found((place, value))
-            if found:
-                fault = _Fault((place, value), found)
+            findings = self._found((place, value))
+            if findings:
+                fault = _Fault((place, value), findings)
                 self._refused.setdefault(place, []).append(fault)
-            elif found is not None:
+            elif findings is not None:
                 self._fine.setdefault(place, []).append(value)
 
     def _values(self, place: _Place) -> Iterator[Any]:

@@ -50,7 +50,7 @@ _RARELY: Final = 8
 
 
 @attrs.frozen
-class World:
+class QuestionWorld:
     """What is around one question; every context made of it is equal to the others."""
 
     task: Task
@@ -75,7 +75,7 @@ class World:
             self.contenders,
         )
 
-    def later(self, seconds: float) -> World:
+    def later(self, seconds: float) -> QuestionWorld:
         """The same after so many *seconds*."""
         return attrs.evolve(self, now=self.now + seconds)
 
@@ -91,11 +91,11 @@ def task_source(tasks: Tasks | None) -> Callable[[Random], Task]:
         return some_task
     if callable(tasks):
         return tasks
-    known = tuple(tasks)
-    if not known:
+    choices = tuple(tasks)
+    if not choices:
         msg = "tasks: at least one is needed"
         raise ValueError(msg)
-    return lambda random: random.choice(known)
+    return lambda random: random.choice(choices)
 
 
 def agent_source(
@@ -116,21 +116,21 @@ def agent_source(
         return lambda random, task: _some_agents(random, task, ready=ready)
     if callable(agents):
         return lambda random, _: tuple(agents(random))
-    known = tuple(agents)
-    if not known and ready:
+    choices = tuple(agents)
+    if not choices and ready:
         msg = "agents: at least one is needed"
         raise ValueError(msg)
-    return lambda random, _: _some_of(random, known)
+    return lambda random, _: _some_of(random, choices)
 
 
 def some_world(
     random: Random,
     draw_task: Callable[[Random], Task],
     draw_agents: Callable[[Random, Task], Sequence[AgentView]],
-) -> World:
+) -> QuestionWorld:
     """A random world: a task, agents and pools."""
     task = draw_task(random)
-    return World(
+    return QuestionWorld(
         task=task,
         agents=tuple(draw_agents(random, task)),
         pools=tuple(_some_pools(random, task)),
@@ -270,11 +270,11 @@ _SOME: Final[dict[Form, Callable[[Random], Any]]] = {
 # ------------------------------------------------------------------------ agents
 
 
-def _some_of(random: Random, known: Sequence[AgentView]) -> Sequence[AgentView]:
-    """A random part of *known*, in the same order."""
-    count = random.randint(min(1, len(known)), len(known))
-    places = sorted(random.sample(range(len(known)), count))
-    return tuple(known[place] for place in places)
+def _some_of(random: Random, agents: Sequence[AgentView]) -> Sequence[AgentView]:
+    """A random part of *agents*, in the same order."""
+    count = random.randint(min(1, len(agents)), len(agents))
+    places = sorted(random.sample(range(len(agents)), count))
+    return tuple(agents[place] for place in places)
 
 
 def _some_agents(random: Random, task: Task, *, ready: bool) -> list[AgentView]:
