@@ -88,13 +88,13 @@ def level_names(levels: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def levels_of(names: Any, known: Collection[str] = ()) -> dict[str, int]:
+def levels_of(names: Any, whole: Collection[str] = ()) -> dict[str, int]:
     """
     Names of capabilities with their levels, as names or as a mapping.
 
     Args:
         names: Such as `["test:3", "code"]` or `{"test": 3, "code": 1}`.
-        known: Names that are taken as they are, with a colon or without.
+        whole: Names that are taken as they are, with a colon or without.
 
     Raises:
         InvalidTaskError: They are none.
@@ -110,12 +110,12 @@ def levels_of(names: Any, known: Collection[str] = ()) -> dict[str, int]:
     for each in names:
         text = each if isinstance(each, str) else Capability(each)
         name, colon, level = text.partition(":")
-        if text in known or not colon:
-            name, level = text if text in known else Capability(text), "1"
+        if text in whole or not colon:
+            name, level = text if text in whole else Capability(text), "1"
         elif not _LEVEL.fullmatch(level):
             msg = f"capability {show(text)}: its level is a number from 1 to "
             msg += f"{MAX_LEVEL}, not {show(level)}"
-            hint = meant(text, known, f"'{name}:2' is level 2 of {name}")
+            hint = meant(text, whole, f"'{name}:2' is level 2 of {name}")
             raise InvalidTaskError(msg, hint=hint)
         else:
             Capability(name, int(level))

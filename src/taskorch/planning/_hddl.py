@@ -288,7 +288,7 @@ def _check_atoms(
     """
     stack = [(condition, words, [*variables])]
     while stack:
-        form, words, known = stack.pop()
+        form, words, scope = stack.pop()
         if not form:
             continue
         word, *rest = form if isinstance(form, list) else [form]
@@ -300,13 +300,13 @@ def _check_atoms(
             # A domain may leave out what predicates there are.
             takes = predicates if word != "=" else {}
             takes = takes or {str(word): rest}
-            _check_count(place, form, known, takes, "predicate")
+            _check_count(place, form, scope, takes, "predicate")
         elif word == "when":
-            stack += [(rest[0], _CONDITION, known), (rest[1], words, known)]
+            stack += [(rest[0], _CONDITION, scope), (rest[1], words, scope)]
         elif word in ("forall", "exists"):
-            stack.append((rest[1], words, known + _variables(rest[0])))
+            stack.append((rest[1], words, scope + _variables(rest[0])))
         else:
-            stack += [(each, words, known) for each in rest]
+            stack += [(each, words, scope) for each in rest]
 
 
 def _text(form: Any) -> str:
