@@ -352,7 +352,8 @@ class AgentManager:
         if rt.fleet is None:
             from taskorch._managers._fleet import SpawnedAgents  # noqa: PLC0415 - when needed
 
-            rt.fleet = SpawnedAgents(rt, self._orch)
+            agents = SpawnedAgents(rt, self._orch)
+            rt.fleet = rt.first_made.setdefault("agents", agents)
         fleet: SpawnedAgents = rt.fleet
         return fleet
 

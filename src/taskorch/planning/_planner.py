@@ -542,7 +542,7 @@ class Planner:
                 hint=f"agents have {', '.join(capabilities)}",
             )
 
-    def _with_request(self, draft: Draft, request: TaskRequest) -> Draft:
+    def _with_request(self, draft: Any, request: TaskRequest) -> Draft:
         """What a request says of all its tasks."""
         if not isinstance(draft, Draft) or not isinstance(draft.workflow, Workflow):
             msg = f"the resolver gave {show(draft)}: a Draft of a workflow is needed"

@@ -885,7 +885,8 @@ def changed_by(
 ) -> tuple[Spec | None, Task | None]:
     """What *answer* makes of *task* and its *spec*, if it changes them."""
     resources, timeout = answer.resources, answer.timeout
-    agents: object = () if answer.avoid is None else answer.avoid
+    agents: Any = answer.avoid
+    agents = () if agents is None else agents
     if isinstance(agents, str) or not isinstance(agents, Iterable):
         _refuse("retry_handler", f"avoid is a list of agents, not {show(agents)}")
     avoid = [*agents]

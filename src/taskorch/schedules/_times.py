@@ -135,8 +135,8 @@ class SlotTimes:
         ns = max(ns, _FIRST_SLOT)
         if self._every:
             steps = (ns - self._start_ns) // self._every + 1
-            slot = self._start_ns + max(steps, 0) * self._every
-            return slot if slot <= _LAST_SLOT else None
+            nearest = self._start_ns + max(steps, 0) * self._every
+            return nearest if nearest <= _LAST_SLOT else None
         asked, coming = self._found
         if ns == asked:
             return coming
@@ -145,8 +145,7 @@ class SlotTimes:
         # The calendar may end before the next one.
         with suppress(OverflowError):
             second = after(ns // NS) if ns < _LAST_SLOT else None
-        slot = None if second is None else second * NS
-        slot = None if slot is None or slot > _LAST_SLOT else slot
+        slot = None if second is None or second * NS > _LAST_SLOT else second * NS
         # What is due is asked for when it is planned, and again when it has come.
         self._found = ns, slot
         return slot
@@ -350,7 +349,7 @@ def of_earlier(document: dict[str, Any], done_ns: int) -> tuple[dict[str, Any], 
     Earlier versions took moments that no calendar has, and cut off others where a float
     ends: equal distances from such a start were up to half a ms beside those of now.
     """
-    moments = {
+    moments: dict[str, Any] = {
         key: min(max(document[key], _FIRST), _LAST)
         for key in ("start", "end")
         if key in document
