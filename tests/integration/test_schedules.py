@@ -575,10 +575,27 @@ def test_a_slot_of_a_version_before_is_not_made_again(tmp_path, clock):
     journal = tmp_path / "j.db"
     journal.write_bytes(gzip.decompress(BETWEEN_MS.read_bytes()))
     begin, now = datetime(2026, 11, 1, tzinfo=UTC), time.time()
+    skipped = [e for e in events_of(journal) if isinstance(e, ScheduleSkipped)]
     for hours in (2, 3):
         clock(begin.timestamp() + (hours + 0.5) * HOUR - now)
         with TaskOrchestrator(journal=str(journal)) as orch:
             for name, ms in (("hourly", 123), ("exact", 124)):
-                eventually(lambda n=name, h=hours: len(made(orch, n)) == h - 1)
-                ahead = timedelta(hours=hours + 1, milliseconds=ms)
-                assert orch.schedules.next(name) == [begin + ahead]
+                slot = begin + timedelta(hours=hours, milliseconds=ms)
+                eventually(
+                    lambda n=name, s=slot: (
+                        orch.schedules.status(n).done >= s - timedelta(milliseconds=1)
+                    )
+                )
+                assert orch.schedules.next(name) == [slot + timedelta(hours=1)]
+    events = events_of(journal)
+    assert sorted(e.task_id for e in events if isinstance(e, ScheduleFired)) == [
+        "exact/2026-11-01T020000.123756Z",
+        "exact/2026-11-01T030000.124000Z",
+        "hourly/2026-11-01T020000.122999Z",
+        "hourly/2026-11-01T030000.123000Z",
+    ]
+    assert [e for e in events if isinstance(e, ScheduleSkipped)] == skipped
+
+
+def events_of(journal):
+    return list(JournalReader(str(journal)).happened())

@@ -102,6 +102,9 @@ def test_arms_of_one_name_are_numbered(names):
         assert arm == name or name in arms[:place]
     alike = Learned([Always("r") for _ in names]).names
     assert alike == ("r", *(f"r~{number}" for number in range(2, len(names) + 1)))
+    # What an earlier version called the fourth is the name of no other.
+    names = ["r", "r", "r", "r~3"]
+    assert Learned(map(Always, names)).names == ("r", "r~2", "r~4", "r~3")
 
 
 def test_arms_of_a_version_before_are_known_again(tmp_path):
