@@ -1,4 +1,8 @@
-"""What `map` has submitted, and how far that is ahead of the results."""
+"""
+What `map` has submitted, and how far that is ahead of the results.
+
+Decision: 0066.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`orch.aio`: the same names as awaitables. One thin adapter, no second engine."""
+"""
+`orch.aio`: the same names as awaitables. One thin adapter, no second engine.
+
+Decision: 0077.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ A setting is an argument of `TaskOrchestrator` that is a plain value. It comes f
 variable `TASKORCH_NAME`, or else from the profile that was chosen, or else from the
 rest of the file. Each is checked where it stands, so that an error can say where that
 is. No error shows a text that it refuses: somebody may have put a secret there.
+
+Decision: 0055.
 """
 
 from __future__ import annotations

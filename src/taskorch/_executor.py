@@ -1,4 +1,8 @@
-"""An orchestrator as an executor of `concurrent.futures`."""
+"""
+An orchestrator as an executor of `concurrent.futures`.
+
+Decision: 0024.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ attrs writes and compiles the methods of each class: 0.2 to 0.3 ms, and an impor
 a hundred classes, of which a program uses few. Here a class gets its slots at once, and
 all else of `attrs.frozen` when any of it is first looked at: the class, its methods and
 its objects are the same then.
+
+Decision: 0045.
 """
 
 from __future__ import annotations

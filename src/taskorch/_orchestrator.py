@@ -39,7 +39,6 @@ from taskorch._with_options import CallOptions, WithOptions, refuse_options
 from taskorch.errors import InvalidTaskError, InvalidTransitionError, UnknownTaskError
 from taskorch.events import TaskRewarded
 from taskorch.journal import MemoryJournal
-from taskorch.kernel import KernelConfig
 from taskorch.model import (
     Agent,
     Explanation,
@@ -64,12 +63,11 @@ from taskorch.model import (
 )
 from taskorch.model._checks import check_word, is_number
 from taskorch.model._show import show
-from taskorch.policies import PriorityQueue
-from taskorch.protocols import Journal
+from taskorch.protocols import Journal, Learns, Recalls
+from taskorch.protocols._members import has
 from taskorch.runtime import _explaining, _holds, _listing, _reports, _stop_signals
 from taskorch.runtime._asyncio import asyncio, asyncio_loop
 from taskorch.runtime._attempts import AgentRunner
-from taskorch.runtime._deciders import parts_of
 from taskorch.runtime._interrupts import INTERRUPTS, defers_interrupts
 from taskorch.runtime._lifecycle import Lifecycle
 from taskorch.runtime._machine import MEASURED, machine_resources
@@ -217,33 +215,9 @@ class TaskOrchestrator:
         if resources is None:
             resources = machine_resources()
             unknown = tuple(name for name in MEASURED if name not in resources)
-        queue = said.queue
-        if queue is None:
-            queue = PriorityQueue(max_queued=said.max_queued)
-        parts = parts_of(
-            registry=said.registry,
-            router=said.router,
-            validator=said.validator,
-            state_machine=said.state_machine,
-            queue=queue,
-            retry_handler=said.retry_handler,
-            allocator=said.allocator,
-        )
-        grace = said.grace
-        if "grace" not in settings:
-            # A recovery handler may have been told.
-            own = getattr(parts.retry_handler, "timeout_grace_period", None)
-            grace = grace if own is None else own
         self._rt = Runtime(
-            parts=parts,
-            config=KernelConfig(
-                concurrency=said.concurrency,
-                grace_ns=int(grace * NS),
-                keep_finished=said.keep_finished,
-                refuse_unknown=said.unknown_capability == "refuse",
-                unknown=unknown,
-                waits_for_better=bool(getattr(parts.router, "waits_for_better", False)),
-            ),
+            parts=said,
+            config=said.of_kernel(unknown),
             pools=resources.units,
             executors=said.executors or {},
             journal=_journal(said),
@@ -256,17 +230,13 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
-        #: The parts that learn from what becomes of tasks.
-        self._learners = [
-            part
-            for part in (parts.queue, parts.router, parts.allocator)
-            if callable(getattr(part, "choice_of", None))
-        ]
-        for part in self._learners:
-            cast("Any", part).attach(self)
-        self._aio: AsyncOrchestrator | None = None
         #: Held by who makes a part that joins others: see `_once`.
         self._making = threading.RLock()
+        #: The parts that learn from what becomes of tasks.
+        self._learners: list[Learns] = said.having(Learns)
+        for part in self._learners:
+            part.attach(self)
+        self._aio: AsyncOrchestrator | None = None
         #: Documents of schedules that are added at the start.
         self._configured: Mapping[str, Any] | None = None
         self._planner: Planner | None = None
@@ -1440,8 +1410,10 @@ class TaskOrchestrator:
         if self._planner is None:
             from taskorch.planning import Planner  # noqa: PLC0415 - when needed
 
-            planner = self._rt.first_made.setdefault("planner", Planner(self._rt))
-            self._planner = cast("Planner", planner)
+            # It hears of events from now on.
+            with self._once():
+                if self._planner is None:
+                    self._planner = Planner(self._rt)
         return self._planner
 
     # -- life ----------------------------------------------------------------------
@@ -1469,10 +1441,9 @@ class TaskOrchestrator:
         if self._rt.kernel.schedules or self._configured:
             self.schedules.restore(self._configured)
         for part in self._learners:
-            cast("Any", part).restore(self._kept_event)
-            recall = getattr(part, "recall", None)
-            if recall is not None and self._rt.committer is not None:
-                recall(self._rt.committer.journal, self._rt.committed)
+            part.restore(self._kept_event)
+            if has(part, Recalls) and self._rt.committer is not None:
+                part.recall(self._rt.committer.journal, self._rt.committed)
         if any("/" in task_id for task_id in self._rt.kernel.tasks):
             from taskorch._managers import _limits  # noqa: PLC0415 - when needed
 

@@ -5,6 +5,8 @@ A trouble is a schedule, a run or a task that has failed, waits for a person or 
 happen. It is a line of the log, a part of the health, and a message to each receiver of
 `TaskOrchestrator.notify`. What is in trouble is read from the tasks as an orchestrator
 starts: so what a crash kept from being sent is sent by the next life.
+
+Decision: 0122.
 """
 
 from __future__ import annotations

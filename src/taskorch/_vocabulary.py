@@ -1,4 +1,8 @@
-"""Other words for resources, retries and dependencies: what they are called here."""
+"""
+Other words for resources, retries and dependencies: what they are called here.
+
+Decision: 0109.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.integration.tools import PATIENCE, eventually
 
 from taskorch import Elastic, Program, Resources, Task, TaskOrchestrator, TaskState
 from taskorch.errors import ProgramFailedError
-from taskorch.executors._programs._grant import Grant
+from taskorch.executors._programs._grant import ProgramGrant
 from taskorch.executors._programs._loop import Loop
 
 NAMES = ("TASKORCH_ALLOCATION", "TASKORCH_CHECKPOINT")
@@ -237,7 +237,7 @@ class Held:
 def opened():
     loop = Loop()
     loop.open()
-    grant = Grant(loop, Held(), safe=lambda action: action)
+    grant = ProgramGrant(loop, Held(), safe=lambda action: action)
     env = grant.open()
     yield loop, grant, env
     grant.close()

@@ -2,10 +2,13 @@
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
+from inspect import getsource, signature
 from pathlib import Path
 from random import Random
 
 from tests.kernel.harness import Nobody
+from tests.kernel.seen import VERBS
 
 import taskorch
 from taskorch.kernel import Kernel, KernelConfig
@@ -81,3 +84,30 @@ def test_no_more_slots_than_the_configuration_says() -> None:
     assert kernel.concurrency == 2
     kernel.limit(9)
     assert kernel.concurrency == 4
+
+
+def test_each_verb_is_the_function_that_does_it() -> None:
+    """From a verb, an editor comes to its function, with its signature and its text."""
+    assert len(VERBS) > 50
+    for name, verb in VERBS.items():
+        home = import_module(verb.__module__)
+        assert home.__name__.startswith("taskorch.kernel."), name
+        assert getattr(home, verb.__qualname__) is verb, name
+        assert signature(verb).parameters["kernel"].annotation == "KernelState", name
+        assert verb.__doc__, name
+
+
+def test_the_door_says_where_each_verb_is() -> None:
+    """Each is bound in a line of its own, by the names of its file and its function."""
+    tree = ast.parse(getsource(Kernel))
+    lines = {
+        node.target.id: ast.unparse(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.value is not None
+    }
+    assert lines == {
+        name: f"{verb.__module__.rpartition('.')[2]}.{verb.__qualname__}"
+        for name, verb in VERBS.items()
+    }

@@ -172,6 +172,64 @@ def state_of_all(made):
     return {row.state for row in made.kernel.tasks.values()}
 
 
+def one_under_way(m):
+    m.kernel.under_way = {m.row("runs"): None}
+
+
+#: How what stands beside the tasks is bent, and a part of what is said of it.
+BESIDE = {
+    "finished": (
+        lambda m: m.kernel.finished.append(m.row("runs")),
+        "not all that is finished has ended: [<TaskRow runs",
+    ),
+    "awaits": (
+        lambda m: m.kernel.awaited.clear(),
+        "waits for go, and would not hear of it",
+    ),
+    "retained": (
+        lambda m: (
+            m.emit("e", keep=SEC),
+            setattr(m.kernel.retained["e"], "until_ns", 0),
+        ),
+        "e is kept, and is e until 0",
+    ),
+    "undecided": (
+        lambda m: m.kernel.undecided.append((m.row("child"), "")),
+        "nothing was decided about",
+    ),
+    "under way": (one_under_way, "under way are [<TaskRow held"),
+    "holders": (
+        lambda m: m.kernel.holders.update({m.row("queued"): False}),
+        "hold what is elastic, not [<TaskRow queued",
+    ),
+    "leaks": (
+        lambda m: setattr(m.kernel.agents["far"], "leaked", 2),
+        "1 attempts have leaked on far, not 2",
+    ),
+    "slots of a schedule": (
+        lambda m: m.kernel.waiting_slots.update({"nightly": {}}),
+        "not of all schedules are there slots: []",
+    ),
+    "slots that wait": (
+        lambda m: (
+            m.kernel.change_schedule("nightly", "{}", 5, m.now),
+            m.kernel.waiting_slots["nightly"].update({9: None}),
+        ),
+        "nightly is done up to 5, and [9] wait",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BESIDE)
+def test_what_stands_beside_the_tasks_is_checked(how):
+    made = everything()
+    bend, said = BESIDE[how]
+    bend(made)
+    with pytest.raises(InternalError) as caught:
+        check_invariants(made.kernel)
+    assert said in str(caught.value)
+
+
 COUNTS = {
     **{state.value: f"tasks are {state}, not" for state in S if state is not S.RUNNING},
     "active": "tasks are running, not",

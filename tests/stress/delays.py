@@ -13,7 +13,7 @@ from collections.abc import Callable
 from random import Random
 
 from taskorch.executors._programs import _run
-from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._process import ProgramProcess
 from taskorch.executors._threads import WorkerThreads
 from taskorch.journal import _lock
@@ -48,8 +48,8 @@ POINTS = (
     (ProgramProcess, "note_exit"),
     (ProgramProcess, "release"),
     (ProgramProcess, "_send"),
-    (Guard, "add"),
-    (Guard, "remove"),
+    (ProcessGuard, "add"),
+    (ProcessGuard, "remove"),
 )
 
 #: How often there is a delay, and for how many seconds at most.

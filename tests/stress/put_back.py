@@ -19,7 +19,7 @@ from tests.simulation.test_planted_bugs import hunt, plant
 
 from taskorch import _ahead, _handles
 from taskorch.executors._programs import _guardian, _temporary
-from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.journal import _lock, _repair
 from taskorch.journal._sqlite import SqliteJournal
 from taskorch.runtime import _attempts, _calls, _interrupts
@@ -99,14 +99,14 @@ def nothing_written_anew(patch):
 
 def guardian_not_told(patch):
     """What is said to one that has been stopped does not reach it."""
-    remove = Guard.remove
+    remove = ProcessGuard.remove
 
     def remove_unless_stopped(guard, group):
         state = guard._process and _guardian.state_of(guard._process.pid)
         if not (state and state.letter == "T"):
             remove(guard, group)
 
-    patch.setattr(Guard, "remove", remove_unless_stopped)
+    patch.setattr(ProcessGuard, "remove", remove_unless_stopped)
 
 
 def grace_unbounded(patch):

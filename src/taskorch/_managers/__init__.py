@@ -7,6 +7,23 @@ The managers behind the orchestrator: `orch.workflows`, `orch.agents`, ….
 3. Here belongs what does something to runs; what a workflow is, and how it is read and
    drawn, is in `workflows`. There are two packages since these managers need the
    runtime, and a description needs none: `workflows` stands below it.
+
+- `_manager`: `orch.workflows`: starts workflows, and controls their runs.
+- `_run`, `_members`, `_records`: a run as a value; its tasks; what is remembered beside
+  them.
+- `_progress`, `_times`: how far it is, how long the rest may take; how long tasks took.
+- `_gates`, `_approvals`: whether a phase has passed; a person says yes or no to it.
+- `_limits`: how many tasks of a phase run at once.
+- `_inside`, `_mapping`, `_meeting`: what a task may do to its run; maps over results;
+  barriers.
+- `_bulk`: one change to many tasks.
+- `_agents`: `orch.agents`: those that live elsewhere, their leases and what they are
+  given.
+- `_fleet`, `_line_program`: agents that are spawned; one that is a long-lived program.
+- `_resources`: `orch.resources`: how much there is, and what is taken by hand.
+- `_schedules`: `orch.schedules`: what is made again and again.
+- `_drivers`: `orch.drivers`: what is asked by time.
+- `_memo`: `orch.memo`: results that are remembered.
 """
 
 from taskorch._managers._agents import AgentManager as AgentManager

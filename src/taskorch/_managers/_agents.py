@@ -1,4 +1,8 @@
-"""Agents that live elsewhere: `orch.agents`."""
+"""
+Agents that live elsewhere: `orch.agents`.
+
+Decision: 0058.
+"""
 
 from __future__ import annotations
 

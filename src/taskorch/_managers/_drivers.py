@@ -1,4 +1,8 @@
-"""What is asked by time: `orch.drivers`, and that of a simulation."""
+"""
+What is asked by time: `orch.drivers`, and that of a simulation.
+
+Decision: 0084.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The agents that are spawned: templates, processes, and what became of them."""
+"""
+The agents that are spawned: templates, processes, and what became of them.
+
+Decisions: 0097, 0131.
+"""
 
 from __future__ import annotations
 

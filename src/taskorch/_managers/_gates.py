@@ -1,4 +1,8 @@
-"""Gates: whether a phase has passed, and why."""
+"""
+Gates: whether a phase has passed, and why.
+
+Decision: 0016.
+"""
 
 from __future__ import annotations
 

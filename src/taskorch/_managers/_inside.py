@@ -1,4 +1,8 @@
-"""`context.workflow`: what a running task may do to the run that it is part of."""
+"""
+`context.workflow`: what a running task may do to the run that it is part of.
+
+Decision: 0016.
+"""
 
 from __future__ import annotations
 

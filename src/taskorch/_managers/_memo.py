@@ -1,4 +1,8 @@
-"""Results that are remembered: `orch.memo`."""
+"""
+Results that are remembered: `orch.memo`.
+
+Decision: 0085.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What is made again and again: `orch.schedules`, and that of a simulation."""
+"""
+What is made again and again: `orch.schedules`, and that of a simulation.
+
+Decisions: 0085, 0096, 0126, 0127.
+"""
 
 from __future__ import annotations
 

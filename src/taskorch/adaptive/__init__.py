@@ -6,6 +6,9 @@ Policies that learn from reward which of several policies does best.
 
 The arms of a bandit are policies that exist, so nothing worse is done than one of them
 would do. What is learnt is a projection of the facts: deleting it changes no task.
+
+- `_bandits`: which of a few arms is pulled next, by the rewards of earlier pulls.
+- `_learned`: the policy that asks one of several policies, as the rewards say.
 """
 
 from __future__ import annotations

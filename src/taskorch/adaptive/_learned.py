@@ -1,4 +1,8 @@
-"""A policy that learns which of several policies does best."""
+"""
+A policy that learns which of several policies does best.
+
+Decisions: 0088, 0099.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +37,20 @@ from taskorch.protocols import (
     AgentView,
     Allocation,
     AllocationRequest,
+    Backfills,
     Context,
+    GrantsChunks,
+    GrantsWhole,
+    Named,
     Order,
     PoolView,
+    RanksOwners,
+    ResourceAllocator,
     Route,
+    TaskQueue,
+    TaskRouter,
 )
+from taskorch.protocols._members import check_policy, has
 
 if TYPE_CHECKING:
     from random import Random
@@ -62,11 +75,11 @@ _SURE: Final = 1.96
 #: How much the latest latency counts in the usual latency of a type.
 _LATEST: Final = 0.05
 
-#: What each kind of arm can do.
-_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
-    "router": ("route",),
-    "queue": ("order", "admit"),
-    "allocator": ("allocate",),
+#: What arms may be.
+_KINDS: Final[Mapping[str, type]] = {
+    "router": TaskRouter,
+    "queue": TaskQueue,
+    "allocator": ResourceAllocator,
 }
 #: Facts that may say how good an attempt was.
 _WORDS: Final = (TaskCompleted, TaskFailed, TaskRetrying, TaskRewarded)
@@ -256,10 +269,10 @@ class Learned:
         }
         #: As what reads arms would have it of them.
         if self.kind == "allocator":
-            self.rigid: bool = all(getattr(arm, "rigid", False) for arm in self.arms)
-            self.chunks: Mapping[str, float] = dict(
-                getattr(self.arms[0], "chunks", None) or {}
+            self.rigid: bool = all(
+                has(arm, GrantsWhole) and arm.rigid for arm in self.arms
             )
+            self.chunks: Mapping[str, float] = _chunks_of(self.arms[0])
         self.waits_for_better: bool = False
         self._lock = Lock()
         self._orch: Any = None
@@ -834,25 +847,30 @@ def _kind(arms: Sequence[Any]) -> str:
         return "value"
     kinds = [
         kind
-        for kind, methods in _METHODS.items()
-        if all(callable(getattr(arm, name, None)) for arm in arms for name in methods)
+        for kind, protocol in _KINDS.items()
+        if all(has(arm, protocol) for arm in arms)
     ]
     if len(kinds) != 1:
         msg = "arms are all routers, all queues, or all allocators"
         raise InvalidTaskError(msg, hint="see taskorch.protocols")
     kind = kinds[0]
+    for arm in arms:
+        check_policy("arms", arm, _KINDS[kind])
     if kind == "queue" and any(
-        callable(getattr(arm, "standing", None)) or getattr(arm, "backfill", False)
-        for arm in arms
+        has(arm, RanksOwners) or (has(arm, Backfills) and arm.backfill) for arm in arms
     ):
         msg = "a queue with standing() or backfill orders all tasks: it is no arm"
         raise InvalidTaskError(msg)
     if kind == "allocator":
-        chunks = [dict(getattr(arm, "chunks", None) or {}) for arm in arms]
-        if any(kinds != chunks[0] for kinds in chunks):
+        chunks = list(map(_chunks_of, arms))
+        if any(each != chunks[0] for each in chunks):
             msg = "allocators that are arms have the same chunks"
             raise InvalidTaskError(msg)
     return kind
+
+
+def _chunks_of(arm: object) -> dict[str, float]:
+    return dict(arm.chunks) if has(arm, GrantsChunks) else {}
 
 
 def _names(arms: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -863,7 +881,12 @@ def _names(arms: Sequence[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     own: list[str] = []
     for arm in arms:
-        name = str(getattr(arm, "name", "") or type(arm).__name__)
+        name = type(arm).__name__
+        if has(arm, Named):
+            if not isinstance(arm.name, str):
+                msg = f"arms: the name of {show(arm)} is a text, not {show(arm.name)}"
+                raise InvalidTaskError(msg)
+            name = arm.name or name
         if isinstance(arm, int | float):
             name = f"{arm:g}"
         elif isinstance(arm, str):

@@ -3,7 +3,23 @@ The command line: `taskorch COMMAND …`.
 
 A command is a line in `COMMANDS`: what it is for, and the module that has it, which is
 imported only when it is needed. The module has `add_arguments(parser)`, and the parser
-is to set `run`: a function of the parsed arguments that returns the exit code.
+is to set `run`: a function of the parsed arguments that returns the exit code. Commands
+read arguments, call what the library offers, and print; what they can do, a program of
+the user's can do too.
+
+- `_terminal`: how commands read what they are given, and write for people and programs.
+- `_source`, `_target`: what is looked at, a journal or a service; what a file defines.
+- `_run`, `_simulate`, `_plan`: a workflow or tasks to their end; how long; from a
+  request.
+- `_serve`, `_serve_file`: a suite or a journal over HTTP; the orchestrator of a file.
+- `_agent`, `_agents`: does the work of a service; lists its agents, alerts and holds.
+- `_inspect`, `_explain`: what a journal or a service says of tasks; why one does not
+  run.
+- `_control`: rerun, restart, cancel, decide, approve, answer and the like.
+- `_jobs`, `_suite`, `_workspace`: adaptive jobs, test suites and task files.
+- `_schedules`: what is made again and again.
+- `_migrate`, `_prune`: the tables of journals in PostgreSQL; what ended long ago goes.
+- `_doctor`, `_completion`: whether this machine is fit for work; completion in a shell.
 """
 
 from __future__ import annotations

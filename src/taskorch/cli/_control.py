@@ -3,6 +3,8 @@
 
 They change tasks of a journal that nobody uses, or those of a service. In a journal
 nothing is run by that: the program does it that has this journal.
+
+Decision: 0068.
 """
 
 from __future__ import annotations

@@ -6,6 +6,13 @@ Facts: what has happened, each an object of a class of its own.
 3. A class changes by adding fields with defaults behind the others, and then its
    `schema` rises.
 4. An object is a tuple that begins with its class, and cannot be changed.
+
+Who hears of them is in `signals`, how they are kept in `journal`, and what each does to
+the state in `kernel`.
+
+- `_fact`: how the class of a fact is made.
+- `_catalogue`: the classes, one for every fact; and views, which say a part of a fact.
+- `_ends`: which facts end an attempt, and what becomes of its task then.
 """
 
 from taskorch.events._catalogue import AT_NS as AT_NS

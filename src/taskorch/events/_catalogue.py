@@ -3,6 +3,8 @@ The catalogue: one class for every fact.
 
 A fact is noted as an object of its class, and stays that: receivers get it, journals
 keep it, and the fold applies it.
+
+Decision: 0001.
 """
 
 from __future__ import annotations

@@ -6,6 +6,16 @@ have a package of their own. Nothing here may know of the kernel or the runtime,
 decide what is run, or when. What is for programs is loaded when it is asked for.
 
 `ray(…)` and `dask(…)` are for users: what they name is loaded when it is asked for.
+
+- `_threads`: worker threads that are parked, not polled.
+- `_programs`: programs, from a command to the last process that it leaves behind.
+- `_processes`: calls in processes of this machine.
+- `_hosts`: calls in processes of other machines, where an engine places them.
+- `_engines`: `ray(…)` and `dask(…)`, by which users name these.
+- `_futures`: attempts as calls on an executor of `concurrent.futures`.
+- `_remote`: what a call in another process is sent as, and comes back as.
+- `_owned`: executors that end with the orchestrator that they were given to.
+- `_ends`: what executors have to say of an attempt that came to nothing.
 """
 
 from __future__ import annotations

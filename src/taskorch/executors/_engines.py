@@ -68,8 +68,8 @@ def ray(
     from taskorch.executors._hosts._hosts import Hosts  # noqa: PLC0415
     from taskorch.executors._hosts._ray import RayEngine  # noqa: PLC0415
 
-    given: Any = address
-    if given is not None and (not isinstance(given, str) or not given):
+    raw: Any = address
+    if raw is not None and (not isinstance(raw, str) or not raw):
         msg = f"ray: the address of a cluster is a str, not {show(address)}"
         raise InvalidTaskError(msg, hint="ray(), ray('auto'), or ray('10.0.0.5:6379')")
     least, most = _checked_hosts("ray", hosts, keep_mb)
@@ -167,20 +167,20 @@ def dask(
 
 
 def _amounts(
-    what: str, value: Resources | Mapping[str, float] | None
+    name: str, value: Resources | Mapping[str, float] | None
 ) -> dict[str, int] | None:
     if value is None:
         return None
-    amounts = dict(Resources.of(value, f"{what}: per_host").units)
+    amounts = dict(Resources.of(value, f"{name}: per_host").units)
     if amounts.setdefault("cpu", 1_000_000) % 1_000_000:
-        msg = f"{what}: per_host: cpu is the number of workers of a host"
+        msg = f"{name}: per_host: cpu is the number of workers of a host"
         raise InvalidTaskError(msg, hint="say a whole number: per_host={'cpu': 4}")
     return amounts
 
 
-def _checked_hosts(what: str, value: Any, keep_mb: Any) -> tuple[int, int | None]:
+def _checked_hosts(name: str, value: Any, keep_mb: Any) -> tuple[int, int | None]:
     if value == (0, 0) and keep_mb is not None:
-        msg = f"{what}: keep_mb={show(keep_mb)} without hosts: they alone keep results"
+        msg = f"{name}: keep_mb={show(keep_mb)} without hosts: they alone keep results"
         raise InvalidTaskError(msg, hint="hosts=(0, 1) or more; or keep_mb=None")
     match value:
         case (int(least), None | int() as most) if (
@@ -190,7 +190,7 @@ def _checked_hosts(what: str, value: Any, keep_mb: Any) -> tuple[int, int | None
             and (most is None or least <= most)
         ):
             return least, most
-    msg = f"{what}: hosts={show(value)} is not how many there are"
+    msg = f"{name}: hosts={show(value)} is not how many there are"
     hint = "the least and the most: hosts=(0, 20), or (1, None)"
     raise InvalidTaskError(msg, hint=hint)
 
@@ -203,9 +203,9 @@ def _bytes(megabytes: Any) -> int:
     return int(megabytes * 2**20)
 
 
-def _seconds(what: str, value: Any) -> float:
+def _seconds(name: str, value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 < value <= MAX_SECONDS:
-        msg = f"{what}={show(value)} is no number of seconds above 0"
+        msg = f"{name}={show(value)} is no number of seconds above 0"
         raise InvalidTaskError(msg)
     return float(value)

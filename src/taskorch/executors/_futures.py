@@ -88,12 +88,12 @@ class FuturesExecutor(AttemptExecutor[Any]):
             RuntimeError: There is no thread, or the pool was shut down: it is not made.
         """
         call = attempt.call()
-        given = [attempt.variables()]
+        variables = [attempt.variables()]
         try:
-            return pool.submit(_call, given, *call)
+            return pool.submit(_call, variables, *call)
         except RuntimeError:
             # It may stand in the queue of the pool all the same.
-            given.clear()
+            variables.clear()
             raise
 
     def _end_of(
@@ -120,7 +120,7 @@ class FuturesExecutor(AttemptExecutor[Any]):
 
 
 def _call(
-    given: list[Context],
+    variables: list[Context],
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -128,4 +128,4 @@ def _call(
     """On a thread of the user's executor, in the context variables of the attempt."""
     # Taken out of it, and into no variable: the frames of an error lead to those of the
     # pool, which keep what they were given, and would keep the task alive.
-    return given.pop().run(fn, *args, **kwargs)
+    return variables.pop().run(fn, *args, **kwargs)

@@ -252,13 +252,13 @@ def _failure(end: RemoteEnd, task_id: str, error: BaseException) -> TaskFailedEr
         failed.__cause__ = RemoteTraceback(end.traceback)
         return failed
     why = end.message or said(error)[1]
-    what = "that cannot be pickled"
+    problem = "that cannot be pickled"
     hint = "what is returned in another process comes back pickled"
     if end.is_too_large:
-        what = "that is too large to come back from a worker process"
+        problem = "that is too large to come back from a worker process"
         hint = "write it to a file, and return its path"
     failed = TaskFailedError(
-        f"task {task_id} returned {with_article(end.kind)} {what}: {why}",
+        f"task {task_id} returned {with_article(end.kind)} {problem}: {why}",
         type="PicklingError",
         hint=hint,
         task_id=task_id,

@@ -1,5 +1,17 @@
 """
 Front ends: other people's ways of writing work down, as tasks and workflows.
 
-Each is a module of its own, and only a translator: it decides nothing.
+Each is only a translator: it reads, checks, submits and reports, and decides nothing.
+What it needs of the orchestrator it asks of its public names; nothing below knows a
+front end.
+
+- `suite`: test suites: a configuration of phases and tasks, run by a fleet of agents.
+- `workspace`: task files: a folder of Markdown that is run as it lies.
+- `jobs`: adaptive jobs: a configuration in YAML, and the jobs that it takes.
+- `service`: the orchestrator over HTTP, and the page in a browser.
+- `agent`: an agent of such a service.
+- `joblib`: `Parallel` runs its calls as tasks, once `register` has been called.
+- `wfformat`: recorded runs of real workflows, as WfCommons collects them.
+- `resource_pools`: the block `resource_pools` of a YAML file.
+- `channel`: messages in few bytes: symbols for names, and a learnt dictionary.
 """

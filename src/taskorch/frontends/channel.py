@@ -7,6 +7,8 @@ Messages in few bytes: symbols for the names that occur, and a learnt dictionary
 
 A frame says by its first byte how the rest is coded; plain JSON is a frame as well, and
 what is sent whenever in doubt: nobody guesses. The first byte of JSON is none of ours.
+
+Decision: 0089.
 """
 
 from __future__ import annotations

@@ -91,15 +91,19 @@ def load(path: str | os.PathLike[str]) -> Pools:
 
     text = Path(path).read_text(encoding="utf-8")
     node = load_yaml(text, "the resource pools", file=str(path))
-    found = plain(node)
-    if not isinstance(found, Mapping) or "resource_pools" not in found:
-        names = [str(name) for name in found] if isinstance(found, Mapping) else []
+    document = plain(node)
+    if not isinstance(document, Mapping) or "resource_pools" not in document:
+        names = (
+            [str(name) for name in document] if isinstance(document, Mapping) else []
+        )
         near = get_close_matches("resource_pools", names)
-        there = f", and there is {near[0]}" if near else ""
-        msg = f"{path}: there is no block resource_pools{there}"
+        hint = f", and there is {near[0]}" if near else ""
+        msg = f"{path}: there is no block resource_pools{hint}"
         raise InvalidTaskError(msg)
-    pools = _parse(found["resource_pools"], dict(places(node)))
-    others = {name: said for name, said in found.items() if name != "resource_pools"}
+    pools = _parse(document["resource_pools"], dict(places(node)))
+    others = {
+        name: value for name, value in document.items() if name != "resource_pools"
+    }
     idle = {name: _INSTEAD.get(name, _NOTHING) for name in _parts(others)}
     pools = attrs.evolve(pools, without_effect={**idle, **pools.without_effect})
     if pools.without_effect:
@@ -110,8 +114,8 @@ def load(path: str | os.PathLike[str]) -> Pools:
 
 def _parts(sections: Mapping[object, object]) -> Iterator[str]:
     """The names of sections, or of what is in them."""
-    for name, said in sections.items():
-        inner = said if isinstance(said, Mapping) and said else ()
+    for name, section in sections.items():
+        inner = section if isinstance(section, Mapping) and section else ()
         yield from (f"{name}.{key}" for key in inner) if inner else (str(name),)
 
 
@@ -125,17 +129,17 @@ def parse(block: Mapping[str, Any]) -> Pools:
     return _parse(block, {})
 
 
-def _parse(block: object, there: Mapping[str, FilePlace]) -> Pools:
-    """What the *block* says; *there* are the places of what stands in its file."""
-    reader = _Reader()
+def _parse(block: object, by_path: Mapping[str, FilePlace]) -> Pools:
+    """What the *block* says; *by_path* are the places of what stands in its file."""
+    reader = _PoolReader()
     pools = reader.pools(block)
     if reader.faults:
-        lines = (with_place(path, text, there) for path, text in reader.faults)
+        lines = (with_place(path, text, by_path) for path, text in reader.faults)
         raise InvalidTaskError("; ".join(lines))
     return pools
 
 
-class _Reader:
+class _PoolReader:
     """Reads a block, and notes all that is wrong with it, by its path."""
 
     def __init__(self) -> None:
@@ -143,21 +147,21 @@ class _Reader:
 
     def pools(self, block: object) -> Pools:
         where = "resource_pools"
-        left = self._mapping(where, block)
+        rest = self._mapping(where, block)
         amounts = {
-            name.removesuffix(_TOTAL): left.pop(name)
-            for name in list(left)
+            name.removesuffix(_TOTAL): rest.pop(name)
+            for name in list(rest)
             if name.endswith(_TOTAL)
         }
         inner = f"{where}.thread_pool"
-        threads = self._mapping(inner, left.pop("thread_pool", {}))
+        threads = self._mapping(inner, rest.pop("thread_pool", {}))
         if "max_threads" in threads:
             amounts["threads"] = threads.pop("max_threads")
-        for name, known in _THREADS.items():
-            self._one_of(f"{inner}.{name}", threads.pop(name, known[0]), known)
+        for name, choices in _THREADS.items():
+            self._one_of(f"{inner}.{name}", threads.pop(name, choices[0]), choices)
         self._refuse_rest(inner, threads, ("max_threads", *_THREADS))
         inner = f"{where}.allocation_algorithm"
-        algorithm = self._mapping(inner, left.pop("allocation_algorithm", {}))
+        algorithm = self._mapping(inner, rest.pop("allocation_algorithm", {}))
         fallback = algorithm.pop("fallback_policy", _FALLBACKS[0])
         self._one_of(f"{inner}.fallback_policy", fallback, _FALLBACKS)
         unheard = f"{inner}.audit_logging"
@@ -169,13 +173,13 @@ class _Reader:
         names = ("fallback_policy", "min_chunk", "audit_logging")
         self._refuse_rest(inner, algorithm, names)
         sections = ("thread_pool", "allocation_algorithm")
-        self._refuse_rest(where, left, (*sections, *(name + _TOTAL for name in left)))
+        self._refuse_rest(where, rest, (*sections, *(name + _TOTAL for name in rest)))
         resources = self._amounts(where, amounts)
         least = self._amounts(f"{inner}.min_chunk", chunks or {})
         for name, size in least.items():
             if size > resources.get(name, 0.0):
-                there = f"{resources.get(name, 0.0):g}"
-                text = f"a chunk of {name} is {size:g}, and there is {there}"
+                limit = f"{resources.get(name, 0.0):g}"
+                text = f"a chunk of {name} is {size:g}, and there is {limit}"
                 self.faults.append((f"{inner}.min_chunk.{name}", text))
         if self.faults:
             return Pools(resources, ProportionalAllocator())
@@ -186,9 +190,9 @@ class _Reader:
             allocator = ProportionalAllocator()
         return Pools(resources, allocator, fallback, idle)
 
-    def _amounts(self, where: str, said: Mapping[str, Any]) -> Resources:
+    def _amounts(self, where: str, amounts: Mapping[str, Any]) -> Resources:
         try:
-            return Resources.of(said, where)
+            return Resources.of(amounts, where)
         except InvalidTaskError as error:
             self.faults.append((where, error.message.removeprefix(f"{where}: ")))
             return Resources()
@@ -199,17 +203,17 @@ class _Reader:
             return {}
         return {str(name): each for name, each in value.items()}
 
-    def _one_of(self, where: str, value: object, known: tuple[str, ...]) -> None:
-        if value not in known:
-            name, words = where.rpartition(".")[2], " or ".join(known)
+    def _one_of(self, where: str, value: object, choices: tuple[str, ...]) -> None:
+        if value not in choices:
+            name, words = where.rpartition(".")[2], " or ".join(choices)
             text = f"{name} is {show(value)}, and {words} is known"
             self.faults.append((where, text))
 
     def _refuse_rest(
-        self, where: str, left: Mapping[str, Any], known: Iterable[str]
+        self, where: str, rest: Mapping[str, Any], allowed: Iterable[str]
     ) -> None:
-        names = tuple(known)
-        for name in left:
+        names = tuple(allowed)
+        for name in rest:
             near = get_close_matches(name, names, 1, 0.5)
             meant = f": did you mean {near[0]}?" if near else ""
             self.faults.append((f"{where}.{name}", f"{name} is not known here{meant}"))

@@ -124,10 +124,10 @@ class _Recorded:
 
 
 def _read(document: object, where: str, *, memory: bool) -> Recording:
-    reader = _Reader()
+    reader = _RecordingReader()
     name, tasks, machine, makespan = reader.read(document)
     if reader.findings:
-        shown = [f"{path}: {what}" for path, what in reader.findings[:_SHOWN]]
+        shown = [f"{path}: {problem}" for path, problem in reader.findings[:_SHOWN]]
         if len(reader.findings) > _SHOWN:
             shown.append(f"and {len(reader.findings) - _SHOWN} more")
         msg = f"{where} is no recorded workflow: {'; '.join(shown)}"
@@ -190,7 +190,7 @@ def _in_order(tasks: Mapping[str, _Recorded]) -> list[_Recorded]:
     return order
 
 
-class _Reader:
+class _RecordingReader:
     """Reads a document, and notes all that is wrong with it."""
 
     def __init__(self) -> None:
@@ -228,7 +228,7 @@ class _Reader:
         if not plan:
             return {}
         path = "workflow.specification.tasks"
-        found: dict[str, _Recorded] = {}
+        tasks: dict[str, _Recorded] = {}
         places: dict[str, str] = {}
         entries: list[tuple[str, Mapping[str, Any], _Recorded]] = []
         for number, item in enumerate(self._list(plan.get("tasks"), path)):
@@ -238,29 +238,29 @@ class _Reader:
             problem = id_problem(name) if entry else None
             if problem is not None:
                 self._fault(f"{here}.id", problem)
-            elif isinstance(name, str) and name in found:
+            elif isinstance(name, str) and name in tasks:
                 self._fault(f"{here}.id", f"{name!r} is that of {places[name]} already")
             elif isinstance(name, str):
-                task = found[name] = _Recorded(name, _kind(entry.get("name"), name))
+                task = tasks[name] = _Recorded(name, _kind(entry.get("name"), name))
                 places[name] = here
                 entries.append((here, entry, task))
         for here, entry, task in entries:
-            for parent in self._names(entry, "parents", here, found):
+            for parent in self._names(entry, "parents", here, tasks):
                 task.parents[parent] = None
-            for child in self._names(entry, "children", here, found):
-                found[child].parents[task.id] = None
-        return found
+            for child in self._names(entry, "children", here, tasks):
+                tasks[child].parents[task.id] = None
+        return tasks
 
     def _names(
         self,
         entry: Mapping[str, Any],
         key: str,
         here: str,
-        known: Mapping[str, _Recorded],
+        tasks: Mapping[str, _Recorded],
     ) -> Iterator[str]:
         path = f"{here}.{key}"
         for number, name in enumerate(self._list(entry.get(key, []), path)):
-            if isinstance(name, str) and name in known:
+            if isinstance(name, str) and name in tasks:
                 yield name
             else:
                 self._fault(f"{path}[{number}]", f"there is no task {show(name)}")
@@ -329,22 +329,26 @@ class _Reader:
     def _mapping(self, value: object, path: str) -> Mapping[str, Any]:
         if isinstance(value, Mapping):
             return value
-        what = "is missing" if value is None else f"is {show(value, 40)}, not an object"
-        self._fault(path or "the file", what)
+        problem = (
+            "is missing" if value is None else f"is {show(value, 40)}, not an object"
+        )
+        self._fault(path or "the file", problem)
         return {}
 
     def _list(self, value: object, path: str) -> Sequence[Any]:
         if isinstance(value, list):
             return value
-        what = "is missing" if value is None else f"is {show(value, 40)}, not an array"
-        self._fault(path, what)
+        problem = (
+            "is missing" if value is None else f"is {show(value, 40)}, not an array"
+        )
+        self._fault(path, problem)
         return []
 
-    def _fault(self, path: str, what: str) -> None:
-        self.findings.append((path, what))
+    def _fault(self, path: str, problem: str) -> None:
+        self.findings.append((path, problem))
 
 
 def _kind(name: object, task_id: str) -> str:
     """The type of a task: its name without what tells it apart from others."""
-    given = name if isinstance(name, str) and name.isprintable() else ""
-    return _NUMBER.sub("", given.strip()).strip()[:200] or task_id
+    text = name if isinstance(name, str) and name.isprintable() else ""
+    return _NUMBER.sub("", text.strip()).strip()[:200] or task_id

@@ -3,7 +3,24 @@ Where events are kept. A journal stores facts and knows nothing of tasks.
 
 For a journal of your own (`taskorch.protocols.DurableJournal`): `encode` makes of an
 entry `(seq, kind, at_ns, task_id, body, doc)`, numbers and text for a file or a table,
-`decode` makes the entry of that again, and `document` keeps a value as it is now.
+`decode` makes the entry of that again, and `document` keeps a value as it is now. What
+facts mean, and what a new life makes of them, is in `kernel` and `runtime`.
+
+- `_opened`: the journal that a text says: a file, or the address of a server.
+- `_memory`: the journal in memory.
+- `_sqlite`, `_layout`: the journal in a file, and its tables.
+- `_file`, `_lock`, `_reading`: opening the file; the lock of its owner; readers beside
+  it.
+- `_repair`: what is done about a disk that has failed.
+- `_postgres`, `_postgres_tables`: the journal in a PostgreSQL database, and its tables.
+- `_postgres_connections`, `_postgres_lease`, `_postgres_reading`: its server, owner,
+  readers.
+- `_reader`, `_forgetting`: what is read and checked; what is left out for good.
+- `_codec`, `_encoding`: entries and values as text, and back.
+- `_values`, `_classes`, `_registered`: values as what JSON has; classes of the user's.
+- `_scripts`: the main module, under a name that says which script it is.
+- `_beside`: files of large values.
+- `_points`: where a test may strike while a journal is written.
 """
 
 from importlib import import_module

@@ -1,4 +1,8 @@
-"""Files of large values, beside the journal: `runs.db.values/`."""
+"""
+Files of large values, beside the journal: `runs.db.values/`.
+
+Decision: 0067.
+"""
 
 from __future__ import annotations
 

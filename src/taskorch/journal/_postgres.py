@@ -4,6 +4,8 @@ The journal in a PostgreSQL database; `_postgres_tables` says what is in it.
 Its owner has a lease by the clock of the database, which each commit and a thread of
 its own renew. When that is over another may claim the journal, and what the earlier
 owner writes from then on is kept nowhere: see `_postgres_tables`.
+
+Decision: 0093.
 """
 
 from __future__ import annotations

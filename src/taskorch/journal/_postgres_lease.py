@@ -1,4 +1,8 @@
-"""The lease of a journal in PostgreSQL, as its owner knows it."""
+"""
+The lease of a journal in PostgreSQL, as its owner knows it.
+
+Decisions: 0093, 0103.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Classes of the user's that a journal keeps by functions of theirs."""
+"""
+Classes of the user's that a journal keeps by functions of theirs.
+
+Decision: 0101.
+"""
 
 from __future__ import annotations
 

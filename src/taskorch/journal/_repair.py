@@ -4,6 +4,8 @@ What is done about a disk that has failed: what it shows afterwards proves littl
 After a failed sync the kernel of the machine holds what was to be written as written:
 it reads back, a further sync succeeds and writes nothing, and after a loss of power it
 is not there.
+
+Decision: 0020.
 """
 
 from __future__ import annotations

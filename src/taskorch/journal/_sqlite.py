@@ -4,6 +4,8 @@ The journal in an SQLite file; `_layout` says what is in it.
 One connection writes and checkpoints; whoever reads has one of its own that cannot
 write. Beside the file lies another, `….lock`: its owner holds a lock on it that ends
 with the process, and it names the owner.
+
+Decision: 0012.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ What a fact changes for other tasks is only noted, in `undecided`: see `_joins`.
 The plain path of a task is written out for speed, in `_quick`. A submission, and what
 names other tasks, is applied by functions that are given their rows: `_admission.enter`
 and `settle`, `_edges.extend` and `turn`.
+
+Decisions: 0009, 0141.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ Nothing of this is a fact: it follows from what is held, and how long that lasts
 expected end is not changed by what is learnt later. So those that pass never move the
 reservation, and once its time has come only that many are before it as were then
 expected to have ended.
+
+Decision: 0054.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Why an agent gets no work: one list of reasons, for matching and for explain.
 A breaker is one of them, for all that an agent does or for one of its capabilities:
 closed, open until a time, half-open with a number of probes. A change of it is a fact.
 The ends that it counts follow from the facts of the attempts.
+
+Decision: 0082.
 """
 
 from __future__ import annotations

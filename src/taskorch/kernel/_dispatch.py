@@ -1,4 +1,8 @@
-"""Which task starts next, and where: asking everybody, and acting on the answers."""
+"""
+Which task starts next, and where: asking everybody, and acting on the answers.
+
+Decision: 0072.
+"""
 
 from __future__ import annotations
 

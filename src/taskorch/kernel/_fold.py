@@ -8,6 +8,8 @@ whether both arrive at the same.
 
 `recover` is where a new life begins: the attempts of the last one are over, and what
 becomes of their tasks is decided, and told, as at any other time.
+
+Decision: 0009.
 """
 
 from __future__ import annotations

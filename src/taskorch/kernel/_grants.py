@@ -3,6 +3,8 @@ What running attempts hold of elastic requests: it grows, and it shrinks.
 
 Both from the first checkpoint on. Who never comes to one would not give back what it
 got, or, as a program, would not even know of it.
+
+Decision: 0046.
 """
 
 from __future__ import annotations

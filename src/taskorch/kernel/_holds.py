@@ -3,6 +3,8 @@ Who holds starts back, and why: facts, so that readers and the next life know of
 
 What a person holds outlives a restart. A hold that does not last is let go of when a
 life begins: whoever had it decides anew.
+
+Decision: 0120.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 What is true after every command, checked by counting everything again.
 
-Linear in the number of tasks: for tests, simulation, and whoever wants to be sure.
+Linear in the number of tasks: for tests, simulation, and whoever wants to be sure. Each
+field of the state that is checked names, where it stands, the function here that does.
 """
 
 from __future__ import annotations
@@ -24,20 +25,25 @@ def check_invariants(kernel: KernelState) -> None:
         InternalError: Something does not add up; the message names all of it.
     """
     faults: list[str] = []
-    _counters(kernel, faults)
-    _books(kernel, faults)
-    _rates(kernel, faults)
+    check_counters(kernel, faults)
+    check_waits(kernel, faults)
+    check_books(kernel, faults)
+    check_holders(kernel, faults)
+    check_rates(kernel, faults)
     if kernel.shares is not None:
-        _shares(kernel, faults)
-    _leases(kernel, faults)
-    _queues(kernel, faults)
+        check_shares(kernel, faults)
+    check_leases(kernel, faults)
+    check_queues(kernel, faults)
+    check_schedules(kernel, faults)
     for row in kernel.tasks.values():
-        _dependencies(row, faults)
+        check_alloc(row, faults)
+        if row.links is not None and row.state not in TERMINAL:
+            check_links(row, row.links, faults)
     if faults:
         raise InternalError("; ".join(faults))
 
 
-def _counters(kernel: KernelState, faults: list[str]) -> None:
+def check_counters(kernel: KernelState, faults: list[str]) -> None:
     states = Counter(row.state for row in kernel.tasks.values())
     states.update(state for _, state in kernel.evicted.items())
     for state in TaskState:
@@ -46,12 +52,31 @@ def _counters(kernel: KernelState, faults: list[str]) -> None:
         count = getattr(kernel, name)
         if states[state] != count:
             faults.append(f"{states[state]} tasks are {state}, not {count}")
-    awaited = [row for rows in kernel.awaited.values() for row in rows]
-    if not all(awaits(row) and row.state not in TERMINAL for row in awaited):
-        faults.append(f"not all of {awaited} wait for an event")
     delayed = sum(_is_delayed(row) for row in kernel.tasks.values())
     if delayed != kernel.delayed:
         faults.append(f"{delayed} tasks are delayed, not {kernel.delayed}")
+    ended = [row for row in kernel.finished if row.state not in TERMINAL]
+    if ended or len(kernel.finished) > len(kernel.tasks):
+        faults.append(f"not all that is finished has ended: {ended}")
+
+
+def check_waits(kernel: KernelState, faults: list[str]) -> None:
+    """Who awaits an event is found by it, and nobody else is."""
+    awaited = [row for rows in kernel.awaited.values() for row in rows]
+    if not all(awaits(row) and row.state not in TERMINAL for row in awaited):
+        faults.append(f"not all of {awaited} wait for an event")
+    for row in kernel.tasks.values():
+        terms = None if row.links is None else row.links.terms
+        if terms is None or not terms.awaits or terms.wait is None:
+            continue
+        name = terms.wait[0]
+        if name is not None and row not in kernel.awaited.get(name, ()):
+            faults.append(f"{row.id} waits for {name}, and would not hear of it")
+    if kernel.undecided and not kernel.deciding:
+        faults.append(f"nothing was decided about {[*kernel.undecided]}")
+    for name, event in kernel.retained.items():
+        if event.id != name or not event.until_ns:
+            faults.append(f"{name} is kept, and is {event.id} until {event.until_ns}")
 
 
 def _is_delayed(row: TaskRow) -> bool:
@@ -78,7 +103,7 @@ def _holding(kernel: KernelState) -> list[tuple[AgentRow, TaskRow]]:
     ]
 
 
-def _books(kernel: KernelState, faults: list[str]) -> None:
+def check_books(kernel: KernelState, faults: list[str]) -> None:
     slots: Counter[str] = Counter()
     pools: Counter[str] = Counter()
     used: Counter[tuple[str, str]] = Counter()
@@ -100,7 +125,7 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
     if kernel.running > most:
         faults.append(f"{kernel.running} run, and {most} may")
     for agent in (*kernel.agents.values(), kernel.by_hand):
-        _agent_books(agent, slots[agent.name], used, faults)
+        check_agent(agent, slots[agent.name], used, faults)
     for name, pool in kernel.pools.items():
         if pool.used != pools[name]:
             faults.append(f"of {name}, {pools[name]} is held, not {pool.used}")
@@ -108,7 +133,35 @@ def _books(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"{name} is over-committed: {pool.used} of {pool.total}")
 
 
-def _rates(kernel: KernelState, faults: list[str]) -> None:
+def check_holders(kernel: KernelState, faults: list[str]) -> None:
+    """Who holds something is known by it, where that matters."""
+    rows = {row: None for _, row in _holding(kernel)}
+    if kernel.under_way is not None and kernel.under_way.keys() != rows.keys():
+        faults.append(f"under way are {[*rows]}, not {[*kernel.under_way]}")
+    elastic = [row for row in rows if row.bucket.spec.elastic is not None and row.alloc]
+    if {*elastic} - {*kernel.holders} or {*kernel.holders} - {*rows}:
+        faults.append(f"{elastic} hold what is elastic, not {[*kernel.holders]}")
+    leaks = Counter(leak.agent for leak in kernel.leaked.values())
+    faults.extend(
+        f"{leaks[agent]} attempts have leaked on {agent.name}, not {agent.leaked}"
+        for agent in kernel.agents.values()
+        if leaks[agent] != agent.leaked
+    )
+
+
+def check_schedules(kernel: KernelState, faults: list[str]) -> None:
+    """Each schedule has its slots, and what waits has come."""
+    names = kernel.schedules.keys()
+    if names != kernel.waiting_slots.keys() or names != kernel.filled_slots.keys():
+        faults.append(f"not of all schedules are there slots: {[*names]}")
+        return
+    for name, (_, done_ns) in kernel.schedules.items():
+        late = [slot for slot in kernel.waiting_slots[name] if slot > done_ns]
+        if late:
+            faults.append(f"{name} is done up to {done_ns}, and {late} wait")
+
+
+def check_rates(kernel: KernelState, faults: list[str]) -> None:
     for rate in kernel.rates.values():
         if rate.spent > rate.total:
             faults.append(f"{rate.name}: more has started than its rate allows")
@@ -116,7 +169,7 @@ def _rates(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"{rate.name}: no timer wakes who waits for a token")
 
 
-def _shares(kernel: KernelState, faults: list[str]) -> None:
+def check_shares(kernel: KernelState, faults: list[str]) -> None:
     """What is held for each owner is what its attempts and its allocations hold."""
     slots: Counter[str | None] = Counter()
     held: Counter[tuple[str | None, str]] = Counter()
@@ -143,14 +196,14 @@ def _shares(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"{owner} may have something to start, and nobody looks")
 
 
-def _leases(kernel: KernelState, faults: list[str]) -> None:
+def check_leases(kernel: KernelState, faults: list[str]) -> None:
     for agent in kernel.agents.values():
         there = [row for owner, row in _holding(kernel) if owner is agent]
         if agent.lease_ns and {*there} != {*agent.seen}:
             faults.append(f"{agent.name} runs {there}, and is to name {[*agent.seen]}")
 
 
-def _agent_books(
+def check_agent(
     agent: AgentRow,
     slots: int,
     used: Counter[tuple[str, str]],
@@ -170,7 +223,7 @@ def _agent_books(
             faults.append(f"{agent.name} is over-committed: {entered} of {total}")
 
 
-def _queues(kernel: KernelState, faults: list[str]) -> None:
+def check_queues(kernel: KernelState, faults: list[str]) -> None:
     found: dict[str, None] = {}
     for bucket in dict.fromkeys(row.bucket for row in kernel.tasks.values()):
         rows = bucket.rows()
@@ -178,8 +231,8 @@ def _queues(kernel: KernelState, faults: list[str]) -> None:
             faults.append(f"{bucket.spec.type}: {len(rows)} queued, not {bucket.size}")
         found.update(dict.fromkeys(row.id for row in rows))
         if rows:
-            _parking(kernel, bucket, rows[0], faults)
-        _room(kernel, bucket, faults)
+            check_parking(kernel, bucket, rows[0], faults)
+        check_room(kernel, bucket, faults)
     found.update(dict.fromkeys(row.id for row in kernel.vetoed))
     faults.extend(
         f"{row.id} is {row.state}, in the queue: {row.id in found}"
@@ -188,7 +241,7 @@ def _queues(kernel: KernelState, faults: list[str]) -> None:
     )
 
 
-def _parking(
+def check_parking(
     kernel: KernelState, bucket: Bucket, head: TaskRow, faults: list[str]
 ) -> None:
     """Add to *faults* the lost wake-ups and the late places of *bucket*."""
@@ -206,7 +259,7 @@ def _parking(
         return
     if bucket.entry is not None or bucket.caller is not None:
         faults.append(f"{name}: parked and open")
-    _places(kernel, bucket, head, faults)
+    check_places(kernel, bucket, head, faults)
     # What keeps it is a soft quota alone: it may start when nobody else can.
     places = bucket.places()
     if places and not bucket.refusal and all(map(_is_soft, places)):
@@ -217,7 +270,7 @@ def _parking(
             faults.append(f"{name}: {head.id} has its turn too late")
 
 
-def _places(
+def check_places(
     kernel: KernelState, bucket: Bucket, head: TaskRow, faults: list[str]
 ) -> None:
     """Add to *faults* each place where parked *bucket* is not woken in its turn."""
@@ -237,7 +290,7 @@ def _places(
             faults.append(f"{name}: there is room, and nobody wakes it in its turn")
 
 
-def _room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
+def check_room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
     """Add to *faults* the agents that *bucket* has taken for what they are not."""
     room, name = bucket.room, bucket.spec.type
     if room.read < kernel.moved_before:
@@ -249,7 +302,7 @@ def _room(kernel: KernelState, bucket: Bucket, faults: list[str]) -> None:
             faults.append(f"{name}: has {agent.name} room? Not as it is taken to")
         if is_free == (agent in room.places or agent in room.unplaced):
             faults.append(f"{name}: {agent.name} is on both sides, or on neither")
-    if room.views != [agent.view for agent in room]:
+    if room.views != [agent.view for agent in room.agents]:
         faults.append(f"{name}: a router sees other agents than those with room")
 
 
@@ -257,14 +310,13 @@ def _is_soft(place: Place) -> bool:
     return isinstance(place.pool, PoolRow) and place.pool.beyond > 0
 
 
-def _dependencies(row: TaskRow, faults: list[str]) -> None:
+def check_alloc(row: TaskRow, faults: list[str]) -> None:
+    """Nothing is held before an attempt, and after the last one."""
     if row.alloc and (row.state in TERMINAL or row.state is TaskState.QUEUED):
         faults.append(f"{row.id} is {row.state} and holds {row.alloc}")
-    if row.links is not None and row.state not in TERMINAL:
-        _parents(row, row.links, faults)
 
 
-def _parents(row: TaskRow, links: Links, faults: list[str]) -> None:
+def check_links(row: TaskRow, links: Links, faults: list[str]) -> None:
     """What *row* counts of its parents is what they are."""
     terms = links.terms
     # After the join has held, the fate of the parents does not count.

@@ -6,6 +6,8 @@ here and recorded as a fact. Code that changes the fate of a parent only puts th
 dependents into `undecided`; one loop works that list off, so that a long chain of
 consequences does not recurse. A fold does not decide: it drops the list, since the
 facts that follow record the decisions.
+
+Decision: 0018.
 """
 
 from __future__ import annotations

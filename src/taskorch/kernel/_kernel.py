@@ -3,6 +3,8 @@ The door of the kernel: the state, and all that can be asked of it.
 
 Each verb is a function of its own, of `KernelState`; here stands which one. A driver
 holds a lock around every call.
+
+Decisions: 0036, 0044.
 """
 
 from __future__ import annotations

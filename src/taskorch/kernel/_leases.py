@@ -5,6 +5,8 @@ An agent with a lease names, in every sign of life, the attempts that it runs. O
 that is silent for its lease is lost, and all its attempts with it; an attempt that a
 living agent has not named for as long is missing. The lease is renewed for as long as
 there are signs of life: that something takes long is no reason to think it dead.
+
+Decisions: 0011, 0142.
 """
 
 from __future__ import annotations

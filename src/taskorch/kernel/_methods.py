@@ -1,4 +1,8 @@
-"""Compiled functions as methods: Python binds only its own to an object by itself."""
+"""
+Compiled functions as methods: Python binds only its own to an object by itself.
+
+Decision: 0062.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Other options for a task that has not ended: what it is stays, how it runs may c
 They hold from its next attempt; its place in the queue, its deadline, and whether it
 may run twice, at once. A date before which it is not to start counts while it waits for
 that.
+
+Decision: 0023.
 """
 
 from __future__ import annotations

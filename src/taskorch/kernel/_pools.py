@@ -5,6 +5,8 @@ Nothing is taken from what is granted. A pool that has become smaller than what 
 of it grants nothing until enough has been given back; one that has grown wakes those
 who wait. A request that is larger than the pool has become waits, and is explained: the
 pool may grow again.
+
+Decision: 0047.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 The queue: tasks come into their buckets and leave them.
 
 What a policy put off is asked about again when something changes.
+
+Decisions: 0060, 0073.
 """
 
 from __future__ import annotations

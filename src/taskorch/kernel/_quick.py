@@ -5,6 +5,8 @@ Each is held equal to its definition by `tests/kernel/test_quick.py`: `submit` t
 `_admission.submit`, `complete` to `_attempts.end`, `dispatch` to asking
 `_dispatch.place` about every task, `complete_for_next` to the latter two, `submit_many`
 to so many times `submit`.
+
+Decision: 0019.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ there is no quota nothing is looked at. Policies do not see these pools.
 
 A soft quota is such a pool without an end, so it keeps nobody waiting, with a mark from
 which on those whom it is for come last: see `_soft`.
+
+Decision: 0048.
 """
 
 from __future__ import annotations

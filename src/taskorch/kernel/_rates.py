@@ -6,6 +6,8 @@ and they come back with time, up to as many as may start at one moment. So what 
 follows from the facts of the starts and their times alone. Who finds none waits at the
 rate as others do at a pool, and a timer wakes the first when the next one comes: what
 waits costs nothing, and where there is no rate nothing is looked at.
+
+Decision: 0053.
 """
 
 from __future__ import annotations

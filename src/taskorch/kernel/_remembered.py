@@ -3,6 +3,8 @@ Which task has the result of which key: so that like tasks need not be run again
 
 What a key is made of, and whether a result is still good, is for whoever drives the
 kernel. Here nothing decides, and no result is held.
+
+Decision: 0085.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ not been noted since, is where it belongs.
 The agents without room are where a parked bucket waits. It stays entered there while
 others start what it has; it is entered anew only where an agent has moved, or all over
 if its head comes earlier than before.
+
+Decision: 0156.
 """
 
 from __future__ import annotations

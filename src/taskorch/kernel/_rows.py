@@ -111,27 +111,39 @@ class TaskRow:
     def __init__(
         self, task_id: str, seq: int, bucket: Bucket, cargo: Any, now: SharedTime
     ) -> None:
+        #: Its id: by it, it stands in `tasks`.
         self.id: str = task_id
         #: Order of submission.
         self.seq: int = seq
+        #: Where it queues, with all that is like it. One that is in no bucket's queue
+        #: has one, too. Checked: `check_queues`.
         self.bucket: Bucket = bucket
         #: The driver's own; never read here.
         self.cargo: Any = cargo
+        #: Its state. Checked: `check_counters`.
         self.state: TaskState = _QUEUED
         #: Its place: lower starts first.
         self.key: Any = now
+        #: When it was submitted.
         self.submitted_ns: int = now
         #: When it could first have run; 0 while it waits for others.
         self.ready_ns: int = now
+        #: When its latest attempt began; 0 before the first.
         self.started_ns: int = 0
+        #: When it ended; 0 before.
         self.ended_ns: int = 0
+        #: The number of its latest attempt; 0 before the first.
         self.attempt: int = 0
+        #: Where its latest attempt runs, or ran. Checked: `check_books`.
         self.agent: AgentRow | None = None
         #: Why this agent.
         self.reason: str = ""
-        #: What it holds, in millionths.
+        #: What it holds, in millionths: nothing while it is QUEUED, or has ended, or
+        #: its attempt has `leaked`. Checked: `check_alloc`, `check_books`.
         self.alloc: Units = ()
+        #: What it waits for, and what waits for it; None for neither.
         self.links: Links | None = None
+        #: What most do not need; None: all of that is as at first.
         self.extra: RowExtra | None = None
         #: Its id or its key is of the user's choice.
         self.named: bool = False
@@ -178,12 +190,14 @@ class Terms:
     join: Literal["all", "finished", "any", "asked"] | int = "all"
     #: What follows if that cannot be any more: `block`, `skip`, `fail` or `run`.
     on_failure: OnParentFailure = "block"
-    #: The join has held: what becomes of the parents does not matter any more.
+    #: The join has held: what becomes of the parents does not matter any more. Checked:
+    #: `check_links`.
     joined: bool = False
     #: It is no work, but a wait from then on: for what event, for how many ns at the
     #: most, and whether it completes when these are over.
     wait: Awaited | None = None
-    #: It waits for its event now; perhaps suspended.
+    #: It waits for its event now: it is BLOCKED, perhaps SUSPENDED, and stands in
+    #: `awaited` if the event has a name. Checked: `check_waits`.
     awaits: bool = False
     #: Of a question: ns between two reminders, or 0; how many there were; and when the
     #: next one is due, in ns.
@@ -222,10 +236,15 @@ class Links:
     __slots__ = ("dependents", "parents", "terms", "waiting")
 
     def __init__(self) -> None:
+        #: What it waits for, in the order in which it was named; without terms, what
+        #: was named twice is there twice. Checked: `check_links`.
         self.parents: tuple[TaskRow, ...] = ()
         #: How many of the parents have not completed; 0 once the join has held.
+        #: Checked: `check_links`.
         self.waiting: int = 0
+        #: What waits for it; those that have ended, or were let go, stay listed.
         self.dependents: list[TaskRow] | tuple[TaskRow, ...] = ()
+        #: How it waits, if not for all of them; None: for all. Checked: `check_links`.
         self.terms: Terms | None = None
 
     def add_dependent(self, row: TaskRow) -> None:
@@ -275,10 +294,13 @@ class RowExtra:
     )
 
     def __init__(self) -> None:
+        #: As it was submitted, or changed since.
         self.priority: int = 0
         #: The history, once it is not the plain one: `(state, ns, detail)`.
         self.past: list[tuple[TaskState, int, str]] | None = None
-        #: The parents that will not complete, in the order of their failure.
+        #: The parents that will not complete, in the order of their failure; nothing
+        #: while it is held for a `decision`, or once the join has held. Checked:
+        #: `check_links`.
         self.blocked_by: Mapping[str, TaskRow] = _NOBODY
         #: `roots` as they were when it was blocked, or ended by its terms.
         self.first_roots: tuple[str, ...] = ()
@@ -290,25 +312,33 @@ class RowExtra:
         self.charged: int = 0
         #: Attempts that killed their worker.
         self.crashes: int = 0
-        #: Not before this time: `not_before`, or the end of a retry's delay.
+        #: Not before this time: `not_before`, the end of a retry's delay, or of a wait;
+        #: 0 is at once. While it is SUSPENDED, `resume_ns` says it. Checked:
+        #: `check_counters`.
         self.due_ns: int = 0
+        #: When it fails, whatever it does then; None is never.
         self.deadline_ns: int | None = None
-        #: Held until a person decides.
+        #: Held until a person decides, or for its event; then nothing is in
+        #: `blocked_by`. Checked: `check_links`.
         self.decision: bool = False
         #: `(type, message, cause)` of the latest failure.
         self.error: tuple[str, str, str] | None = None
-        #: What kind of failure that was, or ""; and what the attempt was seen to use.
+        #: What kind of failure that was, or "".
         self.failure_class: str = ""
+        #: What its latest failed attempt was seen to use.
         self.usage: Units = ()
         #: The agents with a breaker on which it has failed.
         self.failed_on: tuple[str, ...] = ()
         #: When its first attempt began.
         self.first_ns: int = 0
+        #: The delay before its latest retry.
         self.last_delay_ns: int = 0
         #: Why the running attempt is to stop, or "".
         self.stop: Stop = ""
+        #: Why it is to stop, or why it was cancelled, in words.
         self.stop_reason: str = ""
-        #: A program that is stopped where it stands.
+        #: A program that is stopped where it stands: it is SUSPENDED, and keeps its
+        #: slot. Checked: `check_books`.
         self.held: bool = False
         #: Of its timeout, what was left when it was stopped.
         self.left_ns: int = 0
@@ -318,13 +348,16 @@ class RowExtra:
         self.timer: int = 0
         #: What a delay, or a wait, had left when the task was suspended, in ns.
         self.resume_ns: int = 0
+        #: The task that it runs again.
         self.rerun_of: str | None = None
+        #: The task that runs it again.
         self.rerun_id: str | None = None
-        #: Its attempt waits for another task, without a slot.
+        #: Its attempt waits for another task, without a slot. Checked: `check_books`.
         self.yielded: bool = False
         #: Why the StateMachine would not let it start.
         self.veto: str = ""
-        #: Of whose share what its attempt holds is.
+        #: Of whose share what its attempt holds is; None: owners do not share, or it
+        #: holds nothing. Checked: `check_shares`.
         self.share: Share | None = None
 
     @property
@@ -362,8 +395,10 @@ class Record:
     __slots__ = ("completed", "failed", "latency_ns", "told")
 
     def __init__(self) -> None:
+        #: How many attempts have completed, and how many have failed.
         self.completed: int = 0
         self.failed: int = 0
+        #: How long one took that completed: of the latest most. 0 if there was none.
         self.latency_ns: float = 0.0
         #: What policies were told last: routers ask again and again.
         self.told: Performance = Performance()
@@ -398,6 +433,7 @@ class BreakerRow:
     __slots__ = ("passed", "probes", "since_ns", "state", "trips", "until_ns")
 
     def __init__(self) -> None:
+        #: Whether its agent gets work, none, or a few `probes`.
         self.state: Literal["closed", "open", "half-open"] = "closed"
         #: Since when: what began before does not count.
         self.since_ns: int = 0
@@ -442,10 +478,13 @@ class AgentRow:
     )
 
     def __init__(self, info: Agent) -> None:
+        #: Its name.
         self.name: str = info.name
         self.describe(info)
+        #: What attempts hold of its capacity, and what leaked. Checked: `check_agent`.
         self.used: dict[str, int] = {}
-        #: It takes no work until it is heard of again.
+        #: It takes no work until it is heard of again, and runs nothing. Checked:
+        #: `check_agent`.
         self.lost: bool = False
         #: Why it gets nothing new though it is there, or "".
         self.draining: str = ""
@@ -462,35 +501,46 @@ class AgentRow:
         self.round_trip: float | None = None
         #: When to check whether its lease is over; 0 is never.
         self.lease_due_ns: int = 0
-        #: Of an agent with a lease: its attempts, and when it last named each.
+        #: Of an agent with a lease: all attempts that it runs, and when it last named
+        #: each. Checked: `check_leases`.
         self.seen: dict[TaskRow, int] = {}
+        #: Slots taken here, those of leaked attempts too. Checked: `check_agent`.
         self.running: int = 0
+        #: How many attempts have ended well here.
         self.completed: int = 0
+        #: How many attempts have failed here, and were charged.
         self.failed: int = 0
+        #: How many attempts that would not stop still hold something here. Checked:
+        #: `check_holders`.
         self.leaked: int = 0
+        #: How it has done, by type of task.
         self.records: dict[str, Record] = {}
         #: Who waits for a slot here.
         self.slots: Place = Place(agent=self)
         #: Who waits for some of its capacity, by resource and amount.
         # Where owners share, each has its own places, and for slots those of "".
         self.short: dict[str, dict[Any, Place]] = {}
+        #: The same, as policies see it.
         self.view: AgentView = AgentView(self)
         #: Whether a `Room` is to be told of what it begins and ends.
         self.watched: bool = False
 
     def describe(self, info: Agent) -> None:
         """What is known of it now: when it joins, and when it joins again."""
+        #: As it was described when it joined last.
         self.info: Agent = info
+        #: How many slots it has. Checked: `check_agent`.
         self.limit: int = (
             UNLIMITED if info.max_concurrency is None else info.max_concurrency
         )
-        #: It bounds what it names, and nothing else.
+        #: It bounds what it names, and nothing else. Checked: `check_agent`.
         self.capacity: dict[str, int] = (
             {} if info.capacity is None else dict(info.capacity.units)
         )
+        #: What a task takes here that does not say so itself.
         self.request: Units = info.request.units
-        #: Nanoseconds without a sign of life after which it counts as lost; 0: it
-        #: lives with us.
+        #: Nanoseconds without a sign of life after which it counts as lost; 0: it lives
+        #: with us, and nothing is `seen`. Checked: `check_leases`.
         self.lease_ns: int = 0 if info.lease is None else max(1, int(info.lease * NS))
 
     def free(self, name: str) -> int:
@@ -514,19 +564,25 @@ class PoolRow:
     )
 
     def __init__(self, name: str, total: int, beyond: int = 0) -> None:
+        #: Its name.
         self.name: str = name
         #: Whether it says how much those of a kind may have: see `_quotas`.
         self.is_quota: bool = name.startswith(QUOTA)
+        #: How much there is. Checked: `check_books`.
         self.total: int = total
         #: How much of the total is above the quota, if that is soft; else nothing.
         self.beyond: int = beyond
+        #: How much attempts and people hold, and what leaked: at most `total` and what
+        #: is `owed`. Checked: `check_books`.
         self.used: int = 0
-        #: How much more than the total was held when that became less.
+        #: How much more than the total was held when that was changed last; 0: it was
+        #: not more. Checked: `check_books`.
         self.owed: int = 0
         #: Who waits for some of it, by amount.
         self.short: dict[Any, Place] = {}
         #: Buckets that an allocator of the user's put off: asked at every release.
         self.parked: dict[Bucket, None] = {}
+        #: The same, as policies see it.
         self.view: PoolView = PoolView(self)
 
 
@@ -554,14 +610,19 @@ class RateRow:
         self.name: str = name
         #: How many come back in a second, in millionths.
         self.per_second: int = per_second
-        #: How many there are at the most, in parts of a `TOKEN`.
+        #: How many there are at the most, in parts of a `TOKEN`. Checked:
+        #: `check_rates`.
         self.total: int = burst * (TOKEN // 1_000_000)
+        #: How many were gone at `at_ns`, in parts of a `TOKEN`: at most `total`.
+        #: Checked: `check_rates`.
         self.spent: int = 0
+        #: Of which moment that is.
         self.at_ns: int = now
         #: The latest time at which the rate was looked at: whether there is room, is
-        #: whether there was then.
+        #: whether there was then. Checked: `check_rates`.
         self.seen_ns: int = now
-        #: When the first of those who wait is woken; 0 if nobody does.
+        #: When the first of those who wait is woken; 0 if nobody does. Checked:
+        #: `check_rates`.
         self.until_ns: int = 0
         #: Who waits for a token.
         self.short: dict[Any, Place] = {}
@@ -609,15 +670,20 @@ class Place:
         need: int = 0,
         above: bool = False,
     ) -> None:
+        #: Whose slots or capacity is short; excludes `pool`.
         self.agent: AgentRow | None = agent
+        #: What is short, if it is not an agent's.
         self.pool: PoolRow | RateRow | None = pool
         #: The resource, or "" for slots.
         self.name: str = name
+        #: How much is needed; 0 for slots.
         self.need: int = need
         #: Whether it is for those above their soft quotas.
         self.above: bool = above
+        #: Who waits, the first first; entries that are no `members` are stale.
         self.heap: list[Entry] = []
-        #: The valid entries of the heap.
+        #: The valid entries of the heap: none is later than the head of its bucket.
+        #: Checked: `check_places`.
         self.members: dict[Bucket, Entry] = {}
 
     def has_room(self) -> bool:
@@ -680,9 +746,11 @@ class Candidates:
         agents: list[AgentRow],
         views: list[AgentView],
     ) -> None:
-        #: The place in that order of each agent that matches.
+        #: The place in that order of each agent that matches. Checked: `check_room`.
         self.number: Mapping[AgentRow, int] = number
+        #: Those that the task may go to, in that order. Checked: `check_room`.
         self.agents: list[AgentRow] = agents
+        #: The same agents as policies see them. Checked: `check_room`.
         self.views: list[AgentView] = views
 
     def __len__(self) -> int:
@@ -734,11 +802,13 @@ class Room(Candidates):
 
     def __init__(self, agents: Iterable[AgentRow]) -> None:
         super().__init__({agent: at for at, agent in enumerate(agents)}, [], [])
-        #: How much of what has moved it takes into account; -1: nothing.
+        #: How much of what has moved it takes into account; -1: nothing. Checked:
+        #: `check_room`.
         self.read: int = -1
-        #: The agents without room: where the bucket waits for each; and those where it
-        #: does not yet.
+        #: The agents without room where the bucket waits for them: where for each. None
+        #: of them is among the `agents`. Checked: `check_room`.
         self.places: dict[AgentRow, Place] = {}
+        #: The agents without room where it does not wait yet. Checked: `check_room`.
         self.unplaced: dict[AgentRow, None] = {}
         #: Key and number of the head as which it was last entered there: no entry is
         #: later; and whether that was above a soft quota.
@@ -752,13 +822,18 @@ class Room(Candidates):
 class Leak:
     """What an attempt that would not stop still holds."""
 
+    #: Where it is. Checked: `check_books`.
     agent: AgentRow
+    #: What it holds, which its row does not any more. Checked: `check_books`.
     alloc: Units
+    #: Whose attempt it is; the task may have ended, and have left memory.
     row: TaskRow
-    #: 0 if it had given its slot back, to wait for another task.
+    #: 0 if it had given its slot back, to wait for another task; else 1. Checked:
+    #: `check_books`.
     slots: int
     #: When an agent with a lease last named it.
     seen_ns: int
+    #: Of whose share that is. Checked: `check_shares`.
     share: Share | None = None
 
 
@@ -770,6 +845,7 @@ ResourceKey: TypeAlias = tuple[str, str]
 class Reservation:
     """What is kept for the first task that cannot start: see `_backfill`."""
 
+    #: Whom it is for.
     row: TaskRow
     #: Where it is expected to start; None: nobody knows when, so on any that it can.
     agent: AgentRow | None
@@ -791,10 +867,13 @@ class AllocationRow:
         alloc: Units,
         since_ns: int,
     ) -> None:
+        #: By which it is given back.
         self.id: str = id
+        #: Who holds it. Checked: `check_shares`.
         self.owner: str = owner
-        #: What it holds, of quotas too.
+        #: What it holds, of quotas too. Checked: `check_books`.
         self.alloc: Units = alloc
+        #: Since when.
         self.since_ns: int = since_ns
 
     @property
@@ -815,11 +894,15 @@ class Claim:
         units: Units,
         cargo: Any = None,
     ) -> None:
+        #: The id of the allocation that it becomes.
         self.id: str = id
+        #: Who asks.
         self.owner: str = owner
+        #: What is asked for.
         self.units: Units = units
         #: The driver's own: who is told.
         self.cargo: Any = cargo
+        #: What it has become; None: it waits still, among the `claims`.
         self.granted: AllocationRow | None = None
 
 
@@ -829,9 +912,11 @@ class TypeRow:
     __slots__ = ("cancelled", "completed", "failed", "failures", "samples")
 
     def __init__(self) -> None:
+        #: How many tasks of the type have completed; likewise the next two.
         self.completed: int = 0
         self.failed: int = 0
         self.cancelled: int = 0
+        #: How many have failed with which error.
         self.failures: dict[str, int] = {}
         #: `(submitted, ready, started, ended)` in ns, of the latest that completed.
         self.samples: deque[tuple[int, int, int, int]] = deque(maxlen=SAMPLE_SIZE)
@@ -886,47 +971,67 @@ class Bucket:
     )
 
     def __init__(self, spec: Spec, type_row: TypeRow, number: int = 0) -> None:
+        #: What its tasks have in common.
         self.spec: Spec = spec
+        #: Of two that stand alike, the older comes first.
         self.number: int = number
+        #: The row of the type of its tasks.
         self.type_row: TypeRow = type_row
         #: What it waits for: its request, or the least of an elastic one, once that is
         #: known.
         self.need: Units = spec.resources
+        #: Whether `need` is known: nobody has asked yet what an elastic one waits for.
         self.sized: bool = spec.elastic is None
+        #: Queued tasks whose keys rise, in order; those with a ticket are stale.
         self.fifo: deque[TaskRow] = deque()
+        #: Queued tasks that came out of order: `(key, seq, ticket, row)`; those with
+        #: another ticket than their row are stale.
         self.heap: list[tuple[Any, int, int, TaskRow]] = []
+        #: The key of the last of `fifo`.
         self.last_key: Any = None
-        #: Queued tasks; `fifo` and `heap` hold `stale` more.
+        #: Queued tasks; `fifo` and `heap` hold `stale` more. Checked: `check_queues`.
         self.size: int = 0
+        #: How many entries of `fifo` and `heap` are stale.
         self.stale: int = 0
         #: That of its owner, where owners share.
         self.share: Share | None = None
-        #: The buckets that may have something to start, among them this one, if it may.
+        #: The list in which it stands if it may have something to start: that of the
+        #: state, or of its share. Checked: `check_parking`.
         self.open: list[Entry] = []
-        #: Its entry among these, or None.
+        #: Its entry there, or None: then it is `parked`, or nothing of it is queued.
+        #: Checked: `check_parking`.
         self.entry: Entry = None
-        #: Where it waits for room besides its agents, or None if it does not wait; and
-        #: where at these.
+        #: Where it waits for room besides its agents, or None if it does not wait:
+        #: excludes `entry` and `caller`. Checked: `check_parking`.
         self.parked: tuple[Place, ...] | None = None
+        #: Where it waits for room at its agents, while it is `parked`. Checked:
+        #: `check_places`.
         self.at_agents: Mapping[AgentRow, Place] = NOWHERE
-        #: Who woke it, and is to wake the next once this one has been looked at.
+        #: Who woke it, and is to wake the next once this one has been looked at; None
+        #: while it is `parked`. Checked: `check_parking`, `check_places`.
         self.caller: Place | None = None
         #: Whether one of its quotas is soft.
         self.soft: bool = False
-        #: Its entry among those above their soft quotas, or None; and who woke it, and
-        #: is to wake the next once its turn among these has come.
+        #: Its entry among those above their soft quotas, or None; it is `parked`, too.
+        #: Checked: `check_parking`.
         self.above: Entry = None
+        #: Who woke it there, and is to wake the next once its turn among these has
+        #: come. Checked: `check_places`.
         self.carried: Place | None = None
         #: Why an allocator of the user's put it off though there was room, or "".
+        #: Checked: `check_parking`.
         self.refusal: str = ""
-        #: The agents that match, and those of them that are large enough.
+        #: The agents that match.
         self.matching: list[AgentRow] = []
+        #: Those of them that are large enough.
         self.agents: list[AgentRow] = []
-        #: What its tasks wait for on these, as far as it differs; and those with room.
+        #: What its tasks wait for on these, as far as it differs.
         self.needs: tuple[Units, ...] = ()
+        #: Those of them with room. Checked: `check_room`.
         self.room: Room = Room(())
         #: The version that they hold for; -1: they cannot be kept.
         self.agents_version: int = -1
+        #: Why these match.
         self.match_reason: str = ""
         #: The quotas that hold for it: a pool, and of what it says how much.
         self.bounds: tuple[tuple[str, str], ...] = ()
@@ -940,7 +1045,9 @@ class Bucket:
         self.route: AgentRow | None = None
         #: The same agent, where tasks hold units of quotas and nothing else.
         self.quota_route: AgentRow | None = None
+        #: The version for which a route holds.
         self.route_version: int = -1
+        #: Why that agent.
         self.route_reason: str = ""
         #: The driver's own: what the validator said of like tasks.
         self.verdict: Any = None
@@ -1047,12 +1154,17 @@ class Share:
     )
 
     def __init__(self, owner: str | None, number: int) -> None:
+        #: Whose it is; None: of all tasks without an owner.
         self.owner: str | None = owner
+        #: Of two that stand alike, the older comes first.
         self.number: int = number
+        #: The buckets of its tasks.
         self.buckets: dict[Bucket, None] = {}
         #: Those of them that may have something to start: `(key, seq, bucket)`.
+        #: Checked: `check_shares`.
         self.open: list[Entry] = []
-        #: Its entry among the shares that may: `((standing, served, key), seq, share)`.
+        #: Its entry among the shares that may: `((standing, served, key), seq, share)`;
+        #: there while something in `open` may start. Checked: `check_shares`.
         self.entry: Entry = None
         #: What the queue has said of it: the lowest is served first.
         self.standing: float = 0.0
@@ -1060,8 +1172,10 @@ class Share:
         self.is_ranked: bool = False
         #: When it was served last, as a number: of equals, the one longest ago.
         self.served: int = 0
-        #: The slots that are taken for it, and what is held of each resource.
+        #: The slots that are taken for it, those of leaked attempts too. Checked:
+        #: `check_shares`.
         self.running: int = 0
+        #: What is held of each resource for it, by hand too. Checked: `check_shares`.
         self.held: dict[str, int] = {}
 
     def __lt__(self, other: Share) -> bool:

@@ -5,6 +5,8 @@ Up to a time, all slots are decided about: each was made or skipped. Besides, si
 slots wait, though they are before that time, or were filled, though they are after it.
 When a slot comes is for whoever drives the kernel; that it runs once is by the id of
 its task. Here nothing decides.
+
+Decisions: 0085, 0143.
 """
 
 from __future__ import annotations

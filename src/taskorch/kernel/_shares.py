@@ -6,6 +6,8 @@ it; the one that stands lowest is served first, and of equals the one that was s
 longest ago, so that none waits for ever. Which of its tasks that is, their keys say, as
 always. It is asked about an owner once something has changed for that one, and not
 before a choice is to be made.
+
+Decision: 0050.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ all facts before it: counters, agents with their records, types. Of these facts,
 those about its tasks are then folded, and a few about tasks that they wait for and that
 have left memory: `Restoration` says which, and leaves the kernel where the fold of all
 of them would have.
+
+Decision: 0013.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ is held back, and those who are above cost nothing to the others.
 If too little is free for one of these, it waits for that at a place of its own kind
 (`Place.above`). A wake-up from there goes on to the next only once the turn of the
 first has come (`Bucket.carried`), so a release wakes one of them, however many wait.
+
+Decision: 0056.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@ The state of the kernel: all that is remembered, and the smallest steps that cha
 
 Every verb beside (`_control`, `_attempts`, …) is a function of this state, and nothing
 else writes to it. The door to the verbs is `Kernel`.
+
+Decision: 0036.
 """
 
 from __future__ import annotations
@@ -333,34 +335,41 @@ class KernelState:
         random: Random,
         pools: Units = (),
     ) -> None:
+        #: What does not change while it lives.
         self.config: KernelConfig = config
+        #: Who is asked: the user's policies, the seven and what belongs to them.
         self.deciders: Deciders = deciders
+        #: What these are given with every question.
         self.context: DecisionContext = DecisionContext(self, random)
+        #: How many attempts may run: the `room`, or less while starts are held; so many
+        #: are `running` at the most, unless they are held. Checked: `check_books`.
         self.concurrency: int = config.concurrency
         #: Finished tasks beyond which the oldest leaves memory; a driver may raise it
         #: and say itself when they `evict`.
         self.keep: int = config.keep_finished
         #: Whether the StateMachine wants to be asked about anything.
         self.watched: bool = deciders.watches is None or bool(deciders.watches)
+        #: Whether a policy learns, and says what it has chosen for each attempt.
+        self.learns: bool = deciders.learns
         #: Whether the allocator grants what fits, whole, and nothing else: then it is
         #: asked only about what fits.
-        #: Whether a policy learns, and says what it has chosen for each attempt.
-        self.learns: bool = bool(getattr(deciders, "learns", False))
-        self.rigid: bool = bool(getattr(deciders, "rigid", False))
-        #: The owners, if the queue says which of them is served first.
-        self.shares: dict[str | None, Share] | None = (
-            {} if getattr(deciders, "ranks", False) else None
-        )
+        self.rigid: bool = deciders.rigid
+        #: The owners, if the queue says which of them is served first; else None, and
+        #: every bucket stands in `open` itself. Checked: `check_shares`.
+        self.shares: dict[str | None, Share] | None = {} if deciders.ranks else None
+        #: How many owners there have been.
         self.share_no: int = 0
         #: How often one of them was served.
         self.served: int = 0
         #: The tasks whose attempts hold something, each with when it is expected to
         #: have ended, in ns, once that is known; None: the queue does not backfill.
+        #: Checked: `check_holders`.
         self.under_way: dict[TaskRow, int | None] | None = (
-            {} if getattr(deciders, "backfills", False) else None
+            {} if deciders.backfills else None
         )
-        #: What is kept for whom, and of which moment that is: see `_backfill`.
+        #: What is kept for whom: see `_backfill`.
         self.reserved: Reservation | None = None
+        #: Of which moment that is.
         self.reserved_at: tuple[int, int] | None = None
         #: It leaves more than when others were put off behind it; at which moment they
         #: were looked at again.
@@ -371,39 +380,54 @@ class KernelState:
         #: Nothing starts before the driver is ready, or while it drains to stop.
         self.stopped: bool = True
         #: Who holds starts back: while how many run (0 is all starts), why, and whether
-        #: that outlives this life.
+        #: that outlives this life. What runs already goes on. Checked: `check_books`.
         self.holds: dict[str, tuple[int, str, bool]] = {}
-        #: Whether nothing starts, for either reason.
+        #: Whether nothing starts: it is `stopped`, or somebody of the `holds` lets
+        #: none.
         self.paused: bool = True
-        #: How many attempts the system has room for.
+        #: How many attempts the system has room for: at most what is configured.
+        #: Checked: `check_books`.
         self.room: int = config.concurrency
         #: How long a task steps aside whose start the system had no room for.
         self.aside_ns: int = ASIDE_NS
 
+        #: Every task in memory, by its id; none of them is `evicted`. All that is
+        #: checked is counted from these.
         self.tasks: dict[str, TaskRow] = {}
         #: How many there were at once, since it was made smaller.
         self.most_tasks: int = MANY
-        #: Finished tasks that have left memory.
+        #: Finished tasks that have left memory, and their states; none of them is in
+        #: `tasks`. They count as `completed`, `failed` or `cancelled` still. Checked:
+        #: `check_counters`.
         self.evicted: Evicted = Evicted()
         #: Those of them that had dependencies, or names of the user's choice.
         self.dropped: list[TaskRow] = []
+        #: The tasks in memory that have ended, the first first: those leave memory
+        #: next. Checked: `check_counters`.
         self.finished: deque[TaskRow] = deque()
+        #: Every agent that has ever joined, by its name; one that is away is `lost`.
+        #: Checked: `check_books`, `check_leases`.
         self.agents: dict[str, AgentRow] = {}
         #: Rises when an agent joins: what was said of the agents is out of date.
         self.agents_version: int = 0
         #: The watched agents that have got more to do, or less, or have failed: the
-        #: latest last; and how many there were before these. See `_room`.
+        #: latest last. See `_room`. Checked: `check_room`.
         self.moved: list[AgentRow] = []
+        #: How many there were before these. Checked: `check_room`.
         self.moved_before: int = 0
+        #: Each pool by its name, those of quotas too. No more of it is used than there
+        #: is, but for what was held when it became less. Checked: `check_books`.
         self.pools: dict[str, PoolRow] = {
             name: PoolRow(name, units) for name, units in pools
         }
         #: The schedules: of each its document, and up to when its slots are decided
-        #: about, in ns.
+        #: about, in ns. Checked: `check_schedules`.
         self.schedules: dict[str, tuple[str, int]] = {}
-        #: Of each, slots that have come and wait, in their order.
+        #: Of each schedule, slots that have come and wait, in their order; none is
+        #: after the time up to which it is decided. Checked: `check_schedules`.
         self.waiting_slots: dict[str, dict[int, None]] = {}
-        #: Of each, slots that are not decided about, and have their task already.
+        #: Of each schedule, slots that are not decided about, and have their task
+        #: already. Checked: `check_schedules`.
         self.filled_slots: dict[str, dict[int, None]] = {}
         #: By keys, whose result it is: the task, its type, its arguments, since when.
         self.remembered: dict[
@@ -413,98 +437,151 @@ class KernelState:
         self.quotas: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
         #: The runs of workflows that have one.
         self.workflows: dict[str, None] = {}
-        #: Buckets above their soft quotas, for when nobody else can start:
-        #: `(key, seq, bucket)`. And the one of them whose turn it is.
+        #: Buckets above their soft quotas, for when nobody else can start: `(key, seq,
+        #: bucket)`. Their buckets are `parked`, too. Checked: `check_parking`.
         self.above: list[Entry] = []
+        #: The one of `above` whose turn it is.
         self.last: Bucket | None = None
-        #: Of each whose quota says so, how many may start in a time.
+        #: Of each whose quota says so, how many may start in a time. Checked:
+        #: `check_rates`.
         self.rates: dict[tuple[str, str], RateRow] = {}
-        #: What people hold, and as whose: as if they ran it on an agent.
+        #: What people hold by hand, by its id; the `claims` have none yet. Checked:
+        #: `check_books`.
         self.allocations: dict[str, AllocationRow] = {}
+        #: As whose they hold it: as if they ran it on an agent, without a slot.
+        #: Checked: `check_books`.
         self.by_hand: AgentRow = AgentRow(Agent("by-hand"))
-        #: Who waits for that.
+        #: Who waits for an allocation, the first first.
         self.claims: dict[Claim, None] = {}
+        #: By what its tasks have in common, the bucket that gets the next of them.
         self.buckets: dict[Spec, Bucket] = {}
-        #: Those of elastic requests.
+        #: The buckets of elastic requests.
         self.elastic: dict[Bucket, None] = {}
-        #: The tasks whose attempts hold what was granted of such requests, each with
-        #: whether it has come to a checkpoint: then it learns what it holds.
+        #: The tasks whose attempts hold what was granted of an elastic request, each
+        #: with whether it has come to a checkpoint: then it learns what it holds.
+        #: Checked: `check_holders`.
         self.holders: dict[TaskRow, bool] = {}
         #: Something has come free that these may use.
         self.growing: bool = False
+        #: How many buckets there have been.
         self.bucket_no: int = 0
+        #: With more than this, those that are empty are forgotten.
         self.most_buckets: int = MANY
+        #: By their names, the types of tasks that there have been.
         self.types: dict[str, TypeRow] = {}
-        #: Buckets that may have something to start: `(key, seq, bucket)`. Where owners
-        #: share, it is their shares, and each has such a list of its own.
+        #: Buckets that may have something to start: `(key, seq, bucket)`; where owners
+        #: share, it is their shares, and each has such a list of its own. None of them
+        #: is in `parked`. Entries that are not their bucket's any more are stale.
+        #: Checked: `check_parking`, `check_shares`.
         self.open: list[Entry] = []
-        #: How many of these have been replaced by others.
+        #: How many of `open` have been replaced by others.
         self.stale_entries: int = 0
-        #: Buckets that have something to start, and nowhere to start it.
+        #: Buckets that have something to start, and nowhere to start it; none of them
+        #: has an entry in `open`. Who wakes it is in its `places`. Checked:
+        #: `check_parking`.
         self.parked: dict[Bucket, None] = {}
-        #: Those of them that a policy put off: asked again when something changes.
+        #: Buckets that a policy has put off: asked again when something changes. Some
+        #: may be open again since.
         self.parked_any: dict[Bucket, None] = {}
-        #: Tasks whose start the StateMachine vetoed, until something changes.
+        #: QUEUED tasks whose start the StateMachine vetoed, until something changes;
+        #: none of them stands in its bucket. Checked: `check_queues`.
         self.vetoed: dict[TaskRow, None] = {}
-        #: Attempts that wait to have their slot again.
+        #: Attempts that wait to have their slot again; of those that have ended since,
+        #: nothing is `yielded`.
         self.returning: deque[TaskRow] = deque()
-        #: Attempts that would not stop: what they still hold.
+        #: Attempts that would not stop, by task and number: what they still hold. It is
+        #: not what a row holds any more. Checked: `check_books`, `check_holders`.
         self.leaked: dict[tuple[str, int], Leak] = {}
+        #: A heap of what is due when; an entry that has lost its meaning stays until it
+        #: is due, or there are `most_timers`.
         self.timers: list[Timer] = []
+        #: How many timers there have been.
         self.timer_no: int = 0
         #: With more than this, those that have lost their meaning are taken out.
         self.most_timers: int = FEW_TIMERS
 
-        #: Slots taken; leaked ones count, those of waiting attempts do not.
+        #: Slots taken; those of `leaked` attempts count, those of attempts that wait do
+        #: not. Checked: `check_books`.
         self.running: int = 0
-        #: Tasks that are RUNNING.
+        #: Tasks that are RUNNING. Checked: `check_counters`.
         self.active: int = 0
+        #: Tasks that are QUEUED: each in its bucket, or `vetoed`. Checked:
+        #: `check_counters`.
         self.queued: int = 0
         #: Tasks of the batch that is being considered.
         self.admitting: int = 0
+        #: Tasks that are PENDING. Checked: `check_counters`.
         self.pending: int = 0
+        #: Tasks that are RETRYING. Checked: `check_counters`.
         self.retrying: int = 0
+        #: Tasks that are BLOCKED: by parents, for a person, or as waits. Checked:
+        #: `check_counters`.
         self.blocked: int = 0
+        #: Tasks that are SUSPENDED; an attempt of some is held. Checked:
+        #: `check_counters`.
         self.suspended: int = 0
+        #: Tasks that are COMPLETED, those that are `evicted` too. Checked:
+        #: `check_counters`.
         self.completed: int = 0
+        #: Tasks that are FAILED, those that are `evicted` too. Checked:
+        #: `check_counters`.
         self.failed: int = 0
+        #: Tasks that are CANCELLED, those that are `evicted` too. Checked:
+        #: `check_counters`.
         self.cancelled: int = 0
+        #: How many tasks were ever submitted: the `seq` of the next.
         self.submissions: int = 0
         #: The number of this life of the orchestrator: see `recover`.
         self.epoch: int = 1
         #: Parents of a batch that is being folded, before their own submissions.
         self.not_folded: dict[str, TaskRow] = {}
         #: Tasks about which something is to be decided since the fate of a parent has
-        #: changed, each with why: see `_joins`.
+        #: changed, each with why: see `_joins`. None after a command. Checked:
+        #: `check_waits`.
         self.undecided: deque[tuple[TaskRow, str]] = deque()
-        #: They are being decided about, or the facts that are folded say it.
+        #: They are being decided about, or the facts that are folded say it; else
+        #: nothing is `undecided`. Checked: `check_waits`.
         self.deciding: bool = False
-        #: Tasks that wait, by their events; and events that nobody waited for.
+        #: Tasks that await an event now, by its name: all and only those. Checked:
+        #: `check_waits`.
         self.awaited: dict[str, dict[TaskRow, None]] = {}
+        #: Events that nobody waited for, by their names, until their time is over.
+        #: Checked: `check_waits`.
         self.retained: dict[str, RetainedEvent] = {}
         #: Called when a wait ends well, before that is told, with the cargo of the task
         #: and that of its event (None: its time is over).
         self.hand_over: Callable[[Any, Any], object] = _nothing
         #: Places in our own code where a simulation makes the unusual happen.
         self.points: FaultPoints | None = None
-        #: PENDING tasks that wait only for a time, and RETRYING ones.
+        #: PENDING tasks that wait only for a time, RETRYING ones, and waits that have
+        #: an end. Checked: `check_counters`.
         self.delayed: int = 0
+        #: How many attempts were to follow a failure, since the beginning.
         self.retries_scheduled: int = 0
+        #: How many tasks have completed after a failure.
         self.retries_recovered: int = 0
+        #: How many have failed for good after one.
         self.retries_exhausted: int = 0
+        #: How many tasks have failed, by the cause.
         self.causes: dict[str, int] = {}
         #: Of each part of the user's that has failed in this life: how often, when the
         #: last time, and what it raised then.
         self.faults: dict[str, tuple[int, int, str]] = {}
 
+        #: The number of the latest fact.
         self.seq: int = 0
         #: Where facts go, as `(fact, cargo)`; None: nobody listens.
         self.sink: list[tuple[Fact, Any]] | None = None
+        #: Whether `TaskSubmitted` is made: somebody listens for it. So with the next
+        #: two.
         self.tell_submitted: bool = False
         self.tell_started: bool = False
         self.tell_completed: bool = False
+        #: Whether a `TaskReady` is made for each task that is queued.
         self.tell_ready: bool = False
+        #: Tasks whose attempts the driver is to begin; RUNNING already.
         self.starts: list[TaskRow] = []
+        #: What else the driver is to do, in this order.
         self.effects: list[Effect] = []
         #: Tasks, with their cargo, that ended or were blocked otherwise than plainly.
         self.touched: list[tuple[TaskRow, Any]] = []

@@ -3,6 +3,8 @@ Waits for what comes from outside, without a thread and without a slot.
 
 A task that waits is BLOCKED as one is that is held for a decision, and a decision can
 end it; so can its event, and the end of its time.
+
+Decision: 0018.
 """
 
 from __future__ import annotations

@@ -4,6 +4,25 @@ Frozen values: what users write down and what they are told.
 1. A value checks its own ranges where it is made; a `Task` is checked at submission.
 2. No value knows of the kernel, of time, or of any I/O.
 3. Durations are seconds (float) here, and whole nanoseconds below.
+
+- `_task`, `_describe`: the task; how its options are described, each once.
+- `_options`, `_ids`, `_joins`: options of a function; ids; when parents let a task go.
+- `_program`, `_wait`, `_question`: what a task may be beside a call.
+- `_retry_policy`, `_cache`, `_retention`: attempts; results that are remembered, and
+  kept.
+- `_resources`, `_elastic`, `_quota`: amounts; what may be granted in part; how much one
+  may have.
+- `_agent`, `_fleet`: agents, and those that are spawned.
+- `_states`, `_status`: the states of a task; what the orchestrator says of one.
+- `_explanation`: why a task does not run, or what became of it.
+- `_stats`, `_usage`, `_quantile`: numbers about the whole; who uses what; quantiles.
+- `_filter`: which tasks are asked for.
+- `_reference`: a task that is named among the arguments of another.
+- `_missing`, `_made_for`, `_places`: what is gone since; which slot a task is of; lines
+  of code.
+- `_checks`, `_show`, `_plain`: whether an argument is what it says; values in messages,
+  as JSON.
+- `_numbers`, `_read_only`: numbers of NumPy's; mappings that nobody changes.
 """
 
 from taskorch.model._agent import Agent as Agent

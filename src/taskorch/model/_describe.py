@@ -3,6 +3,8 @@ How the options of a task are described: each once, where its field stands in `T
 
 What an option may be is its *form*. Validation, documents, schemas, command lines and
 tests know the forms; which option has which form, they take from here.
+
+Decision: 0071.
 """
 
 from __future__ import annotations

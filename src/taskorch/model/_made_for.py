@@ -1,4 +1,8 @@
-"""Which slot of which schedule a task was made for: its metadata says so."""
+"""
+Which slot of which schedule a task was made for: its metadata says so.
+
+Decision: 0126.
+"""
 
 from __future__ import annotations
 

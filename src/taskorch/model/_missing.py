@@ -1,4 +1,8 @@
-"""What stands for something that an earlier life knew and this one does not."""
+"""
+What stands for something that an earlier life knew and this one does not.
+
+Decision: 0125.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A question to people, as a task, and what they answer."""
+"""
+A question to people, as a task, and what they answer.
+
+Decision: 0078.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The task: one unit of work, as the user describes it."""
+"""
+The task: one unit of work, as the user describes it.
+
+Decision: 0071.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,18 @@ Planning: from a request to a workflow that is estimated and in a good order.
 4. The same request, history and seed give the same plan; nothing hangs on the order of
    a set or of a hash. Only the time that a search has does.
 5. Nothing recurses, however deep a plan is.
+
+- `_planner`, `_stages`: `orch.planner`; the five stages, each a protocol, and ours for
+  each.
+- `_values`, `_schemas`: what is asked and answered; as JSON Schemas.
+- `_domain`, `_state`: how what is to be done becomes steps; what holds meanwhile.
+- `_gtpyhop`, `_hddl`: domains of others, behind the face of ours.
+- `_patterns`, `_shapes`: templates and parts that come back; plans of the same shape.
+- `_estimates`: how long tasks take, what they need and cost.
+- `_learning`: choices that are learnt.
+- `_aims`, `_problems`: what is to be small; from tasks to a problem of order, and back.
+- `_scheduling`, `_job_shop`, `_solver`: orders: in general, on machines, by CP-SAT.
+- `_replanning`: what is left of a way to do the same.
 """
 
 from taskorch.planning._domain import Decomposition as Decomposition

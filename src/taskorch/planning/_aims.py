@@ -1,4 +1,8 @@
-"""What is to be small in a plan: its makespan, its cost, and what is in use at once."""
+"""
+What is to be small in a plan: its makespan, its cost, and what is in use at once.
+
+Decision: 0100.
+"""
 
 from __future__ import annotations
 

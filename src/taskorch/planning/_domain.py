@@ -6,6 +6,8 @@ methods in the order of their costs and turns back where a step cannot be done; 
 not recurse. After D. Nau and others, *SHOP2: an HTN planning system*, Journal of
 Artificial Intelligence Research 20, 2003; the order between steps that is kept is the
 one that what they read and write needs.
+
+Decision: 0087.
 """
 
 from __future__ import annotations

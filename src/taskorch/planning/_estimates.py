@@ -5,6 +5,8 @@ Of each type there are three models, each on a logarithmic scale: the latest fif
 runs, the latest few, and those of the fifty about a line over the size of the payload.
 P50 and P90 are quantiles of what such a model has seen, each of the model that was off
 least for it of late. While little is known of a type, what others were off counts, too.
+
+Decision: 0154.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Domains of GTPyhop, behind the face of ours."""
+"""
+Domains of GTPyhop, behind the face of ours.
+
+Decision: 0158.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ Read is what D. Höller and others describe (*HDDL: an extension to PDDL for exp
 hierarchical planning problems*, AAAI 2020), but for numbers, durations and constraints
 on states. A plan is a line of steps; subtasks that are not ordered are tried in each
 order, one after another and never interleaved.
+
+Decision: 0161.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Choices that are learnt: bandits that keep a floor, and what facts say of them."""
+"""
+Choices that are learnt: bandits that keep a floor, and what facts say of them.
+
+Decisions: 0100, 0109.
+"""
 
 from __future__ import annotations
 

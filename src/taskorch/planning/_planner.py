@@ -1,4 +1,8 @@
-"""`orch.planner`: from a request to a plan that is right, estimated and in order."""
+"""
+`orch.planner`: from a request to a plan that is right, estimated and in order.
+
+Decisions: 0086, 0114.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What has become of a run of a plan, and what is left of a way to do the same."""
+"""
+What has become of a run of a plan, and what is left of a way to do the same.
+
+Decision: 0159.
+"""
 
 from __future__ import annotations
 

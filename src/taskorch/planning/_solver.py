@@ -1,4 +1,8 @@
-"""The order by CP-SAT, where `ortools` is installed."""
+"""
+The order by CP-SAT, where `ortools` is installed.
+
+Decision: 0087.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,20 @@ The policies that come with the library: a default for each protocol, and a seco
 4. Every answer says why, in one short phrase with the numbers in it.
 5. tenacity is imported when a strategy of its is met, jsonschema when a schema is,
    and neither before; a policy that is no default is loaded by those who use it.
+
+- `_kinds`: the seven, listed once, with their defaults.
+- `_validator`, `_json_schema`: what is wrong with a task; with a payload, by JSON
+  Schema.
+- `_state_machine`, `_four_states`: the table of states, as it is; seen as four.
+- `_queue`, `_deadline_queue`, `_fair_share_queue`, `_score_queue`: in which order tasks
+  run.
+- `_registry`, `_source_registry`: which agents can do a task; from records outside.
+- `_router`, `_least_loaded`: which of them does it.
+- `_allocator`, `_proportional`, `_shares`: who gets what: all or nothing; a share; its
+  sums.
+- `_retry`, `_retry_after`, `_quota_retry`, `_tenacity`: whether and when to try again.
+- `_agent_pool`: how many agents of a type there are.
+- `_json`, `_words`: JSON in our words; how numbers stand in a reason.
 """
 
 from importlib import import_module

@@ -1,4 +1,8 @@
-"""How many agents of a type there are: more under load, fewer when they idle."""
+"""
+How many agents of a type there are: more under load, fewer when they idle.
+
+Decisions: 0083, 0153.
+"""
 
 from __future__ import annotations
 

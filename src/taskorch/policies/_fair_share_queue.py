@@ -1,4 +1,8 @@
-"""In which order tasks run: each owner gets its share."""
+"""
+In which order tasks run: each owner gets its share.
+
+Decision: 0050.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What is wrong with a payload, by JSON Schema."""
+"""
+What is wrong with a payload, by JSON Schema.
+
+Decision: 0010.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Who gets what of the pools: all, or of an elastic request a fair share."""
+"""
+Who gets what of the pools: all, or of an elastic request a fair share.
+
+Decision: 0046.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Which agent does it: mostly the one that does best."""
+"""
+Which agent does it: mostly the one that does best.
+
+Decision: 0156.
+"""
 
 from __future__ import annotations
 

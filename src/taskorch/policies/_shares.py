@@ -8,6 +8,8 @@ more to, at the same part of what they ask for of every pool. What is left once 
 cut to whole chunks goes to the largest remainders, a chunk each, while there is
 enough. Of one pool that is the method of the largest remainder (Hamilton's) between
 bounds.
+
+Decision: 0046.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What the orchestrator asks of whatever runs attempts."""
+"""
+What the orchestrator asks of whatever runs attempts.
+
+Decision: 0038.
+"""
 
 from __future__ import annotations
 

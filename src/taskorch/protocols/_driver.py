@@ -4,6 +4,8 @@ The eighth question: what is to be done by now, and when to ask again.
 A driver is asked at the times that it names, on the orchestrator's clock, and answers
 with commands that anybody could give. So what decides by time (schedules, alerts, pools
 of agents) runs in a simulation as it is, in virtual time.
+
+Decision: 0084.
 """
 
 from __future__ import annotations

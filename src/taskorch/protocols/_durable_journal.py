@@ -1,4 +1,8 @@
-"""What the orchestrator asks of a journal that outlives the process."""
+"""
+What the orchestrator asks of a journal that outlives the process.
+
+Decision: 0037.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ Whose word it is that an answer can be used again.
 A class that overrides a method of another gives other answers. What the other class
 says of its own answers (`reusable`, `watches`, `rigid`) is then nobody's word any more,
 until the overriding class says it too.
+
+Decisions: 0002, 0025.
 """
 
 from __future__ import annotations

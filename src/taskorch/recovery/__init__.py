@@ -1,4 +1,19 @@
-"""What kind of failure it was, and what follows from that."""
+"""
+What kind of failure it was, what follows from that, and who is to know.
+
+A failure gets a class; a matrix says what follows for each; alerts look at what is
+measured, and act. What is done is said to the kernel by the answers of a RetryHandler,
+or with the public names of the orchestrator: nothing here touches a task by itself.
+
+- `_classes`, `_words`: the class of a failure; what a program's last words say of it.
+- `_patterns`: regular expressions of users, in bounded time.
+- `_matrix`, `_handler`: what follows each class, as data; the RetryHandler that looks
+  it up.
+- `_aside`: functions of the user's beside the drivers: one that hangs holds up nothing.
+- `_metrics`, `_slower`: what is measured, by its names; whether tasks take longer than
+  usual.
+- `_conditions`, `_alerts`: conditions over that; rules with actions that are undone.
+"""
 
 from taskorch.recovery._alerts import ACTIONS as ACTIONS
 from taskorch.recovery._alerts import Alert as Alert

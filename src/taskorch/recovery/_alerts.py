@@ -1,4 +1,8 @@
-"""Alerts: rules over what is measured, with actions that act, and are undone."""
+"""
+Alerts: rules over what is measured, with actions that act, and are undone.
+
+Decisions: 0081, 0123.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The RetryHandler that looks up what follows a failure in a matrix."""
+"""
+The RetryHandler that looks up what follows a failure in a matrix.
+
+Decision: 0080.
+"""
 
 from __future__ import annotations
 

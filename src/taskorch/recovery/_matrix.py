@@ -4,6 +4,8 @@ What follows a failure of each class: the three levels, as data.
 1. On the agent, inside the attempt: functions that `orch.recover` decorates.
 2. By the orchestrator, with the next attempt: a `Grow`, an `Avoid` or a `Reset`.
 3. A person is asked.
+
+Decision: 0080.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ Regular expressions of users, searched for in a time that the text's length boun
 another: `(a+)+$`. Such an expression is searched here by the set of all places in it
 that the text may have come to, letter by letter. Source: K. Thompson, *Regular
 Expression Search Algorithm*, CACM 11(6), 1968.
+
+Decision: 0129.
 """
 
 from __future__ import annotations

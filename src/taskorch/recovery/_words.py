@@ -6,6 +6,8 @@ they are, where its documentation has them, and the words. Lines are read from t
 A *cause* explains all that failed after it: a full disk, a kill for want of memory. An
 *error* says what went wrong at its place. A *summary* only says that something did,
 and a *hint* is of words that many lines have.
+
+Decisions: 0128, 0151.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@ Commit, then release: which facts are kept, and who waits for that.
 
 It does no input or output: the driver asks for the group that is to be appended, and
 says what became of it. It holds a lock around every call.
+
+Decision: 0015.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Commit, then release, with threads: who writes the journal, and who waits for th
 Whoever has to wait for a commit makes it, with all that is pending; others who come
 meanwhile wait for it, and find theirs done. What nobody waits for, the end of an
 attempt mostly, is committed by a thread of its own.
+
+Decision: 0015.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ What is to be done about attempts, in the order in which it was decided.
 It is decided under the lock and done outside, by whichever thread has left the lock
 first: without an order of its own, a SIGSTOP could follow the SIGCONT that takes it
 back, and the kernel would take a program for running that stands still.
+
+Decision: 0022.
 """
 
 from __future__ import annotations

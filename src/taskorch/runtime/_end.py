@@ -1,4 +1,8 @@
-"""The end of a runtime, by a fault or a stop, and what is refused from then on."""
+"""
+The end of a runtime, by a fault or a stop, and what is refused from then on.
+
+Decision: 0006.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Starts that are held back, by hand or by alerts: what is kept, and is in the log."""
+"""
+Starts that are held back, by hand or by alerts: what is kept, and is in the log.
+
+Decision: 0120.
+"""
 
 from __future__ import annotations
 

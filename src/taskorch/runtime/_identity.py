@@ -2,6 +2,8 @@
 What a task is, and how it is to be run: under an id, only the latter may change.
 
 Its type, its payload and what it depends on are what it is. All else are options.
+
+Decision: 0023.
 """
 
 from __future__ import annotations

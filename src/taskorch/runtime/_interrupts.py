@@ -12,6 +12,8 @@ KeyboardInterrupt; others that come before that are one with it, as signals are.
 
 The same holds of signals that an orchestrator is to stop at (`stop_on`): they raise a
 `StopSignal`.
+
+Decision: 0021.
 """
 
 from __future__ import annotations

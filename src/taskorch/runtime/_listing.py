@@ -1,4 +1,8 @@
-"""Going through all tasks, a page at a time, while they change."""
+"""
+Going through all tasks, a page at a time, while they change.
+
+Decision: 0121.
+"""
 
 from __future__ import annotations
 

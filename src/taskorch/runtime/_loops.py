@@ -1,4 +1,8 @@
-"""The event loop that coroutines run on: the caller's, or a private one."""
+"""
+The event loop that coroutines run on: the caller's, or a private one.
+
+Decision: 0027.
+"""
 
 from __future__ import annotations
 

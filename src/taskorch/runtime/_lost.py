@@ -1,4 +1,8 @@
-"""Functions that were not here as the journal was opened, and may come later."""
+"""
+Functions that were not here as the journal was opened, and may come later.
+
+Decision: 0125.
+"""
 
 from __future__ import annotations
 

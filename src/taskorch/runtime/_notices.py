@@ -3,6 +3,8 @@ What went wrong where nobody is told: records of the logger `taskorch`, and heal
 
 The logger is never configured here: without a handler of the user's, Python prints
 what is a warning or worse.
+
+Decision: 0122.
 """
 
 from __future__ import annotations

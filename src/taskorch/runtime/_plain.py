@@ -4,6 +4,8 @@ The plain path: tasks that need nothing but the lock, taken in many at a time.
 They are of kinds that the validator has seen, and have no date, no key and no terms.
 What needs more takes the general way, in `_submission`;
 `tests/integration/test_quick_ways.py` holds the two equal.
+
+Decision: 0019.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Publishing: facts become events on one thread, in the order of their numbers.
 A receiver that holds the thread for longer than a second keeps that thread for
 itself, and a new one takes over for all the others: a receiver harms nobody but
 itself. What waits for a receiver is bounded; what is lost is counted and said.
+
+Decision: 0003.
 """
 
 from __future__ import annotations

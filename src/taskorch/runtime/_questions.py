@@ -1,4 +1,8 @@
-"""Questions to people: which are open, and what an answer to one does."""
+"""
+Questions to people: which are open, and what an answer to one does.
+
+Decisions: 0078, 0146.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What a journal knows of tasks that have left memory."""
+"""
+What a journal knows of tasks that have left memory.
+
+Decision: 0117.
+"""
 
 from __future__ import annotations
 

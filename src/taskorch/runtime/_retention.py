@@ -4,6 +4,8 @@ Retention: what has ended long ago leaves the journal, if nothing that stays nee
 Tasks that are bound together stay or go together: those that wait for each other, in
 however many steps, and the runs of one task. So whatever stays finds what it was given,
 and a new life folds what is left as if the rest had never been.
+
+Decision: 0051.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ Such a start is tried again, and charged to no task. While there is no room, no 
 attempts may run at once than do; after a pause one more is tried, then more and more.
 A task whose start was refused steps aside for as long as there has been too little:
 others, that may need none, get their turn, however many wait that do.
+
+Decision: 0031.
 """
 
 from __future__ import annotations

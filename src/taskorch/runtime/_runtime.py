@@ -4,6 +4,8 @@ The runtime: drives the kernel under one short lock, and does what it says.
 One step is: enter the lock, tell the kernel what happened, let it choose what starts
 next, leave the lock, start that. A worker that ends an attempt takes its next one in
 the same step.
+
+Decision: 0039.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from taskorch.kernel import (
     describe,
 )
 from taskorch.model import TERMINAL, Agent, HealthCheck, TaskState, Units
+from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Journal
 from taskorch.runtime import _calls, _checkpoints, _end, _intake, _listening, _opening
 from taskorch.runtime._attempts import AgentRunner, Attempts, tidy
@@ -45,12 +48,7 @@ from taskorch.runtime._clock import MonotonicClock
 from taskorch.runtime._committer import Committer
 from taskorch.runtime._context import LOCAL as THREAD_LOCAL
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import (
-    Policies,
-    PolicyDeciders,
-    check_chunks,
-    check_parts,
-)
+from taskorch.runtime._deciders import PolicyDeciders, check_chunks
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._driver import Launch
 from taskorch.runtime._gil import yield_gil
@@ -214,7 +212,6 @@ class Runtime:
         rerun_failed: bool = False,
         keep_finished_mb: float | None = None,
     ) -> None:
-        check_parts(parts)
         random = Random(seed)  # noqa: S311 - for decisions, not for secrets
         self.name = "taskorch"
         self.lock = threading.Lock()

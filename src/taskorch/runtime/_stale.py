@@ -5,6 +5,8 @@ Nothing is kept of that: it follows from the runs that a task has had as its par
 has asked for the results of, from the run that has added it, and from the latest runs
 there are. A run counts from its submission on, even if it brings the same result as the
 one before.
+
+Decisions: 0065, 0117.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ Schedules: when something is made again and again, and what.
    those of `zoneinfo`.
 2. A slot is named by its time in UTC, and its task by the slot: so it cannot run twice.
 3. Here is no clock. What asks, and makes the tasks, is `orch.schedules`.
+
+- `_definition`: what a schedule is, as a value and as a document.
+- `_times`: when its slots are: by cron's rules, or at equal distances.
 """
 
 from taskorch.schedules._definition import ORIGIN as ORIGIN

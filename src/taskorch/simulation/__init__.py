@@ -8,6 +8,18 @@ The kernel in virtual time: what a plan would come to, and how the code stands f
    that run for real.
 5. What `simulate` says of a plan is in `_plans`, which has no world and no faults. What
    checks or explores is in `testing`, never here.
+
+- `_world`: what survives an orchestrator, and what time brings.
+- `_life`: one life of an orchestrator, from its start to its end, or its crash.
+- `_timeline`, `_chance`: virtual time; the random source.
+- `_nature`: what the world does to us: by itself, nothing.
+- `_agents`, `_remotes`: agents that do simulated work; those that live elsewhere, as
+  known.
+- `_attempt`, `_run`, `_work`: attempts as executors have them, as agents do; what they
+  come to.
+- `_in_process`, `_hosting`: what threads and `orch.workflows` are in virtual time.
+- `_journal`: a journal that survives a crash.
+- `_plans`: what a plan would come to, without a world and without faults.
 """
 
 from taskorch.simulation._journal import SimulatedJournal as SimulatedJournal

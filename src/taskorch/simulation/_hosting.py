@@ -5,6 +5,8 @@ The managers of workflows are those that run in production: they change the stat
 steps and take tasks in by the code of the runtime. Where that returns once a step is
 kept, this returns at once: whether a caller was told is for the caller to see, by
 `Commits.when`.
+
+Decision: 0033.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ One life of an orchestrator in virtual time: from its start to its end, or its c
 It drives the kernel as the runtime does: one step is to tell the kernel all that
 comes at an instant, to let it choose what starts, and to do what it says. Nothing
 else knows of a life, so what a crash takes away is what is only here.
+
+Decision: 0008.
 """
 
 from __future__ import annotations
@@ -55,11 +57,12 @@ from taskorch.kernel import (
     is_alive,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
+from taskorch.policies._kinds import Policies
 from taskorch.protocols import AttemptExecutor, Entry
 from taskorch.runtime._attempts import tidy
 from taskorch.runtime._commits import Commits
 from taskorch.runtime._context import AttemptContext
-from taskorch.runtime._deciders import Policies, PolicyDeciders
+from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._directory import Directory
 from taskorch.runtime._folding import Folding
 from taskorch.runtime._memo import Memo

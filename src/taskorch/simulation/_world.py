@@ -1,4 +1,8 @@
-"""The world around an orchestrator: what survives it, and what time brings."""
+"""
+The world around an orchestrator: what survives it, and what time brings.
+
+Decision: 0008.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ OpenTelemetry spans of submissions, attempts, decisions, workflows and phases.
 A span is begun where its context is needed: where a task is submitted, and in an
 attempt that looks at it. All else is made of events, on the publisher's thread, and
 there all spans end: what exports them may raise or block, and no task waits for it.
+
+Decision: 0041.
 """
 
 from __future__ import annotations

@@ -19,6 +19,22 @@ Tools for the tests of those who use taskorch.
    fixtures; pytest finds it by itself.
 
 Nothing here is imported by the library itself, and nothing before it is asked for.
+
+- `_simulation`, `_dice`, `_faults`: the simulation; its chance; what goes wrong in it.
+- `_programs`, `_arguments`: what a program has around it; whether arguments are what
+  they say.
+- `_watch`: the guarantees, watched from the facts.
+- `_explore`, `_workload`: random worlds, and what is done in them.
+- `_rooms`, `_book`: worlds with all above the kernel, and what is to hold of their
+  facts.
+- `_workflow_runs`, `_opinion`: random runs of workflows, and what must become of one.
+- `_builders`, `_matchers`, `_capture`: values made by hand; events that are expected,
+  and heard.
+- `_crash`, `_forks`: a process that writes a journal is killed, at every point.
+- `laws`: whether a class of yours keeps the laws of its protocol.
+- `strategies`: for hypothesis.
+- `pytest_plugin`: fixtures.
+- `soak`: fresh seeds for as long as you like.
 """
 
 from __future__ import annotations

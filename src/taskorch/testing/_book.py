@@ -3,6 +3,8 @@ What is to hold of the facts of a world of rooms, whatever has made them.
 
 A page for each promise, read from the first fact to the last. It shares nothing with
 the code that it judges: no state, no helper, no order but that of the facts.
+
+Decision: 0149.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A random world with all that is above the kernel in it at once: for `explore`.
 Schedules, questions, a pool that scales, breakers, alerts with actions, remembered
 results, recovery, holds, re-runs and cancels; and a process that dies at any step of
 it. What is to hold of its facts is said by `Book`, which knows nothing of how.
+
+Decision: 0149.
 """
 
 from __future__ import annotations

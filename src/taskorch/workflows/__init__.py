@@ -10,6 +10,18 @@ Workflows: tasks with dependencies, built and checked as one, and run as one.
    tasks.
 4. Nothing recurses, however long a chain is. networkx is imported for rings and
    conversions only.
+
+- `_workflow`, `_building`, `_phases`: the workflow; how it is built; groups with gates.
+- `_steps`, `_arguments`: what tasks call that are added; tasks among arguments.
+- `_names`, `_node_ids`: ids of tasks, names of workflows; the tasks of a graph's nodes.
+- `_graph`: who waits for whom.
+- `_documents`, `_task_documents`, `_located`: workflows and tasks as documents; with
+  places.
+- `_reading`, `_writing`, `_yaml`: from a document to tasks, and back; YAML.
+- `_status`, `_report`: how far a run is; what became of it.
+- `_pictures`, `_drawing`, `_layout`: for Mermaid and notebooks; where boxes and lines
+  stand.
+- `_words`: how numbers and moments stand in what people read.
 """
 
 from taskorch.workflows._documents import document_schema as document_schema

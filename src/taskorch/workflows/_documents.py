@@ -3,6 +3,8 @@ Workflows as documents: plain lists and dicts, which JSON and YAML can say.
 
 A document is data. It names functions, and whoever reads it says which functions these
 are; it can start programs only where that was allowed.
+
+Decision: 0014.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Values that know where they stand in a file."""
+"""
+Values that know where they stand in a file.
+
+Decision: 0076.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Phases: named groups of a workflow, one after another, with a gate behind each."""
+"""
+Phases: named groups of a workflow, one after another, with a gate behind each.
+
+Decision: 0016.
+"""
 
 from __future__ import annotations
 

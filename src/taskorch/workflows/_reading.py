@@ -1,4 +1,8 @@
-"""From a document to tasks: all that is wrong with it is found at once."""
+"""
+From a document to tasks: all that is wrong with it is found at once.
+
+Decision: 0014.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ PyYAML reads 1.1, where `no` is false, `1:30` is ninety and a date is a date; an
 safe loader follows aliases, by which a small text can mean a huge one, and takes the
 last of two equal keys. None of that here. Reading goes on after a fault, and libyaml
 parses where PyYAML has it: ten thousand files are read in a second or two.
+
+Decision: 0076.
 """
 
 from __future__ import annotations

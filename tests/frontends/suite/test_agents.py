@@ -499,7 +499,7 @@ def whole(tmp_path_factory):
     agents = []
 
     def agent(name):
-        agents.append(_agent.Agent(name, folder, suite.retries.grace))
+        agents.append(_agent.SuiteAgent(name, folder, suite.retries.grace))
         return agents[-1]
 
     with _translation.orchestrator_of(suite) as orch:

@@ -21,9 +21,14 @@ import pytest
 from tests.frontends.workspace.tools import write
 
 from taskorch.frontends.workspace import Workspace, _ledger
-from taskorch.frontends.workspace._claims import Claim, Claims, FencedOffError, Held
-from taskorch.frontends.workspace._layout import Layout
-from taskorch.frontends.workspace._ledger import Entry
+from taskorch.frontends.workspace._claims import (
+    Claims,
+    FencedOffError,
+    Held,
+    TaskClaim,
+)
+from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._ledger import LedgerEntry
 from taskorch.frontends.workspace._status import Status
 
 PATIENCE = 60.0
@@ -35,7 +40,7 @@ def claims(tmp_path):
     made = []
 
     def make() -> Claims:
-        one = Claims(Layout(tmp_path))
+        one = Claims(WorkspaceLayout(tmp_path))
         one.open()
         made.append(one)
         return one
@@ -53,9 +58,9 @@ def done(task_id: str) -> Status:
     return Status(task_id, "completed", exit_code=0)
 
 
-def claim(one: Claims, task_id: str = "a/one") -> Claim:
+def claim(one: Claims, task_id: str = "a/one") -> TaskClaim:
     found = one.claim(running(task_id))
-    assert isinstance(found, Claim)
+    assert isinstance(found, TaskClaim)
     return found
 
 
@@ -78,7 +83,7 @@ def test_a_task_has_one_runner_however_many_threads_these_have(claims):
     runners = [claims(), claims()]
 
     def win(name: str, one: Claims) -> bool:
-        return isinstance(one.claim(running(name)), Claim)
+        return isinstance(one.claim(running(name)), TaskClaim)
 
     wanted = [(f"a/t{n}", one) for n in range(500) for one in runners]
     with ThreadPoolExecutor(16) as pool:
@@ -163,7 +168,7 @@ def test_a_number_that_belongs_to_another_process_by_now_is_nobodys(claims, tmp_
     for number in (str(os.getpid()), "0", "-1", "x", "1" * 30):
         write(tmp_path, {"workspace/pids/a/one.pid": number})
         second.give_back(claim(second))
-        second._ledger.add("a/one", Entry(9, "gone"))
+        second._ledger.add("a/one", LedgerEntry(9, "gone"))
 
 
 @pytest.mark.parametrize(
@@ -263,13 +268,13 @@ def test_nobody_is_blocked_who_runs_or_has_ended(claims):
 
 
 def _claim_all(root, count, start, won):
-    one = Claims(Layout(root))
+    one = Claims(WorkspaceLayout(root))
     one.open()
     start.wait(PATIENCE)
     names = [f"a/{n}" for n in range(count)]
     random.shuffle(names)
     for name in names:
-        if isinstance(one.claim(running(name)), Claim):
+        if isinstance(one.claim(running(name)), TaskClaim):
             won.put((name, os.getpid()))
     won.put(None)
     start.wait(PATIENCE)  # all live until all have tried

@@ -17,9 +17,9 @@ from taskorch import InvalidTaskError
 from taskorch.executors._hosts import _door
 from taskorch.executors._hosts._certificate import certificates_in, made_certificate
 from taskorch.executors._hosts._connection import Stream, introduce, versions
-from taskorch.executors._hosts._door import Door
-from taskorch.executors._hosts._engine import Place
-from taskorch.executors._hosts._given import Host
+from taskorch.executors._hosts._door import HostDoor
+from taskorch.executors._hosts._engine import HostPlace
+from taskorch.executors._hosts._given import RemoteHost
 from taskorch.executors._processes import _wire
 from taskorch.executors._programs._loop import Loop
 
@@ -31,11 +31,11 @@ class Opened:
     """A door of hosts, and who came in."""
 
     def __init__(self, quiet: float = 0.5) -> None:
-        self.hosts: dict[bytes, Host] = {}
-        self.joined: list[Host] = []
+        self.hosts: dict[bytes, RemoteHost] = {}
+        self.joined: list[RemoteHost] = []
         self.loop = Loop()
         self.is_over = False
-        self.door = Door(self.loop, self.hosts, self._join, None, quiet)
+        self.door = HostDoor(self.loop, self.hosts, self._join, None, quiet)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
         self.door.open(["127.0.0.1"])
@@ -46,20 +46,20 @@ class Opened:
         self.loop.run(lambda: self.is_over)
         self.loop.close()
 
-    def _join(self, host: Host, stream: Stream) -> None:
+    def _join(self, host: RemoteHost, stream: Stream) -> None:
         self.joined.append(host)
         stream.sock.close()
 
     def come(self) -> None:
         """Come in as a host does that was started a moment ago: again, if need be."""
         number = secrets.token_bytes(_wire.NUMBER)
-        host = self.hosts[number] = Host(number, Place(1))
+        host = self.hosts[number] = RemoteHost(number, HostPlace(1))
         for _ in range(100):
             with suppress(OSError):
                 self._come(host)
                 return
 
-    def _come(self, host: Host) -> None:
+    def _come(self, host: RemoteHost) -> None:
         with socket.create_connection(self.address, PATIENCE) as sock:
             stream = Stream(sock, None)
             introduce(stream, host.number, host.secret)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.executors.tools import eventually, is_gone
 
 from taskorch.executors._programs import _guard, _guardian
-from taskorch.executors._programs._guard import Guard, Table
+from taskorch.executors._programs._guard import ProcessGuard, Table
 
 SOURCES = pathlib.Path(_guardian.__file__).parents[2]
 
@@ -25,7 +25,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 OWNER = """
 import os, subprocess, sys
 sys.path.insert(0, {sources!r})
-from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._guard import ProcessGuard
 
 def group():
     quiet = subprocess.DEVNULL
@@ -33,7 +33,7 @@ def group():
         ["sleep", "60"], env={{}}, stdout=quiet, stderr=quiet, start_new_session=True
     ).pid
 
-guard = Guard("guardian-test")
+guard = ProcessGuard("guardian-test")
 guard.start()
 early, dropped, late = group(), group(), group()
 print(guard._process.pid, early, dropped, late, flush=True)
@@ -211,7 +211,7 @@ def test_without_room_it_says_so_and_goes_on(
         msg = "No space left on device"
         raise OSError(msg)
 
-    guard = Guard("no-room")
+    guard = ProcessGuard("no-room")
     guard.start()
     try:
         with monkeypatch.context() as patched:
@@ -241,7 +241,7 @@ def test_it_leaves_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 
     before = descriptors()
     for begins in (True, False):
-        guard = Guard("descriptors")
+        guard = ProcessGuard("descriptors")
         with monkeypatch.context() as patched:
             if not begins:
                 patched.setattr(_guard.subprocess, "Popen", refused)
@@ -262,7 +262,7 @@ def test_one_that_was_stopped_is_ended_and_waited_for(
 ) -> None:
     """It cannot hear that all is well, and leaves nothing behind."""
     monkeypatch.setattr(_guard, "_QUIT_SECONDS", 0.01)
-    guard = Guard("stopped")
+    guard = ProcessGuard("stopped")
     guard.start()
     assert guard._process is not None
     pid = guard._process.pid
@@ -275,7 +275,7 @@ def test_one_that_was_stopped_is_ended_and_waited_for(
 @linux
 @pytest.mark.parametrize("step", ["add", "remove"])
 def test_one_that_was_killed_is_replaced_at_every_step(step: str) -> None:
-    guard = Guard("replaced")
+    guard = ProcessGuard("replaced")
     guard.start()
     guard.add(4711)
     first = guard._process
@@ -299,7 +299,7 @@ def test_without_its_file_there_is_none_and_a_warning(
 ) -> None:
     """As where the library is imported from an archive."""
     monkeypatch.setattr(_guardian, "__file__", "/nowhere/_guardian.py")
-    guard = Guard("archived")
+    guard = ProcessGuard("archived")
     guard.start()
     guard.start()
     guard.add(4711)

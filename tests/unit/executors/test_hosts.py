@@ -16,7 +16,7 @@ from tests.integration.tools import PATIENCE
 
 from taskorch import Task, TaskOrchestrator
 from taskorch.executors._hosts._connection import Stream, introduce, versions
-from taskorch.executors._hosts._engine import Asked, Ended, Engine, Place
+from taskorch.executors._hosts._engine import Asked, Engine, HostEnded, HostPlace
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._hosts import Hosts
 from taskorch.executors._processes import _wire
@@ -44,10 +44,10 @@ class OnThreads(Engine):
     def addresses(self) -> Sequence[str]:
         return (self.names[min(self.starts, len(self.names) - 1)],)
 
-    def place(self, taken: Sequence[Any]) -> Place:
-        return Place(1)
+    def place(self, taken: Sequence[Any]) -> HostPlace:
+        return HostPlace(1)
 
-    def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
+    def start(self, place: HostPlace, arguments: bytes, ended: HostEnded) -> Any:
         self.starts += 1
         self.told.append(pickle.loads(arguments)["addresses"])
         run = RunningHost(arguments).run

@@ -3,8 +3,18 @@ Worker processes on other machines, where an engine places them: Ray, or Dask.
 
 The engine runs one *host* a node for us, and no attempt. A host opens a connection to
 the orchestrator and has worker processes like those of this machine, so that stops,
-progress, logs and checkpoints are the same. `_hosts` gives calls to hosts, `_door` lets
-these in, `_connection` is what is between them, and `_host` what runs there. `_ray` and
-`_dask` say how each engine does its part. What no host can do is one task of the
-engine, `_single`; large results are in its store, `_references` and `_kept`.
+progress, logs and checkpoints are the same. What no host can do is one task of the
+engine. Which task runs, and when, is never decided here.
+
+- `_hosts`: the executor: attempts that are calls in processes of hosts.
+- `_given`: calls that are given to hosts, and hosts, as the orchestrator knows them.
+- `_door`, `_certificate`: where hosts come in, each once; and how they know the
+  orchestrator.
+- `_connection`: frames between the orchestrator and a host.
+- `_host`: what runs on a node: worker processes, at the other end of the connection.
+- `_engine`: what hosts ask of an engine: to place them, and to run single attempts.
+- `_dask`, `_ray`: hosts as long tasks of Dask; as actors of Ray.
+- `_single`: calls that are tasks of the engine itself, where no host can make them.
+- `_references`, `_kept`: large results that stay in the engine's store, and what stands
+  for them.
 """

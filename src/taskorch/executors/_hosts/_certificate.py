@@ -39,9 +39,9 @@ def certificates_in(file: str) -> str:
 
 
 @contextmanager
-def made_certificate(given: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
+def made_certificate(files: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
     """
-    The files of a certificate and of its key: *given*, or made for this once.
+    The files of a certificate and of its key: *files*, or made for this once.
 
     Hosts get the certificate with their arguments, and trust no other: see
     `certificates_in`.
@@ -49,8 +49,8 @@ def made_certificate(given: tuple[str, str] | None) -> Iterator[tuple[str, str]]
     Raises:
         InvalidTaskError: There is no program that makes one.
     """
-    if given is not None:
-        yield given
+    if files is not None:
+        yield files
         return
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -62,9 +62,9 @@ def made_certificate(given: tuple[str, str] | None) -> Iterator[tuple[str, str]]
     with tempfile.TemporaryDirectory() as folder:
         certificate, key = (str(Path(folder, name)) for name in ("cert.pem", "key.pem"))
         command = [openssl, *_COMMAND.split(), "-out", certificate, "-keyout", key]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
-        if made.returncode:
-            msg = f"openssl could not make a certificate: {made.stderr.strip()}"
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+        if finished.returncode:
+            msg = f"openssl could not make a certificate: {finished.stderr.strip()}"
             hint = "give tls=(certificate, key), two files"
             raise InvalidTaskError(msg, hint=hint)
         yield certificate, key

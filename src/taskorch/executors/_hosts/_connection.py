@@ -65,13 +65,13 @@ class Seal:
         Raises:
             OSError: It is none that the other side has sealed.
         """
-        found: list[bytes] = []
+        parts: list[bytes] = []
         with self._lock:
             self._in.write(data)
             with suppress(ssl.SSLWantReadError):
                 while part := self._object.read(_CHUNK):
-                    found.append(part)
-        return b"".join(found)
+                    parts.append(part)
+        return b"".join(parts)
 
 
 class Stream:
@@ -99,13 +99,13 @@ class Stream:
                 msg = "the other side has ended the connection"
                 raise ConnectionError(msg)
             self._rest += data if self.seal is None else self.seal.opened(data)
-        found, self._rest = self._rest[:size], self._rest[size:]
-        return found
+        head, self._rest = self._rest[:size], self._rest[size:]
+        return head
 
     def take_rest(self) -> bytes:
         """What has come, and was not taken."""
-        found, self._rest = self._rest, b""
-        return found
+        rest, self._rest = self._rest, b""
+        return rest
 
 
 def welcome(stream: Stream, secret_of: Callable[[bytes], bytes | None]) -> bytes:
@@ -222,7 +222,7 @@ class Connection:
             return
         try:
             data = sock.recv(_CHUNK)
-            found = data if self._seal is None else self._seal.opened(data)
+            opened = data if self._seal is None else self._seal.opened(data)
         except BlockingIOError:
             return
         except OSError as error:
@@ -232,7 +232,7 @@ class Connection:
             self.end("it was closed from there")
             return
         self._latest = time.monotonic()
-        self._feed(found)
+        self._feed(opened)
 
     def _feed(self, data: bytes) -> None:
         for kind, number, body in self._frames.feed(data):
@@ -273,8 +273,8 @@ def compared(node: str, theirs: Any) -> tuple[str, str]:
     ours = versions()
     if not isinstance(theirs, dict):
         return "failed", f"{node}: taskorch cannot be asked there: {theirs}"
-    text = f"{node}, " + ", ".join(f"{what} {theirs.get(what)}" for what in ours)
+    text = f"{node}, " + ", ".join(f"{name} {theirs.get(name)}" for name in ours)
     if theirs == ours:
         return "ok", text
-    here = ", ".join(f"{what} {version}" for what, version in ours.items())
+    here = ", ".join(f"{name} {version}" for name, version in ours.items())
     return "failed", f"{text}: no host can start there, since here is {here}"

@@ -1,4 +1,8 @@
-"""Hosts as long tasks of Dask, each pinned to one of its workers."""
+"""
+Hosts as long tasks of Dask, each pinned to one of its workers.
+
+Decision: 0108.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,13 @@ from urllib.parse import urlsplit
 from taskorch._visible import said
 from taskorch.errors import InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Asked, Ended, Engine, NoPlaceError, Place
+from taskorch.executors._hosts._engine import (
+    Asked,
+    Engine,
+    HostEnded,
+    HostPlace,
+    NoPlaceError,
+)
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -197,19 +207,19 @@ class DaskEngine(Engine):
             NoPlaceError: There is no scheduler, or it does not answer.
         """
         # What the client remembers of it may be without the workers.
-        found: dict[str, Any] = self._ask("identity", n_workers=-1)["workers"]
-        return found
+        workers: dict[str, Any] = self._ask("identity", n_workers=-1)["workers"]
+        return workers
 
-    def _ask(self, what: str, **options: Any) -> Any:
+    def _ask(self, operation: str, **options: Any) -> Any:
         client = self._connected()
-        ask = getattr(client.scheduler, what)
+        ask = getattr(client.scheduler, operation)
         try:
             return client.sync(ask, callback_timeout=_ANSWER, **options)
         except OSError as error:
             msg = f"the Dask scheduler at {self._address} does not answer"
             raise NoPlaceError(msg) from error
 
-    def place(self, taken: Sequence[Any]) -> Place:
+    def place(self, taken: Sequence[Any]) -> HostPlace:
         used = {task.where for task in taken if task is not None}
         with self._lock:
             # One that is lost to us may still be there.
@@ -232,7 +242,7 @@ class DaskEngine(Engine):
             for name, much in info["resources"].items():
                 amounts.setdefault(name.lower(), round(much * _ONE))
             slots = max(1, amounts.get("cpu", threads) // _ONE)
-            return Place(slots, where, amounts)
+            return HostPlace(slots, where, amounts)
         self._scale(len(workers))
         if workers:
             msg = f"each of the {len(workers)} workers of Dask has a host"
@@ -242,15 +252,15 @@ class DaskEngine(Engine):
                 msg += "; hosts=(0, 4) asks its cluster for up to 4"
         raise NoPlaceError(msg)
 
-    def _scale(self, there: int) -> None:
+    def _scale(self, count: int) -> None:
         """Ask a cluster that can for one more worker than are there."""
         cluster = self._client.cluster
         if self._most is None or len(self._asked_for) >= self._most or not cluster:
             return
         specified = set(getattr(cluster, "worker_spec", ()))
         # Some may be on their way.
-        if len(specified) <= there and (specified or there < self._most):
-            cluster.scale(there + 1)
+        if len(specified) <= count and (specified or count < self._most):
+            cluster.scale(count + 1)
             self._asked_for |= set(getattr(cluster, "worker_spec", ())) - specified
 
     def _give_back(self, where: str) -> None:
@@ -297,7 +307,7 @@ class DaskEngine(Engine):
         keys = client.has_what([where]).get(where, ())
         return any(self._host_keys in str(key) for key in keys)
 
-    def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
+    def start(self, place: HostPlace, arguments: bytes, ended: HostEnded) -> Any:
         def over(future: Any) -> None:
             if future.status == "error":
                 ended(f"{_why(future)}, on the worker {place.where}")
@@ -488,7 +498,7 @@ class DaskEngine(Engine):
         ours = versions()
         dask = loaded_distributed()
         said_of = f"Dask {dask.__version__} at {self._address}, Python {ours['python']}"
-        found = [("ok", said_of)]
+        findings = [("ok", said_of)]
         try:
             workers = self._workers()
         except NoPlaceError as error:
@@ -497,10 +507,10 @@ class DaskEngine(Engine):
         answers = self._client.run(versions, on_error="return")
         for address, info in workers.items():
             text = f"worker {address}: {info['nthreads']} threads"
-            found.append(compared(text, answers.get(address)))
+            findings.append(compared(text, answers.get(address)))
         if not workers:
-            found.append(("degraded", "there is no worker"))
-        return found
+            findings.append(("degraded", "there is no worker"))
+        return findings
 
 
 def _is_held(keys: Iterable[Any], info: Mapping[str, Any]) -> bool:

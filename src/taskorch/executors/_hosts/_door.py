@@ -1,4 +1,8 @@
-"""Where hosts come in: each once, if it knows its secret, and is as we are."""
+"""
+Where hosts come in: each once, if it knows its secret, and is as we are.
+
+Decision: 0111.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from typing import Any, Final
 
 from taskorch._visible import visible
 from taskorch.executors._hosts._connection import Seal, Stream, versions, welcome
-from taskorch.executors._hosts._given import Host
+from taskorch.executors._hosts._given import RemoteHost
 from taskorch.executors._processes import _wire
 from taskorch.executors._processes._process import surroundings
 from taskorch.executors._programs._loop import Loop
@@ -34,7 +38,7 @@ _QUIET: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Door:
+class HostDoor:
     """
     A port that hosts connect to.
 
@@ -53,8 +57,8 @@ class Door:
     def __init__(
         self,
         loop: Loop,
-        hosts: Mapping[bytes, Host],
-        joined: Callable[[Host, Stream], object],
+        hosts: Mapping[bytes, RemoteHost],
+        joined: Callable[[RemoteHost, Stream], object],
         tls: tuple[str, str] | None,
         quiet: float = _QUIET,
     ) -> None:
@@ -250,25 +254,25 @@ class Door:
 
 def _hello(stream: Stream) -> dict[str, Any]:
     frames = _wire.Frames()
-    found: list[tuple[int, bytes, bytes]] = []
-    while not found:
-        found = frames.feed(stream.take(1))
+    received: list[tuple[int, bytes, bytes]] = []
+    while not received:
+        received = frames.feed(stream.take(1))
         if frames.is_garbled:
             msg = "what it says of itself is no frame"
             raise ConnectionError(msg)
-    hello: dict[str, Any] = json.loads(found[0][2])
+    hello: dict[str, Any] = json.loads(received[0][2])
     return hello
 
 
-def _objection(host: Host, hello: Mapping[str, Any]) -> str:
+def _objection(host: RemoteHost, hello: Mapping[str, Any]) -> str:
     if host.hello:
         return "this host is there already: the engine has begun it a second time"
-    for what, ours in versions().items():
-        theirs = hello.get(what)
+    for name, ours in versions().items():
+        theirs = hello.get(name)
         if theirs != ours:
             return (
-                f"the node {hello.get('node')} has {what} {theirs}, and the "
-                f"orchestrator {what} {ours}: install the same there"
+                f"the node {hello.get('node')} has {name} {theirs}, and the "
+                f"orchestrator {name} {ours}: install the same there"
             )
     host.hello = dict(hello)
     return ""

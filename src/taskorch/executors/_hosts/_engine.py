@@ -14,7 +14,7 @@ Asked: TypeAlias = tuple[int, bytes, int]
 
 
 @frozen
-class Place:
+class HostPlace:
     """Where a host may be started."""
 
     #: How many worker processes there are to be.
@@ -29,7 +29,7 @@ class NoPlaceError(Exception):
     """An engine can place nothing now, for the reason said; later it may."""
 
 
-class Ended(Protocol):
+class HostEnded(Protocol):
     """Who is told of the end of a host."""
 
     def __call__(self, why: str, *, is_seen: bool = True) -> object:
@@ -58,7 +58,7 @@ class Engine(Protocol):
         ...
 
     @abstractmethod
-    def place(self, taken: Sequence[Any]) -> Place:
+    def place(self, taken: Sequence[Any]) -> HostPlace:
         """
         A place for one more host, besides handles *taken*.
 
@@ -68,7 +68,7 @@ class Engine(Protocol):
         ...
 
     @abstractmethod
-    def start(self, place: Place, arguments: bytes, ended: Ended) -> Any:
+    def start(self, place: HostPlace, arguments: bytes, ended: HostEnded) -> Any:
         """Start a host; *ended* is told why it ended, on any thread."""
         ...
 

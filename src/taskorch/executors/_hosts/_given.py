@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from taskorch.executors._hosts._connection import Connection
-    from taskorch.executors._hosts._engine import Place
-    from taskorch.executors._hosts._kept import Reference
+    from taskorch.executors._hosts._engine import HostPlace
+    from taskorch.executors._hosts._kept import StoredValue
 
 #: What every machine has, and is counted by the orchestrator alone if not said here.
 _ANYWHERE: Final = frozenset({"memory_mb", "disk_mb", "bandwidth_mbps"})
@@ -49,19 +49,19 @@ class GivenCall:
         attempt: Attempt,
         number: bytes,
         call: bytes,
-        sent: Sequence[Reference],
+        sent: Sequence[StoredValue],
     ) -> None:
         self.attempt: Attempt = attempt
         self.number: bytes = number
         #: Pickled; empty once it was sent, and cannot be wanted again.
         self.call: bytes = call
         #: What it names of that which the engine keeps: it stays there until its end.
-        self.sent: Sequence[Reference] = sent
+        self.sent: Sequence[StoredValue] = sent
         #: Why one of these was not to be had: then it could not be read.
         self.gone: BaseException | None = None
         #: Amounts that it holds on its host, in millionths.
         self.needs: Mapping[str, int] = _needs(attempt)
-        self.host: Host | None = None
+        self.host: RemoteHost | None = None
         self.since: float = time.monotonic()
         #: What the engine finds it by, if it is a task of the engine itself.
         self.single: Any = None
@@ -92,13 +92,13 @@ class GivenCall:
         return failed
 
 
-class Host:
+class RemoteHost:
     """One host, as we see it."""
 
-    def __init__(self, number: bytes, place: Place) -> None:
+    def __init__(self, number: bytes, place: HostPlace) -> None:
         self.number: bytes = number
         self.secret: bytes = os.urandom(32)
-        self.place: Place = place
+        self.place: HostPlace = place
         self.free: dict[str, int] = dict(place.amounts)
         #: What the engine finds it by; None before it was started.
         self.handle: Any = None
@@ -127,23 +127,23 @@ class Host:
         if self.connection is not None:
             self.connection.send(kind, number, *body)
 
-    def give(self, given: GivenCall) -> None:
+    def give(self, call: GivenCall) -> None:
         """Let it have a call."""
-        given.host = self
-        self._move(given.needs, -1)
-        self.given[given.number] = given
-        name = given.attempt.task_id.encode()
-        self.send(_wire.CALL, given.number, len(name).to_bytes(2), name, given.call)
+        call.host = self
+        self._move(call.needs, -1)
+        self.given[call.number] = call
+        name = call.attempt.task_id.encode()
+        self.send(_wire.CALL, call.number, len(name).to_bytes(2), name, call.call)
 
     def take(self, number: bytes) -> GivenCall | None:
         """It has a call no more."""
-        given = self.given.pop(number, None)
-        if given is not None:
-            self._move(given.needs, 1)
-            given.host = None
+        call = self.given.pop(number, None)
+        if call is not None:
+            self._move(call.needs, 1)
+            call.host = None
             if not self.given:
                 self.since = time.monotonic()
-        return given
+        return call
 
     def _move(self, needs: Mapping[str, int], sign: int) -> None:
         for name, amount in needs.items():

@@ -43,7 +43,7 @@ _TRIES: Final = 3
 _PAUSE: Final = 1.0
 
 
-class _Held:
+class _HostAttempt:
     """An attempt of the orchestrator's, as the workers of a host know it."""
 
     number: int = 0
@@ -63,8 +63,10 @@ class _Held:
 class _Workers(WorkerPool):
     """The workers of a host: what they tell goes on to the orchestrator."""
 
-    def __init__(self, host: RunningHost, run_id: str, count: int, given: Any) -> None:
-        super().__init__(run_id, count, given)
+    def __init__(
+        self, host: RunningHost, run_id: str, count: int, settings: Any
+    ) -> None:
+        super().__init__(run_id, count, settings)
         self._host = host
 
     def _heard(
@@ -197,11 +199,11 @@ class RunningHost:
 
     def _begun(self, stream: Stream) -> dict[str, Any]:
         frames = _wire.Frames()
-        found: list[tuple[int, bytes, bytes]] = []
-        while not found:
+        received: list[tuple[int, bytes, bytes]] = []
+        while not received:
             # Byte by byte: what comes after it is not ours yet.
-            found = frames.feed(stream.take(1))
-        kind, _, body = found[0]
+            received = frames.feed(stream.take(1))
+        kind, _, body = received[0]
         if kind == _wire.LEAVE:
             raise ConnectionError(body.decode())
         begun: dict[str, Any] = pickle.loads(body)  # noqa: S301 - it knows the secret
@@ -236,7 +238,7 @@ class RunningHost:
 
     def _begin(self, pool: _Workers, number: bytes, rest: bytes) -> None:
         size = 2 + int.from_bytes(rest[:2])
-        held = _Held(self, number, rest[2:size].decode())
+        held = _HostAttempt(self, number, rest[2:size].decode())
         try:
             # Its end may be told before we have it.
             with self._lock:

@@ -1,4 +1,8 @@
-"""Attempts that are calls in worker processes of hosts, which an engine places."""
+"""
+Attempts that are calls in worker processes of hosts, which an engine places.
+
+Decision: 0091.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,9 @@ from taskorch._visible import visible
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._ends import until_kill
 from taskorch.executors._hosts._connection import Connection, Stream
-from taskorch.executors._hosts._door import Door
+from taskorch.executors._hosts._door import HostDoor
 from taskorch.executors._hosts._engine import NoPlaceError
-from taskorch.executors._hosts._given import GivenCall, Host, fits, text_of
+from taskorch.executors._hosts._given import GivenCall, RemoteHost, fits, text_of
 from taskorch.executors._hosts._kept import KeptEnd, sending
 from taskorch.executors._hosts._references import References
 from taskorch.executors._hosts._single import Singles
@@ -91,9 +95,9 @@ class Hosts(OwnedExecutor[GivenCall]):
         # Guards what follows; never held while anything of others is called.
         self._lock = threading.Lock()
         self._waiting: deque[GivenCall] = deque()
-        self._hosts: dict[bytes, Host] = {}
+        self._hosts: dict[bytes, RemoteHost] = {}
         #: Those for which the engine has reserved something; on its thread.
-        self._placed: set[Host] = set()
+        self._placed: set[RemoteHost] = set()
         self._is_closed = False
         #: What the thread of the engine is to do.
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -109,7 +113,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._threads: tuple[threading.Thread, ...] = ()
         self._loop = loop = Loop()
         ask = self._jobs.put
-        self._door = Door(loop, self._hosts, self._joined, tls)
+        self._door = HostDoor(loop, self._hosts, self._joined, tls)
         self._singles = Singles(engine, ask, loop, self._open, patience)
         self._references = References(engine, ask, loop, self._ended)
         self._is_open = False
@@ -148,21 +152,21 @@ class Hosts(OwnedExecutor[GivenCall]):
         fetch = self._references.fetch if self._most != 0 else None
         try:
             with sending(fetch) as sent:
-                call = pickled(portable, _wire.MOST_BYTES, elsewhere=True)
+                data = pickled(portable, _wire.MOST_BYTES, elsewhere=True)
         except Exception as error:
             raise unsendable(error, attempt.task_id, self._engine.name) from error
         number = next(_numbers).to_bytes(_wire.NUMBER)
-        given = GivenCall(attempt, number, call, sent)
+        call = GivenCall(attempt, number, data, sent)
         with self._lock:
             self._check()
             if not self._threads:
                 self._launch()
             if self._most == 0:
-                self._singles.begin(given)
+                self._singles.begin(call)
             else:
-                self._waiting.append(given)
+                self._waiting.append(call)
                 self._serve()
-        return given
+        return call
 
     def stop(self, begun: GivenCall, grace: float) -> None:
         """Tell the call that it is to end; if it does not, its worker is killed."""
@@ -185,10 +189,10 @@ class Hosts(OwnedExecutor[GivenCall]):
     def end_all(self, grace: float) -> None:
         """End all calls within *grace* seconds."""
         with self._lock:
-            found = [*self._waiting, *self._singles.calls()]
-            found += [g for host in self._hosts.values() for g in host.given.values()]
-        for given in found:
-            self.stop(given, grace)
+            calls = [*self._waiting, *self._singles.calls()]
+            calls += [g for host in self._hosts.values() for g in host.given.values()]
+        for call in calls:
+            self.stop(call, grace)
 
     def close(self, patience: float) -> None:
         """End all hosts, wait *patience* seconds for that; may be called again."""
@@ -231,10 +235,10 @@ class Hosts(OwnedExecutor[GivenCall]):
             if not self._threads:
                 self._launch()
         self._jobs.put(ask)
-        found: list[tuple[str, str]] = []
-        while not found:
+        findings: list[tuple[str, str]] = []
+        while not findings:
             try:
-                found += done.get(timeout=_LOOK)
+                findings += done.get(timeout=_LOOK)
             except queue.Empty:
                 if not self._threads[1].is_alive():
                     return ended
@@ -246,8 +250,8 @@ class Hosts(OwnedExecutor[GivenCall]):
             ]
             waiting, coming = len(self._waiting), len(self._hosts) - len(hosts)
         if not self._is_open:
-            return found
-        found += [("ok", text) for text in texts]
+            return findings
+        findings += [("ok", text) for text in texts]
         how = (
             "each attempt is a task of its own"
             if self._most == 0
@@ -258,7 +262,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         )
         if self._keeps_above is not None and self._is_durable():
             how += "; keep_mb does nothing here: the journal has all results"
-        return [*found, ("ok", how)]
+        return [*findings, ("ok", how)]
 
     def where(self, begun: GivenCall) -> str:
         """Where an attempt is, or what it waits for."""
@@ -314,27 +318,27 @@ class Hosts(OwnedExecutor[GivenCall]):
         kept: list[GivenCall] = []
         tried: set[frozenset[tuple[str, int]]] = set()
         while waiting:
-            given = waiting.popleft()
-            kind = frozenset(given.needs.items())
-            host = None if kind in tried else self._room_for(given)
-            if host is None and self._is_too_large(given):
+            call = waiting.popleft()
+            kind = frozenset(call.needs.items())
+            host = None if kind in tried else self._room_for(call)
+            if host is None and self._is_too_large(call):
                 # The engine may have what no host has reserved.
-                self._singles.begin(given)
+                self._singles.begin(call)
             elif host is None:
-                kept.append(given)
-                if not given.needs:
+                kept.append(call)
+                if not call.needs:
                     break
                 tried.add(kind)
             else:
-                host.give(given)
+                host.give(call)
         waiting.extendleft(reversed(kept))
         if waiting:
             self._order()
 
-    def _room_for(self, given: GivenCall) -> Host | None:
-        best: Host | None = None
+    def _room_for(self, call: GivenCall) -> RemoteHost | None:
+        best: RemoteHost | None = None
         for host in self._hosts.values():
-            if not host.is_there or not fits(given.needs, host.free):
+            if not host.is_there or not fits(call.needs, host.free):
                 continue
             if best is None or host.load < best.load:
                 best = host
@@ -344,16 +348,16 @@ class Hosts(OwnedExecutor[GivenCall]):
         if len(best.given) >= slots:
             # Ahead of its turn, where no other host would come for it.
             most = 2 * slots + _AHEAD
-            can_wait = not given.needs and given.is_idempotent and self._is_full()
+            can_wait = not call.needs and call.is_idempotent and self._is_full()
             if not can_wait or len(best.given) >= most:
                 return None
         return best
 
-    def _is_too_large(self, given: GivenCall) -> bool:
+    def _is_too_large(self, call: GivenCall) -> bool:
         """Under the lock: whether no host of ours will ever have what it asks for."""
-        return self._largest is not None and not fits(given.needs, self._largest)
+        return self._largest is not None and not fits(call.needs, self._largest)
 
-    def _end_if_leaving(self, host: Host) -> None:
+    def _end_if_leaving(self, host: RemoteHost) -> None:
         """Under the lock: a host that gets nothing new ends when it has nothing."""
         if host.is_leaving and not host.given:
             self._tell_to_leave(host)
@@ -382,8 +386,8 @@ class Hosts(OwnedExecutor[GivenCall]):
 
     def _count_waiting(self) -> int:
         """Under the lock: how many calls wait, here, or for a worker of their host."""
-        there = [host for host in self._hosts.values() if host.is_there]
-        ahead = (max(0, len(host.given) - host.place.slots) for host in there)
+        present = [host for host in self._hosts.values() if host.is_there]
+        ahead = (max(0, len(host.given) - host.place.slots) for host in present)
         return len(self._waiting) + sum(ahead)
 
     def _order(self) -> None:
@@ -417,7 +421,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._is_open = True
 
     def _start_host(self) -> None:
-        host: Host | None = None
+        host: RemoteHost | None = None
         try:
             self._open()
             with self._lock:
@@ -429,7 +433,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             # Another node may have come, which knows this machine by another name.
             self._door.open(self._engine.addresses())
             self._shortage = ""
-            host = Host(next(_numbers).to_bytes(_wire.NUMBER), place)
+            host = RemoteHost(next(_numbers).to_bytes(_wire.NUMBER), place)
             with self._lock:
                 self._hosts[host.number] = host
                 largest = self._largest or {}
@@ -472,7 +476,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             text = f"{name} has had no place for a host in {seconds}: {why}"
             self._failed(text, None, at_once=True)
 
-    def _arguments(self, host: Host) -> bytes:
+    def _arguments(self, host: RemoteHost) -> bytes:
         run_id = self._run_id() if self._run_id else f"hosts-{os.getpid()}"
         return pickle.dumps(
             {
@@ -491,9 +495,9 @@ class Hosts(OwnedExecutor[GivenCall]):
         if self._is_open:
             end = time.monotonic() + _PAUSE
             # They end by themselves, and then the engine has nothing to kill.
-            while self._placed and (left := end - time.monotonic()) > 0:
+            while self._placed and (seconds_left := end - time.monotonic()) > 0:
                 with suppress(queue.Empty):
-                    if job := self._jobs.get(timeout=left):
+                    if job := self._jobs.get(timeout=seconds_left):
                         self._do(job)
             for host in list(self._placed):
                 self._do(partial(self._end, host))
@@ -501,7 +505,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         self._jobs.put(None)
         self._loop.call(self._finish)
 
-    def _end(self, host: Host) -> None:
+    def _end(self, host: RemoteHost) -> None:
         """What a host has reserved is free from now on."""
         self._placed.discard(host)
         self._engine.end(host.handle)
@@ -531,7 +535,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         for host in list(self._hosts.values()):
             self._tell_to_leave(host)
 
-    def _tell_to_leave(self, host: Host) -> None:
+    def _tell_to_leave(self, host: RemoteHost) -> None:
         host.is_leaving = True
         host.send(_wire.LEAVE, _wire.NOBODY)
 
@@ -539,11 +543,11 @@ class Hosts(OwnedExecutor[GivenCall]):
         """Now and then: end hosts that are idle, and give up those that do not come."""
         now = time.monotonic()
         self._loop.at(now + _LOOK, self._look)
-        late: list[Host] = []
+        late: list[RemoteHost] = []
         is_checked = now - self._checked_at < _CHECK
         with self._lock:
-            there = [host for host in self._hosts.values() if host.is_there]
-            spare = len(there) - self._least
+            present = [host for host in self._hosts.values() if host.is_there]
+            spare = len(present) - self._least
             # Single attempts may wait for what idle hosts have reserved.
             idle = min(self._idle, _CHECK) if self._singles.calls() else self._idle
             for host in self._hosts.values():
@@ -564,7 +568,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             self._lost(host, text)
             self._jobs.put(partial(self._end, host))
 
-    def _joined(self, host: Host, stream: Stream) -> None:
+    def _joined(self, host: RemoteHost, stream: Stream) -> None:
         if host.is_over or self._is_closed:
             stream.sock.close()
             return
@@ -578,15 +582,15 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.connection = connection
             self._serve()
 
-    def _heard(self, host: Host, kind: int, number: bytes, rest: bytes) -> None:
-        given = host.given.get(number)
+    def _heard(self, host: RemoteHost, kind: int, number: bytes, rest: bytes) -> None:
+        call = host.given.get(number)
         if kind == _wire.LOGGED:
-            handle_record(given, rest[_wire.PID :])
+            handle_record(call, rest[_wire.PID :])
         elif kind == _wire.TOLD:
-            pid, told = rest[: _wire.PID], rest[_wire.PID :]
-            if not self._references.answer(host, given, int.from_bytes(pid), told):
-                Telling(_Worker(host, pid), given, number, told).begin()
-        elif given is None or kind not in {
+            pid, message = rest[: _wire.PID], rest[_wire.PID :]
+            if not self._references.answer(host, call, int.from_bytes(pid), message):
+                Telling(_HostWorker(host, pid), call, number, message).begin()
+        elif call is None or kind not in {
             _wire.GIVEN_BACK,
             _wire.END,
             _wire.UNSTARTED,
@@ -599,36 +603,36 @@ class Hosts(OwnedExecutor[GivenCall]):
         else:
             self._hear_end(host, number, rest, has_begun=kind == _wire.END)
 
-    def _given_back(self, host: Host, number: bytes) -> None:
+    def _given_back(self, host: RemoteHost, number: bytes) -> None:
         with self._lock:
-            given = host.take(number)
-            if given is None:
+            call = host.take(number)
+            if call is None:
                 return
             self._end_if_leaving(host)
-            given.is_recalled = False
-            given.is_over = given.is_asked
-            if not given.is_over:
-                self._waiting.appendleft(given)
+            call.is_recalled = False
+            call.is_over = call.is_asked
+            if not call.is_over:
+                self._waiting.appendleft(call)
             self._serve()
-        if given.is_over:
-            given.attempt.end(error=AttemptInterrupted("stopped before it began"))
+        if call.is_over:
+            call.attempt.end(error=AttemptInterrupted("stopped before it began"))
 
     def _hear_end(
-        self, host: Host, number: bytes, body: bytes, *, has_begun: bool
+        self, host: RemoteHost, number: bytes, body: bytes, *, has_begun: bool
     ) -> None:
         try:
             value, error = pickle.loads(body)  # noqa: S301 - from our own host
         except Exception as problem:  # noqa: BLE001 - whatever its unpickling does
             value, error = None, problem
-        given = host.given.get(number)
-        if type(value) is KeptEnd and given is not None:
-            self._references.keep(host, given, value)
+        call = host.given.get(number)
+        if type(value) is KeptEnd and call is not None:
+            self._references.keep(host, call, value)
         else:
             self._ended(host, number, value, error, has_begun=has_begun)
 
     def _ended(
         self,
-        host: Host,
+        host: RemoteHost,
         number: bytes,
         value: Any,
         error: Any = None,
@@ -636,26 +640,28 @@ class Hosts(OwnedExecutor[GivenCall]):
         has_begun: bool = True,
     ) -> None:
         with self._lock:
-            given = host.take(number)
-            if given is None:
+            call = host.take(number)
+            if call is None:
                 return
             self._end_if_leaving(host)
-            given.is_over = True
+            call.is_over = True
             self._serve()
-        given.call, given.sent, given.variables = b"", (), None
+        call.call, call.sent, call.variables = b"", (), None
         if has_begun:
-            given.attempt.end(value, given.gone or error)
+            call.attempt.end(value, call.gone or error)
         else:
-            given.attempt.unstarted(error)
+            call.attempt.unstarted(error)
 
     # -- the end of hosts ----------------------------------------------------------
 
-    def _engine_ended(self, host: Host, why: str, *, is_seen: bool = True) -> None:
+    def _engine_ended(
+        self, host: RemoteHost, why: str, *, is_seen: bool = True
+    ) -> None:
         """On any thread: the engine says that a host has ended."""
-        known = self._has_ended if is_seen else self._unseen
-        self._loop.call(partial(known, host, why))
+        hear = self._has_ended if is_seen else self._unseen
+        self._loop.call(partial(hear, host, why))
 
-    def _has_ended(self, host: Host, why: str) -> None:
+    def _has_ended(self, host: RemoteHost, why: str) -> None:
         """The task or actor of a host has ended."""
         self._jobs.put(partial(self._end, host))
         if host.is_over:
@@ -665,7 +671,7 @@ class Hosts(OwnedExecutor[GivenCall]):
         else:
             self._lost(host, f"{self._engine.name} says: {why}")
 
-    def _unseen(self, host: Host, why: str) -> None:
+    def _unseen(self, host: RemoteHost, why: str) -> None:
         """The engine sees a host no more: what it has may end, until it ends itself."""
         if host.is_over or host.is_leaving:
             return
@@ -680,7 +686,7 @@ class Hosts(OwnedExecutor[GivenCall]):
             host.is_leaving = True
             self._end_if_leaving(host)
 
-    def _lost(self, host: Host, why: str) -> None:
+    def _lost(self, host: RemoteHost, why: str) -> None:
         """A host has gone, and all that it had."""
         if host.is_over:
             return
@@ -688,8 +694,8 @@ class Hosts(OwnedExecutor[GivenCall]):
         with self._lock:
             self._hosts.pop(host.number, None)
             lost = list(host.given.values())
-            for given in lost:
-                given.is_over, given.host, given.sent = True, None, ()
+            for call in lost:
+                call.is_over, call.host, call.sent = True, None, ()
         if host.connection is None:
             if not self._is_closed:
                 self._failed(why, None)
@@ -698,13 +704,13 @@ class Hosts(OwnedExecutor[GivenCall]):
             if lost or not host.is_leaving:
                 _log.warning("taskorch: %s is lost: %s", host, visible(why))
                 self._jobs.put(partial(self._engine.abandon, host.handle))
-        for given in lost:
+        for call in lost:
             error: BaseException = BrokenExecutor(
-                f"the {host} of task {given.attempt.task_id} is lost: {why}"
+                f"the {host} of task {call.attempt.task_id} is lost: {why}"
             )
-            if given.is_asked:
+            if call.is_asked:
                 error = AttemptInterrupted(f"its host is lost: {why}")
-            given.attempt.end(error=error)
+            call.attempt.end(error=error)
         with self._lock:
             if not self._is_closed:
                 self._serve()
@@ -724,10 +730,10 @@ class Hosts(OwnedExecutor[GivenCall]):
                 return
             self._failures = 0
             waiting, self._waiting = list(self._waiting), deque()
-            for given in waiting:
-                given.is_over = True
-        for given in waiting:
-            given.attempt.unstarted(given.trouble(self._engine.name, why, error))
+            for call in waiting:
+                call.is_over = True
+        for call in waiting:
+            call.attempt.unstarted(call.trouble(self._engine.name, why, error))
 
     # -- forked --------------------------------------------------------------------
 
@@ -742,10 +748,10 @@ class Hosts(OwnedExecutor[GivenCall]):
                 host.connection.disown()
 
 
-class _Worker:
+class _HostWorker:
     """A worker of a host, for what one of its tasks has asked."""
 
-    def __init__(self, host: Host, pid: bytes) -> None:
+    def __init__(self, host: RemoteHost, pid: bytes) -> None:
         self._host = host
         self._pid = pid
 

@@ -1,4 +1,8 @@
-"""Results that an engine keeps in its store: what stands for them here, and there."""
+"""
+Results that an engine keeps in its store: what stands for them here, and there.
+
+Decision: 0105.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ class KeptEnd:
     size: int
 
 
-class Reference:
+class StoredValue:
     """A value in the store of the engine: it is there as long as this is."""
 
     def __init__(self, number: bytes, task_id: str, found_by: Any) -> None:
@@ -55,10 +59,10 @@ class RemoteValue:
 
     def __init__(
         self,
-        reference: Reference,
+        reference: StoredValue,
         end: KeptEnd,
         where: str,
-        fetch: Callable[[Reference], bytes],
+        fetch: Callable[[StoredValue], bytes],
     ) -> None:
         self._reference = reference
         self._fetch = fetch
@@ -95,10 +99,10 @@ class RemoteValue:
 
 @contextmanager
 def sending(
-    fetch: Callable[[Reference], bytes] | None,
-) -> Iterator[list[Reference]]:
+    fetch: Callable[[StoredValue], bytes] | None,
+) -> Iterator[list[StoredValue]]:
     """What is pickled meanwhile goes where *fetch* brings from; which is among that."""
-    sent: list[Reference] = []
+    sent: list[StoredValue] = []
     _sending.fetch, _sending.sent = fetch, sent
     try:
         yield sent

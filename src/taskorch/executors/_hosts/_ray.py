@@ -1,4 +1,8 @@
-"""Hosts as actors of Ray."""
+"""
+Hosts as actors of Ray.
+
+Decision: 0107.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from typing import Any, Final
 from taskorch._visible import said
 from taskorch.errors import AttemptInterrupted, InvalidTaskError
 from taskorch.executors._hosts._connection import compared, versions
-from taskorch.executors._hosts._engine import Asked, Engine, NoPlaceError, Place
+from taskorch.executors._hosts._engine import Asked, Engine, HostPlace, NoPlaceError
 from taskorch.executors._hosts._host import RunningHost
 from taskorch.executors._hosts._single import run_single
 from taskorch.executors._remote import RemoteEnd
@@ -158,12 +162,12 @@ class RayEngine(Engine):
             now = time.monotonic()
             if since is None:
                 since = now
-                what = (
+                consequence = (
                     f"after {patience:.0f} s of that this process leaves the cluster"
                     if self._is_ours
                     else f"Ray ends this process after {patience * 2:.0f} s of that"
                 )
-                _log.warning("taskorch: %s; %s", _gone(head), what)
+                _log.warning("taskorch: %s; %s", _gone(head), consequence)
             if self._is_ours and now - since > patience:
                 _log.error("taskorch: %s: the cluster is left", _gone(head))
                 self._leave()
@@ -212,7 +216,7 @@ class RayEngine(Engine):
         cores = [int(n["Resources"].get("CPU", 0)) for n in self._nodes()]
         return {"cpu": max(1, min(filter(None, cores), default=1)) * _ONE}
 
-    def place(self, taken: Sequence[Any]) -> Place:
+    def place(self, taken: Sequence[Any]) -> HostPlace:
         try:
             if self._is_headless():
                 raise NoPlaceError(_gone(self._head))
@@ -235,7 +239,7 @@ class RayEngine(Engine):
                 msg = f"no node of Ray has {_text(request)} free"
                 raise NoPlaceError(msg)
         cpu = wanted.get("cpu", _ONE)
-        return Place(max(1, cpu // _ONE), "", wanted)
+        return HostPlace(max(1, cpu // _ONE), "", wanted)
 
     def _labelled(self) -> list[dict[str, float]]:
         """What there is on the nodes with our labels, as far as these are plain."""
@@ -269,14 +273,14 @@ class RayEngine(Engine):
         if _fits_one(flat, self._kinds):
             msg = f"the nodes of Ray that had {_text(flat)} have gone"
             raise NoPlaceError(msg)
-        there = "; ".join(map(_text, nodes)) or "none"
+        sizes = "; ".join(map(_text, nodes)) or "none"
         labels = ", ".join(f"{k}={v}" for k, v in (self._labels or {}).items())
         where = f" with the labels {labels}" if labels else ""
-        msg = f"no node of Ray{where} has {_text(flat)}: there is {there}"
+        msg = f"no node of Ray{where} has {_text(flat)}: there is {sizes}"
         raise InvalidTaskError(msg, hint="let per_host= or the task ask for less")
 
     def start(
-        self, place: Place, arguments: bytes, ended: Callable[[str], object]
+        self, place: HostPlace, arguments: bytes, ended: Callable[[str], object]
     ) -> Any:
         request = _request(place.amounts) | self._selector()
         actor = (
@@ -310,13 +314,13 @@ class RayEngine(Engine):
         self, handle: Any, number: bytes, done: Callable[[Any, str], object]
     ) -> None:
         # The second is small, and comes here: the first is in the store by then.
-        data, taken = handle.take.options(num_returns=2).remote(number)
+        data, receipt = handle.take.options(num_returns=2).remote(number)
 
         def tell(future: Any) -> None:
             error = future.exception()
             done(data, "" if error is None else _first_line(error))
 
-        taken.future().add_done_callback(tell)
+        receipt.future().add_done_callback(tell)
 
     def bring(
         self,
@@ -378,7 +382,7 @@ class RayEngine(Engine):
         if self._is_headless():
             return [("failed", _gone(self._head))]
         ours = versions()
-        found = [("ok", f"Ray {self._ray.__version__}, Python {ours['python']}")]
+        findings = [("ok", f"Ray {self._ray.__version__}, Python {ours['python']}")]
         nodes = self._nodes()
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         asked = [
@@ -399,10 +403,10 @@ class RayEngine(Engine):
                 theirs = self._ray.get(answer, timeout=_SOON)
             except Exception as error:  # noqa: BLE001 - it is what is to be said
                 text = f"node {name}: {_first_line(error)}"
-                found.append(("failed", text))
+                findings.append(("failed", text))
                 continue
-            found.append(compared(f"node {name}: {cores:g} cores", theirs))
-        return found
+            findings.append(compared(f"node {name}: {cores:g} cores", theirs))
+        return findings
 
 
 def loaded_ray() -> Any:
@@ -445,30 +449,30 @@ def _gone(head: str | None) -> str:
 
 def _request(amounts: Mapping[str, int]) -> dict[str, Any]:
     """What Ray is asked for."""
-    left = {name: much / _ONE for name, much in amounts.items()}
-    request: dict[str, Any] = {"num_cpus": left.pop("cpu", 1)}
-    if gpu := left.pop("gpu", 0):
+    rest = {name: much / _ONE for name, much in amounts.items()}
+    request: dict[str, Any] = {"num_cpus": rest.pop("cpu", 1)}
+    if gpu := rest.pop("gpu", 0):
         request["num_gpus"] = gpu
-    if memory := left.pop("memory_mb", 0):
+    if memory := rest.pop("memory_mb", 0):
         request["memory"] = int(memory * _MB)
-    left.pop("disk_mb", None)
-    left.pop("bandwidth_mbps", None)
-    if left:
-        request["resources"] = left
+    rest.pop("disk_mb", None)
+    rest.pop("bandwidth_mbps", None)
+    if rest:
+        request["resources"] = rest
     return request
 
 
 def _flat(request: Mapping[str, Any]) -> dict[str, float]:
     """*request*, as nodes say what they have."""
-    found = dict(request.get("resources", {}))
+    amounts = dict(request.get("resources", {}))
     for name, theirs in (
         ("num_cpus", "CPU"),
         ("num_gpus", "GPU"),
         ("memory", "memory"),
     ):
         if name in request:
-            found[theirs] = request[name]
-    return found
+            amounts[theirs] = request[name]
+    return amounts
 
 
 def _fits_one(flat: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> bool:

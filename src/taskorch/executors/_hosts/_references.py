@@ -1,4 +1,8 @@
-"""Large results that stay with the engine, which this process owns by reference."""
+"""
+Large results that stay with the engine, which this process owns by reference.
+
+Decision: 0105.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,8 @@ from weakref import WeakValueDictionary
 from taskorch._visible import visible
 from taskorch.errors import ResultGoneError
 from taskorch.executors._hosts._engine import Engine
-from taskorch.executors._hosts._given import GivenCall, Host, text_of
-from taskorch.executors._hosts._kept import ASKS, KeptEnd, Reference, RemoteValue
+from taskorch.executors._hosts._given import GivenCall, RemoteHost, text_of
+from taskorch.executors._hosts._kept import ASKS, KeptEnd, RemoteValue, StoredValue
 from taskorch.executors._processes import _wire
 from taskorch.executors._programs._loop import Loop
 
@@ -39,23 +43,23 @@ class References:
         engine: Engine,
         ask: Callable[[Callable[[], object]], object],
         loop: Loop,
-        ended: Callable[[Host, bytes, Any], object],
+        ended: Callable[[RemoteHost, bytes, Any], object],
     ) -> None:
         self._engine = engine
         self._ask, self._loop, self._ended = ask, loop, ended
-        self._there: WeakValueDictionary[bytes, Reference] = WeakValueDictionary()
+        self._there: WeakValueDictionary[bytes, StoredValue] = WeakValueDictionary()
         #: What the engine takes just now.
-        self._keeping: dict[bytes, tuple[Host, GivenCall, KeptEnd]] = {}
+        self._keeping: dict[bytes, tuple[RemoteHost, GivenCall, KeptEnd]] = {}
         self._is_over = False
 
-    def keep(self, host: Host, given: GivenCall, end: KeptEnd) -> None:
+    def keep(self, host: RemoteHost, call: GivenCall, end: KeptEnd) -> None:
         """
-        Let the engine take what *given* has returned, which *host* still has.
+        Let the engine take what *call* has returned, which *host* still has.
 
         Its call has not ended before that: if the host is lost, so is the attempt.
         """
-        number = given.number
-        self._keeping[number] = host, given, end
+        number = call.number
+        self._keeping[number] = host, call, end
         self._let_be_silent(host)
 
         def done(found_by: Any, why: str) -> None:
@@ -71,7 +75,7 @@ class References:
         late = partial(done, None, f"it has taken longer than {_PATIENCE:g} s")
         self._loop.at(time.monotonic() + _PATIENCE, late)
 
-    def _let_be_silent(self, host: Host) -> None:
+    def _let_be_silent(self, host: RemoteHost) -> None:
         if host.connection is not None:
             # As long as its store is full, Ray lets no other thread of a host run.
             is_keeping = any(keeper is host for keeper, *_ in self._keeping.values())
@@ -81,10 +85,10 @@ class References:
         if number not in self._keeping:
             # It was too late, and comes at once.
             return
-        host, given, end = self._keeping.pop(number)
+        host, call, end = self._keeping.pop(number)
         self._let_be_silent(host)
-        task_id = given.attempt.task_id
-        if given.is_over:
+        task_id = call.attempt.task_id
+        if call.is_over:
             return
         if why:
             _log.warning(
@@ -96,7 +100,7 @@ class References:
             host.send(_wire.TAKE, number)
             return
         host.send(_wire.FORGET, number)
-        reference = self._there[number] = Reference(number, task_id, found_by)
+        reference = self._there[number] = StoredValue(number, task_id, found_by)
         value = RemoteValue(reference, end, str(host), self.fetch)
         self._ended(host, number, value)
 
@@ -106,7 +110,7 @@ class References:
         for reference in list(self._there.values()):
             reference.found_by = None
 
-    def fetch(self, reference: Reference) -> bytes:
+    def fetch(self, reference: StoredValue) -> bytes:
         """
         What *reference* is of, pickled; for any thread.
 
@@ -121,25 +125,25 @@ class References:
             raise _gone(reference, f"{self._engine.name} says: {error}") from error
 
     def answer(
-        self, host: Host, given: GivenCall | None, pid: int, told: bytes
+        self, host: RemoteHost, call: GivenCall | None, pid: int, message: bytes
     ) -> bool:
-        """Whether a worker of *host* asks for what *given* needs: it will get it."""
-        _, what, question, data = pickle.loads(told)  # noqa: S301 - our own host
-        if what != ASKS:
+        """Whether a worker of *host* asks for what *call* needs: it will get it."""
+        _, kind, question, data = pickle.loads(message)  # noqa: S301 - our own host
+        if kind != ASKS:
             return False
         reference = self._there.get(pickle.loads(data))  # noqa: S301 - our own host
-        if given is None or reference is None:
+        if call is None or reference is None:
             # The call that needs it is over.
             return True
 
         def failed(why: str) -> None:
-            given.gone = _gone(reference, f"{self._engine.name} says: {why}")
-            body = pickle.dumps((question, given.gone, None))
-            host.send(_wire.ANSWER, given.number, pid.to_bytes(_wire.PID), body)
+            call.gone = _gone(reference, f"{self._engine.name} says: {why}")
+            body = pickle.dumps((question, call.gone, None))
+            host.send(_wire.ANSWER, call.number, pid.to_bytes(_wire.PID), body)
 
         def ask() -> None:
             try:
-                asked = pid, given.number, question
+                asked = pid, call.number, question
                 self._engine.bring(host.handle, asked, reference.found_by, failed)
             except Exception as error:  # noqa: BLE001 - it is told
                 failed(text_of(error))
@@ -148,7 +152,7 @@ class References:
         return True
 
 
-def _gone(reference: Reference, why: str) -> ResultGoneError:
+def _gone(reference: StoredValue, why: str) -> ResultGoneError:
     task_id = reference.task_id
     msg = f"task {task_id} has completed, and its result is lost: {why}"
     hint = f"run it again: orch.rerun_task({task_id!r})"

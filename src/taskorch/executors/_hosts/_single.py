@@ -55,98 +55,98 @@ class Singles:
         with self._lock:
             return list(self._calls)
 
-    def begin(self, given: GivenCall) -> None:
+    def begin(self, call: GivenCall) -> None:
         """Let the engine have a call."""
         with self._lock:
-            self._calls.add(given)
-        self._ask(partial(self._run, given))
+            self._calls.add(call)
+        self._ask(partial(self._run, call))
 
-    def stop(self, given: GivenCall, seconds: float) -> bool:
-        """Cancel *given*, by force after some seconds; false if it is none of these."""
+    def stop(self, call: GivenCall, seconds: float) -> bool:
+        """Cancel *call*, by force after some seconds; false if it is none of these."""
         with self._lock:
-            if given not in self._calls:
+            if call not in self._calls:
                 return False
-        given.is_asked = True
-        force = partial(self._ask, partial(self._cancel, given, force=True))
-        self._ask(partial(self._cancel, given, force=False))
+        call.is_asked = True
+        force = partial(self._ask, partial(self._cancel, call, force=True))
+        self._ask(partial(self._cancel, call, force=False))
         when = time.monotonic() + max(0.0, seconds)
         self._loop.call(partial(self._loop.at, when, force))
         return True
 
-    def _run(self, given: GivenCall) -> None:
-        done = partial(self._answered, given)
-        if given.is_over:
+    def _run(self, call: GivenCall) -> None:
+        done = partial(self._answered, call)
+        if call.is_over:
             return
         try:
             self._open()
-            if given.is_asked:
-                self._ended(given, None, AttemptInterrupted("stopped before it began"))
+            if call.is_asked:
+                self._ended(call, None, AttemptInterrupted("stopped before it began"))
                 return
-            if given.sent:
+            if call.sent:
                 msg = (
                     "it needs a large result, and no host has what it asks for besides"
                 )
                 hint = "let per_host= have that, or take the value from get()"
                 raise InvalidTaskError(msg, hint=hint)  # noqa: TRY301 - as all that fails
-            given.single = self._place(given, done)
+            call.single = self._place(call, done)
         except BaseException as error:  # noqa: BLE001 - it is told
             now = time.monotonic()
-            if isinstance(error, NoPlaceError) and now - given.since < self._patience:
-                again = partial(self._ask, partial(self._run, given))
+            if isinstance(error, NoPlaceError) and now - call.since < self._patience:
+                again = partial(self._ask, partial(self._run, call))
                 self._loop.call(partial(self._loop.at, now + _PAUSE, again))
                 return
-            if self._remove(given):
+            if self._remove(call):
                 name = self._engine.name
-                given.attempt.unstarted(given.trouble(name, text_of(error), error))
+                call.attempt.unstarted(call.trouble(name, text_of(error), error))
 
-    def _place(self, given: GivenCall, done: Callable[..., object]) -> Any:
+    def _place(self, call: GivenCall, done: Callable[..., object]) -> Any:
         if time.monotonic() < self._ask_again_at:
             # It was asked for another a moment ago, which may have taken seconds.
             raise NoPlaceError(self.shortage)
         try:
-            found = self._engine.run_one((given.number, given.call), given.needs, done)
+            handle = self._engine.run_one((call.number, call.call), call.needs, done)
         except NoPlaceError as error:
             self.shortage = str(error)
             self._ask_again_at = time.monotonic() + _PAUSE / 2
             raise
         self.shortage = ""
-        return found
+        return handle
 
     def _answered(
-        self, given: GivenCall, value: Any, error: BaseException | None
+        self, call: GivenCall, value: Any, error: BaseException | None
     ) -> None:
         if type(value) is tuple:
             number, value = value
-            if number != given.number:
+            if number != call.number:
                 name = self._engine.name
                 value, error = None, BrokenExecutor(f"{name} has mixed up two calls")
-        self._ended(given, value, error)
+        self._ended(call, value, error)
 
-    def _ended(self, given: GivenCall, value: Any, error: BaseException | None) -> None:
-        if not self._remove(given):
+    def _ended(self, call: GivenCall, value: Any, error: BaseException | None) -> None:
+        if not self._remove(call):
             return
-        if given.is_asked and (error is not None or value.raised):
+        if call.is_asked and (error is not None or value.raised):
             # However it was ended.
             value, error = None, AttemptInterrupted("it was cancelled")
-        given.attempt.end(value, error)
+        call.attempt.end(value, error)
 
-    def _remove(self, given: GivenCall) -> bool:
-        """Whether *given* is over just now."""
+    def _remove(self, call: GivenCall) -> bool:
+        """Whether *call* is over just now."""
         with self._lock:
-            was_over, given.is_over = given.is_over, True
-            self._calls.discard(given)
+            was_over, call.is_over = call.is_over, True
+            self._calls.discard(call)
         return not was_over
 
-    def _cancel(self, given: GivenCall, *, force: bool) -> None:
-        if given.single is None:
-            self._ended(given, None, AttemptInterrupted("stopped before it began"))
-        elif not given.is_over:
-            self._engine.cancel_one(given.single, force=force)
+    def _cancel(self, call: GivenCall, *, force: bool) -> None:
+        if call.single is None:
+            self._ended(call, None, AttemptInterrupted("stopped before it began"))
+        elif not call.is_over:
+            self._engine.cancel_one(call.single, force=force)
 
 
 def run_single(call: tuple[bytes, bytes]) -> tuple[bytes, Any]:
     """Make *call*, a number and what is pickled; its number, and a `RemoteEnd`."""
     number, data = call
     HERE.drops_progress = True
-    made: Callable[[], Any] = pickle.loads(data)  # noqa: S301 - ours
-    return number, made()
+    function: Callable[[], Any] = pickle.loads(data)  # noqa: S301 - ours
+    return number, function()

@@ -1,7 +1,13 @@
 """
 Calls in processes of our own: started, kept warm, watched, and killed if need be.
 
-`_attempts` is what the orchestrator knows; `_pool` has one thread that looks after all
-of them, `_process` is one of them as we see it, and `_worker` is what runs in it.
-`_wire` is what goes between the two. All but `_attempts` is loaded with the first call.
+One thread looks after all of them. All but `_attempts` is loaded with the first call.
+Processes of other machines are in `_hosts`, and programs in `_programs`.
+
+- `_attempts`: attempts that are calls, as the orchestrator knows them.
+- `_pool`: gives calls to the processes: the thread that looks after them.
+- `_process`: one process, as we see it: its start, its wire, its end.
+- `_wire`: frames between us and a worker, over a pair of connected sockets.
+- `_worker`: what runs in the process: takes calls, one at a time, and makes them.
+- `_telling`: what workers say of tasks besides their ends, and what is said of workers.
 """

@@ -1,4 +1,8 @@
-"""Gives calls to worker processes: one thread looks after all of them."""
+"""
+Gives calls to worker processes: one thread looks after all of them.
+
+Decision: 0052.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ from taskorch.executors._processes._telling import (
     worker_failed_to_start,
 )
 from taskorch.executors._programs._fork import at_fork
-from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._remote import HERE, RemoteEnd, pickled, unsendable
 from taskorch.protocols import Attempt
@@ -58,7 +62,7 @@ class WorkerPool:
         #: What workers have of the program that they work for; None: of this one.
         self._surroundings = surroundings
         self._loop = Loop()
-        self._guard = Guard(run_id)
+        self._guard = ProcessGuard(run_id)
         # Guards all below; never held while anything of others is called.
         self._lock = threading.Lock()
         self._workers: set[WorkerProcess] = set()
@@ -160,10 +164,10 @@ class WorkerPool:
     def end_all(self, seconds: float) -> None:
         """Stop all calls, with so many seconds until they are killed."""
         with self._lock:
-            found = list(self._waiting)
+            assignments = list(self._waiting)
             for worker in self._workers:
-                found += worker.given.values()
-        for assignment in found:
+                assignments += worker.given.values()
+        for assignment in assignments:
             self.stop(assignment, seconds)
 
     def close(self, patience: float) -> None:
@@ -242,8 +246,8 @@ class WorkerPool:
             self._idle, self._there, self._coming = [], 0, 0
         for worker in workers:
             worker.abandon()
-            for given in list(worker.given.values()):
-                self._end(given, error=BrokenExecutor(str(problem)))
+            for assignment in list(worker.given.values()):
+                self._end(assignment, error=BrokenExecutor(str(problem)))
         self._refuse_waiting(problem)
 
     def _refuse_waiting(self, problem: BaseException) -> None:
@@ -309,7 +313,7 @@ class WorkerPool:
     def _heard(
         self, worker: WorkerProcess, kind: int, number: bytes, body: bytes
     ) -> None:
-        given = worker.given.get(number)
+        assignment = worker.given.get(number)
         if kind == _wire.RETURNED:
             before = _wire.RETURNED_BEFORE
             used, length = before.unpack_from(body)
@@ -320,9 +324,9 @@ class WorkerPool:
         elif kind == _wire.END:
             self._hear_end(worker, number, body)
         elif kind == _wire.LOGGED:
-            handle_record(given, body)
+            handle_record(assignment, body)
         elif kind == _wire.TOLD:
-            Telling(worker, given, number, body).begin()
+            Telling(worker, assignment, number, body).begin()
         elif kind == _wire.READY and not worker.is_ready:
             worker.is_ready = True
             with self._lock:
@@ -331,9 +335,9 @@ class WorkerPool:
                 is_to_leave = self._serve(worker) and self._closed
             if is_to_leave:
                 worker.leave()
-        elif kind == _wire.UNREADABLE and given is not None:
+        elif kind == _wire.UNREADABLE and assignment is not None:
             kind_of_error, message = pickle.loads(body)  # noqa: S301 - our own worker
-            error = unreadable(given.attempt.task_id, kind_of_error, message)
+            error = unreadable(assignment.attempt.task_id, kind_of_error, message)
             self._answered(worker, number, error=error)
         else:
             worker.give_up()
@@ -370,31 +374,35 @@ class WorkerPool:
 
     def _serve(self, worker: WorkerProcess) -> bool:
         """Under the lock: give *worker* what it can do; true if it is idle now."""
-        waiting, given = self._waiting, worker.given
+        waiting, assignments = self._waiting, worker.given
         if worker.is_leaving:
             return False
-        if not given:
-            found = waiting.popleft() if waiting else self._taken_from_others()
-            if found is None:
+        if not assignments:
+            assignment = waiting.popleft() if waiting else self._taken_from_others()
+            if assignment is None:
                 self._idle.append(worker)
                 return True
-            given[found.number], found.worker = found, worker
-            worker.give(found)
+            assignments[assignment.number], assignment.worker = assignment, worker
+            worker.give(assignment)
         is_full = not self._coming and self._there >= self._count
         # What cannot be taken back has none behind it.
-        can_wait = len(given) == 1 and all(one.call for one in given.values())
+        can_wait = len(assignments) == 1 and all(
+            one.call for one in assignments.values()
+        )
         if is_full and waiting and can_wait and worker.give(waiting[0], ahead=True):
-            found = waiting.popleft()
-            given[found.number], found.worker = found, worker
+            assignment = waiting.popleft()
+            assignments[assignment.number], assignment.worker = assignment, worker
         return False
 
     def _taken_from_others(self) -> Assignment | None:
         """Under the lock: a call that a busy worker was given, and has not taken."""
         for other in self._workers:
             if len(other.given) > 1:
-                found = other.given.pop(other.take_one_back() or _wire.NOBODY, None)
-                if found is not None:
-                    return found
+                assignment = other.given.pop(
+                    other.take_one_back() or _wire.NOBODY, None
+                )
+                if assignment is not None:
+                    return assignment
         return None
 
     def _take_back(self, worker: WorkerProcess, wanted: Assignment) -> bool:
@@ -461,15 +469,15 @@ class WorkerPool:
         """
         numbers = worker.take_all_back()
         worker.close_messages()
-        taken: list[Assignment] = []
-        for number, given in reversed(worker.given.items()):
+        begun: list[Assignment] = []
+        for number, assignment in reversed(worker.given.items()):
             if number in numbers:
-                given.worker = None
-                self._waiting.appendleft(given)
+                assignment.worker = None
+                self._waiting.appendleft(assignment)
             else:
-                taken.append(given)
+                begun.append(assignment)
         worker.given.clear()
-        return taken
+        return begun
 
     # -- forked --------------------------------------------------------------------
 

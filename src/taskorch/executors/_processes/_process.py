@@ -1,4 +1,8 @@
-"""One worker process, as we see it: its start, its wire, its end."""
+"""
+One worker process, as we see it: its start, its wire, its end.
+
+Decision: 0052.
+"""
 
 from __future__ import annotations
 
@@ -148,8 +152,8 @@ class WorkerProcess:
                 f"is {sys.executable!r}"
             )
             raise OSError(msg)
-        given = self._surroundings or surroundings()
-        path = given.get("path", sys.path)
+        settings = self._surroundings or surroundings()
+        path = settings.get("path", sys.path)
         ours, theirs = socket.socketpair()
         try:
             kind = socket.SOCK_DGRAM
@@ -181,7 +185,7 @@ class WorkerProcess:
         self._wire = Sender(self._loop, ours)
         self._loop.watch(ours.fileno(), self._read)
         self._watch_end()
-        self.send(_wire.BEGIN, _wire.NOBODY, pickle.dumps(given))
+        self.send(_wire.BEGIN, _wire.NOBODY, pickle.dumps(settings))
 
     def _watch_end(self) -> None:
         if hasattr(os, "pidfd_open"):
@@ -266,9 +270,9 @@ class WorkerProcess:
 
     def close_messages(self) -> None:
         """Close the channel for messages to the worker."""
-        for there in (self._ours, self._theirs):
-            if there is not None:
-                there.close()
+        for sock in (self._ours, self._theirs):
+            if sock is not None:
+                sock.close()
         self._ours = self._theirs = None
 
     # -- its end -------------------------------------------------------------------
@@ -316,11 +320,11 @@ class WorkerProcess:
         self._clear(Leftovers(family, None))
         return True
 
-    def _clear(self, left: Leftovers) -> None:
+    def _clear(self, leftovers: Leftovers) -> None:
         """Kill what it has left behind; it stays a zombie until then."""
-        when = left.end(time.monotonic())
+        when = leftovers.end(time.monotonic())
         if when is not None:
-            self._loop.at(when, partial(self._clear, left))
+            self._loop.at(when, partial(self._clear, leftovers))
             return
         with self._lock:
             self._is_over = True
@@ -353,15 +357,15 @@ class WorkerProcess:
             self._pidfd = -1
         if self._wire is not None:
             self._wire.disown()
-        for there in (self._ours, self._theirs):
-            if there is not None:
-                there.close()
+        for sock in (self._ours, self._theirs):
+            if sock is not None:
+                sock.close()
 
 
 def _flags() -> list[str]:
     """What our own interpreter was told: -O, -W, -X and the like."""
-    found: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
-    return found
+    flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+    return flags
 
 
 def surroundings() -> dict[str, Any]:

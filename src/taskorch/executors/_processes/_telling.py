@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 IN_A_SCRIPT: Final = 'put what starts it under `if __name__ == "__main__":`'
 
 
-class Teller(Protocol):
+class AnswerTarget(Protocol):
     """What an answer is sent to: a worker, or one of a host's."""
 
     def send(self, kind: int, number: bytes, *body: bytes) -> None:
@@ -50,7 +50,7 @@ class Telling:
     """A message from a task through its context, with an answer if one is expected."""
 
     def __init__(
-        self, worker: Teller, assignment: Given | None, number: bytes, body: bytes
+        self, worker: AnswerTarget, assignment: Given | None, number: bytes, body: bytes
     ) -> None:
         self._worker = worker
         self._number = number
@@ -80,24 +80,24 @@ class Telling:
 
     def _do(self) -> None:
         error: BaseException | None = None
-        told: object = None
+        reply: object = None
         try:
             if self._attempt is None:
                 error = AttemptInterrupted("its attempt is over")
             else:
                 value = pickle.loads(self._data)  # noqa: S301 - ours
-                told = self._attempt.told(self._what, value)
+                reply = self._attempt.told(self._what, value)
         except BaseException as raised:  # noqa: BLE001 - it is the task's
             error = raised
         if self._question is not None:
-            self._answer(error, told)
+            self._answer(error, reply)
         elif error is not None and self._attempt is not None:
             name = visible(self._attempt.task_id)
             _log.warning("%s() of task %s: %s", self._what, name, visible(str(error)))
 
-    def _answer(self, error: BaseException | None, told: object = None) -> None:
+    def _answer(self, error: BaseException | None, reply: object = None) -> None:
         try:
-            answer = pickle.dumps((self._question, error, told))
+            answer = pickle.dumps((self._question, error, reply))
             pickle.loads(answer)  # noqa: S301 - it is to be one that can be read
         except Exception:  # noqa: BLE001 - a class of the user's
             answer = pickle.dumps((self._question, RuntimeError(str(error)), None))

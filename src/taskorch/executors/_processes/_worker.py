@@ -98,13 +98,13 @@ class _Worker:
                 with self._receiving:
                     self._receive(socket.MSG_DONTWAIT)
 
-    def _begin(self, given: dict[str, Any]) -> None:
-        sys.argv[:] = given["argv"]
-        self._main = given["main_name"], given["main_path"]
+    def _begin(self, settings: dict[str, Any]) -> None:
+        sys.argv[:] = settings["argv"]
+        self._main = settings["main_name"], settings["main_path"]
         root = logging.getLogger()
-        for name, level in given["levels"].items():
+        for name, level in settings["levels"].items():
             logging.getLogger(name).setLevel(level)
-        root.manager.disable = given["disabled"]
+        root.manager.disable = settings["disabled"]
         root.addHandler(_Forward(self))
 
     def _do(self, call: bytes) -> None:
@@ -112,13 +112,13 @@ class _Worker:
         try:
             if self._main is not None and any(name in call for name in _NAMES):
                 self._import_main(*self._main)
-            made: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - from our parent
+            function: Callable[[], Any] = pickle.loads(call)  # noqa: S301 - from our parent
             del call
         except BaseException as error:  # noqa: BLE001 - whatever an import does
             self._say(_wire.UNREADABLE, pickle.dumps(said(error)))
             return
         try:
-            end = made()
+            end = function()
             if type(end) is RemoteEnd and end.data is not None and not end.raised:
                 # Mostly: the rest of it is its time and its type.
                 kind = end.kind.encode()[:255]
@@ -185,9 +185,9 @@ class _Worker:
         """Read on until *take* finds something."""
         while True:
             with self._receiving:
-                found = take()
-                if found is not None:
-                    return found
+                arrived = take()
+                if arrived is not None:
+                    return arrived
                 self._receive(0)
 
     def _receive(self, flags: int) -> None:
@@ -219,9 +219,9 @@ class _Worker:
 
     def _forked(self) -> None:
         """In a child that a task has forked: the wire is the parent's."""
-        for there in (self._wire, self._messages):
+        for sock in (self._wire, self._messages):
             with suppress(OSError):
-                there.close()
+                sock.close()
         HERE.link = None
 
     # -- what a task asks: see taskorch.executors._remote.Link -----------------------
@@ -241,10 +241,10 @@ class _Worker:
     def ask(self, what: str, task: tuple[str, int], value: Any) -> Any:
         number, question = self._current, next(self._questions)
         self._send(_wire.TOLD, number, _sendable(what, task, question, value))
-        error, told = self._await(lambda: self._answers.pop((number, question), None))
+        error, reply = self._await(lambda: self._answers.pop((number, question), None))
         if error is not None:
             raise error
-        return told
+        return reply
 
     def log(self, record: bytes) -> None:
         """Hand a record up, pickled."""
@@ -253,12 +253,12 @@ class _Worker:
 
 
 def _sendable(
-    what: str, task: tuple[str, int], question: int | None, value: Any
+    kind: str, task: tuple[str, int], question: int | None, value: Any
 ) -> bytes:
     try:
-        return pickled((task, what, question, pickled(value)))
+        return pickled((task, kind, question, pickled(value)))
     except Exception as error:
-        msg = f"context.{what}() cannot be sent from a worker process: {said(error)[1]}"
+        msg = f"context.{kind}() cannot be sent from a worker process: {said(error)[1]}"
         raise NotRunningError(msg, hint="give it what can be pickled") from error
 
 

@@ -4,4 +4,20 @@ The executor of programs, from a command to the last process that it leaves behi
 Here belongs what starts programs, reads what they write and ends them; the guardian,
 who does so after our death; and what ends those of earlier lives. Nothing here may know
 of the runtime, the guardian imports nothing of ours, and importing this loads no part.
+
+- `_attempts`: attempts that are programs: how they are begun, and what their ends mean.
+- `_executor`, `_loop`: the one thread that starts programs and looks after them; its
+  loop.
+- `_run`: the life of one program, from its start to the end that is told.
+- `_spawn`, `_fork`: a program as a process; what forks must not keep open.
+- `_process`: what others hold of a program: whom to signal, and the end.
+- `_pipes`, `_output`, `_sender`: what it reads and writes; the end of it in memory, all
+  in files.
+- `_grant`: what a program of an elastic task holds, and how it says that it looks.
+- `_pid_file`: the file with its process id, for watchers outside.
+- `_family`: whatever processes it has started: found, and ended.
+- `_memory_kills`: whom the machine has killed for want of memory.
+- `_guard`, `_guardian`: the small process that ends our programs if we die and cannot.
+- `_sweep`: ends what earlier runs have left behind.
+- `_temporary`: folders that go with the process that made them.
 """

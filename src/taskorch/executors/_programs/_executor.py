@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from taskorch.executors._programs._family import Family, Leftovers
 from taskorch.executors._programs._fork import at_fork
-from taskorch.executors._programs._grant import Holding
-from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._grant import AttemptHolding
+from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Loop
 from taskorch.executors._programs._memory_kills import MemoryKills
 from taskorch.executors._programs._output import LogFolder
@@ -86,7 +86,7 @@ class ProgramExecutor:
         self._common = Common(
             run_id=run_id,
             loop=Loop(),
-            guard=Guard(run_id),
+            guard=ProcessGuard(run_id),
             logs=LogFolder(logs),
             memory_kills=MemoryKills(),
             max_log_bytes=max_log_bytes,
@@ -109,7 +109,7 @@ class ProgramExecutor:
         name: str,
         env: Mapping[str, str],
         on_end: Callable[[ProgramEnd], object],
-        holding: Holding | None = None,
+        holding: AttemptHolding | None = None,
     ) -> ProgramProcess:
         """
         Start a program; for any thread, and without waiting for it.
@@ -268,8 +268,8 @@ class ProgramExecutor:
     def _end_strays(self) -> None:
         """End what carries the mark of the run and belongs to no program any more."""
         mark = os.fsencode(f"{RUN_VARIABLE}={self._common.run_id}")
-        left = Leftovers(Family(None, mark), None)
-        while (when := left.end(self._close_by)) is not None:
+        leftovers = Leftovers(Family(None, mark), None)
+        while (when := leftovers.end(self._close_by)) is not None:
             self._common.loop.at(when, _nothing)
             self._common.loop.run(partial(_is_past, when))
 

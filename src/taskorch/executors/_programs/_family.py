@@ -40,8 +40,8 @@ class Family:
 
     def is_gone(self) -> bool:
         """Whether the family has surely ended, without a look at all processes."""
-        there = self.group is not None and _group_exists(self.group)
-        return not there and (self._mark is None or sys.platform != "linux")
+        has_group = self.group is not None and _group_exists(self.group)
+        return not has_group and (self._mark is None or sys.platform != "linux")
 
     def may_hide(self) -> bool:
         """Whether there is a process that shows no mark, and may have one."""

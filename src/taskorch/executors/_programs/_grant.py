@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _SLICE: Final = 4096
 
 
-class Holding(Protocol):
+class AttemptHolding(Protocol):
     """What an attempt holds."""
 
     def held(self) -> Mapping[str, float]:
@@ -40,11 +40,11 @@ class Holding(Protocol):
         ...
 
 
-class Grant:
+class ProgramGrant:
     """The file and the pipe of one program; all is for the supervisor's thread."""
 
     def __init__(
-        self, loop: Loop, holding: Holding, *, safe: Callable[[Action], Action]
+        self, loop: Loop, holding: AttemptHolding, *, safe: Callable[[Action], Action]
     ) -> None:
         self._loop = loop
         self._holding = holding

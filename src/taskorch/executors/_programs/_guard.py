@@ -1,4 +1,8 @@
-"""Our side of the guardian: starting it, and telling it what is ours."""
+"""
+Our side of the guardian: starting it, and telling it what is ours.
+
+Decision: 0005.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +86,7 @@ def _open_unnamed() -> int:
         return os.dup(file.fileno())
 
 
-class Guard:
+class ProcessGuard:
     """The guardian of one run, for the supervisor thread only."""
 
     def __init__(self, run_id: str) -> None:

@@ -13,6 +13,8 @@ through the environment of every process for the mark of our run and kills what 
 it, so that whatever has left its group dies too (Linux only).
 
 The functions that look for processes serve the executor as well.
+
+Decision: 0005.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ QUIT = b"quit\n"
 Belongs = Callable[[int], bool]
 
 
-class State:
+class ProcessState:
     """What the system says of a process, in its `stat` in /proc."""
 
     __slots__ = (
@@ -72,11 +74,11 @@ class State:
         self.started = int(fields[19])
 
 
-def state_of(pid: int) -> State | None:
+def state_of(pid: int) -> ProcessState | None:
     """The state of a process; None if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - starts fast
-            return State(file.read())
+            return ProcessState(file.read())
     except OSError:
         return None
 
@@ -201,15 +203,15 @@ def _end(groups: set[int], mark: bytes) -> None:
     # be killed must not keep us here for ever.
     pause = _FIRST_PAUSE
     for _ in range(_MOST_ROUNDS):
-        found = find(belongs)
-        for pid in found:
+        pids = find(belongs)
+        for pid in pids:
             # With its group, in which another may have shed the mark: we can have died
             # before we were told that this group is ours.
             state = state_of(pid)
             if state is not None and state.group > 1 and belongs(pid):
                 _kill(-state.group, (signal.SIGKILL,))
             send(pid, belongs, signal.SIGKILL)
-        pause = _FIRST_PAUSE if found else 2 * pause
+        pause = _FIRST_PAUSE if pids else 2 * pause
         if pause > _LONGEST_PAUSE:
             break
         time.sleep(pause)

@@ -35,10 +35,10 @@ class MemoryKills:
         if self._file is None:
             return 0
         try:
-            found = _COUNT.search(_content(self._file))
+            match = _COUNT.search(_content(self._file))
         except OSError:
             return 0
-        return 0 if found is None else int(found[1])
+        return 0 if match is None else int(match[1])
 
     def claim(self, since: int) -> bool:
         """
@@ -46,10 +46,10 @@ class MemoryKills:
 
         From now on the caller does.
         """
-        known = max(since, self._claimed)
-        if self.count() <= known:
+        claimed = max(since, self._claimed)
+        if self.count() <= claimed:
             return False
-        self._claimed = known + 1
+        self._claimed = claimed + 1
         return True
 
 

@@ -20,8 +20,8 @@ from typing import Final
 import attrs
 
 from taskorch.executors._programs._family import Family, Leftovers
-from taskorch.executors._programs._grant import Grant, Holding
-from taskorch.executors._programs._guard import Guard
+from taskorch.executors._programs._grant import AttemptHolding, ProgramGrant
+from taskorch.executors._programs._guard import ProcessGuard
 from taskorch.executors._programs._loop import Action, Loop
 from taskorch.executors._programs._memory_kills import MemoryKills
 from taskorch.executors._programs._output import LogFolder, OutputLog
@@ -58,7 +58,7 @@ class Common:
 
     run_id: str
     loop: Loop
-    guard: Guard
+    guard: ProcessGuard
     logs: LogFolder
     memory_kills: MemoryKills
     #: Bytes of output that a log takes at most.
@@ -73,7 +73,7 @@ class Common:
     leftover_grace: float
 
 
-class _Phase(enum.Enum):
+class _RunPhase(enum.Enum):
     WAITING = enum.auto()
     RUNNING = enum.auto()
     #: The program has ended; its output may still be on its way.
@@ -100,7 +100,7 @@ class ProgramRun:
         env: Mapping[str, str],
         on_end: Callable[[ProgramEnd], object],
         on_over: Callable[[ProgramRun], object],
-        holding: Holding | None = None,
+        holding: AttemptHolding | None = None,
     ) -> None:
         self.process = ProgramProcess(partial(common.loop.call, self._safe(self._tick)))
         self._common = common
@@ -112,7 +112,7 @@ class ProgramRun:
         self._env, self._withheld = environment(program, os.environ, {**env, **own})
         self._on_end = on_end
         self._on_over = on_over
-        self._phase = _Phase.WAITING
+        self._phase = _RunPhase.WAITING
         self._child: Child | None = None
         #: The memory and the seconds of processors that it took, once it has ended.
         self._used: tuple[float | None, float | None] = (None, None)
@@ -130,9 +130,9 @@ class ProgramRun:
             program.stdin.encode() if isinstance(program.stdin, str) else program.stdin
         )
         self._input = Input(common.loop, data or b"", safe=self._safe)
-        self._grant: Grant | None = None
+        self._grant: ProgramGrant | None = None
         if holding is not None:
-            self._grant = Grant(common.loop, holding, safe=self._safe)
+            self._grant = ProgramGrant(common.loop, holding, safe=self._safe)
         self._exit_code: int | ChildProcessError = 0
         self._began = self._ended = 0.0
         self._killed = self._was_asked = self._oom_killed = False
@@ -143,18 +143,18 @@ class ProgramRun:
 
     def start(self) -> None:
         """Start the program, or say why it cannot be; once."""
-        if self._phase is _Phase.WAITING:
+        if self._phase is _RunPhase.WAITING:
             self._safe(self._start)()
 
     def refuse(self) -> None:
         """End a program that has not been started, with an error."""
-        if self._phase is _Phase.WAITING:
+        if self._phase is _RunPhase.WAITING:
             msg = f"the program of {self._name!r} was ended before it was started"
             self._finish(ProgramEnd(None, CancelledError(msg)))
 
     def fail(self, error: BaseException) -> None:
         """Give the program up: kill it, and tell *error* instead of a result."""
-        if self._phase is _Phase.OVER:
+        if self._phase is _RunPhase.OVER:
             return
         self.process.kill_group()
         if self._child is not None:
@@ -204,7 +204,7 @@ class ProgramRun:
             self._finish(ProgramEnd(None, error))
             return
         self._began = time.monotonic()
-        self._phase = _Phase.RUNNING
+        self._phase = _RunPhase.RUNNING
         self._child = child
         self._common.guard.add(child.process.pid)
         self._pid_file.write(child.process.pid)
@@ -229,19 +229,19 @@ class ProgramRun:
 
     def _tick(self) -> None:
         """Start the program, or kill it when its time is over."""
-        if self._phase is _Phase.WAITING:
+        if self._phase is _RunPhase.WAITING:
             self._start()
             return
         now = time.monotonic()
-        if self._phase in (_Phase.RUNNING, _Phase.DRAINING):
+        if self._phase in (_RunPhase.RUNNING, _RunPhase.DRAINING):
             self._kill_if_due(now)
-        if self._phase is _Phase.RUNNING and self._grant is not None:
+        if self._phase is _RunPhase.RUNNING and self._grant is not None:
             self._grant.refresh()
-        if self._phase is _Phase.RUNNING and self._pidfd < 0:
+        if self._phase is _RunPhase.RUNNING and self._pidfd < 0:
             self._see_exit()
-        if self._phase is _Phase.DRAINING and now >= self._drained_at():
+        if self._phase is _RunPhase.DRAINING and now >= self._drained_at():
             self._clear()
-        elif self._phase is _Phase.CLEARING:
+        elif self._phase is _RunPhase.CLEARING:
             self._end_leftovers()
         self._schedule()
 
@@ -257,13 +257,13 @@ class ProgramRun:
 
     def _due(self) -> float:
         """When `_tick` has something to do, if nothing happens before."""
-        if self._phase is _Phase.CLEARING:
+        if self._phase is _RunPhase.CLEARING:
             return self._next_check
-        if self._phase not in (_Phase.RUNNING, _Phase.DRAINING):
+        if self._phase not in (_RunPhase.RUNNING, _RunPhase.DRAINING):
             return math.inf
         kill_at = self.process.kill_at
         due = math.inf if self._killed or kill_at is None else kill_at
-        if self._phase is _Phase.DRAINING:
+        if self._phase is _RunPhase.DRAINING:
             return min(due, self._drained_at())
         if self._pidfd < 0:
             return min(due, time.monotonic() + _POLL_SECONDS)
@@ -312,7 +312,7 @@ class ProgramRun:
                 and self._common.memory_kills.claim(self._memory_kills)
             )
         self._ended = time.monotonic()
-        self._phase = _Phase.DRAINING
+        self._phase = _RunPhase.DRAINING
         self._close_pidfd()
         self.process.note_exit()
         if self._output.is_open:
@@ -321,12 +321,12 @@ class ProgramRun:
             self._clear()
 
     def _see_end_of_output(self) -> None:
-        if self._phase is _Phase.DRAINING:
+        if self._phase is _RunPhase.DRAINING:
             self._clear()
 
     def _clear(self) -> None:
         """End what the program leaves running."""
-        self._phase = _Phase.CLEARING
+        self._phase = _RunPhase.CLEARING
         child = self._running().process
         self._pid_file.remove()
         # In this order: nobody may signal the number when it is free.
@@ -375,7 +375,7 @@ class ProgramRun:
         self._finish(ProgramEnd(result, None, self._was_asked))
 
     def _finish(self, end: ProgramEnd) -> None:
-        self._phase = _Phase.OVER
+        self._phase = _RunPhase.OVER
         try:
             self._release()
         except Exception:  # noqa: BLE001 - the end must be told in any case

@@ -1,4 +1,8 @@
-"""What a socket does not take at once is sent when there is room for it."""
+"""
+What a socket does not take at once is sent when there is room for it.
+
+Decision: 0109.
+"""
 
 from __future__ import annotations
 
@@ -77,9 +81,9 @@ class Sender:
 
     def disown(self) -> None:
         """In a forked child: close what is the parent's."""
-        for there in (self.sock, self._waiting):
-            if there is not None:
-                there.close()
+        for sock in (self.sock, self._waiting):
+            if sock is not None:
+                sock.close()
 
     def _wait_for_room(self) -> None:
         with self._lock:

@@ -2,7 +2,13 @@
 An agent of a service: it asks for work, does it, and tells what came of it.
 
 It runs programs, and functions that whoever starts it has named. It needs nothing but
-taskorch: `taskorch agent --agent-id agent_001 --orchestrator-endpoint URL`.
+taskorch: `taskorch agent --agent-id agent_001 --orchestrator-endpoint URL`. It knows
+attempts, and no tasks: what is retried, waited for or called off is the service's.
+
+- `_agent`: asks for work, renews its leases, and tells how attempts have ended.
+- `_line`: the connection to the service, made again whenever it has broken.
+- `_runs`: the attempts under way: programs, and calls on threads.
+- `_work`: what it can do: programs, and functions that its owner has named.
 """
 
 from taskorch.frontends.agent._agent import Agent as Agent

@@ -5,6 +5,8 @@ Three threads speak with the service, each on a connection of its own: one asks,
 gives signs of life, one tells ends. What is said may be lost or come twice, and is said
 again until there is an answer. An agent that is not heard for its lease ends its
 programs: by then others are given their work.
+
+Decisions: 0058, 0142.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ _KNOWN: Final[Mapping[str, Any]] = {
 }
 
 
-class Config:
+class JobConfig:
     """
     A configuration that was checked: what stands there, and defaults for the rest.
 
@@ -240,12 +240,12 @@ class Config:
 
     def get(self, path: str, default: Any = None) -> Any:
         """What stands at *path*, with dots, or *default*."""
-        found: Any = self._said
+        part: Any = self._said
         for name in path.split("."):
-            if not isinstance(found, Mapping) or found.get(name) is None:
+            if not isinstance(part, Mapping) or part.get(name) is None:
                 return default
-            found = found[name]
-        return found
+            part = part[name]
+        return part
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -273,8 +273,8 @@ class Config:
 
     def has(self, path: str, name: str) -> bool:
         """Whether the list at *path* names *name*; without such a list, all act."""
-        found = self.get(path)
-        return found is None or name in found
+        names = self.get(path)
+        return names is None or name in names
 
     @property
     def hooks(self) -> dict[str, str]:
@@ -285,55 +285,57 @@ class Config:
         return {name.rpartition("#")[2]: name for name in written}
 
 
-def _check(path: str, said: object, known: Any, faults: list[str]) -> None:  # noqa: C901, PLR0912 - one branch a kind
+def _check(path: str, setting: object, schema: Any, faults: list[str]) -> None:  # noqa: C901, PLR0912 - one branch a kind
     where = path or "the configuration"
-    if isinstance(known, Mapping):
-        if not isinstance(said, Mapping):
-            faults.append(f"{where}: a mapping is needed, not {show(said)}")
+    if isinstance(schema, Mapping):
+        if not isinstance(setting, Mapping):
+            faults.append(f"{where}: a mapping is needed, not {show(setting)}")
             return
-        for name, value in said.items():
+        for name, value in setting.items():
             inner = f"{path}.{name}" if path else str(name)
-            if name not in known:
-                faults.append(f"{inner} is not known{nearest(str(name), known)}")
+            if name not in schema:
+                faults.append(f"{inner} is not known{nearest(str(name), schema)}")
             elif value is not None:
-                _check(inner, value, known[name], faults)
-    elif isinstance(known, _One):
-        if said not in known.known:
+                _check(inner, value, schema[name], faults)
+    elif isinstance(schema, _One):
+        if setting not in schema.known:
             faults.append(
-                f"{where} is {show(said)}, and {' or '.join(known.known)} is known"
+                f"{where} is {show(setting)}, and {' or '.join(schema.known)} is known"
             )
-    elif isinstance(known, _Number):
-        if not is_number(said, known.least, known.most) or (
-            known.is_whole and said != int(said)
+    elif isinstance(schema, _Number):
+        if not is_number(setting, schema.least, schema.most) or (
+            schema.is_whole and setting != int(setting)
         ):
             faults.append(
-                f"{where}: a {'whole ' * known.is_whole}number from {known.least:g} "
-                f"to {known.most:g} is needed, not {show(said)}"
+                f"{where}: a {'whole ' * schema.is_whole}number from {schema.least:g} "
+                f"to {schema.most:g} is needed, not {show(setting)}"
             )
-    elif known is _TEXT:
-        if not isinstance(said, str) or not said:
-            faults.append(f"{where}: a text is needed, not {show(said)}")
-    elif known is _AMOUNTS:
-        if not isinstance(said, Mapping):
-            faults.append(f"{where}: a mapping is needed, not {show(said)}")
+    elif schema is _TEXT:
+        if not isinstance(setting, str) or not setting:
+            faults.append(f"{where}: a text is needed, not {show(setting)}")
+    elif schema is _AMOUNTS:
+        if not isinstance(setting, Mapping):
+            faults.append(f"{where}: a mapping is needed, not {show(setting)}")
             return
         names = ("compute_units", "memory_mb", "bandwidth_mbps")
-        for name, size in said.items():
+        for name, size in setting.items():
             if name not in names:
                 faults.append(f"{where}.{name} is not known{nearest(name, names)}")
             elif not is_number(size, 1e-6, 1e12):
                 faults.append(f"{where}.{name}: an amount above 0, not {show(size)}")
-    elif not isinstance(said, list) or not all(isinstance(one, str) for one in said):
-        faults.append(f"{where}: a list of texts is needed, not {show(said)}")
-    elif isinstance(known, _Some):
+    elif not isinstance(setting, list) or not all(
+        isinstance(one, str) for one in setting
+    ):
+        faults.append(f"{where}: a list of texts is needed, not {show(setting)}")
+    elif isinstance(schema, _Some):
         faults.extend(
-            f"{where}: {one} is not known{nearest(one, known.known)}"
-            for one in said
-            if one not in known.known
+            f"{where}: {one} is not known{nearest(one, schema.known)}"
+            for one in setting
+            if one not in schema.known
         )
 
 
-def nearest(name: str, known: Any) -> str:
-    """A question whether the nearest of the *known* names was meant, or nothing."""
-    near = _vocabulary.nearest(str(name), known, 0.5)
+def nearest(name: str, names: Any) -> str:
+    """A question whether the nearest of *names* was meant, or nothing."""
+    near = _vocabulary.nearest(str(name), names, 0.5)
     return f": did you mean {near}?" if near else ""

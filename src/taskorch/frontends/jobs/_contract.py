@@ -8,7 +8,7 @@ from typing import Any, Final
 import attrs
 
 from taskorch.errors import InvalidTaskError
-from taskorch.frontends.jobs._config import Config, nearest
+from taskorch.frontends.jobs._config import JobConfig, nearest
 from taskorch.model._checks import is_number
 from taskorch.model._ids import check_id
 from taskorch.model._show import show
@@ -52,10 +52,10 @@ class Job:
         body = attrs.asdict(self, recurse=False)
         body["requested_resources"] = {name: body.pop(name) for name in _RESOURCES}
         body["metadata"] = dict(self.metadata)
-        return {name: said for name, said in body.items() if said is not None}
+        return {name: value for name, value in body.items() if value is not None}
 
 
-def schema_of(config: Config) -> dict[str, Any]:
+def schema_of(config: JobConfig) -> dict[str, Any]:
     """The JSON Schema of a body that asks for a job."""
     amount = {"type": "number", "minimum": 0}
     resources = [
@@ -88,7 +88,7 @@ def schema_of(config: Config) -> dict[str, Any]:
     }
 
 
-def job_of(body: object, config: Config) -> Job:
+def job_of(body: object, config: JobConfig) -> Job:
     """
     The job that *body* asks for.
 
@@ -98,11 +98,11 @@ def job_of(body: object, config: Config) -> Job:
     if not isinstance(body, Mapping):
         msg = f"a job is a mapping, not {show(body)}"
         raise InvalidTaskError(msg)
-    known = list(schema_of(config)["properties"])
+    fields = list(schema_of(config)["properties"])
     faults = [
-        f"{name} is no field of a job{nearest(name, known)}"
+        f"{name} is no field of a job{nearest(name, fields)}"
         for name in body
-        if name not in known
+        if name not in fields
     ]
     asked = body.get("requested_resources", {})
     if not isinstance(asked, Mapping):
@@ -120,10 +120,10 @@ def job_of(body: object, config: Config) -> Job:
     for name in _RESOURCES:
         total = config.get(f"resource_pools.{name}_total")
         if name in asked and not is_number(asked[name], 0, total or 1e12):
-            there = f", and there is {total:g}" if total else ""
+            limit = f", and there is {total:g}" if total else ""
             faults.append(
                 f"requested_resources.{name} is an amount from 0, not "
-                f"{show(asked[name])}{there}"
+                f"{show(asked[name])}{limit}"
             )
     faults += _faults_of(body)
     if faults:

@@ -41,7 +41,7 @@ def unit_task_id(job_id: str, index: int) -> str:
 
 
 @attrs.define
-class Record:
+class JobRecord:
     """A job, what its units ask for, and what has become of them."""
 
     job: Job

@@ -42,12 +42,12 @@ from taskorch.frontends.jobs._config import (
     ACTIONS,
     METRICS,
     TRIGGERS,
-    Config,
+    JobConfig,
     nearest,
 )
 from taskorch.frontends.jobs._contract import Job, job_of, kept_job, schema_of
 from taskorch.frontends.jobs._cycles import Act, Cycles
-from taskorch.frontends.jobs._record import PREFIX, Record, unit_id, unit_task_id
+from taskorch.frontends.jobs._record import PREFIX, JobRecord, unit_id, unit_task_id
 from taskorch.frontends.jobs._unit import Unit
 from taskorch.model import (
     TERMINAL,
@@ -125,7 +125,7 @@ class JobSystem:
     def __init__(
         self, document: object, *, floor: float = 0.05, memory: int = 200
     ) -> None:
-        self.config: Config = Config(document)
+        self.config: JobConfig = JobConfig(document)
         self._learns: dict[str, Any] = {
             "floor": floor,
             "memory": memory,
@@ -134,7 +134,7 @@ class JobSystem:
         self._lock = RLock()
         self._objectives: dict[str, _Objective] = {}
         self._hooks: dict[str, Callable[..., Any]] = {}
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, JobRecord] = {}
         #: Jobs of which nothing has begun, each with what was learnt when it was asked.
         self._waiting: dict[str, dict[str, int]] = {}
         #: The facts of earlier lives, if there is a journal.
@@ -199,7 +199,7 @@ class JobSystem:
             name="resource_allocation_weights",
             **self._learns,
         )
-        self._queue = _Queue(
+        self._queue = _JobQueue(
             {n: worth for n, worth in _WORTH.items() if config.has(scored, n)},
             lambda: self._learners,
             self._restore,
@@ -264,15 +264,15 @@ class JobSystem:
             raise InvalidTaskError(msg)
 
         def add(function: F) -> F:
-            found = self._objectives.setdefault(name, _Objective())
-            if kind in found.handlers:
+            objective = self._objectives.setdefault(name, _Objective())
+            if kind in objective.handlers:
                 msg = f"the objective {name} has a function as {kind} already"
                 raise InvalidTaskError(msg)
-            found.handlers[kind] = function
-            found.complexity = (
-                complexity if complexity is not None else found.complexity
+            objective.handlers[kind] = function
+            objective.complexity = (
+                complexity if complexity is not None else objective.complexity
             )
-            found.counts_own = found.counts_own or own_rewards
+            objective.counts_own = objective.counts_own or own_rewards
             if self._orch is not None:
                 self._add_agent(name, kind, function)
                 self._add_specialist(name)
@@ -346,9 +346,9 @@ class JobSystem:
             "job_events": "control_plane.job_events",
             "resource_updates": "control_plane.resource_updates",
         }
-        found = {**usual, **self.config.get(path, {})}
+        topics = {**usual, **self.config.get(path, {})}
         ledger = self.config.get("resource_pools.allocation_algorithm.audit_logging")
-        return found if ledger is None else {**found, "audit_logging": ledger}
+        return topics if ledger is None else {**topics, "audit_logging": ledger}
 
     @property
     def endpoint(self) -> str:
@@ -368,7 +368,7 @@ class JobSystem:
         """Whose jobs they are, what was learnt, and the metrics, as JSON has it."""
         return self._page(self._all_records())
 
-    def _page(self, records: list[Record]) -> dict[str, Any]:
+    def _page(self, records: list[JobRecord]) -> dict[str, Any]:
         learnt = {
             name: [attrs.asdict(one) for one in learnings]
             for name, learnings in self.learned().items()
@@ -440,12 +440,12 @@ class JobSystem:
             total = self.config.get(f"resource_pools.{name}_total")
             if total:
                 pools[name] = float(total)
-        given: dict[str, Any] = {"concurrency": threads, **settings}
-        given |= {"queue": self._queue, "allocator": self._allocator}
-        given["resources"] = pools
+        arguments: dict[str, Any] = {"concurrency": threads, **settings}
+        arguments |= {"queue": self._queue, "allocator": self._allocator}
+        arguments["resources"] = pools
         for name in self._objectives:
             self._add_specialist(name)
-        self._orch = orch = TaskOrchestrator(**given)
+        self._orch = orch = TaskOrchestrator(**arguments)
         self._join(orch)
         return orch
 
@@ -524,12 +524,12 @@ class JobSystem:
         return result
 
     def _here_to_there(self) -> Channel:
-        return _Joined(self._here, self._there)
+        return _JoinedChannel(self._here, self._there)
 
     def _heard(self, unit: Unit, message: Any) -> None:
         unit.context.progress(message)
-        told = {"kind": "told", "unit": unit.id, "message": message}
-        self._call("meta_feedback", told)
+        notice = {"kind": "told", "unit": unit.id, "message": message}
+        self._call("meta_feedback", notice)
         if isinstance(message, Mapping):
             with self._lock:
                 self._envelopes.append({**message})
@@ -555,13 +555,13 @@ class JobSystem:
         job = job_of(body, self.config)
         self._check_known(job)
         with self._lock:
-            known = self._found(job.job_id)
+            existing = self._found(job.job_id)
         # The judgement may take its time: nobody waits for it but who assigns the job.
-        judged = job if known is not None else self._judged(job)
+        judged = job if existing is not None else self._judged(job)
         with self._lock:
-            known = self._found(job.job_id)
-            if known is not None:
-                self._refuse_another(known.asked, job)
+            existing = self._found(job.job_id)
+            if existing is not None:
+                self._refuse_another(existing.asked, job)
                 return self.status(job.job_id)
             record = self._made(judged, job)
             self._records[job.job_id] = record
@@ -594,8 +594,8 @@ class JobSystem:
             raise InvalidTaskError("; ".join(faults), hint=hint)
 
     @staticmethod
-    def _refuse_another(known: Job, job: Job) -> None:
-        one, other = known.to_dict(), job.to_dict()
+    def _refuse_another(existing: Job, job: Job) -> None:
+        one, other = existing.to_dict(), job.to_dict()
         names = dict.fromkeys([*one, *other])
         differs = [name for name in names if one.get(name) != other.get(name)]
         if differs:
@@ -634,7 +634,7 @@ class JobSystem:
         msg = f"pre_spawn_judgement refused job {job.job_id}: {why}"
         raise InvalidTaskError(msg, hint="the hook decides what may be spawned")
 
-    def _made(self, job: Job, asked: Job) -> Record:
+    def _made(self, job: Job, asked: Job) -> JobRecord:
         has = self.config.has
         threads, weight = self.config.threads, 1.0
         if has(_ADAPTS, self._threads.name):
@@ -654,7 +654,7 @@ class JobSystem:
         specialist = self._objectives[job.objective].specialist
         if kind is None and specialist is not None:
             kind = self._picked(specialist, job)
-        return Record(job, asked, units, threads, weight, self._score(job), kind)
+        return JobRecord(job, asked, units, threads, weight, self._score(job), kind)
 
     def _picked(self, part: Learned, job: Job) -> Any:
         """What *part* has a job ask for; it hears the reward of the first unit."""
@@ -670,9 +670,9 @@ class JobSystem:
 
     def _complexity(self, job: Job) -> float:
         """From 0 to 1: as was said, or as long as its units take."""
-        said = self._objectives[job.objective].complexity
-        if said is not None:
-            return said
+        complexity = self._objectives[job.objective].complexity
+        if complexity is not None:
+            return complexity
         seconds = job.expected_duration_seconds
         latest = self._seconds.get(job.objective)
         if seconds is None and latest:
@@ -680,8 +680,8 @@ class JobSystem:
         elif seconds is None:
             # Of this life nothing is known: the statistics know of earlier ones.
             types = self._running.get_stats().types
-            found = types.get(job.objective)
-            seconds = None if found is None else _median(found)
+            statistics = types.get(job.objective)
+            seconds = None if statistics is None else _median(statistics)
         return 0.0 if seconds is None else seconds / (seconds + _HALF)
 
     def pressure(self) -> float:
@@ -690,7 +690,7 @@ class JobSystem:
         parts = [pool.used / pool.total for pool in usage.values() if pool.total]
         return min(1.0, max(parts, default=0.0))
 
-    def _spawn(self, record: Record) -> None:
+    def _spawn(self, record: JobRecord) -> None:
         flow = Workflow("job")
         for task in self._units_of(record):
             flow.add(task)
@@ -699,7 +699,7 @@ class JobSystem:
         first = self._running.get_task_status(unit_task_id(job_id, 0))
         record.submitted_ns = _submitted_ns(first)
 
-    def _units_of(self, record: Record) -> list[Task]:
+    def _units_of(self, record: JobRecord) -> list[Task]:
         """The tasks of a job, as its record has it."""
         job, units = record.job, record.units
         chunks = self.config.chunks
@@ -724,11 +724,11 @@ class JobSystem:
             requires.append(f"worker:{record.specialization}")
         body = job.to_dict()
         delay: float = self._throttle()
-        made = []
+        tasks = []
         for index in range(units):
-            known: dict[str, Any] = {}
+            about_job: dict[str, Any] = {}
             if not index:
-                known["job"] = {
+                about_job["job"] = {
                     "body": body,
                     "asked": record.asked.to_dict(),
                     "units": units,
@@ -736,7 +736,7 @@ class JobSystem:
                     "weight": record.weight,
                     "specialization": record.specialization,
                 }
-            made.append(
+            tasks.append(
                 Task(
                     job.objective,
                     {"job": body, "unit": index, "units": units},
@@ -745,10 +745,10 @@ class JobSystem:
                     resources=resources,
                     expected=job.expected_duration_seconds,
                     not_before=delay * (index + 1) if delay else None,
-                    metadata={"job_id": job.job_id, **record.score, **known},
+                    metadata={"job_id": job.job_id, **record.score, **about_job},
                 )
             )
-        return made
+        return tasks
 
     def _throttle(self) -> float:
         """Seconds between the starts of units: none below the threshold."""
@@ -758,7 +758,7 @@ class JobSystem:
         above = self.pressure() - self._threshold
         return max(0.0, above / max(1e-6, 1 - self._threshold))
 
-    def _known_record(self, job_id: str) -> Record:
+    def _known_record(self, job_id: str) -> JobRecord:
         """
         The record of a job.
 
@@ -771,7 +771,7 @@ class JobSystem:
             raise UnknownTaskError(msg, task_id=str(job_id))
         return record
 
-    def _found(self, job_id: str) -> Record | None:
+    def _found(self, job_id: str) -> JobRecord | None:
         """The record of a job, of an earlier life as well; None: it is not known."""
         record = self._records.get(job_id)
         if record is not None or self._orch is None:
@@ -787,7 +787,7 @@ class JobSystem:
         score = {name: status.metadata.get(name, 0.0) for name in _WORTH}
         # An earlier version has kept neither, and has done what followed at once.
         asked = kept_job(kept.get("asked", kept["body"]))
-        record = Record(
+        record = JobRecord(
             *(job, asked, kept["units"], kept["threads"], kept["weight"], score),
             kept.get("specialization", job.worker_id),
             is_followed="asked" in kept,
@@ -871,7 +871,7 @@ class JobSystem:
             for record in self._all_records()
         }
 
-    def _all_records(self) -> list[Record]:
+    def _all_records(self) -> list[JobRecord]:
         """Those of earlier lives as well, which are read once."""
         if self._journal is not None and not self._has_read_all:
             task_ids = self._journal.ids(PREFIX)
@@ -935,11 +935,11 @@ class JobSystem:
             record.rewards[source] = value
             record.rewarded[source] = set()
             self._make_up(record, source)
-        told = {"kind": "reward", "job_id": job_id, "value": value, "source": source}
-        self._call("learning_feedback_pipeline", told)
+        notice = {"kind": "reward", "job_id": job_id, "value": value, "source": source}
+        self._call("learning_feedback_pipeline", notice)
         return True
 
-    def _make_up(self, record: Record, source: str) -> bool:
+    def _make_up(self, record: JobRecord, source: str) -> bool:
         """Have the word of *source* kept of each unit; whether that was not so."""
         changed = False
         for task_id in record.unrewarded(source):
@@ -1047,20 +1047,20 @@ class JobSystem:
                 self._try(job_id, self._make_up, record, source)
         self._follow(record)
 
-    def _completed(self, record: Record, event: Event) -> None:
+    def _completed(self, record: JobRecord, event: Event) -> None:
         job_id = record.job.job_id
         metrics = self._metrics_of(record)
         self._publish("job_events", "completed", job_id, event, metrics=metrics)
         if self._does("running_to_completed", "notify_judgement_system"):
-            told = {"kind": "completed", "job_id": job_id, **metrics}
-            self._call("metadata_pipeline", told)
+            notice = {"kind": "completed", "job_id": job_id, **metrics}
+            self._call("metadata_pipeline", notice)
 
-    def _failed(self, record: Record, event: Any) -> None:
+    def _failed(self, record: JobRecord, event: Any) -> None:
         if self._does("running_to_failed", "publish_failure_event"):
             why = getattr(event, "message", "") or getattr(event, "reason", "")
             self._publish("job_events", "failed", record.job.job_id, event, why=why)
 
-    def _follow(self, record: Record) -> None:
+    def _follow(self, record: JobRecord) -> None:
         """
         Do what follows from what has become of a job, if it was not done.
 
@@ -1115,9 +1115,9 @@ class JobSystem:
         return [Act(lambda orch: orch.emit(_FOLLOWED, number, keep=_TEN_YEARS))]
 
     def _publish(
-        self, topic: str, what: str, job_id: str, event: Event, **more: Any
+        self, topic: str, kind: str, job_id: str, event: Event, **more: Any
     ) -> None:
-        message = {"event": what, "job_id": job_id, "at": event.at, **more}
+        message = {"event": kind, "job_id": job_id, "at": event.at, **more}
         self._send(self._topics[topic], message)
 
     def _enter(self, event: Event) -> None:
@@ -1139,11 +1139,11 @@ class JobSystem:
                 _LOG.exception("a reader of the topic %s has failed", topic)
         self._call("message_bus_infrastructure", {"topic": topic, **message})
 
-    def _call(self, hook: str, told: dict[str, Any]) -> None:
+    def _call(self, hook: str, notice: dict[str, Any]) -> None:
         function = self._hooks.get(hook)
         if function is not None:
             try:
-                function(told)
+                function(notice)
             except Exception:  # noqa: BLE001 - it is not ours, and is told of
                 _LOG.exception("the hook %s has failed", hook)
 
@@ -1184,9 +1184,9 @@ class JobSystem:
     def _reallocate_resources(self) -> list[Act]:
         """What waits has the weight that is best by now; what was learnt is kept."""
         commands = self._ask_again(self._weights)
-        known = self._known()
-        if known != self._written:
-            self._written = known
+        learnt = self._known()
+        if learnt != self._written:
+            self._written = learnt
             commands += [Act(part.save) for part in self._learners]
             if self.config.has(_KEEPS, _DIARY):
                 commands.append(Act(self._write_diary))
@@ -1222,25 +1222,25 @@ class JobSystem:
         if not self.config.has(_ADAPTS, part.name):
             return []
         with self._lock:
-            found = [
+            job_ids = [
                 job_id
-                for job_id, known in self._waiting.items()
-                if known[part.name] != part.rewards
+                for job_id, rewards in self._waiting.items()
+                if rewards[part.name] != part.rewards
             ]
         return [
             Act(partial(self._asked_again, part, job_id))
-            for job_id in found[:_LOOKED_AT]
+            for job_id in job_ids[:_LOOKED_AT]
         ]
 
     def _asked_again(self, part: Learned, job_id: str, orch: Any) -> None:
         with self._lock:
-            known, record = self._waiting.get(job_id), self._records.get(job_id)
-            if known is None or record is None:
+            rewards, record = self._waiting.get(job_id), self._records.get(job_id)
+            if rewards is None or record is None:
                 return
             first = orch.get_task_status(unit_task_id(job_id, 0))
             if first.attempts or first.state in TERMINAL:
                 return
-            known[part.name] = part.rewards
+            rewards[part.name] = part.rewards
             picked = float(self._picked(part, record.job))
             before = record.threads, record.weight
             if part is self._threads:
@@ -1255,14 +1255,14 @@ class JobSystem:
 
     # -- metrics -------------------------------------------------------------------
 
-    def _metrics_of(self, record: Record) -> dict[str, float | None]:
-        found = {
+    def _metrics_of(self, record: JobRecord) -> dict[str, float | None]:
+        metrics = {
             "job_latency_seconds": record.latency if record.ended_ns else None,
             "compute_efficiency_ratio": _ratio(record.useful, record.spent),
             "thread_utilisation": _ratio(record.busy, record.granted),
             "binary_channel_entropy": self._here.entropy or None,
         }
-        return self._collected(found)
+        return self._collected(metrics)
 
     def metrics(self) -> dict[str, float | None]:
         """
@@ -1278,7 +1278,7 @@ class JobSystem:
         """
         return self._metrics_together(self._all_records())
 
-    def _metrics_together(self, records: list[Record]) -> dict[str, float | None]:
+    def _metrics_together(self, records: list[JobRecord]) -> dict[str, float | None]:
         latencies = [record.latency for record in records if record.ended_ns]
 
         def total(name: str) -> float:
@@ -1293,19 +1293,19 @@ class JobSystem:
             }
         )
 
-    def _collected(self, found: dict[str, float | None]) -> dict[str, float | None]:
+    def _collected(self, metrics: dict[str, float | None]) -> dict[str, float | None]:
         path = "self_improvement.metadata_capture.metrics_collected"
         if not self._does("running_to_completed", "record_metrics"):
             return {}
-        return {name: found[name] for name in METRICS if self.config.has(path, name)}
+        return {name: metrics[name] for name in METRICS if self.config.has(path, name)}
 
 
-class _Joined(Channel):
+class _JoinedChannel(Channel):
     """Both ends of a channel in one process: what one sends the other receives."""
 
-    def __init__(self, here: Channel, there: Channel) -> None:
+    def __init__(self, here: Channel, remote: Channel) -> None:
         super().__init__()
-        self._sends, self._receives = here, there
+        self._sends, self._receives = here, remote
 
     def send(self, message: Any) -> bytes:
         """See `Channel.send`."""
@@ -1316,7 +1316,7 @@ class _Joined(Channel):
         return self._receives.receive(frame)
 
 
-class _Queue(ScoreQueue):
+class _JobQueue(ScoreQueue):
     """
     The queue of jobs; what was picked for one is said as its first unit begins.
 
@@ -1346,11 +1346,11 @@ class _Queue(ScoreQueue):
 
     def choice_of(self, task_id: str, attempt: int) -> tuple[str, float] | None:
         """See `Learned.choice_of`: what was picked, all together."""
-        said = [part.choice_of(task_id, attempt) for part in self._learners()]
-        found = [one for one in said if one is not None]
-        if not found:
+        choices = [part.choice_of(task_id, attempt) for part in self._learners()]
+        picked = [one for one in choices if one is not None]
+        if not picked:
             return None
-        arms, chances = zip(*found, strict=True)
+        arms, chances = zip(*picked, strict=True)
         return " + ".join(arms), math.prod(chances)
 
     def restore(self, kept: Callable[[str], Any]) -> None:
@@ -1406,5 +1406,5 @@ def _submitted_ns(status: TaskStatus) -> int:
     return 0 if status.submitted is None else ns_of(status.submitted)
 
 
-def _median(found: Any) -> float | None:
-    return None if found.running is None else float(found.running.p50)
+def _median(statistics: Any) -> float | None:
+    return None if statistics.running is None else float(statistics.running.p50)

@@ -117,8 +117,8 @@ class Unit:
 
     def tell(self, message: Any) -> None:
         """Tell the orchestrator *message*, which JSON can say, over the channel."""
-        found = self._channel.receive(self._channel.send(message))
-        self._heard(self, found)
+        received = self._channel.receive(self._channel.send(message))
+        self._heard(self, received)
 
     def checkpoint(self) -> None:
         """Stop here if that is asked, and follow what is granted."""

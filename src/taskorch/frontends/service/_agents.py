@@ -1,4 +1,8 @@
-"""Agents of other processes: they ask for work, and tell what came of it."""
+"""
+Agents of other processes: they ask for work, and tell what came of it.
+
+Decision: 0058.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The app: what the facade can do, by its own names, as paths."""
+"""
+The app: what the facade can do, by its own names, as paths.
+
+Decision: 0057.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ What the page shows of the whole: counts, rates, and when each agent did what.
 The board hears every event and keeps what a picture needs. A picture is asked for by
 its width, and the answer has as many rectangles as can be told apart on it, however
 many attempts there were.
+
+Decision: 0090.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ What stands in an address is kept by a browser: in its history, among the sites 
 shows first, in the files of its sessions. So a link to the page has a code there, which
 works once. For it the page gets a key, which is as good as the token for some days, and
 for a next life of the service that has the same token, too.
+
+Decision: 0132.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The description of the service: OpenAPI 3.1, made of its operations."""
+"""
+The description of the service: OpenAPI 3.1, made of its operations.
+
+Decision: 0069.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ The page that shows an orchestrator in a browser, and what it asks for.
 The page is three files, given to whoever asks: they tell nothing. All that they show
 they ask for with a key, which they get for the code in the part of the address that a
 browser sends to nobody, `http://127.0.0.1:8080/#code=…`: see `_codes`.
+
+Decision: 0090.
 """
 
 from __future__ import annotations

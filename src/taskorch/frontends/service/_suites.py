@@ -1,4 +1,8 @@
-"""A test suite as a service: it is run on request, one run at a time."""
+"""
+A test suite as a service: it is run on request, one run at a time.
+
+Decisions: 0064, 0095.
+"""
 
 from __future__ import annotations
 

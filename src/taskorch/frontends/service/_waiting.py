@@ -1,4 +1,8 @@
-"""What answers while an orchestrator waits for its turn: probes, and no more."""
+"""
+What answers while an orchestrator waits for its turn: probes, and no more.
+
+Decision: 0124.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,32 @@ Test suites: a configuration of phases and tasks, run by a fleet of agents.
     report = suite.run(configuration, "out")
 
 It needs PyYAML and jsonschema: `pip install 'taskorch[suite]'`; pytest and coverage.py
-are needed where the tests run. `taskorch suite` is its command line.
+are needed where the tests run. `taskorch suite` is its command line. What runs when is
+the orchestrator's decision: a suite is a workflow of it.
+
+- `_reading`, `_merge`, `_faults`: files of a configuration, as one; all that is wrong
+  with them.
+- `_keys`, `_kinds`, `_words`: the names that it may have, kinds of values, what they
+  are to us.
+- `_without_effect`: what it says that has no effect: told, not refused.
+- `_tasks`, `_placeholders`: its tasks and phases; templates, and places for what
+  differs.
+- `_model`: the suite: what the configuration says, checked.
+- `_sharding`, `_planning`: the files of a task in parts; the dry run.
+- `_translation`: the suite as a workflow, and an orchestrator with its agents.
+- `_running`, `_folder`: runs it, or goes on with it; where a run keeps its files.
+- `_agent`, `_worker`, `_process`: an agent; its process; that process as we see it.
+- `_elsewhere`, `_pool`: agents of other processes; as many as there is work for.
+- `_messages`, `_json_lines`: what is said between us and agents; a log of it.
+- `_attempt`, `_plugin`, `_measures`, `_results`: one attempt, and what it came to.
+- `_criteria`, `_judging`, `_failing`: what must hold; whether it has; what kind of
+  failure.
+- `_phase_clock`, `_watching`: the time of a phase; what is measured meanwhile.
+- `_telling`, `_receiver`: who is told of what happens, here and elsewhere.
+- `_history`, `_timeline`: what earlier runs have taught; who did what when.
+- `_coverage`, `_whole`: what the parts of a task, and all tasks, come to together.
+- `_report`, `_html`, `_junit`, `_markdown`: the final report, as a value and in three
+  forms.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from taskorch._contexts import TaskContext
 from taskorch.errors import AttemptInterrupted
-from taskorch.frontends.suite._attempt import Attempt, AttemptInfo
+from taskorch.frontends.suite._attempt import AttemptInfo, SuiteAttempt
 from taskorch.frontends.suite._folder import RunFolder
 from taskorch.frontends.suite._judging import CriteriaNotMetError
 from taskorch.frontends.suite._process import AgentDiedError, AgentProcess
@@ -17,7 +17,7 @@ from taskorch.model import Task
 _SHARE: Final = 0.8
 
 
-class Agent:
+class SuiteAgent:
     """Runs one test task at a time; one that is to end has *grace* seconds for that."""
 
     def __init__(self, name: str, folder: RunFolder, grace: float) -> None:
@@ -43,11 +43,11 @@ class Agent:
             ResultsError: It has left no results.
             AgentDiedError: The process of this agent has died.
         """
-        told = AttemptInfo(
+        info = AttemptInfo(
             *(context.task_id, context.attempt, context.fence, context.allocation),
             context.progress,
         )
-        attempt = Attempt(self.name, self.folder, task, told)
+        attempt = SuiteAttempt(self.name, self.folder, task, info)
         process = self._process_for(attempt.python)
         attempt.clear()
         try:

@@ -17,7 +17,11 @@ from taskorch.frontends.suite._coverage import totals_in
 from taskorch.frontends.suite._criteria import Criteria
 from taskorch.frontends.suite._failing import class_of_end, class_of_tests, result_of
 from taskorch.frontends.suite._folder import RunFolder, kept_in, write_json
-from taskorch.frontends.suite._judging import CriteriaNotMetError, Finding, judge
+from taskorch.frontends.suite._judging import (
+    CriteriaNotMetError,
+    CriterionFinding,
+    judge,
+)
 from taskorch.frontends.suite._measures import Counts, Measures
 from taskorch.frontends.suite._placeholders import fill
 from taskorch.frontends.suite._results import (
@@ -57,9 +61,9 @@ def name_of(task_id: str) -> str:
     return (task_id.partition("/")[2] or task_id).partition("~")[0]
 
 
-def with_stop(message: str, found: Mapping[str, Any]) -> str:
+def with_stop(message: str, results: Mapping[str, Any]) -> str:
     """*message*, that an attempt was stopped, and where that was by its results."""
-    stopped_in = found.get("stopped_in")
+    stopped_in = results.get("stopped_in")
     return f"{message}: {stopped_in}" if stopped_in else message
 
 
@@ -95,7 +99,7 @@ class _Found:
     problem: ResultsError | None = None
 
 
-class Attempt:
+class SuiteAttempt:
     """An attempt at a test task, from the request to the verdict."""
 
     def __init__(
@@ -103,26 +107,26 @@ class Attempt:
         agent: str,
         folder: RunFolder,
         task: Task,
-        told: AttemptInfo,
+        info: AttemptInfo,
         began: float | None = None,
     ) -> None:
         self.agent = agent
         self.folder = folder
-        self.told = told
+        self.told = info
         self._clock = MonotonicClock()
         #: When, in seconds since the epoch: now, if an earlier life did not begin it.
         self.began = self._now() if began is None else began
         self.payload: Mapping[str, Any] = task.payload
-        self.name = name_of(told.task_id)
+        self.name = name_of(info.task_id)
         about = task.metadata or {}
         self.criteria = Criteria(**about.get("criteria", {}))
         # The attempts at a task that is run again have numbers of their own.
-        again = told.task_id.partition("/")[2] or told.task_id
-        self.log = folder.log(again, told.attempt)
+        again = info.task_id.partition("/")[2] or info.task_id
+        self.log = folder.log(again, info.attempt)
         #: Where it puts what is judged, and no other attempt does.
-        self.place = folder.attempt(self.name, told.fence)
+        self.place = folder.attempt(self.name, info.fence)
         #: What an agent elsewhere is asked for.
-        self.request = folder.request(self.name, told.fence)
+        self.request = folder.request(self.name, info.fence)
         self._coverage_data = self.place / "coverage"
         self._coverage = self.place / "coverage.json"
         #: Where it leaves its results.
@@ -133,10 +137,10 @@ class Attempt:
     def _results(self) -> Path | None:
         if "pytest" in self.payload:
             return self.place / _OF_PYTEST
-        said = self.payload.get("results")
-        if said is None:
+        path = self.payload.get("results")
+        if path is None:
             return None
-        return Path(self.payload["cwd"], self._filled(said))
+        return Path(self.payload["cwd"], self._filled(path))
 
     def _failed_before(self) -> list[str]:
         if self.told.attempt == 1:
@@ -179,7 +183,7 @@ class Attempt:
 
     def job(self) -> dict[str, Any]:
         """What the process is asked for."""
-        payload, told = self.payload, self.told
+        payload, info = self.payload, self.told
         kind = "pytest" if "pytest" in payload else "command"
         env = payload.get("env", {})
         return {
@@ -187,7 +191,7 @@ class Attempt:
             "args": [self._filled(word) for word in payload[kind]],
             "cwd": payload["cwd"],
             "env": {name: self._filled(text) for name, text in env.items()},
-            "attempt": of_attempt(told.task_id, told.fence),
+            "attempt": of_attempt(info.task_id, info.fence),
             "log": str(self.log.resolve()),
             "results": str(self.results and self.results.resolve()),
             "coverage": payload.get("coverage", []),
@@ -205,16 +209,16 @@ class Attempt:
             return
         done, total = event["done"], event["total"]
         now = self._now()
-        left = None
+        remaining = None
         if done:
-            left = (now - self.began) / done * (total - done)
+            remaining = (now - self.began) / done * (total - done)
         self.told.progress(
             {
                 "percentage": 100 * done // total if total else 0,
                 "current_test": event["current"],
                 "tests_completed": done,
                 "tests_remaining": total - done,
-                "estimated_completion": None if left is None else now + left,
+                "estimated_completion": None if remaining is None else now + remaining,
                 "memory_usage_mb": event["memory_mb"],
                 "cpu_seconds": event["cpu_seconds"],
                 "disk_usage_mb": event["disk_mb"],
@@ -241,22 +245,24 @@ class Attempt:
         Raises:
             CriteriaNotMetError: It does not meet its criteria.
         """
-        for made, kept in (
+        for source, kept in (
             (self._coverage_data, self.folder.coverage_data(self.name)),
             (self._coverage, self.folder.coverage(self.name)),
         ):
             with suppress(FileNotFoundError):
-                made.replace(kept)
+                source.replace(kept)
         now = self._now() if ended is None else ended
-        found = self._found(now)
-        findings: list[Finding] = []
-        if found.problem is not None and event["exit_code"] >= 0:
-            findings.append(Finding("results", said=str(found.problem.message)))
-        measures = self._measures(event, found)
+        results = self._found(now)
+        findings: list[CriterionFinding] = []
+        if results.problem is not None and event["exit_code"] >= 0:
+            findings.append(
+                CriterionFinding("results", said=str(results.problem.message))
+            )
+        measures = self._measures(event, results)
         findings += judge(self.criteria, measures)
         summary = self._summary(measures, findings, event, now)
-        self._write(summary, found, event, stopped)
-        return self._verdict(summary, findings, found.tests, found.unended)
+        self._write(summary, results, event, stopped)
+        return self._verdict(summary, findings, results.tests, results.unended)
 
     def end_late(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -270,7 +276,7 @@ class Attempt:
             return self.end(event, ended=self.began + event["seconds"])
         return self._verdict(
             {name: value for name, value in kept.items() if name not in _BESIDE},
-            [Finding(**finding) for finding in kept["findings"]],
+            [CriterionFinding(**finding) for finding in kept["findings"]],
             [TestRecord.of(test) for test in kept["tests"]],
             kept["unended"],
         )
@@ -278,7 +284,7 @@ class Attempt:
     def _verdict(
         self,
         summary: dict[str, Any],
-        findings: Iterable[Finding],
+        findings: Iterable[CriterionFinding],
         tests: Sequence[TestRecord],
         unended: Collection[str],
     ) -> dict[str, Any]:
@@ -344,40 +350,40 @@ class Attempt:
             if path.suffix == ".xml":
                 tests = tuple(read_junit(path))
                 return _Found(tests, counts_of(tests))
-            said_counts, said = read_json(path)
-            return _Found((), said_counts, said=said)
+            said_counts, numbers = read_json(path)
+            return _Found((), said_counts, said=numbers)
         except ResultsError as error:
             return _Found(problem=error)
 
     def _measures(
         self,
         event: Mapping[str, Any],
-        found: _Found,
+        results: _Found,
     ) -> Measures:
-        said = {name: found.said.get(name) for name in _RECORDED}
-        for test in found.tests:
+        recorded = {name: results.said.get(name) for name in _RECORDED}
+        for test in results.tests:
             for name in _RECORDED:
                 value = test.properties.get(name)
                 if isinstance(value, int | float):
-                    said[name] = (said[name] or 0.0) + value
+                    recorded[name] = (recorded[name] or 0.0) + value
         return Measures(
             event["seconds"],
             event["exit_code"],
-            found.counts,
+            results.counts,
             totals_in(self.folder.coverage(self.name)),
             event["memory_mb"],
             self.told.allocation.get("memory_mb") or None,
             event["cpu_seconds"],
             event["disk_mb"],
-            **said,
-            said=found.said,
+            **recorded,
+            said=results.said,
             is_pytest="pytest" in self.payload,
         )
 
     def _summary(
         self,
         measures: Measures,
-        findings: Iterable[Finding],
+        findings: Iterable[CriterionFinding],
         event: Mapping[str, Any],
         now: float,
     ) -> dict[str, Any]:
@@ -408,18 +414,18 @@ class Attempt:
     def _write(
         self,
         summary: Mapping[str, Any],
-        found: _Found,
+        results: _Found,
         event: Mapping[str, Any],
         stopped: str,
     ) -> None:
         folder = self.folder
-        passed = {test.id for test in found.tests if test.outcome == "passed"}
+        passed = {test.id for test in results.tests if test.outcome == "passed"}
         kept = kept_in(folder.results(self.name))
         if kept.get("run") == self.told.task_id and kept["attempt"] > self.told.attempt:
             # It was given up, and a later one has ended before it.
             return
         flaky = [name for name in self.failed_before if name in passed]
-        flaky += [test.id for test in found.tests if test.is_flaky]
+        flaky += [test.id for test in results.tests if test.is_flaky]
         write_json(
             folder.results(self.name),
             {
@@ -428,10 +434,10 @@ class Attempt:
                 "failed_before": self.failed_before,
                 # Nothing has changed between the attempts, but their outcome.
                 "flaky": list(dict.fromkeys(flaky)),
-                "tests": [test.to_dict() for test in found.tests],
-                "unended": list(found.unended),
+                "tests": [test.to_dict() for test in results.tests],
+                "unended": list(results.unended),
                 "stopped": stopped,
-                "stopped_in": self._stopped_in(found) if stopped else "",
+                "stopped_in": self._stopped_in(results) if stopped else "",
             },
         )
         if not folder.coverage(self.name).exists():
@@ -456,14 +462,14 @@ class Attempt:
         else:
             shutil.rmtree(self.place.parent, ignore_errors=True)
 
-    def _stopped_in(self, found: _Found) -> str:
+    def _stopped_in(self, results: _Found) -> str:
         """Where it was when it was stopped, as far as anybody knows."""
         if "pytest" in self.payload:
-            return _stopped_in(found)
+            return _stopped_in(results)
         last = _tail(self.log, 1)
         return f"the last that it wrote: {last[0].strip()[:_MOST_LINE]}" if last else ""
 
-    def _why(self, bad: list[Finding], tests: Sequence[TestRecord]) -> str:
+    def _why(self, bad: list[CriterionFinding], tests: Sequence[TestRecord]) -> str:
         """Why the attempt failed, in a few lines."""
         lines = ["; ".join(finding.said for finding in bad)]
         failed = [test for test in tests if test.is_bad]
@@ -482,15 +488,15 @@ def are_numbers(event: Mapping[str, Any], names: Iterable[str]) -> bool:
     return all(type(event.get(name)) in (int, float) for name in names)
 
 
-def _stopped_in(found: _Found) -> str:
+def _stopped_in(results: _Found) -> str:
     """A sentence about the tests that ran when pytest was stopped."""
-    there = [test for test in found.tests if test.id in found.unended]
-    names = [f"{test.id} (for {duration(test.seconds)})" for test in there]
-    others = [test for test in found.tests if test not in there]
+    running = [test for test in results.tests if test.id in results.unended]
+    names = [f"{test.id} (for {duration(test.seconds)})" for test in running]
+    others = [test for test in results.tests if test not in running]
     before = counts_of(test for test in others if test.outcome != "not_run")
-    left = sum(test.outcome == "not_run" for test in others)
+    not_run = sum(test.outcome == "not_run" for test in others)
     text = f"under way: {', '.join(names) or 'no test'}; before that: {before}"
-    return f"{text}; {left:,} not run" if left else text
+    return f"{text}; {not_run:,} not run" if not_run else text
 
 
 def _tail(path: Path, lines: int = 5, size: int = 4_096) -> list[str]:

@@ -4,6 +4,8 @@ Agents of other processes: each task is a program for them, and is judged here.
 They need no part of ours: they run a program, and tell what it printed. It reads what
 is to be run from the folder of the run, and leaves there what is to be judged. So an
 agent that does not see this folder runs nothing, and cannot be believed by accident.
+
+Decisions: 0059, 0140.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from taskorch.errors import (
     UnknownTaskError,
 )
 from taskorch.frontends.suite._attempt import (
-    Attempt,
     AttemptInfo,
+    SuiteAttempt,
     are_numbers,
     name_of,
 )
@@ -39,8 +41,7 @@ from taskorch.frontends.suite._process import WORKER, AgentDiedError
 from taskorch.model import Agent, Program, ProgramResult, Resources, Task, TaskState
 from taskorch.model._program import TASK_VARIABLE, of_attempt
 from taskorch.policies import CapabilityRegistry
-from taskorch.protocols import AgentView, AttemptExecutor, Context, Match
-from taskorch.protocols import Attempt as AnyAttempt
+from taskorch.protocols import AgentView, Attempt, AttemptExecutor, Context, Match
 
 B = TypeVar("B")
 #: What begins the names of the agents of this process, where others may come.
@@ -80,8 +81,8 @@ class OthersFirst:
         self, task: Task, agents: Sequence[AgentView], context: Context
     ) -> Match:
         """The agents elsewhere that can do *task*, or else those of this process."""
-        there = [a for a in agents if a.name not in self._own and not a.is_lost]
-        match = self._capable.matches(task, there, context)
+        others = [a for a in agents if a.name not in self._own and not a.is_lost]
+        match = self._capable.matches(task, others, context)
         if not match.agents:
             own = [agent for agent in agents if agent.name in self._own]
             match = self._capable.matches(task, own, context)
@@ -145,23 +146,23 @@ class Elsewhere(AttemptExecutor[B]):
         self._name = name
         self._executor = executor
 
-    def begin(self, attempt: AnyAttempt) -> B:
+    def begin(self, attempt: Attempt) -> B:
         """Give the agent the program."""
-        told = AttemptInfo(
+        info = AttemptInfo(
             *(attempt.task_id, attempt.number, attempt.fence),
             Resources.from_units(attempt.told("allocation", None)),
             partial(attempt.told, "progress"),
         )
-        made = Attempt(self._name, self._folder, attempt.task, told)
-        made.clear()
-        given = _Given(attempt, made, self._counts)
-        return self._executor.begin(cast("AnyAttempt", given))
+        test_attempt = SuiteAttempt(self._name, self._folder, attempt.task, info)
+        test_attempt.clear()
+        program_attempt = _Given(attempt, test_attempt, self._counts)
+        return self._executor.begin(cast("Attempt", program_attempt))
 
     def stop(self, begun: B, grace: float) -> None:
         """Have the agent end the program."""
         self._executor.stop(begun, grace)
 
-    def _counts(self, attempt: AnyAttempt) -> bool:
+    def _counts(self, attempt: Attempt) -> bool:
         """Whether the attempt is still wanted: an abandoned one is not judged."""
         status = self._orchestrator.get_task_status(attempt.task_id)
         return status.state is TaskState.RUNNING and status.attempts == attempt.number
@@ -170,22 +171,27 @@ class Elsewhere(AttemptExecutor[B]):
 class _Given:
     """An attempt as the executor of the agent sees it: as a program."""
 
-    def __init__(self, attempt: AnyAttempt, made: Attempt, counts: Any) -> None:
+    def __init__(
+        self, attempt: Attempt, test_attempt: SuiteAttempt, counts: Any
+    ) -> None:
         self._attempt = attempt
-        self._made = made
+        self._made = test_attempt
         self._counts = counts
         #: Stands in this file alone. One of another run may lie there on a machine
         #: that does not share the folder.
         self._mark = secrets.token_hex(8)
         about = {
-            "agent": made.agent,
-            "began": made.began,
-            "allocation": dict(made.told.allocation),
-            "payload": dict(made.payload),
+            "agent": test_attempt.agent,
+            "began": test_attempt.began,
+            "allocation": dict(test_attempt.told.allocation),
+            "payload": dict(test_attempt.payload),
             "metadata": dict(attempt.task.metadata or {}),
         }
-        write_json(made.request, {**made.job(), "mark": self._mark, "about": about})
-        args = [made.python, str(WORKER), str(made.request.resolve())]
+        write_json(
+            test_attempt.request,
+            {**test_attempt.job(), "mark": self._mark, "about": about},
+        )
+        args = [test_attempt.python, str(WORKER), str(test_attempt.request.resolve())]
         program = Program(args, inherit_env=True, check=False)
         self.task: Task = attrs.evolve(attempt.task, payload=program)
 
@@ -232,17 +238,17 @@ class _Given:
                 f"what ran it on agent {self._made.agent} was ended by signal {number}"
             )
             raise AgentDiedError(msg)
-        said = result.stderr_tail.strip() or f"it exited with {result.exit_code}"
-        raise self._not_shared(said)
+        reason = result.stderr_tail.strip() or f"it exited with {result.exit_code}"
+        raise self._not_shared(reason)
 
     def _not_shared(self, why: str) -> NotSharedError:
-        made = self._made
-        folder = made.folder.path.resolve()
-        msg = f"agent {made.agent} cannot run tasks of this suite: {why}"
+        attempt = self._made
+        folder = attempt.folder.path.resolve()
+        msg = f"agent {attempt.agent} cannot run tasks of this suite: {why}"
         hint = (
-            f"an agent needs the folders {folder} and {made.payload['cwd']}, {WORKER} "
-            f"and {made.python}, by these paths: run it on the machine of the service, "
-            "or share them"
+            f"an agent needs the folders {folder} and {attempt.payload['cwd']}, "
+            f"{WORKER} and {attempt.python}, by these paths: run it on the machine of "
+            "the service, or share them"
         )
         return NotSharedError(msg, hint=hint)
 
@@ -344,10 +350,10 @@ class EndsKept:
         with self._changed:
             while (
                 out - self._ends.keys()
-                and (left := self._until - monotonic()) > 0
+                and (seconds_left := self._until - monotonic()) > 0
                 and not is_ending()
             ):
-                self._changed.wait(min(left, _LOOK))
+                self._changed.wait(min(seconds_left, _LOOK))
             ends, self._ends = self._ends, {}
             self._fates = {}
             self._run = orch
@@ -432,11 +438,11 @@ class EndsKept:
         """What an attempt comes to, or the error that it failed with."""
         agent, task_id, fence = key
         about = job["about"]
-        told = AttemptInfo(task_id, fence[1], fence, about["allocation"], _nobody)
+        info = AttemptInfo(task_id, fence[1], fence, about["allocation"], _nobody)
         task = Task("test", about["payload"], metadata=about["metadata"])
-        made = Attempt(agent, self._folder, task, told, about["began"])
+        attempt = SuiteAttempt(agent, self._folder, task, info, about["began"])
         try:
-            return made.end_late(event), None
+            return attempt.end_late(event), None
         except Exception as raised:  # noqa: BLE001 - it is the end of the attempt
             return None, raised
 

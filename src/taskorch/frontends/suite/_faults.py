@@ -14,30 +14,30 @@ from taskorch.workflows._located import FilePlace, Located
 _MOST: Final = 50
 
 
-class Faults:
+class FaultList:
     """Gathers what is wrong, each with its place."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int, int, str], FilePlace] = {}
 
-    def add(self, place: FilePlace, what: str) -> None:
-        """Note *what* at *place*; once, however often it is met."""
-        self._found.setdefault((place.file, place.line, place.column, what), place)
+    def add(self, place: FilePlace, message: str) -> None:
+        """Note *message* at *place*; once, however often it is met."""
+        self._found.setdefault((place.file, place.line, place.column, message), place)
 
     def wrong(self, node: Located, name: str, needed: str) -> None:
         """Note that *node*, the value of *name*, is not what is *needed*."""
         self.add(node.place, f"{name}: {needed} is needed, not {shown(node)}")
 
-    def unknown(self, key: Located, within: str, known: Iterable[str]) -> None:
+    def unknown(self, key: Located, within: str, candidates: Iterable[str]) -> None:
         """Note a name that there is not, with the nearest one that there is."""
         self.add(
-            key.place, f"{within} has no {show(key.value, 40)}: {near(key, known)}"
+            key.place, f"{within} has no {show(key.value, 40)}: {near(key, candidates)}"
         )
 
     def disagree(self, name: str, first: Located, second: Located) -> None:
         """Note that *name* is said twice, and not the same."""
-        what = f"{name} is {shown(second)} here, and {shown(first)} at {first.place}"
-        self.add(second.place, what)
+        message = f"{name} is {shown(second)} here, and {shown(first)} at {first.place}"
+        self.add(second.place, message)
 
     @property
     def findings(self) -> tuple[tuple[str, str], ...]:
@@ -53,19 +53,19 @@ class Faults:
         Raises:
             ValidationFailedError: With all that was.
         """
-        found = self.findings
-        if not found:
+        findings = self.findings
+        if not findings:
             return
-        lines = [f"{place}: {what}" for place, what in found[:_MOST]]
-        if len(found) > _MOST:
-            lines.append(f"and {len(found) - _MOST} more")
+        lines = [f"{place}: {message}" for place, message in findings[:_MOST]]
+        if len(findings) > _MOST:
+            lines.append(f"and {len(findings) - _MOST} more")
         msg = "\n".join(lines)
-        raise ValidationFailedError(msg, findings=found, hint="")
+        raise ValidationFailedError(msg, findings=findings, hint="")
 
 
-def near(key: Located, known: Iterable[str]) -> str:
-    """A hint: the one of *known* that *key* may mean, or all of them."""
-    names = tuple(known)
+def near(key: Located, candidates: Iterable[str]) -> str:
+    """A hint: the one of *candidates* that *key* may mean, or all of them."""
+    names = tuple(candidates)
     every = f"there are {', '.join(names)}" if names else "there is none"
     return meant(key.value, names, every)
 

@@ -93,10 +93,10 @@ class RunFolder:
 def kept_in(path: Path) -> dict[str, Any]:
     """The object that stands in *path*; nothing, if there is none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def write_json(path: Path, value: Any) -> None:

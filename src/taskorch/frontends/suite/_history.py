@@ -36,11 +36,11 @@ class History:
     def read(cls, path: Path) -> History:
         """What stands in *path*; nothing, if there is no such file, or a broken one."""
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(path.read_text(encoding="utf-8"))
             return cls(
-                {str(n): float(v) for n, v in said["tasks"].items()},
-                {str(n): float(v) for n, v in said["tests"].items()},
-                {str(n): str(v) for n, v in said["recent"].items()},
+                {str(n): float(v) for n, v in document["tasks"].items()},
+                {str(n): float(v) for n, v in document["tests"].items()},
+                {str(n): str(v) for n, v in document["recent"].items()},
             )
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             # It is a help, and no more.
@@ -52,11 +52,11 @@ class History:
 
     def learn(self, results: Iterable[Mapping[str, Any]]) -> None:
         """Take in what tasks have found; of what was stopped nothing is known."""
-        for found in results:
-            if found.get("stopped"):
+        for record in results:
+            if record.get("stopped"):
                 continue
-            _mix(self.tasks, found["task_id"], found["duration_seconds"])
-            for test in found["tests"]:
+            _mix(self.tasks, record["task_id"], record["duration_seconds"])
+            for test in record["tests"]:
                 if test["outcome"] == "not_run":
                     continue
                 name = test["id"]

@@ -220,8 +220,8 @@ def _marks(span: float, scale: float, height: int) -> Iterator[str]:
     for number in range(int(span / step) + 1):
         at = number * step
         x = _LEFT + at * scale
-        said = duration(at) if at else "0"
-        yield f'<text class="dim" x="{x:.1f}" y="{height - 6}">{said}</text>'
+        label = duration(at) if at else "0"
+        yield f'<text class="dim" x="{x:.1f}" y="{height - 6}">{label}</text>'
 
 
 def _bar(one: Slice, start: float, scale: float, y: int) -> str:

@@ -33,7 +33,7 @@ class CriteriaNotMetError(TaskFailure):
 
 
 @attrs.frozen
-class Finding:
+class CriterionFinding:
     """
     A criterion, and whether it holds.
 
@@ -48,7 +48,7 @@ class Finding:
     said: str = ""
 
 
-def judge(criteria: Criteria, measures: Measures) -> list[Finding]:
+def judge(criteria: Criteria, measures: Measures) -> list[CriterionFinding]:
     """
     What must hold of an attempt, and whether it does.
 
@@ -58,26 +58,26 @@ def judge(criteria: Criteria, measures: Measures) -> list[Finding]:
     return [*_ended(criteria, measures), *_asked(criteria, measures)]
 
 
-def _ended(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
+def _ended(criteria: Criteria, measures: Measures) -> Iterator[CriterionFinding]:
     """What goes without saying: it ran to its end, and had something to run."""
     code, counts = measures.exit_code, measures.counts
     if counts is not None:
-        yield Finding("tests", counts.total > counts.not_run, str(counts))
+        yield CriterionFinding("tests", counts.total > counts.not_run, str(counts))
         if criteria.pass_rate is None:
-            said = f"{counts.bad:,} of {counts.judged:,} tests failed"
-            yield Finding("failures", not counts.bad, said)
+            sentence = f"{counts.bad:,} of {counts.judged:,} tests failed"
+            yield CriterionFinding("failures", not counts.bad, sentence)
             if counts.not_run:
-                said = f"{counts.not_run:,} of {counts.total:,} tests were not run"
-                yield Finding("not_run", said=said)
+                sentence = f"{counts.not_run:,} of {counts.total:,} tests were not run"
+                yield CriterionFinding("not_run", said=sentence)
     # A runner of tests says by its code that some have failed: that is counted. But
     # pytest says by all codes above 1 that it did not run them all.
     explained = counts is not None and bool(counts.bad) and code > 0
     if measures.is_pytest and code not in _RAN:
         explained = False
     if code < 0:
-        yield Finding("exit_code", said=f"it was ended by signal {-code}")
+        yield CriterionFinding("exit_code", said=f"it was ended by signal {-code}")
     elif not (explained or (counts is not None and not counts.total)):
-        yield Finding("exit_code", not code, _exited(code, counts))
+        yield CriterionFinding("exit_code", not code, _exited(code, counts))
 
 
 def _exited(code: int, counts: Counts | None) -> str:
@@ -88,7 +88,7 @@ def _exited(code: int, counts: Counts | None) -> str:
     return f"it exited with {code}, and no test has failed"
 
 
-def _asked(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
+def _asked(criteria: Criteria, measures: Measures) -> Iterator[CriterionFinding]:
     rate = measures.pass_rate
     counts = measures.counts
     of = ""
@@ -109,29 +109,31 @@ def _asked(criteria: Criteria, measures: Measures) -> Iterator[Finding]:
 
 def _compared(
     name: str,
-    found: float | None,
+    measured: float | None,
     *,
     least: float | None = None,
     most: float | None = None,
     unit: str = "",
     of: str = "",
-) -> Iterator[Finding]:
-    """Whether *found* is at *least* or at *most* so much, if that is asked for."""
+) -> Iterator[CriterionFinding]:
+    """Whether *measured* is at *least* or at *most* so much, if that is asked for."""
     limit = least if most is None else most
     if limit is None:
         return
     asked = f"at {'least' if most is None else 'most'} {limit:g}{unit} is asked for"
-    if found is None:
-        yield Finding(name, said=f"{name} was not measured, and {asked}")
+    if measured is None:
+        yield CriterionFinding(name, said=f"{name} was not measured, and {asked}")
         return
-    said = f"{name} is {_near(found, limit)}{unit}{of}, and {asked}"
-    yield Finding(name, found >= limit if most is None else found <= limit, said)
+    sentence = f"{name} is {_near(measured, limit)}{unit}{of}, and {asked}"
+    yield CriterionFinding(
+        name, measured >= limit if most is None else measured <= limit, sentence
+    )
 
 
-def _near(found: float, limit: float) -> str:
-    """*found* to as many figures as tell it from *limit*."""
+def _near(measured: float, limit: float) -> str:
+    """*measured* to as many figures as tell it from *limit*."""
     for figures in (3, 4, 6, 9, 12):
-        text = f"{found:.{figures}g}"
-        if found == limit or float(text) != limit:
+        text = f"{measured:.{figures}g}"
+        if measured == limit or float(text) != limit:
             return f"{float(text):.{figures}g}"
-    return repr(found)
+    return repr(measured)

@@ -31,12 +31,12 @@ def junit(report: SuiteReport) -> str:
     bad = {task.part_of for task in report.tasks if not task.has_passed}
     split = {task.part_of for task in report.tasks}
     # Its parts say it all, unless all of them have passed, and the whole has not.
-    told = [
+    shown = [
         one
         for one in report.tasks
         if one.id not in split or not (one.has_passed or one.id in bad)
     ]
-    for number, task in enumerate(told):
+    for number, task in enumerate(shown):
         _suite(root, number, task, report)
     ET.indent(root)
     text = ET.tostring(root, encoding="unicode")
@@ -71,8 +71,8 @@ def _suite(root: ET.Element, number: int, task: TaskPart, report: SuiteReport) -
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in (("agent", task.agent), ("attempts", str(task.attempts))):
-        said = {"name": name, "value": _said(value) or "none"}
-        ET.SubElement(properties, "property", said)
+        attributes = {"name": name, "value": _said(value) or "none"}
+        ET.SubElement(properties, "property", attributes)
     for test in cases:
         _case(suite, test)
     ET.SubElement(suite, "system-out")

@@ -1,4 +1,8 @@
-"""What values a configuration may have: small readers, put together in `_keys`."""
+"""
+What values a configuration may have: small readers, put together in `_keys`.
+
+Decision: 0102.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from taskorch._limits import MAX_AMOUNT
-from taskorch.frontends.suite._faults import Faults, shown
+from taskorch.frontends.suite._faults import FaultList, shown
 from taskorch.model import id_problem
 from taskorch.model._checks import is_number
 from taskorch.workflows._located import FilePlace, Located, plain
@@ -25,16 +29,16 @@ _MANY: Final = 1e9
 _MOST: Final = MAX_AMOUNT
 
 
-class Kind(Protocol):
-    """Protocol: reads a value of one kind."""
+class ValueReader(Protocol):
+    """Protocol: reads values of one kind."""
 
-    def read(self, node: Located, name: str, faults: Faults) -> Any:
+    def read(self, node: Located, name: str, faults: FaultList) -> Any:
         """What *node* says, or None; what is wrong is noted, under its *name*."""
         ...
 
 
 @attrs.frozen
-class Entry:
+class ReadMapping:
     """
     A mapping that was read.
 
@@ -68,7 +72,7 @@ class Text:
     is_id: bool = False
     is_any: bool = False
 
-    def read(self, node: Located, name: str, faults: Faults) -> str | None:
+    def read(self, node: Located, name: str, faults: FaultList) -> str | None:
         value = node.value
         if not isinstance(value, str) or not (self.is_any or value.strip()):
             faults.wrong(node, name, "a text")
@@ -91,7 +95,7 @@ class Number:
     is_whole: bool = False
     is_above: bool = False
 
-    def read(self, node: Located, name: str, faults: Faults) -> float | None:
+    def read(self, node: Located, name: str, faults: FaultList) -> float | None:
         value = node.value
         fits = (
             is_number(value, self.least, self.most)
@@ -104,17 +108,17 @@ class Number:
         return int(value) if self.is_whole else float(value)
 
     def _needed(self, value: object) -> str:
-        what = "a whole number" if self.is_whole else "a number"
-        what += f" {'above' if self.is_above else 'from'} {self.least:g}"
+        text = "a whole number" if self.is_whole else "a number"
+        text += f" {'above' if self.is_above else 'from'} {self.least:g}"
         # Where there is hardly a limit, only what is above it needs to hear of it.
         too_much = isinstance(value, int | float) and value > self.most
-        return f"{what} to {self.most:g}" if self.most < _MANY or too_much else what
+        return f"{text} to {self.most:g}" if self.most < _MANY or too_much else text
 
 
 class Size:
     """A number of bytes: `100MB`, `1.5 GB`, `4096`."""
 
-    def read(self, node: Located, name: str, faults: Faults) -> int | None:
+    def read(self, node: Located, name: str, faults: FaultList) -> int | None:
         """What *node* says."""
         match = _SIZE.fullmatch(str(node.value).strip())
         if isinstance(node.value, bool) or match is None:
@@ -132,16 +136,16 @@ class Size:
 
 
 @attrs.frozen
-class Choice:
+class OneOf:
     """The value is one of some words, or of the keys of *meanings*."""
 
     meanings: Mapping[str, Any]
 
-    def read(self, node: Located, name: str, faults: Faults) -> Any:
+    def read(self, node: Located, name: str, faults: FaultList) -> Any:
         if not isinstance(node.value, str) or node.value not in self.meanings:
-            what = f"{name}: one of {', '.join(self.meanings)} is needed, "
-            what += f"not {shown(node)}{guess(str(node.value), self.meanings)}"
-            faults.add(node.place, what)
+            message = f"{name}: one of {', '.join(self.meanings)} is needed, "
+            message += f"not {shown(node)}{guess(str(node.value), self.meanings)}"
+            faults.add(node.place, message)
             return None
         return self.meanings[node.value]
 
@@ -150,20 +154,20 @@ class Choice:
 class Each:
     """A list of values of one kind; *least* of them."""
 
-    kind: Kind
+    kind: ValueReader
     least: int = 0
     hint: str = "a list"
 
-    def read(self, node: Located, name: str, faults: Faults) -> list[Any] | None:
+    def read(self, node: Located, name: str, faults: FaultList) -> list[Any] | None:
         if not isinstance(node.value, list) or len(node.value) < self.least:
             faults.wrong(node, name, self.hint)
             return None
-        found = [self.kind.read(item, name, faults) for item in node.value]
-        return [item for item in found if item is not None]
+        parsed = [self.kind.read(item, name, faults) for item in node.value]
+        return [item for item in parsed if item is not None]
 
 
 @attrs.frozen
-class Named:
+class NamedItems:
     """
     A mapping.
 
@@ -174,14 +178,14 @@ class Named:
         synonyms: Names that mean another one: both may stand there if they agree.
     """
 
-    keys: Mapping[str, Kind] = attrs.field(factory=dict[str, Any])
-    others: Kind | None = None
+    keys: Mapping[str, ValueReader] = attrs.field(factory=dict[str, Any])
+    others: ValueReader | None = None
     needed: Iterable[str] = ()
     synonyms: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
-    def read(self, node: Located, name: str, faults: Faults) -> Entry | None:
+    def read(self, node: Located, name: str, faults: FaultList) -> ReadMapping | None:
         if node.value is None and not self.needed:
-            return Entry({}, {}, node.place)
+            return ReadMapping({}, {}, node.place)
         if not isinstance(node.value, dict):
             faults.wrong(node, name, "a mapping")
             return None
@@ -194,23 +198,23 @@ class Named:
                 faults.unknown(key, name, (*self.keys, *self.synonyms))
                 continue
             inner = key.value if name == WHOLE else f"{name}.{key.value}"
-            found = kind.read(value, inner, faults)
-            if meant in nodes and values.get(meant) != found:
+            parsed = kind.read(value, inner, faults)
+            if meant in nodes and values.get(meant) != parsed:
                 other, before = nodes[meant]
                 faults.disagree(f"{inner} ({other.value})", before, value)
             nodes.setdefault(meant, (key, value))
-            if found is not None:
-                values.setdefault(meant, found)
+            if parsed is not None:
+                values.setdefault(meant, parsed)
         for key in self.needed:
             if key not in nodes:
                 faults.add(node.place, f"{name} has no {key!r}, and needs one")
-        return Entry(values, nodes, node.place)
+        return ReadMapping(values, nodes, node.place)
 
 
 class Flag:
     """`true` or `false`."""
 
-    def read(self, node: Located, name: str, faults: Faults) -> bool | None:
+    def read(self, node: Located, name: str, faults: FaultList) -> bool | None:
         """What *node* says."""
         if not isinstance(node.value, bool):
             faults.wrong(node, name, "true or false")
@@ -221,7 +225,7 @@ class Flag:
 class Anything:
     """What is read elsewhere: as plain values."""
 
-    def read(self, node: Located, name: str, faults: Faults) -> Any:
+    def read(self, node: Located, name: str, faults: FaultList) -> Any:
         """What *node* says."""
         del name, faults
         return plain(node)
@@ -231,9 +235,9 @@ class Anything:
 class Either:
     """What one of two kinds says: *second* of a mapping, *first* of all else."""
 
-    first: Kind
-    second: Kind
+    first: ValueReader
+    second: ValueReader
 
-    def read(self, node: Located, name: str, faults: Faults) -> Any:
+    def read(self, node: Located, name: str, faults: FaultList) -> Any:
         kind = self.second if isinstance(node.value, dict) else self.first
         return kind.read(node, name, faults)

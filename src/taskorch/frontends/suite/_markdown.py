@@ -97,9 +97,9 @@ def _failures(report: SuiteReport) -> Iterator[str]:
         text = test.get("text") or test.get("message") or test["outcome"]
         # Indented: there is no fence that a text could not close.
         yield from (f"    {line}" for line in text.splitlines()[-_LINES:])
-    left = len(report.failures) - _SHOWN
-    if left > 0:
-        yield from ("", f"… and {left:,} more")
+    more = len(report.failures) - _SHOWN
+    if more > 0:
+        yield from ("", f"… and {more:,} more")
 
 
 def status(task: TaskPart) -> str:

@@ -61,14 +61,14 @@ class Counts:
         return Counts(*(mine + its for mine, its in pairs))
 
     def __str__(self) -> str:
-        said = [
+        parts = [
             f"{n:,} {name.replace('_', ' ')}"
             for name, n in attrs.asdict(self).items()
             if n
         ]
         if self.errors == 1:
-            said[said.index("1 errors")] = "1 error"
-        return ", ".join(said) or "no tests"
+            parts[parts.index("1 errors")] = "1 error"
+        return ", ".join(parts) or "no tests"
 
 
 @attrs.frozen
@@ -115,8 +115,8 @@ class Measures:
         """The share of lines that were run; 1 where there are none."""
         if self.covered is None:
             return self.said.get("coverage")
-        run, there = self.covered
-        return run / there if there else 1.0
+        run, lines = self.covered
+        return run / lines if lines else 1.0
 
     @property
     def speedup(self) -> float | None:

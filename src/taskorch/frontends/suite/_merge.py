@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from taskorch.frontends.suite._faults import Faults
+from taskorch.frontends.suite._faults import FaultList
 from taskorch.workflows._located import Located
 
 
-def merged(documents: Iterable[Located], faults: Faults) -> Located | None:
+def merged(documents: Iterable[Located], faults: FaultList) -> Located | None:
     """
     All documents merged into one, in which mappings are dicts of name to value.
 
@@ -25,41 +25,41 @@ def merged(documents: Iterable[Located], faults: Faults) -> Located | None:
     return whole
 
 
-def _single(node: Located, faults: Faults) -> Located:
+def _single(node: Located, faults: FaultList) -> Located:
     """*node* with dicts for mappings; what one names twice is put together."""
     if isinstance(node.value, list):
         return Located([_single(item, faults) for item in node.value], node.place)
     if not isinstance(node.value, tuple):
         return node
-    found: dict[str, tuple[Located, Located]] = {}
+    entries: dict[str, tuple[Located, Located]] = {}
     for key, value in node.value:
         one = _single(value, faults)
-        if key.value in found:
-            first, before = found[key.value]
-            found[key.value] = first, _both(before, one, key.value, faults)
+        if key.value in entries:
+            first, before = entries[key.value]
+            entries[key.value] = first, _both(before, one, key.value, faults)
         else:
-            found[key.value] = key, one
-    return Located(found, node.place)
+            entries[key.value] = key, one
+    return Located(entries, node.place)
 
 
-def _both(first: Located, second: Located, name: str, faults: Faults) -> Located:
+def _both(first: Located, second: Located, name: str, faults: FaultList) -> Located:
     """What *first* and *second*, both called *name*, say together."""
     if isinstance(first.value, dict) and isinstance(second.value, dict):
-        found = dict(first.value)
+        joined = dict(first.value)
         for key, (place, value) in second.value.items():
-            if key in found:
-                known, before = found[key]
-                found[key] = known, _both(before, value, key, faults)
+            if key in joined:
+                earlier, before = joined[key]
+                joined[key] = earlier, _both(before, value, key, faults)
             else:
-                found[key] = place, value
-        return Located(found, first.place)
+                joined[key] = place, value
+        return Located(joined, first.place)
     if _has_ids(first) and _has_ids(second):
         entries = {_id_of(entry): entry for entry in first.value}
         for entry in second.value:
             named = _id_of(entry)
-            known = entries.get(named)
+            earlier = entries.get(named)
             entries[named] = (
-                entry if known is None else _both(known, entry, named, faults)
+                entry if earlier is None else _both(earlier, entry, named, faults)
             )
         return Located(list(entries.values()), first.place)
     if _plain(first) != _plain(second):

@@ -56,17 +56,17 @@ def check_message(message: object) -> None:
     kind = message.get("message_type") if isinstance(message, Mapping) else None
     checker = checkers().get(kind) if isinstance(kind, str) else None
     if checker is None:
-        what = f"message_type is none of {', '.join(checkers())}"
-        msg = f"the message was refused: {what}"
-        raise ValidationFailedError(msg, findings=(("message_type", what),))
-    found = [
+        problem = f"message_type is none of {', '.join(checkers())}"
+        msg = f"the message was refused: {problem}"
+        raise ValidationFailedError(msg, findings=(("message_type", problem),))
+    problems = [
         (".".join(map(str, error.absolute_path)) or "the message", error.message)
         for error in checker.iter_errors(message)
     ]
-    if found:
-        said = "; ".join(f"{path}: {what}" for path, what in sorted(found))
-        msg = f"the {kind} was refused: {said}"
-        raise ValidationFailedError(msg, findings=tuple(sorted(found)))
+    if problems:
+        text = "; ".join(f"{path}: {problem}" for path, problem in sorted(problems))
+        msg = f"the {kind} was refused: {text}"
+        raise ValidationFailedError(msg, findings=tuple(sorted(problems)))
 
 
 def _head(kind: str, number: int, at: float) -> dict[str, Any]:
@@ -108,25 +108,25 @@ def assignment(
 
 
 def progress(
-    number: int, at: float, agent: str, task_id: str, said: Mapping[str, Any]
+    number: int, at: float, agent: str, task_id: str, figures: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The message on the progress of a task, and on the resources that it uses."""
-    end = said["estimated_completion"]
+    end = figures["estimated_completion"]
     return {
         **_head("progress_update", number, at),
         "agent_id": agent,
         "task_id": task_id,
         "progress": {
-            "percentage": said["percentage"],
-            "current_test": said["current_test"],
-            "tests_completed": said["tests_completed"],
-            "tests_remaining": said["tests_remaining"],
+            "percentage": figures["percentage"],
+            "current_test": figures["current_test"],
+            "tests_completed": figures["tests_completed"],
+            "tests_remaining": figures["tests_remaining"],
             "estimated_completion": None if end is None else stamp(end),
         },
         "resources": {
-            "memory_usage_mb": said["memory_usage_mb"],
-            "cpu_utilization": said["cpu_utilization"],
-            "disk_usage_mb": said["disk_usage_mb"],
+            "memory_usage_mb": figures["memory_usage_mb"],
+            "cpu_utilization": figures["cpu_utilization"],
+            "disk_usage_mb": figures["disk_usage_mb"],
         },
         "status": _words.STATUS[TaskState.RUNNING],
     }
@@ -140,13 +140,13 @@ def completion(
     *,
     state: TaskState,
     began: float,
-    found: Mapping[str, Any],
+    results: Mapping[str, Any],
     artifacts: Sequence[str],
     next_actions: Sequence[str],
 ) -> dict[str, Any]:
     """A task has ended, for good."""
-    counts = found.get("counts") or {}
-    rate, coverage = found.get("pass_rate"), found.get("coverage")
+    counts = results.get("counts") or {}
+    rate, coverage = results.get("pass_rate"), results.get("coverage")
     return {
         **_head("task_completion", number, at),
         "agent_id": agent,
@@ -156,7 +156,7 @@ def completion(
             "start_time": stamp(began),
             "end_time": stamp(at),
             "duration_seconds": round(max(0.0, at - began), 3),
-            "exit_code": found.get("exit_code"),
+            "exit_code": results.get("exit_code"),
         },
         "test_results": {
             "total_tests": sum(counts.values()),

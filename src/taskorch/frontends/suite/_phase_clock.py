@@ -1,4 +1,8 @@
-"""The time that a phase may take."""
+"""
+The time that a phase may take.
+
+Decision: 0063.
+"""
 
 from __future__ import annotations
 
@@ -134,9 +138,9 @@ class PhaseClock:
             with self._lock:
                 under_way = [phase for phase, _ in self._under_way.values()]
             for phase in under_way:
-                left = (phase.timeout or 0.0) - spent.get(phase.name, 0.0)
-                if left > 0:
-                    pause = min(pause, left)
+                seconds_left = (phase.timeout or 0.0) - spent.get(phase.name, 0.0)
+                if seconds_left > 0:
+                    pause = min(pause, seconds_left)
                 else:
                     del spent[phase.name]
                     self._end(phase)

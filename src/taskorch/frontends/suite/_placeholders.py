@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from taskorch.frontends.suite._faults import Faults, near
-from taskorch.frontends.suite._kinds import Entry
+from taskorch.frontends.suite._faults import FaultList, near
+from taskorch.frontends.suite._kinds import ReadMapping
 from taskorch.frontends.suite._model import SuiteTask, Template
 from taskorch.workflows._located import Located
 
@@ -23,29 +23,31 @@ _FORMATS: Final = (".xml", ".json")
 
 
 def check_templates(
-    section: Entry, folder: Path, faults: Faults
+    section: ReadMapping, folder: Path, faults: FaultList
 ) -> dict[str, Template]:
     """The templates of a configuration, by name; folders are relative to *folder*."""
-    found: dict[str, Template] = {}
+    templates: dict[str, Template] = {}
     for name, entry in section.values.items():
         key, _ = section.nodes[name]
-        both = [what for what in ("pytest", "command") if what in entry.nodes]
+        both = [way for way in ("pytest", "command") if way in entry.nodes]
         if len(both) != 1:
-            said = "neither pytest nor command" if not both else "pytest and command"
-            faults.add(key.place, f"templates.{name} has {said}: it needs one of them")
+            which = "neither pytest nor command" if not both else "pytest and command"
+            faults.add(key.place, f"templates.{name} has {which}: it needs one of them")
         results = entry.get("results")
         if results is not None and "command" not in entry.nodes:
-            what = f"templates.{name}.results: what pytest finds is known without it"
-            faults.add(entry.at("results"), what)
+            message = f"templates.{name}.results: what pytest finds is known without it"
+            faults.add(entry.at("results"), message)
         elif results is not None and Path(results).suffix not in _FORMATS:
-            what = f"templates.{name}.results: a file that ends with .xml (JUnit) or "
-            faults.add(entry.at("results"), what + ".json is needed")
+            message = (
+                f"templates.{name}.results: a file that ends with .xml (JUnit) or "
+            )
+            faults.add(entry.at("results"), message + ".json is needed")
         for part in ("pytest", "command", "results", "env"):
             if part in entry.nodes:
                 _check(f"templates.{name}.{part}", entry.node(part), faults)
-        none = Entry({}, {}, entry.place)
-        arguments: Entry = entry.get("arguments", none)
-        found[name] = Template(
+        none = ReadMapping({}, {}, entry.place)
+        arguments: ReadMapping = entry.get("arguments", none)
+        templates[name] = Template(
             name,
             pytest=_words(entry.get("pytest")),
             command=_words(entry.get("command")),
@@ -56,7 +58,7 @@ def check_templates(
             cwd=(folder / entry.get("cwd", ".")).resolve(),
             python=_program(folder, entry.get("python")),
         )
-    return found
+    return templates
 
 
 def _program(folder: Path, name: str | None) -> str:
@@ -71,7 +73,7 @@ def _words(value: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(value)
 
 
-def _check(name: str, node: Located, faults: Faults) -> None:
+def _check(name: str, node: Located, faults: FaultList) -> None:
     """Note the places in *node* that nothing fills."""
     value: Any = node.value
     if isinstance(value, dict):
@@ -86,8 +88,8 @@ def _check(name: str, node: Located, faults: Faults) -> None:
                 meant = near(Located(place, node.place), _PLACES)
                 faults.add(node.place, f"{name}: nothing fills {{{place}}}: {meant}")
         if ARGUMENTS in value and value != ARGUMENTS:
-            what = f"{name}: {ARGUMENTS} is several words: let it stand alone"
-            faults.add(node.place, what)
+            message = f"{name}: {ARGUMENTS} is several words: let it stand alone"
+            faults.add(node.place, message)
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
@@ -104,10 +106,10 @@ def filled(
     *arguments* stand for `{arguments}`; where that is not among the words, they come
     last.
     """
-    found: list[str] = []
+    command: list[str] = []
     for word in words if ARGUMENTS in words else (*words, ARGUMENTS):
-        found += arguments if word == ARGUMENTS else [fill(word, values)]
-    return found
+        command += arguments if word == ARGUMENTS else [fill(word, values)]
+    return command
 
 
 def arguments_of(task: SuiteTask, template: Template) -> tuple[str, ...]:

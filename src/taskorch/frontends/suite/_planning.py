@@ -63,11 +63,11 @@ def _lines(suite: Suite, history: History) -> Iterator[str]:
     if suite.missing:
         yield ""
         yield "Before it can be run:"
-        yield from (f"  {place}: {what}" for place, what in suite.missing)
+        yield from (f"  {place}: {message}" for place, message in suite.missing)
     if suite.without_effect:
         yield ""
         yield "Without effect:"
-        yield from (f"  {place}: {what}" for place, what in suite.without_effect)
+        yield from (f"  {place}: {message}" for place, message in suite.without_effect)
 
 
 def _head(suite: Suite, parts: Sequence[SuiteTask]) -> str:
@@ -96,12 +96,12 @@ def _phase(
         limits.append(f"at most {duration(phase.timeout)}")
     yield f"{phase.name} ({phase.kind}): {', '.join(limits)}"
     run = [part for task in phase.tasks for part in task.run]
-    known = [times[part.id] for part in run if part.id in times]
-    if phase.timeout is not None and known:
-        takes = max(end for _, end in known) - min(start for start, _ in known)
+    spans = [times[part.id] for part in run if part.id in times]
+    if phase.timeout is not None and spans:
+        takes = max(end for _, end in spans) - min(start for start, _ in spans)
         if takes > phase.timeout:
-            what = "what has not ended by then would be cancelled"
-            yield f"  It would take {duration(takes)}: {what}."
+            consequence = "what has not ended by then would be cancelled"
+            yield f"  It would take {duration(takes)}: {consequence}."
     starts = {part.id: times.get(part.id, (0.0, 0.0))[0] for part in run}
     for part in sorted(run, key=lambda part: starts[part.id]):
         start = starts[part.id] if part.id in times else None
@@ -112,27 +112,27 @@ def _line(suite: Suite, part: SuiteTask, start: float | None, history: History) 
     text = part.id if part.name == part.id else f"{part.id} {part.name}"
     if start is not None:
         text = f"{'at ' + duration(start) if start else 'at once':>14}  {text}"
-    said = []
+    remarks = []
     if part.dependencies:
-        said.append(f"after {', '.join(part.dependencies)}")
+        remarks.append(f"after {', '.join(part.dependencies)}")
     if part.id in history.tasks:
-        said.append(f"took {duration(history.tasks[part.id])}")
+        remarks.append(f"took {duration(history.tasks[part.id])}")
     if part.template is not None and part.template in suite.templates:
-        said.append(part.template)
-    return f"{text} ({'; '.join(said)})" if said else text
+        remarks.append(part.template)
+    return f"{text} ({'; '.join(remarks)})" if remarks else text
 
 
 def _basis(parts: list[SuiteTask], history: History) -> Iterator[str]:
-    known = sum(part.id in history.tasks for part in parts)
-    if known == len(parts):
+    timed = sum(part.id in history.tasks for part in parts)
+    if timed == len(parts):
         yield "Tasks take what they took in earlier runs."
         return
-    taken = "the mean of the others" if known else f"{duration(_UNKNOWN)} each"
+    estimate = "the mean of the others" if timed else f"{duration(_UNKNOWN)} each"
     usual = _usual(history)
     if any(part.timeout is not None and part.timeout < usual for part in parts):
-        taken += ", or as its timeout if that is less"
+        estimate += ", or as its timeout if that is less"
     yield (
-        f"Of {len(parts) - known} of them nothing is known yet: taken as {taken}. "
+        f"Of {len(parts) - timed} of them nothing is known yet: taken as {estimate}. "
         "A run will tell."
     )
 

@@ -98,8 +98,7 @@ class Recorder:
         """Record the names of the tests that will run."""
         if not self._collected.issuperset(names) or not names:
             self._collected.update(names)
-            said = {"collected": names, "files": self.files, "paths": self.paths}
-            self._write(said)
+            self._write({"collected": names, "files": self.files, "paths": self.paths})
         self.total = len(self._collected)
         self._report("collected", now=True)
 
@@ -186,11 +185,11 @@ class Recorder:
         if test is not None and test["outcome"] is not None:
             self._write({"ended": test})
 
-    def _write(self, said: dict[str, Any]) -> None:
+    def _write(self, note: dict[str, Any]) -> None:
         if os.getpid() == self._process:
             # Opened each time: a test may close all files that it finds open.
             with open(self._path, "a", encoding="utf-8") as file:  # noqa: PTH123
-                file.write(json.dumps(said) + "\n")
+                file.write(json.dumps(note) + "\n")
 
     def _report(self, event: str, *, now: bool = False) -> None:
         moment = time.monotonic()
@@ -249,24 +248,24 @@ def _crash_line(report: Any) -> Any:
 
 def _why(report: Any) -> dict[str, Any]:
     """Why a test did not pass, where, and what it printed."""
-    found: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     longrepr = report.longrepr
     crash = getattr(longrepr, "reprcrash", None)
     if crash is not None:
-        found["message"] = _cut(str(crash.message))
+        details["message"] = _cut(str(crash.message))
     elif isinstance(longrepr, tuple):  # a file, a line and the reason of a skip
-        found["message"] = _cut(str(longrepr[2]))
+        details["message"] = _cut(str(longrepr[2]))
     elif longrepr is not None:
-        found["message"] = _cut(str(longrepr)).strip()
+        details["message"] = _cut(str(longrepr)).strip()
     reason = getattr(report, "wasxfail", "")
     if reason:
-        found["message"] = _cut(str(reason))
+        details["message"] = _cut(str(reason))
     if report.outcome == "failed":
-        found["text"] = _cut(getattr(report, "longreprtext", ""))
+        details["text"] = _cut(getattr(report, "longreprtext", ""))
         printed = [text for _, text in getattr(report, "sections", ())]
         if printed:
-            found["output"] = _cut("\n".join(printed))
-    return found
+            details["output"] = _cut("\n".join(printed))
+    return details
 
 
 def _cut(text: str) -> str:

@@ -12,8 +12,8 @@ from taskorch._notifying import sender_of
 from taskorch._vocabulary import meant
 from taskorch.errors import InvalidTaskError
 from taskorch.frontends.suite import _keys, _tasks
-from taskorch.frontends.suite._faults import Faults
-from taskorch.frontends.suite._kinds import WHOLE, Entry
+from taskorch.frontends.suite._faults import FaultList
+from taskorch.frontends.suite._kinds import WHOLE, ReadMapping
 from taskorch.frontends.suite._merge import merged
 from taskorch.frontends.suite._model import Limits, Monitoring, Retries, Suite
 from taskorch.frontends.suite._placeholders import check_templates
@@ -57,7 +57,7 @@ def load(*paths: str | os.PathLike[str]) -> Suite:
     if not paths:
         msg = "no file of a configuration is named"
         raise InvalidTaskError(msg, hint="load('orchestrator_config.yaml')")
-    faults = Faults()
+    faults = FaultList()
     documents: list[Located] = []
     for path in paths:
         documents += _documents(Path(path), faults)
@@ -73,7 +73,7 @@ def load(*paths: str | os.PathLike[str]) -> Suite:
     return suite
 
 
-def _documents(path: Path, faults: Faults) -> list[Located]:
+def _documents(path: Path, faults: FaultList) -> list[Located]:
     with path.open("rb") as file:
         text = file.read(_MAX_SIZE + 1)
     try:
@@ -86,30 +86,33 @@ def _documents(path: Path, faults: Faults) -> list[Located]:
         faults.add(where, f"it has more than the {_MAX_SIZE:,} bytes that are read")
         return []
     try:
-        found, wrong = _yaml.read(text.decode("utf-8-sig"), str(path))
+        documents, wrong = _yaml.read(text.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         faults.add(where, f"it is no UTF-8 text: byte {error.start:,} is not")
         return []
-    for place, what in wrong:
-        faults.add(place, what)
-    return [] if wrong else found
+    for place, message in wrong:
+        faults.add(place, message)
+    return [] if wrong else documents
 
 
-def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
-    said = {name: _section(whole, name) for name in _keys.CONFIGURATION.keys}
+def _suite(whole: ReadMapping, folder: Path, faults: FaultList) -> Suite:
+    sections = {name: _section(whole, name) for name in _keys.CONFIGURATION.keys}
     for first, second, key in _SHARED:
-        if key in said[first].values and key in said[second].values:
-            mine, its = said[first], said[second]
+        if key in sections[first].values and key in sections[second].values:
+            mine, its = sections[first], sections[second]
             if mine.get(key) != its.get(key):
                 faults.disagree(key, mine.node(key), its.node(key))
-    about, pool = said["orchestrator"], said["agent_pool"]
-    limits = _limits(said["agent_limits"], pool, faults)
-    templates = check_templates(said["templates"], folder, faults)
-    phases, missing = _tasks.phases(said, templates, limits, faults)
-    notes = Faults()
-    note_all(said, notes)
-    failures, recovery = said["failure_handling"], said["recovery"]
-    watch = {**said["monitoring"].values, **_taken(about, "api_port", "metrics_port")}
+    about, pool = sections["orchestrator"], sections["agent_pool"]
+    limits = _limits(sections["agent_limits"], pool, faults)
+    templates = check_templates(sections["templates"], folder, faults)
+    phases, missing = _tasks.phases(sections, templates, limits, faults)
+    notes = FaultList()
+    note_all(sections, notes)
+    failures, recovery = sections["failure_handling"], sections["recovery"]
+    watch = {
+        **sections["monitoring"].values,
+        **_taken(about, "api_port", "metrics_port"),
+    }
     watch |= _taken(about, "log_level") | _taken(pool, "agent_timeout")
     return Suite(
         name=about.get("name", "suite"),
@@ -132,17 +135,17 @@ def _suite(whole: Entry, folder: Path, faults: Faults) -> Suite:
         recovery=bool(recovery.nodes),
         matrix=_read_by(_rows_of, recovery, "matrix", faults) or {},
         classes=_read_by(rules_of, recovery, "classes", faults) or (),
-        alerts=_alerts(said["alerts"], faults) if "alerts" in whole.nodes else None,
+        alerts=_alerts(sections["alerts"], faults) if "alerts" in whole.nodes else None,
         missing=missing,
         without_effect=notes.findings,
     )
 
 
-def _webhook(recovery: Entry, faults: Faults) -> dict[str, Any]:
+def _webhook(recovery: ReadMapping, faults: FaultList) -> dict[str, Any]:
     """Where people are told, which is checked here; nothing is sent."""
     names = "human_notification_webhook", "webhook_secret_env", "webhook_may_be_private"
-    found = _taken(recovery, *names)
-    hook, is_private = found.get(names[0]), found.get(names[2], False)
+    settings = _taken(recovery, *names)
+    hook, is_private = settings.get(names[0]), settings.get(names[2], False)
     if hook is not None:
         try:
             sender_of(hook, secret=None, allow_private=is_private, timeout=1)
@@ -150,34 +153,39 @@ def _webhook(recovery: Entry, faults: Faults) -> dict[str, Any]:
             hint = "webhook_may_be_private: true allows it"
             hint = hint if "private" in error.hint else error.hint
             faults.add(recovery.at(names[0]), f"{names[0]}: {error.message} ({hint})")
-    return found
+    return settings
 
 
-def _rows_of(where: str, said: Any) -> dict[str, Row]:
+def _rows_of(where: str, matrix: Any) -> dict[str, Row]:
     """Rows of a matrix, which make more of what tasks of suites hold."""
-    return rows_of(where, said, ("memory_mb", "cpu_cores", "cpu", "disk_mb"))
+    return rows_of(where, matrix, ("memory_mb", "cpu_cores", "cpu", "disk_mb"))
 
 
 def _read_by(
-    read: Callable[[str, Any], T], said: Entry, name: str, faults: Faults
+    read: Callable[[str, Any], T],
+    section: ReadMapping,
+    name: str,
+    faults: FaultList,
 ) -> T | None:
     """What *read* makes of a part of `recovery`; None: it is not there, or wrong."""
-    if name not in said.values:
+    if name not in section.values:
         return None
     try:
-        return read(f"recovery.{name}", said.get(name))
+        return read(f"recovery.{name}", section.get(name))
     except InvalidTaskError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        path, _, what = error.message.partition(": ")
-        place = _place_of(said.node(name), path.removeprefix(f"recovery.{name}"), what)
+        path, _, message = error.message.partition(": ")
+        place = _place_of(
+            section.node(name), path.removeprefix(f"recovery.{name}"), message
+        )
         faults.add(place, f"{error.message}{hint}")
         return None
 
 
-def _place_of(node: Located, path: str, what: str) -> FilePlace:
+def _place_of(node: Located, path: str, message: str) -> FilePlace:
     """The place below *node* of what *path* names: of its key, if that is wrong."""
     place = node.place
-    is_key = what.startswith("there is no ") or "is no class of failures" in what
+    is_key = message.startswith("there is no ") or "is no class of failures" in message
     for part in re.findall(r"[^.\[\]]+", path):
         value = node.value
         if isinstance(value, dict) and part in value:
@@ -189,49 +197,49 @@ def _place_of(node: Located, path: str, what: str) -> FilePlace:
     return place
 
 
-def _alerts(said: Entry, faults: Faults) -> dict[str, AlertRule | None]:
-    found: dict[str, AlertRule | None] = {}
+def _alerts(section: ReadMapping, faults: FaultList) -> dict[str, AlertRule | None]:
+    rules: dict[str, AlertRule | None] = {}
     usual = [rule.name for rule in default_rules()]
     the_usual = f"those that are watched are {', '.join(usual)}"
-    for name, fields in said.values.items():
-        if not isinstance(fields, Entry):
-            found[name] = None
+    for name, fields in section.values.items():
+        if not isinstance(fields, ReadMapping):
+            rules[name] = None
             if name not in usual:
                 why = f"alerts.{name}: there is no rule of this name to be off"
-                faults.add(said.at(name), f"{why} ({meant(name, usual, the_usual)})")
+                faults.add(section.at(name), f"{why} ({meant(name, usual, the_usual)})")
             continue
         if "when" not in fields.values:
             # That, and why, has been said.
             continue
         try:
-            found[name] = AlertRule.of(name, **fields.values)
+            rules[name] = AlertRule.of(name, **fields.values)
         except InvalidTaskError as error:
             faults.add(fields.place, f"alerts.{name}: {error}")
-    return found
+    return rules
 
 
-def _section(whole: Entry, name: str) -> Entry:
-    found: Entry = whole.get(name, Entry({}, {}, whole.place))
-    return found
+def _section(whole: ReadMapping, name: str) -> ReadMapping:
+    section: ReadMapping = whole.get(name, ReadMapping({}, {}, whole.place))
+    return section
 
 
-def _taken(entry: Entry, *names: str) -> dict[str, Any]:
+def _taken(entry: ReadMapping, *names: str) -> dict[str, Any]:
     return {name: entry.get(name) for name in names if name in entry.values}
 
 
-def _either(first: Entry, second: Entry, name: str, default: Any) -> Any:
+def _either(first: ReadMapping, second: ReadMapping, name: str, default: Any) -> Any:
     return first.get(name, second.get(name, default))
 
 
-def _limits(limits: Entry, pool: Entry, faults: Faults) -> Limits:
+def _limits(limits: ReadMapping, pool: ReadMapping, faults: FaultList) -> Limits:
     most = _either(limits, pool, "max_agents", None)
     least = pool.get("min_agents", 1)
     if most is not None and least > most:
         where = limits if "max_agents" in limits.values else pool
-        what = (
+        message = (
             f"min_agents is {least}, and max_agents {most} at {where.at('max_agents')}"
         )
-        faults.add(pool.at("min_agents"), what)
+        faults.add(pool.at("min_agents"), message)
     names = {"cpu": "total_cpu_cores", "memory_mb": "total_memory_mb"}
     held = {
         ours: limits.get(name) for ours, name in names.items() if name in limits.values
@@ -241,8 +249,10 @@ def _limits(limits: Entry, pool: Entry, faults: Faults) -> Limits:
     down = pool.get("scale_down_threshold", usual.scale_down)
     if down >= up:
         name = next(name for name in _SCALES[1::-1] if name in pool.values)
-        what = f"scale_down_threshold is {down:g}, and not below scale_up_threshold, "
-        faults.add(pool.at(name), f"{what}{up:g}")
+        message = (
+            f"scale_down_threshold is {down:g}, and not below scale_up_threshold, "
+        )
+        faults.add(pool.at(name), f"{message}{up:g}")
     settle = pool.get("settle_seconds", usual.settle)
     # More than one to begin with, and no most: so many there are.
     is_pool = any(name in pool.values for name in _SCALES)

@@ -1,4 +1,8 @@
-"""Who is told, elsewhere, of what has failed for good; in a later process, too."""
+"""
+Who is told, elsewhere, of what has failed for good; in a later process, too.
+
+Decision: 0130.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ _NOT_ASKED: Final = (
 )
 
 
-class Receiver:
+class SuiteWebhook:
     """
     The webhook of a suite: it is told once for each cause.
 
@@ -72,7 +76,7 @@ class Receiver:
         add_check(orchestrator, self.notifier.check)
 
     def tell_failure(
-        self, task_id: str, error_type: str, message: str, said: str, kind: str
+        self, task_id: str, error_type: str, message: str, details: str, kind: str
     ) -> None:
         """
         Tell that a task has failed for good.
@@ -81,7 +85,7 @@ class Receiver:
             task_id: Its id in the run.
             error_type: The name of its error.
             message: What that says.
-            said: The same, with what its results say of it.
+            details: The same, with what its results say of it.
             kind: The class of the failure.
         """
         if error_type == _OUT_OF_TIME:
@@ -90,7 +94,7 @@ class Receiver:
             cause = [*cause_of(task_id, error_type, message)]
         about = about_failure(self._orchestrator, task_id)
         if about is not None:
-            context = {**about["context"], "error_message": said}
+            context = {**about["context"], "error_message": details}
             self._tell({**about, "issue_type": kind, "context": context}, cause)
 
     def tell_over(self, name: str, why: str, tasks: Iterable[str]) -> None:

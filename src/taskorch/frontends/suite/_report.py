@@ -136,8 +136,8 @@ class SuiteReport:
         """The share of lines that any task has run."""
         if self.covered is None:
             return None
-        run, there = self.covered
-        return run / there if there else 1.0
+        run, lines = self.covered
+        return run / lines if lines else 1.0
 
     @property
     def failures(self) -> list[tuple[TaskPart, Mapping[str, Any]]]:
@@ -198,9 +198,9 @@ class SuiteReport:
 
 
 def _task(task: TaskPart) -> dict[str, Any]:
-    said = attrs.asdict(task, filter=lambda field, _: field.name != "tests")
-    said["because"], said["flaky"] = list(task.because), list(task.flaky)
-    return said
+    fields = attrs.asdict(task, filter=lambda field, _: field.name != "tests")
+    fields["because"], fields["flaky"] = list(task.because), list(task.flaky)
+    return fields
 
 
 def made(
@@ -211,13 +211,13 @@ def made(
     over_time: Sequence[str] = (),
 ) -> SuiteReport:
     """The report of a run that has ended, from what its tasks have left behind."""
-    told = {task.name: task for task in report.tasks}
+    reports = {task.name: task for task in report.tasks}
     latest = {one.task: one.attempt for one in slices}
     tasks = tuple(
         part
         for phase in suite.phases
         for task in phase.tasks
-        for part in _parts(suite, phase.name, task, told, folder, latest)
+        for part in _parts(suite, phase.name, task, reports, folder, latest)
     )
     tasks = tuple(_with_causes(suite, tasks))
     return SuiteReport(
@@ -236,7 +236,7 @@ def made(
         _coverage.combined(suite, folder),
         tuple(_unmeasured(suite, tasks)),
         version=suite.version,
-        notes=tuple(f"{place}: {what}" for place, what in suite.without_effect),
+        notes=tuple(f"{place}: {message}" for place, message in suite.without_effect),
     )
 
 
@@ -289,28 +289,28 @@ def _parts(
     suite: Suite,
     phase: str,
     task: SuiteTask,
-    told: Mapping[str, TaskReport],
+    reports: Mapping[str, TaskReport],
     folder: RunFolder,
     latest: Mapping[str, int],
 ) -> list[TaskPart]:
     """A task; of one that has parts, these, and what they come to together."""
-    found = [
-        _part(phase, part, told.get(part.id), folder, latest.get(part.id))
+    parts = [
+        _part(phase, part, reports.get(part.id), folder, latest.get(part.id))
         for part in task.run
     ]
     if not task.subtasks:
-        return found
+        return parts
     if task.shards == 1:
         cover(task, template_of(suite, task), folder)
     results = put_together(task, folder)
-    whole = _part(phase, task, told.get(task.id), folder, latest.get(task.id))
-    attempts = max(part.attempts for part in found)
-    lost = [part for part in found if part.attempts and not part.has_passed]
+    whole = _part(phase, task, reports.get(task.id), folder, latest.get(task.id))
+    attempts = max(part.attempts for part in parts)
+    lost = [part for part in parts if part.attempts and not part.has_passed]
     if attempts:
         whole = attrs.evolve(
             whole,
             attempts=attempts,
-            seconds=sum(part.seconds for part in found),
+            seconds=sum(part.seconds for part in parts),
             counts=results.get("counts") and Counts(**results["counts"]),
             coverage=results.get("coverage"),
         )
@@ -325,48 +325,48 @@ def _parts(
             error=f"{names} did not succeed",
             because=(),
         )
-    return [*(attrs.evolve(part, part_of=task.id) for part in found), whole]
+    return [*(attrs.evolve(part, part_of=task.id) for part in parts), whole]
 
 
 def _part(
     phase: str,
     task: SuiteTask,
-    told: TaskReport | None,
+    report: TaskReport | None,
     folder: RunFolder,
     latest: int | None,
 ) -> TaskPart:
-    state = TaskState.BLOCKED if told is None else told.state
+    state = TaskState.BLOCKED if report is None else report.state
     status = _words.STATUS[state]
     if state is TaskState.BLOCKED:
         status = "blocked"
-    if told is None or not told.attempts:
-        causes = () if told is None else told.root_causes
+    if report is None or not report.attempts:
+        causes = () if report is None else report.root_causes
         # Of one that was run again, too, by the name that it has in the suite.
         because = tuple(dict.fromkeys(cause.partition("~")[0] for cause in causes))
-        error = "" if told is None else told.error
+        error = "" if report is None else report.error
         return TaskPart(task.id, task.name, phase, status, error=error, because=because)
-    found = kept_in(folder.results(task.id))
-    counts = found.get("counts")
-    error = told.error
-    if error and found.get("attempt") == latest:
-        error = with_stop(error, found)
+    results = kept_in(folder.results(task.id))
+    counts = results.get("counts")
+    error = report.error
+    if error and results.get("attempt") == latest:
+        error = with_stop(error, results)
     return TaskPart(
         task.id,
         task.name,
         phase,
         status,
-        told.agent or "",
-        told.attempts,
-        told.duration or 0.0,
+        report.agent or "",
+        report.attempts,
+        report.duration or 0.0,
         None if counts is None else Counts(**counts),
-        found.get("coverage"),
+        results.get("coverage"),
         error,
         (),
-        tuple(found.get("tests", ())),
-        tuple(found.get("flaky", ())),
-        found.get("log", ""),
-        memory_mb=found.get("memory_mb"),
-        granted_mb=found.get("granted_mb"),
+        tuple(results.get("tests", ())),
+        tuple(results.get("flaky", ())),
+        results.get("log", ""),
+        memory_mb=results.get("memory_mb"),
+        granted_mb=results.get("granted_mb"),
     )
 
 

@@ -100,10 +100,10 @@ class TestRecord:
         return self.outcome in BAD
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> TestRecord:
+    def of(cls, note: Mapping[str, Any]) -> TestRecord:
         """A record from a file that was written by `taskorch suite`."""
         names = {field.name for field in attrs.fields(cls)}
-        return cls(**{name: value for name, value in said.items() if name in names})
+        return cls(**{name: value for name, value in note.items() if name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """Itself, without what says nothing."""
@@ -119,9 +119,9 @@ _NOTHING: Final[tuple[Any, ...]] = (None, "", {}, False)
 
 def counts_of(tests: Iterable[TestRecord]) -> Counts:
     """How many tests came to what."""
-    found = Counter(test.outcome for test in tests)
-    found["errors"] = found.pop("error", 0)
-    return Counts(**found)
+    numbers = Counter(test.outcome for test in tests)
+    numbers["errors"] = numbers.pop("error", 0)
+    return Counts(**numbers)
 
 
 @attrs.frozen
@@ -155,7 +155,7 @@ def read_pytest(path: Path, now: float) -> PytestResults:
     """
     collected: dict[str, None] = {}
     began: dict[str, dict[str, Any]] = {}
-    found: dict[str, TestRecord] = {}
+    records: dict[str, TestRecord] = {}
     files: dict[str, tuple[str, int]] = {}
     paths: list[int] = []
     has_ended = False
@@ -163,30 +163,30 @@ def read_pytest(path: Path, now: float) -> PytestResults:
         with path.open("rb") as lines:
             for line in lines:
                 with suppress(ValueError):  # the last one, of a process that was killed
-                    said = json.loads(line)
-                    collected.update(dict.fromkeys(said.get("collected", ())))
-                    files.update(said.get("files", {}))
-                    paths = said.get("paths", paths)
-                    for test in (said[n] for n in ("began", "ended") if n in said):
+                    note = json.loads(line)
+                    collected.update(dict.fromkeys(note.get("collected", ())))
+                    files.update(note.get("files", {}))
+                    paths = note.get("paths", paths)
+                    for test in (note[n] for n in ("began", "ended") if n in note):
                         began[test["id"]] = test
-                    if "ended" in said:
-                        found[said["ended"]["id"]] = TestRecord.of(said["ended"])
-                    has_ended = has_ended or "exit_code" in said
+                    if "ended" in note:
+                        records[note["ended"]["id"]] = TestRecord.of(note["ended"])
+                    has_ended = has_ended or "exit_code" in note
     except OSError as error:
         msg = f"pytest has left no results: {error.strerror}"
         raise ResultsError(msg) from None
-    unended = [name for name in began if name not in found]
+    unended = [name for name in began if name not in records]
     for name in unended:
         test = began[name]
         seconds = max(0.0, now - test["at"])
         text = "it had not ended when pytest did"
-        found[name] = TestRecord.of(
+        records[name] = TestRecord.of(
             {**test, "outcome": "error", "seconds": seconds, "message": text}
         )
     for name in collected:
-        found.setdefault(name, TestRecord(name, "not_run"))
+        records.setdefault(name, TestRecord(name, "not_run"))
     return PytestResults(
-        tuple(found.values()), tuple(unended), files, has_ended, tuple(paths)
+        tuple(records.values()), tuple(unended), files, has_ended, tuple(paths)
     )
 
 
@@ -254,13 +254,13 @@ def _record(case: ET.Element) -> TestRecord:
 
 def _outcome_by_attributes(case: ET.Element) -> str:
     """The outcome of a case that has no element for it."""
-    said = {
+    outcomes = {
         _WORDS.get(re.sub("[^a-z]", "", (case.get(name) or "").lower()))
         for name in ("status", "result")
     }
     if (case.get("executed") or "").lower() in ("false", "no", "0"):
-        said.add("skipped")
-    return next((outcome for outcome in _WORST if outcome in said), "passed")
+        outcomes.add("skipped")
+    return next((outcome for outcome in _WORST if outcome in outcomes), "passed")
 
 
 def _seconds(text: str | None) -> float:
@@ -278,18 +278,18 @@ def read_json(path: Path) -> tuple[Counts | None, dict[str, float]]:
         ResultsError: There is no such file, or it is no such report.
     """
     try:
-        said = json.loads(_read(path))
+        document = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
         msg = f"{path} is no JSON: {error}"
         raise ResultsError(msg) from None
-    if not isinstance(said, dict):
-        msg = f"{path}: an object is needed, not {type(said).__name__}"
+    if not isinstance(document, dict):
+        msg = f"{path}: an object is needed, not {type(document).__name__}"
         raise ResultsError(msg)
-    about = said.get("test_results", said)
+    about = document.get("test_results", document)
     counts = None
     if isinstance(about, dict) and any(name in about for name in _NAMES):
         counts = Counts(*(_count(path, name, about.get(name, 0)) for name in _NAMES))
-    numbers = {n: _number(path, n, said[n]) for n in _NUMBERS if n in said}
+    numbers = {n: _number(path, n, document[n]) for n in _NUMBERS if n in document}
     return counts, numbers
 
 

@@ -31,7 +31,7 @@ from taskorch.events import (
     TaskStarted,
 )
 from taskorch.frontends.suite import _report
-from taskorch.frontends.suite._agent import Agent
+from taskorch.frontends.suite._agent import SuiteAgent
 from taskorch.frontends.suite._attempt import name_of, with_stop
 from taskorch.frontends.suite._folder import OWN, RunFolder, kept_in
 from taskorch.frontends.suite._history import History
@@ -41,11 +41,11 @@ from taskorch.frontends.suite._markdown import markdown
 from taskorch.frontends.suite._messages import checkers
 from taskorch.frontends.suite._model import Suite, parts_of
 from taskorch.frontends.suite._phase_clock import PhaseClock
-from taskorch.frontends.suite._receiver import Receiver
+from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import SuiteReport
 from taskorch.frontends.suite._sharding import sharded
-from taskorch.frontends.suite._telling import Teller
-from taskorch.frontends.suite._timeline import Timeline
+from taskorch.frontends.suite._telling import SuiteTeller
+from taskorch.frontends.suite._timeline import AttemptTimeline
 from taskorch.frontends.suite._translation import (
     add_agents,
     orchestrator_of,
@@ -149,10 +149,10 @@ def run(
         stays = {place.history} if fresh else {place.history, place.collected}
         _put_aside(place, but=stays)
     suite = sharded(suite, place.make())
-    agents: dict[str, Agent] = {}
+    agents: dict[str, SuiteAgent] = {}
 
-    def agent(name: str) -> Agent:
-        agents[name] = Agent(name, place, suite.retries.grace)
+    def agent(name: str) -> SuiteAgent:
+        agents[name] = SuiteAgent(name, place, suite.retries.grace)
         return agents[name]
 
     def left(event: AgentLost) -> None:
@@ -169,7 +169,7 @@ def run(
     )
     receiver = None
     if suite.monitoring.human_notification_webhook is not None:
-        receiver = Receiver(orchestrator, suite, RUN, place)
+        receiver = SuiteWebhook(orchestrator, suite, RUN, place)
     following = _Following(orchestrator, suite, place, tell, receiver)
     try:
         with orchestrator:
@@ -247,7 +247,7 @@ def _learn(suite: Suite, place: RunFolder, since: float) -> None:
     """Keep for later runs how long things took in this life."""
     history = History.read(place.history)
     results = [kept_in(place.results(part.id)) for part in parts_of(suite)]
-    history.learn(found for found in results if found.get("ended", 0.0) >= since)
+    history.learn(record for record in results if record.get("ended", 0.0) >= since)
     history.write(place.history)
 
 
@@ -264,7 +264,7 @@ def check_complete(suite: Suite) -> None:
             ("the configuration", "there are no task_definitions: nothing to do")
         ]
     if missing:
-        msg = "\n".join(f"{place}: {what}" for place, what in missing)
+        msg = "\n".join(f"{place}: {message}" for place, message in missing)
         raise ValidationFailedError(msg, findings=tuple(missing), hint="")
 
 
@@ -294,9 +294,9 @@ class _Following:
         suite: Suite,
         place: RunFolder,
         tell: Callable[[Ended], object],
-        receiver: Receiver | None,
+        receiver: SuiteWebhook | None,
     ) -> None:
-        self.timeline = Timeline(place)
+        self.timeline = AttemptTimeline(place)
         self._tell = tell
         self._place = place
         self._names = frozenset(part.id for part in parts_of(suite))
@@ -310,7 +310,9 @@ class _Following:
             *(signals.task_failed, signals.task_cancelled),
         ):
             signal.connect(self._heard)
-        self.teller = Teller(orchestrator, suite, RUN, place, self.timeline, receiver)
+        self.teller = SuiteTeller(
+            orchestrator, suite, RUN, place, self.timeline, receiver
+        )
         tell_over = None if receiver is None else receiver.tell_over
         self.clock = PhaseClock(orchestrator, suite, RUN, place.phases, tell_over)
 

@@ -66,10 +66,10 @@ def sharded(suite: Suite, folder: RunFolder) -> Suite:
                         process = processes.setdefault(
                             template.python, AgentProcess(template.python)
                         )
-                        found = _dealt(task, template, folder, history, process)
+                        shards = _dealt(task, template, folder, history, process)
                         # An older version has kept the files alone.
-                        found["files"] = kept.get(task.id, found["files"])
-                        kept[task.id] = found
+                        shards["files"] = kept.get(task.id, shards["files"])
+                        kept[task.id] = shards
                     task = _split(task, **kept[task.id])  # noqa: PLW2901
                 tasks.append(task)
             phases.append(attrs.evolve(phase, tasks=tuple(tasks)))
@@ -136,12 +136,12 @@ def _dealt(
     Raises:
         InvalidTaskError: It names no files, or single tests.
     """
-    found = _collected(task, template, folder, process)
+    collected = _collected(task, template, folder, process)
     words = arguments_of(task, template)
     before = template.pytest or ()
     first = before.index(ARGUMENTS) if ARGUMENTS in before else len(before)
     # As pytest itself has read the command: an option's value may be a path, too.
-    places = [place - first - len(_COLLECT) for place in found["paths"]]
+    places = [place - first - len(_COLLECT) for place in collected["paths"]]
     if not places or any(
         place not in range(len(words)) or "::" in words[place] for place in places
     ):
@@ -154,17 +154,17 @@ def _dealt(
         file = name.partition("::")[0]
         times[file] = times.get(file, 0.0) + seconds
     usual = mean(history.tests.values()) if history.tests else 1.0
-    there: Mapping[str, tuple[str, int]] = found["files"]
+    collected_files: Mapping[str, tuple[str, int]] = collected["files"]
     weights = {
         os.path.relpath(path, template.cwd): times.get(name, usual * count)
-        for name, (path, count) in there.items()
+        for name, (path, count) in collected_files.items()
         if count
     }
     files = dealt(weights, task.shards)
     # No shard has these alone: it would have no tests.
     files[0] += [
         os.path.relpath(path, template.cwd)
-        for path, count in there.values()
+        for path, count in collected_files.values()
         if not count
     ]
     options = [word for place, word in enumerate(words) if place not in places]
@@ -185,8 +185,8 @@ def dealt(weights: Mapping[str, float], count: int) -> list[list[str]]:
         weight, number = piles[0]
         of[name] = number
         heapreplace(piles, (weight + weights[name], number))
-    found = [[name for name in weights if of[name] == n] for n in range(count)]
-    return [pile for pile in found if pile]
+    ordered = [[name for name in weights if of[name] == n] for n in range(count)]
+    return [pile for pile in ordered if pile]
 
 
 def _collected(
@@ -195,25 +195,25 @@ def _collected(
     """The `files` that pytest finds for a task, or did last time, and their `paths`."""
     results = (folder.artifacts / f"{task.id}.collected.jsonl").resolve()
     log = folder.logs / f"{task.id}.collected.log"
-    known = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
+    names = {"id": task.id, "name": task.name, "artifacts": str(folder.artifacts)}
     words = arguments_of(task, template)
     job: dict[str, Any] = {
         "kind": "pytest",
-        "args": [*_COLLECT, *filled(template.pytest or (), known, words)],
+        "args": [*_COLLECT, *filled(template.pytest or (), names, words)],
         "is_to_split": True,
         "cwd": str(template.cwd),
-        "env": {name: fill(text, known) for name, text in template.env.items()},
+        "env": {name: fill(text, names) for name, text in template.env.items()},
         "log": str(log.resolve()),
         "results": str(results),
         "coverage": [],
     }
     mark = _mark(job, template, words)
     kept = kept_in(folder.collected)
-    found = kept.get(task.id)
-    if not isinstance(found, dict) or found.get("mark") != mark:
-        found = {"mark": mark, **_collect(task, job, process)}
-        write_json(folder.collected, {**kept, task.id: found})
-    return found
+    collected = kept.get(task.id)
+    if not isinstance(collected, dict) or collected.get("mark") != mark:
+        collected = {"mark": mark, **_collect(task, job, process)}
+        write_json(folder.collected, {**kept, task.id: collected})
+    return collected
 
 
 def _mark(job: Mapping[str, Any], template: Template, words: Iterable[str]) -> str:
@@ -246,9 +246,9 @@ def _mark(job: Mapping[str, Any], template: Template, words: Iterable[str]) -> s
     seen = hashlib.sha256(json.dumps(asked).encode())
     for place in places:
         with suppress(OSError):
-            found = place.stat()
+            status = place.stat()
             seen.update(os.fsencode(place))
-            seen.update(f"\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+            seen.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return seen.hexdigest()
 
 
@@ -263,17 +263,17 @@ def _collect(
     """
     results = Path(job["results"])
     ended = process.run(job, hear=lambda _: None, is_to_end=lambda: False, grace=1.0)
-    found: dict[str, Any] = {"files": {}, "paths": []}
+    collected: dict[str, Any] = {"files": {}, "paths": []}
     with suppress(ResultsError):
-        said = read_pytest(results, 0.0)
-        found = {"files": said.files, "paths": said.paths}
+        pytest_results = read_pytest(results, 0.0)
+        collected = {"files": pytest_results.files, "paths": pytest_results.paths}
     results.unlink(missing_ok=True)
-    if not any(count for _, count in found["files"].values()):
+    if not any(count for _, count in collected["files"].values()):
         none = ended["exit_code"] in (0, _NO_TESTS)
         why = "finds no tests" if none else f"exits with {ended['exit_code']}"
         msg = f"{task.id} cannot be split: pytest {why}"
         raise InvalidTaskError(msg, hint=f"see {job['log']}")
-    return found
+    return collected
 
 
 def judged(parts: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Any]:

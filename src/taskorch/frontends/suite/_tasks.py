@@ -9,8 +9,8 @@ import attrs
 
 from taskorch.frontends.suite import _words
 from taskorch.frontends.suite._criteria import Criteria
-from taskorch.frontends.suite._faults import Faults, near
-from taskorch.frontends.suite._kinds import Entry
+from taskorch.frontends.suite._faults import FaultList, near
+from taskorch.frontends.suite._kinds import ReadMapping
 from taskorch.frontends.suite._model import (
     Limits,
     Mode,
@@ -38,7 +38,7 @@ class _Known:
 
     task: SuiteTask
     place: FilePlace
-    entry: Entry
+    entry: ReadMapping
     phase: int
 
     @property
@@ -48,29 +48,31 @@ class _Known:
 
 
 def phases(
-    said: Mapping[str, Entry],
+    sections: Mapping[str, ReadMapping],
     templates: Mapping[str, Template],
     limits: Limits,
-    faults: Faults,
+    faults: FaultList,
 ) -> tuple[tuple[SuitePhase, ...], tuple[tuple[str, str], ...]]:
     """The phases with their tasks, and what is missing to run them."""
-    allocation = said["resource_allocation"]
-    none = Entry({}, {}, said["orchestrator"].place)
-    definitions: Entry = said["orchestrator"].get("task_definitions", none)
-    plans = list(_plans(said["phases"], definitions, faults))
-    known: dict[str, _Known] = {}
-    made: list[SuitePhase] = []
+    allocation = sections["resource_allocation"]
+    none = ReadMapping({}, {}, sections["orchestrator"].place)
+    definitions: ReadMapping = sections["orchestrator"].get("task_definitions", none)
+    plans = list(_plans(sections["phases"], definitions, faults))
+    by_id: dict[str, _Known] = {}
+    suite_phases: list[SuitePhase] = []
     for number, (name, kind, entry) in enumerate(plans):
-        granted: Entry = allocation.get(kind, Entry({}, {}, allocation.place))
+        granted: ReadMapping = allocation.get(
+            kind, ReadMapping({}, {}, allocation.place)
+        )
         tasks: list[SuiteTask] = []
         for one in definitions.get(kind, ()):
             task = _task(one, kind, granted)
             if task is None:
                 continue
             tasks.append(task)
-            _know(known, _Known(task, one.at("id"), one, number), faults)
+            _know(by_id, _Known(task, one.at("id"), one, number), faults)
         mode: Mode = entry.get("mode", _USUAL.get(kind, ("", "parallel"))[1])
-        made.append(
+        suite_phases.append(
             SuitePhase(
                 name,
                 kind,
@@ -81,17 +83,17 @@ def phases(
                 entry.get("on_failure", "stop"),
             )
         )
-    _check_dependencies(known, plans, faults)
-    _check_limits(known.values(), limits, said["agent_limits"], faults)
-    _check_arguments(known, said["templates"], faults)
-    for one in known.values():
-        _check_shards(one, known, templates, faults)
-    return tuple(made), tuple(_missing(known.values(), templates))
+    _check_dependencies(by_id, plans, faults)
+    _check_limits(by_id.values(), limits, sections["agent_limits"], faults)
+    _check_arguments(by_id, sections["templates"], faults)
+    for one in by_id.values():
+        _check_shards(one, by_id, templates, faults)
+    return tuple(suite_phases), tuple(_missing(by_id.values(), templates))
 
 
 def _plans(
-    section: Entry, definitions: Entry, faults: Faults
-) -> Iterator[tuple[str, str, Entry]]:
+    section: ReadMapping, definitions: ReadMapping, faults: FaultList
+) -> Iterator[tuple[str, str, ReadMapping]]:
     """The phases: their names, their classes, and what is said of them."""
     named: set[str] = set()
     for name, entry in section.values.items():
@@ -100,11 +102,11 @@ def _plans(
             continue
         if kind not in definitions.nodes:
             meant = near(entry.node("tests"), definitions.nodes)
-            what = f"phases.{name}: there are no {kind} in task_definitions: {meant}"
-            faults.add(entry.at("tests"), what)
+            message = f"phases.{name}: there are no {kind} in task_definitions: {meant}"
+            faults.add(entry.at("tests"), message)
         elif kind in named:
-            what = f"phases.{name}: {kind} are those of another phase already"
-            faults.add(entry.at("tests"), what)
+            message = f"phases.{name}: {kind} are those of another phase already"
+            faults.add(entry.at("tests"), message)
         else:
             named.add(kind)
             yield name, kind, entry
@@ -113,10 +115,10 @@ def _plans(
             if section.values:
                 faults.add(key.place, f"{kind} are in none of the phases")
             name = _USUAL.get(kind, (kind.upper(), ""))[0]
-            yield name, kind, Entry({}, {}, key.place)
+            yield name, kind, ReadMapping({}, {}, key.place)
 
 
-def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
+def _task(entry: ReadMapping, kind: str, granted: ReadMapping) -> SuiteTask | None:
     """The task of an entry; None if it has no id."""
     task_id = entry.get("id")
     if task_id is None:
@@ -141,7 +143,9 @@ def _task(entry: Entry, kind: str, granted: Entry) -> SuiteTask | None:
     return attrs.evolve(task, subtasks=tuple(p for p in parts if p is not None))
 
 
-def _subtask(task: SuiteTask, part: str | Entry, granted: Entry) -> SuiteTask | None:
+def _subtask(
+    task: SuiteTask, part: str | ReadMapping, granted: ReadMapping
+) -> SuiteTask | None:
     """A part of a task: what it does not say itself is as the task says."""
     inherited = attrs.evolve(task, dependencies=(), arguments=None, shards=1)
     if isinstance(part, str):
@@ -163,24 +167,26 @@ def _subtask(task: SuiteTask, part: str | Entry, granted: Entry) -> SuiteTask | 
     )
 
 
-def _arguments(entry: Entry) -> tuple[str, ...] | None:
+def _arguments(entry: ReadMapping) -> tuple[str, ...] | None:
     words = entry.get("arguments")
     return None if words is None else tuple(words)
 
 
-def _criteria(entry: Entry) -> Criteria | None:
-    said = entry.get("success_criteria")
-    return None if said is None else Criteria(**said.values)
+def _criteria(entry: ReadMapping) -> Criteria | None:
+    criteria = entry.get("success_criteria")
+    return None if criteria is None else Criteria(**criteria.values)
 
 
-def _resources(granted: Entry, own: Entry | None) -> tuple[Resources, float | None]:
+def _resources(
+    granted: ReadMapping, own: ReadMapping | None
+) -> tuple[Resources, float | None]:
     """What a task holds, and its timeout: as it says itself, or else its class."""
-    said = {**granted.values, **({} if own is None else own.values)}
-    held = {ours: said[name] for name, ours in _GRANTED.items() if name in said}
-    return Resources(**held), said.get("timeout_seconds")
+    merged = {**granted.values, **({} if own is None else own.values)}
+    held = {ours: merged[name] for name, ours in _GRANTED.items() if name in merged}
+    return Resources(**held), merged.get("timeout_seconds")
 
 
-def _know(known: dict[str, _Known], one: _Known, faults: Faults) -> None:
+def _know(by_id: dict[str, _Known], one: _Known, faults: FaultList) -> None:
     """Note the ids of a task and of its subtasks: each is there once."""
     places = [(one.task, one.place)]
     for part, node in zip(
@@ -188,76 +194,81 @@ def _know(known: dict[str, _Known], one: _Known, faults: Faults) -> None:
     ):
         places.append((part, node.place))
     for task, place in places:
-        if task.id in known:
-            what = f"id {task.id!r} is that of {known[task.id].place} already"
-            faults.add(place, what)
+        if task.id in by_id:
+            message = f"id {task.id!r} is that of {by_id[task.id].place} already"
+            faults.add(place, message)
         else:
-            known[task.id] = attrs.evolve(one, task=task, place=place)
+            by_id[task.id] = attrs.evolve(one, task=task, place=place)
 
 
-def _items(entry: Entry, name: str) -> list[Located]:
+def _items(entry: ReadMapping, name: str) -> list[Located]:
     value = entry.node(name).value if name in entry.nodes else []
     return list(value) if isinstance(value, list) else []
 
 
 def _check_dependencies(
-    known: Mapping[str, _Known],
-    plans: Iterable[tuple[str, str, Entry]],
-    faults: Faults,
+    by_id: Mapping[str, _Known],
+    plans: Iterable[tuple[str, str, ReadMapping]],
+    faults: FaultList,
 ) -> None:
     names = [name for name, _, _ in plans]
     above: dict[str, tuple[str, ...]] = {}
-    for task_id, one in known.items():
+    for task_id, one in by_id.items():
         if one.is_part:
             continue
         good: list[str] = []
         for node in _items(one.entry, "dependencies"):
-            parent = known.get(node.value) if isinstance(node.value, str) else None
+            parent = by_id.get(node.value) if isinstance(node.value, str) else None
             if parent is None:
                 if isinstance(node.value, str):
-                    meant = near(node, known)
-                    what = f"{task_id} depends on {node.value!r}, which there is not: "
-                    faults.add(node.place, what + meant)
+                    meant = near(node, by_id)
+                    message = (
+                        f"{task_id} depends on {node.value!r}, which there is not: "
+                    )
+                    faults.add(node.place, message + meant)
             elif parent.phase > one.phase:
-                what = (
+                message = (
                     f"{task_id} depends on {node.value}, which comes later: in "
                     f"{names[parent.phase]}, after {names[one.phase]}"
                 )
-                faults.add(node.place, what)
+                faults.add(node.place, message)
             else:
                 good.append(node.value)
         above[task_id] = tuple(good)
     # What depends on a subtask depends on what its task waits for.
-    for task_id, one in known.items():
+    for task_id, one in by_id.items():
         if task_id not in above:
             above[task_id] = above.get(one.entry.get("id"), ())
     ring = find_ring(above)
     if ring:
-        what = "these wait for each other: " + " → ".join((*ring, ring[0]))
-        faults.add(known[ring[0]].entry.at("dependencies"), what)
+        message = "these wait for each other: " + " → ".join((*ring, ring[0]))
+        faults.add(by_id[ring[0]].entry.at("dependencies"), message)
 
 
 def _check_limits(
-    known: Iterable[_Known], limits: Limits, section: Entry, faults: Faults
+    records: Iterable[_Known],
+    limits: Limits,
+    section: ReadMapping,
+    faults: FaultList,
 ) -> None:
     totals = {"cpu": "total_cpu_cores", "memory_mb": "total_memory_mb"}
-    for one in known:
+    for one in records:
         for name, most in limits.resources.items():
             asked = one.task.resources.get(name, 0)
             if asked > most:
-                what = (
+                message = (
                     f"{one.task.id} needs {asked:g} {name}, and {totals[name]} is "
                     f"{most:g} at {section.at(totals[name])}"
                 )
-                faults.add(one.place, what)
+                faults.add(one.place, message)
 
 
 def _missing(
-    known: Collection[_Known], templates: Mapping[str, Template]
+    records: Collection[_Known], templates: Mapping[str, Template]
 ) -> Iterator[tuple[str, str]]:
     """What must be added before the tasks can be run."""
     users: dict[str, list[_Known]] = {}
-    for one in known:
+    for one in records:
         name = one.task.template
         if one.is_part:
             continue
@@ -271,22 +282,22 @@ def _missing(
         meant = "name it under templates:"
         if templates:
             meant = near(Located(name, place), templates)
-        what = f"template {name!r}, of {ids}, stands in no file: {meant}"
-        yield str(place), what
-    for one in known:
+        message = f"template {name!r}, of {ids}, stands in no file: {meant}"
+        yield str(place), message
+    for one in records:
         template = templates.get(one.task.template or "")
         if template is None or one.task.subtasks or not template.arguments:
             continue
         if one.task.arguments is None and one.task.id not in template.arguments:
-            what = f"templates.{template.name}.arguments has none for {one.task.id}"
-            yield str(one.place), what
+            message = f"templates.{template.name}.arguments has none for {one.task.id}"
+            yield str(one.place), message
 
 
 def _check_shards(
     one: _Known,
-    known: Mapping[str, _Known],
+    by_id: Mapping[str, _Known],
     templates: Mapping[str, Template],
-    faults: Faults,
+    faults: FaultList,
 ) -> None:
     """Note what cannot be split, or not under these names."""
     task = one.task
@@ -296,12 +307,12 @@ def _check_shards(
     if task.subtasks:
         faults.add(one.entry.at("shards"), f"{task.id} has shards and subtasks")
     elif template is not None and template.pytest is None:
-        what = f"{task.id} has shards, and only what pytest runs can be split"
-        faults.add(one.entry.at("shards"), what)
+        message = f"{task.id} has shards, and only what pytest runs can be split"
+        faults.add(one.entry.at("shards"), message)
     for name in shard_ids(task):
-        if name in known:
-            what = f"id {name!r} is that of a shard of {task.id}"
-            faults.add(known[name].place, what)
+        if name in by_id:
+            message = f"id {name!r} is that of a shard of {task.id}"
+            faults.add(by_id[name].place, message)
 
 
 def shard_ids(task: SuiteTask) -> list[str]:
@@ -311,11 +322,11 @@ def shard_ids(task: SuiteTask) -> list[str]:
 
 
 def _check_arguments(
-    known: Mapping[str, _Known], section: Entry, faults: Faults
+    by_id: Mapping[str, _Known], section: ReadMapping, faults: FaultList
 ) -> None:
     """Note what templates say of tasks that there are not."""
     for name, entry in section.values.items():
-        arguments: Entry | None = entry.get("arguments")
+        arguments: ReadMapping | None = entry.get("arguments")
         for key, _ in () if arguments is None else arguments.nodes.values():
-            if known and key.value not in known:
-                faults.unknown(key, f"templates.{name}.arguments", known)
+            if by_id and key.value not in by_id:
+                faults.unknown(key, f"templates.{name}.arguments", by_id)

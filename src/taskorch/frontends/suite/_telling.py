@@ -1,4 +1,8 @@
-"""Tells what happens in a run of a suite: messages, and lines of a log."""
+"""
+Tells what happens in a run of a suite: messages, and lines of a log.
+
+Decision: 0098.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +32,10 @@ from taskorch.frontends.suite._attempt import name_of, with_stop
 from taskorch.frontends.suite._folder import RunFolder, kept_in
 from taskorch.frontends.suite._json_lines import JsonLines
 from taskorch.frontends.suite._model import Suite, SuiteTask, parts_of
-from taskorch.frontends.suite._receiver import Receiver
+from taskorch.frontends.suite._receiver import SuiteWebhook
 from taskorch.frontends.suite._report import over_memory
 from taskorch.frontends.suite._results import BAD
-from taskorch.frontends.suite._timeline import Timeline
+from taskorch.frontends.suite._timeline import AttemptTimeline
 from taskorch.frontends.suite._whole import put_together
 from taskorch.model import TERMINAL, Resources, TaskState
 from taskorch.model._plain import stamp
@@ -41,7 +45,7 @@ from taskorch.recovery._matrix import matrix_with
 _LIMIT: Final = re.compile(r"its timeout of (\S+) s$")
 
 
-class Teller:
+class SuiteTeller:
     """Tells what happens in a run of a suite."""
 
     def __init__(
@@ -50,8 +54,8 @@ class Teller:
         suite: Suite,
         run_id: str,
         folder: RunFolder,
-        timeline: Timeline,
-        receiver: Receiver | None = None,
+        timeline: AttemptTimeline,
+        receiver: SuiteWebhook | None = None,
     ) -> None:
         watch = suite.monitoring
         limits = (watch.log_rotation_size, watch.log_retention_days)
@@ -151,14 +155,14 @@ class Teller:
         task = self._task(event)
         if task is None or not isinstance(event.value, Mapping):
             return
-        said = dict(event.value)
+        figures = dict(event.value)
         before, used = self._cpu.get(task.id, (event.at, 0.0))
         seconds = event.at - before
-        busy = (said["cpu_seconds"] - used) / seconds if seconds > 0 else 0.0
-        said["cpu_utilization"] = round(100 * max(0.0, busy))
-        self._cpu[task.id] = event.at, said["cpu_seconds"]
+        busy = (figures["cpu_seconds"] - used) / seconds if seconds > 0 else 0.0
+        figures["cpu_utilization"] = round(100 * max(0.0, busy))
+        self._cpu[task.id] = event.at, figures["cpu_seconds"]
         agent = self._agent(event)
-        self._send(_messages.progress(self._next(), event.at, agent, task.id, said))
+        self._send(_messages.progress(self._next(), event.at, agent, task.id, figures))
 
     def _recovering(self, event: RecoveryAttempted) -> None:
         task = self._task(event)
@@ -181,12 +185,12 @@ class Teller:
             self._tell_failure(task, event, is_final=True)
         state = _STATES[type(event)]
         folder = self._folder
-        # What the last attempt has found, if it came so far.
-        found = kept_in(folder.results(task.id))
-        how_much = over_memory(found)
+        # What the last attempt has left, if it came so far.
+        results = kept_in(folder.results(task.id))
+        how_much = over_memory(results)
         if how_much and self._receiver is not None:
             self._receiver.tell_memory(event.task_id, how_much)
-        left = (
+        files = (
             folder.results(task.id),
             folder.coverage(task.id),
             folder.agent_report(task.id),
@@ -202,8 +206,8 @@ class Teller:
                 task.id,
                 state=state,
                 began=began,
-                found=found,
-                artifacts=[path.name for path in left if path.exists()],
+                results=results,
+                artifacts=[path.name for path in files if path.exists()],
                 next_actions=list(self._next_actions(task)),
             )
         )
@@ -214,8 +218,8 @@ class Teller:
                 "agent_id": agent,
                 "duration_seconds": round(event.at - began, 3),
                 "status": _words.FINAL_STATUS[state],
-                "test_pass_rate": found.get("pass_rate"),
-                "coverage": found.get("coverage"),
+                "test_pass_rate": results.get("pass_rate"),
+                "coverage": results.get("coverage"),
                 "timestamp": stamp(event.at),
             }
         )
@@ -243,21 +247,21 @@ class Teller:
         if whole.id in self._over:
             return
         self._over.add(whole.id)
-        found = put_together(whole, self._folder)
+        results = put_together(whole, self._folder)
         kept = (self._folder.results, self._folder.coverage, self._folder.agent_report)
-        left = [of(whole.id) for of in kept]
-        said = _messages.completion(
+        files = [of(whole.id) for of in kept]
+        message = _messages.completion(
             self._next(),
             at,
             "local",
             whole.id,
             state=state,
-            began=found.get("started", at),
-            found=found,
-            artifacts=[path.name for path in left if path.exists()],
+            began=results.get("started", at),
+            results=results,
+            artifacts=[path.name for path in files if path.exists()],
             next_actions=list(self._next_actions(whole)),
         )
-        self._send(said)
+        self._send(message)
 
     # -- what it means -------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class Slice:
 _FIELDS: Final = tuple(attrs.fields_dict(Slice))
 
 
-class Timeline:
+class AttemptTimeline:
     """
     The attempts of a run, kept in its folder.
 
@@ -114,12 +114,12 @@ class Timeline:
 
     def slices(self) -> tuple[Slice, ...]:
         """All attempts that have ended; of each, what was told last."""
-        found = {
+        latest = {
             (line.get("run", line["task"]), line["attempt"]): _slice(line)
             for line in self._lines.read()
             if line["outcome"]
         }
-        return tuple(found.values())
+        return tuple(latest.values())
 
     def _write(self, run: str, one: Slice) -> None:
         self._note(run, one)

@@ -1,4 +1,8 @@
-"""A suite in our words: a workflow, and an orchestrator with a fleet of agents."""
+"""
+A suite in our words: a workflow, and an orchestrator with a fleet of agents.
+
+Decision: 0043.
+"""
 
 from __future__ import annotations
 
@@ -86,8 +90,8 @@ def _add_whole(workflow: Workflow, suite: Suite, added: Phase, task: SuiteTask) 
     if task.shards == 1:
         added.gather(parts, id=task.id, metadata=about)
         return
-    known = about_of(task, template_of(suite, task))
-    added.task(judged, parts, known, id=task.id, type="shards", metadata=about)
+    payload = about_of(task, template_of(suite, task))
+    added.task(judged, parts, payload, id=task.id, type="shards", metadata=about)
 
 
 def _end_of(workflow: Workflow, task: SuiteTask) -> str:
@@ -100,15 +104,15 @@ def _end_of(workflow: Workflow, task: SuiteTask) -> str:
 
 def _in_order(tasks: tuple[SuiteTask, ...]) -> Iterator[SuiteTask]:
     """*tasks* as they stand, but each after what it depends on."""
-    left = {task.id: task for task in tasks}
+    remaining = {task.id: task for task in tasks}
     owners = {part.id: task.id for task in tasks for part in task.subtasks}
 
     def take(task: SuiteTask) -> Iterator[SuiteTask]:
         # A ring was refused when the suite was read.
-        if left.pop(task.id, None) is None:
+        if remaining.pop(task.id, None) is None:
             return
         for name in task.dependencies:
-            above = left.get(owners.get(name, name))
+            above = remaining.get(owners.get(name, name))
             if above is not None:
                 yield from take(above)
         yield task
@@ -159,23 +163,23 @@ def _payload(suite: Suite, task: SuiteTask) -> dict[str, Any]:
     template = template_of(suite, task)
     if template is None:
         return {"template": task.template}
-    known = {"id": task.id, "name": task.name}
+    names = {"id": task.id, "name": task.name}
     how = "pytest" if template.command is None else "command"
     words = template.pytest if template.command is None else template.command
-    found: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "template": template.name,
-        how: filled(words or (), known, arguments_of(task, template)),
+        how: filled(words or (), names, arguments_of(task, template)),
         "cwd": str(template.cwd),
     }
     if template.python != sys.executable:
-        found["python"] = template.python
+        payload["python"] = template.python
     if template.env:
-        found["env"] = {n: fill(text, known) for n, text in template.env.items()}
+        payload["env"] = {n: fill(text, names) for n, text in template.env.items()}
     if template.coverage:
-        found["coverage"] = list(template.coverage)
+        payload["coverage"] = list(template.coverage)
     if template.results is not None:
-        found["results"] = fill(template.results, known)
-    return found
+        payload["results"] = fill(template.results, names)
+    return payload
 
 
 # -- who does it -------------------------------------------------------------------
@@ -199,11 +203,11 @@ def pools_of(suite: Suite) -> Resources:
     largest task needs, if that is more.
     """
     tasks = parts_of(suite)
-    found = dict(suite.limits.resources)
+    pools = dict(suite.limits.resources)
     for name, amount in machine_resources().items():
         needed = [task.resources.get(name, 0.0) for task in tasks]
-        found.setdefault(name, max([amount, *needed]))
-    return Resources(**found)
+        pools.setdefault(name, max([amount, *needed]))
+    return Resources(**pools)
 
 
 class _AlikeRouter(PerformanceRouter):

@@ -33,11 +33,11 @@ class _Write:
     def apply(self, orchestrator: Any, /) -> object:
         """Do it."""
         if self.what == "metrics":
-            said: Mapping[str, Any] = metrics_of(orchestrator)
+            document: Mapping[str, Any] = metrics_of(orchestrator)
         else:
-            said = orchestrator.health().to_dict()
+            document = orchestrator.health().to_dict()
         at = stamp(self.now, "microseconds")
-        self.lines.write({"timestamp": at, **plain(said)})
+        self.lines.write({"timestamp": at, **plain(document)})
         return None
 
 
@@ -55,8 +55,8 @@ class Watching:
             "health": watch.health_check_interval,
         }
         self._lines = {
-            what: JsonLines(folder.logs / name, *limits)
-            for what, name in _FILES.items()
+            subject: JsonLines(folder.logs / name, *limits)
+            for subject, name in _FILES.items()
         }
         self._due = dict.fromkeys(_FILES, 0.0)
 
@@ -65,12 +65,12 @@ class Watching:
     ) -> tuple[Iterable[Command], float | None]:
         """See `Driver.tick`."""
         del view
-        said: list[Command] = []
-        for what, due in self._due.items():
+        commands: list[Command] = []
+        for subject, due in self._due.items():
             if due <= now:
-                said.append(_Write(what, self._lines[what], now))
-                self._due[what] = now + self._every[what]
-        return said, min(self._due.values())
+                commands.append(_Write(subject, self._lines[subject], now))
+                self._due[subject] = now + self._every[subject]
+        return commands, min(self._due.values())
 
 
 def watch(orchestrator: TaskOrchestrator, suite: Suite, folder: RunFolder) -> None:

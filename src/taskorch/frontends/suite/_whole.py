@@ -19,33 +19,33 @@ def put_together(task: SuiteTask, folder: RunFolder) -> dict[str, Any]:
     Returns:
         The results; empty if none of its parts has left any.
     """
-    found = [kept_in(folder.results(part.id)) for part in task.subtasks]
-    found = [one for one in found if one]
-    if not found:
+    records = [kept_in(folder.results(part.id)) for part in task.subtasks]
+    records = [one for one in records if one]
+    if not records:
         return {}
-    counts = [Counts(**one["counts"]) for one in found if one["counts"] is not None]
+    counts = [Counts(**one["counts"]) for one in records if one["counts"] is not None]
     total = sum(counts, Counts()) if counts else None
-    began = min(one["started"] for one in found)
-    ended = max(one["ended"] for one in found)
+    began = min(one["started"] for one in records)
+    ended = max(one["ended"] for one in records)
     covered = _coverage.totals_in(folder.coverage(task.id))
     results = {
         "task_id": task.id,
-        "parts": [one["task_id"] for one in found],
+        "parts": [one["task_id"] for one in records],
         "started": began,
         "ended": ended,
         "duration_seconds": ended - began,
-        "exit_code": next((c for one in found if (c := one["exit_code"])), 0),
+        "exit_code": next((c for one in records if (c := one["exit_code"])), 0),
         "counts": None if total is None else attrs.asdict(total),
         "pass_rate": None if total is None else total.pass_rate,
         "coverage": covered and covered[0] / max(1, covered[1]),
-        "flaky": [name for one in found for name in one["flaky"]],
+        "flaky": [name for one in records for name in one["flaky"]],
     }
     write_json(folder.results(task.id), results)
     if not folder.coverage(task.id).exists():
         write_json(folder.coverage(task.id), {"measured": False})
-    agents = {one["task_id"]: one["agent_id"] for one in found}
-    used = {n: sum(one[n] for one in found) for n in ("cpu_seconds", "disk_mb")}
-    memory = max(one["memory_mb"] for one in found)
+    agents = {one["task_id"]: one["agent_id"] for one in records}
+    used = {n: sum(one[n] for one in records) for n in ("cpu_seconds", "disk_mb")}
+    memory = max(one["memory_mb"] for one in records)
     report = {"task_id": task.id, "agents": agents, "memory_mb": memory, **used}
     write_json(folder.agent_report(task.id), report)
     return results

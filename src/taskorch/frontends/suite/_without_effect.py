@@ -4,61 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from taskorch.frontends.suite._faults import Faults, near
-from taskorch.frontends.suite._kinds import Entry
+from taskorch.frontends.suite._faults import FaultList, near
+from taskorch.frontends.suite._kinds import ReadMapping
 from taskorch.workflows._words import counted
 
 
-def note_all(said: Mapping[str, Entry], notes: Faults) -> None:
-    """Note what *said*, the sections of a configuration, has without effect."""
+def note_all(configuration: Mapping[str, ReadMapping], notes: FaultList) -> None:
+    """Note what *configuration*, by its sections, has without effect."""
     failures = ("failure_handling", "recovery")
-    if not any(said[section].get("max_retries") for section in failures):
+    if not any(configuration[section].get("max_retries") for section in failures):
         why = "there are no retries: max_retries says how many"
         for section in failures:
-            _note(said[section], section, "retry_delay_seconds", why, notes)
-    _note_threshold(said, failures, notes)
-    none = Entry({}, {}, said["orchestrator"].place)
-    definitions: Entry = said["orchestrator"].get("task_definitions", none)
-    _note_classes(said["resource_allocation"], definitions, notes)
+            _note(configuration[section], section, "retry_delay_seconds", why, notes)
+    _note_threshold(configuration, failures, notes)
+    none = ReadMapping({}, {}, configuration["orchestrator"].place)
+    definitions: ReadMapping = configuration["orchestrator"].get(
+        "task_definitions", none
+    )
+    _note_classes(configuration["resource_allocation"], definitions, notes)
     tasks = [task for each in definitions.values.values() for task in each]
-    _note_templates(said["templates"], tasks, notes)
+    _note_templates(configuration["templates"], tasks, notes)
     for task in tasks:
-        _note_task(task, said["templates"].values, notes)
+        _note_task(task, configuration["templates"].values, notes)
 
 
 def _note_threshold(
-    said: Mapping[str, Entry], sections: Iterable[str], notes: Faults
+    configuration: Mapping[str, ReadMapping],
+    sections: Iterable[str],
+    notes: FaultList,
 ) -> None:
     """A threshold above the attempts that there are: nobody would ever be told."""
-    retries = max(said[section].get("max_retries", 0) for section in sections)
+    retries = max(configuration[section].get("max_retries", 0) for section in sections)
     for section in sections:
-        threshold = said[section].get("escalation_threshold", 0)
+        threshold = configuration[section].get("escalation_threshold", 0)
         if threshold > 1 + retries:
             attempts = counted(1 + retries, "attempt")
             why = (
                 f"max_retries makes {attempts} at the most, and nobody is told of what "
                 "fails with the last"
             )
-            _note(said[section], section, "escalation_threshold", why, notes)
+            _note(configuration[section], section, "escalation_threshold", why, notes)
 
 
-def _note_classes(allocation: Entry, definitions: Entry, notes: Faults) -> None:
+def _note_classes(
+    allocation: ReadMapping, definitions: ReadMapping, notes: FaultList
+) -> None:
     for kind in allocation.values:
         where = f"resource_allocation.{kind}"
         if definitions.nodes and kind not in definitions.nodes:
             node, _ = allocation.nodes[kind]
-            what = f"there are no such tasks: {near(node, definitions.nodes)}"
-            notes.add(node.place, f"{where}: {what}")
+            message = f"there are no such tasks: {near(node, definitions.nodes)}"
+            notes.add(node.place, f"{where}: {message}")
 
 
-def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> None:
+def _note_templates(
+    templates: ReadMapping, tasks: Iterable[ReadMapping], notes: FaultList
+) -> None:
     users = {task.get("id"): task.get("template") for task in tasks}
     for name, template in templates.values.items():
         if "command" in template.nodes:
             why = "it is for pytest, and this is a command"
             for key in ("coverage", "python"):
                 _note(template, f"templates.{name}", key, why, notes)
-        words: Entry | None = template.get("arguments")
+        words: ReadMapping | None = template.get("arguments")
         for task_id in () if words is None else words.nodes:
             other = users.get(task_id, name)
             if words is not None and other != name:
@@ -66,26 +74,30 @@ def _note_templates(templates: Entry, tasks: Iterable[Entry], notes: Faults) -> 
                 _note(words, f"templates.{name}.arguments", task_id, why, notes)
 
 
-def _note_task(task: Entry, templates: Mapping[str, Entry], notes: Faults) -> None:
+def _note_task(
+    task: ReadMapping, templates: Mapping[str, ReadMapping], notes: FaultList
+) -> None:
     if not task.get("subtasks"):
         return
     why = "its subtasks are run in its place: say it there"
     _note(task, str(task.get("id")), "arguments", why, notes)
     template = templates.get(task.get("template", ""))
-    words: Entry | None = None if template is None else template.get("arguments")
+    words: ReadMapping | None = None if template is None else template.get("arguments")
     if words is not None:
         where = f"templates.{task.get('template')}.arguments"
         _note(words, where, str(task.get("id")), why, notes)
 
 
-def _note(entry: Entry, where: str, name: str, why: str, notes: Faults) -> None:
+def _note(
+    entry: ReadMapping, where: str, name: str, why: str, notes: FaultList
+) -> None:
     if name in entry.nodes:
         notes.add(entry.nodes[name][0].place, f"{where}.{name}: {why}")
 
 
 def line_of(findings: Iterable[tuple[str, str]]) -> str:
     """One line that names all entries without effect; "" if there are none."""
-    names = dict.fromkeys(what.partition(": ")[0] for _, what in findings)
+    names = dict.fromkeys(message.partition(": ")[0] for _, message in findings)
     if not names:
         return ""
     return f"without effect: {', '.join(names)} (taskorch suite plan says why)"

@@ -60,7 +60,7 @@ def _plugin() -> Any:
     return module
 
 
-class Worker:
+class TaskWorker:
     """Runs test jobs, one at a time."""
 
     def __init__(self, events: int) -> None:
@@ -330,9 +330,9 @@ def _run_one(path: str) -> int:
         sys.stderr.write(f"{path}: {error.strerror}\n")
         return 1
     # They are for this program, and tests have nothing to tell there.
-    said = [os.environ.pop(name, None) for name in _OF_AGENT]
-    events = os.open(said[0] or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    ended = {**Worker(events).run(job), "mark": job["mark"]}
+    paths = [os.environ.pop(name, None) for name in _OF_AGENT]
+    events = os.open(paths[0] or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    ended = {**TaskWorker(events).run(job), "mark": job["mark"]}
     sys.stdout.write(json.dumps(ended) + "\n")
     return 0
 
@@ -345,11 +345,11 @@ def _main() -> int:
         with open(kept) as file:  # noqa: PTH123 - a descriptor
             file.seek(0)
             job = json.load(file)
-        return Worker(events).run_pytest(job)
+        return TaskWorker(events).run_pytest(job)
     events = os.dup(1)
     # What is printed by accident is no event.
     os.dup2(2, 1)
-    return Worker(events).serve()
+    return TaskWorker(events).serve()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,18 @@ Task files: a folder of Markdown that is run as it lies.
 Each file in `tasks/` is a task, each folder there a phase; what becomes of them stands
 in `workspace/`, as plain files that any shell can read. A translator only: what runs
 when is the orchestrator's decision.
+
+- `_workspace`, `_session`: the workspace; one runner at work.
+- `_config`, `_layout`, `_init`: `workspace.yaml`; where its files are; a new one.
+- `_task_file`, `_fields`, `_problems`: a task file; its fields; what is wrong, and
+  where.
+- `_scan`, `_files`: all files, and what they mean together; which of a task are there.
+- `_tasks`, `_agents`: tasks, agents and pools for the orchestrator; which program is
+  run.
+- `_work`: does one task: claims it, runs its program, looks at what that left.
+- `_claims`, `_ledger`: which of several runners does a task, line by line.
+- `_status`, `_progress`: what became of a task, as a file; how far all is.
+- `_dashboard`, `_report`, `_dry_run`: what people are shown: now, in the end, before.
 """
 
 from taskorch.frontends.workspace._dry_run import DryRun

@@ -58,20 +58,20 @@ PRESETS: Final[Mapping[str, AgentProgram]] = {
 
 
 def agent_program(
-    said: str | tuple[str, ...], *, stdin: bool = False, name: str = "agent"
+    command: str | tuple[str, ...], *, stdin: bool = False, name: str = "agent"
 ) -> AgentProgram:
     """
-    The agent that *said* means: the name of a preset, or a command line.
+    The agent that *command* means: the name of a preset, or a command line.
 
     Raises:
         InvalidTaskError: It is neither.
     """
-    if isinstance(said, str) and said in PRESETS:
-        return attrs.evolve(PRESETS[said], stdin=stdin or PRESETS[said].stdin)
+    if isinstance(command, str) and command in PRESETS:
+        return attrs.evolve(PRESETS[command], stdin=stdin or PRESETS[command].stdin)
     try:
-        words = tuple(shlex.split(said)) if isinstance(said, str) else said
+        words = tuple(shlex.split(command)) if isinstance(command, str) else command
     except ValueError as error:
-        msg = f"the agent {said!r} cannot be split as a shell does: {error}"
+        msg = f"the agent {command!r} cannot be split as a shell does: {error}"
         raise InvalidTaskError(msg) from error
     if not words or not words[0]:
         presets = ", ".join(PRESETS)

@@ -11,6 +11,8 @@ left.
 What decides is done under a lock that all runners share, for a fraction of a
 millisecond: who claims, and whose outcome counts. An outcome whose claim is no longer
 the latest one is refused: that is the fence.
+
+Decision: 0040.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from typing import Final
 import attrs
 
 from taskorch._staged import Staged
-from taskorch.frontends.workspace._layout import Layout
-from taskorch.frontends.workspace._ledger import Entry, Ledger
+from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._ledger import Ledger, LedgerEntry
 from taskorch.frontends.workspace._status import Status, read_status
 
 #: The variable by which a program is found that has outlived its runner.
@@ -40,7 +42,7 @@ class FencedOffError(Exception):
 
 
 @attrs.frozen
-class Claim:
+class TaskClaim:
     """
     A task that is ours.
 
@@ -73,7 +75,7 @@ class Held:
 class Claims:
     """The claims of one runner. Nothing is there before `open`."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: WorkspaceLayout) -> None:
         self._layout = layout
         self._own = layout.own
         self._ledger = Ledger(layout.own / "claims.jsonl")
@@ -127,7 +129,7 @@ class Claims:
             return []
         return sorted(p.stem for p in folder.iterdir() if _is_locked(p))
 
-    def claim(self, started: Status) -> Claim | Held | Status:
+    def claim(self, started: Status) -> TaskClaim | Held | Status:
         """
         Claim a task, whose status file is to say *started* then.
 
@@ -142,18 +144,18 @@ class Claims:
             status = self.status(task_id)
             if status is not None and status.has_ended:
                 return status
-            known = self._ledger.entry(task_id)
-            runner = known.runner
+            entry = self._ledger.entry(task_id)
+            runner = entry.runner
             if runner and runner != self.runner and self.is_alive(runner):
                 return Held(runner)
             if status is not None and status.status == "running":
                 pid = self._process_of(task_id, ours=runner is not None)
                 if pid is not None:
                     return Held(None, pid, is_ours=runner is not None)
-            fence = known.fence + 1
-            self._ledger.add(task_id, Entry(fence, self.runner))
+            fence = entry.fence + 1
+            self._ledger.add(task_id, LedgerEntry(fence, self.runner))
             self._put(started)
-            return Claim(task_id, fence)
+            return TaskClaim(task_id, fence)
 
     def is_still(self, task_id: str, held: Held) -> bool:
         """Whether a task is most likely held as it was: a quick look, and no lock."""
@@ -161,7 +163,7 @@ class Claims:
             return False
         return self._ledger.entry(task_id).runner == held.runner
 
-    def finish(self, claim: Claim, status: Status) -> None:
+    def finish(self, claim: TaskClaim, status: Status) -> None:
         """
         Tell what became of a task of ours.
 
@@ -174,12 +176,12 @@ class Claims:
             with self._shared():
                 self._check(claim)
                 staged.commit()
-                self._ledger.add(claim.task_id, Entry(claim.fence))
+                self._ledger.add(claim.task_id, LedgerEntry(claim.fence))
         except BaseException:
             staged.discard()
             raise
 
-    def give_back(self, claim: Claim) -> None:
+    def give_back(self, claim: TaskClaim) -> None:
         """
         Release a task that has not ended, for any runner to claim.
 
@@ -189,7 +191,7 @@ class Claims:
         with self._shared():
             self._check(claim)
             _remove(self._layout.status(claim.task_id))
-            self._ledger.add(claim.task_id, Entry(claim.fence))
+            self._ledger.add(claim.task_id, LedgerEntry(claim.fence))
 
     def block(self, task_id: str, by: str) -> None:
         """Mark a task as blocked, unless it is claimed or has ended."""
@@ -256,8 +258,8 @@ class Claims:
     def _put(self, status: Status) -> None:
         Staged(self._layout.status(status.task_id), status.to_json()).commit()
 
-    def _check(self, claim: Claim) -> None:
-        if self._ledger.entry(claim.task_id) != Entry(claim.fence, self.runner):
+    def _check(self, claim: TaskClaim) -> None:
+        if self._ledger.entry(claim.task_id) != LedgerEntry(claim.fence, self.runner):
             msg = f"task {claim.task_id} was claimed by another runner meanwhile"
             raise FencedOffError(msg)
 

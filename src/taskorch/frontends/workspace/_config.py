@@ -59,7 +59,7 @@ _PHASES: Final[Mapping[str, PhaseRule]] = {
 
 
 @attrs.frozen
-class Config:
+class WorkspaceConfig:
     """
     What holds for a workspace.
 
@@ -102,7 +102,7 @@ class Config:
         return self.rule(task.phase)[1].timeout
 
 
-def read_config(root: Path, problems: list[Problem]) -> Config:
+def read_config(root: Path, problems: list[Problem]) -> WorkspaceConfig:
     """What `workspace.yaml` in *root* says; what is wrong goes to *problems*."""
     try:
         with (root / FILE).open("rb") as file:
@@ -111,28 +111,28 @@ def read_config(root: Path, problems: list[Problem]) -> Config:
             problems.append(
                 Problem(FILE, 1, 1, f"it has more than {_MAX_BYTES:,} bytes")
             )
-            return Config()
+            return WorkspaceConfig()
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        return Config()
+        return WorkspaceConfig()
     except OSError as error:
-        what = f"this file cannot be read: {error.strerror or error}"
-        problems.append(Problem(FILE, 1, 1, what))
-        return Config()
+        message = f"this file cannot be read: {error.strerror or error}"
+        problems.append(Problem(FILE, 1, 1, message))
+        return WorkspaceConfig()
     except UnicodeDecodeError:
         problems.append(Problem(FILE, 1, 1, "it is no UTF-8: save it as that"))
-        return Config()
+        return WorkspaceConfig()
     fields = Fields.of_text(FILE, text, 0, problems)
     if fields is None:
-        return Config()
+        return WorkspaceConfig()
     config = _config(fields)
     if not problems:
         _note_misspelt(fields, root / config.tasks)
     return config
 
 
-def _config(fields: Fields) -> Config:
-    usual = Config()
+def _config(fields: Fields) -> WorkspaceConfig:
+    usual = WorkspaceConfig()
     title = fields.text("title") or usual.title
     tasks, workspace = usual.tasks, usual.workspace
     folders = fields.mapping("folders")
@@ -153,7 +153,7 @@ def _config(fields: Fields) -> Config:
         }
         limits.note_unknown(all_of_them=True)
     agents = _agents(fields)
-    config = Config(
+    config = WorkspaceConfig(
         title=title,
         tasks=tasks,
         workspace=workspace,
@@ -169,31 +169,31 @@ def _config(fields: Fields) -> Config:
 
 def _note_misspelt(fields: Fields, tasks: Path) -> None:
     """Note rules of phases that there are not, if there is one of nearly that name."""
-    said = fields.mapping("phases")
-    there = [path.name for path in tasks.glob("*") if path.is_dir()]
-    known = {*_PHASES, *there, *(_NUMBER.sub("", name, count=1) for name in there)}
-    for name in () if said is None else said.names():
+    section = fields.mapping("phases")
+    folders = [path.name for path in tasks.glob("*") if path.is_dir()]
+    names = {*_PHASES, *folders, *(_NUMBER.sub("", name, count=1) for name in folders)}
+    for name in () if section is None else section.names():
         key = _NUMBER.sub("", name, count=1)
-        near = nearest(key, known, 0.8)
-        if said is not None and not known & {name, key} and near:
-            said.note(name, f"there is no phase {name!r}; did you mean {near!r}?")
+        near = nearest(key, names, 0.8)
+        if section is not None and not names & {name, key} and near:
+            section.note(name, f"there is no phase {name!r}; did you mean {near!r}?")
 
 
 def _folder(fields: Fields, name: str, usual: str) -> str:
-    found = fields.text(name)
-    if found is None:
+    folder = fields.text(name)
+    if folder is None:
         return usual
-    if id_problem(found) is not None or "/" in found:
+    if id_problem(folder) is not None or "/" in folder:
         fields.note(name, f"{name}: the name of a folder is one safe word")
         return usual
-    return found
+    return folder
 
 
 def _phases(fields: Fields) -> dict[str, PhaseRule]:
     phases = dict(_PHASES)
-    said = fields.mapping("phases")
-    for name in () if said is None else said.names():
-        rules = said.mapping(name) if said is not None else None
+    section = fields.mapping("phases")
+    for name in () if section is None else section.names():
+        rules = section.mapping(name) if section is not None else None
         if rules is None:
             continue
         usual = phases.get(name, PhaseRule())
@@ -208,36 +208,36 @@ def _phases(fields: Fields) -> dict[str, PhaseRule]:
 
 
 def _agent(fields: Fields, agents: Mapping[str, AgentProgram]) -> AgentProgram:
-    said = fields.text("agent")
+    command = fields.text("agent")
     stdin = fields.flag("stdin")
-    if said is not None and said in agents:
-        found = agents[said]
-        return attrs.evolve(found, stdin=stdin or found.stdin)
+    if command is not None and command in agents:
+        program = agents[command]
+        return attrs.evolve(program, stdin=stdin or program.stdin)
     try:
-        return agent_program(said or "agent", stdin=stdin)
+        return agent_program(command or "agent", stdin=stdin)
     except InvalidTaskError as error:
         fields.note("agent", error.message)
         return DEFAULT_AGENT
 
 
 def _agents(fields: Fields) -> dict[str, AgentProgram]:
-    found: dict[str, AgentProgram] = {}
-    said = fields.mapping("agents")
-    for name in () if said is None else said.names():
-        one = said.mapping(name) if said is not None else None
-        if one is None or said is None:
+    programs: dict[str, AgentProgram] = {}
+    section = fields.mapping("agents")
+    for name in () if section is None else section.names():
+        one = section.mapping(name) if section is not None else None
+        if one is None or section is None:
             continue
         if id_problem(name) is not None or "/" in name:
-            said.note(
+            section.note(
                 name, f"the name of an agent is one safe word, not {show(name, 60)}"
             )
             continue
         usual = PRESETS.get(name)
         args = one.command("command") or (usual.args if usual else None)
         if args is None:
-            said.note(name, f"agents: {name} has no command")
+            section.note(name, f"agents: {name} has no command")
             args = DEFAULT_AGENT.args
-        found[name] = AgentProgram(
+        programs[name] = AgentProgram(
             name,
             args,
             stdin=one.flag("stdin") or bool(usual and usual.stdin),
@@ -245,4 +245,4 @@ def _agents(fields: Fields) -> dict[str, AgentProgram]:
             limit=one.count("limit"),
         )
         one.note_unknown(all_of_them=True)
-    return found
+    return programs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from taskorch.frontends.workspace._progress import PhaseCounts, Progress
+from taskorch.frontends.workspace._progress import PhaseCounts, WorkspaceProgress
 from taskorch.frontends.workspace._status import gate_of, phase_of_gate
 
 _AGAIN: Final = "taskorch workspace retry"
@@ -29,7 +29,7 @@ def dashboard(title: str, phases: Iterable[PhaseCounts]) -> str:
     return "\n".join(lines)
 
 
-def _blocker(progress: Progress, by: str) -> tuple[str, str]:
+def _blocker(progress: WorkspaceProgress, by: str) -> tuple[str, str]:
     """What blocks a task, by what its status says of that, and what helps."""
     phase = phase_of_gate(by)
     if not phase and progress.has_completed(by):
@@ -43,7 +43,7 @@ def _blocker(progress: Progress, by: str) -> tuple[str, str]:
     return gate_of(phase), "once that is mended: taskorch workspace run"
 
 
-def why(progress: Progress, task_id: str, log: str | None) -> str:
+def why(progress: WorkspaceProgress, task_id: str, log: str | None) -> str:
     """Why a task is where it is; *log* is the path of its log, if there is one."""
     status = progress.statuses.get(task_id)
     if status is not None and status.status == "completed":

@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 
-from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import missing_files, unmade_inputs
-from taskorch.frontends.workspace._layout import Layout
-from taskorch.frontends.workspace._progress import Progress
-from taskorch.frontends.workspace._scan import Plan
+from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._progress import WorkspaceProgress
+from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.frontends.workspace._work import waits_for
 from taskorch.model import Task
@@ -24,7 +24,7 @@ _SHOWN = 1000
 
 
 @attrs.frozen
-class Step:
+class DryRunStep:
     """
     A task that would be run.
 
@@ -55,7 +55,7 @@ class DryRun:
         guessed: How many tasks there is no estimate for.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[DryRunStep, ...]
     seconds: float
     completed: int
     not_run: Mapping[str, str]
@@ -96,20 +96,20 @@ class DryRun:
 
 
 def dry_run(
-    layout: Layout,
-    config: Config,
-    plan: Plan,
+    layout: WorkspaceLayout,
+    config: WorkspaceConfig,
+    plan: WorkspacePlan,
     *,
     phase: str | None,
     retry_failed: bool,
 ) -> DryRun:
     """What a run would do."""
-    progress = Progress(layout, config, plan)
+    progress = WorkspaceProgress(layout, config, plan)
     planner = _Planner(layout, config, plan, progress, phase, retry_failed=retry_failed)
     tasks = planner.tasks()
     seconds, guessed = _estimates(plan, progress, planner.run)
     durations = seconds | dict.fromkeys(planner.gates, 0.0)
-    steps: list[Step] = []
+    steps: list[DryRunStep] = []
     total = 0.0
     if tasks:
         orch = orchestrator_for(config)
@@ -119,7 +119,7 @@ def dry_run(
         total = report.makespan
         names = set(planner.run)
         steps = [
-            Step(
+            DryRunStep(
                 entry.task_id,
                 entry.start,
                 entry.end - entry.start,
@@ -145,10 +145,10 @@ class _Planner:
 
     def __init__(
         self,
-        layout: Layout,
-        config: Config,
-        plan: Plan,
-        progress: Progress,
+        layout: WorkspaceLayout,
+        config: WorkspaceConfig,
+        plan: WorkspacePlan,
+        progress: WorkspaceProgress,
         phase: str | None,
         *,
         retry_failed: bool,
@@ -209,15 +209,15 @@ class _Planner:
         for other in self._plan.after[task_id]:
             if other in self.run or self._progress.has_completed(other):
                 continue
-            there = "" if other in self._plan.known else ", which does not exist"
-            return f"it waits for {other}{there}"
+            note = "" if other in self._plan.known else ", which does not exist"
+            return f"it waits for {other}{note}"
         task = self._plan.tasks[task_id]
         missing = unmade_inputs(self._layout, task, self._plan.known)
         return waits_for(missing) if missing else None
 
 
 def _estimates(
-    plan: Plan, progress: Progress, ids: Mapping[str, None]
+    plan: WorkspacePlan, progress: WorkspaceProgress, ids: Mapping[str, None]
 ) -> tuple[dict[str, float], int]:
     """Seconds that each will take, and for how many nothing is known."""
     by_phase: dict[str, list[float]] = {}
@@ -225,20 +225,23 @@ def _estimates(
         if status.duration_seconds is not None:
             phase = task_id.partition("/")[0]
             by_phase.setdefault(phase, []).append(status.duration_seconds)
-    usual = {phase: median(known) for phase, known in by_phase.items()}
+    usual = {phase: median(durations) for phase, durations in by_phase.items()}
     seconds: dict[str, float] = {}
     guessed = 0
     for task_id in ids:
-        known = plan.tasks[task_id].estimate
-        if known is None:
-            known = usual.get(plan.tasks[task_id].phase)
-        guessed += known is None
-        seconds[task_id] = _UNKNOWN if known is None else known
+        estimate = plan.tasks[task_id].estimate
+        if estimate is None:
+            estimate = usual.get(plan.tasks[task_id].phase)
+        guessed += estimate is None
+        seconds[task_id] = _UNKNOWN if estimate is None else estimate
     return seconds, guessed
 
 
 def _missing(
-    layout: Layout, config: Config, plan: Plan, ids: Iterable[str]
+    layout: WorkspaceLayout,
+    config: WorkspaceConfig,
+    plan: WorkspacePlan,
+    ids: Iterable[str],
 ) -> dict[str, str]:
     """Files that are needed, and that no task makes."""
     missing: dict[str, str] = {}

@@ -1,4 +1,8 @@
-"""Takes typed fields out of a mapping that YAML has made, and notes what is wrong."""
+"""
+Takes typed fields out of a mapping that YAML has made, and notes what is wrong.
+
+Decision: 0102.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +59,8 @@ class Fields:
         node, faults = _read(text, path)
         if faults:
             problems += [
-                Problem(path, offset + place.line, place.column, what)
-                for place, what in faults
+                Problem(path, offset + place.line, place.column, message)
+                for place, message in faults
             ]
             return None
         if node.value is None:
@@ -73,8 +77,8 @@ class Fields:
         return (self._offset + 1, 1) if node is None else self._place(node)
 
     def _value(self, name: str) -> Located | None:
-        found: tuple[Located, Located] | None = self._node.value.get(name)
-        return None if found is None else found[1]
+        entry: tuple[Located, Located] | None = self._node.value.get(name)
+        return None if entry is None else entry[1]
 
     def _place(self, node: Located) -> Place:
         return self._offset + node.place.line, node.place.column
@@ -92,18 +96,18 @@ class Fields:
 
     def paths(self, name: str, base: str) -> tuple[str, ...]:
         """A list of files, as seen from *base*."""
-        found: list[str] = []
+        paths: list[str] = []
         for text, node in self._texts(name):
             problem = path_problem(text)
             path = str(PurePosixPath(text))
             if problem is not None:
                 self._note(node, f"{name}: {show(text, 80)} {problem} ({base})")
-            elif path in found:
+            elif path in paths:
                 self._note(node, f"{name}: {show(text, 80)} stands here twice")
             else:
-                found.append(path)
+                paths.append(path)
                 self.items[f"{name}/{path}"] = self._place(node)
-        return tuple(found)
+        return tuple(paths)
 
     def command(self, name: str) -> tuple[str, ...] | None:
         """A command line: a list of words, or a text that is split as a shell does."""
@@ -137,11 +141,11 @@ class Fields:
         hours: float | None = None
         if isinstance(value, int | float) and not isinstance(value, bool):
             hours = float(value)
-        elif isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
-            hours = float(found[1]) * _UNITS[found[2]] / _HOUR
+        elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+            hours = float(match[1]) * _UNITS[match[2]] / _HOUR
         if hours is None or not 0 < hours <= _MAX_HOURS:
-            what = "a duration is hours, or a text such as '90s', '30m' or '2h'"
-            self._note(node, f"{name}: {what}, up to a year, not {_said(node)}")
+            needed = "a duration is hours, or a text such as '90s', '30m' or '2h'"
+            self._note(node, f"{name}: {needed}, up to a year, not {_said(node)}")
             return None
         return hours * _HOUR
 
@@ -152,8 +156,8 @@ class Fields:
             return None
         value = node.value
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            what = f"a whole number from {least} is needed"
-            self._note(node, f"{name}: {what}, not {_said(node)}")
+            needed = f"a whole number from {least} is needed"
+            self._note(node, f"{name}: {needed}, not {_said(node)}")
             return None
         return value
 
@@ -171,17 +175,17 @@ class Fields:
 
     def amounts(self, *names: str) -> list[float]:
         """Numbers from 0, one for each of *names*, in any of the words for it."""
-        found = dict.fromkeys(names, 0.0)
+        amounts = dict.fromkeys(names, 0.0)
         self._names.update(names)
         words = {**{name: (name, 1.0) for name in names}, **OTHER_RESOURCES}
         for word, (name, factor) in words.items():
-            if name not in found or word not in self._node.value:
+            if name not in amounts or word not in self._node.value:
                 continue
-            if found[name]:
+            if amounts[name]:
                 note = f"{word}: {name} is said in another word, too"
                 self._note(self._node.value[word][1], note)
-            found[name] += (self.amount(word) or 0.0) * factor
-        return [found[name] for name in names]
+            amounts[name] += (self.amount(word) or 0.0) * factor
+        return [amounts[name] for name in names]
 
     def flag(self, name: str) -> bool:
         """The boolean *name*; false if it is not there."""
@@ -207,11 +211,11 @@ class Fields:
             or abs(value) > MAX_PRIORITY
         ):
             words = ", ".join(PRIORITIES)
-            what = (
+            needed = (
                 f"a whole number within ±{MAX_PRIORITY:,}, or one of {words}, is needed"
             )
             near = guess(str(value).lower(), PRIORITIES)
-            self._note(node, f"{name}: {what}, not {_said(node)}{near}")
+            self._note(node, f"{name}: {needed}, not {_said(node)}{near}")
             return 0
         return value
 
@@ -232,8 +236,8 @@ class Fields:
 
     def plain(self) -> dict[str, Any]:
         """The mapping as a dict, without places."""
-        found: dict[str, Any] = plain(self._node)
-        return found
+        mapping: dict[str, Any] = plain(self._node)
+        return mapping
 
     # -- what is wrong -------------------------------------------------------------
 
@@ -253,15 +257,15 @@ class Fields:
             The names that were not noted, each with all texts that stand under it;
             `items` says where each name stands.
         """
-        known = tuple(sorted(self._names))
+        names = tuple(sorted(self._names))
         rest: dict[str, frozenset[str]] = {}
         for name, (key, value) in self._node.value.items():
             if name in self._names:
                 continue
             here = self._place(key)
-            near, stops = _meant(name, known), True
+            near, stops = _meant(name, names), True
             if near is None:
-                near = _nearest(name.lower(), known)
+                near = _nearest(name.lower(), names)
             elif value.value in (None, "", [], {}):
                 near = None
             else:
@@ -271,7 +275,7 @@ class Fields:
                 self.items[name] = here
                 continue
             text = f"there is no {show(name, 60)} here; "
-            text += f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"
+            text += f"did you mean {near!r}?" if near else f"known: {', '.join(names)}"
             self._problems.append(Problem(self._path, *here, text, stops))
         return rest
 
@@ -288,28 +292,28 @@ class Fields:
             self._note(node, f"{name}: a list of texts is needed, not {_said(node)}")
             return []
         items = node.value if isinstance(node.value, list) else [node]
-        found: list[tuple[str, Located]] = []
+        texts: list[tuple[str, Located]] = []
         for item in items:
             text = self._text(item, name)
             if text is not None:
-                found.append((text, item))
+                texts.append((text, item))
                 self.items[f"{name}/{text}"] = self._place(item)
-        return found
+        return texts
 
     def _text(self, node: Located, name: str) -> str | None:
         value = node.value
         if not isinstance(value, str):
-            what = (
+            problem = (
                 "put it in quotes"
                 if isinstance(value, int | float)
                 else "a text is needed"
             )
-            self._note(node, f"{name}: {_said(node)} is no text: {what}")
+            self._note(node, f"{name}: {_said(node)} is no text: {problem}")
             return None
         text = value.strip()
         if not text or len(text) > _MAX_TEXT or "\0" in text:
-            what = "is empty" if not text else "is too long, or has a NUL character"
-            self._note(node, f"{name}: the text {what}")
+            problem = "is empty" if not text else "is too long, or has a NUL character"
+            self._note(node, f"{name}: the text {problem}")
             return None
         return text
 
@@ -318,9 +322,9 @@ class Fields:
 
 
 @lru_cache
-def _nearest(name: str, known: tuple[str, ...]) -> str | None:
-    """The one of *known* that is most like *name*; cached for repeated names."""
-    return nearest(name, known, 0.8)
+def _nearest(name: str, names: tuple[str, ...]) -> str | None:
+    """The one of *names* that is most like *name*; cached for repeated names."""
+    return nearest(name, names, 0.8)
 
 
 #: What others call fields of a task file, in small letters and without "-" and "_".
@@ -346,11 +350,11 @@ _OTHER_WORDS: Final = {
 }
 
 
-def _meant(name: str, known: Iterable[str]) -> str | None:
-    """For which of *known* others say *name*."""
+def _meant(name: str, names: Iterable[str]) -> str | None:
+    """For which of *names* others say *name*."""
     word = re.sub("[-_ .]", "", name).lower()
     fit = (ours for ours, others in _OTHER_WORDS.items() if others.match(word))
-    return next((ours for ours in fit if ours in known), None)
+    return next((ours for ours in fit if ours in names), None)
 
 
 def _texts_in(node: Located) -> Iterator[str]:

@@ -7,25 +7,27 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 
 from taskorch.frontends.workspace._config import PhaseRule
-from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._scan import maker_of
 from taskorch.frontends.workspace._task_file import TaskFile
 
 
-def missing_inputs(layout: Layout, task: TaskFile) -> list[str]:
+def missing_inputs(layout: WorkspaceLayout, task: TaskFile) -> list[str]:
     """What a task needs and is not there: each path, and why it does not count."""
     if not task.inputs:
         return []
     return missing_files(layout, layout.folder("outputs"), task.inputs)
 
 
-def unmade_inputs(layout: Layout, task: TaskFile, known: Container[str]) -> list[str]:
-    """Missing inputs of *task* that no task in *known* makes."""
-    unmade = [name for name in task.inputs if maker_of(name, known) is None]
+def unmade_inputs(
+    layout: WorkspaceLayout, task: TaskFile, task_ids: Container[str]
+) -> list[str]:
+    """Missing inputs of *task* that no task in *task_ids* makes."""
+    unmade = [name for name in task.inputs if maker_of(name, task_ids) is None]
     return missing_files(layout, layout.folder("outputs"), unmade)
 
 
-def missing_outputs(layout: Layout, task: TaskFile) -> list[str]:
+def missing_outputs(layout: WorkspaceLayout, task: TaskFile) -> list[str]:
     """Missing outputs of *task*, the files that its gate asks for included."""
     if not task.outputs and not task.gate:
         return []
@@ -35,7 +37,7 @@ def missing_outputs(layout: Layout, task: TaskFile) -> list[str]:
     ]
 
 
-def why_shut(layout: Layout, phase: str, rule: PhaseRule) -> list[str]:
+def why_shut(layout: WorkspaceLayout, phase: str, rule: PhaseRule) -> list[str]:
     """What the gate of a phase waits for, besides its tasks."""
     missing = missing_files(layout, layout.root, rule.gate)
     why = [f"{path} is not there" for path in missing]
@@ -45,7 +47,9 @@ def why_shut(layout: Layout, phase: str, rule: PhaseRule) -> list[str]:
     return why
 
 
-def missing_files(layout: Layout, folder: Path, names: Iterable[str]) -> list[str]:
+def missing_files(
+    layout: WorkspaceLayout, folder: Path, names: Iterable[str]
+) -> list[str]:
     """Those of *names* that are no files in *folder*, as paths in the workspace."""
     missing: list[str] = []
     for name in names:
@@ -56,7 +60,7 @@ def missing_files(layout: Layout, folder: Path, names: Iterable[str]) -> list[st
     return missing
 
 
-def _problem(layout: Layout, path: Path) -> str | None:
+def _problem(layout: WorkspaceLayout, path: Path) -> str | None:
     """Why *path* does not count as a file: None if it does."""
     try:
         if not path.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from taskorch.frontends.workspace._layout import KINDS, Layout
+from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout
 
 #: The phases of the protocol, of which the settings say the limits.
 _PHASES: Final = (
@@ -109,7 +109,7 @@ done
 """
 
 
-def init(root: Path, layout: Layout, title: str) -> list[str]:
+def init(root: Path, layout: WorkspaceLayout, title: str) -> list[str]:
     """Make what is not there yet, and return the paths of that; what is there stays."""
     tasks, workspace = layout.tasks, layout.workspace
     progress = _PROGRESS.format(title=title, tasks=tasks, workspace=workspace)
@@ -120,7 +120,7 @@ def init(root: Path, layout: Layout, title: str) -> list[str]:
         "scripts/orchestrator.py": _ORCHESTRATOR,
         "scripts/show-progress.sh": progress,
     }
-    made: list[str] = []
+    paths: list[str] = []
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def init(root: Path, layout: Layout, title: str) -> list[str]:
         path.write_text(text, encoding="utf-8")
         if name.startswith("scripts/"):
             path.chmod(0o755)
-        made.append(name)
+        paths.append(name)
     phases = [entry for entry in (root / tasks).iterdir() if entry.is_dir()]
     phases = phases or [root / tasks / name for name in _PHASES]
     within = ["", *(f"/{phase.name}" for phase in sorted(phases))]
@@ -139,5 +139,5 @@ def init(root: Path, layout: Layout, title: str) -> list[str]:
         if not folder.is_dir():
             folder.mkdir(parents=True)
             if folder.parent.name not in KINDS:
-                made.append(f"{layout.shown(folder)}/")
-    return made
+                paths.append(f"{layout.shown(folder)}/")
+    return paths

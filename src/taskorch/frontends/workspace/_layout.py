@@ -15,7 +15,7 @@ _NUMBER: Final = re.compile("([0-9]+)")
 
 
 @attrs.frozen
-class Layout:
+class WorkspaceLayout:
     """
     The folders of a workspace.
 

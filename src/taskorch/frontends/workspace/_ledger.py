@@ -19,7 +19,7 @@ _FEW_LINES: Final = 1_000
 
 
 @attrs.frozen
-class Entry:
+class LedgerEntry:
     """
     What the ledger says of a task.
 
@@ -48,16 +48,16 @@ class Ledger:
         #: Up to where it was read: the end of a line.
         self._read_to = 0
         self._lines = 0
-        self._known: dict[str, Entry] = {}
+        self._known: dict[str, LedgerEntry] = {}
         self._lock = threading.Lock()
 
-    def entry(self, task_id: str) -> Entry:
+    def entry(self, task_id: str) -> LedgerEntry:
         """The latest entry of a task."""
         with self._lock:
             self._read()
-            return self._known.get(task_id, Entry())
+            return self._known.get(task_id, LedgerEntry())
 
-    def add(self, task_id: str, entry: Entry) -> None:
+    def add(self, task_id: str, entry: LedgerEntry) -> None:
         """
         Say something else of a task, in one piece: who is killed has said all or none.
 
@@ -66,10 +66,10 @@ class Ledger:
         """
         data = _line(task_id, entry).encode()
         with self._lock:
-            there = self._read()
+            size = self._read()
             if not self._is_writable:
                 self._open(os.O_CREAT | os.O_RDWR)
-            if there > self._read_to:
+            if size > self._read_to:
                 # What stands behind the last line was begun by one that was killed.
                 os.ftruncate(self._file, self._read_to)
             if os.pwrite(self._file, data, self._read_to) < len(data):
@@ -127,13 +127,13 @@ class Ledger:
             return 0
         return self._read_up_to(os.fstat(self._file).st_size)
 
-    def _read_up_to(self, there: int) -> int:
-        if there < self._read_to:
+    def _read_up_to(self, size: int) -> int:
+        if size < self._read_to:
             # The file was cut by hand.
             self._read_to, self._known = 0, {}
-        if there > self._read_to:
-            self._learn(os.pread(self._file, there - self._read_to, self._read_to))
-        return there
+        if size > self._read_to:
+            self._learn(os.pread(self._file, size - self._read_to, self._read_to))
+        return size
 
     def _learn(self, data: bytes) -> None:
         whole = data[: data.rfind(b"\n") + 1]
@@ -141,21 +141,25 @@ class Ledger:
         for line in whole.splitlines():
             self._lines += 1
             try:
-                said: Any = json.loads(line)
+                record: Any = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(said, dict):
-                self._believe(cast("dict[str, Any]", said))
+            if isinstance(record, dict):
+                self._believe(cast("dict[str, Any]", record))
 
-    def _believe(self, said: dict[str, Any]) -> None:
-        task_id, fence, runner = said.get("task"), said.get("fence"), said.get("runner")
+    def _believe(self, record: dict[str, Any]) -> None:
+        task_id, fence, runner = (
+            record.get("task"),
+            record.get("fence"),
+            record.get("runner"),
+        )
         is_sound = isinstance(task_id, str) and type(fence) is int and fence > 0
         if is_sound and (runner is None or isinstance(runner, str)):
-            self._known[cast("str", task_id)] = Entry(cast("int", fence), runner)
+            self._known[cast("str", task_id)] = LedgerEntry(cast("int", fence), runner)
 
 
-def _line(task_id: str, entry: Entry) -> str:
-    said: dict[str, Any] = {"task": task_id, "fence": entry.fence}
+def _line(task_id: str, entry: LedgerEntry) -> str:
+    record: dict[str, Any] = {"task": task_id, "fence": entry.fence}
     if entry.runner is not None:
-        said["runner"] = entry.runner
-    return json.dumps(said) + "\n"
+        record["runner"] = entry.runner
+    return json.dumps(record) + "\n"

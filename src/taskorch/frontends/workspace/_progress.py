@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import attrs
 
-from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import (
     missing_inputs,
     missing_outputs,
     why_shut,
 )
-from taskorch.frontends.workspace._layout import Layout, by_numbers
-from taskorch.frontends.workspace._scan import Plan
+from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
+from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._status import (
     Status,
     StatusRefusedError,
@@ -47,10 +47,12 @@ class PhaseCounts:
     failed: int
 
 
-class Progress:
+class WorkspaceProgress:
     """The status of all tasks, of one moment."""
 
-    def __init__(self, layout: Layout, config: Config, plan: Plan) -> None:
+    def __init__(
+        self, layout: WorkspaceLayout, config: WorkspaceConfig, plan: WorkspacePlan
+    ) -> None:
         self._layout = layout
         self._config = config
         self._plan = plan
@@ -74,7 +76,7 @@ class Progress:
 
     def phases(self) -> list[PhaseCounts]:
         """Counts of each phase."""
-        found: list[PhaseCounts] = []
+        phase_counts: list[PhaseCounts] = []
         for phase, ids in self._plan.phases.items():
             states: Mapping[str, int] = Counter(
                 self.statuses[task_id].status
@@ -85,28 +87,30 @@ class Progress:
                 states.get(name, 0)
                 for name in ("completed", "running", "blocked", "failed")
             ]
-            found.append(PhaseCounts(phase, len(ids), *counts))
-        return found
+            phase_counts.append(PhaseCounts(phase, len(ids), *counts))
+        return phase_counts
 
     def why_shut(self, phase: str) -> list[str]:
         """Why the gate behind a phase is shut; empty if it is open."""
         ids = self._plan.phases.get(phase, ())
-        left = self.left_in(phase)
-        found = [left] if left else []
+        unfinished = self.left_in(phase)
+        reasons = [unfinished] if unfinished else []
         for task_id in ids:
             missing = self.missing_of(task_id)
-            found += [f"{path} of {task_id} is not there" for path in missing]
-        return found + why_shut(self._layout, phase, self._config.rule(phase)[1])
+            reasons += [f"{path} of {task_id} is not there" for path in missing]
+        return reasons + why_shut(self._layout, phase, self._config.rule(phase)[1])
 
     def left_in(self, phase: str) -> str:
         """Names of the tasks of a phase that have not completed; "" if all have."""
         ids = self._plan.phases.get(phase, ())
-        left = [task_id for task_id in ids if not self.has_completed(task_id)]
-        if not left:
+        unfinished = [task_id for task_id in ids if not self.has_completed(task_id)]
+        if not unfinished:
             return ""
-        names = ", ".join(left[:_NAMED]) + (", …" if len(left) > _NAMED else "")
-        verb = "has" if len(left) == 1 else "have"
-        return f"{len(left)} of {len(ids)} tasks {verb} not completed: {names}"
+        names = ", ".join(unfinished[:_NAMED]) + (
+            ", …" if len(unfinished) > _NAMED else ""
+        )
+        verb = "has" if len(unfinished) == 1 else "have"
+        return f"{len(unfinished)} of {len(ids)} tasks {verb} not completed: {names}"
 
     def missing_of(self, task_id: str) -> list[str]:
         """What a task that has completed should have made, and is not there."""
@@ -137,18 +141,18 @@ class Progress:
                 for problem in plan.problems
                 if problem.path == path and problem.stops
             ]
-        found: list[str] = []
+        reasons: list[str] = []
         for other in plan.after[task_id]:
             if other not in plan.known:
-                found.append(f"it waits for {other}, which does not exist")
+                reasons.append(f"it waits for {other}, which does not exist")
             elif not self.has_completed(other):
-                found.append(f"it waits for {other}, which {self._is(other)}")
-        if not found:
+                reasons.append(f"it waits for {other}, which {self._is(other)}")
+        if not reasons:
             missing = missing_inputs(self._layout, task)
-            found += [f"its input {path} is not there" for path in missing]
+            reasons += [f"its input {path} is not there" for path in missing]
         for phase, why in self.shut_before(task.phase).items() if task.phase else ():
-            found += [f"the gate of {phase} is shut: {one}" for one in why]
-        return found
+            reasons += [f"the gate of {phase} is shut: {one}" for one in why]
+        return reasons
 
     def _is(self, task_id: str) -> str:
         if task_id in self.refused:

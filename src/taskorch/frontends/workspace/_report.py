@@ -7,8 +7,8 @@ from collections.abc import Container, Mapping
 import attrs
 
 from taskorch.frontends.workspace._claims import Claims
-from taskorch.frontends.workspace._layout import Layout
-from taskorch.frontends.workspace._scan import Plan
+from taskorch.frontends.workspace._layout import WorkspaceLayout
+from taskorch.frontends.workspace._scan import WorkspacePlan
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 
 #: Tasks of one kind that a page names.
@@ -54,7 +54,10 @@ class Report:
 
 
 def report_on(
-    layout: Layout, plan: Plan, claims: Claims, held: Mapping[str, str] | None = None
+    layout: WorkspaceLayout,
+    plan: WorkspacePlan,
+    claims: Claims,
+    held: Mapping[str, str] | None = None,
 ) -> Report:
     """
     What has become of the tasks in *plan*, as their status files say it.
@@ -62,25 +65,27 @@ def report_on(
     *held* says why some are held back.
     """
     completed: list[str] = []
-    left: dict[str, str] = {}
+    unfinished: dict[str, str] = {}
     for task_id in plan.ids:
         if held and task_id in held:
-            left[task_id] = f"waiting: {held[task_id]}"
+            unfinished[task_id] = f"waiting: {held[task_id]}"
             continue
         try:
             status = claims.status(task_id)
         except StatusRefusedError as error:
             path = layout.shown(layout.status(task_id))
-            left[task_id] = f"refused: {path}: {error}"
+            unfinished[task_id] = f"refused: {path}: {error}"
             continue
         if status is not None and status.status == "completed":
             completed.append(task_id)
         else:
-            left[task_id] = _why(layout, status, completed)
-    return Report(len(plan.ids), tuple(completed), left)
+            unfinished[task_id] = _why(layout, status, completed)
+    return Report(len(plan.ids), tuple(completed), unfinished)
 
 
-def _why(layout: Layout, status: Status | None, completed: Container[str]) -> str:
+def _why(
+    layout: WorkspaceLayout, status: Status | None, completed: Container[str]
+) -> str:
     if status is None:
         return "waiting"
     if status.status == "failed":

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import attrs
 
-from taskorch.frontends.workspace._config import Config
-from taskorch.frontends.workspace._layout import Layout, by_numbers
+from taskorch.frontends.workspace._config import WorkspaceConfig
+from taskorch.frontends.workspace._layout import WorkspaceLayout, by_numbers
 from taskorch.frontends.workspace._problems import Problem
 from taskorch.frontends.workspace._task_file import TaskFile, read_task_file
 from taskorch.kernel import find_ring
@@ -30,7 +30,7 @@ _MAX_RINGS: Final = 20
 
 
 @attrs.frozen(slots=False)
-class Plan:
+class WorkspacePlan:
     """
     The tasks of a workspace, as their files say it now.
 
@@ -54,9 +54,9 @@ class Plan:
 
     def in_order(self, ids: Iterable[str]) -> list[str]:
         """*ids*, each after what it waits for; those that wait for each other last."""
-        left = dict.fromkeys(ids)
+        wanted = dict.fromkeys(ids)
         order: list[str] = []
-        stack: list[tuple[str, bool]] = [(name, False) for name in reversed(left)]
+        stack: list[tuple[str, bool]] = [(name, False) for name in reversed(wanted)]
         seen: set[str] = set()
         while stack:
             name, is_done = stack.pop()
@@ -66,7 +66,7 @@ class Plan:
                 seen.add(name)
                 stack.append((name, True))
                 others = self.after.get(name, ())
-                stack += [(other, False) for other in others if other in left]
+                stack += [(other, False) for other in others if other in wanted]
         return order
 
     @cached_property
@@ -79,18 +79,18 @@ class Plan:
 
     def held_up_by(self, task_id: str) -> set[str]:
         """What waits for a task, directly or not: later phases do, too."""
-        found: set[str] = set()
-        left = [task_id]
-        while left:
-            for name in self._behind.get(left.pop(), ()):
-                if name not in found:
-                    found.add(name)
-                    left.append(name)
+        held_up: set[str] = set()
+        to_visit = [task_id]
+        while to_visit:
+            for name in self._behind.get(to_visit.pop(), ()):
+                if name not in held_up:
+                    held_up.add(name)
+                    to_visit.append(name)
         first, slash, _ = task_id.partition("/")
         for phase, ids in self.phases.items():
             if slash and by_numbers(phase) > by_numbers(first):
-                found.update(ids)
-        return found - {task_id}
+                held_up.update(ids)
+        return held_up - {task_id}
 
     @property
     def ids(self) -> list[str]:
@@ -101,7 +101,7 @@ class Plan:
 class Scanner:
     """Reads the task files of a workspace; asked again, only those that changed."""
 
-    def __init__(self, layout: Layout, config: Config) -> None:
+    def __init__(self, layout: WorkspaceLayout, config: WorkspaceConfig) -> None:
         self._layout = layout
         self._config = config
         #: Folders of phases in which there is no task yet.
@@ -110,33 +110,33 @@ class Scanner:
         self._known: dict[
             str, tuple[tuple[int, ...], TaskFile | None, list[Problem]]
         ] = {}
-        self._plan: Plan | None = None
+        self._plan: WorkspacePlan | None = None
 
-    def scan(self) -> Plan:
+    def scan(self) -> WorkspacePlan:
         """The tasks as they are now: the same plan, if nothing has changed."""
         problems: list[Problem] = []
-        known, empty = self._known, self._empty
+        earlier, empty = self._known, self._empty
         self._known, self._empty = {}, []
         for task_id, shown, entry in sorted(self._walk(problems), key=_place):
             try:
                 info = entry.stat()
             except OSError as error:
-                what = f"this file cannot be read: {error.strerror or error}"
-                problems.append(Problem(shown, 1, 1, what))
+                message = f"this file cannot be read: {error.strerror or error}"
+                problems.append(Problem(shown, 1, 1, message))
                 continue
             stamp = (info.st_mtime_ns, info.st_size, info.st_ino)
-            if task_id in known and known[task_id][0] == stamp:
-                self._known[task_id] = known[task_id]
+            if task_id in earlier and earlier[task_id][0] == stamp:
+                self._known[task_id] = earlier[task_id]
                 continue
-            found: list[Problem] = []
-            task = self._read(task_id, shown, entry, found)
-            self._known[task_id] = (stamp, task, found)
+            task_problems: list[Problem] = []
+            task = self._read(task_id, shown, entry, task_problems)
+            self._known[task_id] = (stamp, task, task_problems)
         if (
             self._plan is None
             or problems
-            or list(known) != list(self._known)
+            or list(earlier) != list(self._known)
             or empty != self._empty
-            or any(known[name] is not it for name, it in self._known.items())
+            or any(earlier[name] is not it for name, it in self._known.items())
         ):
             self._plan = self._together(problems)
         return self._plan
@@ -146,17 +146,19 @@ class Scanner:
     ) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
         """All task files: the id, the path that is shown, and the entry."""
         tasks = self._layout.tasks
-        left = [(self._layout.root / tasks, "")]
-        while left:
-            folder, prefix = left.pop()
+        folders = [(self._layout.root / tasks, "")]
+        while folders:
+            folder, prefix = folders.pop()
             try:
                 entries = list(os.scandir(folder))
             except OSError as error:
                 shown = f"{tasks}/{prefix}".rstrip("/")
-                what = f"this folder cannot be read: {error.strerror or error}"
+                message = f"this folder cannot be read: {error.strerror or error}"
                 if isinstance(error, FileNotFoundError) and not prefix:
-                    what = "there is no such folder: taskorch workspace init makes it"
-                problems.append(Problem(shown, 1, 1, what))
+                    message = (
+                        "there is no such folder: taskorch workspace init makes it"
+                    )
+                problems.append(Problem(shown, 1, 1, message))
                 continue
             if "/" not in prefix.rstrip("/") and all(map(_is_no_task, entries)):
                 self._empty += [prefix[:-1]] if id_problem(prefix[:-1]) is None else []
@@ -169,7 +171,7 @@ class Scanner:
                 if unusable is not None:
                     problems.append(Problem(shown, 1, 1, unusable))
                 elif entry.is_dir(follow_symlinks=False):
-                    left.append((folder / name, f"{prefix}{name}/"))
+                    folders.append((folder / name, f"{prefix}{name}/"))
                 elif name.endswith(_SUFFIX):
                     yield f"{prefix}{name.removesuffix(_SUFFIX)}", shown, entry
 
@@ -180,33 +182,33 @@ class Scanner:
         entry: os.DirEntry[str],
         problems: list[Problem],
     ) -> TaskFile | None:
-        what = id_problem(task_id)
-        if what is None and not entry.is_file():
-            what = "this is no file"
-        if what is None and entry.is_symlink():
+        problem = id_problem(task_id)
+        if problem is None and not entry.is_file():
+            problem = "this is no file"
+        if problem is None and entry.is_symlink():
             target = Path(os.path.realpath(entry.path))
             if not target.is_relative_to(os.path.realpath(self._layout.root)):
-                what = "this link leads out of the workspace: copy the file here"
-        if what is not None:
+                problem = "this link leads out of the workspace: copy the file here"
+        if problem is not None:
             shown = shown.encode(errors="replace").decode()
-            problems.append(Problem(shown, 1, 1, what))
+            problems.append(Problem(shown, 1, 1, problem))
             return None
         return read_task_file(Path(entry.path), task_id, shown, problems)
 
     # -- what they mean together ---------------------------------------------------
 
-    def _together(self, problems: list[Problem]) -> Plan:
+    def _together(self, problems: list[Problem]) -> WorkspacePlan:
         phases: dict[str, list[str]] = {name: [] for name in self._empty}
         tasks: dict[str, TaskFile] = {}
-        for task_id, (_, task, found) in self._known.items():
+        for task_id, (_, task, task_problems) in self._known.items():
             first, slash, _ = task_id.partition("/")
             phases.setdefault(first if slash else "", []).append(task_id)
-            problems += found
+            problems += task_problems
             if task is not None:
                 tasks[task_id] = task
         stopped = set(self._alike(problems))
-        for task_id, (_, _, found) in self._known.items():
-            if any(problem.stops for problem in found):
+        for task_id, (_, _, task_problems) in self._known.items():
+            if any(problem.stops for problem in task_problems):
                 stopped.add(task_id)
         for task in tasks.values():
             if not self._check(task, problems):
@@ -219,7 +221,7 @@ class Scanner:
             ):
                 stopped.add(task.task_id)
         stopped |= _rings(tasks, after, problems)
-        return Plan(
+        return WorkspacePlan(
             {name: task for name, task in tasks.items() if name not in stopped},
             after,
             {phase: tuple(phases[phase]) for phase in sorted(phases, key=by_numbers)},
@@ -232,9 +234,9 @@ class Scanner:
         for task_id in self._known:
             first = seen.setdefault(task_id.casefold(), task_id)
             if first != task_id:
-                what = f"but for capital letters this is {first!r} too: rename one"
+                message = f"but for capital letters this is {first!r} too: rename one"
                 path = self._layout.task_file(task_id)
-                problems.append(Problem(path, 1, 1, what))
+                problems.append(Problem(path, 1, 1, message))
                 yield from (first, task_id)
 
     def _check(self, task: TaskFile, problems: list[Problem]) -> bool:
@@ -246,26 +248,26 @@ class Scanner:
             wrong.append(("resources", f"{task.cpu:g} CPUs: one agent has {most:g}"))
         most = config.max_memory_mb
         if task.memory_mb > most:
-            what = (
+            message = (
                 f"{task.memory_mb / 1024:g} GB of memory: one agent has {most / 1024:g}"
             )
-            wrong.append(("resources", what))
+            wrong.append(("resources", message))
         agents = {config.agent.name: config.agent, **config.agents}
         if task.agent is not None and task.agent not in agents:
-            known = ", ".join(map(repr, agents))
-            what = f"there is no agent {task.agent!r}, only {known}"
-            what += guess(task.agent, agents)
-            wrong.append(("agent", what))
+            choices = ", ".join(map(repr, agents))
+            message = f"there is no agent {task.agent!r}, only {choices}"
+            message += guess(task.agent, agents)
+            wrong.append(("agent", message))
         else:
             named = agents.values() if task.agent is None else [agents[task.agent]]
             can = [set(agent.capabilities) for agent in named]
             if task.capability and not any(set(task.capability) <= one for one in can):
                 names = ", ".join(task.capability)
                 who = "no agent" if task.agent is None else f"agent {task.agent!r}"
-                what = f"{who} in workspace.yaml has the capability {names}"
-                wrong.append(("capability", what))
-        for name, what in wrong:
-            problems.append(Problem(task.path, *task.places[name], what))
+                message = f"{who} in workspace.yaml has the capability {names}"
+                wrong.append(("capability", message))
+        for name, message in wrong:
+            problems.append(Problem(task.path, *task.places[name], message))
         return not wrong
 
 
@@ -286,24 +288,24 @@ def _unusable(entry: os.DirEntry[str]) -> str | None:
     return None
 
 
-def _place(found: tuple[str, str, os.DirEntry[str]]) -> tuple[Any, Any]:
+def _place(row: tuple[str, str, os.DirEntry[str]]) -> tuple[Any, Any]:
     """Phases in the order of their names, what is in none first."""
-    first, slash, rest = found[0].partition("/")
+    first, slash, rest = row[0].partition("/")
     return by_numbers(first if slash else ""), by_numbers(rest or first)
 
 
-def _after(task: TaskFile, known: Mapping[str, object]) -> tuple[str, ...]:
+def _after(task: TaskFile, task_ids: Mapping[str, object]) -> tuple[str, ...]:
     """What a task waits for: what it names, and what makes its inputs."""
-    makers = (maker_of(path, known) for path in task.inputs)
+    makers = (maker_of(path, task_ids) for path in task.inputs)
     named = [*task.dependencies, *(maker for maker in makers if maker)]
     return tuple(dict.fromkeys(named))
 
 
-def maker_of(path: str, known: Container[str]) -> str | None:
+def maker_of(path: str, task_ids: Container[str]) -> str | None:
     """The task in whose folder of outputs the file *path* is."""
     while "/" in path:
         path = path.rpartition("/")[0]
-        if path in known:
+        if path in task_ids:
             return path
     return None
 
@@ -312,41 +314,41 @@ def _check_edges(
     task: TaskFile,
     after: tuple[str, ...],
     tasks: Mapping[str, TaskFile],
-    known: Mapping[str, object],
+    task_ids: Mapping[str, object],
     problems: list[Problem],
 ) -> bool:
     """Note what cannot be waited for; whether the task can be used all the same."""
     usable = True
     for name, texts in task.rest.items():
         ids = (text.removesuffix(_SUFFIX) for text in sorted(texts))
-        named = [each for each in ids if each in known and each != task.task_id]
+        named = [each for each in ids if each in task_ids and each != task.task_id]
         if named:
-            what = f"{name} names {', '.join(named)}, and is not looked at: what a "
-            what += "task waits for stands under `dependencies`"
+            message = f"{name} names {', '.join(named)}, and is not looked at: what a "
+            message += "task waits for stands under `dependencies`"
             place = task.places[name]
-            problems.append(Problem(task.path, *place, what, stops=False))
+            problems.append(Problem(task.path, *place, message, stops=False))
     for path in task.inputs:
-        maker = tasks.get(maker_of(path, known) or "")
+        maker = tasks.get(maker_of(path, task_ids) or "")
         if maker is None or not maker.outputs:
             continue
         name = path.removeprefix(f"{maker.task_id}/")
         if name not in maker.outputs:
-            what = f"{name!r} is none of the outputs of {maker.task_id}: "
-            what += ", ".join(maker.outputs[:10])
+            message = f"{name!r} is none of the outputs of {maker.task_id}: "
+            message += ", ".join(maker.outputs[:10])
             place = task.places[f"inputs/{path}"]
-            problems.append(Problem(task.path, *place, what, stops=False))
+            problems.append(Problem(task.path, *place, message, stops=False))
     for other in after:
         place = task.places.get(f"dependencies/{other}", (1, 1))
         if other == task.task_id:
             problems.append(Problem(task.path, *place, "a task cannot wait for itself"))
             usable = False
-        elif other not in known:
-            near = guess(other, known)
-            what = f"there is no task {other!r}{near or '; it waits until there is'}"
-            problems.append(Problem(task.path, *place, what, stops=False))
+        elif other not in task_ids:
+            near = guess(other, task_ids)
+            message = f"there is no task {other!r}{near or '; it waits until there is'}"
+            problems.append(Problem(task.path, *place, message, stops=False))
         elif _is_later(other, task.phase):
-            what = f"{other!r} is in a later phase, which waits for this one"
-            problems.append(Problem(task.path, *place, what))
+            message = f"{other!r} is in a later phase, which waits for this one"
+            problems.append(Problem(task.path, *place, message))
             usable = False
     return usable
 
@@ -364,21 +366,21 @@ def _rings(
     problems: list[Problem],
 ) -> set[str]:
     """Tasks that wait for each other; each ring is noted once."""
-    left = {
+    waiting = {
         name: [other for other in after[name] if other in tasks and other != name]
         for name in tasks
     }
     stopped: set[str] = set()
     for _ in range(_MAX_RINGS):
-        ring = find_ring(left)
+        ring = find_ring(waiting)
         if not ring:
             break
         ring = (*ring, ring[0])
         first = tasks[ring[0]]
-        what = f"these tasks wait for each other: {' → '.join(ring)}"
+        message = f"these tasks wait for each other: {' → '.join(ring)}"
         place = first.places.get(f"dependencies/{ring[1]}", (1, 1))
-        problems.append(Problem(first.path, *place, what))
+        problems.append(Problem(first.path, *place, message))
         stopped.update(ring)
         for name in ring:
-            left.pop(name, None)
+            waiting.pop(name, None)
     return stopped

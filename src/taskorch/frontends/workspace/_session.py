@@ -23,23 +23,23 @@ from taskorch._orchestrator import TaskOrchestrator
 from taskorch.errors import DependencyFailedError
 from taskorch.events import TaskBlocked, TaskUnblocked
 from taskorch.frontends.workspace._claims import Claims
-from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._files import (
     missing_inputs,
     missing_outputs,
     unmade_inputs,
     why_shut,
 )
-from taskorch.frontends.workspace._layout import KINDS, Layout, by_numbers
-from taskorch.frontends.workspace._scan import Plan, Scanner
+from taskorch.frontends.workspace._layout import KINDS, WorkspaceLayout, by_numbers
+from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
 from taskorch.frontends.workspace._status import StatusRefusedError, gate_of
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.frontends.workspace._tasks import add_agent, orchestrator_for, task_for
 from taskorch.frontends.workspace._work import (
     Failed,
     InputsMissing,
+    TaskFileWorker,
     Tell,
-    Worker,
     unkept,
     waits_for,
 )
@@ -61,7 +61,7 @@ class GateShutError(Failed):
 
 
 @attrs.define
-class _Gate:
+class _PhaseGate:
     """What stands before and behind a phase, as tasks of the orchestrator."""
 
     #: Its tasks wait for this: all phases before have passed.
@@ -70,7 +70,7 @@ class _Gate:
     exit: TaskHandle[Any]
 
 
-class Session:
+class WorkspaceSession:
     """
     A runner of a workspace, in a `with` block.
 
@@ -79,8 +79,8 @@ class Session:
 
     def __init__(
         self,
-        layout: Layout,
-        config: Config,
+        layout: WorkspaceLayout,
+        config: WorkspaceConfig,
         scanner: Scanner,
         *,
         tell: Tell,
@@ -92,9 +92,9 @@ class Session:
         self._phase = phase
         self._tell = tell
         self.claims = Claims(layout)
-        self.plan: Plan = scanner.scan()
+        self.plan: WorkspacePlan = scanner.scan()
         self.orchestrator: TaskOrchestrator = orchestrator_for(config)
-        self.worker = Worker(
+        self.worker = TaskFileWorker(
             self.orchestrator,
             layout,
             self.claims,
@@ -112,7 +112,7 @@ class Session:
         self._lock = threading.RLock()
         self._handles: dict[str, TaskHandle[Any]] = {}
         self._completed: set[str] = set()
-        self._gates: dict[str, _Gate] = {}
+        self._gates: dict[str, _PhaseGate] = {}
         #: Why tasks are held back.
         self.held: dict[str, str] = {}
 
@@ -235,7 +235,7 @@ class Session:
             is_gated = phase != "" and self._phase is None
             if is_gated and phase not in self._gates:
                 entry = self._gate_task(self._enter, phase, self._exits_before(phase))
-                self._gates[phase] = _Gate(entry, entry)
+                self._gates[phase] = _PhaseGate(entry, entry)
                 fresh += self._hand_over_phase(phase)
                 tasks = [entry, *(self._handles[i] for i in self._of(phase))]
                 self._gates[phase].exit = self._gate_task(self._leave, phase, tasks)
@@ -293,8 +293,8 @@ class Session:
         for other in self.plan.after[task_id]:
             if other in self._handles or self._has_completed(other):
                 continue
-            what = "" if other in self.plan.known else ", which does not exist"
-            return f"it waits for {other}{what}"
+            note = "" if other in self.plan.known else ", which does not exist"
+            return f"it waits for {other}{note}"
         # What another task makes may come while that runs.
         missing = unmade_inputs(self._layout, task, self.plan.known)
         return waits_for(missing) if missing else None
@@ -356,8 +356,8 @@ class Session:
         self, look: Callable[[str], Any], phase: str, tasks: list[TaskHandle[Any]]
     ) -> TaskHandle[Any] | None:
         """The same look again, once those of *tasks* have ended that have not yet."""
-        left = [task for task in tasks if not task.done()]
-        return self._gate_task(look, phase, left) if left else None
+        unfinished = [task for task in tasks if not task.done()]
+        return self._gate_task(look, phase, unfinished) if unfinished else None
 
     def _why_shut(self, phase: str) -> tuple[str, str] | None:
         """Why a phase has not passed: what is to blame, a task or the gate; and why."""
@@ -411,9 +411,9 @@ class Session:
             if isinstance(error, GateShutError):
                 return error.blames
             if isinstance(error, DependencyFailedError):
-                found = self._blamed(error.root_causes)
-                if found is not None:
-                    return found
+                blamed = self._blamed(error.root_causes)
+                if blamed is not None:
+                    return blamed
         return None
 
 

@@ -1,4 +1,8 @@
-"""Status files: what became of a task, as JSON that any shell can read."""
+"""
+Status files: what became of a task, as JSON that any shell can read.
+
+Decision: 0040.
+"""
 
 from __future__ import annotations
 
@@ -63,13 +67,13 @@ class Status:
 
     def to_dict(self) -> dict[str, Any]:
         """What is written."""
-        said = ((name, getattr(self, name)) for name in _NAMES)
-        return {name: value for name, value in said if value is not None}
+        fields = ((name, getattr(self, name)) for name in _NAMES)
+        return {name: value for name, value in fields if value is not None}
 
     def to_json(self) -> str:
         """The status file's text, one field a line."""
-        said = self.to_dict().items()
-        lines = ",\n".join(f'  "{name}": {_as_json(value)}' for name, value in said)
+        fields = self.to_dict().items()
+        lines = ",\n".join(f'  "{name}": {_as_json(value)}' for name, value in fields)
         return f"{{\n{lines}\n}}\n"
 
 
@@ -106,41 +110,41 @@ def read_status(path: str | os.PathLike[str], task_id: str) -> Status | None:
         msg = f"it has more than {_MAX_BYTES:,} bytes"
         raise StatusRefusedError(msg)
     try:
-        said = json.loads(data)
+        document = json.loads(data)
     except (ValueError, RecursionError):
         msg = (
             "it is empty" if not data.strip() else "it is no JSON, or only a part of it"
         )
         raise StatusRefusedError(msg) from None
-    if not isinstance(said, dict):
-        msg = f"it is {show(said, 40)}, and no object"
+    if not isinstance(document, dict):
+        msg = f"it is {show(document, 40)}, and no object"
         raise StatusRefusedError(msg)
-    return _status(cast("Mapping[str, Any]", said), task_id)
+    return _status(cast("Mapping[str, Any]", document), task_id)
 
 
-def _status(said: Mapping[str, Any], task_id: str) -> Status:
-    state: Any = said.get("status")
+def _status(document: Mapping[str, Any], task_id: str) -> Status:
+    state: Any = document.get("status")
     if state not in _STATES:
         msg = f"its status is {show(state, 40)}, which is none of {', '.join(_STATES)}"
         msg += guess(str(state), _STATES)
         raise StatusRefusedError(msg)
-    if said.get("task_id", task_id) != task_id:
-        msg = f"it is that of task {show(said['task_id'], 80)}"
+    if document.get("task_id", task_id) != task_id:
+        msg = f"it is that of task {show(document['task_id'], 80)}"
         raise StatusRefusedError(msg)
-    duration: Any = said.get("duration_seconds")
-    exit_code = said.get("exit_code")
-    validated = said.get("outputs_validated")
+    duration: Any = document.get("duration_seconds")
+    exit_code = document.get("exit_code")
+    validated = document.get("outputs_validated")
     return Status(
         task_id,
         state,
-        started_at=_moment(said.get("started_at")),
-        completed_at=_moment(said.get("completed_at")),
-        agent_id=_text(said.get("agent_id")),
+        started_at=_moment(document.get("started_at")),
+        completed_at=_moment(document.get("completed_at")),
+        agent_id=_text(document.get("agent_id")),
         outputs_validated=validated if isinstance(validated, bool) else None,
         duration_seconds=float(duration) if _is_number(duration) else None,
         exit_code=exit_code if type(exit_code) is int else None,
-        error=_text(said.get("error")),
-        blocked_by=_text(said.get("blocked_by")),
+        error=_text(document.get("error")),
+        blocked_by=_text(document.get("blocked_by")),
     )
 
 

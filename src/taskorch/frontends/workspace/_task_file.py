@@ -94,10 +94,10 @@ def head_of(file: Path, shown: str, problems: list[Problem]) -> dict[str, Any] |
     fields = _head(file, shown, problems)
     if fields is None:
         return None
-    said = fields.plain()
+    head = fields.plain()
     for name in ("dependencies", "inputs", "outputs"):
-        said[name] = list(fields.texts(name))
-    return said
+        head[name] = list(fields.texts(name))
+    return head
 
 
 def body_of(file: Path) -> str:

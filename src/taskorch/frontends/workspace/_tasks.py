@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from taskorch._orchestrator import TaskOrchestrator
 from taskorch.frontends.workspace._agents import AgentProgram
-from taskorch.frontends.workspace._config import Config
+from taskorch.frontends.workspace._config import WorkspaceConfig
 from taskorch.frontends.workspace._task_file import TaskFile
 from taskorch.model import Resources, Task
 
@@ -17,7 +17,7 @@ _SPARE: Final = 16
 _NO_LIMIT: Final = 1e6
 
 
-def orchestrator_for(config: Config) -> TaskOrchestrator:
+def orchestrator_for(config: WorkspaceConfig) -> TaskOrchestrator:
     """An orchestrator whose pools are the limits of the workspace."""
     pools = {
         "agents": config.max_agents,
@@ -44,7 +44,9 @@ def add_agent(orch: TaskOrchestrator, agent: AgentProgram, handler: Any) -> None
     )(handler)
 
 
-def task_for(config: Config, task: TaskFile, after: Iterable[Any] = ()) -> Task[Any]:
+def task_for(
+    config: WorkspaceConfig, task: TaskFile, after: Iterable[Any] = ()
+) -> Task[Any]:
     """The task of a task file, which comes *after* what it waits for."""
     name, rule = config.rule(task.phase)
     needs: dict[str, float] = {"agents": 1}
@@ -65,7 +67,7 @@ def task_for(config: Config, task: TaskFile, after: Iterable[Any] = ()) -> Task[
     )
 
 
-def _requires(config: Config, task: TaskFile) -> list[str]:
+def _requires(config: WorkspaceConfig, task: TaskFile) -> list[str]:
     """The capabilities for a task: its agent's name, or what the task asks for."""
     wanted = [_can(name) for name in task.capability]
     if task.agent is not None or not wanted:

@@ -23,14 +23,14 @@ from taskorch.errors import (
 from taskorch.frontends.workspace._agents import AgentProgram, filled
 from taskorch.frontends.workspace._claims import (
     TASK_VARIABLE,
-    Claim,
     Claims,
     FencedOffError,
     Held,
+    TaskClaim,
     kill_group,
 )
 from taskorch.frontends.workspace._files import missing_inputs, missing_outputs
-from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._status import Status, StatusRefusedError
 from taskorch.frontends.workspace._task_file import TaskFile, body_of
 from taskorch.model import Program, ProgramResult, Task
@@ -73,7 +73,7 @@ class _Outcome:
     is_final: bool = False
 
 
-class Worker:
+class TaskFileWorker:
     """
     Runs the tasks that the orchestrator starts.
 
@@ -84,7 +84,7 @@ class Worker:
     def __init__(
         self,
         orchestrator: TaskOrchestrator,
-        layout: Layout,
+        layout: WorkspaceLayout,
         claims: Claims,
         *,
         find: Callable[[str], tuple[TaskFile, float | None] | None],
@@ -117,11 +117,11 @@ class Worker:
         return do
 
     def _do(self, task_id: str, agent: AgentProgram, context: TaskContext) -> Status:
-        known = self._find(task_id)
-        if known is None:
+        planned = self._find(task_id)
+        if planned is None:
             msg = f"{self._layout.task_file(task_id)} is gone"
             raise Failed(msg)
-        task, timeout = known
+        task, timeout = planned
         missing = missing_inputs(self._layout, task)
         if missing:
             raise InputsMissing(waits_for(missing))
@@ -142,28 +142,28 @@ class Worker:
                 raise
             return _passed(self._finish(claim, started, now, outcome))
 
-    def _claim(self, started: Status, context: TaskContext) -> Claim | Status:
+    def _claim(self, started: Status, context: TaskContext) -> TaskClaim | Status:
         """Wait until the task is ours, or has ended."""
         first = time.monotonic()
         pause = _FIRST_LOOK
         while True:
             try:
-                found = self._claims.claim(started)
+                claim = self._claims.claim(started)
             except StatusRefusedError as error:
                 path = self._layout.shown(self._layout.status(started.task_id))
                 msg = f"{path} is not believed: {error}"
                 raise Failed(msg) from error
-            if not isinstance(found, Held):
-                return found
+            if not isinstance(claim, Held):
+                return claim
             late = time.monotonic() - first > _LEFTOVER_SECONDS
-            if late and found.pid is not None and found.is_ours:
-                kill_group(found.pid)
+            if late and claim.pid is not None and claim.is_ours:
+                kill_group(claim.pid)
             is_still = True
             while is_still:
                 time.sleep(pause)
                 context.checkpoint()
                 pause = min(1.5 * pause, _LONGEST_LOOK)
-                is_still = self._claims.is_still(started.task_id, found)
+                is_still = self._claims.is_still(started.task_id, claim)
 
     # -- the program -----------------------------------------------------------------
 
@@ -172,27 +172,27 @@ class Worker:
         task: TaskFile,
         agent: AgentProgram,
         timeout: float | None,
-        claim: Claim,
+        claim: TaskClaim,
     ) -> _Outcome:
         """Run the program, and again after a pause, as often as `retries` says."""
-        left, pause = task.retries, 0.0
+        remaining, pause = task.retries, 0.0
         while True:
             outcome = self._run(task, agent, timeout, claim, pause)
-            if outcome.error is None or outcome.is_final or not left:
+            if outcome.error is None or outcome.is_final or not remaining:
                 return outcome
             pause = min(2 * pause or _FIRST_PAUSE, _LONGEST_PAUSE)
             self._note(task.task_id, outcome.lines)
-            times = "once more" if left == 1 else f"up to {left} times more"
-            said = f"Trying again: {task.task_id} ({outcome.error}; {times})"
-            self._tell("error", said)
-            left -= 1
+            times = "once more" if remaining == 1 else f"up to {remaining} times more"
+            message = f"Trying again: {task.task_id} ({outcome.error}; {times})"
+            self._tell("error", message)
+            remaining -= 1
 
     def _run(
         self,
         task: TaskFile,
         agent: AgentProgram,
         timeout: float | None,
-        claim: Claim,
+        claim: TaskClaim,
         pause: float,
     ) -> _Outcome:
         """Run the program once, in *pause* seconds."""
@@ -223,11 +223,13 @@ class Worker:
         except TaskTimeoutError:
             return _Outcome("Timeout")
         except (TaskFailure, OSError) as error:
-            said = str(error).partition("\n")[0]
-            return _Outcome(said.removeprefix(f"task {handle.task_id}: "))
+            message = str(error).partition("\n")[0]
+            return _Outcome(message.removeprefix(f"task {handle.task_id}: "))
         return self._look(task, result)
 
-    def _program(self, task: TaskFile, agent: AgentProgram, claim: Claim) -> Program:
+    def _program(
+        self, task: TaskFile, agent: AgentProgram, claim: TaskClaim
+    ) -> Program:
         layout = self._layout
         outputs = f"{layout.workspace}/outputs/{task.task_id}"
         names = {"task_file": task.path, "task_id": task.task_id, "outputs": outputs}
@@ -267,7 +269,7 @@ class Worker:
     # -- its end -----------------------------------------------------------------------
 
     def _finish(
-        self, claim: Claim, started: Status, began: int, outcome: _Outcome
+        self, claim: TaskClaim, started: Status, began: int, outcome: _Outcome
     ) -> Status:
         now = self._clock.now_ns()
         ran = outcome.exit_code is not None
@@ -289,7 +291,7 @@ class Worker:
         self._tell_end(status)
         return status
 
-    def _give_back(self, claim: Claim) -> None:
+    def _give_back(self, claim: TaskClaim) -> None:
         try:
             self._claims.give_back(claim)
         except (FencedOffError, OSError) as error:
@@ -330,14 +332,14 @@ class _Slots:
     def taken(self, name: str) -> Iterator[str]:
         """An agent of that name with a number, while the block lasts."""
         with self._lock:
-            taken = self._taken.setdefault(name, set())
-            number = next(n for n in count(1) if n not in taken)
-            taken.add(number)
+            numbers = self._taken.setdefault(name, set())
+            number = next(n for n in count(1) if n not in numbers)
+            numbers.add(number)
         try:
             yield f"{name}-{number}"
         finally:
             with self._lock:
-                taken.discard(number)
+                numbers.discard(number)
 
 
 def waits_for(missing: list[str]) -> str:

@@ -23,12 +23,12 @@ from taskorch.frontends.workspace import _dashboard, _dry_run, _init
 from taskorch.frontends.workspace._agents import agent_program
 from taskorch.frontends.workspace._claims import Claims
 from taskorch.frontends.workspace._config import read_config
-from taskorch.frontends.workspace._layout import Layout
+from taskorch.frontends.workspace._layout import WorkspaceLayout
 from taskorch.frontends.workspace._problems import Problem
-from taskorch.frontends.workspace._progress import Progress
+from taskorch.frontends.workspace._progress import WorkspaceProgress
 from taskorch.frontends.workspace._report import Report, report_on
-from taskorch.frontends.workspace._scan import Plan, Scanner
-from taskorch.frontends.workspace._session import Session
+from taskorch.frontends.workspace._scan import Scanner, WorkspacePlan
+from taskorch.frontends.workspace._session import WorkspaceSession
 from taskorch.frontends.workspace._status import (
     StatusRefusedError,
     gate_of,
@@ -82,12 +82,14 @@ class Workspace:
         elif stdin:
             program = attrs.evolve(self._config.agent, stdin=True)
             self._config = attrs.evolve(self._config, agent=program)
-        self._layout = Layout(self.root, self._config.tasks, self._config.workspace)
+        self._layout = WorkspaceLayout(
+            self.root, self._config.tasks, self._config.workspace
+        )
         self._scanner = Scanner(self._layout, self._config)
         self._claims = Claims(self._layout)
         self._told = tell
         self._telling = threading.RLock()
-        self._launching: Session | None = None
+        self._launching: WorkspaceSession | None = None
 
     @classmethod
     def init(cls, root: str | os.PathLike[str] = ".") -> list[str]:
@@ -270,12 +272,12 @@ class Workspace:
         if shown in self._plan.known:
             shown = self._layout.task_file(shown)
         problems: list[Problem] = []
-        said = head_of(self.root / shown, shown, problems)
-        if said is None or problems:
+        head = head_of(self.root / shown, shown, problems)
+        if head is None or problems:
             text = "; ".join(map(str, problems))
             findings = tuple((str(problem), problem.text) for problem in problems)
             raise ValidationFailedError(text, findings=findings, hint="mend it")
-        return said
+        return head
 
     def status(self) -> str:
         """The dashboard: each phase, with how many of its tasks are how far."""
@@ -354,13 +356,13 @@ class Workspace:
         path = self._layout.approval(phase)
         if path.exists():
             return False
-        left = self._progress().left_in(phase)
-        if left:
-            msg = f"phase {phase} has not come to its gate: {left}"
+        unfinished = self._progress().left_in(phase)
+        if unfinished:
+            msg = f"phase {phase} has not come to its gate: {unfinished}"
             raise InvalidTransitionError(msg, hint="approve what it has made")
         at = stamp(MonotonicClock().now_ns() // NS)
-        said = {"phase": phase, "by": by, "at": at, "note": note}
-        Staged(path, json.dumps(said) + "\n").commit()
+        approval = {"phase": phase, "by": by, "at": at, "note": note}
+        Staged(path, json.dumps(approval) + "\n").commit()
         return True
 
     def _retry_failed(self, phase: str | None) -> None:
@@ -373,16 +375,16 @@ class Workspace:
     # -- parts ---------------------------------------------------------------------
 
     @property
-    def _plan(self) -> Plan:
+    def _plan(self) -> WorkspacePlan:
         return self._scanner.scan()
 
-    def _progress(self) -> Progress:
-        return Progress(self._layout, self._config, self._plan)
+    def _progress(self) -> WorkspaceProgress:
+        return WorkspaceProgress(self._layout, self._config, self._plan)
 
     def _known(self, task_id: str) -> None:
-        known = self._plan.known
-        if task_id not in known:
-            msg = f"there is no task {task_id!r}{guess(task_id, known)}"
+        task_ids = self._plan.known
+        if task_id not in task_ids:
+            msg = f"there is no task {task_id!r}{guess(task_id, task_ids)}"
             hint = f"the id of a task is its path in {self._layout.tasks}/, without .md"
             raise UnknownTaskError(msg, hint=hint, task_id=task_id)
 
@@ -408,8 +410,8 @@ class Workspace:
             hint = f"a phase is a folder in {self._layout.tasks}/"
             raise UnknownTaskError(msg, hint=hint, task_id=phase)
 
-    def _session(self, phase: str | None) -> Session:
-        return Session(
+    def _session(self, phase: str | None) -> WorkspaceSession:
+        return WorkspaceSession(
             self._layout, self._config, self._scanner, tell=self._tell, phase=phase
         )
 

@@ -3,6 +3,8 @@ One run of a plan: the kernel, fed in virtual time.
 
 It does to the kernel what the runtime does, and nothing else: submit, let it choose
 what starts, say what has ended, say that time has passed.
+
+Decision: 0017.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from taskorch.kernel import (
     latest_finish_first,
 )
 from taskorch.model import TERMINAL, Task, TaskState, Units
-from taskorch.runtime._deciders import Policies, PolicyDeciders
+from taskorch.policies._kinds import Policies
+from taskorch.runtime._deciders import PolicyDeciders
 from taskorch.runtime._translation import when
 from taskorch.simulation._plans._chance import Chance
 from taskorch.simulation._plans._plan import Means, SimulatedPlan

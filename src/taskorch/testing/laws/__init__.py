@@ -13,6 +13,17 @@ Law checks: whether a class of yours keeps the laws of its protocol.
    object is asked in all cases; of a class, each case gets an object of its own.
 4. The same seed asks the same questions. `tasks=` and `agents=` ask about yours.
 5. Plain Python: no test framework is needed.
+
+- `_case`, `_worlds`: a question, and what is said of a bad answer; tasks and agents to
+  ask about.
+- `_validator`, `_state_machine`, `_task_queue`, `_agent_registry`, `_task_router`:
+  policies.
+- `_resource_allocator`, `_retry_handler`: the other two of the seven.
+- `_driver`: what is asked by time.
+- `_executor`, `_attempt_executor`, `_home`: where attempts run; calls that phone home.
+- `_journal`, `_durable_journal`: where facts are kept.
+- `_alert_rule`, `_receiver`, `_recovery`: what is called when something goes wrong.
+- `_snapshot`: whether a value was changed.
 """
 
 from taskorch.testing.laws._agent_registry import (
