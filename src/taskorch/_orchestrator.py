@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
 from importlib import import_module
@@ -105,6 +106,7 @@ if TYPE_CHECKING:
     from taskorch._notifying import Notifier
     from taskorch._settings import SettingsOptions
     from taskorch._show_progress import Progress
+    from taskorch._telling import TroubleTeller
     from taskorch.events import Event
     from taskorch.frontends.service import Server
     from taskorch.model import Breaker, FilterFields, TaskOptions
@@ -228,6 +230,8 @@ class TaskOrchestrator:
             keep_finished_mb=said.keep_finished_mb,
         )
         self._lifecycle = Lifecycle(self._rt)
+        #: Held by who makes a part that joins others: see `_once`.
+        self._making = threading.RLock()
         #: The parts that learn from what becomes of tasks.
         self._learners: list[Learns] = said.having(Learns)
         for part in self._learners:
@@ -810,7 +814,6 @@ class TaskOrchestrator:
             InvalidTaskError: An argument is not well formed, or the address private.
         """
         from taskorch._notifying import notifier  # noqa: PLC0415 - when needed
-        from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
 
         made = notifier(
             self,
@@ -822,7 +825,7 @@ class TaskOrchestrator:
             about=about,
         )
         self._rt.health_checks.append(made.check)
-        teller_of(self).add(made)
+        self._teller().add(made)
         if self._rt.started:
             made._started(None)
         return made
@@ -1244,7 +1247,8 @@ class TaskOrchestrator:
         if self._aio is None:
             from taskorch._aio import AsyncOrchestrator  # noqa: PLC0415 - asyncio's world
 
-            self._aio = AsyncOrchestrator(self)
+            face = self._rt.first_made.setdefault("aio", AsyncOrchestrator(self))
+            self._aio = cast("AsyncOrchestrator", face)
         return self._aio
 
     @property
@@ -1278,7 +1282,9 @@ class TaskOrchestrator:
         if self._rt.alerts is None:
             from taskorch.recovery import Alerts  # noqa: PLC0415 - when needed
 
-            self.watch_alerts(Alerts(machine=True))
+            with self._once():
+                if self._rt.alerts is None:
+                    self.watch_alerts(Alerts(machine=True))
         return cast("Alerts", self._rt.alerts)
 
     def watch_alerts(self, alerts: Alerts) -> None:
@@ -1288,17 +1294,31 @@ class TaskOrchestrator:
         Raises:
             InvalidTaskError: Others are watched already.
         """
-        alerts.real = self
-        self.drivers.add(alerts)
-        self._rt.alerts = alerts
-        self._rt.health_checks.append(alerts.check)
-        self._tell_by_default()
+        with self._once():
+            alerts.real = self
+            self.drivers.add(alerts)
+            self._rt.alerts = alerts
+            self._rt.health_checks.append(alerts.check)
+            self._teller()
 
-    def _tell_by_default(self) -> None:
-        """Have people told of what they would not hear otherwise."""
+    def _once(self) -> AbstractContextManager[Any]:
+        """
+        While it is held, no other thread makes a part that joins others as it is made.
+
+        Raises:
+            ReentryError: The caller is inside a policy, and holds up all others.
+        """
+        self._rt.deciders.refuse_reentry()
+        return self._making
+
+    def _teller(self) -> TroubleTeller:
+        """What tells people of what they would not hear otherwise."""
         from taskorch._telling import teller_of  # noqa: PLC0415 - when needed
 
-        teller_of(self)
+        if self._rt.notices.teller is None:
+            with self._once():
+                return teller_of(self)
+        return teller_of(self)
 
     def metrics(self) -> dict[str, Any]:
         """
@@ -1321,7 +1341,8 @@ class TaskOrchestrator:
         if self._rt.driven is None:
             from taskorch._managers import DriverManager  # noqa: PLC0415 - when needed
 
-            self._rt.driven = DriverManager(self._rt, self)
+            manager = DriverManager(self._rt, self)
+            self._rt.driven = self._rt.first_made.setdefault("drivers", manager)
         return cast("DriverManager", self._rt.driven)
 
     @property
@@ -1337,9 +1358,11 @@ class TaskOrchestrator:
         if self._rt.schedules is None:
             from taskorch._managers import _schedules  # noqa: PLC0415 - when needed
 
-            self._tell_by_default()
-            host = _schedules.RuntimeHost(self._rt, self)
-            self._rt.schedules = _schedules.schedules_of(host)
+            with self._once():
+                if self._rt.schedules is None:
+                    self._teller()
+                    host = _schedules.RuntimeHost(self._rt, self)
+                    self._rt.schedules = _schedules.schedules_of(host)
         return cast("ScheduleManager", self._rt.schedules)
 
     def schedule(
@@ -1387,7 +1410,10 @@ class TaskOrchestrator:
         if self._planner is None:
             from taskorch.planning import Planner  # noqa: PLC0415 - when needed
 
-            self._planner = Planner(self._rt)
+            # It hears of events from now on.
+            with self._once():
+                if self._planner is None:
+                    self._planner = Planner(self._rt)
         return self._planner
 
     # -- life ----------------------------------------------------------------------

@@ -10,7 +10,7 @@ Decision: 0002.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from threading import current_thread, get_ident, main_thread
 from time import monotonic
@@ -316,6 +316,10 @@ class PolicyDeciders:
         if type(answer) is not cls and not isinstance(answer, cls):
             wanted = with_article(cls.__name__)
             _refuse(component, f"it returned {show(answer)}, not {wanted}")
+        # It stands in facts, which the journal keeps, and in explanations.
+        reason: object = getattr(answer, "reason", "")
+        if type(reason) is not str and reason is not None:
+            _check_text(component, "reason", reason)
         return answer
 
     def _task_for(self, component: str, row: TaskRow) -> Task:
@@ -360,6 +364,9 @@ class PolicyDeciders:
                 "validator",
                 f"its findings are {show(findings)}, not a tuple of Finding",
             )
+        for finding in findings:
+            _check_text("validator", "path", finding.path)
+            _check_text("validator", "message", finding.message)
         return verdict
 
     @takes_interrupts
@@ -771,6 +778,11 @@ def _refuse(component: str, what: str) -> NoReturn:
     raise PolicyFault(component, ValueError(what))
 
 
+def _check_text(component: str, name: str, value: object) -> None:
+    if not isinstance(value, str):
+        _refuse(component, f"its {name} is {show(value)}, not a text")
+
+
 def _check_flag(component: str, name: str, value: object) -> None:
     if value is not True and value is not False:
         _refuse(component, f"{name} is {show(value)}, not True or False")
@@ -787,9 +799,14 @@ def changed_by(
     answer: RetryDecision, task: Task, spec: Spec
 ) -> tuple[Spec | None, Task | None]:
     """What *answer* makes of *task* and its *spec*, if it changes them."""
-    resources, timeout, avoid = answer.resources, answer.timeout, answer.avoid
-    if isinstance(avoid, str):
-        _refuse("retry_handler", f"avoid is a list of agents, not {show(avoid)}")
+    resources, timeout = answer.resources, answer.timeout
+    agents: Any = answer.avoid
+    agents = () if agents is None else agents
+    if isinstance(agents, str) or not isinstance(agents, Iterable):
+        _refuse("retry_handler", f"avoid is a list of agents, not {show(agents)}")
+    avoid = [*agents]
+    for name in avoid:
+        _check_text("retry_handler", "agent to avoid", name)
     if resources is None and timeout is None and not avoid:
         return None, None
     changes: dict[str, Any] = {}

@@ -118,6 +118,7 @@ class Runtime:
         "epoch",
         "executors",
         "fault",
+        "first_made",
         "fleet",
         "glue",
         "halted",
@@ -282,6 +283,9 @@ class Runtime:
         self.schedules: Any = None
         #: What asks drivers, once there are some.
         self.driven: Any = None
+        #: Parts that are made when they are needed: of two threads that need one first,
+        #: both have that which is first in here.
+        self.first_made: dict[str, Any] = {}
         #: The rules over what is measured, once they are watched.
         self.alerts: Any = None
         #: Types of tasks that only hold the others together: see `Stats.glue`.
